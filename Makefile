@@ -1,0 +1,139 @@
+# acme-micro: `make` lists what there is to make.
+#
+# Variables: PREFIX LIBDIR INCLUDEDIR DESTDIR for install; CC CFLAGS CPPFLAGS LDFLAGS WERROR for
+# the C programs; CARGOFLAGS (such as --locked) for cargo.
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+CFLAGS ?= -O2 -g
+CARGOFLAGS ?=
+
+VERSION := $(shell sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)
+# The version of the ABI, not of the crate: see docs/abi.md.
+ABI := 1.0.0
+SONAME := libacme-micro.so.1
+
+# Cargo's names have an underscore, as a crate's name must; what we install has the hyphen.
+SHARED := target/release/libacme_micro.so
+STATIC := target/release/libacme_micro.a
+# The shared library under its installed name, for programs linked in this tree.
+STAGED := target/c/lib/$(SONAME)
+
+C_COMPILE = $(CC) -std=c99 -Wall -Wextra -Wpedantic $(WERROR) $(CPPFLAGS) $(CFLAGS) -Iinclude
+C_LINK = $(LDFLAGS) -Ltarget/c/lib -lacme-micro -Wl,-rpath,'$$ORIGIN/lib' -pthread
+C_PROGRAMS := $(patsubst bindings/c-examples/%.c,target/c/%,$(wildcard bindings/c-examples/*.c)) \
+              $(patsubst tests/capi/%.c,target/c/%,$(wildcard tests/capi/test_*.c))
+
+# Within tests/run-all the suites share one Pebble; run alone, a suite gets its own.
+WITH_PEBBLE = $(if $(PEBBLE_MANAGEMENT),,python3 tests/pebble/with_pebble.py --)
+PYTHON := target/venv/bin/python
+
+# Whatever the user's environment says, the paths above are where cargo builds.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+
+.DEFAULT_GOAL := help
+# Cargo uses all cores by itself, and prerequisites are meant to be made from left to right.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test build c header check-header test-rust test-c test-python bench lint \
+        fetch install uninstall clean distclean FORCE
+
+help: ## list what there is to make
+	@echo 'acme-micro $(VERSION):'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## obtain a certificate from a test CA on this machine, by a C program
+	@tests/setup demo
+	@$(MAKE) --no-print-directory target/c/obtain
+	@tests/demo
+
+test: ## everything CI runs: lint, Rust, C and Python tests, beside a test CA
+	@tests/setup test
+	@$(MAKE) --no-print-directory fetch build
+	@python3 tests/pebble/with_pebble.py -- tests/run-all
+
+build: $(STAGED) ## the shared and the static library
+
+# Always run, for only cargo knows what is out of date; but the file changes only when the library
+# did, so nothing is linked again without need. Both libraries come from one run: they share its
+# long link-time optimization, and a second run with another SONAME would undo the first.
+$(STAGED): FORCE
+	ACME_MICRO_SONAME=$(SONAME) cargo rustc $(CARGOFLAGS) --release --lib --features capi \
+	    --crate-type cdylib,staticlib
+	@mkdir -p $(@D)
+	@cmp -s $(SHARED) $@ || install -m 755 $(SHARED) $@
+	@ln -sf $(SONAME) $(@D)/libacme-micro.so
+
+c: $(C_PROGRAMS) ## the C examples and test programs, in target/c
+
+target/c/%: bindings/c-examples/%.c include/acme_micro.h $(STAGED)
+	$(C_COMPILE) $< -o $@ $(C_LINK)
+
+target/c/%: tests/capi/%.c include/acme_micro.h $(STAGED)
+	$(C_COMPILE) $< -o $@ $(C_LINK)
+
+header: ## write include/acme_micro.h anew from src/ffi
+	ACME_UPDATE_HEADER=1 cargo test $(CARGOFLAGS) --features capi --test header
+
+check-header: ## fail when include/acme_micro.h is not what src/ffi says
+	cargo test $(CARGOFLAGS) --features capi --test header
+
+test-rust: fetch ## the Rust tests
+	$(WITH_PEBBLE) cargo test $(CARGOFLAGS) --features capi
+
+test-c: build c ## the C tests
+	$(WITH_PEBBLE) tests/capi/run
+
+test-python: $(STAGED) ## the Python tests
+	$(PYTHON) -m mypy --strict bindings/python/src
+	ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' PYTHONPATH='$(CURDIR)/bindings/python/src' \
+	    $(WITH_PEBBLE) $(PYTHON) -m pytest bindings/python
+
+bench: build ## the benchmarks
+	$(WITH_PEBBLE) tests/bench/run
+
+lint: ## formatting and clippy
+	cargo fmt --check
+	cargo clippy $(CARGOFLAGS) --features capi --all-targets -- -D warnings
+
+# Beside Pebble SSL_CERT_FILE trusts Pebble alone, so cargo must have all it needs before.
+fetch:
+	@$(if $(PEBBLE_MANAGEMENT),,cargo fetch $(CARGOFLAGS))
+
+install: ## install libraries, header and acme-micro.pc (after make build)
+	@test -f $(SHARED) -a -f $(STATIC) || { echo 'nothing to install yet: make build' >&2; exit 1; }
+	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(INCLUDEDIR)'
+	install -m 755 $(SHARED) '$(DESTDIR)$(LIBDIR)/libacme-micro.so.$(ABI)'
+	ln -sf libacme-micro.so.$(ABI) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
+	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libacme-micro.so'
+	install -m 644 $(STATIC) '$(DESTDIR)$(LIBDIR)/libacme-micro.a'
+	install -m 644 include/acme_micro.h '$(DESTDIR)$(INCLUDEDIR)/acme_micro.h'
+	printf '%s\n' "$$PC_FILE" >'$(DESTDIR)$(LIBDIR)/pkgconfig/acme-micro.pc'
+
+uninstall: ## remove what install installed
+	rm -f '$(DESTDIR)$(LIBDIR)/libacme-micro.so.$(ABI)' '$(DESTDIR)$(LIBDIR)/$(SONAME)' \
+	    '$(DESTDIR)$(LIBDIR)/libacme-micro.so' '$(DESTDIR)$(LIBDIR)/libacme-micro.a' \
+	    '$(DESTDIR)$(INCLUDEDIR)/acme_micro.h' '$(DESTDIR)$(LIBDIR)/pkgconfig/acme-micro.pc'
+
+clean: ## remove what was built, but not what tests/setup installed
+	@mkdir -p target
+	find target -mindepth 1 -maxdepth 1 ! -name tools ! -name venv -exec rm -rf {} +
+
+distclean: ## remove all of target/
+	rm -rf target
+
+# Libs.private: what `rustc --print native-static-libs` names, for those who link statically.
+define PC_FILE
+prefix=$(PREFIX)
+libdir=$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))
+includedir=$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))
+
+Name: acme-micro
+Description: ACME (RFC 8555) client library
+Version: $(VERSION)
+Libs: -L$${libdir} -lacme-micro
+Libs.private: -lssl -lcrypto -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+Cflags: -I$${includedir}
+endef
+export PC_FILE

@@ -1,0 +1,12 @@
+//! Names the shared library: its SONAME carries the number of its ABI, not the crate's version.
+//!
+//! The Makefile says the name, and says it only when it builds the shared library: Cargo warns
+//! about link arguments for a cdylib in every other build. cargo-c sets the same one by itself.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=ACME_MICRO_SONAME");
+    if let Ok(soname) = std::env::var("ACME_MICRO_SONAME") {
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,{soname}");
+    }
+}

@@ -1,0 +1,56 @@
+//! Runs an operation to its end, blocking.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::engine::{Challenge, Operation, Reply, Request, Step};
+use crate::error::Result;
+#[cfg(feature = "http")]
+use crate::http::HttpClient;
+use crate::time::Time;
+
+/// A cancellation by another thread is noticed after this long at the latest while waiting.
+const LONGEST_NAP: Duration = Duration::from_millis(250);
+
+/// Does the steps of an operation.
+pub trait Host {
+    /// Sends the request and feeds the answer, or that there is none, to `reply`.
+    fn send(&mut self, request: &Arc<Request>, reply: &Reply<'_>);
+
+    /// Publishes all of these; the error says which could not be, and why. May block.
+    fn publish(&mut self, challenges: &[Challenge]) -> Result<(), String>;
+
+    /// Takes the same challenges down; also those that could not be published.
+    fn unpublish(&mut self, challenges: &[Challenge]);
+}
+
+/// Polls `operation` to its end, with `host` doing the steps. Blocks for as long as the CA takes, at
+/// most the operation's time limit and the time that publishing takes.
+pub fn run<T>(operation: &Operation<T>, host: &mut dyn Host) -> Result<()> {
+    loop {
+        match operation.poll(Time::now())? {
+            Step::Request(request) => host.send(&request, &operation.reply(request.id)),
+            Step::Wait(delay) => thread::sleep(delay.unwrap_or(LONGEST_NAP).min(LONGEST_NAP)),
+            Step::Publish(challenges) => operation.published(host.publish(&challenges))?,
+            Step::Unpublish(challenges) => host.unpublish(&challenges),
+            Step::Done => return Ok(()),
+        }
+    }
+}
+
+/// Sends a request with the built-in HTTP client and feeds the answer.
+#[cfg(feature = "http")]
+pub(crate) fn send(http: &HttpClient, request: &Request, reply: &Reply<'_>) -> Result<()> {
+    let headers: Vec<(&str, &str)> =
+        request.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let answer = match http.send(request.method, request.url(), &headers, &request.body) {
+        Ok(answer) => answer,
+        Err(why) => return reply.failed(&why),
+    };
+    for (name, value) in &answer.headers {
+        reply.header(name.as_bytes(), value)?;
+    }
+    reply.body(&answer.body)?;
+    reply.end(answer.status)
+}

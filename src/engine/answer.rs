@@ -1,0 +1,86 @@
+//! The answer to a request, fed in by the host piece by piece.
+
+use super::io::Io;
+use crate::error::{Error, Result};
+use crate::header::Headers;
+
+/// The largest body of any answer: a chain of ten certificates or an order of a thousand names is
+/// far smaller.
+pub(super) const MAX_BODY: usize = 1024 * 1024;
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub status: u16,
+    pub headers: Headers,
+    pub body: Vec<u8>,
+}
+
+/// An answer that is coming in.
+#[derive(Debug, Default)]
+pub(super) struct Gathering {
+    headers: Headers,
+    body: Vec<u8>,
+}
+
+impl Gathering {
+    pub(super) fn header(&mut self, name: &[u8], value: &[u8]) -> Result<()> {
+        self.headers
+            .add(name, value)
+            .map_err(|_| Error::protocol("the header of the CA's answer is too large"))
+    }
+
+    pub(super) fn body(&mut self, data: &[u8]) -> Result<()> {
+        let too_large = || Error::protocol("the CA's answer is larger than 1 MiB");
+        if data.len() > MAX_BODY.saturating_sub(self.body.len()) {
+            return Err(too_large());
+        }
+        // The size is the server's choice: running out of memory must be an error here.
+        self.body.try_reserve(data.len()).map_err(|_| too_large())?;
+        self.body.extend_from_slice(data);
+        Ok(())
+    }
+
+    pub(super) fn end(self, status: u16) -> Response {
+        Response { status, headers: self.headers, body: self.body }
+    }
+}
+
+/// Feeds the answer to one request into an operation: header fields, body, then the end - or that
+/// none came. An answer that is no longer wanted (the operation was canceled) is accepted and
+/// ignored.
+pub struct Reply<'a> {
+    io: &'a Io,
+    request_id: u64,
+}
+
+impl<'a> Reply<'a> {
+    pub(super) fn new(io: &'a Io, request_id: u64) -> Reply<'a> {
+        Reply { io, request_id }
+    }
+
+    /// One header field. Pass them all: what does not matter is not kept.
+    pub fn header(&self, name: &[u8], value: &[u8]) -> Result<()> {
+        self.io.desk().gather(self.request_id, |gathering| gathering.header(name, value))
+    }
+
+    /// Some bytes of the body.
+    pub fn body(&self, data: &[u8]) -> Result<()> {
+        self.io.desk().gather(self.request_id, |gathering| gathering.body(data))
+    }
+
+    /// The answer is complete and had this HTTP status. Redirects are answers too.
+    pub fn end(&self, http_status: u16) -> Result<()> {
+        if !(200..=599).contains(&http_status) {
+            return Err(Error::invalid_argument(format!(
+                "{http_status} is not the status of a final HTTP answer (200 to 599)"
+            )));
+        }
+        self.io.desk().end_answer(self.request_id, Ok(http_status))
+    }
+
+    /// No complete answer came, and why.
+    pub fn failed(&self, why: &str) -> Result<()> {
+        self.io.desk().end_answer(self.request_id, Err(why))
+    }
+}

@@ -1,0 +1,229 @@
+//! Proving control of each identifier of an order. RFC 8555 sections 7.5, 7.5.1 and 8.
+
+use super::Polls;
+use super::challenge::{Challenge, ChallengeType};
+use super::concurrently::concurrently;
+use super::exchange::{Answered, Call, Session};
+use super::obtain::{Plan, can_prove};
+use crate::error::{Error, ErrorKind, Result};
+use crate::jose::jws::KeyReference;
+use crate::problem::printable;
+use crate::request::{self, Respond};
+use crate::resource::authorization::{Authorization, AuthorizationStatus};
+use crate::resource::challenge::{self, ChallengeStatus};
+use crate::resource::identifier::Identifier;
+use crate::resource::order::{Order, OrderStatus};
+
+/// An order that stays pending is looked into after this many looks, and again after as many: is
+/// an authorization invalid already, or was an answer to a challenge lost?
+const POLLS_A_REVIEW: u32 = 6;
+
+/// A challenge that was chosen, and where it lives at the CA.
+struct Proof {
+    identifier: Identifier,
+    authorization_url: String,
+    challenge_url: String,
+    challenge: Challenge,
+    /// Not answered yet, as far as the CA says.
+    pending: bool,
+}
+
+impl Session {
+    /// Has every authorization of a pending order become valid. Gives the order, no longer pending.
+    pub(super) async fn authorize(
+        &self,
+        plan: &Plan,
+        order_url: &str,
+        order: &Order,
+        account: &str,
+    ) -> Result<Answered<Order>> {
+        self.io.enter("authorization");
+        let urls = &order.authorizations;
+        if urls.is_empty() || urls.len() > plan.identifiers.len() {
+            let (has, names) = (urls.len(), plan.identifiers.len());
+            let why = format!("the pending order of {names} names has {has} authorizations");
+            return Err(Error::protocol(why).doing("reading the order").at(order_url));
+        }
+        let authorizations =
+            concurrently(urls.iter().map(|url| self.authorization(url, account))).await?;
+        let mut proofs = Vec::new();
+        for (url, authorization) in urls.iter().zip(authorizations) {
+            let place = |e: Error| e.doing("reading the authorization").at(url);
+            proofs.extend(self.choose(plan, url, authorization).map_err(place)?);
+        }
+        if proofs.is_empty() {
+            return self.await_ready(order_url, &[], account).await;
+        }
+        let challenges = proofs.iter().map(|proof| proof.challenge.clone()).collect();
+        let prove = async {
+            self.io.enter("challenge");
+            let pending = proofs.iter().filter(|proof| proof.pending);
+            concurrently(pending.map(|proof| self.respond(proof, account))).await?;
+            self.await_ready(order_url, &proofs, account).await
+        };
+        self.io.with_published(challenges, prove).await
+    }
+
+    pub(crate) async fn authorization(&self, url: &str, account: &str) -> Result<Authorization> {
+        let what = "an authorization";
+        Ok(self.fetch("fetching the authorization", url, account, what).await?.value)
+    }
+
+    /// Picks the challenge to answer; `None`: the identifier is proven already.
+    fn choose(
+        &self,
+        plan: &Plan,
+        url: &str,
+        authorization: Authorization,
+    ) -> Result<Option<Proof>> {
+        let identifier = authorization.ordered_identifier();
+        if !plan.identifiers.contains(&identifier) {
+            let why = "the order's authorization is for a name that was not ordered";
+            return Err(Error::protocol(why).about(&printable(&identifier.value, 255)));
+        }
+        match authorization.status {
+            AuthorizationStatus::Valid => return Ok(None),
+            AuthorizationStatus::Pending => {}
+            AuthorizationStatus::Invalid => return Err(failure(&authorization)),
+            status => {
+                let why = format!("the authorization is {}", status.as_str());
+                return Err(Error::new(ErrorKind::Order, why).about(&identifier.value));
+            }
+        }
+        let offered = &authorization.challenges;
+        let choice = plan.challenge_types.iter().find_map(|kind| {
+            let offer = offered.iter().find(|challenge| challenge.type_ == kind.as_str())?;
+            can_prove(*kind, &identifier).then_some((*kind, offer))
+        });
+        let Some((kind, offer)) = choice else { return Err(no_choice(plan, &authorization)) };
+        let proven = identifier.value.strip_prefix("*.").unwrap_or(&identifier.value);
+        let thumbprint = self.client.account_key().thumbprint();
+        Ok(Some(Proof {
+            challenge: Challenge::new(kind, proven, offer.checked_token()?, thumbprint),
+            authorization_url: url.to_owned(),
+            challenge_url: offer.url.clone(),
+            // "processing": it has been answered, by an earlier run perhaps.
+            pending: offer.status == ChallengeStatus::Pending,
+            identifier,
+        }))
+    }
+
+    /// Tells the CA that a challenge is in place. When the answer is lost, the looks at the order
+    /// show what became of it.
+    async fn respond(&self, proof: &Proof, account: &str) -> Result<()> {
+        let call =
+            Call { doing: "answering the challenge", url: &proof.challenge_url, repeatable: false };
+        // What the answer says of the challenge, the order will say too.
+        let payload = request::json(&Respond {})?;
+        let error = match self.post(&call, KeyReference::Kid(account), &payload).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_lost() => return Ok(()),
+            Err(error) => error.about(&proof.identifier.value),
+        };
+        if error.problem().is_none() {
+            return Err(error);
+        }
+        // A refusal may only mean that the challenge is decided already.
+        match self.authorization(&proof.authorization_url, account).await?.status {
+            AuthorizationStatus::Valid => Ok(()),
+            _ => Err(error),
+        }
+    }
+
+    /// Looks at the order - one request, however many authorizations - until it is decided.
+    async fn await_ready(
+        &self,
+        order_url: &str,
+        proofs: &[Proof],
+        account: &str,
+    ) -> Result<Answered<Order>> {
+        let (mut polls, mut retry_after) = (Polls::default(), None);
+        loop {
+            let delay = polls.next(retry_after, self.io.now());
+            let place = |e: Error| e.doing("waiting for the authorizations").at(order_url);
+            self.io.sleep(delay.map_err(place)?).await.map_err(place)?;
+            let order = self.order(order_url, account).await?;
+            match order.value.status {
+                OrderStatus::Pending if polls.count() % POLLS_A_REVIEW == 0 => {
+                    self.review(proofs, account).await?;
+                }
+                OrderStatus::Pending => {}
+                OrderStatus::Invalid => {
+                    // Which name it was stands in the authorizations.
+                    self.review(proofs, account).await?;
+                    return Err(invalid_order(&order.value, order_url));
+                }
+                _ => return Ok(order),
+            }
+            retry_after = order.retry_after;
+        }
+    }
+
+    /// Looks at the authorizations one by one: fails with the reason when one has failed, and
+    /// answers a challenge again whose answer did not reach the CA.
+    async fn review(&self, proofs: &[Proof], account: &str) -> Result<()> {
+        let looks = proofs.iter().map(|proof| async move {
+            let authorization = self.authorization(&proof.authorization_url, account).await?;
+            Ok((proof, authorization))
+        });
+        for (proof, authorization) in concurrently(looks).await? {
+            if authorization.status == AuthorizationStatus::Invalid {
+                return Err(failure(&authorization).at(&proof.challenge_url));
+            }
+            let unanswered = authorization.challenges.iter().any(|challenge| {
+                challenge.url == proof.challenge_url && challenge.status == ChallengeStatus::Pending
+            });
+            if authorization.status == AuthorizationStatus::Pending && unanswered {
+                self.respond(proof, account).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why an order is invalid, as far as it says so itself.
+pub(super) fn invalid_order(order: &Order, url: &str) -> Error {
+    let error = match &order.error {
+        Some(problem) => {
+            Error::new(ErrorKind::Order, problem.to_string()).with_problem(problem.clone())
+        }
+        None => Error::new(ErrorKind::Order, "the order is invalid, and the CA does not say why"),
+    };
+    error.doing("waiting for the order").at(url)
+}
+
+/// Why an invalid authorization failed: the error of its challenge.
+pub(crate) fn failure(authorization: &Authorization) -> Error {
+    let identifier = authorization.ordered_identifier().value;
+    let failed = authorization.challenges.iter().find(|c| c.error.is_some());
+    let error = match failed.and_then(|c| c.error.as_ref().map(|problem| (c, problem))) {
+        Some((challenge, problem)) => {
+            let why = format!("{} failed: {problem}", printable(&challenge.type_, 40));
+            Error::new(ErrorKind::Challenge, why).with_problem(problem.clone())
+        }
+        None => Error::new(ErrorKind::Challenge, "the CA does not say why the challenge failed"),
+    };
+    error.doing("proving control").about(&printable(&identifier, 255))
+}
+
+fn no_choice(plan: &Plan, authorization: &Authorization) -> Error {
+    let offered: Vec<String> =
+        authorization.challenges.iter().map(|c| printable(&c.type_, 40)).collect();
+    let accepted: Vec<&str> = plan.challenge_types.iter().map(|kind| kind.as_str()).collect();
+    Error::new(
+        ErrorKind::Challenge,
+        format!(
+            "the CA offers {}, none of which is acceptable ({})",
+            if offered.is_empty() { "no challenge".to_owned() } else { offered.join(", ") },
+            accepted.join(", ")
+        ),
+    )
+    .about(&printable(&authorization.identifier.value, 255))
+}
+
+impl ChallengeType {
+    /// The challenge of this type in an authorization, for the 0.14 API.
+    pub(crate) fn find(self, authorization: &Authorization) -> Option<&challenge::Challenge> {
+        authorization.challenges.iter().find(|challenge| challenge.type_ == self.as_str())
+    }
+}

@@ -1,0 +1,162 @@
+//! How often and how soon something is tried again: every ceiling of the library, by name. None can
+//! be switched off.
+
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::time::Time;
+
+/// Tries of one request that ends in `badNonce`. A CA that refuses half of all good nonces
+/// (Pebble can) then fails one issuance in 100,000; ten tries would lose one in 100.
+const NONCE_TRIES: u32 = 20;
+/// The first of them at once: the refusal brought a fresh nonce.
+const NONCE_TRIES_AT_ONCE: u32 = 5;
+const NONCE_DELAY: Duration = Duration::from_millis(100);
+const MAX_NONCE_DELAY: Duration = Duration::from_secs(1);
+
+/// Tries of one request that gets no answer, or "something broke on our side" (5xx, 408).
+const LOST_TRIES: u32 = 4;
+const LOST_DELAY: Duration = Duration::from_millis(500);
+
+/// The longest Retry-After that is waited for inside an operation; above, the operation ends and
+/// its error says when.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// The first look at an order comes soon, for CAs that are quick; then at doubling intervals.
+const FIRST_POLL: Duration = Duration::from_millis(250);
+const MAX_POLL: Duration = Duration::from_secs(8);
+/// A CA may ask for a slower pace than this, not for a faster one.
+const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
+const MAX_POLLS: u32 = 120;
+
+/// The tries of one request.
+#[derive(Default)]
+pub(super) struct Tries {
+    bad_nonce: u32,
+    lost: u32,
+    rate_limited: bool,
+}
+
+impl Tries {
+    /// The delay before the next try after this failure; `None`: give up. `jitter` gives a number
+    /// below its argument.
+    pub(super) fn after(
+        &mut self,
+        error: &Error,
+        now: Time,
+        jitter: impl FnOnce(u64) -> u64,
+    ) -> Option<Duration> {
+        let asked = error.retry_at().map(|at| at.since(now));
+        if asked.is_some_and(|delay| delay > MAX_RETRY_AFTER) {
+            return None;
+        }
+        if error.is_problem("badNonce") {
+            self.bad_nonce += 1;
+            let doublings = self.bad_nonce.checked_sub(NONCE_TRIES_AT_ONCE);
+            return match doublings {
+                _ if self.bad_nonce >= NONCE_TRIES => None,
+                None => Some(Duration::ZERO),
+                Some(n) => Some(doubled(NONCE_DELAY, n, MAX_NONCE_DELAY)),
+            };
+        }
+        if error.kind() == ErrorKind::RateLimited {
+            // Without a time the CA's mood is anybody's guess, and a second refusal is final.
+            let first = !std::mem::replace(&mut self.rate_limited, true);
+            return asked.filter(|_| first).map(|delay| delay.max(MIN_RETRY_AFTER));
+        }
+        if error.is_lost() {
+            self.lost += 1;
+            let full = doubled(LOST_DELAY, self.lost - 1, Duration::MAX);
+            let half = u64::try_from(full.as_millis() / 2).unwrap_or(u64::MAX);
+            let delay = Duration::from_millis(half + jitter(half));
+            return (self.lost < LOST_TRIES).then(|| delay.max(asked.unwrap_or_default()));
+        }
+        None
+    }
+}
+
+/// The pace at which a resource is looked at until it changes.
+#[derive(Default)]
+pub(crate) struct Polls {
+    count: u32,
+}
+
+impl Polls {
+    /// The delay before the next look; `retry_after` is what the CA asked for at the last one.
+    pub(crate) fn next(&mut self, retry_after: Option<Duration>, now: Time) -> Result<Duration> {
+        let give_up = |why: String| Err(Error::new(ErrorKind::Timeout, why));
+        if self.count == MAX_POLLS {
+            return give_up(format!("still not decided after {MAX_POLLS} looks"));
+        }
+        self.count += 1;
+        match retry_after {
+            None => Ok(doubled(FIRST_POLL, self.count - 1, MAX_POLL)),
+            Some(delay) if delay <= MAX_RETRY_AFTER => Ok(delay.max(MIN_RETRY_AFTER)),
+            Some(delay) => give_up("the CA needs more time".to_owned())
+                .map_err(|error: Error| error.with_retry_at(Some(now.after(delay)))),
+        }
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+}
+
+fn doubled(delay: Duration, times: u32, max: Duration) -> Duration {
+    delay.saturating_mul(2u32.saturating_pow(times)).min(max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::from_millis(0);
+
+    fn delays(error: &Error) -> Vec<u64> {
+        let mut tries = Tries::default();
+        let mut delays = Vec::new();
+        while let Some(delay) = tries.after(error, NOW, |bound| bound - 1) {
+            delays.push(delay.as_millis() as u64);
+            assert!(delays.len() < 1000);
+        }
+        delays
+    }
+
+    fn problem(name: &str, status: u16) -> Error {
+        let json = format!(r#"{{"type":"urn:ietf:params:acme:error:{name}"}}"#);
+        Error::refused(crate::problem::Problem::parse(json.as_bytes()).unwrap(), status)
+    }
+
+    #[test]
+    fn every_kind_of_failure_has_its_ceiling() {
+        assert_eq!(delays(&Error::new(ErrorKind::Transport, "x")), [499, 999, 1999]);
+        assert_eq!(delays(&problem("serverInternal", 500)), [499, 999, 1999]);
+        let nonces = delays(&problem("badNonce", 400));
+        assert_eq!(nonces[..7], [0, 0, 0, 0, 100, 200, 400]);
+        assert_eq!((nonces.len(), nonces.iter().sum::<u64>() < 15_000), (19, true));
+        assert!(delays(&problem("malformed", 400)).is_empty());
+        assert!(delays(&problem("rateLimited", 429)).is_empty());
+        let at =
+            |s| problem("rateLimited", 429).with_retry_at(Some(NOW.after(Duration::from_secs(s))));
+        assert_eq!(delays(&at(30)), [30_000]);
+        assert_eq!(delays(&at(0)), [1000]);
+        assert!(delays(&at(61)).is_empty());
+    }
+
+    #[test]
+    fn polls_slow_down_obey_and_end() {
+        let mut polls = Polls::default();
+        let mut delays = Vec::new();
+        while let Ok(delay) = polls.next(None, NOW) {
+            delays.push(delay.as_millis());
+        }
+        assert_eq!(delays[..7], [250, 500, 1000, 2000, 4000, 8000, 8000]);
+        assert_eq!(delays.len(), 120);
+        let asked = |seconds| Polls::default().next(Some(Duration::from_secs(seconds)), NOW);
+        assert_eq!(asked(0).unwrap(), Duration::from_secs(1));
+        assert_eq!(asked(60).unwrap(), Duration::from_secs(60));
+        let error = asked(3600).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert_eq!(error.retry_at(), Some(Time::from_millis(3_600_000)));
+    }
+}

@@ -1,0 +1,232 @@
+//! One account at one CA: what its operations share.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::exchange::Session;
+use super::io::Io;
+use super::nonce::NoncePool;
+use super::obtain::{Issued, OrderOptions};
+use super::operation::Operation;
+use super::register::Registered;
+use super::revoke::RevocationReason;
+use crate::error::{Error, Result};
+use crate::jose::eab::ExternalAccount;
+use crate::pki::{CertificateChain, Key};
+use crate::resource::directory::Directory;
+use crate::url::UrlPolicy;
+
+/// An operation ends after this long, the time that publishing takes not counted.
+pub(super) const TIME_LIMIT: Duration = Duration::from_secs(600);
+
+/// What a [`Client`] is made from.
+#[derive(Clone)]
+pub struct ClientOptions {
+    /// The CA's directory.
+    pub directory_url: String,
+    /// The account's key. Store it before the first request: it is the account.
+    pub account_key: Key,
+    /// What [`Client::account_url`] said earlier; saves a request.
+    pub account_url: Option<String>,
+    /// `mailto:` URLs.
+    pub contacts: Vec<String>,
+    /// The operator has agreed to the CA's terms of service. Without it an existing account is
+    /// found, and none is made.
+    pub terms_agreed: bool,
+    /// External account binding, for CAs that want one.
+    pub external_account: Option<ExternalAccount>,
+    /// Named to the CA before the library's own name, such as `"exampled/1.2"`.
+    pub user_agent: Option<String>,
+    /// Hosts besides the directory's own that the CA's URLs may be on.
+    pub allowed_hosts: Vec<String>,
+    /// Plain http for loopback addresses, for tests.
+    pub allow_http_loopback: bool,
+    /// For runs that repeat exactly: seeds the jitter of delays. Default: random.
+    pub seed: Option<u64>,
+}
+
+impl ClientOptions {
+    /// The defaults for this CA and this account key.
+    pub fn new(directory_url: impl Into<String>, account_key: Key) -> ClientOptions {
+        ClientOptions {
+            directory_url: directory_url.into(),
+            account_key,
+            account_url: None,
+            contacts: Vec::new(),
+            terms_agreed: false,
+            external_account: None,
+            user_agent: None,
+            allowed_hosts: Vec::new(),
+            allow_http_loopback: false,
+            seed: None,
+        }
+    }
+}
+
+/// One account at one CA: directory, account key, nonces. Cheap to clone; clones share all of it.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    options: ClientOptions,
+    policy: UrlPolicy,
+    user_agent: String,
+    nonces: NoncePool,
+    learned: Mutex<Learned>,
+}
+
+/// What the CA has told, or the random seed has become, so far.
+struct Learned {
+    directory: Option<Arc<Directory>>,
+    account_url: Option<String>,
+    seed: u64,
+}
+
+impl Client {
+    /// Makes a client. No request is sent.
+    pub fn new(options: ClientOptions) -> Result<Client> {
+        let policy = UrlPolicy::new(
+            &options.directory_url,
+            &options.allowed_hosts,
+            options.allow_http_loopback,
+        )?;
+        if let Some(url) = &options.account_url {
+            policy.check(url).map_err(|e| Error::invalid_argument(format!("account_url: {e}")))?;
+        }
+        for contact in &options.contacts {
+            check_contact(contact)?;
+        }
+        let seed = match options.seed {
+            Some(seed) => seed,
+            None => {
+                let mut bytes = [0; 8];
+                openssl::rand::rand_bytes(&mut bytes)?;
+                u64::from_le_bytes(bytes)
+            }
+        };
+        let learned = Learned { directory: None, account_url: options.account_url.clone(), seed };
+        Ok(Client(Arc::new(Inner {
+            user_agent: user_agent(options.user_agent.as_deref())?,
+            options,
+            policy,
+            nonces: NoncePool::default(),
+            learned: Mutex::new(learned),
+        })))
+    }
+
+    /// The account's URL, worth storing; `None` until an operation has needed it.
+    pub fn account_url(&self) -> Option<String> {
+        self.learned().account_url.clone()
+    }
+
+    /// The CA's terms of service; `None` until its directory is known, or when it has none.
+    pub fn terms_of_service(&self) -> Option<String> {
+        self.directory()?.terms_of_service().map(str::to_owned)
+    }
+
+    /// Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3).
+    pub fn register(&self) -> Operation<Registered> {
+        self.start(TIME_LIMIT, |session| async move { session.register().await })
+    }
+
+    /// Obtains a certificate (RFC 8555 section 7.1): account if needed, order, challenges,
+    /// finalize, download. What cannot work is refused here, before anything is sent.
+    pub fn obtain(&self, options: OrderOptions) -> Result<Operation<Issued>> {
+        let limit = options.time_limit;
+        let plan = options.plan(self)?;
+        Ok(self.start(limit, |session| async move { session.obtain(plan).await }))
+    }
+
+    /// Revokes a certificate (RFC 8555 section 7.6).
+    pub fn revoke(&self, chain: &CertificateChain, reason: RevocationReason) -> Operation<()> {
+        let leaf = chain.ders().first().cloned().unwrap_or_default();
+        self.start(TIME_LIMIT, move |session| async move { session.revoke(&leaf, reason).await })
+    }
+
+    /// Starts a flow as an operation.
+    pub(crate) fn start<T, F>(
+        &self,
+        limit: Duration,
+        flow: impl FnOnce(Session) -> F,
+    ) -> Operation<T>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let seed = {
+            let mut learned = self.learned();
+            learned.seed = learned.seed.wrapping_add(1);
+            learned.seed
+        };
+        let io = Io::new(limit, seed);
+        Operation::new(io.clone(), flow(Session { client: self.clone(), io }))
+    }
+
+    fn learned(&self) -> MutexGuard<'_, Learned> {
+        self.0.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn directory(&self) -> Option<Arc<Directory>> {
+        self.learned().directory.clone()
+    }
+
+    pub(super) fn set_directory(&self, directory: Arc<Directory>) {
+        self.learned().directory = Some(directory);
+    }
+
+    pub(super) fn set_account_url(&self, url: Option<&str>) {
+        self.learned().account_url = url.map(str::to_owned);
+    }
+
+    pub(super) fn options(&self) -> &ClientOptions {
+        &self.0.options
+    }
+
+    pub(crate) fn account_key(&self) -> &Key {
+        &self.0.options.account_key
+    }
+
+    pub(super) fn policy(&self) -> &UrlPolicy {
+        &self.0.policy
+    }
+
+    pub(super) fn nonces(&self) -> &NoncePool {
+        &self.0.nonces
+    }
+
+    pub(super) fn user_agent(&self) -> &str {
+        &self.0.user_agent
+    }
+}
+
+/// "A client SHOULD build a User-Agent string that includes the name of the software making the
+/// request and the library" (RFC 8555 section 6.1).
+fn user_agent(host: Option<&str>) -> Result<String> {
+    let own = concat!("acme-micro/", env!("CARGO_PKG_VERSION"));
+    let Some(host) = host else { return Ok(own.to_owned()) };
+    if host.len() > 200 || !host.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
+        return Err(Error::invalid_argument(
+            "user_agent has more than 200 characters, or others than printable ASCII",
+        ));
+    }
+    Ok(format!("{} {own}", host.trim()))
+}
+
+/// A contact is a URL; a mailto has one address and no header fields (RFC 8555 section 7.3).
+fn check_contact(contact: &str) -> Result<()> {
+    let scheme = contact.split_once(':').filter(|(scheme, rest)| {
+        !rest.is_empty() && !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric())
+    });
+    let sound = contact.bytes().all(|b| b.is_ascii_graphic())
+        && match scheme {
+            Some(("mailto", address)) => address.contains('@') && !address.contains(['?', ',']),
+            Some(_) => true,
+            None => false,
+        };
+    match sound {
+        true => Ok(()),
+        false => Err(Error::invalid_argument(format!(
+            "the contact \"{}\" is not a URL like mailto:you@example.org",
+            crate::problem::printable(contact, 100)
+        ))),
+    }
+}

@@ -1,0 +1,56 @@
+//! Several parts of one flow at the same time.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+
+use crate::error::Result;
+
+/// Requests of one operation under way at once, at most.
+const MAX_LANES: usize = 16;
+/// Each request under way at once costs a nonce to be fetched, so a lane is worth it only when it
+/// has a few jobs to do one after the other.
+const JOBS_A_LANE: usize = 4;
+
+/// Runs all jobs, some at a time; gives their results in order, or the first error.
+pub(super) async fn concurrently<F, T>(jobs: impl IntoIterator<Item = F>) -> Result<Vec<T>>
+where
+    F: Future<Output = Result<T>>,
+{
+    let waiting: Vec<F> = jobs.into_iter().collect();
+    let lanes = waiting.len().div_ceil(JOBS_A_LANE).clamp(1, MAX_LANES);
+    let mut waiting = waiting.into_iter().enumerate();
+    let mut running: Vec<(usize, Pin<Box<F>>)> = Vec::new();
+    let mut done: Vec<(usize, T)> = Vec::new();
+    poll_fn(move |context| {
+        loop {
+            while running.len() < lanes {
+                let Some((n, job)) = waiting.next() else { break };
+                running.push((n, Box::pin(job)));
+            }
+            let (before, mut failure) = (running.len(), None);
+            running.retain_mut(|(n, job)| match job.as_mut().poll(context) {
+                Poll::Pending => true,
+                Poll::Ready(Ok(value)) => {
+                    done.push((*n, value));
+                    false
+                }
+                Poll::Ready(Err(error)) => {
+                    failure.get_or_insert(error);
+                    false
+                }
+            });
+            if let Some(error) = failure {
+                return Poll::Ready(Err(error));
+            }
+            if running.is_empty() && waiting.len() == 0 {
+                done.sort_by_key(|(n, _)| *n);
+                return Poll::Ready(Ok(done.drain(..).map(|(_, value)| value).collect()));
+            }
+            if running.len() == before {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
+}

@@ -1,0 +1,252 @@
+//! The desk between a flow and its host: what has been asked for, what has been said, what has been
+//! answered. Plain data; `io` is how a flow waits at it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::answer::{Gathering, Response};
+use super::challenge::Challenge;
+use super::operation::{Method, Request, Step};
+use crate::error::{Error, ErrorKind, Result};
+use crate::problem::printable;
+use crate::time::Time;
+use crate::url::Url;
+
+/// What lies between a flow and its host.
+pub(super) struct Desk {
+    /// The host's clock at the last poll.
+    clock: Time,
+    /// Time as the flow sees it: goes on from poll to poll, never back, whatever the clock does.
+    pub now: Time,
+    pub time_limit: Duration,
+    /// Set by the first poll; moved on by the time that publishing takes.
+    pub deadline: Option<Time>,
+    /// The earliest moment that anything waits for; gathered anew in each poll.
+    wake: Option<Time>,
+    /// Something happened that an earlier part of the flow may be waiting for.
+    pub unsettled: bool,
+    pub place: &'static str,
+    pub order_url: Option<String>,
+    pub random: u64,
+    last_id: u64,
+    requests: BTreeMap<u64, Outstanding>,
+    /// Requests under way whose answer nobody wants any more.
+    abandoned: BTreeSet<u64>,
+    pub solving: Option<Solving>,
+}
+
+/// A request that the flow awaits the answer of.
+struct Outstanding {
+    request: Arc<Request>,
+    /// Only to be sent when the host has nothing else to send.
+    spare: bool,
+    said: bool,
+    gathering: Gathering,
+    answer: Option<Result<Response>>,
+}
+
+/// Challenges that the host is to publish or to take down.
+pub(super) struct Solving {
+    pub challenges: Arc<[Challenge]>,
+    pub publish: bool,
+    pub said_at: Option<Time>,
+    pub answer: Option<Result<(), String>>,
+}
+
+impl Desk {
+    /// `seed` feeds the jitter of delays: the same seed and answers give the same run.
+    pub(super) fn new(time_limit: Duration, seed: u64) -> Desk {
+        Desk {
+            clock: Time::default(),
+            now: Time::default(),
+            time_limit,
+            deadline: None,
+            wake: None,
+            unsettled: false,
+            place: "new",
+            order_url: None,
+            random: seed,
+            last_id: 0,
+            requests: BTreeMap::new(),
+            abandoned: BTreeSet::new(),
+            solving: None,
+        }
+    }
+}
+
+/// The host's side.
+impl Desk {
+    pub(super) fn begin_poll(&mut self, clock: Time) {
+        if self.deadline.is_none() {
+            (self.clock, self.now) = (clock, clock);
+            self.deadline = Some(clock.after(self.time_limit));
+        }
+        self.now = self.now.after(clock.since(self.clock));
+        self.clock = clock;
+        self.wake = None;
+        self.unsettled = false;
+    }
+
+    pub(super) fn is_unsettled(&mut self) -> bool {
+        std::mem::take(&mut self.unsettled)
+    }
+
+    /// The first thing that has not been said to the host yet.
+    pub(super) fn next_step(&mut self) -> Step {
+        if let Some(request) = self.say_request(false) {
+            return Step::Request(request);
+        }
+        let now = self.now;
+        if let Some(solving) = self.solving.as_mut().filter(|solving| solving.said_at.is_none()) {
+            solving.said_at = Some(now);
+            let challenges = solving.challenges.clone();
+            return match solving.publish {
+                true => Step::Publish(challenges),
+                false => Step::Unpublish(challenges),
+            };
+        }
+        if let Some(request) = self.say_request(true) {
+            return Step::Request(request);
+        }
+        Step::Wait(self.wake.map(|wake| wake.since(now)))
+    }
+
+    /// Where the flow is, in a word.
+    pub(super) fn place(&self) -> &'static str {
+        let waits_for_nonce = !self.requests.is_empty() && self.requests.values().all(|r| r.spare);
+        if waits_for_nonce { "nonce" } else { self.place }
+    }
+
+    pub(super) fn unanswered(&self, id: u64) -> Option<Arc<Request>> {
+        let outstanding = self.requests.get(&id)?;
+        (outstanding.said && outstanding.answer.is_none()).then(|| outstanding.request.clone())
+    }
+
+    /// Takes in a piece of an answer. A piece that breaks a limit ends the answer.
+    pub(super) fn gather(
+        &mut self,
+        id: u64,
+        add: impl FnOnce(&mut Gathering) -> Result<()>,
+    ) -> Result<()> {
+        let Some(outstanding) = self.awaiting(id)? else { return Ok(()) };
+        if let Err(error) = add(&mut outstanding.gathering) {
+            outstanding.answer = Some(Err(error.clone()));
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    pub(super) fn end_answer(&mut self, id: u64, end: Result<u16, &str>) -> Result<()> {
+        let Some(outstanding) = self.awaiting(id)? else {
+            self.abandoned.remove(&id);
+            return Ok(());
+        };
+        let gathering = std::mem::take(&mut outstanding.gathering);
+        outstanding.answer = Some(match end {
+            Ok(status) => Ok(gathering.end(status)),
+            Err(why) => {
+                let why = format!("no answer: {}", printable(why, 500));
+                Err(Error::new(ErrorKind::Transport, why))
+            }
+        });
+        Ok(())
+    }
+
+    pub(super) fn answer_publish(&mut self, outcome: Result<(), String>) -> Result<()> {
+        match &mut self.solving {
+            Some(solving)
+                if solving.publish && solving.said_at.is_some() && solving.answer.is_none() =>
+            {
+                solving.answer = Some(outcome);
+                Ok(())
+            }
+            // Canceled while the host was publishing: it is told to take them down.
+            Some(solving) if !solving.publish => Ok(()),
+            _ => Err(Error::new(ErrorKind::Misuse, "nothing is waiting to be published")),
+        }
+    }
+}
+
+/// The flow's side.
+impl Desk {
+    /// Puts a request on the desk and gives its id.
+    pub(super) fn put_request(
+        &mut self,
+        method: Method,
+        url: Url,
+        headers: Vec<(&'static str, String)>,
+        body: Vec<u8>,
+        spare: bool,
+    ) -> u64 {
+        self.last_id += 1;
+        let id = self.last_id;
+        let request = Arc::new(Request { id, method, url, headers, body });
+        let gathering = Gathering::default();
+        let outstanding = Outstanding { request, spare, said: false, gathering, answer: None };
+        self.requests.insert(id, outstanding);
+        id
+    }
+
+    pub(super) fn put_challenges(&mut self, challenges: Arc<[Challenge]>, publish: bool) {
+        self.place = if publish { "publish" } else { "unpublish" };
+        self.solving = Some(Solving { challenges, publish, said_at: None, answer: None });
+    }
+
+    /// Nobody wants the answer any more. One that is under way is ignored when it comes.
+    pub(super) fn forget_request(&mut self, id: u64) {
+        let under_way = |gone: &Outstanding| gone.said && gone.answer.is_none();
+        if self.requests.remove(&id).is_some_and(|gone| under_way(&gone)) {
+            self.abandoned.insert(id);
+        }
+    }
+
+    pub(super) fn wake_at(&mut self, time: Time) {
+        self.wake = Some(self.wake.map_or(time, |wake| wake.min(time)));
+    }
+
+    pub(super) fn is_publishing(&self) -> bool {
+        self.solving.as_ref().is_some_and(|solving| solving.publish && solving.answer.is_none())
+    }
+
+    /// The time that publishing took does not count.
+    pub(super) fn resume_deadline(&mut self) {
+        let took = self.solving.as_ref().and_then(|s| s.said_at).map(|at| self.now.since(at));
+        self.deadline = self.deadline.map(|deadline| deadline.after(took.unwrap_or_default()));
+        self.solving = None;
+    }
+
+    pub(super) fn is_said(&self, id: u64) -> bool {
+        self.requests.get(&id).is_some_and(|outstanding| outstanding.said)
+    }
+
+    pub(super) fn take_answer(&mut self, id: u64) -> Option<Result<Response>> {
+        let answer = self.requests.get_mut(&id)?.answer.take()?;
+        self.requests.remove(&id);
+        Some(answer)
+    }
+
+    fn say_request(&mut self, spare: bool) -> Option<Arc<Request>> {
+        let unsaid = |o: &&mut Outstanding| !o.said && o.spare == spare;
+        let outstanding = self.requests.values_mut().find(unsaid)?;
+        outstanding.said = true;
+        Some(outstanding.request.clone())
+    }
+
+    /// The request that an answer is for; `None` when nobody wants the answer any more.
+    fn awaiting(&mut self, id: u64) -> Result<Option<&mut Outstanding>> {
+        let misuse = |why: &str| Err(Error::new(ErrorKind::Misuse, format!("request {id} {why}")));
+        if self.abandoned.contains(&id) {
+            return Ok(None);
+        }
+        match self.requests.get_mut(&id) {
+            Some(outstanding) if !outstanding.said => misuse("has not been given out"),
+            Some(outstanding) => match &outstanding.answer {
+                None => Ok(Some(outstanding)),
+                Some(Err(error)) if error.kind() == ErrorKind::Protocol => Err(error.clone()),
+                Some(_) => misuse("has been answered already"),
+            },
+            None => misuse("is not waiting for an answer"),
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! One logical request: with a nonce, signed, sent, tried again where that is right. All retry logic
+//! of the library is here.
+//!
+//! RFC 8555 sections 6.2 to 6.7.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::debug;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::answer::Response;
+use super::backoff::Tries;
+use super::client::Client;
+use super::io::Io;
+use super::operation::Method;
+use crate::error::{Error, ErrorKind, Result};
+use crate::jose::jws::{self, KeyReference};
+use crate::problem::{Problem, printable};
+use crate::request;
+use crate::resource::{self, directory::Directory};
+use crate::time;
+use crate::url::Url;
+
+/// Redirects followed, for GET only: a signed request names its URL.
+const MAX_REDIRECTS: usize = 3;
+/// Answers of newNonce without a usable nonce, after which there is no hope.
+const MAX_NONCELESS: usize = 3;
+
+/// What a flow works with: a client, and the desk to its operation's host.
+#[derive(Clone)]
+pub(crate) struct Session {
+    pub client: Client,
+    pub io: Io,
+}
+
+/// What is asked, and how to speak of it when it fails.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub doing: &'static str,
+    pub url: &'a str,
+    /// May it be sent again when the answer was lost, so that it may have taken effect already?
+    pub repeatable: bool,
+}
+
+/// A resource as it came, with what the header said about it.
+pub(crate) struct Answered<T> {
+    pub value: T,
+    pub location: Option<String>,
+    pub retry_after: Option<Duration>,
+}
+
+impl Session {
+    /// The directory; asked for once a client.
+    pub(crate) async fn directory(&self) -> Result<Arc<Directory>> {
+        if let Some(directory) = self.client.directory() {
+            return Ok(directory);
+        }
+        self.io.enter("directory");
+        let url = self.client.policy().directory().clone();
+        let call = Call { doing: "fetching the directory", url: url.as_str(), repeatable: true };
+        let fetched = async {
+            let response = self.get(&call, url.clone()).await?;
+            resource::parse::<Directory>("a directory", &response.body)?.check()
+        };
+        let directory = Arc::new(fetched.await.map_err(|e| e.doing(call.doing).at(call.url))?);
+        self.client.set_directory(directory.clone());
+        Ok(directory)
+    }
+
+    /// POST-as-GET: fetches a resource (RFC 8555 section 6.3).
+    pub(crate) async fn fetch<T: DeserializeOwned>(
+        &self,
+        doing: &'static str,
+        url: &str,
+        account: &str,
+        what: &str,
+    ) -> Result<Answered<T>> {
+        let call = Call { doing, url, repeatable: true };
+        let response = self.post(&call, KeyReference::Kid(account), b"").await?;
+        self.read(&call, what, &response)
+    }
+
+    /// POSTs a payload as JSON and reads a resource from the answer.
+    pub(crate) async fn submit<T: DeserializeOwned>(
+        &self,
+        call: &Call<'_>,
+        reference: KeyReference<'_>,
+        payload: &impl Serialize,
+        what: &str,
+    ) -> Result<Answered<T>> {
+        let response = self.post(call, reference, &request::json(payload)?).await?;
+        self.read(call, what, &response)
+    }
+
+    /// One logical signed request.
+    pub(crate) async fn post(
+        &self,
+        call: &Call<'_>,
+        reference: KeyReference<'_>,
+        payload: &[u8],
+    ) -> Result<Response> {
+        let place = |e: Error| e.doing(call.doing).at(call.url);
+        let url = self.client.policy().check(call.url).map_err(place)?;
+        let mut tries = Tries::default();
+        loop {
+            let nonce = self.nonce().await.map_err(place)?;
+            // A key outside the process (HSM, agent) would be asked here, as an effect.
+            let key = self.client.account_key();
+            let body = jws::sign(key, reference, call.url, &nonce, payload).map_err(place)?;
+            let mut headers = self.headers();
+            headers.push(("Content-Type", "application/jose+json".to_owned()));
+            let sent = self.io.send(Method::Post, url.clone(), headers, body).await;
+            let sent = sent.inspect(|response| self.keep_nonce(response));
+            let error = match sent.and_then(|response| self.judge(call.url, response)) {
+                Ok(response) => return Ok(response),
+                Err(error) => place(error),
+            };
+            if error.is_lost() && !call.repeatable {
+                return Err(error);
+            }
+            self.delay_or_fail(&mut tries, error).await?;
+        }
+    }
+
+    /// One logical GET; redirects are followed where the URL policy lets them lead.
+    async fn get(&self, call: &Call<'_>, mut url: Url) -> Result<Response> {
+        let (mut tries, mut redirects) = (Tries::default(), 0);
+        loop {
+            let sent = self.io.send(Method::Get, url.clone(), self.headers(), Vec::new()).await;
+            let error = match sent {
+                Ok(response) if (300..400).contains(&response.status) => {
+                    redirects += 1;
+                    url = self.redirect(&response, redirects)?;
+                    continue;
+                }
+                sent => match sent.and_then(|response| self.judge(url.as_str(), response)) {
+                    Ok(response) => return Ok(response),
+                    Err(error) => error.doing(call.doing).at(call.url),
+                },
+            };
+            self.delay_or_fail(&mut tries, error).await?;
+        }
+    }
+
+    fn redirect(&self, response: &Response, count: usize) -> Result<Url> {
+        let refuse = |why: String| Error::new(ErrorKind::Policy, why);
+        if count > MAX_REDIRECTS {
+            return Err(refuse(format!("more than {MAX_REDIRECTS} redirects")));
+        }
+        let location = response
+            .headers
+            .last("location")
+            .ok_or_else(|| refuse(format!("HTTP status {} without a Location", response.status)))?;
+        self.client.policy().check(location)
+    }
+
+    /// A nonce that nobody has used: from the pool, or from newNonce (by GET: a host's HTTP client
+    /// then needs no HEAD; RFC 8555 section 7.2). While other requests are under way, one of their
+    /// answers may bring it: the GET goes out only if the host has nothing else to send.
+    async fn nonce(&self) -> Result<String> {
+        let pool = self.client.nonces();
+        if let Some(nonce) = pool.take(self.io.now()) {
+            return Ok(nonce);
+        }
+        let directory = self.directory().await?;
+        let url = self.client.policy().check(directory.new_nonce()?)?;
+        let (mut tries, mut nonceless) = (Tries::default(), 0);
+        loop {
+            let spare = self.io.send_spare(url.clone(), self.headers(), |now| pool.take(now)).await;
+            let judged = match spare {
+                Ok(Err(nonce)) => return Ok(nonce),
+                Ok(Ok(response)) => self.judge(url.as_str(), response),
+                Err(error) => Err(error),
+            };
+            let place = |e: Error| e.doing("fetching a nonce").at(url.as_str());
+            match judged.map(|response| response.headers.nonce().map(str::to_owned)) {
+                Err(error) => self.delay_or_fail(&mut tries, place(error)).await?,
+                Ok(Some(nonce)) => return Ok(nonce),
+                Ok(None) if nonceless == MAX_NONCELESS => {
+                    return Err(place(Error::protocol("the answers have no usable nonce")));
+                }
+                Ok(None) => nonceless += 1,
+            }
+        }
+    }
+
+    /// Keeps the nonce of an answer; those of refusals count, too (RFC 8555 section 6.5).
+    fn keep_nonce(&self, response: &Response) {
+        if let Some(nonce) = response.headers.nonce() {
+            self.client.nonces().put(nonce, self.io.now());
+            self.io.unsettle();
+        }
+    }
+
+    /// Tells success from failure.
+    fn judge(&self, url: &str, response: Response) -> Result<Response> {
+        debug!("{url}: HTTP status {}", response.status);
+        let status = response.status;
+        if (200..300).contains(&status) {
+            return Ok(response);
+        }
+        if (300..400).contains(&status) {
+            let why = format!("HTTP status {status}: a signed request is not sent elsewhere");
+            return Err(Error::new(ErrorKind::Policy, why).with_http_status(status));
+        }
+        let retry_after = self.retry_after(&response);
+        let mut error = match Problem::parse(&response.body) {
+            Some(problem) => Error::refused(problem, status),
+            None => {
+                let shown = printable(&String::from_utf8_lossy(&response.body), 80);
+                Error::new(ErrorKind::Problem, format!("HTTP status {status}: {shown:?}"))
+                    .with_http_status(status)
+            }
+        };
+        if status == 429 || status == 503 && retry_after.is_some() {
+            error = error.with_kind(ErrorKind::RateLimited);
+        }
+        Err(error.with_retry_at(retry_after.map(|delay| self.io.now().after(delay))))
+    }
+
+    async fn delay_or_fail(&self, tries: &mut Tries, error: Error) -> Result<()> {
+        let jitter = |bound| self.io.random(bound);
+        match tries.after(&error, self.io.now(), jitter) {
+            Some(delay) => {
+                debug!("trying again in {} ms: {error}", delay.as_millis());
+                self.io.sleep(delay).await.map_err(|ended| ended.after(&error))
+            }
+            None => Err(error),
+        }
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        call: &Call<'_>,
+        what: &str,
+        response: &Response,
+    ) -> Result<Answered<T>> {
+        let value = resource::parse(what, &response.body);
+        Ok(Answered {
+            value: value.map_err(|e| e.doing(call.doing).at(call.url))?,
+            location: response.headers.last("location").map(str::to_owned),
+            retry_after: self.retry_after(response),
+        })
+    }
+
+    fn retry_after(&self, response: &Response) -> Option<Duration> {
+        let value = response.headers.last("retry-after")?;
+        time::retry_after(value, response.headers.last("date"), self.io.now())
+    }
+
+    fn headers(&self) -> Vec<(&'static str, String)> {
+        vec![("User-Agent", self.client.user_agent().to_owned())]
+    }
+}
+
+impl<T> Answered<T> {
+    /// The URL of what a POST made; "the server MUST return its URL in the Location header"
+    /// (RFC 8555 sections 7.3 and 7.4).
+    pub(crate) fn created_at(&self, session: &Session, call: &Call<'_>) -> Result<String> {
+        let place = |e: Error| e.doing(call.doing).at(call.url);
+        let location = self.location.as_deref();
+        let location =
+            location.ok_or_else(|| place(Error::protocol("the answer has no Location")))?;
+        session.client.policy().check(location).map_err(place)?;
+        Ok(location.to_owned())
+    }
+}

@@ -1,0 +1,209 @@
+//! How a flow waits for its host: each *effect* that it awaits here, the host sees as a [`Step`]
+//! and answers.
+//!
+//! Cancellation and the time limit are checked in one place, where an effect is awaited.
+//!
+//! [`Step`]: super::Step
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use super::answer::Response;
+use super::challenge::Challenge;
+use super::desk::Desk;
+use super::operation::Method;
+use crate::error::{Error, ErrorKind, Result};
+use crate::problem::printable;
+use crate::time::Time;
+use crate::url::Url;
+
+/// A desk, and the way to it from both sides. Clones lead to the same one.
+#[derive(Clone)]
+pub(crate) struct Io(Arc<Shared>);
+
+struct Shared {
+    canceled: AtomicBool,
+    desk: Mutex<Desk>,
+}
+
+impl Io {
+    pub(super) fn new(time_limit: Duration, seed: u64) -> Io {
+        let desk = Mutex::new(Desk::new(time_limit, seed));
+        Io(Arc::new(Shared { canceled: AtomicBool::new(false), desk }))
+    }
+
+    pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
+        // No code that holds this lock can leave the desk half changed.
+        self.0.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn cancel(&self) {
+        self.0.canceled.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The flow's side.
+impl Io {
+    pub(super) fn now(&self) -> Time {
+        self.desk().now
+    }
+
+    /// A number below `bound` (which is not 0), for jitter; SplitMix64.
+    pub(super) fn random(&self, bound: u64) -> u64 {
+        let mut desk = self.desk();
+        desk.random = desk.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = desk.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound.max(1)
+    }
+
+    /// Names where the flow is.
+    pub(super) fn enter(&self, place: &'static str) {
+        self.desk().place = place;
+    }
+
+    pub(super) fn note_order(&self, url: &str) {
+        self.desk().order_url = Some(url.to_owned());
+    }
+
+    /// Has the whole flow looked at again in this poll.
+    pub(super) fn unsettle(&self) {
+        self.desk().unsettled = true;
+    }
+
+    /// Awaits an effect: asks `answer` at each poll, until it has one or the operation must end.
+    async fn effect<T>(&self, mut answer: impl FnMut(&mut Desk) -> Option<T>) -> Result<T> {
+        poll_fn(|_| {
+            let mut desk = self.desk();
+            if let Some(value) = answer(&mut desk) {
+                return Poll::Ready(Ok(value));
+            }
+            if self.0.canceled.load(Ordering::Relaxed) {
+                let why = "the operation was canceled";
+                return Poll::Ready(Err(Error::new(ErrorKind::Canceled, why)));
+            }
+            if let Some(deadline) = desk.deadline.filter(|_| !desk.is_publishing()) {
+                if desk.now >= deadline {
+                    let limit = desk.time_limit.as_secs();
+                    let why = format!("the operation's time limit of {limit} s ran out");
+                    return Poll::Ready(Err(Error::new(ErrorKind::Timeout, why)));
+                }
+                desk.wake_at(deadline);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits for so long.
+    pub(super) async fn sleep(&self, delay: Duration) -> Result<()> {
+        let until = self.now().after(delay);
+        let awake = |desk: &mut Desk| {
+            let over = desk.now >= until;
+            if !over {
+                desk.wake_at(until);
+            }
+            over.then_some(())
+        };
+        self.effect(awake).await
+    }
+
+    /// Has a request sent and awaits the answer. "No answer" is [`ErrorKind::Transport`].
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        url: Url,
+        headers: Vec<(&'static str, String)>,
+        body: Vec<u8>,
+    ) -> Result<Response> {
+        let asked = self.ask(method, url, headers, body, false);
+        self.effect(|desk| desk.take_answer(asked.id)).await?
+    }
+
+    /// Has a GET sent if the host finds nothing else to do, unless `needless` gets a value before.
+    pub(super) async fn send_spare<T>(
+        &self,
+        url: Url,
+        headers: Vec<(&'static str, String)>,
+        mut needless: impl FnMut(Time) -> Option<T>,
+    ) -> Result<Result<Response, T>> {
+        let asked = self.ask(Method::Get, url, headers, Vec::new(), true);
+        self.effect(|desk| match desk.is_said(asked.id) {
+            true => desk.take_answer(asked.id).map(|answer| answer.map(Ok)),
+            false => needless(desk.now).map(|value| Ok(Err(value))),
+        })
+        .await?
+    }
+
+    fn ask(
+        &self,
+        method: Method,
+        url: Url,
+        headers: Vec<(&'static str, String)>,
+        body: Vec<u8>,
+        spare: bool,
+    ) -> Asked<'_> {
+        let id = self.desk().put_request(method, url, headers, body, spare);
+        Asked { io: self, id }
+    }
+
+    /// Publishes the challenges, runs `body`, and takes them down again on every way out.
+    pub(super) async fn with_published<T>(
+        &self,
+        challenges: Vec<Challenge>,
+        body: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let challenges: Arc<[Challenge]> = challenges.into();
+        let outcome = async {
+            self.publish(challenges.clone()).await?;
+            body.await
+        };
+        let outcome = outcome.await;
+        self.unpublish(challenges).await;
+        outcome
+    }
+
+    async fn publish(&self, challenges: Arc<[Challenge]>) -> Result<()> {
+        self.desk().put_challenges(challenges, true);
+        let published = self.effect(|desk| {
+            let answer = desk.solving.as_mut()?.answer.take()?;
+            desk.resume_deadline();
+            Some(answer)
+        });
+        published.await?.map_err(|why| {
+            let why = format!("the host could not publish a challenge: {}", printable(&why, 500));
+            Error::new(ErrorKind::Host, why)
+        })
+    }
+
+    /// Not an [`Io::effect`]: neither cancellation nor the deadline may skip it. The host's next
+    /// poll is its answer.
+    async fn unpublish(&self, challenges: Arc<[Challenge]>) {
+        self.desk().put_challenges(challenges, false);
+        poll_fn(|_| {
+            let mut desk = self.desk();
+            if desk.solving.as_ref().is_none_or(|solving| solving.said_at.is_some()) {
+                desk.solving = None;
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// A request in the books for as long as its answer is awaited.
+struct Asked<'a> {
+    io: &'a Io,
+    id: u64,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.io.desk().forget_request(self.id);
+    }
+}

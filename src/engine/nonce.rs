@@ -1,0 +1,58 @@
+//! The nonces that a CA has handed out and nobody has used yet.
+//!
+//! RFC 8555 section 6.5. A nonce leaves the pool for good when it is taken: none is sent twice.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// More than are ever under way at once are of no use.
+const MAX_NONCES: usize = 16;
+/// CAs forget nonces; an old one costs a refusal.
+const MAX_AGE: Duration = Duration::from_secs(300);
+
+/// A pool of nonces of one CA, shared by all operations of a client.
+#[derive(Default)]
+pub(super) struct NoncePool(Mutex<Vec<(String, Time)>>);
+
+impl NoncePool {
+    fn nonces(&self) -> MutexGuard<'_, Vec<(String, Time)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest nonce.
+    pub(super) fn take(&self, now: Time) -> Option<String> {
+        let mut nonces = self.nonces();
+        nonces.retain(|(_, came)| now.since(*came) <= MAX_AGE);
+        nonces.pop().map(|(nonce, _)| nonce)
+    }
+
+    pub(super) fn put(&self, nonce: &str, now: Time) {
+        let mut nonces = self.nonces();
+        if nonces.len() == MAX_NONCES {
+            nonces.remove(0);
+        }
+        nonces.push((nonce.to_owned(), now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_first_never_twice_never_old_never_many() {
+        let pool = NoncePool::default();
+        let at = |seconds: i64| Time::from_millis(seconds * 1000);
+        for n in 0..100 {
+            pool.put(&format!("n{n}"), at(n));
+        }
+        assert_eq!(pool.take(at(100)).as_deref(), Some("n99"));
+        assert_eq!(pool.take(at(100)).as_deref(), Some("n98"));
+        let left = std::iter::from_fn(|| pool.take(at(100))).count();
+        assert_eq!(left, MAX_NONCES - 2);
+        pool.put("old", at(0));
+        assert_eq!(pool.take(at(301)), None);
+    }
+}

@@ -1,0 +1,200 @@
+//! An operation: a flow in progress, and what it asks of its host.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::answer::Reply;
+use super::challenge::Challenge;
+use super::io::Io;
+use crate::error::{Error, ErrorKind, Result};
+use crate::time::Time;
+use crate::url::Url;
+
+/// The HTTP methods that are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// For the directory and for nonces.
+    Get,
+    /// For everything else (RFC 8555 section 6.2).
+    Post,
+}
+
+impl Method {
+    /// `"GET"` or `"POST"`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Post => "POST",
+        }
+    }
+}
+
+/// An HTTP request for the host to send.
+#[derive(Debug)]
+pub struct Request {
+    /// Names this request when it is answered; never used twice in an operation.
+    pub id: u64,
+    /// GET or POST.
+    pub method: Method,
+    pub(crate) url: Url,
+    /// Header fields to send besides `Host` and `Content-Length`.
+    pub headers: Vec<(&'static str, String)>,
+    /// Empty for GET.
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// The absolute URL: send it byte for byte, the signature covers it.
+    pub fn url(&self) -> &str {
+        self.url.as_str()
+    }
+
+    /// The URL's host, without the brackets of an IPv6 address.
+    pub fn host(&self) -> &str {
+        self.url.host()
+    }
+
+    /// The URL's port.
+    pub fn port(&self) -> u16 {
+        self.url.port()
+    }
+
+    /// The URL's path and query, at least `/`.
+    pub fn path(&self) -> String {
+        self.url.path()
+    }
+}
+
+/// What the host is to do next. Everything but [`Step::Wait`] is said once.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Step {
+    /// Send this request and answer it with [`Operation::reply`]. More requests may come before
+    /// it is answered.
+    Request(Arc<Request>),
+    /// Nothing to do for this long; `None`: until an answer comes in. Polling earlier is harmless.
+    Wait(Option<Duration>),
+    /// Publish all of these, then call [`Operation::published`].
+    Publish(Arc<[Challenge]>),
+    /// Take the same challenges down and poll again. Comes before success and failure alike.
+    Unpublish(Arc<[Challenge]>),
+    /// Finished well: [`Operation::take`] has the result.
+    Done,
+}
+
+/// A flow in progress. May be shared; polled by one thread at a time.
+pub struct Operation<T> {
+    io: Io,
+    run: Mutex<Run<T>>,
+}
+
+type Flow<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
+
+enum Run<T> {
+    Going(Flow<T>),
+    Done(Option<T>),
+    Failed(Error),
+}
+
+impl<T> Operation<T> {
+    pub(super) fn new<F>(io: Io, flow: F) -> Operation<T>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        Operation { io, run: Mutex::new(Run::Going(Box::pin(flow))) }
+    }
+
+    /// The same operation with another result.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U + Send + 'static) -> Operation<U>
+    where
+        T: Send + 'static,
+    {
+        let run = match self.run.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Run::Going(flow) => Run::Going(Box::pin(async move { flow.await.map(change) }) as _),
+            Run::Done(value) => Run::Done(value.map(change)),
+            Run::Failed(error) => Run::Failed(error),
+        };
+        Operation { io: self.io, run: Mutex::new(run) }
+    }
+
+    /// Advances the operation as far as it goes at `now` and tells the next step. Once it has
+    /// failed, each poll gives the same error.
+    pub fn poll(&self, now: Time) -> Result<Step> {
+        let mut run = match self.run.try_lock() {
+            Ok(run) => run,
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(
+                    ErrorKind::Misuse,
+                    "the operation is being polled already, by another thread or from a callback",
+                ));
+            }
+            Err(TryLockError::Poisoned(_)) => {
+                return Err(Error::new(ErrorKind::Panic, "the operation ended in a bug earlier"));
+            }
+        };
+        let flow = match &mut *run {
+            Run::Going(flow) => flow,
+            Run::Done(_) => return Ok(Step::Done),
+            Run::Failed(error) => return Err(error.clone()),
+        };
+        self.io.desk().begin_poll(now);
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            match flow.as_mut().poll(&mut context) {
+                Poll::Pending if self.io.desk().is_unsettled() => {}
+                Poll::Pending => return Ok(self.io.desk().next_step()),
+                Poll::Ready(Ok(value)) => {
+                    *run = Run::Done(Some(value));
+                    return Ok(Step::Done);
+                }
+                Poll::Ready(Err(error)) => {
+                    *run = Run::Failed(error.clone());
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// The answer to the request with this id, to be fed in.
+    pub fn reply(&self, request_id: u64) -> Reply<'_> {
+        Reply::new(&self.io, request_id)
+    }
+
+    /// A request that has been given out and not been answered.
+    pub fn request(&self, id: u64) -> Option<Arc<Request>> {
+        self.io.desk().unanswered(id)
+    }
+
+    /// Answers [`Step::Publish`]: every challenge is in place, or why not. The operation then ends
+    /// with [`ErrorKind::Host`], by way of [`Step::Unpublish`].
+    pub fn published(&self, outcome: Result<(), String>) -> Result<()> {
+        self.io.desk().answer_publish(outcome)
+    }
+
+    /// Ends the operation at its next poll, by way of [`Step::Unpublish`] if need be. Any thread.
+    pub fn cancel(&self) {
+        self.io.cancel();
+    }
+
+    /// The result, once, after [`Step::Done`].
+    pub fn take(&self) -> Option<T> {
+        match self.run.try_lock().as_deref_mut() {
+            Ok(Run::Done(value)) => value.take(),
+            _ => None,
+        }
+    }
+
+    /// Where the flow is, in a word: `"directory"`, `"nonce"`, `"account"`, `"order"`,
+    /// `"authorization"`, `"publish"`, `"challenge"`, `"unpublish"`, `"finalize"`, `"certificate"`.
+    pub fn state(&self) -> &'static str {
+        self.io.desk().place()
+    }
+
+    /// The order's URL, to resume it after a restart; `None` before there is one.
+    pub fn order_url(&self) -> Option<String> {
+        self.io.desk().order_url.clone()
+    }
+}

@@ -1,0 +1,74 @@
+//! Registering the account, or finding it. RFC 8555 sections 7.3, 7.3.1, 7.3.3 and 7.3.4.
+
+use super::exchange::{Call, Session};
+use crate::error::{Error, ErrorKind, Result};
+use crate::jose::jws::KeyReference;
+use crate::request::NewAccount;
+use crate::resource::account::{Account, AccountStatus};
+
+/// An account that the CA knows.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// The account's URL: store it beside the key.
+    pub url: String,
+    pub(crate) account: Account,
+}
+
+impl Session {
+    /// The account's URL; the account is registered if need be.
+    pub(crate) async fn account_url(&self) -> Result<String> {
+        match self.client.account_url() {
+            Some(url) => Ok(url),
+            None => Ok(self.register().await?.url),
+        }
+    }
+
+    /// newAccount. It may be repeated: the CA answers with the existing account for a known key.
+    pub(crate) async fn register(&self) -> Result<Registered> {
+        let directory = self.directory().await?;
+        let options = self.client.options();
+        let terms = directory.terms_of_service();
+        let lacks_terms = terms.is_some() && !options.terms_agreed;
+        let lacks_eab = directory.external_account_required() && options.external_account.is_none();
+
+        self.io.enter("account");
+        let url = directory.new_account()?;
+        let call = Call { doing: "registering the account", url, repeatable: true };
+        let binding = options.external_account.as_ref();
+        let payload = NewAccount {
+            contact: &options.contacts,
+            terms_of_service_agreed: options.terms_agreed,
+            // Without what a new account takes, one that exists can still be found.
+            only_return_existing: lacks_terms || lacks_eab,
+            external_account_binding: binding
+                .map(|eab| eab.bind(self.client.account_key(), url))
+                .transpose()?,
+        };
+        let answer = self.submit::<Account>(&call, KeyReference::Jwk, &payload, "an account").await;
+        let answer = answer.map_err(|error| match error.is_problem("accountDoesNotExist") {
+            true if lacks_terms => Error::new(
+                ErrorKind::Terms,
+                format!(
+                    "a new account needs agreement to the terms of service, {}; set terms_agreed",
+                    crate::problem::printable(terms.unwrap_or_default(), 500)
+                ),
+            ),
+            true if lacks_eab => Error::new(
+                ErrorKind::EabRequired,
+                "a new account at this CA needs an external account binding: a key id and an HMAC \
+                 key, which the CA's web site gives out",
+            ),
+            _ => error,
+        })?;
+        let url = answer.created_at(self, &call)?;
+        match answer.value.status {
+            None | Some(AccountStatus::Valid) => {}
+            Some(status) => {
+                let why = format!("the account is {}", status.as_str());
+                return Err(Error::new(ErrorKind::Account, why).doing(call.doing).at(&url));
+            }
+        }
+        self.client.set_account_url(Some(&url));
+        Ok(Registered { url, account: answer.value })
+    }
+}

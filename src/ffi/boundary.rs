@@ -1,0 +1,200 @@
+//! Crossing the boundary: panics and errors become a status, pointers become references.
+
+use std::cell::RefCell;
+use std::ffi::{CString, c_char, c_void};
+use std::mem::MaybeUninit;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+
+use super::error::acme_error_t;
+use super::status::acme_status_t;
+use crate::error::{Error, ErrorKind, Result};
+
+/// No text that comes in has a reason to be longer; what is, lacks its end.
+const MAX_TEXT: usize = 64 * 1024;
+/// No key, request, chain or piece of an answer does.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// No options struct does; a size above is an uninitialized one.
+const MAX_OPTIONS: usize = 4096;
+
+thread_local! {
+    static LAST_ERROR: RefCell<Option<Box<acme_error_t>>> = const { RefCell::new(None) };
+}
+
+/// Runs the body of a fallible function: clears the thread's last error, catches panics, keeps
+/// what went wrong.
+pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> acme_status_t {
+    match catch(body) {
+        Ok(()) => {
+            set_last_error(None);
+            acme_status_t::ACME_OK
+        }
+        Err(error) => fail(error),
+    }
+}
+
+/// Keeps the error for acme_last_error() and gives its status.
+pub(super) fn fail(error: Error) -> acme_status_t {
+    let status = acme_status_t::from(error.kind());
+    set_last_error(Some(Box::new(acme_error_t::new(error))));
+    status
+}
+
+/// Runs the body of a function that has no status to return.
+pub(super) fn catch<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    // std is private to the shared object, so this hook touches no other Rust code of the process.
+    // Without it a caught panic would still print to the host's stderr.
+    static SILENCE: Once = Once::new();
+    SILENCE.call_once(|| panic::set_hook(Box::new(|_| {})));
+    panic::catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+        // Dropping the payload could panic again, outside of any guard.
+        std::mem::forget(payload);
+        let text = text.unwrap_or_default();
+        Err(Error::new(ErrorKind::Panic, format!("a bug in acme-micro, please report it: {text}")))
+    })
+}
+
+fn set_last_error(error: Option<Box<acme_error_t>>) {
+    // Fails only while the thread ends, when nobody can ask any more.
+    let _ = LAST_ERROR.try_with(|last| *last.borrow_mut() = error);
+}
+
+pub(super) fn last_error() -> *const acme_error_t {
+    let pointer = |error: &Box<acme_error_t>| std::ptr::from_ref(&**error);
+    let last = LAST_ERROR.try_with(|last| last.borrow().as_ref().map(pointer));
+    last.ok().flatten().unwrap_or(std::ptr::null())
+}
+
+fn missing(name: &str) -> Error {
+    Error::invalid_argument(format!("{name} is NULL"))
+}
+
+fn check_pointer<T>(pointer: *const T, name: &str) -> Result<()> {
+    if pointer.is_null() {
+        return Err(missing(name));
+    }
+    match pointer.is_aligned() {
+        true => Ok(()),
+        false => Err(Error::invalid_argument(format!("{name} is not aligned"))),
+    }
+}
+
+/// Text that may be absent.
+pub(super) fn optional_text<'a>(pointer: *const c_char, name: &str) -> Result<Option<&'a str>> {
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: not NULL; the caller passes NUL-terminated text (rule 4 of the header), of which no
+    // byte after the NUL and none after MAX_TEXT is read.
+    let length = unsafe { libc::strnlen(pointer, MAX_TEXT) };
+    if length == MAX_TEXT {
+        return Err(Error::invalid_argument(format!("{name} is longer than 64 KiB")));
+    }
+    // SAFETY: strnlen has just read these bytes; the caller keeps them for the call.
+    let bytes = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), length) };
+    let text = str::from_utf8(bytes);
+    text.map(Some).map_err(|_| Error::invalid_argument(format!("{name} is not UTF-8")))
+}
+
+/// Text that must be there.
+pub(super) fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a str> {
+    optional_text(pointer, name)?.ok_or_else(|| missing(name))
+}
+
+/// `count` texts; NULL is none.
+pub(super) fn texts<'a>(
+    pointer: *const *const c_char,
+    count: usize,
+    name: &str,
+) -> Result<Vec<&'a str>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    check_pointer(pointer, name)?;
+    if count > MAX_TEXT {
+        return Err(Error::invalid_argument(format!("{name} has {count} elements, too many")));
+    }
+    // SAFETY: not NULL and aligned; the caller says that there are `count` elements.
+    let pointers = unsafe { std::slice::from_raw_parts(pointer, count) };
+    let numbered = pointers.iter().enumerate();
+    numbered.map(|(n, pointer)| text(*pointer, &format!("{name}[{n}]"))).collect()
+}
+
+/// Bytes; NULL is allowed for none.
+pub(super) fn bytes<'a>(pointer: *const c_void, size: usize, name: &str) -> Result<&'a [u8]> {
+    if size == 0 {
+        return Ok(&[]);
+    }
+    check_pointer(pointer.cast::<u8>(), name)?;
+    if size > MAX_BYTES {
+        return Err(Error::invalid_argument(format!("{name} has {size} bytes, too many")));
+    }
+    // SAFETY: not NULL; the caller says that there are `size` bytes, and keeps them for the call.
+    Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), size) })
+}
+
+/// A place that the caller wants something written to.
+pub(super) struct Out<T>(*mut T);
+
+impl<T> Out<T> {
+    pub(super) fn new(pointer: *mut T, name: &str) -> Result<Out<T>> {
+        check_pointer(pointer, name)?;
+        Ok(Out(pointer))
+    }
+
+    pub(super) fn set(self, value: T) {
+        // SAFETY: not NULL and aligned (checked by `new`); the caller owns the place.
+        unsafe { self.0.write(value) }
+    }
+}
+
+/// An options struct: `#[repr(C)]`, `size` first, every member pointer-sized, zero the default.
+///
+/// # Safety
+///
+/// All zero bytes must be a valid value.
+pub(super) unsafe trait Options: Copy {}
+
+/// Reads an options struct of the size that the caller's header gave it. A shorter one, from an
+/// older program, has the defaults in what it lacks; in a longer one, from a newer program, what we
+/// do not know must be zero.
+pub(super) fn read_options<T: Options>(pointer: *const T, name: &str) -> Result<T> {
+    check_pointer(pointer, name)?;
+    let refuse = |why: &str| Err(Error::invalid_argument(format!("{name}->size {why}")));
+    // SAFETY: not NULL, aligned; every options struct starts with its size.
+    let size = unsafe { pointer.cast::<usize>().read() };
+    if size == 0 {
+        return refuse("is 0; initialize the struct with its ACME_..._INIT macro");
+    }
+    if size < size_of::<usize>() * 2 || size > MAX_OPTIONS || size % size_of::<usize>() != 0 {
+        return refuse("is not the size of any version of the struct");
+    }
+    // SAFETY: the caller's struct has `size` bytes.
+    let given = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), size) };
+    let known = given.len().min(size_of::<T>());
+    if given.iter().skip(known).any(|byte| *byte != 0) {
+        let why = format!("{name} sets an option that this version of the library does not know");
+        return Err(Error::new(ErrorKind::Unsupported, why));
+    }
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: both have at least `known` bytes and do not overlap; zero is a valid T (trait), and
+    // so is what a caller puts there: raw pointers, integers and nullable function pointers.
+    unsafe {
+        std::ptr::copy_nonoverlapping(given.as_ptr(), value.as_mut_ptr().cast(), known);
+        Ok(value.assume_init())
+    }
+}
+
+/// Text of ours for C. NUL cannot be in it; were it there, the text would end before it.
+pub(super) fn c_text(text: impl AsRef<str>) -> CString {
+    let text = text.as_ref().split('\0').next().unwrap_or_default();
+    // One allocation of the right size: a copy left behind could be of a key.
+    CString::new(text).unwrap_or_default()
+}
+
+/// A borrowed pointer to optional text of ours.
+pub(super) fn pointer_to(text: Option<&CString>) -> *const c_char {
+    text.map_or(std::ptr::null(), |text| text.as_ptr())
+}

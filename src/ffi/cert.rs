@@ -1,0 +1,181 @@
+//! Certificate chains.
+
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::ptr::null;
+
+use safer_ffi::derive_ReprC;
+
+use super::boundary::{Out, bytes, c_text, guard, pointer_to, text};
+use super::handle::{borrow, give, handle, peek, release};
+use super::key::{ShownKey, acme_key_t};
+use super::options::{acme_challenge_t, acme_time_t};
+use super::status::acme_status_t;
+use crate::error::Error;
+use crate::pki::{CertificateChain, Key, KeyType, tls_alpn_certificate};
+use crate::time::Time;
+
+/// A certificate chain, leaf first, with its private key when the library has it.
+#[derive_ReprC]
+#[repr(opaque)]
+pub struct acme_cert_t {
+    _private: [u8; 0],
+}
+
+handle!(acme_cert_t, ShownCert, b"acmecert");
+
+const MILLIS_A_DAY: i64 = 24 * 3600 * 1000;
+
+/// A chain, with its texts for C.
+pub struct ShownCert {
+    chain: CertificateChain,
+    pem: CString,
+    names: Vec<CString>,
+    key: Option<OwnedKey>,
+}
+
+/// A key handle that its owner shows and frees.
+pub(super) struct OwnedKey(*mut acme_key_t);
+
+// SAFETY: a handle may move between threads and be read by many (rule 5 of the header).
+unsafe impl Send for OwnedKey {}
+// SAFETY: as above.
+unsafe impl Sync for OwnedKey {}
+
+impl OwnedKey {
+    pub(super) fn new(key: Key) -> OwnedKey {
+        OwnedKey(give(ShownKey::new(key)))
+    }
+
+    pub(super) fn handle(&self) -> *const acme_key_t {
+        self.0
+    }
+}
+
+impl Drop for OwnedKey {
+    fn drop(&mut self) {
+        release(self.0);
+    }
+}
+
+impl ShownCert {
+    pub(super) fn new(chain: CertificateChain, key: Option<Key>) -> ShownCert {
+        ShownCert {
+            pem: c_text(chain.pem()),
+            names: chain.names().iter().map(c_text).collect(),
+            key: key.map(OwnedKey::new),
+            chain,
+        }
+    }
+
+    pub(super) fn chain(&self) -> &CertificateChain {
+        &self.chain
+    }
+}
+
+/// Reads a PEM chain, leaf first. Anything but certificates in it is refused.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_cert_parse(
+    pem: *const c_void,
+    size: usize,
+    cert: *mut *mut acme_cert_t,
+) -> acme_status_t {
+    guard(|| {
+        let out = Out::new(cert, "cert")?;
+        let chain = CertificateChain::parse(bytes(pem, size, "pem")?)?;
+        out.set(give(ShownCert::new(chain, None)));
+        Ok(())
+    })
+}
+
+/// Makes the self-signed certificate that a tls-alpn-01 challenge wants (RFC 8737), to be shown in
+/// handshakes that negotiate "acme-tls/1". key NULL: a fresh one, see acme_cert_key().
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_cert_create_tls_alpn(
+    challenge: *const acme_challenge_t,
+    key: *const acme_key_t,
+    cert: *mut *mut acme_cert_t,
+) -> acme_status_t {
+    guard(|| {
+        let out = Out::new(cert, "cert")?;
+        if challenge.is_null() {
+            return Err(Error::invalid_argument("challenge is NULL"));
+        }
+        // SAFETY: not NULL; a challenge that an operation shows right now (rule 3 of the header).
+        let challenge = unsafe { &*challenge };
+        let identifier = text(challenge.identifier, "challenge->identifier")?;
+        let digest = bytes(challenge.tls_alpn_digest.cast(), 32, "challenge->tls_alpn_digest")?;
+        let digest: [u8; 32] = digest.try_into().unwrap_or_default();
+        let key = match key.is_null() {
+            true => Key::generate(KeyType::P256)?,
+            false => borrow(key, "key")?.key.clone(),
+        };
+        let chain = tls_alpn_certificate(identifier, &digest, &key, Time::now())?;
+        out.set(give(ShownCert::new(chain, Some(key))));
+        Ok(())
+    })
+}
+
+/// The whole chain as PEM.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_cert_chain_pem(cert: *const acme_cert_t) -> *const c_char {
+    pointer_to(peek(cert).map(|shown| &shown.pem))
+}
+
+/// The index-th certificate of the chain as DER, 0 the leaf; NULL past the end. size may be NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_cert_der(
+    cert: *const acme_cert_t,
+    index: usize,
+    size: *mut usize,
+) -> *const u8 {
+    let der = peek(cert).and_then(|shown| shown.chain.ders().get(index));
+    if let Ok(out) = Out::new(size, "size") {
+        out.set(der.map_or(0, Vec::len));
+    }
+    der.map_or(null(), Vec::as_ptr)
+}
+
+/// Its private key, borrowed; NULL when it was parsed, or ordered with a CSR made elsewhere.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_cert_key(cert: *const acme_cert_t) -> *const acme_key_t {
+    peek(cert).and_then(|shown| shown.key.as_ref()).map_or(null(), OwnedKey::handle)
+}
+
+/// The index-th subject alternative name (DNS name or IP address); NULL past the end.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_cert_name(cert: *const acme_cert_t, index: usize) -> *const c_char {
+    pointer_to(peek(cert).and_then(|shown| shown.names.get(index)))
+}
+
+/// When the leaf starts to be valid; 0 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_cert_not_before(cert: *const acme_cert_t) -> acme_time_t {
+    peek(cert).map_or(0, |shown| shown.chain.not_before().as_millis())
+}
+
+/// When the leaf expires; 0 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_cert_not_after(cert: *const acme_cert_t) -> acme_time_t {
+    peek(cert).map_or(0, |shown| shown.chain.not_after().as_millis())
+}
+
+/// Whole days until the leaf expires, from now (0: the system clock); negative once it has.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_cert_days_left(cert: *const acme_cert_t, now: acme_time_t) -> c_int {
+    let Some(shown) = peek(cert) else { return 0 };
+    let left = shown.chain.not_after().as_millis().saturating_sub(moment(now).as_millis());
+    c_int::try_from(left.div_euclid(MILLIS_A_DAY)).unwrap_or(c_int::MAX)
+}
+
+/// Frees the handle.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_cert_free(cert: *mut acme_cert_t) {
+    release(cert);
+}
+
+/// A moment as it comes in: 0 is the system clock's.
+pub(super) fn moment(time: acme_time_t) -> Time {
+    if time == 0 { Time::now() } else { Time::from_millis(time) }
+}

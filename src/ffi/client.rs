@@ -1,0 +1,119 @@
+//! Clients: one account at one CA.
+
+use std::ffi::{CString, c_char};
+use std::ptr::null;
+use std::sync::{Mutex, PoisonError};
+
+use safer_ffi::derive_ReprC;
+
+use super::boundary::{Out, c_text, guard, optional_text, read_options, text, texts};
+use super::handle::{borrow, give, handle, peek, release};
+use super::key::ShownKey;
+use super::options::acme_client_options_t;
+use super::run::BuiltIn;
+use super::status::acme_status_t;
+use crate::engine::{Client, ClientOptions};
+use crate::error::{Error, Result};
+use crate::jose::eab::ExternalAccount;
+
+/// One account at one CA: directory, account key, nonces, connections. Make one and share it.
+#[derive_ReprC]
+#[repr(opaque)]
+pub struct acme_client_t {
+    _private: [u8; 0],
+}
+
+handle!(acme_client_t, ShownClient, b"acmeclnt");
+
+/// A client, its HTTP client, and the texts that have been shown.
+pub struct ShownClient {
+    pub(super) client: Client,
+    pub(super) http: BuiltIn,
+    shown: Mutex<Vec<CString>>,
+}
+
+impl ShownClient {
+    /// A pointer to `text` that stays valid for as long as the client: what was shown before is
+    /// kept. An account's URL and a CA's terms change seldom.
+    fn show(&self, text: Option<String>) -> *const c_char {
+        let Some(text) = text.map(c_text) else { return null() };
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = shown.iter().find(|known| **known == text) {
+            return known.as_ptr();
+        }
+        // The bytes of a CString stay where they are when it moves.
+        let pointer = text.as_ptr();
+        shown.push(text);
+        pointer
+    }
+}
+
+/// Makes a client. No request is sent.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_client_new(
+    options: *const acme_client_options_t,
+    client: *mut *mut acme_client_t,
+) -> acme_status_t {
+    guard(|| {
+        let out = Out::new(client, "client")?;
+        let given = read_options(options, "options")?;
+        let client = Client::new(client_options(&given)?)?;
+        let http = BuiltIn::new(optional_text(given.ca_file, "ca_file")?)?;
+        out.set(give(ShownClient { client, http, shown: Mutex::new(Vec::new()) }));
+        Ok(())
+    })
+}
+
+fn client_options(given: &acme_client_options_t) -> Result<ClientOptions> {
+    let owned = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect();
+    let account_key: &ShownKey = borrow(given.account_key, "account_key")?;
+    let mut options =
+        ClientOptions::new(text(given.directory_url, "directory_url")?, account_key.key.clone());
+    options.account_url = optional_text(given.account_url, "account_url")?.map(str::to_owned);
+    options.contacts = owned(texts(given.contacts, given.contact_count, "contacts")?);
+    options.terms_agreed = flag(given.terms_agreed, "terms_agreed")?;
+    options.external_account = external_account(given)?;
+    options.user_agent = optional_text(given.user_agent, "user_agent")?.map(str::to_owned);
+    options.allowed_hosts =
+        owned(texts(given.allowed_hosts, given.allowed_host_count, "allowed_hosts")?);
+    options.allow_http_loopback = flag(given.allow_http_loopback, "allow_http_loopback")?;
+    Ok(options)
+}
+
+fn external_account(given: &acme_client_options_t) -> Result<Option<ExternalAccount>> {
+    let key_id = optional_text(given.eab_key_id, "eab_key_id")?;
+    match (key_id, optional_text(given.eab_hmac_key, "eab_hmac_key")?) {
+        (None, None) => Ok(None),
+        (Some(key_id), Some(hmac_key)) => ExternalAccount::new(key_id, hmac_key).map(Some),
+        _ => Err(Error::invalid_argument("eab_key_id and eab_hmac_key go together")),
+    }
+}
+
+fn flag(value: usize, name: &str) -> Result<bool> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Error::invalid_argument(format!("{name} is {value}, neither 0 nor 1"))),
+    }
+}
+
+/// The account's URL, worth storing; NULL until an operation has needed it. Valid until the client
+/// is freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_client_account_url(client: *const acme_client_t) -> *const c_char {
+    peek(client).map_or(null(), |shown| shown.show(shown.client.account_url()))
+}
+
+/// URL of the CA's terms of service; NULL until its directory is known, or when it has none. Valid
+/// until the client is freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_client_terms_url(client: *const acme_client_t) -> *const c_char {
+    peek(client).map_or(null(), |shown| shown.show(shown.client.terms_of_service()))
+}
+
+/// Frees the handle; operations that use the client keep it.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_client_free(client: *mut acme_client_t) {
+    release(client);
+}

@@ -1,0 +1,71 @@
+//! Certificate signing requests.
+
+use std::ffi::{c_char, c_void};
+use std::ptr::null;
+
+use safer_ffi::derive_ReprC;
+
+use super::boundary::{Out, bytes, guard, texts};
+use super::handle::{borrow, give, handle, peek, release};
+use super::key::acme_key_t;
+use super::status::acme_status_t;
+use crate::pki::SigningRequest;
+
+/// A certificate signing request (PKCS#10, RFC 2986).
+#[derive_ReprC]
+#[repr(opaque)]
+pub struct acme_csr_t {
+    _private: [u8; 0],
+}
+
+handle!(acme_csr_t, SigningRequest, b"acme_csr");
+
+/// Makes a request for names (DNS names, wildcards, IP addresses), signed with key. The names
+/// stand in the subjectAltName extension; there is no common name.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_csr_create(
+    key: *const acme_key_t,
+    names: *const *const c_char,
+    count: usize,
+    csr: *mut *mut acme_csr_t,
+) -> acme_status_t {
+    guard(|| {
+        let out = Out::new(csr, "csr")?;
+        let key = &borrow(key, "key")?.key;
+        let names = texts(names, count, "names")?.into_iter().map(str::to_owned);
+        out.set(give(SigningRequest::create(key, &names.collect::<Vec<_>>())?));
+        Ok(())
+    })
+}
+
+/// Reads a PEM or DER request made elsewhere, so that the key never enters the library.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_csr_parse(
+    data: *const c_void,
+    size: usize,
+    csr: *mut *mut acme_csr_t,
+) -> acme_status_t {
+    guard(|| {
+        let out = Out::new(csr, "csr")?;
+        out.set(give(SigningRequest::parse(bytes(data, size, "data")?)?));
+        Ok(())
+    })
+}
+
+/// The request as DER; size may be NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_csr_der(csr: *const acme_csr_t, size: *mut usize) -> *const u8 {
+    let der = peek(csr).map(SigningRequest::der);
+    if let Ok(out) = Out::new(size, "size") {
+        out.set(der.map_or(0, <[u8]>::len));
+    }
+    der.map_or(null(), <[u8]>::as_ptr)
+}
+
+/// Frees the handle; operations that use the request keep it.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_csr_free(csr: *mut acme_csr_t) {
+    release(csr);
+}

@@ -1,0 +1,127 @@
+//! Errors as objects, always borrowed.
+
+use std::ffi::{CString, c_char, c_int};
+use std::ptr::null;
+
+use super::boundary::{c_text, last_error, pointer_to};
+use super::options::acme_time_t;
+use super::status::acme_status_t;
+use crate::error::Error;
+use crate::problem::Problem;
+
+/// What went wrong, with the CA's problem document where there is one. Always borrowed.
+pub struct acme_error_t {
+    status: acme_status_t,
+    message: CString,
+    permanent: bool,
+    retry_at: acme_time_t,
+    url: Option<CString>,
+    identifier: Option<CString>,
+    problem_type: Option<CString>,
+    problem_json: Option<CString>,
+    subproblems: Vec<acme_error_t>,
+}
+
+impl acme_error_t {
+    pub(super) fn new(error: Error) -> acme_error_t {
+        let problem = error.problem();
+        acme_error_t {
+            status: error.kind().into(),
+            message: c_text(error.to_string()),
+            permanent: error.is_permanent(),
+            retry_at: error.retry_at().map_or(0, |time| time.as_millis()),
+            url: error.url().map(c_text),
+            identifier: error.identifier().map(c_text),
+            problem_type: problem.map(|p| c_text(p.type_urn())),
+            problem_json: problem.map(|p| c_text(p.json())),
+            subproblems: problem.map_or(Vec::new(), |p| {
+                p.subproblems().iter().map(|sub| acme_error_t::subproblem(sub, &error)).collect()
+            }),
+        }
+    }
+
+    fn subproblem(problem: &Problem, whole: &Error) -> acme_error_t {
+        acme_error_t {
+            status: problem.error_kind().into(),
+            message: c_text(problem.to_string()),
+            permanent: problem.is_permanent(whole.http_status().unwrap_or(0)),
+            retry_at: 0,
+            url: None,
+            identifier: problem.identifier().map(c_text),
+            problem_type: Some(c_text(problem.type_urn())),
+            problem_json: Some(c_text(problem.json())),
+            subproblems: Vec::new(),
+        }
+    }
+}
+
+/// Error of the last fallible call on this thread; NULL when it succeeded. Fallible are the
+/// functions that return acme_status_t, and acme_op_poll(); no other function changes it.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_last_error() -> *const acme_error_t {
+    last_error()
+}
+
+/// Its status code; ACME_OK for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_error_status(error: Option<&acme_error_t>) -> acme_status_t {
+    error.map_or(acme_status_t::ACME_OK, |error| error.status)
+}
+
+/// One line for a log or a person: what was tried, on what, and why it failed.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_error_message(error: Option<&acme_error_t>) -> *const c_char {
+    pointer_to(error.map(|error| &error.message))
+}
+
+/// 1: the same request will fail again until its input changes. 0: a retry may help.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_error_is_permanent(error: Option<&acme_error_t>) -> c_int {
+    error.is_some_and(|error| error.permanent).into()
+}
+
+/// Earliest time worth a retry (from Retry-After); 0 when the CA named none.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_error_retry_at(error: Option<&acme_error_t>) -> acme_time_t {
+    error.map_or(0, |error| error.retry_at)
+}
+
+/// The URL that was asked; NULL when it is not about one.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_error_url(error: Option<&acme_error_t>) -> *const c_char {
+    pointer_to(error.and_then(|error| error.url.as_ref()))
+}
+
+/// The DNS name or IP address concerned; NULL when it is not about one.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_error_identifier(error: Option<&acme_error_t>) -> *const c_char {
+    pointer_to(error.and_then(|error| error.identifier.as_ref()))
+}
+
+/// Problem type URN (RFC 8555 section 6.7), such as "urn:ietf:params:acme:error:caa"; NULL when the
+/// CA sent no problem document.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_error_problem_type(error: Option<&acme_error_t>) -> *const c_char {
+    pointer_to(error.and_then(|error| error.problem_type.as_ref()))
+}
+
+/// The whole problem document (RFC 7807) as JSON; NULL when the CA sent none.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_error_problem_json(error: Option<&acme_error_t>) -> *const c_char {
+    pointer_to(error.and_then(|error| error.problem_json.as_ref()))
+}
+
+/// Number of subproblems (RFC 8555 section 6.7.1); at most 100 are kept.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_error_subproblem_count(error: Option<&acme_error_t>) -> usize {
+    error.map_or(0, |error| error.subproblems.len())
+}
+
+/// The index-th subproblem, itself an error; NULL past the end.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_error_subproblem(
+    error: Option<&acme_error_t>,
+    index: usize,
+) -> *const acme_error_t {
+    error.and_then(|error| error.subproblems.get(index)).map_or(null(), std::ptr::from_ref)
+}

@@ -1,0 +1,79 @@
+//! Handles: what C holds is a pointer to a slot that starts with a mark of its kind, so that a
+//! handle of the wrong kind, or one that has been freed, is answered instead of followed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The mark of a slot that has been freed.
+const FREED: u64 = 0x6163_6d65_6465_6164;
+
+/// A type that C sees as an opaque struct.
+pub(super) trait Handle {
+    /// What is behind it.
+    type Value;
+    /// The mark of its kind.
+    const MARK: u64;
+}
+
+#[repr(C)]
+struct Slot<T> {
+    mark: AtomicU64,
+    value: T,
+}
+
+/// Makes an opaque type of C the handle of a Rust type.
+macro_rules! handle {
+    ($handle:ident, $value:ty, $mark:literal) => {
+        impl crate::ffi::handle::Handle for $handle {
+            type Value = $value;
+            const MARK: u64 = u64::from_be_bytes(*$mark);
+        }
+    };
+}
+pub(super) use handle;
+
+/// Gives a value to C.
+pub(super) fn give<H: Handle>(value: H::Value) -> *mut H {
+    Box::into_raw(Box::new(Slot { mark: AtomicU64::new(H::MARK), value })).cast()
+}
+
+/// The value behind a handle, for the duration of a call.
+pub(super) fn borrow<'a, H: Handle>(handle: *const H, name: &str) -> Result<&'a H::Value> {
+    if handle.is_null() {
+        return Err(Error::invalid_argument(format!("{name} is NULL")));
+    }
+    let slot = handle.cast::<Slot<H::Value>>();
+    if !slot.is_aligned() {
+        return Err(Error::invalid_argument(format!("{name} is not a handle of this library")));
+    }
+    // SAFETY: every handle of this library points to at least a mark. A pointer from elsewhere is
+    // the caller's mistake, and cannot be told from a handle.
+    let mark = unsafe { &*handle.cast::<AtomicU64>() }.load(Ordering::Acquire);
+    if mark != H::MARK {
+        let why = if mark == FREED { "has been freed" } else { "is a handle of another kind" };
+        return Err(Error::new(ErrorKind::Misuse, format!("{name} {why}")));
+    }
+    // SAFETY: the mark says that it is one of ours of this kind, made by `give`; the caller frees
+    // it after the call (rule 2 of the header). Only shared references to it are ever made.
+    Ok(unsafe { &(*slot).value })
+}
+
+/// For getters: `None` for NULL and for what is no such handle.
+pub(super) fn peek<'a, H: Handle>(handle: *const H) -> Option<&'a H::Value> {
+    borrow(handle, "handle").ok()
+}
+
+/// Takes a handle back and drops the value. NULL and wrong handles are left alone.
+pub(super) fn release<H: Handle>(handle: *mut H) {
+    if peek(handle.cast_const()).is_none() {
+        return;
+    }
+    // SAFETY: `peek` has seen our mark, so it came from `give`; the mark is changed first, so that
+    // a second free finds it gone.
+    unsafe {
+        let slot = handle.cast::<Slot<H::Value>>();
+        (*slot).mark.store(FREED, Ordering::Release);
+        drop(Box::from_raw(slot));
+    }
+}

@@ -1,0 +1,141 @@
+//! Keys.
+
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::sync::OnceLock;
+
+use safer_ffi::derive_ReprC;
+use zeroize::Zeroize;
+
+use super::boundary::{Out, bytes, c_text, guard, pointer_to};
+use super::handle::{give, handle, peek, release};
+use super::status::acme_status_t;
+use crate::error::{Error, Result};
+use crate::pki::{Key, KeyType};
+
+/// A private key: an account's or a certificate's. Wiped from memory when freed.
+#[derive_ReprC]
+#[repr(opaque)]
+pub struct acme_key_t {
+    _private: [u8; 0],
+}
+
+handle!(acme_key_t, ShownKey, b"acme_key");
+
+/// Kinds of key.
+#[derive_ReprC]
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum acme_key_type_t {
+    /// ECDSA on NIST P-256: small, quick, taken by every CA.
+    ACME_KEY_P256 = 1,
+    /// ECDSA on NIST P-384.
+    ACME_KEY_P384 = 2,
+    /// ECDSA on NIST P-521; public CAs do not certify it.
+    ACME_KEY_P521 = 3,
+    /// RSA, 2048 bits.
+    ACME_KEY_RSA2048 = 10,
+    /// RSA, 3072 bits.
+    ACME_KEY_RSA3072 = 11,
+    /// RSA, 4096 bits.
+    ACME_KEY_RSA4096 = 12,
+    /// Ed25519, for private CAs.
+    ACME_KEY_ED25519 = 20,
+}
+
+use acme_key_type_t::*;
+
+const TYPES: [(acme_key_type_t, KeyType); 7] = [
+    (ACME_KEY_P256, KeyType::P256),
+    (ACME_KEY_P384, KeyType::P384),
+    (ACME_KEY_P521, KeyType::P521),
+    (ACME_KEY_RSA2048, KeyType::Rsa2048),
+    (ACME_KEY_RSA3072, KeyType::Rsa3072),
+    (ACME_KEY_RSA4096, KeyType::Rsa4096),
+    (ACME_KEY_ED25519, KeyType::Ed25519),
+];
+
+/// A key, and its texts once somebody has asked for them.
+pub struct ShownKey {
+    pub(super) key: Key,
+    thumbprint: CString,
+    pem: OnceLock<CString>,
+}
+
+impl ShownKey {
+    pub(super) fn new(key: Key) -> ShownKey {
+        ShownKey { thumbprint: c_text(key.thumbprint()), pem: OnceLock::new(), key }
+    }
+}
+
+impl Drop for ShownKey {
+    fn drop(&mut self) {
+        if let Some(pem) = self.pem.take() {
+            pem.into_bytes().zeroize();
+        }
+    }
+}
+
+/// Makes a key of an ACME_KEY_* type. RSA takes up to seconds: not for an event loop's thread.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_key_generate(r#type: c_int, key: *mut *mut acme_key_t) -> acme_status_t {
+    guard(|| {
+        let out = Out::new(key, "key")?;
+        let kind = TYPES.iter().find(|(code, _)| *code as c_int == r#type);
+        let (_, kind) = kind.ok_or_else(|| {
+            Error::invalid_argument(format!("type is {type}, which is no ACME_KEY_* value"))
+        })?;
+        out.set(give(ShownKey::new(Key::generate(*kind)?)));
+        Ok(())
+    })
+}
+
+/// Reads a PEM or DER key (PKCS#8, SEC 1, PKCS#1) that is not encrypted.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_key_parse(
+    data: *const c_void,
+    size: usize,
+    key: *mut *mut acme_key_t,
+) -> acme_status_t {
+    guard(|| {
+        let out = Out::new(key, "key")?;
+        out.set(give(ShownKey::new(Key::parse(bytes(data, size, "data")?)?)));
+        Ok(())
+    })
+}
+
+/// The key as PKCS#8 PEM. Secret: store with mode 0600. Valid until the handle is freed, and wiped
+/// then.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_key_pem(key: *const acme_key_t) -> *const c_char {
+    let Some(shown) = peek(key) else { return std::ptr::null() };
+    if shown.pem.get().is_none() {
+        let pem = || -> Result<()> {
+            let _ = shown.pem.set(c_text(&*shown.key.to_pem()?));
+            Ok(())
+        };
+        let _ = super::boundary::catch(pem);
+    }
+    pointer_to(shown.pem.get())
+}
+
+/// Kind of key: an ACME_KEY_* value; 0 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_key_type(key: *const acme_key_t) -> c_int {
+    let kind = peek(key).map(|shown| shown.key.kind());
+    TYPES.iter().find(|(_, of)| Some(*of) == kind).map_or(0, |(code, _)| *code as c_int)
+}
+
+/// RFC 7638 thumbprint, base64url: what a stateless http-01 responder appends to the token and a
+/// dot. Not secret.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_key_thumbprint(key: *const acme_key_t) -> *const c_char {
+    pointer_to(peek(key).map(|shown| &shown.thumbprint))
+}
+
+/// Frees the handle; operations and clients that use the key keep it.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_key_free(key: *mut acme_key_t) {
+    release(key);
+}

@@ -1,0 +1,485 @@
+//! Operations: begin, poll, answer.
+
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::ptr::{from_ref, null, null_mut};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use safer_ffi::derive_ReprC;
+
+use super::boundary::{
+    Out, bytes, c_text, catch, fail, guard, optional_text, pointer_to, read_options, texts,
+};
+use super::cert::{OwnedKey, ShownCert, acme_cert_t, moment};
+use super::client::{ShownClient, acme_client_t};
+use super::csr::acme_csr_t;
+use super::error::acme_error_t;
+use super::handle::{borrow, give, handle, peek, release};
+use super::key::acme_key_t;
+use super::options::{acme_challenge_t, acme_http_request_t, acme_order_options_t, acme_time_t};
+use super::run::BuiltIn;
+use super::shown::{ShownChallenge, ShownRequest};
+use super::status::acme_status_t;
+use crate::engine::{
+    Challenge, ChallengeType, Issued, Operation, OrderOptions, RevocationReason, Step,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pki::{Key, KeyType, SigningRequest};
+
+/// One operation in progress: a state machine that you poll. It does no I/O of its own.
+#[derive_ReprC]
+#[repr(opaque)]
+pub struct acme_op_t {
+    _private: [u8; 0],
+}
+
+handle!(acme_op_t, ShownOp, b"acme__op");
+
+/// What acme_op_poll() asks of you.
+#[derive_ReprC]
+#[repr(i32)]
+#[derive(Clone, Copy)]
+pub enum acme_step_t {
+    /// Finished well: take the result, free the operation.
+    ACME_STEP_DONE = 0,
+    /// Send acme_op_request(), feed the answer to acme_op_response_*(), poll again. Said once a
+    /// request; more may come before it is answered.
+    ACME_STEP_REQUEST = 1,
+    /// Nothing to do for acme_op_wait_ms() milliseconds. Polling earlier does no harm.
+    ACME_STEP_WAIT = 2,
+    /// Publish each acme_op_challenge(), call acme_op_published() when all are in place, poll.
+    /// Said once.
+    ACME_STEP_PUBLISH = 3,
+    /// Take the same challenges down, poll. Said once, before success and failure alike.
+    ACME_STEP_UNPUBLISH = 4,
+}
+
+use acme_step_t::*;
+
+/// Why a certificate is revoked (RFC 5280 section 5.3.1).
+#[derive_ReprC]
+#[repr(i32)]
+#[derive(Clone, Copy)]
+pub enum acme_revocation_reason_t {
+    /// No reason given.
+    ACME_REVOKE_UNSPECIFIED = 0,
+    /// The private key is, or may be, known to others.
+    ACME_REVOKE_KEY_COMPROMISE = 1,
+    /// The names changed owner.
+    ACME_REVOKE_AFFILIATION_CHANGED = 3,
+    /// There is a new certificate.
+    ACME_REVOKE_SUPERSEDED = 4,
+    /// The service ended.
+    ACME_REVOKE_CESSATION_OF_OPERATION = 5,
+}
+
+use acme_revocation_reason_t::*;
+
+const REASONS: [(acme_revocation_reason_t, RevocationReason); 5] = [
+    (ACME_REVOKE_UNSPECIFIED, RevocationReason::Unspecified),
+    (ACME_REVOKE_KEY_COMPROMISE, RevocationReason::KeyCompromise),
+    (ACME_REVOKE_AFFILIATION_CHANGED, RevocationReason::AffiliationChanged),
+    (ACME_REVOKE_SUPERSEDED, RevocationReason::Superseded),
+    (ACME_REVOKE_CESSATION_OF_OPERATION, RevocationReason::CessationOfOperation),
+];
+
+/// An operation of any kind, and what it shows right now.
+pub struct ShownOp {
+    pub(super) operation: Operation<Option<Issued>>,
+    pub(super) http: BuiltIn,
+    key: Option<OwnedKey>,
+    /// acme_op_run() is at work: its callbacks must not poll, run or free the operation.
+    pub(super) running: AtomicBool,
+    user: AtomicPtr<c_void>,
+    shown: Mutex<Shown>,
+}
+
+#[derive(Default)]
+struct Shown {
+    request: Option<Box<ShownRequest>>,
+    challenges: Vec<Box<ShownChallenge>>,
+    wait_ms: i64,
+    order_url: Option<CString>,
+    error: Option<Box<acme_error_t>>,
+}
+
+impl ShownOp {
+    pub(super) fn begin(
+        client: &ShownClient,
+        operation: Operation<Option<Issued>>,
+        key: Option<Key>,
+    ) -> ShownOp {
+        ShownOp {
+            operation,
+            http: client.http.clone(),
+            key: key.map(OwnedKey::new),
+            running: AtomicBool::new(false),
+            user: AtomicPtr::new(null_mut()),
+            shown: Mutex::new(Shown::default()),
+        }
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows challenges; they stay for acme_op_challenge() until the next ones.
+    pub(super) fn show_challenges(&self, challenges: &[Challenge]) {
+        let shown = challenges.iter().map(|c| Box::new(ShownChallenge::new(c))).collect();
+        self.shown().challenges = shown;
+    }
+
+    pub(super) fn show_request(
+        &self,
+        request: &std::sync::Arc<crate::engine::Request>,
+    ) -> *const acme_http_request_t {
+        let request = Box::new(ShownRequest::new(request));
+        let pointer = from_ref(&request.c);
+        self.shown().request = Some(request);
+        pointer
+    }
+
+    pub(super) fn show_failure(&self, error: &Error) {
+        let mut shown = self.shown();
+        if error.kind() != ErrorKind::Misuse && shown.error.is_none() {
+            shown.error = Some(Box::new(acme_error_t::new(error.clone())));
+        }
+    }
+
+    pub(super) fn challenge(&self, index: usize) -> *const acme_challenge_t {
+        self.shown().challenges.get(index).map_or(null(), |challenge| from_ref(&challenge.c))
+    }
+
+    /// Keeps what the steps of an operation have brought, for the getters.
+    pub(super) fn show_order(&self) {
+        let url = self.operation.order_url().map(c_text);
+        let mut shown = self.shown();
+        if shown.order_url != url {
+            shown.order_url = url;
+        }
+    }
+
+    fn step(&self, now: acme_time_t) -> Result<acme_step_t> {
+        if self.running.load(Ordering::Acquire) {
+            let why = "acme_op_run() is at work on this operation; its callbacks must not poll it";
+            return Err(Error::new(ErrorKind::Misuse, why));
+        }
+        let step = self.operation.poll(moment(now));
+        self.show_order();
+        match step? {
+            Step::Request(request) => {
+                self.show_request(&request);
+                Ok(ACME_STEP_REQUEST)
+            }
+            Step::Wait(delay) => {
+                let clamp =
+                    |d: Duration| i64::from(i32::try_from(d.as_millis()).unwrap_or(i32::MAX));
+                self.shown().wait_ms = delay.map_or(-1, clamp);
+                Ok(ACME_STEP_WAIT)
+            }
+            Step::Publish(challenges) => {
+                self.show_challenges(&challenges);
+                Ok(ACME_STEP_PUBLISH)
+            }
+            Step::Unpublish(challenges) => {
+                self.show_challenges(&challenges);
+                Ok(ACME_STEP_UNPUBLISH)
+            }
+            Step::Done => Ok(ACME_STEP_DONE),
+        }
+    }
+}
+
+/// Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3). Then
+/// acme_client_account_url() has its URL.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_begin_register(
+    client: *const acme_client_t,
+    op: *mut *mut acme_op_t,
+) -> acme_status_t {
+    guard(|| {
+        let out = Out::new(op, "op")?;
+        let client: &ShownClient = borrow(client, "client")?;
+        let operation = client.client.register().map(|_| None);
+        out.set(give(ShownOp::begin(client, operation, None)));
+        Ok(())
+    })
+}
+
+/// Obtains a certificate (RFC 8555 section 7.1): account if needed, order, challenges, finalize,
+/// download. What cannot work is refused here, before anything is sent.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_begin_order(
+    client: *const acme_client_t,
+    options: *const acme_order_options_t,
+    op: *mut *mut acme_op_t,
+) -> acme_status_t {
+    guard(|| {
+        let out = Out::new(op, "op")?;
+        let client: &ShownClient = borrow(client, "client")?;
+        out.set(give(begin_order(client, &read_options(options, "options")?)?));
+        Ok(())
+    })
+}
+
+pub(super) fn begin_order(client: &ShownClient, given: &acme_order_options_t) -> Result<ShownOp> {
+    let mut options = OrderOptions::new(texts(given.names, given.name_count, "names")?);
+    if given.challenge_type_count > 0 {
+        let count = given.challenge_type_count;
+        let names = texts(given.challenge_types, count, "challenge_types")?;
+        let kind = |name: &str| {
+            ChallengeType::from_name(name).ok_or_else(|| {
+                Error::invalid_argument(format!(
+                    "challenge_types has \"{}\"; known are http-01, dns-01 and tls-alpn-01",
+                    crate::problem::printable(name, 40)
+                ))
+            })
+        };
+        options.challenge_types = names.into_iter().map(kind).collect::<Result<_>>()?;
+    }
+    if !given.csr.is_null() {
+        options.csr = Some(borrow::<acme_csr_t>(given.csr, "csr")?.clone() as SigningRequest);
+    }
+    if !given.key.is_null() {
+        options.key = Some(borrow::<acme_key_t>(given.key, "key")?.key.clone());
+    }
+    if options.key.is_none() && options.csr.is_none() {
+        options.key = Some(Key::generate(KeyType::P256)?);
+    }
+    options.order_url = optional_text(given.order_url, "order_url")?.map(str::to_owned);
+    if given.timeout_s > 0 {
+        options.time_limit = Duration::from_secs(given.timeout_s as u64);
+    }
+    let key = options.key.clone();
+    Ok(ShownOp::begin(client, client.client.obtain(options)?.map(Some), key))
+}
+
+/// Revokes cert with the account's key (RFC 8555 section 7.6); reason is an ACME_REVOKE_* value.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_begin_revoke(
+    client: *const acme_client_t,
+    cert: *const acme_cert_t,
+    reason: c_int,
+    op: *mut *mut acme_op_t,
+) -> acme_status_t {
+    guard(|| {
+        let out = Out::new(op, "op")?;
+        let client: &ShownClient = borrow(client, "client")?;
+        let cert: &ShownCert = borrow(cert, "cert")?;
+        let known = REASONS.iter().find(|(code, _)| *code as c_int == reason);
+        let (_, reason) = known.ok_or_else(|| {
+            Error::invalid_argument(format!("reason is {reason}, which is no ACME_REVOKE_* value"))
+        })?;
+        let operation = client.client.revoke(cert.chain(), *reason).map(|()| None);
+        out.set(give(ShownOp::begin(client, operation, None)));
+        Ok(())
+    })
+}
+
+/// Advances the operation. now: 0 for the system clock. > 0: an ACME_STEP_* for you to do. 0: done.
+/// < 0: failed, an ACME_ERR_*; see acme_op_error().
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_op_poll(op: *mut acme_op_t, now: acme_time_t) -> c_int {
+    let mut step = ACME_STEP_WAIT;
+    let status = guard(|| {
+        let shown: &ShownOp = borrow(op, "op")?;
+        step = catch(|| shown.step(now)).inspect_err(|error| shown.show_failure(error))?;
+        Ok(())
+    });
+    if status == acme_status_t::ACME_OK { step as c_int } else { status as c_int }
+}
+
+/// ACME_STEP_REQUEST: the request to send. Valid until the next poll; keep its id for the answer.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_request(op: *const acme_op_t) -> *const acme_http_request_t {
+    let pointer = |shown: &ShownOp| shown.shown().request.as_ref().map(|r| from_ref(&r.c));
+    peek(op).and_then(pointer).unwrap_or(null())
+}
+
+/// One header field of the answer to the request with this id. Pass them all, in the order they
+/// came; space around the value is ignored.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_response_header(
+    op: *mut acme_op_t,
+    request_id: u64,
+    name: *const c_char,
+    name_size: usize,
+    value: *const c_char,
+    value_size: usize,
+) -> acme_status_t {
+    guard(|| {
+        let shown: &ShownOp = borrow(op, "op")?;
+        let name = bytes(name.cast(), name_size, "name")?;
+        let value = bytes(value.cast(), value_size, "value")?;
+        shown.operation.reply(request_id).header(name, value)
+    })
+}
+
+/// Some bytes of its body; call as often as bytes arrive. Over 1 MiB in all: ACME_ERR_PROTOCOL, and
+/// the rest need not be fed.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_response_body(
+    op: *mut acme_op_t,
+    request_id: u64,
+    data: *const c_void,
+    size: usize,
+) -> acme_status_t {
+    guard(|| {
+        let shown: &ShownOp = borrow(op, "op")?;
+        shown.operation.reply(request_id).body(bytes(data, size, "data")?)
+    })
+}
+
+/// The answer is complete and had this HTTP status (200 to 599). Do not follow 3xx yourself.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_response_end(
+    op: *mut acme_op_t,
+    request_id: u64,
+    http_status: c_int,
+) -> acme_status_t {
+    guard(|| {
+        let shown: &ShownOp = borrow(op, "op")?;
+        shown.operation.reply(request_id).end(u16::try_from(http_status).unwrap_or(0))
+    })
+}
+
+/// No complete answer came, and why (NULL: unknown). The operation tries again as it sees fit.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_response_failed(
+    op: *mut acme_op_t,
+    request_id: u64,
+    why: *const c_char,
+) -> acme_status_t {
+    guard(|| {
+        let shown: &ShownOp = borrow(op, "op")?;
+        let why = optional_text(why, "why")?.unwrap_or("unknown reason");
+        shown.operation.reply(request_id).failed(why)
+    })
+}
+
+/// After ACME_STEP_WAIT: milliseconds from that poll until the next one is useful, at most
+/// 2147483647; -1: not before you answer something.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_wait_ms(op: *const acme_op_t) -> i64 {
+    peek(op).map_or(0, |shown: &ShownOp| shown.shown().wait_ms)
+}
+
+/// ACME_STEP_PUBLISH and ACME_STEP_UNPUBLISH: the index-th challenge; NULL past the end. Valid until
+/// the next poll.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_challenge(op: *const acme_op_t, index: usize) -> *const acme_challenge_t {
+    peek(op).map_or(null(), |shown: &ShownOp| shown.challenge(index))
+}
+
+/// Every challenge is in place (failure NULL), or why not: the operation then ends with
+/// ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_published(op: *mut acme_op_t, failure: *const c_char) -> acme_status_t {
+    guard(|| {
+        let shown: &ShownOp = borrow(op, "op")?;
+        let failure = optional_text(failure, "failure")?;
+        shown.operation.published(failure.map_or(Ok(()), |why| Err(why.to_owned())))
+    })
+}
+
+/// Ends the operation at its next poll, by way of ACME_STEP_UNPUBLISH if need be. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_cancel(op: *const acme_op_t) {
+    if let Some(shown) = peek(op) {
+        shown.operation.cancel();
+    }
+}
+
+/// Why it failed; NULL while it has not. Valid until the operation is freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_error(op: *const acme_op_t) -> *const acme_error_t {
+    let pointer = |shown: &ShownOp| shown.shown().error.as_deref().map(from_ref);
+    peek(op).and_then(pointer).unwrap_or(null())
+}
+
+/// One word for a status page: "new", "directory", "nonce", "account", "order", "authorization",
+/// "publish", "challenge", "unpublish", "finalize", "certificate", "revocation". Static text.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_state(op: *const acme_op_t) -> *const c_char {
+    const STATES: [&std::ffi::CStr; 12] = [
+        c"new",
+        c"directory",
+        c"nonce",
+        c"account",
+        c"order",
+        c"authorization",
+        c"publish",
+        c"challenge",
+        c"unpublish",
+        c"finalize",
+        c"certificate",
+        c"revocation",
+    ];
+    let Some(shown) = peek(op) else { return null() };
+    let state = shown.operation.state().as_bytes();
+    STATES.iter().find(|text| text.to_bytes() == state).map_or(null(), |text| text.as_ptr())
+}
+
+/// The order's URL, to resume it after a restart; NULL before there is one. Valid until the next
+/// poll.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_order_url(op: *const acme_op_t) -> *const c_char {
+    let pointer = |shown: &ShownOp| pointer_to(shown.shown().order_url.as_ref());
+    peek(op).map_or(null(), pointer)
+}
+
+/// The certificate's key, from the beginning: store it before the CA issues a certificate for it.
+/// NULL when the order is for a CSR made elsewhere, or the operation is no order. Valid until the
+/// operation is freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_key(op: *const acme_op_t) -> *const acme_key_t {
+    let key = |shown: &ShownOp| shown.key.as_ref().map(OwnedKey::handle);
+    peek(op).and_then(key).unwrap_or(null())
+}
+
+/// After ACME_STEP_DONE of an order: the certificate, now yours; NULL when there is none, or it has
+/// been taken.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_take_cert(op: *mut acme_op_t) -> *mut acme_cert_t {
+    let cert = || Ok(peek(op).and_then(take_cert).map_or(null_mut(), give));
+    catch(cert).unwrap_or(null_mut())
+}
+
+pub(super) fn take_cert(shown: &ShownOp) -> Option<ShownCert> {
+    let issued = shown.operation.take()??;
+    Some(ShownCert::new(issued.chain, issued.key))
+}
+
+/// A pointer of yours that travels with the operation.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_set_user_data(op: *mut acme_op_t, user: *mut c_void) {
+    if let Some(shown) = peek(op) {
+        shown.user.store(user, Ordering::Release);
+    }
+}
+
+/// The pointer set by acme_op_set_user_data(); NULL at first.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_user_data(op: *const acme_op_t) -> *mut c_void {
+    peek(op).map_or(null_mut(), |shown| shown.user.load(Ordering::Acquire))
+}
+
+/// Drops the operation at any moment. Challenges still published are then yours to take down. From
+/// a callback of acme_op_run() on the same operation it does nothing but set ACME_ERR_MISUSE.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_free(op: *mut acme_op_t) {
+    if peek(op).is_some_and(|shown| shown.running.load(Ordering::Acquire)) {
+        let why = "acme_op_run() is at work on this operation; free it afterwards";
+        fail(Error::new(ErrorKind::Misuse, why));
+        return;
+    }
+    let _ = catch(|| {
+        release(op);
+        Ok(())
+    });
+}

@@ -1,0 +1,182 @@
+//! The structs that cross the boundary: options in, shown ones out.
+
+use std::ffi::{c_char, c_int, c_void};
+
+use safer_ffi::derive_ReprC;
+
+use super::boundary::Options;
+use super::csr::acme_csr_t;
+use super::key::acme_key_t;
+use super::op::acme_op_t;
+
+/// A moment: milliseconds since 1970-01-01 UTC. 0: none, or as input: the system clock.
+pub type acme_time_t = i64;
+
+/// For acme_client_new(). Zero means default. Every member is pointer-sized: no padding.
+#[derive_ReprC]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct acme_client_options_t {
+    /// sizeof(acme_client_options_t), set by ACME_CLIENT_OPTIONS_INIT.
+    pub size: usize,
+    /// Required. The CA's directory, such as ACME_LETSENCRYPT.
+    pub directory_url: *const c_char,
+    /// Required. Store its PEM before the first request: it is the account.
+    pub account_key: *const acme_key_t,
+    /// What acme_client_account_url() said earlier; saves a request.
+    pub account_url: *const c_char,
+    /// "mailto:..." URLs.
+    pub contacts: *const *const c_char,
+    /// Number of contacts.
+    pub contact_count: usize,
+    /// 1: the operator has agreed to the CA's terms of service. 0: an account that exists is
+    /// found, but none is made.
+    pub terms_agreed: usize,
+    /// External account binding (RFC 8555 section 7.3.4): key id as the CA shows it.
+    pub eab_key_id: *const c_char,
+    /// Its HMAC key as the CA shows it (base64url).
+    pub eab_hmac_key: *const c_char,
+    /// Named to the CA before the library's own, such as "exampled/1.2".
+    pub user_agent: *const c_char,
+    /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
+    /// system's. Read once, by acme_client_new().
+    pub ca_file: *const c_char,
+    /// Hosts besides the directory's own that the CA's URLs may be on.
+    pub allowed_hosts: *const *const c_char,
+    /// Number of allowed_hosts.
+    pub allowed_host_count: usize,
+    /// 1: plain http is fine on loopback addresses, for tests.
+    pub allow_http_loopback: usize,
+}
+
+/// For acme_begin_order() and acme_obtain(). Zero means default.
+#[derive_ReprC]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct acme_order_options_t {
+    /// sizeof(acme_order_options_t), set by ACME_ORDER_OPTIONS_INIT.
+    pub size: usize,
+    /// Required unless csr is set: DNS names, "*." wildcards, IP addresses; at most 1000.
+    pub names: *const *const c_char,
+    /// Number of names.
+    pub name_count: usize,
+    /// Acceptable challenge types, best first: "http-01", "dns-01", "tls-alpn-01"; default
+    /// {"http-01"}. A wildcard needs "dns-01".
+    pub challenge_types: *const *const c_char,
+    /// Number of challenge_types.
+    pub challenge_type_count: usize,
+    /// Certificate key, which you have stored; default: a fresh P-256 key, see acme_op_key().
+    pub key: *const acme_key_t,
+    /// Request made elsewhere; excludes key.
+    pub csr: *const acme_csr_t,
+    /// Resume the order at this URL (from acme_op_order_url()).
+    pub order_url: *const c_char,
+    /// Give up after this many seconds; default 600, not counting time spent publishing.
+    pub timeout_s: usize,
+}
+
+/// A challenge to publish. Read only; grows at the end in later versions.
+#[derive_ReprC]
+#[repr(C)]
+pub struct acme_challenge_t {
+    /// "http-01", "dns-01", "tls-alpn-01".
+    pub r#type: *const c_char,
+    /// DNS name (without "*.") or IP address to be proven.
+    pub identifier: *const c_char,
+    /// The CA's token: 22 to 512 base64url characters, checked.
+    pub token: *const c_char,
+    /// http-01 (RFC 8555 section 8.3): serve this as the body of http_path on port 80 of
+    /// identifier.
+    pub key_authorization: *const c_char,
+    /// "/.well-known/acme-challenge/" and the token.
+    pub http_path: *const c_char,
+    /// dns-01 (RFC 8555 section 8.4): a TXT record with dns_value at dns_name.
+    pub dns_name: *const c_char,
+    /// 43 base64url characters.
+    pub dns_value: *const c_char,
+    /// tls-alpn-01 (RFC 8737): 32 bytes; see acme_cert_create_tls_alpn().
+    pub tls_alpn_digest: *const u8,
+}
+
+/// One HTTP header field.
+#[derive_ReprC]
+#[repr(C)]
+pub struct acme_header_t {
+    /// Its name.
+    pub name: *const c_char,
+    /// Its value.
+    pub value: *const c_char,
+}
+
+/// An HTTP request to send. Read only; grows at the end in later versions.
+#[derive_ReprC]
+#[repr(C)]
+pub struct acme_http_request_t {
+    /// Names the request when it is answered; not 0.
+    pub id: u64,
+    /// "GET" or "POST"; no other is used.
+    pub method: *const c_char,
+    /// Absolute URL; send it byte for byte. And the same in parts, for hosts without a URL parser.
+    pub url: *const c_char,
+    /// Host name or address, an IPv6 one without brackets.
+    pub host: *const c_char,
+    /// Path and query.
+    pub path: *const c_char,
+    /// TCP port. The scheme is https unless allow_http_loopback is set and url says http.
+    pub port: u16,
+    /// Number of headers.
+    pub header_count: u16,
+    /// Headers to send besides Host and Content-Length.
+    pub headers: *const acme_header_t,
+    /// Empty for GET.
+    pub body: *const u8,
+    /// Bytes of the body.
+    pub body_size: usize,
+}
+
+/// Publishes or takes down one challenge. 0: done. Else the operation fails with ACME_ERR_HOST.
+pub type acme_challenge_fn =
+    Option<unsafe extern "C" fn(challenge: *const acme_challenge_t, user: *mut c_void) -> c_int>;
+
+/// Sends request and feeds the answer to op with acme_op_response_*(). 0: fed. Else: no answer.
+pub type acme_send_fn = Option<
+    unsafe extern "C" fn(
+        op: *mut acme_op_t,
+        request: *const acme_http_request_t,
+        user: *mut c_void,
+    ) -> c_int,
+>;
+
+/// For acme_op_run() and acme_obtain(). Zero means default; a NULL pointer: all defaults.
+#[derive_ReprC]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct acme_run_options_t {
+    /// sizeof(acme_run_options_t), set by ACME_RUN_OPTIONS_INIT.
+    pub size: usize,
+    /// Publishes one challenge. May block, for instance until a DNS record has spread. Required
+    /// when there is something to publish.
+    pub publish: acme_challenge_fn,
+    /// Takes one challenge down; called for each, also after publish has failed. What it returns
+    /// is logged only.
+    pub unpublish: acme_challenge_fn,
+    /// Handed to every callback.
+    pub user: *mut c_void,
+    /// Your own blocking HTTP client instead of the built-in one.
+    pub send: acme_send_fn,
+}
+
+// SAFETY: integers, raw pointers and nullable function pointers: all zero is a value of each.
+unsafe impl Options for acme_client_options_t {}
+// SAFETY: as above.
+unsafe impl Options for acme_order_options_t {}
+// SAFETY: as above.
+unsafe impl Options for acme_run_options_t {}
+
+/// No padding on any platform.
+const fn is_pointers_only<T>(members: usize) -> bool {
+    size_of::<T>() == members * size_of::<*const c_void>()
+}
+const _: () = assert!(is_pointers_only::<acme_client_options_t>(14));
+const _: () = assert!(is_pointers_only::<acme_order_options_t>(9));
+const _: () = assert!(is_pointers_only::<acme_run_options_t>(5));

@@ -1,0 +1,211 @@
+//! Blocking: the steps done here, with the built-in HTTP client and the host's callbacks.
+
+use std::ffi::c_int;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::boundary::{Out, guard, read_options};
+use super::cert::acme_cert_t;
+use super::client::{ShownClient, acme_client_t};
+use super::handle::{borrow, give, release};
+use super::op::{ShownOp, acme_op_t, begin_order, take_cert};
+use super::options::{acme_challenge_fn, acme_order_options_t, acme_run_options_t};
+use super::status::acme_status_t;
+use crate::client::run::{Host, run};
+use crate::engine::{Challenge, Reply, Request};
+use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "http")]
+use crate::http::{HttpClient, HttpOptions};
+
+/// The built-in HTTP client, where it is compiled in.
+#[derive(Clone)]
+pub(super) struct BuiltIn {
+    #[cfg(feature = "http")]
+    http: HttpClient,
+}
+
+#[cfg(feature = "http")]
+impl BuiltIn {
+    pub(super) fn new(ca_file: Option<&str>) -> Result<BuiltIn> {
+        let options = HttpOptions { ca_file: ca_file.map(Into::into), ..HttpOptions::default() };
+        let http = HttpClient::new(&options)
+            .map_err(|why| Error::invalid_argument(format!("ca_file: {why}")))?;
+        Ok(BuiltIn { http })
+    }
+
+    fn send(&self, request: &Request, reply: &Reply<'_>) -> Result<()> {
+        crate::client::run::send(&self.http, request, reply)
+    }
+}
+
+#[cfg(not(feature = "http"))]
+impl BuiltIn {
+    pub(super) fn new(ca_file: Option<&str>) -> Result<BuiltIn> {
+        match ca_file {
+            None => Ok(BuiltIn {}),
+            Some(_) => Err(without_http()),
+        }
+    }
+
+    fn send(&self, _: &Request, _: &Reply<'_>) -> Result<()> {
+        Err(without_http())
+    }
+}
+
+#[cfg(not(feature = "http"))]
+fn without_http() -> Error {
+    Error::new(ErrorKind::Unsupported, "this library was built without an HTTP client")
+}
+
+/// Blocking: sends the request with this id (acme_op_request()->id) with the built-in HTTPS client
+/// and feeds the answer. For hosts without an HTTP client: call it on a worker thread, poll when it
+/// returns. It takes at most 30 seconds.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_send(op: *mut acme_op_t, request_id: u64) -> acme_status_t {
+    guard(|| {
+        let shown: &ShownOp = borrow(op, "op")?;
+        let request = shown.operation.request(request_id).ok_or_else(|| {
+            let why = format!("request {request_id} is not waiting for an answer");
+            Error::new(ErrorKind::Misuse, why)
+        })?;
+        shown.http.send(&request, &shown.operation.reply(request_id))
+    })
+}
+
+/// Blocking: polls op to its end, with the built-in HTTPS client and your callbacks. options may
+/// be NULL.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_op_run(
+    op: *mut acme_op_t,
+    options: *const acme_run_options_t,
+) -> acme_status_t {
+    guard(|| {
+        let shown: &ShownOp = borrow(op, "op")?;
+        run_to_end(op, shown, &run_options(options)?)
+    })
+}
+
+/// Blocking: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one. run may be NULL.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_obtain(
+    client: *const acme_client_t,
+    order: *const acme_order_options_t,
+    run: *const acme_run_options_t,
+    cert: *mut *mut acme_cert_t,
+) -> acme_status_t {
+    guard(|| {
+        let out = Out::new(cert, "cert")?;
+        let client: &ShownClient = borrow(client, "client")?;
+        let run = run_options(run)?;
+        let op: *mut acme_op_t = give(begin_order(client, &read_options(order, "order")?)?);
+        let outcome = borrow(op, "op").and_then(|shown: &ShownOp| {
+            run_to_end(op, shown, &run)?;
+            take_cert(shown).ok_or_else(|| Error::new(ErrorKind::Panic, "no certificate"))
+        });
+        release(op);
+        out.set(give(outcome?));
+        Ok(())
+    })
+}
+
+fn run_options(options: *const acme_run_options_t) -> Result<acme_run_options_t> {
+    if options.is_null() {
+        let (publish, unpublish, send) = (None, None, None);
+        let user = std::ptr::null_mut();
+        return Ok(acme_run_options_t { size: 0, publish, unpublish, user, send });
+    }
+    read_options(options, "run")
+}
+
+fn run_to_end(op: *mut acme_op_t, shown: &ShownOp, options: &acme_run_options_t) -> Result<()> {
+    let _running = Running::start(&shown.running)?;
+    let mut host = Callbacks { op, shown, options };
+    let outcome = run(&shown.operation, &mut host);
+    shown.show_order();
+    outcome.inspect_err(|error| shown.show_failure(error))
+}
+
+/// Marks an operation as being run; the mark goes on every way out.
+struct Running<'a>(&'a AtomicBool);
+
+impl Running<'_> {
+    fn start(running: &AtomicBool) -> Result<Running<'_>> {
+        if running.swap(true, Ordering::AcqRel) {
+            let why = "acme_op_run() is at work on this operation already";
+            return Err(Error::new(ErrorKind::Misuse, why));
+        }
+        Ok(Running(running))
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// Does the steps with the host's callbacks. No lock is held while one of them runs.
+struct Callbacks<'a> {
+    op: *mut acme_op_t,
+    shown: &'a ShownOp,
+    options: &'a acme_run_options_t,
+}
+
+impl Callbacks<'_> {
+    fn call(&self, callback: acme_challenge_fn, index: usize) -> c_int {
+        let challenge = self.shown.challenge(index);
+        // SAFETY: the host's own function with the host's own pointer; the challenge is shown until
+        // the next step.
+        callback.map_or(0, |callback| unsafe { callback(challenge, self.options.user) })
+    }
+}
+
+impl Host for Callbacks<'_> {
+    fn send(&mut self, request: &Arc<Request>, reply: &Reply<'_>) {
+        self.shown.show_order();
+        let sent = match self.options.send {
+            None => self.shown.http.send(request, reply),
+            Some(send) => {
+                let request = self.shown.show_request(request);
+                // SAFETY: the host's own function; op is the handle it gave us, the request is
+                // shown until the next one.
+                match unsafe { send(self.op, request, self.options.user) } {
+                    0 => Ok(()),
+                    code => Err(Error::new(
+                        ErrorKind::Host,
+                        format!("the host's send callback gave {code}"),
+                    )),
+                }
+            }
+        };
+        // Not fed to its end, whatever the reason: then there is no answer.
+        let why = sent.err().map(|error| error.to_string());
+        let _ = reply.failed(why.as_deref().unwrap_or("the send callback fed no complete answer"));
+    }
+
+    fn publish(&mut self, challenges: &[Challenge]) -> Result<(), String> {
+        self.shown.show_challenges(challenges);
+        if self.options.publish.is_none() {
+            return Err("there is no publish callback in the run options".to_owned());
+        }
+        for (index, challenge) in challenges.iter().enumerate() {
+            match self.call(self.options.publish, index) {
+                0 => {}
+                code => return Err(format!("the publish callback gave {code} for {challenge:?}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn unpublish(&mut self, challenges: &[Challenge]) {
+        self.shown.show_challenges(challenges);
+        for (index, challenge) in challenges.iter().enumerate() {
+            match self.call(self.options.unpublish, index) {
+                0 => {}
+                code => log::warn!("the unpublish callback gave {code} for {challenge:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What an operation shows C during a step: structs of borrowed pointers, and what they point to.
+
+use std::ffi::CString;
+use std::ptr::null;
+use std::sync::Arc;
+
+use super::boundary::c_text;
+use super::options::{acme_challenge_t, acme_header_t, acme_http_request_t};
+use crate::engine::{Challenge, ChallengeType, Request};
+
+/// A request, in C's words.
+pub(super) struct ShownRequest {
+    pub(super) c: acme_http_request_t,
+    _headers: Vec<acme_header_t>,
+    _texts: Vec<CString>,
+    _request: Arc<Request>,
+}
+
+// SAFETY: the pointers lead to what the struct itself owns and never changes.
+unsafe impl Send for ShownRequest {}
+
+impl ShownRequest {
+    pub(super) fn new(request: &Arc<Request>) -> ShownRequest {
+        let mut texts = Vec::new();
+        let mut show = |text: &str| {
+            let text = c_text(text);
+            let pointer = text.as_ptr();
+            texts.push(text);
+            pointer
+        };
+        let headers: Vec<acme_header_t> = request
+            .headers
+            .iter()
+            .map(|(name, value)| acme_header_t { name: show(name), value: show(value) })
+            .collect();
+        let c = acme_http_request_t {
+            id: request.id,
+            method: show(request.method.as_str()),
+            url: show(request.url()),
+            host: show(request.host()),
+            path: show(&request.path()),
+            port: request.port(),
+            // A handful.
+            header_count: u16::try_from(headers.len()).unwrap_or(0),
+            headers: headers.as_ptr(),
+            body: request.body.as_ptr(),
+            body_size: request.body.len(),
+        };
+        ShownRequest { c, _headers: headers, _texts: texts, _request: request.clone() }
+    }
+}
+
+/// A challenge, in C's words. What is not for its type is NULL.
+pub(super) struct ShownChallenge {
+    pub(super) c: acme_challenge_t,
+    _texts: Vec<CString>,
+    _digest: Box<[u8; 32]>,
+}
+
+// SAFETY: as for ShownRequest.
+unsafe impl Send for ShownChallenge {}
+
+impl ShownChallenge {
+    pub(super) fn new(challenge: &Challenge) -> ShownChallenge {
+        let mut texts = Vec::new();
+        let mut show = |text: &str| {
+            let text = c_text(text);
+            let pointer = text.as_ptr();
+            texts.push(text);
+            pointer
+        };
+        let digest = Box::new(challenge.digest());
+        let mut c = acme_challenge_t {
+            r#type: show(challenge.kind().as_str()),
+            identifier: show(challenge.identifier()),
+            token: show(challenge.token()),
+            key_authorization: show(challenge.key_authorization()),
+            http_path: null(),
+            dns_name: null(),
+            dns_value: null(),
+            tls_alpn_digest: null(),
+        };
+        match challenge.kind() {
+            ChallengeType::Http01 => c.http_path = show(&challenge.http_path()),
+            ChallengeType::Dns01 => {
+                c.dns_name = show(&challenge.dns_name());
+                c.dns_value = show(&challenge.dns_value());
+            }
+            ChallengeType::TlsAlpn01 => c.tls_alpn_digest = digest.as_ptr(),
+        }
+        ShownChallenge { c, _texts: texts, _digest: digest }
+    }
+}

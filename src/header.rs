@@ -1,0 +1,95 @@
+//! The header fields of one answer: bounded, and only those that ACME gives a meaning.
+//!
+//! RFC 8555 section 6.5 (Replay-Nonce), RFC 9110 (Location, Retry-After, Date).
+
+use crate::base64url::is_base64url;
+
+/// All header fields of an answer together, names and values.
+const MAX_SIZE: usize = 64 * 1024;
+/// Header lines of one answer, interim answers (1xx) included.
+const MAX_LINES: usize = 128;
+/// The longest nonce used; longer ones are ignored.
+const MAX_NONCE: usize = 512;
+
+/// The fields that are kept.
+const KEPT: [&str; 4] = ["date", "location", "replay-nonce", "retry-after"];
+
+/// The header fields of an answer, gathered one at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Headers {
+    kept: Vec<(&'static str, String)>,
+    size: usize,
+    lines: usize,
+}
+
+/// An answer's header is larger than any that a CA has reason to send.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooLarge;
+
+impl Headers {
+    /// Takes in one field as it came from the wire. Values that are not UTF-8 are dropped: no
+    /// field of ACME has any.
+    pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), TooLarge> {
+        self.size = self.size.saturating_add(name.len()).saturating_add(value.len());
+        self.lines = self.lines.saturating_add(1);
+        if self.size > MAX_SIZE || self.lines > MAX_LINES {
+            return Err(TooLarge);
+        }
+        let kept = KEPT.iter().find(|kept| kept.as_bytes().eq_ignore_ascii_case(name));
+        if let (Some(kept), Ok(value)) = (kept, str::from_utf8(value)) {
+            self.kept.push((kept, value.trim().to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The last value of a field: an HTTP client may also show those of interim answers.
+    pub(crate) fn last(&self, name: &'static str) -> Option<&str> {
+        self.all(name).next_back()
+    }
+
+    fn all(&self, name: &'static str) -> impl DoubleEndedIterator<Item = &str> {
+        self.kept.iter().filter(move |(kept, _)| *kept == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The nonce, when there is a usable one. "The client MUST ignore invalid Replay-Nonce values"
+    /// (RFC 8555 section 6.5.1).
+    pub(crate) fn nonce(&self) -> Option<&str> {
+        self.all("replay-nonce").find(|nonce| nonce.len() <= MAX_NONCE && is_base64url(nonce))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_no_case_and_the_last_value_wins() {
+        let mut headers = Headers::default();
+        headers.add(b"LOCATION", b" https://ca/1 ").unwrap();
+        headers.add(b"location", b"https://ca/2").unwrap();
+        headers.add(b"Set-Cookie", b"x").unwrap();
+        assert_eq!(headers.last("location"), Some("https://ca/2"));
+        assert_eq!(headers.last("set-cookie"), None);
+    }
+
+    #[test]
+    fn a_bad_nonce_value_is_ignored() {
+        for bad in ["", "a b", "a\r\nb", "a=", "\"a\"", "ü", &"a".repeat(MAX_NONCE + 1)] {
+            let mut headers = Headers::default();
+            headers.add(b"Replay-Nonce", bad.as_bytes()).unwrap();
+            assert_eq!(headers.nonce(), None, "{bad:?}");
+            headers.add(b"Replay-Nonce", b"good-1").unwrap();
+            assert_eq!(headers.nonce(), Some("good-1"));
+        }
+    }
+
+    #[test]
+    fn the_limits_hold() {
+        let mut headers = Headers::default();
+        for _ in 0..MAX_LINES {
+            headers.add(b"x", b"y").unwrap();
+        }
+        assert_eq!(headers.add(b"x", b"y"), Err(TooLarge));
+        assert_eq!(Headers::default().add(b"x", &vec![b'y'; MAX_SIZE]), Err(TooLarge));
+    }
+}

@@ -1,0 +1,90 @@
+//! External account binding: proof that an account at the CA's web site wants this ACME account.
+//!
+//! RFC 8555 section 7.3.4: a JWS over the account's public key, with an HMAC key from the CA.
+
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::sign::Signer;
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use super::jws::{Protected, flatten};
+use crate::base64url;
+use crate::error::{Error, Result};
+use crate::pki::Key;
+
+/// RFC 7518 section 3.2 wants an HS256 key of 32 bytes; CAs have handed out shorter ones.
+const MIN_MAC_KEY: usize = 16;
+
+/// A key identifier and MAC key, as a CA shows them to its customers.
+#[derive(Clone)]
+pub struct ExternalAccount {
+    key_id: String,
+    mac_key: Zeroizing<Vec<u8>>,
+}
+
+impl ExternalAccount {
+    /// `mac_key` is base64url as the CA shows it; the standard alphabet and padding are accepted.
+    pub fn new(key_id: &str, mac_key: &str) -> Result<ExternalAccount> {
+        if key_id.trim().is_empty() {
+            return Err(Error::invalid_argument("the EAB key id is empty"));
+        }
+        // Neither the key nor a part of it belongs in a message.
+        let mac_key = base64url::decode_pasted(mac_key).map(Zeroizing::new).ok_or_else(|| {
+            Error::invalid_argument("the EAB HMAC key is not base64url; copy it as the CA shows it")
+        })?;
+        if mac_key.len() < MIN_MAC_KEY {
+            return Err(Error::invalid_argument(format!(
+                "the EAB HMAC key has {} bytes; {MIN_MAC_KEY} is the least that is safe",
+                mac_key.len()
+            )));
+        }
+        Ok(ExternalAccount { key_id: key_id.trim().to_owned(), mac_key })
+    }
+
+    /// The `externalAccountBinding` member for a newAccount request to `url`.
+    pub(crate) fn bind(&self, account_key: &Key, url: &str) -> Result<Box<RawValue>> {
+        let protected =
+            Protected { alg: "HS256", jwk: None, kid: Some(&self.key_id), nonce: None, url };
+        let jws = flatten(&protected, account_key.jwk().as_bytes(), |input| {
+            let key = PKey::hmac(&self.mac_key)?;
+            Ok(Signer::new(MessageDigest::sha256(), &key)?.sign_oneshot_to_vec(input)?)
+        })?;
+        super::jws::raw(&String::from_utf8_lossy(&jws))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::KeyType;
+
+    #[test]
+    fn keys_are_taken_as_people_paste_them_and_never_shown() {
+        let key = [0xfbu8; 32];
+        let url = base64url::encode(key);
+        let standard = url.replace('-', "+").replace('_', "/");
+        for text in [url.clone(), format!("{url}="), format!(" {standard}=\n")] {
+            assert_eq!(*ExternalAccount::new("kid", &text).unwrap().mac_key, key);
+        }
+        for (id, text) in
+            [("", url.as_str()), ("kid", "secret key!"), ("kid", "c2VjcmV0"), ("kid", "")]
+        {
+            let error = ExternalAccount::new(id, text).err().unwrap().to_string();
+            assert!(error.contains("EAB") && !error.contains("secret") && !error.contains("c2Vj"));
+        }
+    }
+
+    #[test]
+    fn the_binding_has_a_url_and_no_nonce() {
+        let key = Key::generate(KeyType::P256).unwrap();
+        let account = ExternalAccount::new("kid-1", &base64url::encode([7u8; 32])).unwrap();
+        let jws = account.bind(&key, "https://ca/new-account").unwrap();
+        let jws: serde_json::Value = serde_json::from_str(jws.get()).unwrap();
+        let decode = |v: &serde_json::Value| base64url::decode_pasted(v.as_str().unwrap()).unwrap();
+        let header = String::from_utf8(decode(&jws["protected"])).unwrap();
+        assert_eq!(header, r#"{"alg":"HS256","kid":"kid-1","url":"https://ca/new-account"}"#);
+        assert_eq!(decode(&jws["payload"]), key.jwk().as_bytes());
+        assert_eq!(decode(&jws["signature"]).len(), 32);
+    }
+}

@@ -1,0 +1,7 @@
+//! Signed requests: JSON Web Keys and JSON Web Signatures, as far as ACME uses them.
+//!
+//! RFC 7515 (JWS), RFC 7517 (JWK), RFC 7518 (algorithms), RFC 7638 (thumbprint), RFC 8037 (Ed25519).
+
+pub(crate) mod eab;
+pub(crate) mod jwk;
+pub(crate) mod jws;

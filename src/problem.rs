@@ -1,0 +1,273 @@
+//! Problem documents: how a CA says no.
+//!
+//! RFC 7807; RFC 8555 sections 6.7 and 6.7.1; the error types of RFC 8555 section 6.7 and later
+//! registrations, with what each means for a retry.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::error::ErrorKind;
+
+/// The prefix of every ACME error type.
+const ACME_ERROR: &str = "urn:ietf:params:acme:error:";
+/// Sub-problems kept of one document.
+const MAX_SUBPROBLEMS: usize = 100;
+/// Characters kept of a detail.
+const MAX_DETAIL: usize = 1024;
+/// How deep sub-problems nest; RFC 8555 knows one level.
+const MAX_NESTING: usize = 4;
+
+/// A problem document (RFC 7807), or one of its sub-problems (RFC 8555 section 6.7.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    type_: String,
+    detail: Option<String>,
+    instance: Option<String>,
+    identifier: Option<String>,
+    subproblems: Vec<Problem>,
+    json: String,
+}
+
+impl Problem {
+    /// Reads a body as a problem document. `None`: it is none.
+    pub(crate) fn parse(body: &[u8]) -> Option<Problem> {
+        Problem::from_json(&serde_json::from_slice(body).ok()?)
+    }
+
+    /// The `error` member of an order or challenge, or a whole document.
+    pub(crate) fn from_json(value: &Value) -> Option<Problem> {
+        Problem::nested(value, 0)
+    }
+
+    fn nested(value: &Value, depth: usize) -> Option<Problem> {
+        let members = value.as_object()?;
+        let text = |name: &str| members.get(name).and_then(Value::as_str);
+        if text("type").is_none() && text("detail").is_none() {
+            return None;
+        }
+        let identifier = members.get("identifier").and_then(|id| id.get("value"));
+        let subproblems = members.get("subproblems").and_then(Value::as_array);
+        Some(Problem {
+            type_: printable(text("type").unwrap_or("about:blank"), MAX_DETAIL),
+            detail: text("detail").map(|detail| printable(detail, MAX_DETAIL)),
+            instance: text("instance").map(|url| printable(url, MAX_DETAIL)),
+            identifier: identifier.and_then(Value::as_str).map(|id| printable(id, 255)),
+            subproblems: match subproblems {
+                Some(list) if depth < MAX_NESTING => list
+                    .iter()
+                    .take(MAX_SUBPROBLEMS)
+                    .filter_map(|sub| Problem::nested(sub, depth + 1))
+                    .collect(),
+                _ => Vec::new(),
+            },
+            json: value.to_string(),
+        })
+    }
+
+    /// The type URN as the CA sent it, `urn:ietf:params:acme:error:...`.
+    pub fn type_urn(&self) -> &str {
+        &self.type_
+    }
+
+    /// The last part of an ACME type URN, such as `badNonce`; `None` for other types.
+    pub fn name(&self) -> Option<&str> {
+        self.type_.strip_prefix(ACME_ERROR)
+    }
+
+    /// What the CA says to a person; control characters are escaped.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    /// A URL with more about this occurrence: terms of service, a pause to lift.
+    pub fn instance(&self) -> Option<&str> {
+        self.instance.as_deref()
+    }
+
+    /// The identifier that a sub-problem is about.
+    pub fn identifier(&self) -> Option<&str> {
+        self.identifier.as_deref()
+    }
+
+    /// What went wrong for each of several identifiers; at most 100 are kept.
+    pub fn subproblems(&self) -> &[Problem] {
+        &self.subproblems
+    }
+
+    /// The whole document as JSON.
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// The identifier that it is about, when it is about exactly one.
+    pub(crate) fn only_identifier(&self) -> Option<String> {
+        match (&self.identifier, self.subproblems.as_slice()) {
+            (Some(identifier), _) => Some(identifier.clone()),
+            (None, [only]) => only.identifier.clone(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn error_kind(&self) -> ErrorKind {
+        match self.name() {
+            Some("rateLimited") => ErrorKind::RateLimited,
+            Some("userActionRequired" | "agreementRequired") => ErrorKind::Terms,
+            Some("externalAccountRequired") => ErrorKind::EabRequired,
+            Some("accountDoesNotExist") => ErrorKind::Account,
+            Some("rejectedIdentifier" | "unsupportedIdentifier") => ErrorKind::Order,
+            _ => ErrorKind::Problem,
+        }
+    }
+
+    /// Will the same request fail again? One table for every type (RFC 8555 section 6.7, RFC 9773
+    /// section 7.4, RFC 9891); unknown types go by HTTP status.
+    pub(crate) fn is_permanent(&self, http_status: u16) -> bool {
+        match self.name() {
+            Some(
+                "badNonce" | "caa" | "connection" | "dns" | "incorrectResponse" | "orderNotReady"
+                | "rateLimited" | "serverInternal" | "tls",
+            ) => false,
+            // "compound": as bad as the worst of its parts.
+            Some("compound") => self.subproblems.iter().any(|sub| sub.is_permanent(http_status)),
+            Some(
+                "accountDoesNotExist"
+                | "agreementRequired"
+                | "alreadyReplaced"
+                | "alreadyRevoked"
+                | "badCSR"
+                | "badPublicKey"
+                | "badRevocationReason"
+                | "badSignatureAlgorithm"
+                | "externalAccountRequired"
+                | "invalidContact"
+                | "invalidProfile"
+                | "malformed"
+                | "onionCAARequired"
+                | "rejectedIdentifier"
+                | "unsupportedContact"
+                | "unsupportedIdentifier"
+                | "userActionRequired",
+            ) => true,
+            _ => is_permanent_status(http_status),
+        }
+    }
+}
+
+/// What an HTTP status alone says about a retry.
+pub(crate) fn is_permanent_status(status: u16) -> bool {
+    (400..500).contains(&status) && !matches!(status, 408 | 425 | 429)
+}
+
+/// `badNonce: JWS has an invalid anti-replay nonce`, and what the sub-problems say.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name().unwrap_or(&self.type_))?;
+        if let Some(detail) = &self.detail {
+            write!(f, ": {detail}")?;
+        }
+        for sub in self.subproblems.iter().take(3) {
+            write!(f, "; {}: {sub}", sub.identifier().unwrap_or("?"))?;
+        }
+        match self.subproblems.len() {
+            0..=3 => Ok(()),
+            n => write!(f, "; and {} more", n - 3),
+        }
+    }
+}
+
+/// Text from the wire, fit for one line of a log: control characters and what turns the direction
+/// of writing are escaped, and it is cut after `max` characters.
+pub(crate) fn printable(text: &str, max: usize) -> String {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(c, '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    let mut out = String::new();
+    for c in text.chars().take(max) {
+        if hidden(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
+    }
+    if text.chars().nth(max).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_with_subproblems() {
+        let body = br#"{"type":"urn:ietf:params:acme:error:malformed","detail":"Some of the names",
+            "status":400,"subproblems":[
+            {"type":"urn:ietf:params:acme:error:malformed","detail":"Invalid underscore",
+             "identifier":{"type":"dns","value":"_example.org"}},
+            {"type":"urn:ietf:params:acme:error:rejectedIdentifier","detail":"No",
+             "identifier":{"type":"dns","value":"example.net"}}]}"#;
+        let problem = Problem::parse(body).unwrap();
+        assert_eq!(problem.name(), Some("malformed"));
+        assert_eq!(problem.subproblems().len(), 2);
+        assert_eq!(problem.subproblems()[1].identifier(), Some("example.net"));
+        assert_eq!(problem.only_identifier(), None);
+        assert_eq!(
+            problem.to_string(),
+            "malformed: Some of the names; _example.org: malformed: Invalid underscore; \
+             example.net: rejectedIdentifier: No"
+        );
+    }
+
+    #[test]
+    fn what_is_no_problem_document() {
+        for body in ["", "<html>", "[]", "null", "{}", r#"{"error":"x"}"#, r#"{"type":7}"#] {
+            assert_eq!(Problem::parse(body.as_bytes()), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn members_of_the_wrong_type_are_ignored() {
+        let body = br#"{"type":null,"detail":"x","status":"429","subproblems":{"a":1},
+            "identifier":"dns","instance":7}"#;
+        let problem = Problem::parse(body).unwrap();
+        assert_eq!(problem.type_urn(), "about:blank");
+        assert_eq!(problem.identifier(), None);
+    }
+
+    #[test]
+    fn wire_text_cannot_break_a_log_line() {
+        let json = r#"{"type":"t","detail":"a\nb\u001b[31m\u202e\u0000%s%n"}"#;
+        let text = Problem::parse(json.as_bytes()).unwrap().to_string();
+        assert_eq!(text, r"t: a\u{a}b\u{1b}[31m\u{202e}\u{0}%s%n");
+        assert_eq!(printable(&"x".repeat(2000), 10), "xxxxxxxxxx…");
+    }
+
+    #[test]
+    fn many_and_deep_subproblems_are_cut() {
+        let sub = r#"{"type":"a","subproblems":["#;
+        let deep = format!("{}{}", sub.repeat(50), "]}".repeat(50));
+        let problem = Problem::parse(deep.as_bytes()).unwrap();
+        let mut depth = 0;
+        let mut at = &problem;
+        while let Some(next) = at.subproblems().first() {
+            (at, depth) = (next, depth + 1);
+        }
+        assert_eq!(depth, MAX_NESTING);
+        let many =
+            format!(r#"{{"type":"a","subproblems":[{}]}}"#, [r#"{"type":"b"}"#; 500].join(","));
+        assert_eq!(Problem::parse(many.as_bytes()).unwrap().subproblems().len(), MAX_SUBPROBLEMS);
+    }
+
+    #[test]
+    fn a_compound_is_permanent_when_one_part_is() {
+        let with = |name: &str| {
+            let json = format!(
+                r#"{{"type":"{ACME_ERROR}compound","subproblems":[
+                {{"type":"{ACME_ERROR}dns"}},{{"type":"{ACME_ERROR}{name}"}}]}}"#
+            );
+            Problem::parse(json.as_bytes()).unwrap().is_permanent(403)
+        };
+        assert!(with("rejectedIdentifier"));
+        assert!(!with("connection"));
+    }
+}

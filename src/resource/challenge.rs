@@ -1,0 +1,99 @@
+//! One way to prove control of an identifier. RFC 8555 sections 7.1.5 and 8.
+
+use serde::Deserialize;
+
+use super::{lenient, states};
+use crate::base64url::is_base64url;
+use crate::error::{Error, Result};
+use crate::problem::{Problem, printable};
+
+/// 128 bits in base64url: "it MUST have at least 128 bits of entropy" (RFC 8555 section 8.3).
+const MIN_TOKEN: usize = 22;
+const MAX_TOKEN: usize = 512;
+
+states! {
+    /// A challenge's status.
+    ChallengeStatus {
+        "pending" => Pending,
+        "processing" => Processing,
+        "valid" => Valid,
+        "invalid" => Invalid,
+    }
+}
+
+/// A challenge object. Types that have no token (dns-persist-01) lack it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Challenge {
+    #[serde(rename = "type")]
+    pub type_: String,
+    pub url: String,
+    #[serde(default)]
+    pub status: ChallengeStatus,
+    #[serde(default, deserialize_with = "lenient")]
+    pub token: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub validated: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub error: Option<Problem>,
+}
+
+impl Challenge {
+    /// The token, once it is known to be one. It becomes part of a path and of a file name: what is
+    /// not base64url goes no further than here.
+    pub(crate) fn checked_token(&self) -> Result<&str> {
+        let token = self.token.as_deref().unwrap_or_default();
+        if is_base64url(token) && (MIN_TOKEN..=MAX_TOKEN).contains(&token.len()) {
+            return Ok(token);
+        }
+        Err(Error::protocol(format!(
+            "the CA's {} challenge has a bad token: \"{}\"",
+            printable(&self.type_, 40),
+            printable(token, 80)
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn challenge(json: &str) -> Challenge {
+        super::super::parse("a challenge", json.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn only_base64url_of_128_bits_passes_as_a_token() {
+        let with = |token: &str| {
+            let json =
+                serde_json::json!({"type": "http-01", "url": "https://ca/c", "token": token});
+            challenge(&json.to_string()).checked_token().map(str::to_owned)
+        };
+        assert!(with("LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0").is_ok());
+        let long = "a".repeat(MAX_TOKEN + 1);
+        for bad in [
+            "",
+            "short",
+            "../../../../etc/cron.d/xxxxxxxx",
+            "/absolute/path/that/is/long",
+            &long,
+            "aaaaaaaaaaaaaaaaaaaaa\r\nSet-Cookie",
+            "aaaaaaaaaaaaaaaaaaaaaaaaa=",
+            "$(id)aaaaaaaaaaaaaaaaaaaaa",
+            "aaaaaaaaaaaaaaaaaaaaaaaaa\0a",
+            "ａａａａａａａａａａａａａａａａａａａａａａａａ",
+            "%2e%2e%2faaaaaaaaaaaaaaaaa",
+        ] {
+            assert!(with(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn nonsense_in_members_is_as_good_as_absent() {
+        let c = challenge(
+            r#"{"type":"dns-persist-01","url":"u","status":"new","token":null,"error":5,"x":[]}"#,
+        );
+        assert_eq!(c.status, ChallengeStatus::Unknown);
+        assert!(c.token.is_none() && c.error.is_none());
+        assert!(c.checked_token().is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! What a certificate is for: a DNS name or an IP address.
+//!
+//! RFC 8555 section 9.7.7 (dns), RFC 8738 (ip).
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::problem::printable;
+
+/// The longest DNS name, RFC 1035 section 2.3.4, less what "_acme-challenge." takes.
+const MAX_NAME: usize = 253 - "_acme-challenge.".len();
+
+/// An identifier object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Identifier {
+    #[serde(rename = "type")]
+    pub type_: String,
+    pub value: String,
+}
+
+impl Identifier {
+    /// Takes a name as a person writes it: a DNS name (perhaps with a wildcard) or an IP address.
+    /// Comes out canonical: lower case, no dot at the end, addresses in their shortest form.
+    pub(crate) fn from_name(name: &str) -> Result<Identifier> {
+        if let Ok(address) = name.parse::<IpAddr>() {
+            return Ok(Identifier { type_: "ip".to_owned(), value: address.to_string() });
+        }
+        let value = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        let refuse = |why: &str| {
+            let shown = printable(name, 300);
+            Err(Error::invalid_argument(format!("the name \"{shown}\" {why}")).about(&shown))
+        };
+        let host = value.strip_prefix("*.").unwrap_or(&value);
+        if host.is_empty() {
+            return refuse("is empty");
+        }
+        if host.len() > MAX_NAME {
+            return refuse("is too long for a DNS name");
+        }
+        if !host.is_ascii() {
+            return refuse("is not ASCII; write it with its A-labels (xn--...)");
+        }
+        if host.contains('*') {
+            return refuse("has a wildcard that is not its whole first label");
+        }
+        if !host.split('.').all(is_label) {
+            return refuse("is neither a DNS name nor an IP address");
+        }
+        Ok(Identifier { type_: "dns".to_owned(), value })
+    }
+
+    /// An identifier from the CA in the form of [`Identifier::from_name`], for comparing.
+    pub(crate) fn canonical(&self) -> Identifier {
+        match Identifier::from_name(&self.value) {
+            Ok(canonical) if canonical.type_ == self.type_ => canonical,
+            _ => self.clone(),
+        }
+    }
+
+    pub(crate) fn is_wildcard(&self) -> bool {
+        self.value.starts_with("*.")
+    }
+}
+
+/// Letters, digits and inner hyphens; RFC 5890 section 2.3.1.
+fn is_label(label: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    (1..=63).contains(&label.len())
+        && label.bytes().all(inner)
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_out_canonical() {
+        for (name, type_, value) in [
+            ("Example.ORG", "dns", "example.org"),
+            ("example.org.", "dns", "example.org"),
+            ("*.example.org", "dns", "*.example.org"),
+            ("xn--bcher-kva.example", "dns", "xn--bcher-kva.example"),
+            ("localhost", "dns", "localhost"),
+            ("192.0.2.7", "ip", "192.0.2.7"),
+            ("2001:DB8:0:0::1", "ip", "2001:db8::1"),
+        ] {
+            let identifier = Identifier::from_name(name).unwrap();
+            assert_eq!((identifier.type_.as_str(), identifier.value.as_str()), (type_, value));
+        }
+    }
+
+    #[test]
+    fn what_is_no_name() {
+        let long = ["a".repeat(60).as_str(); 5].join(".");
+        for bad in [
+            "",
+            ".",
+            "*",
+            "*.",
+            "a..b",
+            ".a",
+            "-a.b",
+            "a-.b",
+            "a_b.c",
+            "a b",
+            "a*.b",
+            "*.*.b",
+            "*b.c",
+            "bücher.example",
+            "a/b",
+            "../x",
+            "a\0b",
+            "[::1]",
+            "1.2.3.4/24",
+            &"a".repeat(64),
+            &long,
+        ] {
+            let error = Identifier::from_name(bad).unwrap_err();
+            assert!(error.to_string().contains("the name"), "{bad:?}");
+        }
+    }
+}

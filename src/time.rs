@@ -1,0 +1,118 @@
+//! Moments and delays as numbers that come in from outside: the library has no clock of its own
+//! below its drivers.
+//!
+//! Retry-After: RFC 9110 section 10.2.3.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A moment: milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(i64);
+
+/// No moment that a CA names is taken to be further away than this.
+const FURTHEST: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl Time {
+    /// The moment `millis` milliseconds after 1970-01-01T00:00:00Z (before it when negative).
+    pub const fn from_millis(millis: i64) -> Time {
+        Time(millis)
+    }
+
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// The moment `delay` later, at most the end of time.
+    #[must_use]
+    pub fn after(self, delay: Duration) -> Time {
+        Time(self.0.saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// How long after `earlier` this is; zero when it is not.
+    pub fn since(self, earlier: Time) -> Duration {
+        let millis = self.0.saturating_sub(earlier.0);
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+    }
+}
+
+impl From<SystemTime> for Time {
+    fn from(time: SystemTime) -> Time {
+        let clamp = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+        Time(match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => clamp(after),
+            Err(before) => -clamp(before.duration()),
+        })
+    }
+}
+
+/// RFC 3339, whole seconds: `2026-12-01T03:04:05Z`.
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let date = time::OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1000)).ok();
+        match date.and_then(|d| d.format(&time::format_description::well_known::Rfc3339).ok()) {
+            Some(text) => f.write_str(&text),
+            None => write!(f, "{} ms since 1970", self.0),
+        }
+    }
+}
+
+/// How long a Retry-After header asks to wait, from `now`; `None` when it makes no sense.
+///
+/// A date is taken relative to the answer's own Date header where there is one, so that a wrong
+/// local clock does not matter. More than 30 days is taken as 30 days.
+pub(crate) fn retry_after(value: &str, date: Option<&str>, now: Time) -> Option<Duration> {
+    let value = value.trim();
+    let delay = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        value.parse().map_or(FURTHEST, Duration::from_secs)
+    } else {
+        let http_date = |text: &str| httpdate::parse_http_date(text.trim()).ok().map(Time::from);
+        http_date(value)?.since(date.and_then(http_date).unwrap_or(now))
+    };
+    Some(delay.min(FURTHEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::from_millis(1_795_530_245_000);
+
+    #[test]
+    fn times_print_as_rfc_3339() {
+        assert_eq!(NOW.to_string(), "2026-11-24T14:24:05Z");
+        assert_eq!(Time::from_millis(-1).to_string(), "1969-12-31T23:59:59Z");
+        assert_eq!(Time::from_millis(i64::MAX).to_string(), format!("{} ms since 1970", i64::MAX));
+    }
+
+    #[test]
+    fn retry_after_in_seconds() {
+        let parse = |v: &str| retry_after(v, None, NOW).map(|d| d.as_secs());
+        assert_eq!(parse("0"), Some(0));
+        assert_eq!(parse(" 120 "), Some(120));
+        assert_eq!(parse("18446744073709551616"), Some(FURTHEST.as_secs()));
+        assert_eq!(parse(&"9".repeat(10_000)), Some(FURTHEST.as_secs()));
+        for nonsense in ["", "-1", "1e9", "0x10", "5, 6", "soon", "٣"] {
+            assert_eq!(parse(nonsense), None, "{nonsense:?}");
+        }
+    }
+
+    #[test]
+    fn retry_after_as_a_date_in_all_three_forms() {
+        let parse = |v: &str| retry_after(v, None, NOW).map(|d| d.as_secs());
+        assert_eq!(parse("Tue, 24 Nov 2026 14:25:05 GMT"), Some(60));
+        assert_eq!(parse("Tuesday, 24-Nov-26 14:25:05 GMT"), Some(60));
+        assert_eq!(parse("Tue Nov 24 14:25:05 2026"), Some(60));
+        assert_eq!(parse("Wed, 24 Nov 1999 14:25:05 GMT"), Some(0));
+        assert_eq!(parse("Fri, 31 Dec 9999 23:59:59 GMT"), Some(FURTHEST.as_secs()));
+    }
+
+    #[test]
+    fn a_date_is_relative_to_the_servers_clock() {
+        let a_day_off = Time::from_millis(NOW.as_millis() - 86_400_000);
+        let date = Some("Tue, 24 Nov 2026 14:24:05 GMT");
+        let delay = retry_after("Tue, 24 Nov 2026 14:24:35 GMT", date, a_day_off);
+        assert_eq!(delay, Some(Duration::from_secs(30)));
+    }
+}

@@ -1,0 +1,422 @@
+//! TLS for the built-in HTTP client, by the OpenSSL that does the rest of the cryptography too.
+//!
+//! RFC 8446; RFC 9525 (host names and addresses in certificates).
+
+use std::fmt;
+use std::fs;
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{self, ErrorCode, HandshakeError, MidHandshakeSslStream, Ssl, SslContext};
+use openssl::ssl::{SslContextBuilder, SslMethod, SslStream, SslVerifyMode, SslVersion};
+use openssl::x509::store::{X509Store, X509StoreBuilder};
+use openssl::x509::verify::X509CheckFlags;
+use openssl::x509::{X509, X509VerifyResult};
+use ureq::Error;
+use ureq::unversioned::transport::time::{Duration, Instant};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, Either, LazyBuffers};
+use ureq::unversioned::transport::{NextTimeout, Transport, TransportAdapter};
+
+/// What [`Error::Tls`] says, and only that: the peer or the network ended the connection without
+/// TLS's own goodbye. Not an [`Error::Io`], because ureq takes some of these for the good end of a
+/// body without a length, and an attacker can cut a connection anywhere.
+const CUT: &str = "the connection was cut (unexpected EOF)";
+
+/// The most that is read for one request. Bounds what has no limit of its own in ureq: interim
+/// answers (1xx), trailers and the framing of chunks.
+const MAX_RECEIVED: usize = 8 * 1024 * 1024;
+
+/// Wraps connections for https URLs in TLS. The default one trusts what the system trusts: its
+/// store, or `SSL_CERT_FILE` and `SSL_CERT_DIR`, read when the first connection is made.
+#[derive(Default)]
+pub(crate) struct OpensslConnector {
+    context: OnceLock<SslContext>,
+}
+
+impl OpensslConnector {
+    /// Trusts the certificates in this PEM file, and no others. The file is read now.
+    pub(crate) fn trusting(ca_file: &Path) -> Result<OpensslConnector, String> {
+        let roots = read_roots(ca_file)
+            .map_err(|reason| format!("the CA file {}: {reason}", ca_file.display()))?;
+        let context = new_context(|builder| {
+            builder.set_cert_store(roots);
+            Ok(())
+        });
+        Ok(OpensslConnector { context: context.map_err(|e| reasons(&e))?.into() })
+    }
+
+    fn context(&self) -> Result<&SslContext, ErrorStack> {
+        if let Some(context) = self.context.get() {
+            return Ok(context);
+        }
+        let context = new_context(SslContextBuilder::set_default_verify_paths)?;
+        Ok(self.context.get_or_init(|| context))
+    }
+
+    /// A TLS connection to be, which accepts only a certificate for `host`.
+    fn prepare(&self, host: &str) -> Result<Ssl, ErrorStack> {
+        let mut ssl = Ssl::new(self.context()?)?;
+        ssl.param_mut().set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
+        match host.parse::<IpAddr>() {
+            Ok(address) => ssl.param_mut().set_ip(address)?,
+            Err(_) => {
+                ssl.param_mut().set_host(host)?;
+                ssl.set_hostname(host)?; // RFC 6066 section 3: names only, never an address
+            }
+        }
+        Ok(ssl)
+    }
+}
+
+/// `SslConnector` is not used: it reads the system's roots (20 to 40 ms) even if others are given.
+fn new_context(
+    trust: impl FnOnce(&mut SslContextBuilder) -> Result<(), ErrorStack>,
+) -> Result<SslContext, ErrorStack> {
+    let mut builder = SslContext::builder(SslMethod::tls_client())?;
+    builder.set_verify(SslVerifyMode::PEER);
+    // The system's configuration may ask for more than this, and then has its way.
+    if builder.min_proto_version() != Some(SslVersion::TLS1_3) {
+        builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
+    }
+    builder.set_alpn_protos(b"\x08http/1.1")?;
+    trust(&mut builder)?;
+    Ok(builder.build())
+}
+
+fn read_roots(ca_file: &Path) -> Result<X509Store, String> {
+    let pem = fs::read(ca_file).map_err(|error| error.to_string())?;
+    let roots = X509::stack_from_pem(&pem)
+        .map_err(|error| format!("has a certificate that cannot be read ({})", reasons(&error)))?;
+    if roots.is_empty() {
+        let is_pem = pem.windows(11).any(|window| window == b"-----BEGIN ");
+        return Err(match pem.is_empty() {
+            true => "is empty",
+            false if is_pem => "has no certificate in it",
+            false => "is not PEM",
+        }
+        .to_owned());
+    }
+    let mut store = X509StoreBuilder::new().map_err(|error| reasons(&error))?;
+    for root in roots {
+        store.add_cert(root).map_err(|error| reasons(&error))?;
+    }
+    Ok(store.build())
+}
+
+impl<In: Transport> Connector<In> for OpensslConnector {
+    type Out = Either<In, TlsTransport<In>>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, Error> {
+        let Some(transport) = chained else { return Ok(None) };
+        if !details.needs_tls() {
+            return Ok(Some(Either::A(transport)));
+        }
+        let host = bare(details.uri.host().unwrap_or_default());
+        let failed = |reason: String| Error::Other(format!("TLS with {host}: {reason}").into());
+
+        // OpenSSL takes no name for any name, and a dot before a name for all names below it.
+        if host.is_empty() || host.starts_with('.') {
+            return Err(failed("this is not a host name".to_owned()));
+        }
+        let ssl = self.prepare(host).map_err(|error| failed(reasons(&error)))?;
+        let mut adapter = TransportAdapter::new(transport, details.current_time.clone());
+        adapter.set_timeout(time_left(details));
+        forget_old_errors();
+        let stream = match ssl.connect(adapter) {
+            Ok(stream) => stream,
+            Err(HandshakeError::SetupFailure(error)) => return Err(failed(reasons(&error))),
+            Err(HandshakeError::Failure(tried) | HandshakeError::WouldBlock(tried)) => {
+                return Err(failed(why_refused(tried)));
+            }
+        };
+        let buffers = LazyBuffers::new(
+            details.config.input_buffer_size(),
+            details.config.output_buffer_size(),
+        );
+        Ok(Some(Either::B(TlsTransport { stream, buffers, received: 0 })))
+    }
+}
+
+/// A URL's host as a certificate names it: no brackets around an IPv6 address, no final dot.
+fn bare(host: &str) -> &str {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// What is left for the handshake of the time for connecting, which began before TCP.
+fn time_left(details: &ConnectionDetails) -> NextTimeout {
+    let mut timeout = details.timeout;
+    if let (Duration::Exact(limit), Instant::Exact(start), Instant::Exact(now)) =
+        (timeout.after, details.now, (details.current_time)())
+    {
+        let left = limit.saturating_sub(now.saturating_duration_since(start));
+        timeout.after = Duration::Exact(left);
+    }
+    timeout
+}
+
+/// Why a handshake failed.
+fn why_refused<S>(tried: MidHandshakeSslStream<S>) -> String {
+    let verdict = tried.ssl().verify_result();
+    if verdict != X509VerifyResult::OK {
+        return format!("certificate verify failed: {}", verdict.error_string());
+    }
+    match from_ssl(tried.into_error()) {
+        Error::Timeout(_) => "timeout during the handshake".to_owned(),
+        Error::Tls(_) => "the connection was closed during the handshake".to_owned(),
+        Error::Io(error) => error.to_string(),
+        Error::Other(reason) => reason.to_string(),
+        error => error.to_string(),
+    }
+}
+
+/// Errors of the transport below come out as they went in, but for [`CUT`].
+fn from_ssl(error: ssl::Error) -> Error {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match error.into_io_error().map(Error::from) {
+        Ok(Error::Io(error)) => match error.kind() {
+            ConnectionAborted | ConnectionReset | UnexpectedEof => Error::Tls(CUT),
+            _ => Error::Io(error),
+        },
+        Ok(error) => error,
+        // OpenSSL's own words for it, or none at all, depending on its version.
+        Err(error) => match error.ssl_error().map(reasons) {
+            Some(reason) if reason.contains("unexpected eof") => Error::Tls(CUT),
+            Some(reason) => Error::Other(reason.into()),
+            None => Error::Tls(CUT),
+        },
+    }
+}
+
+/// Empties the thread's queue of OpenSSL errors, which the host program may use too: OpenSSL takes
+/// what is left in it for the reason why a read or write comes back.
+fn forget_old_errors() {
+    drop(ErrorStack::get());
+}
+
+/// OpenSSL's reasons without its error numbers, functions and source lines.
+fn reasons(errors: &ErrorStack) -> String {
+    let reasons: Vec<_> = errors.errors().iter().filter_map(|error| error.reason()).collect();
+    if reasons.is_empty() { "OpenSSL gives no reason".to_owned() } else { reasons.join(", ") }
+}
+
+impl fmt::Debug for OpensslConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpensslConnector").finish_non_exhaustive()
+    }
+}
+
+/// A connection in TLS.
+pub(crate) struct TlsTransport<T: Transport> {
+    stream: SslStream<TransportAdapter<T>>,
+    buffers: LazyBuffers,
+    /// Bytes read since something was last sent.
+    received: usize,
+}
+
+impl<T: Transport> Transport for TlsTransport<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        // ureq wrote `amount` bytes into this buffer.
+        let output = self.buffers.output().get(..amount).unwrap_or_default();
+        self.received = 0;
+        forget_old_errors();
+        Ok(self.stream.write_all(output)?)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        forget_old_errors();
+        // Not `Read::read`, which makes a cut connection look like an orderly end.
+        let amount = match self.stream.ssl_read(self.buffers.input_append_buf()) {
+            Ok(amount) => amount,
+            Err(error) if error.code() == ErrorCode::ZERO_RETURN => 0,
+            Err(error) => return Err(from_ssl(error)),
+        };
+        self.buffers.input_appended(amount);
+        self.received = self.received.saturating_add(amount);
+        if self.received > MAX_RECEIVED {
+            return Err(Error::Other("the answer has no end".into()));
+        }
+        Ok(amount > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        // Bytes that nobody asked for would be taken for the answer to the next request.
+        let nothing_decrypted = self.stream.ssl().pending() == 0;
+        let below = self.stream.get_mut().get_mut();
+        nothing_decrypted && below.buffers().input().is_empty() && below.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
+}
+
+impl<T: Transport> fmt::Debug for TlsTransport<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsTransport").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::path::PathBuf;
+    use std::{env, fs, process, thread};
+
+    use openssl::asn1::Asn1Time;
+    use openssl::ec::{EcGroup, EcKey};
+    use openssl::hash::MessageDigest;
+    use openssl::nid::Nid;
+    use openssl::pkey::{PKey, Private};
+    use openssl::ssl::{SslAcceptor, SslMethod, SslStream};
+    use openssl::x509::extension::SubjectAlternativeName;
+    use openssl::x509::{X509, X509NameBuilder};
+
+    use super::*;
+    use crate::engine::Method;
+    use crate::http::{HttpClient, HttpOptions};
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    const NO_LENGTH: &[u8] = b"HTTP/1.1 200 OK\r\n\r\nok";
+
+    /// A certificate for a name or an address that is its own CA.
+    fn certificate(host: &str) -> (PKey<Private>, X509) {
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+        let mut name = X509NameBuilder::new().unwrap();
+        name.append_entry_by_text("CN", "test").unwrap();
+        let name = name.build();
+        let mut builder = X509::builder().unwrap();
+        builder.set_version(2).unwrap();
+        builder.set_subject_name(&name).unwrap();
+        builder.set_issuer_name(&name).unwrap();
+        builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+        builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+        builder.set_pubkey(&key).unwrap();
+        let mut names = SubjectAlternativeName::new();
+        match host.parse::<IpAddr>() {
+            Ok(_) => names.ip(host),
+            Err(_) => names.dns(host),
+        };
+        let names = names.build(&builder.x509v3_context(None, None)).unwrap();
+        builder.append_extension(names).unwrap();
+        builder.sign(&key, MessageDigest::sha256()).unwrap();
+        (key, builder.build())
+    }
+
+    /// A server that gives this answer once and says goodbye, or not. Returns its port and CA file.
+    fn server(host: &str, answer: &'static [u8], goodbye: bool) -> (u16, PathBuf) {
+        let (key, certificate) = certificate(host);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let ca_file = file(&format!("ca-{port}"), &certificate.to_pem().unwrap());
+        let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
+        acceptor.set_private_key(&key).unwrap();
+        acceptor.set_certificate(&certificate).unwrap();
+        let acceptor = acceptor.build();
+        thread::spawn(move || {
+            let tcp = listener.accept().unwrap().0;
+            let Ok(mut stream): Result<SslStream<TcpStream>, _> = acceptor.accept(tcp) else {
+                return;
+            };
+            let _ = stream.read(&mut [0; 4096]);
+            stream.write_all(answer).unwrap();
+            if goodbye {
+                stream.shutdown().unwrap();
+            }
+        });
+        (port, ca_file)
+    }
+
+    fn file(name: &str, content: &[u8]) -> PathBuf {
+        let path = env::temp_dir().join(format!("acme-micro-tls-{}-{name}", process::id()));
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn get(host: &str, port: u16, ca_file: PathBuf) -> Result<Vec<u8>, String> {
+        let options = HttpOptions { ca_file: Some(ca_file.clone()), ..HttpOptions::default() };
+        let client = HttpClient::new(&options)?;
+        fs::remove_file(ca_file).unwrap();
+        let answer = client.send(Method::Get, &format!("https://{host}:{port}/"), &[], b"")?;
+        Ok(answer.body)
+    }
+
+    #[test]
+    fn names_and_addresses_are_verified() {
+        for (asked, in_certificate) in [("localhost", "localhost"), ("127.0.0.1", "127.0.0.1")] {
+            let (port, ca_file) = server(in_certificate, ANSWER, true);
+            assert_eq!(get(asked, port, ca_file).unwrap(), b"ok");
+        }
+        for (asked, in_certificate, why) in [
+            ("localhost", "example.org", "hostname mismatch"),
+            ("localhost", "127.0.0.1", "hostname mismatch"),
+            ("127.0.0.1", "localhost", "IP address mismatch"),
+        ] {
+            let (port, ca_file) = server(in_certificate, ANSWER, true);
+            let error = get(asked, port, ca_file).unwrap_err();
+            assert!(error.contains(&format!("certificate verify failed: {why}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_the_given_roots_are_trusted() {
+        let (port, _) = server("localhost", ANSWER, true);
+        let other = file("other", &certificate("localhost").1.to_pem().unwrap());
+        let error = get("localhost", port, other).unwrap_err();
+        assert!(error.starts_with("TLS with localhost: certificate verify failed: "), "{error}");
+    }
+
+    #[test]
+    fn a_body_that_is_cut_is_an_error() {
+        let (port, ca_file) = server("localhost", NO_LENGTH, true);
+        assert_eq!(get("localhost", port, ca_file).unwrap(), b"ok");
+        let (port, ca_file) = server("localhost", NO_LENGTH, false);
+        assert!(get("localhost", port, ca_file).unwrap_err().contains("unexpected EOF"));
+    }
+
+    #[test]
+    fn errors_that_the_host_program_left_behind_do_no_harm() {
+        let left_behind = X509::from_pem(b"not PEM").unwrap_err();
+        let (port, ca_file) = server("localhost", NO_LENGTH, true);
+        left_behind.put();
+        assert_eq!(get("localhost", port, ca_file).unwrap(), b"ok");
+    }
+
+    #[test]
+    fn a_bad_ca_file_is_refused_at_once() {
+        let key = certificate("localhost").0.private_key_to_pem_pkcs8().unwrap();
+        let broken = b"-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n";
+        for (path, why) in [
+            (file("empty", b""), "is empty"),
+            (file("text", b"hello"), "is not PEM"),
+            (file("key", &key), "has no certificate in it"),
+            (file("broken", broken), "has a certificate that cannot be read"),
+            (PathBuf::from("/nonexistent/ca.pem"), "No such file or directory"),
+        ] {
+            let error = OpensslConnector::trusting(&path).unwrap_err();
+            assert!(error.contains(why) && error.contains(path.to_str().unwrap()), "{error}");
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    #[test]
+    fn hosts_are_verified_without_brackets_and_final_dot() {
+        assert_eq!(bare("[::1]"), "::1");
+        assert_eq!(bare("example.org."), "example.org");
+    }
+}

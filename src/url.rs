@@ -1,0 +1,227 @@
+//! Which URLs are asked: every one that a CA hands out is https and on the directory's own host,
+//! unless the host program allows more.
+//!
+//! RFC 8555 section 6.1 (HTTPS); section 10.4 (a server that makes its clients ask elsewhere).
+
+use std::net::IpAddr;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::problem::printable;
+
+/// No CA has a reason for longer ones.
+const MAX_LENGTH: usize = 4096;
+
+/// An absolute http or https URL, kept byte for byte as it came: a JWS names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Url {
+    text: String,
+    host: String,
+    port: u16,
+    path_at: usize,
+    https: bool,
+}
+
+impl Url {
+    /// Reads an absolute URL. The error says what is wrong with it.
+    pub(crate) fn parse(text: &str) -> Result<Url, &'static str> {
+        if text.len() > MAX_LENGTH {
+            return Err("is longer than 4096 bytes");
+        }
+        if !text.bytes().all(|b| b.is_ascii_graphic()) || text.contains(['"', '<', '>', '\\']) {
+            return Err("has characters that a URL cannot have");
+        }
+        if text.contains('#') {
+            return Err("has a fragment");
+        }
+        let uri: http::Uri = text.parse().map_err(|_| "is not a URL")?;
+        let https = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            Some(_) => return Err("is neither https nor http"),
+            None => return Err("is not absolute"),
+        };
+        let authority = uri.authority().ok_or("has no host")?;
+        if authority.as_str().contains('@') {
+            return Err("has a user name in it");
+        }
+        let bare = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let port = match authority.as_str().get(authority.host().len()..) {
+            None | Some("") => Some(if https { 443 } else { 80 }),
+            Some(port) => port.trim_start_matches(':').parse().ok().filter(|port| *port != 0),
+        };
+        let path_at = text.find("://").map_or(0, |at| at + 3) + authority.as_str().len();
+        Ok(Url {
+            host: bare.to_ascii_lowercase(),
+            port: port.ok_or("has a port that is out of range")?,
+            path_at,
+            https,
+            text: text.to_owned(),
+        })
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Host name or address, without the brackets of an IPv6 address.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Path and query, at least "/".
+    pub(crate) fn path(&self) -> String {
+        match self.text.get(self.path_at..).unwrap_or_default() {
+            rest if rest.starts_with('/') => rest.to_owned(),
+            rest => format!("/{rest}"),
+        }
+    }
+
+    fn is_loopback(&self) -> bool {
+        let address = self.host.parse::<IpAddr>();
+        self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }
+}
+
+/// Decides which URLs may be asked.
+#[derive(Clone, Debug)]
+pub(crate) struct UrlPolicy {
+    directory: Url,
+    allowed_hosts: Vec<String>,
+    allow_http_loopback: bool,
+}
+
+impl UrlPolicy {
+    /// A policy around the directory's URL, which itself has to satisfy it.
+    pub(crate) fn new(
+        directory: &str,
+        allowed_hosts: &[String],
+        allow_http_loopback: bool,
+    ) -> Result<UrlPolicy> {
+        let url = Url::parse(directory).map_err(|why| {
+            let shown = printable(directory, 200);
+            Error::invalid_argument(format!("the directory URL \"{shown}\" {why}"))
+        })?;
+        let policy = UrlPolicy {
+            directory: url.clone(),
+            allowed_hosts: allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            allow_http_loopback,
+        };
+        policy.admit(&url)?;
+        Ok(policy)
+    }
+
+    pub(crate) fn directory(&self) -> &Url {
+        &self.directory
+    }
+
+    /// Lets a URL of the CA pass, or says why not.
+    pub(crate) fn check(&self, text: &str) -> Result<Url> {
+        let url = Url::parse(text).map_err(|why| {
+            let shown = printable(text, 200);
+            Error::new(ErrorKind::Policy, format!("the CA's URL \"{shown}\" {why}"))
+        })?;
+        self.admit(&url)?;
+        Ok(url)
+    }
+
+    fn admit(&self, url: &Url) -> Result<()> {
+        let refuse = |why: String| Err(Error::new(ErrorKind::Policy, why).at(url.as_str()));
+        if !url.https && !(self.allow_http_loopback && url.is_loopback()) {
+            return refuse(format!(
+                "{} is not https; plain http is possible for loopback addresses only, with \
+                 allow_http_loopback",
+                url.as_str()
+            ));
+        }
+        if url.host != self.directory.host && !self.allowed_hosts.contains(&url.host) {
+            return refuse(format!(
+                "the CA names a URL on {}, but its directory is on {}; list the host in \
+                 allowed_hosts if that is right",
+                url.host, self.directory.host
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_in_parts() {
+        let url = Url::parse("https://CA.example:14000/a/%2F?x=1").unwrap();
+        assert_eq!((url.host(), url.port()), ("ca.example", 14000));
+        assert_eq!(url.path(), "/a/%2F?x=1");
+        assert_eq!(url.as_str(), "https://CA.example:14000/a/%2F?x=1");
+        let url = Url::parse("https://[2001:db8::1]").unwrap();
+        assert_eq!((url.host(), url.port(), url.path().as_str()), ("2001:db8::1", 443, "/"));
+        assert_eq!(Url::parse("http://ca.example?q").unwrap().path(), "/?q");
+    }
+
+    #[test]
+    fn what_is_no_url() {
+        let long = format!("https://ca/{}", "a".repeat(MAX_LENGTH));
+        for bad in [
+            "",
+            "/x",
+            "ca.example",
+            "ftp://ca/",
+            "file:///etc/passwd",
+            "javascript:alert(1)",
+            "https://",
+            "https:///x",
+            "https://user@ca/",
+            "https://u:p@ca/",
+            "https://ca/#f",
+            "https://ca/a b",
+            "https://ca/\r\nX: y",
+            "https://ca/\0",
+            "https://cä/",
+            "https://ca:0/",
+            "https://ca:99999/",
+            "https://ca\\@evil/",
+            &long,
+        ] {
+            assert!(Url::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_https_on_the_directorys_host() {
+        let policy = UrlPolicy::new("https://ca.example/dir", &[], false).unwrap();
+        assert!(policy.check("https://CA.example/x").is_ok());
+        for bad in [
+            "http://ca.example/x",
+            "https://evil.example/",
+            "https://ca.example.evil/",
+            "https://169.254.169.254/",
+            "https://[fe80::1]/",
+            "https://127.0.0.1/",
+            "http://127.0.0.1/",
+            "https://ca.example./x",
+            "https://0x7f.1/",
+        ] {
+            assert_eq!(policy.check(bad).unwrap_err().kind(), ErrorKind::Policy, "{bad}");
+        }
+        let text = policy.check("https://evil.example/x").unwrap_err().to_string();
+        assert!(text.contains("evil.example") && text.contains("ca.example"), "{text}");
+        assert!(text.contains("allowed_hosts"), "{text}");
+    }
+
+    #[test]
+    fn more_by_option_only() {
+        let hosts = ["API.ca.example".to_owned()];
+        let policy = UrlPolicy::new("https://ca.example/dir", &hosts, false).unwrap();
+        assert!(policy.check("https://api.ca.example/x").is_ok());
+        let loopback = "http://127.0.0.1:14000/dir";
+        assert!(UrlPolicy::new(loopback, &[], false).is_err());
+        let policy = UrlPolicy::new(loopback, &[], true).unwrap();
+        assert!(policy.check("http://127.0.0.1:14000/x").is_ok());
+        assert!(UrlPolicy::new("http://ca.example/dir", &[], true).is_err());
+    }
+}

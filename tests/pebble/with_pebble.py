@@ -1,0 +1,476 @@
+#!/usr/bin/env python3
+"""Runs a command beside an ACME server of its own.
+
+    with_pebble.py [--eab KID:HMAC]... [--env NAME=VALUE]... [--keep-logs DIR] -- COMMAND [ARG]...
+
+Starts Pebble (Let's Encrypt's test CA) and pebble-challtestsrv (a DNS server that says 127.0.0.1
+to every question) on free loopback ports, runs COMMAND, stops both. Runs may nest or go on side by
+side. Python's standard library and the openssl program are all it needs; tests/setup installs the
+two servers.
+
+    --eab KID:HMAC      new accounts need an external account binding; this is one that is known
+    --env NAME=VALUE    a variable for Pebble, such as PEBBLE_WFE_NONCEREJECT=50
+    --keep-logs DIR     put pebble.log and challtestsrv.log there and leave them
+
+What COMMAND finds in its environment:
+
+    ACME_DIRECTORY         directory URL
+    ACME_CA_FILE           PEM file: the CA that signed Pebble's own HTTPS certificate
+    SSL_CERT_FILE          the same, for programs that take their roots from OpenSSL's variable
+    PEBBLE_MANAGEMENT      URL of Pebble's management interface, without a slash at the end
+    PEBBLE_CHALLTESTSRV    URL of the DNS server's management interface, likewise
+    PEBBLE_HTTP_PORT       where Pebble looks for http-01
+    PEBBLE_TLS_PORT        where Pebble looks for tls-alpn-01
+    PEBBLE_ROOT            PEM file: root of the certificates that Pebble issues
+    PEBBLE_INTERMEDIATE    PEM file: their issuer
+    PEBBLE_LOG             Pebble's log
+    PEBBLE_VERSION         "2.10.1"; "0" when it cannot be told
+
+A server on PEBBLE_HTTP_PORT or PEBBLE_TLS_PORT must set SO_REUSEADDR (see Ports below); Go, Rust's
+standard library, asyncio and http.server do.
+
+Exit status: COMMAND's own; 128 + N when COMMAND or this program was ended by signal N; 125 when the
+servers did not start; 126 and 127 when COMMAND cannot be run or found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+TOOLS = Path(__file__).resolve().parents[2] / "target" / "tools"
+
+ATTEMPTS = 3  # a port can be lost to another program between our choice and Pebble's bind
+START_S = 20  # for both servers to answer
+STOP_S = 5  # for a process to end by itself before it is killed
+CTRL_C_S = 2  # for COMMAND to end by itself after Ctrl-C
+LOG_LINES = 30
+
+EXIT_NOT_STARTED, EXIT_CANNOT_RUN, EXIT_NOT_FOUND = 125, 126, 127
+
+# Explicit and complete, so that the machine's openssl.cnf has no say and strict verifiers (Python
+# 3.13 is one) find every extension that RFC 5280 asks for.
+OPENSSL_CONFIG = """\
+[req]
+distinguished_name = name
+prompt = no
+[name]
+CN = with_pebble.py
+[ca]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign, cRLSign
+subjectKeyIdentifier = hash
+[server]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+subjectAltName = DNS:localhost, IP:127.0.0.1
+"""
+
+
+class StartError(Exception):
+    """Pebble or COMMAND did not start; the text says why."""
+
+    def __init__(self, why: str, status: int = EXIT_NOT_STARTED):
+        super().__init__(why)
+        self.status = status
+
+
+class Interrupted(BaseException):
+    """A signal asked this program to end."""
+
+    def __init__(self, signum: int):
+        self.signum = signum
+
+
+def main() -> int:
+    for signum in SIGNALS:
+        if signal.getsignal(signum) != signal.SIG_IGN:  # nohup and shell jobs ignore some
+            signal.signal(signum, on_signal)
+    options, command = parse_arguments(sys.argv[1:])
+    try:
+        with contextlib.ExitStack() as stack:
+            pebble = start_servers(stack, options)
+            code = run(command, {**os.environ, **pebble})
+            if code != 0:
+                print_tail(Path(pebble["PEBBLE_LOG"]))
+            return code
+    except StartError as error:
+        say(str(error))
+        return error.status
+    except Interrupted as interrupted:
+        return 128 + interrupted.signum
+
+
+def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    def pair(separator: str):
+        def parse(text: str) -> tuple[str, str]:
+            left, found, right = text.partition(separator)
+            if not (left and found):
+                raise argparse.ArgumentTypeError(f"{text!r} has no {separator!r}")
+            return left, right
+
+        return parse
+
+    parser = argparse.ArgumentParser(
+        usage="%(prog)s [options] -- COMMAND [ARG]...",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    hidden = argparse.SUPPRESS  # __doc__ tells it all
+    parser.add_argument("-h", "--help", action="help", help=hidden)
+    parser.add_argument("--eab", type=pair(":"), action="append", default=[], help=hidden)
+    parser.add_argument("--env", type=pair("="), action="append", default=[], help=hidden)
+    parser.add_argument("--keep-logs", type=Path, help=hidden)
+
+    # By hand: what argparse makes of "--" has changed between versions of Python.
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    options, command = parser.parse_args(arguments[:split]), arguments[split + 1 :]
+    if not command:
+        parser.error("no COMMAND after --")
+    return options, command
+
+
+# --- the servers ----------------------------------------------------------------------------------
+
+
+def start_servers(stack: contextlib.ExitStack, options: argparse.Namespace) -> dict[str, str]:
+    """Starts both, to be stopped by stack; returns what COMMAND is told about them."""
+    programs = {name: find_program(name) for name in ("pebble", "pebble-challtestsrv")}
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="with-pebble-")))
+    logs = options.keep_logs or directory
+    logs.mkdir(parents=True, exist_ok=True)
+    make_certificates(directory)
+
+    for attempt in range(1, ATTEMPTS + 1):
+        with contextlib.ExitStack() as this_attempt:
+            try:
+                found = start_once(this_attempt, programs, directory, logs.resolve(), options)
+            except StartError as error:
+                if attempt == ATTEMPTS:
+                    print_tail(logs / "challtestsrv.log")
+                    print_tail(logs / "pebble.log")
+                    raise
+                say(f"{error}; trying again")
+            else:
+                stack.push(this_attempt.pop_all())
+                return found
+    raise AssertionError("the last attempt returns or raises")
+
+
+def start_once(
+    stack: contextlib.ExitStack,
+    programs: dict[str, str],
+    directory: Path,
+    logs: Path,
+    options: argparse.Namespace,
+) -> dict[str, str]:
+    ports = Ports(stack, ("acme", "management", "dns", "dns_management", "http", "tls"))
+    ca_file = directory / "https-ca.pem"
+    acme = f"https://127.0.0.1:{ports['acme']}/dir"
+    management = f"https://127.0.0.1:{ports['management']}"
+    dns_management = f"http://127.0.0.1:{ports['dns_management']}"
+
+    config = directory / "pebble.json"
+    config.write_text(json.dumps(pebble_config(directory, ports, options.eab), indent=2))
+    environment = {"PEBBLE_VA_NOSLEEP": "1", **os.environ, **dict(options.env)}
+
+    dns = Server(
+        stack,
+        [programs["pebble-challtestsrv"], *challtestsrv_arguments(programs, ports)],
+        logs / "challtestsrv.log",
+        environment,
+    )
+    pebble = Server(
+        stack,
+        [programs["pebble"], "-config", str(config), "-dnsserver", f"127.0.0.1:{ports['dns']}"],
+        logs / "pebble.log",
+        environment,
+    )
+    tls = ssl.create_default_context(cafile=str(ca_file))
+    deadline = time.monotonic() + START_S
+    dns.wait_until(lambda: dns_answers(ports["dns"]) and http_answers(dns_management), deadline)
+    pebble.wait_until(lambda: http_answers(acme, tls), deadline)
+    pebble.wait_until(lambda: http_answers(management + "/roots/0", tls), deadline)
+    for name, path in (("root", "/roots/0"), ("intermediate", "/intermediates/0")):
+        (directory / f"{name}.pem").write_bytes(http_get(management + path, tls))
+
+    return {
+        "ACME_DIRECTORY": acme,
+        "ACME_CA_FILE": str(ca_file),
+        "SSL_CERT_FILE": str(ca_file),
+        "PEBBLE_MANAGEMENT": management,
+        "PEBBLE_CHALLTESTSRV": dns_management,
+        "PEBBLE_HTTP_PORT": str(ports["http"]),
+        "PEBBLE_TLS_PORT": str(ports["tls"]),
+        "PEBBLE_ROOT": str(directory / "root.pem"),
+        "PEBBLE_INTERMEDIATE": str(directory / "intermediate.pem"),
+        "PEBBLE_LOG": str(pebble.log),
+        "PEBBLE_VERSION": pebble_version(programs["pebble"]),
+    }
+
+
+def pebble_config(directory: Path, ports: Ports, eab: list[tuple[str, str]]) -> dict[str, object]:
+    return {
+        "pebble": {
+            "listenAddress": f"127.0.0.1:{ports['acme']}",
+            "managementListenAddress": f"127.0.0.1:{ports['management']}",
+            "certificate": str(directory / "https.pem"),
+            "privateKey": str(directory / "https.key"),
+            "httpPort": ports["http"],
+            "tlsPort": ports["tls"],
+            "externalAccountBindingRequired": bool(eab),
+            "externalAccountMACKeys": dict(eab),
+            "domainBlocklist": ["blocked-domain.example"],
+            "retryAfter": {"authz": 1, "order": 1},
+            "keyAlgorithm": "ecdsa",
+            "profiles": {
+                "default": {"description": "Ninety days", "validityPeriod": 90 * 86400},
+                "shortlived": {"description": "Six days", "validityPeriod": 6 * 86400},
+            },
+        }
+    }
+
+
+def challtestsrv_arguments(programs: dict[str, str], ports: Ports) -> list[str]:
+    """DNS and management only: the challenges are answered by the program under test."""
+    usage = subprocess.run(
+        [programs["pebble-challtestsrv"], "-help"], capture_output=True, text=True, timeout=STOP_S
+    ).stderr
+    # Debian 12's is older: it has no DoH server, and its DNS server is named after dns-01.
+    dns_option = "-dnsserver" if "-dnsserver" in usage else "-dns01"
+    off = ["-http01", "-https01", "-tlsalpn01"] + (["-doh"] if "-doh " in usage else [])
+    arguments = [argument for option in off for argument in (option, "")]
+    arguments += [dns_option, f"127.0.0.1:{ports['dns']}"]
+    arguments += ["-management", f"127.0.0.1:{ports['dns_management']}"]
+    # Without an IPv6 answer Pebble connects to 127.0.0.1, where the tests listen.
+    return arguments + ["-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""]
+
+
+def find_program(name: str) -> str:
+    program = shutil.which(name, path=str(TOOLS)) or shutil.which(name)
+    if program is None:
+        raise StartError(f"{name} is not installed; run tests/setup")
+    return program
+
+
+def pebble_version(program: str) -> str:
+    # `go install` sets no version that the program could print; the build information has it.
+    built_in = re.search(
+        rb"\tgithub\.com/letsencrypt/pebble/v2\tv([0-9.]+)", Path(program).read_bytes()
+    )
+    if built_in:
+        return built_in.group(1).decode()
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        package = subprocess.run(
+            ["dpkg-query", "-W", "-f", "${Version}", "pebble"],
+            capture_output=True, text=True, timeout=STOP_S, check=True,
+        )  # fmt: skip
+        return re.findall("^[0-9.]+|$", package.stdout)[0] or "0"
+    return "0"
+
+
+def make_certificates(directory: Path) -> None:
+    """https-ca.pem, and https.pem with https.key for Pebble's two HTTPS servers."""
+    config = directory / "openssl.cnf"
+    config.write_text(OPENSSL_CONFIG)
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    key += ["-config", "openssl.cnf"]
+    for command in (
+        ["req", "-x509", *key, "-extensions", "ca", "-days", "30", "-subj", "/CN=Test CA for HTTPS",
+         "-keyout", "https-ca.key", "-out", "https-ca.pem"],
+        ["req", "-new", *key, "-subj", "/CN=localhost",
+         "-keyout", "https.key", "-out", "https.csr"],
+        ["x509", "-req", "-in", "https.csr", "-CA", "https-ca.pem", "-CAkey", "https-ca.key",
+         "-set_serial", "1", "-days", "30", "-extfile", "openssl.cnf", "-extensions", "server",
+         "-out", "https.pem"],
+    ):  # fmt: skip
+        try:
+            subprocess.run(
+                ["openssl", *command],
+                cwd=directory, check=True, timeout=START_S, capture_output=True, text=True,
+            )  # fmt: skip
+        except subprocess.CalledProcessError as error:
+            raise StartError(f"openssl {command[0]} failed: {error.stderr.strip()}") from error
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise StartError(f"openssl: {error}") from error
+
+
+class Ports(dict):
+    """Free loopback ports, by name, held until stack ends.
+
+    A socket that is bound without listening keeps the kernel from giving its port to anyone who
+    asks for just any, yet lets a server that sets SO_REUSEADDR listen there. So ports stay ours,
+    also those that a test binds late or again and again.
+    """
+
+    def __init__(self, stack: contextlib.ExitStack, names: tuple[str, ...]):
+        for name in names:
+            self[name] = self.reserve(stack)
+            while name == "dns" and not self.free_for_udp(self[name]):
+                self[name] = self.reserve(stack)
+
+    @staticmethod
+    def reserve(stack: contextlib.ExitStack) -> int:
+        holder = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        return holder.getsockname()[1]
+
+    @staticmethod
+    def free_for_udp(port: int) -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+            return True
+
+
+class Server:
+    """A process that runs until stack ends."""
+
+    def __init__(
+        self, stack: contextlib.ExitStack, command: list[str], log: Path, env: dict[str, str]
+    ):
+        self.name = Path(command[0]).name
+        self.log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=env,
+                # Out of reach of Ctrl-C: COMMAND may still need the server for its clean-up.
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        stack.callback(end, self.process, signal.SIGTERM)
+
+    def wait_until(self, ready, deadline: float) -> None:
+        while not ready():
+            if self.process.poll() is not None:
+                raise StartError(f"{self.name} ended with status {self.process.returncode}")
+            if time.monotonic() > deadline:
+                raise StartError(f"{self.name} did not answer within {START_S} s")
+            time.sleep(0.02)
+
+
+def die_with_parent() -> None:
+    """In the child: should even a SIGKILL end with_pebble.py, the kernel ends its servers."""
+    pr_set_pdeathsig = 1
+    LIBC.prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+LIBC = ctypes.CDLL(None)  # loaded here, as a child between fork and exec should not
+
+
+# --- questions to the servers ---------------------------------------------------------------------
+
+
+def http_get(url: str, tls: ssl.SSLContext | None = None) -> bytes:
+    # No proxy, whatever the environment says: the server is on this machine.
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls)
+    )
+    with opener.open(url, timeout=2) as response:
+        return response.read()
+
+
+def http_answers(url: str, tls: ssl.SSLContext | None = None) -> bool:
+    try:
+        http_get(url, tls)
+    except urllib.error.HTTPError:
+        return True  # "not found" is an answer
+    except OSError:
+        return False
+    return True
+
+
+def dns_answers(port: int) -> bool:
+    query_id = b"\x12\x34"
+    question = b"\x07example\x04test\x00" + b"\x00\x01" + b"\x00\x01"  # A, IN
+    query = query_id + b"\x01\x00" + b"\x00\x01" + bytes(6) + question
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(0.5)
+        try:
+            client.connect(("127.0.0.1", port))
+            client.send(query)
+            return client.recv(512).startswith(query_id)
+        except OSError:
+            return False
+
+
+# --- processes and signals ------------------------------------------------------------------------
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def on_signal(signum: int, _frame: object) -> None:
+    for each in SIGNALS:  # the way out is short, and nothing may cut it off
+        signal.signal(each, signal.SIG_IGN)
+    raise Interrupted(signum)
+
+
+def run(command: list[str], env: dict[str, str]) -> int:
+    process = None
+    try:
+        process = subprocess.Popen(command, env=env)
+        code = process.wait()
+    except FileNotFoundError as error:
+        raise StartError(f"{command[0]}: not found", EXIT_NOT_FOUND) from error
+    except OSError as error:
+        raise StartError(f"{command[0]}: {error.strerror}", EXIT_CANNOT_RUN) from error
+    except Interrupted as interrupted:
+        if process:
+            if interrupted.signum == signal.SIGINT:  # Ctrl-C has reached the command as well
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(CTRL_C_S)
+            end(process, signal.SIGTERM)
+        raise
+    return code if code >= 0 else 128 - code
+
+
+def end(process: subprocess.Popen, signum: int) -> None:
+    if process.poll() is None:
+        process.send_signal(signum)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def print_tail(log: Path) -> None:
+    with contextlib.suppress(OSError):
+        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        say(f"the last lines of {log.name}:")
+        print(*lines, sep="\n", file=sys.stderr)
+
+
+def say(text: str) -> None:
+    print(f"with_pebble.py: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
