@@ -22,6 +22,8 @@ use crate::tls::OpensslConnector;
 
 /// For TCP, the proxy and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// ureq adds the time limit to the clock, which must not overflow.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// The largest body of an answer.
 const MAX_BODY: u64 = 1024 * 1024;
 /// The largest header of an answer.
@@ -85,14 +87,15 @@ impl HttpClient {
             // ureq would leave such a proxy out, and connect directly.
             Some(other) => return Err(format!("{other} proxies are not supported")),
         }
+        let timeout = options.timeout.min(LONGEST_TIMEOUT);
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            .proxy(proxy)
+            .proxy(proxy) // `None` too: ureq has looked into the environment by itself
             .user_agent("") // none of these three unless the caller says so
             .accept("")
             .accept_encoding("")
-            .timeout_global(Some(options.timeout))
+            .timeout_global(Some(timeout))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .max_response_header_size(MAX_HEADER)
             .input_buffer_size(INPUT_BUFFER)
@@ -103,7 +106,7 @@ impl HttpClient {
         let dialer = Dialer::default();
         let connections_made = dialer.connections_made.clone();
         let agent = Agent::with_parts(config, dialer.chain(tls), SyncResolver);
-        Ok(HttpClient { agent, timeout: options.timeout, connections_made })
+        Ok(HttpClient { agent, timeout, connections_made })
     }
 
     /// Sends one request and reads the whole answer. Redirects and refusals are answers; the error
@@ -421,9 +424,10 @@ mod tests {
     fn errors_name_the_step() {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let client = client();
+        let no_name = "a".repeat(64); // a label has at most 63
         for (url, error) in [
             (format!("http://{free}/"), format!("connecting to {free}: Connection refused")),
-            ("http://ca.invalid/".to_owned(), "name resolution of ca.invalid: ".to_owned()),
+            (format!("http://{no_name}/"), format!("name resolution of {no_name}: ")),
         ] {
             let said = client.send(Method::Get, &url, &[], b"").unwrap_err();
             assert!(said.starts_with(&error), "{said}");
@@ -435,5 +439,15 @@ mod tests {
     fn clients_may_be_shared_by_threads() {
         fn shared<T: Clone + Send + Sync + 'static>() {}
         shared::<HttpClient>();
+    }
+
+    #[test]
+    fn any_timeout_will_do() {
+        let (url, _seen) = server(vec![vec![OK.to_vec()]]);
+        for (timeout, works) in [(Duration::ZERO, false), (Duration::MAX, true)] {
+            let options = HttpOptions { timeout, ..HttpOptions::default() };
+            let client = HttpClient::new(&options).unwrap();
+            assert_eq!(client.send(Method::Get, &url, &[], b"").is_ok(), works);
+        }
     }
 }

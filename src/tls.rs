@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -172,14 +172,13 @@ fn why_refused<S>(tried: MidHandshakeSslStream<S>) -> String {
         Error::Timeout(_) => "timeout during the handshake".to_owned(),
         Error::Tls(_) => "the connection was closed during the handshake".to_owned(),
         Error::Io(error) => error.to_string(),
-        Error::Other(reason) => reason.to_string(),
         error => error.to_string(),
     }
 }
 
 /// Errors of the transport below come out as they went in, but for [`CUT`].
 fn from_ssl(error: ssl::Error) -> Error {
-    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
     match error.into_io_error().map(Error::from) {
         Ok(Error::Io(error)) => match error.kind() {
             ConnectionAborted | ConnectionReset | UnexpectedEof => Error::Tls(CUT),
@@ -189,7 +188,7 @@ fn from_ssl(error: ssl::Error) -> Error {
         // OpenSSL's own words for it, or none at all, depending on its version.
         Err(error) => match error.ssl_error().map(reasons) {
             Some(reason) if reason.contains("unexpected eof") => Error::Tls(CUT),
-            Some(reason) => Error::Other(reason.into()),
+            Some(reason) => Error::Io(io::Error::other(reason)),
             None => Error::Tls(CUT),
         },
     }
@@ -247,7 +246,7 @@ impl<T: Transport> Transport for TlsTransport<T> {
         self.buffers.input_appended(amount);
         self.received = self.received.saturating_add(amount);
         if self.received > MAX_RECEIVED {
-            return Err(Error::Other("the answer has no end".into()));
+            return Err(Error::Io(io::Error::other("the answer has no end")));
         }
         Ok(amount > 0)
     }
@@ -318,8 +317,10 @@ mod tests {
         (key, builder.build())
     }
 
-    /// A server that gives this answer once and says goodbye, or not. Returns its port and CA file.
-    fn server(host: &str, answer: &'static [u8], goodbye: bool) -> (u16, PathBuf) {
+    /// A server that gives these answers on one connection and says goodbye, or not. Returns its
+    /// port and CA file.
+    fn server(host: &str, answers: &[&'static [u8]], goodbye: bool) -> (u16, PathBuf) {
+        let answers = answers.to_vec();
         let (key, certificate) = certificate(host);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -333,10 +334,15 @@ mod tests {
             let Ok(mut stream): Result<SslStream<TcpStream>, _> = acceptor.accept(tcp) else {
                 return;
             };
-            let _ = stream.read(&mut [0; 4096]);
-            stream.write_all(answer).unwrap();
+            for answer in answers {
+                let _ = stream.read(&mut [0; 4096]);
+                // What is longer comes in several records.
+                for record in answer.chunks(ANSWER.len()) {
+                    let _ = stream.write_all(record);
+                }
+            }
             if goodbye {
-                stream.shutdown().unwrap();
+                let _ = stream.shutdown();
             }
         });
         (port, ca_file)
@@ -348,18 +354,22 @@ mod tests {
         path
     }
 
-    fn get(host: &str, port: u16, ca_file: PathBuf) -> Result<Vec<u8>, String> {
+    fn client(ca_file: PathBuf) -> HttpClient {
         let options = HttpOptions { ca_file: Some(ca_file.clone()), ..HttpOptions::default() };
-        let client = HttpClient::new(&options)?;
+        let client = HttpClient::new(&options).unwrap();
         fs::remove_file(ca_file).unwrap();
-        let answer = client.send(Method::Get, &format!("https://{host}:{port}/"), &[], b"")?;
-        Ok(answer.body)
+        client
+    }
+
+    fn get(host: &str, port: u16, ca_file: PathBuf) -> Result<Vec<u8>, String> {
+        let url = format!("https://{host}:{port}/");
+        client(ca_file).send(Method::Get, &url, &[], b"").map(|answer| answer.body)
     }
 
     #[test]
     fn names_and_addresses_are_verified() {
         for (asked, in_certificate) in [("localhost", "localhost"), ("127.0.0.1", "127.0.0.1")] {
-            let (port, ca_file) = server(in_certificate, ANSWER, true);
+            let (port, ca_file) = server(in_certificate, &[ANSWER], true);
             assert_eq!(get(asked, port, ca_file).unwrap(), b"ok");
         }
         for (asked, in_certificate, why) in [
@@ -367,7 +377,7 @@ mod tests {
             ("localhost", "127.0.0.1", "hostname mismatch"),
             ("127.0.0.1", "localhost", "IP address mismatch"),
         ] {
-            let (port, ca_file) = server(in_certificate, ANSWER, true);
+            let (port, ca_file) = server(in_certificate, &[ANSWER], true);
             let error = get(asked, port, ca_file).unwrap_err();
             assert!(error.contains(&format!("certificate verify failed: {why}")), "{error}");
         }
@@ -375,7 +385,8 @@ mod tests {
 
     #[test]
     fn only_the_given_roots_are_trusted() {
-        let (port, _) = server("localhost", ANSWER, true);
+        let (port, its_own) = server("localhost", &[ANSWER], true);
+        fs::remove_file(its_own).unwrap();
         let other = file("other", &certificate("localhost").1.to_pem().unwrap());
         let error = get("localhost", port, other).unwrap_err();
         assert!(error.starts_with("TLS with localhost: certificate verify failed: "), "{error}");
@@ -383,18 +394,30 @@ mod tests {
 
     #[test]
     fn a_body_that_is_cut_is_an_error() {
-        let (port, ca_file) = server("localhost", NO_LENGTH, true);
+        let (port, ca_file) = server("localhost", &[NO_LENGTH], true);
         assert_eq!(get("localhost", port, ca_file).unwrap(), b"ok");
-        let (port, ca_file) = server("localhost", NO_LENGTH, false);
+        let (port, ca_file) = server("localhost", &[NO_LENGTH], false);
         assert!(get("localhost", port, ca_file).unwrap_err().contains("unexpected EOF"));
     }
 
     #[test]
+    fn an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one() {
+        let (port, ca_file) =
+            server("localhost", &[[ANSWER, ANSWER].concat().leak(), ANSWER], true);
+        let (client, url) = (client(ca_file), format!("https://localhost:{port}/"));
+        assert!(client.send(Method::Get, &url, &[], b"").is_ok());
+        // This server takes one connection only.
+        assert!(client.send(Method::Get, &url, &[], b"").is_err());
+    }
+
+    #[test]
     fn errors_that_the_host_program_left_behind_do_no_harm() {
-        let left_behind = X509::from_pem(b"not PEM").unwrap_err();
-        let (port, ca_file) = server("localhost", NO_LENGTH, true);
-        left_behind.put();
-        assert_eq!(get("localhost", port, ca_file).unwrap(), b"ok");
+        let (port, ca_file) = server("localhost", &[ANSWER, NO_LENGTH], true);
+        let (client, url) = (client(ca_file), format!("https://localhost:{port}/"));
+        for _ in 0..2 {
+            X509::from_der(b"not DER").unwrap_err().put();
+            assert_eq!(client.send(Method::Get, &url, &[], b"").unwrap().body, b"ok");
+        }
     }
 
     #[test]

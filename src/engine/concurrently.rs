@@ -44,7 +44,7 @@ where
                 return Poll::Ready(Err(error));
             }
             if running.is_empty() && waiting.len() == 0 {
-                done.sort_by_key(|(n, _)| *n);
+                done.sort_unstable_by_key(|(n, _)| *n);
                 return Poll::Ready(Ok(done.drain(..).map(|(_, value)| value).collect()));
             }
             if running.len() == before {

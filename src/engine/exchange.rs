@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use log::debug;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::answer::Response;
 use super::backoff::Tries;
@@ -19,7 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::jose::jws::{self, KeyReference};
 use crate::problem::{Problem, printable};
 use crate::request;
-use crate::resource::{self, directory::Directory};
+use crate::resource::directory::Directory;
+use crate::resource::{self, Resource};
 use crate::time;
 use crate::url::Url;
 
@@ -70,7 +70,7 @@ impl Session {
     }
 
     /// POST-as-GET: fetches a resource (RFC 8555 section 6.3).
-    pub(crate) async fn fetch<T: DeserializeOwned>(
+    pub(crate) async fn fetch<T: Resource>(
         &self,
         doing: &'static str,
         url: &str,
@@ -83,7 +83,7 @@ impl Session {
     }
 
     /// POSTs a payload as JSON and reads a resource from the answer.
-    pub(crate) async fn submit<T: DeserializeOwned>(
+    pub(crate) async fn submit<T: Resource>(
         &self,
         call: &Call<'_>,
         reference: KeyReference<'_>,
@@ -231,7 +231,7 @@ impl Session {
         }
     }
 
-    fn read<T: DeserializeOwned>(
+    fn read<T: Resource>(
         &self,
         call: &Call<'_>,
         what: &str,

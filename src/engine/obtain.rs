@@ -80,8 +80,8 @@ impl OrderOptions {
             (None, Some(csr)) => {
                 let mut asked = identifiers.clone();
                 let mut named = canonical(csr.names())?;
-                asked.sort();
-                named.sort();
+                asked.sort_unstable();
+                named.sort_unstable();
                 if asked != named {
                     return refuse("the names of the csr are not the names of the order");
                 }

@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::{Once, PoisonError, RwLock};
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use log::{LevelFilter, Log, Metadata, Record};
 use safer_ffi::derive_ReprC;
 
 use super::boundary::{c_text, catch};
@@ -40,7 +40,7 @@ pub enum acme_log_level_t {
     ACME_LOG_INFO = 3,
     /// Each request and each retry.
     ACME_LOG_DEBUG = 4,
-    /// Everything, the HTTP client's own lines included.
+    /// Everything.
     ACME_LOG_TRACE = 5,
 }
 
@@ -120,10 +120,8 @@ impl Log for Callback {
     }
 
     fn log(&self, record: &Record<'_>) {
-        // The HTTP client's chatter is for the last level only, whatever it thinks itself.
-        let foreign = !record.target().starts_with("acme_micro");
-        let level = if foreign { Level::Trace } else { record.level() };
-        if level > log::max_level() {
+        // The HTTP client's own lines may hold whole requests; they go nowhere.
+        if !record.target().starts_with("acme_micro") || record.level() > log::max_level() {
             return;
         }
         let (log, user) = {
@@ -134,7 +132,7 @@ impl Log for Callback {
             let message = c_text(record.args().to_string());
             // SAFETY: the host's own function with the host's own pointer; the text outlives the
             // call, and no lock is held during it.
-            unsafe { log(level as c_int, message.as_ptr(), user) }
+            unsafe { log(record.level() as c_int, message.as_ptr(), user) }
         }
     }
 

@@ -90,8 +90,8 @@ impl CertificateChain {
         let refuse = |why: String| Err(Error::new(ErrorKind::Certificate, why));
         let mut issued: Vec<String> = self.names.iter().map(|name| name.to_lowercase()).collect();
         let mut asked = names.to_vec();
-        issued.sort();
-        asked.sort();
+        issued.sort_unstable();
+        asked.sort_unstable();
         if issued != asked {
             return refuse(format!(
                 "the CA issued a certificate for {} instead of {}",

@@ -1,8 +1,6 @@
 //! An account as the CA shows it. RFC 8555 section 7.1.2.
 
-use serde::Deserialize;
-
-use super::{lenient, lenient_list, states};
+use super::{Members, Resource, states};
 
 states! {
     /// An account's status.
@@ -10,15 +8,21 @@ states! {
 }
 
 /// An account object.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug)]
 pub(crate) struct Account {
-    #[serde(default, deserialize_with = "lenient")]
     pub status: Option<AccountStatus>,
-    #[serde(default, deserialize_with = "lenient_list")]
     pub contact: Vec<String>,
-    #[serde(default, deserialize_with = "lenient")]
     pub terms_of_service_agreed: Option<bool>,
-    #[serde(default, deserialize_with = "lenient")]
     pub orders: Option<String>,
+}
+
+impl Resource for Account {
+    fn read(members: &Members<'_>) -> Option<Account> {
+        Some(Account {
+            status: members.value("status").map(|status| Some(status).into()),
+            contact: members.texts("contact"),
+            terms_of_service_agreed: members.flag("termsOfServiceAgreed"),
+            orders: members.text("orders"),
+        })
+    }
 }

@@ -1,10 +1,8 @@
 //! An authorization: the CA's view of one identifier. RFC 8555 section 7.1.4.
 
-use serde::Deserialize;
-
 use super::challenge::Challenge;
 use super::identifier::Identifier;
-use super::{lenient, lenient_list, states};
+use super::{Members, Resource, states};
 
 states! {
     /// An authorization's status.
@@ -19,18 +17,25 @@ states! {
 }
 
 /// An authorization object.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug)]
 pub(crate) struct Authorization {
     pub identifier: Identifier,
-    #[serde(default)]
     pub status: AuthorizationStatus,
-    #[serde(default, deserialize_with = "lenient")]
     pub expires: Option<String>,
-    #[serde(default, deserialize_with = "lenient_list")]
     pub challenges: Vec<Challenge>,
-    #[serde(default, deserialize_with = "lenient")]
     pub wildcard: Option<bool>,
+}
+
+impl Resource for Authorization {
+    fn read(members: &Members<'_>) -> Option<Authorization> {
+        Some(Authorization {
+            identifier: members.resource("identifier")?,
+            status: members.value("status").into(),
+            expires: members.text("expires"),
+            challenges: members.resources("challenges"),
+            wildcard: members.flag("wildcard"),
+        })
+    }
 }
 
 impl Authorization {

@@ -1,8 +1,6 @@
 //! One way to prove control of an identifier. RFC 8555 sections 7.1.5 and 8.
 
-use serde::Deserialize;
-
-use super::{lenient, states};
+use super::{Members, Resource, states};
 use crate::base64url::is_base64url;
 use crate::error::{Error, Result};
 use crate::problem::{Problem, printable};
@@ -22,19 +20,27 @@ states! {
 }
 
 /// A challenge object. Types that have no token (dns-persist-01) lack it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 pub(crate) struct Challenge {
-    #[serde(rename = "type")]
     pub type_: String,
     pub url: String,
-    #[serde(default)]
     pub status: ChallengeStatus,
-    #[serde(default, deserialize_with = "lenient")]
     pub token: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
     pub validated: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
     pub error: Option<Problem>,
+}
+
+impl Resource for Challenge {
+    fn read(members: &Members<'_>) -> Option<Challenge> {
+        Some(Challenge {
+            type_: members.text("type")?,
+            url: members.text("url")?,
+            status: members.value("status").into(),
+            token: members.text("token"),
+            validated: members.text("validated"),
+            error: members.value("error").and_then(Problem::from_json),
+        })
+    }
 }
 
 impl Challenge {

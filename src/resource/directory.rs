@@ -1,42 +1,52 @@
 //! The directory: where everything else is. RFC 8555 section 7.1.1.
 
-use serde::Deserialize;
-
-use super::lenient;
+use super::{Members, Resource};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The directory object. Whatever a CA leaves out is missed only by what needs it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug)]
 pub(crate) struct Directory {
-    #[serde(default, deserialize_with = "lenient")]
     pub new_nonce: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
     pub new_account: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
     pub new_order: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
     pub new_authz: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
     pub revoke_cert: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
     pub key_change: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
     pub meta: Option<Meta>,
 }
 
 /// The directory's `meta` member.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Meta {
-    #[serde(default, deserialize_with = "lenient")]
     pub terms_of_service: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
     pub website: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
     pub caa_identities: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "lenient")]
     pub external_account_required: Option<bool>,
+}
+
+impl Resource for Directory {
+    fn read(members: &Members<'_>) -> Option<Directory> {
+        Some(Directory {
+            new_nonce: members.text("newNonce"),
+            new_account: members.text("newAccount"),
+            new_order: members.text("newOrder"),
+            new_authz: members.text("newAuthz"),
+            revoke_cert: members.text("revokeCert"),
+            key_change: members.text("keyChange"),
+            meta: members.resource("meta"),
+        })
+    }
+}
+
+impl Resource for Meta {
+    fn read(members: &Members<'_>) -> Option<Meta> {
+        Some(Meta {
+            terms_of_service: members.text("termsOfService"),
+            website: members.text("website"),
+            caa_identities: members.value("caaIdentities").map(|_| members.texts("caaIdentities")),
+            external_account_required: members.flag("externalAccountRequired"),
+        })
+    }
 }
 
 impl Directory {

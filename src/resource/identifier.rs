@@ -4,8 +4,9 @@
 
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::{Members, Resource};
 use crate::error::{Error, Result};
 use crate::problem::printable;
 
@@ -13,11 +14,17 @@ use crate::problem::printable;
 const MAX_NAME: usize = 253 - "_acme-challenge.".len();
 
 /// An identifier object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Identifier {
     #[serde(rename = "type")]
     pub type_: String,
     pub value: String,
+}
+
+impl Resource for Identifier {
+    fn read(members: &Members<'_>) -> Option<Identifier> {
+        Some(Identifier { type_: members.text("type")?, value: members.text("value")? })
+    }
 }
 
 impl Identifier {

@@ -10,39 +10,62 @@ pub(crate) mod directory;
 pub(crate) mod identifier;
 pub(crate) mod order;
 
-use serde::de::{Deserialize, DeserializeOwned, Deserializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::problem::{Problem, printable};
+use crate::problem::printable;
+
+/// Something that a CA shows.
+pub(crate) trait Resource: Sized {
+    /// Reads it; `None`: it lacks what makes no sense to be without.
+    fn read(members: &Members<'_>) -> Option<Self>;
+}
 
 /// Reads a body as the resource `what`.
-pub(crate) fn parse<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
-    let json = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    serde_json::from_slice(json).map_err(|error| {
-        let shown = printable(&String::from_utf8_lossy(json), 80);
-        Error::protocol(format!("the answer is not {what} ({error}); it starts: {shown:?}"))
-    })
-}
-
-/// A member that may be missing, null or nonsense.
-fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(d: D) -> Result<Option<T>, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(d)?).ok())
-}
-
-/// A list of which the elements that make sense are kept.
-fn lenient_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(d: D) -> Result<Vec<T>, D::Error> {
-    let elements = match Value::deserialize(d)? {
-        Value::Array(elements) => elements,
-        _ => Vec::new(),
+pub(crate) fn parse<T: Resource>(what: &str, body: &[u8]) -> Result<T> {
+    let read = |json: &Value| T::read(&Members(json.as_object()?));
+    let refuse = |why: &str| {
+        let shown = printable(&String::from_utf8_lossy(body), 80);
+        Error::protocol(format!("the answer is not {what} ({why}); it starts: {shown:?}"))
     };
-    Ok(elements.into_iter().filter_map(|element| serde_json::from_value(element).ok()).collect())
+    read(&json(body).map_err(|error| refuse(&error.to_string()))?)
+        .ok_or_else(|| refuse("members lack"))
 }
 
-impl<'de> Deserialize<'de> for Problem {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Problem, D::Error> {
-        let value = Value::deserialize(d)?;
-        Problem::from_json(&value).ok_or_else(|| serde::de::Error::custom("no problem document"))
+fn json(body: &[u8]) -> serde_json::Result<Value> {
+    serde_json::from_slice(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body))
+}
+
+/// The members of a JSON object, as far as they make sense.
+pub(crate) struct Members<'a>(&'a Map<String, Value>);
+
+impl Members<'_> {
+    pub(crate) fn value(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        Some(self.value(name)?.as_str()?.to_owned())
+    }
+
+    fn flag(&self, name: &str) -> Option<bool> {
+        self.value(name)?.as_bool()
+    }
+
+    fn list(&self, name: &str) -> &[Value] {
+        self.value(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+
+    fn texts(&self, name: &str) -> Vec<String> {
+        self.list(name).iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    fn resource<T: Resource>(&self, name: &str) -> Option<T> {
+        T::read(&Members(self.value(name)?.as_object()?))
+    }
+
+    fn resources<T: Resource>(&self, name: &str) -> Vec<T> {
+        self.list(name).iter().filter_map(|json| T::read(&Members(json.as_object()?))).collect()
     }
 }
 
@@ -50,8 +73,7 @@ impl<'de> Deserialize<'de> for Problem {
 macro_rules! states {
     ($(#[$doc:meta])* $name:ident { $($text:literal => $variant:ident),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-        #[serde(from = "serde_json::Value")]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub(crate) enum $name {
             $($variant,)+
             /// Missing, or none of RFC 8555.
@@ -68,9 +90,9 @@ macro_rules! states {
             }
         }
 
-        impl From<serde_json::Value> for $name {
-            fn from(value: serde_json::Value) -> $name {
-                match value.as_str() {
+        impl From<Option<&serde_json::Value>> for $name {
+            fn from(value: Option<&serde_json::Value>) -> $name {
+                match value.and_then(serde_json::Value::as_str) {
                     $(Some($text) => $name::$variant,)+
                     _ => $name::Unknown,
                 }

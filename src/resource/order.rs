@@ -1,9 +1,7 @@
 //! An order. RFC 8555 section 7.1.3; its states: section 7.1.6.
 
-use serde::Deserialize;
-
 use super::identifier::Identifier;
-use super::{lenient, lenient_list, states};
+use super::{Members, Resource, states};
 use crate::error::{Error, Result};
 use crate::problem::Problem;
 
@@ -19,27 +17,33 @@ states! {
 }
 
 /// An order object.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug)]
 pub(crate) struct Order {
-    #[serde(default)]
     pub status: OrderStatus,
-    #[serde(default, deserialize_with = "lenient")]
     pub expires: Option<String>,
-    #[serde(default, deserialize_with = "lenient_list")]
     pub identifiers: Vec<Identifier>,
-    #[serde(default, deserialize_with = "lenient")]
     pub not_before: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
     pub not_after: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
     pub error: Option<Problem>,
-    #[serde(default, deserialize_with = "lenient_list")]
     pub authorizations: Vec<String>,
-    #[serde(default, deserialize_with = "lenient")]
     pub finalize: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
     pub certificate: Option<String>,
+}
+
+impl Resource for Order {
+    fn read(members: &Members<'_>) -> Option<Order> {
+        Some(Order {
+            status: members.value("status").into(),
+            expires: members.text("expires"),
+            identifiers: members.resources("identifiers"),
+            not_before: members.text("notBefore"),
+            not_after: members.text("notAfter"),
+            error: members.value("error").and_then(Problem::from_json),
+            authorizations: members.texts("authorizations"),
+            finalize: members.text("finalize"),
+            certificate: members.text("certificate"),
+        })
+    }
 }
 
 impl Order {
@@ -48,9 +52,9 @@ impl Order {
         let mut named: Vec<Identifier> =
             self.identifiers.iter().map(Identifier::canonical).collect();
         let mut asked = asked.to_vec();
-        named.sort();
+        named.sort_unstable();
         named.dedup();
-        asked.sort();
+        asked.sort_unstable();
         if named == asked {
             return Ok(());
         }
