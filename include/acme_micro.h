@@ -202,7 +202,7 @@ enum acme_log_level_t
   ACME_LOG_INFO = 3,
   /// Each request and each retry.
   ACME_LOG_DEBUG = 4,
-  /// Everything, the HTTP client's own lines included.
+  /// Everything.
   ACME_LOG_TRACE = 5,
 };
 #ifndef __cplusplus

@@ -44,6 +44,8 @@ pub enum acme_log_level_t {
     ACME_LOG_TRACE = 5,
 }
 
+use acme_log_level_t::*;
+
 /// What may be compiled in; bits of acme_features().
 #[derive_ReprC]
 #[repr(i32)]
@@ -87,13 +89,14 @@ pub extern "C" fn acme_set_log_callback(log: acme_log_fn, user: *mut c_void, lev
             let _ = log::set_logger(&CALLBACK);
         });
         *CALLBACK.0.write().unwrap_or_else(PoisonError::into_inner) = Target { log, user };
-        log::set_max_level(match (log, level) {
-            (None, _) => LevelFilter::Off,
-            (_, ..=1) => LevelFilter::Error,
-            (_, 2) => LevelFilter::Warn,
-            (_, 3) => LevelFilter::Info,
-            (_, 4) => LevelFilter::Debug,
-            (_, 5..) => LevelFilter::Trace,
+        let enough = |of: acme_log_level_t| level <= of as c_int;
+        log::set_max_level(match log {
+            None => LevelFilter::Off,
+            Some(_) if enough(ACME_LOG_ERROR) => LevelFilter::Error,
+            Some(_) if enough(ACME_LOG_WARN) => LevelFilter::Warn,
+            Some(_) if enough(ACME_LOG_INFO) => LevelFilter::Info,
+            Some(_) if enough(ACME_LOG_DEBUG) => LevelFilter::Debug,
+            Some(_) => LevelFilter::Trace,
         });
         Ok(())
     });

@@ -183,10 +183,6 @@ impl Key {
         &self.0.pkey
     }
 
-    pub(crate) fn same_public_key(&self, other: &Key) -> bool {
-        self.0.pkey.public_eq(&other.0.pkey)
-    }
-
     /// The public key as canonical JSON.
     pub(crate) fn jwk(&self) -> &str {
         &self.0.jwk
@@ -254,10 +250,10 @@ mod tests {
             let key = Key::generate(kind).unwrap();
             assert_eq!(key.kind(), kind);
             let again = Key::parse(key.to_pem().unwrap().as_bytes()).unwrap();
-            assert!(again.same_public_key(&key));
+            assert!(again.pkey().public_eq(key.pkey()));
             assert_eq!(again.thumbprint(), key.thumbprint());
             let der = key.pkey().private_key_to_der().unwrap();
-            assert!(Key::parse(&der).unwrap().same_public_key(&key));
+            assert!(Key::parse(&der).unwrap().pkey().public_eq(key.pkey()));
         }
     }
 
@@ -266,11 +262,11 @@ mod tests {
         let ec = Key::generate(KeyType::P384).unwrap();
         let sec1 = ec.pkey().ec_key().unwrap().private_key_to_pem().unwrap();
         assert!(sec1.starts_with(b"-----BEGIN EC PRIVATE KEY-----"));
-        assert!(Key::parse(&sec1).unwrap().same_public_key(&ec));
+        assert!(Key::parse(&sec1).unwrap().pkey().public_eq(ec.pkey()));
         let rsa = Key::generate(KeyType::Rsa2048).unwrap();
         let pkcs1 = rsa.pkey().rsa().unwrap().private_key_to_pem().unwrap();
         assert!(pkcs1.starts_with(b"-----BEGIN RSA PRIVATE KEY-----"));
-        assert!(Key::parse(&pkcs1).unwrap().same_public_key(&rsa));
+        assert!(Key::parse(&pkcs1).unwrap().pkey().public_eq(rsa.pkey()));
     }
 
     #[test]
