@@ -220,9 +220,9 @@ impl Error {
     /// No answer, or one that says nothing about whether the request took effect: the CA may or
     /// may not have done what was asked.
     pub(crate) fn is_lost(&self) -> bool {
-        self.0.kind == ErrorKind::Transport
-            || matches!(self.0.http_status, Some(408 | 500..=599))
-                && self.0.kind != ErrorKind::RateLimited
+        let broken = matches!(self.0.http_status, Some(408 | 500..=599));
+        let refused = self.0.kind == ErrorKind::RateLimited || self.is_problem("badNonce");
+        self.0.kind == ErrorKind::Transport || broken && !refused
     }
 
     /// Is it a refusal with this ACME error type, such as `badNonce`?

@@ -1,6 +1,6 @@
 //! The header fields of one answer: bounded, and only those that ACME gives a meaning.
 //!
-//! RFC 8555 section 6.5 (Replay-Nonce), RFC 9110 (Location, Retry-After, Date).
+//! RFC 8555 sections 6.5 (Replay-Nonce) and 7.4.2 (Link), RFC 8288 (Link), RFC 9110 (Location, Retry-After, Date).
 
 use crate::base64url::is_base64url;
 
@@ -12,7 +12,7 @@ const MAX_LINES: usize = 128;
 const MAX_NONCE: usize = 512;
 
 /// The fields that are kept.
-const KEPT: [&str; 4] = ["date", "location", "replay-nonce", "retry-after"];
+const KEPT: [&str; 5] = ["date", "link", "location", "replay-nonce", "retry-after"];
 
 /// The header fields of an answer, gathered one at a time.
 #[derive(Debug, Default)]
@@ -51,11 +51,32 @@ impl Headers {
         self.kept.iter().filter(move |(kept, _)| *kept == name).map(|(_, value)| value.as_str())
     }
 
+    /// The targets of links with this relation, at most `max` (RFC 8288 section 3). What cannot be
+    /// read is skipped.
+    pub(crate) fn links(&self, relation: &str, max: usize) -> Vec<&str> {
+        let links =
+            self.all("link").flat_map(|value| value.split(", <").flat_map(|v| v.split(",<")));
+        links.filter_map(|link| link_target(link, relation)).take(max).collect()
+    }
+
     /// The nonce, when there is a usable one. "The client MUST ignore invalid Replay-Nonce values"
     /// (RFC 8555 section 6.5.1).
     pub(crate) fn nonce(&self) -> Option<&str> {
         self.all("replay-nonce").find(|nonce| nonce.len() <= MAX_NONCE && is_base64url(nonce))
     }
+}
+
+/// The target of one link (without its "<" perhaps) if it has the relation.
+fn link_target<'a>(link: &'a str, relation: &str) -> Option<&'a str> {
+    let (target, parameters) = link.trim().trim_start_matches('<').split_once('>')?;
+    let is_relation = |parameter: &str| {
+        parameter.split_once('=').is_some_and(|(name, value)| {
+            let mut relations = value.trim().trim_matches('"').split_ascii_whitespace();
+            name.trim().eq_ignore_ascii_case("rel")
+                && relations.any(|word| word.eq_ignore_ascii_case(relation))
+        })
+    };
+    parameters.split(';').any(is_relation).then_some(target)
 }
 
 #[cfg(test)]
@@ -81,6 +102,20 @@ mod tests {
             headers.add(b"Replay-Nonce", b"good-1").unwrap();
             assert_eq!(headers.nonce(), Some("good-1"));
         }
+    }
+
+    #[test]
+    fn links_are_found_in_one_header_or_many() {
+        let mut headers = Headers::default();
+        let value = br#"<https://ca/dir>;rel="index", <https://ca/1>; title="a, b"; rel=alternate"#;
+        headers.add(b"Link", value).unwrap();
+        headers.add(b"link", b"<https://ca/2>;rel=\"up alternate\"").unwrap();
+        for junk in ["", "<", ">", "<>", "https://ca/3; rel=alternate", "<https://ca/4>; rel"] {
+            headers.add(b"Link", junk.as_bytes()).unwrap();
+        }
+        assert_eq!(headers.links("alternate", 8), ["https://ca/1", "https://ca/2"]);
+        assert_eq!(headers.links("alternate", 1), ["https://ca/1"]);
+        assert_eq!(headers.links("index", 8), ["https://ca/dir"]);
     }
 
     #[test]

@@ -24,7 +24,9 @@ mod tls;
 mod url;
 
 pub use error::{Error as AcmeError, ErrorKind};
-pub use jose::eab::ExternalAccount;
-pub use pki::{CertificateChain, Key, KeyType, SigningRequest, tls_alpn_certificate};
+pub use jose::eab::{ExternalAccount, MacAlgorithm};
+pub use pki::{
+    CertificateChain, ChainPreference, Key, KeyType, SigningRequest, tls_alpn_certificate,
+};
 pub use problem::Problem;
 pub use time::Time;

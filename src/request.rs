@@ -26,10 +26,59 @@ pub(crate) struct NewAccount<'a> {
     pub external_account_binding: Option<Box<RawValue>>,
 }
 
+impl NewAccount<'_> {
+    /// Only looks an account up, RFC 8555 section 7.3.1.
+    pub(crate) fn find() -> NewAccount<'static> {
+        NewAccount {
+            contact: &[],
+            terms_of_service_agreed: false,
+            only_return_existing: true,
+            external_account_binding: None,
+        }
+    }
+}
+
+/// A change of contacts, RFC 8555 section 7.3.2. An empty list removes them all.
+#[derive(Serialize)]
+pub(crate) struct UpdateContacts<'a> {
+    pub contact: &'a [String],
+}
+
+/// Deactivation of an account or an authorization, RFC 8555 sections 7.3.6 and 7.5.2.
+#[derive(Serialize)]
+pub(crate) struct Deactivate {
+    pub status: &'static str,
+}
+
+impl Deactivate {
+    pub(crate) fn new() -> Deactivate {
+        Deactivate { status: "deactivated" }
+    }
+}
+
+/// The inner payload of a key change, RFC 8555 section 7.3.5.
+#[derive(Serialize)]
+pub(crate) struct KeyChange<'a> {
+    pub account: &'a str,
+    #[serde(rename = "oldKey")]
+    pub old_key: Box<RawValue>,
+}
+
 /// newOrder, RFC 8555 section 7.4.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct NewOrder<'a> {
     pub identifiers: &'a [Identifier],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<String>,
+    /// RFC 9773 section 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<&'a str>,
+    /// draft-ietf-acme-profiles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<&'a str>,
 }
 
 /// Says that a challenge is ready: an empty object, RFC 8555 section 7.5.1.

@@ -47,6 +47,15 @@ impl From<SystemTime> for Time {
     }
 }
 
+impl Time {
+    /// Reads an RFC 3339 date, with any offset and fractions of a second.
+    pub(crate) fn from_rfc3339(text: &str) -> Option<Time> {
+        let format = &time::format_description::well_known::Rfc3339;
+        let date = time::OffsetDateTime::parse(text.trim(), format).ok()?;
+        i64::try_from(date.unix_timestamp_nanos() / 1_000_000).ok().map(Time)
+    }
+}
+
 /// RFC 3339, whole seconds: `2026-12-01T03:04:05Z`.
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,6 +67,11 @@ impl fmt::Display for Time {
     }
 }
 
+/// Reads the date of a header, in any of its three forms (RFC 9110 section 5.6.7).
+pub(crate) fn http_date(text: &str) -> Option<Time> {
+    httpdate::parse_http_date(text.trim()).ok().map(Time::from)
+}
+
 /// How long a Retry-After header asks to wait, from `now`; `None` when it makes no sense.
 ///
 /// A date is taken relative to the answer's own Date header where there is one, so that a wrong
@@ -67,7 +81,6 @@ pub(crate) fn retry_after(value: &str, date: Option<&str>, now: Time) -> Option<
     let delay = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         value.parse().map_or(FURTHEST, Duration::from_secs)
     } else {
-        let http_date = |text: &str| httpdate::parse_http_date(text.trim()).ok().map(Time::from);
         http_date(value)?.since(date.and_then(http_date).unwrap_or(now))
     };
     Some(delay.min(FURTHEST))
@@ -84,6 +97,18 @@ mod tests {
         assert_eq!(NOW.to_string(), "2026-11-24T14:24:05Z");
         assert_eq!(Time::from_millis(-1).to_string(), "1969-12-31T23:59:59Z");
         assert_eq!(Time::from_millis(i64::MAX).to_string(), format!("{} ms since 1970", i64::MAX));
+    }
+
+    #[test]
+    fn rfc_3339_dates_are_read() {
+        let parse = |text: &str| Time::from_rfc3339(text).map(Time::as_millis);
+        assert_eq!(parse("2026-11-24T14:24:05Z"), Some(NOW.as_millis()));
+        assert_eq!(parse("2026-11-25T04:24:05.250+14:00"), Some(NOW.as_millis() + 250));
+        assert_eq!(parse("1969-12-31T23:59:59Z"), Some(-1000));
+        assert!(parse("9999-12-31T23:59:59Z").is_some());
+        for bad in ["", "2026-11-24", "2026-11-24T14:24:05", "2026-13-01T00:00:00Z", "soon"] {
+            assert_eq!(parse(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::engine::{Challenge, Operation, Reply, Request, Step};
+use crate::engine::{Challenge, Operation, Reply, Request, Step, ToSign};
 use crate::error::Result;
 #[cfg(feature = "http")]
 use crate::http::HttpClient;
@@ -17,6 +17,12 @@ const LONGEST_NAP: Duration = Duration::from_millis(250);
 pub trait Host {
     /// Sends the request and feeds the answer, or that there is none, to `reply`.
     fn send(&mut self, request: &Arc<Request>, reply: &Reply<'_>);
+
+    /// Signs with a key that is outside the process; the error says why not. Needed only by those
+    /// who have such a key.
+    fn sign(&mut self, _to_sign: &ToSign) -> Result<Vec<u8>, String> {
+        Err("this program signs with no key outside the process".to_owned())
+    }
 
     /// Publishes all of these; the error says which could not be, and why. May block.
     fn publish(&mut self, challenges: &[Challenge]) -> Result<(), String>;
@@ -32,6 +38,9 @@ pub fn run<T>(operation: &Operation<T>, host: &mut dyn Host) -> Result<()> {
         match operation.poll(Time::now())? {
             Step::Request(request) => host.send(&request, &operation.reply(request.id)),
             Step::Wait(delay) => thread::sleep(delay.unwrap_or(LONGEST_NAP).min(LONGEST_NAP)),
+            Step::Sign(to_sign) => {
+                operation.signed(to_sign.id, host.sign(&to_sign))?;
+            }
             Step::Publish(challenges) => operation.published(host.publish(&challenges))?,
             Step::Unpublish(challenges) => host.unpublish(&challenges),
             Step::Done => return Ok(()),

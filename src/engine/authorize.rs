@@ -3,10 +3,9 @@
 use super::Polls;
 use super::challenge::{Challenge, ChallengeType};
 use super::concurrently::concurrently;
-use super::exchange::{Answered, Call, Session};
-use super::obtain::{Plan, can_prove};
+use super::exchange::{Answered, Call, Identity, Session};
+use super::order_options::{Plan, can_prove};
 use crate::error::{Error, ErrorKind, Result};
-use crate::jose::jws::KeyReference;
 use crate::problem::printable;
 use crate::request::{self, Respond};
 use crate::resource::authorization::{Authorization, AuthorizationStatus};
@@ -38,7 +37,12 @@ impl Session {
         account: &str,
     ) -> Result<Answered<Order>> {
         self.io.enter("authorization");
-        let urls = &order.authorizations;
+        let mut urls: Vec<&String> = Vec::new();
+        for url in &order.authorizations {
+            if !urls.contains(&url) {
+                urls.push(url);
+            }
+        }
         if urls.is_empty() || urls.len() > plan.identifiers.len() {
             let (has, names) = (urls.len(), plan.identifiers.len());
             let why = format!("the pending order of {names} names has {has} authorizations");
@@ -49,17 +53,17 @@ impl Session {
         let mut proofs = Vec::new();
         for (url, authorization) in urls.iter().zip(authorizations) {
             let place = |e: Error| e.doing("reading the authorization").at(url);
-            proofs.extend(self.choose(plan, url, authorization).map_err(place)?);
+            proofs.extend(self.choose(plan, url, &authorization).map_err(place)?);
         }
         if proofs.is_empty() {
-            return self.await_ready(order_url, &[], account).await;
+            return self.await_ready(plan, order_url, &[], account).await;
         }
         let challenges = proofs.iter().map(|proof| proof.challenge.clone()).collect();
         let prove = async {
             self.io.enter("challenge");
             let pending = proofs.iter().filter(|proof| proof.pending);
             concurrently(pending.map(|proof| self.respond(proof, account))).await?;
-            self.await_ready(order_url, &proofs, account).await
+            self.await_ready(plan, order_url, &proofs, account).await
         };
         self.io.with_published(challenges, prove).await
     }
@@ -74,7 +78,7 @@ impl Session {
         &self,
         plan: &Plan,
         url: &str,
-        authorization: Authorization,
+        authorization: &Authorization,
     ) -> Result<Option<Proof>> {
         let identifier = authorization.ordered_identifier();
         if !plan.identifiers.contains(&identifier) {
@@ -84,7 +88,7 @@ impl Session {
         match authorization.status {
             AuthorizationStatus::Valid => return Ok(None),
             AuthorizationStatus::Pending => {}
-            AuthorizationStatus::Invalid => return Err(failure(&authorization)),
+            AuthorizationStatus::Invalid => return Err(failure(authorization)),
             status => {
                 let why = format!("the authorization is {}", status.as_str());
                 return Err(Error::new(ErrorKind::Order, why).about(&identifier.value));
@@ -95,15 +99,20 @@ impl Session {
             let offer = offered.iter().find(|challenge| challenge.type_ == kind.as_str())?;
             can_prove(*kind, &identifier).then_some((*kind, offer))
         });
-        let Some((kind, offer)) = choice else { return Err(no_choice(plan, &authorization)) };
+        let Some((kind, offer)) = choice else {
+            return Err(no_choice(plan, authorization));
+        };
+        if offer.status == ChallengeStatus::Invalid {
+            return Err(failure(authorization));
+        }
         let proven = identifier.value.strip_prefix("*.").unwrap_or(&identifier.value);
-        let thumbprint = self.client.account_key().thumbprint();
+        let key = self.client.account_key();
         Ok(Some(Proof {
-            challenge: Challenge::new(kind, proven, offer.checked_token()?, thumbprint),
+            challenge: Challenge::new(kind, proven, offer.checked_token()?, key.thumbprint()),
             authorization_url: url.to_owned(),
             challenge_url: offer.url.clone(),
             // "processing": it has been answered, by an earlier run perhaps.
-            pending: offer.status == ChallengeStatus::Pending,
+            pending: is_unanswered(offer.status),
             identifier,
         }))
     }
@@ -115,7 +124,7 @@ impl Session {
             Call { doing: "answering the challenge", url: &proof.challenge_url, repeatable: false };
         // What the answer says of the challenge, the order will say too.
         let payload = request::json(&Respond {})?;
-        let error = match self.post(&call, KeyReference::Kid(account), &payload).await {
+        let error = match self.post(&call, Identity::Account(account), &payload).await {
             Ok(_) => return Ok(()),
             Err(error) if error.is_lost() => return Ok(()),
             Err(error) => error.about(&proof.identifier.value),
@@ -124,8 +133,10 @@ impl Session {
             return Err(error);
         }
         // A refusal may only mean that the challenge is decided already.
-        match self.authorization(&proof.authorization_url, account).await?.status {
+        let authorization = self.authorization(&proof.authorization_url, account).await?;
+        match authorization.status {
             AuthorizationStatus::Valid => Ok(()),
+            AuthorizationStatus::Invalid => Err(failure(&authorization).at(&proof.challenge_url)),
             _ => Err(error),
         }
     }
@@ -133,6 +144,7 @@ impl Session {
     /// Looks at the order - one request, however many authorizations - until it is decided.
     async fn await_ready(
         &self,
+        plan: &Plan,
         order_url: &str,
         proofs: &[Proof],
         account: &str,
@@ -142,15 +154,17 @@ impl Session {
             let delay = polls.next(retry_after, self.io.now());
             let place = |e: Error| e.doing("waiting for the authorizations").at(order_url);
             self.io.sleep(delay.map_err(place)?).await.map_err(place)?;
-            let order = self.order(order_url, account).await?;
+            let order = self.order(plan, order_url, account).await?;
             match order.value.status {
                 OrderStatus::Pending if polls.count() % POLLS_A_REVIEW == 0 => {
-                    self.review(proofs, account).await?;
+                    for proof in self.unanswered(proofs, account).await? {
+                        self.respond(proof, account).await?;
+                    }
                 }
                 OrderStatus::Pending => {}
                 OrderStatus::Invalid => {
                     // Which name it was stands in the authorizations.
-                    self.review(proofs, account).await?;
+                    self.unanswered(proofs, account).await?;
                     return Err(invalid_order(&order.value, order_url));
                 }
                 _ => return Ok(order),
@@ -159,26 +173,26 @@ impl Session {
         }
     }
 
-    /// Looks at the authorizations one by one: fails with the reason when one has failed, and
-    /// answers a challenge again whose answer did not reach the CA.
-    async fn review(&self, proofs: &[Proof], account: &str) -> Result<()> {
+    /// Looks at the authorizations one by one: fails with the reason when one has failed, and gives
+    /// those whose challenge the CA does not know to be answered.
+    async fn unanswered<'a>(&self, proofs: &'a [Proof], account: &str) -> Result<Vec<&'a Proof>> {
         let looks = proofs.iter().map(|proof| async move {
             let authorization = self.authorization(&proof.authorization_url, account).await?;
-            Ok((proof, authorization))
-        });
-        for (proof, authorization) in concurrently(looks).await? {
             if authorization.status == AuthorizationStatus::Invalid {
                 return Err(failure(&authorization).at(&proof.challenge_url));
             }
-            let unanswered = authorization.challenges.iter().any(|challenge| {
-                challenge.url == proof.challenge_url && challenge.status == ChallengeStatus::Pending
-            });
-            if authorization.status == AuthorizationStatus::Pending && unanswered {
-                self.respond(proof, account).await?;
-            }
-        }
-        Ok(())
+            let challenges = authorization.challenges.iter();
+            let mut ours = challenges.filter(|c| c.url == proof.challenge_url);
+            let pending = authorization.status == AuthorizationStatus::Pending;
+            Ok((pending && ours.any(|c| is_unanswered(c.status))).then_some(proof))
+        });
+        Ok(concurrently(looks).await?.into_iter().flatten().collect())
     }
+}
+
+/// A CA that does not say what state a challenge is in has not been answered either.
+fn is_unanswered(status: ChallengeStatus) -> bool {
+    matches!(status, ChallengeStatus::Pending | ChallengeStatus::Unknown)
 }
 
 /// Why an order is invalid, as far as it says so itself.

@@ -6,9 +6,11 @@ use std::time::Duration;
 use super::exchange::Session;
 use super::io::Io;
 use super::nonce::NoncePool;
-use super::obtain::{Issued, OrderOptions};
+use super::obtain::{Issued, Renewal};
 use super::operation::Operation;
+use super::order_options::OrderOptions;
 use super::register::Registered;
+use super::renewal_info::RenewalInfo;
 use super::revoke::RevocationReason;
 use crate::error::{Error, Result};
 use crate::jose::eab::ExternalAccount;
@@ -79,6 +81,7 @@ struct Inner {
 struct Learned {
     directory: Option<Arc<Directory>>,
     account_url: Option<String>,
+    account_key: Key,
     seed: u64,
 }
 
@@ -104,7 +107,12 @@ impl Client {
                 u64::from_le_bytes(bytes)
             }
         };
-        let learned = Learned { directory: None, account_url: options.account_url.clone(), seed };
+        let learned = Learned {
+            directory: None,
+            account_url: options.account_url.clone(),
+            account_key: options.account_key.clone(),
+            seed,
+        };
         Ok(Client(Arc::new(Inner {
             user_agent: user_agent(options.user_agent.as_deref())?,
             options,
@@ -129,6 +137,54 @@ impl Client {
         self.start(TIME_LIMIT, |session| async move { session.register().await })
     }
 
+    /// Finds the account of the key; none is made (RFC 8555 section 7.3.1). A key that the CA does
+    /// not know is [`ErrorKind::Account`](crate::ErrorKind::Account).
+    pub fn find_account(&self) -> Operation<Registered> {
+        self.start(TIME_LIMIT, |session| async move { session.find_account().await })
+    }
+
+    /// Replaces the account's contacts (RFC 8555 section 7.3.2); an empty list removes them.
+    pub fn update_contacts(&self, contacts: Vec<String>) -> Result<Operation<()>> {
+        contacts.iter().try_for_each(|contact| check_contact(contact))?;
+        Ok(self
+            .start(TIME_LIMIT, |session| async move { session.update_contacts(&contacts).await }))
+    }
+
+    /// Replaces the account's key (RFC 8555 section 7.3.5). Store the new key before, and forget
+    /// the old one after: if the program ends in between, run it again with the old key.
+    pub fn change_key(&self, new: &Key) -> Operation<()> {
+        let new = new.clone();
+        self.start(TIME_LIMIT, |session| async move { session.change_key(&new).await })
+    }
+
+    /// Deactivates the account, for good (RFC 8555 section 7.3.6).
+    pub fn deactivate_account(&self) -> Operation<()> {
+        self.start(TIME_LIMIT, |session| async move { session.deactivate_account().await })
+    }
+
+    /// Asks the CA when to renew (RFC 9773); what it does not say, the certificate's lifetime does.
+    pub fn renewal_info(&self, chain: &CertificateChain) -> Operation<RenewalInfo> {
+        let chain = chain.clone();
+        self.start(TIME_LIMIT, |session| async move { session.renewal_info(&chain).await })
+    }
+
+    /// Renews [`OrderOptions::replaces`] if the CA, or the certificate's lifetime, says that it is
+    /// time to.
+    pub fn renew(&self, options: OrderOptions) -> Result<Operation<Renewal>> {
+        if options.replaces.is_none() {
+            return Err(Error::invalid_argument("there is no certificate to renew (replaces)"));
+        }
+        let limit = options.time_limit;
+        let plan = options.plan(self)?;
+        Ok(self.start(limit, |session| async move { session.renew(plan).await }))
+    }
+
+    /// The profiles that the CA offers, each with its description; empty until its directory is
+    /// known.
+    pub fn profiles(&self) -> Vec<(String, String)> {
+        self.directory().map_or(Vec::new(), |directory| directory.profiles().to_vec())
+    }
+
     /// Obtains a certificate (RFC 8555 section 7.1): account if needed, order, challenges,
     /// finalize, download. What cannot work is refused here, before anything is sent.
     pub fn obtain(&self, options: OrderOptions) -> Result<Operation<Issued>> {
@@ -137,10 +193,21 @@ impl Client {
         Ok(self.start(limit, |session| async move { session.obtain(plan).await }))
     }
 
-    /// Revokes a certificate (RFC 8555 section 7.6).
-    pub fn revoke(&self, chain: &CertificateChain, reason: RevocationReason) -> Operation<()> {
-        let leaf = chain.ders().first().cloned().unwrap_or_default();
-        self.start(TIME_LIMIT, move |session| async move { session.revoke(&leaf, reason).await })
+    /// Revokes a certificate (RFC 8555 section 7.6): as the account that ordered it or, with `key`,
+    /// as whoever has the certificate's key.
+    pub fn revoke(
+        &self,
+        chain: &CertificateChain,
+        reason: RevocationReason,
+        key: Option<&Key>,
+    ) -> Result<Operation<()>> {
+        if key.is_some_and(|key| !chain.is_for_key(key)) {
+            return Err(Error::invalid_argument("the key is not the certificate's"));
+        }
+        let (leaf, key) = (chain.ders().first().cloned().unwrap_or_default(), key.cloned());
+        Ok(self.start(TIME_LIMIT, move |session| async move {
+            session.revoke(&leaf, reason as u32, key.as_ref()).await
+        }))
     }
 
     /// Starts a flow as an operation.
@@ -181,8 +248,13 @@ impl Client {
         &self.0.options
     }
 
-    pub(crate) fn account_key(&self) -> &Key {
-        &self.0.options.account_key
+    /// The account's key: the one that was given, or the one that it was replaced by.
+    pub fn account_key(&self) -> Key {
+        self.learned().account_key.clone()
+    }
+
+    pub(super) fn set_account_key(&self, key: Key) {
+        self.learned().account_key = key;
     }
 
     pub(super) fn policy(&self) -> &UrlPolicy {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::answer::{Gathering, Response};
 use super::challenge::Challenge;
-use super::operation::{Method, Request, Step};
+use super::operation::{Method, Request, Step, ToSign};
 use crate::error::{Error, ErrorKind, Result};
+use crate::pki::Key;
 use crate::problem::printable;
 use crate::time::Time;
 use crate::url::Url;
@@ -31,7 +32,8 @@ pub(super) struct Desk {
     pub random: u64,
     last_id: u64,
     requests: BTreeMap<u64, Outstanding>,
-    /// Requests under way whose answer nobody wants any more.
+    signings: BTreeMap<u64, Signing>,
+    /// Requests and signatures under way whose answer nobody wants any more.
     abandoned: BTreeSet<u64>,
     pub solving: Option<Solving>,
 }
@@ -44,6 +46,13 @@ struct Outstanding {
     said: bool,
     gathering: Gathering,
     answer: Option<Result<Response>>,
+}
+
+/// Something that the host is to sign.
+struct Signing {
+    to_sign: Arc<ToSign>,
+    said: bool,
+    answer: Option<Result<Vec<u8>, String>>,
 }
 
 /// Challenges that the host is to publish or to take down.
@@ -69,6 +78,7 @@ impl Desk {
             random: seed,
             last_id: 0,
             requests: BTreeMap::new(),
+            signings: BTreeMap::new(),
             abandoned: BTreeSet::new(),
             solving: None,
         }
@@ -96,6 +106,10 @@ impl Desk {
     pub(super) fn next_step(&mut self) -> Step {
         if let Some(request) = self.say_request(false) {
             return Step::Request(request);
+        }
+        if let Some(signing) = self.signings.values_mut().find(|signing| !signing.said) {
+            signing.said = true;
+            return Step::Sign(signing.to_sign.clone());
         }
         let now = self.now;
         if let Some(solving) = self.solving.as_mut().filter(|solving| solving.said_at.is_none()) {
@@ -153,6 +167,26 @@ impl Desk {
         Ok(())
     }
 
+    pub(super) fn answer_signing(
+        &mut self,
+        id: u64,
+        outcome: Result<Vec<u8>, String>,
+    ) -> Result<()> {
+        if self.abandoned.remove(&id) {
+            return Ok(());
+        }
+        match self.signings.get_mut(&id) {
+            Some(signing) if signing.said && signing.answer.is_none() => {
+                signing.answer = Some(outcome);
+                Ok(())
+            }
+            _ => {
+                let why = format!("nothing with the id {id} is waiting to be signed");
+                Err(Error::new(ErrorKind::Misuse, why))
+            }
+        }
+    }
+
     pub(super) fn answer_publish(&mut self, outcome: Result<(), String>) -> Result<()> {
         match &mut self.solving {
             Some(solving)
@@ -193,8 +227,36 @@ impl Desk {
         self.solving = Some(Solving { challenges, publish, said_at: None, answer: None });
     }
 
+    /// Puts something to be signed on the desk and gives its id.
+    pub(super) fn put_signing(&mut self, key: &Key, input: &[u8]) -> u64 {
+        self.last_id += 1;
+        let id = self.last_id;
+        let to_sign = Arc::new(ToSign { id, key: key.clone(), input: input.to_vec() });
+        self.signings.insert(id, Signing { to_sign, said: false, answer: None });
+        id
+    }
+
+    pub(super) fn take_signature(&mut self, id: u64) -> Option<Result<Vec<u8>, String>> {
+        let answer = self.signings.get_mut(&id)?.answer.take()?;
+        self.signings.remove(&id);
+        Some(answer)
+    }
+
+    /// Takes back challenges that the host has not been told of: it need not take them down.
+    pub(super) fn withdraw_challenges(&mut self) -> bool {
+        let unsaid = self.solving.as_ref().is_some_and(|solving| solving.said_at.is_none());
+        if unsaid {
+            self.solving = None;
+        }
+        unsaid
+    }
+
     /// Nobody wants the answer any more. One that is under way is ignored when it comes.
-    pub(super) fn forget_request(&mut self, id: u64) {
+    pub(super) fn forget(&mut self, id: u64) {
+        let under_way = |gone: &Signing| gone.said && gone.answer.is_none();
+        if self.signings.remove(&id).is_some_and(|gone| under_way(&gone)) {
+            self.abandoned.insert(id);
+        }
         let under_way = |gone: &Outstanding| gone.said && gone.answer.is_none();
         if self.requests.remove(&id).is_some_and(|gone| under_way(&gone)) {
             self.abandoned.insert(id);

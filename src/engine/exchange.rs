@@ -16,6 +16,7 @@ use super::io::Io;
 use super::operation::Method;
 use crate::error::{Error, ErrorKind, Result};
 use crate::jose::jws::{self, KeyReference};
+use crate::pki::Key;
 use crate::problem::{Problem, printable};
 use crate::request;
 use crate::resource::directory::Directory;
@@ -42,6 +43,15 @@ pub(crate) struct Call<'a> {
     pub url: &'a str,
     /// May it be sent again when the answer was lost, so that it may have taken effect already?
     pub repeatable: bool,
+}
+
+/// Who signs a request (RFC 8555 section 6.2).
+#[derive(Clone, Copy)]
+pub(crate) enum Identity<'a> {
+    /// The account with this URL, by its key.
+    Account(&'a str),
+    /// A key that the CA need not know: it is sent along.
+    Key(&'a Key),
 }
 
 /// A resource as it came, with what the header said about it.
@@ -78,7 +88,7 @@ impl Session {
         what: &str,
     ) -> Result<Answered<T>> {
         let call = Call { doing, url, repeatable: true };
-        let response = self.post(&call, KeyReference::Kid(account), b"").await?;
+        let response = self.post(&call, Identity::Account(account), b"").await?;
         self.read(&call, what, &response)
     }
 
@@ -86,11 +96,11 @@ impl Session {
     pub(crate) async fn submit<T: Resource>(
         &self,
         call: &Call<'_>,
-        reference: KeyReference<'_>,
+        identity: Identity<'_>,
         payload: &impl Serialize,
         what: &str,
     ) -> Result<Answered<T>> {
-        let response = self.post(call, reference, &request::json(payload)?).await?;
+        let response = self.post(call, identity, &request::json(payload)?).await?;
         self.read(call, what, &response)
     }
 
@@ -98,7 +108,7 @@ impl Session {
     pub(crate) async fn post(
         &self,
         call: &Call<'_>,
-        reference: KeyReference<'_>,
+        identity: Identity<'_>,
         payload: &[u8],
     ) -> Result<Response> {
         let place = |e: Error| e.doing(call.doing).at(call.url);
@@ -106,9 +116,14 @@ impl Session {
         let mut tries = Tries::default();
         loop {
             let nonce = self.nonce().await.map_err(place)?;
-            // A key outside the process (HSM, agent) would be asked here, as an effect.
-            let key = self.client.account_key();
-            let body = jws::sign(key, reference, call.url, &nonce, payload).map_err(place)?;
+            let (key, reference) = match identity {
+                Identity::Account(url) => (self.client.account_key(), KeyReference::Kid(url)),
+                Identity::Key(key) => (key.clone(), KeyReference::Jwk),
+            };
+            let jws = jws::Unsigned::request(&key, reference, call.url, &nonce, payload);
+            let jws = jws.map_err(place)?;
+            let signature = self.sign(&key, jws.input()).await.map_err(place)?;
+            let body = jws.signed(&signature).map_err(place)?;
             let mut headers = self.headers();
             headers.push(("Content-Type", "application/jose+json".to_owned()));
             let sent = self.io.send(Method::Post, url.clone(), headers, body).await;
@@ -124,8 +139,16 @@ impl Session {
         }
     }
 
+    /// A signature in JOSE's form: by OpenSSL, or by the host when the key is outside the process.
+    pub(super) async fn sign(&self, key: &Key, input: &[u8]) -> Result<Vec<u8>> {
+        match key.is_external() {
+            true => key.accept(input, &self.io.sign(key, input).await?),
+            false => key.sign(input),
+        }
+    }
+
     /// One logical GET; redirects are followed where the URL policy lets them lead.
-    async fn get(&self, call: &Call<'_>, mut url: Url) -> Result<Response> {
+    pub(super) async fn get(&self, call: &Call<'_>, mut url: Url) -> Result<Response> {
         let (mut tries, mut redirects) = (Tries::default(), 0);
         loop {
             let sent = self.io.send(Method::Get, url.clone(), self.headers(), Vec::new()).await;
@@ -178,10 +201,12 @@ impl Session {
             match judged.map(|response| response.headers.nonce().map(str::to_owned)) {
                 Err(error) => self.delay_or_fail(&mut tries, place(error)).await?,
                 Ok(Some(nonce)) => return Ok(nonce),
-                Ok(None) if nonceless == MAX_NONCELESS => {
-                    return Err(place(Error::protocol("the answers have no usable nonce")));
+                Ok(None) => {
+                    nonceless += 1;
+                    if nonceless == MAX_NONCELESS {
+                        return Err(place(Error::protocol("the answers have no usable nonce")));
+                    }
                 }
-                Ok(None) => nonceless += 1,
             }
         }
     }
@@ -237,6 +262,9 @@ impl Session {
         what: &str,
         response: &Response,
     ) -> Result<Answered<T>> {
+        if let Some(problem) = Problem::parse(&response.body).filter(|p| p.name().is_some()) {
+            return Err(Error::refused(problem, response.status).doing(call.doing).at(call.url));
+        }
         let value = resource::parse(what, &response.body);
         Ok(Answered {
             value: value.map_err(|e| e.doing(call.doing).at(call.url))?,
@@ -245,7 +273,7 @@ impl Session {
         })
     }
 
-    fn retry_after(&self, response: &Response) -> Option<Duration> {
+    pub(super) fn retry_after(&self, response: &Response) -> Option<Duration> {
         let value = response.headers.last("retry-after")?;
         time::retry_after(value, response.headers.last("date"), self.io.now())
     }

@@ -2,14 +2,16 @@
 
 use super::Polls;
 use super::authorize::invalid_order;
-use super::exchange::{Answered, Call, Session};
-use super::obtain::Plan;
+use super::exchange::{Answered, Call, Identity, Session};
+use super::order_options::{CertificateRequest, Plan};
 use crate::base64url;
-use crate::error::{Error, ErrorKind, Result};
-use crate::jose::jws::KeyReference;
-use crate::pki::{CertificateChain, SigningRequest};
+use crate::error::{Error, Result};
+use crate::pki::SigningRequest;
 use crate::request::Finalize;
 use crate::resource::order::{Order, OrderStatus};
+
+/// Answers to finalize that may be lost before the CA is taken to be broken.
+const LOST_FINALIZES: u32 = 3;
 
 /// A CA may say "valid" a moment before it says where the certificate is.
 const LOOKS_FOR_CERTIFICATE: u32 = 3;
@@ -24,17 +26,25 @@ impl Session {
         account: &str,
     ) -> Result<String> {
         self.io.enter("finalize");
+        let csr = self.signing_request(plan).await?;
         let (mut polls, mut lacking) = (Polls::default(), 0);
         let place = |e: Error| e.doing("waiting for the certificate").at(url);
-        let mut asked = false;
+        let (mut asked, mut lost) = (false, 0);
         loop {
             match order.value.status {
                 // Sent again only after a look at the order has shown that it is still ready.
                 OrderStatus::Ready if !asked => {
                     asked = true;
-                    if let Some(answer) = self.ask(&plan.csr, url, &order.value, account).await? {
-                        order = answer;
-                        continue;
+                    match self.ask(&csr, url, &order.value, account).await {
+                        Ok(answer) => {
+                            order = answer;
+                            continue;
+                        }
+                        // Too early: the order will be ready for it.
+                        Err(error) if error.is_problem("orderNotReady") => {}
+                        // Whether it took effect, the order will show.
+                        Err(error) if error.is_lost() && lost < LOST_FINALIZES => lost += 1,
+                        Err(error) => return Err(error),
                     }
                 }
                 OrderStatus::Valid => match order.value.certificate.take() {
@@ -53,21 +63,30 @@ impl Session {
             }
             let delay = polls.next(order.retry_after, self.io.now()).map_err(place)?;
             self.io.sleep(delay).await.map_err(place)?;
-            order = self.order(url, account).await?;
-            order.value.check_identifiers(&plan.identifiers).map_err(place)?;
+            order = self.order(plan, url, account).await?;
             asked = false;
         }
     }
 
-    /// Sends the CSR. `None`: it is not known whether that took effect, or it was too early; the
-    /// order will show.
+    async fn signing_request(&self, plan: &Plan) -> Result<SigningRequest> {
+        match &plan.request {
+            CertificateRequest::Made(request) => Ok(request.clone()),
+            CertificateRequest::Unsigned(request) => {
+                let signature = self.sign(request.key(), request.input()).await;
+                let request = signature.and_then(|signature| request.signed(&signature));
+                request.map_err(|e| e.doing("signing the certificate request"))
+            }
+        }
+    }
+
+    /// Sends the CSR.
     pub(crate) async fn ask(
         &self,
         csr: &SigningRequest,
         order_url: &str,
         order: &Order,
         account: &str,
-    ) -> Result<Option<Answered<Order>>> {
+    ) -> Result<Answered<Order>> {
         let finalize = order.finalize.as_deref().ok_or_else(|| {
             Error::protocol("the order is ready but has no finalize URL")
                 .doing("finalizing the order")
@@ -75,18 +94,6 @@ impl Session {
         })?;
         let call = Call { doing: "finalizing the order", url: finalize, repeatable: false };
         let payload = Finalize { csr: base64url::encode(csr.der()) };
-        match self.submit(&call, KeyReference::Kid(account), &payload, "an order").await {
-            Ok(order) => Ok(Some(order)),
-            Err(error) if error.is_lost() || error.is_problem("orderNotReady") => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(super) async fn download(&self, url: &str, account: &str) -> Result<CertificateChain> {
-        self.io.enter("certificate");
-        let call = Call { doing: "downloading the certificate", url, repeatable: true };
-        let response = self.post(&call, KeyReference::Kid(account), b"").await?;
-        CertificateChain::parse(&response.body)
-            .map_err(|e| e.with_kind(ErrorKind::Certificate).doing(call.doing).at(url))
+        self.submit(&call, Identity::Account(account), &payload, "an order").await
     }
 }

@@ -16,6 +16,7 @@ use super::challenge::Challenge;
 use super::desk::Desk;
 use super::operation::Method;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pki::Key;
 use crate::problem::printable;
 use crate::time::Time;
 use crate::url::Url;
@@ -151,6 +152,17 @@ impl Io {
         Asked { io: self, id }
     }
 
+    /// Has the host sign with a key that is outside the process. The signature is unchecked.
+    pub(super) async fn sign(&self, key: &Key, input: &[u8]) -> Result<Vec<u8>> {
+        let id = self.desk().put_signing(key, input);
+        let asked = Asked { io: self, id };
+        let answer = self.effect(|desk| desk.take_signature(asked.id)).await?;
+        answer.map_err(|why| {
+            let why = format!("the host could not sign: {}", printable(&why, 500));
+            Error::new(ErrorKind::Host, why)
+        })
+    }
+
     /// Publishes the challenges, runs `body`, and takes them down again on every way out.
     pub(super) async fn with_published<T>(
         &self,
@@ -163,7 +175,9 @@ impl Io {
             body.await
         };
         let outcome = outcome.await;
-        self.unpublish(challenges).await;
+        if !self.desk().withdraw_challenges() {
+            self.unpublish(challenges).await;
+        }
         outcome
     }
 
@@ -204,6 +218,6 @@ struct Asked<'a> {
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        self.io.desk().forget_request(self.id);
+        self.io.desk().forget(self.id);
     }
 }

@@ -34,6 +34,7 @@
 mod answer;
 mod authorize;
 mod backoff;
+mod certificate;
 mod challenge;
 mod client;
 mod concurrently;
@@ -41,18 +42,26 @@ mod desk;
 mod exchange;
 mod finalize;
 mod io;
+mod key_change;
+mod limits;
+mod new_order;
 mod nonce;
 mod obtain;
 mod operation;
+mod order_options;
 mod register;
+mod renewal_info;
 mod revoke;
+mod update_account;
 
 pub use answer::Reply;
 pub use challenge::{Challenge, ChallengeType};
 pub use client::{Client, ClientOptions};
-pub use obtain::{Issued, OrderOptions};
-pub use operation::{Method, Operation, Request, Step};
+pub use obtain::{Issued, Renewal};
+pub use operation::{Method, Operation, Request, Step, ToSign};
+pub use order_options::OrderOptions;
 pub use register::Registered;
+pub use renewal_info::RenewalInfo;
 pub use revoke::RevocationReason;
 
 pub(crate) use backoff::Polls;

@@ -10,6 +10,7 @@ use super::answer::Reply;
 use super::challenge::Challenge;
 use super::io::Io;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pki::Key;
 use crate::time::Time;
 use crate::url::Url;
 
@@ -68,6 +69,26 @@ impl Request {
     }
 }
 
+/// Something to be signed with a key that lives outside the process ([`Key::external`]).
+#[derive(Debug)]
+pub struct ToSign {
+    /// Names it when it is answered; never used twice in an operation.
+    pub id: u64,
+    /// The key, by its public half.
+    pub key: Key,
+    /// The bytes to be signed, not hashed yet: with the key's own algorithm
+    /// ([`ToSign::algorithm`]).
+    pub input: Vec<u8>,
+}
+
+impl ToSign {
+    /// The algorithm by its name in JOSE (RFC 7518 section 3.1): `"ES256"` is ECDSA on P-256 with
+    /// SHA-256, `"RS256"` is RSASSA-PKCS1-v1_5 with SHA-256.
+    pub fn algorithm(&self) -> &'static str {
+        self.key.kind().algorithm()
+    }
+}
+
 /// What the host is to do next. Everything but [`Step::Wait`] is said once.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -75,6 +96,8 @@ pub enum Step {
     /// Send this request and answer it with [`Operation::reply`]. More requests may come before
     /// it is answered.
     Request(Arc<Request>),
+    /// Sign this with a key that is outside the process, and answer with [`Operation::signed`].
+    Sign(Arc<ToSign>),
     /// Nothing to do for this long; `None`: until an answer comes in. Polling earlier is harmless.
     Wait(Option<Duration>),
     /// Publish all of these, then call [`Operation::published`].
@@ -166,6 +189,13 @@ impl<T> Operation<T> {
     /// A request that has been given out and not been answered.
     pub fn request(&self, id: u64) -> Option<Arc<Request>> {
         self.io.desk().unanswered(id)
+    }
+
+    /// Answers [`Step::Sign`]: the signature, or why there is none. ECDSA signatures may be in DER
+    /// or in JOSE's form; a wrong one ends the operation with
+    /// [`ErrorKind::Crypto`].
+    pub fn signed(&self, id: u64, outcome: Result<Vec<u8>, String>) -> Result<()> {
+        self.io.desk().answer_signing(id, outcome)
     }
 
     /// Answers [`Step::Publish`]: every challenge is in place, or why not. The operation then ends

@@ -1,8 +1,8 @@
 //! Registering the account, or finding it. RFC 8555 sections 7.3, 7.3.1, 7.3.3 and 7.3.4.
 
-use super::exchange::{Call, Session};
+use super::exchange::{Call, Identity, Session};
 use crate::error::{Error, ErrorKind, Result};
-use crate::jose::jws::KeyReference;
+use crate::pki::Key;
 use crate::request::NewAccount;
 use crate::resource::account::{Account, AccountStatus};
 
@@ -31,9 +31,7 @@ impl Session {
         let lacks_terms = terms.is_some() && !options.terms_agreed;
         let lacks_eab = directory.external_account_required() && options.external_account.is_none();
 
-        self.io.enter("account");
-        let url = directory.new_account()?;
-        let call = Call { doing: "registering the account", url, repeatable: true };
+        let key = self.client.account_key();
         let binding = options.external_account.as_ref();
         let payload = NewAccount {
             contact: &options.contacts,
@@ -41,25 +39,58 @@ impl Session {
             // Without what a new account takes, one that exists can still be found.
             only_return_existing: lacks_terms || lacks_eab,
             external_account_binding: binding
-                .map(|eab| eab.bind(self.client.account_key(), url))
+                .map(|eab| eab.bind(&key, directory.new_account()?))
                 .transpose()?,
         };
-        let answer = self.submit::<Account>(&call, KeyReference::Jwk, &payload, "an account").await;
-        let answer = answer.map_err(|error| match error.is_problem("accountDoesNotExist") {
-            true if lacks_terms => Error::new(
-                ErrorKind::Terms,
-                format!(
-                    "a new account needs agreement to the terms of service, {}; set terms_agreed",
-                    crate::problem::printable(terms.unwrap_or_default(), 500)
+        let doing = "registering the account";
+        self.new_account(doing, &key, &payload).await.map_err(|error| {
+            let at = error.url().unwrap_or_default().to_owned();
+            let lacking = match error.is_problem("accountDoesNotExist") {
+                true if lacks_terms => Error::new(
+                    ErrorKind::Terms,
+                    format!(
+                        "a new account needs agreement to the terms of service, {}; set \
+                         terms_agreed",
+                        crate::problem::printable(terms.unwrap_or_default(), 500)
+                    ),
                 ),
-            ),
-            true if lacks_eab => Error::new(
-                ErrorKind::EabRequired,
-                "a new account at this CA needs an external account binding: a key id and an HMAC \
-                 key, which the CA's web site gives out",
-            ),
-            _ => error,
-        })?;
+                true if lacks_eab => Error::new(
+                    ErrorKind::EabRequired,
+                    "a new account at this CA needs an external account binding: a key id and an \
+                     HMAC key, which the CA's web site gives out",
+                ),
+                _ => return error,
+            };
+            lacking.doing(doing).at(&at)
+        })
+    }
+
+    /// The account of the client's key, if the CA knows one; none is made (RFC 8555 section 7.3.1).
+    pub(crate) async fn find_account(&self) -> Result<Registered> {
+        let payload = NewAccount::find();
+        self.new_account("finding the account", &self.client.account_key(), &payload).await
+    }
+
+    /// Is this the key of an account?
+    pub(super) async fn is_account_key(&self, key: &Key) -> Result<bool> {
+        match self.new_account("finding the account", key, &NewAccount::find()).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_problem("accountDoesNotExist") => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn new_account(
+        &self,
+        doing: &'static str,
+        key: &Key,
+        payload: &NewAccount<'_>,
+    ) -> Result<Registered> {
+        let directory = self.directory().await?;
+        self.io.enter("account");
+        let call = Call { doing, url: directory.new_account()?, repeatable: true };
+        let answer =
+            self.submit::<Account>(&call, Identity::Key(key), payload, "an account").await?;
         let url = answer.created_at(self, &call)?;
         match answer.value.status {
             None | Some(AccountStatus::Valid) => {}

@@ -1,9 +1,9 @@
 //! Revocation. RFC 8555 section 7.6.
 
-use super::exchange::{Call, Session};
+use super::exchange::{Call, Identity, Session};
 use crate::base64url;
 use crate::error::Result;
-use crate::jose::jws::KeyReference;
+use crate::pki::Key;
 use crate::request::{self, Revoke};
 
 /// Why a certificate is revoked; RFC 5280 section 5.3.1, as far as CAs take it from subscribers.
@@ -23,22 +23,23 @@ pub enum RevocationReason {
 }
 
 impl Session {
-    /// Revokes the certificate, given as DER.
-    pub(crate) async fn revoke_with_code(&self, leaf: &[u8], reason: u32) -> Result<()> {
-        let account = self.account_url().await?;
+    /// Revokes the certificate, given as DER: signed by the account's key, or by the certificate's
+    /// own.
+    pub(crate) async fn revoke(&self, leaf: &[u8], reason: u32, key: Option<&Key>) -> Result<()> {
+        let account = match key {
+            None => self.known_account_url().await?,
+            Some(_) => String::new(),
+        };
+        let identity = key.map_or(Identity::Account(&account), Identity::Key);
         let directory = self.directory().await?;
         self.io.enter("revocation");
         let url = directory.revoke_cert()?;
         let call = Call { doing: "revoking the certificate", url, repeatable: true };
         let payload = Revoke { certificate: base64url::encode(leaf), reason };
-        match self.post(&call, KeyReference::Kid(&account), &request::json(&payload)?).await {
+        match self.post(&call, identity, &request::json(&payload)?).await {
             // What was wanted is so: by an earlier try of ours whose answer was lost, perhaps.
             Err(error) if error.is_problem("alreadyRevoked") => Ok(()),
             outcome => outcome.map(|_| ()),
         }
-    }
-
-    pub(crate) async fn revoke(&self, leaf: &[u8], reason: RevocationReason) -> Result<()> {
-        self.revoke_with_code(leaf, reason as u32).await
     }
 }

@@ -274,7 +274,7 @@ pub extern "C" fn acme_begin_revoke(
         let (_, reason) = known.ok_or_else(|| {
             Error::invalid_argument(format!("reason is {reason}, which is no ACME_REVOKE_* value"))
         })?;
-        let operation = client.client.revoke(cert.chain(), *reason).map(|()| None);
+        let operation = client.client.revoke(cert.chain(), *reason, None)?.map(|()| None);
         out.set(give(ShownOp::begin(client, operation, None)));
         Ok(())
     })

@@ -8,7 +8,7 @@ use openssl::sign::Signer;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::jws::{Protected, flatten};
+use super::jws::{Protected, Unsigned, raw};
 use crate::base64url;
 use crate::error::{Error, Result};
 use crate::pki::Key;
@@ -21,6 +21,45 @@ const MIN_MAC_KEY: usize = 16;
 pub struct ExternalAccount {
     key_id: String,
     mac_key: Zeroizing<Vec<u8>>,
+    algorithm: MacAlgorithm,
+}
+
+/// The algorithms of an external account binding (RFC 7518 section 3.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MacAlgorithm {
+    /// HMAC with SHA-256: what CAs use.
+    #[default]
+    Hs256,
+    /// HMAC with SHA-384.
+    Hs384,
+    /// HMAC with SHA-512.
+    Hs512,
+}
+
+impl MacAlgorithm {
+    /// Its name in JOSE: `"HS256"`, `"HS384"`, `"HS512"`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MacAlgorithm::Hs256 => "HS256",
+            MacAlgorithm::Hs384 => "HS384",
+            MacAlgorithm::Hs512 => "HS512",
+        }
+    }
+
+    /// The algorithm of this name.
+    pub fn from_name(name: &str) -> Option<MacAlgorithm> {
+        [MacAlgorithm::Hs256, MacAlgorithm::Hs384, MacAlgorithm::Hs512]
+            .into_iter()
+            .find(|algorithm| algorithm.as_str() == name)
+    }
+
+    fn digest(self) -> MessageDigest {
+        match self {
+            MacAlgorithm::Hs256 => MessageDigest::sha256(),
+            MacAlgorithm::Hs384 => MessageDigest::sha384(),
+            MacAlgorithm::Hs512 => MessageDigest::sha512(),
+        }
+    }
 }
 
 impl ExternalAccount {
@@ -39,18 +78,30 @@ impl ExternalAccount {
                 mac_key.len()
             )));
         }
-        Ok(ExternalAccount { key_id: key_id.trim().to_owned(), mac_key })
+        let algorithm = MacAlgorithm::default();
+        Ok(ExternalAccount { key_id: key_id.trim().to_owned(), mac_key, algorithm })
+    }
+
+    /// The same account with another algorithm, for a CA that asks for it.
+    #[must_use]
+    pub fn with_algorithm(mut self, algorithm: MacAlgorithm) -> ExternalAccount {
+        self.algorithm = algorithm;
+        self
     }
 
     /// The `externalAccountBinding` member for a newAccount request to `url`.
     pub(crate) fn bind(&self, account_key: &Key, url: &str) -> Result<Box<RawValue>> {
-        let protected =
-            Protected { alg: "HS256", jwk: None, kid: Some(&self.key_id), nonce: None, url };
-        let jws = flatten(&protected, account_key.jwk().as_bytes(), |input| {
-            let key = PKey::hmac(&self.mac_key)?;
-            Ok(Signer::new(MessageDigest::sha256(), &key)?.sign_oneshot_to_vec(input)?)
-        })?;
-        super::jws::raw(&String::from_utf8_lossy(&jws))
+        let protected = Protected {
+            alg: self.algorithm.as_str(),
+            jwk: None,
+            kid: Some(&self.key_id),
+            nonce: None,
+            url,
+        };
+        let jws = Unsigned::new(&protected, account_key.jwk().as_bytes())?;
+        let key = PKey::hmac(&self.mac_key)?;
+        let mac = Signer::new(self.algorithm.digest(), &key)?.sign_oneshot_to_vec(jws.input())?;
+        raw(&String::from_utf8_lossy(&jws.signed(&mac)?))
     }
 }
 

@@ -32,6 +32,56 @@ pub(super) struct Protected<'a> {
     pub url: &'a str,
 }
 
+/// A JWS that is still to be signed: by a key of ours, or by one outside the process.
+pub(crate) struct Unsigned {
+    /// Protected header and payload in base64url, with a dot between: what the signature is over
+    /// (RFC 7515 section 5.1).
+    input: String,
+}
+
+impl Unsigned {
+    /// The body of one request: this payload (empty for POST-as-GET, RFC 8555 section 6.3), this
+    /// URL, this nonce.
+    pub(crate) fn request(
+        key: &Key,
+        reference: KeyReference<'_>,
+        url: &str,
+        nonce: &str,
+        payload: &[u8],
+    ) -> Result<Unsigned> {
+        let (jwk, kid) = match reference {
+            KeyReference::Jwk => (Some(raw(key.jwk())?), None),
+            KeyReference::Kid(kid) => (None, Some(kid)),
+        };
+        let (alg, jwk) = (key.kind().algorithm(), jwk.as_deref());
+        Unsigned::new(&Protected { alg, jwk, kid, nonce: Some(nonce), url }, payload)
+    }
+
+    /// The inner JWS of a key change, for the new key: it has a URL but no nonce (RFC 8555 section
+    /// 7.3.5).
+    pub(crate) fn key_change(key: &Key, url: &str, payload: &[u8]) -> Result<Unsigned> {
+        let (alg, jwk) = (key.kind().algorithm(), raw(key.jwk())?);
+        Unsigned::new(&Protected { alg, jwk: Some(&jwk), kid: None, nonce: None, url }, payload)
+    }
+
+    pub(super) fn new(protected: &Protected<'_>, payload: &[u8]) -> Result<Unsigned> {
+        let protected = base64url::encode(serde_json::to_vec(protected).map_err(internal)?);
+        Ok(Unsigned { input: format!("{protected}.{}", base64url::encode(payload)) })
+    }
+
+    /// What the signature is over.
+    pub(crate) fn input(&self) -> &[u8] {
+        self.input.as_bytes()
+    }
+
+    /// The flattened JSON serialization, with the signature in JOSE's form.
+    pub(crate) fn signed(&self, signature: &[u8]) -> Result<Vec<u8>> {
+        let (protected, payload) = self.input.split_once('.').unwrap_or_default();
+        let signature = &base64url::encode(signature);
+        serde_json::to_vec(&Flattened { protected, payload, signature }).map_err(internal)
+    }
+}
+
 /// The flattened JSON serialization.
 #[derive(Serialize)]
 struct Flattened<'a> {
@@ -40,40 +90,9 @@ struct Flattened<'a> {
     signature: &'a str,
 }
 
-/// Signs `payload` (empty for POST-as-GET, RFC 8555 section 6.3) for one request: this URL, this
-/// nonce.
-pub(crate) fn sign(
-    key: &Key,
-    reference: KeyReference<'_>,
-    url: &str,
-    nonce: &str,
-    payload: &[u8],
-) -> Result<Vec<u8>> {
-    let (jwk, kid) = match reference {
-        KeyReference::Jwk => (Some(raw(key.jwk())?), None),
-        KeyReference::Kid(kid) => (None, Some(kid)),
-    };
-    let protected =
-        Protected { alg: key.algorithm(), jwk: jwk.as_deref(), kid, nonce: Some(nonce), url };
-    flatten(&protected, payload, |input| key.sign(input))
-}
-
 /// Canonical JSON of ours as a value to embed.
-pub(super) fn raw(json: &str) -> Result<Box<RawValue>> {
+pub(crate) fn raw(json: &str) -> Result<Box<RawValue>> {
     RawValue::from_string(json.to_owned()).map_err(internal)
-}
-
-/// Builds the signing input `protected.payload`, has it signed, and puts the three together.
-pub(super) fn flatten(
-    protected: &Protected<'_>,
-    payload: &[u8],
-    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>>,
-) -> Result<Vec<u8>> {
-    let protected = base64url::encode(serde_json::to_vec(protected).map_err(internal)?);
-    let payload = base64url::encode(payload);
-    let signature = base64url::encode(sign(format!("{protected}.{payload}").as_bytes())?);
-    let jws = Flattened { protected: &protected, payload: &payload, signature: &signature };
-    serde_json::to_vec(&jws).map_err(internal)
 }
 
 fn internal(error: serde_json::Error) -> Error {
@@ -99,7 +118,8 @@ mod tests {
         for (reference, has, lacks) in
             [(KeyReference::Jwk, "jwk", "kid"), (KeyReference::Kid("https://ca/1"), "kid", "jwk")]
         {
-            let jws = sign(&key, reference, "https://ca/x", "n1", b"").unwrap();
+            let jws = Unsigned::request(&key, reference, "https://ca/x", "n1", b"").unwrap();
+            let jws = jws.signed(&key.sign(jws.input()).unwrap()).unwrap();
             let jws: Value = serde_json::from_slice(&jws).unwrap();
             let header: Value = serde_json::from_slice(&decode(&jws["protected"])).unwrap();
             assert_eq!(header["alg"], "ES256");
@@ -113,7 +133,7 @@ mod tests {
     #[test]
     fn ecdsa_signatures_have_full_width_and_verify() {
         let key = Key::generate(KeyType::P256).unwrap();
-        let ec = key.pkey().ec_key().unwrap();
+        let ec = key.public_key().ec_key().unwrap();
         let mut short = 0;
         for n in 0..2000u32 {
             let message = n.to_be_bytes();

@@ -3,16 +3,25 @@
 //! RFC 8555 sections 7.4.2 and 9.1 (application/pem-certificate-chain), 11.4; RFC 5280.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::nid::Nid;
 use openssl::pkey::{PKeyRef, Public};
-use openssl::x509::X509;
+use openssl::sha::sha256;
+use openssl::x509::{X509, X509NameRef};
 
+use super::key::Key;
+use super::key_type::KeyType;
+use crate::base64url;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Time;
 
 /// Certificates in a chain; public CAs send two to four.
 const MAX_CERTIFICATES: usize = 10;
+
+/// How far in the future a fresh certificate may start: the CA's clock and ours differ.
+const MAX_SKEW: Duration = Duration::from_secs(24 * 3600);
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
@@ -78,16 +87,75 @@ impl CertificateChain {
         self.not_after
     }
 
-    /// Is the leaf for this public key?
-    pub(crate) fn is_for(&self, key: &PKeyRef<Public>) -> bool {
-        let leaf = self.certificates.first().and_then(|leaf| leaf.public_key().ok());
-        leaf.is_some_and(|public| public.public_eq(key))
+    /// The leaf's serial number, as the bytes of its DER integer.
+    pub fn serial(&self) -> Result<Vec<u8>> {
+        let mut bytes = self.leaf()?.serial_number().to_bn()?.to_vec();
+        // DER: the first bit of a positive number is 0.
+        if bytes.first().is_none_or(|first| first & 0x80 != 0) {
+            bytes.insert(0, 0);
+        }
+        Ok(bytes)
     }
 
-    /// Checks that the leaf is for exactly `names` (canonical) and that each certificate is signed
-    /// by the next.
-    pub(crate) fn verify(&self, names: &[String]) -> Result<()> {
+    /// SHA-256 of the leaf.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        sha256(self.ders.first().map_or(&[], Vec::as_slice))
+    }
+
+    /// The kind of the leaf's key, if it is one that [`Key`](crate::Key) knows.
+    pub fn key_type(&self) -> Option<KeyType> {
+        KeyType::of(&*self.leaf().ok()?.public_key().ok()?)
+    }
+
+    /// The identifier that renewal information is asked for by: the authority key identifier and
+    /// the serial number (RFC 9773 section 4.1). `None`: the leaf has no authority key identifier.
+    pub fn renewal_id(&self) -> Option<String> {
+        let authority = self.leaf().ok()?.authority_key_id()?;
+        let serial = base64url::encode(self.serial().ok()?);
+        Some(format!("{}.{serial}", base64url::encode(authority.as_slice())))
+    }
+
+    /// The common name of the topmost certificate's issuer: the root that the chain leads to.
+    pub fn root_name(&self) -> Option<String> {
+        let top = self.certificates.last()?;
+        common_name(top.issuer_name())
+    }
+
+    /// The common name of each certificate's issuer, the leaf's first.
+    pub(crate) fn issuer_names(&self) -> Vec<String> {
+        self.certificates.iter().filter_map(|c| common_name(c.issuer_name())).collect()
+    }
+
+    /// The key identifier of each certificate's issuer, the leaf's first.
+    pub(crate) fn issuer_key_ids(&self) -> Vec<Vec<u8>> {
+        let id = |c: &X509| Some(c.authority_key_id()?.as_slice().to_vec());
+        self.certificates.iter().filter_map(id).collect()
+    }
+
+    fn leaf(&self) -> Result<&X509> {
+        self.certificates.first().ok_or_else(|| malformed("there is no certificate in it"))
+    }
+
+    /// Is the leaf for this public key?
+    pub(crate) fn is_for(&self, key: &PKeyRef<Public>) -> bool {
+        self.leaf().is_ok_and(|leaf| leaf.public_key().is_ok_and(|public| public.public_eq(key)))
+    }
+
+    /// Is the leaf for this key?
+    pub(crate) fn is_for_key(&self, key: &Key) -> bool {
+        self.leaf().is_ok_and(|leaf| leaf.public_key().is_ok_and(|p| p.public_eq(key.public_key())))
+    }
+
+    /// Checks that the leaf is for exactly `names` (canonical) and valid at `now`, give or take a
+    /// clock that is a day off, and that each certificate is signed by the next.
+    pub(crate) fn verify(&self, names: &[String], now: Time) -> Result<()> {
         let refuse = |why: String| Err(Error::new(ErrorKind::Certificate, why));
+        let (start, end) = (self.not_before, self.not_after);
+        if end <= start || end <= now || start > now.after(MAX_SKEW) {
+            return refuse(format!(
+                "the CA issued a certificate that is valid from {start} to {end}"
+            ));
+        }
         let mut issued: Vec<String> = self.names.iter().map(|name| name.to_lowercase()).collect();
         let mut asked = names.to_vec();
         issued.sort_unstable();
@@ -98,6 +166,9 @@ impl CertificateChain {
                 issued.join(", "),
                 asked.join(", ")
             ));
+        }
+        if self.ders.first().is_some_and(|leaf| is_ca(leaf)) {
+            return refuse("the CA issued a certificate that is itself a CA's".to_owned());
         }
         for (n, pair) in self.certificates.windows(2).enumerate() {
             let [certificate, issuer] = pair else { continue };
@@ -110,6 +181,24 @@ impl CertificateChain {
         }
         Ok(())
     }
+}
+
+/// Does the certificate say that it is a CA's (RFC 5280 section 4.2.1.9)? OpenSSL's bindings do not
+/// tell, so its basicConstraints extension is looked for in the DER.
+fn is_ca(der: &[u8]) -> bool {
+    const BASIC_CONSTRAINTS: &[u8] = &[6, 3, 0x55, 0x1d, 0x13];
+    const CRITICAL: &[u8] = &[1, 1, 0xff];
+    const CA_TRUE: &[u8] = &[1, 1, 0xff];
+    let at = der.windows(BASIC_CONSTRAINTS.len()).position(|bytes| bytes == BASIC_CONSTRAINTS);
+    let value = at.and_then(|at| der.get(at + BASIC_CONSTRAINTS.len()..)).unwrap_or_default();
+    let value = value.strip_prefix(CRITICAL).unwrap_or(value);
+    // OCTET STRING, length, SEQUENCE, length, then the flag if it is not its default.
+    value.get(4..).is_some_and(|content| content.starts_with(CA_TRUE))
+}
+
+fn common_name(name: &X509NameRef) -> Option<String> {
+    let entry = name.entries_by_nid(Nid::COMMONNAME).next()?;
+    entry.data().to_string().ok()
 }
 
 fn malformed(why: &str) -> Error {
@@ -177,9 +266,11 @@ mod tests {
     use super::super::{Key, KeyType, tls_alpn_certificate};
     use super::*;
 
+    const NOW: Time = Time::from_millis(1_795_530_245_000);
+
     fn certificate(name: &str) -> String {
         let key = Key::generate(KeyType::P256).unwrap();
-        tls_alpn_certificate(name, &[7; 32], &key, Time::from_millis(0)).unwrap().pem().to_owned()
+        tls_alpn_certificate(name, &[7; 32], &key, NOW).unwrap().pem().to_owned()
     }
 
     #[test]
@@ -220,11 +311,11 @@ mod tests {
     fn names_and_signatures_are_checked() {
         let asked = ["example.org".to_owned()];
         let chain = CertificateChain::parse(certificate("example.org").as_bytes()).unwrap();
-        chain.verify(&asked).unwrap();
+        chain.verify(&asked, NOW).unwrap();
         let other = ["example.org".to_owned(), "www.example.org".to_owned()];
-        assert_eq!(chain.verify(&other).unwrap_err().kind(), ErrorKind::Certificate);
+        assert_eq!(chain.verify(&other, NOW).unwrap_err().kind(), ErrorKind::Certificate);
         let unrelated = certificate("example.org") + &certificate("example.net");
         let chain = CertificateChain::parse(unrelated.as_bytes()).unwrap();
-        assert_eq!(chain.verify(&asked).unwrap_err().kind(), ErrorKind::Certificate);
+        assert_eq!(chain.verify(&asked, NOW).unwrap_err().kind(), ErrorKind::Certificate);
     }
 }

@@ -6,13 +6,29 @@
 use std::net::IpAddr;
 
 use openssl::pkey::{PKey, Public};
-use openssl::stack::Stack;
-use openssl::x509::extension::SubjectAlternativeName;
-use openssl::x509::{X509Name, X509Req, X509ReqBuilder};
+use openssl::x509::X509Req;
 
 use super::chain::names_of;
+use super::der::{self, BIT_STRING, OCTET_STRING, SEQUENCE, SET};
 use super::key::Key;
+use super::key_type::KeyType;
+use super::signature;
 use crate::error::{Error, ErrorKind, Result};
+
+/// Object identifiers in DER: id-ce-subjectAltName (RFC 5280), id-pe-tlsfeature (RFC 7633),
+/// extensionRequest (RFC 2985 section 5.4.2).
+const SUBJECT_ALT_NAME: &[u8] = &[6, 3, 0x55, 0x1d, 0x11];
+const TLS_FEATURE: &[u8] = &[6, 8, 0x2b, 6, 1, 5, 5, 7, 1, 24];
+const EXTENSION_REQUEST: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 14];
+/// A sequence of one feature, status_request (5).
+const STATUS_REQUEST: &[u8] = &[0x30, 3, 2, 1, 5];
+/// Version 1, and a subject without a name in it.
+const VERSION: &[u8] = &[2, 1, 0];
+const NO_SUBJECT: &[u8] = &[0x30, 0];
+/// Tags of a GeneralName (RFC 5280 section 4.2.1.6) and of a request's attributes.
+const DNS_NAME: u8 = 0x82;
+const IP_ADDRESS: u8 = 0x87;
+const ATTRIBUTES: u8 = 0xa0;
 
 /// A certificate signing request (PKCS#10).
 #[derive(Clone, Debug)]
@@ -22,28 +38,82 @@ pub struct SigningRequest {
     names: Vec<String>,
 }
 
-impl SigningRequest {
-    /// Makes a request for `names` (DNS names, wildcards, IP addresses), signed with `key`.
-    pub fn create(key: &Key, names: &[String]) -> Result<SigningRequest> {
+/// A request that is still to be signed.
+pub(crate) struct UnsignedRequest {
+    key: Key,
+    info: Vec<u8>,
+}
+
+impl UnsignedRequest {
+    /// Asks for `names` (DNS names, wildcards, IP addresses) for `key`; `must_staple`: with the TLS
+    /// feature extension (RFC 7633).
+    pub(crate) fn new(key: &Key, names: &[String], must_staple: bool) -> Result<UnsignedRequest> {
         if names.is_empty() {
             return Err(Error::invalid_argument("a signing request needs at least one name"));
         }
-        let mut builder = X509ReqBuilder::new()?;
-        builder.set_version(0)?;
-        builder.set_subject_name(&*X509Name::builder()?.build())?;
-        builder.set_pubkey(key.pkey())?;
-        let mut san = SubjectAlternativeName::new();
-        for name in names {
-            match name.parse::<IpAddr>() {
-                Ok(_) => san.ip(name),
-                Err(_) => san.dns(name),
-            };
+        let names: Vec<Vec<u8>> = names.iter().map(|name| general_name(name)).collect();
+        let mut extensions = extension(SUBJECT_ALT_NAME, &der::element(SEQUENCE, &names.concat()));
+        if must_staple {
+            extensions.extend(extension(TLS_FEATURE, STATUS_REQUEST));
         }
-        let mut extensions = Stack::new()?;
-        extensions.push(san.build(&builder.x509v3_context(None))?)?;
-        builder.add_extensions(&extensions)?;
-        builder.sign(key.pkey(), key.kind().digest())?;
-        SigningRequest::from_request(&builder.build())
+        let extensions = der::element(SET, &der::element(SEQUENCE, &extensions));
+        let attribute = der::of(SEQUENCE, &[EXTENSION_REQUEST, &extensions]);
+        let public_key = key.public_key().public_key_to_der()?;
+        let attributes = der::element(ATTRIBUTES, &attribute);
+        let info = der::of(SEQUENCE, &[VERSION, NO_SUBJECT, &public_key, &attributes]);
+        Ok(UnsignedRequest { key: key.clone(), info })
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// What the signature is over.
+    pub(crate) fn input(&self) -> &[u8] {
+        &self.info
+    }
+
+    /// The request with its signature, in JOSE's form.
+    pub(crate) fn signed(&self, signature: &[u8]) -> Result<SigningRequest> {
+        let kind = self.key.kind();
+        // The first byte of a bit string counts its unused bits.
+        let signature = der::of(BIT_STRING, &[&[0], &signature::to_x509(kind, signature)?]);
+        let request = der::of(SEQUENCE, &[&self.info, algorithm(kind), &signature]);
+        SigningRequest::parse(&request)
+    }
+}
+
+fn general_name(name: &str) -> Vec<u8> {
+    match name.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => der::element(IP_ADDRESS, &address.octets()),
+        Ok(IpAddr::V6(address)) => der::element(IP_ADDRESS, &address.octets()),
+        Err(_) => der::element(DNS_NAME, name.as_bytes()),
+    }
+}
+
+fn extension(oid: &[u8], value: &[u8]) -> Vec<u8> {
+    der::of(SEQUENCE, &[oid, &der::element(OCTET_STRING, value)])
+}
+
+/// AlgorithmIdentifier of the signature: RFC 5758 section 3.2 (ECDSA), RFC 4055 section 5 (RSA),
+/// RFC 8410 section 3 (Ed25519).
+fn algorithm(kind: KeyType) -> &'static [u8] {
+    match kind {
+        KeyType::P256 => &[0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2],
+        KeyType::P384 => &[0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3],
+        KeyType::P521 => &[0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4],
+        KeyType::Ed25519 => &[0x30, 5, 6, 3, 0x2b, 0x65, 0x70],
+        KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => {
+            &[0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11, 5, 0]
+        }
+    }
+}
+
+impl SigningRequest {
+    /// Makes a request for `names` (DNS names, wildcards, IP addresses), signed with `key`.
+    pub fn create(key: &Key, names: &[String]) -> Result<SigningRequest> {
+        let request = UnsignedRequest::new(key, names, false)?;
+        request.signed(&key.sign(request.input())?)
     }
 
     /// Reads a PEM or DER request made elsewhere.
@@ -104,7 +174,6 @@ fn requested_names(request: &X509Req) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::KeyType;
     use super::*;
 
     fn names(list: &[&str]) -> Vec<String> {
@@ -119,7 +188,7 @@ mod tests {
             let request = SigningRequest::create(&key, &asked).unwrap();
             let again = SigningRequest::parse(request.der()).unwrap();
             assert_eq!(again.names(), asked);
-            assert!(again.public_key().public_eq(key.pkey()));
+            assert!(again.public_key().public_eq(key.public_key()));
             let parsed = X509Req::from_der(request.der()).unwrap();
             assert!(parsed.subject_name().entries().next().is_none());
             let pem = parsed.to_pem().unwrap();

@@ -1,104 +1,29 @@
-//! Private keys, an account's or a certificate's. They live in OpenSSL, which wipes them.
+//! Keys, an account's or a certificate's. Private ones live in OpenSSL, which wipes them - or
+//! outside the process: then the library has the public half, and has the host sign.
 //!
-//! RFC 5208 and 5958 (PKCS#8), RFC 5915 (SEC 1), RFC 8017 (PKCS#1); algorithms: RFC 7518.
+//! RFC 5208 and 5958 (PKCS#8), RFC 5915 (SEC 1), RFC 8017 (PKCS#1).
 
 use std::fmt;
 use std::sync::Arc;
 
 use openssl::ec::{EcGroup, EcKey};
-use openssl::ecdsa::EcdsaSig;
-use openssl::hash::MessageDigest;
-use openssl::nid::Nid;
-use openssl::pkey::{Id, PKey, Private};
+use openssl::pkey::{Id, PKey, Private, Public};
 use openssl::rsa::Rsa;
-use openssl::sign::Signer;
 use zeroize::Zeroizing;
 
+use super::key_type::KeyType;
+use super::signature;
 use crate::error::{Error, ErrorKind, Result};
 use crate::jose::jwk;
 
-/// Kinds of key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum KeyType {
-    /// ECDSA on NIST P-256: small, quick, taken by every CA. The default.
-    P256,
-    /// ECDSA on NIST P-384.
-    P384,
-    /// ECDSA on NIST P-521. Public CAs do not certify it.
-    P521,
-    /// RSA with 2048 bits.
-    Rsa2048,
-    /// RSA with 3072 bits.
-    Rsa3072,
-    /// RSA with 4096 bits.
-    Rsa4096,
-    /// Ed25519, for private CAs.
-    Ed25519,
-}
-
-/// A curve of RFC 7518 section 6.2.1.1.
-pub(crate) struct Curve {
-    pub nid: Nid,
-    pub name: &'static str,
-    /// Bytes of a coordinate, and of each integer of a signature.
-    pub width: i32,
-}
-
-impl KeyType {
-    pub(crate) fn curve(self) -> Option<Curve> {
-        let (nid, name, width) = match self {
-            KeyType::P256 => (Nid::X9_62_PRIME256V1, "P-256", 32),
-            KeyType::P384 => (Nid::SECP384R1, "P-384", 48),
-            KeyType::P521 => (Nid::SECP521R1, "P-521", 66),
-            _ => return None,
-        };
-        Some(Curve { nid, name, width })
-    }
-
-    fn rsa_bits(self) -> Option<u32> {
-        match self {
-            KeyType::Rsa2048 => Some(2048),
-            KeyType::Rsa3072 => Some(3072),
-            KeyType::Rsa4096 => Some(4096),
-            _ => None,
-        }
-    }
-
-    fn of(key: &PKey<Private>) -> Option<KeyType> {
-        match key.id() {
-            Id::EC => {
-                let nid = key.ec_key().ok()?.group().curve_name()?;
-                [KeyType::P256, KeyType::P384, KeyType::P521]
-                    .into_iter()
-                    .find(|kind| kind.curve().is_some_and(|curve| curve.nid == nid))
-            }
-            Id::RSA => [KeyType::Rsa2048, KeyType::Rsa3072, KeyType::Rsa4096]
-                .into_iter()
-                .find(|kind| kind.rsa_bits() == Some(key.bits())),
-            Id::ED25519 => Some(KeyType::Ed25519),
-            _ => None,
-        }
-    }
-
-    /// The digest that goes with it, in a JWS (RFC 7518 section 3.1) as in a CSR.
-    pub(crate) fn digest(self) -> MessageDigest {
-        match self {
-            KeyType::P384 => MessageDigest::sha384(),
-            KeyType::P521 => MessageDigest::sha512(),
-            // Ed25519 hashes by itself: OpenSSL wants "no digest" said so.
-            KeyType::Ed25519 => MessageDigest::null(),
-            _ => MessageDigest::sha256(),
-        }
-    }
-}
-
-/// A private key. Cheap to clone: clones share one key.
+/// A key. Cheap to clone: clones share one.
 #[derive(Clone)]
 pub struct Key(Arc<Inner>);
 
 struct Inner {
-    pkey: PKey<Private>,
+    /// `None`: it is outside the process.
+    private: Option<PKey<Private>>,
+    public: PKey<Public>,
     kind: KeyType,
     jwk: String,
     thumbprint: String,
@@ -119,46 +44,80 @@ impl Key {
 
     /// Reads a PEM or DER key: PKCS#8, SEC 1 or PKCS#1.
     pub fn parse(data: &[u8]) -> Result<Key> {
-        let pem = data.windows(11).any(|window| window == b"-----BEGIN ");
+        Key::parse_with(data, None)
+    }
+
+    /// Reads a PEM key that is encrypted with a passphrase (PKCS#8, or OpenSSL's older form).
+    pub fn parse_encrypted(data: &[u8], passphrase: &str) -> Result<Key> {
+        Key::parse_with(data, Some(passphrase))
+    }
+
+    fn parse_with(data: &[u8], passphrase: Option<&str>) -> Result<Key> {
         // Without a callback of ours OpenSSL would ask for a passphrase on the terminal.
         let mut encrypted = false;
-        let parsed = if pem {
-            PKey::private_key_from_pem_callback(data, |_| {
+        let parsed = if is_pem(data) {
+            PKey::private_key_from_pem_callback(data, |buffer| {
                 encrypted = true;
-                Err(openssl::error::ErrorStack::get())
+                let passphrase = passphrase.unwrap_or_default().as_bytes();
+                match buffer.get_mut(..passphrase.len()) {
+                    Some(place) if !place.is_empty() => place.copy_from_slice(passphrase),
+                    _ => return Err(openssl::error::ErrorStack::get()),
+                }
+                Ok(passphrase.len())
             })
         } else {
             PKey::private_key_from_der(data)
         };
-        match parsed {
-            Ok(pkey) => Key::from_pkey(pkey),
-            Err(_) if encrypted => Err(Error::new(
+        let refuse = |kind: ErrorKind, why: &str| Err(Error::new(kind, why));
+        match (parsed, passphrase) {
+            (Ok(pkey), _) => Key::from_pkey(pkey),
+            (Err(_), None) if encrypted => refuse(
                 ErrorKind::Unsupported,
-                "the key is encrypted with a passphrase; decrypt it first (openssl pkey)",
-            )),
-            Err(_) => Err(Error::new(
+                "the key is encrypted with a passphrase, and none was given",
+            ),
+            (Err(_), Some(_)) if encrypted => {
+                refuse(ErrorKind::Crypto, "the key cannot be decrypted with this passphrase")
+            }
+            (Err(_), _) => refuse(
                 ErrorKind::Parse,
                 "not a private key in PEM or DER (PKCS#8, SEC 1 or PKCS#1)",
-            )),
+            ),
         }
     }
 
     /// Takes a key that OpenSSL already holds.
     pub fn from_pkey(pkey: PKey<Private>) -> Result<Key> {
-        let kind = KeyType::of(&pkey).ok_or_else(|| {
+        check(&pkey)?;
+        let public = PKey::public_key_from_der(&pkey.public_key_to_der()?)?;
+        Key::new(Some(pkey), public)
+    }
+
+    /// A key whose private half lives elsewhere, in an HSM, a KMS or an agent: given by its public
+    /// half, PEM or DER (SubjectPublicKeyInfo). Operations that use it ask the host to sign
+    /// ([`Step::Sign`](crate::engine::Step::Sign)).
+    pub fn external(public: &[u8]) -> Result<Key> {
+        let parsed = match is_pem(public) {
+            true => PKey::public_key_from_pem(public),
+            false => PKey::public_key_from_der(public),
+        };
+        let refuse = |_| Error::new(ErrorKind::Parse, "not a public key in PEM or DER");
+        Key::new(None, parsed.map_err(refuse)?)
+    }
+
+    fn new(private: Option<PKey<Private>>, public: PKey<Public>) -> Result<Key> {
+        let kind = KeyType::of(&public).ok_or_else(|| {
             Error::new(
                 ErrorKind::Unsupported,
                 format!(
                     "a key of this kind ({} bits) is not supported; use EC P-256, P-384 or P-521, \
                      RSA with 2048, 3072 or 4096 bits, or Ed25519",
-                    pkey.bits()
+                    public.bits()
                 ),
             )
         })?;
-        check(&pkey)?;
-        let jwk = jwk::canonical(&pkey, kind)?;
+        let jwk = jwk::canonical(&public, kind)?;
         let thumbprint = jwk::thumbprint(&jwk);
-        Ok(Key(Arc::new(Inner { pkey, kind, jwk, thumbprint })))
+        Ok(Key(Arc::new(Inner { private, public, kind, jwk, thumbprint })))
     }
 
     /// Its kind.
@@ -166,9 +125,14 @@ impl Key {
         self.0.kind
     }
 
+    /// Does the private half live outside the process?
+    pub fn is_external(&self) -> bool {
+        self.0.private.is_none()
+    }
+
     /// The private key as PKCS#8 PEM. Secret; wiped from memory when dropped.
     pub fn to_pem(&self) -> Result<Zeroizing<String>> {
-        let pem = Zeroizing::new(self.0.pkey.private_key_to_pem_pkcs8()?);
+        let pem = Zeroizing::new(self.private_key()?.private_key_to_pem_pkcs8()?);
         // PEM is ASCII.
         Ok(Zeroizing::new(String::from_utf8_lossy(&pem).into_owned()))
     }
@@ -178,9 +142,17 @@ impl Key {
         &self.0.thumbprint
     }
 
-    /// The OpenSSL key.
-    pub fn pkey(&self) -> &PKey<Private> {
-        &self.0.pkey
+    /// The private half, unless it lives elsewhere.
+    pub fn private_key(&self) -> Result<&PKey<Private>> {
+        self.0.private.as_ref().ok_or_else(|| {
+            let why = "the private key is outside the process, and this needs it here";
+            Error::new(ErrorKind::Unsupported, why)
+        })
+    }
+
+    /// The public half.
+    pub fn public_key(&self) -> &PKey<Public> {
+        &self.0.public
     }
 
     /// The public key as canonical JSON.
@@ -188,34 +160,20 @@ impl Key {
         &self.0.jwk
     }
 
-    /// Name of its JWS algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1).
-    pub(crate) fn algorithm(&self) -> &'static str {
-        match self.0.kind {
-            KeyType::P256 => "ES256",
-            KeyType::P384 => "ES384",
-            KeyType::P521 => "ES512",
-            KeyType::Ed25519 => "EdDSA",
-            KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => "RS256",
-        }
+    /// Signs as a JWS wants it (RFC 7518 section 3).
+    pub(crate) fn sign(&self, input: &[u8]) -> Result<Vec<u8>> {
+        signature::sign(self.private_key()?, self.0.kind, input)
     }
 
-    /// Signs as a JWS wants it: for ECDSA the two integers in full width, one after the other
-    /// (RFC 7518 section 3.4), not the DER that TLS uses.
-    pub(crate) fn sign(&self, input: &[u8]) -> Result<Vec<u8>> {
-        let pkey = &self.0.pkey;
-        let Some(curve) = self.0.kind.curve() else {
-            let mut signer = match self.0.kind {
-                KeyType::Ed25519 => Signer::new_without_digest(pkey)?,
-                kind => Signer::new(kind.digest(), pkey)?,
-            };
-            return Ok(signer.sign_oneshot_to_vec(input)?);
-        };
-        let digest = openssl::hash::hash(self.0.kind.digest(), input)?;
-        let signature = EcdsaSig::sign(&digest, &*pkey.ec_key()?)?;
-        let mut bytes = signature.r().to_vec_padded(curve.width)?;
-        bytes.extend(signature.s().to_vec_padded(curve.width)?);
-        Ok(bytes)
+    /// Takes a signature that was made elsewhere, in DER or as a JWS wants it; gives it as a JWS
+    /// wants it, once it is known to be right.
+    pub(crate) fn accept(&self, input: &[u8], given: &[u8]) -> Result<Vec<u8>> {
+        signature::accept(&self.0.public, self.0.kind, input, given)
     }
+}
+
+fn is_pem(data: &[u8]) -> bool {
+    data.windows(11).any(|window| window == b"-----BEGIN ")
 }
 
 /// Refuses a key whose parts do not belong together.
@@ -241,6 +199,7 @@ impl fmt::Debug for Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use openssl::nid::Nid;
 
     #[test]
     fn every_kind_can_be_made_written_and_read() {
@@ -250,23 +209,23 @@ mod tests {
             let key = Key::generate(kind).unwrap();
             assert_eq!(key.kind(), kind);
             let again = Key::parse(key.to_pem().unwrap().as_bytes()).unwrap();
-            assert!(again.pkey().public_eq(key.pkey()));
+            assert!(again.public_key().public_eq(key.public_key()));
             assert_eq!(again.thumbprint(), key.thumbprint());
-            let der = key.pkey().private_key_to_der().unwrap();
-            assert!(Key::parse(&der).unwrap().pkey().public_eq(key.pkey()));
+            let der = key.private_key().unwrap().private_key_to_der().unwrap();
+            assert!(Key::parse(&der).unwrap().public_key().public_eq(key.public_key()));
         }
     }
 
     #[test]
     fn old_forms_are_read() {
         let ec = Key::generate(KeyType::P384).unwrap();
-        let sec1 = ec.pkey().ec_key().unwrap().private_key_to_pem().unwrap();
+        let sec1 = ec.private_key().unwrap().ec_key().unwrap().private_key_to_pem().unwrap();
         assert!(sec1.starts_with(b"-----BEGIN EC PRIVATE KEY-----"));
-        assert!(Key::parse(&sec1).unwrap().pkey().public_eq(ec.pkey()));
+        assert!(Key::parse(&sec1).unwrap().public_key().public_eq(ec.public_key()));
         let rsa = Key::generate(KeyType::Rsa2048).unwrap();
-        let pkcs1 = rsa.pkey().rsa().unwrap().private_key_to_pem().unwrap();
+        let pkcs1 = rsa.private_key().unwrap().rsa().unwrap().private_key_to_pem().unwrap();
         assert!(pkcs1.starts_with(b"-----BEGIN RSA PRIVATE KEY-----"));
-        assert!(Key::parse(&pkcs1).unwrap().pkey().public_eq(rsa.pkey()));
+        assert!(Key::parse(&pkcs1).unwrap().public_key().public_eq(rsa.public_key()));
     }
 
     #[test]
@@ -285,8 +244,14 @@ mod tests {
         assert_eq!(kind(&odd.private_key_to_pem_pkcs8().unwrap()), ErrorKind::Unsupported);
         let key = Key::generate(KeyType::P256).unwrap();
         let cipher = openssl::symm::Cipher::aes_256_cbc();
-        let encrypted = key.pkey().private_key_to_pem_pkcs8_passphrase(cipher, b"x").unwrap();
+        let encrypted =
+            key.private_key().unwrap().private_key_to_pem_pkcs8_passphrase(cipher, b"x").unwrap();
         assert_eq!(kind(&encrypted), ErrorKind::Unsupported);
+        assert_eq!(Key::parse_encrypted(&encrypted, "x").unwrap().thumbprint(), key.thumbprint());
+        for wrong in ["", "y", &"long".repeat(1000)] {
+            let error = Key::parse_encrypted(&encrypted, wrong).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Crypto);
+        }
     }
 
     #[test]

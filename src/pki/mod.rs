@@ -3,11 +3,18 @@
 //! RFC 5280, RFC 2986, RFC 8737.
 
 mod chain;
+mod chain_preference;
 mod csr;
+mod der;
 mod key;
+mod key_type;
+mod signature;
 mod tls_alpn;
 
 pub use chain::CertificateChain;
+pub use chain_preference::ChainPreference;
 pub use csr::SigningRequest;
-pub use key::{Key, KeyType};
+pub(crate) use csr::UnsignedRequest;
+pub use key::Key;
+pub use key_type::KeyType;
 pub use tls_alpn::tls_alpn_certificate;

@@ -39,7 +39,7 @@ pub fn tls_alpn_certificate(
     let start = (now.as_millis() / 1000).saturating_sub(seconds(BACKDATED));
     builder.set_not_before(&*Asn1Time::from_unix(start)?)?;
     builder.set_not_after(&*Asn1Time::from_unix(start.saturating_add(seconds(LIFETIME)))?)?;
-    builder.set_pubkey(key.pkey())?;
+    builder.set_pubkey(key.public_key())?;
 
     let mut san = SubjectAlternativeName::new();
     match identifier.parse::<IpAddr>() {
@@ -56,7 +56,7 @@ pub fn tls_alpn_certificate(
     let value = Asn1OctetString::new_from_bytes(&value)?;
     builder.append_extension(X509Extension::new_from_der(&oid, true, &value)?)?;
 
-    builder.sign(key.pkey(), key.kind().digest())?;
+    builder.sign(key.private_key()?, key.kind().digest())?;
     CertificateChain::parse(&builder.build().to_pem()?)
 }
 

@@ -12,6 +12,7 @@ pub(crate) struct Directory {
     pub new_authz: Option<String>,
     pub revoke_cert: Option<String>,
     pub key_change: Option<String>,
+    pub renewal_info: Option<String>,
     pub meta: Option<Meta>,
 }
 
@@ -22,6 +23,8 @@ pub(crate) struct Meta {
     pub website: Option<String>,
     pub caa_identities: Option<Vec<String>>,
     pub external_account_required: Option<bool>,
+    /// Profiles of certificates, and what the CA says of each (draft-ietf-acme-profiles).
+    pub profiles: Vec<(String, String)>,
 }
 
 impl Resource for Directory {
@@ -33,6 +36,7 @@ impl Resource for Directory {
             new_authz: members.text("newAuthz"),
             revoke_cert: members.text("revokeCert"),
             key_change: members.text("keyChange"),
+            renewal_info: members.text("renewalInfo"),
             meta: members.resource("meta"),
         })
     }
@@ -45,6 +49,7 @@ impl Resource for Meta {
             website: members.text("website"),
             caa_identities: members.value("caaIdentities").map(|_| members.texts("caaIdentities")),
             external_account_required: members.flag("externalAccountRequired"),
+            profiles: members.named_texts("profiles"),
         })
     }
 }
@@ -78,6 +83,11 @@ impl Directory {
 
     pub(crate) fn terms_of_service(&self) -> Option<&str> {
         self.meta.as_ref()?.terms_of_service.as_deref()
+    }
+
+    /// The profiles that are offered, each with its description.
+    pub(crate) fn profiles(&self) -> &[(String, String)] {
+        self.meta.as_ref().map_or(&[], |meta| &meta.profiles)
     }
 
     pub(crate) fn external_account_required(&self) -> bool {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::{Members, Resource};
+use super::{Members, Resource, idna};
 use crate::error::{Error, Result};
 use crate::problem::printable;
 
@@ -29,15 +29,19 @@ impl Resource for Identifier {
 
 impl Identifier {
     /// Takes a name as a person writes it: a DNS name (perhaps with a wildcard) or an IP address.
-    /// Comes out canonical: lower case, no dot at the end, addresses in their shortest form.
+    /// Comes out canonical: A-labels, lower case, no dot at the end, addresses in their shortest form.
     pub(crate) fn from_name(name: &str) -> Result<Identifier> {
         if let Ok(address) = name.parse::<IpAddr>() {
             return Ok(Identifier { type_: "ip".to_owned(), value: address.to_string() });
         }
-        let value = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         let refuse = |why: &str| {
             let shown = printable(name, 300);
             Err(Error::invalid_argument(format!("the name \"{shown}\" {why}")).about(&shown))
+        };
+        let labels = name.strip_suffix('.').unwrap_or(name).split('.').map(idna::to_ascii);
+        let value = match labels.collect::<Result<Vec<String>, _>>() {
+            Ok(labels) => labels.join("."),
+            Err(why) => return refuse(why),
         };
         let host = value.strip_prefix("*.").unwrap_or(&value);
         if host.is_empty() {
@@ -45,9 +49,6 @@ impl Identifier {
         }
         if host.len() > MAX_NAME {
             return refuse("is too long for a DNS name");
-        }
-        if !host.is_ascii() {
-            return refuse("is not ASCII; write it with its A-labels (xn--...)");
         }
         if host.contains('*') {
             return refuse("has a wildcard that is not its whole first label");
@@ -91,6 +92,7 @@ mod tests {
             ("example.org.", "dns", "example.org"),
             ("*.example.org", "dns", "*.example.org"),
             ("xn--bcher-kva.example", "dns", "xn--bcher-kva.example"),
+            ("*.Bücher.example", "dns", "*.xn--bcher-kva.example"),
             ("localhost", "dns", "localhost"),
             ("192.0.2.7", "ip", "192.0.2.7"),
             ("2001:DB8:0:0::1", "ip", "2001:db8::1"),
@@ -117,7 +119,7 @@ mod tests {
             "a*.b",
             "*.*.b",
             "*b.c",
-            "bücher.example",
+            "bü cher.example",
             "a/b",
             "../x",
             "a\0b",

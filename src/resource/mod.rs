@@ -11,12 +11,17 @@ pub(crate) mod authorization;
 pub(crate) mod challenge;
 pub(crate) mod directory;
 pub(crate) mod identifier;
+mod idna;
 pub(crate) mod order;
+pub(crate) mod renewal_info;
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::problem::printable;
+
+/// Characters kept of a description.
+const MAX_DESCRIPTION: usize = 1024;
 
 /// Something that a CA shows.
 pub(crate) trait Resource: Sized {
@@ -61,6 +66,13 @@ impl Members<'_> {
 
     fn texts(&self, name: &str) -> Vec<String> {
         self.list(name).iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    /// The members of an object whose values are texts.
+    fn named_texts(&self, name: &str) -> Vec<(String, String)> {
+        let members = self.value(name).and_then(Value::as_object).into_iter().flatten();
+        let text = |value: &Value| printable(value.as_str().unwrap_or_default(), MAX_DESCRIPTION);
+        members.map(|(name, value)| (name.clone(), text(value))).collect()
     }
 
     fn resource<T: Resource>(&self, name: &str) -> Option<T> {

@@ -1,0 +1,60 @@
+//! Replacing the account's key. RFC 8555 section 7.3.5.
+//!
+//! Both keys are the host's to keep until this is done: after a crash in between, the CA knows one
+//! of them, and asking again with the old key settles which.
+
+use super::exchange::{Call, Identity, Session};
+use crate::error::{Error, ErrorKind, Result};
+use crate::jose::jws;
+use crate::pki::Key;
+use crate::request::{self, KeyChange};
+
+impl Session {
+    /// Replaces the account's key by `new`. The client uses it from then on.
+    pub(crate) async fn change_key(&self, new: &Key) -> Result<()> {
+        let old = self.client.account_key();
+        if new.thumbprint() == old.thumbprint() {
+            return Err(Error::invalid_argument("the new key is the account's key already"));
+        }
+        let outcome = match self.ask_key_change(&old, new).await {
+            // Lost, or done by an earlier try that was: the CA knows which of the keys is right.
+            Err(error) if error.is_lost() || is_refusal_of_key(&error) => {
+                match self.is_account_key(new).await? {
+                    true => Ok(()),
+                    false if error.is_lost() => self.ask_key_change(&old, new).await,
+                    false => Err(error),
+                }
+            }
+            outcome => outcome,
+        };
+        outcome.inspect(|()| self.client.set_account_key(new.clone()))
+    }
+
+    async fn ask_key_change(&self, old: &Key, new: &Key) -> Result<()> {
+        let account = self.known_account_url().await?;
+        let directory = self.directory().await?;
+        self.io.enter("key-change");
+        let url = directory.key_change.as_deref().ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, "this CA does not offer to change keys (keyChange)")
+        })?;
+        let inner = KeyChange { account: &account, old_key: jws::raw(old.jwk())? };
+        let inner = jws::Unsigned::key_change(new, url, &request::json(&inner)?)?;
+        let payload = inner.signed(&self.sign(new, inner.input()).await?)?;
+        let call = Call { doing: "changing the account's key", url, repeatable: false };
+        match self.post(&call, Identity::Account(&account), &payload).await {
+            Ok(_) => Ok(()),
+            // 409: "the new key is already in use"; Location says by which account.
+            Err(error) if error.http_status() == Some(409) => {
+                Err(error.with_kind(ErrorKind::Account))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// After a key change the CA no longer takes the old key.
+fn is_refusal_of_key(error: &Error) -> bool {
+    error.http_status().is_some_and(|status| status == 401 || status == 403)
+        || error.is_problem("malformed")
+        || error.is_problem("accountDoesNotExist")
+}

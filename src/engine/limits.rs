@@ -1,0 +1,39 @@
+//! What is known of CAs beyond their directory, so that an order that cannot work is refused before
+//! anything is sent.
+
+use crate::error::{Error, Result};
+use crate::resource::identifier::Identifier;
+
+/// Let's Encrypt's profiles: names in a certificate, and whether one may be an IP address. They are
+/// documented at its web site, and not in its directory.
+const LETS_ENCRYPT: [(&str, usize, bool); 3] =
+    [("classic", 100, false), ("tlsserver", 25, false), ("shortlived", 25, true)];
+
+/// The profile that an order gets that names none.
+const LETS_ENCRYPT_DEFAULT: &str = "classic";
+
+/// Refuses more names than the profile allows, and addresses where it allows none.
+pub(super) fn check(host: &str, profile: Option<&str>, identifiers: &[Identifier]) -> Result<()> {
+    if !host.ends_with(".letsencrypt.org") {
+        return Ok(());
+    }
+    let profile = profile.unwrap_or(LETS_ENCRYPT_DEFAULT);
+    let Some((_, most, addresses)) = LETS_ENCRYPT.iter().find(|(name, _, _)| *name == profile)
+    else {
+        return Ok(());
+    };
+    if identifiers.len() > *most {
+        return Err(Error::invalid_argument(format!(
+            "a certificate of this CA's profile {profile} has {most} names at most, not {}",
+            identifiers.len()
+        )));
+    }
+    match identifiers.iter().find(|identifier| identifier.type_ == "ip" && !addresses) {
+        Some(address) => Err(Error::invalid_argument(format!(
+            "{} is an IP address; this CA's profile for those is shortlived, not {profile}",
+            address.value
+        ))
+        .about(&address.value)),
+        None => Ok(()),
+    }
+}

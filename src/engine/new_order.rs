@@ -1,0 +1,112 @@
+//! Placing an order. RFC 8555 section 7.4; RFC 9773 section 5 (replaces);
+//! draft-ietf-acme-profiles (profile).
+
+use std::time::Duration;
+
+use log::warn;
+
+use super::exchange::{Answered, Call, Identity, Session};
+use super::order_options::Plan;
+use crate::error::{Error, ErrorKind, Result};
+use crate::request::NewOrder;
+use crate::resource::directory::Directory;
+use crate::resource::order::Order;
+
+impl Session {
+    /// newOrder. What the CA need not take (`replaces`, an optional profile) is left out when it
+    /// refuses: a renewal is never held up by it.
+    pub(super) async fn new_order(
+        &self,
+        plan: &Plan,
+        account: &str,
+    ) -> Result<(String, Answered<Order>)> {
+        let directory = self.directory().await?;
+        self.io.enter("order");
+        let replaces = plan.replaces.as_ref().filter(|_| directory.renewal_info.is_some());
+        let replaces = replaces.and_then(|chain| chain.renewal_id());
+        let mut payload = NewOrder {
+            identifiers: &plan.identifiers,
+            not_before: plan.not_before.map(|time| time.to_string()),
+            not_after: plan.not_after.map(|time| time.to_string()),
+            replaces: replaces.as_deref(),
+            profile: offered_profile(plan, &directory)?,
+        };
+        loop {
+            match self.place_order(&directory, &payload, account).await {
+                Err(e) if payload.replaces.is_some() && may_be_for_replaces(&e) => {
+                    warn!("ordering without naming the certificate that is replaced: {e}");
+                    payload.replaces = None;
+                }
+                Err(e) if plan.profile_optional && e.is_problem("invalidProfile") => {
+                    if payload.profile.take().is_none() {
+                        return Err(e);
+                    }
+                    warn!("ordering without the profile: {e}");
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// When the answer is lost the order is sent once more: a CA that made it twice keeps one that
+    /// nobody uses, and many give out the first one again.
+    pub(crate) async fn place_order(
+        &self,
+        directory: &Directory,
+        payload: &NewOrder<'_>,
+        account: &str,
+    ) -> Result<(String, Answered<Order>)> {
+        let call =
+            Call { doing: "creating the order", url: directory.new_order()?, repeatable: false };
+        let submit = || self.submit(&call, Identity::Account(account), payload, "an order");
+        let order: Answered<Order> = match submit().await {
+            Err(error) if error.is_lost() => {
+                self.io.sleep(Duration::from_secs(1)).await.map_err(|e| e.after(&error))?;
+                submit().await?
+            }
+            outcome => outcome?,
+        };
+        let url = order.created_at(self, &call)?;
+        self.io.note_order(&url);
+        Ok((url, order))
+    }
+}
+
+/// The profile to ask for, as far as the directory offers it.
+fn offered_profile<'a>(plan: &'a Plan, directory: &Directory) -> Result<Option<&'a str>> {
+    let Some(profile) = plan.profile.as_deref() else { return Ok(None) };
+    let offered = directory.profiles();
+    if offered.iter().any(|(name, _)| name == profile) {
+        return Ok(Some(profile));
+    }
+    let names: Vec<&str> = offered.iter().map(|(name, _)| name.as_str()).collect();
+    let why = format!(
+        "the CA has no profile \"{}\"; it offers {}",
+        crate::problem::printable(profile, 100),
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    );
+    match plan.profile_optional {
+        true => {
+            warn!("ordering without the profile: {why}");
+            Ok(None)
+        }
+        false => Err(Error::new(ErrorKind::Unsupported, why).doing("creating the order")),
+    }
+}
+
+/// CAs refuse a bad `replaces` with 400, 403, 404 or 409 and various types of problem: whatever is
+/// not clearly about something else may be about it.
+fn may_be_for_replaces(error: &Error) -> bool {
+    let unrelated = [
+        "accountDoesNotExist",
+        "externalAccountRequired",
+        "invalidProfile",
+        "rateLimited",
+        "rejectedIdentifier",
+        "unsupportedIdentifier",
+        "userActionRequired",
+    ];
+    matches!(error.http_status(), Some(400 | 403 | 404 | 409))
+        && error.kind() != ErrorKind::RateLimited
+        && !unrelated.iter().any(|name| error.is_problem(name))
+}

@@ -1,0 +1,152 @@
+//! When to renew a certificate. RFC 9773; without it, by the certificate's lifetime.
+
+use std::time::Duration;
+
+use log::warn;
+use openssl::sha::Sha256;
+
+use super::exchange::{Call, Session};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pki::CertificateChain;
+use crate::problem::printable;
+use crate::resource;
+use crate::resource::renewal_info::{self as shown, Window};
+use crate::time::Time;
+
+/// When to ask again if the CA does not say, and how much of what it says is heeded (RFC 9773
+/// section 4.3.2: "clients SHOULD set reasonable limits").
+const CHECK_AGAIN: Duration = Duration::from_secs(6 * 3600);
+const MIN_CHECK_AGAIN: Duration = Duration::from_secs(60);
+const MAX_CHECK_AGAIN: Duration = Duration::from_secs(24 * 3600);
+
+/// Certificates that live shorter than this are renewed at half of their lifetime, others at two
+/// thirds.
+const SHORT_LIVED: Duration = Duration::from_secs(10 * 24 * 3600);
+
+/// When to renew a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenewalInfo {
+    /// Start of the window to renew in.
+    pub window_start: Time,
+    /// End of that window; what lies in the past means: now.
+    pub window_end: Time,
+    /// The moment in the window that is this certificate's: the same each time, as long as the
+    /// window stays, and spread evenly over all certificates.
+    pub renew_at: Time,
+    /// Ask again then: the CA may move the window, to the past even.
+    pub check_again_at: Time,
+    /// A page that explains the window, such as an incident's. Untrusted text.
+    pub explanation_url: Option<String>,
+    /// Does it come from the CA? If not, it is reckoned from the certificate's lifetime.
+    pub from_ca: bool,
+}
+
+impl RenewalInfo {
+    /// Is it time to renew?
+    pub fn is_due(&self, now: Time) -> bool {
+        now >= self.renew_at
+    }
+
+    /// What the certificate's lifetime says: after two thirds of it, or after half if it is short.
+    pub fn by_lifetime(chain: &CertificateChain, now: Time) -> RenewalInfo {
+        let lifetime = chain.not_after().since(chain.not_before());
+        let wait = if lifetime < SHORT_LIVED { lifetime / 2 } else { lifetime / 3 * 2 };
+        let start = chain.not_before().after(wait);
+        let window = Window { start, end: start.after(lifetime / 50) };
+        RenewalInfo::within(window, chain, now.after(CHECK_AGAIN), None, false)
+    }
+
+    fn within(
+        window: Window,
+        chain: &CertificateChain,
+        check_again_at: Time,
+        explanation_url: Option<String>,
+        from_ca: bool,
+    ) -> RenewalInfo {
+        let lifetime = chain.not_after().since(chain.not_before());
+        // Whatever the CA says: not in the last tenth of the certificate's life.
+        let latest = chain.not_before().after(lifetime - lifetime / 10);
+        RenewalInfo {
+            renew_at: moment_in(&window, &chain.fingerprint()).min(latest),
+            window_start: window.start,
+            window_end: window.end,
+            check_again_at,
+            explanation_url,
+            from_ca,
+        }
+    }
+}
+
+/// A moment of the window, "uniformly random" (RFC 9773 section 4.2) but picked once: what it
+/// depends on is the certificate and the window.
+fn moment_in(window: &Window, fingerprint: &[u8; 32]) -> Time {
+    let mut hash = Sha256::new();
+    hash.update(fingerprint);
+    hash.update(&window.start.as_millis().to_be_bytes());
+    hash.update(&window.end.as_millis().to_be_bytes());
+    let [a, b, c, d, e, f, g, h, ..] = hash.finish();
+    let length = u64::try_from(window.end.since(window.start).as_millis()).unwrap_or(u64::MAX);
+    let part = u64::from_be_bytes([a, b, c, d, e, f, g, h]) % length.max(1);
+    window.start.after(Duration::from_millis(part))
+}
+
+impl Session {
+    /// When to renew `chain`. What the CA cannot or will not say, its lifetime does: a renewal is
+    /// never held up by missing information.
+    pub(crate) async fn renewal_info(&self, chain: &CertificateChain) -> Result<RenewalInfo> {
+        match self.ask_renewal_info(chain).await {
+            Ok(info) => Ok(info),
+            Err(error) if matches!(error.kind(), ErrorKind::Canceled | ErrorKind::Timeout) => {
+                Err(error)
+            }
+            Err(error) => {
+                warn!("renewal by the certificate's lifetime: {error}");
+                Ok(RenewalInfo::by_lifetime(chain, self.io.now()))
+            }
+        }
+    }
+
+    /// renewalInfo is asked by an unsigned GET (RFC 9773 section 4.1).
+    async fn ask_renewal_info(&self, chain: &CertificateChain) -> Result<RenewalInfo> {
+        let directory = self.directory().await?;
+        let unsupported = |why: &str| Error::new(ErrorKind::Unsupported, why);
+        let base = directory.renewal_info.as_deref();
+        let base = base.ok_or_else(|| unsupported("this CA has no renewal information"))?;
+        let id = chain.renewal_id();
+        let id =
+            id.ok_or_else(|| unsupported("the certificate has no authority key identifier"))?;
+        self.io.enter("renewal-info");
+        let url = format!("{}/{id}", base.trim_end_matches('/'));
+        let call = Call { doing: "asking for renewal information", url: &url, repeatable: true };
+        let place = |e: Error| e.doing(call.doing).at(call.url);
+        let url = self.client.policy().check(call.url).map_err(place)?;
+        let response = self.get(&call, url).await?;
+        let info: shown::RenewalInfo =
+            resource::parse("renewal information", &response.body).map_err(place)?;
+        let asked = self.retry_after(&response).unwrap_or(CHECK_AGAIN);
+        let check_again = asked.clamp(MIN_CHECK_AGAIN, MAX_CHECK_AGAIN);
+        Ok(RenewalInfo::within(
+            info.window,
+            chain,
+            self.io.now().after(check_again),
+            info.explanation_url.map(|url| printable(&url, 1024)),
+            true,
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_moment_is_inside_the_window_and_the_same_each_time() {
+        let window = Window { start: Time::from_millis(1000), end: Time::from_millis(1_000_000) };
+        let mut moments: Vec<Time> = (0..100).map(|n| moment_in(&window, &[n; 32])).collect();
+        assert_eq!(moments[7], moment_in(&window, &[7; 32]));
+        assert!(moments.iter().all(|moment| window.start <= *moment && *moment < window.end));
+        moments.sort();
+        moments.dedup();
+        assert!(moments.len() > 90, "the certificates are not spread");
+    }
+}

@@ -1,0 +1,180 @@
+//! Authorizations in every state. RFC 8555 sections 7.1.4 and 7.5.
+
+use acme_micro::ErrorKind;
+use acme_micro::engine::{ChallengeType, OrderOptions};
+use serde_json::json;
+
+use super::script::Script;
+
+#[test]
+fn one_that_is_valid_already_is_not_published() {
+    let mut ca = Script::new();
+    ca.ca.proven = vec!["a.example".to_owned()];
+    ca.obtain(&["a.example", "b.example"]).unwrap();
+    assert!(!ca.published("http-01 a.example") && ca.published("http-01 b.example"));
+    assert_eq!(ca.count("POST /chall/*"), 1);
+}
+
+#[test]
+fn all_of_them_valid_in_a_pending_order_is_waited_for() {
+    let mut ca = Script::new();
+    ca.ca.proven = vec!["a.example".to_owned()];
+    ca.on("POST /new-order").edit(|order| order["status"] = json!("pending"));
+    ca.obtain(&["a.example"]).unwrap();
+    assert_eq!(ca.count("POST /chall/*"), 0);
+    assert!(!ca.published("*"));
+}
+
+#[test]
+fn one_that_is_invalid_already_fails_with_its_reason_before_publishing() {
+    let mut ca = Script::new();
+    ca.on("POST /authz/2").edit(|authorization| {
+        authorization["status"] = json!("invalid");
+        authorization["challenges"][0]["status"] = json!("invalid");
+        authorization["challenges"][0]["error"] =
+            json!({"type": "urn:ietf:params:acme:error:dns", "detail": "NXDOMAIN"});
+    });
+    let error = ca.obtain(&["a.example", "b.example"]).unwrap_err();
+    assert_eq!((error.kind(), error.identifier()), (ErrorKind::Challenge, Some("b.example")));
+    assert_eq!(error.problem().unwrap().name(), Some("dns"));
+    assert!(error.to_string().contains("NXDOMAIN"), "{error}");
+    assert!(!ca.published("*"));
+}
+
+#[test]
+fn one_that_is_expired_deactivated_or_revoked_fails_before_publishing() {
+    for status in ["expired", "deactivated", "revoked"] {
+        let mut ca = Script::new();
+        ca.on("POST /authz/1").edit(move |authorization| authorization["status"] = json!(status));
+        let error = ca.obtain(&["a.example"]).unwrap_err();
+        assert_eq!((error.kind(), error.identifier()), (ErrorKind::Order, Some("a.example")));
+        assert!(error.to_string().contains(status), "{error}");
+        assert!(!ca.published("*"));
+    }
+}
+
+#[test]
+fn one_without_a_sound_status_fails_before_publishing() {
+    for status in [json!("bogus"), json!(null), json!("PENDING")] {
+        let mut ca = Script::new();
+        let bogus = status.clone();
+        ca.on("POST /authz/1").edit(move |authorization| authorization["status"] = bogus.clone());
+        let error = ca.obtain(&["a.example"]).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Order | ErrorKind::Protocol), "{status}");
+        assert!(!ca.published("*"));
+    }
+}
+
+#[test]
+fn one_for_a_name_that_was_not_ordered_is_refused_before_publishing() {
+    for (kind, value) in
+        [("dns", "evil.example"), ("ip", "192.0.2.1"), ("ip", "a.example"), ("x", "a.example")]
+    {
+        let mut ca = Script::new();
+        ca.on("POST /authz/1").edit(move |authorization| {
+            authorization["identifier"] = json!({"type": kind, "value": value});
+        });
+        let error = ca.obtain(&["a.example"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{kind} {value}");
+        assert!(!ca.published("*"));
+        assert_eq!(error.identifier(), Some(value));
+    }
+}
+
+#[test]
+fn one_without_an_identifier_is_refused() {
+    for identifier in [json!(null), json!("a.example"), json!({"type": "dns"}), json!([])] {
+        let mut ca = Script::new();
+        ca.on("POST /authz/1").edit(move |a| a["identifier"] = identifier.clone());
+        assert_eq!(ca.obtain(&["a.example"]).unwrap_err().kind(), ErrorKind::Protocol);
+        assert!(!ca.published("*"));
+    }
+}
+
+#[test]
+fn a_wildcard_is_told_by_its_flag() {
+    let mut options = OrderOptions::new(["example.org", "*.example.org"]);
+    options.challenge_types = vec![ChallengeType::Dns01];
+    let mut ca = Script::new();
+    ca.order(options).unwrap();
+    let published = ca.events.iter().filter(|e| *e == "PUBLISH dns-01 example.org").count();
+    assert_eq!(published, 2, "two values under one name");
+}
+
+#[test]
+fn a_wildcard_that_lacks_its_flag_is_not_what_was_ordered() {
+    let mut options = OrderOptions::new(["*.example.org"]);
+    options.challenge_types = vec![ChallengeType::Dns01];
+    let mut ca = Script::new();
+    ca.on("POST /authz/1").edit(|a| a["wildcard"] = json!(false));
+    let error = ca.order(options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+    assert!(!ca.published("*"));
+}
+
+#[test]
+fn a_flag_that_was_not_ordered_is_refused() {
+    let mut ca = Script::new();
+    ca.on("POST /authz/1").edit(|a| a["wildcard"] = json!(true));
+    assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Protocol);
+}
+
+#[test]
+fn a_failed_challenge_names_the_identifier_and_the_reason() {
+    let mut ca = Script::new();
+    ca.ca.failing = vec!["b.example".to_owned()];
+    ca.ca.validation_looks = 3;
+    let error = ca.obtain(&["a.example", "b.example", "c.example"]).unwrap_err();
+    assert_eq!((error.kind(), error.identifier()), (ErrorKind::Challenge, Some("b.example")));
+    assert_eq!(error.problem().unwrap().name(), Some("connection"));
+    assert!(
+        error.to_string().contains("http-01 failed: connection: cannot reach b.example"),
+        "{error}"
+    );
+    assert!(!error.is_permanent());
+    assert_eq!(ca.count("POST /new-order"), 1);
+    assert_eq!(ca.count("POST /finalize/*"), 0);
+}
+
+#[test]
+fn an_order_that_stays_pending_is_looked_into_for_a_failure() {
+    let mut ca = Script::new();
+    ca.ca.failing = vec!["example.org".to_owned()];
+    ca.on("POST /order/1").edit(|order| order["status"] = json!("pending"));
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!((error.kind(), error.identifier()), (ErrorKind::Challenge, Some("example.org")));
+    assert!(ca.count("POST /order/1") <= 6, "{:?}", ca.transcript);
+}
+
+#[test]
+fn a_failure_is_explained_even_when_another_name_is_still_unanswered() {
+    let mut ca = Script::new();
+    ca.ca.failing = vec!["b.example".to_owned()];
+    ca.on("POST /chall/1/http-01").lose_request();
+    let error = ca.obtain(&["a.example", "b.example"]).unwrap_err();
+    assert_eq!((error.kind(), error.identifier()), (ErrorKind::Challenge, Some("b.example")));
+    assert_eq!(ca.count("POST /chall/1/http-01"), 1, "no answer to an order that is lost");
+}
+
+#[test]
+fn one_that_is_pending_for_ever_ends_with_the_time_limit() {
+    let mut ca = Script::seasoned();
+    ca.ca.validation_looks = u32::MAX;
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!((600..=601).contains(&ca.elapsed().as_secs()), "{:?}", ca.elapsed());
+    assert!(ca.count("POST /order/2") <= 120);
+    assert_eq!(ca.count("POST /chall/*"), 1);
+}
+
+#[test]
+fn an_error_in_a_pending_challenge_is_not_final() {
+    let mut ca = Script::new();
+    ca.ca.validation_looks = 8;
+    ca.on("POST /authz/1").from(2).edit(|authorization| {
+        authorization["challenges"][0]["error"] =
+            json!({"type": "urn:ietf:params:acme:error:dns", "detail": "trying again"});
+    });
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.count("POST /authz/1"), 2, "one review");
+}

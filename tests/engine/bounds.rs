@@ -1,0 +1,125 @@
+//! How much a CA may say: each limit, and one more.
+
+use acme_micro::{AcmeError, ErrorKind};
+
+use super::script::Script;
+
+const MIB: usize = 1024 * 1024;
+
+/// The outcome when the body of this answer has so many bytes, and how it is fed.
+fn padded(what: &str, size: usize, chunk: usize) -> Result<Script, AcmeError> {
+    let mut ca = Script::new();
+    ca.chunk = chunk;
+    ca.on(what).nth(1).then(move |_, answer| {
+        let missing = size - answer.body.len();
+        answer.body.extend(std::iter::repeat_n(b'\n', missing));
+    });
+    ca.obtain(&["example.org"])?;
+    Ok(ca)
+}
+
+#[test]
+fn a_body_of_one_mebibyte_is_read_and_one_byte_more_is_refused() {
+    for what in ["GET /directory", "POST /new-order", "POST /authz/1", "POST /cert/1"] {
+        for chunk in [0, 4096, 1_000_000] {
+            padded(what, MIB, chunk).unwrap_or_else(|e| panic!("{what} {chunk}: {e}"));
+            let error = padded(what, MIB + 1, chunk).err().expect("refused");
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{what} {chunk}");
+            assert!(error.to_string().contains("1 MiB"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_refused_body_is_refused_while_it_is_fed_and_not_asked_for_again() {
+    let mut ca = Script::new();
+    ca.chunk = 64 * 1024;
+    ca.on("POST /new-order").then(|_, answer| answer.body = vec![b' '; 10 * MIB]);
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+    assert_eq!(ca.refusals.len(), 1, "the host learns it and can hang up");
+    assert_eq!(ca.count("POST /new-order"), 1);
+}
+
+#[test]
+fn a_header_within_its_limits_is_read_and_one_more_line_or_byte_is_refused() {
+    let run = |lines: usize, size: usize| {
+        let mut ca = Script::new();
+        ca.on("POST /new-order").then(move |_, answer| {
+            // Room for the Replay-Nonce that is added after this.
+            let of = |(name, value): &(String, Vec<u8>)| name.len() + value.len();
+            let nonce = "Replay-Nonce".len() + "nonce-000000".len();
+            let used: usize = answer.headers.iter().map(of).sum();
+            for _ in answer.headers.len() + 1..lines - 1 {
+                answer.headers.push(("x".to_owned(), Vec::new()));
+            }
+            let small = lines - answer.headers.len() - 1;
+            assert_eq!(small, 1);
+            let pad: usize = answer.headers.iter().map(of).sum::<usize>() + nonce + 1;
+            answer.headers.push(("x".to_owned(), vec![b'y'; size.saturating_sub(pad)]));
+            assert!(used < pad);
+        });
+        ca.obtain(&["example.org"]).map(|_| ()).map_err(|error| error.kind())
+    };
+    assert_eq!(run(128, 0), Ok(()));
+    assert_eq!(run(129, 0), Err(ErrorKind::Protocol));
+    assert_eq!(run(10, 64 * 1024), Ok(()));
+    assert_eq!(run(10, 64 * 1024 + 1), Err(ErrorKind::Protocol));
+}
+
+#[test]
+fn header_fields_without_a_meaning_do_not_matter() {
+    let mut ca = Script::new();
+    ca.on("*").then(|_, answer| {
+        for (name, value) in [
+            ("Set-Cookie", &b"a=b"[..]),
+            ("Alt-Svc", b"h3=\":443\""),
+            ("Refresh", b"0; url=https://evil.example/"),
+            ("Link", b"<https://evil.example/>;rel=\"index\""),
+            ("Content-Length", b"7"),
+            ("X-Binary", b"\xff\x00\xfe"),
+            ("\u{fc}", b""),
+            ("", b"no name"),
+        ] {
+            answer.headers.push((name.to_owned(), value.to_vec()));
+        }
+    });
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.transcript.len(), 10);
+}
+
+#[test]
+fn names_of_header_fields_have_no_case() {
+    let mut ca = Script::new();
+    ca.on("POST *").then(|ca, answer| {
+        let nonce = ca.fresh_nonce();
+        answer.nonce = false;
+        answer.headers.push(("rEPLAY-nONCE".to_owned(), format!(" {nonce} ").into_bytes()));
+        for (name, _) in &mut answer.headers {
+            *name = name.to_ascii_uppercase();
+        }
+        ca.honor(&nonce);
+    });
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.transcript.len(), 10);
+}
+
+#[test]
+fn ten_certificates_are_the_most() {
+    use super::pki::{self, Contents};
+    let chain = |length: usize| {
+        let mut ca = Script::new();
+        ca.ca.issue = Box::new(move |key, names| {
+            let mut certificates = vec![pki::leaf(key, &Contents { names, ..Contents::default() })];
+            certificates.push(pki::intermediate().certificate.clone());
+            while certificates.len() < length {
+                // The root signs itself, as often as one likes.
+                certificates.push(pki::root().certificate.clone());
+            }
+            pki::pem(&certificates.iter().collect::<Vec<_>>())
+        });
+        ca.obtain(&["example.org"]).map(|issued| issued.chain.ders().len()).map_err(|e| e.kind())
+    };
+    assert_eq!(chain(10), Ok(10));
+    assert_eq!(chain(11), Err(ErrorKind::Certificate));
+}

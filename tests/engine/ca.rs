@@ -1,0 +1,547 @@
+//! A small well-behaved CA without a network: RFC 8555 section 7, as far as issuance needs it. It
+//! ends the test at every request that a strict server would refuse.
+
+use std::collections::HashSet;
+
+use acme_micro::SigningRequest;
+use acme_micro::engine::{Method, Request};
+use openssl::pkey::{PKey, Public};
+use openssl::x509::X509Req;
+use serde_json::{Value, json};
+
+use super::jws::{self, Jws};
+use super::pki;
+
+pub const BASE: &str = "https://ca.example";
+pub const TERMS: &str = "https://ca.example/terms-2026";
+
+/// An answer on its way to the engine.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, Vec<u8>)>,
+    pub body: Vec<u8>,
+    /// Add a fresh `Replay-Nonce`.
+    pub nonce: bool,
+}
+
+impl Answer {
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Answer {
+        Answer { status, headers: Vec::new(), body: body.into(), nonce: true }
+    }
+
+    pub fn json(status: u16, value: &Value) -> Answer {
+        Answer::new(status, value.to_string()).header("Content-Type", "application/json")
+    }
+
+    pub fn problem(status: u16, name: &str) -> Answer {
+        let type_ = format!("urn:ietf:params:acme:error:{name}");
+        let detail = format!("the detail of {name}");
+        Answer::new(status, json!({"type": type_, "detail": detail}).to_string())
+            .header("Content-Type", "application/problem+json")
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Answer {
+        self.set(name, value);
+        self
+    }
+
+    pub fn without_nonce(mut self) -> Answer {
+        self.nonce = false;
+        self
+    }
+
+    /// Replaces a header field.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.remove(name);
+        self.headers.push((name.to_owned(), value.as_bytes().to_vec()));
+    }
+
+    pub fn remove(&mut self, name: &str) {
+        self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+    }
+
+    /// Changes the JSON body.
+    pub fn edit(&mut self, change: impl FnOnce(&mut Value)) {
+        let mut value = serde_json::from_slice(&self.body).expect("the body to edit is JSON");
+        change(&mut value);
+        self.body = value.to_string().into_bytes();
+    }
+}
+
+/// A signed request, checked.
+pub struct Post {
+    pub jws: Jws,
+    /// The payload as JSON; `None` for POST-as-GET.
+    pub json: Option<Value>,
+}
+
+pub struct Authorization {
+    pub name: String,
+    pub wildcard: bool,
+    pub status: &'static str,
+    pub token: String,
+    /// The type of the challenge that was answered.
+    pub answered: Option<String>,
+    /// How often a challenge of it has been answered.
+    pub answers: u32,
+    looks_left: u32,
+    error: Option<Value>,
+}
+
+pub struct Order {
+    pub names: Vec<String>,
+    pub authorizations: Vec<usize>,
+    /// Set by finalize: the key that is to be certified.
+    pub key: Option<PKey<Public>>,
+    pub finalizes: u32,
+    looks_left: u32,
+    pub invalid: bool,
+    pub chain: Option<Vec<u8>>,
+}
+
+struct Account {
+    jwk: Value,
+}
+
+type Issue = Box<dyn Fn(&PKey<Public>, &[&str]) -> Vec<u8> + Send>;
+
+/// The CA's settings and what it has been asked for.
+pub struct Ca {
+    pub terms: bool,
+    /// Key id and MAC key of the external account binding that it wants.
+    pub eab: Option<(String, Vec<u8>)>,
+    /// Looks at an order after a challenge was answered until its authorization is valid.
+    pub validation_looks: u32,
+    /// Looks at an order after finalize until it is valid.
+    pub processing_looks: u32,
+    /// Names whose authorizations are valid from the beginning.
+    pub proven: Vec<String>,
+    /// Names whose challenges fail.
+    pub failing: Vec<String>,
+    /// Types of challenge that it offers.
+    pub offers: Vec<&'static str>,
+    /// Makes the chain.
+    pub issue: Issue,
+    /// Percentage of good nonces that are refused.
+    pub refused_nonces: u64,
+    pub accounts_made: u32,
+    pub orders: Vec<Order>,
+    pub authorizations: Vec<Authorization>,
+    pub revoked: Vec<Value>,
+    accounts: Vec<Account>,
+    nonces: HashSet<String>,
+    used: HashSet<String>,
+    last_nonce: u64,
+    random: u64,
+}
+
+impl Default for Ca {
+    fn default() -> Ca {
+        Ca {
+            terms: true,
+            eab: None,
+            validation_looks: 0,
+            processing_looks: 1,
+            proven: Vec::new(),
+            failing: Vec::new(),
+            offers: vec!["http-01", "dns-01", "tls-alpn-01"],
+            issue: Box::new(|key, names| pki::sound_chain(key, names)),
+            refused_nonces: 0,
+            accounts_made: 0,
+            orders: Vec::new(),
+            authorizations: Vec::new(),
+            revoked: Vec::new(),
+            accounts: Vec::new(),
+            nonces: HashSet::new(),
+            used: HashSet::new(),
+            last_nonce: 0,
+            random: 1,
+        }
+    }
+}
+
+/// What the host has published at the moment: type, identifier, key authorization.
+pub type Published<'a> = &'a dyn Fn(&str, &str, &str) -> bool;
+
+/// Checking.
+impl Ca {
+    /// Looks at a request as a strict server does; gives its JWS, for a POST.
+    pub fn check(&mut self, request: &Request) -> Option<Post> {
+        let header = |name: &str| {
+            let mut all = request.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+            let value = all.next().map(|(_, value)| value.as_str());
+            assert!(all.next().is_none(), "the header {name} stands there twice");
+            value
+        };
+        let agent = header("User-Agent").expect("a User-Agent (RFC 8555 section 6.1)");
+        assert!(agent.contains("acme-micro/"), "{agent}");
+        assert!(
+            request.url().to_lowercase().contains(&format!("//{}", request.host())),
+            "{}",
+            request.url()
+        );
+        if request.method == Method::Get {
+            assert!(request.body.is_empty() && header("Content-Type").is_none());
+            return None;
+        }
+        assert_eq!(header("Content-Type"), Some("application/jose+json"));
+        let body: Value = serde_json::from_slice(&request.body).expect("a JSON body");
+        let jws = Jws::parse(&body);
+        assert_eq!(jws.header("url"), request.url(), "the signed URL is the request's");
+        let nonce = jws.header("nonce").to_owned();
+        assert!(self.used.insert(nonce.clone()), "the nonce {nonce} was sent twice");
+        assert!(self.nonces.remove(&nonce), "the nonce {nonce} is not from here");
+        let mut names: Vec<&str> =
+            jws.protected.as_object().unwrap().keys().map(String::as_str).collect();
+        names.sort_unstable();
+        match jws.protected.get("jwk") {
+            Some(jwk) => {
+                assert_eq!(names, ["alg", "jwk", "nonce", "url"]);
+                jws.verify(jwk);
+            }
+            None => {
+                assert_eq!(names, ["alg", "kid", "nonce", "url"]);
+                let account = self.account(jws.header("kid"));
+                jws.verify(&account.jwk);
+            }
+        }
+        let json = match jws.payload.as_slice() {
+            b"" => None,
+            payload => Some(serde_json::from_slice(payload).expect("a JSON payload")),
+        };
+        Some(Post { jws, json })
+    }
+
+    fn account(&self, url: &str) -> &Account {
+        let number = url.strip_prefix("https://ca.example/account/").expect("an account's URL");
+        let number: usize = number.parse().expect("an account's number");
+        self.accounts.get(number - 1).unwrap_or_else(|| panic!("there is no account {url}"))
+    }
+
+    /// Makes an account as an earlier run would have.
+    pub fn know(&mut self, jwk: Value) -> String {
+        self.accounts.push(Account { jwk });
+        format!("{BASE}/account/{}", self.accounts.len())
+    }
+
+    /// The public key of the account of that number, counted from 1.
+    pub fn account_jwk(&self, number: usize) -> &Value {
+        &self.accounts[number - 1].jwk
+    }
+
+    pub fn fresh_nonce(&mut self) -> String {
+        self.last_nonce += 1;
+        let nonce = format!("nonce-{:06}", self.last_nonce);
+        self.nonces.insert(nonce.clone());
+        nonce
+    }
+
+    /// Takes a nonce that a test hands out for one of its own.
+    pub fn honor(&mut self, nonce: &str) {
+        self.nonces.insert(nonce.to_owned());
+    }
+
+    pub fn refuses_nonce(&mut self) -> bool {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.random >> 33) % 100 < self.refused_nonces
+    }
+}
+
+/// Serving.
+impl Ca {
+    /// Does what the request asks.
+    pub fn serve(&mut self, path: &str, post: Option<&Post>, published: Published<'_>) -> Answer {
+        let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        let number = |text: &str| text.parse::<usize>().map_or(0, |n| n.wrapping_sub(1));
+        let Some(post) = post else {
+            return match path {
+                "/directory" => Answer::json(200, &self.directory()).without_nonce(),
+                "/new-nonce" => Answer::new(204, ""),
+                _ => Answer::new(404, "<html>").without_nonce(),
+            };
+        };
+        let is_registration = path == "/new-account";
+        assert_eq!(post.jws.protected.get("jwk").is_some(), is_registration, "{path}");
+        match (parts.as_slice(), &post.json) {
+            (["new-account"], Some(payload)) => self.new_account(post, payload),
+            (["new-order"], Some(payload)) => self.new_order(payload),
+            (["revoke"], Some(payload)) => {
+                self.revoked.push(payload.clone());
+                Answer::new(200, "")
+            }
+            (["authz", n], None) if number(n) < self.authorizations.len() => {
+                Answer::json(200, &self.authorization(number(n)))
+            }
+            (["chall", n, kind], Some(payload)) if number(n) < self.authorizations.len() => {
+                assert_eq!(*payload, json!({}), "a challenge is answered with an empty object");
+                self.answer_challenge(number(n), kind, post, published)
+            }
+            (["order", n], None) if number(n) < self.orders.len() => {
+                self.look(number(n));
+                Answer::json(200, &self.order(number(n)))
+            }
+            (["finalize", n], Some(payload)) if number(n) < self.orders.len() => {
+                self.finalize(number(n), payload)
+            }
+            (["cert", n], None)
+                if self.orders.get(number(n)).is_some_and(|o| o.chain.is_some()) =>
+            {
+                let chain = self.orders[number(n)].chain.clone().unwrap();
+                // The CA's clock, which the certificate is reckoned by; the client's may be wrong.
+                Answer::new(200, chain)
+                    .header("Content-Type", "application/pem-certificate-chain")
+                    .header("Date", "Tue, 24 Nov 2026 14:24:05 GMT")
+            }
+            (_, payload) => panic!("no strict server expects a POST to {path} with {payload:?}"),
+        }
+    }
+
+    pub fn directory(&self) -> Value {
+        let mut meta = json!({"externalAccountRequired": self.eab.is_some()});
+        if self.terms {
+            meta["termsOfService"] = json!(TERMS);
+        }
+        let url = |path: &str| format!("{BASE}/{path}");
+        json!({
+            "newNonce": url("new-nonce"), "newAccount": url("new-account"),
+            "newOrder": url("new-order"), "revokeCert": url("revoke"),
+            "keyChange": url("key-change"), "meta": meta, "tomorrow": {"x": [1]},
+        })
+    }
+
+    fn new_account(&mut self, post: &Post, payload: &Value) -> Answer {
+        let jwk = &post.jws.protected["jwk"];
+        let shown = json!({"status": "valid", "contact": payload["contact"]});
+        let known = self.accounts.iter().position(|account| account.jwk == *jwk);
+        if let Some(n) = known {
+            let url = format!("{BASE}/account/{}", n + 1);
+            return Answer::json(200, &shown).header("Location", &url);
+        }
+        if payload["onlyReturnExisting"] == true {
+            return Answer::problem(400, "accountDoesNotExist");
+        }
+        if self.terms && payload["termsOfServiceAgreed"] != true {
+            return Answer::problem(403, "userActionRequired");
+        }
+        if let Some((key_id, mac_key)) = &self.eab {
+            let Some(binding) = payload.get("externalAccountBinding") else {
+                return Answer::problem(403, "externalAccountRequired");
+            };
+            let binding = Jws::parse(binding);
+            binding.verify_mac(mac_key);
+            let header = json!({"alg": "HS256", "kid": key_id, "url": post.jws.header("url")});
+            assert_eq!(binding.protected, header);
+            assert_eq!(serde_json::from_slice::<Value>(&binding.payload).unwrap(), *jwk);
+        }
+        self.accounts_made += 1;
+        let url = self.know(jwk.clone());
+        Answer::json(201, &shown).header("Location", &url)
+    }
+
+    fn new_order(&mut self, payload: &Value) -> Answer {
+        let identifiers = payload["identifiers"].as_array().expect("identifiers");
+        let mut names = Vec::new();
+        let mut authorizations = Vec::new();
+        for identifier in identifiers {
+            let name = identifier["value"].as_str().unwrap();
+            let is_address = name.parse::<std::net::IpAddr>().is_ok();
+            assert_eq!(identifier["type"], if is_address { "ip" } else { "dns" });
+            names.push(name.to_owned());
+            let number = self.authorizations.len();
+            authorizations.push(number);
+            self.authorizations.push(Authorization {
+                name: name.trim_start_matches("*.").to_owned(),
+                wildcard: name.starts_with("*."),
+                status: if self.proven.iter().any(|p| p == name) { "valid" } else { "pending" },
+                token: format!("token-of-authorization-{:06}", number + 1),
+                answered: None,
+                answers: 0,
+                looks_left: 0,
+                error: None,
+            });
+        }
+        let (key, chain, looks_left) = (None, None, 0);
+        let (finalizes, invalid) = (0, false);
+        self.orders.push(Order {
+            names,
+            authorizations,
+            key,
+            finalizes,
+            looks_left,
+            invalid,
+            chain,
+        });
+        let number = self.orders.len();
+        Answer::json(201, &self.order(number - 1))
+            .header("Location", &format!("{BASE}/order/{number}"))
+    }
+
+    /// Time goes on with each look at an order.
+    fn look(&mut self, n: usize) {
+        for a in self.orders[n].authorizations.clone() {
+            let authorization = &mut self.authorizations[a];
+            if authorization.answered.is_some() && authorization.status == "pending" {
+                match authorization.looks_left.checked_sub(1) {
+                    Some(left) => authorization.looks_left = left,
+                    None => self.decide(a),
+                }
+            }
+        }
+        let order = &mut self.orders[n];
+        order.looks_left = order.looks_left.saturating_sub(1);
+    }
+
+    fn decide(&mut self, a: usize) {
+        let authorization = &mut self.authorizations[a];
+        if self.failing.contains(&authorization.name) {
+            authorization.status = "invalid";
+            authorization.error = Some(json!({
+                "type": "urn:ietf:params:acme:error:connection",
+                "detail": format!("cannot reach {}", authorization.name), "status": 400,
+            }));
+        } else {
+            authorization.status = "valid";
+        }
+    }
+
+    pub fn order_status(&self, n: usize) -> &'static str {
+        let order = &self.orders[n];
+        let mut states = order.authorizations.iter().map(|a| self.authorizations[*a].status);
+        if order.invalid || states.clone().any(|s| s != "pending" && s != "valid") {
+            "invalid"
+        } else if order.key.is_some() {
+            if order.looks_left > 0 { "processing" } else { "valid" }
+        } else if states.all(|status| status == "valid") {
+            "ready"
+        } else {
+            "pending"
+        }
+    }
+
+    pub fn order(&self, n: usize) -> Value {
+        let (order, status) = (&self.orders[n], self.order_status(n));
+        let identifiers: Vec<Value> = order
+            .names
+            .iter()
+            .map(|name| match name.parse::<std::net::IpAddr>() {
+                Ok(_) => json!({"type": "ip", "value": name}),
+                Err(_) => json!({"type": "dns", "value": name}),
+            })
+            .collect();
+        let urls: Vec<String> =
+            order.authorizations.iter().map(|a| format!("{BASE}/authz/{}", a + 1)).collect();
+        let mut json = json!({
+            "status": status, "expires": "2026-12-01T00:00:00Z", "identifiers": identifiers,
+            "authorizations": urls, "finalize": format!("{BASE}/finalize/{}", n + 1),
+        });
+        if status == "valid" {
+            json["certificate"] = json!(format!("{BASE}/cert/{}", n + 1));
+        }
+        json
+    }
+
+    fn challenge(&self, a: usize, kind: &str) -> Value {
+        let authorization = &self.authorizations[a];
+        let answered = authorization.answered.as_deref() == Some(kind);
+        let status = match authorization.status {
+            "pending" if answered => "processing",
+            "valid" | "invalid" if !answered => "pending",
+            status => status,
+        };
+        let mut json = json!({
+            "type": kind, "status": status, "token": authorization.token,
+            "url": format!("{BASE}/chall/{}/{kind}", a + 1),
+        });
+        if let Some(error) = authorization.error.as_ref().filter(|_| answered) {
+            json["error"] = error.clone();
+        }
+        json
+    }
+
+    pub fn authorization(&self, a: usize) -> Value {
+        let authorization = &self.authorizations[a];
+        let kind = match authorization.name.parse::<std::net::IpAddr>() {
+            Ok(_) => "ip",
+            Err(_) => "dns",
+        };
+        let offers =
+            self.offers.iter().filter(|offer| !authorization.wildcard || **offer == "dns-01");
+        let challenges: Vec<Value> = offers.map(|offer| self.challenge(a, offer)).collect();
+        let mut json = json!({
+            "identifier": {"type": kind, "value": authorization.name},
+            "status": authorization.status, "challenges": challenges,
+        });
+        if authorization.wildcard {
+            json["wildcard"] = json!(true);
+        }
+        json
+    }
+
+    fn answer_challenge(
+        &mut self,
+        a: usize,
+        kind: &str,
+        post: &Post,
+        published: Published<'_>,
+    ) -> Answer {
+        let jwk = &self.account(post.jws.header("kid")).jwk;
+        let authorization = &self.authorizations[a];
+        assert!(self.offers.contains(&kind), "{kind} was not offered");
+        let key_authorization = format!("{}.{}", authorization.token, jws::thumbprint(jwk));
+        assert!(
+            published(kind, &authorization.name, &key_authorization),
+            "the {kind} challenge for {} is answered and not published",
+            authorization.name
+        );
+        let authorization = &mut self.authorizations[a];
+        if authorization.status != "pending" {
+            return Answer::problem(400, "malformed");
+        }
+        authorization.answers += 1;
+        if authorization.answered.is_none() {
+            authorization.answered = Some(kind.to_owned());
+            authorization.looks_left = self.validation_looks;
+            match authorization.looks_left.checked_sub(1) {
+                Some(left) => authorization.looks_left = left,
+                None => self.decide(a),
+            }
+        }
+        Answer::json(200, &self.challenge(a, kind))
+    }
+
+    fn finalize(&mut self, n: usize, payload: &Value) -> Answer {
+        let der = jws::decode(payload["csr"].as_str().expect("a csr"));
+        let request = X509Req::from_der(&der).expect("a csr");
+        let key = request.public_key().unwrap();
+        assert!(request.verify(&key).unwrap(), "the csr's own signature is wrong");
+        let mut named = SigningRequest::parse(&der).unwrap().names().to_vec();
+        let mut ordered = self.orders[n].names.clone();
+        named.sort();
+        ordered.sort();
+        assert_eq!(named, ordered, "the csr's names are the order's");
+        self.orders[n].finalizes += 1;
+        if self.order_status(n) != "ready" {
+            return Answer::problem(403, "orderNotReady");
+        }
+        let names: Vec<&str> = ordered.iter().map(String::as_str).collect();
+        let chain = (self.issue)(&key, &names);
+        let order = &mut self.orders[n];
+        (order.key, order.chain) = (Some(key), Some(chain));
+        order.looks_left = self.processing_looks;
+        Answer::json(200, &self.order(n)).header("Location", &format!("{BASE}/order/{}", n + 1))
+    }
+
+    /// Finalizes an order as another run would have, with this key.
+    pub fn finalize_with(&mut self, n: usize, key: PKey<Public>) {
+        let names: Vec<String> = self.orders[n].names.clone();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let chain = (self.issue)(&key, &names);
+        let order = &mut self.orders[n];
+        (order.key, order.chain) = (Some(key), Some(chain));
+        order.looks_left = self.processing_looks;
+        for a in order.authorizations.clone() {
+            self.authorizations[a].status = "valid";
+        }
+    }
+}

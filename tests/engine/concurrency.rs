@@ -1,0 +1,258 @@
+//! Several requests at once, several operations at once, several threads at once.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use acme_micro::engine::{Operation, OrderOptions, Request, Step};
+use acme_micro::{ErrorKind, Time};
+
+use super::script::{Pace, START, Script};
+
+fn many(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("n{n}.example.org")).collect()
+}
+
+fn obtain(ca: &mut Script, count: usize) {
+    let issued = ca.order(OrderOptions::new(many(count))).unwrap();
+    assert_eq!(issued.chain.names().len(), count);
+    assert_eq!(ca.count("POST /authz/*"), count);
+    assert_eq!(ca.count("POST /chall/*"), count);
+    assert_eq!(ca.count("POST /new-order"), 1);
+}
+
+#[test]
+fn a_host_that_polls_on_gets_several_requests_at_once() {
+    let mut ca = Script::new();
+    ca.pace = Pace::Eager;
+    obtain(&mut ca, 10);
+    assert!((2..=16).contains(&ca.most_at_once), "{}", ca.most_at_once);
+    assert!(ca.rounds < 22, "{} rounds", ca.rounds);
+    assert!(ca.transcript.len() <= 28 + 6, "{:?}", ca.transcript);
+}
+
+#[test]
+fn a_hundred_names_take_far_fewer_than_a_hundred_rounds() {
+    let mut ca = Script::new();
+    ca.pace = Pace::Eager;
+    obtain(&mut ca, 100);
+    assert!((8..=16).contains(&ca.most_at_once), "{}", ca.most_at_once);
+    assert!(ca.rounds <= 40, "{} rounds", ca.rounds);
+    assert!(ca.transcript.len() <= 208 + 40, "{} requests", ca.transcript.len());
+}
+
+#[test]
+fn a_blocking_host_needs_no_more_requests_for_a_hundred_names() {
+    let mut ca = Script::new();
+    obtain(&mut ca, 100);
+    assert_eq!(ca.transcript.len(), 4 + 100 + 100 + 4);
+    assert_eq!(ca.count("GET /new-nonce"), 1);
+}
+
+#[test]
+fn a_thousand_names_work() {
+    let mut ca = Script::new();
+    ca.pace = Pace::Eager;
+    obtain(&mut ca, 1000);
+    assert!(ca.rounds < 250, "{} rounds", ca.rounds);
+}
+
+#[test]
+fn one_name_is_one_request_at_a_time() {
+    let mut ca = Script::new();
+    ca.pace = Pace::Eager;
+    obtain(&mut ca, 1);
+    assert_eq!((ca.most_at_once, ca.transcript.len()), (1, 10));
+}
+
+#[test]
+fn answers_may_come_in_any_order() {
+    for seed in 0..30 {
+        let mut ca = Script::new();
+        ca.pace = Pace::Shuffled(seed);
+        obtain(&mut ca, 20);
+        assert!(ca.transcript.len() <= 48 + 20, "{}: {}", seed, ca.transcript.len());
+    }
+}
+
+#[test]
+fn answers_may_come_in_any_order_and_half_the_nonces_be_refused() {
+    for seed in 0..20 {
+        let mut ca = Script::new();
+        ca.pace = Pace::Shuffled(seed);
+        ca.ca.refused_nonces = 50;
+        let issued = ca.order(OrderOptions::new(many(12))).unwrap();
+        assert_eq!(issued.chain.names().len(), 12);
+    }
+}
+
+#[test]
+fn one_failure_among_many_under_way_ends_all_and_cleans_up() {
+    for pace in [Pace::Eager, Pace::Shuffled(3)] {
+        for what in ["POST /authz/7", "POST /chall/7/http-01"] {
+            let mut ca = Script::new();
+            ca.pace = pace;
+            ca.on(what).problem(403, "unauthorized");
+            let error = ca.order(OrderOptions::new(many(20))).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Problem, "{what}");
+            assert_eq!(ca.count("POST /finalize/1"), 0);
+            assert_eq!(ca.count(what), 1);
+        }
+    }
+}
+
+/// What a simple host makes of a step; `None`: the operation has ended.
+fn advance<T>(ca: &mut Script, operation: &Operation<T>, now: &mut i64) -> Option<()> {
+    match operation.poll(Time::from_millis(*now)).unwrap() {
+        Step::Request(request) => reply(ca, operation, &request),
+        Step::Wait(delay) => *now += delay.unwrap().as_millis() as i64,
+        Step::Publish(_) => operation.published(Ok(())).unwrap(),
+        Step::Unpublish(_) => {}
+        _ => return None,
+    }
+    Some(())
+}
+
+fn reply<T>(ca: &mut Script, operation: &Operation<T>, request: &Request) {
+    let answer = ca.answer(request).unwrap();
+    let reply = operation.reply(request.id);
+    for (name, value) in &answer.headers {
+        reply.header(name.as_bytes(), value).unwrap();
+    }
+    reply.body(&answer.body).unwrap();
+    reply.end(answer.status).unwrap();
+}
+
+/// An operation whose authorizations are all valid already: nothing to publish.
+fn proven(ca: &mut Script, name: &str) -> Operation<acme_micro::engine::Issued> {
+    ca.ca.proven.push(name.to_owned());
+    ca.client.obtain(OrderOptions::new([name])).unwrap()
+}
+
+#[test]
+fn operations_of_one_client_take_turns() {
+    let mut ca = Script::seasoned();
+    let mut operations: Vec<_> =
+        (0..50).map(|n| proven(&mut ca, &format!("n{n}.example.org"))).collect();
+    let (mut now, mut rounds) = (START, 0);
+    while !operations.is_empty() {
+        operations.retain(|operation| advance(&mut ca, operation, &mut now).is_some());
+        rounds += 1;
+        assert!(rounds < 1000);
+    }
+    assert_eq!(ca.ca.orders.len(), 51);
+    assert!(ca.ca.orders.iter().all(|order| order.finalizes == 1));
+}
+
+#[test]
+fn operations_of_one_client_run_in_threads() {
+    let mut ca = Script::seasoned();
+    let operations: Vec<_> =
+        (0..40).map(|n| proven(&mut ca, &format!("n{n}.example.org"))).collect();
+    let client = ca.client.clone();
+    let ca = Mutex::new(SendScript(ca));
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while let Some(operation) = operations.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let mut now = START;
+                    loop {
+                        let step = operation.poll(Time::from_millis(now)).unwrap();
+                        match step {
+                            Step::Request(request) => {
+                                reply(&mut ca.lock().unwrap().0, operation, &request);
+                            }
+                            Step::Wait(delay) => now += delay.unwrap().as_millis() as i64,
+                            Step::Done => break,
+                            step => panic!("{step:?}"),
+                        }
+                    }
+                    assert!(operation.take().is_some());
+                }
+            });
+        }
+    });
+    assert_eq!(client.account_url().as_deref(), Some("https://ca.example/account/1"));
+    assert_eq!(ca.lock().unwrap().0.ca.orders.len(), 41);
+}
+
+/// No rules are set in that test, and so nothing in the script belongs to a thread.
+struct SendScript(Script);
+
+#[test]
+fn a_client_may_go_before_its_operations() {
+    let mut ca = Script::seasoned();
+    let operation = proven(&mut ca, "example.org");
+    ca.client = Script::new().client;
+    ca.run(&operation).unwrap();
+}
+
+#[test]
+fn of_two_threads_that_poll_one_operation_one_is_told_off_and_nothing_is_said_twice() {
+    let ca = Script::new();
+    for _ in 0..20 {
+        let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
+        let requests = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        match operation.poll(Time::from_millis(START)) {
+                            Ok(Step::Request(_)) => {
+                                requests.fetch_add(1, Ordering::Relaxed);
+                            }
+                            Ok(Step::Wait(_)) => {}
+                            Ok(step) => panic!("{step:?}"),
+                            Err(error) => assert_eq!(error.kind(), ErrorKind::Misuse),
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(requests.load(Ordering::Relaxed), 1);
+    }
+}
+
+type Busy = Arc<Operation<acme_micro::engine::Issued>>;
+
+std::thread_local! {
+    static POLLED_FROM_THE_LOG: std::cell::RefCell<(Option<Busy>, Vec<ErrorKind>)> =
+        const { std::cell::RefCell::new((None, Vec::new())) };
+}
+
+/// A host's log function that polls the operation that logs.
+struct Meddler;
+
+impl log::Log for Meddler {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, _: &log::Record<'_>) {
+        POLLED_FROM_THE_LOG.with_borrow_mut(|(operation, kinds)| {
+            if let Some(operation) = operation {
+                let refused = operation.poll(Time::from_millis(START)).unwrap_err();
+                kinds.push(refused.kind());
+                assert!(operation.take().is_none());
+                operation.state();
+            }
+        });
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn polling_from_within_a_poll_is_misuse_and_does_no_harm() {
+    // Other tests log as well, but have no operation to meddle with in their threads.
+    if log::set_logger(&Meddler).is_ok() {
+        log::set_max_level(log::LevelFilter::Trace);
+    }
+    let mut ca = Script::new();
+    let operation = Arc::new(ca.client.obtain(OrderOptions::new(["example.org"])).unwrap());
+    POLLED_FROM_THE_LOG.set((Some(operation.clone()), Vec::new()));
+    ca.run(&operation).unwrap();
+    let (_, kinds) = POLLED_FROM_THE_LOG.take();
+    assert!(!kinds.is_empty(), "nothing was logged: the test shows nothing");
+    assert!(kinds.iter().all(|kind| *kind == ErrorKind::Misuse), "{kinds:?}");
+}

@@ -1,0 +1,24 @@
+//! The engine's transcripts: whole operations against a scripted CA, without a socket or a clock.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(missing_docs)]
+
+mod ca;
+mod jws;
+mod pki;
+mod script;
+
+mod account;
+mod authorizations;
+mod bounds;
+mod certificates;
+mod challenges;
+mod concurrency;
+mod input;
+mod issuance;
+mod nonces;
+mod orders;
+mod policy;
+mod problems;
+mod retries;
+mod time_and_cancel;

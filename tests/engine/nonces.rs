@@ -1,0 +1,194 @@
+//! Nonces: RFC 8555 section 6.5. The harness ends every test that sends one twice.
+
+use acme_micro::ErrorKind;
+
+use super::ca::Answer;
+use super::jws::decode;
+use super::script::Script;
+
+/// The nonces of the POSTs to this path, in order.
+fn nonces(ca: &Script, what: &str) -> Vec<String> {
+    let sent = ca.transcript.iter().zip(&ca.bodies).filter(|(label, _)| *label == what);
+    sent.map(|(_, body)| {
+        let body: serde_json::Value = serde_json::from_slice(body).unwrap();
+        let header = decode(body["protected"].as_str().unwrap());
+        let header: serde_json::Value = serde_json::from_slice(&header).unwrap();
+        header["nonce"].as_str().unwrap().to_owned()
+    })
+    .collect()
+}
+
+fn bad_nonce() -> Answer {
+    Answer::problem(400, "badNonce")
+}
+
+#[test]
+fn bad_nonce_is_retried_with_the_nonce_of_the_refusal() {
+    let mut ca = Script::new();
+    let refusal = bad_nonce().header("Replay-Nonce", "of-the-refusal");
+    ca.on("POST /new-order").nth(1).answer(refusal);
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.transcript.len(), 11);
+    assert_eq!(ca.count("GET /new-nonce"), 1);
+    assert_eq!(nonces(&ca, "POST /new-order")[1], "of-the-refusal");
+    assert!(!ca.delays.contains(&0) && ca.elapsed().as_millis() < 1000, "at once");
+}
+
+#[test]
+fn a_bad_nonce_is_survived_at_every_request() {
+    for n in 1..=8 {
+        let mut ca = Script::new();
+        ca.on("POST *").nth(n).answer(bad_nonce());
+        ca.obtain(&["example.org"]).unwrap();
+        assert_eq!(ca.transcript.len(), 11, "{:?}", ca.transcript);
+    }
+}
+
+#[test]
+fn a_bad_nonce_is_known_by_its_type_whatever_the_http_status() {
+    for status in [400, 403, 500] {
+        for path in ["/new-account", "/new-order", "/chall/1/http-01", "/finalize/1"] {
+            let mut ca = Script::new();
+            ca.on(&format!("POST {path}")).nth(1).problem(status, "badNonce");
+            ca.obtain(&["example.org"]).unwrap();
+            assert_eq!(ca.transcript.len(), 11, "{status} {:?}", ca.transcript);
+            assert!(ca.elapsed().as_millis() < 1000, "{status} {path}: at once: {:?}", ca.delays);
+        }
+    }
+}
+
+#[test]
+fn bad_nonces_for_ever_end_after_twenty_tries() {
+    for path in ["/new-account", "/new-order", "/authz/1", "/chall/1/http-01", "/finalize/1"] {
+        let mut ca = Script::new();
+        let what = format!("POST {path}");
+        ca.on(&what).answer(bad_nonce());
+        let error = ca.obtain(&["example.org"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Problem);
+        assert_eq!(error.problem().unwrap().name(), Some("badNonce"));
+        assert!(!error.is_permanent());
+        assert_eq!(ca.count(&what), 20, "{path}");
+        assert!(ca.elapsed().as_secs() < 16, "{path}: {:?}", ca.elapsed());
+    }
+}
+
+#[test]
+fn half_of_all_good_nonces_refused_loses_no_order() {
+    for seed in 0..100 {
+        let mut ca = Script::new();
+        ca.ca.refused_nonces = 50;
+        for _ in 0..seed {
+            ca.ca.refuses_nonce();
+        }
+        ca.obtain(&["example.org", "www.example.org"]).unwrap();
+    }
+}
+
+#[test]
+fn a_refusal_without_a_nonce_is_followed_by_a_fetch() {
+    let mut ca = Script::new();
+    ca.on("POST /new-order").nth(1).answer(bad_nonce().without_nonce());
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.count("GET /new-nonce"), 2);
+    assert_eq!(ca.transcript.len(), 12);
+}
+
+#[test]
+fn answers_without_nonces_cost_a_fetch_each_and_no_failure() {
+    let mut ca = Script::new();
+    ca.on("POST *").then(|_, answer| answer.nonce = false);
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.count("GET /new-nonce"), 8);
+    assert_eq!(ca.transcript.len(), 17);
+}
+
+#[test]
+fn new_nonce_without_a_nonce_is_asked_three_times_at_most() {
+    let long = "n".repeat(513);
+    for value in [None, Some(""), Some("a b"), Some("a\r\nSet-Cookie: x"), Some("é"), Some(&*long)]
+    {
+        let mut ca = Script::new();
+        let mut answer = Answer::new(200, "").without_nonce();
+        if let Some(value) = value {
+            answer.set("Replay-Nonce", value);
+        }
+        ca.on("GET /new-nonce").answer(answer);
+        let error = ca.obtain(&["example.org"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{value:?}");
+        assert_eq!(error.url(), Some("https://ca.example/new-nonce"));
+        assert_eq!(ca.count("POST *"), 0);
+        assert_eq!(ca.count("GET /new-nonce"), 3, "{value:?}");
+    }
+}
+
+#[test]
+fn one_new_nonce_answer_without_a_nonce_is_forgiven() {
+    let mut ca = Script::new();
+    ca.on("GET /new-nonce").nth(1).answer(Answer::new(204, "").without_nonce());
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.transcript.len(), 11);
+}
+
+#[test]
+fn a_bad_nonce_value_in_an_answer_is_ignored_and_another_fetched() {
+    for value in ["n\0", "\"quoted\"", "with space", "a/b+c=", "ｆｕｌｌ"] {
+        let mut ca = Script::new();
+        ca.on("POST /new-account").then(move |_, answer| answer.set("Replay-Nonce", value));
+        ca.obtain(&["example.org"]).unwrap();
+        assert_eq!(ca.count("GET /new-nonce"), 2, "{value:?}");
+    }
+}
+
+#[test]
+fn of_two_nonces_in_one_answer_the_first_good_one_is_used() {
+    let mut ca = Script::new();
+    ca.on("POST /new-account").then(|_, answer| {
+        for value in ["not good", "first-good", "second-good"] {
+            answer.headers.push(("Replay-Nonce".to_owned(), value.as_bytes().to_vec()));
+        }
+    });
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(nonces(&ca, "POST /new-order"), ["first-good"]);
+}
+
+#[test]
+fn a_resend_after_a_lost_answer_has_a_fresh_nonce() {
+    let mut ca = Script::new();
+    ca.on("POST /authz/1").nth(1).lose_answer();
+    ca.on("POST /cert/1").nth(1).lose_request();
+    ca.obtain(&["example.org"]).unwrap();
+    for what in ["POST /authz/1", "POST /cert/1"] {
+        let sent = nonces(&ca, what);
+        assert!(sent.len() == 2 && sent[0] != sent[1], "{sent:?}");
+    }
+}
+
+#[test]
+fn the_nonce_of_one_operation_serves_the_next() {
+    let mut ca = Script::seasoned();
+    for n in 0..5 {
+        ca.obtain(&[&format!("n{n}.example.org")]).unwrap();
+    }
+    assert_eq!(ca.count("GET /new-nonce"), 0);
+    assert_eq!(ca.transcript.len(), 5 * 7);
+}
+
+#[test]
+fn nonces_older_than_five_minutes_are_not_used() {
+    let mut ca = Script::seasoned();
+    ca.now += 299_000;
+    ca.obtain(&["a.example.org"]).unwrap();
+    assert_eq!(ca.count("GET /new-nonce"), 0);
+    ca.now += 301_000;
+    ca.obtain(&["b.example.org"]).unwrap();
+    assert_eq!(ca.count("GET /new-nonce"), 1);
+}
+
+#[test]
+fn a_wrong_signature_is_not_blindly_tried_again() {
+    let mut ca = Script::new();
+    ca.on("POST /new-order").problem(400, "malformed");
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert!(error.is_permanent());
+    assert_eq!(ca.count("POST /new-order"), 1);
+}

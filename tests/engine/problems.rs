@@ -1,0 +1,181 @@
+//! Refusals and answers that are none: what they become. RFC 8555 section 6.7.
+
+use acme_micro::ErrorKind;
+use serde_json::json;
+
+use super::ca::Answer;
+use super::script::Script;
+
+fn refuse_order(answer: Answer) -> acme_micro::AcmeError {
+    let mut ca = Script::new();
+    ca.on("POST /new-order").answer(answer);
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(error.url(), Some("https://ca.example/new-order"));
+    assert!(error.to_string().starts_with("creating the order at "), "{error}");
+    error
+}
+
+#[test]
+fn each_type_of_problem_has_its_kind_and_permanence() {
+    for (name, kind, permanent) in [
+        ("badCSR", ErrorKind::Problem, true),
+        ("caa", ErrorKind::Problem, false),
+        ("dns", ErrorKind::Problem, false),
+        ("malformed", ErrorKind::Problem, true),
+        ("rejectedIdentifier", ErrorKind::Order, true),
+        ("unsupportedIdentifier", ErrorKind::Order, true),
+        ("userActionRequired", ErrorKind::Terms, true),
+        ("externalAccountRequired", ErrorKind::EabRequired, true),
+        ("unauthorized", ErrorKind::Problem, true),
+        ("inventedTomorrow", ErrorKind::Problem, true),
+    ] {
+        let error = refuse_order(Answer::problem(403, name));
+        assert_eq!((error.kind(), error.is_permanent()), (kind, permanent), "{name}");
+        assert_eq!(error.http_status(), Some(403));
+        let problem = error.problem().unwrap();
+        assert_eq!(problem.name(), Some(name));
+        assert_eq!(problem.detail(), Some(&*format!("the detail of {name}")));
+        assert!(error.to_string().contains(&format!("{name}: the detail of {name}")), "{error}");
+    }
+}
+
+#[test]
+fn changed_terms_come_with_where_to_read_them() {
+    let body = json!({
+        "type": "urn:ietf:params:acme:error:userActionRequired", "detail": "new terms",
+        "instance": "https://ca.example/agree/1",
+    });
+    let error = refuse_order(Answer::json(403, &body));
+    assert_eq!(error.kind(), ErrorKind::Terms);
+    assert_eq!(error.problem().unwrap().instance(), Some("https://ca.example/agree/1"));
+}
+
+#[test]
+fn a_single_subproblem_names_the_identifier() {
+    let body = json!({
+        "type": "urn:ietf:params:acme:error:malformed", "detail": "some names",
+        "subproblems": [{
+            "type": "urn:ietf:params:acme:error:rejectedIdentifier", "detail": "on the list",
+            "identifier": {"type": "dns", "value": "example.org"},
+        }],
+    });
+    let error = refuse_order(Answer::json(400, &body));
+    assert_eq!(error.identifier(), Some("example.org"));
+    assert_eq!(error.problem().unwrap().subproblems().len(), 1);
+    assert!(error.to_string().contains("on the list"), "{error}");
+}
+
+#[test]
+fn a_refusal_that_is_no_problem_document_keeps_its_status_and_beginning() {
+    for body in
+        ["<html>Forbidden by the proxy</html>", "", r#"{"error":"x"}"#, "[]", "null", "\u{1}\u{2}"]
+    {
+        let error = refuse_order(Answer::new(403, body));
+        assert_eq!((error.kind(), error.http_status()), (ErrorKind::Problem, Some(403)));
+        assert!(error.problem().is_none() && error.is_permanent());
+        assert!(error.to_string().contains("403"), "{error}");
+    }
+    let error = refuse_order(Answer::new(403, "<html>Forbidden by the proxy</html>"));
+    assert!(error.to_string().contains("Forbidden by the proxy"), "{error}");
+}
+
+#[test]
+fn the_http_status_counts_and_not_the_one_in_the_document() {
+    let body = json!({"type": "about:blank", "detail": "x", "status": 503});
+    let error = refuse_order(Answer::json(403, &body));
+    assert_eq!(error.http_status(), Some(403));
+    assert!(error.is_permanent());
+}
+
+#[test]
+fn a_problem_with_status_200_is_never_taken_for_a_resource() {
+    let body = json!({"type": "urn:ietf:params:acme:error:malformed", "detail": "sorry"});
+    for what in [
+        "GET /directory",
+        "POST /new-order",
+        "POST /authz/1",
+        "POST /order/1",
+        "POST /finalize/1",
+        "POST /cert/1",
+    ] {
+        let mut ca = Script::new();
+        ca.on(what)
+            .answer(Answer::json(200, &body).header("Location", "https://ca.example/order/1"));
+        let error = ca.obtain(&["example.org"]).unwrap_err();
+        assert!(
+            matches!(
+                error.kind(),
+                ErrorKind::Protocol | ErrorKind::Problem | ErrorKind::Certificate
+            ),
+            "{what}: {error:?}"
+        );
+        assert!(error.url().is_some(), "{what}: {error}");
+    }
+}
+
+#[test]
+fn nonsense_instead_of_json_is_a_breach_of_protocol_everywhere() {
+    let bodies: [&[u8]; 7] = [
+        b"",
+        b"<html>please log in</html>",
+        b"[]",
+        b"\"text\"",
+        b"null",
+        b"\xff\xfe{\0}\0",
+        b"{\"status\":\"pending\"",
+    ];
+    for body in bodies {
+        for what in [
+            "GET /directory",
+            "POST /new-account",
+            "POST /new-order",
+            "POST /authz/1",
+            "POST /order/1",
+            "POST /finalize/1",
+        ] {
+            let mut ca = Script::new();
+            let location = "https://ca.example/account/1";
+            ca.on(what).answer(Answer::new(200, body).header("Location", location));
+            let error = ca.obtain(&["example.org"]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{what} {body:?}: {error}");
+            assert_eq!(ca.count(what), 1, "{what}: not tried again");
+        }
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_forgiven() {
+    let mut ca = Script::new();
+    ca.on("*").then(|_, answer| {
+        if answer.body.starts_with(b"{") {
+            answer.body.splice(0..0, *b"\xef\xbb\xbf");
+        }
+    });
+    ca.obtain(&["example.org"]).unwrap();
+}
+
+#[test]
+fn content_types_do_not_matter() {
+    let mut ca = Script::new();
+    ca.on("*").then(|_, answer| answer.set("Content-Type", "text/html; charset=utf-16"));
+    ca.obtain(&["example.org"]).unwrap();
+}
+
+#[test]
+fn a_hostile_detail_cannot_break_a_log_line() {
+    let detail = format!("%s%n\n\u{1b}[31m\u{202e}\0{}", "x".repeat(100_000));
+    let body = json!({"type": "urn:ietf:params:acme:error:malformed", "detail": detail});
+    // The harness refuses control characters in errors, and long ones.
+    let error = refuse_order(Answer::json(400, &body));
+    assert!(error.to_string().contains("%s%n"), "{error}");
+}
+
+#[test]
+fn deep_and_wide_documents_are_cut() {
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    let error = refuse_order(Answer::new(400, format!(r#"{{"type":"a","x":{deep}}}"#)));
+    assert_eq!(error.kind(), ErrorKind::Problem);
+    let subs: Vec<_> = (0..10_000).map(|n| json!({"type": format!("t{n}")})).collect();
+    let error = refuse_order(Answer::json(400, &json!({"type": "a", "subproblems": subs})));
+    assert_eq!(error.problem().unwrap().subproblems().len(), 100);
+}

@@ -1,0 +1,370 @@
+//! What is tried again, how often, and what is not: Retry-After, 5xx, no answer at all.
+
+use std::time::Duration;
+
+use acme_micro::{ErrorKind, Time};
+
+use super::ca::Answer;
+use super::script::{START, Script};
+
+fn html(status: u16) -> Answer {
+    Answer::new(status, "<html>overload</html>").without_nonce()
+}
+
+#[test]
+fn retry_after_while_polling_is_obeyed_in_seconds() {
+    let mut ca = Script::seasoned();
+    ca.ca.validation_looks = 2;
+    ca.on("POST /order/2").nth(1).then(|_, answer| answer.set("Retry-After", "17"));
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.delays, [250, 17_000, 250]);
+}
+
+#[test]
+fn retry_after_as_a_date_is_relative_to_the_servers_clock() {
+    // The server's clock is a day ahead of ours.
+    for (retry_after, date, wait) in [
+        ("Tue, 24 Nov 2026 14:24:35 GMT", None, 30_000),
+        ("Wed, 25 Nov 2026 14:24:35 GMT", Some("Wed, 25 Nov 2026 14:24:15 GMT"), 20_000),
+        ("Mon, 23 Nov 2026 00:00:20 GMT", Some("Mon, 23 Nov 2026 00:00:00 GMT"), 20_000),
+        ("Sunday, 06-Nov-94 08:49:37 GMT", None, 1000),
+    ] {
+        let mut ca = Script::new();
+        ca.ca.validation_looks = 2;
+        ca.on("POST /chall/1/http-01").then(|_, _| {});
+        ca.on("POST /order/1").nth(1).then(move |_, answer| {
+            answer.set("Retry-After", retry_after);
+            if let Some(date) = date {
+                answer.set("Date", date);
+            }
+        });
+        // The first look comes 250 ms after the start.
+        ca.now -= 250;
+        ca.obtain(&["example.org"]).unwrap();
+        assert_eq!(ca.delays[1], wait, "{retry_after}");
+    }
+}
+
+#[test]
+fn retry_after_nonsense_is_as_good_as_none() {
+    for value in ["", "-1", "1e9", "0x10", "5, 6", "soon", "Tue, 24 Nov 2026"] {
+        let mut ca = Script::new();
+        ca.ca.validation_looks = 2;
+        ca.on("POST /order/1").nth(1).then(move |_, answer| answer.set("Retry-After", value));
+        ca.obtain(&["example.org"]).unwrap();
+        assert_eq!(ca.delays, [250, 500, 250], "{value:?}");
+    }
+}
+
+#[test]
+fn a_retry_after_of_zero_does_not_make_a_storm() {
+    let mut ca = Script::seasoned();
+    ca.ca.validation_looks = u32::MAX;
+    ca.on("POST /order/2").then(|_, answer| answer.set("Retry-After", "0"));
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(ca.count("POST /order/2") <= 120, "{}", ca.count("POST /order/2"));
+    assert!(ca.delays[1..].iter().all(|delay| *delay >= 1000));
+}
+
+#[test]
+fn a_retry_after_beyond_a_minute_ends_the_operation_and_says_when() {
+    for (value, wait) in [("259200", 259_200), ("99999999999999999999999", 30 * 86_400)] {
+        let mut ca = Script::seasoned();
+        ca.on("POST /finalize/2").then(move |_, answer| answer.set("Retry-After", value));
+        let error = ca.obtain(&["example.org"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        let at = Time::from_millis(ca.now).after(Duration::from_secs(wait));
+        assert_eq!(error.retry_at(), Some(at));
+        assert_eq!(ca.count("POST /finalize/2"), 1);
+        assert_eq!(error.url(), Some("https://ca.example/order/2"));
+    }
+}
+
+#[test]
+fn a_rate_limit_with_a_short_wait_is_waited_for_once() {
+    for path in ["/new-account", "/new-order", "/authz/1", "/chall/1/http-01", "/finalize/1"] {
+        let mut ca = Script::new();
+        let limited = Answer::problem(429, "rateLimited").header("Retry-After", "30");
+        ca.on(&format!("POST {path}")).nth(1).answer(limited);
+        ca.obtain(&["example.org"]).unwrap();
+        assert_eq!(ca.transcript.len(), 11, "{path}: {:?}", ca.transcript);
+        assert!(ca.delays.contains(&30_000), "{path}: {:?}", ca.delays);
+    }
+}
+
+#[test]
+fn a_second_rate_limit_in_a_row_is_final() {
+    let mut ca = Script::new();
+    let limited = Answer::problem(429, "rateLimited").header("Retry-After", "30");
+    ca.on("POST /new-order").answer(limited);
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RateLimited);
+    assert_eq!(ca.count("POST /new-order"), 2);
+}
+
+#[test]
+fn a_rate_limit_with_a_long_wait_is_reported_at_once() {
+    let mut ca = Script::new();
+    let limited = Answer::problem(429, "rateLimited").header("Retry-After", "7200");
+    ca.on("POST /new-order").answer(limited);
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RateLimited);
+    assert_eq!(error.http_status(), Some(429));
+    assert_eq!(error.retry_at(), Some(Time::from_millis(START + 7_200_000)));
+    assert!(!error.is_permanent());
+    assert!(error.to_string().contains("retry after 2026-11-24T16:24:05Z"), "{error}");
+    assert_eq!(ca.transcript.last().map(String::as_str), Some("POST /new-order"));
+    assert_eq!(ca.count("POST /new-order"), 1);
+    assert!(ca.delays.is_empty());
+}
+
+#[test]
+fn a_rate_limit_without_a_wait_is_reported_at_once() {
+    for answer in
+        [Answer::problem(429, "rateLimited"), html(429), Answer::problem(403, "rateLimited")]
+    {
+        let mut ca = Script::new();
+        ca.on("POST /new-order").answer(answer);
+        let error = ca.obtain(&["example.org"]).unwrap_err();
+        assert_eq!((error.kind(), error.retry_at()), (ErrorKind::RateLimited, None));
+        assert_eq!(ca.count("POST /new-order"), 1);
+    }
+}
+
+#[test]
+fn unavailable_for_a_short_while_is_waited_for() {
+    for what in ["GET /directory", "GET /new-nonce", "POST /new-order", "POST /finalize/1"] {
+        let mut ca = Script::new();
+        ca.on(what).nth(1).answer(html(503).header("Retry-After", "5"));
+        ca.obtain(&["example.org"]).unwrap();
+        assert_eq!(ca.count(what), 2, "{what}");
+        assert!(ca.delays.contains(&5000), "{what}: {:?}", ca.delays);
+    }
+}
+
+#[test]
+fn a_directory_that_is_unavailable_for_long_is_asked_once() {
+    let mut ca = Script::new();
+    ca.on("GET /directory").answer(html(503).header("Retry-After", "3600"));
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RateLimited);
+    assert_eq!(error.retry_at(), Some(Time::from_millis(START + 3_600_000)));
+    assert_eq!(ca.transcript, ["GET /directory"]);
+}
+
+#[test]
+fn three_server_errors_in_a_row_are_survived_where_repeating_is_harmless() {
+    for status in [500, 502, 503, 504, 408] {
+        for what in [
+            "GET /directory",
+            "GET /new-nonce",
+            "POST /new-account",
+            "POST /authz/1",
+            "POST /order/1",
+            "POST /cert/1",
+        ] {
+            let mut ca = Script::new();
+            ca.on(what).times(3).answer(html(status));
+            ca.obtain(&["example.org"]).unwrap();
+            assert!(ca.count(what) >= 4, "{what} {status}");
+            let waited: u64 = ca.delays.iter().sum();
+            assert!((1750 + 500..3500 + 501).contains(&waited), "{what}: {:?}", ca.delays);
+        }
+    }
+}
+
+#[test]
+fn server_errors_for_ever_end_after_four_tries() {
+    for what in ["GET /directory", "GET /new-nonce", "POST /new-account", "POST /authz/1"] {
+        let mut ca = Script::new();
+        ca.on(what).answer(Answer::problem(500, "serverInternal"));
+        let error = ca.obtain(&["example.org"]).unwrap_err();
+        assert_eq!(error.http_status(), Some(500));
+        assert_eq!(error.problem().unwrap().name(), Some("serverInternal"));
+        assert!(!error.is_permanent());
+        assert_eq!(ca.count(what), 4, "{what}");
+    }
+}
+
+#[test]
+fn server_errors_for_ever_at_new_order_make_few_orders() {
+    let mut ca = Script::new();
+    ca.on("POST /new-order").answer(Answer::problem(500, "serverInternal"));
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(error.problem().unwrap().name(), Some("serverInternal"));
+    assert_eq!(ca.count("POST /new-order"), 2, "repeated once at most: it may make two orders");
+}
+
+#[test]
+fn server_errors_for_ever_at_finalize_end_soon_and_with_the_reason() {
+    let mut ca = Script::new();
+    ca.on("POST /finalize/1").answer(Answer::problem(500, "serverInternal"));
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert!(error.to_string().contains("serverInternal"), "{error}");
+    assert!(ca.count("POST /finalize/1") <= 4, "sent {} times", ca.count("POST /finalize/1"));
+}
+
+#[test]
+fn no_answer_for_ever_at_finalize_ends_soon_and_as_transport() {
+    let mut ca = Script::new();
+    ca.on("POST /finalize/1").lose_request();
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transport, "{error}");
+    assert!(ca.count("POST /finalize/1") <= 4, "sent {} times", ca.count("POST /finalize/1"));
+}
+
+#[test]
+fn no_answer_at_all_ends_after_four_tries() {
+    let mut ca = Script::new();
+    ca.on("*").lose_request();
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transport);
+    assert!(error.to_string().contains("connection refused"), "{error}");
+    assert_eq!(error.url(), Some("https://ca.example/directory"));
+    assert!(!error.is_permanent());
+    assert_eq!(ca.transcript, ["GET /directory"; 4]);
+}
+
+/// Loses the n-th request, or its answer, once or for ever.
+fn lose(n: u32, answer: bool, for_ever: bool) -> (Script, super::script::Outcome) {
+    let mut ca = Script::new();
+    ca.ca.validation_looks = 1;
+    let on = ca.on("*");
+    let on = if for_ever { on.from(n) } else { on.nth(n) };
+    match answer {
+        true => on.lose_answer(),
+        false => on.lose_request(),
+    }
+    let outcome = ca.obtain(&["example.org"]);
+    (ca, outcome)
+}
+
+#[test]
+fn a_failure_at_any_one_request_still_gives_the_certificate() {
+    for n in 1..=10 {
+        for answer in [false, true] {
+            let (ca, outcome) = lose(n, answer, false);
+            let at = &ca.transcript[n as usize - 1];
+            outcome.unwrap_or_else(|e| panic!("{at} (answer: {answer}): {e}"));
+            assert!(ca.ca.orders.len() <= 2, "{at}: {} orders", ca.ca.orders.len());
+            assert_eq!(ca.ca.accounts_made, 1, "{at}");
+            let sent = ca.count("*");
+            assert!(sent <= 10 + 12, "{at}: {sent} requests: {:?}", ca.transcript);
+            // Done once at the CA, whatever happened on the way.
+            let finalizes: u32 = ca.ca.orders.iter().map(|order| order.finalizes).sum();
+            assert_eq!(finalizes, 1, "{at} (answer: {answer})");
+            let answers: u32 = ca.ca.authorizations.iter().map(|a| a.answers).sum();
+            assert_eq!(answers, 1, "{at} (answer: {answer})");
+        }
+    }
+}
+
+#[test]
+fn a_network_that_is_gone_from_any_request_on_ends_with_transport() {
+    for n in 1..=10 {
+        for answer in [false, true] {
+            let (ca, outcome) = lose(n, answer, true);
+            let at = &ca.transcript[n as usize - 1];
+            let error = outcome.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Transport, "{at}: {error}");
+            assert!(ca.ca.orders.len() <= 2, "{at}");
+            assert!(ca.transcript.len() <= 10 + 10, "{at}: {:?}", ca.transcript);
+            assert!(error.to_string().contains("connection re"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn finalize_is_repeated_only_after_a_look_has_shown_the_order_ready() {
+    let mut ca = Script::seasoned();
+    ca.on("POST /finalize/2").nth(1).lose_request();
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(
+        ca.transcript[3..],
+        [
+            "POST /order/2",
+            "POST /finalize/2",
+            "GET /new-nonce",
+            "POST /order/2",
+            "POST /finalize/2",
+            "POST /order/2",
+            "POST /cert/2",
+        ]
+    );
+    assert_eq!(ca.ca.orders[1].finalizes, 1);
+}
+
+#[test]
+fn a_finalize_that_took_effect_is_not_repeated() {
+    for status in [500, 502, 504, 408] {
+        let mut ca = Script::seasoned();
+        ca.on("POST /finalize/2").then(move |_, answer| *answer = html(status));
+        ca.obtain(&["example.org"]).unwrap();
+        assert_eq!(ca.count("POST /finalize/2"), 1);
+    }
+    let mut ca = Script::seasoned();
+    ca.on("POST /finalize/2").lose_answer();
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.count("POST /finalize/2"), 1);
+}
+
+#[test]
+fn a_new_order_whose_answer_is_lost_makes_one_extra_order_at_most() {
+    let mut ca = Script::new();
+    ca.on("POST /new-order").nth(1).lose_answer();
+    let issued = ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.ca.orders.len(), 2);
+    assert_eq!(issued.order_url, "https://ca.example/order/2");
+    let mut ca = Script::new();
+    ca.on("POST /new-order").lose_answer();
+    assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Transport);
+    assert_eq!(ca.ca.orders.len(), 2);
+}
+
+#[test]
+fn the_answer_to_a_challenge_is_not_repeated_blindly() {
+    let mut ca = Script::seasoned();
+    ca.ca.validation_looks = 1;
+    ca.on("POST /chall/2/http-01").nth(1).lose_answer();
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.count("POST /chall/2/http-01"), 1);
+    assert_eq!(ca.count("POST /authz/2"), 1);
+}
+
+#[test]
+fn a_challenge_whose_answer_never_reached_the_ca_is_answered_again_after_a_review() {
+    let mut ca = Script::seasoned();
+    ca.on("POST /chall/2/http-01").nth(1).lose_request();
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.count("POST /chall/2/http-01"), 2);
+    assert_eq!(ca.ca.authorizations[1].answers, 1);
+    let second = ca.transcript.iter().rposition(|r| r == "POST /chall/2/http-01").unwrap();
+    assert_eq!(ca.transcript[second - 1], "POST /authz/2", "after a look at the authorization");
+    assert!(ca.elapsed() < Duration::from_secs(60), "{:?}", ca.elapsed());
+}
+
+#[test]
+fn an_order_that_is_not_ready_yet_is_polled_and_finalized_again() {
+    let mut ca = Script::seasoned();
+    ca.on("POST /finalize/2").times(2).problem(403, "orderNotReady");
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.count("POST /finalize/2"), 3);
+    assert_eq!(ca.ca.orders[1].finalizes, 1);
+}
+
+#[test]
+fn delays_between_tries_grow_and_differ_from_seed_to_seed() {
+    let delays = |seed: u64| {
+        let mut ca = Script::with(|options| options.seed = Some(seed));
+        ca.on("GET /directory").answer(html(500));
+        ca.obtain(&["example.org"]).unwrap_err();
+        ca.delays
+    };
+    let of = delays(1);
+    assert_eq!(of.len(), 3);
+    for (delay, full) in of.iter().zip([500, 1000, 2000]) {
+        assert!((full / 2..=full).contains(delay), "{of:?}");
+    }
+    assert_ne!(of, delays(2));
+}

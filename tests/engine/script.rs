@@ -1,0 +1,541 @@
+//! The harness: drives operations with a small well-behaved CA ([`super::ca`]) whose answers rules
+//! change, on a clock that only waiting moves. No socket, no thread, no sleep.
+//!
+//! It checks every request like a strict server, and at the end of every run that whatever was
+//! published was taken down, that the outcome stands, and that no error shows a secret.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use acme_micro::engine::{
+    Challenge, Client, ClientOptions, Issued, Operation, OrderOptions, Registered, Request, Step,
+};
+use acme_micro::{AcmeError, ErrorKind, Key, KeyType, Time};
+use serde_json::Value;
+
+use super::ca::{Answer, BASE, Ca};
+use super::jws;
+
+/// The clock at the beginning: 2026-11-24T14:24:05Z.
+pub const START: i64 = 1_795_530_245_000;
+
+pub type Outcome = Result<Issued, AcmeError>;
+
+/// How the host deals with several requests.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// Each request is answered before the next poll.
+    Blocking,
+    /// All requests are taken that there are, then all are answered.
+    Eager,
+    /// As `Eager`, but the answers come one at a time, in an order that this seed decides.
+    Shuffled(u64),
+}
+
+/// A moment of a run at which a test can interfere.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Moment {
+    BeforePoll,
+    BeforeAnswer,
+    WhilePublishing,
+}
+
+/// What a test does at such a moment.
+pub enum Interference {
+    Nothing,
+    Cancel,
+    /// The clock is put forward, or back.
+    MoveClock(i64),
+}
+
+type Interfere = Box<dyn FnMut(usize, Moment) -> Interference + Send>;
+
+/// A scripted CA and host, and what happened.
+pub struct Script {
+    pub client: Client,
+    pub account_key: Key,
+    pub ca: Ca,
+    pub pace: Pace,
+    /// Extra polls after every step.
+    pub extra_polls: u32,
+    /// Bytes of a body fed at a time; 0: all at once.
+    pub chunk: usize,
+    /// The host's answer to PUBLISH, and how long it takes.
+    pub publishing: Result<(), String>,
+    pub publishing_takes: Duration,
+    pub interfere: Option<Interfere>,
+    /// The clock.
+    pub now: i64,
+    /// `"POST /order/1"`, in the order in which the engine gave them out.
+    pub transcript: Vec<String>,
+    /// The requests' bodies, in the same order.
+    pub bodies: Vec<Vec<u8>>,
+    /// `"PUBLISH http-01 example.org"`, `"UNPUBLISH ..."`, between the requests.
+    pub events: Vec<String>,
+    /// What was waited for, in milliseconds.
+    pub delays: Vec<u64>,
+    /// Times that the host had to wait for answers.
+    pub rounds: u32,
+    pub most_at_once: usize,
+    /// What feeding answers was refused with.
+    pub refusals: Vec<AcmeError>,
+    pub moments: usize,
+    rules: Vec<Rule>,
+    up: BTreeMap<(String, String, String), i32>,
+    ever_published: Vec<String>,
+}
+
+struct Rule {
+    what: String,
+    seen: u32,
+    from: u32,
+    until: u32,
+    action: Action,
+}
+
+enum Action {
+    Answer(Answer),
+    Before(Box<dyn FnMut(&mut Ca) + Send>),
+    Then(Box<dyn FnMut(&mut Ca, &mut Answer) + Send>),
+    LoseRequest,
+    LoseAnswer,
+}
+
+/// A rule in the making: which requests, then what happens to them.
+pub struct On<'a> {
+    script: &'a mut Script,
+    what: String,
+    from: u32,
+    until: u32,
+}
+
+impl On<'_> {
+    /// The n-th of these requests only, counted from 1.
+    pub fn nth(mut self, n: u32) -> Self {
+        (self.from, self.until) = (n, n);
+        self
+    }
+
+    /// The first n of them.
+    pub fn times(mut self, n: u32) -> Self {
+        (self.from, self.until) = (1, n);
+        self
+    }
+
+    /// The n-th of them and all later ones.
+    pub fn from(mut self, n: u32) -> Self {
+        (self.from, self.until) = (n, u32::MAX);
+        self
+    }
+
+    fn rule(self, action: Action) {
+        let On { script, what, from, until } = self;
+        script.rules.push(Rule { what, seen: 0, from, until, action });
+    }
+
+    /// This is answered, and nothing done.
+    pub fn answer(self, answer: Answer) {
+        self.rule(Action::Answer(answer));
+    }
+
+    pub fn problem(self, status: u16, name: &str) {
+        self.answer(Answer::problem(status, name));
+    }
+
+    /// It does not reach the CA.
+    pub fn lose_request(self) {
+        self.rule(Action::LoseRequest);
+    }
+
+    /// The CA does it; the answer is lost.
+    pub fn lose_answer(self) {
+        self.rule(Action::LoseAnswer);
+    }
+
+    /// Something happens at the CA first.
+    pub fn before(self, action: impl FnMut(&mut Ca) + Send + 'static) {
+        self.rule(Action::Before(Box::new(action)));
+    }
+
+    /// The CA does it; the answer is changed.
+    pub fn then(self, change: impl FnMut(&mut Ca, &mut Answer) + Send + 'static) {
+        self.rule(Action::Then(Box::new(change)));
+    }
+
+    /// The CA does it; the JSON of the answer is changed.
+    pub fn edit(self, mut change: impl FnMut(&mut Value) + Send + 'static) {
+        self.then(move |_, answer| answer.edit(&mut change));
+    }
+}
+
+impl Script {
+    /// A host whose account does not exist yet, and whose operator has agreed to the terms.
+    pub fn new() -> Script {
+        Script::with(|_| {})
+    }
+
+    pub fn with(change: impl FnOnce(&mut ClientOptions)) -> Script {
+        let key = Key::generate(KeyType::P256).unwrap();
+        let mut options = ClientOptions::new(format!("{BASE}/directory"), key);
+        options.terms_agreed = true;
+        options.contacts = vec!["mailto:admin@example.org".to_owned()];
+        options.seed = Some(7);
+        change(&mut options);
+        let account_key = options.account_key.clone();
+        let client = Client::new(options).unwrap();
+        Script {
+            client,
+            account_key,
+            ca: Ca::default(),
+            pace: Pace::Blocking,
+            extra_polls: 0,
+            chunk: 0,
+            publishing: Ok(()),
+            publishing_takes: Duration::ZERO,
+            interfere: None,
+            now: START,
+            transcript: Vec::new(),
+            bodies: Vec::new(),
+            events: Vec::new(),
+            delays: Vec::new(),
+            rounds: 0,
+            most_at_once: 0,
+            refusals: Vec::new(),
+            moments: 0,
+            rules: Vec::new(),
+            up: BTreeMap::new(),
+            ever_published: Vec::new(),
+        }
+    }
+
+    /// A host that has an account, the directory and a nonce from an earlier order.
+    pub fn seasoned() -> Script {
+        let mut script = Script::new();
+        script.obtain(&["earlier.example"]).unwrap();
+        script.forget();
+        script
+    }
+
+    /// Forgets what has happened so far; the CA does not.
+    pub fn forget(&mut self) {
+        self.transcript.clear();
+        self.bodies.clear();
+        self.events.clear();
+        self.delays.clear();
+        (self.rounds, self.most_at_once, self.moments) = (0, 0, 0);
+    }
+
+    /// `what` is `"POST /order/1"`; a `*` at its end stands for any rest, `"*"` for every request.
+    pub fn on(&mut self, what: &str) -> On<'_> {
+        On { script: self, what: what.to_owned(), from: 1, until: u32::MAX }
+    }
+
+    pub fn obtain(&mut self, names: &[&str]) -> Outcome {
+        self.order(OrderOptions::new(names.iter().copied()))
+    }
+
+    pub fn order(&mut self, options: OrderOptions) -> Outcome {
+        let operation = self.client.obtain(options)?;
+        self.run(&operation)
+    }
+
+    pub fn register(&mut self) -> Result<Registered, AcmeError> {
+        let operation = self.client.register();
+        self.run(&operation)
+    }
+
+    /// How many requests there were like this.
+    pub fn count(&self, what: &str) -> usize {
+        self.transcript.iter().filter(|request| matches(what, request)).count()
+    }
+
+    pub fn published(&self, what: &str) -> bool {
+        self.ever_published.iter().any(|published| matches(what, published))
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_millis((self.now - START) as u64)
+    }
+}
+
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => text.starts_with(start),
+        None => text == pattern,
+    }
+}
+
+/// How a request stands in the transcript.
+pub fn label(request: &Request) -> String {
+    let url = request.url();
+    format!("{} {}", request.method.as_str(), url.strip_prefix(BASE).unwrap_or(url))
+}
+
+/// Running.
+impl Script {
+    /// Runs an operation to its end.
+    pub fn run<T>(&mut self, operation: &Operation<T>) -> Result<T, AcmeError> {
+        let mut waiting: Vec<Arc<Request>> = Vec::new();
+        let mut steps: VecDeque<Step> = VecDeque::new();
+        for _ in 0..200_000 {
+            let step = match steps.pop_front() {
+                Some(step) => step,
+                None => {
+                    self.moment(Moment::BeforePoll, operation);
+                    match operation.poll(Time::from_millis(self.now)) {
+                        Ok(step) => step,
+                        Err(error) => return Err(self.failed(operation, error, &waiting)),
+                    }
+                }
+            };
+            match step {
+                Step::Request(request) => {
+                    self.note(&request);
+                    waiting.push(request);
+                    self.most_at_once = self.most_at_once.max(waiting.len());
+                    self.poll_more(operation, &mut steps);
+                    if self.pace == Pace::Blocking {
+                        self.rounds += 1;
+                        self.answer_all(operation, &mut waiting, &mut steps);
+                    }
+                }
+                Step::Wait(delay) if waiting.is_empty() => {
+                    let delay = delay.expect("the operation waits for nothing, for ever");
+                    assert!(delay > Duration::ZERO, "a wait for no time");
+                    self.delays.push(delay.as_millis() as u64);
+                    self.now += delay.as_millis() as i64;
+                }
+                Step::Wait(_) => {
+                    self.rounds += 1;
+                    match self.pace {
+                        Pace::Shuffled(ref mut seed) => {
+                            *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(9);
+                            let n = (*seed >> 33) as usize % waiting.len();
+                            let mut one = vec![waiting.swap_remove(n)];
+                            self.answer_all(operation, &mut one, &mut steps);
+                        }
+                        _ => self.answer_all(operation, &mut waiting, &mut steps),
+                    }
+                }
+                Step::Publish(challenges) => {
+                    self.publish(&challenges);
+                    self.poll_more(operation, &mut steps);
+                    self.moment(Moment::WhilePublishing, operation);
+                    self.now += self.publishing_takes.as_millis() as i64;
+                    operation.published(self.publishing.clone()).unwrap();
+                }
+                Step::Unpublish(challenges) => {
+                    self.unpublish(&challenges);
+                    self.poll_more(operation, &mut steps);
+                }
+                Step::Done => return Ok(self.done(operation, &waiting)),
+                step => panic!("an unknown step: {step:?}"),
+            }
+        }
+        panic!("the operation does not end; the last requests: {:?}", self.tail());
+    }
+
+    fn tail(&self) -> &[String] {
+        &self.transcript[self.transcript.len().saturating_sub(10)..]
+    }
+
+    fn moment<T>(&mut self, moment: Moment, operation: &Operation<T>) {
+        let n = self.moments;
+        self.moments += 1;
+        match self.interfere.as_mut().map(|interfere| interfere(n, moment)) {
+            None | Some(Interference::Nothing) => {}
+            Some(Interference::Cancel) => operation.cancel(),
+            Some(Interference::MoveClock(by)) => self.now += by,
+        }
+    }
+
+    /// Polls that bring nothing new; what they bring nevertheless is done later.
+    fn poll_more<T>(&mut self, operation: &Operation<T>, steps: &mut VecDeque<Step>) {
+        for _ in 0..self.extra_polls {
+            match operation.poll(Time::from_millis(self.now)) {
+                Ok(Step::Wait(_) | Step::Done) | Err(_) => {}
+                Ok(step) => steps.push_back(step),
+            }
+        }
+    }
+
+    fn note(&mut self, request: &Request) {
+        let label = label(request);
+        self.transcript.push(label.clone());
+        self.events.push(label);
+        self.bodies.push(request.body.clone());
+    }
+
+    fn answer_all<T>(
+        &mut self,
+        operation: &Operation<T>,
+        waiting: &mut Vec<Arc<Request>>,
+        steps: &mut VecDeque<Step>,
+    ) {
+        for request in std::mem::take(waiting) {
+            self.moment(Moment::BeforeAnswer, operation);
+            let answer = self.answer(&request);
+            self.feed(operation, &request, answer, steps);
+        }
+    }
+
+    /// What comes back for a request; `Err`: nothing.
+    pub fn answer(&mut self, request: &Request) -> Result<Answer, &'static str> {
+        let post = self.ca.check(request);
+        let label = label(request);
+        let mut action = None;
+        for rule in self.rules.iter_mut().filter(|rule| matches(&rule.what, &label)) {
+            rule.seen += 1;
+            if action.is_none() && (rule.from..=rule.until).contains(&rule.seen) {
+                action = Some(&mut rule.action);
+            }
+        }
+        let up = &self.up;
+        let published = |kind: &str, name: &str, key_authorization: &str| {
+            let wanted = (kind.to_owned(), name.to_owned(), key_authorization.to_owned());
+            up.get(&wanted).is_some_and(|count| *count > 0)
+        };
+        let ca = &mut self.ca;
+        let is_new_nonce = label.ends_with("/new-nonce");
+        let mut answer = match action.as_deref_mut() {
+            Some(Action::Answer(answer)) => answer.clone(),
+            Some(Action::LoseRequest) => return Err("connection refused"),
+            _ => {
+                if let Some(Action::Before(before)) = action.as_deref_mut() {
+                    before(ca);
+                }
+                let path = request.url().strip_prefix(BASE);
+                let path = path.unwrap_or_else(|| panic!("a request to another host: {label}"));
+                let mut answer = match post.is_some() && ca.refuses_nonce() {
+                    true => Answer::problem(400, "badNonce"),
+                    false => ca.serve(path, post.as_ref(), &published),
+                };
+                match action {
+                    Some(Action::LoseAnswer) => return Err("connection reset by peer"),
+                    Some(Action::Then(change)) => change(ca, &mut answer),
+                    _ => {}
+                }
+                answer
+            }
+        };
+        for (name, value) in &answer.headers {
+            if name.eq_ignore_ascii_case("Replay-Nonce") {
+                ca.honor(&String::from_utf8_lossy(value));
+                answer.nonce = false;
+            }
+        }
+        if answer.nonce && (post.is_some() || is_new_nonce) {
+            answer.headers.push(("Replay-Nonce".to_owned(), ca.fresh_nonce().into_bytes()));
+        }
+        Ok(answer)
+    }
+
+    fn feed<T>(
+        &mut self,
+        operation: &Operation<T>,
+        request: &Request,
+        answer: Result<Answer, &str>,
+        steps: &mut VecDeque<Step>,
+    ) {
+        let reply = operation.reply(request.id);
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(why) => return reply.failed(why).unwrap(),
+        };
+        let mut fed = Ok(());
+        for (name, value) in &answer.headers {
+            fed = fed.and_then(|()| reply.header(name.as_bytes(), value));
+            self.poll_more(operation, steps);
+        }
+        let size = if self.chunk == 0 { answer.body.len().max(1) } else { self.chunk };
+        for chunk in answer.body.chunks(size) {
+            fed = fed.and_then(|()| reply.body(chunk));
+            if self.chunk > 0 {
+                self.poll_more(operation, steps);
+            }
+        }
+        if let Err(error) = fed.and_then(|()| reply.end(answer.status)) {
+            assert_eq!(error.kind(), ErrorKind::Protocol, "feeding an answer: {error:?}");
+            self.refusals.push(error);
+        }
+    }
+
+    fn publish(&mut self, challenges: &[Challenge]) {
+        assert!(!challenges.is_empty(), "nothing is to be published");
+        for challenge in challenges {
+            let what = format!("{} {}", challenge.kind().as_str(), challenge.identifier());
+            self.events.push(format!("PUBLISH {what}"));
+            self.ever_published.push(what);
+            let count = self.up.entry(key(challenge)).or_default();
+            assert_eq!(*count, 0, "published already: {challenge:?}");
+            *count += 1;
+        }
+    }
+
+    fn unpublish(&mut self, challenges: &[Challenge]) {
+        for challenge in challenges {
+            let what = format!("{} {}", challenge.kind().as_str(), challenge.identifier());
+            self.events.push(format!("UNPUBLISH {what}"));
+            match self.up.get_mut(&key(challenge)) {
+                Some(count) if *count > 0 => *count -= 1,
+                _ => panic!("to be taken down and not up: {challenge:?}; {:?}", self.events),
+            }
+        }
+    }
+
+    fn nothing_is_left<T>(&self, operation: &Operation<T>, waiting: &[Arc<Request>]) {
+        let left: Vec<_> = self.up.iter().filter(|(_, count)| **count != 0).collect();
+        assert!(left.is_empty(), "still published: {left:?}");
+        for request in waiting {
+            operation.reply(request.id).failed("too late").unwrap();
+        }
+    }
+
+    fn done<T>(&mut self, operation: &Operation<T>, waiting: &[Arc<Request>]) -> T {
+        self.nothing_is_left(operation, waiting);
+        assert!(matches!(operation.poll(Time::from_millis(self.now)), Ok(Step::Done)));
+        let value = operation.take().expect("a result after Done");
+        assert!(operation.take().is_none(), "the result is there once");
+        value
+    }
+
+    fn failed<T>(
+        &mut self,
+        operation: &Operation<T>,
+        error: AcmeError,
+        waiting: &[Arc<Request>],
+    ) -> AcmeError {
+        self.nothing_is_left(operation, waiting);
+        let again = operation.poll(Time::from_millis(self.now)).unwrap_err();
+        assert_eq!((again.kind(), again.to_string()), (error.kind(), error.to_string()));
+        assert!(operation.take().is_none());
+        for text in [error.to_string(), format!("{error:?}")] {
+            assert!(!text.is_empty() && text.len() < 4096, "{text}");
+            assert!(!text.chars().any(char::is_control), "{text:?}");
+            for (_, _, secret) in self.up.keys() {
+                assert!(!text.contains(secret.as_str()), "{text}");
+            }
+        }
+        error
+    }
+}
+
+fn key(challenge: &Challenge) -> (String, String, String) {
+    let kind = challenge.kind().as_str().to_owned();
+    (kind, challenge.identifier().to_owned(), challenge.key_authorization().to_owned())
+}
+
+/// Lets the CA know the client's key, as an account made earlier. Gives the account's URL.
+pub fn make_account(ca: &mut Ca, key: &Key) -> String {
+    let text = String::from_utf8(key.private_key().unwrap().public_key_to_pem().unwrap()).unwrap();
+    let public = openssl::pkey::PKey::public_key_from_pem(text.as_bytes()).unwrap();
+    let ec = public.ec_key().unwrap();
+    let mut context = openssl::bn::BigNumContext::new().unwrap();
+    let (mut x, mut y) = (openssl::bn::BigNum::new().unwrap(), openssl::bn::BigNum::new().unwrap());
+    ec.public_key().affine_coordinates(ec.group(), &mut x, &mut y, &mut context).unwrap();
+    let coordinate = |n: openssl::bn::BigNum| jws::encode(&n.to_vec_padded(32).unwrap());
+    ca.know(serde_json::json!({
+        "kty": "EC", "crv": "P-256", "x": coordinate(x), "y": coordinate(y),
+    }))
+}
