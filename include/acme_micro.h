@@ -179,6 +179,9 @@ enum acme_step_t
   ACME_STEP_PUBLISH = 3,
   /// Take the same challenges down, poll. Said once, before success and failure alike.
   ACME_STEP_UNPUBLISH = 4,
+  /// Sign acme_op_sign_request() with the key that is outside the process, answer with
+  /// acme_op_signed(), poll. Said once a signature.
+  ACME_STEP_SIGN = 5,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -255,6 +258,29 @@ typedef int32_t acme_revocation_reason_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/// What preferred_chain says of the chain that is wanted (RFC 8555 section 7.4.2).
+enum acme_chain_by_t
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// Common name of the root that the chain leads to.
+  ACME_CHAIN_BY_ROOT = 0,
+  /// Common name of any issuer in the chain.
+  ACME_CHAIN_BY_ISSUER = 1,
+  /// Key identifier of any issuer in the chain, in hexadecimal digits.
+  ACME_CHAIN_BY_KEY_ID = 2,
+  /// Nothing: the chain with the fewest bytes is wanted.
+  ACME_CHAIN_SMALLEST = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum acme_chain_by_t acme_chain_by_t;
+#else
+typedef int32_t acme_chain_by_t;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 /// A certificate chain, leaf first, with its private key when the library has it.
 typedef struct acme_cert_t acme_cert_t;
 
@@ -323,6 +349,8 @@ typedef struct {
   const char *eab_key_id;
   /// Its HMAC key as the CA shows it (base64url).
   const char *eab_hmac_key;
+  /// "HS256" (the default), "HS384" or "HS512".
+  const char *eab_algorithm;
   /// Named to the CA before the library's own, such as "exampled/1.2".
   const char *user_agent;
   /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
@@ -357,6 +385,27 @@ typedef struct {
   const char *order_url;
   /// Give up after this many seconds; default 600, not counting time spent publishing.
   size_t timeout_s;
+  /// When the certificate is to start being valid, as an RFC 3339 date; few CAs take it.
+  const char *not_before;
+  /// When it is to stop.
+  const char *not_after;
+  /// A profile that the CA offers (draft-ietf-acme-profiles); see acme_client_profile().
+  const char *profile;
+  /// 1: go on without the profile when the CA does not offer or refuses it.
+  size_t profile_optional;
+  /// The certificate that is being renewed; named in the order where the CA takes that (RFC 9773
+  /// section 5).
+  const acme_cert_t *replaces;
+  /// 1: with replaces, finish without a certificate when its renewal is not due yet; see
+  /// acme_op_renewal_info().
+  size_t only_if_due;
+  /// Which of several chains is wanted, if the CA has it; what this says of it is up to
+  /// preferred_chain_by.
+  const char *preferred_chain;
+  /// An ACME_CHAIN_* value; default ACME_CHAIN_BY_ROOT.
+  size_t preferred_chain_by;
+  /// 1: ask for the TLS feature extension "must staple" (RFC 7633).
+  size_t must_staple;
 } acme_order_options_t;
 
 /// One HTTP header field.
@@ -391,11 +440,52 @@ typedef struct {
   size_t body_size;
 } acme_http_request_t;
 
+/// Something to sign with a key that is outside the process. Read only; grows at the end in later
+/// versions.
+typedef struct {
+  /// Names it when it is answered; not 0.
+  uint64_t id;
+  /// The key, by its acme_key_thumbprint().
+  const char *key_thumbprint;
+  /// How to sign (RFC 7518 section 3.1): "ES256" is ECDSA on P-256 with SHA-256, "RS256" is
+  /// RSASSA-PKCS1-v1_5 with SHA-256, "EdDSA" is Ed25519.
+  const char *algorithm;
+  /// The bytes to sign, not hashed yet.
+  const uint8_t *input;
+  /// Number of them.
+  size_t input_size;
+} acme_sign_request_t;
+
+/// When to renew. Read only; grows at the end in later versions.
+typedef struct {
+  /// The window to renew in; in the past: now.
+  acme_time_t window_start;
+  /// Its end.
+  acme_time_t window_end;
+  /// The moment in the window that is this certificate's: the same each time, while the window
+  /// stays.
+  acme_time_t renew_at;
+  /// Ask again then: the CA may move the window.
+  acme_time_t check_again_at;
+  /// A page that explains the window; NULL when the CA gives none. Untrusted text.
+  const char *explanation_url;
+  /// 1: the CA said so. 0: it is reckoned from the certificate's lifetime.
+  int from_ca;
+} acme_renewal_info_t;
+
 /// Publishes or takes down one challenge. 0: done. Else the operation fails with ACME_ERR_HOST.
 typedef int (*acme_challenge_fn)(const acme_challenge_t *challenge, void *user);
 
 /// Sends request and feeds the answer to op with acme_op_response_*(). 0: fed. Else: no answer.
 typedef int (*acme_send_fn)(acme_op_t *op, const acme_http_request_t *request, void *user);
+
+/// Signs request: writes the signature (ECDSA in DER, or the two integers in full width) to signature
+/// and its length to *size, which comes in as the room there is, 512 bytes. 0: signed. Else: the
+/// operation fails with ACME_ERR_HOST.
+typedef int (*acme_sign_fn)(const acme_sign_request_t *request,
+                            uint8_t *signature,
+                            size_t *size,
+                            void *user);
 
 /// For acme_op_run() and acme_obtain(). Zero means default; a NULL pointer: all defaults.
 typedef struct {
@@ -411,6 +501,8 @@ typedef struct {
   void *user;
   /// Your own blocking HTTP client instead of the built-in one.
   acme_send_fn send;
+  /// Signs with keys that are outside the process (acme_key_from_public()).
+  acme_sign_fn sign;
 } acme_run_options_t;
 
 #ifdef __cplusplus
@@ -478,6 +570,23 @@ acme_status_t acme_key_parse(const void *data,
                              size_t size,
                              acme_key_t **key);
 
+/// Reads a PEM key that is encrypted with a passphrase.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_key_parse_encrypted(const void *data,
+                                       size_t size,
+                                       const char *passphrase,
+                                       acme_key_t **key);
+
+/// A key whose private half is outside the process, in an HSM, a KMS or an agent: given by its
+/// public half, PEM or DER (SubjectPublicKeyInfo). Operations that use it say ACME_STEP_SIGN, and
+/// acme_op_run() calls the sign callback. Its acme_key_pem() is NULL.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_key_from_public(const void *data,
+                                   size_t size,
+                                   acme_key_t **key);
+
 /// The key as PKCS#8 PEM. Secret: store with mode 0600. Valid until the handle is freed, and wiped
 /// then.
 ACME_API const char *acme_key_pem(const acme_key_t *key);
@@ -541,6 +650,20 @@ ACME_API const acme_key_t *acme_cert_key(const acme_cert_t *cert);
 /// The index-th subject alternative name (DNS name or IP address); NULL past the end.
 ACME_API const char *acme_cert_name(const acme_cert_t *cert, size_t index);
 
+/// The leaf's serial number, in lower-case hexadecimal digits.
+ACME_API const char *acme_cert_serial(const acme_cert_t *cert);
+
+/// SHA-256 of the leaf, in lower-case hexadecimal digits.
+ACME_API const char *acme_cert_fingerprint(const acme_cert_t *cert);
+
+/// Kind of the leaf's key: an ACME_KEY_* value; 0 when it is none of those.
+ACME_API int acme_cert_key_type(const acme_cert_t *cert);
+
+/// Identifier for renewal information (RFC 9773 section 4.1); NULL when the leaf has no authority key
+/// identifier.
+ACME_API
+const char *acme_cert_ari_id(const acme_cert_t *cert);
+
 /// When the leaf starts to be valid; 0 for NULL.
 ACME_API acme_time_t acme_cert_not_before(const acme_cert_t *cert);
 
@@ -567,6 +690,13 @@ ACME_API const char *acme_client_account_url(const acme_client_t *client);
 /// until the client is freed.
 ACME_API const char *acme_client_terms_url(const acme_client_t *client);
 
+/// The index-th certificate profile that the CA offers (draft-ietf-acme-profiles); NULL past the
+/// end, and until the CA's directory is known. Valid until the client is freed.
+ACME_API const char *acme_client_profile(const acme_client_t *client, size_t index);
+
+/// What the CA says of its index-th profile; as acme_client_profile().
+ACME_API const char *acme_client_profile_text(const acme_client_t *client, size_t index);
+
 /// Frees the handle; operations that use the client keep it.
 ACME_API void acme_client_free(acme_client_t *client);
 
@@ -577,6 +707,54 @@ ACME_MUST_CHECK
 acme_status_t acme_begin_register(const acme_client_t *client,
                                   acme_op_t **op);
 
+/// Finds the account of the key and makes none (RFC 8555 section 7.3.1): ACME_ERR_ACCOUNT when the
+/// CA knows none. Then acme_client_account_url() has its URL.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_begin_find_account(const acme_client_t *client,
+                                      acme_op_t **op);
+
+/// Replaces the account's contacts, "mailto:..." URLs; none removes them (RFC 8555 section 7.3.2).
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_begin_update_contacts(const acme_client_t *client,
+                                         const char *const *contacts,
+                                         size_t count,
+                                         acme_op_t **op);
+
+/// Replaces the account's key (RFC 8555 section 7.3.5). Store new_key before, and forget the old one
+/// after ACME_STEP_DONE: if the program ends in between, begin again with the old key, which settles
+/// which of them the CA knows. The client uses the new key from then on.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_begin_key_change(const acme_client_t *client,
+                                    const acme_key_t *new_key,
+                                    acme_op_t **op);
+
+/// Deactivates the account, for good (RFC 8555 section 7.3.6).
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_begin_deactivate(const acme_client_t *client,
+                                    acme_op_t **op);
+
+/// Asks the CA when to renew cert (RFC 9773); what the CA does not say, the certificate's lifetime
+/// does. Then acme_op_renewal_info() has the answer.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_begin_renewal_info(const acme_client_t *client,
+                                      const acme_cert_t *cert,
+                                      acme_op_t **op);
+
+/// Revokes cert (RFC 8555 section 7.6): as the account that ordered it (key NULL) or, with the
+/// certificate's key, as whoever has that. reason is an ACME_REVOKE_* value.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_begin_revoke(const acme_client_t *client,
+                                const acme_cert_t *cert,
+                                const acme_key_t *key,
+                                int reason,
+                                acme_op_t **op);
+
 /// Obtains a certificate (RFC 8555 section 7.1): account if needed, order, challenges, finalize,
 /// download. What cannot work is refused here, before anything is sent.
 ACME_API
@@ -584,14 +762,6 @@ ACME_MUST_CHECK
 acme_status_t acme_begin_order(const acme_client_t *client,
                                const acme_order_options_t *options,
                                acme_op_t **op);
-
-/// Revokes cert with the account's key (RFC 8555 section 7.6); reason is an ACME_REVOKE_* value.
-ACME_API
-ACME_MUST_CHECK
-acme_status_t acme_begin_revoke(const acme_client_t *client,
-                                const acme_cert_t *cert,
-                                int reason,
-                                acme_op_t **op);
 
 /// Advances the operation. now: 0 for the system clock. > 0: an ACME_STEP_* for you to do. 0: done.
 /// < 0: failed, an ACME_ERR_*; see acme_op_error().
@@ -645,7 +815,8 @@ ACME_API void acme_op_cancel(const acme_op_t *op);
 ACME_API const acme_error_t *acme_op_error(const acme_op_t *op);
 
 /// One word for a status page: "new", "directory", "nonce", "account", "order", "authorization",
-/// "publish", "challenge", "unpublish", "finalize", "certificate", "revocation". Static text.
+/// "publish", "challenge", "unpublish", "finalize", "certificate", "revocation", "key-change",
+/// "renewal-info". Static text.
 ACME_API const char *acme_op_state(const acme_op_t *op);
 
 /// The order's URL, to resume it after a restart; NULL before there is one. Valid until the next
@@ -657,9 +828,27 @@ ACME_API const char *acme_op_order_url(const acme_op_t *op);
 /// operation is freed.
 ACME_API const acme_key_t *acme_op_key(const acme_op_t *op);
 
-/// After ACME_STEP_DONE of an order: the certificate, now yours; NULL when there is none, or it has
-/// been taken.
+/// ACME_STEP_SIGN: what to sign. Valid until the next poll; keep its id for the answer.
+ACME_API const acme_sign_request_t *acme_op_sign_request(const acme_op_t *op);
+
+/// The signature over the input with this id; ECDSA in DER, or the two integers in full width. One
+/// that is not right ends the operation with ACME_ERR_CRYPTO.
+ACME_API
+acme_status_t acme_op_signed(acme_op_t *op,
+                             uint64_t sign_id,
+                             const void *signature,
+                             size_t size);
+
+/// There is no signature, and why (NULL: unknown): the operation ends with ACME_ERR_HOST.
+ACME_API acme_status_t acme_op_sign_failed(acme_op_t *op, uint64_t sign_id, const char *why);
+
+/// After ACME_STEP_DONE of an order: the certificate, now yours; NULL when there is none (none was
+/// due), or it has been taken.
 ACME_API acme_cert_t *acme_op_take_cert(acme_op_t *op);
+
+/// After ACME_STEP_DONE of acme_begin_renewal_info(), or of an order with only_if_due that was not;
+/// else NULL. Valid until the operation is freed.
+ACME_API const acme_renewal_info_t *acme_op_renewal_info(const acme_op_t *op);
 
 /// A pointer of yours that travels with the operation.
 ACME_API void acme_op_set_user_data(acme_op_t *op, void *user);
@@ -683,7 +872,9 @@ ACME_MUST_CHECK
 acme_status_t acme_op_run(acme_op_t *op,
                           const acme_run_options_t *options);
 
-/// Blocking: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one. run may be NULL.
+/// Blocking: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one. run may be NULL. *cert
+/// is NULL with ACME_OK when only_if_due is set and the renewal is not due. To resume an order after
+/// a failure, use the three: acme_op_order_url() then has its URL.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_obtain(const acme_client_t *client,

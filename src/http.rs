@@ -163,10 +163,10 @@ impl HttpClient {
         match error {
             Error::Timeout(Timeout::Connect) => {
                 let limit = CONNECT_TIMEOUT.min(self.timeout);
-                format!("{doing}: timeout, no connection within {} s", limit.as_secs_f32())
+                format!("{doing}: timeout, no connection within {} s", limit.as_secs())
             }
             Error::Timeout(_) => {
-                format!("{doing}: timeout, not done within {} s", self.timeout.as_secs_f32())
+                format!("{doing}: timeout, not done within {} s", self.timeout.as_secs())
             }
             Error::BodyExceedsLimit(_) => format!("{doing}: the answer is larger than 1 MiB"),
             Error::LargeResponseHeader(..) => {

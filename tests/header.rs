@@ -8,8 +8,10 @@ fn generated() -> String {
     let config = cbindgen::Config::from_root_or_default(root);
     let builder = cbindgen::Builder::new().with_config(config);
     // In the order in which a reader needs them.
-    let files =
-        ["status", "error", "library", "key", "csr", "cert", "options", "client", "op", "run"];
+    let files = [
+        "status", "error", "library", "key", "csr", "cert", "options", "client", "begin", "op",
+        "run",
+    ];
     let builder = files.iter().fold(builder, |builder, file| {
         builder.with_src(root.join("src/ffi").join(file).with_extension("rs"))
     });

@@ -20,7 +20,7 @@ pub trait Host {
 
     /// Signs with a key that is outside the process; the error says why not. Needed only by those
     /// who have such a key.
-    fn sign(&mut self, _to_sign: &ToSign) -> Result<Vec<u8>, String> {
+    fn sign(&mut self, _to_sign: &Arc<ToSign>) -> Result<Vec<u8>, String> {
         Err("this program signs with no key outside the process".to_owned())
     }
 

@@ -18,10 +18,10 @@ where
     F: Future<Output = Result<T>>,
 {
     let waiting: Vec<F> = jobs.into_iter().collect();
+    let mut done: Vec<Option<T>> = waiting.iter().map(|_| None).collect();
     let lanes = waiting.len().div_ceil(JOBS_A_LANE).clamp(1, MAX_LANES);
     let mut waiting = waiting.into_iter().enumerate();
     let mut running: Vec<(usize, Pin<Box<F>>)> = Vec::new();
-    let mut done: Vec<(usize, T)> = Vec::new();
     poll_fn(move |context| {
         loop {
             while running.len() < lanes {
@@ -32,7 +32,9 @@ where
             running.retain_mut(|(n, job)| match job.as_mut().poll(context) {
                 Poll::Pending => true,
                 Poll::Ready(Ok(value)) => {
-                    done.push((*n, value));
+                    if let Some(place) = done.get_mut(*n) {
+                        *place = Some(value);
+                    }
                     false
                 }
                 Poll::Ready(Err(error)) => {
@@ -44,8 +46,7 @@ where
                 return Poll::Ready(Err(error));
             }
             if running.is_empty() && waiting.len() == 0 {
-                done.sort_unstable_by_key(|(n, _)| *n);
-                return Poll::Ready(Ok(done.drain(..).map(|(_, value)| value).collect()));
+                return Poll::Ready(Ok(done.drain(..).flatten().collect()));
             }
             if running.len() == before {
                 return Poll::Pending;

@@ -1,7 +1,6 @@
 //! The desk between a flow and its host: what has been asked for, what has been said, what has been
 //! answered. Plain data; `io` is how a flow waits at it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,10 +30,10 @@ pub(super) struct Desk {
     pub order_url: Option<String>,
     pub random: u64,
     last_id: u64,
-    requests: BTreeMap<u64, Outstanding>,
-    signings: BTreeMap<u64, Signing>,
+    requests: Vec<Outstanding>,
+    signings: Vec<Signing>,
     /// Requests and signatures under way whose answer nobody wants any more.
-    abandoned: BTreeSet<u64>,
+    abandoned: Vec<u64>,
     pub solving: Option<Solving>,
 }
 
@@ -77,9 +76,9 @@ impl Desk {
             order_url: None,
             random: seed,
             last_id: 0,
-            requests: BTreeMap::new(),
-            signings: BTreeMap::new(),
-            abandoned: BTreeSet::new(),
+            requests: Vec::new(),
+            signings: Vec::new(),
+            abandoned: Vec::new(),
             solving: None,
         }
     }
@@ -107,7 +106,7 @@ impl Desk {
         if let Some(request) = self.say_request(false) {
             return Step::Request(request);
         }
-        if let Some(signing) = self.signings.values_mut().find(|signing| !signing.said) {
+        if let Some(signing) = self.signings.iter_mut().find(|signing| !signing.said) {
             signing.said = true;
             return Step::Sign(signing.to_sign.clone());
         }
@@ -128,12 +127,12 @@ impl Desk {
 
     /// Where the flow is, in a word.
     pub(super) fn place(&self) -> &'static str {
-        let waits_for_nonce = !self.requests.is_empty() && self.requests.values().all(|r| r.spare);
+        let waits_for_nonce = !self.requests.is_empty() && self.requests.iter().all(|r| r.spare);
         if waits_for_nonce { "nonce" } else { self.place }
     }
 
     pub(super) fn unanswered(&self, id: u64) -> Option<Arc<Request>> {
-        let outstanding = self.requests.get(&id)?;
+        let outstanding = self.requests.iter().find(|o| o.request.id == id)?;
         (outstanding.said && outstanding.answer.is_none()).then(|| outstanding.request.clone())
     }
 
@@ -153,7 +152,7 @@ impl Desk {
 
     pub(super) fn end_answer(&mut self, id: u64, end: Result<u16, &str>) -> Result<()> {
         let Some(outstanding) = self.awaiting(id)? else {
-            self.abandoned.remove(&id);
+            self.abandoned.retain(|gone| *gone != id);
             return Ok(());
         };
         let gathering = std::mem::take(&mut outstanding.gathering);
@@ -172,10 +171,11 @@ impl Desk {
         id: u64,
         outcome: Result<Vec<u8>, String>,
     ) -> Result<()> {
-        if self.abandoned.remove(&id) {
+        if self.abandoned.contains(&id) {
+            self.abandoned.retain(|gone| *gone != id);
             return Ok(());
         }
-        match self.signings.get_mut(&id) {
+        match self.signings.iter_mut().find(|signing| signing.to_sign.id == id) {
             Some(signing) if signing.said && signing.answer.is_none() => {
                 signing.answer = Some(outcome);
                 Ok(())
@@ -218,7 +218,7 @@ impl Desk {
         let request = Arc::new(Request { id, method, url, headers, body });
         let gathering = Gathering::default();
         let outstanding = Outstanding { request, spare, said: false, gathering, answer: None };
-        self.requests.insert(id, outstanding);
+        self.requests.push(outstanding);
         id
     }
 
@@ -232,13 +232,14 @@ impl Desk {
         self.last_id += 1;
         let id = self.last_id;
         let to_sign = Arc::new(ToSign { id, key: key.clone(), input: input.to_vec() });
-        self.signings.insert(id, Signing { to_sign, said: false, answer: None });
+        self.signings.push(Signing { to_sign, said: false, answer: None });
         id
     }
 
     pub(super) fn take_signature(&mut self, id: u64) -> Option<Result<Vec<u8>, String>> {
-        let answer = self.signings.get_mut(&id)?.answer.take()?;
-        self.signings.remove(&id);
+        let at = self.signings.iter().position(|signing| signing.to_sign.id == id)?;
+        let answer = self.signings.get_mut(at)?.answer.take()?;
+        self.signings.remove(at);
         Some(answer)
     }
 
@@ -253,14 +254,14 @@ impl Desk {
 
     /// Nobody wants the answer any more. One that is under way is ignored when it comes.
     pub(super) fn forget(&mut self, id: u64) {
-        let under_way = |gone: &Signing| gone.said && gone.answer.is_none();
-        if self.signings.remove(&id).is_some_and(|gone| under_way(&gone)) {
-            self.abandoned.insert(id);
+        let (requests, signings) = (&self.requests, &self.signings);
+        let sent = requests.iter().any(|o| o.request.id == id && o.said && o.answer.is_none());
+        let signed = signings.iter().any(|s| s.to_sign.id == id && s.said && s.answer.is_none());
+        if sent || signed {
+            self.abandoned.push(id);
         }
-        let under_way = |gone: &Outstanding| gone.said && gone.answer.is_none();
-        if self.requests.remove(&id).is_some_and(|gone| under_way(&gone)) {
-            self.abandoned.insert(id);
-        }
+        self.requests.retain(|outstanding| outstanding.request.id != id);
+        self.signings.retain(|signing| signing.to_sign.id != id);
     }
 
     pub(super) fn wake_at(&mut self, time: Time) {
@@ -279,18 +280,19 @@ impl Desk {
     }
 
     pub(super) fn is_said(&self, id: u64) -> bool {
-        self.requests.get(&id).is_some_and(|outstanding| outstanding.said)
+        self.requests.iter().any(|o| o.request.id == id && o.said)
     }
 
     pub(super) fn take_answer(&mut self, id: u64) -> Option<Result<Response>> {
-        let answer = self.requests.get_mut(&id)?.answer.take()?;
-        self.requests.remove(&id);
+        let at = self.requests.iter().position(|outstanding| outstanding.request.id == id)?;
+        let answer = self.requests.get_mut(at)?.answer.take()?;
+        self.requests.remove(at);
         Some(answer)
     }
 
     fn say_request(&mut self, spare: bool) -> Option<Arc<Request>> {
         let unsaid = |o: &&mut Outstanding| !o.said && o.spare == spare;
-        let outstanding = self.requests.values_mut().find(unsaid)?;
+        let outstanding = self.requests.iter_mut().find(unsaid)?;
         outstanding.said = true;
         Some(outstanding.request.clone())
     }
@@ -301,7 +303,7 @@ impl Desk {
         if self.abandoned.contains(&id) {
             return Ok(None);
         }
-        match self.requests.get_mut(&id) {
+        match self.requests.iter_mut().find(|o| o.request.id == id) {
             Some(outstanding) if !outstanding.said => misuse("has not been given out"),
             Some(outstanding) => match &outstanding.answer {
                 None => Ok(Some(outstanding)),

@@ -9,7 +9,7 @@ use super::client::{Client, TIME_LIMIT};
 use super::limits;
 use crate::error::{Error, Result};
 use crate::pki::{
-    CertificateChain, ChainPreference, Key, KeyType, SigningRequest, UnsignedRequest,
+    CertificateChain, ChainPreference, Key, KeyType, SigningRequest, UnsignedRequest, same_names,
 };
 use crate::resource::identifier::Identifier;
 use crate::time::Time;
@@ -112,11 +112,7 @@ impl OrderOptions {
                 return refuse("must_staple is for the maker of the csr to ask for");
             }
             (None, Some(csr)) => {
-                let mut asked = identifiers.clone();
-                let mut named = canonical(csr.names())?;
-                asked.sort_unstable();
-                named.sort_unstable();
-                if asked != named {
+                if !same_names(&identifiers, &canonical(csr.names())?) {
                     return refuse("the names of the csr are not the names of the order");
                 }
                 (None, CertificateRequest::Made(csr))

@@ -1,5 +1,6 @@
 //! Crossing the boundary: panics and errors become a status, pointers become references.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_void};
 use std::mem::MaybeUninit;
@@ -24,7 +25,13 @@ thread_local! {
 /// Runs the body of a fallible function: clears the thread's last error, catches panics, keeps
 /// what went wrong.
 pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> acme_status_t {
-    match catch(body) {
+    keep(catch(body))
+}
+
+/// Not generic: it would stand in the library once for each exported function.
+#[inline(never)]
+fn keep(outcome: Result<()>) -> acme_status_t {
+    match outcome {
         Ok(()) => {
             set_last_error(None);
             acme_status_t::ACME_OK
@@ -42,18 +49,24 @@ pub(super) fn fail(error: Error) -> acme_status_t {
 
 /// Runs the body of a function that has no status to return.
 pub(super) fn catch<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
-    // std is private to the shared object, so this hook touches no other Rust code of the process.
-    // Without it a caught panic would still print to the host's stderr.
+    silence();
+    panic::catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(bug(payload)))
+}
+
+/// Without this a caught panic would still print to the host's stderr. std is private to the shared
+/// object, so the hook touches no other Rust code of the process.
+fn silence() {
     static SILENCE: Once = Once::new();
     SILENCE.call_once(|| panic::set_hook(Box::new(|_| {})));
-    panic::catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-        // Dropping the payload could panic again, outside of any guard.
-        std::mem::forget(payload);
-        let text = text.unwrap_or_default();
-        Err(Error::new(ErrorKind::Panic, format!("a bug in acme-micro, please report it: {text}")))
-    })
+}
+
+#[inline(never)]
+fn bug(payload: Box<dyn Any + Send>) -> Error {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+    // Dropping the payload could panic again, outside of any guard.
+    std::mem::forget(payload);
+    Error::new(ErrorKind::Panic, format!("a bug in acme-micro, please report it: {text}"))
 }
 
 fn set_last_error(error: Option<Box<acme_error_t>>) {
@@ -120,6 +133,15 @@ pub(super) fn texts<'a>(
     let pointers = unsafe { std::slice::from_raw_parts(pointer, count) };
     let numbered = pointers.iter().enumerate();
     numbered.map(|(n, pointer)| text(*pointer, &format!("{name}[{n}]"))).collect()
+}
+
+/// A number that is a yes or a no.
+pub(super) fn flag(value: usize, name: &str) -> Result<bool> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Error::invalid_argument(format!("{name} is {value}, neither 0 nor 1"))),
+    }
 }
 
 /// Bytes; NULL is allowed for none.

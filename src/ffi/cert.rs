@@ -7,7 +7,7 @@ use safer_ffi::derive_ReprC;
 
 use super::boundary::{Out, bytes, c_text, guard, pointer_to, text};
 use super::handle::{borrow, give, handle, peek, release};
-use super::key::{ShownKey, acme_key_t};
+use super::key::{ShownKey, acme_key_t, key_type};
 use super::options::{acme_challenge_t, acme_time_t};
 use super::status::acme_status_t;
 use crate::error::Error;
@@ -30,6 +30,9 @@ pub struct ShownCert {
     chain: CertificateChain,
     pem: CString,
     names: Vec<CString>,
+    serial: CString,
+    fingerprint: CString,
+    ari_id: Option<CString>,
     key: Option<OwnedKey>,
 }
 
@@ -62,6 +65,9 @@ impl ShownCert {
         ShownCert {
             pem: c_text(chain.pem()),
             names: chain.names().iter().map(c_text).collect(),
+            serial: c_text(hex(&chain.serial().unwrap_or_default())),
+            fingerprint: c_text(hex(&chain.fingerprint())),
+            ari_id: chain.renewal_id().map(c_text),
             key: key.map(OwnedKey::new),
             chain,
         }
@@ -149,6 +155,31 @@ pub extern "C" fn acme_cert_name(cert: *const acme_cert_t, index: usize) -> *con
     pointer_to(peek(cert).and_then(|shown| shown.names.get(index)))
 }
 
+/// The leaf's serial number, in lower-case hexadecimal digits.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_cert_serial(cert: *const acme_cert_t) -> *const c_char {
+    pointer_to(peek(cert).map(|shown| &shown.serial))
+}
+
+/// SHA-256 of the leaf, in lower-case hexadecimal digits.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_cert_fingerprint(cert: *const acme_cert_t) -> *const c_char {
+    pointer_to(peek(cert).map(|shown| &shown.fingerprint))
+}
+
+/// Kind of the leaf's key: an ACME_KEY_* value; 0 when it is none of those.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_cert_key_type(cert: *const acme_cert_t) -> c_int {
+    key_type(peek(cert).and_then(|shown| shown.chain.key_type()))
+}
+
+/// Identifier for renewal information (RFC 9773 section 4.1); NULL when the leaf has no authority key
+/// identifier.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_cert_ari_id(cert: *const acme_cert_t) -> *const c_char {
+    pointer_to(peek(cert).and_then(|shown| shown.ari_id.as_ref()))
+}
+
 /// When the leaf starts to be valid; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_not_before(cert: *const acme_cert_t) -> acme_time_t {
@@ -173,6 +204,10 @@ pub extern "C" fn acme_cert_days_left(cert: *const acme_cert_t, now: acme_time_t
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_free(cert: *mut acme_cert_t) {
     release(cert);
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A moment as it comes in: 0 is the system clock's.

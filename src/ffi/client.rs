@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use safer_ffi::derive_ReprC;
 
-use super::boundary::{Out, c_text, guard, optional_text, read_options, text, texts};
+use super::boundary::{Out, c_text, flag, guard, optional_text, read_options, text, texts};
 use super::handle::{borrow, give, handle, peek, release};
 use super::key::ShownKey;
 use super::options::acme_client_options_t;
@@ -14,7 +14,7 @@ use super::run::BuiltIn;
 use super::status::acme_status_t;
 use crate::engine::{Client, ClientOptions};
 use crate::error::{Error, Result};
-use crate::jose::eab::ExternalAccount;
+use crate::jose::eab::{ExternalAccount, MacAlgorithm};
 
 /// One account at one CA: directory, account key, nonces, connections. Make one and share it.
 #[derive_ReprC]
@@ -83,18 +83,18 @@ fn client_options(given: &acme_client_options_t) -> Result<ClientOptions> {
 
 fn external_account(given: &acme_client_options_t) -> Result<Option<ExternalAccount>> {
     let key_id = optional_text(given.eab_key_id, "eab_key_id")?;
+    let algorithm = match optional_text(given.eab_algorithm, "eab_algorithm")? {
+        None => MacAlgorithm::default(),
+        Some(name) => MacAlgorithm::from_name(name).ok_or_else(|| {
+            Error::invalid_argument("eab_algorithm is none of HS256, HS384 and HS512")
+        })?,
+    };
     match (key_id, optional_text(given.eab_hmac_key, "eab_hmac_key")?) {
         (None, None) => Ok(None),
-        (Some(key_id), Some(hmac_key)) => ExternalAccount::new(key_id, hmac_key).map(Some),
+        (Some(key_id), Some(hmac_key)) => {
+            Ok(Some(ExternalAccount::new(key_id, hmac_key)?.with_algorithm(algorithm)))
+        }
         _ => Err(Error::invalid_argument("eab_key_id and eab_hmac_key go together")),
-    }
-}
-
-fn flag(value: usize, name: &str) -> Result<bool> {
-    match value {
-        0 => Ok(false),
-        1 => Ok(true),
-        _ => Err(Error::invalid_argument(format!("{name} is {value}, neither 0 nor 1"))),
     }
 }
 
@@ -110,6 +110,24 @@ pub extern "C" fn acme_client_account_url(client: *const acme_client_t) -> *cons
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_client_terms_url(client: *const acme_client_t) -> *const c_char {
     peek(client).map_or(null(), |shown| shown.show(shown.client.terms_of_service()))
+}
+
+/// The index-th certificate profile that the CA offers (draft-ietf-acme-profiles); NULL past the
+/// end, and until the CA's directory is known. Valid until the client is freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_client_profile(client: *const acme_client_t, index: usize) -> *const c_char {
+    let name = |shown: &ShownClient| shown.client.profiles().into_iter().nth(index);
+    peek(client).map_or(null(), |shown| shown.show(name(shown).map(|(name, _)| name)))
+}
+
+/// What the CA says of its index-th profile; as acme_client_profile().
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_client_profile_text(
+    client: *const acme_client_t,
+    index: usize,
+) -> *const c_char {
+    let text = |shown: &ShownClient| shown.client.profiles().into_iter().nth(index);
+    peek(client).map_or(null(), |shown| shown.show(text(shown).map(|(_, text)| text)))
 }
 
 /// Frees the handle; operations that use the client keep it.

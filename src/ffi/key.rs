@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use safer_ffi::derive_ReprC;
 use zeroize::Zeroize;
 
-use super::boundary::{Out, bytes, c_text, guard, pointer_to};
+use super::boundary::{Out, bytes, c_text, guard, pointer_to, text};
 use super::handle::{give, handle, peek, release};
 use super::status::acme_status_t;
 use crate::error::{Error, Result};
@@ -43,6 +43,11 @@ pub enum acme_key_type_t {
 }
 
 use acme_key_type_t::*;
+
+/// The ACME_KEY_* value of a kind; 0: none.
+pub(super) fn key_type(kind: Option<KeyType>) -> c_int {
+    TYPES.iter().find(|(_, of)| Some(*of) == kind).map_or(0, |(code, _)| *code as c_int)
+}
 
 const TYPES: [(acme_key_type_t, KeyType); 7] = [
     (ACME_KEY_P256, KeyType::P256),
@@ -105,6 +110,41 @@ pub extern "C" fn acme_key_parse(
     })
 }
 
+/// Reads a PEM key that is encrypted with a passphrase.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_key_parse_encrypted(
+    data: *const c_void,
+    size: usize,
+    passphrase: *const c_char,
+    key: *mut *mut acme_key_t,
+) -> acme_status_t {
+    guard(|| {
+        let out = Out::new(key, "key")?;
+        let data = bytes(data, size, "data")?;
+        let parsed = Key::parse_encrypted(data, text(passphrase, "passphrase")?)?;
+        out.set(give(ShownKey::new(parsed)));
+        Ok(())
+    })
+}
+
+/// A key whose private half is outside the process, in an HSM, a KMS or an agent: given by its
+/// public half, PEM or DER (SubjectPublicKeyInfo). Operations that use it say ACME_STEP_SIGN, and
+/// acme_op_run() calls the sign callback. Its acme_key_pem() is NULL.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_key_from_public(
+    data: *const c_void,
+    size: usize,
+    key: *mut *mut acme_key_t,
+) -> acme_status_t {
+    guard(|| {
+        let out = Out::new(key, "key")?;
+        out.set(give(ShownKey::new(Key::external(bytes(data, size, "data")?)?)));
+        Ok(())
+    })
+}
+
 /// The key as PKCS#8 PEM. Secret: store with mode 0600. Valid until the handle is freed, and wiped
 /// then.
 #[unsafe(no_mangle)]
@@ -123,8 +163,7 @@ pub extern "C" fn acme_key_pem(key: *const acme_key_t) -> *const c_char {
 /// Kind of key: an ACME_KEY_* value; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_key_type(key: *const acme_key_t) -> c_int {
-    let kind = peek(key).map(|shown| shown.key.kind());
-    TYPES.iter().find(|(_, of)| Some(*of) == kind).map_or(0, |(code, _)| *code as c_int)
+    key_type(peek(key).map(|shown| shown.key.kind()))
 }
 
 /// RFC 7638 thumbprint, base64url: what a stateless http-01 responder appends to the token and a

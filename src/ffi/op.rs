@@ -3,29 +3,26 @@
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr::{from_ref, null, null_mut};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use safer_ffi::derive_ReprC;
 
-use super::boundary::{
-    Out, bytes, c_text, catch, fail, guard, optional_text, pointer_to, read_options, texts,
-};
+use super::boundary::{bytes, c_text, catch, fail, guard, optional_text, pointer_to};
 use super::cert::{OwnedKey, ShownCert, acme_cert_t, moment};
-use super::client::{ShownClient, acme_client_t};
-use super::csr::acme_csr_t;
+use super::client::ShownClient;
 use super::error::acme_error_t;
 use super::handle::{borrow, give, handle, peek, release};
 use super::key::acme_key_t;
-use super::options::{acme_challenge_t, acme_http_request_t, acme_order_options_t, acme_time_t};
-use super::run::BuiltIn;
-use super::shown::{ShownChallenge, ShownRequest};
-use super::status::acme_status_t;
-use crate::engine::{
-    Challenge, ChallengeType, Issued, Operation, OrderOptions, RevocationReason, Step,
+use super::options::{
+    acme_challenge_t, acme_http_request_t, acme_renewal_info_t, acme_sign_request_t, acme_time_t,
 };
+use super::run::BuiltIn;
+use super::shown::{ShownChallenge, ShownRenewalInfo, ShownRequest, ShownToSign};
+use super::status::acme_status_t;
+use crate::engine::{Challenge, Issued, Operation, RenewalInfo, Request, Step, ToSign};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pki::{Key, KeyType, SigningRequest};
+use crate::pki::Key;
 
 /// One operation in progress: a state machine that you poll. It does no I/O of its own.
 #[derive_ReprC]
@@ -53,40 +50,24 @@ pub enum acme_step_t {
     ACME_STEP_PUBLISH = 3,
     /// Take the same challenges down, poll. Said once, before success and failure alike.
     ACME_STEP_UNPUBLISH = 4,
+    /// Sign acme_op_sign_request() with the key that is outside the process, answer with
+    /// acme_op_signed(), poll. Said once a signature.
+    ACME_STEP_SIGN = 5,
 }
 
 use acme_step_t::*;
 
-/// Why a certificate is revoked (RFC 5280 section 5.3.1).
-#[derive_ReprC]
-#[repr(i32)]
-#[derive(Clone, Copy)]
-pub enum acme_revocation_reason_t {
-    /// No reason given.
-    ACME_REVOKE_UNSPECIFIED = 0,
-    /// The private key is, or may be, known to others.
-    ACME_REVOKE_KEY_COMPROMISE = 1,
-    /// The names changed owner.
-    ACME_REVOKE_AFFILIATION_CHANGED = 3,
-    /// There is a new certificate.
-    ACME_REVOKE_SUPERSEDED = 4,
-    /// The service ended.
-    ACME_REVOKE_CESSATION_OF_OPERATION = 5,
+/// What comes of an operation.
+pub(super) enum Outcome {
+    /// Nothing to be taken.
+    Done,
+    Certificate(Issued),
+    RenewalInfo(RenewalInfo),
 }
-
-use acme_revocation_reason_t::*;
-
-const REASONS: [(acme_revocation_reason_t, RevocationReason); 5] = [
-    (ACME_REVOKE_UNSPECIFIED, RevocationReason::Unspecified),
-    (ACME_REVOKE_KEY_COMPROMISE, RevocationReason::KeyCompromise),
-    (ACME_REVOKE_AFFILIATION_CHANGED, RevocationReason::AffiliationChanged),
-    (ACME_REVOKE_SUPERSEDED, RevocationReason::Superseded),
-    (ACME_REVOKE_CESSATION_OF_OPERATION, RevocationReason::CessationOfOperation),
-];
 
 /// An operation of any kind, and what it shows right now.
 pub struct ShownOp {
-    pub(super) operation: Operation<Option<Issued>>,
+    pub(super) operation: Operation<Outcome>,
     pub(super) http: BuiltIn,
     key: Option<OwnedKey>,
     /// acme_op_run() is at work: its callbacks must not poll, run or free the operation.
@@ -100,14 +81,17 @@ struct Shown {
     request: Option<Box<ShownRequest>>,
     challenges: Vec<Box<ShownChallenge>>,
     wait_ms: i64,
+    to_sign: Option<Box<ShownToSign>>,
     order_url: Option<CString>,
     error: Option<Box<acme_error_t>>,
+    cert: Option<ShownCert>,
+    renewal_info: Option<Box<ShownRenewalInfo>>,
 }
 
 impl ShownOp {
     pub(super) fn begin(
         client: &ShownClient,
-        operation: Operation<Option<Issued>>,
+        operation: Operation<Outcome>,
         key: Option<Key>,
     ) -> ShownOp {
         ShownOp {
@@ -130,14 +114,36 @@ impl ShownOp {
         self.shown().challenges = shown;
     }
 
-    pub(super) fn show_request(
-        &self,
-        request: &std::sync::Arc<crate::engine::Request>,
-    ) -> *const acme_http_request_t {
+    pub(super) fn show_request(&self, request: &Arc<Request>) -> *const acme_http_request_t {
         let request = Box::new(ShownRequest::new(request));
         let pointer = from_ref(&request.c);
         self.shown().request = Some(request);
         pointer
+    }
+
+    pub(super) fn show_to_sign(&self, to_sign: &Arc<ToSign>) -> *const acme_sign_request_t {
+        let to_sign = Box::new(ShownToSign::new(to_sign));
+        let pointer = from_ref(&to_sign.c);
+        self.shown().to_sign = Some(to_sign);
+        pointer
+    }
+
+    /// Keeps what has come of the operation.
+    pub(super) fn show_outcome(&self) {
+        let mut shown = self.shown();
+        match self.operation.take() {
+            Some(Outcome::Certificate(issued)) => {
+                shown.cert = Some(ShownCert::new(issued.chain, issued.key));
+            }
+            Some(Outcome::RenewalInfo(info)) => {
+                shown.renewal_info = Some(Box::new(ShownRenewalInfo::new(&info)));
+            }
+            Some(Outcome::Done) | None => {}
+        }
+    }
+
+    pub(super) fn take_cert(&self) -> Option<ShownCert> {
+        self.shown().cert.take()
     }
 
     pub(super) fn show_failure(&self, error: &Error) {
@@ -172,6 +178,10 @@ impl ShownOp {
                 self.show_request(&request);
                 Ok(ACME_STEP_REQUEST)
             }
+            Step::Sign(to_sign) => {
+                self.show_to_sign(&to_sign);
+                Ok(ACME_STEP_SIGN)
+            }
             Step::Wait(delay) => {
                 let clamp =
                     |d: Duration| i64::from(i32::try_from(d.as_millis()).unwrap_or(i32::MAX));
@@ -186,98 +196,12 @@ impl ShownOp {
                 self.show_challenges(&challenges);
                 Ok(ACME_STEP_UNPUBLISH)
             }
-            Step::Done => Ok(ACME_STEP_DONE),
+            Step::Done => {
+                self.show_outcome();
+                Ok(ACME_STEP_DONE)
+            }
         }
     }
-}
-
-/// Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3). Then
-/// acme_client_account_url() has its URL.
-#[unsafe(no_mangle)]
-#[must_use]
-pub extern "C" fn acme_begin_register(
-    client: *const acme_client_t,
-    op: *mut *mut acme_op_t,
-) -> acme_status_t {
-    guard(|| {
-        let out = Out::new(op, "op")?;
-        let client: &ShownClient = borrow(client, "client")?;
-        let operation = client.client.register().map(|_| None);
-        out.set(give(ShownOp::begin(client, operation, None)));
-        Ok(())
-    })
-}
-
-/// Obtains a certificate (RFC 8555 section 7.1): account if needed, order, challenges, finalize,
-/// download. What cannot work is refused here, before anything is sent.
-#[unsafe(no_mangle)]
-#[must_use]
-pub extern "C" fn acme_begin_order(
-    client: *const acme_client_t,
-    options: *const acme_order_options_t,
-    op: *mut *mut acme_op_t,
-) -> acme_status_t {
-    guard(|| {
-        let out = Out::new(op, "op")?;
-        let client: &ShownClient = borrow(client, "client")?;
-        out.set(give(begin_order(client, &read_options(options, "options")?)?));
-        Ok(())
-    })
-}
-
-pub(super) fn begin_order(client: &ShownClient, given: &acme_order_options_t) -> Result<ShownOp> {
-    let mut options = OrderOptions::new(texts(given.names, given.name_count, "names")?);
-    if given.challenge_type_count > 0 {
-        let count = given.challenge_type_count;
-        let names = texts(given.challenge_types, count, "challenge_types")?;
-        let kind = |name: &str| {
-            ChallengeType::from_name(name).ok_or_else(|| {
-                Error::invalid_argument(format!(
-                    "challenge_types has \"{}\"; known are http-01, dns-01 and tls-alpn-01",
-                    crate::problem::printable(name, 40)
-                ))
-            })
-        };
-        options.challenge_types = names.into_iter().map(kind).collect::<Result<_>>()?;
-    }
-    if !given.csr.is_null() {
-        options.csr = Some(borrow::<acme_csr_t>(given.csr, "csr")?.clone() as SigningRequest);
-    }
-    if !given.key.is_null() {
-        options.key = Some(borrow::<acme_key_t>(given.key, "key")?.key.clone());
-    }
-    if options.key.is_none() && options.csr.is_none() {
-        options.key = Some(Key::generate(KeyType::P256)?);
-    }
-    options.order_url = optional_text(given.order_url, "order_url")?.map(str::to_owned);
-    if given.timeout_s > 0 {
-        options.time_limit = Duration::from_secs(given.timeout_s as u64);
-    }
-    let key = options.key.clone();
-    Ok(ShownOp::begin(client, client.client.obtain(options)?.map(Some), key))
-}
-
-/// Revokes cert with the account's key (RFC 8555 section 7.6); reason is an ACME_REVOKE_* value.
-#[unsafe(no_mangle)]
-#[must_use]
-pub extern "C" fn acme_begin_revoke(
-    client: *const acme_client_t,
-    cert: *const acme_cert_t,
-    reason: c_int,
-    op: *mut *mut acme_op_t,
-) -> acme_status_t {
-    guard(|| {
-        let out = Out::new(op, "op")?;
-        let client: &ShownClient = borrow(client, "client")?;
-        let cert: &ShownCert = borrow(cert, "cert")?;
-        let known = REASONS.iter().find(|(code, _)| *code as c_int == reason);
-        let (_, reason) = known.ok_or_else(|| {
-            Error::invalid_argument(format!("reason is {reason}, which is no ACME_REVOKE_* value"))
-        })?;
-        let operation = client.client.revoke(cert.chain(), *reason, None)?.map(|()| None);
-        out.set(give(ShownOp::begin(client, operation, None)));
-        Ok(())
-    })
 }
 
 /// Advances the operation. now: 0 for the system clock. > 0: an ACME_STEP_* for you to do. 0: done.
@@ -403,10 +327,11 @@ pub extern "C" fn acme_op_error(op: *const acme_op_t) -> *const acme_error_t {
 }
 
 /// One word for a status page: "new", "directory", "nonce", "account", "order", "authorization",
-/// "publish", "challenge", "unpublish", "finalize", "certificate", "revocation". Static text.
+/// "publish", "challenge", "unpublish", "finalize", "certificate", "revocation", "key-change",
+/// "renewal-info". Static text.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_state(op: *const acme_op_t) -> *const c_char {
-    const STATES: [&std::ffi::CStr; 12] = [
+    const STATES: [&std::ffi::CStr; 14] = [
         c"new",
         c"directory",
         c"nonce",
@@ -419,6 +344,8 @@ pub extern "C" fn acme_op_state(op: *const acme_op_t) -> *const c_char {
         c"finalize",
         c"certificate",
         c"revocation",
+        c"key-change",
+        c"renewal-info",
     ];
     let Some(shown) = peek(op) else { return null() };
     let state = shown.operation.state().as_bytes();
@@ -442,17 +369,57 @@ pub extern "C" fn acme_op_key(op: *const acme_op_t) -> *const acme_key_t {
     peek(op).and_then(key).unwrap_or(null())
 }
 
-/// After ACME_STEP_DONE of an order: the certificate, now yours; NULL when there is none, or it has
-/// been taken.
+/// ACME_STEP_SIGN: what to sign. Valid until the next poll; keep its id for the answer.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_sign_request(op: *const acme_op_t) -> *const acme_sign_request_t {
+    let pointer = |shown: &ShownOp| shown.shown().to_sign.as_ref().map(|s| from_ref(&s.c));
+    peek(op).and_then(pointer).unwrap_or(null())
+}
+
+/// The signature over the input with this id; ECDSA in DER, or the two integers in full width. One
+/// that is not right ends the operation with ACME_ERR_CRYPTO.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_signed(
+    op: *mut acme_op_t,
+    sign_id: u64,
+    signature: *const c_void,
+    size: usize,
+) -> acme_status_t {
+    guard(|| {
+        let shown: &ShownOp = borrow(op, "op")?;
+        let signature = bytes(signature, size, "signature")?;
+        shown.operation.signed(sign_id, Ok(signature.to_vec()))
+    })
+}
+
+/// There is no signature, and why (NULL: unknown): the operation ends with ACME_ERR_HOST.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_sign_failed(
+    op: *mut acme_op_t,
+    sign_id: u64,
+    why: *const c_char,
+) -> acme_status_t {
+    guard(|| {
+        let shown: &ShownOp = borrow(op, "op")?;
+        let why = optional_text(why, "why")?.unwrap_or("unknown reason");
+        shown.operation.signed(sign_id, Err(why.to_owned()))
+    })
+}
+
+/// After ACME_STEP_DONE of an order: the certificate, now yours; NULL when there is none (none was
+/// due), or it has been taken.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_take_cert(op: *mut acme_op_t) -> *mut acme_cert_t {
-    let cert = || Ok(peek(op).and_then(take_cert).map_or(null_mut(), give));
+    let cert = || Ok(peek(op).and_then(ShownOp::take_cert).map_or(null_mut(), give));
     catch(cert).unwrap_or(null_mut())
 }
 
-pub(super) fn take_cert(shown: &ShownOp) -> Option<ShownCert> {
-    let issued = shown.operation.take()??;
-    Some(ShownCert::new(issued.chain, issued.key))
+/// After ACME_STEP_DONE of acme_begin_renewal_info(), or of an order with only_if_due that was not;
+/// else NULL. Valid until the operation is freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_renewal_info(op: *const acme_op_t) -> *const acme_renewal_info_t {
+    let pointer = |shown: &ShownOp| shown.shown().renewal_info.as_ref().map(|i| from_ref(&i.c));
+    peek(op).and_then(pointer).unwrap_or(null())
 }
 
 /// A pointer of yours that travels with the operation.

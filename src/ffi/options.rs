@@ -5,6 +5,7 @@ use std::ffi::{c_char, c_int, c_void};
 use safer_ffi::derive_ReprC;
 
 use super::boundary::Options;
+use super::cert::acme_cert_t;
 use super::csr::acme_csr_t;
 use super::key::acme_key_t;
 use super::op::acme_op_t;
@@ -36,6 +37,8 @@ pub struct acme_client_options_t {
     pub eab_key_id: *const c_char,
     /// Its HMAC key as the CA shows it (base64url).
     pub eab_hmac_key: *const c_char,
+    /// "HS256" (the default), "HS384" or "HS512".
+    pub eab_algorithm: *const c_char,
     /// Named to the CA before the library's own, such as "exampled/1.2".
     pub user_agent: *const c_char,
     /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
@@ -73,6 +76,27 @@ pub struct acme_order_options_t {
     pub order_url: *const c_char,
     /// Give up after this many seconds; default 600, not counting time spent publishing.
     pub timeout_s: usize,
+    /// When the certificate is to start being valid, as an RFC 3339 date; few CAs take it.
+    pub not_before: *const c_char,
+    /// When it is to stop.
+    pub not_after: *const c_char,
+    /// A profile that the CA offers (draft-ietf-acme-profiles); see acme_client_profile().
+    pub profile: *const c_char,
+    /// 1: go on without the profile when the CA does not offer or refuses it.
+    pub profile_optional: usize,
+    /// The certificate that is being renewed; named in the order where the CA takes that (RFC 9773
+    /// section 5).
+    pub replaces: *const acme_cert_t,
+    /// 1: with replaces, finish without a certificate when its renewal is not due yet; see
+    /// acme_op_renewal_info().
+    pub only_if_due: usize,
+    /// Which of several chains is wanted, if the CA has it; what this says of it is up to
+    /// preferred_chain_by.
+    pub preferred_chain: *const c_char,
+    /// An ACME_CHAIN_* value; default ACME_CHAIN_BY_ROOT.
+    pub preferred_chain_by: usize,
+    /// 1: ask for the TLS feature extension "must staple" (RFC 7633).
+    pub must_staple: usize,
 }
 
 /// A challenge to publish. Read only; grows at the end in later versions.
@@ -147,6 +171,55 @@ pub type acme_send_fn = Option<
     ) -> c_int,
 >;
 
+/// Something to sign with a key that is outside the process. Read only; grows at the end in later
+/// versions.
+#[derive_ReprC]
+#[repr(C)]
+pub struct acme_sign_request_t {
+    /// Names it when it is answered; not 0.
+    pub id: u64,
+    /// The key, by its acme_key_thumbprint().
+    pub key_thumbprint: *const c_char,
+    /// How to sign (RFC 7518 section 3.1): "ES256" is ECDSA on P-256 with SHA-256, "RS256" is
+    /// RSASSA-PKCS1-v1_5 with SHA-256, "EdDSA" is Ed25519.
+    pub algorithm: *const c_char,
+    /// The bytes to sign, not hashed yet.
+    pub input: *const u8,
+    /// Number of them.
+    pub input_size: usize,
+}
+
+/// When to renew. Read only; grows at the end in later versions.
+#[derive_ReprC]
+#[repr(C)]
+pub struct acme_renewal_info_t {
+    /// The window to renew in; in the past: now.
+    pub window_start: acme_time_t,
+    /// Its end.
+    pub window_end: acme_time_t,
+    /// The moment in the window that is this certificate's: the same each time, while the window
+    /// stays.
+    pub renew_at: acme_time_t,
+    /// Ask again then: the CA may move the window.
+    pub check_again_at: acme_time_t,
+    /// A page that explains the window; NULL when the CA gives none. Untrusted text.
+    pub explanation_url: *const c_char,
+    /// 1: the CA said so. 0: it is reckoned from the certificate's lifetime.
+    pub from_ca: c_int,
+}
+
+/// Signs request: writes the signature (ECDSA in DER, or the two integers in full width) to signature
+/// and its length to *size, which comes in as the room there is, 512 bytes. 0: signed. Else: the
+/// operation fails with ACME_ERR_HOST.
+pub type acme_sign_fn = Option<
+    unsafe extern "C" fn(
+        request: *const acme_sign_request_t,
+        signature: *mut u8,
+        size: *mut usize,
+        user: *mut c_void,
+    ) -> c_int,
+>;
+
 /// For acme_op_run() and acme_obtain(). Zero means default; a NULL pointer: all defaults.
 #[derive_ReprC]
 #[repr(C)]
@@ -164,6 +237,8 @@ pub struct acme_run_options_t {
     pub user: *mut c_void,
     /// Your own blocking HTTP client instead of the built-in one.
     pub send: acme_send_fn,
+    /// Signs with keys that are outside the process (acme_key_from_public()).
+    pub sign: acme_sign_fn,
 }
 
 // SAFETY: integers, raw pointers and nullable function pointers: all zero is a value of each.
@@ -177,6 +252,6 @@ unsafe impl Options for acme_run_options_t {}
 const fn is_pointers_only<T>(members: usize) -> bool {
     size_of::<T>() == members * size_of::<*const c_void>()
 }
-const _: () = assert!(is_pointers_only::<acme_client_options_t>(14));
-const _: () = assert!(is_pointers_only::<acme_order_options_t>(9));
-const _: () = assert!(is_pointers_only::<acme_run_options_t>(5));
+const _: () = assert!(is_pointers_only::<acme_client_options_t>(15));
+const _: () = assert!(is_pointers_only::<acme_order_options_t>(18));
+const _: () = assert!(is_pointers_only::<acme_run_options_t>(6));

@@ -1,21 +1,26 @@
 //! Blocking: the steps done here, with the built-in HTTP client and the host's callbacks.
 
 use std::ffi::c_int;
+use std::ptr::null_mut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::begin::begin_order;
 use super::boundary::{Out, guard, read_options};
 use super::cert::acme_cert_t;
 use super::client::{ShownClient, acme_client_t};
 use super::handle::{borrow, give, release};
-use super::op::{ShownOp, acme_op_t, begin_order, take_cert};
+use super::op::{ShownOp, acme_op_t};
 use super::options::{acme_challenge_fn, acme_order_options_t, acme_run_options_t};
 use super::status::acme_status_t;
 use crate::client::run::{Host, run};
-use crate::engine::{Challenge, Reply, Request};
+use crate::engine::{Challenge, Reply, Request, ToSign};
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "http")]
 use crate::http::{HttpClient, HttpOptions};
+
+/// Room for a signature: RSA with 4096 bits has the longest.
+const MAX_SIGNATURE: usize = 512;
 
 /// The built-in HTTP client, where it is compiled in.
 #[derive(Clone)]
@@ -86,7 +91,9 @@ pub extern "C" fn acme_op_run(
     })
 }
 
-/// Blocking: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one. run may be NULL.
+/// Blocking: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one. run may be NULL. *cert
+/// is NULL with ACME_OK when only_if_due is set and the renewal is not due. To resume an order after
+/// a failure, use the three: acme_op_order_url() then has its URL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_obtain(
@@ -102,19 +109,19 @@ pub extern "C" fn acme_obtain(
         let op: *mut acme_op_t = give(begin_order(client, &read_options(order, "order")?)?);
         let outcome = borrow(op, "op").and_then(|shown: &ShownOp| {
             run_to_end(op, shown, &run)?;
-            take_cert(shown).ok_or_else(|| Error::new(ErrorKind::Panic, "no certificate"))
+            Ok(shown.take_cert())
         });
         release(op);
-        out.set(give(outcome?));
+        out.set(outcome?.map_or(null_mut(), give));
         Ok(())
     })
 }
 
 fn run_options(options: *const acme_run_options_t) -> Result<acme_run_options_t> {
     if options.is_null() {
-        let (publish, unpublish, send) = (None, None, None);
-        let user = std::ptr::null_mut();
-        return Ok(acme_run_options_t { size: 0, publish, unpublish, user, send });
+        let (publish, unpublish, send, sign) = (None, None, None, None);
+        let user = null_mut();
+        return Ok(acme_run_options_t { size: 0, publish, unpublish, user, send, sign });
     }
     read_options(options, "run")
 }
@@ -124,6 +131,7 @@ fn run_to_end(op: *mut acme_op_t, shown: &ShownOp, options: &acme_run_options_t)
     let mut host = Callbacks { op, shown, options };
     let outcome = run(&shown.operation, &mut host);
     shown.show_order();
+    shown.show_outcome();
     outcome.inspect_err(|error| shown.show_failure(error))
 }
 
@@ -183,6 +191,24 @@ impl Host for Callbacks<'_> {
         // Not fed to its end, whatever the reason: then there is no answer.
         let why = sent.err().map(|error| error.to_string());
         let _ = reply.failed(why.as_deref().unwrap_or("the send callback fed no complete answer"));
+    }
+
+    fn sign(&mut self, to_sign: &Arc<ToSign>) -> Result<Vec<u8>, String> {
+        let Some(sign) = self.options.sign else {
+            return Err("there is no sign callback in the run options".to_owned());
+        };
+        let request = self.shown.show_to_sign(to_sign);
+        let mut signature = [0u8; MAX_SIGNATURE];
+        let mut size = signature.len();
+        // SAFETY: the host's own function with the host's own pointer; it may write `size` bytes
+        // at `signature`, as the header says.
+        let code =
+            unsafe { sign(request, signature.as_mut_ptr(), &raw mut size, self.options.user) };
+        match (code, signature.get(..size)) {
+            (0, Some(signature)) => Ok(signature.to_vec()),
+            (0, None) => Err(format!("the sign callback gave a signature of {size} bytes")),
+            (code, _) => Err(format!("the sign callback gave {code}")),
+        }
     }
 
     fn publish(&mut self, challenges: &[Challenge]) -> Result<(), String> {

@@ -4,9 +4,11 @@ use std::ffi::CString;
 use std::ptr::null;
 use std::sync::Arc;
 
-use super::boundary::c_text;
-use super::options::{acme_challenge_t, acme_header_t, acme_http_request_t};
-use crate::engine::{Challenge, ChallengeType, Request};
+use super::boundary::{c_text, pointer_to};
+use super::options::{
+    acme_challenge_t, acme_header_t, acme_http_request_t, acme_renewal_info_t, acme_sign_request_t,
+};
+use crate::engine::{Challenge, ChallengeType, RenewalInfo, Request, ToSign};
 
 /// A request, in C's words.
 pub(super) struct ShownRequest {
@@ -47,6 +49,55 @@ impl ShownRequest {
             body_size: request.body.len(),
         };
         ShownRequest { c, _headers: headers, _texts: texts, _request: request.clone() }
+    }
+}
+
+/// Something to sign, in C's words.
+pub(super) struct ShownToSign {
+    pub(super) c: acme_sign_request_t,
+    _texts: [CString; 2],
+    _to_sign: Arc<ToSign>,
+}
+
+// SAFETY: as for ShownRequest.
+unsafe impl Send for ShownToSign {}
+
+impl ShownToSign {
+    pub(super) fn new(to_sign: &Arc<ToSign>) -> ShownToSign {
+        let texts = [c_text(to_sign.key.thumbprint()), c_text(to_sign.algorithm())];
+        let [thumbprint, algorithm] = &texts;
+        let c = acme_sign_request_t {
+            id: to_sign.id,
+            key_thumbprint: thumbprint.as_ptr(),
+            algorithm: algorithm.as_ptr(),
+            input: to_sign.input.as_ptr(),
+            input_size: to_sign.input.len(),
+        };
+        ShownToSign { c, _texts: texts, _to_sign: to_sign.clone() }
+    }
+}
+
+/// Renewal information, in C's words.
+pub(super) struct ShownRenewalInfo {
+    pub(super) c: acme_renewal_info_t,
+    _explanation_url: Option<CString>,
+}
+
+// SAFETY: as for ShownRequest.
+unsafe impl Send for ShownRenewalInfo {}
+
+impl ShownRenewalInfo {
+    pub(super) fn new(info: &RenewalInfo) -> ShownRenewalInfo {
+        let explanation_url = info.explanation_url.as_ref().map(c_text);
+        let c = acme_renewal_info_t {
+            window_start: info.window_start.as_millis(),
+            window_end: info.window_end.as_millis(),
+            renew_at: info.renew_at.as_millis(),
+            check_again_at: info.check_again_at.as_millis(),
+            explanation_url: pointer_to(explanation_url.as_ref()),
+            from_ca: info.from_ca.into(),
+        };
+        ShownRenewalInfo { c, _explanation_url: explanation_url }
     }
 }
 

@@ -12,6 +12,7 @@ mod signature;
 mod tls_alpn;
 
 pub use chain::CertificateChain;
+pub(crate) use chain::same_names;
 pub use chain_preference::ChainPreference;
 pub use csr::SigningRequest;
 pub(crate) use csr::UnsignedRequest;

@@ -3,6 +3,7 @@
 use super::identifier::Identifier;
 use super::{Members, Resource, states};
 use crate::error::{Error, Result};
+use crate::pki::same_names;
 use crate::problem::Problem;
 
 states! {
@@ -49,13 +50,8 @@ impl Resource for Order {
 impl Order {
     /// Is it an order for exactly these identifiers (canonical)?
     pub(crate) fn check_identifiers(&self, asked: &[Identifier]) -> Result<()> {
-        let mut named: Vec<Identifier> =
-            self.identifiers.iter().map(Identifier::canonical).collect();
-        let mut asked = asked.to_vec();
-        named.sort_unstable();
-        named.dedup();
-        asked.sort_unstable();
-        if named == asked {
+        let named: Vec<Identifier> = self.identifiers.iter().map(Identifier::canonical).collect();
+        if same_names(&named, asked) {
             return Ok(());
         }
         let list = |ids: &[Identifier]| {
@@ -64,7 +60,7 @@ impl Order {
         Err(Error::protocol(format!(
             "the CA's order is for {} instead of {}",
             crate::problem::printable(&list(&named), 300),
-            list(&asked)
+            list(asked)
         )))
     }
 }

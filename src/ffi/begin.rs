@@ -1,0 +1,287 @@
+//! Beginning an operation.
+
+use std::ffi::{c_char, c_int};
+use std::time::Duration;
+
+use safer_ffi::derive_ReprC;
+
+use super::boundary::{Out, flag, guard, optional_text, read_options, text, texts};
+use super::cert::{ShownCert, acme_cert_t};
+use super::client::{ShownClient, acme_client_t};
+use super::csr::acme_csr_t;
+use super::handle::{borrow, give};
+use super::key::{ShownKey, acme_key_t};
+use super::op::{Outcome, ShownOp, acme_op_t};
+use super::options::acme_order_options_t;
+use super::status::acme_status_t;
+use crate::engine::{ChallengeType, Operation, OrderOptions, Renewal, RevocationReason};
+use crate::error::{Error, Result};
+use crate::pki::{CertificateChain, ChainPreference, Key, KeyType, SigningRequest};
+use crate::time::Time;
+
+/// Why a certificate is revoked (RFC 5280 section 5.3.1).
+#[derive_ReprC]
+#[repr(i32)]
+#[derive(Clone, Copy)]
+pub enum acme_revocation_reason_t {
+    /// No reason given.
+    ACME_REVOKE_UNSPECIFIED = 0,
+    /// The private key is, or may be, known to others.
+    ACME_REVOKE_KEY_COMPROMISE = 1,
+    /// The names changed owner.
+    ACME_REVOKE_AFFILIATION_CHANGED = 3,
+    /// There is a new certificate.
+    ACME_REVOKE_SUPERSEDED = 4,
+    /// The service ended.
+    ACME_REVOKE_CESSATION_OF_OPERATION = 5,
+}
+
+use acme_revocation_reason_t::*;
+
+const REASONS: [(acme_revocation_reason_t, RevocationReason); 5] = [
+    (ACME_REVOKE_UNSPECIFIED, RevocationReason::Unspecified),
+    (ACME_REVOKE_KEY_COMPROMISE, RevocationReason::KeyCompromise),
+    (ACME_REVOKE_AFFILIATION_CHANGED, RevocationReason::AffiliationChanged),
+    (ACME_REVOKE_SUPERSEDED, RevocationReason::Superseded),
+    (ACME_REVOKE_CESSATION_OF_OPERATION, RevocationReason::CessationOfOperation),
+];
+
+/// What preferred_chain says of the chain that is wanted (RFC 8555 section 7.4.2).
+#[derive_ReprC]
+#[repr(i32)]
+#[derive(Clone, Copy)]
+pub enum acme_chain_by_t {
+    /// Common name of the root that the chain leads to.
+    ACME_CHAIN_BY_ROOT = 0,
+    /// Common name of any issuer in the chain.
+    ACME_CHAIN_BY_ISSUER = 1,
+    /// Key identifier of any issuer in the chain, in hexadecimal digits.
+    ACME_CHAIN_BY_KEY_ID = 2,
+    /// Nothing: the chain with the fewest bytes is wanted.
+    ACME_CHAIN_SMALLEST = 3,
+}
+
+use acme_chain_by_t::*;
+
+/// Checks, begins an operation with `start`, and gives it out.
+fn begin(
+    client: *const acme_client_t,
+    op: *mut *mut acme_op_t,
+    start: impl FnOnce(&ShownClient) -> Result<Operation<Outcome>>,
+) -> acme_status_t {
+    guard(|| {
+        let out = Out::new(op, "op")?;
+        let client: &ShownClient = borrow(client, "client")?;
+        out.set(give(ShownOp::begin(client, start(client)?, None)));
+        Ok(())
+    })
+}
+
+/// Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3). Then
+/// acme_client_account_url() has its URL.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_begin_register(
+    client: *const acme_client_t,
+    op: *mut *mut acme_op_t,
+) -> acme_status_t {
+    begin(client, op, |shown| Ok(shown.client.register().map(|_| Outcome::Done)))
+}
+
+/// Finds the account of the key and makes none (RFC 8555 section 7.3.1): ACME_ERR_ACCOUNT when the
+/// CA knows none. Then acme_client_account_url() has its URL.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_begin_find_account(
+    client: *const acme_client_t,
+    op: *mut *mut acme_op_t,
+) -> acme_status_t {
+    begin(client, op, |shown| Ok(shown.client.find_account().map(|_| Outcome::Done)))
+}
+
+/// Replaces the account's contacts, "mailto:..." URLs; none removes them (RFC 8555 section 7.3.2).
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_begin_update_contacts(
+    client: *const acme_client_t,
+    contacts: *const *const c_char,
+    count: usize,
+    op: *mut *mut acme_op_t,
+) -> acme_status_t {
+    begin(client, op, |shown| {
+        let contacts = texts(contacts, count, "contacts")?.into_iter().map(str::to_owned);
+        Ok(shown.client.update_contacts(contacts.collect())?.map(|()| Outcome::Done))
+    })
+}
+
+/// Replaces the account's key (RFC 8555 section 7.3.5). Store new_key before, and forget the old one
+/// after ACME_STEP_DONE: if the program ends in between, begin again with the old key, which settles
+/// which of them the CA knows. The client uses the new key from then on.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_begin_key_change(
+    client: *const acme_client_t,
+    new_key: *const acme_key_t,
+    op: *mut *mut acme_op_t,
+) -> acme_status_t {
+    begin(client, op, |shown| {
+        let new_key: &ShownKey = borrow(new_key, "new_key")?;
+        Ok(shown.client.change_key(&new_key.key).map(|()| Outcome::Done))
+    })
+}
+
+/// Deactivates the account, for good (RFC 8555 section 7.3.6).
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_begin_deactivate(
+    client: *const acme_client_t,
+    op: *mut *mut acme_op_t,
+) -> acme_status_t {
+    begin(client, op, |shown| Ok(shown.client.deactivate_account().map(|()| Outcome::Done)))
+}
+
+/// Asks the CA when to renew cert (RFC 9773); what the CA does not say, the certificate's lifetime
+/// does. Then acme_op_renewal_info() has the answer.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_begin_renewal_info(
+    client: *const acme_client_t,
+    cert: *const acme_cert_t,
+    op: *mut *mut acme_op_t,
+) -> acme_status_t {
+    begin(client, op, |shown| {
+        let cert: &ShownCert = borrow(cert, "cert")?;
+        Ok(shown.client.renewal_info(cert.chain()).map(Outcome::RenewalInfo))
+    })
+}
+
+/// Revokes cert (RFC 8555 section 7.6): as the account that ordered it (key NULL) or, with the
+/// certificate's key, as whoever has that. reason is an ACME_REVOKE_* value.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_begin_revoke(
+    client: *const acme_client_t,
+    cert: *const acme_cert_t,
+    key: *const acme_key_t,
+    reason: c_int,
+    op: *mut *mut acme_op_t,
+) -> acme_status_t {
+    begin(client, op, |shown| {
+        let cert: &ShownCert = borrow(cert, "cert")?;
+        let known = REASONS.iter().find(|(code, _)| *code as c_int == reason);
+        let (_, reason) = known.ok_or_else(|| {
+            Error::invalid_argument(format!("reason is {reason}, which is no ACME_REVOKE_* value"))
+        })?;
+        let key = optional_key(key, "key")?;
+        Ok(shown.client.revoke(cert.chain(), *reason, key.as_ref())?.map(|()| Outcome::Done))
+    })
+}
+
+/// Obtains a certificate (RFC 8555 section 7.1): account if needed, order, challenges, finalize,
+/// download. What cannot work is refused here, before anything is sent.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_begin_order(
+    client: *const acme_client_t,
+    options: *const acme_order_options_t,
+    op: *mut *mut acme_op_t,
+) -> acme_status_t {
+    guard(|| {
+        let out = Out::new(op, "op")?;
+        let client: &ShownClient = borrow(client, "client")?;
+        out.set(give(begin_order(client, &read_options(options, "options")?)?));
+        Ok(())
+    })
+}
+
+pub(super) fn begin_order(client: &ShownClient, given: &acme_order_options_t) -> Result<ShownOp> {
+    let mut options = order_options(given)?;
+    if options.key.is_none() && options.csr.is_none() {
+        options.key = Some(Key::generate(KeyType::P256)?);
+    }
+    let key = options.key.clone();
+    let operation = match flag(given.only_if_due, "only_if_due")? {
+        false => client.client.obtain(options)?.map(Outcome::Certificate),
+        true => client.client.renew(options)?.map(|renewal| match renewal {
+            Renewal::NotDue(info) => Outcome::RenewalInfo(info),
+            Renewal::Renewed(issued) => Outcome::Certificate(issued),
+        }),
+    };
+    Ok(ShownOp::begin(client, operation, key))
+}
+
+fn order_options(given: &acme_order_options_t) -> Result<OrderOptions> {
+    let mut options = OrderOptions::new(texts(given.names, given.name_count, "names")?);
+    if given.challenge_type_count > 0 {
+        let names = texts(given.challenge_types, given.challenge_type_count, "challenge_types")?;
+        options.challenge_types = names.into_iter().map(challenge_type).collect::<Result<_>>()?;
+    }
+    if !given.csr.is_null() {
+        let csr: &SigningRequest = borrow::<acme_csr_t>(given.csr, "csr")?;
+        options.csr = Some(csr.clone());
+    }
+    options.key = optional_key(given.key, "key")?;
+    options.order_url = optional_text(given.order_url, "order_url")?.map(str::to_owned);
+    if given.timeout_s > 0 {
+        options.time_limit = Duration::from_secs(given.timeout_s as u64);
+    }
+    options.not_before = optional_date(given.not_before, "not_before")?;
+    options.not_after = optional_date(given.not_after, "not_after")?;
+    options.profile = optional_text(given.profile, "profile")?.map(str::to_owned);
+    options.profile_optional = flag(given.profile_optional, "profile_optional")?;
+    options.replaces = optional_chain(given.replaces, "replaces")?;
+    options.chain = chain_preference(given)?;
+    options.must_staple = flag(given.must_staple, "must_staple")?;
+    Ok(options)
+}
+
+fn challenge_type(name: &str) -> Result<ChallengeType> {
+    ChallengeType::from_name(name).ok_or_else(|| {
+        Error::invalid_argument(format!(
+            "challenge_types has \"{}\"; known are http-01, dns-01 and tls-alpn-01",
+            crate::problem::printable(name, 40)
+        ))
+    })
+}
+
+fn optional_key(key: *const acme_key_t, name: &str) -> Result<Option<Key>> {
+    match key.is_null() {
+        true => Ok(None),
+        false => Ok(Some(borrow::<acme_key_t>(key, name)?.key.clone())),
+    }
+}
+
+fn optional_chain(cert: *const acme_cert_t, name: &str) -> Result<Option<CertificateChain>> {
+    match cert.is_null() {
+        true => Ok(None),
+        false => Ok(Some(borrow::<acme_cert_t>(cert, name)?.chain().clone())),
+    }
+}
+
+fn optional_date(date: *const c_char, name: &str) -> Result<Option<Time>> {
+    let Some(date) = optional_text(date, name)? else { return Ok(None) };
+    let refuse = || {
+        Error::invalid_argument(format!("{name} is no RFC 3339 date, like 2026-12-01T00:00:00Z"))
+    };
+    Time::from_rfc3339(date).map(Some).ok_or_else(refuse)
+}
+
+fn chain_preference(given: &acme_order_options_t) -> Result<Option<ChainPreference>> {
+    let by = given.preferred_chain_by;
+    if by == ACME_CHAIN_SMALLEST as usize {
+        return Ok(Some(ChainPreference::Smallest));
+    }
+    if given.preferred_chain.is_null() && by == 0 {
+        return Ok(None);
+    }
+    let wanted = text(given.preferred_chain, "preferred_chain")?;
+    Ok(Some(match by {
+        _ if by == ACME_CHAIN_BY_ROOT as usize => ChainPreference::Root(wanted.to_owned()),
+        _ if by == ACME_CHAIN_BY_ISSUER as usize => ChainPreference::Issuer(wanted.to_owned()),
+        _ if by == ACME_CHAIN_BY_KEY_ID as usize => ChainPreference::key_identifier(wanted)?,
+        _ => {
+            let why = format!("preferred_chain_by is {by}, which is no ACME_CHAIN_* value");
+            return Err(Error::invalid_argument(why));
+        }
+    }))
+}
