@@ -1,10 +1,80 @@
-//! acme-micro: get, renew and serve TLS certificates (ACME, RFC 8555) inside your program.
+//! acme-micro gets TLS certificates from Let's Encrypt, or any other CA that speaks ACME (RFC 8555),
+//! inside your program.
+//!
+//! # A certificate in one sitting
+//!
+//! An order goes from one type to the next, and what you cannot do yet is not in scope yet:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use acme_micro::{Certificate, Directory, DirectoryUrl, Result, create_p384_key};
+//!
+//! fn request_cert() -> Result<Certificate> {
+//!     // Staging is for trying things; DirectoryUrl::LetsEncrypt for the certificate you want.
+//!     let directory = Directory::from_url(DirectoryUrl::LetsEncryptStaging)?;
+//!     let contact = vec!["mailto:you@example.org".to_owned()];
+//!
+//!     // An account is its key. Keep it, and next time:
+//!     // let account = directory.load_account(&pem, contact)?;
+//!     let account = directory.register_account(contact)?;
+//!     let pem = account.acme_private_key_pem()?;
+//! #   drop(pem);
+//!
+//!     let mut order = account.new_order("example.org", &["www.example.org"])?;
+//!     let order = loop {
+//!         // Names that you have proven before need no proof again.
+//!         if let Some(order) = order.confirm_validations() {
+//!             break order;
+//!         }
+//!         for auth in order.authorizations()? {
+//!             if !auth.need_challenge() {
+//!                 continue;
+//!             }
+//!             let challenge = auth.http_challenge().expect("a CA that offers http-01");
+//!             // Have your web server answer http://<name>/.well-known/acme-challenge/<token>
+//!             // with the proof, exactly:
+//!             let (token, proof) = (challenge.http_token(), challenge.http_proof()?);
+//!             std::fs::write(format!("/var/www/.well-known/acme-challenge/{token}"), proof)?;
+//!             challenge.validate(Duration::from_secs(5))?;
+//!         }
+//!         order.refresh()?;
+//!     };
+//!
+//!     let order = order.finalize_pkey(create_p384_key()?, Duration::from_secs(5))?;
+//!     let certificate = order.download_cert()?;
+//!     println!("{} days left", certificate.valid_days_left()?);
+//!     Ok(certificate)
+//! }
+//! ```
+//!
+//! This is the API of acme-micro 0.14. It blocks, for 600 seconds at most, and every error holds an
+//! [`AcmeError`] (`downcast_ref`) with the CA's whole problem document.
+//!
+//! # On an event loop
+//!
+//! The module [`engine`] is the same protocol as operations that do no I/O: you poll them, and they
+//! say what to do. It has what the API above lacks: renewal information, profiles, account changes,
+//! keys outside the process. [`run`] drives an operation by blocking.
+//!
+//! # From C and Python
+//!
+//! The feature `capi` adds the C functions of `acme_micro.h` to a shared library; the Python package
+//! in `bindings/python` sits on that.
+//!
+//! # Features
+//!
+//! - `http` (default): the built-in HTTPS client, over the system's OpenSSL and with its roots, and
+//!   with it the API of 0.14. Without it the library opens no socket.
+//! - `capi`: the C functions.
+//! - `vendored`: compiles OpenSSL in.
 
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+#[cfg(feature = "http")]
+pub mod api;
 mod base64url;
 mod client;
 pub mod engine;
@@ -14,6 +84,8 @@ mod header;
 #[cfg(feature = "http")]
 mod http;
 mod jose;
+#[cfg(feature = "http")]
+pub mod order;
 mod pki;
 mod problem;
 mod request;
@@ -23,6 +95,15 @@ mod time;
 mod tls;
 mod url;
 
+#[cfg(feature = "http")]
+pub use anyhow::{Error, Result};
+#[cfg(feature = "http")]
+pub use client::account::{Account, RevocationReason};
+#[cfg(feature = "http")]
+pub use client::certificate::{Certificate, create_p256_key, create_p384_key, create_rsa_key};
+#[cfg(feature = "http")]
+pub use client::directory::{Directory, DirectoryUrl};
+pub use client::run::{Host, run};
 pub use error::{Error as AcmeError, ErrorKind};
 pub use jose::eab::{ExternalAccount, MacAlgorithm};
 pub use pki::{

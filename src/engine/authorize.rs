@@ -235,6 +235,7 @@ fn no_choice(plan: &Plan, authorization: &Authorization) -> Error {
     .about(&printable(&authorization.identifier.value, 255))
 }
 
+#[cfg(feature = "http")]
 impl ChallengeType {
     /// The challenge of this type in an authorization, for the 0.14 API.
     pub(crate) fn find(self, authorization: &Authorization) -> Option<&challenge::Challenge> {

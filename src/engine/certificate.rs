@@ -55,7 +55,7 @@ impl Session {
     }
 
     /// A chain, the URLs of others for the same certificate, and the time.
-    async fn download(
+    pub(super) async fn download(
         &self,
         url: &str,
         account: &str,

@@ -19,7 +19,7 @@ use crate::resource::directory::Directory;
 use crate::url::UrlPolicy;
 
 /// An operation ends after this long, the time that publishing takes not counted.
-pub(super) const TIME_LIMIT: Duration = Duration::from_secs(600);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(600);
 
 /// What a [`Client`] is made from.
 #[derive(Clone)]
@@ -226,6 +226,13 @@ impl Client {
         };
         let io = Io::new(limit, seed);
         Operation::new(io.clone(), flow(Session { client: self.clone(), io }))
+    }
+
+    /// Takes over what another client has learned of the same CA.
+    #[cfg(feature = "http")]
+    pub(crate) fn learn_from(&self, other: &Client) {
+        let directory = other.directory();
+        self.learned().directory = directory;
     }
 
     fn learned(&self) -> MutexGuard<'_, Learned> {

@@ -47,6 +47,8 @@ mod limits;
 mod new_order;
 mod nonce;
 mod obtain;
+#[cfg(feature = "http")]
+mod one_by_one;
 mod operation;
 mod order_options;
 mod register;
@@ -65,4 +67,7 @@ pub use renewal_info::RenewalInfo;
 pub use revoke::RevocationReason;
 
 pub(crate) use backoff::Polls;
-pub(crate) use exchange::{Answered, Session};
+#[cfg(feature = "http")]
+pub(crate) use client::TIME_LIMIT;
+#[cfg(feature = "http")]
+pub(crate) use exchange::Session;

@@ -1,0 +1,92 @@
+//! An account at a CA. RFC 8555 section 7.1.2.
+
+use super::certificate::Certificate;
+use super::driver::Driver;
+use super::order::NewOrder;
+use crate::api::ApiAccount;
+use crate::pki::CertificateChain;
+use crate::resource;
+use crate::resource::identifier::Identifier;
+
+/// An account. Clones are the same one.
+#[derive(Clone)]
+pub struct Account {
+    driver: Driver,
+    api: ApiAccount,
+}
+
+/// Why a certificate is revoked (RFC 5280 section 5.3.1).
+pub enum RevocationReason {
+    /// No reason given.
+    Unspecified = 0,
+    /// The private key is, or may be, known to others.
+    KeyCompromise = 1,
+    /// The CA's key is.
+    CACompromise = 2,
+    /// The names changed owner.
+    AffiliationChanged = 3,
+    /// There is a new certificate.
+    Superseded = 4,
+    /// The service ended.
+    CessationOfOperation = 5,
+    /// For a while.
+    CertificateHold = 6,
+    /// Not any more.
+    RemoveFromCRL = 8,
+    /// A right was withdrawn.
+    PrivilegeWithdrawn = 9,
+    /// The attribute authority's key is known to others.
+    AACompromise = 10,
+}
+
+impl Account {
+    pub(super) fn new(driver: Driver, account: &resource::account::Account) -> Account {
+        Account { driver, api: ApiAccount::from(account) }
+    }
+
+    /// The account's private key as PEM. Secret: whoever has it is the account.
+    pub fn acme_private_key_pem(&self) -> anyhow::Result<String> {
+        let key = self.driver.client().account_key();
+        let pkey = key.private_key()?;
+        // EC keys in the form that 0.14 wrote.
+        let pem = match pkey.ec_key() {
+            Ok(ec) => ec.private_key_to_pem()?,
+            Err(_) => pkey.private_key_to_pem_pkcs8()?,
+        };
+        Ok(String::from_utf8(pem)?)
+    }
+
+    /// Orders a certificate for a name and others beside it: DNS names, `*.` wildcards (which only a
+    /// DNS challenge can prove), IP addresses.
+    pub fn new_order(&self, primary_name: &str, alt_names: &[&str]) -> anyhow::Result<NewOrder> {
+        let mut identifiers: Vec<Identifier> = Vec::new();
+        for name in std::iter::once(&primary_name).chain(alt_names) {
+            let identifier = Identifier::from_name(name)?;
+            if !identifiers.contains(&identifier) {
+                identifiers.push(identifier);
+            }
+        }
+        let (url, order) =
+            self.driver.run(|session| async move { session.order_names(&identifiers).await })?;
+        Ok(NewOrder::new(self.driver.clone(), url, order.value))
+    }
+
+    /// Revokes a certificate.
+    pub fn revoke_certificate(
+        &self,
+        cert: &Certificate,
+        reason: RevocationReason,
+    ) -> anyhow::Result<()> {
+        let chain = CertificateChain::parse(cert.certificate().as_bytes())?;
+        let leaf = chain.ders().first().cloned().unwrap_or_default();
+        let reason = reason as u32;
+        Ok(self
+            .driver
+            .run(move |session| async move { session.revoke(&leaf, reason, None).await })?)
+    }
+
+    /// The account as the CA shows it.
+    pub fn api_account(&self) -> &ApiAccount {
+        &self.api
+    }
+}

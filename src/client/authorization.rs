@@ -1,0 +1,168 @@
+//! An authorization, and the challenges that prove control. RFC 8555 sections 7.1.4, 7.5 and 8.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use super::driver::Driver;
+use crate::AcmeError;
+use crate::api::{ApiAuth, ApiChallenge};
+use crate::engine::{self, ChallengeType};
+use crate::error::ErrorKind;
+use crate::resource;
+use crate::resource::authorization::Authorization;
+
+/// A challenge by a file on a web server.
+#[doc(hidden)]
+pub struct Http;
+
+/// A challenge by a DNS record.
+#[doc(hidden)]
+pub struct Dns;
+
+/// A challenge by a TLS handshake.
+#[doc(hidden)]
+pub struct TlsAlpn;
+
+/// The authorization of one name.
+pub struct Auth {
+    driver: Driver,
+    url: String,
+    api: ApiAuth,
+    authorization: Authorization,
+}
+
+impl Auth {
+    pub(super) fn new(driver: Driver, url: String, authorization: &Authorization) -> Auth {
+        let api = ApiAuth::from(authorization);
+        Auth { driver, url, api, authorization: authorization.clone() }
+    }
+
+    /// The name, without the `*.` of a wildcard.
+    pub fn domain_name(&self) -> &str {
+        &self.api.identifier.value
+    }
+
+    /// Is there anything left to prove?
+    pub fn need_challenge(&self) -> bool {
+        !self.api.is_status_valid()
+    }
+
+    /// The http-01 challenge, if the CA offers one.
+    pub fn http_challenge(&self) -> Option<Challenge<Http>> {
+        self.challenge(ChallengeType::Http01)
+    }
+
+    /// The dns-01 challenge, if the CA offers one.
+    pub fn dns_challenge(&self) -> Option<Challenge<Dns>> {
+        self.challenge(ChallengeType::Dns01)
+    }
+
+    /// The tls-alpn-01 challenge, if the CA offers one.
+    pub fn tls_alpn_challenge(&self) -> Option<Challenge<TlsAlpn>> {
+        self.challenge(ChallengeType::TlsAlpn01)
+    }
+
+    fn challenge<A>(&self, kind: ChallengeType) -> Option<Challenge<A>> {
+        let found = kind.find(&self.authorization)?;
+        Some(Challenge {
+            driver: self.driver.clone(),
+            authorization_url: self.url.clone(),
+            domain: self.domain_name().to_owned(),
+            kind,
+            api: ApiChallenge::from(found),
+            challenge: found.clone(),
+            _type: PhantomData,
+        })
+    }
+
+    /// The authorization as the CA shows it.
+    pub fn api_auth(&self) -> &ApiAuth {
+        &self.api
+    }
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth").field("url", &self.url).field("api", &self.api).finish()
+    }
+}
+
+/// A challenge. Put its proof in place, then [`Challenge::validate`].
+pub struct Challenge<A> {
+    driver: Driver,
+    authorization_url: String,
+    domain: String,
+    kind: ChallengeType,
+    api: ApiChallenge,
+    challenge: resource::challenge::Challenge,
+    _type: PhantomData<A>,
+}
+
+impl Challenge<Http> {
+    /// The last part of the path: `/.well-known/acme-challenge/` and this. Base64url when the CA is
+    /// honest; [`Challenge::http_proof`] fails when it is not, so ask for that first.
+    pub fn http_token(&self) -> &str {
+        self.challenge.checked_token().unwrap_or_default()
+    }
+
+    /// What to serve there, exactly.
+    pub fn http_proof(&self) -> anyhow::Result<String> {
+        Ok(self.proof()?.key_authorization().to_owned())
+    }
+}
+
+impl Challenge<Dns> {
+    /// The content of a TXT record at `_acme-challenge.` and the name.
+    pub fn dns_proof(&self) -> anyhow::Result<String> {
+        Ok(self.proof()?.dns_value())
+    }
+}
+
+impl Challenge<TlsAlpn> {
+    /// The digest for the acmeIdentifier extension; see
+    /// [`tls_alpn_certificate`](crate::tls_alpn_certificate).
+    pub fn tls_alpn_proof(&self) -> anyhow::Result<[u8; 32]> {
+        Ok(self.proof()?.digest())
+    }
+}
+
+impl<A> Challenge<A> {
+    /// Does it wait for an answer?
+    pub fn need_validate(&self) -> bool {
+        self.api.is_status_pending()
+    }
+
+    /// Tells the CA that the proof is in place, and looks every `delay` what it says, or as often
+    /// as the CA asks for; for 600 seconds at most.
+    pub fn validate(&self, delay: Duration) -> anyhow::Result<()> {
+        let (challenge, authorization) = (self.api.url.clone(), self.authorization_url.clone());
+        let validated = self.driver.run(move |session| async move {
+            session.validate(&challenge, &authorization, delay).await
+        });
+        validated.map_err(failure)
+    }
+
+    /// The challenge as the CA shows it.
+    pub fn api_challenge(&self) -> &ApiChallenge {
+        &self.api
+    }
+
+    fn proof(&self) -> Result<engine::Challenge, AcmeError> {
+        let key = self.driver.client().account_key();
+        let token = self.challenge.checked_token()?;
+        Ok(engine::Challenge::new(self.kind, &self.domain, token, key.thumbprint()))
+    }
+}
+
+/// The error in the words of 0.14, with the whole of it inside.
+fn failure(error: AcmeError) -> anyhow::Error {
+    if error.kind() != ErrorKind::Challenge {
+        return error.into();
+    }
+    let why = match error.problem() {
+        Some(problem) => format!("Failed: {}", problem.detail().unwrap_or(problem.type_urn())),
+        None => "Validation failed and no error found".to_owned(),
+    };
+    anyhow::Error::new(error).context(format!("Validation failed: {why:?}"))
+}

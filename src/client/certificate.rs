@@ -1,0 +1,88 @@
+//! A certificate with its key, as text.
+
+use std::fmt;
+
+use openssl::ec::{EcGroup, EcKey};
+use openssl::nid::Nid;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
+use openssl::x509::X509;
+use zeroize::Zeroizing;
+
+use crate::pki::CertificateChain;
+use crate::time::Time;
+
+/// A certificate chain and the private key of its leaf.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Certificate {
+    private_key: Zeroizing<String>,
+    certificate: String,
+}
+
+impl Certificate {
+    pub(super) fn new(private_key: Zeroizing<String>, certificate: String) -> Certificate {
+        Certificate { private_key, certificate }
+    }
+
+    /// Takes a private key and a chain as PEM; both have to be readable.
+    pub fn parse(private_key: String, certificate: String) -> anyhow::Result<Certificate> {
+        X509::from_pem(certificate.as_bytes())?;
+        let private_key = Zeroizing::new(private_key);
+        PKey::private_key_from_pem(private_key.as_bytes())?;
+        Ok(Certificate { private_key, certificate })
+    }
+
+    /// The private key as PEM. Secret.
+    pub fn private_key(&self) -> &str {
+        &self.private_key
+    }
+
+    /// The private key as DER: SEC 1 for EC keys, PKCS#1 for RSA. Secret.
+    pub fn private_key_der(&self) -> anyhow::Result<Vec<u8>> {
+        Ok(PKey::private_key_from_pem(self.private_key.as_bytes())?.private_key_to_der()?)
+    }
+
+    /// The chain as PEM, leaf first.
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    /// The leaf as DER.
+    pub fn certificate_der(&self) -> anyhow::Result<Vec<u8>> {
+        Ok(X509::from_pem(self.certificate.as_bytes())?.to_der()?)
+    }
+
+    /// Whole days until the leaf expires; negative once it has.
+    pub fn valid_days_left(&self) -> anyhow::Result<i64> {
+        let chain = CertificateChain::parse(self.certificate.as_bytes())?;
+        let left = chain.not_after().as_millis().saturating_sub(Time::now().as_millis());
+        Ok(left.div_euclid(24 * 3600 * 1000))
+    }
+}
+
+/// Shows the certificate, and nothing of the key.
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let certificate = &self.certificate;
+        f.debug_struct("Certificate").field("certificate", certificate).finish_non_exhaustive()
+    }
+}
+
+/// Makes a key for a certificate: ECDSA on P-256.
+pub fn create_p256_key() -> anyhow::Result<PKey<Private>> {
+    create_ec_key(Nid::X9_62_PRIME256V1)
+}
+
+/// Makes a key for a certificate: ECDSA on P-384.
+pub fn create_p384_key() -> anyhow::Result<PKey<Private>> {
+    create_ec_key(Nid::SECP384R1)
+}
+
+/// Makes a key for a certificate: RSA with this many bits. It takes up to seconds.
+pub fn create_rsa_key(bits: u32) -> anyhow::Result<PKey<Private>> {
+    Ok(PKey::from_rsa(Rsa::generate(bits)?)?)
+}
+
+fn create_ec_key(curve: Nid) -> anyhow::Result<PKey<Private>> {
+    Ok(PKey::from_ec_key(EcKey::generate(&*EcGroup::from_curve_name(curve)?)?)?)
+}

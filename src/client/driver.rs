@@ -1,0 +1,57 @@
+//! Runs flows to their end with the built-in HTTP client.
+
+use std::sync::Arc;
+
+use super::run::{self, Host};
+use crate::engine::{Challenge, Client, Reply, Request, Session};
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::HttpClient;
+
+/// A client of the engine, and the connections that its requests go over.
+#[derive(Clone)]
+pub(super) struct Driver {
+    client: Client,
+    http: HttpClient,
+}
+
+impl Driver {
+    pub(super) fn new(client: Client, http: HttpClient) -> Driver {
+        Driver { client, http }
+    }
+
+    /// The same connections for another account. What is known of the CA stays known.
+    pub(super) fn with_client(&self, client: Client) -> Driver {
+        client.learn_from(&self.client);
+        Driver { client, http: self.http.clone() }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Runs a flow. It ends after 600 seconds, whatever the CA does.
+    pub(super) fn run<T, F>(&self, flow: impl FnOnce(Session) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let operation = self.client.start(crate::engine::TIME_LIMIT, flow);
+        run::run(&operation, &mut Sender(&self.http))?;
+        operation.take().ok_or_else(|| Error::new(ErrorKind::Panic, "a flow without a result"))
+    }
+}
+
+/// Sends requests. The API of 0.14 publishes challenges itself, so no flow of it asks for that.
+struct Sender<'a>(&'a HttpClient);
+
+impl Host for Sender<'_> {
+    fn send(&mut self, request: &Arc<Request>, reply: &Reply<'_>) {
+        // A piece that breaks a limit has ended the answer already.
+        let _ = run::send(self.0, request, reply);
+    }
+
+    fn publish(&mut self, _: &[Challenge]) -> Result<(), String> {
+        Err("nothing publishes challenges here".to_owned())
+    }
+
+    fn unpublish(&mut self, _: &[Challenge]) {}
+}
