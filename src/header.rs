@@ -36,7 +36,7 @@ impl Headers {
             return Err(TooLarge);
         }
         let kept = KEPT.iter().find(|kept| kept.as_bytes().eq_ignore_ascii_case(name));
-        if let (Some(kept), Ok(value)) = (kept, str::from_utf8(value)) {
+        if let (Some(kept), Ok(value)) = (kept, std::str::from_utf8(value)) {
             self.kept.push((kept, value.trim().to_owned()));
         }
         Ok(())

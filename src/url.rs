@@ -130,7 +130,8 @@ impl UrlPolicy {
 
     fn admit(&self, url: &Url) -> Result<()> {
         let refuse = |why: String| Err(Error::new(ErrorKind::Policy, why).at(url.as_str()));
-        if !url.https && !(self.allow_http_loopback && url.is_loopback()) {
+        let secure = url.https || self.allow_http_loopback && url.is_loopback();
+        if !secure {
             return refuse(format!(
                 "{} is not https; plain http is possible for loopback addresses only, with \
                  allow_http_loopback",

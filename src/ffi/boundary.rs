@@ -75,8 +75,7 @@ fn set_last_error(error: Option<Box<acme_error_t>>) {
 }
 
 pub(super) fn last_error() -> *const acme_error_t {
-    let pointer = |error: &Box<acme_error_t>| std::ptr::from_ref(&**error);
-    let last = LAST_ERROR.try_with(|last| last.borrow().as_ref().map(pointer));
+    let last = LAST_ERROR.try_with(|last| last.borrow().as_deref().map(std::ptr::from_ref));
     last.ok().flatten().unwrap_or(std::ptr::null())
 }
 
@@ -107,7 +106,7 @@ pub(super) fn optional_text<'a>(pointer: *const c_char, name: &str) -> Result<Op
     }
     // SAFETY: strnlen has just read these bytes; the caller keeps them for the call.
     let bytes = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), length) };
-    let text = str::from_utf8(bytes);
+    let text = std::str::from_utf8(bytes);
     text.map(Some).map_err(|_| Error::invalid_argument(format!("{name} is not UTF-8")))
 }
 

@@ -79,7 +79,8 @@ pub struct ShownOp {
 #[derive(Default)]
 struct Shown {
     request: Option<Box<ShownRequest>>,
-    challenges: Vec<Box<ShownChallenge>>,
+    /// Replaced as a whole: what C points into stays where it is.
+    challenges: Vec<ShownChallenge>,
     wait_ms: i64,
     to_sign: Option<Box<ShownToSign>>,
     order_url: Option<CString>,
@@ -110,8 +111,7 @@ impl ShownOp {
 
     /// Shows challenges; they stay for acme_op_challenge() until the next ones.
     pub(super) fn show_challenges(&self, challenges: &[Challenge]) {
-        let shown = challenges.iter().map(|c| Box::new(ShownChallenge::new(c))).collect();
-        self.shown().challenges = shown;
+        self.shown().challenges = challenges.iter().map(ShownChallenge::new).collect();
     }
 
     pub(super) fn show_request(&self, request: &Arc<Request>) -> *const acme_http_request_t {

@@ -72,7 +72,7 @@ mod tests {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
         let d = BigNum::from_u32(d).unwrap();
         let mut point = EcPoint::new(&group).unwrap();
-        point.mul_generator(&group, &d, &BigNumContext::new().unwrap()).unwrap();
+        point.mul_generator2(&group, &d, &mut BigNumContext::new().unwrap()).unwrap();
         let key = EcKey::from_private_components(&group, &d, &point).unwrap();
         Key::from_pkey(PKey::from_ec_key(key).unwrap()).unwrap()
     }

@@ -42,7 +42,7 @@ impl CertificateChain {
     /// "clients MUST verify that the certificate chain contains only certificates" (RFC 8555
     /// section 11.4), since what follows may be loaded by a program that is less strict.
     pub fn parse(pem: &[u8]) -> Result<CertificateChain> {
-        let text = str::from_utf8(pem).map_err(|_| malformed("it is not text"))?;
+        let text = std::str::from_utf8(pem).map_err(|_| malformed("it is not text"))?;
         let blocks = blocks(text)?;
         let mut certificates = Vec::new();
         for block in &blocks {

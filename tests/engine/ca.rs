@@ -225,11 +225,6 @@ impl Ca {
         format!("{BASE}/account/{}", self.accounts.len())
     }
 
-    /// The public key of the account of that number, counted from 1.
-    pub fn account_jwk(&self, number: usize) -> &Value {
-        &self.accounts[number - 1].jwk
-    }
-
     pub fn fresh_nonce(&mut self) -> String {
         self.last_nonce += 1;
         let nonce = format!("nonce-{:06}", self.last_nonce);

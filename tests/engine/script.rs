@@ -94,10 +94,11 @@ struct Rule {
     action: Action,
 }
 
+type Change = Box<dyn FnMut(&mut Ca, &mut Answer) + Send>;
+
 enum Action {
     Answer(Answer),
-    Before(Box<dyn FnMut(&mut Ca) + Send>),
-    Then(Box<dyn FnMut(&mut Ca, &mut Answer) + Send>),
+    Then(Change),
     LoseRequest,
     LoseAnswer,
 }
@@ -151,11 +152,6 @@ impl On<'_> {
     /// The CA does it; the answer is lost.
     pub fn lose_answer(self) {
         self.rule(Action::LoseAnswer);
-    }
-
-    /// Something happens at the CA first.
-    pub fn before(self, action: impl FnMut(&mut Ca) + Send + 'static) {
-        self.rule(Action::Before(Box::new(action)));
     }
 
     /// The CA does it; the answer is changed.
@@ -402,9 +398,6 @@ impl Script {
             Some(Action::Answer(answer)) => answer.clone(),
             Some(Action::LoseRequest) => return Err("connection refused"),
             _ => {
-                if let Some(Action::Before(before)) = action.as_deref_mut() {
-                    before(ca);
-                }
                 let path = request.url().strip_prefix(BASE);
                 let path = path.unwrap_or_else(|| panic!("a request to another host: {label}"));
                 let mut answer = match post.is_some() && ca.refuses_nonce() {

@@ -1,0 +1,64 @@
+"""Arguments: values of Python's for the library, with the caller's name for them in every error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from ctypes import POINTER, c_char_p, cast
+from enum import IntEnum
+from typing import TYPE_CHECKING, TypeVar, Union
+
+from .errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from ctypes import _Pointer
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+
+Enum = TypeVar("Enum", bound=IntEnum)
+
+
+def to_text(value: str, name: str) -> bytes:
+    """Text for the library; ``name`` is what the caller knows it by."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be str, not {type(value).__name__}")
+    try:
+        text = value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"{name} cannot be written as UTF-8: {error.reason}") from None
+    if b"\0" in text:
+        raise InvalidArgument(f"{name} has a NUL character in it")
+    return text
+
+
+def to_optional_text(value: str | None, name: str) -> bytes | None:
+    return None if value is None else to_text(value, name)
+
+
+def to_texts(values: Iterable[str], name: str) -> tuple[_Pointer[c_char_p], int]:
+    """A list of texts, and how many. One text is a mistake: it would be a list of letters."""
+    if isinstance(values, (str, bytes)):
+        raise TypeError(f"{name} must be a list of str, not one {type(values).__name__}")
+    texts = [to_text(value, f"{name}[{index}]") for index, value in enumerate(values)]
+    return cast((c_char_p * len(texts))(*texts), POINTER(c_char_p)), len(texts)
+
+
+def to_path(value: PathLike, name: str) -> bytes:
+    return to_text(os.fspath(value), name)
+
+
+def to_bytes(data: str | bytes | bytearray | memoryview, name: str) -> bytes:
+    """PEM as str or bytes, DER as bytes."""
+    if isinstance(data, str):
+        return to_text(data, name)
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"{name} must be str or bytes, not {type(data).__name__}")
+
+
+def to_enum(value: int, kind: type[Enum], name: str) -> Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        raise InvalidArgument(f"{name} is {value!r}, which is no {kind.__name__}") from None

@@ -1,0 +1,17 @@
+"""Values of the library's for Python."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def from_text(text: bytes | None) -> str | None:
+    """Text; NULL is None."""
+    return None if text is None else text.decode()
+
+
+def moment(milliseconds: int) -> datetime | None:
+    """A moment; 0 is none."""
+    return EPOCH + timedelta(milliseconds=milliseconds) if milliseconds else None

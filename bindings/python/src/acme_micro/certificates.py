@@ -1,0 +1,168 @@
+"""Certificates, and requests for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from ctypes import POINTER, c_size_t, c_uint8, cast, create_string_buffer, pointer, sizeof, string_at
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from . import _native
+from ._arguments import PathLike, to_bytes, to_text, to_texts
+from ._handle import Handle, borrow, create, handle_of
+from ._native import RevocationReason
+from ._values import EPOCH, from_text, moment
+from .errors import AcmeError, InvalidArgument
+from .keys import PrivateKey
+from .steps import Challenge
+
+if TYPE_CHECKING:
+    from ctypes import _Pointer
+
+__all__ = ["Certificate", "RevocationReason", "SigningRequest"]
+
+DIGEST_SIZE = 32  # of SHA-256
+
+
+class Certificate(Handle[_native.acme_cert_t]):
+    """A certificate with its chain, leaf first, and with its private key when that is known."""
+
+    @classmethod
+    def parse(cls, pem: str | bytes) -> Certificate:
+        """Reads a PEM chain, leaf first. Anything but certificates in it is refused."""
+        pem = to_bytes(pem, "pem")
+        make, free = _native.acme_cert_parse, _native.acme_cert_free
+        return cls._wrap(create(_native.acme_cert_t, free, lambda cert: make(pem, len(pem), cert)))
+
+    @classmethod
+    def load(cls, path: PathLike) -> Certificate:
+        """Reads a PEM chain from a file, as :meth:`parse` does."""
+        with open(path, "rb") as file:
+            data = file.read()
+        try:
+            return cls.parse(data)
+        except AcmeError as error:
+            raise type(error)(f"{os.fsdecode(path)}: {error}", status=error.status) from None
+
+    @classmethod
+    def tls_alpn(cls, challenge: Challenge, key: PrivateKey | None = None) -> Certificate:
+        """Makes the self-signed certificate that a tls-alpn-01 challenge wants (RFC 8737).
+
+        To be shown in handshakes for ``challenge.identifier`` that negotiate the protocol
+        ``acme-tls/1``, and in no others. ``key`` is a fresh one unless given.
+        """
+        digest = challenge.tls_alpn_digest
+        if digest is None:
+            raise InvalidArgument(f"challenge is {challenge.type}, not tls-alpn-01")
+        if len(digest) != DIGEST_SIZE:
+            raise InvalidArgument(f"challenge.tls_alpn_digest has {len(digest)} bytes, not 32")
+        # The library's struct may have grown: it finds zeros in what this package does not know.
+        space = create_string_buffer(sizeof(_native.acme_challenge_t) + 256)
+        shown = _native.acme_challenge_t.from_buffer(space)
+        shown.type = to_text(challenge.type, "challenge.type")
+        shown.identifier = to_text(challenge.identifier, "challenge.identifier")
+        shown.token = to_text(challenge.token, "challenge.token")
+        authorization = to_text(challenge.key_authorization, "challenge.key_authorization")
+        shown.key_authorization = authorization
+        shown.tls_alpn_digest = cast((c_uint8 * DIGEST_SIZE)(*digest), POINTER(c_uint8))
+        with_key = POINTER(_native.acme_key_t)()
+        if key is not None:
+            with_key = handle_of(key, PrivateKey, "key")
+        make, free = _native.acme_cert_create_tls_alpn, _native.acme_cert_free
+        made = create(_native.acme_cert_t, free, lambda c: make(pointer(shown), with_key, c))
+        return cls._wrap(made)
+
+    @property
+    def chain_pem(self) -> str:
+        """The whole chain as PEM: what web servers call "fullchain"."""
+        return from_text(_native.acme_cert_chain_pem(self._handle)) or ""
+
+    def der(self, index: int = 0) -> bytes:
+        """A certificate of the chain as DER, 0 being the leaf; IndexError past the end."""
+        size = c_size_t()
+        handle = self._handle
+        # A negative index would become a huge one.
+        data = _native.acme_cert_der(handle, index, pointer(size)) if index >= 0 else None
+        if not data:
+            raise IndexError(f"the chain has no certificate {index}")
+        return string_at(data, size.value)
+
+    @property
+    def key(self) -> PrivateKey | None:
+        """Its private key; None when it was parsed, or ordered with a request made elsewhere."""
+        handle = self._handle
+        key = _native.acme_cert_key(handle)
+        return PrivateKey._wrap(borrow(key, handle)) if key else None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its DNS names and IP addresses."""
+        handle, names = self._handle, list[str]()
+        while (name := _native.acme_cert_name(handle, len(names))) is not None:
+            names.append(name.decode())
+        return tuple(names)
+
+    @property
+    def serial(self) -> str:
+        """The leaf's serial number, in hexadecimal digits."""
+        return from_text(_native.acme_cert_serial(self._handle)) or ""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the leaf, in hexadecimal digits."""
+        return from_text(_native.acme_cert_fingerprint(self._handle)) or ""
+
+    @property
+    def ari_id(self) -> str | None:
+        """What renewal information is asked for by (RFC 9773); None without an authority key id."""
+        return from_text(_native.acme_cert_ari_id(self._handle))
+
+    @property
+    def not_before(self) -> datetime:
+        """When it starts to be valid (UTC)."""
+        return moment(_native.acme_cert_not_before(self._handle)) or EPOCH
+
+    @property
+    def not_after(self) -> datetime:
+        """When it expires (UTC)."""
+        return moment(_native.acme_cert_not_after(self._handle)) or EPOCH
+
+    @property
+    def days_left(self) -> int:
+        """Whole days until it expires; negative once it has."""
+        return _native.acme_cert_days_left(self._handle, 0)
+
+    def _describe(self) -> str:
+        return f"{', '.join(self.names)} until {self.not_after:%Y-%m-%d}"
+
+
+class SigningRequest(Handle[_native.acme_csr_t]):
+    """A certificate signing request (PKCS#10, RFC 2986)."""
+
+    @classmethod
+    def create(cls, key: PrivateKey, names: Iterable[str]) -> SigningRequest:
+        """Makes a request for DNS names, wildcards and IP addresses, signed with the key."""
+        signer = handle_of(key, PrivateKey, "key")
+        texts, count = to_texts(names, "names")
+        make, free = _native.acme_csr_create, _native.acme_csr_free
+
+        def call(csr: _Pointer[_Pointer[_native.acme_csr_t]]) -> int:
+            return make(signer, texts, count, csr)
+
+        return cls._wrap(create(_native.acme_csr_t, free, call))
+
+    @classmethod
+    def parse(cls, data: str | bytes) -> SigningRequest:
+        """Reads a PEM or DER request made elsewhere, so that its key never comes here."""
+        data = to_bytes(data, "data")
+        make, free = _native.acme_csr_parse, _native.acme_csr_free
+        return cls._wrap(create(_native.acme_csr_t, free, lambda csr: make(data, len(data), csr)))
+
+    @property
+    def der(self) -> bytes:
+        """The request as DER."""
+        size = c_size_t()
+        handle = self._handle
+        data = _native.acme_csr_der(handle, pointer(size))
+        return string_at(data, size.value)

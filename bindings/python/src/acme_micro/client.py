@@ -1,0 +1,305 @@
+"""Clients: one account at one CA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ctypes import pointer, sizeof
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+from typing import Any
+
+from . import _native
+from ._arguments import PathLike, to_enum, to_optional_text, to_path, to_text, to_texts
+from ._handle import Handle, create, handle_of
+from ._native import ChainBy, RevocationReason
+from ._values import from_text
+from .certificates import Certificate, SigningRequest
+from .errors import InvalidArgument
+from .keys import PrivateKey
+from .operation import Operation, RenewalInfo, Signer
+from .solvers import Solver
+
+__all__ = ["LETSENCRYPT", "LETSENCRYPT_STAGING", "ChainBy", "Client", "Profile"]
+
+#: Let's Encrypt, whose certificates browsers trust.
+LETSENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
+#: Let's Encrypt's staging environment, for trying things.
+LETSENCRYPT_STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A kind of certificate that a CA offers."""
+
+    name: str
+    #: What the CA says of it.
+    description: str
+
+
+class Client(Handle[_native.acme_client_t]):
+    """One account at one CA: directory, account key, nonces, connections.
+
+    Make one and share it, between threads too. Making it sends nothing; the account is registered
+    by the first operation that needs it.
+    """
+
+    def __init__(
+        self,
+        directory_url: str,
+        account_key: PrivateKey,
+        *,
+        contacts: Iterable[str] = (),
+        terms_agreed: bool = False,
+        account_url: str | None = None,
+        eab: tuple[str, str] | None = None,
+        eab_algorithm: str | None = None,
+        user_agent: str | None = None,
+        ca_file: PathLike | None = None,
+        allowed_hosts: Iterable[str] = (),
+        allow_http_loopback: bool = False,
+    ):
+        """
+        directory_url
+            The CA, such as :data:`LETSENCRYPT`.
+        account_key
+            The account's key. Store it before: it is the account.
+        contacts
+            ``mailto:`` URLs.
+        terms_agreed
+            The operator has agreed to the CA's terms of service. Without it an account that exists
+            is found, and none is made.
+        account_url
+            What :attr:`account_url` was earlier; saves a request.
+        eab, eab_algorithm
+            External account binding: key id and HMAC key as the CA shows them; ``"HS256"`` (the
+            default), ``"HS384"`` or ``"HS512"``.
+        user_agent
+            Named to the CA before the library's own, such as ``"exampled/1.2"``.
+        ca_file
+            PEM file of the roots to trust for the CA's own HTTPS, instead of the system's.
+        allowed_hosts
+            Hosts besides the directory's own that the CA's URLs may be on.
+        allow_http_loopback
+            Plain http is fine on loopback addresses, for tests.
+        """
+        options = _native.acme_client_options_t()
+        options.size = sizeof(options)
+        options.directory_url = to_text(directory_url, "directory_url")
+        options.account_key = handle_of(account_key, PrivateKey, "account_key")
+        options.account_url = to_optional_text(account_url, "account_url")
+        options.contacts, options.contact_count = to_texts(contacts, "contacts")
+        options.terms_agreed = bool(terms_agreed)
+        if eab is not None:
+            options.eab_key_id = to_text(eab[0], "eab[0]")
+            options.eab_hmac_key = to_text(eab[1], "eab[1]")
+        options.eab_algorithm = to_optional_text(eab_algorithm, "eab_algorithm")
+        options.user_agent = to_optional_text(user_agent, "user_agent")
+        options.ca_file = None if ca_file is None else to_path(ca_file, "ca_file")
+        options.allowed_hosts, options.allowed_host_count = to_texts(
+            allowed_hosts, "allowed_hosts"
+        )
+        options.allow_http_loopback = bool(allow_http_loopback)
+        make, free = _native.acme_client_new, _native.acme_client_free
+        self._pointer = create(_native.acme_client_t, free, lambda c: make(pointer(options), c))
+
+    @property
+    def account_url(self) -> str | None:
+        """The account's URL, worth storing; None until an operation has needed it."""
+        return from_text(_native.acme_client_account_url(self._handle))
+
+    @property
+    def terms_url(self) -> str | None:
+        """The CA's terms of service; None until its directory is known, or when it has none."""
+        return from_text(_native.acme_client_terms_url(self._handle))
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """The kinds of certificate that the CA offers; empty until its directory is known."""
+        found: list[Profile] = []
+        for index in count():
+            name = from_text(_native.acme_client_profile(self._handle, index))
+            if name is None:
+                return tuple(found)
+            text = from_text(_native.acme_client_profile_text(self._handle, index))
+            found.append(Profile(name, text or ""))
+        raise AssertionError  # count() does not end
+
+    def begin_register(self) -> Operation:
+        """Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3)."""
+        return self._begin(_native.acme_begin_register)
+
+    def register(self) -> str:
+        """Registers the account, or finds it; gives its URL. Blocks."""
+        self.begin_register().run()
+        return self._account_url()
+
+    def find_account(self) -> str:
+        """Finds the account of the key and makes none; gives its URL. Blocks.
+
+        :class:`AccountError` when the CA knows none (RFC 8555 section 7.3.1).
+        """
+        self._begin(_native.acme_begin_find_account).run()
+        return self._account_url()
+
+    def update_contacts(self, contacts: Iterable[str]) -> None:
+        """Replaces the account's contacts; none removes them (RFC 8555 section 7.3.2). Blocks."""
+        self._begin(_native.acme_begin_update_contacts, *to_texts(contacts, "contacts")).run()
+
+    def change_key(self, new_key: PrivateKey) -> None:
+        """Replaces the account's key (RFC 8555 section 7.3.5). Blocks.
+
+        Store the new key before, and forget the old one after: if the program ends in between, do it
+        again with the old key, which settles which of them the CA knows.
+        """
+        self._begin(_native.acme_begin_key_change, handle_of(new_key, PrivateKey, "new_key")).run()
+
+    def deactivate(self) -> None:
+        """Deactivates the account, for good (RFC 8555 section 7.3.6). Blocks."""
+        self._begin(_native.acme_begin_deactivate).run()
+
+    def renewal_info(self, certificate: Certificate) -> RenewalInfo:
+        """When to renew (RFC 9773); what the CA does not say, the lifetime does. Blocks."""
+        handle = handle_of(certificate, Certificate, "certificate")
+        operation = self._begin(_native.acme_begin_renewal_info, handle)
+        operation.run()
+        assert operation.renewal_info is not None
+        return operation.renewal_info
+
+    def revoke(
+        self,
+        certificate: Certificate,
+        reason: RevocationReason = RevocationReason.UNSPECIFIED,
+        *,
+        key: PrivateKey | None = None,
+    ) -> None:
+        """Revokes a certificate: as the account that ordered it or, with its ``key``, as whoever
+        has that (RFC 8555 section 7.6). Blocks. Revoking twice is fine."""
+        self._begin(
+            _native.acme_begin_revoke,
+            handle_of(certificate, Certificate, "certificate"),
+            None if key is None else handle_of(key, PrivateKey, "key"),
+            to_enum(reason, RevocationReason, "reason"),
+        ).run()
+
+    def order(
+        self,
+        names: Iterable[str] = (),
+        *,
+        challenge_types: Sequence[str] = ("http-01",),
+        key: PrivateKey | None = None,
+        csr: SigningRequest | None = None,
+        order_url: str | None = None,
+        timeout: float | None = None,
+        not_before: datetime | None = None,
+        not_after: datetime | None = None,
+        profile: str | None = None,
+        profile_optional: bool = False,
+        replaces: Certificate | None = None,
+        only_if_due: bool = False,
+        preferred_chain: str | None = None,
+        preferred_chain_by: ChainBy = ChainBy.BY_ROOT,
+        must_staple: bool = False,
+    ) -> Operation:
+        """Begins to obtain a certificate; nothing is sent yet. What cannot work raises here.
+
+        names
+            DNS names, ``*.`` wildcards, IP addresses. With ``csr`` they may be left out.
+        challenge_types
+            Acceptable types, best first: ``"http-01"``, ``"dns-01"``, ``"tls-alpn-01"``. A wildcard
+            needs ``"dns-01"``.
+        key
+            The certificate's key, which you have stored. A fresh one is :attr:`Operation.key`.
+        csr
+            A request made elsewhere; excludes ``key``.
+        order_url
+            Resume the order at this URL (:attr:`Operation.order_url`).
+        timeout
+            Give up after so many seconds, 600 unless given; publishing does not count.
+        not_before, not_after
+            The certificate's validity, for CAs that take it.
+        profile, profile_optional
+            One of :attr:`profiles`; go on without it when the CA does not offer or refuses it.
+        replaces, only_if_due
+            The certificate being renewed; finish without a certificate when it is not time yet, then
+            see :attr:`Operation.renewal_info`.
+        preferred_chain, preferred_chain_by
+            Which of several chains is wanted, if the CA has it.
+        must_staple
+            Ask for the TLS feature extension "must staple" (RFC 7633).
+        """
+        options = _native.acme_order_options_t()
+        options.size = sizeof(options)
+        options.names, options.name_count = to_texts(names, "names")
+        types = to_texts(challenge_types, "challenge_types")
+        options.challenge_types, options.challenge_type_count = types
+        if not options.challenge_type_count:
+            raise InvalidArgument("challenge_types is empty")
+        if key is not None:
+            options.key = handle_of(key, PrivateKey, "key")
+        if csr is not None:
+            options.csr = handle_of(csr, SigningRequest, "csr")
+        options.order_url = to_optional_text(order_url, "order_url")
+        if timeout is not None:
+            if not timeout >= 1:
+                raise InvalidArgument(f"timeout is {timeout}, less than a second")
+            options.timeout_s = int(timeout)
+        options.not_before = _date(not_before, "not_before")
+        options.not_after = _date(not_after, "not_after")
+        options.profile = to_optional_text(profile, "profile")
+        options.profile_optional = bool(profile_optional)
+        if replaces is not None:
+            options.replaces = handle_of(replaces, Certificate, "replaces")
+        options.only_if_due = bool(only_if_due)
+        options.preferred_chain = to_optional_text(preferred_chain, "preferred_chain")
+        options.preferred_chain_by = to_enum(preferred_chain_by, ChainBy, "preferred_chain_by")
+        options.must_staple = bool(must_staple)
+        return self._begin(_native.acme_begin_order, pointer(options))
+
+    def obtain(
+        self,
+        names: Iterable[str],
+        solver: Solver,
+        *,
+        sign: Signer | None = None,
+        **options: Any,
+    ) -> Certificate:
+        """Obtains a certificate: account if needed, order, challenges, finalize, download. Blocks.
+
+        ``solver`` publishes the challenges, such as :class:`Webroot` or :class:`Standalone`; what it
+        raises is raised here, unchanged. ``sign`` signs with keys outside the process. The other
+        options are :meth:`order`'s.
+        """
+        types = getattr(solver, "challenge_types", None)
+        if types is not None:
+            options.setdefault("challenge_types", types)
+        operation = self.order(names, **options)
+        operation.run(solver, sign)
+        return operation.certificate
+
+    def _begin(self, begin: Any, *arguments: Any) -> Operation:
+        handle = self._handle
+
+        def call(op: Any) -> int:
+            status: int = begin(handle, *arguments, op)
+            return status
+
+        return Operation._begin(create(_native.acme_op_t, _native.acme_op_free, call))
+
+    def _account_url(self) -> str:
+        url = self.account_url
+        assert url is not None
+        return url
+
+    def _describe(self) -> str:
+        return self.account_url or ""
+
+
+def _date(value: datetime | None, name: str) -> bytes | None:
+    if value is None:
+        return None
+    if value.tzinfo is None:
+        raise InvalidArgument(f"{name} has no time zone")
+    return value.isoformat(timespec="seconds").encode()
+
+

@@ -1,0 +1,304 @@
+"""What can go wrong.
+
+Everything that the library raises is an :class:`AcmeError`; each subclass is something that a
+caller would treat in its own way, and is also the builtin exception that it resembles::
+
+    AcmeError                             anything; .status tells what
+        InvalidArgument (ValueError)      an argument is wrong; nothing was sent
+        Misuse (RuntimeError)             the call does not fit the object's state
+        Unsupported (NotImplementedError) not compiled in, or not offered by this CA
+        TransportError (ConnectionError)  no answer: DNS, TCP, TLS or a time limit
+        ProtocolError                     the CA's answer breaks RFC 8555
+        PolicyError                       a URL was refused: not https, or a host not allowed
+        OperationTimeout (TimeoutError)   the operation's own time limit ran out
+        ProblemError                      the CA refused; .problem is why
+            RateLimited                   ... for now; .retry_at is until when
+            TermsNotAgreed                ... until its terms of service are agreed to
+            ExternalAccountRequired       ... without an external account binding
+            AccountError                  the account is unknown, deactivated or revoked
+            ChallengeFailed               the CA looked and did not find; .identifier is where
+            OrderRejected                 the order became invalid, or a name in it is refused
+        CertificateError                  not the certificate that was asked for
+        PublishFailed                     what you said with Publish.fail()
+        Canceled                          Operation.cancel() was called
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from . import _native
+from ._native import Status
+from ._values import from_text, moment
+
+if TYPE_CHECKING:
+    from ctypes import _Pointer
+
+__all__ = [
+    "AccountError",
+    "AcmeError",
+    "Canceled",
+    "CertificateError",
+    "ChallengeFailed",
+    "ExternalAccountRequired",
+    "InvalidArgument",
+    "Misuse",
+    "OperationTimeout",
+    "OrderRejected",
+    "PolicyError",
+    "ProblemError",
+    "ProtocolError",
+    "PublishFailed",
+    "RateLimited",
+    "Status",
+    "TermsNotAgreed",
+    "TransportError",
+    "Unsupported",
+]
+
+
+class AcmeError(Exception):
+    """Something went wrong. ``str(error)`` says what was tried, on what, and why it failed."""
+
+    #: What kind of failure it is: a :class:`Status`, or a number that only a newer library knows.
+    status: int
+    #: The same as ``str(error)``: one line for a log or a person.
+    message: str
+    #: The DNS name or IP address concerned, if it is about one.
+    identifier: str | None
+    #: The URL that was asked, if it is about one.
+    url: str | None
+    #: True: the same request will fail again until its input changes. False: a retry may help.
+    permanent: bool
+    #: Earliest time worth a retry, when the CA named one.
+    retry_at: datetime | None
+    #: The CA's problem document (RFC 7807, RFC 8555 section 6.7), if it sent one.
+    problem: dict[str, Any] | None
+    #: One error for each identifier that the CA complained about (RFC 8555 section 6.7.1).
+    subproblems: tuple[AcmeError, ...]
+
+    _status: ClassVar[int] = Status.ERR_PROBLEM
+    _permanent: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        identifier: str | None = None,
+        url: str | None = None,
+        permanent: bool | None = None,
+        retry_at: datetime | None = None,
+        problem: dict[str, Any] | None = None,
+        subproblems: Sequence[AcmeError] = (),
+    ):
+        super().__init__(message)
+        self.status = self._status if status is None else status
+        self.message = message
+        self.identifier = identifier
+        self.url = url
+        self.permanent = self._permanent if permanent is None else permanent
+        self.retry_at = retry_at
+        self.problem = problem
+        self.subproblems = tuple(subproblems)
+
+    @property
+    def problem_type(self) -> str | None:
+        """Type of the problem, such as ``"urn:ietf:params:acme:error:caa"``; None without one."""
+        if self.problem is None:
+            return None
+        # RFC 7807 section 3.1: what has no type is "about:blank".
+        return str(self.problem.get("type", "about:blank"))
+
+    def __reduce__(self) -> Any:
+        # As made by BaseException it would lose what is given by keyword; see pickle.
+        return _unpickle, (type(self), self.message, self.__dict__)
+
+
+def _unpickle(kind: type[AcmeError], message: str, attributes: dict[str, Any]) -> AcmeError:
+    error = kind(message)
+    error.__dict__.update(attributes)
+    return error
+
+
+class InvalidArgument(AcmeError, ValueError):
+    """An argument is missing, malformed or out of range. Nothing was sent."""
+
+    _status = Status.ERR_INVALID_ARGUMENT
+    _permanent = True
+
+
+class Misuse(AcmeError, RuntimeError):
+    """The call does not fit the state of what it was made on; or a bug in the library."""
+
+    _status = Status.ERR_MISUSE
+    _permanent = True
+
+
+class Unsupported(AcmeError, NotImplementedError):
+    """Not compiled in, or not offered by this CA."""
+
+    _status = Status.ERR_UNSUPPORTED
+    _permanent = True
+
+
+class TransportError(AcmeError, ConnectionError):
+    """No answer from the CA: name resolution, TCP, TLS or the time limit of one request."""
+
+    _status = Status.ERR_TRANSPORT
+
+
+class ProtocolError(AcmeError):
+    """The CA's answer breaks RFC 8555, or exceeds a limit."""
+
+    _status = Status.ERR_PROTOCOL
+
+
+class PolicyError(AcmeError):
+    """A URL that the CA gave was refused: not https, or on a host that was not allowed."""
+
+    _status = Status.ERR_POLICY
+    _permanent = True
+
+
+class OperationTimeout(AcmeError, TimeoutError):
+    """The operation's own time limit ran out, or the CA needs longer; see ``retry_at``."""
+
+    _status = Status.ERR_TIMEOUT
+
+
+class ProblemError(AcmeError):
+    """The CA refused; ``problem`` is its problem document."""
+
+    _status = Status.ERR_PROBLEM
+
+
+class RateLimited(ProblemError):
+    """The CA refused for now; ``retry_at`` is the earliest time worth a retry, if it named one."""
+
+    _status = Status.ERR_RATE_LIMITED
+
+
+class TermsNotAgreed(ProblemError):
+    """The CA wants its terms of service agreed to; see ``Client.terms_url``."""
+
+    _status = Status.ERR_TERMS
+    _permanent = True
+
+
+class ExternalAccountRequired(ProblemError):
+    """The CA wants an external account binding: ``Client(..., eab=(key_id, hmac_key))``."""
+
+    _status = Status.ERR_EAB_REQUIRED
+    _permanent = True
+
+
+class AccountError(ProblemError):
+    """The account is unknown to the CA, deactivated or revoked."""
+
+    _status = Status.ERR_ACCOUNT
+    _permanent = True
+
+
+class ChallengeFailed(ProblemError):
+    """The CA looked for a challenge and did not find it; ``identifier`` is where it looked."""
+
+    _status = Status.ERR_CHALLENGE
+
+
+class OrderRejected(ProblemError):
+    """The order became invalid, or names something that the CA rejects."""
+
+    _status = Status.ERR_ORDER
+
+
+class CertificateError(AcmeError):
+    """The CA issued something that is not the certificate that was asked for."""
+
+    _status = Status.ERR_CERTIFICATE
+
+
+class PublishFailed(AcmeError):
+    """A challenge could not be published: what :meth:`Publish.fail` said."""
+
+    _status = Status.ERR_HOST
+
+
+class Canceled(AcmeError):
+    """:meth:`Operation.cancel` was called."""
+
+    _status = Status.ERR_CANCELED
+
+
+_CLASSES: dict[int, type[AcmeError]] = {
+    Status.ERR_INVALID_ARGUMENT: InvalidArgument,
+    Status.ERR_MISUSE: Misuse,
+    Status.ERR_UNSUPPORTED: Unsupported,
+    Status.ERR_PANIC: Misuse,
+    Status.ERR_PARSE: InvalidArgument,
+    Status.ERR_TRANSPORT: TransportError,
+    Status.ERR_PROTOCOL: ProtocolError,
+    Status.ERR_TIMEOUT: OperationTimeout,
+    Status.ERR_POLICY: PolicyError,
+    Status.ERR_PROBLEM: ProblemError,
+    Status.ERR_RATE_LIMITED: RateLimited,
+    Status.ERR_TERMS: TermsNotAgreed,
+    Status.ERR_EAB_REQUIRED: ExternalAccountRequired,
+    Status.ERR_ACCOUNT: AccountError,
+    Status.ERR_CHALLENGE: ChallengeFailed,
+    Status.ERR_ORDER: OrderRejected,
+    Status.ERR_CERTIFICATE: CertificateError,
+    Status.ERR_HOST: PublishFailed,
+    Status.ERR_CANCELED: Canceled,
+}
+
+
+class _Deferred(threading.local):
+    """An exception that a log handler raised inside a call of the library, to be raised after."""
+
+    exception: BaseException | None = None
+
+
+deferred = _Deferred()
+
+
+def check(status: int) -> int:
+    """Raises what a fallible call has just answered on this thread; gives back what is no error."""
+    if deferred.exception is not None:
+        exception, deferred.exception = deferred.exception, None
+        raise exception
+    if status < 0:
+        raise _from_c(_native.acme_last_error())
+    return status
+
+
+def _from_c(error: _Pointer[_native.acme_error_t]) -> AcmeError:
+    status = _native.acme_error_status(error)
+    count = _native.acme_error_subproblem_count(error)
+    subproblems = [_native.acme_error_subproblem(error, index) for index in range(count)]
+    return _CLASSES.get(status, AcmeError)(
+        from_text(_native.acme_error_message(error)) or "unknown error",
+        status=_known(status),
+        identifier=from_text(_native.acme_error_identifier(error)),
+        url=from_text(_native.acme_error_url(error)),
+        permanent=bool(_native.acme_error_is_permanent(error)),
+        retry_at=moment(_native.acme_error_retry_at(error)),
+        problem=_document(_native.acme_error_problem_json(error)),
+        subproblems=[_from_c(subproblem) for subproblem in subproblems],
+    )
+
+
+def _known(status: int) -> int:
+    try:
+        return Status(status)
+    except ValueError:
+        return status
+
+
+def _document(text: bytes | None) -> dict[str, Any] | None:
+    document = None if text is None else json.loads(text)
+    return document if isinstance(document, dict) else None

@@ -1,0 +1,311 @@
+"""Operations: work in progress at a CA, as an iterator of things to do."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from itertools import count, takewhile
+from typing import TYPE_CHECKING, Callable
+
+from . import _native
+from ._handle import Handle, borrow, own
+from ._values import EPOCH, from_text
+from .certificates import Certificate
+from .errors import AcmeError, Misuse, Status, check
+from .keys import PrivateKey
+from .steps import (
+    Challenge,
+    Publish,
+    Request,
+    Sign,
+    Step,
+    Unpublish,
+    Wait,
+    challenge_from_c,
+    request_from_c,
+    sign_from_c,
+)
+
+if TYPE_CHECKING:
+    from ctypes import _Pointer
+
+    from .solvers import Solver
+
+__all__ = ["Operation", "RenewalInfo", "Signer"]
+
+#: Signs with a key outside the process: gives the signature over ``step.input``.
+Signer = Callable[[Sign], bytes]
+
+# A cancellation by another thread or a signal handler is noticed after this many seconds.
+NAP = 0.25
+
+logger = logging.getLogger("acme_micro")
+
+
+@dataclass(frozen=True)
+class RenewalInfo:
+    """When to renew a certificate (RFC 9773)."""
+
+    #: The window to renew in; in the past: now.
+    window_start: datetime
+    window_end: datetime
+    #: The moment in it that is this certificate's: the same each time, while the window stays.
+    renew_at: datetime
+    #: Ask again then: the CA may move the window.
+    check_again_at: datetime
+    #: A page that explains the window. Untrusted text.
+    explanation_url: str | None
+    #: False: it is reckoned from the certificate's lifetime, because the CA said nothing.
+    from_ca: bool
+
+    @property
+    def is_due(self) -> bool:
+        """Is it time to renew?"""
+        return datetime.now(timezone.utc) >= self.renew_at
+
+
+class Operation(Handle[_native.acme_op_t], Iterator[Step]):
+    """Something that a CA is asked to do: :meth:`Client.order` and its like begin one.
+
+    Either :meth:`run` it, or iterate over it and do each :class:`Step` yourself, in whatever way
+    your program does such things: it opens no socket, starts no thread and never sleeps. The loop
+    ends when the operation has, and raises an :class:`AcmeError` when it has failed.
+
+    An exception in the body of the loop leaves the operation where it is. Drop it then, and take
+    down what you have published; or go on with it, in another loop.
+
+    Several requests may be waiting for their answer at a time, answered by other threads or tasks
+    if you like: calls on one operation take turns. So :meth:`Request.send` on one thread keeps
+    others from polling; only :meth:`cancel` and the properties never wait.
+    """
+
+    _lock: threading.RLock
+    _publish: Publish | None
+    _certificate: Certificate | None
+    _renewal_info: RenewalInfo | None
+    _key: PrivateKey | None
+    _state: str
+    _order_url: str | None
+
+    @classmethod
+    def _begin(cls, pointer: _Pointer[_native.acme_op_t]) -> Operation:
+        self = cls._wrap(pointer)
+        self._lock = threading.RLock()
+        self._publish = None
+        self._certificate = None
+        self._renewal_info = None
+        key = _native.acme_op_key(pointer)
+        self._key = PrivateKey._wrap(borrow(key, pointer)) if key else None
+        self._look()
+        return self
+
+    def __iter__(self) -> Operation:
+        return self
+
+    def __next__(self) -> Step:
+        with self._lock:
+            if self._publish is not None:
+                self._publish = None
+                check(_native.acme_op_published(self._handle, None))
+            try:
+                step = check(_native.acme_op_poll(self._handle, 0))
+            finally:
+                self._look()
+            if step == _native.Step.REQUEST:
+                return request_from_c(_native.acme_op_request(self._handle).contents, self)
+            if step == _native.Step.WAIT:
+                milliseconds = _native.acme_op_wait_ms(self._handle)
+                return Wait(None if milliseconds < 0 else milliseconds / 1000)
+            if step == _native.Step.PUBLISH:
+                self._publish = Publish(self._challenges(), self)
+                return self._publish
+            if step == _native.Step.UNPUBLISH:
+                return Unpublish(self._challenges())
+            if step == _native.Step.SIGN:
+                return sign_from_c(_native.acme_op_sign_request(self._handle).contents, self)
+            if step != _native.Step.DONE:
+                raise AcmeError(f"a step that this version does not know: {step}")
+            certificate = _native.acme_op_take_cert(self._handle)
+            if certificate:
+                self._certificate = Certificate._wrap(own(certificate, _native.acme_cert_free))
+            self._renewal_info = _renewal_info(_native.acme_op_renewal_info(self._handle))
+            raise StopIteration
+
+    def run(self, solver: Solver | None = None, sign: Signer | None = None) -> None:
+        """Does all the steps, blocking: built-in HTTPS client, ``time.sleep``, and ``solver``.
+
+        What the solver's ``publish`` raises is raised here, unchanged, after the challenges have
+        been taken down. So it is with Ctrl-C. What ``unpublish`` raises is logged.
+        """
+        failure: Exception | None = None
+        published: tuple[Challenge, ...] = ()
+        try:
+            for step in self:
+                if isinstance(step, Request):
+                    step.send()
+                elif isinstance(step, Wait):
+                    time.sleep(NAP if step.seconds is None else min(step.seconds, NAP))
+                elif isinstance(step, Publish):
+                    published = step.challenges
+                    try:
+                        _required(solver).publish(published)
+                    except Exception as error:
+                        failure = error
+                        step.fail(error)
+                elif isinstance(step, Sign):
+                    try:
+                        step.signed(_required_signer(sign)(step))
+                    except Exception as error:
+                        failure = error
+                        step.fail(error)
+                else:
+                    published = ()
+                    _unpublish(solver, step.challenges)
+        except AcmeError:
+            if failure is None:
+                raise
+        finally:
+            # Only when something broke into the loop: else the operation has asked for it.
+            if published:
+                _unpublish(solver, published)
+        if failure is not None:
+            raise failure
+
+    def cancel(self) -> None:
+        """Ends the operation at its next step, by way of :class:`Unpublish` if need be.
+
+        From any thread or signal handler, at any time. It then raises :class:`Canceled`.
+        """
+        pointer = self._pointer
+        if pointer is not None:
+            _native.acme_op_cancel(pointer)
+
+    @property
+    def certificate(self) -> Certificate:
+        """What was ordered, once the loop has ended; :class:`Misuse` before, or of no order."""
+        if self._certificate is None:
+            raise Misuse(f'there is no certificate (yet): the operation\'s state is "{self._state}"')
+        return self._certificate
+
+    @property
+    def renewal_info(self) -> RenewalInfo | None:
+        """When to renew, once the loop of an order with ``only_if_due`` has ended without one."""
+        return self._renewal_info
+
+    @property
+    def key(self) -> PrivateKey | None:
+        """The certificate's key, from the beginning: store it before you start.
+
+        None when the order is for a request made elsewhere, or the operation is no order.
+        """
+        return self._key
+
+    @property
+    def state(self) -> str:
+        """One word for a status page, such as ``"authorization"`` or ``"finalize"``.
+
+        The others: ``new directory nonce account order publish challenge unpublish certificate
+        revocation``.
+        """
+        return self._state
+
+    @property
+    def order_url(self) -> str | None:
+        """The order's URL, to resume it after a restart; None before there is one."""
+        return self._order_url
+
+    def _describe(self) -> str:
+        return self._state
+
+    def _look(self) -> None:
+        """Keeps what may be asked for while another thread uses the handle."""
+        if self._pointer is not None:
+            self._state = from_text(_native.acme_op_state(self._pointer)) or "new"
+            self._order_url = from_text(_native.acme_op_order_url(self._pointer))
+
+    def _challenges(self) -> tuple[Challenge, ...]:
+        shown = (_native.acme_op_challenge(self._handle, index) for index in count())
+        return tuple(challenge_from_c(one.contents) for one in takewhile(bool, shown))
+
+    def _respond(
+        self, id: int, status: int, fields: Iterable[tuple[bytes, bytes]], body: bytes
+    ) -> None:
+        with self._lock:
+            op = self._handle
+            for name, value in fields:
+                answer = _native.acme_op_response_header
+                if not _taken(answer(op, id, name, len(name), value, len(value))):
+                    return
+            if _taken(_native.acme_op_response_body(op, id, body, len(body))):
+                check(_native.acme_op_response_end(op, id, status))
+
+    def _fail(self, id: int, why: bytes) -> None:
+        with self._lock:
+            check(_native.acme_op_response_failed(self._handle, id, why))
+
+    def _send(self, id: int) -> None:
+        with self._lock:
+            _taken(_native.acme_op_send(self._handle, id))
+
+    def _signed(self, id: int, signature: bytes) -> None:
+        with self._lock:
+            check(_native.acme_op_signed(self._handle, id, signature, len(signature)))
+
+    def _sign_failed(self, id: int, why: bytes) -> None:
+        with self._lock:
+            check(_native.acme_op_sign_failed(self._handle, id, why))
+
+    def _publish_failed(self, step: Publish, why: bytes) -> None:
+        with self._lock:
+            if self._publish is not step:
+                raise Misuse("these challenges are not waiting to be published")
+            self._publish = None
+            check(_native.acme_op_published(self._handle, why))
+
+
+def _taken(status: int) -> bool:
+    """Whether an answer may go on. One that breaks a limit has ended: the next step tells of it."""
+    if status == Status.ERR_PROTOCOL:
+        return False
+    check(status)
+    return True
+
+
+def _required(solver: Solver | None) -> Solver:
+    if solver is None:
+        raise Misuse("there are challenges to publish, and no solver was given")
+    return solver
+
+
+def _required_signer(sign: Signer | None) -> Signer:
+    if sign is None:
+        raise Misuse("a key is outside the process, and no signer was given")
+    return sign
+
+
+def _renewal_info(shown: _Pointer[_native.acme_renewal_info_t]) -> RenewalInfo | None:
+    if not shown:
+        return None
+    info = shown.contents
+    return RenewalInfo(
+        window_start=EPOCH + timedelta(milliseconds=info.window_start),
+        window_end=EPOCH + timedelta(milliseconds=info.window_end),
+        renew_at=EPOCH + timedelta(milliseconds=info.renew_at),
+        check_again_at=EPOCH + timedelta(milliseconds=info.check_again_at),
+        explanation_url=from_text(info.explanation_url),
+        from_ca=bool(info.from_ca),
+    )
+
+
+def _unpublish(solver: Solver | None, challenges: tuple[Challenge, ...]) -> None:
+    if solver is None:
+        return
+    try:
+        solver.unpublish(challenges)
+    except Exception:
+        names = ", ".join(challenge.identifier for challenge in challenges)
+        logger.warning("taking down the challenges for %s failed", names, exc_info=True)

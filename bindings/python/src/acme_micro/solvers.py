@@ -1,0 +1,183 @@
+"""Solvers publish challenges, so that the CA sees who controls a name.
+
+A solver is any object with two methods; dns-01 is ten lines of your own::
+
+    class MyDns:
+        challenge_types = ("dns-01",)
+
+        def publish(self, challenges):
+            for c in challenges:
+                my_zone.add_txt(c.dns_name, c.dns_value)
+            my_zone.wait_until_spread()
+
+        def unpublish(self, challenges):
+            for c in challenges:
+                my_zone.remove_txt(c.dns_name, c.dns_value)
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Protocol
+
+from ._arguments import PathLike
+from .errors import InvalidArgument
+from .steps import Challenge
+
+__all__ = ["MemoryHttp01", "Solver", "Standalone", "Webroot"]
+
+FOLDERS = (".well-known", "acme-challenge")
+
+
+class Solver(Protocol):
+    """Puts challenges in place, and takes them down.
+
+    It may have an attribute ``challenge_types``, for :meth:`Client.obtain` to ask the CA for those.
+    """
+
+    def publish(self, challenges: tuple[Challenge, ...]) -> None:
+        """Puts all of these in place, and returns when they are. What it raises ends the order."""
+
+    def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
+        """Takes the same ones down; also those that could not be put in place."""
+
+
+class Webroot:
+    """http-01 by files below the root folder of a web server that serves port 80 of every name.
+
+    No symbolic link is followed: who may write to the folder must not lead us out of it.
+    """
+
+    challenge_types = ("http-01",)
+
+    def __init__(self, path: PathLike):
+        self._path = os.fspath(path)
+        self._made: set[str] = set()
+
+    def publish(self, challenges: tuple[Challenge, ...]) -> None:
+        folder = self._open(create=True)
+        try:
+            for challenge in challenges:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                file = os.open(challenge.token, flags, 0o644, dir_fd=folder)
+                self._made.add(challenge.token)
+                with open(file, "wb") as stream:
+                    os.fchmod(file, 0o644)  # the web server may be another user
+                    stream.write(challenge.key_authorization.encode())
+        finally:
+            os.close(folder)
+
+    def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
+        made = [c.token for c in challenges if c.token in self._made]
+        if not made:
+            return
+        folder = self._open(create=False)
+        try:
+            for token in made:
+                self._made.discard(token)
+                os.unlink(token, dir_fd=folder)
+        finally:
+            os.close(folder)
+
+    def _open(self, *, create: bool) -> int:
+        """The folder for the files, opened one step at a time."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        folder = os.open(self._path, flags)
+        for name in FOLDERS:
+            try:
+                if create:
+                    try:
+                        os.mkdir(name, 0o755, dir_fd=folder)
+                    except FileExistsError:
+                        pass
+                inner = os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)
+            finally:
+                os.close(folder)
+            folder = inner
+        return folder
+
+
+class MemoryHttp01:
+    """http-01 from memory, for a web server in this process.
+
+    Ask :meth:`answer` for a path, or put :meth:`wsgi` in front of a WSGI application.
+    """
+
+    challenge_types = ("http-01",)
+
+    def __init__(self) -> None:
+        self._answers: dict[str, bytes] = {}
+
+    def publish(self, challenges: tuple[Challenge, ...]) -> None:
+        for challenge in challenges:
+            if challenge.http_path is None:
+                raise InvalidArgument(f"this solves http-01, not {challenge.type}")
+            self._answers[challenge.http_path] = challenge.key_authorization.encode()
+
+    def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
+        for challenge in challenges:
+            self._answers.pop(challenge.http_path or "", None)
+
+    def answer(self, path: str) -> bytes | None:
+        """The body to serve at this path, or None."""
+        return self._answers.get(path)
+
+    def wsgi(self, application: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+        """A WSGI application that answers challenges, and leaves all else to ``application``."""
+
+        def middleware(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            body = self.answer(environ.get("PATH_INFO", ""))
+            if body is None:
+                return application(environ, start_response)
+            headers = [
+                ("Content-Type", "application/octet-stream"),
+                ("Content-Length", str(len(body))),
+            ]
+            start_response("200 OK", headers)
+            return [body]
+
+        return middleware
+
+
+class Standalone(MemoryHttp01):
+    """http-01 by a small server of its own, which runs only while challenges are published."""
+
+    def __init__(self, port: int = 80, host: str = ""):
+        super().__init__()
+        self._address = (host, port)
+        self._server: ThreadingHTTPServer | None = None
+
+    def publish(self, challenges: tuple[Challenge, ...]) -> None:
+        super().publish(challenges)
+        if self._server is None:
+            self._server = ThreadingHTTPServer(self._address, _handler(self))
+            self._server.daemon_threads = True
+            threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
+        super().unpublish(challenges)
+        if self._server is not None and not self._answers:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+
+def _handler(solver: MemoryHttp01) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10
+
+        def do_GET(self) -> None:
+            body = solver.answer(self.path)
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Type", "application/octet-stream")
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    return Handler

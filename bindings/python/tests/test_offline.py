@@ -1,0 +1,193 @@
+"""What needs no CA: input, lifetimes, files, the generated declarations, the package itself."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import stat
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import acme_micro as acme
+from acme_micro import _native
+
+HERE = Path(__file__).resolve().parent.parent
+
+
+def test_versions():
+    assert acme.library_version() == acme.__version__
+    assert _native.acme_version_number() == (0 << 16) | (14 << 8) | 1
+
+
+def test_the_declarations_are_what_the_header_says():
+    subprocess.run([sys.executable, HERE / "gen_native.py", "--check"], check=True, timeout=60)
+
+
+def test_handles_of_different_kinds_do_not_mix():
+    key = acme.PrivateKey.generate()
+    with pytest.raises(ctypes.ArgumentError):
+        _native.acme_cert_free(key._handle)
+    with pytest.raises(TypeError, match="account_key must be PrivateKey"):
+        acme.Client("https://ca.example/", "key")
+
+
+def make(**options):
+    key = acme.PrivateKey.generate()
+    return acme.Client("https://ca.example/directory", key, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"contacts": ["you@example.org"]}, "contact"),
+        ({"contacts": ["mailto:\0"]}, "contacts"),
+        ({"eab": ("kid", "not base64!")}, "EAB HMAC key"),
+        ({"eab": ("", "AAAAAAAAAAAAAAAAAAAAAAAA")}, "EAB key id"),
+        ({"account_url": "http://ca.example/1"}, "account_url"),
+        ({"ca_file": "/nowhere"}, "ca_file"),
+        ({"user_agent": "a\r\nb"}, "user_agent"),
+    ],
+)
+def test_bad_options_of_a_client_are_named(options, message):
+    with pytest.raises(acme.InvalidArgument, match=message) as caught:
+        make(**options)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        ([], {}, "1 to 1000 names"),
+        (["a_b.test"], {}, "a_b.test"),
+        (["x.test", "X.test"], {}, "stands twice"),
+        (["*.x.test"], {}, "dns-01"),
+        (["x.test"], {"challenge_types": ["gopher-01"]}, "gopher-01"),
+        (["a" * 300], {}, "the name"),
+        (["x.test"], {"profile_optional": True, "timeout": 0}, "timeout"),
+        (["x.test"], {"preferred_chain": "zz", "preferred_chain_by": 2}, "hexadecimal"),
+        (["x.test"], {"only_if_due": True}, "replaces"),
+    ],
+)
+def test_orders_that_cannot_work_are_refused_at_once(names, options, message):
+    with pytest.raises(acme.InvalidArgument, match=message):
+        make().order(names, **options)
+
+
+def test_a_text_is_not_a_list_of_names():
+    with pytest.raises(TypeError, match="names"):
+        make().order("example.org")
+
+
+def test_lifetimes():
+    client = make()
+    op = client.order(["x.test"])
+    key = op.key
+    client.close()
+    client.close()
+    with pytest.raises(ValueError, match="Client is closed"):
+        client.order(["x.test"])
+    assert isinstance(next(op), acme.Request)
+    op.close()
+    del op, client
+    gc.collect()
+    assert "BEGIN PRIVATE KEY" in key.pem
+
+
+def test_nothing_secret_is_shown():
+    key = acme.PrivateKey.generate()
+    secret = key.pem.split("\n")[1]
+    assert secret not in repr(key) and key.thumbprint in repr(key)
+
+
+def test_keys_in_files(tmp_path):
+    path = tmp_path / "account.pem"
+    old = os.umask(0)
+    try:
+        key = acme.PrivateKey.load_or_generate(path)
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert acme.PrivateKey.load_or_generate(path).thumbprint == key.thumbprint
+    assert os.listdir(tmp_path) == ["account.pem"]
+    path.write_text("nonsense")
+    with pytest.raises(acme.AcmeError, match="account.pem"):
+        acme.PrivateKey.load_or_generate(path)
+    assert path.read_text() == "nonsense", "a file that is not understood is left alone"
+
+
+def test_encrypted_keys(tmp_path):
+    from conftest import openssl
+
+    key = acme.PrivateKey.generate()
+    arguments = ("pkcs8", "-topk8", "-v2", "aes-256-cbc", "-passout", "pass:secret")
+    encrypted = openssl(*arguments, input=key.pem)
+    assert acme.PrivateKey.parse_encrypted(encrypted, "secret").thumbprint == key.thumbprint
+    with pytest.raises(acme.Unsupported, match="passphrase"):
+        acme.PrivateKey.parse(encrypted)
+    with pytest.raises(acme.AcmeError, match="passphrase"):
+        acme.PrivateKey.parse_encrypted(encrypted, "wrong")
+
+
+def test_the_webroot_follows_no_symbolic_link(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    root = tmp_path / "root"
+    (root / ".well-known").mkdir(parents=True)
+    (root / ".well-known" / "acme-challenge").symlink_to(outside)
+    challenge = acme.Challenge("http-01", "x.test", "t" * 30, "t.k", "/x")
+    with pytest.raises(OSError):
+        acme.Webroot(root).publish((challenge,))
+    assert os.listdir(outside) == []
+
+
+def test_the_webroot_writes_exactly_the_key_authorization(tmp_path):
+    solver = acme.Webroot(tmp_path)
+    challenge = acme.Challenge("http-01", "x.test", "t" * 30, "t.k", "/x")
+    solver.publish((challenge,))
+    file = tmp_path / ".well-known" / "acme-challenge" / challenge.token
+    assert file.read_bytes() == b"t.k" and stat.S_IMODE(file.stat().st_mode) == 0o644
+    solver.unpublish((challenge,))
+    solver.unpublish((challenge,))
+    assert not file.exists()
+
+
+def test_wsgi():
+    solver = acme.MemoryHttp01()
+    solver.publish((acme.Challenge("http-01", "x.test", "t", "t.k", "/.well-known/x"),))
+    app = solver.wsgi(lambda environ, start: [b"site"])
+    said = []
+    assert app({"PATH_INFO": "/.well-known/x"}, lambda *a: said.append(a)) == [b"t.k"]
+    assert said[0][0] == "200 OK"
+    assert app({"PATH_INFO": "/"}, None) == [b"site"]
+
+
+def test_a_library_that_is_not_there_says_what_was_tried():
+    code = "import acme_micro"
+    env = {**os.environ, "ACME_MICRO_LIBRARY": "/nowhere/lib.so"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode != 0 and "/nowhere/lib.so" in done.stderr
+
+
+def test_pip_installs_it_from_the_source_tree(tmp_path):
+    """With the library that the tests use, to save a build; the build itself is `make build`'s."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    # The certificate that Pebble's environment trusts is no registry's.
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "SSL_CERT_FILE")}
+    env["ACME_MICRO_PREBUILT"] = env.pop("ACME_MICRO_LIBRARY")
+    pip = [python, "-m", "pip", "-q", "--disable-pip-version-check"]
+    wheels = tmp_path / "wheels"
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", wheels, HERE], check=True, env=env)
+    (wheel,) = wheels.iterdir()
+    assert "-py3-none-linux_" in wheel.name
+    assert "acme_micro/_lib/libacme-micro.so.1" in zipfile.ZipFile(wheel).namelist()
+    subprocess.run([*pip, "install", wheel], check=True, env=env)
+    code = "import acme_micro; print(acme_micro.library_version())"
+    done = subprocess.run([python, "-c", code], env=env, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.strip() == acme.__version__, done.stderr
