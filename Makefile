@@ -70,8 +70,9 @@ c: $(C_PROGRAMS) ## the C examples and test programs, in target/c
 target/c/%: bindings/c-examples/%.c include/acme_micro.h $(STAGED)
 	$(C_COMPILE) $< -o $@ $(C_LINK)
 
-target/c/%: tests/capi/%.c include/acme_micro.h $(STAGED)
-	$(C_COMPILE) $< -o $@ $(C_LINK)
+# The library's header needs no OpenSSL; the tests' own TLS server does.
+target/c/%: tests/capi/%.c tests/capi/check.h tests/capi/support.h include/acme_micro.h $(STAGED)
+	$(C_COMPILE) $< -o $@ $(C_LINK) -lssl -lcrypto
 
 header: ## write include/acme_micro.h anew from src/ffi
 	ACME_UPDATE_HEADER=1 cargo test $(CARGOFLAGS) --features capi --test header

@@ -1,0 +1,368 @@
+/* Certificates from a real CA (Pebble): blocking, and step by step. */
+#include "support.h"
+
+
+static acme_run_options_t http01 = ACME_RUN_OPTIONS_INIT;
+
+static acme_order_options_t order_for(const char *const *names, size_t count)
+{
+    acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
+
+    order.names = names;
+    order.name_count = count;
+    return order;
+}
+
+static void blocking(acme_client_t *client)
+{
+    const char *two[] = { "one.capi.test", "two.capi.test" };
+    const char *wild[] = { "*.wild.capi.test" }, *alpn[] = { "alpn.capi.test" };
+    const char *dns01[] = { "dns-01" }, *alpn01[] = { "http-02-that-is-not", "tls-alpn-01" };
+    acme_order_options_t order = order_for(two, 2);
+    acme_run_options_t run = http01;
+    acme_cert_t *cert = NULL;
+
+    OK(acme_obtain(client, &order, &run, &cert));
+    verify(cert, "one.capi.test");
+    verify(cert, "two.capi.test");
+    CHECK(acme_cert_name(cert, 1) && !acme_cert_name(cert, 2));
+    CHECK(acme_cert_key(cert) && acme_key_type(acme_cert_key(cert)) == ACME_KEY_P256);
+    CHECK(acme_cert_key_type(cert) == ACME_KEY_P256 && acme_cert_days_left(cert, 0) > 1);
+    CHECK(strlen(acme_cert_fingerprint(cert)) == 64 && strchr(acme_cert_ari_id(cert), '.'));
+    acme_cert_free(cert);
+    CHECK(http_published() == 0);
+    CHECK(strncmp(acme_client_account_url(client), "https://", 8) == 0);
+
+    order = order_for(wild, 1);
+    order.challenge_types = dns01;
+    order.challenge_type_count = 1;
+    run.publish = dns_publish;
+    run.unpublish = dns_unpublish;
+    OK(acme_obtain(client, &order, &run, &cert));
+    verify(cert, "*.wild.capi.test");
+    acme_cert_free(cert);
+
+    order = order_for(alpn, 1);
+    order.challenge_types = alpn01 + 1;
+    order.challenge_type_count = 1;
+    run.publish = alpn_publish;
+    run.unpublish = alpn_unpublish;
+    OK(acme_obtain(client, &order, &run, &cert));
+    verify(cert, "alpn.capi.test");
+    acme_cert_free(cert);
+}
+
+/* The loop of a server that never blocks, but for acme_op_send(). */
+static int drive(acme_op_t *op, int stop_at_order)
+{
+    for (;;) {
+        const acme_challenge_t *challenge;
+        struct timespec nap = { 0, 20 * 1000 * 1000 };
+        size_t i;
+        int step = acme_op_poll(op, 0);
+
+        CHECK(acme_op_state(op) != NULL);
+        if (stop_at_order && acme_op_order_url(op))
+            return step;
+        switch (step) {
+        case ACME_STEP_REQUEST:
+            OK(acme_op_send(op, acme_op_request(op)->id));
+            continue;
+        case ACME_STEP_WAIT:
+            nanosleep(&nap, NULL);
+            continue;
+        case ACME_STEP_PUBLISH:
+            for (i = 0; (challenge = acme_op_challenge(op, i)); i++) {
+                CHECK(strcmp(challenge->type, "http-01") == 0 && !challenge->dns_name);
+                http_publish(challenge, NULL);
+            }
+            OK(acme_op_published(op, NULL));
+            continue;
+        case ACME_STEP_UNPUBLISH:
+            for (i = 0; (challenge = acme_op_challenge(op, i)); i++)
+                http_unpublish(challenge, NULL);
+            continue;
+        default:
+            return step;
+        }
+    }
+}
+
+static void step_by_step(acme_key_t *account_key)
+{
+    const char *names[] = { "steps.capi.test" };
+    acme_order_options_t order = order_for(names, 1);
+    acme_client_t *client = pebble_client(account_key);
+    acme_key_t *key = new_key();
+    acme_op_t *op = NULL;
+    acme_cert_t *cert;
+    char *url;
+
+    order.key = key;
+    OK(acme_begin_order(client, &order, &op));
+    acme_client_free(client); /* in any order: the operation keeps what it needs */
+    drive(op, 1);
+    url = strdup(acme_op_order_url(op));
+    acme_op_free(op); /* a crash, as it were */
+
+    client = pebble_client(account_key);
+    order.order_url = url;
+    OK(acme_begin_order(client, &order, &op));
+    CHECK(strcmp(acme_key_thumbprint(acme_op_key(op)), acme_key_thumbprint(key)) == 0);
+    acme_key_free(key);
+    CHECK(drive(op, 0) == ACME_STEP_DONE);
+    CHECK(strcmp(acme_op_order_url(op), url) == 0);
+    cert = acme_op_take_cert(op);
+    CHECK(cert && !acme_op_take_cert(op));
+    verify(cert, "steps.capi.test");
+    acme_op_free(op);
+    CHECK(strstr(acme_key_pem(acme_cert_key(cert)), "BEGIN PRIVATE KEY") != NULL);
+    acme_cert_free(cert);
+    acme_client_free(client);
+    free(url);
+}
+
+/* --- callbacks ---------------------------------------------------------------------------------- */
+
+static acme_op_t *running;
+static int misuses;
+
+static int meddle(const acme_challenge_t *challenge, void *user)
+{
+    acme_run_options_t run = ACME_RUN_OPTIONS_INIT;
+
+    misuses += acme_op_poll(running, 0) == ACME_ERR_MISUSE;
+    misuses += acme_op_run(running, &run) == ACME_ERR_MISUSE;
+    acme_op_free(running); /* detected, and left alone */
+    misuses += acme_error_status(acme_last_error()) == ACME_ERR_MISUSE;
+    misuses += acme_op_challenge(running, 0) == challenge; /* others work */
+    misuses += strcmp(acme_op_state(running), "publish") == 0;
+    return http_publish(challenge, user);
+}
+
+static int send_with_ours(acme_op_t *op, const acme_http_request_t *request, void *user)
+{
+    ++*(int *)user;
+    return acme_op_send(op, request->id) == ACME_OK ? 0 : 1;
+}
+
+static int send_nothing(acme_op_t *op, const acme_http_request_t *request, void *user)
+{
+    (void)op, (void)request;
+    ++*(int *)user;
+    return 0;
+}
+
+static int publish_fails(const acme_challenge_t *challenge, void *user)
+{
+    http_publish(challenge, user);
+    return 7;
+}
+
+static void callbacks(acme_client_t *client)
+{
+    const char *names[] = { "callback.capi.test" };
+    acme_order_options_t order = order_for(names, 1);
+    acme_run_options_t run = http01;
+    acme_cert_t *cert = NULL;
+    int sent = 0;
+
+    OK(acme_begin_order(client, &order, &running));
+    run.publish = meddle;
+    OK(acme_op_run(running, &run));
+    CHECK(misuses == 5 || misuses == 0); /* 0: Pebble reused an authorization */
+    acme_op_free(running);
+    run = http01;
+    run.send = send_with_ours;
+    run.user = &sent;
+    OK(acme_obtain(client, &order, &run, &cert));
+    CHECK(sent >= 4); /* fewer than 6 when Pebble reuses an authorization */
+    acme_cert_free(cert);
+    cert = NULL;
+    sent = 0;
+    run.send = send_nothing;
+    CHECK_STATUS(acme_obtain(client, &order, &run, &cert), ACME_ERR_TRANSPORT, "no complete answer");
+    CHECK(sent > 1 && sent < 12 && !cert);
+    names[0] = "publish-fails.capi.test";
+    run = http01;
+    run.publish = publish_fails;
+    CHECK_STATUS(acme_obtain(client, &order, &run, &cert), ACME_ERR_HOST, "7");
+    CHECK(http_published() == 0);
+    run.publish = NULL;
+    CHECK_STATUS(acme_obtain(client, &order, &run, &cert), ACME_ERR_HOST, "publish callback");
+}
+
+/* --- failures ----------------------------------------------------------------------------------- */
+
+static int publish_nothing(const acme_challenge_t *challenge, void *user)
+{
+    (void)challenge, (void)user;
+    return 0;
+}
+
+static void failures(acme_client_t *client, acme_key_t *key)
+{
+    const char *nobody[] = { "nobody.capi.test" }, *blocked[] = { "blocked-domain.example" };
+    acme_order_options_t order = order_for(nobody, 1);
+    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
+    acme_run_options_t run = http01;
+    acme_key_t *other = new_key();
+    acme_client_t *bad = NULL;
+    acme_cert_t *cert = NULL;
+    acme_op_t *op = NULL;
+    const acme_error_t *error;
+
+    run.publish = run.unpublish = publish_nothing;
+    CHECK_STATUS(acme_obtain(client, &order, &run, &cert), ACME_ERR_CHALLENGE, "http-01");
+    error = acme_last_error();
+    CHECK(strcmp(acme_error_identifier(error), "nobody.capi.test") == 0);
+    CHECK(strstr(acme_error_problem_type(error), "urn:ietf:params:acme:error:") != NULL);
+    CHECK(strchr(acme_error_problem_json(error), '{') != NULL);
+
+    order = order_for(blocked, 1);
+    CHECK_STATUS(acme_obtain(client, &order, &run, &cert), ACME_ERR_ORDER, "rejectedIdentifier");
+    CHECK(acme_error_is_permanent(acme_last_error()));
+
+    options.directory_url = env("ACME_DIRECTORY");
+    options.ca_file = env("ACME_CA_FILE");
+    options.account_key = other;
+    OK(acme_client_new(&options, &bad));
+    OK(acme_begin_register(bad, &op));
+    CHECK_STATUS(acme_op_run(op, NULL), ACME_ERR_TERMS, "terms_agreed");
+    CHECK(acme_client_terms_url(bad) && acme_op_error(op));
+    acme_op_free(op);
+    acme_client_free(bad);
+    options.directory_url = "https://127.0.0.1:1/dir";
+    options.account_key = key;
+    OK(acme_client_new(&options, &bad));
+    OK(acme_begin_register(bad, &op));
+    CHECK_STATUS(acme_op_run(op, NULL), ACME_ERR_TRANSPORT, "https://127.0.0.1:1/dir");
+    acme_op_free(op);
+    acme_client_free(bad);
+    acme_key_free(other);
+
+    OK(acme_begin_register(client, &op));
+    acme_op_cancel(op);
+    CHECK(acme_op_poll(op, 0) == ACME_ERR_CANCELED);
+    acme_op_free(op);
+}
+
+/* --- accounts and renewals ---------------------------------------------------------------------- */
+
+/* Begins an operation in op and runs it to its good end. */
+#define RUN(begin)                                                             \
+    do {                                                                       \
+        OK(begin);                                                             \
+        OK(acme_op_run(op, &http01));                                          \
+    } while (0)
+
+static void accounts_and_renewals(void)
+{
+    const char *names[] = { "renew.capi.test" }, *contacts[] = { "mailto:ops@example.org" };
+    acme_order_options_t order = order_for(names, 1);
+    acme_key_t *old = new_key(), *new = new_key();
+    acme_client_t *client = pebble_client(old);
+    acme_cert_t *cert = NULL;
+    acme_op_t *op = NULL;
+    char *url;
+
+    OK(acme_begin_find_account(client, &op));
+    CHECK_STATUS(acme_op_run(op, NULL), ACME_ERR_ACCOUNT, "accountDoesNotExist");
+    acme_op_free(op);
+    order.profile = "shortlived";
+    OK(acme_obtain(client, &order, &http01, &cert));
+    CHECK(acme_cert_days_left(cert, 0) < 7);
+    CHECK(acme_client_profile(client, 0) && acme_client_profile_text(client, 0));
+    url = strdup(acme_client_account_url(client));
+
+    RUN(acme_begin_renewal_info(client, cert, &op));
+    CHECK(acme_op_renewal_info(op) && acme_op_renewal_info(op)->from_ca);
+    CHECK(acme_op_renewal_info(op)->renew_at >= acme_op_renewal_info(op)->window_start);
+    acme_op_free(op);
+    order.replaces = cert;
+    order.only_if_due = 1;
+    RUN(acme_begin_order(client, &order, &op));
+    CHECK(acme_op_renewal_info(op) && !acme_op_take_cert(op)); /* not due */
+    acme_op_free(op);
+
+    RUN(acme_begin_update_contacts(client, contacts, 1, &op));
+    acme_op_free(op);
+    RUN(acme_begin_key_change(client, new, &op));
+    acme_op_free(op);
+    RUN(acme_begin_revoke(client, cert, NULL, ACME_REVOKE_SUPERSEDED, &op));
+    acme_op_free(op);
+    RUN(acme_begin_revoke(client, cert, acme_cert_key(cert), 0, &op)); /* again: fine */
+    acme_op_free(op);
+    acme_client_free(client);
+    client = pebble_client(new);
+    RUN(acme_begin_find_account(client, &op));
+    CHECK(strcmp(acme_client_account_url(client), url) == 0);
+    acme_op_free(op);
+    RUN(acme_begin_deactivate(client, &op));
+    acme_op_free(op);
+    acme_cert_free(cert);
+    acme_client_free(client);
+    acme_key_free(old);
+    acme_key_free(new);
+    free(url);
+}
+
+/* --- threads ------------------------------------------------------------------------------------ */
+
+static void *obtain_two(void *argument)
+{
+    static int number;
+    acme_client_t *client = argument;
+    char name[64];
+    const char *names[] = { name };
+    acme_order_options_t order = order_for(names, 1);
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        acme_cert_t *cert = NULL;
+
+        sprintf(name, "t%d.capi.test", __sync_add_and_fetch(&number, 1));
+        if (acme_obtain(client, &order, &http01, &cert) != ACME_OK) {
+            fprintf(stderr, "%s\n", acme_error_message(acme_last_error()));
+            return argument;
+        }
+        acme_cert_free(cert);
+    }
+    return NULL;
+}
+
+static void threads_share_a_client(acme_client_t *client)
+{
+    pthread_t threads[4];
+    void *failure;
+    int i;
+
+    for (i = 0; i < 4; i++)
+        pthread_create(&threads[i], NULL, obtain_two, client);
+    for (i = 0; i < 4; i++) {
+        pthread_join(threads[i], &failure);
+        CHECK(failure == NULL);
+    }
+    CHECK(http_published() == 0);
+}
+
+int main(void)
+{
+    acme_key_t *key = new_key();
+    acme_client_t *client = pebble_client(key);
+
+    http01.publish = http_publish;
+    http01.unpublish = http_unpublish;
+    signal(SIGPIPE, SIG_IGN); /* OpenSSL of ours writes to sockets that Pebble has closed */
+    http_start();
+    blocking(client);
+    step_by_step(key);
+    callbacks(client);
+    failures(client, key);
+    accounts_and_renewals();
+    threads_share_a_client(client);
+    http_stop();
+    acme_client_free(client);
+    acme_key_free(key);
+    return report("test_issue");
+}

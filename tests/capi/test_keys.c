@@ -1,0 +1,141 @@
+/* Keys, requests and certificates, as the openssl command line sees them: an independent judge. */
+#include "check.h"
+
+#include <unistd.h>
+
+/* Runs a shell command with data on its standard input; gives its output, to be freed. */
+static char *shell(const char *command, const void *data, size_t size)
+{
+    char file[] = "/tmp/acme-keys-XXXXXX", line[1024], *output = calloc(1, 65536);
+    int fd = mkstemp(file);
+    FILE *pipe;
+
+    CHECK(write(fd, data, size) == (ssize_t)size);
+    close(fd);
+    snprintf(line, sizeof line, "(%s) <%s 2>&1", command, file);
+    pipe = popen(line, "r");
+    fread(output, 1, 65535, pipe);
+    CHECK(pclose(pipe) == 0);
+    unlink(file);
+    return output;
+}
+
+static void expect(const char *command, const void *data, size_t size, const char *wanted)
+{
+    char *output = shell(command, data, size);
+
+    CHECK(strstr(output, wanted) != NULL);
+    if (!strstr(output, wanted))
+        fprintf(stderr, "%s: %s\n", command, output);
+    free(output);
+}
+
+static void keys(void)
+{
+    static const int types[] = { ACME_KEY_P256, ACME_KEY_P384, ACME_KEY_P521, ACME_KEY_RSA2048,
+                                 ACME_KEY_ED25519 };
+    static const char *const forms[] = { "openssl pkey", "openssl pkey -outform DER",
+                                         "openssl pkey -traditional",
+                                         "openssl pkey -traditional -outform DER" };
+    size_t i, form;
+
+    for (i = 0; i < sizeof types / sizeof *types; i++) {
+        acme_key_t *key = NULL, *again = NULL;
+        const char *pem;
+
+        OK(acme_key_generate(types[i], &key));
+        pem = acme_key_pem(key);
+        CHECK(acme_key_type(key) == types[i] && strlen(acme_key_thumbprint(key)) == 43);
+        expect("openssl pkey -check -noout || openssl pkey -noout", pem, strlen(pem), "");
+        for (form = 0; form < 3; form++) {
+            char *output;
+
+            if (types[i] == ACME_KEY_ED25519 && form >= 2)
+                continue; /* has no traditional form */
+            if (form == 1)
+                continue; /* DER has NUL bytes in it: the Rust tests read that */
+            output = shell(forms[form], pem, strlen(pem));
+            OK(acme_key_parse(output, strlen(output), &again));
+            CHECK(strcmp(acme_key_thumbprint(again), acme_key_thumbprint(key)) == 0);
+            acme_key_free(again);
+            free(output);
+        }
+        acme_key_free(key);
+    }
+}
+
+static void encrypted_and_external(void)
+{
+    acme_key_t *key = new_key(), *other = NULL;
+    const char *pem = acme_key_pem(key);
+    char *text = shell("openssl pkcs8 -topk8 -passout pass:secret", pem, strlen(pem));
+
+    CHECK_STATUS(acme_key_parse(text, strlen(text), &other), ACME_ERR_UNSUPPORTED, "passphrase");
+    CHECK_STATUS(acme_key_parse_encrypted(text, strlen(text), "wrong", &other), ACME_ERR_CRYPTO,
+                 "passphrase");
+    OK(acme_key_parse_encrypted(text, strlen(text), "secret", &other));
+    acme_key_free(other);
+    free(text);
+    text = shell("openssl pkey -pubout", pem, strlen(pem));
+    OK(acme_key_from_public(text, strlen(text), &other));
+    CHECK(!acme_key_pem(other));
+    CHECK(strcmp(acme_key_thumbprint(other), acme_key_thumbprint(key)) == 0);
+    acme_key_free(other);
+    acme_key_free(key);
+    free(text);
+    text = shell("openssl ecparam -name secp256k1 -genkey -noout", "", 0);
+    CHECK_STATUS(acme_key_parse(text, strlen(text), &other), ACME_ERR_UNSUPPORTED, "P-256");
+    free(text);
+    text = shell("openssl genrsa 1024 2>/dev/null", "", 0);
+    CHECK_STATUS(acme_key_parse(text, strlen(text), &other), ACME_ERR_UNSUPPORTED, "1024 bits");
+    free(text);
+}
+
+static void requests(void)
+{
+    const char *names[] = { "example.org", "*.example.org", "192.0.2.7", "2001:db8::1" };
+    acme_key_t *key = new_key();
+    acme_csr_t *csr = NULL, *again = NULL;
+    const uint8_t *der;
+    size_t size;
+
+    OK(acme_csr_create(key, names, 4, &csr));
+    der = acme_csr_der(csr, &size);
+    expect("openssl req -inform DER -noout -verify -text", der, size, "DNS:*.example.org");
+    expect("openssl req -inform DER -noout -text", der, size, "IP Address:192.0.2.7");
+    expect("openssl req -inform DER -noout -verify", der, size, "verify OK");
+    OK(acme_csr_parse(der, size, &again));
+    acme_csr_free(again);
+    acme_csr_free(csr);
+    acme_key_free(key);
+    CHECK_STATUS(acme_csr_parse("nonsense", 8, &csr), ACME_ERR_PARSE, "signing request");
+}
+
+static void tls_alpn(void)
+{
+    uint8_t digest[32] = { 1, 2, 3 };
+    acme_challenge_t challenge;
+    acme_cert_t *cert = NULL;
+    const char *pem;
+
+    memset(&challenge, 0, sizeof challenge);
+    challenge.identifier = "example.org";
+    challenge.tls_alpn_digest = digest;
+    OK(acme_cert_create_tls_alpn(&challenge, NULL, &cert));
+    pem = acme_cert_chain_pem(cert);
+    expect("openssl x509 -noout -text", pem, strlen(pem), "1.3.6.1.5.5.7.1.31: critical");
+    expect("openssl x509 -noout -text", pem, strlen(pem), "DNS:example.org");
+    expect("openssl x509 -noout -serial", pem, strlen(pem), "serial=01");
+    CHECK(strcmp(acme_cert_serial(cert), "01") == 0);
+    CHECK(acme_cert_days_left(cert, 0) >= 5 && acme_cert_key(cert) != NULL);
+    acme_cert_free(cert);
+}
+
+int main(void)
+{
+    keys();
+    encrypted_and_external();
+    requests();
+    tls_alpn();
+    return report("test_keys");
+}
