@@ -1,0 +1,113 @@
+//! The floors of docs/architecture.md: a file uses its own floor and those below, never one above.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The modules of each floor, by the first part of their path.
+const FLOORS: [&[&str]; 5] = [
+    &["base64url", "error", "header", "problem", "time", "url"],
+    &["jose", "pki"],
+    &["engine", "request", "resource"],
+    &["api", "client", "http", "order", "tls"],
+    &["ffi"],
+];
+
+/// What the floors up to the engine never touch.
+const OUTSIDE: [&str; 7] = [
+    "std::net",
+    "std::fs",
+    "std::thread",
+    "std::env",
+    "std::process",
+    "Instant",
+    "SystemTime::now",
+];
+
+fn floor(module: &str) -> usize {
+    let found = FLOORS.iter().position(|modules| modules.contains(&module));
+    found.unwrap_or_else(|| panic!("{module} is on no floor: add it to tests/floors.rs"))
+}
+
+/// Every source file: its first module, its path and its text without the tests at its end.
+fn sources() -> Vec<(String, PathBuf, String)> {
+    fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => walk(&path, files),
+                false => files.push(path),
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    walk(&root, &mut files);
+    let files = files.into_iter().filter(|path| !path.ends_with("lib.rs"));
+    files
+        .map(|path| {
+            let first = path.strip_prefix(&root).unwrap().iter().next().unwrap();
+            let module = first.to_str().unwrap().trim_end_matches(".rs").to_owned();
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+            (module, path, code)
+        })
+        .collect()
+}
+
+#[test]
+fn no_file_uses_a_floor_above_its_own() {
+    let mut uses = 0;
+    for (module, path, code) in sources() {
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let code = lines.collect::<Vec<_>>().join("\n");
+        for part in code.split("crate::").skip(1) {
+            let used: String =
+                part.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            // Types at the crate's root, and macros, stand for the module that they come from.
+            if used.chars().next().is_none_or(char::is_uppercase) || used == "tls_alpn_certificate"
+            {
+                continue;
+            }
+            uses += 1;
+            assert!(
+                floor(&used) <= floor(&module),
+                "{}: uses crate::{used}, which is above it",
+                path.display()
+            );
+        }
+    }
+    assert!(uses > 100, "the test reads nothing");
+}
+
+#[test]
+fn below_the_drivers_nothing_touches_the_world() {
+    for (module, path, code) in sources().into_iter().filter(|(m, ..)| floor(m) <= 2) {
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        // Addresses are values; sockets are not.
+        let code: String = lines.collect::<Vec<_>>().join("\n").replace("std::net::IpAddr", "");
+        for outside in OUTSIDE {
+            assert!(!code.contains(outside), "{}: {module} has {outside}", path.display());
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_is_in_the_c_layer_only_and_says_why() {
+    let mut blocks = 0;
+    for (module, path, code) in sources() {
+        let lines: Vec<&str> = code.lines().collect();
+        for (n, line) in lines.iter().enumerate() {
+            let code = line.split("//").next().unwrap();
+            if !code.contains("unsafe {") && !code.contains("unsafe impl") {
+                continue;
+            }
+            assert_eq!(module, "ffi", "{}:{}: unsafe", path.display(), n + 1);
+            blocks += 1;
+            let before = &lines[n.saturating_sub(4)..n];
+            let why = before.iter().any(|line| line.contains("SAFETY:"));
+            assert!(why, "{}:{}: unsafe without its reason", path.display(), n + 1);
+        }
+    }
+    assert!(blocks > 10, "the test reads nothing");
+}
