@@ -3,6 +3,7 @@
 //! The Makefile says the name, and says it only when it builds the shared library: Cargo warns
 //! about link arguments for a cdylib in every other build. cargo-c sets the same one by itself.
 
+#[allow(clippy::disallowed_methods)] // the environment is how a build is told things
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=ACME_MICRO_SONAME");

@@ -5,15 +5,32 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::problem::Problem;
 use crate::resource::account::Account;
-use crate::resource::authorization::Authorization;
-use crate::resource::challenge::Challenge;
+use crate::resource::authorization::{Authorization, AuthorizationStatus};
+use crate::resource::challenge::{Challenge, ChallengeStatus};
 use crate::resource::directory::{Directory, Meta};
 use crate::resource::identifier::Identifier;
-use crate::resource::order::Order;
+use crate::resource::order::{Order, OrderStatus};
+
+/// A member that a CA sends as null is as good as absent.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// A status as text; `None` when it is missing, or none of RFC 8555 (section 7.1.6).
+fn known<T: PartialEq>(status: T, unknown: T, text: &str) -> Option<String> {
+    (status != unknown).then(|| text.to_owned())
+}
+
+/// The type of a problem that names none (RFC 7807 section 3.1).
+fn about_blank() -> String {
+    "about:blank".to_owned()
+}
 
 /// The payload of POST-as-GET: the empty string (RFC 8555 section 6.3).
 pub struct ApiEmptyString;
@@ -37,7 +54,7 @@ impl Serialize for ApiEmptyObject {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct ApiProblem {
     /// The type URN.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", default = "about_blank")]
     pub _type: String,
     /// What the CA says to a person.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,7 +90,8 @@ impl fmt::Display for ApiProblem {
 
 impl From<ApiProblem> for anyhow::Error {
     fn from(problem: ApiProblem) -> anyhow::Error {
-        anyhow::anyhow!("{problem}")
+        // Reads as the problem does, and is one (`downcast_ref`).
+        anyhow::Error::msg(problem)
     }
 }
 
@@ -92,7 +110,7 @@ impl From<&Problem> for ApiProblem {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct ApiSubproblem {
     /// The type URN.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", default = "about_blank")]
     pub _type: String,
     /// What the CA says to a person.
     pub detail: Option<String>,
@@ -115,22 +133,22 @@ impl From<&Problem> for ApiSubproblem {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct ApiDirectory {
     /// Where nonces are.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub newNonce: String,
     /// Where accounts are made.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub newAccount: String,
     /// Where orders are placed.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub newOrder: String,
     /// Where authorizations are made without an order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub newAuthz: Option<String>,
     /// Where certificates are revoked.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub revokeCert: String,
     /// Where account keys are changed.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub keyChange: String,
     /// More about the CA.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -194,7 +212,7 @@ pub struct ApiAccount {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
     /// Contact URLs.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub contact: Vec<String>,
     /// Has it agreed to the terms of service?
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -247,7 +265,7 @@ pub struct ApiOrder {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
     /// What it is for.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub identifiers: Vec<ApiIdentifier>,
     /// When the certificate is to start being valid.
     pub notBefore: Option<String>,
@@ -258,7 +276,7 @@ pub struct ApiOrder {
     /// Where its authorizations are.
     pub authorizations: Option<Vec<String>>,
     /// Where it is finalized.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub finalize: String,
     /// Where the certificate is.
     pub certificate: Option<String>,
@@ -299,7 +317,7 @@ impl ApiOrder {
 impl From<&Order> for ApiOrder {
     fn from(order: &Order) -> ApiOrder {
         ApiOrder {
-            status: Some(order.status.as_str().to_owned()),
+            status: known(order.status, OrderStatus::Unknown, order.status.as_str()),
             expires: order.expires.clone(),
             identifiers: order.identifiers.iter().cloned().map(ApiIdentifier::from).collect(),
             notBefore: order.not_before.clone(),
@@ -345,7 +363,7 @@ pub struct ApiAuth {
     /// When it ends.
     pub expires: Option<String>,
     /// The ways to prove control.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub challenges: Vec<ApiChallenge>,
     /// Is it for a wildcard?
     pub wildcard: Option<bool>,
@@ -409,9 +427,10 @@ impl ApiAuth {
 
 impl From<&Authorization> for ApiAuth {
     fn from(authorization: &Authorization) -> ApiAuth {
+        let status = authorization.status;
         ApiAuth {
             identifier: authorization.identifier.clone().into(),
-            status: Some(authorization.status.as_str().to_owned()),
+            status: known(status, AuthorizationStatus::Unknown, status.as_str()),
             expires: authorization.expires.clone(),
             challenges: authorization.challenges.iter().map(ApiChallenge::from).collect(),
             wildcard: authorization.wildcard,
@@ -428,10 +447,10 @@ pub struct ApiChallenge {
     #[serde(rename = "type")]
     pub _type: String,
     /// `pending`, `processing`, `valid` or `invalid`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub status: String,
     /// The token; empty for types that have none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub token: String,
     /// When it was validated.
     pub validated: Option<String>,
@@ -463,10 +482,11 @@ impl ApiChallenge {
 
 impl From<&Challenge> for ApiChallenge {
     fn from(challenge: &Challenge) -> ApiChallenge {
+        let status = challenge.status;
         ApiChallenge {
             url: challenge.url.clone(),
             _type: challenge.type_.clone(),
-            status: challenge.status.as_str().to_owned(),
+            status: known(status, ChallengeStatus::Unknown, status.as_str()).unwrap_or_default(),
             token: challenge.token.clone().unwrap_or_default(),
             validated: challenge.validated.clone(),
             error: challenge.error.as_ref().map(ApiProblem::from),

@@ -47,8 +47,9 @@
 //! }
 //! ```
 //!
-//! This is the API of acme-micro 0.14. It blocks, for 600 seconds at most, and every error holds an
-//! [`AcmeError`] (`downcast_ref`) with the CA's whole problem document.
+//! This is the API of acme-micro 0.14. It blocks, for 600 seconds a call at most. An error from the
+//! CA or the network holds an [`AcmeError`] (`downcast_ref`): what was tried, on which name, whether
+//! and when a retry makes sense, and the CA's whole problem document.
 //!
 //! # On an event loop
 //!

@@ -4,7 +4,6 @@ use super::certificate::Certificate;
 use super::driver::Driver;
 use super::order::NewOrder;
 use crate::api::ApiAccount;
-use crate::pki::CertificateChain;
 use crate::resource;
 use crate::resource::identifier::Identifier;
 
@@ -71,18 +70,14 @@ impl Account {
         Ok(NewOrder::new(self.driver.clone(), url, order.value))
     }
 
-    /// Revokes a certificate.
+    /// Revokes a certificate (RFC 8555 section 7.6). One that is revoked already is no failure.
     pub fn revoke_certificate(
         &self,
         cert: &Certificate,
         reason: RevocationReason,
     ) -> anyhow::Result<()> {
-        let chain = CertificateChain::parse(cert.certificate().as_bytes())?;
-        let leaf = chain.ders().first().cloned().unwrap_or_default();
-        let reason = reason as u32;
-        Ok(self
-            .driver
-            .run(move |session| async move { session.revoke(&leaf, reason, None).await })?)
+        let (leaf, reason) = (cert.certificate_der()?, reason as u32);
+        self.driver.run(move |session| async move { session.revoke(&leaf, reason, None).await })
     }
 
     /// The account as the CA shows it.

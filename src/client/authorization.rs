@@ -64,7 +64,8 @@ impl Auth {
     }
 
     fn challenge<A>(&self, kind: ChallengeType) -> Option<Challenge<A>> {
-        let found = kind.find(&self.authorization)?;
+        let mut offered = self.authorization.challenges.iter();
+        let found = offered.find(|challenge| challenge.type_ == kind.as_str())?;
         Some(Challenge {
             driver: self.driver.clone(),
             authorization_url: self.url.clone(),
@@ -155,14 +156,14 @@ impl<A> Challenge<A> {
     }
 }
 
-/// The error in the words of 0.14, with the whole of it inside.
-fn failure(error: AcmeError) -> anyhow::Error {
-    if error.kind() != ErrorKind::Challenge {
-        return error.into();
-    }
-    let why = match error.problem() {
-        Some(problem) => format!("Failed: {}", problem.detail().unwrap_or(problem.type_urn())),
-        None => "Validation failed and no error found".to_owned(),
+/// A failed challenge in the words of 0.14, with the whole error inside.
+fn failure(error: anyhow::Error) -> anyhow::Error {
+    let why = match error.downcast_ref::<AcmeError>() {
+        Some(failed) if failed.kind() == ErrorKind::Challenge => match failed.problem() {
+            Some(problem) => format!("Failed: {}", problem.detail().unwrap_or(problem.type_urn())),
+            None => "Validation failed and no error found".to_owned(),
+        },
+        _ => return error,
     };
-    anyhow::Error::new(error).context(format!("Validation failed: {why:?}"))
+    error.context(format!("Validation failed: {why:?}"))
 }

@@ -2,14 +2,15 @@
 
 use std::fmt;
 
+use openssl::asn1::Asn1Time;
 use openssl::ec::{EcGroup, EcKey};
+use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::x509::X509;
 use zeroize::Zeroizing;
 
-use crate::pki::CertificateChain;
 use crate::time::Time;
 
 /// A certificate chain and the private key of its leaf.
@@ -26,9 +27,9 @@ impl Certificate {
 
     /// Takes a private key and a chain as PEM; both have to be readable.
     pub fn parse(private_key: String, certificate: String) -> anyhow::Result<Certificate> {
-        X509::from_pem(certificate.as_bytes())?;
         let private_key = Zeroizing::new(private_key);
-        PKey::private_key_from_pem(private_key.as_bytes())?;
+        X509::from_pem(certificate.as_bytes())?;
+        read_key(&private_key)?;
         Ok(Certificate { private_key, certificate })
     }
 
@@ -39,7 +40,7 @@ impl Certificate {
 
     /// The private key as DER: SEC 1 for EC keys, PKCS#1 for RSA. Secret.
     pub fn private_key_der(&self) -> anyhow::Result<Vec<u8>> {
-        Ok(PKey::private_key_from_pem(self.private_key.as_bytes())?.private_key_to_der()?)
+        Ok(read_key(&self.private_key)?.private_key_to_der()?)
     }
 
     /// The chain as PEM, leaf first.
@@ -52,11 +53,13 @@ impl Certificate {
         Ok(X509::from_pem(self.certificate.as_bytes())?.to_der()?)
     }
 
-    /// Whole days until the leaf expires; negative once it has.
+    /// Whole days until the leaf expires: 0 on the last day and on the first one after it, negative
+    /// from then on.
     pub fn valid_days_left(&self) -> anyhow::Result<i64> {
-        let chain = CertificateChain::parse(self.certificate.as_bytes())?;
-        let left = chain.not_after().as_millis().saturating_sub(Time::now().as_millis());
-        Ok(left.div_euclid(24 * 3600 * 1000))
+        let leaf = X509::from_pem(self.certificate.as_bytes())?;
+        let now = Asn1Time::from_unix(Time::now().as_millis().div_euclid(1000))?;
+        // Days and seconds have the same sign: the days are cut off towards zero.
+        Ok(now.diff(leaf.not_after())?.days.into())
     }
 }
 
@@ -66,6 +69,12 @@ impl fmt::Debug for Certificate {
         let certificate = &self.certificate;
         f.debug_struct("Certificate").field("certificate", certificate).finish_non_exhaustive()
     }
+}
+
+/// Reads a key. One that is encrypted is refused: without a callback of ours OpenSSL would ask for
+/// its passphrase on the terminal.
+fn read_key(pem: &str) -> Result<PKey<Private>, ErrorStack> {
+    PKey::private_key_from_pem_callback(pem.as_bytes(), |_| Err(ErrorStack::get()))
 }
 
 /// Makes a key for a certificate: ECDSA on P-256.

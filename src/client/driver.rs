@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::run::{self, Host};
+use crate::api::ApiProblem;
 use crate::engine::{Challenge, Client, Reply, Request, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::HttpClient;
@@ -30,13 +31,23 @@ impl Driver {
     }
 
     /// Runs a flow. It ends after 600 seconds, whatever the CA does.
-    pub(super) fn run<T, F>(&self, flow: impl FnOnce(Session) -> F) -> Result<T>
+    pub(super) fn run<T, F>(&self, flow: impl FnOnce(Session) -> F) -> anyhow::Result<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let operation = self.client.start(crate::engine::TIME_LIMIT, flow);
-        run::run(&operation, &mut Sender(&self.http))?;
-        operation.take().ok_or_else(|| Error::new(ErrorKind::Panic, "a flow without a result"))
+        run::run(&operation, &mut Sender(&self.http)).map_err(shown)?;
+        let none = || Error::new(ErrorKind::Panic, "a flow without a result");
+        Ok(operation.take().ok_or_else(none)?)
+    }
+}
+
+/// An error as callers of 0.14 know it: a refusal reads `type: detail`, as the CA says it (RFC 8555
+/// section 6.7). Inside are the problem, as [`ApiProblem`], and the whole error.
+pub(super) fn shown(error: Error) -> anyhow::Error {
+    match error.problem().map(ApiProblem::from) {
+        Some(problem) => anyhow::Error::new(error).context(problem),
+        None => error.into(),
     }
 }
 

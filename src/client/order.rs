@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use openssl::pkey::{self, PKey};
 
 use super::authorization::Auth;
 use super::certificate::Certificate;
-use super::driver::Driver;
+use super::driver::{Driver, shown};
 use crate::api::ApiOrder;
 use crate::pki::{Key, SigningRequest};
 use crate::resource::order::{Order, OrderStatus};
@@ -103,7 +103,8 @@ impl CsrOrder {
             session.finalize_order(&request, &at, &order, delay).await
         })?;
         if order.status != OrderStatus::Valid {
-            return Err(anyhow!("Order is in status: {:?}", Some(order.status.as_str())));
+            let text = format!("Order is in status: {:?}", ApiOrder::from(&order).status);
+            return Err(shown(order.not_valid(&url)).context(text));
         }
         Ok(CertOrder { placed: Placed::new(driver, url, order), key: key.clone(), csr })
     }

@@ -1,7 +1,7 @@
 //! Proving control of each identifier of an order. RFC 8555 sections 7.5, 7.5.1 and 8.
 
 use super::Polls;
-use super::challenge::{Challenge, ChallengeType};
+use super::challenge::Challenge;
 use super::concurrently::concurrently;
 use super::exchange::{Answered, Call, Identity, Session};
 use super::order_options::{Plan, can_prove};
@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::problem::printable;
 use crate::request::{self, Respond};
 use crate::resource::authorization::{Authorization, AuthorizationStatus};
-use crate::resource::challenge::{self, ChallengeStatus};
+use crate::resource::challenge::ChallengeStatus;
 use crate::resource::identifier::Identifier;
 use crate::resource::order::{Order, OrderStatus};
 
@@ -233,12 +233,4 @@ fn no_choice(plan: &Plan, authorization: &Authorization) -> Error {
         ),
     )
     .about(&printable(&authorization.identifier.value, 255))
-}
-
-#[cfg(feature = "http")]
-impl ChallengeType {
-    /// The challenge of this type in an authorization, for the 0.14 API.
-    pub(crate) fn find(self, authorization: &Authorization) -> Option<&challenge::Challenge> {
-        authorization.challenges.iter().find(|challenge| challenge.type_ == self.as_str())
-    }
 }

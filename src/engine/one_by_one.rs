@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use super::authorize::failure;
+use super::authorize::{failure, invalid_order};
 use super::concurrently::concurrently;
 use super::exchange::{Answered, Call, Identity, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{CertificateChain, SigningRequest};
 use crate::request::{self, NewOrder, Respond};
 use crate::resource::authorization::{Authorization, AuthorizationStatus};
+use crate::resource::challenge::ChallengeStatus;
 use crate::resource::identifier::Identifier;
 use crate::resource::order::{Order, OrderStatus};
 
@@ -17,6 +18,12 @@ use crate::resource::order::{Order, OrderStatus};
 const MIN_PACE: Duration = Duration::from_millis(100);
 /// The longest Retry-After that is waited for.
 const MAX_PACE: Duration = Duration::from_secs(60);
+
+/// Answers to one challenge, or to one finalize, that may be lost before the CA is taken to be
+/// broken.
+const MAX_LOST: u32 = 3;
+/// Looks at an order that its CA's machines do not all know to be finalized yet.
+const MAX_LATE: u32 = 3;
 
 impl Session {
     /// Places an order for these names.
@@ -52,7 +59,8 @@ impl Session {
         concurrently(looks).await
     }
 
-    /// Answers one challenge, and looks at its authorization until it is decided.
+    /// Answers one challenge, and looks at its authorization until it is decided (RFC 8555 section
+    /// 7.5.1). An answer that was lost is given again only after a look.
     pub(crate) async fn validate(
         &self,
         challenge_url: &str,
@@ -61,27 +69,51 @@ impl Session {
     ) -> Result<()> {
         let account = self.account_url().await?;
         self.io.enter("challenge");
-        let doing = "answering the challenge";
-        let call = Call { doing, url: challenge_url, repeatable: false };
-        let payload = request::json(&Respond {})?;
-        match self.post(&call, Identity::Account(&account), &payload).await {
-            // Whether it took effect, the authorization shows.
-            Err(error) if !error.is_lost() => return Err(error),
-            _ => {}
-        }
+        let (mut answered, mut lost) = (false, 0);
         loop {
-            let doing = "fetching the authorization";
-            let look: Answered<Authorization> =
-                self.fetch(doing, authorization_url, &account, "an authorization").await?;
-            match look.value.status {
-                AuthorizationStatus::Valid => return Ok(()),
-                AuthorizationStatus::Pending => self.wait(delay, look.retry_after).await?,
+            let mut refusal = None;
+            if !answered {
+                match self.answer(challenge_url, &account).await {
+                    Ok(()) => answered = true,
+                    // Whether it took effect, the authorization shows.
+                    Err(error) if error.is_lost() && lost < MAX_LOST => lost += 1,
+                    // It may only mean that the challenge is decided already.
+                    Err(error) if error.problem().is_some() => refusal = Some(error),
+                    Err(error) => return Err(error),
+                }
+            }
+            let look = self.look_at_authorization(authorization_url, &account).await?;
+            match (look.value.status, refusal) {
+                (AuthorizationStatus::Valid, _) => return Ok(()),
+                (AuthorizationStatus::Pending, Some(refusal)) => return Err(refusal),
+                (AuthorizationStatus::Pending, None) => {
+                    answered |= is_answered(&look.value, challenge_url);
+                    let place =
+                        |e: Error| e.doing("waiting for the authorization").at(authorization_url);
+                    self.wait(delay, look.retry_after).await.map_err(place)?;
+                }
                 _ => return Err(failure(&look.value).at(challenge_url)),
             }
         }
     }
 
-    /// Sends the CSR, and looks at the order until the certificate is there.
+    async fn look_at_authorization(
+        &self,
+        url: &str,
+        account: &str,
+    ) -> Result<Answered<Authorization>> {
+        self.fetch("fetching the authorization", url, account, "an authorization").await
+    }
+
+    /// Tells the CA that a challenge is in place.
+    async fn answer(&self, url: &str, account: &str) -> Result<()> {
+        let call = Call { doing: "answering the challenge", url, repeatable: false };
+        let payload = request::json(&Respond {})?;
+        self.post(&call, Identity::Account(account), &payload).await.map(|_| ())
+    }
+
+    /// Sends the CSR, and looks at the order until it is decided (RFC 8555 section 7.4). A CSR whose
+    /// answer was lost is sent again only after a look.
     pub(crate) async fn finalize_order(
         &self,
         csr: &SigningRequest,
@@ -91,19 +123,31 @@ impl Session {
     ) -> Result<Order> {
         let account = self.account_url().await?;
         self.io.enter("finalize");
-        match self.ask(csr, url, order, &account).await {
-            Ok(answer) if answer.value.status == OrderStatus::Valid => return Ok(answer.value),
-            // Whether it took effect, the order shows.
-            Err(error) if !error.is_lost() => return Err(error),
-            _ => {}
-        }
+        let (mut asked, mut lost, mut late) = (false, 0, 0);
         loop {
+            if !asked {
+                match self.ask(csr, url, order, &account).await {
+                    Ok(answer) if has_certificate(&answer.value) => return Ok(answer.value),
+                    Ok(_) => asked = true,
+                    // Whether it took effect, the order shows.
+                    Err(error) if error.is_lost() && lost < MAX_LOST => lost += 1,
+                    Err(error) => return Err(error),
+                }
+            }
             let doing = "waiting for the certificate";
             let look: Answered<Order> = self.fetch(doing, url, &account, "an order").await?;
             match look.value.status {
-                OrderStatus::Processing => self.wait(delay, look.retry_after).await?,
+                OrderStatus::Processing => asked = true,
+                OrderStatus::Ready if !asked => {}
+                OrderStatus::Ready | OrderStatus::Valid
+                    if look.value.certificate.is_none() && late < MAX_LATE =>
+                {
+                    asked = true;
+                    late += 1;
+                }
                 _ => return Ok(look.value),
             }
+            self.wait(delay, look.retry_after).await.map_err(|e| e.doing(doing).at(url))?;
         }
     }
 
@@ -131,5 +175,26 @@ impl Session {
     async fn wait(&self, delay: Duration, retry_after: Option<Duration>) -> Result<()> {
         let asked = retry_after.unwrap_or_default().min(MAX_PACE);
         self.io.sleep(delay.max(asked).max(MIN_PACE)).await
+    }
+}
+
+fn has_certificate(order: &Order) -> bool {
+    order.status == OrderStatus::Valid && order.certificate.is_some()
+}
+
+/// Does the CA know that this challenge has been answered?
+fn is_answered(authorization: &Authorization, challenge_url: &str) -> bool {
+    let decided = |status| !matches!(status, ChallengeStatus::Pending | ChallengeStatus::Unknown);
+    authorization.challenges.iter().any(|c| c.url == challenge_url && decided(c.status))
+}
+
+impl Order {
+    /// Why there is no certificate: the order is in another state than `valid`.
+    pub(crate) fn not_valid(&self, url: &str) -> Error {
+        if self.status == OrderStatus::Invalid {
+            return invalid_order(self, url);
+        }
+        let why = format!("the order is {} after it was finalized", self.status.as_str());
+        Error::new(ErrorKind::Order, why).doing("waiting for the certificate").at(url)
     }
 }

@@ -1,5 +1,5 @@
 /* Certificates from a real CA (Pebble): blocking, and step by step. */
-#include "support.h"
+#include "pebble.h"
 
 
 static acme_run_options_t http01 = ACME_RUN_OPTIONS_INIT;
