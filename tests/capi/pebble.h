@@ -85,7 +85,7 @@ static void *http_serve(void *listener)
         pthread_mutex_lock(&http_lock);
         for (i = 0; i < 64; i++)
             if (path[0] && strcmp(http_path[i], path) == 0)
-                snprintf(answer, sizeof answer, "HTTP/1.0 200 OK\r\n\r\n%s", http_body[i]);
+                snprintf(answer, sizeof answer, "HTTP/1.0 200 OK\r\n\r\n%.699s", http_body[i]);
         pthread_mutex_unlock(&http_lock);
         send(client, answer, strlen(answer), MSG_NOSIGNAL);
         close(client);
