@@ -5,7 +5,8 @@
 //!
 //! An order goes from one type to the next, and what you cannot do yet is not in scope yet:
 //!
-//! ```no_run
+#![cfg_attr(feature = "http", doc = "```no_run")]
+#![cfg_attr(not(feature = "http"), doc = "```ignore")]
 //! use std::time::Duration;
 //! use acme_micro::{Certificate, Directory, DirectoryUrl, Result, create_p384_key};
 //!

@@ -17,10 +17,16 @@ use std::time::Duration;
 
 use acme_micro::order::{Auth, CertOrder, Challenge, CsrOrder, NewOrder};
 use acme_micro::{
-    Account, AcmeError, Certificate, Directory, DirectoryUrl, ErrorKind, RevocationReason, api,
-    create_p256_key, create_p384_key, create_rsa_key,
+    Account, AcmeError, Certificate, Directory, DirectoryUrl, ErrorKind, Key, KeyType,
+    RevocationReason, Time, api, create_p256_key, create_p384_key, create_rsa_key,
+    tls_alpn_certificate,
 };
+use openssl::asn1::Asn1Time;
 use openssl::pkey::{PKey, Private};
+use openssl::ssl::{AlpnError, SslAcceptor, SslMethod, select_next_proto};
+use openssl::x509::X509;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 fn env(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
@@ -94,7 +100,8 @@ fn verify(cert: &Certificate, names: &[&str]) {
     openssl(&["verify", "-CAfile", &env("PEBBLE_ROOT"), "-untrusted", path, path]);
     let text = openssl(&["x509", "-in", path, "-noout", "-ext", "subjectAltName"]);
     for name in names {
-        assert!(text.contains(&format!("DNS:{name}")), "{text}");
+        let kind = if name.parse::<std::net::IpAddr>().is_ok() { "IP Address" } else { "DNS" };
+        assert!(text.contains(&format!("{kind}:{name}")), "{text}");
     }
     let public = openssl(&["x509", "-in", path, "-noout", "-pubkey"]);
     let key = PKey::private_key_from_pem(cert.private_key().as_bytes()).unwrap();
@@ -148,7 +155,7 @@ fn the_program_of_the_tutorial_gets_a_certificate() {
     assert_eq!(cert.certificate().matches("BEGIN CERTIFICATE").count(), 2);
     assert!(cert.private_key().starts_with("-----BEGIN PRIVATE KEY-----"));
     assert!(!cert.certificate_der().unwrap().is_empty());
-    assert!(!cert.private_key_der().unwrap().is_empty());
+    openssl::ec::EcKey::private_key_from_der(&cert.private_key_der().unwrap()).expect("SEC 1");
     let again =
         Certificate::parse(cert.private_key().to_owned(), cert.certificate().to_owned()).unwrap();
     assert_eq!(again, cert);
@@ -183,6 +190,56 @@ fn a_wildcard_by_dns() {
     verify(&cert, &["*.wild.test", "wild.test"]);
 }
 
+/// Shows this certificate to whoever asks for the protocol of tls-alpn-01 (RFC 8737).
+fn answer_tls(name: &str, digest: &[u8; 32]) {
+    let key = Key::generate(KeyType::P256).unwrap();
+    let now = Time::from(std::time::SystemTime::now());
+    let chain = tls_alpn_certificate(name, digest, &key, now).unwrap();
+    let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
+    acceptor.set_certificate(&X509::from_pem(chain.pem().as_bytes()).unwrap()).unwrap();
+    acceptor.set_private_key(key.private_key().unwrap()).unwrap();
+    acceptor.set_alpn_select_callback(|_, offered| {
+        select_next_proto(b"\x0aacme-tls/1", offered).ok_or(AlpnError::ALERT_FATAL)
+    });
+    let acceptor = acceptor.build();
+    let port: u16 = env("PEBBLE_TLS_PORT").parse().unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let _ = acceptor.accept(stream);
+        }
+    });
+}
+
+#[test]
+fn a_name_by_tls() {
+    let account = directory().register_account(Vec::new()).unwrap();
+    let mut order = account.new_order("alpn.test", &[]).unwrap();
+    let auth = order.authorizations().unwrap().remove(0);
+    let challenge = auth.tls_alpn_challenge().unwrap();
+    answer_tls(auth.domain_name(), &challenge.tls_alpn_proof().unwrap());
+    challenge.validate(Duration::from_millis(100)).unwrap();
+    // Once it is decided, to answer it again is no failure.
+    challenge.validate(Duration::from_millis(100)).unwrap();
+    order.refresh().unwrap();
+    let order = order.confirm_validations().unwrap();
+    let cert = order.finalize_pkey(create_p256_key().unwrap(), Duration::ZERO).unwrap();
+    verify(&cert.download_cert().unwrap(), &["alpn.test"]);
+}
+
+#[test]
+fn an_account_with_another_kind_of_key_and_an_address() {
+    for key in [create_rsa_key(2048).unwrap(), create_p384_key().unwrap()] {
+        let pem = String::from_utf8(key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+        let account = directory().load_account(&pem, Vec::new()).unwrap();
+        let kept = account.acme_private_key_pem().unwrap();
+        assert_eq!(kept.starts_with("-----BEGIN EC PRIVATE KEY-----"), key.ec_key().is_ok());
+        assert!(PKey::private_key_from_pem(kept.as_bytes()).unwrap().public_eq(&key));
+        let cert = request_cert(&account, &["127.0.0.1"]).unwrap();
+        verify(&cert, &["127.0.0.1"]);
+    }
+}
+
 #[test]
 fn a_failed_validation_says_why() {
     published();
@@ -195,7 +252,10 @@ fn a_failed_validation_says_why() {
     let typed = error.downcast_ref::<AcmeError>().expect("the typed error inside");
     assert_eq!(typed.kind(), ErrorKind::Challenge);
     assert_eq!(typed.identifier(), Some("nothing-there.test"));
-    assert!(typed.problem().is_some());
+    let problem = error.downcast_ref::<api::ApiProblem>().expect("the problem inside");
+    assert_eq!(typed.problem().map(|problem| problem.type_urn()), Some(&*problem._type));
+    let quoted = format!("{:?}", format!("Failed: {}", problem.detail.as_deref().unwrap()));
+    assert_eq!(text, format!("Validation failed: {quoted}"));
 }
 
 #[test]
@@ -204,10 +264,183 @@ fn refusals_keep_the_typed_error() {
     let error = account.new_order("blocked-domain.example", &[]).err().unwrap();
     let typed = error.downcast_ref::<AcmeError>().unwrap();
     assert_eq!(typed.problem().and_then(|p| p.name()), Some("rejectedIdentifier"));
+    let problem = error.downcast_ref::<api::ApiProblem>().unwrap();
+    assert_eq!(error.to_string(), problem.to_string());
+    assert!(error.to_string().starts_with("urn:ietf:params:acme:error:rejectedIdentifier: "));
     let error = Directory::from_url(DirectoryUrl::Other("http://ca.example/")).err().unwrap();
     assert_eq!(error.downcast_ref::<AcmeError>().unwrap().kind(), ErrorKind::Policy);
     let error = directory().load_account("no key", Vec::new()).err().unwrap();
     assert_eq!(error.to_string(), "Failed to read PEM");
+    assert_eq!(error.downcast_ref::<AcmeError>().unwrap().kind(), ErrorKind::Parse);
+}
+
+type Asked = Arc<Mutex<Vec<String>>>;
+
+/// A CA that says what it is told to, for what Pebble cannot be made to do: `says(path, n)` is the
+/// body of the nth answer there, with a Retry-After of so many seconds; `None`: it hangs up.
+/// Gives its directory's URL, and what was asked.
+fn scripted_ca<F>(says: F) -> (String, Asked)
+where
+    F: Fn(&str, usize) -> Option<(String, u32)> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let (directory, asked) = (format!("{base}/directory"), Asked::default());
+    let log = asked.clone();
+    std::thread::spawn(move || {
+        for (n, mut stream) in listener.incoming().flatten().enumerate() {
+            let path = read_request(&stream).unwrap();
+            log.lock().unwrap().push(path.clone());
+            let before = log.lock().unwrap().iter().filter(|p| **p == path).count();
+            let Some((body, wait)) = says(&path, before) else { continue };
+            let (body, wait) = (body.replace("BASE", &base), format!("Retry-After: {wait}\r\n"));
+            let wait = if wait.contains(" 0") { "" } else { &wait };
+            let length = body.len();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nReplay-Nonce: bm9uY2U{n}\r\n\
+                 Location: {base}/order\r\n{wait}Content-Length: {length}\r\n\r\n{body}"
+            );
+        }
+    });
+    (directory, asked)
+}
+
+fn read_request(stream: &TcpStream) -> std::io::Result<String> {
+    let mut reader = BufReader::new(stream);
+    let (mut line, mut length) = (String::new(), 0);
+    reader.read_line(&mut line)?;
+    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    while line.trim() != "" {
+        line.clear();
+        reader.read_line(&mut line)?;
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    reader.read_exact(&mut vec![0; length])?;
+    Ok(path)
+}
+
+/// What every CA says: all but the order and the authorization.
+fn usual(path: &str) -> String {
+    match path {
+        "/directory" => {
+            r#"{"newNonce":"BASE/nonce","newAccount":"BASE/account","newOrder":"BASE/order"}"#
+        }
+        "/account" => r#"{"status":"valid","contact":null}"#,
+        _ => "{}",
+    }
+    .to_owned()
+}
+
+fn order(status: &str, more: &str) -> String {
+    format!(
+        r#"{{"status":"{status}","identifiers":[{{"type":"dns","value":"a.test"}}],
+        "authorizations":["BASE/authz"],"finalize":"BASE/finalize"{more}}}"#
+    )
+}
+
+fn authorization(status: &str) -> String {
+    format!(
+        r#"{{"status":"{status}","identifier":{{"type":"dns","value":"a.test"}},"challenges":
+        [{{"type":"dns-persist-01","url":"BASE/p","status":"pending"}},{{"type":"http-01",
+        "url":"BASE/challenge","status":"pending","token":"aaaaaaaaaaaaaaaaaaaaaaaaa"}}]}}"#
+    )
+}
+
+fn scripted_order(url: &str) -> NewOrder {
+    let directory = Directory::from_url(DirectoryUrl::Other(url)).unwrap();
+    assert_eq!(directory.api_directory().keyChange, "");
+    directory.register_account(Vec::new()).unwrap().new_order("a.test", &[]).unwrap()
+}
+
+fn count(asked: &Asked, path: &str) -> usize {
+    asked.lock().unwrap().iter().filter(|asked| *asked == path).count()
+}
+
+#[test]
+fn what_was_lost_is_sent_again_and_retry_after_obeyed() {
+    let (url, asked) = scripted_ca(|path, n| match (path, n) {
+        ("/challenge" | "/finalize", 1) => None,
+        ("/authz", 1) => Some((authorization("pending"), 0)),
+        ("/authz", 2) => Some((authorization("pending"), 0)),
+        ("/authz", 3) => Some((authorization("pending"), 2)),
+        ("/authz", _) => Some((authorization("valid"), 0)),
+        // newOrder; a look after the lost finalize; the answer to the second; looks.
+        ("/order", 1 | 2) => Some((order("ready", ""), 0)),
+        ("/finalize", _) => Some((order("processing", ""), 0)),
+        ("/order", 3) => Some((order("processing", ""), 0)),
+        ("/order", 4) => Some((order("valid", ""), 0)),
+        ("/order", _) => Some((order("valid", r#","certificate":"BASE/cert""#), 0)),
+        _ => Some((usual(path), 0)),
+    });
+    let new_order = scripted_order(&url);
+    let auth = new_order.authorizations().unwrap().remove(0);
+    assert_eq!(auth.api_auth().challenges[0].token, "", "a challenge without a token");
+    let start = std::time::Instant::now();
+    auth.http_challenge().unwrap().validate(Duration::ZERO).unwrap();
+    assert!(start.elapsed() >= Duration::from_secs(2), "faster than the CA asked for");
+    assert_eq!((count(&asked, "/challenge"), count(&asked, "/authz")), (2, 4));
+
+    let csr_order = new_order.confirm_validations().unwrap();
+    let done = csr_order.finalize_pkey(create_p256_key().unwrap(), Duration::ZERO).unwrap();
+    assert!(done.api_order().certificate.is_some());
+    assert_eq!((count(&asked, "/finalize"), count(&asked, "/order")), (2, 5));
+}
+
+#[test]
+fn an_order_that_becomes_invalid_says_why() {
+    let (url, _) = scripted_ca(|path, n| match (path, n) {
+        ("/order", 1) => Some((order("ready", ""), 0)),
+        ("/order", _) => {
+            let type_ = "urn:ietf:params:acme:error:caa";
+            let error = format!(r#","error":{{"type":"{type_}","detail":"forbidden"}}"#);
+            Some((order("invalid", &error), 0))
+        }
+        ("/finalize", _) => Some((order("processing", ""), 0)),
+        _ => Some((usual(path), 0)),
+    });
+    let order = scripted_order(&url).confirm_validations().unwrap();
+    let key = create_p256_key().unwrap();
+    let error = order.finalize_pkey(key, Duration::ZERO).err().unwrap();
+    assert_eq!(error.to_string(), r#"Order is in status: Some("invalid")"#);
+    assert_eq!(error.downcast_ref::<AcmeError>().unwrap().kind(), ErrorKind::Order);
+    let problem = error.downcast_ref::<api::ApiProblem>().unwrap();
+    assert_eq!(problem.detail.as_deref(), Some("forbidden"));
+}
+
+#[test]
+fn certificates_are_read_as_before() {
+    let key = create_rsa_key(2048).unwrap();
+    let pem = String::from_utf8(key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+    let ending_in = |seconds: i64| {
+        let now = Time::from(std::time::SystemTime::now()).as_millis() / 1000;
+        let mut builder = X509::builder().unwrap();
+        builder.set_not_before(&Asn1Time::from_unix(now - 1_000_000).unwrap()).unwrap();
+        builder.set_not_after(&Asn1Time::from_unix(now + seconds).unwrap()).unwrap();
+        builder.set_pubkey(&key).unwrap();
+        builder.sign(&key, openssl::hash::MessageDigest::sha256()).unwrap();
+        let cert = String::from_utf8(builder.build().to_pem().unwrap()).unwrap();
+        // What `openssl x509 -text` puts before it is no certificate, and never was in the way.
+        Certificate::parse(pem.clone(), format!("some text\n{cert}")).unwrap()
+    };
+    let day = 24 * 3600;
+    // Cut off towards zero.
+    for (seconds, days) in
+        [(90 * day - 60, 89), (day - 60, 0), (60 - day, 0), (-60 - day, -1), (-3 * day, -3)]
+    {
+        assert_eq!(ending_in(seconds).valid_days_left().unwrap(), days, "{seconds}");
+    }
+    let der = ending_in(day).private_key_der().unwrap();
+    assert_eq!(der, key.rsa().unwrap().private_key_to_der().unwrap(), "PKCS#1");
+    let cipher = openssl::symm::Cipher::aes_256_cbc();
+    let encrypted = key.private_key_to_pem_pkcs8_passphrase(cipher, b"x").unwrap();
+    let encrypted = String::from_utf8(encrypted).unwrap();
+    let cert = ending_in(day).certificate().to_owned();
+    assert!(Certificate::parse(encrypted, cert.clone()).is_err(), "and no question on a terminal");
+    assert!(Certificate::parse("no key".to_owned(), cert).is_err());
+    assert!(Certificate::parse(pem, "no certificate".to_owned()).is_err());
 }
 
 /// Does not run: it is there to compile. Each public item of 0.14 with its signature.
@@ -263,18 +496,143 @@ fn signatures() {
         let _: R<()> = challenge.validate(Duration::ZERO);
         let _: &api::ApiChallenge = challenge.api_challenge();
     }
-    fn traits() {
+    fn traits(auth: Auth) {
         fn shared<T: Clone + Send + Sync>() {}
         fn data<T: std::fmt::Debug + Clone + PartialEq + Eq>() {}
+        fn api<T>()
+        where
+            T: std::fmt::Debug + Clone + PartialEq + Eq + Serialize + DeserializeOwned,
+        {
+        }
+        fn api_default<T: Default>() {
+            let _ = T::default();
+        }
         shared::<Directory>();
         shared::<Account>();
         data::<Certificate>();
-        data::<api::ApiAuth>();
-        let _ = api::ApiOrder::default();
-        let _: acme_micro::Error = api::ApiProblem::default().into();
-        let _ = RevocationReason::AACompromise as usize;
-        let _ = Arc::new(DirectoryUrl::LetsEncryptStaging.clone());
+        let _ = format!("{auth:?} {:?}", DirectoryUrl::LetsEncryptStaging.clone());
+        macro_rules! each {
+            ($check:ident: $($name:ident)+) => { $($check::<api::$name>();)+ };
+        }
+        each!(api: ApiProblem ApiSubproblem ApiDirectory ApiDirectoryMeta ApiAccount ApiOrder);
+        each!(api: ApiIdentifier ApiAuth ApiChallenge ApiFinalize ApiRevocation);
+        each!(api_default: ApiProblem ApiSubproblem ApiDirectory ApiDirectoryMeta ApiAccount);
+        each!(api_default: ApiOrder);
+        let _: anyhow::Error = acme_micro::Error::from(api::ApiProblem::default());
+        let _: acme_micro::Result<()> = anyhow::Result::Ok(());
     }
+}
+
+/// As above: each field of the structs of `api` with its type, and each method.
+#[allow(dead_code)]
+fn api_fields(text: String, some: Option<String>, flag: Option<bool>, url: DirectoryUrl<'_>) {
+    use api::*;
+    let (t, o) = (|| text.clone(), || some.clone());
+    let identifier = ApiIdentifier { _type: t(), value: t() };
+    let _: bool = identifier.is_type_dns();
+    let subproblem =
+        ApiSubproblem { _type: t(), detail: o(), identifier: Some(identifier.clone()) };
+    let problem = ApiProblem { _type: t(), detail: o(), subproblems: Some(vec![subproblem]) };
+    let _: [fn(&ApiProblem) -> bool; 2] =
+        [ApiProblem::is_bad_nonce, ApiProblem::is_jwt_verification_error];
+    let meta = ApiDirectoryMeta {
+        termsOfService: o(),
+        website: o(),
+        caaIdentities: Some(vec![t()]),
+        externalAccountRequired: flag,
+    };
+    let _: bool = meta.externalAccountRequired();
+    let _ = ApiDirectory {
+        newNonce: t(),
+        newAccount: t(),
+        newOrder: t(),
+        newAuthz: o(),
+        revokeCert: t(),
+        keyChange: t(),
+        meta: Some(meta),
+    };
+    let _ = ApiAccount { status: o(), contact: vec![t()], termsOfServiceAgreed: flag, orders: o() };
+    let _: [fn(&ApiAccount) -> bool; 4] = [
+        ApiAccount::is_status_valid,
+        ApiAccount::is_status_deactivated,
+        ApiAccount::is_status_revoked,
+        ApiAccount::termsOfServiceAgreed,
+    ];
+    let order = ApiOrder {
+        status: o(),
+        expires: o(),
+        identifiers: vec![identifier.clone()],
+        notBefore: o(),
+        notAfter: o(),
+        error: Some(problem.clone()),
+        authorizations: Some(vec![t()]),
+        finalize: t(),
+        certificate: o(),
+    };
+    let _: Vec<&str> = order.domains();
+    let _: [fn(&ApiOrder) -> bool; 5] = [
+        ApiOrder::is_status_pending,
+        ApiOrder::is_status_ready,
+        ApiOrder::is_status_processing,
+        ApiOrder::is_status_valid,
+        ApiOrder::is_status_invalid,
+    ];
+    let challenge = ApiChallenge {
+        url: t(),
+        _type: t(),
+        status: t(),
+        token: t(),
+        validated: o(),
+        error: Some(problem),
+    };
+    let _: [fn(&ApiChallenge) -> bool; 4] = [
+        ApiChallenge::is_status_pending,
+        ApiChallenge::is_status_processing,
+        ApiChallenge::is_status_valid,
+        ApiChallenge::is_status_invalid,
+    ];
+    let challenges = vec![challenge];
+    let _ = ApiAuth { identifier, status: o(), expires: o(), challenges, wildcard: flag };
+    let _: [fn(&ApiAuth) -> bool; 7] = [
+        ApiAuth::is_status_pending,
+        ApiAuth::is_status_valid,
+        ApiAuth::is_status_invalid,
+        ApiAuth::is_status_deactivated,
+        ApiAuth::is_status_expired,
+        ApiAuth::is_status_revoked,
+        ApiAuth::wildcard,
+    ];
+    let _: [fn(&ApiAuth) -> Option<&ApiChallenge>; 3] =
+        [ApiAuth::http_challenge, ApiAuth::dns_challenge, ApiAuth::tls_alpn_challenge];
+    let _ = (ApiFinalize { csr: t() }, ApiRevocation { certificate: t(), reason: 1usize });
+    match url {
+        DirectoryUrl::LetsEncrypt | DirectoryUrl::LetsEncryptStaging => {}
+        DirectoryUrl::Other(url) => _ = url.len(),
+    }
+}
+
+#[test]
+fn the_reasons_for_a_revocation_keep_their_numbers() {
+    use RevocationReason::*;
+    let numbers = [
+        Unspecified as usize,
+        KeyCompromise as usize,
+        CACompromise as usize,
+        AffiliationChanged as usize,
+        Superseded as usize,
+        CessationOfOperation as usize,
+        CertificateHold as usize,
+        RemoveFromCRL as usize,
+        PrivilegeWithdrawn as usize,
+        AACompromise as usize,
+    ];
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 8, 9, 10]);
+}
+
+/// Written and read, it is the same.
+fn again<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
+    let json = serde_json::to_string(value).unwrap();
+    assert_eq!(&serde_json::from_str::<T>(&json).unwrap(), value);
 }
 
 #[test]
@@ -287,9 +645,22 @@ fn api_structs_are_read_tolerantly_and_written_as_before() {
     .unwrap();
     assert_eq!(auth.challenges[0].token, "");
     assert!(auth.http_challenge().is_none() && auth.is_status_pending() && !auth.wildcard());
+    again(&auth);
     let order: api::ApiOrder =
         serde_json::from_str(r#"{"status":"ready","identifiers":[]}"#).unwrap();
     assert!(order.is_status_ready() && order.finalize.is_empty());
+    again(&order);
+    let account: api::ApiAccount =
+        serde_json::from_str(r#"{"status":"valid","contact":null}"#).unwrap();
+    assert!(account.contact.is_empty() && account.is_status_valid());
+    again(&account);
+    assert_eq!(serde_json::to_string(&account).unwrap(), r#"{"status":"valid","contact":[]}"#);
+    let directory: api::ApiDirectory = serde_json::from_str(
+        r#"{"newNonce":"n","newAccount":"a","newOrder":"o","keyChange":null}"#,
+    )
+    .unwrap();
+    assert_eq!((directory.keyChange.as_str(), directory.revokeCert.as_str()), ("", ""));
+    again(&directory);
     let json = serde_json::to_value(&order).unwrap();
     assert_eq!(json["notBefore"], serde_json::Value::Null);
     let problem: api::ApiProblem = serde_json::from_str(
@@ -297,6 +668,10 @@ fn api_structs_are_read_tolerantly_and_written_as_before() {
     )
     .unwrap();
     assert!(problem.is_bad_nonce());
+    again(&problem);
+    let error = acme_micro::Error::from(problem.clone());
+    assert_eq!(error.downcast_ref::<api::ApiProblem>(), Some(&problem));
+    assert_eq!(error.to_string(), problem.to_string());
     assert_eq!(problem.to_string(), "urn:ietf:params:acme:error:badNonce: no");
     assert_eq!(serde_json::to_string(&api::ApiEmptyString).unwrap(), r#""""#);
     assert_eq!(serde_json::to_string(&api::ApiEmptyObject).unwrap(), "{}");
