@@ -83,7 +83,7 @@ fn missing(name: &str) -> Error {
     Error::invalid_argument(format!("{name} is NULL"))
 }
 
-fn check_pointer<T>(pointer: *const T, name: &str) -> Result<()> {
+pub(super) fn check_pointer<T>(pointer: *const T, name: &str) -> Result<()> {
     if pointer.is_null() {
         return Err(missing(name));
     }

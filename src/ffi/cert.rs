@@ -5,12 +5,11 @@ use std::ptr::null;
 
 use safer_ffi::derive_ReprC;
 
-use super::boundary::{Out, bytes, c_text, guard, pointer_to, text};
+use super::boundary::{Out, bytes, c_text, check_pointer, guard, pointer_to, text};
 use super::handle::{borrow, give, handle, peek, release};
 use super::key::{ShownKey, acme_key_t, key_type};
 use super::options::{acme_challenge_t, acme_time_t};
 use super::status::acme_status_t;
-use crate::error::Error;
 use crate::pki::{CertificateChain, Key, KeyType, tls_alpn_certificate};
 use crate::time::Time;
 
@@ -105,10 +104,8 @@ pub extern "C" fn acme_cert_create_tls_alpn(
 ) -> acme_status_t {
     guard(|| {
         let out = Out::new(cert, "cert")?;
-        if challenge.is_null() {
-            return Err(Error::invalid_argument("challenge is NULL"));
-        }
-        // SAFETY: not NULL; a challenge that an operation shows right now (rule 3 of the header).
+        check_pointer(challenge, "challenge")?;
+        // SAFETY: not NULL and aligned; a challenge that an operation shows right now (rule 3 of the header).
         let challenge = unsafe { &*challenge };
         let identifier = text(challenge.identifier, "challenge->identifier")?;
         let digest = bytes(challenge.tls_alpn_digest.cast(), 32, "challenge->tls_alpn_digest")?;

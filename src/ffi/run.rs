@@ -87,7 +87,7 @@ pub extern "C" fn acme_op_run(
 ) -> acme_status_t {
     guard(|| {
         let shown: &ShownOp = borrow(op, "op")?;
-        run_to_end(op, shown, &run_options(options)?)
+        run_to_end(op, shown, &run_options(options, "options")?)
     })
 }
 
@@ -105,7 +105,7 @@ pub extern "C" fn acme_obtain(
     guard(|| {
         let out = Out::new(cert, "cert")?;
         let client: &ShownClient = borrow(client, "client")?;
-        let run = run_options(run)?;
+        let run = run_options(run, "run")?;
         let op: *mut acme_op_t = give(begin_order(client, &read_options(order, "order")?)?);
         let outcome = borrow(op, "op").and_then(|shown: &ShownOp| {
             run_to_end(op, shown, &run)?;
@@ -117,13 +117,16 @@ pub extern "C" fn acme_obtain(
     })
 }
 
-fn run_options(options: *const acme_run_options_t) -> Result<acme_run_options_t> {
+fn run_options(
+    options: *const acme_run_options_t,
+    name: &str,
+) -> Result<acme_run_options_t> {
     if options.is_null() {
         let (publish, unpublish, send, sign) = (None, None, None, None);
         let user = null_mut();
         return Ok(acme_run_options_t { size: 0, publish, unpublish, user, send, sign });
     }
-    read_options(options, "run")
+    read_options(options, name)
 }
 
 fn run_to_end(op: *mut acme_op_t, shown: &ShownOp, options: &acme_run_options_t) -> Result<()> {

@@ -2,12 +2,13 @@
 #ifndef CHECK_H
 #define CHECK_H
 
-#ifndef _POSIX_C_SOURCE
-# define _POSIX_C_SOURCE 200809L
-#endif
+#define _DEFAULT_SOURCE /* mmap() with MAP_ANONYMOUS */
+#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "acme_micro.h"
 
@@ -65,6 +66,19 @@ static inline acme_key_t *new_key(void)
 
     OK(acme_key_generate(ACME_KEY_P256, &key));
     return key;
+}
+
+/* Memory whose end is the end of what can be read. */
+static inline void *at_the_edge(size_t size)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (size + page - 1) / page * page;
+    char *map = mmap(NULL, pages + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (map == MAP_FAILED || mprotect(map + pages, page, PROT_NONE)) {
+        perror("at_the_edge");
+        exit(1);
+    }
+    return map + pages - size;
 }
 
 #endif

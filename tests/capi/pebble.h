@@ -1,4 +1,5 @@
-/* What a server would do: answer http-01, set DNS records, shake hands for tls-alpn-01. */
+/* What a server would do: answer http-01, set DNS records, shake hands for tls-alpn-01. And what
+ * judges: the openssl command line. */
 #ifndef PEBBLE_H
 #define PEBBLE_H
 
@@ -16,10 +17,11 @@
 
 static inline int listen_on(const char *port)
 {
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((unsigned short)atoi(port)) };
+    struct sockaddr_in address = { .sin_family = AF_INET };
     int on = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
 
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    address.sin_port = htons((unsigned short)atoi(port));
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 64)) {
         perror("listen");
@@ -28,32 +30,36 @@ static inline int listen_on(const char *port)
     return listener;
 }
 
-/* --- http-01: stateless, by the thumbprints of the accounts that the test uses ----------------- */
+/* --- http-01: a table of what is published, and a thread that answers from it ------------------- */
+
+enum { HTTP_PLACES = 64 };
 
 static pthread_mutex_t http_lock = PTHREAD_MUTEX_INITIALIZER;
-static char http_path[64][600], http_body[64][700];
+static char http_path[HTTP_PLACES][600], http_body[HTTP_PLACES][600];
 
-static int http_publish(const acme_challenge_t *challenge, void *user)
+static inline int http_publish(const acme_challenge_t *challenge, void *user)
 {
     int i;
 
     (void)user;
     pthread_mutex_lock(&http_lock);
-    for (i = 0; http_path[i][0]; i++)
+    for (i = 0; i < HTTP_PLACES && http_path[i][0]; i++)
         ;
-    strcpy(http_path[i], challenge->http_path);
-    strcpy(http_body[i], challenge->key_authorization);
+    if (i < HTTP_PLACES) {
+        strcpy(http_path[i], challenge->http_path);
+        strcpy(http_body[i], challenge->key_authorization);
+    }
     pthread_mutex_unlock(&http_lock);
-    return 0;
+    return i == HTTP_PLACES;
 }
 
-static int http_unpublish(const acme_challenge_t *challenge, void *user)
+static inline int http_unpublish(const acme_challenge_t *challenge, void *user)
 {
     int i, gone = 1;
 
     (void)user;
     pthread_mutex_lock(&http_lock);
-    for (i = 0; i < 64; i++)
+    for (i = 0; i < HTTP_PLACES; i++)
         if (strcmp(http_path[i], challenge->http_path) == 0)
             gone = http_path[i][0] = 0;
     pthread_mutex_unlock(&http_lock);
@@ -66,13 +72,13 @@ static inline int http_published(void)
     int i, count = 0;
 
     pthread_mutex_lock(&http_lock);
-    for (i = 0; i < 64; i++)
+    for (i = 0; i < HTTP_PLACES; i++)
         count += http_path[i][0] != 0;
     pthread_mutex_unlock(&http_lock);
     return count;
 }
 
-static void *http_serve(void *listener)
+static inline void *http_serve(void *listener)
 {
     for (;;) {
         int i, client = accept(*(int *)listener, NULL, NULL);
@@ -83,9 +89,9 @@ static void *http_serve(void *listener)
         if (recv(client, request, sizeof request - 1, 0) > 0)
             sscanf(request, "GET %599s", path);
         pthread_mutex_lock(&http_lock);
-        for (i = 0; i < 64; i++)
+        for (i = 0; i < HTTP_PLACES; i++)
             if (path[0] && strcmp(http_path[i], path) == 0)
-                snprintf(answer, sizeof answer, "HTTP/1.0 200 OK\r\n\r\n%.699s", http_body[i]);
+                snprintf(answer, sizeof answer, "HTTP/1.0 200 OK\r\n\r\n%.599s", http_body[i]);
         pthread_mutex_unlock(&http_lock);
         send(client, answer, strlen(answer), MSG_NOSIGNAL);
         close(client);
@@ -149,8 +155,8 @@ static int alpn_listener = -1;
 static SSL_CTX *alpn_context;
 static pthread_t alpn_thread;
 
-static int alpn_select(SSL *ssl, const unsigned char **out, unsigned char *length,
-                       const unsigned char *in, unsigned int in_length, void *user)
+static inline int alpn_select(SSL *ssl, const unsigned char **out, unsigned char *length,
+                              const unsigned char *in, unsigned int in_length, void *user)
 {
     (void)ssl, (void)user;
     return SSL_select_next_proto((unsigned char **)out, length,
@@ -160,7 +166,7 @@ static int alpn_select(SSL *ssl, const unsigned char **out, unsigned char *lengt
                : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-static void *alpn_serve(void *unused)
+static inline void *alpn_serve(void *unused)
 {
     (void)unused;
     for (;;) {
@@ -213,37 +219,150 @@ static inline int alpn_unpublish(const acme_challenge_t *challenge, void *user)
     return 0;
 }
 
-/* --- judging ------------------------------------------------------------------------------------ */
+/* --- a CA whose answers the test makes up ------------------------------------------------------- */
 
-static inline acme_client_t *pebble_client(acme_key_t *key)
+#define DIRECTORY                                                              \
+    "{\"newNonce\":\"https://ca.example/nonce\","                              \
+    "\"newAccount\":\"https://ca.example/account\","                           \
+    "\"newOrder\":\"https://ca.example/order\","                               \
+    "\"revokeCert\":\"https://ca.example/revoke\","                            \
+    "\"keyChange\":\"https://ca.example/key\","                                \
+    "\"meta\":{\"termsOfService\":\"https://ca.example/terms\"}}"
+
+static inline void header(acme_op_t *op, uint64_t id, const char *name, const char *value)
+{
+    OK(acme_op_response_header(op, id, name, strlen(name), value, strlen(value)));
+}
+
+/* Answers the request that op shows, with a fresh nonce and perhaps one header more. */
+static inline void feed(acme_op_t *op, int http_status, const char *name, const char *value,
+                        const char *body)
+{
+    static int nonces;
+    const acme_http_request_t *request = acme_op_request(op);
+    uint64_t id = request ? request->id : 0;
+    char nonce[32];
+
+    snprintf(nonce, sizeof nonce, "nonce-%d", ++nonces);
+    header(op, id, "Replay-Nonce", nonce);
+    if (name)
+        header(op, id, name, value);
+    OK(acme_op_response_body(op, id, body, strlen(body)));
+    OK(acme_op_response_end(op, id, http_status));
+}
+
+/* --- Pebble ------------------------------------------------------------------------------------- */
+
+static inline acme_client_options_t pebble_options(const acme_key_t *key)
 {
     acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
-    acme_client_t *client = NULL;
 
     options.directory_url = env("ACME_DIRECTORY");
     options.ca_file = env("ACME_CA_FILE");
     options.account_key = key;
     options.terms_agreed = 1;
     options.user_agent = "capi-test/1";
+    return options;
+}
+
+static inline acme_client_t *pebble_client(acme_key_t *key)
+{
+    acme_client_options_t options = pebble_options(key);
+    acme_client_t *client = NULL;
+
     OK(acme_client_new(&options, &client));
     return client;
 }
 
-/* What the openssl command line says of a certificate: an independent judge. */
+static inline acme_order_options_t order_for(const char *const *names, size_t count)
+{
+    acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
+
+    order.names = names;
+    order.name_count = count;
+    return order;
+}
+
+/* Publishes http-01. */
+static inline acme_run_options_t http_run(void)
+{
+    acme_run_options_t run = ACME_RUN_OPTIONS_INIT;
+
+    run.publish = http_publish;
+    run.unpublish = http_unpublish;
+    return run;
+}
+
+/* --- judging ------------------------------------------------------------------------------------ */
+
+/* Runs a shell command with data on its standard input; gives its output, to be freed. Error
+ * messages are in it; *status is what the command ended with. */
+static inline char *shell_status(const char *command, const void *data, size_t size,
+                                 size_t *output_size, int *status)
+{
+    enum { ROOM = 1 << 16 };
+    char file[] = "/tmp/acme-capi-XXXXXX", line[2048], *output = calloc(1, ROOM);
+    int fd = mkstemp(file);
+    size_t got, length = 0;
+    FILE *pipe;
+
+    CHECK(write(fd, data, size) == (ssize_t)size);
+    close(fd);
+    snprintf(line, sizeof line, "(%s) <%s 2>&1", command, file);
+    pipe = popen(line, "r");
+    while (pipe && (got = fread(output + length, 1, ROOM - 1 - length, pipe)) > 0)
+        length += got;
+    *status = pipe ? pclose(pipe) : -1;
+    unlink(file);
+    if (output_size)
+        *output_size = length;
+    return output;
+}
+
+/* The same for a command that has to succeed. */
+static inline char *shell_bytes(const char *command, const void *data, size_t size,
+                                size_t *output_size)
+{
+    int status;
+    char *output = shell_status(command, data, size, output_size, &status);
+
+    CHECK(status == 0);
+    if (status != 0)
+        fprintf(stderr, "%s: %s\n", command, output);
+    return output;
+}
+
+static inline char *shell(const char *command, const void *data, size_t size)
+{
+    return shell_bytes(command, data, size, NULL);
+}
+
+/* The command succeeds, and its output has this text in it. */
+static inline void expect(const char *command, const void *data, size_t size, const char *wanted)
+{
+    char *output = shell(command, data, size);
+
+    CHECK(strstr(output, wanted) != NULL);
+    if (!strstr(output, wanted))
+        fprintf(stderr, "%s gave no \"%s\":\n%s\n", command, wanted, output);
+    free(output);
+}
+
+/* The certificate leads to Pebble's root and is for this name. */
 static inline void verify(const acme_cert_t *cert, const char *name)
 {
-    char file[] = "/tmp/acme-capi-XXXXXX", command[1024];
-    int fd = mkstemp(file);
     const char *pem = acme_cert_chain_pem(cert);
+    char command[1024];
 
-    CHECK(pem && write(fd, pem, strlen(pem)) == (ssize_t)strlen(pem));
-    close(fd);
+    CHECK(pem != NULL);
+    if (!pem)
+        return;
+    /* Linux opens a redirected file anew by this name, each time from its beginning. */
     snprintf(command, sizeof command,
-             "openssl verify -CAfile '%s' -untrusted %s %s >/dev/null && "
-             "openssl x509 -in %s -noout -ext subjectAltName | grep -qF 'DNS:%s'",
-             env("PEBBLE_ROOT"), file, file, file, name);
-    CHECK(system(command) == 0);
-    unlink(file);
+             "openssl verify -CAfile '%s' -untrusted /dev/stdin /dev/stdin && "
+             "openssl x509 -noout -ext subjectAltName",
+             env("PEBBLE_ROOT"));
+    expect(command, pem, strlen(pem), name);
 }
 
 #endif

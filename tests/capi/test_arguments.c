@@ -1,304 +1,310 @@
-/* What a caller can do wrong: a status and a message that names the argument, never a crash. */
-#define _DEFAULT_SOURCE
+/* Every argument of every function, wrong in every way that C allows: a status and a message that
+ * names the argument, outputs left alone, never a crash. Options structs: test_options.c. */
 #include "check.h"
 
 #include <limits.h>
-#include <pthread.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #define ARG ACME_ERR_INVALID_ARGUMENT
 
 static const char *const names[] = { "example.org" };
+static acme_key_t *key, *second_key;
+static acme_csr_t *csr;
+static acme_cert_t *cert;
+static acme_client_t *client;
+static acme_op_t *op;
+static acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
+static uint8_t digest[32];
+static acme_challenge_t challenge;
 
-static acme_client_t *new_client(acme_key_t *key)
+/* Outputs; a failure leaves them as they were. */
+static char untouched;
+static acme_key_t *out_key = (acme_key_t *)&untouched;
+static acme_csr_t *out_csr = (acme_csr_t *)&untouched;
+static acme_cert_t *out_cert = (acme_cert_t *)&untouched;
+static acme_client_t *out_client = (acme_client_t *)&untouched;
+static acme_op_t *out_op = (acme_op_t *)&untouched;
+
+static int outputs_are_untouched(void)
 {
-    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
-    acme_client_t *client = NULL;
-
-    options.directory_url = "https://ca.example/directory";
-    options.account_key = key;
-    OK(acme_client_new(&options, &client));
-    return client;
+    return (char *)out_key == &untouched && (char *)out_csr == &untouched &&
+           (char *)out_cert == &untouched && (char *)out_client == &untouched &&
+           (char *)out_op == &untouched;
 }
 
-/* Memory whose end is the end of what can be read. */
-static void *at_the_edge(size_t size)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (size + page - 1) / page * page;
-    char *map = mmap(NULL, pages + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+enum kind { KEY, CSR, CERT, CLIENT, OP, OUT, STRUCT, ARRAY, BYTES, TEXT };
+enum { OPTIONAL = 100 };
 
-    mprotect(map + pages, page, PROT_NONE);
-    return map + pages - size;
+/* X(kind, function, argument, a call with P as that argument and nothing else wrong) */
+#define ARGUMENTS(X)                                                                            \
+    X(OUT, acme_key_generate, key, (ACME_KEY_P256, P))                                          \
+    X(BYTES, acme_key_parse, data, (P, 1, &out_key))                                            \
+    X(OUT, acme_key_parse, key, ("x", 1, P))                                                    \
+    X(BYTES, acme_key_parse_encrypted, data, (P, 1, "x", &out_key))                             \
+    X(TEXT, acme_key_parse_encrypted, passphrase, ("x", 1, P, &out_key))                        \
+    X(OUT, acme_key_parse_encrypted, key, ("x", 1, "x", P))                                     \
+    X(BYTES, acme_key_from_public, data, (P, 1, &out_key))                                      \
+    X(OUT, acme_key_from_public, key, ("x", 1, P))                                              \
+    X(KEY, acme_csr_create, key, (P, names, 1, &out_csr))                                       \
+    X(ARRAY, acme_csr_create, names, (key, P, 1, &out_csr))                                     \
+    X(OUT, acme_csr_create, csr, (key, names, 1, P))                                            \
+    X(BYTES, acme_csr_parse, data, (P, 1, &out_csr))                                            \
+    X(OUT, acme_csr_parse, csr, ("x", 1, P))                                                    \
+    X(BYTES, acme_cert_parse, pem, (P, 1, &out_cert))                                           \
+    X(OUT, acme_cert_parse, cert, ("x", 1, P))                                                  \
+    X(STRUCT, acme_cert_create_tls_alpn, challenge, (P, key, &out_cert))                        \
+    X(OPTIONAL + KEY, acme_cert_create_tls_alpn, key, (&challenge, P, &out_cert))               \
+    X(OUT, acme_cert_create_tls_alpn, cert, (&challenge, key, P))                               \
+    X(STRUCT, acme_client_new, options, (P, &out_client))                                       \
+    X(CLIENT, acme_begin_register, client, (P, &out_op))                                        \
+    X(OUT, acme_begin_register, op, (client, P))                                                \
+    X(CLIENT, acme_begin_find_account, client, (P, &out_op))                                    \
+    X(OUT, acme_begin_find_account, op, (client, P))                                            \
+    X(CLIENT, acme_begin_update_contacts, client, (P, NULL, 0, &out_op))                        \
+    X(ARRAY, acme_begin_update_contacts, contacts, (client, P, 1, &out_op))                     \
+    X(OUT, acme_begin_update_contacts, op, (client, NULL, 0, P))                                \
+    X(CLIENT, acme_begin_key_change, client, (P, second_key, &out_op))                          \
+    X(KEY, acme_begin_key_change, new_key, (client, P, &out_op))                                \
+    X(OUT, acme_begin_key_change, op, (client, second_key, P))                                  \
+    X(CLIENT, acme_begin_deactivate, client, (P, &out_op))                                      \
+    X(OUT, acme_begin_deactivate, op, (client, P))                                              \
+    X(CLIENT, acme_begin_renewal_info, client, (P, cert, &out_op))                              \
+    X(CERT, acme_begin_renewal_info, cert, (client, P, &out_op))                                \
+    X(OUT, acme_begin_renewal_info, op, (client, cert, P))                                      \
+    X(CLIENT, acme_begin_revoke, client, (P, cert, NULL, 0, &out_op))                           \
+    X(CERT, acme_begin_revoke, cert, (client, P, NULL, 0, &out_op))                             \
+    X(OPTIONAL + KEY, acme_begin_revoke, key, (client, cert, P, 0, &out_op))                    \
+    X(OUT, acme_begin_revoke, op, (client, cert, NULL, 0, P))                                   \
+    X(CLIENT, acme_begin_order, client, (P, &order, &out_op))                                   \
+    X(STRUCT, acme_begin_order, options, (client, P, &out_op))                                  \
+    X(OUT, acme_begin_order, op, (client, &order, P))                                           \
+    X(OP, acme_op_poll, op, (P, 0))                                                             \
+    X(OP, acme_op_response_header, op, (P, 1, "a", 1, "b", 1))                                  \
+    X(BYTES, acme_op_response_header, name, (op, 1, P, 1, "b", 1))                              \
+    X(BYTES, acme_op_response_header, value, (op, 1, "a", 1, P, 1))                             \
+    X(OP, acme_op_response_body, op, (P, 1, "x", 1))                                            \
+    X(BYTES, acme_op_response_body, data, (op, 1, P, 1))                                        \
+    X(OP, acme_op_response_end, op, (P, 1, 200))                                                \
+    X(OP, acme_op_response_failed, op, (P, 1, "x"))                                             \
+    X(OPTIONAL + TEXT, acme_op_response_failed, why, (op, 1, P))                                \
+    X(OP, acme_op_published, op, (P, NULL))                                                     \
+    X(OPTIONAL + TEXT, acme_op_published, failure, (op, P))                                     \
+    X(OP, acme_op_signed, op, (P, 1, "x", 1))                                                   \
+    X(BYTES, acme_op_signed, signature, (op, 1, P, 1))                                          \
+    X(OP, acme_op_sign_failed, op, (P, 1, "x"))                                                 \
+    X(OPTIONAL + TEXT, acme_op_sign_failed, why, (op, 1, P))                                    \
+    X(OP, acme_op_send, op, (P, 1))                                                             \
+    X(OP, acme_op_run, op, (P, NULL))                                                           \
+    X(OPTIONAL + STRUCT, acme_op_run, options, (op, P))                                         \
+    X(CLIENT, acme_obtain, client, (P, &order, NULL, &out_cert))                                \
+    X(STRUCT, acme_obtain, order, (client, P, NULL, &out_cert))                                 \
+    X(OPTIONAL + STRUCT, acme_obtain, run, (client, &order, P, &out_cert))                      \
+    X(OUT, acme_obtain, cert, (client, &order, NULL, P))
+
+/* X(kind, function, a call with P as the handle): NULL or 0 for what is no such handle */
+#define GETTERS(X)                                                                              \
+    X(KEY, acme_key_pem, (P)) X(KEY, acme_key_type, (P)) X(KEY, acme_key_thumbprint, (P))       \
+    X(CSR, acme_csr_der, (P, NULL))                                                             \
+    X(CERT, acme_cert_chain_pem, (P)) X(CERT, acme_cert_der, (P, 0, NULL))                      \
+    X(CERT, acme_cert_key, (P)) X(CERT, acme_cert_name, (P, 0)) X(CERT, acme_cert_serial, (P))  \
+    X(CERT, acme_cert_fingerprint, (P)) X(CERT, acme_cert_key_type, (P))                        \
+    X(CERT, acme_cert_ari_id, (P)) X(CERT, acme_cert_not_before, (P))                           \
+    X(CERT, acme_cert_not_after, (P)) X(CERT, acme_cert_days_left, (P, 0))                      \
+    X(CLIENT, acme_client_account_url, (P)) X(CLIENT, acme_client_terms_url, (P))               \
+    X(CLIENT, acme_client_profile, (P, 0)) X(CLIENT, acme_client_profile_text, (P, 0))          \
+    X(OP, acme_op_request, (P)) X(OP, acme_op_wait_ms, (P)) X(OP, acme_op_challenge, (P, 0))    \
+    X(OP, acme_op_error, (P)) X(OP, acme_op_state, (P)) X(OP, acme_op_order_url, (P))           \
+    X(OP, acme_op_key, (P)) X(OP, acme_op_sign_request, (P)) X(OP, acme_op_take_cert, (P))      \
+    X(OP, acme_op_renewal_info, (P)) X(OP, acme_op_user_data, (P))
+
+#define TRY(kind, function, argument, call)                                                     \
+    static int try_##function##_##argument(void *P) { return function call; }
+#define LIST(kind, function, argument, call)                                                    \
+    { kind, #function, #argument, try_##function##_##argument },
+#define TRY_GETTER(kind, function, call)                                                        \
+    static int try_##function(void *P) { return function call != 0; }
+#define LIST_GETTER(kind, function, call) { kind, #function, "", try_##function },
+
+ARGUMENTS(TRY)
+GETTERS(TRY_GETTER)
+
+struct position {
+    int kind;
+    const char *function, *argument;
+    int (*try)(void *);
+};
+
+static const struct position arguments[] = { ARGUMENTS(LIST) };
+static const struct position getters[] = { GETTERS(LIST_GETTER) };
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+static void refuse(const struct position *at, void *bad, int status, const char *why)
+{
+    int given = at->try(bad);
+    const char *message = acme_error_message(acme_last_error());
+
+    CHECK(outputs_are_untouched());
+    CHECK(given == status && acme_error_status(acme_last_error()) == status);
+    CHECK(message && strstr(message, at->argument) && strstr(message, why));
+    if (given != status || !message || !strstr(message, at->argument) || !strstr(message, why))
+        fprintf(stderr, "    that was %s of %s\n", at->argument, at->function);
 }
 
-static void library(void)
+static void every_argument(void)
 {
-    uint32_t by_hand = (0u << 16) | (14u << 8) | 1u;
+    void *handles[] = { key, csr, cert, client, op };
+    char *endless = at_the_edge(65536);
+    size_t i, other;
 
-    CHECK(strcmp(acme_version(), "0.14.1") == 0);
-    CHECK(acme_version_number() == by_hand && ACME_MICRO_VERSION_NUMBER == by_hand);
-    CHECK(acme_features() & ACME_FEATURE_HTTP);
-    CHECK(strcmp(acme_strerror(ACME_OK), "success") == 0);
-    CHECK(strcmp(acme_strerror(ACME_ERR_CANCELED), "canceled") == 0);
-    CHECK(strcmp(acme_strerror(12345), "unknown status") == 0);
+    memset(endless, 'a', 65536); /* and no NUL before memory that cannot be read */
+    for (i = 0; i < COUNT(arguments); i++) {
+        const struct position *at = &arguments[i];
+        int kind = at->kind % OPTIONAL;
+
+        if (at->kind < OPTIONAL)
+            refuse(at, NULL, ARG, "NULL");
+        if (kind <= OP) {
+            for (other = 0; other < COUNT(handles); other++)
+                if ((int)other != kind)
+                    refuse(at, handles[other], ACME_ERR_MISUSE, "another kind");
+            refuse(at, (char *)handles[kind] + 1, ARG, "not a handle");
+        }
+        if (kind == OUT || kind == STRUCT || kind == ARRAY)
+            refuse(at, (char *)&challenge + 1, ARG, "not aligned");
+        if (kind == TEXT) {
+            refuse(at, endless, ARG, "64 KiB");
+            refuse(at, "\xff", ARG, "UTF-8");
+            refuse(at, "\xc0\xaf", ARG, "UTF-8");     /* overlong */
+            refuse(at, "\xed\xa0\x80", ARG, "UTF-8"); /* surrogate */
+            refuse(at, "x\xe2\x82", ARG, "UTF-8");    /* cut off */
+        }
+    }
 }
 
-static void null_pointers(acme_key_t *key, acme_client_t *client, acme_op_t *op)
+static void every_getter(void)
 {
-    acme_client_options_t no_url = ACME_CLIENT_OPTIONS_INIT, no_key = ACME_CLIENT_OPTIONS_INIT;
-    acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
-    acme_key_t *out_key = (acme_key_t *)1;
-    acme_csr_t *csr = NULL;
-    acme_cert_t *cert = NULL;
-    acme_client_t *out_client = (acme_client_t *)1;
-    acme_op_t *out_op = (acme_op_t *)1;
-    size_t size = 1;
+    void *handles[] = { key, csr, cert, client, op };
+    size_t i, other, size = 1;
 
-    CHECK_STATUS(acme_key_generate(ACME_KEY_P256, NULL), ARG, "key is NULL");
-    CHECK_STATUS(acme_key_parse(NULL, 1, &out_key), ARG, "data is NULL");
-    CHECK_STATUS(acme_key_parse("x", 1, NULL), ARG, "key is NULL");
-    CHECK_STATUS(acme_key_parse("x", 1, &out_key), ACME_ERR_PARSE, "private key");
-    CHECK_STATUS(acme_key_parse_encrypted("x", 1, NULL, &out_key), ARG, "passphrase is NULL");
-    CHECK_STATUS(acme_key_from_public(NULL, 0, &out_key), ACME_ERR_PARSE, "public key");
-    CHECK(out_key == (acme_key_t *)1); /* outputs are written only on success */
-    CHECK_STATUS(acme_csr_create(NULL, names, 1, &csr), ARG, "key is NULL");
-    CHECK_STATUS(acme_csr_create(key, NULL, 1, &csr), ARG, "names is NULL");
-    CHECK_STATUS(acme_csr_create(key, names, 1, NULL), ARG, "csr is NULL");
-    CHECK_STATUS(acme_csr_create(key, names, SIZE_MAX, &csr), ARG, "names");
-    CHECK_STATUS(acme_csr_parse("x", 1, NULL), ARG, "csr is NULL");
-    CHECK_STATUS(acme_cert_parse(NULL, 1, &cert), ARG, "pem is NULL");
-    CHECK_STATUS(acme_cert_parse("x", SIZE_MAX, &cert), ARG, "pem");
-    CHECK_STATUS(acme_cert_create_tls_alpn(NULL, NULL, &cert), ARG, "challenge is NULL");
-    CHECK_STATUS(acme_client_new(NULL, &out_client), ARG, "options is NULL");
-    no_url.account_key = key;
-    CHECK_STATUS(acme_client_new(&no_url, &out_client), ARG, "directory_url is NULL");
-    CHECK_STATUS(acme_client_new(&no_url, NULL), ARG, "client is NULL");
-    no_key.directory_url = "https://ca.example/";
-    CHECK_STATUS(acme_client_new(&no_key, &out_client), ARG, "account_key is NULL");
-    CHECK(out_client == (acme_client_t *)1);
-    CHECK_STATUS(acme_begin_register(NULL, &out_op), ARG, "client is NULL");
-    CHECK_STATUS(acme_begin_register(client, NULL), ARG, "op is NULL");
-    CHECK_STATUS(acme_begin_find_account(NULL, &out_op), ARG, "client is NULL");
-    CHECK_STATUS(acme_begin_update_contacts(client, NULL, 1, &out_op), ARG, "contacts is NULL");
-    CHECK_STATUS(acme_begin_key_change(client, NULL, &out_op), ARG, "new_key is NULL");
-    CHECK_STATUS(acme_begin_deactivate(NULL, &out_op), ARG, "client is NULL");
-    CHECK_STATUS(acme_begin_renewal_info(client, NULL, &out_op), ARG, "cert is NULL");
-    CHECK_STATUS(acme_begin_revoke(client, NULL, NULL, 0, &out_op), ARG, "cert is NULL");
-    CHECK_STATUS(acme_begin_order(client, NULL, &out_op), ARG, "options is NULL");
-    CHECK_STATUS(acme_begin_order(client, &order, &out_op), ARG, "names");
-    CHECK(out_op == (acme_op_t *)1);
-    CHECK_STATUS(acme_op_poll(NULL, 0), ARG, "op is NULL");
-    CHECK_STATUS(acme_op_response_header(NULL, 1, "a", 1, "b", 1), ARG, "op is NULL");
-    CHECK_STATUS(acme_op_response_header(op, 1, NULL, 1, "b", 1), ARG, "name is NULL");
-    CHECK_STATUS(acme_op_response_body(op, 1, NULL, 1), ARG, "data is NULL");
-    CHECK_STATUS(acme_op_response_end(NULL, 1, 200), ARG, "op is NULL");
-    CHECK_STATUS(acme_op_response_failed(NULL, 1, NULL), ARG, "op is NULL");
-    CHECK_STATUS(acme_op_published(NULL, NULL), ARG, "op is NULL");
-    CHECK_STATUS(acme_op_signed(op, 1, NULL, 1), ARG, "signature is NULL");
-    CHECK_STATUS(acme_op_sign_failed(NULL, 1, NULL), ARG, "op is NULL");
-    CHECK_STATUS(acme_op_send(NULL, 1), ARG, "op is NULL");
-    CHECK_STATUS(acme_op_run(NULL, NULL), ARG, "op is NULL");
-    CHECK_STATUS(acme_obtain(NULL, &order, NULL, &cert), ARG, "client is NULL");
-    CHECK_STATUS(acme_obtain(client, &order, NULL, NULL), ARG, "cert is NULL");
+    CHECK_STATUS(acme_key_generate(0, &out_key), ARG, "type");
+    for (i = 0; i < COUNT(getters); i++) {
+        CHECK(getters[i].try(NULL) == 0);
+        for (other = 0; other < COUNT(handles); other++)
+            if ((int)other != getters[i].kind) {
+                CHECK(getters[i].try(handles[other]) == 0);
+            }
+        CHECK(getters[i].try((char *)handles[getters[i].kind] + 1) == 0);
+    }
+    CHECK(!acme_csr_der(NULL, &size) && size == 0);
+    size = 1;
+    CHECK(!acme_cert_der(NULL, 0, &size) && size == 0);
+    size = 1;
+    CHECK(!acme_cert_der(cert, 1, &size) && size == 0 && !acme_cert_name(cert, SIZE_MAX));
+    CHECK(acme_cert_der(cert, 0, &size) && size > 100 && !acme_cert_der(cert, SIZE_MAX, NULL));
+    CHECK(!acme_op_challenge(op, 0) && !acme_client_profile(client, SIZE_MAX));
 
-    /* Getters answer NULL or 0, and leave the last error alone. */
-    CHECK(!acme_key_pem(NULL) && !acme_key_type(NULL) && !acme_key_thumbprint(NULL));
-    CHECK(!acme_csr_der(NULL, &size) && size == 0 && !acme_csr_der(NULL, NULL));
-    CHECK(!acme_cert_chain_pem(NULL) && !acme_cert_der(NULL, 0, NULL) && !acme_cert_key(NULL));
-    CHECK(!acme_cert_name(NULL, 0) && !acme_cert_not_before(NULL) && !acme_cert_not_after(NULL));
-    CHECK(!acme_cert_days_left(NULL, 0) && !acme_cert_serial(NULL) && !acme_cert_ari_id(NULL));
-    CHECK(!acme_cert_fingerprint(NULL) && !acme_cert_key_type(NULL));
-    CHECK(!acme_client_account_url(NULL) && !acme_client_terms_url(NULL));
-    CHECK(!acme_client_profile(NULL, 0) && !acme_client_profile_text(NULL, 0));
-    CHECK(!acme_op_request(NULL) && !acme_op_wait_ms(NULL) && !acme_op_challenge(NULL, 0));
-    CHECK(!acme_op_error(NULL) && !acme_op_state(NULL) && !acme_op_order_url(NULL));
-    CHECK(!acme_op_key(NULL) && !acme_op_take_cert(NULL) && !acme_op_renewal_info(NULL));
-    CHECK(!acme_op_sign_request(NULL) && !acme_op_user_data(NULL));
-    acme_op_set_user_data(NULL, NULL);
-    acme_op_cancel(NULL);
-    CHECK(!acme_error_message(NULL) && !acme_error_status(NULL) && !acme_error_url(NULL));
-    CHECK(!acme_error_is_permanent(NULL) && !acme_error_retry_at(NULL));
+    CHECK(acme_error_status(NULL) == ACME_OK && !acme_error_message(NULL));
+    CHECK(!acme_error_is_permanent(NULL) && !acme_error_retry_at(NULL) && !acme_error_url(NULL));
     CHECK(!acme_error_identifier(NULL) && !acme_error_problem_type(NULL));
     CHECK(!acme_error_problem_json(NULL) && !acme_error_subproblem_count(NULL));
     CHECK(!acme_error_subproblem(NULL, 0));
-    CHECK(acme_error_status(acme_last_error()) == ARG);
-    acme_key_free(NULL);
-    acme_csr_free(NULL);
-    acme_cert_free(NULL);
-    acme_client_free(NULL);
-    acme_op_free(NULL);
+
+    /* What has no result does nothing. */
+    acme_op_set_user_data(NULL, &size);
+    acme_op_set_user_data((acme_op_t *)key, &size);
+    acme_op_cancel(NULL);
+    acme_op_cancel((acme_op_t *)client);
+    CHECK(acme_error_status(acme_last_error()) == ARG); /* none of these has changed it */
 }
 
-static void options_structs(acme_key_t *key)
+static void every_free(void)
 {
-    struct { acme_client_options_t known; size_t later[2]; } longer = { ACME_CLIENT_OPTIONS_INIT, { 0 } };
-    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT, *edge;
-    acme_client_t *client = NULL;
-    static const size_t bad[] = { 1, 8, 12, 5000, SIZE_MAX, 0xaaaaaaaaaaaaaaaa };
+    void *handles[] = { key, csr, cert, client, op, NULL };
     size_t i;
 
-    options.directory_url = "https://ca.example/directory";
-    options.account_key = key;
-    options.size = 0;
-    CHECK_STATUS(acme_client_new(&options, &client), ARG, "_INIT");
-    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
-        options.size = bad[i];
-        CHECK_STATUS(acme_client_new(&options, &client), ARG, "options->size");
+    for (i = 0; i < COUNT(handles); i++) {
+        if (i != KEY) acme_key_free(handles[i]);
+        if (i != CSR) acme_csr_free(handles[i]);
+        if (i != CERT) acme_cert_free(handles[i]);
+        if (i != CLIENT) acme_client_free(handles[i]);
+        if (i != OP) acme_op_free(handles[i]);
     }
-    /* A program built with an older header: what lies behind its struct is never read. */
-    options.size = offsetof(acme_client_options_t, account_url);
-    edge = at_the_edge(options.size);
-    memcpy(edge, &options, options.size);
-    OK(acme_client_new(edge, &client));
-    acme_client_free(client);
-    /* And with a newer one: fine for as long as it asks for nothing new. */
-    longer.known = options;
-    longer.known.size = sizeof longer;
-    OK(acme_client_new(&longer.known, &client));
-    acme_client_free(client);
-    longer.later[1] = 1;
-    CHECK_STATUS(acme_client_new(&longer.known, &client), ACME_ERR_UNSUPPORTED, "option");
-    options.size = sizeof options;
-    options.terms_agreed = 2;
-    CHECK_STATUS(acme_client_new(&options, &client), ARG, "terms_agreed is 2");
-    options.terms_agreed = 0;
-    options.eab_key_id = "kid";
-    CHECK_STATUS(acme_client_new(&options, &client), ARG, "eab");
-    options.eab_hmac_key = "not base64!";
-    CHECK_STATUS(acme_client_new(&options, &client), ARG, "EAB");
-    options.eab_key_id = options.eab_hmac_key = NULL;
-    options.ca_file = "/nowhere";
-    CHECK_STATUS(acme_client_new(&options, &client), ARG, "ca_file");
-    options.ca_file = NULL;
-    options.directory_url = "http://ca.example/";
-    CHECK_STATUS(acme_client_new(&options, &client), ACME_ERR_POLICY, "https");
-    options.directory_url = "\xff";
-    CHECK_STATUS(acme_client_new(&options, &client), ARG, "directory_url is not UTF-8");
-    CHECK_STATUS(acme_client_new((acme_client_options_t *)((char *)&options + 1), &client), ARG,
-                 "not aligned");
+    CHECK(acme_key_pem(key) && acme_csr_der(csr, NULL) && acme_cert_chain_pem(cert));
+    CHECK(strcmp(acme_op_state(op), "new") == 0);
 }
 
-static void enums_and_texts(acme_key_t *key, acme_client_t *client)
+static void numbers(void)
 {
-    static const int odd[] = { 12345, -1, INT_MIN, 0 };
-    acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
-    const char *types[] = { "gopher-01" }, *texts[] = { NULL };
-    char *endless = at_the_edge(65536);
-    acme_key_t *out = NULL;
-    acme_op_t *op = NULL;
-    acme_csr_t *csr = NULL;
+    static const int odd[] = { 12345, -1, INT_MIN, INT_MAX, 2 };
     size_t i;
 
-    for (i = 0; i < sizeof odd / sizeof *odd; i++)
-        CHECK_STATUS(acme_key_generate(odd[i], &out), ARG, "ACME_KEY_");
-    order.names = names;
-    order.name_count = 1;
-    order.challenge_types = types;
-    order.challenge_type_count = 1;
-    CHECK_STATUS(acme_begin_order(client, &order, &op), ARG, "gopher-01");
-    order.challenge_type_count = 0;
-    order.preferred_chain = "X";
-    order.preferred_chain_by = 9;
-    CHECK_STATUS(acme_begin_order(client, &order, &op), ARG, "preferred_chain_by");
-    order.preferred_chain = NULL;
-    order.preferred_chain_by = 0;
-    order.not_after = "tomorrow";
-    CHECK_STATUS(acme_begin_order(client, &order, &op), ARG, "not_after");
-    order.not_after = NULL;
-    order.key = key; /* the account's */
-    CHECK_STATUS(acme_begin_order(client, &order, &op), ARG, "account's key");
-    order.key = NULL;
-    order.names = texts;
-    CHECK_STATUS(acme_begin_order(client, &order, &op), ARG, "names[0] is NULL");
-    texts[0] = "\xc0\xaf";
-    CHECK_STATUS(acme_begin_order(client, &order, &op), ARG, "names[0] is not UTF-8");
-    memset(endless, 'a', 65536);
-    texts[0] = endless;
-    CHECK_STATUS(acme_csr_create(key, texts, 1, &csr), ARG, "64 KiB");
+    for (i = 0; i < COUNT(odd); i++) {
+        CHECK_STATUS(acme_key_generate(odd[i] == 2 ? 0 : odd[i], &out_key), ARG, "ACME_KEY_");
+        CHECK_STATUS(acme_begin_revoke(client, cert, NULL, odd[i], &out_op), ARG, "ACME_REVOKE_");
+    }
+    CHECK_STATUS(acme_csr_create(key, names, SIZE_MAX, &out_csr), ARG, "names");
+    CHECK_STATUS(acme_csr_create(key, names, SIZE_MAX / 8 + 1, &out_csr), ARG, "names");
+    CHECK_STATUS(acme_csr_create(key, names, 0, &out_csr), ARG, "name");
+    CHECK_STATUS(acme_begin_update_contacts(client, names, SIZE_MAX, &out_op), ARG, "contacts");
+    CHECK_STATUS(acme_key_parse("x", SIZE_MAX, &out_key), ARG, "data");
+    CHECK_STATUS(acme_key_parse("x", (size_t)1 << 40, &out_key), ARG, "data");
+    CHECK_STATUS(acme_key_parse_encrypted("x", SIZE_MAX, "x", &out_key), ARG, "data");
+    CHECK_STATUS(acme_key_from_public("x", SIZE_MAX, &out_key), ARG, "data");
+    CHECK_STATUS(acme_csr_parse("x", SIZE_MAX, &out_csr), ARG, "data");
+    CHECK_STATUS(acme_cert_parse("x", SIZE_MAX, &out_cert), ARG, "pem");
+    CHECK_STATUS(acme_op_response_header(op, 1, "x", SIZE_MAX, "x", 1), ARG, "name");
+    CHECK_STATUS(acme_op_response_header(op, 1, "x", 1, "x", SIZE_MAX), ARG, "value");
+    CHECK_STATUS(acme_op_response_body(op, 1, "x", SIZE_MAX), ARG, "data");
+    CHECK_STATUS(acme_op_signed(op, 1, "x", SIZE_MAX), ARG, "signature");
+    /* Nothing is nothing, wherever it is. */
+    CHECK_STATUS(acme_key_parse(NULL, 0, &out_key), ACME_ERR_PARSE, "key");
+    CHECK_STATUS(acme_key_parse((void *)1, 0, &out_key), ACME_ERR_PARSE, "key");
+    CHECK_STATUS(acme_cert_parse(NULL, 0, &out_cert), ACME_ERR_PARSE, "certificate");
+    CHECK_STATUS(acme_csr_parse(NULL, 0, &out_csr), ACME_ERR_PARSE, "request");
+    CHECK(outputs_are_untouched());
 }
 
-static void wrong_handles(acme_key_t *key, acme_client_t *client, acme_op_t *op)
+/* The members of a challenge that a program has made up. */
+static void challenges(void)
 {
-    acme_op_t *out = NULL;
-    acme_csr_t *csr = NULL;
+    acme_challenge_t bad = challenge;
 
-    CHECK_STATUS(acme_begin_register((acme_client_t *)key, &out), ACME_ERR_MISUSE, "client");
-    CHECK_STATUS(acme_csr_create((acme_key_t *)client, names, 1, &csr), ACME_ERR_MISUSE, "key");
-    CHECK_STATUS(acme_op_poll((acme_op_t *)key, 0), ACME_ERR_MISUSE, "another kind");
-    CHECK(!acme_key_pem((acme_key_t *)op) && !acme_op_state((acme_op_t *)client));
-    acme_cert_free((acme_cert_t *)key); /* left alone */
-    CHECK(acme_key_pem(key) != NULL);
-    CHECK_STATUS(acme_op_poll((acme_op_t *)((char *)op + 1), 0), ARG, "not a handle");
-}
-
-static void calls_out_of_order(acme_op_t *op)
-{
-    uint64_t id;
-
-    CHECK_STATUS(acme_op_response_end(op, 7, 200), ACME_ERR_MISUSE, "7");
-    CHECK_STATUS(acme_op_published(op, NULL), ACME_ERR_MISUSE, "publish");
-    CHECK_STATUS(acme_op_signed(op, 7, "x", 1), ACME_ERR_MISUSE, "sign");
-    CHECK_STATUS(acme_op_send(op, 7), ACME_ERR_MISUSE, "7");
-    CHECK(acme_op_poll(op, 0) == ACME_STEP_REQUEST);
-    id = acme_op_request(op)->id;
-    CHECK(id && strcmp(acme_op_request(op)->method, "GET") == 0);
-    CHECK(strcmp(acme_op_request(op)->host, "ca.example") == 0 && acme_op_request(op)->port == 443);
-    CHECK(acme_op_poll(op, 0) == ACME_STEP_WAIT && acme_op_wait_ms(op) > 0);
-    CHECK_STATUS(acme_op_response_end(op, id, 0), ARG, "status");
-    CHECK_STATUS(acme_op_response_end(op, id, -1), ARG, "status");
-    CHECK_STATUS(acme_op_response_end(op, id, 100), ARG, "status");
-    OK(acme_op_response_header(op, id, "x", 1, NULL, 0));
-    OK(acme_op_response_body(op, id, NULL, 0));
-    OK(acme_op_response_body(op, id, "{}", 2));
-    OK(acme_op_response_end(op, id, 200));
-    CHECK_STATUS(acme_op_response_end(op, id, 200), ACME_ERR_MISUSE, "answered");
-    CHECK(acme_op_poll(op, 0) == ACME_ERR_PROTOCOL);
-    CHECK(strstr(acme_error_message(acme_op_error(op)), "newNonce") != NULL);
-    CHECK(acme_op_poll(op, 0) == ACME_ERR_PROTOCOL); /* the same each time */
-    CHECK(strcmp(acme_error_url(acme_op_error(op)), "https://ca.example/directory") == 0);
-}
-
-static void *other_thread(void *unused)
-{
-    (void)unused;
-    return (void *)acme_last_error();
-}
-
-static void last_error_is_the_threads(void)
-{
-    acme_key_t *key = NULL;
-    void *seen = (void *)1;
-    pthread_t thread;
-
-    CHECK_STATUS(acme_key_generate(99, &key), ARG, "99");
-    pthread_create(&thread, NULL, other_thread, NULL);
-    pthread_join(thread, &seen);
-    CHECK(seen == NULL && acme_last_error() != NULL);
-    CHECK(acme_error_is_permanent(acme_last_error()));
+    bad.identifier = NULL;
+    CHECK_STATUS(acme_cert_create_tls_alpn(&bad, NULL, &out_cert), ARG, "challenge->identifier");
+    bad.identifier = "\xff";
+    CHECK_STATUS(acme_cert_create_tls_alpn(&bad, NULL, &out_cert), ARG, "challenge->identifier");
+    bad = challenge;
+    bad.tls_alpn_digest = NULL; /* as for http-01 */
+    CHECK_STATUS(acme_cert_create_tls_alpn(&bad, NULL, &out_cert), ARG, "tls_alpn_digest");
+    CHECK(outputs_are_untouched());
 }
 
 int main(void)
 {
-    acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
-    acme_key_t *key = new_key();
-    acme_client_t *client = new_client(key);
-    acme_op_t *op = NULL;
+    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
 
     order.names = names;
     order.name_count = 1;
+    challenge.identifier = "example.org";
+    challenge.tls_alpn_digest = digest;
+    key = new_key();
+    second_key = new_key();
+    options.directory_url = "https://ca.example/directory";
+    options.account_key = key;
+    OK(acme_client_new(&options, &client));
+    OK(acme_csr_create(second_key, names, 1, &csr));
+    OK(acme_cert_create_tls_alpn(&challenge, NULL, &cert));
     OK(acme_begin_order(client, &order, &op));
-    acme_op_set_user_data(op, &order);
-    CHECK(acme_op_user_data(op) == &order);
-    library();
-    null_pointers(key, client, op);
-    options_structs(key);
-    enums_and_texts(key, client);
-    wrong_handles(key, client, op);
-    acme_client_free(client); /* the operation keeps what it needs */
-    acme_key_free(key);
-    calls_out_of_order(op);
-    last_error_is_the_threads();
+    out_key = (acme_key_t *)&untouched;
+    every_argument();
+    every_getter();
+    every_free();
+    numbers();
+    challenges();
     acme_op_free(op);
+    acme_client_free(client);
+    acme_cert_free(cert);
+    acme_csr_free(csr);
+    acme_key_free(second_key);
+    acme_key_free(key);
     return report("test_arguments");
 }

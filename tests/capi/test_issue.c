@@ -1,17 +1,7 @@
 /* Certificates from a real CA (Pebble): blocking, and step by step. */
 #include "pebble.h"
 
-
 static acme_run_options_t http01 = ACME_RUN_OPTIONS_INIT;
-
-static acme_order_options_t order_for(const char *const *names, size_t count)
-{
-    acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
-
-    order.names = names;
-    order.name_count = count;
-    return order;
-}
 
 static void blocking(acme_client_t *client)
 {

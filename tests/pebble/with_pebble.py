@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs a command beside an ACME server of its own.
 
-    with_pebble.py [--eab KID:HMAC]... [--env NAME=VALUE]... [--keep-logs DIR] -- COMMAND [ARG]...
+    with_pebble.py [--eab KID:HMAC]... [--env NAME=VALUE]... [--keep-logs DIR] [--tools DIR]
+                   -- COMMAND [ARG]...
 
 Starts Pebble (Let's Encrypt's test CA) and pebble-challtestsrv (a DNS server that says 127.0.0.1
 to every question) on free loopback ports, runs COMMAND, stops both. Runs may nest or go on side by
@@ -11,6 +12,7 @@ two servers.
     --eab KID:HMAC      new accounts need an external account binding; this is one that is known
     --env NAME=VALUE    a variable for Pebble, such as PEBBLE_WFE_NONCEREJECT=50
     --keep-logs DIR     put pebble.log and challtestsrv.log there and leave them
+    --tools DIR         where the two servers are, instead of target/tools
 
 What COMMAND finds in its environment:
 
@@ -140,6 +142,7 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]
     parser.add_argument("--eab", type=pair(":"), action="append", default=[], help=hidden)
     parser.add_argument("--env", type=pair("="), action="append", default=[], help=hidden)
     parser.add_argument("--keep-logs", type=Path, help=hidden)
+    parser.add_argument("--tools", type=Path, default=TOOLS, help=hidden)
 
     # By hand: what argparse makes of "--" has changed between versions of Python.
     split = arguments.index("--") if "--" in arguments else len(arguments)
@@ -154,7 +157,7 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]
 
 def start_servers(stack: contextlib.ExitStack, options: argparse.Namespace) -> dict[str, str]:
     """Starts both, to be stopped by stack; returns what COMMAND is told about them."""
-    programs = {name: find_program(name) for name in ("pebble", "pebble-challtestsrv")}
+    programs = {name: find_program(options.tools, name) for name in ("pebble", "pebble-challtestsrv")}
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="with-pebble-")))
     logs = options.keep_logs or directory
     logs.mkdir(parents=True, exist_ok=True)
@@ -265,8 +268,8 @@ def challtestsrv_arguments(programs: dict[str, str], ports: Ports) -> list[str]:
     return arguments + ["-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""]
 
 
-def find_program(name: str) -> str:
-    program = shutil.which(name, path=str(TOOLS)) or shutil.which(name)
+def find_program(tools: Path, name: str) -> str:
+    program = shutil.which(name, path=str(tools)) or shutil.which(name)
     if program is None:
         raise StartError(f"{name} is not installed; run tests/setup")
     return program

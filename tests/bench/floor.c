@@ -1,0 +1,116 @@
+/*
+ * floor.c - what no ACME client that uses OpenSSL can go below: the cryptography and the traffic of
+ * one issuance with a new account, by OpenSSL alone. No ACME, no JSON, no HTTP library.
+ *
+ *   floor ADDRESS PORT PATH CA_FILE
+ *
+ * Two P-256 keys (account, certificate); nine signatures (newAccount, newOrder, authorization,
+ * challenge, order, finalize, order, certificate; the CSR's own); one TLS handshake, verified; ten
+ * requests on that connection (those eight, directory and nonce), all of them a GET of PATH.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/ssl.h>
+
+enum { KEYS = 2, SIGNATURES = 9, REQUESTS = 10 };
+
+static int failed(const char *what)
+{
+    fprintf(stderr, "floor: %s\n", what);
+    ERR_print_errors_fp(stderr);
+    return 1;
+}
+
+static int sign(EVP_PKEY *key)
+{
+    /* About what a JWS of Pebble's is long. */
+    unsigned char input[600] = "", signature[128];
+    size_t size = sizeof signature;
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    int ok = context && EVP_DigestSignInit(context, NULL, EVP_sha256(), NULL, key) == 1 &&
+             EVP_DigestSign(context, signature, &size, input, sizeof input) == 1;
+
+    EVP_MD_CTX_free(context);
+    return ok ? 0 : failed("signing");
+}
+
+/* Reads one answer that has a Content-Length. */
+static int answer(BIO *bio)
+{
+    char text[16384];
+    size_t size = 0;
+
+    for (;;) {
+        int got = BIO_read(bio, text + size, (int)(sizeof text - 1 - size));
+        const char *length, *body;
+
+        if (got <= 0)
+            return failed("reading");
+        size += (size_t)got;
+        text[size] = 0;
+        length = strstr(text, "Content-Length: ");
+        body = strstr(text, "\r\n\r\n");
+        if (body && !length)
+            return failed("an answer without a length");
+        if (body && strlen(body + 4) >= strtoul(length + 16, NULL, 10))
+            return strncmp(text, "HTTP/1.1 200", 12) == 0 ? 0 : failed("an answer that is not 200");
+    }
+}
+
+static int talk(SSL_CTX *context, char **argv)
+{
+    char request[512], place[128];
+    BIO *bio = BIO_new_ssl_connect(context);
+    SSL *ssl = NULL;
+    int i, result = 0;
+
+    snprintf(place, sizeof place, "%s:%s", argv[1], argv[2]);
+    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: floor\r\n\r\n",
+             argv[3], place);
+    if (!bio)
+        return failed("a connection");
+    BIO_get_ssl(bio, &ssl);
+    BIO_set_conn_hostname(bio, place);
+    if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), argv[1]) != 1 ||
+        BIO_do_connect(bio) != 1 || BIO_do_handshake(bio) != 1)
+        result = failed("connecting");
+    for (i = 0; i < REQUESTS && result == 0; i++) {
+        if (BIO_write(bio, request, (int)strlen(request)) <= 0)
+            result = failed("writing");
+        else
+            result = answer(bio);
+    }
+    BIO_free_all(bio);
+    return result;
+}
+
+int main(int argc, char **argv)
+{
+    EVP_PKEY *keys[KEYS];
+    SSL_CTX *context;
+    int i, result = 0;
+
+    if (argc != 5) {
+        fputs("usage: floor ADDRESS PORT PATH CA_FILE\n", stderr);
+        return 2;
+    }
+    context = SSL_CTX_new(TLS_client_method());
+    if (!context || SSL_CTX_load_verify_locations(context, argv[4], NULL) != 1)
+        return failed(argv[4]);
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
+    for (i = 0; i < KEYS; i++)
+        if (!(keys[i] = EVP_EC_gen("P-256")))
+            return failed("making a key");
+    for (i = 0; i < SIGNATURES && result == 0; i++)
+        result = sign(keys[i == SIGNATURES - 1]);
+    if (result == 0)
+        result = talk(context, argv);
+    for (i = 0; i < KEYS; i++)
+        EVP_PKEY_free(keys[i]);
+    SSL_CTX_free(context);
+    return result;
+}

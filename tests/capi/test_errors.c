@@ -1,0 +1,219 @@
+/* Errors as objects: the thread's last one, an operation's own, and what a CA's refusal says. */
+#include "pebble.h"
+
+#define ARG ACME_ERR_INVALID_ARGUMENT
+#define URN "urn:ietf:params:acme:error:"
+
+static acme_client_t *new_client(void)
+{
+    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
+    acme_key_t *key = new_key();
+    acme_client_t *client = NULL;
+
+    options.directory_url = "https://ca.example/dir";
+    options.account_key = key;
+    options.terms_agreed = 1;
+    OK(acme_client_new(&options, &client));
+    acme_key_free(key);
+    return client;
+}
+
+static void cleared_by_success_kept_by_the_rest(void)
+{
+    acme_key_t *key = NULL, *other = NULL;
+    acme_client_t *client = new_client();
+    const acme_error_t *error;
+    acme_op_t *op = NULL;
+    char *message;
+
+    CHECK(acme_last_error() == NULL);
+    CHECK_STATUS(acme_key_generate(4711, &key), ARG, "type is 4711");
+    error = acme_last_error();
+    message = strdup(acme_error_message(error));
+    /* Whatever is no status and no poll leaves it alone. */
+    acme_key_free(NULL);
+    acme_key_pem(NULL);
+    acme_client_account_url(client);
+    acme_client_terms_url(client);
+    acme_op_state(NULL);
+    acme_op_free(NULL);
+    acme_op_take_cert(NULL);
+    acme_op_cancel(NULL);
+    acme_strerror(-1);
+    acme_set_log_callback(NULL, NULL, 0);
+    CHECK(acme_error_subproblem(error, 0) == NULL && acme_error_url(error) == NULL);
+    CHECK(acme_last_error() == error && strcmp(acme_error_message(error), message) == 0);
+    free(message);
+    /* The next failure replaces it, the next success clears it. */
+    CHECK_STATUS(acme_key_parse("", 0, &key), ACME_ERR_PARSE, "private key");
+    CHECK(acme_error_is_permanent(acme_last_error()) == 1);
+    CHECK(acme_key_generate(ACME_KEY_P256, &key) == ACME_OK && acme_last_error() == NULL);
+    CHECK_STATUS(acme_key_generate(0, &other), ARG, "type is 0");
+    /* A poll is fallible, too. */
+    OK(acme_begin_register(client, &op));
+    CHECK_STATUS(acme_key_generate(0, &other), ARG, "type is 0");
+    CHECK(acme_op_poll(op, 0) == ACME_STEP_REQUEST && acme_last_error() == NULL);
+    acme_op_free(op);
+    acme_client_free(client);
+    acme_key_free(key);
+}
+
+/* --- threads ------------------------------------------------------------------------------------ */
+
+static pthread_barrier_t barrier;
+
+/* Each thread has its own last error, whatever the other does in between. */
+static void *fail_with(void *type)
+{
+    acme_key_t *key = NULL;
+    char wanted[32];
+    intptr_t wrong = acme_last_error() != NULL;
+
+    pthread_barrier_wait(&barrier);
+    wrong += acme_key_generate(*(int *)type, &key) != ARG;
+    pthread_barrier_wait(&barrier);
+    snprintf(wanted, sizeof wanted, "type is %d,", *(int *)type);
+    wrong += strstr(acme_error_message(acme_last_error()), wanted) == NULL;
+    pthread_barrier_wait(&barrier);
+    return (void *)wrong; /* and the error is freed with the thread */
+}
+
+static void one_for_each_thread(void)
+{
+    int types[] = { 111, 222 };
+    pthread_t threads[2];
+    acme_key_t *key = NULL;
+    void *wrong = (void *)1;
+    int i;
+
+    pthread_barrier_init(&barrier, NULL, 2);
+    CHECK_STATUS(acme_key_generate(333, &key), ARG, "333");
+    for (i = 0; i < 2; i++)
+        pthread_create(&threads[i], NULL, fail_with, &types[i]);
+    for (i = 0; i < 2; i++) {
+        pthread_join(threads[i], &wrong);
+        CHECK(wrong == NULL);
+    }
+    CHECK(strstr(acme_error_message(acme_last_error()), "333") != NULL);
+    pthread_barrier_destroy(&barrier);
+}
+
+/* --- what a CA says ----------------------------------------------------------------------------- */
+
+/* Registers, up to a refusal of newAccount. */
+static acme_op_t *refuse(acme_client_t *client, int http_status, const char *name,
+                         const char *value, const char *problem, int wanted)
+{
+    acme_op_t *op = NULL;
+    int step;
+
+    OK(acme_begin_register(client, &op));
+    while ((step = acme_op_poll(op, 1000000)) > 0) {
+        CHECK(step == ACME_STEP_REQUEST);
+        if (step != ACME_STEP_REQUEST)
+            break;
+        if (strstr(acme_op_request(op)->url, "/dir"))
+            feed(op, 200, NULL, NULL, DIRECTORY);
+        else if (strstr(acme_op_request(op)->url, "/nonce"))
+            feed(op, 204, NULL, NULL, "");
+        else
+            feed(op, http_status, name, value, problem);
+    }
+    CHECK(step == wanted);
+    CHECK(acme_error_status(acme_op_error(op)) == wanted);
+    return op;
+}
+
+static void refusals(void)
+{
+    acme_client_t *client = new_client();
+    const acme_error_t *error, *sub;
+    acme_key_t *key = NULL;
+    acme_op_t *op;
+
+    op = refuse(client, 429, "Retry-After", "3600",
+                "{\"type\":\"" URN "rateLimited\",\"detail\":\"too many\"}", ACME_ERR_RATE_LIMITED);
+    /* The operation's error is the thread's, and outlives that. */
+    error = acme_last_error();
+    CHECK(error != acme_op_error(op));
+    CHECK(strcmp(acme_error_message(error), acme_error_message(acme_op_error(op))) == 0);
+    OK(acme_key_generate(ACME_KEY_P256, &key));
+    error = acme_op_error(op);
+    CHECK(strstr(acme_error_message(error), "rateLimited: too many") != NULL);
+    CHECK(strstr(acme_error_message(error), "https://ca.example/account") != NULL);
+    CHECK(strcmp(acme_error_url(error), "https://ca.example/account") == 0);
+    CHECK(strcmp(acme_error_problem_type(error), URN "rateLimited") == 0);
+    CHECK(strstr(acme_error_problem_json(error), "\"detail\":\"too many\"") != NULL);
+    CHECK(acme_error_retry_at(error) == 1000000 + 3600 * 1000);
+    CHECK(acme_error_is_permanent(error) == 0 && acme_error_identifier(error) == NULL);
+    CHECK(acme_error_subproblem_count(error) == 0 && !acme_error_subproblem(error, 0));
+    CHECK(acme_op_poll(op, 0) == ACME_ERR_RATE_LIMITED && acme_op_error(op) == error);
+    acme_op_free(op);
+    acme_key_free(key);
+
+    op = refuse(client, 400, NULL, NULL,
+                "{\"type\":\"" URN "rejectedIdentifier\",\"detail\":\"a\\u0000b\\nc\\u001b[31m\","
+                "\"subproblems\":[{\"type\":\"" URN "caa\",\"detail\":\"no\",\"identifier\":"
+                "{\"type\":\"dns\",\"value\":\"one.example\"}},{\"type\":\"" URN "malformed\","
+                "\"identifier\":{\"type\":\"dns\",\"value\":\"two.example\"}}]}",
+                ACME_ERR_ORDER);
+    error = acme_op_error(op);
+    CHECK(acme_error_is_permanent(error) == 1 && acme_error_retry_at(error) == 0);
+    CHECK(!strpbrk(acme_error_message(error), "\n\033")); /* one line, nothing for a terminal */
+    CHECK(acme_error_subproblem_count(error) == 2 && !acme_error_subproblem(error, 2));
+    CHECK(!acme_error_subproblem(error, SIZE_MAX));
+    sub = acme_error_subproblem(error, 0);
+    CHECK(strcmp(acme_error_identifier(sub), "one.example") == 0);
+    CHECK(strcmp(acme_error_problem_type(sub), URN "caa") == 0);
+    CHECK(strcmp(acme_error_message(sub), "caa: no") == 0);
+    CHECK(acme_error_is_permanent(sub) == 0 && acme_error_status(sub) == ACME_ERR_PROBLEM);
+    CHECK(strchr(acme_error_problem_json(sub), '{') != NULL && !acme_error_subproblem_count(sub));
+    sub = acme_error_subproblem(error, 1);
+    CHECK(strcmp(acme_error_identifier(sub), "two.example") == 0);
+    CHECK(acme_error_is_permanent(sub) == 1);
+    acme_op_free(op);
+
+    op = refuse(client, 403, NULL, NULL, "{\"type\":\"" URN "userActionRequired\"}",
+                ACME_ERR_TERMS);
+    CHECK(acme_error_is_permanent(acme_op_error(op)) == 1);
+    acme_op_free(op);
+    op = refuse(client, 403, NULL, NULL, "{\"type\":\"" URN "externalAccountRequired\"}",
+                ACME_ERR_EAB_REQUIRED);
+    acme_op_free(op);
+    op = refuse(client, 403, NULL, NULL, "<html>no</html>", ACME_ERR_PROBLEM);
+    CHECK(strstr(acme_error_message(acme_op_error(op)), "403") != NULL);
+    CHECK(!acme_error_problem_type(acme_op_error(op)));
+    CHECK(!acme_error_problem_json(acme_op_error(op)));
+    acme_op_free(op);
+    acme_client_free(client);
+}
+
+static void many_subproblems(void)
+{
+    acme_client_t *client = new_client();
+    char *problem = malloc(200 * 80 + 200);
+    int i, length;
+    acme_op_t *op;
+
+    length = sprintf(problem, "{\"type\":\"" URN "malformed\",\"subproblems\":[");
+    for (i = 0; i < 200; i++)
+        length += sprintf(problem + length, "%s{\"type\":\"" URN "dns\"}", i ? "," : "");
+    sprintf(problem + length, "]}");
+    op = refuse(client, 400, NULL, NULL, problem, ACME_ERR_PROBLEM);
+    CHECK(acme_error_subproblem_count(acme_op_error(op)) == 100);
+    CHECK(acme_error_subproblem(acme_op_error(op), 99) != NULL);
+    CHECK(acme_error_subproblem(acme_op_error(op), 100) == NULL);
+    CHECK(strlen(acme_error_message(acme_op_error(op))) < 4096);
+    acme_op_free(op);
+    acme_client_free(client);
+    free(problem);
+}
+
+int main(void)
+{
+    cleared_by_success_kept_by_the_rest();
+    one_for_each_thread();
+    refusals();
+    many_subproblems();
+    return report("test_errors");
+}

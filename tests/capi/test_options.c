@@ -1,0 +1,329 @@
+/* Options structs: of every size, from older and newer programs, and with every member wrong. */
+#include "check.h"
+
+#define ARG ACME_ERR_INVALID_ARGUMENT
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+static const char *const names[] = { "example.org" };
+static acme_key_t *key;
+static acme_client_t *client;
+static acme_client_options_t client_options = ACME_CLIENT_OPTIONS_INIT;
+static acme_order_options_t order_options = ACME_ORDER_OPTIONS_INIT;
+static acme_run_options_t run_options = ACME_RUN_OPTIONS_INIT;
+
+/* Each gives ACME_OK when the options are taken. */
+static int try_client(const void *options)
+{
+    acme_client_t *made = NULL;
+    int status = acme_client_new(options, &made);
+
+    CHECK((status == ACME_OK) == (made != NULL));
+    acme_client_free(made);
+    return status;
+}
+
+static int try_order(const void *options)
+{
+    acme_op_t *made = NULL;
+    int status = acme_begin_order(client, options, &made);
+
+    CHECK((status == ACME_OK) == (made != NULL));
+    acme_op_free(made);
+    return status;
+}
+
+/* Sends nothing: the operation has been canceled. */
+static int try_run(const void *options)
+{
+    acme_op_t *op = NULL;
+    int status;
+
+    CHECK(acme_begin_register(client, &op) == ACME_OK);
+    acme_op_cancel(op);
+    status = acme_op_run(op, options);
+    CHECK(status != ACME_OK);
+    CHECK(status == ACME_ERR_CANCELED || acme_op_error(op) == NULL);
+    acme_op_free(op);
+    return status == ACME_ERR_CANCELED ? ACME_OK : status;
+}
+
+struct options {
+    const char *name;
+    int (*try)(const void *);
+    const void *good;
+    size_t size;
+    size_t oldest; /* what a first version could have had */
+};
+
+static const struct options all[] = {
+    { "client", try_client, &client_options, sizeof client_options,
+      offsetof(acme_client_options_t, account_url) },
+    { "order", try_order, &order_options, sizeof order_options,
+      offsetof(acme_order_options_t, challenge_types) },
+    { "run", try_run, &run_options, sizeof run_options, offsetof(acme_run_options_t, unpublish) },
+};
+
+static void set_size(void *options, size_t size)
+{
+    memcpy(options, &size, sizeof size); /* the first member of each */
+}
+
+static void expect_status(const struct options *kind, const void *options, int wanted)
+{
+    int given = kind->try(options);
+    size_t size;
+
+    memcpy(&size, options, sizeof size);
+    CHECK(given == wanted);
+    if (given != wanted)
+        fprintf(stderr, "    that was a size of %zu in %s options\n", size, kind->name);
+}
+
+static void sizes(const struct options *kind)
+{
+    static const size_t bad[] = { 0, 1, 7, 8, 12, 17, 4104, 1 << 20, SIZE_MAX, SIZE_MAX - 7 };
+    size_t i, size;
+    char room[512];
+
+    expect_status(kind, kind->good, ACME_OK);
+    memset(room, 0, sizeof room);
+    memcpy(room, kind->good, kind->size);
+    for (i = 0; i < COUNT(bad); i++) {
+        set_size(room, bad[i]);
+        expect_status(kind, room, ARG);
+        CHECK(strstr(acme_error_message(acme_last_error()), "size") != NULL);
+    }
+    /* From an older program: what lies behind its struct is not read. */
+    for (size = kind->oldest; size <= kind->size; size += sizeof(size_t)) {
+        char *edge = at_the_edge(size);
+
+        memcpy(edge, kind->good, size);
+        set_size(edge, size);
+        expect_status(kind, edge, ACME_OK);
+        memset(room, 0xaa, sizeof room);
+        memcpy(room, edge, size);
+        expect_status(kind, room, ACME_OK);
+    }
+    /* From a newer one: fine for as long as it asks for nothing new. */
+    for (size = kind->size + 8; size <= kind->size + 64; size += 8) {
+        char *edge = at_the_edge(size);
+
+        memset(edge, 0, size);
+        memcpy(edge, kind->good, kind->size);
+        set_size(edge, size);
+        expect_status(kind, edge, ACME_OK);
+        for (i = kind->size; i < size; i += 7) {
+            edge[i] = 1;
+            expect_status(kind, edge, ACME_ERR_UNSUPPORTED);
+            edge[i] = 0;
+        }
+    }
+    /* Never initialized; and declared a little longer than it is, at the end of memory: a lie that
+     * is not followed past what can be read when it cannot be true. */
+    memset(room, 0xaa, sizeof room);
+    expect_status(kind, room, ARG);
+    {
+        char *edge = at_the_edge(sizeof(size_t));
+
+        set_size(edge, 0);
+        expect_status(kind, edge, ARG);
+        set_size(edge, SIZE_MAX);
+        expect_status(kind, edge, ARG);
+    }
+}
+
+/* --- members ------------------------------------------------------------------------------------ */
+
+#define MEMBER(type, member) { offsetof(type, member), #member }
+#define LIST(type, member, count) { offsetof(type, member), offsetof(type, count), #member }
+
+struct text { size_t offset; const char *name; };
+struct list { size_t offset, count; const char *name; };
+
+static const struct text client_texts[] = {
+    MEMBER(acme_client_options_t, directory_url), MEMBER(acme_client_options_t, account_url),
+    MEMBER(acme_client_options_t, eab_key_id),    MEMBER(acme_client_options_t, eab_hmac_key),
+    MEMBER(acme_client_options_t, eab_algorithm), MEMBER(acme_client_options_t, user_agent),
+    MEMBER(acme_client_options_t, ca_file),
+};
+static const struct text order_texts[] = {
+    MEMBER(acme_order_options_t, order_url), MEMBER(acme_order_options_t, not_before),
+    MEMBER(acme_order_options_t, not_after), MEMBER(acme_order_options_t, profile),
+    MEMBER(acme_order_options_t, preferred_chain),
+};
+static const struct list client_lists[] = {
+    LIST(acme_client_options_t, contacts, contact_count),
+    LIST(acme_client_options_t, allowed_hosts, allowed_host_count),
+};
+static const struct list order_lists[] = {
+    LIST(acme_order_options_t, names, name_count),
+    LIST(acme_order_options_t, challenge_types, challenge_type_count),
+};
+static const struct text client_flags[] = {
+    MEMBER(acme_client_options_t, terms_agreed), MEMBER(acme_client_options_t, allow_http_loopback),
+};
+static const struct text order_flags[] = {
+    MEMBER(acme_order_options_t, profile_optional), MEMBER(acme_order_options_t, only_if_due),
+    MEMBER(acme_order_options_t, must_staple),
+};
+
+/* The struct with this member set is refused, by the member's name. */
+static void refuse(const struct options *kind, size_t offset, const void *value, const char *name,
+                   const char *why)
+{
+    char room[512];
+    const char *message;
+
+    memcpy(room, kind->good, kind->size);
+    memcpy(room + offset, value, sizeof(size_t));
+    expect_status(kind, room, ARG);
+    message = acme_error_message(acme_last_error());
+    CHECK(message && strstr(message, name) && strstr(message, why));
+    if (!message || !strstr(message, name))
+        fprintf(stderr, "    that was %s\n", name);
+}
+
+static void texts(const struct options *kind, const struct text *members, size_t count)
+{
+    static const char *const not_utf8[] = { "\xff", "\xc0\xaf", "\xed\xa0\x80", "x\xe2\x82" };
+    char *endless = at_the_edge(65536);
+    size_t i, j;
+
+    memset(endless, 'a', 65536);
+    for (i = 0; i < count; i++) {
+        refuse(kind, members[i].offset, &endless, members[i].name, "64 KiB");
+        for (j = 0; j < COUNT(not_utf8); j++)
+            refuse(kind, members[i].offset, &not_utf8[j], members[i].name, "UTF-8");
+    }
+}
+
+static void lists(const struct options *kind, const struct list *members, size_t count)
+{
+    const char *texts[2] = { NULL, NULL };
+    const char *const *list = texts, *const *odd = (void *)((char *)texts + 1);
+    size_t i, one = 1, most = SIZE_MAX, wrapping = SIZE_MAX / 8 + 2;
+    char *endless = at_the_edge(65536), element[64];
+
+    memset(endless, 'a', 65536);
+    for (i = 0; i < count; i++) {
+        struct options listed = *kind;
+        char good[512];
+
+        memcpy(good, kind->good, kind->size);
+        listed.good = good;
+        memcpy(good + members[i].offset, &list, sizeof list);
+        snprintf(element, sizeof element, "%s[0]", members[i].name);
+        texts[0] = NULL;
+        refuse(&listed, members[i].count, &one, element, "NULL");
+        texts[0] = "\xff";
+        refuse(&listed, members[i].count, &one, element, "UTF-8");
+        texts[0] = endless;
+        refuse(&listed, members[i].count, &one, element, "64 KiB");
+        refuse(&listed, members[i].count, &most, members[i].name, "many");
+        refuse(&listed, members[i].count, &wrapping, members[i].name, "many");
+        memcpy(good + members[i].offset, &odd, sizeof odd);
+        refuse(&listed, members[i].count, &one, members[i].name, "aligned");
+        memset(good + members[i].offset, 0, sizeof list);
+        refuse(&listed, members[i].count, &one, members[i].name, "NULL");
+    }
+}
+
+static void flags(const struct options *kind, const struct text *members, size_t count)
+{
+    static const size_t odd[] = { 2, 12345, SIZE_MAX, 0xaaaaaaaa };
+    size_t i, j;
+
+    for (i = 0; i < count; i++)
+        for (j = 0; j < COUNT(odd); j++)
+            refuse(kind, members[i].offset, &odd[j], members[i].name, "neither 0 nor 1");
+}
+
+static void what_cannot_work(void)
+{
+    static const char *const types[] = { "gopher-01" }, *const dns01[] = { "dns-01" };
+    static const char *const wild[] = { "*.example.org" }, *const address[] = { "192.0.2.1" };
+    const char *many[1001];
+    acme_order_options_t order = order_options;
+    acme_client_options_t options = client_options;
+    size_t i;
+
+#define ORDER(text)                                                            \
+    do {                                                                       \
+        CHECK_STATUS(try_order(&order), ARG, text);                            \
+        order = order_options;                                                 \
+    } while (0)
+#define CLIENT(status, text)                                                   \
+    do {                                                                       \
+        CHECK_STATUS(try_client(&options), status, text);                      \
+        options = client_options;                                              \
+    } while (0)
+
+    order.name_count = 0; ORDER("name");
+    for (i = 0; i < COUNT(many); i++)
+        many[i] = "example.org";
+    order.names = many; order.name_count = 1001; ORDER("1000");
+    order.names = many; order.name_count = 2; ORDER("twice");
+    order.names = wild; ORDER("dns-01");
+    order.names = address; order.challenge_types = dns01; order.challenge_type_count = 1;
+    ORDER("dns-01");
+    order.challenge_types = types; order.challenge_type_count = 1; ORDER("gopher-01");
+    order.key = key; ORDER("account's key");
+    order.key = (const acme_key_t *)client;
+    CHECK_STATUS(try_order(&order), ACME_ERR_MISUSE, "key");
+    order = order_options;
+    order.csr = (const acme_csr_t *)key;
+    CHECK_STATUS(try_order(&order), ACME_ERR_MISUSE, "csr");
+    order = order_options;
+    order.replaces = (const acme_cert_t *)key;
+    CHECK_STATUS(try_order(&order), ACME_ERR_MISUSE, "replaces");
+    order = order_options;
+    order.preferred_chain = "X"; order.preferred_chain_by = 12345; ORDER("preferred_chain_by");
+    order.preferred_chain = "X"; order.preferred_chain_by = SIZE_MAX; ORDER("preferred_chain_by");
+    order.preferred_chain_by = ACME_CHAIN_BY_ISSUER; ORDER("preferred_chain is NULL");
+    order.preferred_chain = "xyz"; order.preferred_chain_by = ACME_CHAIN_BY_KEY_ID; ORDER("");
+    order.not_after = "tomorrow"; ORDER("not_after");
+    order.not_before = "2026-13-01T00:00:00Z"; ORDER("not_before");
+    order.order_url = "https://elsewhere.example/order/1"; ORDER("order_url");
+    order.order_url = "nonsense"; ORDER("order_url");
+    order.timeout_s = SIZE_MAX; /* for ever, as it were */
+    OK(try_order(&order));
+
+    options.directory_url = NULL; CLIENT(ARG, "directory_url is NULL");
+    options.directory_url = ""; CLIENT(ARG, "directory URL");
+    options.directory_url = "http://ca.example/"; CLIENT(ACME_ERR_POLICY, "https");
+    options.directory_url = "http://127.0.0.1/"; CLIENT(ACME_ERR_POLICY, "https");
+    options.account_key = NULL; CLIENT(ARG, "account_key is NULL");
+    options.account_key = (const acme_key_t *)client; CLIENT(ACME_ERR_MISUSE, "account_key");
+    options.eab_key_id = "kid"; CLIENT(ARG, "eab_hmac_key");
+    options.eab_hmac_key = "AAAA"; CLIENT(ARG, "eab_key_id");
+    options.eab_key_id = "kid"; options.eab_hmac_key = "not base64!"; CLIENT(ARG, "EAB");
+    options.eab_algorithm = "none"; CLIENT(ARG, "eab_algorithm");
+    options.ca_file = "/nowhere/at-all.pem"; CLIENT(ARG, "ca_file");
+    options.ca_file = "/dev/null"; CLIENT(ARG, "ca_file");
+    options.directory_url = "http://127.0.0.1/"; options.allow_http_loopback = 1;
+    OK(try_client(&options));
+}
+
+int main(void)
+{
+    size_t i;
+
+    key = new_key();
+    client_options.directory_url = "https://ca.example/directory";
+    client_options.account_key = key;
+    OK(acme_client_new(&client_options, &client));
+    order_options.names = names;
+    order_options.name_count = 1;
+    for (i = 0; i < COUNT(all); i++)
+        sizes(&all[i]);
+    texts(&all[0], client_texts, COUNT(client_texts));
+    texts(&all[1], order_texts, COUNT(order_texts));
+    lists(&all[0], client_lists, COUNT(client_lists));
+    lists(&all[1], order_lists, COUNT(order_lists));
+    flags(&all[0], client_flags, COUNT(client_flags));
+    flags(&all[1], order_flags, COUNT(order_flags));
+    what_cannot_work();
+    acme_client_free(client);
+    acme_key_free(key);
+    return report("test_options");
+}
