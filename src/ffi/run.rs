@@ -117,10 +117,7 @@ pub extern "C" fn acme_obtain(
     })
 }
 
-fn run_options(
-    options: *const acme_run_options_t,
-    name: &str,
-) -> Result<acme_run_options_t> {
+fn run_options(options: *const acme_run_options_t, name: &str) -> Result<acme_run_options_t> {
     if options.is_null() {
         let (publish, unpublish, send, sign) = (None, None, None, None);
         let user = null_mut();
