@@ -124,7 +124,7 @@ impl Session {
             let jws = jws.map_err(place)?;
             let signature = self.sign(&key, jws.input()).await.map_err(place)?;
             let body = jws.signed(&signature).map_err(place)?;
-            let mut headers = self.headers();
+            let mut headers = self.client.headers();
             headers.push(("Content-Type", "application/jose+json".to_owned()));
             let sent = self.io.send(Method::Post, url.clone(), headers, body).await;
             let sent = sent.inspect(|response| self.keep_nonce(response));
@@ -151,7 +151,8 @@ impl Session {
     pub(super) async fn get(&self, call: &Call<'_>, mut url: Url) -> Result<Response> {
         let (mut tries, mut redirects) = (Tries::default(), 0);
         loop {
-            let sent = self.io.send(Method::Get, url.clone(), self.headers(), Vec::new()).await;
+            let sent =
+                self.io.send(Method::Get, url.clone(), self.client.headers(), Vec::new()).await;
             let error = match sent {
                 Ok(response) if (300..400).contains(&response.status) => {
                     redirects += 1;
@@ -191,7 +192,8 @@ impl Session {
         let url = self.client.policy().check(directory.new_nonce()?)?;
         let (mut tries, mut nonceless) = (Tries::default(), 0);
         loop {
-            let spare = self.io.send_spare(url.clone(), self.headers(), |now| pool.take(now)).await;
+            let spare =
+                self.io.send_spare(url.clone(), self.client.headers(), |now| pool.take(now)).await;
             let judged = match spare {
                 Ok(Err(nonce)) => return Ok(nonce),
                 Ok(Ok(response)) => self.judge(url.as_str(), response),
@@ -242,6 +244,9 @@ impl Session {
         if status == 429 || status == 503 && retry_after.is_some() {
             error = error.with_kind(ErrorKind::RateLimited);
         }
+        if let Some(help) = response.headers.links("help", 1).first() {
+            error = error.with_help(help);
+        }
         Err(error.with_retry_at(retry_after.map(|delay| self.io.now().after(delay))))
     }
 
@@ -276,10 +281,6 @@ impl Session {
     pub(super) fn retry_after(&self, response: &Response) -> Option<Duration> {
         let value = response.headers.last("retry-after")?;
         time::retry_after(value, response.headers.last("date"), self.io.now())
-    }
-
-    fn headers(&self) -> Vec<(&'static str, String)> {
-        vec![("User-Agent", self.client.user_agent().to_owned())]
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod directory;
 pub(crate) mod identifier;
 mod idna;
 pub(crate) mod order;
+pub(crate) mod order_list;
 pub(crate) mod renewal_info;
 
 use serde_json::{Map, Value};
@@ -54,6 +55,11 @@ impl Members<'_> {
 
     fn text(&self, name: &str) -> Option<String> {
         Some(self.value(name)?.as_str()?.to_owned())
+    }
+
+    /// All of them, as JSON.
+    fn json(&self) -> String {
+        Value::Object(self.0.clone()).to_string()
     }
 
     fn flag(&self, name: &str) -> Option<bool> {
