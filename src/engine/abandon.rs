@@ -4,7 +4,7 @@
 use super::concurrently::concurrently;
 use super::exchange::{Call, Identity, Session};
 use crate::error::Result;
-use crate::request::Deactivate;
+use crate::request::{self, Deactivate};
 use crate::resource::authorization::{Authorization, AuthorizationStatus};
 use crate::resource::order::Order;
 
@@ -45,7 +45,7 @@ impl Session {
     async fn deactivate(&self, url: &str, account: &str) -> Result<()> {
         let call = Call { doing: "deactivating the authorization", url, repeatable: true };
         let identity = Identity::Account(account);
-        let payload = Deactivate::new();
+        let payload = request::json(&Deactivate::new())?;
         self.submit::<Authorization>(&call, identity, &payload, "an authorization").await?;
         Ok(())
     }

@@ -62,19 +62,19 @@ impl Session {
         if proofs.is_empty() {
             return self.await_ready(plan, order_url, &[], account).await;
         }
-        self.prove(proofs, account, async |proofs: &[Proof]| {
-            self.await_ready(plan, order_url, proofs, account).await
-        })
-        .await
+        let ready = self.prove(proofs, account, Some((plan, order_url))).await?;
+        let none = || Error::new(ErrorKind::Panic, "an order that was not waited for");
+        ready.ok_or_else(none)
     }
 
-    /// Has the challenges published, answers them, and waits until they are decided.
-    pub(super) async fn prove<T>(
+    /// Has the challenges published, answers them, and waits until they are decided: by looking at
+    /// their order, or without one at each authorization.
+    pub(super) async fn prove(
         &self,
         mut proofs: Vec<Proof>,
         account: &str,
-        decided: impl AsyncFnOnce(&[Proof]) -> Result<T>,
-    ) -> Result<T> {
+        order: Option<(&Plan, &str)>,
+    ) -> Result<Option<Answered<Order>>> {
         let challenges = proofs.iter().map(|proof| proof.challenge.clone()).collect();
         let prove = |payloads: Vec<Option<Vec<u8>>>| async move {
             self.io.enter("challenge");
@@ -83,7 +83,13 @@ impl Session {
             }
             let pending = proofs.iter().filter(|proof| proof.pending);
             concurrently(pending.map(|proof| self.respond(proof, account))).await?;
-            decided(&proofs).await
+            match order {
+                Some((plan, url)) => self.await_ready(plan, url, &proofs, account).await.map(Some),
+                None => {
+                    let looks = proofs.iter().map(|proof| self.await_decided(proof, account));
+                    concurrently(looks).await.map(|_| None)
+                }
+            }
         };
         self.io.with_published(challenges, prove).await
     }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::debug;
-use serde::Serialize;
 
 use super::answer::Response;
 use super::backoff::Tries;
@@ -18,7 +17,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::jose::jws::{self, KeyReference};
 use crate::pki::Key;
 use crate::problem::{Problem, printable};
-use crate::request;
 use crate::resource::directory::Directory;
 use crate::resource::{self, Resource};
 use crate::time;
@@ -88,19 +86,18 @@ impl Session {
         what: &str,
     ) -> Result<Answered<T>> {
         let call = Call { doing, url, repeatable: true };
-        let response = self.post(&call, Identity::Account(account), b"").await?;
-        self.read(&call, what, &response)
+        self.submit(&call, Identity::Account(account), b"", what).await
     }
 
-    /// POSTs a payload as JSON and reads a resource from the answer.
+    /// POSTs a payload and reads a resource from the answer.
     pub(crate) async fn submit<T: Resource>(
         &self,
         call: &Call<'_>,
         identity: Identity<'_>,
-        payload: &impl Serialize,
+        payload: &[u8],
         what: &str,
     ) -> Result<Answered<T>> {
-        let response = self.post(call, identity, &request::json(payload)?).await?;
+        let response = self.post(call, identity, payload).await?;
         self.read(call, what, &response)
     }
 

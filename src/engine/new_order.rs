@@ -8,7 +8,7 @@ use log::warn;
 use super::exchange::{Answered, Call, Identity, Session};
 use super::order_options::Plan;
 use crate::error::{Error, ErrorKind, Result};
-use crate::request::{Named, NewOrder};
+use crate::request::{self, Named, NewOrder};
 use crate::resource::directory::Directory;
 use crate::resource::identifier::Identifier;
 use crate::resource::order::Order;
@@ -62,7 +62,8 @@ impl Session {
     ) -> Result<(String, Answered<Order>)> {
         let call =
             Call { doing: "creating the order", url: directory.new_order()?, repeatable: false };
-        let submit = || self.submit(&call, Identity::Account(account), payload, "an order");
+        let payload = request::json(payload)?;
+        let submit = || self.submit(&call, Identity::Account(account), &payload, "an order");
         let order: Answered<Order> = match submit().await {
             Err(error) if error.is_lost() => {
                 self.io.sleep(Duration::from_secs(1)).await.map_err(|e| e.after(&error))?;

@@ -11,7 +11,7 @@ use super::client::TIME_LIMIT;
 use super::concurrently::concurrently;
 use super::exchange::{Answered, Call, Identity, Session};
 use crate::error::{Error, Result};
-use crate::request::{Named, NewAuthorization};
+use crate::request::{self, Named, NewAuthorization};
 use crate::resource::authorization::{Authorization, AuthorizationStatus};
 use crate::resource::directory::Directory;
 use crate::resource::identifier::Identifier;
@@ -82,11 +82,7 @@ impl Session {
             proofs.extend(self.choose(&claim, url, authorization, account).map_err(place)?);
         }
         if !proofs.is_empty() {
-            let decided = async |proofs: &[Proof]| {
-                let looks = proofs.iter().map(|proof| self.await_decided(proof, account));
-                concurrently(looks).await.map(|_| ())
-            };
-            self.prove(proofs, account, decided).await?;
+            self.prove(proofs, account, None).await?;
         }
         Ok(made.into_iter().map(|(url, _)| url).collect())
     }
@@ -104,13 +100,14 @@ impl Session {
         // A second one, when the first one's answer was lost, is a CA's to reuse or forget.
         let call = Call { doing, url: directory.new_authz()?, repeatable: true };
         let identity = Identity::Account(account);
-        let answer = self.submit(&call, identity, &payload, "an authorization").await;
+        let answer =
+            self.submit(&call, identity, &request::json(&payload)?, "an authorization").await;
         let answer: Answered<Authorization> = answer.map_err(|e| e.about(&identifier.value))?;
         Ok((answer.created_at(self, &call)?, answer.value))
     }
 
     /// Looks at one authorization until it is decided.
-    async fn await_decided(&self, proof: &Proof, account: &str) -> Result<()> {
+    pub(super) async fn await_decided(&self, proof: &Proof, account: &str) -> Result<()> {
         let url = &proof.authorization_url;
         let place = |e: Error| e.doing("waiting for the authorization").at(url);
         let (mut polls, mut retry_after) = (Polls::default(), None);

@@ -4,7 +4,7 @@ use super::exchange::{Call, Identity, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
 use crate::problem::printable;
-use crate::request::NewAccount;
+use crate::request::{self, NewAccount};
 use crate::resource::account::{Account, AccountStatus};
 
 /// An account that the CA knows.
@@ -92,8 +92,9 @@ impl Session {
         let directory = self.directory().await?;
         self.io.enter("account");
         let call = Call { doing, url: directory.new_account()?, repeatable: true };
+        let payload = request::json(payload)?;
         let answer =
-            self.submit::<Account>(&call, Identity::Key(key), payload, "an account").await?;
+            self.submit::<Account>(&call, Identity::Key(key), &payload, "an account").await?;
         let url = answer.created_at(self, &call)?;
         match answer.value.status {
             None | Some(AccountStatus::Valid) => {}
