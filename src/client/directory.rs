@@ -4,9 +4,9 @@ use anyhow::Context as _;
 
 use super::account::Account;
 use super::driver::Driver;
-use crate::AcmeError;
 use crate::api::ApiDirectory;
 use crate::engine::{Client, ClientOptions};
+use crate::error::Error as AcmeError;
 use crate::http::{HttpClient, HttpOptions};
 use crate::pki::{Key, KeyType};
 
