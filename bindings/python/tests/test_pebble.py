@@ -169,7 +169,7 @@ def test_the_key_of_an_account_is_changed(client, standalone):
         again.find_account()
 
 
-def test_renewal_information_and_revocation(client, standalone):
+def test_renewal_information_and_revocation(new_pebble, client, standalone):
     cert = client.obtain(["ari.test"], standalone)
     info = client.renewal_info(cert)
     assert info.from_ca and info.window_start <= info.renew_at <= info.window_end
@@ -185,7 +185,7 @@ def test_renewal_information_and_revocation(client, standalone):
     client.revoke(cert, key=cert.key)
 
 
-def test_profiles(client, standalone):
+def test_profiles(new_pebble, client, standalone):
     client.register()
     assert "shortlived" in [profile.name for profile in client.profiles]
     cert = client.obtain(["short.test"], standalone, profile="shortlived")
