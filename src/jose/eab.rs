@@ -99,9 +99,12 @@ impl ExternalAccount {
             url,
         };
         let jws = Unsigned::new(&protected, account_key.jwk().as_bytes())?;
+        raw(&String::from_utf8_lossy(&jws.signed(&self.mac(jws.input())?)?))
+    }
+
+    fn mac(&self, input: &[u8]) -> Result<Vec<u8>> {
         let key = PKey::hmac(&self.mac_key)?;
-        let mac = Signer::new(self.algorithm.digest(), &key)?.sign_oneshot_to_vec(jws.input())?;
-        raw(&String::from_utf8_lossy(&jws.signed(&mac)?))
+        Ok(Signer::new(self.algorithm.digest(), &key)?.sign_oneshot_to_vec(input)?)
     }
 }
 
@@ -124,6 +127,16 @@ mod tests {
             let error = ExternalAccount::new(id, text).err().unwrap().to_string();
             assert!(error.contains("EAB") && !error.contains("secret") && !error.contains("c2Vj"));
         }
+    }
+
+    #[test]
+    fn rfc_7515_appendix_a_1() {
+        let key = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9\
+                   CAow";
+        let input = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkz\
+                     ODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+        let mac = ExternalAccount::new("kid", key).unwrap().mac(input.as_bytes()).unwrap();
+        assert_eq!(base64url::encode(mac), "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
     }
 
     #[test]

@@ -105,6 +105,8 @@ mod tests {
     use crate::pki::KeyType;
     use openssl::bn::BigNum;
     use openssl::ecdsa::EcdsaSig;
+    use openssl::pkey::{Id, PKey};
+    use openssl::rsa::RsaPrivateKeyBuilder;
     use openssl::sha::sha256;
     use serde_json::Value;
 
@@ -146,5 +148,49 @@ mod tests {
             assert!(der.verify(&sha256(&message), &ec).unwrap());
         }
         assert!(short > 0, "no integer had a leading zero byte: the test shows nothing");
+    }
+
+    /// RFC 7515 appendix A.2: RSASSA-PKCS1-v1_5 signs the same text the same way each time.
+    #[test]
+    fn rfc_7515_appendix_a_2() {
+        let n = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1\
+                 Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpa\
+                 SHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4\
+                 LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
+        let d = "Eq5xpGnNCivDflJsRQBXHx1hdR1k6Ulwe2JZD50LpXyWPEAeP88vLNO97IjlA7_GQ5sLKMgvfTeXZx9SE-7YwV\
+                 ol2NXOoAJe46sui395IW_GO-pWJ1O0BkTGoVEn2bKVRUCgu-GjBVaYLU6f3l9kJfFNS3E0QbVdxzubSu3Mkqzj\
+                 kn439X0M_V51gfpRLI9JYanrC4D4qAdGcopV_0ZHHzQlBjudU2QvXt4ehNYTCBr6XCLQUShb1juUO1ZdiYoFaF\
+                 QT5Tw8bGUl_x_jTj3ccPDVZFD9pIuhLhBOneufuBiB4cS98l2SR_RQyGWSeWjnczT0QU91p1DhOVRuOopznQ";
+        let p = "4BzEEOtIpmVdVEZNCqS7baC4crd0pqnRH_5IB3jw3bcxGn6QLvnEtfdUdiYrqBdss1l58BQ3KhooKeQTa9AB0H\
+                 w_Py5PJdTJNPY8cQn7ouZ2KKDcmnPGBY5t7yLc1QlQ5xHdwW1VhvKn-nXqhJTBgIPgtldC-KDV5z-y2XDwGUc";
+        let q = "uQPEfgmVtjL0Uyyx88GZFF1fOunH3-7cepKmtH4pxhtCoHqpWmT8YAmZxaewHgHAjLYsp1ZSe7zFYHj7C6ul7T\
+                 jeLQeZD_YwD66t62wDmpe_HlB-TnBA-njbglfIsRLtXlnDzQkv5dTltRJ11BKBBypeeF6689rjcJIDEz9RWdc";
+        let input = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9l\
+                     eGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+        let signature = "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF\
+                         5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK\
+                         5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqt\
+                         FZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrB\
+                         p0igcN_IoypGlUPQGe77Rw";
+        let number =
+            |text: &str| BigNum::from_slice(&base64url::decode_pasted(text).unwrap()).unwrap();
+        let e = BigNum::from_u32(65537).unwrap();
+        let (p, q) = (number(p), number(q));
+        let rsa = RsaPrivateKeyBuilder::new(number(n), e, number(d)).unwrap();
+        let rsa = rsa.set_factors(p, q).unwrap().build();
+        let key = Key::from_pkey(PKey::from_rsa(rsa).unwrap()).unwrap();
+        assert_eq!(base64url::encode(key.sign(input.as_bytes()).unwrap()), signature);
+    }
+
+    /// RFC 8037 appendix A.4: so does Ed25519.
+    #[test]
+    fn rfc_8037_appendix_a_4() {
+        let d = base64url::decode_pasted("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A").unwrap();
+        let key = PKey::private_key_from_raw_bytes(&d, Id::ED25519).unwrap();
+        let key = Key::from_pkey(key).unwrap();
+        let input = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
+        let signature = "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_M\
+                         uM0KAg";
+        assert_eq!(base64url::encode(key.sign(input.as_bytes()).unwrap()), signature);
     }
 }

@@ -3,14 +3,15 @@
 
 use std::collections::HashSet;
 
-use acme_micro::SigningRequest;
 use acme_micro::engine::{Method, Request};
+use acme_micro::{SigningRequest, Time};
 use openssl::pkey::{PKey, Public};
 use openssl::x509::X509Req;
 use serde_json::{Value, json};
 
 use super::jws::{self, Jws};
 use super::pki;
+use super::script::START;
 
 pub const BASE: &str = "https://ca.example";
 pub const TERMS: &str = "https://ca.example/terms-2026";
@@ -125,6 +126,10 @@ pub struct Ca {
     pub failing: Vec<String>,
     /// Types of challenge that it offers.
     pub offers: Vec<&'static str>,
+    /// It has renewal information: this window, in seconds from the beginning of the script.
+    pub renewal_window: Option<(i64, i64)>,
+    /// What orders were said to replace.
+    pub replaced: Vec<Value>,
     /// It authorizes ahead of orders (newAuthz).
     pub pre_authorizes: bool,
     /// Names may be proven by one above them (RFC 9444).
@@ -156,6 +161,8 @@ impl Default for Ca {
             proven: Vec::new(),
             failing: Vec::new(),
             offers: vec!["http-01", "dns-01", "tls-alpn-01"],
+            renewal_window: None,
+            replaced: Vec::new(),
             pre_authorizes: false,
             subdomains: false,
             orders_a_page: 0,
@@ -275,6 +282,7 @@ impl Ca {
             return match path {
                 "/directory" => Answer::json(200, &self.directory()).without_nonce(),
                 "/new-nonce" => Answer::new(204, ""),
+                _ if path.starts_with("/renewal-info/") => self.renewal_info().without_nonce(),
                 _ => Answer::new(404, "<html>").without_nonce(),
             };
         };
@@ -335,9 +343,10 @@ impl Ca {
         if self.subdomains {
             meta["subdomainAuthAllowed"] = json!(true);
         }
+        let renewal_info = self.renewal_window.map(|_| url("renewal-info"));
         let new_authz = if self.pre_authorizes { json!(url("new-authz")) } else { Value::Null };
         json!({
-            "newAuthz": new_authz,
+            "newAuthz": new_authz, "renewalInfo": renewal_info,
             "newNonce": url("new-nonce"), "newAccount": url("new-account"),
             "newOrder": url("new-order"), "revokeCert": url("revoke"),
             "keyChange": url("key-change"), "meta": meta, "tomorrow": {"x": [1]},
@@ -376,7 +385,18 @@ impl Ca {
         Answer::json(201, &shown).header("Location", &url)
     }
 
+    fn renewal_info(&self) -> Answer {
+        let (start, end) = self.renewal_window.expect("renewal information");
+        let date = |after: i64| Time::from_millis(START + after * 1000).to_string();
+        let window = json!({"start": date(start), "end": date(end)});
+        Answer::json(200, &json!({"suggestedWindow": window})).header("Retry-After", "21600")
+    }
+
     fn new_order(&mut self, payload: &Value) -> Answer {
+        if let Some(replaces) = payload.get("replaces") {
+            assert!(self.renewal_window.is_some(), "a CA without renewal information knows none");
+            self.replaced.push(replaces.clone());
+        }
         let identifiers = payload["identifiers"].as_array().expect("identifiers");
         let mut names = Vec::new();
         let mut authorizations = Vec::new();

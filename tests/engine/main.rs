@@ -22,5 +22,6 @@ mod nonces;
 mod orders;
 mod policy;
 mod problems;
+mod renewal;
 mod retries;
 mod time_and_cancel;

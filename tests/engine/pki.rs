@@ -2,14 +2,14 @@
 
 use std::sync::OnceLock;
 
-use openssl::asn1::{Asn1Integer, Asn1Time};
+use openssl::asn1::{Asn1Integer, Asn1Object, Asn1OctetString, Asn1Time};
 use openssl::bn::BigNum;
 use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{HasPublic, PKey, PKeyRef, Private, Public};
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
-use openssl::x509::{X509, X509Name, X509NameRef};
+use openssl::x509::{X509, X509Extension, X509Name, X509NameRef};
 
 /// A certificate authority: a root, or an intermediate signed by it.
 pub struct Authority {
@@ -82,6 +82,12 @@ pub fn certificate(
         let san = san.build(&builder.x509v3_context(None, None)).unwrap();
         builder.append_extension(san).unwrap();
     }
+    // authorityKeyIdentifier, RFC 5280 section 4.2.1.1: of the signer's key.
+    let id = &openssl::sha::sha256(&signer.public_key_to_der().unwrap())[..20];
+    let value = [&[0x30, 22, 0x80, 20], id].concat();
+    let value = Asn1OctetString::new_from_bytes(&value).unwrap();
+    let oid = Asn1Object::from_str("2.5.29.35").unwrap();
+    builder.append_extension(X509Extension::new_from_der(&oid, false, &value).unwrap()).unwrap();
     builder.sign(signer, MessageDigest::sha256()).unwrap();
     builder.build()
 }

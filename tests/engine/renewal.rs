@@ -1,0 +1,217 @@
+//! When to renew, and saying what is renewed. RFC 9773.
+
+use acme_micro::engine::{Issued, OrderOptions, Renewal, RenewalInfo};
+use acme_micro::{AcmeError, CertificateChain, ErrorKind, Time};
+use serde_json::json;
+
+use super::ca::Answer;
+use super::pki::{self, Contents};
+use super::script::{START, Script};
+
+const DAY: i64 = 86_400;
+
+/// A CA with renewal information, and a certificate of its that is 10 days old and lives 90.
+fn with_window(start: i64, end: i64) -> (Script, CertificateChain) {
+    let mut ca = Script::new();
+    ca.ca.renewal_window = Some((start, end));
+    (ca, chain(-10 * DAY, 80 * DAY))
+}
+
+fn chain(from: i64, until: i64) -> CertificateChain {
+    let key = pki::new_key();
+    let leaf =
+        pki::leaf(&key, &Contents { names: &["example.org"], from, until, ..Contents::default() });
+    CertificateChain::parse(&pki::pem(&[&leaf, &pki::intermediate().certificate])).unwrap()
+}
+
+fn ask(ca: &mut Script, chain: &CertificateChain) -> RenewalInfo {
+    let operation = ca.client.renewal_info(chain);
+    ca.run(&operation).unwrap()
+}
+
+fn at(seconds: i64) -> Time {
+    Time::from_millis(START + seconds * 1000)
+}
+
+fn renewing(chain: &CertificateChain) -> OrderOptions {
+    let mut options = OrderOptions::new(["example.org"]);
+    options.replaces = Some(chain.clone());
+    options
+}
+
+fn renew(ca: &mut Script, chain: &CertificateChain) -> Result<Renewal, AcmeError> {
+    let operation = ca.client.renew(renewing(chain)).unwrap();
+    ca.run(&operation)
+}
+
+fn replace(ca: &mut Script, chain: &CertificateChain) -> Result<Issued, AcmeError> {
+    ca.order(renewing(chain))
+}
+
+#[test]
+fn a_moment_in_the_cas_window_is_picked_once() {
+    let (mut ca, chain) = with_window(40 * DAY, 42 * DAY);
+    let info = ask(&mut ca, &chain);
+    assert!(info.from_ca);
+    assert_eq!((info.window_start, info.window_end), (at(40 * DAY), at(42 * DAY)));
+    assert!(info.window_start <= info.renew_at && info.renew_at < info.window_end);
+    assert_eq!(info.check_again_at, at(6 * 3600));
+    assert_eq!(ca.transcript[0], "GET /directory");
+    assert_eq!(
+        ca.transcript[1],
+        format!("GET /renewal-info/{}", chain.renewal_id().unwrap()),
+        "unsigned, without an account"
+    );
+    ca.now += DAY * 1000;
+    let later = ask(&mut ca, &chain);
+    assert_eq!(later.renew_at, info.renew_at, "the same as long as the window stays");
+    ca.ca.renewal_window = Some((50 * DAY, 52 * DAY));
+    assert!(ask(&mut ca, &chain).renew_at >= at(50 * DAY), "another window, another moment");
+    // Certificates are spread over it.
+    let mut moments: Vec<Time> =
+        (0..20).map(|_| ask(&mut ca, &self::chain(-10 * DAY, 80 * DAY)).renew_at).collect();
+    moments.sort();
+    moments.dedup();
+    assert!(moments.len() > 15);
+}
+
+#[test]
+fn a_window_in_the_past_means_now_and_one_in_the_future_later() {
+    let (mut ca, chain) = with_window(-3 * DAY, -2 * DAY);
+    assert!(ask(&mut ca, &chain).is_due(at(0)));
+    assert!(matches!(renew(&mut ca, &chain), Ok(Renewal::Renewed(_))));
+    assert_eq!(ca.ca.replaced, [json!(chain.renewal_id().unwrap())]);
+
+    let (mut ca, chain) = with_window(40 * DAY, 42 * DAY);
+    let Ok(Renewal::NotDue(info)) = renew(&mut ca, &chain) else { panic!("ordered too early") };
+    assert!(info.from_ca && !info.is_due(at(0)));
+    assert_eq!((ca.count("POST /new-order"), ca.count("POST /new-account")), (0, 0));
+    ca.now += 42 * DAY * 1000;
+    assert!(matches!(renew(&mut ca, &chain), Ok(Renewal::Renewed(_))));
+}
+
+#[test]
+fn however_late_the_window_it_is_renewed_before_it_expires() {
+    for (start, end) in [(79 * DAY, 81 * DAY), (200 * DAY, 300 * DAY)] {
+        let (mut ca, chain) = with_window(start, end);
+        assert!(ask(&mut ca, &chain).renew_at <= at(71 * DAY), "in the last tenth of its life");
+    }
+}
+
+#[test]
+fn what_the_ca_says_of_when_to_ask_again_is_heeded_within_reason() {
+    for (retry_after, seconds) in [
+        (Some("3600"), 3600),
+        (Some("0"), 60),
+        (Some("31536000"), DAY),
+        (Some("Wed, 25 Nov 2026 02:24:05 GMT"), 12 * 3600),
+        (Some("soon"), 6 * 3600),
+        (None, 6 * 3600),
+    ] {
+        let (mut ca, chain) = with_window(40 * DAY, 42 * DAY);
+        ca.on("GET /renewal-info/*").then(move |_, answer| match retry_after {
+            Some(value) => answer.set("Retry-After", value),
+            None => answer.remove("Retry-After"),
+        });
+        assert_eq!(ask(&mut ca, &chain).check_again_at, at(seconds), "{retry_after:?}");
+    }
+}
+
+#[test]
+fn without_usable_information_the_lifetime_decides() {
+    // 90 days: after two thirds. 6 days: after half.
+    for (from, until, due) in [(-10 * DAY, 80 * DAY, 50 * DAY), (0, 6 * DAY, 3 * DAY)] {
+        let mut ca = Script::new();
+        let info = ask(&mut ca, &chain(from, until));
+        assert!(!info.from_ca);
+        assert_eq!(info.window_start, at(due));
+        assert!(info.renew_at >= at(due) && info.renew_at <= at(until));
+    }
+    let window = |start: &str, end: &str| json!({"suggestedWindow": {"start": start, "end": end}});
+    for body in [
+        json!({}),
+        json!({"suggestedWindow": null}),
+        window("2026-12-02T00:00:00Z", "2026-12-01T00:00:00Z"),
+        window("2026-12-01T00:00:00Z", "2026-12-01T00:00:00Z"),
+        window("2026-12-01T00:00:00", "2026-12-02T00:00:00"),
+        window("yesterday", "tomorrow"),
+    ] {
+        let (mut ca, chain) = with_window(1, 2);
+        ca.on("GET /renewal-info/*").answer(Answer::json(200, &body));
+        assert!(!ask(&mut ca, &chain).from_ca, "{body}");
+    }
+    for status in [404, 410, 400, 500, 503] {
+        let (mut ca, chain) = with_window(1, 2);
+        ca.on("GET /renewal-info/*").problem(status, "malformed");
+        assert!(!ask(&mut ca, &chain).from_ca, "{status}");
+        assert!(ca.count("GET /renewal-info/*") <= 4);
+    }
+    let (mut ca, chain) = with_window(1, 2);
+    ca.on("GET /renewal-info/*").lose_request();
+    assert!(!ask(&mut ca, &chain).from_ca);
+}
+
+#[test]
+fn an_explanation_is_passed_on_as_text() {
+    let (mut ca, chain) = with_window(40 * DAY, 42 * DAY);
+    let long = "x".repeat(10_000);
+    ca.on("GET /renewal-info/*").edit(move |info| {
+        info["explanationURL"] = json!(format!("javascript:alert(1)\r\n{long}"));
+    });
+    let explanation = ask(&mut ca, &chain).explanation_url.unwrap();
+    assert!(explanation.starts_with("javascript:alert(1)\\u{d}\\u{a}x"), "{explanation:?}");
+    assert!(explanation.len() < 1100);
+}
+
+#[test]
+fn a_refusal_that_may_come_from_replaces_costs_one_more_order_without_it() {
+    for (status, name) in [
+        (409, "alreadyReplaced"),
+        (400, "malformed"),
+        (403, "unauthorized"),
+        (404, "malformed"),
+        (409, "conflict"),
+        (404, "certificateNotFound"),
+        (400, "tomorrowsError"),
+    ] {
+        let (mut ca, chain) = with_window(-2, -1);
+        ca.on("POST /new-order").nth(1).problem(status, name);
+        replace(&mut ca, &chain).unwrap_or_else(|error| panic!("{status} {name}: {error}"));
+        assert_eq!(ca.count("POST /new-order"), 2, "{status} {name}");
+        assert!(ca.ca.replaced.is_empty(), "the second one does not say so");
+        // For ever: the refusal is what it ends with.
+        let (mut ca, chain) = with_window(-2, -1);
+        ca.on("POST /new-order").problem(status, name);
+        assert_eq!(replace(&mut ca, &chain).unwrap_err().http_status(), Some(status));
+        assert_eq!(ca.count("POST /new-order"), 2);
+    }
+}
+
+#[test]
+fn a_refusal_that_is_about_something_else_stays_one() {
+    for (status, name, kind) in [
+        (429, "rateLimited", ErrorKind::RateLimited),
+        (403, "rateLimited", ErrorKind::RateLimited),
+        (400, "rejectedIdentifier", ErrorKind::Order),
+        (403, "userActionRequired", ErrorKind::Terms),
+    ] {
+        let (mut ca, chain) = with_window(-2, -1);
+        ca.on("POST /new-order").problem(status, name);
+        assert_eq!(replace(&mut ca, &chain).unwrap_err().kind(), kind);
+        assert_eq!(ca.count("POST /new-order"), 1, "{status} {name}");
+    }
+}
+
+#[test]
+fn a_ca_without_renewal_information_is_not_told_what_is_replaced() {
+    let mut ca = Script::new();
+    replace(&mut ca, &chain(-10 * DAY, 80 * DAY)).unwrap();
+    assert!(ca.ca.replaced.is_empty());
+}
+
+#[test]
+fn renewing_nothing_is_refused() {
+    let ca = Script::new();
+    let refused = ca.client.renew(OrderOptions::new(["example.org"])).map(|_| ());
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument);
+}
