@@ -67,8 +67,12 @@ $(STAGED): FORCE
 
 c: $(C_PROGRAMS) ## the C examples and test programs, in target/c
 
-target/c/%: bindings/c-examples/%.c include/acme_micro.h $(STAGED)
-	$(C_COMPILE) $< -o $@ $(C_LINK)
+target/c/%: bindings/c-examples/%.c $(wildcard bindings/c-examples/*.h) include/acme_micro.h $(STAGED)
+	$(C_COMPILE) $< -o $@ $(C_LINK) $(LDLIBS)
+
+# The header of PKCS#11; the token's own library is loaded at run time.
+target/c/pkcs11: CPPFLAGS += $(shell pkg-config --cflags p11-kit-1)
+target/c/pkcs11: LDLIBS += -ldl
 
 # The library's header needs no OpenSSL; the tests' own TLS server does.
 target/c/%: tests/capi/%.c $(wildcard tests/capi/*.h) include/acme_micro.h $(STAGED)

@@ -24,22 +24,18 @@
  */
 #define _POSIX_C_SOURCE 200809L
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "acme_micro.h"
+#include "responder.h"
 
 enum { OBTAINED = 0, LOCAL_FAILURE = 1, WRONG_USAGE = 2, REFUSED = 3, TRY_LATER = 4 };
 
@@ -165,8 +161,6 @@ static acme_key_t *stored_key(int dir, const char *name)
 
 /* --- http-01 by the files of a web server ----------------------------------------------------- */
 
-#define CHALLENGES "/.well-known/acme-challenge/"
-
 /* No symbolic links: who may write to the webroot must not lead us out of it. */
 static int enter(int dir, const char *name)
 {
@@ -200,169 +194,6 @@ static int webroot_publish(const acme_challenge_t *challenge, void *user)
 static int webroot_unpublish(const acme_challenge_t *challenge, void *user)
 {
     return webroot_change(challenge, *(int *)user, NULL);
-}
-
-/* --- http-01 by a small server of our own ----------------------------------------------------- */
-
-/* Needs no table: a challenge's answer is its token, a dot and the account key's thumbprint. */
-struct responder {
-    unsigned short port;
-    const char *thumbprint;
-    int listener; /* -1: not running */
-    int stop[2];  /* a pipe: closing [1] ends the thread */
-    pthread_t thread;
-};
-
-/* On all addresses: an IPv6 socket takes IPv4 along, but not every machine has IPv6. */
-static int listen_on(unsigned short port)
-{
-    struct sockaddr_in6 ipv6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
-    struct sockaddr_in ipv4 = { .sin_family = AF_INET, .sin_port = htons(port) };
-    int on = 1, off = 0, six = socket(AF_INET6, SOCK_STREAM, 0);
-    int listener = six >= 0 ? six : socket(AF_INET, SOCK_STREAM, 0);
-
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (six >= 0)
-        setsockopt(six, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    /* Not blocking: a client that poll() saw may be gone when accept() comes. */
-    if ((six >= 0 ? bind(six, (struct sockaddr *)&ipv6, sizeof ipv6)
-                  : bind(listener, (struct sockaddr *)&ipv4, sizeof ipv4)) == 0 &&
-        listen(listener, 64) == 0 && fcntl(listener, F_SETFL, O_NONBLOCK) == 0)
-        return listener;
-    close(listener);
-    return -1;
-}
-
-/* Whoever connects has this long to ask, and so many may at a time: port 80 is open to the world. */
-enum { VISITORS = 32, PATIENCE_MS = 5000 };
-
-struct visitor {
-    int client; /* -1: this place is free */
-    long long until;
-    size_t size;
-    char request[2048];
-};
-
-static long long now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-}
-
-static void leave(struct visitor *visitor)
-{
-    close(visitor->client);
-    visitor->client = -1;
-}
-
-static void reply(int client, const char *request, const char *thumbprint)
-{
-    const char *token = request + strlen("GET " CHALLENGES);
-    char text[1024];
-    size_t length = 0;
-
-    if (strncmp(request, "GET " CHALLENGES, strlen("GET " CHALLENGES)) == 0)
-        length = strspn(token, "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz");
-    if (length == 0 || length > 512 || token[length] != ' ')
-        snprintf(text, sizeof text, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
-    else
-        snprintf(text, sizeof text,
-                 "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
-                 "Content-Length: %d\r\nConnection: close\r\n\r\n%.*s.%s",
-                 (int)(length + 1 + strlen(thumbprint)), (int)length, token, thumbprint);
-    send(client, text, strlen(text), MSG_NOSIGNAL); /* fits into any socket's buffer */
-}
-
-/* There is something to read: takes it, and replies when the request is whole. */
-static void listen_to(struct visitor *visitor, const char *thumbprint)
-{
-    size_t room = sizeof visitor->request - 1 - visitor->size;
-    ssize_t got = recv(visitor->client, visitor->request + visitor->size, room, 0);
-
-    if (got > 0) {
-        visitor->size += (size_t)got;
-        visitor->request[visitor->size] = 0;
-        if (!strstr(visitor->request, "\r\n\r\n") && (size_t)got < room)
-            return;
-        reply(visitor->client, visitor->request, thumbprint);
-    }
-    leave(visitor);
-}
-
-static void *serve(void *user)
-{
-    const struct responder *responder = user;
-    static struct visitor visitors[VISITORS];
-    struct pollfd events[VISITORS + 2];
-    int i, place;
-
-    for (i = 0; i < VISITORS; i++)
-        visitors[i].client = -1;
-    for (;;) {
-        /* A negative descriptor is one that poll() does not look at. */
-        events[VISITORS] = (struct pollfd){ .fd = responder->stop[0], .events = POLLIN };
-        events[VISITORS + 1] = (struct pollfd){ .fd = -1, .events = POLLIN };
-        for (place = -1, i = 0; i < VISITORS; i++) {
-            if (visitors[i].client >= 0 && now_ms() >= visitors[i].until)
-                leave(&visitors[i]);
-            if (visitors[i].client < 0)
-                place = i;
-            events[i] = (struct pollfd){ .fd = visitors[i].client, .events = POLLIN };
-        }
-        if (place >= 0)
-            events[VISITORS + 1].fd = responder->listener; /* the others wait their turn */
-        if (poll(events, VISITORS + 2, 1000) < 0 || events[VISITORS].revents)
-            break;
-        for (i = 0; i < VISITORS; i++)
-            if (events[i].fd >= 0 && events[i].revents)
-                listen_to(&visitors[i], responder->thumbprint);
-        if (place >= 0 && events[VISITORS + 1].revents) {
-            visitors[place].client = accept(responder->listener, NULL, NULL);
-            visitors[place].until = now_ms() + PATIENCE_MS;
-            visitors[place].size = 0;
-        }
-    }
-    for (i = 0; i < VISITORS; i++)
-        if (visitors[i].client >= 0)
-            leave(&visitors[i]);
-    return NULL;
-}
-
-/* Called for each challenge; the first one starts the server. */
-static int responder_publish(const acme_challenge_t *challenge, void *user)
-{
-    struct responder *responder = user;
-
-    (void)challenge;
-    if (responder->listener >= 0)
-        return 0;
-    responder->listener = listen_on(responder->port);
-    if (responder->listener < 0)
-        return failed("listening for the CA");
-    if (pipe(responder->stop) == 0 &&
-        (errno = pthread_create(&responder->thread, NULL, serve, responder)) == 0)
-        return 0;
-    close(responder->listener);
-    responder->listener = -1;
-    return failed("starting the server");
-}
-
-/* All challenges are taken down together: the first call ends the server. */
-static int responder_unpublish(const acme_challenge_t *challenge, void *user)
-{
-    struct responder *responder = user;
-
-    (void)challenge;
-    if (responder->listener >= 0) {
-        close(responder->stop[1]);
-        pthread_join(responder->thread, NULL);
-        close(responder->stop[0]);
-        close(responder->listener);
-        responder->listener = -1;
-    }
-    return 0;
 }
 
 /* --- the program ------------------------------------------------------------------------------ */
