@@ -760,6 +760,27 @@ ACME_API const char *acme_client_profile(const acme_client_t *client, size_t ind
 /// What the CA says of its index-th profile; as acme_client_profile().
 ACME_API const char *acme_client_profile_text(const acme_client_t *client, size_t index);
 
+/// The body to answer a CA's http-01 request with, if the challenge is one of an operation of this
+/// client and published right now (RFC 8555 section 8.3): then a publish callback has nothing to do for
+/// http-01 but return 0. path is the request's, size bytes without a query. Writes to body, which has
+/// room for room bytes, and gives the length; there is no NUL at its end. 0: not such a path, answer as
+/// you would otherwise. Room for 1024 bytes is always enough; with less, 0. Any thread.
+ACME_API
+size_t acme_client_http01_answer(const acme_client_t *client,
+                                 const char *path,
+                                 size_t size,
+                                 char *body,
+                                 size_t room);
+
+/// The same without a client, for another process or machine: thumbprint is the account key's
+/// (acme_key_thumbprint()), and every path that could be a challenge's is answered.
+ACME_API
+size_t acme_http01_answer(const char *thumbprint,
+                          const char *path,
+                          size_t size,
+                          char *body,
+                          size_t room);
+
 /// Frees the handle; operations that use the client keep it.
 ACME_API void acme_client_free(acme_client_t *client);
 

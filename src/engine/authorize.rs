@@ -75,7 +75,9 @@ impl Session {
         account: &str,
         order: Option<(&Plan, &str)>,
     ) -> Result<Option<Answered<Order>>> {
-        let challenges = proofs.iter().map(|proof| proof.challenge.clone()).collect();
+        let challenges: Vec<Challenge> =
+            proofs.iter().map(|proof| proof.challenge.clone()).collect();
+        let _answering = self.client.published().add(&challenges);
         let prove = |payloads: Vec<Option<Vec<u8>>>| async move {
             self.io.enter("challenge");
             for (proof, payload) in proofs.iter_mut().zip(payloads) {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::exchange::Session;
+use super::http01::Published;
 use super::io::Io;
 use super::nonce::NoncePool;
 use super::obtain::{Issued, Renewal};
@@ -84,6 +85,7 @@ struct Inner {
     policy: UrlPolicy,
     user_agent: String,
     nonces: NoncePool,
+    published: Published,
     learned: Mutex<Learned>,
 }
 
@@ -131,6 +133,7 @@ impl Client {
             options,
             policy,
             nonces: NoncePool::default(),
+            published: Published::default(),
             learned: Mutex::new(learned),
         })))
     }
@@ -143,6 +146,18 @@ impl Client {
     /// The CA's terms of service; `None` until its directory is known, or when it has none.
     pub fn terms_of_service(&self) -> Option<String> {
         self.directory()?.terms_of_service().map(str::to_owned)
+    }
+
+    /// The body to answer a CA's http-01 request for this path with, if the challenge is one of an
+    /// operation of this client and published right now; see also [`http01_answer`]. Any thread.
+    ///
+    /// [`http01_answer`]: super::http01_answer
+    pub fn http01_answer(&self, path: &str) -> Option<String> {
+        self.0.published.answer(path)
+    }
+
+    pub(super) fn published(&self) -> &Published {
+        &self.0.published
     }
 
     /// Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3).

@@ -6,13 +6,15 @@ use std::sync::{Mutex, PoisonError};
 
 use safer_ffi::derive_ReprC;
 
-use super::boundary::{Out, c_text, flag, guard, optional_text, read_options, text, texts};
+use super::boundary::{
+    Out, bytes, c_text, catch, copy_out, flag, guard, optional_text, read_options, text, texts,
+};
 use super::handle::{borrow, give, handle, peek, release};
 use super::key::ShownKey;
 use super::options::acme_client_options_t;
 use super::run::BuiltIn;
 use super::status::acme_status_t;
-use crate::engine::{Client, ClientOptions};
+use crate::engine::{Client, ClientOptions, http01_answer};
 use crate::error::{Error, Result};
 use crate::jose::eab::{ExternalAccount, MacAlgorithm};
 
@@ -132,6 +134,55 @@ pub extern "C" fn acme_client_profile_text(
 ) -> *const c_char {
     let text = |shown: &ShownClient| shown.client.profiles().into_iter().nth(index);
     peek(client).map_or(null(), |shown| shown.show(text(shown).map(|(_, text)| text)))
+}
+
+/// The body to answer a CA's http-01 request with, if the challenge is one of an operation of this
+/// client and published right now (RFC 8555 section 8.3): then a publish callback has nothing to do for
+/// http-01 but return 0. path is the request's, size bytes without a query. Writes to body, which has
+/// room for room bytes, and gives the length; there is no NUL at its end. 0: not such a path, answer as
+/// you would otherwise. Room for 1024 bytes is always enough; with less, 0. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_client_http01_answer(
+    client: *const acme_client_t,
+    path: *const c_char,
+    size: usize,
+    body: *mut c_char,
+    room: usize,
+) -> usize {
+    answer_into(body, room, || {
+        let client: &ShownClient = borrow(client, "client")?;
+        Ok(client.client.http01_answer(utf8(bytes(path.cast(), size, "path")?)))
+    })
+}
+
+/// The same without a client, for another process or machine: thumbprint is the account key's
+/// (acme_key_thumbprint()), and every path that could be a challenge's is answered.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_http01_answer(
+    thumbprint: *const c_char,
+    path: *const c_char,
+    size: usize,
+    body: *mut c_char,
+    room: usize,
+) -> usize {
+    answer_into(body, room, || {
+        let thumbprint = text(thumbprint, "thumbprint")?;
+        Ok(http01_answer(thumbprint, utf8(bytes(path.cast(), size, "path")?)))
+    })
+}
+
+/// What is no text is no path that is asked for.
+fn utf8(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
+fn answer_into(
+    body: *mut c_char,
+    room: usize,
+    answer: impl FnOnce() -> Result<Option<String>>,
+) -> usize {
+    let found = catch(answer).ok().flatten().filter(|answer| answer.len() <= room);
+    found.and_then(|answer| copy_out(answer.as_bytes(), body).ok()).unwrap_or(0)
 }
 
 /// Frees the handle; operations that use the client keep it.

@@ -11,6 +11,11 @@ use crate::problem::{Problem, printable};
 const MIN_TOKEN: usize = 22;
 const MAX_TOKEN: usize = 512;
 
+/// Can it be a token? RFC 8555 section 8.3.
+pub(crate) fn is_token(text: &str) -> bool {
+    is_base64url(text) && (MIN_TOKEN..=MAX_TOKEN).contains(&text.len())
+}
+
 states! {
     /// A challenge's status.
     ChallengeStatus {
@@ -76,7 +81,7 @@ impl Challenge {
     /// not base64url goes no further than here.
     pub(crate) fn checked_token(&self) -> Result<&str> {
         let token = self.token.as_deref().unwrap_or_default();
-        if is_base64url(token) && (MIN_TOKEN..=MAX_TOKEN).contains(&token.len()) {
+        if is_token(token) {
             return Ok(token);
         }
         Err(Error::protocol(format!(

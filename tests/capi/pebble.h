@@ -66,6 +66,9 @@ static inline int http_unpublish(const acme_challenge_t *challenge, void *user)
     return gone;
 }
 
+/* Instead of the above: the client that is asked for what is in place. */
+static acme_client_t *http_asks;
+
 /* How many are in place. */
 static inline int http_published(void)
 {
@@ -92,6 +95,13 @@ static inline void *http_serve(void *listener)
         for (i = 0; i < HTTP_PLACES; i++)
             if (path[0] && strcmp(http_path[i], path) == 0)
                 snprintf(answer, sizeof answer, "HTTP/1.0 200 OK\r\n\r\n%.599s", http_body[i]);
+        if (http_asks) {
+            char body[1024];
+            size_t size = acme_client_http01_answer(http_asks, path, strlen(path), body, sizeof body);
+
+            if (size > 0)
+                snprintf(answer, sizeof answer, "HTTP/1.0 200 OK\r\n\r\n%.*s", (int)size, body);
+        }
         pthread_mutex_unlock(&http_lock);
         send(client, answer, strlen(answer), MSG_NOSIGNAL);
         close(client);

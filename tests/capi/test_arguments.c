@@ -223,6 +223,18 @@ static void every_getter(void)
     CHECK(!acme_error_problem_json(NULL) && !acme_error_subproblem_count(NULL));
     CHECK(!acme_error_subproblem(NULL, 0) && !acme_error_help_url(NULL));
 
+    {
+        char body[64], odd[] = "/.well-known/acme-challenge/\xff";
+
+        CHECK(!acme_http01_answer(NULL, "x", 1, body, 64) && !acme_http01_answer("x", NULL, 1, body, 64));
+        CHECK(!acme_http01_answer("\xff", "x", 1, body, 64));
+        CHECK(!acme_http01_answer("x", odd, sizeof odd - 1, body, 64));
+        CHECK(!acme_http01_answer("x", "x", SIZE_MAX, body, 64));
+        CHECK(!acme_http01_answer("x", "/.well-known/acme-challenge/aaaaaaaaaaaaaaaaaaaaaaaa", 52, NULL, 64));
+        CHECK(!acme_client_http01_answer(NULL, "x", 1, body, 64));
+        CHECK(!acme_client_http01_answer((acme_client_t *)key, "x", 1, body, 64));
+    }
+
     /* What has no result does nothing. */
     acme_op_set_user_data(NULL, &size);
     acme_op_set_user_data((acme_op_t *)key, &size);

@@ -384,6 +384,56 @@ static void authorizations_and_orders(void)
     acme_key_free(key);
 }
 
+static int nothing_to_do(const acme_challenge_t *challenge, void *user)
+{
+    char body[1024];
+    const char *path = challenge->http_path;
+    acme_client_t *client = user;
+
+    CHECK(acme_client_http01_answer(client, path, strlen(path), body, sizeof body) ==
+          strlen(challenge->key_authorization));
+    CHECK(memcmp(body, challenge->key_authorization, strlen(challenge->key_authorization)) == 0);
+    CHECK(acme_client_http01_answer(client, path, strlen(path), body, 50) == 0); /* no room */
+    CHECK(acme_client_http01_answer(client, "/", 1, body, sizeof body) == 0);
+    return 0;
+}
+
+static int is_gone(const acme_challenge_t *challenge, void *user)
+{
+    (void)challenge;
+    (void)user;
+    return 0;
+}
+
+static void the_client_answers(acme_client_t *client)
+{
+    const char *names[] = { "answer.capi.test", "two.answer.capi.test" };
+    acme_order_options_t order = order_for(names, 2);
+    acme_run_options_t run = ACME_RUN_OPTIONS_INIT;
+    acme_cert_t *cert = NULL;
+    char body[1024];
+    const char *path = "/.well-known/acme-challenge/LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0";
+
+    run.publish = nothing_to_do;
+    run.unpublish = is_gone;
+    run.user = client;
+    pthread_mutex_lock(&http_lock);
+    http_asks = client;
+    pthread_mutex_unlock(&http_lock);
+    OK(acme_obtain(client, &order, &run, &cert));
+    verify(cert, "answer.capi.test");
+    acme_cert_free(cert);
+    pthread_mutex_lock(&http_lock);
+    http_asks = NULL;
+    pthread_mutex_unlock(&http_lock);
+    /* One that nothing is published for; and by the thumbprint alone. */
+    CHECK(acme_client_http01_answer(client, path, strlen(path), body, sizeof body) == 0);
+    CHECK(acme_http01_answer("thumb", path, strlen(path), body, sizeof body) == 49);
+    CHECK(memcmp(body, "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0.thumb", 49) == 0);
+    CHECK(acme_http01_answer("thumb", path, strlen(path) - 1, body, 48) == 48);
+    CHECK(acme_http01_answer("thumb", path, strlen(path), body, 48) == 0);
+}
+
 static void agreed_terms(void)
 {
     acme_key_t *key = new_key();
@@ -467,6 +517,7 @@ int main(void)
         dns_types(client);
     authorizations_and_orders();
     agreed_terms();
+    the_client_answers(client);
     threads_share_a_client(client);
     http_stop();
     acme_client_free(client);

@@ -20,6 +20,14 @@ from acme_micro import _native
 HERE = Path(__file__).resolve().parent.parent
 
 
+def test_http01_answers_by_the_thumbprint_alone():
+    token = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"
+    path = f"/.well-known/acme-challenge/{token}"
+    assert acme.http01_answer("thumb", path) == f"{token}.thumb".encode()
+    for bad in ["", "/", path + "/", path[:-30], path + "\udcff", path + "\0"]:
+        assert acme.http01_answer("thumb", bad) is None
+
+
 def test_versions():
     assert acme.library_version() == acme.__version__
     assert _native.acme_version_number() == (0 << 16) | (14 << 8) | 1

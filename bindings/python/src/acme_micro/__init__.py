@@ -58,7 +58,7 @@ from .errors import (
 )
 from .keys import KeyType, PrivateKey
 from .operation import Operation, RenewalInfo, Signer
-from .solvers import MemoryHttp01, Solver, Standalone, Webroot
+from .solvers import MemoryHttp01, Solver, Standalone, Webroot, http01_answer
 from .steps import Challenge, Publish, Request, Sign, Step, Unpublish, Wait
 
 __all__ = [
@@ -105,6 +105,7 @@ __all__ = [
     "Unsupported",
     "Wait",
     "Webroot",
+    "http01_answer",
     "library_version",
     "logging",
 ]

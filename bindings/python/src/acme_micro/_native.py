@@ -754,6 +754,29 @@ acme_client_profile_text: Callable[[_Pointer[acme_client_t], int], bytes | None]
     "acme_client_profile_text", c_char_p, POINTER(acme_client_t), c_size_t
 )
 
+# The body to answer a CA's http-01 request with, if the challenge is one of an operation of this
+# client and published right now (RFC 8555 section 8.3): then a publish callback has nothing to do
+# for http-01 but return 0. path is the request's, size bytes without a query. Writes to body, which
+# has room for room bytes, and gives the length; there is no NUL at its end. 0: not such a path,
+# answer as you would otherwise. Room for 1024 bytes is always enough; with less, 0. Any thread.
+acme_client_http01_answer: Callable[
+    [_Pointer[acme_client_t], bytes | None, int, bytes | None, int], int
+] = _bind(
+    "acme_client_http01_answer",
+    c_size_t,
+    POINTER(acme_client_t),
+    c_char_p,
+    c_size_t,
+    c_char_p,
+    c_size_t,
+)
+
+# The same without a client, for another process or machine: thumbprint is the account key's
+# (acme_key_thumbprint()), and every path that could be a challenge's is answered.
+acme_http01_answer: Callable[[bytes | None, bytes | None, int, bytes | None, int], int] = _bind(
+    "acme_http01_answer", c_size_t, c_char_p, c_char_p, c_size_t, c_char_p, c_size_t
+)
+
 # Frees the handle; operations that use the client keep it.
 acme_client_free: Callable[[_Pointer[acme_client_t]], None] = _bind(
     "acme_client_free", None, POINTER(acme_client_t)

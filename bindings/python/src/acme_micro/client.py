@@ -18,7 +18,7 @@ from .certificates import Certificate, SigningRequest
 from .errors import InvalidArgument
 from .keys import PrivateKey
 from .operation import Operation, RenewalInfo, Signer
-from .solvers import Solver
+from .solvers import Solver, answer_from
 
 if TYPE_CHECKING:
     from ctypes import _Pointer
@@ -137,6 +137,14 @@ class Client(Handle[_native.acme_client_t]):
             text = from_text(_native.acme_client_profile_text(self._handle, index))
             found.append(Profile(name, text or ""))
         raise AssertionError  # count() does not end
+
+    def http01_answer(self, path: str) -> bytes | None:
+        """The body to answer a CA's http-01 request for this path with, or None.
+
+        For challenges of this client's operations that are published right now; see also
+        :func:`acme_micro.http01_answer`. From any thread.
+        """
+        return answer_from(_native.acme_client_http01_answer, self._handle, path)
 
     def begin_register(self) -> Operation:
         """Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3)."""

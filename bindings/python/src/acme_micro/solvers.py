@@ -22,14 +22,16 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from ctypes import create_string_buffer
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
-from ._arguments import PathLike
+from . import _native
+from ._arguments import PathLike, to_text
 from .errors import InvalidArgument
 from .steps import Challenge
 
-__all__ = ["MemoryHttp01", "Solver", "Standalone", "Webroot"]
+__all__ = ["MemoryHttp01", "Solver", "Standalone", "Webroot", "http01_answer"]
 
 FOLDERS = (".well-known", "acme-challenge")
 
@@ -119,6 +121,23 @@ class Webroot:
                 os.close(folder)
             folder = inner
         return folder
+
+
+def answer_from(function: Any, handle: Any, path: str) -> bytes | None:
+    # A path that is no text for C is none that a CA asks for.
+    asked = path.encode("utf-8", "replace")
+    room = create_string_buffer(1024)
+    size = function(handle, asked, len(asked), room, len(room))
+    return room.raw[:size] if size else None
+
+
+def http01_answer(thumbprint: str, path: str) -> bytes | None:
+    """The body to answer a CA's http-01 request for this path with, or None.
+
+    By the account key's :attr:`PrivateKey.thumbprint` alone, so that a web server in another process
+    or on another machine needs to know nothing else.
+    """
+    return answer_from(_native.acme_http01_answer, to_text(thumbprint, "thumbprint"), path)
 
 
 class MemoryHttp01:

@@ -1,0 +1,106 @@
+//! Answers to a CA's http-01 requests, for hosts that have an HTTP server already. RFC 8555 section
+//! 8.3.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::challenge::{Challenge, ChallengeType};
+use crate::resource::challenge::is_token;
+
+const PATH: &str = "/.well-known/acme-challenge/";
+
+/// The body to answer a request for this path with, by an account that is known by its thumbprint
+/// ([`Key::thumbprint`](crate::Key::thumbprint)) alone: whoever holds the account may prove its names
+/// with it, so nothing has to be shared with the program that orders. `None`: no challenge has such a
+/// path. A query is not part of the path.
+pub fn http01_answer(thumbprint: &str, path: &str) -> Option<String> {
+    let token = path.strip_prefix(PATH).filter(|token| is_token(token))?;
+    Some(format!("{token}.{thumbprint}"))
+}
+
+/// The http-01 challenges of a client's operations that are published right now.
+#[derive(Default)]
+pub(super) struct Published(Mutex<Vec<(String, String)>>);
+
+impl Published {
+    fn answers(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn answer(&self, path: &str) -> Option<String> {
+        let answers = self.answers();
+        let found = answers.iter().find(|(known, _)| known == path)?;
+        Some(found.1.clone())
+    }
+
+    /// Answers for these from now on, until what comes back is dropped.
+    pub(super) fn add<'a>(&'a self, challenges: &[Challenge]) -> Answering<'a> {
+        let ours = challenges.iter().filter(|one| one.kind() == ChallengeType::Http01);
+        let ours: Vec<(String, String)> = ours
+            .filter_map(|one| Some((one.http_path()?, one.key_authorization().to_owned())))
+            .collect();
+        self.answers().extend_from_slice(&ours);
+        Answering { published: self, ours }
+    }
+}
+
+/// Challenges that are answered for.
+pub(super) struct Answering<'a> {
+    published: &'a Published,
+    ours: Vec<(String, String)>,
+}
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        let mut answers = self.published.answers();
+        for ours in &self.ours {
+            // One of each: another operation may have the same challenge published.
+            if let Some(at) = answers.iter().position(|known| known == ours) {
+                answers.swap_remove(at);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0";
+
+    #[test]
+    fn only_what_could_be_a_challenge_is_answered() {
+        let answer = |path: &str| http01_answer("thumb", path);
+        let path = format!("{PATH}{TOKEN}");
+        assert_eq!(answer(&path), Some(format!("{TOKEN}.thumb")));
+        for bad in [
+            "",
+            "/",
+            PATH,
+            TOKEN,
+            &format!("{path}/"),
+            &format!("{path}?x=1"),
+            &format!("{path}=",),
+            &format!("/{path}"),
+            &format!("{PATH}../../etc/passwd"),
+            &format!("{PATH}<script>aaaaaaaaaaaaaaaaaaaaaa"),
+            &format!("{PATH}short"),
+            &format!("{PATH}{}", "a".repeat(513)),
+        ] {
+            assert_eq!(answer(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_is_answered_for_as_long_as_it_is_published() {
+        let published = Published::default();
+        let make = |kind| Challenge::new(kind, "example.org", TOKEN, "thumb");
+        let path = format!("{PATH}{TOKEN}");
+        let one = published.add(&[make(ChallengeType::Http01), make(ChallengeType::Dns01)]);
+        let two = published.add(&[make(ChallengeType::Http01)]);
+        drop(one);
+        assert_eq!(published.answer(&path), Some(format!("{TOKEN}.thumb")));
+        assert_eq!(published.answer("/x"), None);
+        drop(two);
+        assert_eq!(published.answer(&path), None);
+    }
+}
