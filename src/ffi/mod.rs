@@ -6,6 +6,7 @@
 
 mod begin;
 mod boundary;
+mod built_in;
 mod cert;
 mod client;
 mod csr;

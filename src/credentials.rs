@@ -1,0 +1,163 @@
+//! Whom the HTTP client trusts and who it is itself: CA certificates and the client certificate,
+//! read from files.
+//!
+//! RFC 5280 (paths to a trusted root); RFC 8446 section 4.4.2 (client certificates).
+
+use std::fs;
+use std::path::Path;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{SslContext, SslContextBuilder, SslFiletype, SslMethod};
+use openssl::x509::X509;
+use openssl::x509::store::X509Lookup;
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+use crate::http::HttpOptions;
+use crate::pki::Key;
+use crate::tls::reasons;
+
+/// What a TLS connection is verified with, and what it shows of itself when it is asked to.
+#[derive(Clone, Default)]
+pub(crate) struct Credentials {
+    /// No roots were given that replace the system's.
+    system: bool,
+    roots: Vec<X509>,
+    /// OpenSSL looks into it when it meets an issuer that it does not know yet.
+    ca_dir: Option<String>,
+    identity: Option<Identity>,
+}
+
+/// A client certificate, those that lead from it to a root, and its key.
+#[derive(Clone)]
+struct Identity {
+    chain: Vec<X509>,
+    key: Key,
+}
+
+impl Credentials {
+    /// Reads the files that the options name. The error names the option and the file.
+    pub(crate) fn read(options: &HttpOptions) -> Result<Credentials> {
+        let mut roots = Vec::new();
+        for (name, file) in
+            [("ca_file", &options.ca_file), ("extra_ca_file", &options.extra_ca_file)]
+        {
+            if let Some(file) = file {
+                roots.extend(read_certificates(name, file)?);
+            }
+        }
+        let ca_dir = match &options.ca_dir {
+            Some(dir) => Some(check_dir(dir).map_err(|why| wrong("ca_dir", dir, why))?.to_owned()),
+            None => None,
+        };
+        let identity = match (&options.client_cert_file, &options.client_key_file) {
+            (None, None) => None,
+            (Some(chain), Some(key)) => Some(Identity::read(chain, key)?),
+            _ => {
+                let why = "client_cert_file and client_key_file go together";
+                return Err(Error::invalid_argument(why));
+            }
+        };
+        let system = options.ca_file.is_none() && ca_dir.is_none();
+        Ok(Credentials { system, roots, ca_dir, identity })
+    }
+
+    /// The same trust, for a peer that is not to learn who we are.
+    pub(crate) fn anonymous(&self) -> Credentials {
+        Credentials { identity: None, ..self.clone() }
+    }
+
+    pub(crate) fn apply(&self, builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+        if self.system {
+            builder.set_default_verify_paths()?;
+        }
+        let store = builder.cert_store_mut();
+        for root in &self.roots {
+            store.add_cert(root.clone())?;
+        }
+        if let Some(dir) = &self.ca_dir {
+            store.add_lookup(X509Lookup::hash_dir())?.add_dir(dir, SslFiletype::PEM)?;
+        }
+        self.identity.as_ref().map_or(Ok(()), |identity| identity.apply(builder))
+    }
+}
+
+impl Identity {
+    fn read(cert_file: &Path, key_file: &Path) -> Result<Identity> {
+        let chain = read_certificates("client_cert_file", cert_file)?;
+        let bad_key = |why: &dyn ToString| wrong("client_key_file", key_file, why.to_string());
+        let pem = fs::read(key_file).map(Zeroizing::new).map_err(|error| bad_key(&error))?;
+        let key = Key::parse(&pem).map_err(|error| bad_key(&error))?;
+        let its_own = chain.first().map(|leaf| leaf.public_key()).transpose()?;
+        if its_own.is_none_or(|public| !public.public_eq(key.public_key())) {
+            let why = format!("is not the key of the first certificate in {}", cert_file.display());
+            return Err(bad_key(&why));
+        }
+        let identity = Identity { chain, key };
+        // A try: the system may want stronger keys or signatures than these.
+        identity
+            .apply(&mut SslContext::builder(SslMethod::tls_client())?)
+            .map_err(|error| wrong("client_cert_file", cert_file, reasons(&error)))?;
+        Ok(identity)
+    }
+
+    fn apply(&self, builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+        let mut chain = self.chain.iter();
+        if let Some(leaf) = chain.next() {
+            builder.set_certificate(leaf)?;
+        }
+        for issuer in chain {
+            builder.add_extra_chain_cert(issuer.clone())?;
+        }
+        // Only keys that are in the process come from a file.
+        self.key.private_key().map_or(Ok(()), |key| builder.set_private_key(key))
+    }
+}
+
+/// An error that names the option and the file.
+fn wrong(option: &str, path: &Path, why: impl Into<String>) -> Error {
+    Error::invalid_argument(format!("{option} {}: {}", path.display(), why.into()))
+}
+
+/// At least one certificate.
+fn read_certificates(option: &str, file: &Path) -> Result<Vec<X509>> {
+    let refuse = |why: String| wrong(option, file, why);
+    let pem = fs::read(file).map_err(|error| refuse(error.to_string()))?;
+    let found = X509::stack_from_pem(&pem).map_err(|error| {
+        refuse(format!("has a certificate that cannot be read ({})", reasons(&error)))
+    })?;
+    if found.is_empty() {
+        let is_pem = pem.windows(11).any(|window| window == b"-----BEGIN ");
+        let why = match pem.is_empty() {
+            true => "is empty",
+            false if is_pem => "has no certificate in it",
+            false => "is not PEM",
+        };
+        return Err(refuse(why.to_owned()));
+    }
+    Ok(found)
+}
+
+/// Its name, when it is a directory that OpenSSL finds certificates in.
+fn check_dir(dir: &Path) -> Result<&str, String> {
+    let entries = fs::read_dir(dir).map_err(|error| error.to_string())?;
+    let name = dir.to_str().ok_or("its name is not UTF-8")?;
+    if name.contains(':') {
+        return Err("has a colon in its name, which OpenSSL takes for two directories".to_owned());
+    }
+    let mut names = entries.flatten().map(|entry| entry.file_name());
+    match names.any(|name| name.to_str().is_some_and(is_hashed)) {
+        true => Ok(name),
+        false => Err("has no certificate under a hashed name; run openssl rehash on it".to_owned()),
+    }
+}
+
+/// Is it a name that `openssl rehash` gives, such as `5ed36f99.0`?
+fn is_hashed(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(hash, number)| {
+        hash.len() == 8
+            && hash.bytes().all(|b| b.is_ascii_hexdigit())
+            && !number.is_empty()
+            && number.bytes().all(|b| b.is_ascii_digit())
+    })
+}
