@@ -61,7 +61,7 @@ impl Dialer {
             run_connector: details.run_connector.clone(),
             register_shutdown: details.register_shutdown.clone(),
         };
-        let transport = self.direct(&to_proxy)?;
+        let transport = self.direct(&to_proxy, "connecting to the proxy")?;
         let transport = self.tls.connect(&to_proxy, Some(transport))?;
         let transport: Box<dyn Transport> = Box::new(transport.ok_or(Error::ConnectionFailed)?);
 
@@ -78,9 +78,13 @@ impl Dialer {
         Ok(stream.into_inner())
     }
 
-    fn direct(&self, details: &ConnectionDetails) -> Result<Box<dyn Transport>, Error> {
+    fn direct(
+        &self,
+        details: &ConnectionDetails,
+        doing: &str,
+    ) -> Result<Box<dyn Transport>, Error> {
         let transport = self.tcp.connect(details, None::<()>);
-        match transport.map_err(|error| named("connecting to", details.uri, error))? {
+        match transport.map_err(|error| named(doing, details.uri, error))? {
             Some(transport) => Ok(Box::new(transport)),
             None => Err(Error::ConnectionFailed),
         }
@@ -98,7 +102,7 @@ impl Connector<()> for Dialer {
         self.connections_made.fetch_add(1, Ordering::Relaxed);
         match proxy_for(details.config, details.uri) {
             Some(proxy) => self.through(proxy, details).map(Some),
-            None => self.direct(details).map(Some),
+            None => self.direct(details, "connecting to").map(Some),
         }
     }
 }

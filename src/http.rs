@@ -143,7 +143,7 @@ impl fmt::Debug for HttpOptions {
 ///
 /// let key = Key::generate(KeyType::P256)?;
 /// let client = Client::new(ClientOptions::new("https://ca.example/directory", key))?;
-/// run(&client.register()?, &mut host)?;
+/// run(&client.register(), &mut host)?;
 /// # Ok(())
 /// # }
 /// ```
