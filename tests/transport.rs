@@ -231,7 +231,9 @@ fn serve(
     };
     if allowed {
         asked.lock().unwrap().push(target.clone());
-        relay(raw, client, TcpStream::connect(target)?)?;
+        // Other names than addresses are known to the proxy only, and all of them are the CA's.
+        let known = target.starts_with("127.0.0.1:");
+        relay(raw, client, TcpStream::connect(if known { target } else { ca() })?)?;
     }
     Ok(())
 }
@@ -308,9 +310,34 @@ fn every_kind_of_proxy_leads_to_the_ca() {
         let url = format!("{url}127.0.0.1:{}", proxy.port);
         register(&options(|o| o.proxy = Some(url.clone())))
             .unwrap_or_else(|e| panic!("{url}: {e}"));
-        // All of it went that way, over one connection, and the name was the proxy's to resolve.
+        // All of it went that way, over one connection.
         assert_eq!(proxy.asked(), [ca()], "{url}");
     }
+}
+
+#[test]
+fn names_are_the_proxys_to_resolve() {
+    let name = ca().replace("127.0.0.1", "behind-the-proxy.test");
+    let directory = format!("https://{name}/dir");
+    thread::scope(|scope| {
+        for (kind, scheme) in [
+            (Kind::Connect, "http"),
+            (Kind::Socks5, "socks5"),
+            (Kind::Socks5, "socks5h"),
+            (Kind::Socks4a, "socks4a"),
+        ] {
+            let (name, directory) = (&name, &directory);
+            scope.spawn(move || {
+                let proxy = Proxy::start(kind, "", Mood::Willing);
+                let url = format!("{scheme}://127.0.0.1:{}", proxy.port);
+                // The CA's certificate is for another name, and that is all that is wrong.
+                let error = register_at(directory, &options(|o| o.proxy = Some(url))).unwrap_err();
+                let why = "certificate verify failed: hostname mismatch";
+                assert!(error.to_string().contains(why), "{error}");
+                assert_eq!(&proxy.asked()[0], name);
+            });
+        }
+    });
 }
 
 #[test]

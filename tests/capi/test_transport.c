@@ -168,6 +168,16 @@ static int count_and_publish(const acme_challenge_t *challenge, void *user)
     return http_publish(challenge, user);
 }
 
+static int lines;
+
+/* Whatever is logged has no password in it, as it is given or as it is sent. */
+static void no_password(int level, const char *line, void *user)
+{
+    (void)level, (void)user;
+    lines++;
+    CHECK(!strstr(line, "secret") && !strstr(line, "dXNlcjpzZWNyZXQ="));
+}
+
 static void through_a_proxy(void)
 {
     const char *names[] = { "socks.capi.test" };
@@ -203,9 +213,12 @@ static void through_a_proxy(void)
 
     proxy_opened = 0;
     snprintf(url, sizeof url, "socks5://user:secret@127.0.0.1:%d", port);
+    acme_set_log_callback(no_password, NULL, ACME_LOG_TRACE);
     OK(acme_client_new(&options, &client));
     OK(acme_begin_register(client, &op));
     CHECK_STATUS(acme_op_run(op, NULL), ACME_ERR_TRANSPORT, place);
+    acme_set_log_callback(NULL, NULL, 0);
+    CHECK(lines > 0);
     CHECK(strstr(acme_error_message(acme_op_error(op)), "refused the user and password"));
     CHECK(!strstr(acme_error_message(acme_op_error(op)), "secret"));
     CHECK(proxy_opened == 0);
