@@ -60,6 +60,7 @@
  */
 #define ACME_CLIENT_OPTIONS_INIT { .size = sizeof(acme_client_options_t) }
 #define ACME_ORDER_OPTIONS_INIT { .size = sizeof(acme_order_options_t) }
+#define ACME_AUTHORIZE_OPTIONS_INIT { .size = sizeof(acme_authorize_options_t) }
 #define ACME_RUN_OPTIONS_INIT { .size = sizeof(acme_run_options_t) }
 
 /** Directory URLs of the best-known CA. */
@@ -244,12 +245,22 @@ enum acme_revocation_reason_t
   ACME_REVOKE_UNSPECIFIED = 0,
   /// The private key is, or may be, known to others.
   ACME_REVOKE_KEY_COMPROMISE = 1,
+  /// The same of the CA that issued it. This one and those after 5 are for private CAs.
+  ACME_REVOKE_CA_COMPROMISE = 2,
   /// The names changed owner.
   ACME_REVOKE_AFFILIATION_CHANGED = 3,
   /// There is a new certificate.
   ACME_REVOKE_SUPERSEDED = 4,
   /// The service ended.
   ACME_REVOKE_CESSATION_OF_OPERATION = 5,
+  /// It is suspended for now.
+  ACME_REVOKE_CERTIFICATE_HOLD = 6,
+  /// It is no longer suspended.
+  ACME_REVOKE_REMOVE_FROM_CRL = 8,
+  /// What it was issued for was withdrawn.
+  ACME_REVOKE_PRIVILEGE_WITHDRAWN = 9,
+  /// As ACME_REVOKE_CA_COMPROMISE, of an attribute authority.
+  ACME_REVOKE_AA_COMPROMISE = 10,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -310,23 +321,34 @@ typedef void (*acme_log_fn)(int level, const char *message, void *user);
 
 /// A challenge to publish. Read only; grows at the end in later versions.
 typedef struct {
-  /// "http-01", "dns-01", "tls-alpn-01".
+  /// "http-01", "dns-01", "tls-alpn-01", "dns-account-01", "dns-persist-01", "onion-csr-01" or
+  /// "device-attest-01".
   const char *type;
   /// DNS name (without "*.") or IP address to be proven.
   const char *identifier;
-  /// The CA's token: 22 to 512 base64url characters, checked.
+  /// The CA's token: 22 to 512 base64url characters, checked. NULL for the types that have none:
+  /// "dns-persist-01" and "onion-csr-01".
   const char *token;
   /// http-01 (RFC 8555 section 8.3): serve this as the body of http_path on port 80 of
-  /// identifier.
+  /// identifier. NULL for the types that have no token.
   const char *key_authorization;
   /// "/.well-known/acme-challenge/" and the token.
   const char *http_path;
-  /// dns-01 (RFC 8555 section 8.4): a TXT record with dns_value at dns_name.
+  /// dns-01 (RFC 8555 section 8.4), dns-account-01 and dns-persist-01: a TXT record with dns_value
+  /// at dns_name. That of dns-persist-01 names the account and stays: ACME_STEP_UNPUBLISH does
+  /// not show it.
   const char *dns_name;
-  /// 43 base64url characters.
+  /// 43 base64url characters; for dns-persist-01 a text that may be longer than the 255 bytes of
+  /// one character-string of a TXT record.
   const char *dns_value;
   /// tls-alpn-01 (RFC 8737): 32 bytes; see acme_cert_create_tls_alpn().
   const uint8_t *tls_alpn_digest;
+  /// tls-alpn-01: the server name that the CA's handshake asks for: identifier, or the reverse
+  /// name of an IP address (RFC 8738 section 6).
+  const char *tls_alpn_name;
+  /// onion-csr-01 (RFC 9799) and device-attest-01: the challenge object as JSON, to make the
+  /// answer's payload from; see acme_op_respond_with().
+  const char *json;
 } acme_challenge_t;
 
 /// For acme_client_new(). Zero means default. Every member is pointer-sized: no padding.
@@ -363,6 +385,14 @@ typedef struct {
   size_t allowed_host_count;
   /// 1: plain http is fine on loopback addresses, for tests.
   size_t allow_http_loopback;
+  /// Instead of terms_agreed: the operator has agreed to the terms at this URL, which
+  /// acme_client_terms_url() said earlier. When the CA's are others by now, no account is made:
+  /// ACME_ERR_TERMS, whose acme_error_help_url() has the new ones. An account that exists stays
+  /// usable; a warning is logged.
+  const char *agreed_terms_url;
+  /// Languages that the CA's messages are wanted in, as in HTTP's Accept-Language, such as
+  /// "de, en;q=0.5" (RFC 8555 section 6.7).
+  const char *accept_language;
   /// Built-in client: directory of the roots to trust instead of the system's, as "openssl rehash"
   /// makes it. With ca_file both are trusted. Looked into while connecting.
   const char *ca_dir;
@@ -395,12 +425,13 @@ typedef struct {
 typedef struct {
   /// sizeof(acme_order_options_t), set by ACME_ORDER_OPTIONS_INIT.
   size_t size;
-  /// Required unless csr is set: DNS names, "*." wildcards, IP addresses; at most 1000.
+  /// Required unless csr is set: DNS names, "*." wildcards, IP addresses; at most 1000. With csr
+  /// also "permanent-identifier:..." and "hardware-module:..." (draft-ietf-acme-device-attest).
   const char *const *names;
   /// Number of names.
   size_t name_count;
-  /// Acceptable challenge types, best first: "http-01", "dns-01", "tls-alpn-01"; default
-  /// {"http-01"}. A wildcard needs "dns-01".
+  /// Acceptable challenge types, best first (see acme_challenge_t); default {"http-01"}. A
+  /// wildcard needs "dns-01", "dns-account-01" or "dns-persist-01".
   const char *const *challenge_types;
   /// Number of challenge_types.
   size_t challenge_type_count;
@@ -433,7 +464,35 @@ typedef struct {
   size_t preferred_chain_by;
   /// 1: ask for the TLS feature extension "must staple" (RFC 7633).
   size_t must_staple;
+  /// name_count challenge types: the n-th name is to be proven by the n-th of these; NULL in its
+  /// place: by challenge_types. Default: all are.
+  const char *const *name_challenge_types;
+  /// A name above some of names that proves them in their place (RFC 9444);
+  /// ACME_ERR_UNSUPPORTED where the CA does not let one.
+  const char *ancestor_domain;
+  /// 1: when a challenge fails, deactivate the order's other pending authorizations: CAs limit
+  /// how many an account may leave pending.
+  size_t abandon_on_failure;
 } acme_order_options_t;
+
+/// For acme_begin_authorize(). Zero means default.
+typedef struct {
+  /// sizeof(acme_authorize_options_t), set by ACME_AUTHORIZE_OPTIONS_INIT.
+  size_t size;
+  /// Required: DNS names and IP addresses, at most 1000. A wildcard is proven by its order only.
+  const char *const *names;
+  /// Number of names.
+  size_t name_count;
+  /// Acceptable challenge types, best first (see acme_challenge_t); default {"http-01"}.
+  const char *const *challenge_types;
+  /// Number of challenge_types.
+  size_t challenge_type_count;
+  /// 1: each name is to prove those below it, too (RFC 9444); ACME_ERR_UNSUPPORTED where the CA
+  /// does not let one.
+  size_t subdomains;
+  /// Give up after this many seconds; default 600, not counting time spent publishing.
+  size_t timeout_s;
+} acme_authorize_options_t;
 
 /// One HTTP header field.
 typedef struct {
@@ -567,6 +626,10 @@ ACME_API const char *acme_error_problem_type(const acme_error_t *error);
 
 /// The whole problem document (RFC 7807) as JSON; NULL when the CA sent none.
 ACME_API const char *acme_error_problem_json(const acme_error_t *error);
+
+/// A page for a person who wants it to work: terms to agree to, a pause to lift, limits explained;
+/// NULL when the CA named none. An https URL, but the CA's word: show it, do not fetch it.
+ACME_API const char *acme_error_help_url(const acme_error_t *error);
 
 /// Number of subproblems (RFC 8555 section 6.7.1); at most 100 are kept.
 ACME_API size_t acme_error_subproblem_count(const acme_error_t *error);
@@ -790,6 +853,39 @@ acme_status_t acme_begin_order(const acme_client_t *client,
                                const acme_order_options_t *options,
                                acme_op_t **op);
 
+/// Proves names ahead of an order (RFC 8555 section 7.4.1): steps as those of an order, up to the
+/// proof. Then acme_op_url() has the URL of each name's authorization. ACME_ERR_UNSUPPORTED where
+/// the CA does not offer it; Let's Encrypt does not.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_begin_authorize(const acme_client_t *client,
+                                   const acme_authorize_options_t *options,
+                                   acme_op_t **op);
+
+/// Deactivates the authorization at this URL, for good (RFC 8555 section 7.5.2): whoever orders its
+/// name has to prove it anew.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_begin_deactivate_authorization(const acme_client_t *client,
+                                                  const char *authorization_url,
+                                                  acme_op_t **op);
+
+/// Deactivates what is still pending of the authorizations of the order at this URL, for an order
+/// that is not going to be resumed: CAs limit how many an account may leave pending.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_begin_abandon_order(const acme_client_t *client,
+                                       const char *order_url,
+                                       acme_op_t **op);
+
+/// Lists the account's orders, those that are pending at least (RFC 8555 section 7.1.2.1). Then
+/// acme_op_url() has their URLs. ACME_ERR_UNSUPPORTED where the CA keeps no list; Let's Encrypt does
+/// not.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_begin_list_orders(const acme_client_t *client,
+                                     acme_op_t **op);
+
 /// Advances the operation. now: 0 for the system clock. > 0: an ACME_STEP_* for you to do. 0: done.
 /// < 0: failed, an ACME_ERR_*; see acme_op_error().
 ACME_API ACME_MUST_CHECK int acme_op_poll(acme_op_t *op, acme_time_t now);
@@ -831,6 +927,15 @@ ACME_API
 const acme_challenge_t *acme_op_challenge(const acme_op_t *op,
                                           size_t index);
 
+/// Before acme_op_published(), for the types of challenge whose answer has a payload that you make
+/// ("onion-csr-01", "device-attest-01"): the payload, a JSON object. challenge is what
+/// acme_op_challenge() or the publish callback shows right now.
+ACME_API
+acme_status_t acme_op_respond_with(acme_op_t *op,
+                                   const acme_challenge_t *challenge,
+                                   const void *json,
+                                   size_t size);
+
 /// Every challenge is in place (failure NULL), or why not: the operation then ends with
 /// ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH.
 ACME_API acme_status_t acme_op_published(acme_op_t *op, const char *failure);
@@ -843,7 +948,7 @@ ACME_API const acme_error_t *acme_op_error(const acme_op_t *op);
 
 /// One word for a status page: "new", "directory", "nonce", "account", "order", "authorization",
 /// "publish", "challenge", "unpublish", "finalize", "certificate", "revocation", "key-change",
-/// "renewal-info". Static text.
+/// "renewal-info", "order-list". Static text.
 ACME_API const char *acme_op_state(const acme_op_t *op);
 
 /// The order's URL, to resume it after a restart; NULL before there is one. Valid until the next
@@ -876,6 +981,12 @@ ACME_API acme_cert_t *acme_op_take_cert(acme_op_t *op);
 /// After ACME_STEP_DONE of acme_begin_renewal_info(), or of an order with only_if_due that was not;
 /// else NULL. Valid until the operation is freed.
 ACME_API const acme_renewal_info_t *acme_op_renewal_info(const acme_op_t *op);
+
+/// After ACME_STEP_DONE of acme_begin_authorize() or acme_begin_list_orders(): the index-th URL; NULL
+/// past the end. Valid until the operation is freed.
+ACME_API
+const char *acme_op_url(const acme_op_t *op,
+                        size_t index);
 
 /// A pointer of yours that travels with the operation.
 ACME_API void acme_op_set_user_data(acme_op_t *op, void *user);

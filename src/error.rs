@@ -70,6 +70,7 @@ struct Details {
     problem: Option<Problem>,
     http_status: Option<u16>,
     retry_at: Option<Time>,
+    help: Option<String>,
 }
 
 /// The result of everything that can fail with an [`Error`].
@@ -86,6 +87,7 @@ impl Error {
             problem: None,
             http_status: None,
             retry_at: None,
+            help: None,
         }))
     }
 
@@ -141,6 +143,9 @@ impl Error {
         if let Some(identifier) = problem.only_identifier() {
             self = self.about(&identifier);
         }
+        if let Some(url) = problem.help_url() {
+            self = self.with_help(url);
+        }
         self.0.problem = Some(problem);
         self
     }
@@ -154,6 +159,15 @@ impl Error {
     #[must_use]
     pub(crate) fn with_retry_at(mut self, time: Option<Time>) -> Error {
         self.0.retry_at = time.or(self.0.retry_at);
+        self
+    }
+
+    /// Names a page that helps, unless a better one is known. What is not https is left out.
+    #[must_use]
+    pub(crate) fn with_help(mut self, url: &str) -> Error {
+        if url.starts_with("https://") {
+            self.0.help.get_or_insert_with(|| crate::problem::printable(url, 2048));
+        }
         self
     }
 
@@ -185,6 +199,12 @@ impl Error {
     /// The earliest time worth a retry, when the CA named one (Retry-After).
     pub fn retry_at(&self) -> Option<Time> {
         self.0.retry_at
+    }
+
+    /// A page for a person who wants it to work: terms to agree to, a pause to lift, limits
+    /// explained. From the problem's `instance`, its detail, or a link of the answer. Untrusted.
+    pub fn help_url(&self) -> Option<&str> {
+        self.0.help.as_deref()
     }
 
     /// Will the same request fail again until its input changes? `false`: a retry may help.

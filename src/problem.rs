@@ -85,6 +85,18 @@ impl Problem {
         self.instance.as_deref()
     }
 
+    /// The page that it leads to: its `instance`, or the first https URL in its detail, where Let's
+    /// Encrypt has those that lift a pause.
+    pub(crate) fn help_url(&self) -> Option<&str> {
+        let instance = self.instance.as_deref().filter(|url| url.starts_with("https://"));
+        instance.or_else(|| {
+            let detail = self.detail.as_deref()?;
+            let url = detail.get(detail.find("https://")?..)?.split_ascii_whitespace().next()?;
+            let url = url.split(['"', '<', '>', ')', '\'']).next()?;
+            Some(url.trim_end_matches(['.', ',', ';', ':']))
+        })
+    }
+
     /// The identifier that a sub-problem is about.
     pub fn identifier(&self) -> Option<&str> {
         self.identifier.as_deref()

@@ -64,11 +64,38 @@ pub(crate) struct KeyChange<'a> {
     pub old_key: Box<RawValue>,
 }
 
+/// An identifier in a request.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Named<'a> {
+    #[serde(flatten)]
+    pub identifier: &'a Identifier,
+    /// The name above it that proves it, RFC 9444 section 4.3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ancestor_domain: Option<&'a str>,
+    /// It is to prove the names below it, RFC 9444 section 4.2.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub subdomain_auth_allowed: bool,
+}
+
+impl<'a> Named<'a> {
+    /// Nothing but the identifier.
+    pub(crate) fn plain(identifier: &'a Identifier) -> Named<'a> {
+        Named { identifier, ancestor_domain: None, subdomain_auth_allowed: false }
+    }
+}
+
+/// newAuthz, RFC 8555 section 7.4.1.
+#[derive(Serialize)]
+pub(crate) struct NewAuthorization<'a> {
+    pub identifier: Named<'a>,
+}
+
 /// newOrder, RFC 8555 section 7.4.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NewOrder<'a> {
-    pub identifiers: &'a [Identifier],
+    pub identifiers: Vec<Named<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_before: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

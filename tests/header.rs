@@ -11,7 +11,17 @@ fn generated() -> String {
     let builder = cbindgen::Builder::new().with_config(config);
     // In the order in which a reader needs them.
     let files = [
-        "status", "error", "library", "key", "csr", "cert", "options", "client", "begin", "op",
+        "status",
+        "error",
+        "library",
+        "key",
+        "csr",
+        "cert",
+        "options",
+        "client",
+        "begin",
+        "authorization",
+        "op",
         "run",
     ];
     let builder = files.iter().fold(builder, |builder, file| {

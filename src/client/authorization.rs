@@ -116,7 +116,7 @@ impl Challenge<Http> {
 impl Challenge<Dns> {
     /// The content of a TXT record at `_acme-challenge.` and the name.
     pub fn dns_proof(&self) -> anyhow::Result<String> {
-        Ok(self.proof()?.dns_value())
+        Ok(self.proof()?.dns_value().unwrap_or_default().to_owned())
     }
 }
 

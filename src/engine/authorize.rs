@@ -1,10 +1,11 @@
 //! Proving control of each identifier of an order. RFC 8555 sections 7.5, 7.5.1 and 8.
 
 use super::Polls;
-use super::challenge::Challenge;
+use super::challenge::{Challenge, ChallengeType};
+use super::claim::Claim;
 use super::concurrently::concurrently;
 use super::exchange::{Answered, Call, Identity, Session};
-use super::order_options::{Plan, can_prove};
+use super::order_options::Plan;
 use crate::error::{Error, ErrorKind, Result};
 use crate::problem::printable;
 use crate::request::{self, Respond};
@@ -18,13 +19,15 @@ use crate::resource::order::{Order, OrderStatus};
 const POLLS_A_REVIEW: u32 = 6;
 
 /// A challenge that was chosen, and where it lives at the CA.
-struct Proof {
+pub(super) struct Proof {
     identifier: Identifier,
-    authorization_url: String,
+    pub authorization_url: String,
     challenge_url: String,
     challenge: Challenge,
     /// Not answered yet, as far as the CA says.
     pending: bool,
+    /// What it is answered with: an empty object, or what the host makes of it.
+    payload: Vec<u8>,
 }
 
 impl Session {
@@ -43,8 +46,9 @@ impl Session {
                 urls.push(url);
             }
         }
-        if urls.is_empty() || urls.len() > plan.identifiers.len() {
-            let (has, names) = (urls.len(), plan.identifiers.len());
+        let names = plan.claim.identifiers.len();
+        if urls.is_empty() || urls.len() > names {
+            let has = urls.len();
             let why = format!("the pending order of {names} names has {has} authorizations");
             return Err(Error::protocol(why).doing("reading the order").at(order_url));
         }
@@ -53,17 +57,39 @@ impl Session {
         let mut proofs = Vec::new();
         for (url, authorization) in urls.iter().zip(authorizations) {
             let place = |e: Error| e.doing("reading the authorization").at(url);
-            proofs.extend(self.choose(plan, url, &authorization).map_err(place)?);
+            proofs.extend(self.choose(&plan.claim, url, &authorization, account).map_err(place)?);
         }
         if proofs.is_empty() {
             return self.await_ready(plan, order_url, &[], account).await;
         }
+        let ready = self.prove(proofs, account, Some((plan, order_url))).await?;
+        let none = || Error::new(ErrorKind::Panic, "an order that was not waited for");
+        ready.ok_or_else(none)
+    }
+
+    /// Has the challenges published, answers them, and waits until they are decided: by looking at
+    /// their order, or without one at each authorization.
+    pub(super) async fn prove(
+        &self,
+        mut proofs: Vec<Proof>,
+        account: &str,
+        order: Option<(&Plan, &str)>,
+    ) -> Result<Option<Answered<Order>>> {
         let challenges = proofs.iter().map(|proof| proof.challenge.clone()).collect();
-        let prove = async {
+        let prove = |payloads: Vec<Option<Vec<u8>>>| async move {
             self.io.enter("challenge");
+            for (proof, payload) in proofs.iter_mut().zip(payloads) {
+                proof.take_payload(payload)?;
+            }
             let pending = proofs.iter().filter(|proof| proof.pending);
             concurrently(pending.map(|proof| self.respond(proof, account))).await?;
-            self.await_ready(plan, order_url, &proofs, account).await
+            match order {
+                Some((plan, url)) => self.await_ready(plan, url, &proofs, account).await.map(Some),
+                None => {
+                    let looks = proofs.iter().map(|proof| self.await_decided(proof, account));
+                    concurrently(looks).await.map(|_| None)
+                }
+            }
         };
         self.io.with_published(challenges, prove).await
     }
@@ -74,14 +100,17 @@ impl Session {
     }
 
     /// Picks the challenge to answer; `None`: the identifier is proven already.
-    fn choose(
+    pub(super) fn choose(
         &self,
-        plan: &Plan,
+        claim: &Claim,
         url: &str,
         authorization: &Authorization,
+        account: &str,
     ) -> Result<Option<Proof>> {
         let identifier = authorization.ordered_identifier();
-        if !plan.identifiers.contains(&identifier) {
+        let of_ancestor =
+            authorization.subdomain_auth_allowed && claim.ancestor.as_ref() == Some(&identifier);
+        if !claim.identifiers.contains(&identifier) && !of_ancestor {
             let why = "the order's authorization is for a name that was not ordered";
             return Err(Error::protocol(why).about(&printable(&identifier.value, 255)));
         }
@@ -95,20 +124,22 @@ impl Session {
             }
         }
         let offered = &authorization.challenges;
-        let choice = plan.challenge_types.iter().find_map(|kind| {
+        let acceptable = claim.types_for(&identifier);
+        let choice = acceptable.iter().find_map(|kind| {
             let offer = offered.iter().find(|challenge| challenge.type_ == kind.as_str())?;
-            can_prove(*kind, &identifier).then_some((*kind, offer))
+            kind.can_prove(&identifier).then_some((*kind, offer))
         });
         let Some((kind, offer)) = choice else {
-            return Err(no_choice(plan, authorization));
+            return Err(no_choice(acceptable, authorization));
         };
         if offer.status == ChallengeStatus::Invalid {
             return Err(failure(authorization));
         }
-        let proven = identifier.value.strip_prefix("*.").unwrap_or(&identifier.value);
         let key = self.client.account_key();
+        let challenge = Challenge::offered(kind, offer, &identifier, account, key.thumbprint());
         Ok(Some(Proof {
-            challenge: Challenge::new(kind, proven, offer.checked_token()?, key.thumbprint()),
+            challenge: challenge?,
+            payload: request::json(&Respond {})?,
             authorization_url: url.to_owned(),
             challenge_url: offer.url.clone(),
             // "processing": it has been answered, by an earlier run perhaps.
@@ -123,8 +154,7 @@ impl Session {
         let call =
             Call { doing: "answering the challenge", url: &proof.challenge_url, repeatable: false };
         // What the answer says of the challenge, the order will say too.
-        let payload = request::json(&Respond {})?;
-        let error = match self.post(&call, Identity::Account(account), &payload).await {
+        let error = match self.post(&call, Identity::Account(account), &proof.payload).await {
             Ok(_) => return Ok(()),
             Err(error) if error.is_lost() => return Ok(()),
             Err(error) => error.about(&proof.identifier.value),
@@ -190,6 +220,21 @@ impl Session {
     }
 }
 
+impl Proof {
+    fn take_payload(&mut self, payload: Option<Vec<u8>>) -> Result<()> {
+        match payload {
+            Some(payload) => self.payload = payload,
+            None if self.challenge.kind().takes_payload() => {
+                let kind = self.challenge.kind().as_str();
+                let why = format!("the host gave no payload to answer {kind} with");
+                return Err(Error::new(ErrorKind::Host, why).about(&self.identifier.value));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+}
+
 /// A CA that does not say what state a challenge is in has not been answered either.
 fn is_unanswered(status: ChallengeStatus) -> bool {
     matches!(status, ChallengeStatus::Pending | ChallengeStatus::Unknown)
@@ -220,10 +265,10 @@ pub(crate) fn failure(authorization: &Authorization) -> Error {
     error.doing("proving control").about(&printable(&identifier, 255))
 }
 
-fn no_choice(plan: &Plan, authorization: &Authorization) -> Error {
+fn no_choice(acceptable: &[ChallengeType], authorization: &Authorization) -> Error {
     let offered: Vec<String> =
         authorization.challenges.iter().map(|c| printable(&c.type_, 40)).collect();
-    let accepted: Vec<&str> = plan.challenge_types.iter().map(|kind| kind.as_str()).collect();
+    let accepted: Vec<&str> = acceptable.iter().map(|kind| kind.as_str()).collect();
     Error::new(
         ErrorKind::Challenge,
         format!(

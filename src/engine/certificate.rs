@@ -91,7 +91,8 @@ impl Session {
             };
             return Err(Error::new(ErrorKind::Certificate, why));
         }
-        let names: Vec<String> = plan.identifiers.iter().map(|id| id.value.clone()).collect();
+        let named = plan.claim.identifiers.iter().filter(|id| !id.is_of_device());
+        let names: Vec<String> = named.map(|id| id.value.clone()).collect();
         chain.verify(&names, now)
     }
 }

@@ -1,12 +1,21 @@
-//! A challenge for the host to publish: one token, and the forms it takes.
+//! What has to be published for a challenge, in the forms that it takes.
 //!
-//! RFC 8555 section 8.1 (key authorization), 8.3 (http-01), 8.4 (dns-01); RFC 8737 (tls-alpn-01).
+//! RFC 8555 section 8.1 (key authorization), 8.3 (http-01), 8.4 (dns-01); RFC 8737 (tls-alpn-01);
+//! draft-ietf-acme-dns-account-label (dns-account-01); draft-ietf-acme-dns-persist (dns-persist-01);
+//! RFC 9799 (onion-csr-01); draft-ietf-acme-device-attest (device-attest-01).
 
 use std::fmt;
+use std::net::IpAddr;
 
 use openssl::sha::sha256;
 
 use crate::base64url;
+use crate::error::{Error, Result};
+use crate::resource::challenge::Challenge as Offer;
+use crate::resource::identifier::Identifier;
+
+/// The longest DNS name, RFC 1035 section 2.3.4.
+const MAX_NAME: usize = 253;
 
 /// The types of challenge that can be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,28 +23,91 @@ use crate::base64url;
 pub enum ChallengeType {
     /// A file on port 80 of the host; RFC 8555 section 8.3. Not for wildcards.
     Http01,
-    /// A TXT record; RFC 8555 section 8.4. The only one for wildcards. Not for IP addresses.
+    /// A TXT record; RFC 8555 section 8.4. Also for wildcards. Not for IP addresses.
     Dns01,
     /// A certificate in a handshake on port 443; RFC 8737. Not for wildcards.
     TlsAlpn01,
+    /// As dns-01, at a name of the account's own, so that several accounts can prove one name;
+    /// draft-ietf-acme-dns-account-label.
+    DnsAccount01,
+    /// A TXT record that names the account and stays; draft-ietf-acme-dns-persist. It is published
+    /// but never taken down.
+    DnsPersist01,
+    /// A request signed by a hidden service's key, for `.onion` names; RFC 9799. The host makes the
+    /// answer's payload.
+    OnionCsr01,
+    /// A device's attestation, for identifiers of devices; draft-ietf-acme-device-attest. The host
+    /// makes the answer's payload.
+    DeviceAttest01,
 }
 
+use ChallengeType::*;
+
+const NAMES: [(ChallengeType, &str); 7] = [
+    (Http01, "http-01"),
+    (Dns01, "dns-01"),
+    (TlsAlpn01, "tls-alpn-01"),
+    (DnsAccount01, "dns-account-01"),
+    (DnsPersist01, "dns-persist-01"),
+    (OnionCsr01, "onion-csr-01"),
+    (DeviceAttest01, "device-attest-01"),
+];
+
 impl ChallengeType {
-    /// Its name in ACME: `"http-01"`, `"dns-01"`, `"tls-alpn-01"`.
+    /// Its name in ACME, such as `"http-01"`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            ChallengeType::Http01 => "http-01",
-            ChallengeType::Dns01 => "dns-01",
-            ChallengeType::TlsAlpn01 => "tls-alpn-01",
-        }
+        NAMES.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
     }
 
     /// The type of this name.
     pub fn from_name(name: &str) -> Option<ChallengeType> {
-        [ChallengeType::Http01, ChallengeType::Dns01, ChallengeType::TlsAlpn01]
-            .into_iter()
-            .find(|kind| kind.as_str() == name)
+        NAMES.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
     }
+
+    /// Does the host make the payload of the answer ([`Operation::respond_with`])?
+    ///
+    /// [`Operation::respond_with`]: super::Operation::respond_with
+    pub fn takes_payload(self) -> bool {
+        matches!(self, OnionCsr01 | DeviceAttest01)
+    }
+
+    /// Can it prove this identifier? RFC 8555 sections 8.3 and 8.4, RFC 8737 section 3, RFC 8738
+    /// section 7, RFC 9799 section 3.
+    pub(super) fn can_prove(self, identifier: &Identifier) -> bool {
+        let name = identifier.value.strip_prefix("*.").unwrap_or(&identifier.value);
+        let is_dns = identifier.type_ == "dns";
+        match self {
+            Http01 | TlsAlpn01 => (is_dns || identifier.type_ == "ip") && !identifier.is_wildcard(),
+            Dns01 | DnsAccount01 | DnsPersist01 => {
+                is_dns && self.dns_prefix("").len() + name.len() <= MAX_NAME
+            }
+            OnionCsr01 => is_dns && name.ends_with(".onion"),
+            DeviceAttest01 => identifier.is_of_device(),
+        }
+    }
+
+    /// What stands before the name in that of the TXT record.
+    fn dns_prefix(self, account_url: &str) -> String {
+        match self {
+            Dns01 => "_acme-challenge.".to_owned(),
+            DnsAccount01 => {
+                let hash = sha256(account_url.as_bytes());
+                format!("_{}._acme-challenge.", base32(hash.get(..10).unwrap_or_default()))
+            }
+            DnsPersist01 => "_validation-persist.".to_owned(),
+            _ => String::new(),
+        }
+    }
+}
+
+/// RFC 4648 section 6, in lower case, of a multiple of five bytes: no padding.
+fn base32(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let quintet = |chunk: &[u8], n: usize| {
+        let bits = chunk.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
+        ALPHABET.get((bits >> (35 - 5 * n)) as usize & 31).copied().unwrap_or_default()
+    };
+    bytes.chunks(5).flat_map(|chunk| (0..8).map(move |n| char::from(quintet(chunk, n)))).collect()
 }
 
 /// A challenge to publish.
@@ -45,22 +117,57 @@ pub struct Challenge {
     identifier: String,
     token: String,
     key_authorization: String,
+    record: Option<(String, String)>,
+    json: Option<String>,
 }
 
 impl Challenge {
-    /// `token` has been checked to be base64url.
+    /// One of RFC 8555 or RFC 8737. `token` has been checked to be base64url.
     pub(crate) fn new(
         kind: ChallengeType,
         identifier: &str,
         token: &str,
         thumbprint: &str,
     ) -> Challenge {
-        Challenge {
-            kind,
-            identifier: identifier.to_owned(),
-            token: token.to_owned(),
-            key_authorization: format!("{token}.{thumbprint}"),
+        let key_authorization = format!("{token}.{thumbprint}");
+        let value = || base64url::encode(sha256(key_authorization.as_bytes()));
+        let record = (kind == Dns01).then(|| (kind.dns_prefix("") + identifier, value()));
+        let (identifier, token) = (identifier.to_owned(), token.to_owned());
+        Challenge { kind, identifier, token, key_authorization, record, json: None }
+    }
+
+    /// Whatever the CA offers, as the account with this URL has to publish it.
+    pub(super) fn offered(
+        kind: ChallengeType,
+        offer: &Offer,
+        identifier: &Identifier,
+        account_url: &str,
+        thumbprint: &str,
+    ) -> Result<Challenge> {
+        let name = identifier.value.strip_prefix("*.").unwrap_or(&identifier.value);
+        let token = match kind {
+            DnsPersist01 | OnionCsr01 => "",
+            _ => offer.checked_token()?,
+        };
+        let mut challenge = Challenge::new(kind, name, token, thumbprint);
+        match kind {
+            DnsAccount01 => {
+                let value = base64url::encode(challenge.digest());
+                challenge.record = Some((kind.dns_prefix(account_url) + name, value));
+            }
+            DnsPersist01 => {
+                challenge.record = Some((
+                    kind.dns_prefix("") + name,
+                    persistent_value(offer, account_url, identifier.is_wildcard())?,
+                ));
+            }
+            _ => {}
         }
+        if token.is_empty() {
+            challenge.key_authorization.clear();
+        }
+        challenge.json.clone_from(&offer.json);
+        Ok(challenge)
     }
 
     /// Its type.
@@ -73,35 +180,88 @@ impl Challenge {
         &self.identifier
     }
 
-    /// The token: base64url, checked, at least 22 characters.
+    /// The token: base64url, checked, at least 22 characters. Empty for the types that have none:
+    /// dns-persist-01 and onion-csr-01.
     pub fn token(&self) -> &str {
         &self.token
     }
 
     /// http-01: the body to serve, exactly. Not secret once published; keep it out of logs before.
+    /// Empty for the types that have no token.
     pub fn key_authorization(&self) -> &str {
         &self.key_authorization
     }
 
     /// http-01: the path to serve it at, on port 80 of the identifier.
-    pub fn http_path(&self) -> String {
-        format!("/.well-known/acme-challenge/{}", self.token)
+    pub fn http_path(&self) -> Option<String> {
+        (self.kind == Http01).then(|| format!("/.well-known/acme-challenge/{}", self.token))
     }
 
-    /// dns-01: name of the TXT record.
-    pub fn dns_name(&self) -> String {
-        format!("_acme-challenge.{}", self.identifier)
+    /// dns-01 and its kin: name of the TXT record.
+    pub fn dns_name(&self) -> Option<&str> {
+        self.record.as_ref().map(|(name, _)| name.as_str())
     }
 
-    /// dns-01: content of the TXT record.
-    pub fn dns_value(&self) -> String {
-        base64url::encode(self.digest())
+    /// dns-01 and its kin: content of the TXT record.
+    pub fn dns_value(&self) -> Option<&str> {
+        self.record.as_ref().map(|(_, value)| value.as_str())
     }
 
     /// tls-alpn-01: SHA-256 of the key authorization; see
     /// [`tls_alpn_certificate`](crate::tls_alpn_certificate).
     pub fn digest(&self) -> [u8; 32] {
         sha256(self.key_authorization.as_bytes())
+    }
+
+    /// tls-alpn-01: the server name that the CA's handshake asks for: the DNS name, or the reverse
+    /// name of an IP address (RFC 8738 section 6).
+    pub fn tls_server_name(&self) -> Option<String> {
+        (self.kind == TlsAlpn01).then(|| match self.identifier.parse() {
+            Ok(address) => reverse_name(address),
+            Err(_) => self.identifier.clone(),
+        })
+    }
+
+    /// onion-csr-01 and device-attest-01: the challenge object as JSON, which the host makes the
+    /// answer's payload from.
+    pub fn json(&self) -> Option<&str> {
+        self.json.as_deref()
+    }
+
+    /// Does it stay published after it has done its work?
+    pub fn is_persistent(&self) -> bool {
+        self.kind == DnsPersist01
+    }
+}
+
+/// The content of a dns-persist-01 record. The account is the one that we know to be ours: were it
+/// the CA's word, it could have us let another account in.
+fn persistent_value(offer: &Offer, account_url: &str, wildcard: bool) -> Result<String> {
+    if offer.account_uri.as_deref().is_some_and(|uri| uri != account_url) {
+        let why = "the CA's dns-persist-01 challenge is for another account than ours";
+        return Err(Error::protocol(why));
+    }
+    // RFC 8659 section 4.2: the end of a parameter.
+    if account_url.contains(';') {
+        let why = "the account's URL has a semicolon, which a dns-persist-01 record cannot hold";
+        return Err(Error::protocol(why));
+    }
+    let policy = if wildcard { "; policy=wildcard" } else { "" };
+    Ok(format!("{}; accounturi={account_url}{policy}", offer.issuer_domain_name()?))
+}
+
+/// RFC 1035 section 3.5, RFC 3596 section 2.5.
+fn reverse_name(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+        }
+        IpAddr::V6(address) => {
+            let octets = address.octets();
+            let nibbles = octets.iter().rev().flat_map(|octet| [octet & 15, octet >> 4]);
+            nibbles.map(|nibble| format!("{nibble:x}.")).collect::<String>() + "ip6.arpa"
+        }
     }
 }
 
@@ -116,17 +276,101 @@ impl fmt::Debug for Challenge {
 mod tests {
     use super::*;
 
+    // The token and thumbprint of RFC 8555 sections 8.1 and 8.3.
+    const TOKEN: &str = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0";
+    const THUMBPRINT: &str = "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI";
+
+    fn offered(kind: ChallengeType, name: &str, json: serde_json::Value) -> Result<Challenge> {
+        let mut object = serde_json::json!({
+            "type": kind.as_str(), "url": "https://ca.example/c", "token": TOKEN,
+        });
+        for (name, value) in json.as_object().unwrap() {
+            object[name] = value.clone();
+        }
+        let offer = crate::resource::parse("a challenge", object.to_string().as_bytes()).unwrap();
+        let identifier = Identifier::from_name(name).unwrap();
+        let account = "https://example.com/acme/acct/ExampleAccount";
+        Challenge::offered(kind, &offer, &identifier, account, THUMBPRINT)
+    }
+
     #[test]
     fn one_token_in_its_forms() {
-        // The token and thumbprint of RFC 8555 sections 8.1 and 8.3.
-        let token = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0";
-        let thumbprint = "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI";
-        let challenge = Challenge::new(ChallengeType::Dns01, "www.example.org", token, thumbprint);
-        let authorization = format!("{token}.{thumbprint}");
+        let challenge = Challenge::new(Dns01, "www.example.org", TOKEN, THUMBPRINT);
+        let authorization = format!("{TOKEN}.{THUMBPRINT}");
         assert_eq!(challenge.key_authorization(), authorization);
-        assert_eq!(challenge.http_path(), format!("/.well-known/acme-challenge/{token}"));
-        assert_eq!(challenge.dns_name(), "_acme-challenge.www.example.org");
-        assert_eq!(challenge.dns_value(), base64url::encode(sha256(authorization.as_bytes())));
-        assert!(!format!("{challenge:?}").contains(thumbprint));
+        assert_eq!(challenge.dns_name(), Some("_acme-challenge.www.example.org"));
+        let digest = base64url::encode(sha256(authorization.as_bytes()));
+        assert_eq!(challenge.dns_value(), Some(digest.as_str()));
+        assert_eq!(challenge.http_path(), None);
+        assert!(!format!("{challenge:?}").contains(THUMBPRINT));
+        let challenge = Challenge::new(Http01, "www.example.org", TOKEN, THUMBPRINT);
+        let path = format!("/.well-known/acme-challenge/{TOKEN}");
+        assert_eq!((challenge.http_path(), challenge.dns_name()), (Some(path), None));
+    }
+
+    #[test]
+    fn the_record_of_an_account_has_a_name_of_its_own() {
+        // The example of draft-ietf-acme-dns-account-label.
+        let challenge = offered(DnsAccount01, "example.org", serde_json::json!({})).unwrap();
+        let name = "_ujmmovf2vn55tgye._acme-challenge.example.org";
+        assert_eq!(challenge.dns_name(), Some(name));
+        let same = Challenge::new(Dns01, "example.org", TOKEN, THUMBPRINT);
+        assert_eq!(challenge.dns_value(), same.dns_value());
+    }
+
+    #[test]
+    fn a_persistent_record_names_the_account_that_we_know() {
+        let names = serde_json::json!({"issuer-domain-names": ["ca.example"], "token": null});
+        let challenge = offered(DnsPersist01, "*.example.org", names.clone()).unwrap();
+        assert_eq!(challenge.dns_name(), Some("_validation-persist.example.org"));
+        let value = "ca.example; accounturi=https://example.com/acme/acct/ExampleAccount; \
+                     policy=wildcard";
+        assert_eq!(challenge.dns_value(), Some(value));
+        assert_eq!((challenge.token(), challenge.key_authorization()), ("", ""));
+        assert!(challenge.is_persistent());
+        for (name, bad) in [
+            ("accounturi", serde_json::json!("https://example.com/acme/acct/Other")),
+            ("issuer-domain-names", serde_json::json!([])),
+            ("issuer-domain-names", serde_json::json!(["ca.example; policy=wildcard"])),
+            ("issuer-domain-names", serde_json::json!(["a\" \"b"])),
+        ] {
+            let mut json = names.clone();
+            json[name] = bad;
+            assert!(offered(DnsPersist01, "example.org", json).is_err());
+        }
+    }
+
+    #[test]
+    fn an_address_is_asked_for_by_its_reverse_name() {
+        let name =
+            |host: &str| Challenge::new(TlsAlpn01, host, TOKEN, THUMBPRINT).tls_server_name();
+        assert_eq!(name("example.org").as_deref(), Some("example.org"));
+        assert_eq!(name("192.0.2.7").as_deref(), Some("7.2.0.192.in-addr.arpa"));
+        // The example of RFC 3596 section 2.5.
+        assert_eq!(
+            name("4321:0:1:2:3:4:567:89ab").as_deref(),
+            Some("b.a.9.8.7.6.5.0.4.0.0.0.3.0.0.0.2.0.0.0.1.0.0.0.0.0.0.0.1.2.3.4.ip6.arpa")
+        );
+    }
+
+    #[test]
+    fn names_and_types_go_together() {
+        for (kind, name) in NAMES {
+            assert_eq!((kind.as_str(), ChallengeType::from_name(name)), (name, Some(kind)));
+        }
+        assert_eq!(ChallengeType::from_name("http-02"), None);
+        let provers = |name: &str| -> Vec<&str> {
+            let identifier = Identifier::from_name(name).unwrap();
+            let able = NAMES.iter().filter(|(kind, _)| kind.can_prove(&identifier));
+            able.map(|(_, name)| *name).collect()
+        };
+        let dns = ["dns-01", "dns-account-01", "dns-persist-01"];
+        assert_eq!(provers("*.example.org"), dns);
+        assert_eq!(provers("192.0.2.7"), ["http-01", "tls-alpn-01"]);
+        assert_eq!(provers("permanent-identifier:A-1"), ["device-attest-01"]);
+        assert!(provers("*.abc.onion").contains(&"onion-csr-01"));
+        let long = format!("{}.{}", [["a"; 57].concat().as_str(); 3].join("."), ["b"; 60].concat());
+        assert_eq!(long.len(), 234);
+        assert_eq!(provers(&format!("*.{long}")), ["dns-01"]);
     }
 }

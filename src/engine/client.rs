@@ -9,6 +9,7 @@ use super::nonce::NoncePool;
 use super::obtain::{Issued, Renewal};
 use super::operation::Operation;
 use super::order_options::OrderOptions;
+use super::pre_authorize::AuthorizeOptions;
 use super::register::Registered;
 use super::renewal_info::RenewalInfo;
 use super::revoke::RevocationReason;
@@ -35,10 +36,17 @@ pub struct ClientOptions {
     /// The operator has agreed to the CA's terms of service. Without it an existing account is
     /// found, and none is made.
     pub terms_agreed: bool,
+    /// The same for the terms at this URL only ([`Client::terms_of_service`]): when the CA's are
+    /// others by now, no account is made and [`ErrorKind::Terms`](crate::ErrorKind::Terms) names
+    /// both.
+    pub agreed_terms: Option<String>,
     /// External account binding, for CAs that want one.
     pub external_account: Option<ExternalAccount>,
     /// Named to the CA before the library's own name, such as `"exampled/1.2"`.
     pub user_agent: Option<String>,
+    /// The languages that the CA's messages are wanted in, as in HTTP's `Accept-Language`, such as
+    /// `"de, en;q=0.5"` (RFC 8555 section 6.7).
+    pub accept_language: Option<String>,
     /// Hosts besides the directory's own that the CA's URLs may be on.
     pub allowed_hosts: Vec<String>,
     /// Plain http for loopback addresses, for tests.
@@ -56,8 +64,10 @@ impl ClientOptions {
             account_url: None,
             contacts: Vec::new(),
             terms_agreed: false,
+            agreed_terms: None,
             external_account: None,
             user_agent: None,
+            accept_language: None,
             allowed_hosts: Vec::new(),
             allow_http_loopback: false,
             seed: None,
@@ -98,6 +108,9 @@ impl Client {
         }
         for contact in &options.contacts {
             check_contact(contact)?;
+        }
+        if let Some(languages) = &options.accept_language {
+            check_languages(languages)?;
         }
         let seed = match options.seed {
             Some(seed) => seed,
@@ -193,6 +206,44 @@ impl Client {
         Ok(self.start(limit, |session| async move { session.obtain(plan).await }))
     }
 
+    /// Proves names ahead of an order, where the CA lets one (RFC 8555 section 7.4.1). Gives the
+    /// URLs of their authorizations.
+    pub fn authorize(&self, options: AuthorizeOptions) -> Result<Operation<Vec<String>>> {
+        let (limit, subdomains) = (options.time_limit, options.subdomains);
+        let claim = options.claim()?;
+        Ok(self.start(limit, move |session| async move {
+            session.pre_authorize(claim, subdomains).await
+        }))
+    }
+
+    /// Deactivates an authorization, for good (RFC 8555 section 7.5.2).
+    pub fn deactivate_authorization(&self, url: &str) -> Result<Operation<()>> {
+        let url = self.argument_url("authorization_url", url)?;
+        Ok(self.start(
+            TIME_LIMIT,
+            |session| async move { session.deactivate_authorization(&url).await },
+        ))
+    }
+
+    /// Deactivates what is still pending of an order's authorizations, for an order that is not
+    /// going to be resumed: CAs limit how many an account may leave pending.
+    pub fn abandon_order(&self, url: &str) -> Result<Operation<()>> {
+        let url = self.argument_url("order_url", url)?;
+        Ok(self.start(TIME_LIMIT, |session| async move { session.abandon_order(&url).await }))
+    }
+
+    /// The URLs of the account's orders, where the CA lists them (RFC 8555 section 7.1.2.1).
+    pub fn orders(&self) -> Operation<Vec<String>> {
+        self.start(TIME_LIMIT, |session| async move { session.orders().await })
+    }
+
+    /// A URL from the host, which has to be one that the CA could have given.
+    pub(super) fn argument_url(&self, name: &str, url: &str) -> Result<String> {
+        let checked = self.policy().check(url);
+        checked.map_err(|e| Error::invalid_argument(format!("{name}: {e}")))?;
+        Ok(url.to_owned())
+    }
+
     /// Revokes a certificate (RFC 8555 section 7.6): as the account that ordered it or, with `key`,
     /// as whoever has the certificate's key.
     pub fn revoke(
@@ -272,8 +323,12 @@ impl Client {
         &self.0.nonces
     }
 
-    pub(super) fn user_agent(&self) -> &str {
-        &self.0.user_agent
+    /// Sent with every request.
+    pub(super) fn headers(&self) -> Vec<(&'static str, String)> {
+        let languages = self.0.options.accept_language.as_ref();
+        let languages = languages.map(|languages| ("Accept-Language", languages.clone()));
+        let agent = ("User-Agent", self.0.user_agent.clone());
+        languages.into_iter().chain([agent]).collect()
     }
 }
 
@@ -288,6 +343,17 @@ fn user_agent(host: Option<&str>) -> Result<String> {
         ));
     }
     Ok(format!("{} {own}", host.trim()))
+}
+
+/// RFC 9110 section 12.5.4.
+fn check_languages(languages: &str) -> Result<()> {
+    let sound = |b: u8| b.is_ascii_alphanumeric() || b"-*,;=. ".contains(&b);
+    match !languages.trim().is_empty() && languages.len() <= 200 && languages.bytes().all(sound) {
+        true => Ok(()),
+        false => Err(Error::invalid_argument(
+            "accept_language is not a list of languages like \"de, en;q=0.5\"",
+        )),
+    }
 }
 
 /// A contact is a URL; a mailto has one address and no header fields (RFC 8555 section 7.3).

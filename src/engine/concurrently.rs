@@ -12,21 +12,29 @@ const MAX_LANES: usize = 16;
 /// has a few jobs to do one after the other.
 const JOBS_A_LANE: usize = 4;
 
+/// One of them. Boxed here and not where it starts, so that this code stands in the library once for
+/// each type of result and not for each kind of job.
+type Job<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
 /// Runs all jobs, some at a time; gives their results in order, or the first error.
-pub(super) async fn concurrently<F, T>(jobs: impl IntoIterator<Item = F>) -> Result<Vec<T>>
+pub(super) async fn concurrently<'a, F, T>(jobs: impl IntoIterator<Item = F>) -> Result<Vec<T>>
 where
-    F: Future<Output = Result<T>>,
+    F: Future<Output = Result<T>> + Send + 'a,
+    T: 'a,
 {
-    let waiting: Vec<F> = jobs.into_iter().collect();
+    run(jobs.into_iter().map(|job| Box::pin(job) as Job<'a, T>).collect()).await
+}
+
+async fn run<T>(waiting: Vec<Job<'_, T>>) -> Result<Vec<T>> {
     let mut done: Vec<Option<T>> = waiting.iter().map(|_| None).collect();
     let lanes = waiting.len().div_ceil(JOBS_A_LANE).clamp(1, MAX_LANES);
     let mut waiting = waiting.into_iter().enumerate();
-    let mut running: Vec<(usize, Pin<Box<F>>)> = Vec::new();
+    let mut running: Vec<(usize, Job<'_, T>)> = Vec::new();
     poll_fn(move |context| {
         loop {
             while running.len() < lanes {
                 let Some((n, job)) = waiting.next() else { break };
-                running.push((n, Box::pin(job)));
+                running.push((n, job));
             }
             let (before, mut failure) = (running.len(), None);
             running.retain_mut(|(n, job)| match job.as_mut().poll(context) {

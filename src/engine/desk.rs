@@ -59,6 +59,8 @@ pub(super) struct Solving {
     pub challenges: Arc<[Challenge]>,
     pub publish: bool,
     pub said_at: Option<Time>,
+    /// What the host wants the challenges to be answered with, of the types that take it.
+    pub payloads: Vec<Option<Vec<u8>>>,
     pub answer: Option<Result<(), String>>,
 }
 
@@ -187,6 +189,23 @@ impl Desk {
         }
     }
 
+    /// Takes what the n-th challenge is to be answered with.
+    pub(super) fn take_payload(&mut self, n: usize, payload: Vec<u8>) -> Result<()> {
+        let misuse = |why: &str| Err(Error::new(ErrorKind::Misuse, why));
+        let Some(solving) = self.solving.as_mut().filter(|s| s.publish && s.answer.is_none())
+        else {
+            return misuse("nothing is waiting to be published");
+        };
+        match (solving.challenges.get(n), solving.payloads.get_mut(n)) {
+            (Some(challenge), Some(place)) if challenge.kind().takes_payload() => {
+                *place = Some(payload);
+                Ok(())
+            }
+            (Some(_), _) => misuse("a challenge of this type is answered without a payload"),
+            (None, _) => misuse("there is no challenge with this number"),
+        }
+    }
+
     pub(super) fn answer_publish(&mut self, outcome: Result<(), String>) -> Result<()> {
         match &mut self.solving {
             Some(solving)
@@ -224,7 +243,8 @@ impl Desk {
 
     pub(super) fn put_challenges(&mut self, challenges: Arc<[Challenge]>, publish: bool) {
         self.place = if publish { "publish" } else { "unpublish" };
-        self.solving = Some(Solving { challenges, publish, said_at: None, answer: None });
+        let payloads = challenges.iter().map(|_| None).collect();
+        self.solving = Some(Solving { challenges, publish, said_at: None, payloads, answer: None });
     }
 
     /// Puts something to be signed on the desk and gives its id.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::debug;
-use serde::Serialize;
 
 use super::answer::Response;
 use super::backoff::Tries;
@@ -18,7 +17,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::jose::jws::{self, KeyReference};
 use crate::pki::Key;
 use crate::problem::{Problem, printable};
-use crate::request;
 use crate::resource::directory::Directory;
 use crate::resource::{self, Resource};
 use crate::time;
@@ -88,19 +86,18 @@ impl Session {
         what: &str,
     ) -> Result<Answered<T>> {
         let call = Call { doing, url, repeatable: true };
-        let response = self.post(&call, Identity::Account(account), b"").await?;
-        self.read(&call, what, &response)
+        self.submit(&call, Identity::Account(account), b"", what).await
     }
 
-    /// POSTs a payload as JSON and reads a resource from the answer.
+    /// POSTs a payload and reads a resource from the answer.
     pub(crate) async fn submit<T: Resource>(
         &self,
         call: &Call<'_>,
         identity: Identity<'_>,
-        payload: &impl Serialize,
+        payload: &[u8],
         what: &str,
     ) -> Result<Answered<T>> {
-        let response = self.post(call, identity, &request::json(payload)?).await?;
+        let response = self.post(call, identity, payload).await?;
         self.read(call, what, &response)
     }
 
@@ -124,7 +121,7 @@ impl Session {
             let jws = jws.map_err(place)?;
             let signature = self.sign(&key, jws.input()).await.map_err(place)?;
             let body = jws.signed(&signature).map_err(place)?;
-            let mut headers = self.headers();
+            let mut headers = self.client.headers();
             headers.push(("Content-Type", "application/jose+json".to_owned()));
             let sent = self.io.send(Method::Post, url.clone(), headers, body).await;
             let sent = sent.inspect(|response| self.keep_nonce(response));
@@ -151,7 +148,8 @@ impl Session {
     pub(super) async fn get(&self, call: &Call<'_>, mut url: Url) -> Result<Response> {
         let (mut tries, mut redirects) = (Tries::default(), 0);
         loop {
-            let sent = self.io.send(Method::Get, url.clone(), self.headers(), Vec::new()).await;
+            let sent =
+                self.io.send(Method::Get, url.clone(), self.client.headers(), Vec::new()).await;
             let error = match sent {
                 Ok(response) if (300..400).contains(&response.status) => {
                     redirects += 1;
@@ -191,7 +189,8 @@ impl Session {
         let url = self.client.policy().check(directory.new_nonce()?)?;
         let (mut tries, mut nonceless) = (Tries::default(), 0);
         loop {
-            let spare = self.io.send_spare(url.clone(), self.headers(), |now| pool.take(now)).await;
+            let spare =
+                self.io.send_spare(url.clone(), self.client.headers(), |now| pool.take(now)).await;
             let judged = match spare {
                 Ok(Err(nonce)) => return Ok(nonce),
                 Ok(Ok(response)) => self.judge(url.as_str(), response),
@@ -242,6 +241,9 @@ impl Session {
         if status == 429 || status == 503 && retry_after.is_some() {
             error = error.with_kind(ErrorKind::RateLimited);
         }
+        if let Some(help) = response.headers.links("help", 1).first() {
+            error = error.with_help(help);
+        }
         Err(error.with_retry_at(retry_after.map(|delay| self.io.now().after(delay))))
     }
 
@@ -276,10 +278,6 @@ impl Session {
     pub(super) fn retry_after(&self, response: &Response) -> Option<Duration> {
         let value = response.headers.last("retry-after")?;
         time::retry_after(value, response.headers.last("date"), self.io.now())
-    }
-
-    fn headers(&self) -> Vec<(&'static str, String)> {
-        vec![("User-Agent", self.client.user_agent().to_owned())]
     }
 }
 

@@ -7,7 +7,7 @@ use super::order_options::{CertificateRequest, Plan};
 use crate::base64url;
 use crate::error::{Error, Result};
 use crate::pki::SigningRequest;
-use crate::request::Finalize;
+use crate::request::{self, Finalize};
 use crate::resource::order::{Order, OrderStatus};
 
 /// Answers to finalize that may be lost before the CA is taken to be broken.
@@ -93,7 +93,7 @@ impl Session {
                 .at(order_url)
         })?;
         let call = Call { doing: "finalizing the order", url: finalize, repeatable: false };
-        let payload = Finalize { csr: base64url::encode(csr.der()) };
+        let payload = request::json(&Finalize { csr: base64url::encode(csr.der()) })?;
         self.submit(&call, Identity::Account(account), &payload, "an order").await
     }
 }

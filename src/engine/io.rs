@@ -163,30 +163,36 @@ impl Io {
         })
     }
 
-    /// Publishes the challenges, runs `body`, and takes them down again on every way out.
-    pub(super) async fn with_published<T>(
+    /// Publishes the challenges, runs `body` with what the host wants each to be answered with, and
+    /// takes those that do not stay down again on every way out.
+    pub(super) async fn with_published<T, F>(
         &self,
         challenges: Vec<Challenge>,
-        body: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        let challenges: Arc<[Challenge]> = challenges.into();
-        let outcome = async {
-            self.publish(challenges.clone()).await?;
-            body.await
-        };
+        body: impl FnOnce(Vec<Option<Vec<u8>>>) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let outcome = async { body(self.publish(challenges.clone().into()).await?).await };
         let outcome = outcome.await;
         if !self.desk().withdraw_challenges() {
-            self.unpublish(challenges).await;
+            let passing = challenges.into_iter().filter(|challenge| !challenge.is_persistent());
+            let passing: Arc<[Challenge]> = passing.collect();
+            if !passing.is_empty() {
+                self.unpublish(passing).await;
+            }
         }
         outcome
     }
 
-    async fn publish(&self, challenges: Arc<[Challenge]>) -> Result<()> {
+    async fn publish(&self, challenges: Arc<[Challenge]>) -> Result<Vec<Option<Vec<u8>>>> {
         self.desk().put_challenges(challenges, true);
         let published = self.effect(|desk| {
-            let answer = desk.solving.as_mut()?.answer.take()?;
+            let solving = desk.solving.as_mut()?;
+            let answer = solving.answer.take()?;
+            let payloads = std::mem::take(&mut solving.payloads);
             desk.resume_deadline();
-            Some(answer)
+            Some(answer.map(|()| payloads))
         });
         published.await?.map_err(|why| {
             let why = format!("the host could not publish a challenge: {}", printable(&why, 500));

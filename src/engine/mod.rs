@@ -31,11 +31,13 @@
 //! # }
 //! ```
 
+mod abandon;
 mod answer;
 mod authorize;
 mod backoff;
 mod certificate;
 mod challenge;
+mod claim;
 mod client;
 mod concurrently;
 mod desk;
@@ -50,7 +52,9 @@ mod obtain;
 #[cfg(feature = "http")]
 mod one_by_one;
 mod operation;
+mod order_list;
 mod order_options;
+mod pre_authorize;
 mod register;
 mod renewal_info;
 mod revoke;
@@ -62,6 +66,7 @@ pub use client::{Client, ClientOptions};
 pub use obtain::{Issued, Renewal};
 pub use operation::{Method, Operation, Request, Step, ToSign};
 pub use order_options::OrderOptions;
+pub use pre_authorize::AuthorizeOptions;
 pub use register::Registered;
 pub use renewal_info::RenewalInfo;
 pub use revoke::RevocationReason;

@@ -8,8 +8,9 @@ use log::warn;
 use super::exchange::{Answered, Call, Identity, Session};
 use super::order_options::Plan;
 use crate::error::{Error, ErrorKind, Result};
-use crate::request::NewOrder;
+use crate::request::{self, Named, NewOrder};
 use crate::resource::directory::Directory;
+use crate::resource::identifier::Identifier;
 use crate::resource::order::Order;
 
 impl Session {
@@ -22,10 +23,13 @@ impl Session {
     ) -> Result<(String, Answered<Order>)> {
         let directory = self.directory().await?;
         self.io.enter("order");
+        if plan.claim.ancestor.is_some() {
+            directory.check_subdomains().map_err(|e| e.doing("creating the order"))?;
+        }
         let replaces = plan.replaces.as_ref().filter(|_| directory.renewal_info.is_some());
         let replaces = replaces.and_then(|chain| chain.renewal_id());
         let mut payload = NewOrder {
-            identifiers: &plan.identifiers,
+            identifiers: plan.claim.identifiers.iter().map(|id| named(plan, id)).collect(),
             not_before: plan.not_before.map(|time| time.to_string()),
             not_after: plan.not_after.map(|time| time.to_string()),
             replaces: replaces.as_deref(),
@@ -58,7 +62,8 @@ impl Session {
     ) -> Result<(String, Answered<Order>)> {
         let call =
             Call { doing: "creating the order", url: directory.new_order()?, repeatable: false };
-        let submit = || self.submit(&call, Identity::Account(account), payload, "an order");
+        let payload = request::json(payload)?;
+        let submit = || self.submit(&call, Identity::Account(account), &payload, "an order");
         let order: Answered<Order> = match submit().await {
             Err(error) if error.is_lost() => {
                 self.io.sleep(Duration::from_secs(1)).await.map_err(|e| e.after(&error))?;
@@ -70,6 +75,11 @@ impl Session {
         self.io.note_order(&url);
         Ok((url, order))
     }
+}
+
+fn named<'a>(plan: &'a Plan, identifier: &'a Identifier) -> Named<'a> {
+    let ancestor = plan.claim.ancestor_of(identifier).map(|ancestor| ancestor.value.as_str());
+    Named { ancestor_domain: ancestor, ..Named::plain(identifier) }
 }
 
 /// The profile to ask for, as far as the directory offers it.

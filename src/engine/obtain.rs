@@ -104,7 +104,7 @@ impl Session {
     ) -> Result<Answered<Order>> {
         let order: Answered<Order> =
             self.fetch("fetching the order", url, account, "an order").await?;
-        let same = order.value.check_identifiers(&plan.identifiers);
+        let same = order.value.check_identifiers(&plan.claim.identifiers);
         same.map_err(|e| e.doing("reading the order").at(url))?;
         Ok(order)
     }
@@ -118,9 +118,15 @@ impl Session {
         account: &str,
     ) -> Result<Issued> {
         let at = |e: Error| e.doing("reading the order").at(&url);
-        order.value.check_identifiers(&plan.identifiers).map_err(at)?;
+        order.value.check_identifiers(&plan.claim.identifiers).map_err(at)?;
         let order = match order.value.status {
-            OrderStatus::Pending => self.authorize(plan, &url, &order.value, account).await?,
+            OrderStatus::Pending => match self.authorize(plan, &url, &order.value, account).await {
+                Err(error) if plan.abandon_on_failure => {
+                    self.give_up(&order.value, account).await;
+                    return Err(error);
+                }
+                outcome => outcome?,
+            },
             _ => order,
         };
         let certificate = self.finalize(plan, &url, order, account).await?;

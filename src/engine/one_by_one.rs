@@ -8,7 +8,7 @@ use super::concurrently::concurrently;
 use super::exchange::{Answered, Call, Identity, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{CertificateChain, SigningRequest};
-use crate::request::{self, NewOrder, Respond};
+use crate::request::{self, Named, NewOrder, Respond};
 use crate::resource::authorization::{Authorization, AuthorizationStatus};
 use crate::resource::challenge::ChallengeStatus;
 use crate::resource::identifier::Identifier;
@@ -35,6 +35,7 @@ impl Session {
         let directory = self.directory().await?;
         self.io.enter("order");
         let (not_before, not_after, replaces, profile) = (None, None, None, None);
+        let identifiers = identifiers.iter().map(Named::plain).collect();
         let payload = NewOrder { identifiers, not_before, not_after, replaces, profile };
         self.place_order(&directory, &payload, &account).await
     }

@@ -204,6 +204,18 @@ impl<T> Operation<T> {
         self.io.desk().answer_publish(outcome)
     }
 
+    /// Before [`Operation::published`]: what the n-th challenge is answered with, a JSON object (RFC
+    /// 8555 section 7.5.1). For the types that want more than an empty one
+    /// ([`ChallengeType::takes_payload`]).
+    ///
+    /// [`ChallengeType::takes_payload`]: super::ChallengeType::takes_payload
+    pub fn respond_with(&self, n: usize, json: &[u8]) -> Result<()> {
+        match serde_json::from_slice(json) {
+            Ok(serde_json::Value::Object(_)) => self.io.desk().take_payload(n, json.to_vec()),
+            _ => Err(Error::invalid_argument("the payload is not a JSON object")),
+        }
+    }
+
     /// Ends the operation at its next poll, by way of [`Step::Unpublish`] if need be. Any thread.
     pub fn cancel(&self) {
         self.io.cancel();
@@ -218,7 +230,8 @@ impl<T> Operation<T> {
     }
 
     /// Where the flow is, in a word: `"directory"`, `"nonce"`, `"account"`, `"order"`,
-    /// `"authorization"`, `"publish"`, `"challenge"`, `"unpublish"`, `"finalize"`, `"certificate"`.
+    /// `"authorization"`, `"publish"`, `"challenge"`, `"unpublish"`, `"finalize"`, `"certificate"`,
+    /// `"revocation"`, `"key-change"`, `"renewal-info"`, `"order-list"`.
     pub fn state(&self) -> &'static str {
         self.io.desk().place()
     }

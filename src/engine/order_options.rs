@@ -5,6 +5,7 @@ use std::time::Duration;
 use openssl::pkey::{PKey, Public};
 
 use super::challenge::ChallengeType;
+use super::claim::Claim;
 use super::client::{Client, TIME_LIMIT};
 use super::limits;
 use crate::error::{Error, Result};
@@ -14,9 +15,6 @@ use crate::pki::{
 use crate::resource::identifier::Identifier;
 use crate::time::Time;
 
-/// More than any CA takes.
-const MAX_NAMES: usize = 1000;
-
 /// What certificate is wanted, and how to prove the right to it.
 #[derive(Clone, Debug)]
 pub struct OrderOptions {
@@ -24,6 +22,11 @@ pub struct OrderOptions {
     pub names: Vec<String>,
     /// Acceptable types of challenge, best first. Default: http-01.
     pub challenge_types: Vec<ChallengeType>,
+    /// Names that are to be proven by a type of their own.
+    pub challenge_by_name: Vec<(String, ChallengeType)>,
+    /// A name above some of `names` that proves them in their place, where the CA takes that (RFC
+    /// 9444).
+    pub ancestor_domain: Option<String>,
     /// The certificate's key, stored before; default: a fresh P-256 key.
     pub key: Option<Key>,
     /// A request made elsewhere; excludes `key`.
@@ -46,6 +49,9 @@ pub struct OrderOptions {
     pub must_staple: bool,
     /// Resume the order at this URL ([`Operation::order_url`](super::Operation::order_url)).
     pub order_url: Option<String>,
+    /// When a challenge fails, deactivate the order's other pending authorizations: CAs limit how
+    /// many an account may leave pending (RFC 8555 section 7.5.2).
+    pub abandon_on_failure: bool,
     /// Give up after this long, the time that publishing takes not counted. Default: 600 s.
     pub time_limit: Duration,
 }
@@ -56,6 +62,8 @@ impl OrderOptions {
         OrderOptions {
             names: names.into_iter().map(Into::into).collect(),
             challenge_types: vec![ChallengeType::Http01],
+            challenge_by_name: Vec::new(),
+            ancestor_domain: None,
             key: None,
             csr: None,
             not_before: None,
@@ -66,6 +74,7 @@ impl OrderOptions {
             chain: None,
             must_staple: false,
             order_url: None,
+            abandon_on_failure: false,
             time_limit: TIME_LIMIT,
         }
     }
@@ -77,25 +86,15 @@ impl OrderOptions {
             Some(csr) if self.names.is_empty() => csr.names().to_vec(),
             _ => self.names,
         };
-        let identifiers = canonical(&names)?;
-        if self.challenge_types.is_empty() {
-            return refuse("there is no challenge type to choose from");
-        }
-        for identifier in &identifiers {
-            if !self.challenge_types.iter().any(|kind| can_prove(*kind, identifier)) {
-                let why = match identifier.is_wildcard() {
-                    true => "a wildcard can be proven by dns-01 only",
-                    false => "an IP address cannot be proven by dns-01",
-                };
-                return Err(Error::invalid_argument(format!("{}: {why}", identifier.value))
-                    .about(&identifier.value));
-            }
-        }
+        let claim = Claim::new(
+            &names,
+            self.challenge_types,
+            &self.challenge_by_name,
+            self.ancestor_domain.as_deref(),
+        )?;
+        let identifiers = &claim.identifiers;
         if let Some(url) = &self.order_url {
-            client
-                .policy()
-                .check(url)
-                .map_err(|e| Error::invalid_argument(format!("order_url: {e}")))?;
+            client.argument_url("order_url", url)?;
         }
         if self.time_limit.is_zero() {
             return refuse("the time limit is zero");
@@ -105,23 +104,17 @@ impl OrderOptions {
                 return refuse("not_after is not after not_before");
             }
         }
-        limits::check(client.policy().directory().host(), self.profile.as_deref(), &identifiers)?;
+        limits::check(client.policy().directory().host(), self.profile.as_deref(), identifiers)?;
         let (key, request) = match (self.key, self.csr) {
             (Some(_), Some(_)) => return refuse("a certificate key and a csr exclude each other"),
             (None, Some(_)) if self.must_staple => {
                 return refuse("must_staple is for the maker of the csr to ask for");
             }
-            (None, Some(csr)) => {
-                if !same_names(&identifiers, &canonical(csr.names())?) {
-                    return refuse("the names of the csr are not the names of the order");
-                }
-                (None, CertificateRequest::Made(csr))
-            }
+            (None, Some(csr)) => (None, made_elsewhere(csr, identifiers)?),
             (key, None) => {
                 let key = key.map_or_else(|| Key::generate(KeyType::P256), Ok)?;
-                let names: Vec<String> = identifiers.iter().map(|id| id.value.clone()).collect();
-                let request = UnsignedRequest::new(&key, &names, self.must_staple)?;
-                (Some(key), CertificateRequest::Unsigned(request))
+                let request = CertificateRequest::new(&key, identifiers, self.must_staple)?;
+                (Some(key), request)
             }
         };
         // RFC 8555 section 11.1: "the account key pair [must not be] the certificate's".
@@ -129,11 +122,11 @@ impl OrderOptions {
             return refuse("the certificate's key is the account's key; use another one");
         }
         Ok(Plan {
-            identifiers,
-            challenge_types: self.challenge_types,
+            claim,
             key,
             request,
             order_url: self.order_url,
+            abandon_on_failure: self.abandon_on_failure,
             not_before: self.not_before,
             not_after: self.not_after,
             profile: self.profile,
@@ -146,11 +139,11 @@ impl OrderOptions {
 
 /// An order that can work.
 pub(crate) struct Plan {
-    pub identifiers: Vec<Identifier>,
-    pub challenge_types: Vec<ChallengeType>,
+    pub claim: Claim,
     pub key: Option<Key>,
     pub request: CertificateRequest,
     pub order_url: Option<String>,
+    pub abandon_on_failure: bool,
     pub not_before: Option<Time>,
     pub not_after: Option<Time>,
     pub profile: Option<String>,
@@ -168,6 +161,16 @@ pub(crate) enum CertificateRequest {
 }
 
 impl CertificateRequest {
+    fn new(key: &Key, identifiers: &[Identifier], must_staple: bool) -> Result<CertificateRequest> {
+        if identifiers.iter().any(Identifier::is_of_device) {
+            let why = "a certificate for a device needs a csr that was made elsewhere";
+            return Err(Error::invalid_argument(why));
+        }
+        let names: Vec<String> = identifiers.iter().map(|id| id.value.clone()).collect();
+        let request = UnsignedRequest::new(key, &names, must_staple)?;
+        Ok(CertificateRequest::Unsigned(request))
+    }
+
     pub(super) fn public_key(&self) -> &PKey<Public> {
         match self {
             CertificateRequest::Made(request) => request.public_key(),
@@ -176,29 +179,18 @@ impl CertificateRequest {
     }
 }
 
-fn canonical(names: &[String]) -> Result<Vec<Identifier>> {
-    if names.is_empty() || names.len() > MAX_NAMES {
-        return Err(Error::invalid_argument(format!(
-            "an order has 1 to {MAX_NAMES} names, not {}",
-            names.len()
-        )));
-    }
-    let mut identifiers: Vec<Identifier> = Vec::with_capacity(names.len());
-    for name in names {
-        let identifier = Identifier::from_name(name)?;
-        if identifiers.contains(&identifier) {
-            let why = format!("the name {} stands twice in the order", identifier.value);
-            return Err(Error::invalid_argument(why).about(&identifier.value));
+/// A request made elsewhere has to be for the names of the order. What it says of a device is
+/// between its maker and the CA.
+fn made_elsewhere(csr: SigningRequest, identifiers: &[Identifier]) -> Result<CertificateRequest> {
+    let named = csr.names().iter().map(|name| Identifier::from_name(name));
+    let named = named.collect::<Result<Vec<_>>>()?;
+    let ordered: Vec<Identifier> =
+        identifiers.iter().filter(|id| !id.is_of_device()).cloned().collect();
+    match same_names(&ordered, &named) {
+        true => Ok(CertificateRequest::Made(csr)),
+        false => {
+            let why = "the names of the csr are not the names of the order";
+            Err(Error::invalid_argument(why))
         }
-        identifiers.push(identifier);
-    }
-    Ok(identifiers)
-}
-
-/// RFC 8555 sections 8.3 and 8.4, RFC 8737 section 3, RFC 8738 section 7.
-pub(super) fn can_prove(kind: ChallengeType, identifier: &Identifier) -> bool {
-    match kind {
-        ChallengeType::Dns01 => identifier.type_ == "dns",
-        ChallengeType::Http01 | ChallengeType::TlsAlpn01 => !identifier.is_wildcard(),
     }
 }

@@ -3,7 +3,8 @@
 use super::exchange::{Call, Identity, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
-use crate::request::NewAccount;
+use crate::problem::printable;
+use crate::request::{self, NewAccount};
 use crate::resource::account::{Account, AccountStatus};
 
 /// An account that the CA knows.
@@ -28,14 +29,21 @@ impl Session {
         let directory = self.directory().await?;
         let options = self.client.options();
         let terms = directory.terms_of_service();
-        let lacks_terms = terms.is_some() && !options.terms_agreed;
+        let agreed =
+            options.terms_agreed || terms.is_some() && terms == options.agreed_terms.as_deref();
+        let lacks_terms = terms.is_some() && !agreed;
+        if let (Some(now), Some(earlier)) = (terms, &options.agreed_terms) {
+            if now != earlier {
+                log::warn!("the CA's terms of service are {now} now, no longer {earlier}");
+            }
+        }
         let lacks_eab = directory.external_account_required() && options.external_account.is_none();
 
         let key = self.client.account_key();
         let binding = options.external_account.as_ref();
         let payload = NewAccount {
             contact: &options.contacts,
-            terms_of_service_agreed: options.terms_agreed,
+            terms_of_service_agreed: agreed,
             // Without what a new account takes, one that exists can still be found.
             only_return_existing: lacks_terms || lacks_eab,
             external_account_binding: binding
@@ -46,14 +54,9 @@ impl Session {
         self.new_account(doing, &key, &payload).await.map_err(|error| {
             let at = error.url().unwrap_or_default().to_owned();
             let lacking = match error.is_problem("accountDoesNotExist") {
-                true if lacks_terms => Error::new(
-                    ErrorKind::Terms,
-                    format!(
-                        "a new account needs agreement to the terms of service, {}; set \
-                         terms_agreed",
-                        crate::problem::printable(terms.unwrap_or_default(), 500)
-                    ),
-                ),
+                true if lacks_terms => {
+                    lacks_agreement(terms.unwrap_or_default(), options.agreed_terms.as_deref())
+                }
                 true if lacks_eab => Error::new(
                     ErrorKind::EabRequired,
                     "a new account at this CA needs an external account binding: a key id and an \
@@ -89,8 +92,9 @@ impl Session {
         let directory = self.directory().await?;
         self.io.enter("account");
         let call = Call { doing, url: directory.new_account()?, repeatable: true };
+        let payload = request::json(payload)?;
         let answer =
-            self.submit::<Account>(&call, Identity::Key(key), payload, "an account").await?;
+            self.submit::<Account>(&call, Identity::Key(key), &payload, "an account").await?;
         let url = answer.created_at(self, &call)?;
         match answer.value.status {
             None | Some(AccountStatus::Valid) => {}
@@ -102,4 +106,18 @@ impl Session {
         self.client.set_account_url(Some(&url));
         Ok(Registered { url, account: answer.value })
     }
+}
+
+fn lacks_agreement(terms: &str, earlier: Option<&str>) -> Error {
+    let shown = printable(terms, 500);
+    let why = match earlier {
+        None => format!(
+            "a new account needs agreement to the terms of service, {shown}; set terms_agreed"
+        ),
+        Some(earlier) => format!(
+            "the terms of service are {shown} now; those agreed to are {}",
+            printable(earlier, 500)
+        ),
+    };
+    Error::new(ErrorKind::Terms, why).with_help(terms)
 }

@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::pki::Key;
 use crate::request::{self, Revoke};
 
-/// Why a certificate is revoked; RFC 5280 section 5.3.1, as far as CAs take it from subscribers.
+/// Why a certificate is revoked; RFC 5280 section 5.3.1. Which of them a CA takes is its own policy;
+/// public ones take the first five that are not about a CA or an AA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RevocationReason {
@@ -14,12 +15,22 @@ pub enum RevocationReason {
     Unspecified = 0,
     /// The private key is, or may be, known to others.
     KeyCompromise = 1,
+    /// The same of the CA that issued it.
+    CaCompromise = 2,
     /// The names changed owner.
     AffiliationChanged = 3,
     /// There is a new certificate.
     Superseded = 4,
     /// The service ended.
     CessationOfOperation = 5,
+    /// It is suspended for now.
+    CertificateHold = 6,
+    /// It is no longer suspended.
+    RemoveFromCrl = 8,
+    /// What it was issued for was withdrawn.
+    PrivilegeWithdrawn = 9,
+    /// As `CaCompromise`, of an attribute authority.
+    AaCompromise = 10,
 }
 
 impl Session {

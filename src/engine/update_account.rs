@@ -2,7 +2,7 @@
 
 use super::exchange::{Call, Identity, Session};
 use crate::error::Result;
-use crate::request::{Deactivate, UpdateContacts};
+use crate::request::{self, Deactivate, UpdateContacts};
 use crate::resource::account::Account;
 
 impl Session {
@@ -11,7 +11,7 @@ impl Session {
         let url = self.account_url().await?;
         self.io.enter("account");
         let call = Call { doing: "changing the account's contacts", url: &url, repeatable: true };
-        let payload = UpdateContacts { contact: contacts };
+        let payload = request::json(&UpdateContacts { contact: contacts })?;
         self.submit::<Account>(&call, Identity::Account(&url), &payload, "an account").await?;
         Ok(())
     }
@@ -22,7 +22,7 @@ impl Session {
         self.io.enter("account");
         let call = Call { doing: "deactivating the account", url: &url, repeatable: false };
         let identity = Identity::Account(&url);
-        let payload = Deactivate::new();
+        let payload = request::json(&Deactivate::new())?;
         let ask = || self.submit::<Account>(&call, identity, &payload, "an account");
         let outcome = match ask().await {
             // The answer was lost. If it took effect the CA now refuses the account.

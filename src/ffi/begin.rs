@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use safer_ffi::derive_ReprC;
 
-use super::boundary::{Out, flag, guard, optional_text, read_options, text, texts};
+use super::boundary::{Out, flag, guard, optional_text, optional_texts, read_options, text, texts};
 use super::cert::{ShownCert, acme_cert_t};
 use super::client::{ShownClient, acme_client_t};
 use super::csr::acme_csr_t;
@@ -28,22 +28,37 @@ pub enum acme_revocation_reason_t {
     ACME_REVOKE_UNSPECIFIED = 0,
     /// The private key is, or may be, known to others.
     ACME_REVOKE_KEY_COMPROMISE = 1,
+    /// The same of the CA that issued it. This one and those after 5 are for private CAs.
+    ACME_REVOKE_CA_COMPROMISE = 2,
     /// The names changed owner.
     ACME_REVOKE_AFFILIATION_CHANGED = 3,
     /// There is a new certificate.
     ACME_REVOKE_SUPERSEDED = 4,
     /// The service ended.
     ACME_REVOKE_CESSATION_OF_OPERATION = 5,
+    /// It is suspended for now.
+    ACME_REVOKE_CERTIFICATE_HOLD = 6,
+    /// It is no longer suspended.
+    ACME_REVOKE_REMOVE_FROM_CRL = 8,
+    /// What it was issued for was withdrawn.
+    ACME_REVOKE_PRIVILEGE_WITHDRAWN = 9,
+    /// As ACME_REVOKE_CA_COMPROMISE, of an attribute authority.
+    ACME_REVOKE_AA_COMPROMISE = 10,
 }
 
 use acme_revocation_reason_t::*;
 
-const REASONS: [(acme_revocation_reason_t, RevocationReason); 5] = [
+const REASONS: [(acme_revocation_reason_t, RevocationReason); 10] = [
     (ACME_REVOKE_UNSPECIFIED, RevocationReason::Unspecified),
     (ACME_REVOKE_KEY_COMPROMISE, RevocationReason::KeyCompromise),
+    (ACME_REVOKE_CA_COMPROMISE, RevocationReason::CaCompromise),
     (ACME_REVOKE_AFFILIATION_CHANGED, RevocationReason::AffiliationChanged),
     (ACME_REVOKE_SUPERSEDED, RevocationReason::Superseded),
     (ACME_REVOKE_CESSATION_OF_OPERATION, RevocationReason::CessationOfOperation),
+    (ACME_REVOKE_CERTIFICATE_HOLD, RevocationReason::CertificateHold),
+    (ACME_REVOKE_REMOVE_FROM_CRL, RevocationReason::RemoveFromCrl),
+    (ACME_REVOKE_PRIVILEGE_WITHDRAWN, RevocationReason::PrivilegeWithdrawn),
+    (ACME_REVOKE_AA_COMPROMISE, RevocationReason::AaCompromise),
 ];
 
 /// What preferred_chain says of the chain that is wanted (RFC 8555 section 7.4.2).
@@ -64,7 +79,7 @@ pub enum acme_chain_by_t {
 use acme_chain_by_t::*;
 
 /// Checks, begins an operation with `start`, and gives it out.
-fn begin(
+pub(super) fn begin(
     client: *const acme_client_t,
     op: *mut *mut acme_op_t,
     start: impl FnOnce(&ShownClient) -> Result<Operation<Outcome>>,
@@ -212,10 +227,20 @@ pub(super) fn begin_order(client: &ShownClient, given: &acme_order_options_t) ->
 
 fn order_options(given: &acme_order_options_t) -> Result<OrderOptions> {
     let mut options = OrderOptions::new(texts(given.names, given.name_count, "names")?);
-    if given.challenge_type_count > 0 {
-        let names = texts(given.challenge_types, given.challenge_type_count, "challenge_types")?;
-        options.challenge_types = names.into_iter().map(challenge_type).collect::<Result<_>>()?;
+    let types = acceptable_types(given.challenge_types, given.challenge_type_count)?;
+    options.challenge_types = types.unwrap_or(options.challenge_types);
+    if !given.name_challenge_types.is_null() {
+        let name = "name_challenge_types";
+        let types = optional_texts(given.name_challenge_types, given.name_count, name)?;
+        for (name, kind) in options.names.iter().zip(types) {
+            if let Some(kind) = kind {
+                options.challenge_by_name.push((name.clone(), challenge_type(kind)?));
+            }
+        }
     }
+    let ancestor_domain = optional_text(given.ancestor_domain, "ancestor_domain")?;
+    options.ancestor_domain = ancestor_domain.map(str::to_owned);
+    options.abandon_on_failure = flag(given.abandon_on_failure, "abandon_on_failure")?;
     if !given.csr.is_null() {
         let csr: &SigningRequest = borrow::<acme_csr_t>(given.csr, "csr")?;
         options.csr = Some(csr.clone());
@@ -235,12 +260,20 @@ fn order_options(given: &acme_order_options_t) -> Result<OrderOptions> {
     Ok(options)
 }
 
+/// The acceptable types of challenge; `None`: the default ones.
+pub(super) fn acceptable_types(
+    types: *const *const c_char,
+    count: usize,
+) -> Result<Option<Vec<ChallengeType>>> {
+    let types = texts(types, count, "challenge_types")?;
+    let types: Vec<ChallengeType> = types.into_iter().map(challenge_type).collect::<Result<_>>()?;
+    Ok((!types.is_empty()).then_some(types))
+}
+
 fn challenge_type(name: &str) -> Result<ChallengeType> {
     ChallengeType::from_name(name).ok_or_else(|| {
-        Error::invalid_argument(format!(
-            "challenge_types has \"{}\"; known are http-01, dns-01 and tls-alpn-01",
-            crate::problem::printable(name, 40)
-        ))
+        let shown = crate::problem::printable(name, 40);
+        Error::invalid_argument(format!("\"{shown}\" is no challenge type; see acme_challenge_t"))
     })
 }
 

@@ -121,6 +121,16 @@ pub(super) fn texts<'a>(
     count: usize,
     name: &str,
 ) -> Result<Vec<&'a str>> {
+    let found = optional_texts(pointer, count, name)?.into_iter().enumerate();
+    found.map(|(n, text)| text.ok_or_else(|| missing(&format!("{name}[{n}]")))).collect()
+}
+
+/// `count` texts, each of which may be absent; NULL is none.
+pub(super) fn optional_texts<'a>(
+    pointer: *const *const c_char,
+    count: usize,
+    name: &str,
+) -> Result<Vec<Option<&'a str>>> {
     if count == 0 {
         return Ok(Vec::new());
     }
@@ -131,7 +141,7 @@ pub(super) fn texts<'a>(
     // SAFETY: not NULL and aligned; the caller says that there are `count` elements.
     let pointers = unsafe { std::slice::from_raw_parts(pointer, count) };
     let numbered = pointers.iter().enumerate();
-    numbered.map(|(n, pointer)| text(*pointer, &format!("{name}[{n}]"))).collect()
+    numbered.map(|(n, pointer)| optional_text(*pointer, &format!("{name}[{n}]"))).collect()
 }
 
 /// A number that is a yes or a no.

@@ -19,6 +19,7 @@ pub struct acme_error_t {
     identifier: Option<CString>,
     problem_type: Option<CString>,
     problem_json: Option<CString>,
+    help_url: Option<CString>,
     subproblems: Vec<acme_error_t>,
 }
 
@@ -34,6 +35,7 @@ impl acme_error_t {
             identifier: error.identifier().map(c_text),
             problem_type: problem.map(|p| c_text(p.type_urn())),
             problem_json: problem.map(|p| c_text(p.json())),
+            help_url: error.help_url().map(c_text),
             subproblems: problem.map_or(Vec::new(), |p| {
                 p.subproblems().iter().map(|sub| acme_error_t::subproblem(sub, &error)).collect()
             }),
@@ -50,6 +52,7 @@ impl acme_error_t {
             identifier: problem.identifier().map(c_text),
             problem_type: Some(c_text(problem.type_urn())),
             problem_json: Some(c_text(problem.json())),
+            help_url: problem.help_url().map(c_text),
             subproblems: Vec::new(),
         }
     }
@@ -109,6 +112,13 @@ pub extern "C" fn acme_error_problem_type(error: Option<&acme_error_t>) -> *cons
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_problem_json(error: Option<&acme_error_t>) -> *const c_char {
     pointer_to(error.and_then(|error| error.problem_json.as_ref()))
+}
+
+/// A page for a person who wants it to work: terms to agree to, a pause to lift, limits explained;
+/// NULL when the CA named none. An https URL, but the CA's word: show it, do not fetch it.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_error_help_url(error: Option<&acme_error_t>) -> *const c_char {
+    pointer_to(error.and_then(|error| error.help_url.as_ref()))
 }
 
 /// Number of subproblems (RFC 8555 section 6.7.1); at most 100 are kept.

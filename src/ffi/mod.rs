@@ -4,6 +4,7 @@
 #![cfg(feature = "capi")]
 #![allow(unsafe_code, non_camel_case_types, clippy::missing_safety_doc)]
 
+mod authorization;
 mod begin;
 mod boundary;
 mod built_in;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use safer_ffi::derive_ReprC;
 
-use super::boundary::{bytes, c_text, catch, fail, guard, optional_text, pointer_to};
+use super::boundary::{
+    bytes, c_text, catch, check_pointer, fail, guard, optional_text, pointer_to,
+};
 use super::built_in::BuiltIn;
 use super::cert::{OwnedKey, ShownCert, acme_cert_t, moment};
 use super::client::ShownClient;
@@ -63,6 +65,8 @@ pub(super) enum Outcome {
     Done,
     Certificate(Issued),
     RenewalInfo(RenewalInfo),
+    /// Of authorizations, or of orders.
+    Urls(Vec<String>),
 }
 
 /// An operation of any kind, and what it shows right now.
@@ -87,6 +91,7 @@ struct Shown {
     error: Option<Box<acme_error_t>>,
     cert: Option<ShownCert>,
     renewal_info: Option<Box<ShownRenewalInfo>>,
+    urls: Vec<CString>,
 }
 
 impl ShownOp {
@@ -138,6 +143,7 @@ impl ShownOp {
             Some(Outcome::RenewalInfo(info)) => {
                 shown.renewal_info = Some(Box::new(ShownRenewalInfo::new(&info)));
             }
+            Some(Outcome::Urls(urls)) => shown.urls = urls.iter().map(c_text).collect(),
             Some(Outcome::Done) | None => {}
         }
     }
@@ -300,6 +306,30 @@ pub extern "C" fn acme_op_challenge(op: *const acme_op_t, index: usize) -> *cons
     peek(op).map_or(null(), |shown: &ShownOp| shown.challenge(index))
 }
 
+/// Before acme_op_published(), for the types of challenge whose answer has a payload that you make
+/// ("onion-csr-01", "device-attest-01"): the payload, a JSON object. challenge is what
+/// acme_op_challenge() or the publish callback shows right now.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_respond_with(
+    op: *mut acme_op_t,
+    challenge: *const acme_challenge_t,
+    json: *const c_void,
+    size: usize,
+) -> acme_status_t {
+    guard(|| {
+        let shown: &ShownOp = borrow(op, "op")?;
+        check_pointer(challenge, "challenge")?;
+        let json = bytes(json, size, "json")?;
+        let position = |shown: &Shown| {
+            shown.challenges.iter().position(|one| std::ptr::eq(&raw const one.c, challenge))
+        };
+        let index = position(&shown.shown()).ok_or_else(|| {
+            Error::new(ErrorKind::Misuse, "challenge is not one that op shows right now")
+        })?;
+        shown.operation.respond_with(index, json)
+    })
+}
+
 /// Every challenge is in place (failure NULL), or why not: the operation then ends with
 /// ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH.
 #[unsafe(no_mangle)]
@@ -328,10 +358,10 @@ pub extern "C" fn acme_op_error(op: *const acme_op_t) -> *const acme_error_t {
 
 /// One word for a status page: "new", "directory", "nonce", "account", "order", "authorization",
 /// "publish", "challenge", "unpublish", "finalize", "certificate", "revocation", "key-change",
-/// "renewal-info". Static text.
+/// "renewal-info", "order-list". Static text.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_state(op: *const acme_op_t) -> *const c_char {
-    const STATES: [&std::ffi::CStr; 14] = [
+    const STATES: [&std::ffi::CStr; 15] = [
         c"new",
         c"directory",
         c"nonce",
@@ -346,6 +376,7 @@ pub extern "C" fn acme_op_state(op: *const acme_op_t) -> *const c_char {
         c"revocation",
         c"key-change",
         c"renewal-info",
+        c"order-list",
     ];
     let Some(shown) = peek(op) else { return null() };
     let state = shown.operation.state().as_bytes();
@@ -420,6 +451,14 @@ pub extern "C" fn acme_op_take_cert(op: *mut acme_op_t) -> *mut acme_cert_t {
 pub extern "C" fn acme_op_renewal_info(op: *const acme_op_t) -> *const acme_renewal_info_t {
     let pointer = |shown: &ShownOp| shown.shown().renewal_info.as_ref().map(|i| from_ref(&i.c));
     peek(op).and_then(pointer).unwrap_or(null())
+}
+
+/// After ACME_STEP_DONE of acme_begin_authorize() or acme_begin_list_orders(): the index-th URL; NULL
+/// past the end. Valid until the operation is freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_op_url(op: *const acme_op_t, index: usize) -> *const c_char {
+    let url = |shown: &ShownOp| pointer_to(shown.shown().urls.get(index));
+    peek(op).map_or(null(), url)
 }
 
 /// A pointer of yours that travels with the operation.

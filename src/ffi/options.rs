@@ -50,6 +50,14 @@ pub struct acme_client_options_t {
     pub allowed_host_count: usize,
     /// 1: plain http is fine on loopback addresses, for tests.
     pub allow_http_loopback: usize,
+    /// Instead of terms_agreed: the operator has agreed to the terms at this URL, which
+    /// acme_client_terms_url() said earlier. When the CA's are others by now, no account is made:
+    /// ACME_ERR_TERMS, whose acme_error_help_url() has the new ones. An account that exists stays
+    /// usable; a warning is logged.
+    pub agreed_terms_url: *const c_char,
+    /// Languages that the CA's messages are wanted in, as in HTTP's Accept-Language, such as
+    /// "de, en;q=0.5" (RFC 8555 section 6.7).
+    pub accept_language: *const c_char,
     /// Built-in client: directory of the roots to trust instead of the system's, as "openssl rehash"
     /// makes it. With ca_file both are trusted. Looked into while connecting.
     pub ca_dir: *const c_char,
@@ -85,12 +93,13 @@ pub struct acme_client_options_t {
 pub struct acme_order_options_t {
     /// sizeof(acme_order_options_t), set by ACME_ORDER_OPTIONS_INIT.
     pub size: usize,
-    /// Required unless csr is set: DNS names, "*." wildcards, IP addresses; at most 1000.
+    /// Required unless csr is set: DNS names, "*." wildcards, IP addresses; at most 1000. With csr
+    /// also "permanent-identifier:..." and "hardware-module:..." (draft-ietf-acme-device-attest).
     pub names: *const *const c_char,
     /// Number of names.
     pub name_count: usize,
-    /// Acceptable challenge types, best first: "http-01", "dns-01", "tls-alpn-01"; default
-    /// {"http-01"}. A wildcard needs "dns-01".
+    /// Acceptable challenge types, best first (see acme_challenge_t); default {"http-01"}. A
+    /// wildcard needs "dns-01", "dns-account-01" or "dns-persist-01".
     pub challenge_types: *const *const c_char,
     /// Number of challenge_types.
     pub challenge_type_count: usize,
@@ -123,29 +132,71 @@ pub struct acme_order_options_t {
     pub preferred_chain_by: usize,
     /// 1: ask for the TLS feature extension "must staple" (RFC 7633).
     pub must_staple: usize,
+    /// name_count challenge types: the n-th name is to be proven by the n-th of these; NULL in its
+    /// place: by challenge_types. Default: all are.
+    pub name_challenge_types: *const *const c_char,
+    /// A name above some of names that proves them in their place (RFC 9444);
+    /// ACME_ERR_UNSUPPORTED where the CA does not let one.
+    pub ancestor_domain: *const c_char,
+    /// 1: when a challenge fails, deactivate the order's other pending authorizations: CAs limit
+    /// how many an account may leave pending.
+    pub abandon_on_failure: usize,
+}
+
+/// For acme_begin_authorize(). Zero means default.
+#[derive_ReprC]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct acme_authorize_options_t {
+    /// sizeof(acme_authorize_options_t), set by ACME_AUTHORIZE_OPTIONS_INIT.
+    pub size: usize,
+    /// Required: DNS names and IP addresses, at most 1000. A wildcard is proven by its order only.
+    pub names: *const *const c_char,
+    /// Number of names.
+    pub name_count: usize,
+    /// Acceptable challenge types, best first (see acme_challenge_t); default {"http-01"}.
+    pub challenge_types: *const *const c_char,
+    /// Number of challenge_types.
+    pub challenge_type_count: usize,
+    /// 1: each name is to prove those below it, too (RFC 9444); ACME_ERR_UNSUPPORTED where the CA
+    /// does not let one.
+    pub subdomains: usize,
+    /// Give up after this many seconds; default 600, not counting time spent publishing.
+    pub timeout_s: usize,
 }
 
 /// A challenge to publish. Read only; grows at the end in later versions.
 #[derive_ReprC]
 #[repr(C)]
 pub struct acme_challenge_t {
-    /// "http-01", "dns-01", "tls-alpn-01".
+    /// "http-01", "dns-01", "tls-alpn-01", "dns-account-01", "dns-persist-01", "onion-csr-01" or
+    /// "device-attest-01".
     pub r#type: *const c_char,
     /// DNS name (without "*.") or IP address to be proven.
     pub identifier: *const c_char,
-    /// The CA's token: 22 to 512 base64url characters, checked.
+    /// The CA's token: 22 to 512 base64url characters, checked. NULL for the types that have none:
+    /// "dns-persist-01" and "onion-csr-01".
     pub token: *const c_char,
     /// http-01 (RFC 8555 section 8.3): serve this as the body of http_path on port 80 of
-    /// identifier.
+    /// identifier. NULL for the types that have no token.
     pub key_authorization: *const c_char,
     /// "/.well-known/acme-challenge/" and the token.
     pub http_path: *const c_char,
-    /// dns-01 (RFC 8555 section 8.4): a TXT record with dns_value at dns_name.
+    /// dns-01 (RFC 8555 section 8.4), dns-account-01 and dns-persist-01: a TXT record with dns_value
+    /// at dns_name. That of dns-persist-01 names the account and stays: ACME_STEP_UNPUBLISH does
+    /// not show it.
     pub dns_name: *const c_char,
-    /// 43 base64url characters.
+    /// 43 base64url characters; for dns-persist-01 a text that may be longer than the 255 bytes of
+    /// one character-string of a TXT record.
     pub dns_value: *const c_char,
     /// tls-alpn-01 (RFC 8737): 32 bytes; see acme_cert_create_tls_alpn().
     pub tls_alpn_digest: *const u8,
+    /// tls-alpn-01: the server name that the CA's handshake asks for: identifier, or the reverse
+    /// name of an IP address (RFC 8738 section 6).
+    pub tls_alpn_name: *const c_char,
+    /// onion-csr-01 (RFC 9799) and device-attest-01: the challenge object as JSON, to make the
+    /// answer's payload from; see acme_op_respond_with().
+    pub json: *const c_char,
 }
 
 /// One HTTP header field.
@@ -272,12 +323,15 @@ unsafe impl Options for acme_client_options_t {}
 // SAFETY: as above.
 unsafe impl Options for acme_order_options_t {}
 // SAFETY: as above.
+unsafe impl Options for acme_authorize_options_t {}
+// SAFETY: as above.
 unsafe impl Options for acme_run_options_t {}
 
 /// No padding on any platform.
 const fn is_pointers_only<T>(members: usize) -> bool {
     size_of::<T>() == members * size_of::<*const c_void>()
 }
-const _: () = assert!(is_pointers_only::<acme_client_options_t>(22));
-const _: () = assert!(is_pointers_only::<acme_order_options_t>(18));
+const _: () = assert!(is_pointers_only::<acme_client_options_t>(24));
+const _: () = assert!(is_pointers_only::<acme_order_options_t>(21));
+const _: () = assert!(is_pointers_only::<acme_authorize_options_t>(7));
 const _: () = assert!(is_pointers_only::<acme_run_options_t>(6));

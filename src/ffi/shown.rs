@@ -121,23 +121,21 @@ impl ShownChallenge {
             pointer
         };
         let digest = Box::new(challenge.digest());
+        let has_token = !challenge.token().is_empty();
         let mut c = acme_challenge_t {
             r#type: show(challenge.kind().as_str()),
             identifier: show(challenge.identifier()),
-            token: show(challenge.token()),
-            key_authorization: show(challenge.key_authorization()),
-            http_path: null(),
-            dns_name: null(),
-            dns_value: null(),
+            token: if has_token { show(challenge.token()) } else { null() },
+            key_authorization: if has_token { show(challenge.key_authorization()) } else { null() },
+            http_path: challenge.http_path().map_or(null(), |path| show(&path)),
+            dns_name: challenge.dns_name().map_or(null(), &mut show),
+            dns_value: challenge.dns_value().map_or(null(), &mut show),
             tls_alpn_digest: null(),
+            tls_alpn_name: challenge.tls_server_name().map_or(null(), |name| show(&name)),
+            json: challenge.json().map_or(null(), &mut show),
         };
-        match challenge.kind() {
-            ChallengeType::Http01 => c.http_path = show(&challenge.http_path()),
-            ChallengeType::Dns01 => {
-                c.dns_name = show(&challenge.dns_name());
-                c.dns_value = show(&challenge.dns_value());
-            }
-            ChallengeType::TlsAlpn01 => c.tls_alpn_digest = digest.as_ptr(),
+        if challenge.kind() == ChallengeType::TlsAlpn01 {
+            c.tls_alpn_digest = digest.as_ptr();
         }
         ShownChallenge { c, _texts: texts, _digest: digest }
     }

@@ -24,6 +24,8 @@ pub(crate) struct Authorization {
     pub expires: Option<String>,
     pub challenges: Vec<Challenge>,
     pub wildcard: Option<bool>,
+    /// It proves all names below its own, too (RFC 9444 section 4.1).
+    pub subdomain_auth_allowed: bool,
 }
 
 impl Resource for Authorization {
@@ -34,6 +36,7 @@ impl Resource for Authorization {
             expires: members.text("expires"),
             challenges: members.resources("challenges"),
             wildcard: members.flag("wildcard"),
+            subdomain_auth_allowed: members.flag("subdomainAuthAllowed") == Some(true),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! One way to prove control of an identifier. RFC 8555 sections 7.1.5 and 8.
 
+use serde_json::Value;
+
 use super::{Members, Resource, states};
 use crate::base64url::is_base64url;
 use crate::error::{Error, Result};
@@ -28,6 +30,12 @@ pub(crate) struct Challenge {
     pub token: Option<String>,
     pub validated: Option<String>,
     pub error: Option<Problem>,
+    /// dns-persist-01: the names by which a record may call this CA.
+    pub issuer_domain_names: Vec<String>,
+    /// dns-persist-01: the account that the CA expects to be named.
+    pub account_uri: Option<String>,
+    /// The whole object, of the types whose answer the host makes from it.
+    pub json: Option<String>,
 }
 
 impl Resource for Challenge {
@@ -39,11 +47,31 @@ impl Resource for Challenge {
             token: members.text("token"),
             validated: members.text("validated"),
             error: members.value("error").and_then(Problem::from_json),
+            issuer_domain_names: members.texts("issuer-domain-names"),
+            account_uri: members.text("accounturi"),
+            json: match members.value("type").and_then(Value::as_str) {
+                Some("onion-csr-01" | "device-attest-01") => Some(members.json()),
+                _ => None,
+            },
         })
     }
 }
 
 impl Challenge {
+    /// The name by which a dns-persist-01 record calls this CA: the first that it offers. It
+    /// becomes part of a DNS record, so what is not a DNS name goes no further than here.
+    pub(crate) fn issuer_domain_name(&self) -> Result<&str> {
+        let is_name = |name: &&String| {
+            let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
+            (1..=253).contains(&name.len()) && name.bytes().all(inner)
+        };
+        let first = self.issuer_domain_names.first().filter(is_name);
+        first.map(String::as_str).ok_or_else(|| {
+            let why = "the CA's dns-persist-01 challenge has no usable issuer-domain-names";
+            Error::protocol(why)
+        })
+    }
+
     /// The token, once it is known to be one. It becomes part of a path and of a file name: what is
     /// not base64url goes no further than here.
     pub(crate) fn checked_token(&self) -> Result<&str> {

@@ -23,6 +23,8 @@ pub(crate) struct Meta {
     pub website: Option<String>,
     pub caa_identities: Option<Vec<String>>,
     pub external_account_required: Option<bool>,
+    /// Names may be proven by one above them (RFC 9444 section 4.4).
+    pub subdomain_auth_allowed: Option<bool>,
     /// Profiles of certificates, and what the CA says of each (draft-ietf-acme-profiles).
     pub profiles: Vec<(String, String)>,
 }
@@ -49,6 +51,7 @@ impl Resource for Meta {
             website: members.text("website"),
             caa_identities: members.value("caaIdentities").map(|_| members.texts("caaIdentities")),
             external_account_required: members.flag("externalAccountRequired"),
+            subdomain_auth_allowed: members.flag("subdomainAuthAllowed"),
             profiles: members.named_texts("profiles"),
         })
     }
@@ -88,6 +91,25 @@ impl Directory {
     /// The profiles that are offered, each with its description.
     pub(crate) fn profiles(&self) -> &[(String, String)] {
         self.meta.as_ref().map_or(&[], |meta| &meta.profiles)
+    }
+
+    pub(crate) fn new_authz(&self) -> Result<&str> {
+        self.new_authz.as_deref().ok_or_else(|| {
+            let why = "this CA authorizes nothing ahead of an order (newAuthz)";
+            Error::new(ErrorKind::Unsupported, why)
+        })
+    }
+
+    /// Refuses to have names proven by one above them at a CA that does not say that it can.
+    pub(crate) fn check_subdomains(&self) -> Result<()> {
+        let meta = self.meta.as_ref();
+        match meta.is_some_and(|meta| meta.subdomain_auth_allowed == Some(true)) {
+            true => Ok(()),
+            false => {
+                let why = "this CA does not let one name prove those below it (RFC 9444)";
+                Err(Error::new(ErrorKind::Unsupported, why))
+            }
+        }
     }
 
     pub(crate) fn external_account_required(&self) -> bool {

@@ -13,6 +13,10 @@ use crate::problem::printable;
 /// The longest DNS name, RFC 1035 section 2.3.4, less what "_acme-challenge." takes.
 const MAX_NAME: usize = 253 - "_acme-challenge.".len();
 
+/// Identifiers of devices, RFC 4043 and RFC 4108, as draft-ietf-acme-device-attest uses them: in
+/// names they stand behind their type and a colon.
+const DEVICE_TYPES: [&str; 2] = ["permanent-identifier", "hardware-module"];
+
 /// An identifier object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Identifier {
@@ -28,11 +32,18 @@ impl Resource for Identifier {
 }
 
 impl Identifier {
-    /// Takes a name as a person writes it: a DNS name (perhaps with a wildcard) or an IP address.
+    /// Takes a name as a person writes it: a DNS name (perhaps with a wildcard), an IP address, or a
+    /// device's identifier behind its type, `permanent-identifier:...` or `hardware-module:...`.
     /// Comes out canonical: A-labels, lower case, no dot at the end, addresses in their shortest form.
     pub(crate) fn from_name(name: &str) -> Result<Identifier> {
         if let Ok(address) = name.parse::<IpAddr>() {
             return Ok(Identifier { type_: "ip".to_owned(), value: address.to_string() });
+        }
+        if let Some((type_, value)) = name.split_once(':') {
+            let graphic = value.bytes().all(|b| b.is_ascii_graphic());
+            if DEVICE_TYPES.contains(&type_) && graphic && (1..=255).contains(&value.len()) {
+                return Ok(Identifier { type_: type_.to_owned(), value: value.to_owned() });
+            }
         }
         let refuse = |why: &str| {
             let shown = printable(name, 300);
@@ -70,6 +81,17 @@ impl Identifier {
     pub(crate) fn is_wildcard(&self) -> bool {
         self.value.starts_with("*.")
     }
+
+    pub(crate) fn is_of_device(&self) -> bool {
+        DEVICE_TYPES.contains(&self.type_.as_str())
+    }
+
+    /// Is it a DNS name below this one?
+    pub(crate) fn is_below(&self, ancestor: &str) -> bool {
+        let name = self.value.strip_prefix("*.").unwrap_or(&self.value);
+        let rest = name.strip_suffix(ancestor);
+        self.type_ == "dns" && rest.is_some_and(|rest| rest.ends_with('.'))
+    }
 }
 
 /// Letters, digits and inner hyphens; RFC 5890 section 2.3.1.
@@ -96,6 +118,7 @@ mod tests {
             ("localhost", "dns", "localhost"),
             ("192.0.2.7", "ip", "192.0.2.7"),
             ("2001:DB8:0:0::1", "ip", "2001:db8::1"),
+            ("permanent-identifier:SN/7", "permanent-identifier", "SN/7"),
         ] {
             let identifier = Identifier::from_name(name).unwrap();
             assert_eq!((identifier.type_.as_str(), identifier.value.as_str()), (type_, value));
@@ -125,6 +148,9 @@ mod tests {
             "a\0b",
             "[::1]",
             "1.2.3.4/24",
+            "permanent-identifier:",
+            "permanent-identifier:a b",
+            "email:a@example.org",
             &"a".repeat(64),
             &long,
         ] {

@@ -13,6 +13,7 @@ pub(crate) mod directory;
 pub(crate) mod identifier;
 mod idna;
 pub(crate) mod order;
+pub(crate) mod order_list;
 pub(crate) mod renewal_info;
 
 use serde_json::{Map, Value};
@@ -31,13 +32,21 @@ pub(crate) trait Resource: Sized {
 
 /// Reads a body as the resource `what`.
 pub(crate) fn parse<T: Resource>(what: &str, body: &[u8]) -> Result<T> {
-    let read = |json: &Value| T::read(&Members(json.as_object()?));
-    let refuse = |why: &str| {
-        let shown = printable(&String::from_utf8_lossy(body), 80);
-        Error::protocol(format!("the answer is not {what} ({why}); it starts: {shown:?}"))
-    };
-    read(&json(body).map_err(|error| refuse(&error.to_string()))?)
-        .ok_or_else(|| refuse("members lack"))
+    let object = object(what, body)?;
+    T::read(&Members(&object)).ok_or_else(|| not_one(what, body, "members lack"))
+}
+
+fn object(what: &str, body: &[u8]) -> Result<Map<String, Value>> {
+    match json(body) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) => Err(not_one(what, body, "members lack")),
+        Err(error) => Err(not_one(what, body, &error.to_string())),
+    }
+}
+
+fn not_one(what: &str, body: &[u8], why: &str) -> Error {
+    let shown = printable(&String::from_utf8_lossy(body), 80);
+    Error::protocol(format!("the answer is not {what} ({why}); it starts: {shown:?}"))
 }
 
 fn json(body: &[u8]) -> serde_json::Result<Value> {
@@ -54,6 +63,11 @@ impl Members<'_> {
 
     fn text(&self, name: &str) -> Option<String> {
         Some(self.value(name)?.as_str()?.to_owned())
+    }
+
+    /// All of them, as JSON.
+    fn json(&self) -> String {
+        Value::Object(self.0.clone()).to_string()
     }
 
     fn flag(&self, name: &str) -> Option<bool> {

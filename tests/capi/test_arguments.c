@@ -13,6 +13,7 @@ static acme_cert_t *cert;
 static acme_client_t *client;
 static acme_op_t *op;
 static acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
+static acme_authorize_options_t authorize = ACME_AUTHORIZE_OPTIONS_INIT;
 static uint8_t digest[32];
 static acme_challenge_t challenge;
 
@@ -77,6 +78,17 @@ enum { OPTIONAL = 100 };
     X(CLIENT, acme_begin_order, client, (P, &order, &out_op))                                   \
     X(STRUCT, acme_begin_order, options, (client, P, &out_op))                                  \
     X(OUT, acme_begin_order, op, (client, &order, P))                                           \
+    X(CLIENT, acme_begin_authorize, client, (P, &authorize, &out_op))                           \
+    X(STRUCT, acme_begin_authorize, options, (client, P, &out_op))                              \
+    X(OUT, acme_begin_authorize, op, (client, &authorize, P))                                   \
+    X(CLIENT, acme_begin_deactivate_authorization, client, (P, "x", &out_op))                   \
+    X(TEXT, acme_begin_deactivate_authorization, authorization_url, (client, P, &out_op))       \
+    X(OUT, acme_begin_deactivate_authorization, op, (client, "x", P))                           \
+    X(CLIENT, acme_begin_abandon_order, client, (P, "x", &out_op))                              \
+    X(TEXT, acme_begin_abandon_order, order_url, (client, P, &out_op))                          \
+    X(OUT, acme_begin_abandon_order, op, (client, "x", P))                                      \
+    X(CLIENT, acme_begin_list_orders, client, (P, &out_op))                                     \
+    X(OUT, acme_begin_list_orders, op, (client, P))                                             \
     X(OP, acme_op_poll, op, (P, 0))                                                             \
     X(OP, acme_op_response_header, op, (P, 1, "a", 1, "b", 1))                                  \
     X(BYTES, acme_op_response_header, name, (op, 1, P, 1, "b", 1))                              \
@@ -86,6 +98,9 @@ enum { OPTIONAL = 100 };
     X(OP, acme_op_response_end, op, (P, 1, 200))                                                \
     X(OP, acme_op_response_failed, op, (P, 1, "x"))                                             \
     X(OPTIONAL + TEXT, acme_op_response_failed, why, (op, 1, P))                                \
+    X(OP, acme_op_respond_with, op, (P, &challenge, "{}", 2))                                   \
+    X(STRUCT, acme_op_respond_with, challenge, (op, P, "{}", 2))                                \
+    X(BYTES, acme_op_respond_with, json, (op, &challenge, P, 1))                                \
     X(OP, acme_op_published, op, (P, NULL))                                                     \
     X(OPTIONAL + TEXT, acme_op_published, failure, (op, P))                                     \
     X(OP, acme_op_signed, op, (P, 1, "x", 1))                                                   \
@@ -114,7 +129,7 @@ enum { OPTIONAL = 100 };
     X(OP, acme_op_request, (P)) X(OP, acme_op_wait_ms, (P)) X(OP, acme_op_challenge, (P, 0))    \
     X(OP, acme_op_error, (P)) X(OP, acme_op_state, (P)) X(OP, acme_op_order_url, (P))           \
     X(OP, acme_op_key, (P)) X(OP, acme_op_sign_request, (P)) X(OP, acme_op_take_cert, (P))      \
-    X(OP, acme_op_renewal_info, (P)) X(OP, acme_op_user_data, (P))
+    X(OP, acme_op_renewal_info, (P)) X(OP, acme_op_user_data, (P)) X(OP, acme_op_url, (P, 0))
 
 #define TRY(kind, function, argument, call)                                                     \
     static int try_##function##_##argument(void *P) { return function call; }
@@ -206,7 +221,7 @@ static void every_getter(void)
     CHECK(!acme_error_is_permanent(NULL) && !acme_error_retry_at(NULL) && !acme_error_url(NULL));
     CHECK(!acme_error_identifier(NULL) && !acme_error_problem_type(NULL));
     CHECK(!acme_error_problem_json(NULL) && !acme_error_subproblem_count(NULL));
-    CHECK(!acme_error_subproblem(NULL, 0));
+    CHECK(!acme_error_subproblem(NULL, 0) && !acme_error_help_url(NULL));
 
     /* What has no result does nothing. */
     acme_op_set_user_data(NULL, &size);
@@ -234,11 +249,11 @@ static void every_free(void)
 
 static void numbers(void)
 {
-    static const int odd[] = { 12345, -1, INT_MIN, INT_MAX, 2 };
+    static const int odd[] = { 12345, -1, INT_MIN, INT_MAX, 7 };
     size_t i;
 
     for (i = 0; i < COUNT(odd); i++) {
-        CHECK_STATUS(acme_key_generate(odd[i] == 2 ? 0 : odd[i], &out_key), ARG, "ACME_KEY_");
+        CHECK_STATUS(acme_key_generate(odd[i], &out_key), ARG, "ACME_KEY_");
         CHECK_STATUS(acme_begin_revoke(client, cert, NULL, odd[i], &out_op), ARG, "ACME_REVOKE_");
     }
     CHECK_STATUS(acme_csr_create(key, names, SIZE_MAX, &out_csr), ARG, "names");
@@ -275,6 +290,9 @@ static void challenges(void)
     bad = challenge;
     bad.tls_alpn_digest = NULL; /* as for http-01 */
     CHECK_STATUS(acme_cert_create_tls_alpn(&bad, NULL, &out_cert), ARG, "tls_alpn_digest");
+    CHECK_STATUS(acme_op_respond_with(op, &challenge, "{}", 2), ACME_ERR_MISUSE, "right now");
+    CHECK_STATUS(acme_begin_abandon_order(client, "https://elsewhere.example/1", &out_op), ARG,
+                 "order_url");
     CHECK(outputs_are_untouched());
 }
 
@@ -284,6 +302,8 @@ int main(void)
 
     order.names = names;
     order.name_count = 1;
+    authorize.names = names;
+    authorize.name_count = 1;
     challenge.identifier = "example.org";
     challenge.tls_alpn_digest = digest;
     key = new_key();

@@ -239,12 +239,13 @@ static void failures(acme_client_t *client, acme_key_t *key)
 
 /* --- accounts and renewals ---------------------------------------------------------------------- */
 
-/* Begins an operation in op and runs it to its good end. */
-#define RUN(begin)                                                             \
+/* Begins an operation and runs it to its good end. */
+#define RUN_OP(op, begin)                                                      \
     do {                                                                       \
         OK(begin);                                                             \
         OK(acme_op_run(op, &http01));                                          \
     } while (0)
+#define RUN(begin) RUN_OP(op, begin)
 
 static void accounts_and_renewals(void)
 {
@@ -295,6 +296,120 @@ static void accounts_and_renewals(void)
     acme_key_free(old);
     acme_key_free(new);
     free(url);
+}
+
+/* --- beyond a first certificate --------------------------------------------------------------- */
+
+/* dns_publish() and dns_unpublish(), and what they were asked for. */
+static int dns_ups, dns_downs;
+static char last_dns_name[300], last_dns_value[300];
+
+static int count_up(const acme_challenge_t *challenge, void *user)
+{
+    dns_ups++;
+    snprintf(last_dns_name, sizeof last_dns_name, "%s", challenge->dns_name);
+    snprintf(last_dns_value, sizeof last_dns_value, "%s", challenge->dns_value);
+    return dns_publish(challenge, user);
+}
+
+static int count_down(const acme_challenge_t *challenge, void *user)
+{
+    dns_downs++;
+    return dns_unpublish(challenge, user);
+}
+
+static void dns_types(acme_client_t *client)
+{
+    const char *names[] = { "*.types.capi.test" }, *type = "dns-account-01";
+    const char *other[] = { "*.stays.capi.test" }; /* Pebble may think the first one proven */
+    acme_order_options_t order = order_for(names, 1);
+    acme_run_options_t run = http01;
+    acme_cert_t *cert = NULL;
+
+    run.publish = count_up;
+    run.unpublish = count_down;
+    order.name_challenge_types = &type;
+    OK(acme_obtain(client, &order, &run, &cert));
+    verify(cert, "*.types.capi.test");
+    CHECK(dns_ups == 1 && dns_downs == 1 && last_dns_name[0] == '_');
+    CHECK(strstr(last_dns_name, "._acme-challenge.types.capi.test") == last_dns_name + 17);
+    acme_cert_free(cert);
+
+    order.names = other;
+    type = "dns-persist-01"; /* has no token, names the account, and stays */
+    OK(acme_obtain(client, &order, &run, &cert));
+    verify(cert, "*.stays.capi.test");
+    CHECK(dns_ups == 2 && dns_downs == 1);
+    CHECK(strcmp(last_dns_name, "_validation-persist.stays.capi.test") == 0);
+    CHECK(strstr(last_dns_value, acme_client_account_url(client)) != NULL);
+    CHECK(strstr(last_dns_value, "; policy=wildcard") != NULL);
+    acme_cert_free(cert);
+}
+
+static void authorizations_and_orders(void)
+{
+    acme_key_t *key = new_key();
+    acme_client_t *client = pebble_client(key); /* has ordered nothing yet */
+    const char *names[] = { "left.capi.test" };
+    acme_order_options_t order = order_for(names, 1);
+    acme_authorize_options_t ahead = ACME_AUTHORIZE_OPTIONS_INIT;
+    acme_op_t *op = NULL, *listing = NULL;
+    char *url;
+
+    OK(acme_begin_order(client, &order, &op));
+    drive(op, 1);
+    url = strdup(acme_op_order_url(op));
+    acme_op_free(op);
+    RUN_OP(listing, acme_begin_list_orders(client, &listing));
+    CHECK(acme_op_url(listing, 0) && strcmp(acme_op_url(listing, 0), url) == 0);
+    CHECK(!acme_op_url(listing, 1) && !acme_op_take_cert(listing));
+    acme_op_free(listing);
+    RUN_OP(op, acme_begin_abandon_order(client, url, &op));
+    acme_op_free(op);
+    order.order_url = url;
+    OK(acme_begin_order(client, &order, &op)); /* there is nothing left to resume */
+    CHECK(acme_op_run(op, &http01) != ACME_OK);
+    acme_op_free(op);
+    RUN_OP(listing, acme_begin_list_orders(client, &listing));
+    CHECK(!acme_op_url(listing, 0));
+    acme_op_free(listing);
+
+    ahead.names = names;
+    ahead.name_count = 1;
+    OK(acme_begin_authorize(client, &ahead, &op));
+    CHECK_STATUS(acme_op_run(op, &http01), ACME_ERR_UNSUPPORTED, "newAuthz");
+    acme_op_free(op);
+    OK(acme_begin_deactivate_authorization(client, url, &op)); /* an order is none */
+    CHECK(acme_op_run(op, NULL) != ACME_OK);
+    acme_op_free(op);
+    free(url);
+    acme_client_free(client);
+    acme_key_free(key);
+}
+
+static void agreed_terms(void)
+{
+    acme_key_t *key = new_key();
+    acme_client_options_t options = pebble_options(key);
+    acme_client_t *client = NULL;
+    acme_op_t *op = NULL;
+    char *terms;
+
+    options.terms_agreed = 0;
+    options.agreed_terms_url = "https://ca.example/terms-2020";
+    OK(acme_client_new(&options, &client));
+    OK(acme_begin_register(client, &op));
+    CHECK_STATUS(acme_op_run(op, NULL), ACME_ERR_TERMS, "terms-2020");
+    acme_op_free(op);
+    terms = strdup(acme_client_terms_url(client));
+    acme_client_free(client);
+    options.agreed_terms_url = terms;
+    OK(acme_client_new(&options, &client));
+    RUN_OP(op, acme_begin_register(client, &op));
+    acme_op_free(op);
+    acme_client_free(client);
+    acme_key_free(key);
+    free(terms);
 }
 
 /* --- threads ------------------------------------------------------------------------------------ */
@@ -350,6 +465,9 @@ int main(void)
     callbacks(client);
     failures(client, key);
     accounts_and_renewals();
+    dns_types(client);
+    authorizations_and_orders();
+    agreed_terms();
     threads_share_a_client(client);
     http_stop();
     acme_client_free(client);

@@ -9,6 +9,7 @@ static acme_key_t *key;
 static acme_client_t *client;
 static acme_client_options_t client_options = ACME_CLIENT_OPTIONS_INIT;
 static acme_order_options_t order_options = ACME_ORDER_OPTIONS_INIT;
+static acme_authorize_options_t authorize_options = ACME_AUTHORIZE_OPTIONS_INIT;
 static acme_run_options_t run_options = ACME_RUN_OPTIONS_INIT;
 
 /* Each gives ACME_OK when the options are taken. */
@@ -26,6 +27,16 @@ static int try_order(const void *options)
 {
     acme_op_t *made = NULL;
     int status = acme_begin_order(client, options, &made);
+
+    CHECK((status == ACME_OK) == (made != NULL));
+    acme_op_free(made);
+    return status;
+}
+
+static int try_authorize(const void *options)
+{
+    acme_op_t *made = NULL;
+    int status = acme_begin_authorize(client, options, &made);
 
     CHECK((status == ACME_OK) == (made != NULL));
     acme_op_free(made);
@@ -60,6 +71,8 @@ static const struct options all[] = {
       offsetof(acme_client_options_t, account_url) },
     { "order", try_order, &order_options, sizeof order_options,
       offsetof(acme_order_options_t, challenge_types) },
+    { "authorize", try_authorize, &authorize_options, sizeof authorize_options,
+      offsetof(acme_authorize_options_t, challenge_types) },
     { "run", try_run, &run_options, sizeof run_options, offsetof(acme_run_options_t, unpublish) },
 };
 
@@ -144,7 +157,8 @@ static const struct text client_texts[] = {
     MEMBER(acme_client_options_t, directory_url), MEMBER(acme_client_options_t, account_url),
     MEMBER(acme_client_options_t, eab_key_id),    MEMBER(acme_client_options_t, eab_hmac_key),
     MEMBER(acme_client_options_t, eab_algorithm), MEMBER(acme_client_options_t, user_agent),
-    MEMBER(acme_client_options_t, ca_file),       MEMBER(acme_client_options_t, ca_dir),
+    MEMBER(acme_client_options_t, ca_file),       MEMBER(acme_client_options_t, agreed_terms_url),
+    MEMBER(acme_client_options_t, ca_dir),        MEMBER(acme_client_options_t, accept_language),
     MEMBER(acme_client_options_t, extra_ca_file), MEMBER(acme_client_options_t, proxy),
     MEMBER(acme_client_options_t, client_cert_file),
     MEMBER(acme_client_options_t, client_key_file),
@@ -152,7 +166,7 @@ static const struct text client_texts[] = {
 static const struct text order_texts[] = {
     MEMBER(acme_order_options_t, order_url), MEMBER(acme_order_options_t, not_before),
     MEMBER(acme_order_options_t, not_after), MEMBER(acme_order_options_t, profile),
-    MEMBER(acme_order_options_t, preferred_chain),
+    MEMBER(acme_order_options_t, preferred_chain), MEMBER(acme_order_options_t, ancestor_domain),
 };
 static const struct list client_lists[] = {
     LIST(acme_client_options_t, contacts, contact_count),
@@ -162,12 +176,19 @@ static const struct list order_lists[] = {
     LIST(acme_order_options_t, names, name_count),
     LIST(acme_order_options_t, challenge_types, challenge_type_count),
 };
+static const struct list authorize_lists[] = {
+    LIST(acme_authorize_options_t, names, name_count),
+    LIST(acme_authorize_options_t, challenge_types, challenge_type_count),
+};
+static const struct text authorize_flags[] = {
+    MEMBER(acme_authorize_options_t, subdomains),
+};
 static const struct text client_flags[] = {
     MEMBER(acme_client_options_t, terms_agreed), MEMBER(acme_client_options_t, allow_http_loopback),
 };
 static const struct text order_flags[] = {
     MEMBER(acme_order_options_t, profile_optional), MEMBER(acme_order_options_t, only_if_due),
-    MEMBER(acme_order_options_t, must_staple),
+    MEMBER(acme_order_options_t, must_staple), MEMBER(acme_order_options_t, abandon_on_failure),
 };
 
 /* The struct with this member set is refused, by the member's name. */
@@ -244,6 +265,9 @@ static void flags(const struct options *kind, const struct text *members, size_t
 static void what_cannot_work(void)
 {
     static const char *const types[] = { "gopher-01" }, *const dns01[] = { "dns-01" };
+    static const char *const http01[] = { "http-01" }, *const none[] = { NULL };
+    static const char *const odd[] = { "\xff" }, *const attest[] = { "device-attest-01" };
+    static const char *const device[] = { "permanent-identifier:device-7" };
     static const char *const wild[] = { "*.example.org" }, *const address[] = { "192.0.2.1" };
     const char *many[1001];
     acme_order_options_t order = order_options;
@@ -288,6 +312,18 @@ static void what_cannot_work(void)
     order.not_before = "2026-13-01T00:00:00Z"; ORDER("not_before");
     order.order_url = "https://elsewhere.example/order/1"; ORDER("order_url");
     order.order_url = "nonsense"; ORDER("order_url");
+    order.name_challenge_types = types; ORDER("gopher-01");
+    order.names = wild; order.name_challenge_types = http01; ORDER("wildcard");
+    order.names = wild; order.name_challenge_types = odd; ORDER("name_challenge_types[0]");
+    order.names = wild; order.name_challenge_types = dns01; OK(try_order(&order));
+    order = order_options;
+    order.name_challenge_types = none; OK(try_order(&order)); /* as all others */
+    order.ancestor_domain = "example.net"; ORDER("example.net");
+    order.ancestor_domain = "*.org"; ORDER("*.org");
+    order.ancestor_domain = "org"; OK(try_order(&order));
+    order = order_options;
+    order.names = device; ORDER("device"); /* by http-01 */
+    order.names = device; order.name_challenge_types = attest; ORDER("csr");
     order.timeout_s = SIZE_MAX; /* for ever, as it were */
     OK(try_order(&order));
 
@@ -301,6 +337,7 @@ static void what_cannot_work(void)
     options.eab_hmac_key = "AAAA"; CLIENT(ARG, "eab_key_id");
     options.eab_key_id = "kid"; options.eab_hmac_key = "not base64!"; CLIENT(ARG, "EAB");
     options.eab_algorithm = "none"; CLIENT(ARG, "eab_algorithm");
+    options.accept_language = "de\r\nX: y"; CLIENT(ARG, "accept_language");
     options.ca_file = "/nowhere/at-all.pem"; CLIENT(ARG, "ca_file");
     options.ca_file = "/dev/null"; CLIENT(ARG, "ca_file /dev/null: is empty");
     options.ca_dir = "/nowhere"; CLIENT(ARG, "ca_dir /nowhere: No such file");
@@ -340,12 +377,16 @@ int main(void)
     OK(acme_client_new(&client_options, &client));
     order_options.names = names;
     order_options.name_count = 1;
+    authorize_options.names = names;
+    authorize_options.name_count = 1;
     for (i = 0; i < COUNT(all); i++)
         sizes(&all[i]);
     texts(&all[0], client_texts, COUNT(client_texts));
     texts(&all[1], order_texts, COUNT(order_texts));
     lists(&all[0], client_lists, COUNT(client_lists));
     lists(&all[1], order_lists, COUNT(order_lists));
+    lists(&all[2], authorize_lists, COUNT(authorize_lists));
+    flags(&all[2], authorize_flags, COUNT(authorize_flags));
     flags(&all[0], client_flags, COUNT(client_flags));
     flags(&all[1], order_flags, COUNT(order_flags));
     what_cannot_work();

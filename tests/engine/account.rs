@@ -267,3 +267,50 @@ fn the_hosts_name_comes_before_the_librarys_in_the_user_agent() {
     let (_, agent) = request.headers.iter().find(|(name, _)| *name == "User-Agent").unwrap();
     assert!(agent.starts_with("exampled/1.2 acme-micro/"), "{agent}");
 }
+
+#[test]
+fn terms_are_agreed_to_by_their_url() {
+    let agreeing = |url: &str| {
+        let url = url.to_owned();
+        Script::with(|options| {
+            options.terms_agreed = false;
+            options.agreed_terms = Some(url);
+        })
+    };
+    let mut ca = agreeing(TERMS);
+    ca.register().unwrap();
+    assert_eq!(payload(&ca, 2)["termsOfServiceAgreed"], json!(true));
+    // The CA's are others by now.
+    let old = "https://ca.example/terms-2020";
+    let mut ca = agreeing(old);
+    let error = ca.register().unwrap_err();
+    assert_eq!((error.kind(), error.help_url()), (ErrorKind::Terms, Some(TERMS)));
+    assert!(error.to_string().contains(old) && error.to_string().contains(TERMS), "{error}");
+    assert_eq!(ca.ca.accounts_made, 0);
+    // An account that exists stays usable.
+    let mut ca = agreeing(old);
+    let key = ca.account_key.clone();
+    make_account(&mut ca.ca, &key);
+    ca.obtain(&["example.org"]).unwrap();
+    // Where there are none, none is agreed to.
+    let mut ca = agreeing(old);
+    ca.ca.terms = false;
+    ca.register().unwrap();
+    assert_eq!(payload(&ca, 2).get("termsOfServiceAgreed"), None);
+}
+
+#[test]
+fn the_languages_of_messages_are_asked_for_with_every_request() {
+    let ca = Script::with(|options| options.accept_language = Some("de, en;q=0.5".to_owned()));
+    let operation = ca.client.register();
+    let step = operation.poll(acme_micro::Time::from_millis(0)).unwrap();
+    let acme_micro::engine::Step::Request(request) = step else { panic!("{step:?}") };
+    assert!(request.headers.contains(&("Accept-Language", "de, en;q=0.5".to_owned())));
+    for bad in ["", " ", "de\r\nX: y", "ü", &"x".repeat(201)] {
+        let key = Key::generate(KeyType::P256).unwrap();
+        let mut options = ClientOptions::new("https://ca.example/directory", key);
+        options.accept_language = Some(bad.to_owned());
+        let refused = Client::new(options).map(|_| ()).map_err(|e| e.kind());
+        assert_eq!(refused, Err(ErrorKind::InvalidArgument), "{bad:?}");
+    }
+}

@@ -79,10 +79,14 @@ pub struct Post {
 pub struct Authorization {
     pub name: String,
     pub wildcard: bool,
+    /// It proves the names below its own, too.
+    pub subdomains: bool,
     pub status: &'static str,
     pub token: String,
     /// The type of the challenge that was answered.
     pub answered: Option<String>,
+    /// What it was answered with.
+    pub payload: Value,
     /// How often a challenge of it has been answered.
     pub answers: u32,
     looks_left: u32,
@@ -121,6 +125,12 @@ pub struct Ca {
     pub failing: Vec<String>,
     /// Types of challenge that it offers.
     pub offers: Vec<&'static str>,
+    /// It authorizes ahead of orders (newAuthz).
+    pub pre_authorizes: bool,
+    /// Names may be proven by one above them (RFC 9444).
+    pub subdomains: bool,
+    /// It lists an account's orders, this many on a page; 0: it does not.
+    pub orders_a_page: usize,
     /// Makes the chain.
     pub issue: Issue,
     /// Percentage of good nonces that are refused.
@@ -146,6 +156,9 @@ impl Default for Ca {
             proven: Vec::new(),
             failing: Vec::new(),
             offers: vec!["http-01", "dns-01", "tls-alpn-01"],
+            pre_authorizes: false,
+            subdomains: false,
+            orders_a_page: 0,
             issue: Box::new(|key, names| pki::sound_chain(key, names)),
             refused_nonces: 0,
             accounts_made: 0,
@@ -158,6 +171,15 @@ impl Default for Ca {
             last_nonce: 0,
             random: 1,
         }
+    }
+}
+
+/// Devices' identifiers begin with "device-" here.
+fn type_of(name: &str) -> &'static str {
+    match name.parse::<std::net::IpAddr>() {
+        Ok(_) => "ip",
+        Err(_) if name.starts_with("device-") => "permanent-identifier",
+        Err(_) => "dns",
     }
 }
 
@@ -265,11 +287,23 @@ impl Ca {
                 self.revoked.push(payload.clone());
                 Answer::new(200, "")
             }
+            (["new-authz"], Some(payload)) => self.new_authorization(payload),
+            (["orders", page], None) if self.orders_a_page > 0 => self.list_orders(number(page)),
+            (["authz", n], Some(payload)) if number(n) < self.authorizations.len() => {
+                assert_eq!(*payload, json!({"status": "deactivated"}));
+                self.authorizations[number(n)].status = "deactivated";
+                Answer::json(200, &self.authorization(number(n)))
+            }
             (["authz", n], None) if number(n) < self.authorizations.len() => {
+                if self.orders.iter().all(|order| !order.authorizations.contains(&number(n))) {
+                    self.look_at(number(n));
+                }
                 Answer::json(200, &self.authorization(number(n)))
             }
             (["chall", n, kind], Some(payload)) if number(n) < self.authorizations.len() => {
-                assert_eq!(*payload, json!({}), "a challenge is answered with an empty object");
+                let plain = !["onion-csr-01", "device-attest-01"].contains(kind);
+                assert_eq!(plain, *payload == json!({}), "{kind} is answered with {payload}");
+                self.authorizations[number(n)].payload = payload.clone();
                 self.answer_challenge(number(n), kind, post, published)
             }
             (["order", n], None) if number(n) < self.orders.len() => {
@@ -298,7 +332,12 @@ impl Ca {
             meta["termsOfService"] = json!(TERMS);
         }
         let url = |path: &str| format!("{BASE}/{path}");
+        if self.subdomains {
+            meta["subdomainAuthAllowed"] = json!(true);
+        }
+        let new_authz = if self.pre_authorizes { json!(url("new-authz")) } else { Value::Null };
         json!({
+            "newAuthz": new_authz,
             "newNonce": url("new-nonce"), "newAccount": url("new-account"),
             "newOrder": url("new-order"), "revokeCert": url("revoke"),
             "keyChange": url("key-change"), "meta": meta, "tomorrow": {"x": [1]},
@@ -307,7 +346,10 @@ impl Ca {
 
     fn new_account(&mut self, post: &Post, payload: &Value) -> Answer {
         let jwk = &post.jws.protected["jwk"];
-        let shown = json!({"status": "valid", "contact": payload["contact"]});
+        let mut shown = json!({"status": "valid", "contact": payload["contact"]});
+        if self.orders_a_page > 0 {
+            shown["orders"] = json!(format!("{BASE}/orders/1"));
+        }
         let known = self.accounts.iter().position(|account| account.jwk == *jwk);
         if let Some(n) = known {
             let url = format!("{BASE}/account/{}", n + 1);
@@ -340,20 +382,17 @@ impl Ca {
         let mut authorizations = Vec::new();
         for identifier in identifiers {
             let name = identifier["value"].as_str().unwrap();
-            let is_address = name.parse::<std::net::IpAddr>().is_ok();
-            assert_eq!(identifier["type"], if is_address { "ip" } else { "dns" });
+            assert_eq!(identifier["type"], type_of(name));
             names.push(name.to_owned());
-            let number = self.authorizations.len();
-            authorizations.push(number);
-            self.authorizations.push(Authorization {
-                name: name.trim_start_matches("*.").to_owned(),
-                wildcard: name.starts_with("*."),
-                status: if self.proven.iter().any(|p| p == name) { "valid" } else { "pending" },
-                token: format!("token-of-authorization-{:06}", number + 1),
-                answered: None,
-                answers: 0,
-                looks_left: 0,
-                error: None,
+            let ancestor = identifier["ancestorDomain"].as_str();
+            assert!(ancestor.is_none() || self.subdomains);
+            let proven = ancestor.unwrap_or(name);
+            let known =
+                |a: &Authorization| a.name == proven && (a.subdomains || a.status == "valid");
+            let known = self.authorizations.iter().position(known).filter(|_| self.subdomains);
+            authorizations.push(match known {
+                Some(number) => number,
+                None => self.add_authorization(proven, ancestor.is_some()),
             });
         }
         let (key, chain, looks_left) = (None, None, 0);
@@ -372,19 +411,64 @@ impl Ca {
             .header("Location", &format!("{BASE}/order/{number}"))
     }
 
+    fn new_authorization(&mut self, payload: &Value) -> Answer {
+        let identifier = &payload["identifier"];
+        let name = identifier["value"].as_str().expect("an identifier");
+        assert!(!name.starts_with("*."), "a wildcard is not for newAuthz");
+        let subdomains = identifier["subdomainAuthAllowed"] == true;
+        assert!(!subdomains || self.subdomains);
+        let number = self.add_authorization(name, subdomains);
+        Answer::json(201, &self.authorization(number))
+            .header("Location", &format!("{BASE}/authz/{}", number + 1))
+    }
+
+    fn add_authorization(&mut self, name: &str, subdomains: bool) -> usize {
+        let number = self.authorizations.len();
+        self.authorizations.push(Authorization {
+            name: name.trim_start_matches("*.").to_owned(),
+            wildcard: name.starts_with("*."),
+            subdomains,
+            status: if self.proven.iter().any(|p| p == name) { "valid" } else { "pending" },
+            token: format!("token-of-authorization-{:06}", number + 1),
+            answered: None,
+            payload: Value::Null,
+            answers: 0,
+            looks_left: 0,
+            error: None,
+        });
+        number
+    }
+
+    fn list_orders(&self, page: usize) -> Answer {
+        let urls: Vec<String> =
+            (1..=self.orders.len()).map(|n| format!("{BASE}/order/{n}")).collect();
+        let mut pages = urls.chunks(self.orders_a_page).skip(page);
+        let answer = Answer::json(200, &json!({"orders": pages.next().unwrap_or_default()}));
+        match pages.next() {
+            None => answer,
+            Some(_) => {
+                answer.header("Link", &format!("<{BASE}/orders/{}>; rel=\"next\"", page + 2))
+            }
+        }
+    }
+
     /// Time goes on with each look at an order.
     fn look(&mut self, n: usize) {
         for a in self.orders[n].authorizations.clone() {
-            let authorization = &mut self.authorizations[a];
-            if authorization.answered.is_some() && authorization.status == "pending" {
-                match authorization.looks_left.checked_sub(1) {
-                    Some(left) => authorization.looks_left = left,
-                    None => self.decide(a),
-                }
-            }
+            self.look_at(a);
         }
         let order = &mut self.orders[n];
         order.looks_left = order.looks_left.saturating_sub(1);
+    }
+
+    fn look_at(&mut self, a: usize) {
+        let authorization = &mut self.authorizations[a];
+        if authorization.answered.is_some() && authorization.status == "pending" {
+            match authorization.looks_left.checked_sub(1) {
+                Some(left) => authorization.looks_left = left,
+                None => self.decide(a),
+            }
+        }
     }
 
     fn decide(&mut self, a: usize) {
@@ -416,14 +500,8 @@ impl Ca {
 
     pub fn order(&self, n: usize) -> Value {
         let (order, status) = (&self.orders[n], self.order_status(n));
-        let identifiers: Vec<Value> = order
-            .names
-            .iter()
-            .map(|name| match name.parse::<std::net::IpAddr>() {
-                Ok(_) => json!({"type": "ip", "value": name}),
-                Err(_) => json!({"type": "dns", "value": name}),
-            })
-            .collect();
+        let identifiers: Vec<Value> =
+            order.names.iter().map(|name| json!({"type": type_of(name), "value": name})).collect();
         let urls: Vec<String> =
             order.authorizations.iter().map(|a| format!("{BASE}/authz/{}", a + 1)).collect();
         let mut json = json!({
@@ -448,6 +526,18 @@ impl Ca {
             "type": kind, "status": status, "token": authorization.token,
             "url": format!("{BASE}/chall/{}/{kind}", a + 1),
         });
+        match kind {
+            "dns-persist-01" => {
+                json["token"] = Value::Null;
+                json["issuer-domain-names"] = json!(["ca.example"]);
+                json["accounturi"] = json!(format!("{BASE}/account/1"));
+            }
+            "onion-csr-01" => {
+                json["token"] = Value::Null;
+                json["nonce"] = json!("bI6/MRqV4gw=");
+            }
+            _ => {}
+        }
         if let Some(error) = authorization.error.as_ref().filter(|_| answered) {
             json["error"] = error.clone();
         }
@@ -456,12 +546,9 @@ impl Ca {
 
     pub fn authorization(&self, a: usize) -> Value {
         let authorization = &self.authorizations[a];
-        let kind = match authorization.name.parse::<std::net::IpAddr>() {
-            Ok(_) => "ip",
-            Err(_) => "dns",
-        };
-        let offers =
-            self.offers.iter().filter(|offer| !authorization.wildcard || **offer == "dns-01");
+        let kind = type_of(&authorization.name);
+        let by_dns = |offer: &&&'static str| offer.starts_with("dns-") || **offer == "onion-csr-01";
+        let offers = self.offers.iter().filter(|offer| !authorization.wildcard || by_dns(offer));
         let challenges: Vec<Value> = offers.map(|offer| self.challenge(a, offer)).collect();
         let mut json = json!({
             "identifier": {"type": kind, "value": authorization.name},
@@ -469,6 +556,9 @@ impl Ca {
         });
         if authorization.wildcard {
             json["wildcard"] = json!(true);
+        }
+        if authorization.subdomains {
+            json["subdomainAuthAllowed"] = json!(true);
         }
         json
     }
@@ -483,7 +573,10 @@ impl Ca {
         let jwk = &self.account(post.jws.header("kid")).jwk;
         let authorization = &self.authorizations[a];
         assert!(self.offers.contains(&kind), "{kind} was not offered");
-        let key_authorization = format!("{}.{}", authorization.token, jws::thumbprint(jwk));
+        let key_authorization = match kind {
+            "dns-persist-01" | "onion-csr-01" => String::new(),
+            _ => format!("{}.{}", authorization.token, jws::thumbprint(jwk)),
+        };
         assert!(
             published(kind, &authorization.name, &key_authorization),
             "the {kind} challenge for {} is answered and not published",
@@ -512,6 +605,7 @@ impl Ca {
         assert!(request.verify(&key).unwrap(), "the csr's own signature is wrong");
         let mut named = SigningRequest::parse(&der).unwrap().names().to_vec();
         let mut ordered = self.orders[n].names.clone();
+        ordered.retain(|name| type_of(name) != "permanent-identifier");
         named.sort();
         ordered.sort();
         assert_eq!(named, ordered, "the csr's names are the order's");

@@ -10,8 +10,10 @@ mod script;
 
 mod account;
 mod authorizations;
+mod authorizing;
 mod bounds;
 mod certificates;
+mod challenge_types;
 mod challenges;
 mod concurrency;
 mod input;

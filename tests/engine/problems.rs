@@ -1,7 +1,7 @@
 //! Refusals and answers that are none: what they become. RFC 8555 section 6.7.
 
 use acme_micro::ErrorKind;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ca::Answer;
 use super::script::Script;
@@ -178,4 +178,34 @@ fn deep_and_wide_documents_are_cut() {
     let subs: Vec<_> = (0..10_000).map(|n| json!({"type": format!("t{n}")})).collect();
     let error = refuse_order(Answer::json(400, &json!({"type": "a", "subproblems": subs})));
     assert_eq!(error.problem().unwrap().subproblems().len(), 100);
+}
+
+#[test]
+fn a_page_that_helps_is_told() {
+    let help = |problem: Value, link: Option<&str>| {
+        let mut ca = Script::seasoned();
+        let mut answer = Answer::json(429, &problem);
+        if let Some(link) = link {
+            answer.set("Link", link);
+        }
+        ca.on("POST /new-order").answer(answer);
+        let error = ca.obtain(&["example.org"]).unwrap_err();
+        error.help_url().map(str::to_owned)
+    };
+    let limited = |detail: &str, instance: Value| {
+        let type_ = "urn:ietf:params:acme:error:rateLimited";
+        json!({"type": type_, "detail": detail, "instance": instance})
+    };
+    let link = Some("<https://ca.example/limits>;rel=\"help\"");
+    // A pause of Let's Encrypt's: the page that lifts it stands in the detail.
+    let paused = "Your account is temporarily prevented from requesting certificates for \
+                  example.org. Please visit: https://portal.ca.example/unpause?jwt=a.b.c. Thank you";
+    let unpause = Some("https://portal.ca.example/unpause?jwt=a.b.c".to_owned());
+    assert_eq!(help(limited(paused, Value::Null), link), unpause);
+    let instance = json!("https://ca.example/i/1");
+    assert_eq!(help(limited(paused, instance), link).as_deref(), Some("https://ca.example/i/1"));
+    let limits = Some("https://ca.example/limits");
+    assert_eq!(help(limited("too many", Value::Null), link).as_deref(), limits);
+    assert_eq!(help(limited("too many", json!("javascript:x")), link).as_deref(), limits);
+    assert_eq!(help(limited("too many", json!("about:blank")), None), None);
 }

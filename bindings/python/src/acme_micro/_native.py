@@ -165,12 +165,22 @@ class RevocationReason(enum.IntEnum):
     UNSPECIFIED = 0
     # The private key is, or may be, known to others.
     KEY_COMPROMISE = 1
+    # The same of the CA that issued it. This one and those after 5 are for private CAs.
+    CA_COMPROMISE = 2
     # The names changed owner.
     AFFILIATION_CHANGED = 3
     # There is a new certificate.
     SUPERSEDED = 4
     # The service ended.
     CESSATION_OF_OPERATION = 5
+    # It is suspended for now.
+    CERTIFICATE_HOLD = 6
+    # It is no longer suspended.
+    REMOVE_FROM_CRL = 8
+    # What it was issued for was withdrawn.
+    PRIVILEGE_WITHDRAWN = 9
+    # As ACME_REVOKE_CA_COMPROMISE, of an attribute authority.
+    AA_COMPROMISE = 10
 
 
 class ChainBy(enum.IntEnum):
@@ -227,6 +237,8 @@ class acme_challenge_t(Structure):
         dns_name: bytes | None
         dns_value: bytes | None
         tls_alpn_digest: _Pointer[c_uint8]
+        tls_alpn_name: bytes | None
+        json: bytes | None
 
     _fields_ = [
         ("type", c_char_p),
@@ -237,6 +249,8 @@ class acme_challenge_t(Structure):
         ("dns_name", c_char_p),
         ("dns_value", c_char_p),
         ("tls_alpn_digest", POINTER(c_uint8)),
+        ("tls_alpn_name", c_char_p),
+        ("json", c_char_p),
     ]
 
 
@@ -259,6 +273,8 @@ class acme_client_options_t(Structure):
         allowed_hosts: _Pointer[c_char_p]
         allowed_host_count: int
         allow_http_loopback: int
+        agreed_terms_url: bytes | None
+        accept_language: bytes | None
         ca_dir: bytes | None
         extra_ca_file: bytes | None
         proxy: bytes | None
@@ -283,6 +299,8 @@ class acme_client_options_t(Structure):
         ("allowed_hosts", POINTER(c_char_p)),
         ("allowed_host_count", c_size_t),
         ("allow_http_loopback", c_size_t),
+        ("agreed_terms_url", c_char_p),
+        ("accept_language", c_char_p),
         ("ca_dir", c_char_p),
         ("extra_ca_file", c_char_p),
         ("proxy", c_char_p),
@@ -315,6 +333,9 @@ class acme_order_options_t(Structure):
         preferred_chain: bytes | None
         preferred_chain_by: int
         must_staple: int
+        name_challenge_types: _Pointer[c_char_p]
+        ancestor_domain: bytes | None
+        abandon_on_failure: int
 
     _fields_ = [
         ("size", c_size_t),
@@ -335,6 +356,32 @@ class acme_order_options_t(Structure):
         ("preferred_chain", c_char_p),
         ("preferred_chain_by", c_size_t),
         ("must_staple", c_size_t),
+        ("name_challenge_types", POINTER(c_char_p)),
+        ("ancestor_domain", c_char_p),
+        ("abandon_on_failure", c_size_t),
+    ]
+
+
+class acme_authorize_options_t(Structure):
+    """For acme_begin_authorize(). Zero means default."""
+
+    if TYPE_CHECKING:
+        size: int
+        names: _Pointer[c_char_p]
+        name_count: int
+        challenge_types: _Pointer[c_char_p]
+        challenge_type_count: int
+        subdomains: int
+        timeout_s: int
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("names", POINTER(c_char_p)),
+        ("name_count", c_size_t),
+        ("challenge_types", POINTER(c_char_p)),
+        ("challenge_type_count", c_size_t),
+        ("subdomains", c_size_t),
+        ("timeout_s", c_size_t),
     ]
 
 
@@ -504,6 +551,12 @@ acme_error_problem_type: Callable[[_Pointer[acme_error_t]], bytes | None] = _bin
 # The whole problem document (RFC 7807) as JSON; NULL when the CA sent none.
 acme_error_problem_json: Callable[[_Pointer[acme_error_t]], bytes | None] = _bind(
     "acme_error_problem_json", c_char_p, POINTER(acme_error_t)
+)
+
+# A page for a person who wants it to work: terms to agree to, a pause to lift, limits explained;
+# NULL when the CA named none. An https URL, but the CA's word: show it, do not fetch it.
+acme_error_help_url: Callable[[_Pointer[acme_error_t]], bytes | None] = _bind(
+    "acme_error_help_url", c_char_p, POINTER(acme_error_t)
 )
 
 # Number of subproblems (RFC 8555 section 6.7.1); at most 100 are kept.
@@ -813,6 +866,57 @@ acme_begin_order: Callable[
     POINTER(POINTER(acme_op_t)),
 )
 
+# Proves names ahead of an order (RFC 8555 section 7.4.1): steps as those of an order, up to the
+# proof. Then acme_op_url() has the URL of each name's authorization. ACME_ERR_UNSUPPORTED where the
+# CA does not offer it; Let's Encrypt does not.
+acme_begin_authorize: Callable[
+    [
+        _Pointer[acme_client_t],
+        _Pointer[acme_authorize_options_t],
+        _Pointer[_Pointer[acme_op_t]],
+    ],
+    int,
+] = _bind(
+    "acme_begin_authorize",
+    c_int32,
+    POINTER(acme_client_t),
+    POINTER(acme_authorize_options_t),
+    POINTER(POINTER(acme_op_t)),
+)
+
+# Deactivates the authorization at this URL, for good (RFC 8555 section 7.5.2): whoever orders its
+# name has to prove it anew.
+acme_begin_deactivate_authorization: Callable[
+    [_Pointer[acme_client_t], bytes | None, _Pointer[_Pointer[acme_op_t]]], int
+] = _bind(
+    "acme_begin_deactivate_authorization",
+    c_int32,
+    POINTER(acme_client_t),
+    c_char_p,
+    POINTER(POINTER(acme_op_t)),
+)
+
+# Deactivates what is still pending of the authorizations of the order at this URL, for an order
+# that is not going to be resumed: CAs limit how many an account may leave pending.
+acme_begin_abandon_order: Callable[
+    [_Pointer[acme_client_t], bytes | None, _Pointer[_Pointer[acme_op_t]]], int
+] = _bind(
+    "acme_begin_abandon_order",
+    c_int32,
+    POINTER(acme_client_t),
+    c_char_p,
+    POINTER(POINTER(acme_op_t)),
+)
+
+# Lists the account's orders, those that are pending at least (RFC 8555 section 7.1.2.1). Then
+# acme_op_url() has their URLs. ACME_ERR_UNSUPPORTED where the CA keeps no list; Let's Encrypt does
+# not.
+acme_begin_list_orders: Callable[
+    [_Pointer[acme_client_t], _Pointer[_Pointer[acme_op_t]]], int
+] = _bind(
+    "acme_begin_list_orders", c_int32, POINTER(acme_client_t), POINTER(POINTER(acme_op_t))
+)
+
 # Advances the operation. now: 0 for the system clock. > 0: an ACME_STEP_* for you to do. 0: done. <
 # 0: failed, an ACME_ERR_*; see acme_op_error().
 acme_op_poll: Callable[[_Pointer[acme_op_t], int], int] = _bind(
@@ -867,6 +971,20 @@ acme_op_challenge: Callable[[_Pointer[acme_op_t], int], _Pointer[acme_challenge_
     "acme_op_challenge", POINTER(acme_challenge_t), POINTER(acme_op_t), c_size_t
 )
 
+# Before acme_op_published(), for the types of challenge whose answer has a payload that you make
+# ("onion-csr-01", "device-attest-01"): the payload, a JSON object. challenge is what
+# acme_op_challenge() or the publish callback shows right now.
+acme_op_respond_with: Callable[
+    [_Pointer[acme_op_t], _Pointer[acme_challenge_t], bytes | None, int], int
+] = _bind(
+    "acme_op_respond_with",
+    c_int32,
+    POINTER(acme_op_t),
+    POINTER(acme_challenge_t),
+    c_void_p,
+    c_size_t,
+)
+
 # Every challenge is in place (failure NULL), or why not: the operation then ends with
 # ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH.
 acme_op_published: Callable[[_Pointer[acme_op_t], bytes | None], int] = _bind(
@@ -885,7 +1003,7 @@ acme_op_error: Callable[[_Pointer[acme_op_t]], _Pointer[acme_error_t]] = _bind(
 
 # One word for a status page: "new", "directory", "nonce", "account", "order", "authorization",
 # "publish", "challenge", "unpublish", "finalize", "certificate", "revocation", "key-change",
-# "renewal-info". Static text.
+# "renewal-info", "order-list". Static text.
 acme_op_state: Callable[[_Pointer[acme_op_t]], bytes | None] = _bind(
     "acme_op_state", c_char_p, POINTER(acme_op_t)
 )
@@ -929,6 +1047,12 @@ acme_op_take_cert: Callable[[_Pointer[acme_op_t]], _Pointer[acme_cert_t]] = _bin
 # else NULL. Valid until the operation is freed.
 acme_op_renewal_info: Callable[[_Pointer[acme_op_t]], _Pointer[acme_renewal_info_t]] = _bind(
     "acme_op_renewal_info", POINTER(acme_renewal_info_t), POINTER(acme_op_t)
+)
+
+# After ACME_STEP_DONE of acme_begin_authorize() or acme_begin_list_orders(): the index-th URL; NULL
+# past the end. Valid until the operation is freed.
+acme_op_url: Callable[[_Pointer[acme_op_t], int], bytes | None] = _bind(
+    "acme_op_url", c_char_p, POINTER(acme_op_t), c_size_t
 )
 
 # A pointer of yours that travels with the operation.

@@ -14,7 +14,7 @@ from ._handle import Handle, borrow, create, handle_of
 from ._native import RevocationReason
 from ._values import EPOCH, from_text, moment
 from .errors import AcmeError, InvalidArgument
-from .keys import PrivateKey
+from .keys import KeyType, PrivateKey
 from .steps import Challenge
 
 if TYPE_CHECKING:
@@ -112,6 +112,12 @@ class Certificate(Handle[_native.acme_cert_t]):
     def fingerprint(self) -> str:
         """SHA-256 of the leaf, in hexadecimal digits."""
         return from_text(_native.acme_cert_fingerprint(self._handle)) or ""
+
+    @property
+    def key_type(self) -> KeyType | None:
+        """Kind of the leaf's key; None when it is none that :class:`KeyType` knows."""
+        kind = _native.acme_cert_key_type(self._handle)
+        return KeyType(kind) if kind else None
 
     @property
     def ari_id(self) -> str | None:

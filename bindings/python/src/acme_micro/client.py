@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from ctypes import pointer, sizeof
+from collections.abc import Iterable, Mapping, Sequence
+from ctypes import POINTER, c_char_p, cast, pointer, sizeof
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _native
 from ._arguments import PathLike, to_enum, to_optional_path, to_optional_text, to_text, to_texts
@@ -20,6 +20,9 @@ from .errors import InvalidArgument
 from .keys import PrivateKey
 from .operation import Operation, RenewalInfo, Signer
 from .solvers import Solver
+
+if TYPE_CHECKING:
+    from ctypes import _Pointer
 
 __all__ = ["LETSENCRYPT", "LETSENCRYPT_STAGING", "ChainBy", "Client", "Profile"]
 
@@ -52,10 +55,12 @@ class Client(Handle[_native.acme_client_t]):
         *,
         contacts: Iterable[str] = (),
         terms_agreed: bool = False,
+        agreed_terms_url: str | None = None,
         account_url: str | None = None,
         eab: tuple[str, str] | None = None,
         eab_algorithm: str | None = None,
         user_agent: str | None = None,
+        accept_language: str | None = None,
         ca_file: PathLike | None = None,
         allowed_hosts: Iterable[str] = (),
         allow_http_loopback: bool = False,
@@ -77,6 +82,10 @@ class Client(Handle[_native.acme_client_t]):
         terms_agreed
             The operator has agreed to the CA's terms of service. Without it an account that exists
             is found, and none is made.
+        agreed_terms_url
+            Instead of ``terms_agreed``: the operator has agreed to the terms at this URL, which
+            :attr:`terms_url` was. When the CA's are others by now, no account is made:
+            :class:`TermsNotAgreed`, whose ``help_url`` has the new ones.
         account_url
             What :attr:`account_url` was earlier; saves a request.
         eab, eab_algorithm
@@ -84,6 +93,8 @@ class Client(Handle[_native.acme_client_t]):
             default), ``"HS384"`` or ``"HS512"``.
         user_agent
             Named to the CA before the library's own, such as ``"exampled/1.2"``.
+        accept_language
+            Languages that the CA's messages are wanted in, such as ``"de, en;q=0.5"``.
         ca_file
             PEM file of the roots to trust for the CA's own HTTPS, instead of the system's.
         allowed_hosts
@@ -122,7 +133,9 @@ class Client(Handle[_native.acme_client_t]):
             options.eab_key_id = to_text(eab[0], "eab[0]")
             options.eab_hmac_key = to_text(eab[1], "eab[1]")
         options.eab_algorithm = to_optional_text(eab_algorithm, "eab_algorithm")
+        options.agreed_terms_url = to_optional_text(agreed_terms_url, "agreed_terms_url")
         options.user_agent = to_optional_text(user_agent, "user_agent")
+        options.accept_language = to_optional_text(accept_language, "accept_language")
         options.ca_file = to_optional_path(ca_file, "ca_file")
         options.allowed_hosts, options.allowed_host_count = to_texts(
             allowed_hosts, "allowed_hosts"
@@ -203,6 +216,65 @@ class Client(Handle[_native.acme_client_t]):
         assert operation.renewal_info is not None
         return operation.renewal_info
 
+    def begin_authorize(
+        self,
+        names: Iterable[str],
+        *,
+        challenge_types: Sequence[str] = ("http-01",),
+        subdomains: bool = False,
+        timeout: float | None = None,
+    ) -> Operation:
+        """Begins to prove names ahead of an order (RFC 8555 section 7.4.1); nothing is sent yet.
+
+        names
+            DNS names and IP addresses. A wildcard is proven by its order only.
+        subdomains
+            Each name is to prove those below it, too (RFC 9444).
+
+        The others are as for :meth:`order`. The URLs of the authorizations are
+        :attr:`Operation.urls`. :class:`Unsupported` where the CA does not offer it.
+        """
+        options = _native.acme_authorize_options_t()
+        options.size = sizeof(options)
+        options.names, options.name_count = to_texts(names, "names")
+        types = to_texts(challenge_types, "challenge_types")
+        options.challenge_types, options.challenge_type_count = types
+        options.subdomains = bool(subdomains)
+        options.timeout_s = _seconds(timeout, "timeout")
+        return self._begin(_native.acme_begin_authorize, pointer(options))
+
+    def authorize(self, names: Iterable[str], solver: Solver, **options: Any) -> tuple[str, ...]:
+        """Proves names ahead of an order; gives the URLs of their authorizations. Blocks.
+
+        The other options are :meth:`begin_authorize`'s.
+        """
+        _set_types(options, solver)
+        operation = self.begin_authorize(names, **options)
+        operation.run(solver)
+        return operation.urls
+
+    def deactivate_authorization(self, authorization_url: str) -> None:
+        """Deactivates an authorization, for good (RFC 8555 section 7.5.2). Blocks."""
+        url = to_text(authorization_url, "authorization_url")
+        self._begin(_native.acme_begin_deactivate_authorization, url).run()
+
+    def abandon_order(self, order_url: str) -> None:
+        """Deactivates what is still pending of an order's authorizations. Blocks.
+
+        For an order that is not going to be resumed: CAs limit how many an account may leave
+        pending.
+        """
+        self._begin(_native.acme_begin_abandon_order, to_text(order_url, "order_url")).run()
+
+    def orders(self) -> tuple[str, ...]:
+        """The URLs of the account's orders (RFC 8555 section 7.1.2.1). Blocks.
+
+        :class:`Unsupported` where the CA keeps no list.
+        """
+        operation = self._begin(_native.acme_begin_list_orders)
+        operation.run()
+        return operation.urls
+
     def revoke(
         self,
         certificate: Certificate,
@@ -224,9 +296,12 @@ class Client(Handle[_native.acme_client_t]):
         names: Iterable[str] = (),
         *,
         challenge_types: Sequence[str] = ("http-01",),
+        challenge_by_name: Mapping[str, str] | None = None,
+        ancestor_domain: str | None = None,
         key: PrivateKey | None = None,
         csr: SigningRequest | None = None,
         order_url: str | None = None,
+        abandon_on_failure: bool = False,
         timeout: float | None = None,
         not_before: datetime | None = None,
         not_after: datetime | None = None,
@@ -243,14 +318,20 @@ class Client(Handle[_native.acme_client_t]):
         names
             DNS names, ``*.`` wildcards, IP addresses. With ``csr`` they may be left out.
         challenge_types
-            Acceptable types, best first: ``"http-01"``, ``"dns-01"``, ``"tls-alpn-01"``. A wildcard
-            needs ``"dns-01"``.
+            Acceptable types, best first; see :attr:`Challenge.type`. A wildcard needs ``"dns-01"``,
+            ``"dns-account-01"`` or ``"dns-persist-01"``.
+        challenge_by_name
+            Names that are to be proven by a type of their own.
+        ancestor_domain
+            A name above some of ``names`` that proves them in their place (RFC 9444).
         key
             The certificate's key, which you have stored. A fresh one is :attr:`Operation.key`.
         csr
             A request made elsewhere; excludes ``key``.
         order_url
             Resume the order at this URL (:attr:`Operation.order_url`).
+        abandon_on_failure
+            When a challenge fails, deactivate the order's other pending authorizations.
         timeout
             Give up after so many seconds, 600 unless given; publishing does not count.
         not_before, not_after
@@ -276,6 +357,12 @@ class Client(Handle[_native.acme_client_t]):
             options.key = handle_of(key, PrivateKey, "key")
         if csr is not None:
             options.csr = handle_of(csr, SigningRequest, "csr")
+        if challenge_by_name is not None:
+            options.name_challenge_types = _types_of(
+                options.names, options.name_count, challenge_by_name
+            )
+        options.ancestor_domain = to_optional_text(ancestor_domain, "ancestor_domain")
+        options.abandon_on_failure = bool(abandon_on_failure)
         options.order_url = to_optional_text(order_url, "order_url")
         options.timeout_s = _seconds(timeout, "timeout")
         options.not_before = _date(not_before, "not_before")
@@ -304,9 +391,7 @@ class Client(Handle[_native.acme_client_t]):
         raises is raised here, unchanged. ``sign`` signs with keys outside the process. The other
         options are :meth:`order`'s.
         """
-        types = getattr(solver, "challenge_types", None)
-        if types is not None:
-            options.setdefault("challenge_types", types)
+        _set_types(options, solver)
         operation = self.order(names, **options)
         operation.run(solver, sign)
         return operation.certificate
@@ -327,6 +412,28 @@ class Client(Handle[_native.acme_client_t]):
 
     def _describe(self) -> str:
         return self.account_url or ""
+
+
+def _set_types(options: dict[str, Any], solver: Solver) -> None:
+    """Asks for the types of challenge that the solver solves, unless the caller says which."""
+    types = getattr(solver, "challenge_types", None)
+    if types is not None:
+        options.setdefault("challenge_types", types)
+
+
+def _types_of(
+    names: _Pointer[c_char_p], count: int, by_name: Mapping[str, str]
+) -> _Pointer[c_char_p]:
+    """For each of the names the type of challenge that is its own, or NULL."""
+    known = [(names[index] or b"").decode() for index in range(count)]
+    for name in by_name:
+        if name not in known:
+            raise InvalidArgument(f"challenge_by_name has {name!r}, which is not among the names")
+    types = [
+        to_text(by_name[name], f"challenge_by_name[{name!r}]") if name in by_name else None
+        for name in known
+    ]
+    return cast((c_char_p * count)(*types), POINTER(c_char_p))
 
 
 def _seconds(value: float | None, name: str) -> int:

@@ -78,6 +78,9 @@ class AcmeError(Exception):
     retry_at: datetime | None
     #: The CA's problem document (RFC 7807, RFC 8555 section 6.7), if it sent one.
     problem: dict[str, Any] | None
+    #: A page for a person who wants it to work: terms to agree to, a pause to lift, limits
+    #: explained. An https URL, but the CA's word: show it, do not fetch it.
+    help_url: str | None
     #: One error for each identifier that the CA complained about (RFC 8555 section 6.7.1).
     subproblems: tuple[AcmeError, ...]
 
@@ -94,6 +97,7 @@ class AcmeError(Exception):
         permanent: bool | None = None,
         retry_at: datetime | None = None,
         problem: dict[str, Any] | None = None,
+        help_url: str | None = None,
         subproblems: Sequence[AcmeError] = (),
     ):
         super().__init__(message)
@@ -104,6 +108,7 @@ class AcmeError(Exception):
         self.permanent = self._permanent if permanent is None else permanent
         self.retry_at = retry_at
         self.problem = problem
+        self.help_url = help_url
         self.subproblems = tuple(subproblems)
 
     @property
@@ -288,6 +293,7 @@ def _from_c(error: _Pointer[_native.acme_error_t]) -> AcmeError:
         permanent=bool(_native.acme_error_is_permanent(error)),
         retry_at=moment(_native.acme_error_retry_at(error)),
         problem=_document(_native.acme_error_problem_json(error)),
+        help_url=from_text(_native.acme_error_help_url(error)),
         subproblems=[_from_c(subproblem) for subproblem in subproblems],
     )
 

@@ -87,6 +87,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
     _publish: Publish | None
     _certificate: Certificate | None
     _renewal_info: RenewalInfo | None
+    _urls: tuple[str, ...]
     _key: PrivateKey | None
     _state: str
     _order_url: str | None
@@ -98,6 +99,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
         self._publish = None
         self._certificate = None
         self._renewal_info = None
+        self._urls = ()
         key = _native.acme_op_key(pointer)
         self._key = PrivateKey._wrap(borrow(key, pointer)) if key else None
         self._look()
@@ -133,6 +135,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
             if certificate:
                 self._certificate = Certificate._wrap(own(certificate, _native.acme_cert_free))
             self._renewal_info = _renewal_info(_native.acme_op_renewal_info(self._handle))
+            self._urls = _urls(self._handle)
             raise StopIteration
 
     def run(self, solver: Solver | None = None, sign: Signer | None = None) -> None:
@@ -150,9 +153,10 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
                 elif isinstance(step, Wait):
                     time.sleep(NAP if step.seconds is None else min(step.seconds, NAP))
                 elif isinstance(step, Publish):
-                    published = step.challenges
+                    # What stays published is nobody's to take down.
+                    published = tuple(c for c in step.challenges if not c.is_persistent)
                     try:
-                        _required(solver).publish(published)
+                        _publish(_required(solver), step)
                     except Exception as error:
                         failure = error
                         step.fail(error)
@@ -197,6 +201,11 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
         return self._renewal_info
 
     @property
+    def urls(self) -> tuple[str, ...]:
+        """Of authorizations or orders, once the loop of an operation that gives such has ended."""
+        return self._urls
+
+    @property
     def key(self) -> PrivateKey | None:
         """The certificate's key, from the beginning: store it before you start.
 
@@ -209,7 +218,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
         """One word for a status page, such as ``"authorization"`` or ``"finalize"``.
 
         The others: ``new directory nonce account order publish challenge unpublish certificate
-        revocation``.
+        revocation key-change renewal-info order-list``.
         """
         return self._state
 
@@ -243,6 +252,12 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
             if _taken(_native.acme_op_response_body(op, id, body, len(body))):
                 check(_native.acme_op_response_end(op, id, status))
 
+    def _respond_with(self, step: Publish, index: int, payload: bytes) -> None:
+        with self._lock:
+            self._check_publishing(step)
+            challenge = _native.acme_op_challenge(self._handle, index)
+            check(_native.acme_op_respond_with(self._handle, challenge, payload, len(payload)))
+
     def _fail(self, id: int, why: bytes) -> None:
         with self._lock:
             check(_native.acme_op_response_failed(self._handle, id, why))
@@ -259,12 +274,27 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
         with self._lock:
             check(_native.acme_op_sign_failed(self._handle, id, why))
 
+    def _check_publishing(self, step: Publish) -> None:
+        if self._publish is not step:
+            raise Misuse("these challenges are not waiting to be published")
+
     def _publish_failed(self, step: Publish, why: bytes) -> None:
         with self._lock:
-            if self._publish is not step:
-                raise Misuse("these challenges are not waiting to be published")
+            self._check_publishing(step)
             self._publish = None
             check(_native.acme_op_published(self._handle, why))
+
+
+def _urls(pointer: _Pointer[_native.acme_op_t]) -> tuple[str, ...]:
+    found = (from_text(_native.acme_op_url(pointer, index)) for index in count())
+    return tuple(url for url in takewhile(lambda url: url is not None, found) if url)
+
+
+def _publish(solver: Solver, step: Publish) -> None:
+    solver.publish(step.challenges)
+    for challenge in step.challenges:
+        if challenge.object is not None:
+            step.respond_with(challenge, solver.payload(challenge))  # type: ignore[attr-defined]
 
 
 def _taken(status: int) -> bool:

@@ -36,6 +36,8 @@ class Solver(Protocol):
     """Puts challenges in place, and takes them down.
 
     It may have an attribute ``challenge_types``, for :meth:`Client.obtain` to ask the CA for those.
+    One for ``"onion-csr-01"`` or ``"device-attest-01"`` also has a method ``payload(challenge)``, which
+    gives what the challenge is answered with, such as ``{"attObj": ...}``.
     """
 
     def publish(self, challenges: tuple[Challenge, ...]) -> None:

@@ -12,10 +12,11 @@ Steps are plain frozen dataclasses, made for ``match``::
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from ctypes import string_at
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 from ._values import from_text
 from .errors import Misuse
@@ -34,22 +35,36 @@ class Challenge:
     Not more of it is shown in logs and debuggers than is anybody's to know.
     """
 
-    #: ``"http-01"``, ``"dns-01"`` or ``"tls-alpn-01"``.
+    #: ``"http-01"``, ``"dns-01"``, ``"tls-alpn-01"``, ``"dns-account-01"``, ``"dns-persist-01"``,
+    #: ``"onion-csr-01"`` or ``"device-attest-01"``.
     type: str
     #: DNS name (without ``*.``) or IP address to be proven.
     identifier: str
-    #: The CA's token: base64url.
+    #: The CA's token: base64url. Empty for the types that have none: dns-persist-01, onion-csr-01.
     token: str = field(repr=False)
     #: http-01 (RFC 8555 section 8.3): what to serve as the body of :attr:`http_path`.
     key_authorization: str = field(repr=False)
     #: http-01: ``"/.well-known/acme-challenge/"`` and the token, on port 80 of the identifier.
     http_path: str | None = field(default=None, repr=False)
-    #: dns-01 (RFC 8555 section 8.4): name of the TXT record, without a dot at the end.
+    #: dns-01 (RFC 8555 section 8.4), dns-account-01 and dns-persist-01: name of the TXT record,
+    #: without a dot at the end. That of dns-persist-01 names the account and stays: it is not among
+    #: what is to be taken down.
     dns_name: str | None = None
-    #: dns-01: content of the TXT record.
+    #: Content of that record. That of dns-persist-01 may have more than 255 bytes.
     dns_value: str | None = field(default=None, repr=False)
     #: tls-alpn-01 (RFC 8737): 32 bytes; see :meth:`Certificate.tls_alpn`.
     tls_alpn_digest: bytes | None = field(default=None, repr=False)
+    #: tls-alpn-01: the server name that the CA's handshake asks for: the identifier, or the reverse
+    #: name of an IP address (RFC 8738 section 6).
+    tls_alpn_name: str | None = None
+    #: onion-csr-01 (RFC 9799) and device-attest-01: the challenge object, to make the answer's
+    #: payload from; see :meth:`Publish.respond_with`.
+    object: Mapping[str, Any] | None = field(default=None, repr=False, hash=False)
+
+    @property
+    def is_persistent(self) -> bool:
+        """Does it stay published after it has done its work?"""
+        return self.type == "dns-persist-01"
 
 
 @dataclass(frozen=True)
@@ -121,6 +136,13 @@ class Publish:
 
     challenges: tuple[Challenge, ...]
     _operation: Operation | None = field(default=None, repr=False, compare=False)
+
+    def respond_with(self, challenge: Challenge, payload: Mapping[str, Any]) -> None:
+        """What the answer to this challenge holds, for the types whose :attr:`Challenge.object` is
+        not None: ``{"csr": ...}`` or ``{"attObj": ...}``.
+        """
+        index = self.challenges.index(challenge)
+        _of(self)._respond_with(self, index, json.dumps(dict(payload)).encode())
 
     def fail(self, why: str | BaseException) -> None:
         """They cannot be put in place, and why.
@@ -197,6 +219,8 @@ def challenge_from_c(shown: _native.acme_challenge_t) -> Challenge:
         dns_name=from_text(shown.dns_name),
         dns_value=from_text(shown.dns_value),
         tls_alpn_digest=string_at(digest, 32) if digest else None,
+        tls_alpn_name=from_text(shown.tls_alpn_name),
+        object=json.loads(shown.json) if shown.json else None,
     )
 
 

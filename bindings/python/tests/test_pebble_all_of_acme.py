@@ -1,0 +1,297 @@
+"""What ACME has beyond a first certificate, at a real CA; some of it with a Pebble of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import ssl
+import subprocess
+import sys
+import urllib.request
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from conftest import PebbleDns, env, openssl, verify
+
+import acme_micro as acme
+
+WITH_PEBBLE = Path(__file__).resolve().parents[3] / "tests" / "pebble" / "with_pebble.py"
+
+
+@contextlib.contextmanager
+def another_pebble(*options):
+    """A CA with other settings; gives its environment, as with_pebble.py describes it."""
+    show = "import json, os, sys; print(json.dumps(dict(os.environ)), flush=True); sys.stdin.read()"
+    command = [sys.executable, str(WITH_PEBBLE), *options, "--", sys.executable, "-c", show]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.stdin.close()
+            process.wait(30)
+
+
+def client_of(pebble, **options):
+    options.setdefault("terms_agreed", True)
+    key = options.pop("key", None) or acme.PrivateKey.generate()
+    return acme.Client(
+        pebble["ACME_DIRECTORY"], key, ca_file=pebble["ACME_CA_FILE"], **options
+    )
+
+
+def management(path, pebble=os.environ, **body):
+    context = ssl.create_default_context(cafile=pebble["ACME_CA_FILE"])
+    data = json.dumps(body).encode() if body else None
+    url = pebble["PEBBLE_MANAGEMENT"] + path
+    with urllib.request.urlopen(urllib.request.Request(url, data), timeout=10, context=context) as r:
+        return r.read()
+
+
+class Counting(acme.MemoryHttp01):
+    """Counts what it is asked to publish."""
+
+    def __init__(self):
+        super().__init__()
+        self.published = []
+
+    def publish(self, challenges):
+        self.published += [(c.type, c.identifier) for c in challenges]
+
+
+# --- challenges -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["acct.test", "*.acct.test"])
+def test_dns_account_01(client, name, tmp_path):
+    class Dns(PebbleDns):
+        challenge_types = ("dns-account-01",)
+
+    verify(client.obtain([name], Dns()), [name], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["persist.test", "*.persist.test"])
+def test_dns_persist_01_names_the_account_and_stays(client, name, tmp_path):
+    class Dns(PebbleDns):
+        challenge_types = ("dns-persist-01",)
+        taken_down = ()
+
+        def publish(self, challenges):
+            super().publish(challenges)
+            (challenge,) = challenges
+            assert challenge.dns_name == "_validation-persist.persist.test"
+            assert f"; accounturi={client.account_url}" in challenge.dns_value
+            assert challenge.dns_value.endswith("; policy=wildcard") == name.startswith("*.")
+            assert (challenge.token, challenge.key_authorization) == ("", "")
+
+        def unpublish(self, challenges):
+            self.taken_down += challenges
+
+    dns = Dns()
+    verify(client.obtain([name], dns), [name], tmp_path)
+    assert dns.taken_down == ()
+    # The record is all that the next order needs.
+    verify(client.obtain([name], dns), [name], tmp_path)
+    PebbleDns.post("/clear-txt", host="_validation-persist.persist.test.")
+
+
+def test_each_name_by_a_type_of_its_own(client, standalone, tmp_path):
+    class Mixed:
+        def publish(self, challenges):
+            self.types = {c.identifier: c.type for c in challenges}
+            standalone.publish(tuple(c for c in challenges if c.http_path))
+            PebbleDns().publish([c for c in challenges if c.dns_name])
+
+        def unpublish(self, challenges):
+            standalone.unpublish(tuple(c for c in challenges if c.http_path))
+            PebbleDns().unpublish([c for c in challenges if c.dns_name])
+
+    solver = Mixed()
+    names = ["own.test", "*.own.test"]
+    cert = client.obtain(names, solver, challenge_by_name={"*.own.test": "dns-01"})
+    verify(cert, names, tmp_path)
+    with pytest.raises(acme.InvalidArgument, match="other.test"):
+        client.order(["own.test"], challenge_by_name={"other.test": "dns-01"})
+    with pytest.raises(acme.InvalidArgument, match="wildcard"):
+        client.order(["*.own.test"], challenge_by_name={"*.own.test": "http-01"})
+
+
+def test_an_ip_address(client, standalone, tmp_path):
+    cert = client.obtain(["127.0.0.1"], standalone, profile="shortlived")
+    assert cert.names == ("127.0.0.1",)
+    text = openssl("x509", "-noout", "-ext", "subjectAltName", input=cert.chain_pem)
+    assert "IP Address:127.0.0.1" in text
+    with pytest.raises(acme.InvalidArgument, match="127.0.0.1.*dns-01"):
+        client.order(["127.0.0.1"], challenge_types=["dns-01"])
+
+
+# --- authorizations and orders --------------------------------------------------------------------
+
+
+def test_an_authorization_is_reused_until_it_is_deactivated(standalone):
+    with another_pebble("--env", "PEBBLE_AUTHZREUSE=100") as pebble:
+        standalone = acme.Standalone(int(pebble["PEBBLE_HTTP_PORT"]))
+        client = client_of(pebble)
+        client.obtain(["reuse.test"], standalone)
+        counting = Counting()
+        client.obtain(["reuse.test"], counting)
+        assert counting.published == []
+
+
+def test_orders_are_listed_and_abandoned(client, standalone):
+    client.register()
+    assert client.orders() == ()
+    op = client.order(["left.test", "right.test"])
+    for step in op:
+        if isinstance(step, acme.Request):
+            step.send()
+        elif isinstance(step, acme.Publish):
+            break
+    assert client.orders() == (op.order_url,)
+    client.abandon_order(op.order_url)
+    client.abandon_order(op.order_url)  # twice is fine
+    with pytest.raises(acme.AcmeError):
+        client.obtain(["left.test", "right.test"], standalone, order_url=op.order_url)
+    client.obtain(["left.test", "right.test"], standalone)
+
+
+def test_a_failure_leaves_no_authorization_pending_on_request(client):
+    class Broken(acme.MemoryHttp01):
+        def publish(self, challenges):
+            raise KeyError("no such zone")
+
+    names = ["a.left.test", "b.left.test"]
+    for abandon, left in [(True, 0), (False, 1)]:
+        with pytest.raises(KeyError):
+            client.obtain(names, Broken(), abandon_on_failure=abandon)
+        # Pebble lists what is not invalid.
+        assert len(client.orders()) == left
+
+
+def test_what_pebble_does_not_offer_is_said(client, standalone):
+    with pytest.raises(acme.Unsupported, match="newAuthz"):
+        client.authorize(["ahead.test"], standalone)
+    with pytest.raises(acme.Unsupported, match="RFC 9444"):
+        client.obtain(["a.b.test"], standalone, ancestor_domain="b.test")
+    with pytest.raises(acme.InvalidArgument, match="authorization_url"):
+        client.deactivate_authorization("https://elsewhere.example/authz/1")
+
+
+# --- accounts -------------------------------------------------------------------------------------
+
+
+def test_an_external_account_is_bound():
+    hmac_key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+    with another_pebble("--eab", f"kid-1:{hmac_key}") as pebble:
+        with pytest.raises(acme.ExternalAccountRequired):
+            client_of(pebble).register()
+        for eab in [("kid-2", hmac_key), ("kid-1", hmac_key[:-4] + "AAAA")]:
+            with pytest.raises(acme.ProblemError) as caught:
+                client_of(pebble, eab=eab).register()
+            assert caught.value.permanent and hmac_key not in str(caught.value)
+        assert client_of(pebble, eab=("kid-1", hmac_key)).register()
+        with pytest.raises(acme.InvalidArgument, match="base64url"):
+            client_of(pebble, eab=("kid-1", "not base64!"))
+
+
+def test_the_terms_are_agreed_to_by_their_url(client):
+    client.register()
+    agreed = client_of(os.environ, terms_agreed=False, agreed_terms_url=client.terms_url)
+    assert agreed.register()
+    old = client_of(os.environ, terms_agreed=False, agreed_terms_url="https://ca.test/terms-2020")
+    with pytest.raises(acme.TermsNotAgreed, match="terms-2020") as caught:
+        old.register()
+    # Pebble's terms are a data: URL, which no browser should be sent to.
+    assert caught.value.help_url in (None, client.terms_url)
+
+
+@pytest.mark.parametrize("kind", ["P256", "P384", "P521", "RSA2048", "RSA3072"])
+def test_account_keys_of_every_kind_that_pebble_takes(kind, standalone):
+    key = acme.PrivateKey.generate(acme.KeyType[kind])
+    client = client_of(os.environ, key=key, accept_language="de, en;q=0.5")
+    assert client.register() == client.find_account()
+
+
+@pytest.mark.parametrize("kind", ["P256", "P384", "RSA2048", "RSA4096"])
+def test_certificate_keys_of_every_kind(client, standalone, kind, tmp_path):
+    name = f"{kind.lower()}.test"
+    cert = client.obtain([name], standalone, key=acme.PrivateKey.generate(acme.KeyType[kind]))
+    verify(cert, [name], tmp_path)
+    assert cert.key_type == acme.KeyType[kind]
+
+
+# --- certificates ---------------------------------------------------------------------------------
+
+
+def test_alternate_chains_are_chosen_by_what_they_lead_to(tmp_path):
+    with another_pebble("--env", "PEBBLE_ALTERNATE_ROOTS=2") as pebble:
+        standalone = acme.Standalone(int(pebble["PEBBLE_HTTP_PORT"]))
+        client = client_of(pebble)
+        for index in range(3):
+            root = management(f"/roots/{index}", pebble).decode()
+            subject = openssl("x509", "-noout", "-subject", "-nameopt", "multiline", input=root)
+            name = subject.split("commonName")[1].split("=")[1].strip()
+            cert = client.obtain(["alt.test"], standalone, preferred_chain=name)
+            (tmp_path / "root.pem").write_text(root)
+            (tmp_path / "chain.pem").write_text(cert.chain_pem)
+            chain = str(tmp_path / "chain.pem")
+            openssl("verify", "-CAfile", str(tmp_path / "root.pem"), "-untrusted", chain, chain)
+
+
+def test_a_window_in_the_past_means_now(client, standalone, tmp_path):
+    cert = client.obtain(["moved.test"], standalone)
+    assert not client.renewal_info(cert).is_due
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    window = {
+        "start": (now - timedelta(days=2)).isoformat(),
+        "end": (now - timedelta(days=1)).isoformat(),
+    }
+    answer = {"suggestedWindow": window, "explanationURL": "https://ca.test/incident"}
+    body = {"certificate": cert.chain_pem, "ARIResponse": json.dumps(answer)}
+    management("/set-renewal-info/", **body)
+    info = client.renewal_info(cert)
+    assert info.is_due and info.from_ca and info.explanation_url == "https://ca.test/incident"
+    op = client.order(["moved.test"], replaces=cert, only_if_due=True)
+    op.run(standalone)
+    verify(op.certificate, ["moved.test"], tmp_path)
+    assert op.certificate.serial != cert.serial
+    # It has been replaced by now: the CA refuses to hear of it again, and is not told.
+    again = client.obtain(["moved.test"], standalone, replaces=cert)
+    assert again.serial != op.certificate.serial
+    # What makes no sense is as good as nothing: the lifetime decides.
+    body["ARIResponse"] = "{"
+    management("/set-renewal-info/", **body)
+    assert not client.renewal_info(cert).from_ca
+
+
+def test_the_ca_knows_of_a_revocation(client, standalone):
+    def status(cert):
+        answer = json.loads(management(f"/cert-status-by-serial/{cert.serial}"))
+        return answer["Status"], answer.get("Reason", 0)
+
+    cert = client.obtain(["revoked.test"], standalone)
+    assert status(cert)[0] == "Valid"
+    client.revoke(cert, acme.RevocationReason.KEY_COMPROMISE)
+    assert status(cert) == ("Revoked", 1)
+    other = client.obtain(["revoked.test"], standalone)
+    stranger = client_of(os.environ)
+    stranger.revoke(other, acme.RevocationReason.CESSATION_OF_OPERATION, key=other.key)
+    assert status(other) == ("Revoked", 5)
+    third = client.obtain(["revoked.test"], standalone)
+    stranger.register()
+    with pytest.raises(acme.ProblemError):
+        stranger.revoke(third)
+    assert status(third)[0] == "Valid"
+
+
+# --- a CA with moods ------------------------------------------------------------------------------
+
+
+def test_half_of_all_nonces_are_refused(tmp_path):
+    with another_pebble("--env", "PEBBLE_WFE_NONCEREJECT=50") as pebble:
+        standalone = acme.Standalone(int(pebble["PEBBLE_HTTP_PORT"]))
+        client = client_of(pebble)
+        for turn in range(10):
+            names = [f"n{n}.turn{turn}.test" for n in range(1 + turn % 3)]
+            assert set(client.obtain(names, standalone).names) == set(names)

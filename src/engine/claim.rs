@@ -1,0 +1,116 @@
+//! Which identifiers are to be proven, and by which types of challenge: checked before anything is
+//! sent.
+
+use super::challenge::ChallengeType;
+use crate::error::{Error, Result};
+use crate::problem::printable;
+use crate::resource::identifier::Identifier;
+
+/// More than any CA takes.
+const MAX_NAMES: usize = 1000;
+
+/// Identifiers, and how to prove each.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub identifiers: Vec<Identifier>,
+    /// Acceptable types, best first, for those that have no type of their own.
+    types: Vec<ChallengeType>,
+    by_name: Vec<(Identifier, [ChallengeType; 1])>,
+    /// The name that proves those below it (RFC 9444).
+    pub ancestor: Option<Identifier>,
+}
+
+impl Claim {
+    /// Refuses what no challenge can prove.
+    pub(super) fn new(
+        names: &[String],
+        types: Vec<ChallengeType>,
+        by_name: &[(String, ChallengeType)],
+        ancestor: Option<&str>,
+    ) -> Result<Claim> {
+        let identifiers = canonical(names)?;
+        if types.is_empty() {
+            return Err(Error::invalid_argument("there is no challenge type to choose from"));
+        }
+        let by_name = by_name.iter().map(|(name, kind)| {
+            let identifier = Identifier::from_name(name)?;
+            match identifiers.contains(&identifier) {
+                true => Ok((identifier, [*kind])),
+                false => {
+                    let shown = printable(name, 100);
+                    let why =
+                        format!("a challenge type is given for {shown}, which is not ordered");
+                    Err(Error::invalid_argument(why).about(&shown))
+                }
+            }
+        });
+        let by_name = by_name.collect::<Result<_>>()?;
+        let ancestor = ancestor.map(|name| ancestor_of(name, &identifiers)).transpose()?;
+        let claim = Claim { identifiers, types, by_name, ancestor };
+        for identifier in &claim.identifiers {
+            let proven = claim.ancestor_of(identifier).unwrap_or(identifier);
+            let mut types = claim.types_for(identifier).iter();
+            if !types.any(|kind| kind.can_prove(proven)) {
+                let types: Vec<&str> =
+                    claim.types_for(identifier).iter().map(|kind| kind.as_str()).collect();
+                let why = match identifier.is_wildcard() {
+                    true => "a wildcard can be proven by dns-01 and its kin only, not by",
+                    false => "this name cannot be proven by",
+                };
+                return Err(Error::invalid_argument(format!(
+                    "{}: {why} {}",
+                    identifier.value,
+                    types.join(", ")
+                ))
+                .about(&identifier.value));
+            }
+        }
+        Ok(claim)
+    }
+
+    /// Acceptable types of challenge for this identifier, best first.
+    pub(super) fn types_for(&self, identifier: &Identifier) -> &[ChallengeType] {
+        let own = self.by_name.iter().find(|(named, _)| named == identifier);
+        own.map_or(&self.types, |(_, own)| own)
+    }
+
+    /// The name above this one that is to prove it.
+    pub(super) fn ancestor_of(&self, identifier: &Identifier) -> Option<&Identifier> {
+        self.ancestor.as_ref().filter(|ancestor| identifier.is_below(&ancestor.value))
+    }
+}
+
+fn ancestor_of(name: &str, identifiers: &[Identifier]) -> Result<Identifier> {
+    let ancestor = Identifier::from_name(name)?;
+    let refuse = |why: &str| {
+        let why = format!("the ancestor domain {} {why}", ancestor.value);
+        Err(Error::invalid_argument(why).about(&ancestor.value))
+    };
+    if ancestor.type_ != "dns" || ancestor.is_wildcard() {
+        return refuse("is not a plain DNS name");
+    }
+    if !identifiers.iter().any(|identifier| identifier.is_below(&ancestor.value)) {
+        return refuse("is above none of the names");
+    }
+    Ok(ancestor)
+}
+
+/// The names as identifiers. Each may stand there once.
+pub(super) fn canonical(names: &[String]) -> Result<Vec<Identifier>> {
+    if names.is_empty() || names.len() > MAX_NAMES {
+        return Err(Error::invalid_argument(format!(
+            "an order has 1 to {MAX_NAMES} names, not {}",
+            names.len()
+        )));
+    }
+    let mut identifiers: Vec<Identifier> = Vec::with_capacity(names.len());
+    for name in names {
+        let identifier = Identifier::from_name(name)?;
+        if identifiers.contains(&identifier) {
+            let why = format!("the name {} stands twice in the order", identifier.value);
+            return Err(Error::invalid_argument(why).about(&identifier.value));
+        }
+        identifiers.push(identifier);
+    }
+    Ok(identifiers)
+}

@@ -1,0 +1,40 @@
+//! The orders of an account, where the CA lists them. RFC 8555 section 7.1.2.1.
+
+use super::exchange::{Call, Identity, Session};
+use crate::error::{Error, ErrorKind, Result};
+use crate::resource;
+use crate::resource::order_list::OrderList;
+
+/// Pages read; a CA that has more, or whose pages lead in a circle, is told apart by neither.
+const MAX_PAGES: usize = 100;
+
+impl Session {
+    /// The URLs of the account's orders. What CAs list differs: those that are pending at least.
+    pub(crate) async fn orders(&self) -> Result<Vec<String>> {
+        let found = self.find_account().await?;
+        let doing = "listing the orders";
+        let mut next = found.account.orders.ok_or_else(|| {
+            let why = "this CA does not list an account's orders";
+            Error::new(ErrorKind::Unsupported, why).doing(doing).at(&found.url)
+        })?;
+        self.io.enter("order-list");
+        let mut orders = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let call = Call { doing, url: &next, repeatable: true };
+            let place = |e: Error| e.doing(call.doing).at(call.url);
+            let response = self.post(&call, Identity::Account(&found.url), b"").await?;
+            let list: OrderList =
+                resource::parse("a list of orders", &response.body).map_err(place)?;
+            for url in list.orders {
+                self.client.policy().check(&url).map_err(place)?;
+                orders.push(url);
+            }
+            match response.headers.links("next", 1).first() {
+                Some(link) => next = (*link).to_owned(),
+                None => return Ok(orders),
+            }
+        }
+        let why = format!("the list of orders has more than {MAX_PAGES} pages");
+        Err(Error::protocol(why).doing(doing).at(&next))
+    }
+}

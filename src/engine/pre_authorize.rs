@@ -1,0 +1,126 @@
+//! Proving names ahead of an order. RFC 8555 section 7.4.1; RFC 9444 section 4.2 (for the names
+//! below them, too).
+
+use std::time::Duration;
+
+use super::Polls;
+use super::authorize::{Proof, failure};
+use super::challenge::ChallengeType;
+use super::claim::Claim;
+use super::client::TIME_LIMIT;
+use super::concurrently::concurrently;
+use super::exchange::{Answered, Call, Identity, Session};
+use crate::error::{Error, Result};
+use crate::request::{self, Named, NewAuthorization};
+use crate::resource::authorization::{Authorization, AuthorizationStatus};
+use crate::resource::directory::Directory;
+use crate::resource::identifier::Identifier;
+
+/// What is to be proven ahead of an order, and how.
+#[derive(Clone, Debug)]
+pub struct AuthorizeOptions {
+    /// DNS names and IP addresses. Not wildcards: they can be proven by an order only.
+    pub names: Vec<String>,
+    /// Acceptable types of challenge, best first. Default: http-01.
+    pub challenge_types: Vec<ChallengeType>,
+    /// Each name is to prove those below it, too, where the CA takes that (RFC 9444).
+    pub subdomains: bool,
+    /// Give up after this long, the time that publishing takes not counted. Default: 600 s.
+    pub time_limit: Duration,
+}
+
+impl AuthorizeOptions {
+    /// The defaults for these names.
+    pub fn new<S: Into<String>>(names: impl IntoIterator<Item = S>) -> AuthorizeOptions {
+        AuthorizeOptions {
+            names: names.into_iter().map(Into::into).collect(),
+            challenge_types: vec![ChallengeType::Http01],
+            subdomains: false,
+            time_limit: TIME_LIMIT,
+        }
+    }
+
+    /// Refuses what cannot work, before anything is sent.
+    pub(super) fn claim(self) -> Result<Claim> {
+        let claim = Claim::new(&self.names, self.challenge_types, &[], None)?;
+        let refuse = |why: &str, identifier: &Identifier| {
+            let why = format!("{}: {why}", identifier.value);
+            Err(Error::invalid_argument(why).about(&identifier.value))
+        };
+        match claim.identifiers.iter().find(|id| id.is_wildcard() || id.type_ != "dns") {
+            Some(id) if id.is_wildcard() => refuse("a wildcard is proven by its order only", id),
+            Some(id) if self.subdomains => refuse("only a DNS name has names below it", id),
+            _ if self.time_limit.is_zero() => {
+                Err(Error::invalid_argument("the time limit is zero"))
+            }
+            _ => Ok(claim),
+        }
+    }
+}
+
+impl Session {
+    /// Has every name become proven. Gives the URLs of their authorizations.
+    pub(crate) async fn pre_authorize(
+        &self,
+        claim: Claim,
+        subdomains: bool,
+    ) -> Result<Vec<String>> {
+        let account = &self.account_url().await?;
+        let directory = &self.directory().await?;
+        self.io.enter("authorization");
+        let doing = |e: Error| e.doing("creating an authorization");
+        if subdomains {
+            directory.check_subdomains().map_err(doing)?;
+        }
+        let made = claim.identifiers.iter().map(|identifier| async move {
+            self.new_authorization(directory, identifier, subdomains, account).await.map_err(doing)
+        });
+        let made = concurrently(made).await?;
+        let mut proofs = Vec::new();
+        for (url, authorization) in &made {
+            let place = |e: Error| e.doing("reading the authorization").at(url);
+            proofs.extend(self.choose(&claim, url, authorization, account).map_err(place)?);
+        }
+        if !proofs.is_empty() {
+            self.prove(proofs, account, None).await?;
+        }
+        Ok(made.into_iter().map(|(url, _)| url).collect())
+    }
+
+    async fn new_authorization(
+        &self,
+        directory: &Directory,
+        identifier: &Identifier,
+        subdomains: bool,
+        account: &str,
+    ) -> Result<(String, Authorization)> {
+        let named = Named { subdomain_auth_allowed: subdomains, ..Named::plain(identifier) };
+        let payload = NewAuthorization { identifier: named };
+        let doing = "creating an authorization";
+        // A second one, when the first one's answer was lost, is a CA's to reuse or forget.
+        let call = Call { doing, url: directory.new_authz()?, repeatable: true };
+        let identity = Identity::Account(account);
+        let answer =
+            self.submit(&call, identity, &request::json(&payload)?, "an authorization").await;
+        let answer: Answered<Authorization> = answer.map_err(|e| e.about(&identifier.value))?;
+        Ok((answer.created_at(self, &call)?, answer.value))
+    }
+
+    /// Looks at one authorization until it is decided.
+    pub(super) async fn await_decided(&self, proof: &Proof, account: &str) -> Result<()> {
+        let url = &proof.authorization_url;
+        let place = |e: Error| e.doing("waiting for the authorization").at(url);
+        let (mut polls, mut retry_after) = (Polls::default(), None);
+        loop {
+            let delay = polls.next(retry_after, self.io.now()).map_err(place)?;
+            self.io.sleep(delay).await.map_err(place)?;
+            let look: Answered<Authorization> =
+                self.fetch("fetching the authorization", url, account, "an authorization").await?;
+            match look.value.status {
+                AuthorizationStatus::Valid => return Ok(()),
+                AuthorizationStatus::Pending => retry_after = look.retry_after,
+                _ => return Err(failure(&look.value).at(url)),
+            }
+        }
+    }
+}
