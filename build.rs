@@ -8,8 +8,8 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=ACME_MICRO_SONAME");
     if let Ok(soname) = std::env::var("ACME_MICRO_SONAME") {
-        println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,{soname}");
+        println!("cargo::rustc-link-arg=-Wl,-soname,{soname}");
         // Relocations in a thirtieth of the room; needs glibc 2.36 (Debian 12) or musl 1.2.4 to load.
-        println!("cargo::rustc-cdylib-link-arg=-Wl,-z,pack-relative-relocs");
+        println!("cargo::rustc-link-arg=-Wl,-z,pack-relative-relocs");
     }
 }

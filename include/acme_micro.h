@@ -940,7 +940,8 @@ acme_status_t acme_op_respond_with(acme_op_t *op,
 /// ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH.
 ACME_API acme_status_t acme_op_published(acme_op_t *op, const char *failure);
 
-/// Ends the operation at its next poll, by way of ACME_STEP_UNPUBLISH if need be. Any thread.
+/// Ends the operation at its next poll, by way of ACME_STEP_UNPUBLISH if need be. From any thread,
+/// and from a signal handler: it takes no lock and allocates nothing.
 ACME_API void acme_op_cancel(const acme_op_t *op);
 
 /// Why it failed; NULL while it has not. Valid until the operation is freed.

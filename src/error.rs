@@ -71,6 +71,7 @@ struct Details {
     http_status: Option<u16>,
     retry_at: Option<Time>,
     help: Option<String>,
+    hopeless: bool,
 }
 
 /// The result of everything that can fail with an [`Error`].
@@ -88,6 +89,7 @@ impl Error {
             http_status: None,
             retry_at: None,
             help: None,
+            hopeless: false,
         }))
     }
 
@@ -162,6 +164,13 @@ impl Error {
         self
     }
 
+    /// Says that the same input will fail again, where the kind of failure does not.
+    #[must_use]
+    pub(crate) fn hopeless(mut self) -> Error {
+        self.0.hopeless = true;
+        self
+    }
+
     /// Names a page that helps, unless a better one is known. What is not https is left out.
     #[must_use]
     pub(crate) fn with_help(mut self, url: &str) -> Error {
@@ -209,32 +218,33 @@ impl Error {
 
     /// Will the same request fail again until its input changes? `false`: a retry may help.
     pub fn is_permanent(&self) -> bool {
-        match self.0.kind {
-            ErrorKind::InvalidArgument
-            | ErrorKind::Misuse
-            | ErrorKind::Unsupported
-            | ErrorKind::Panic
-            | ErrorKind::Parse
-            | ErrorKind::Policy
-            | ErrorKind::Terms
-            | ErrorKind::EabRequired
-            | ErrorKind::Account => true,
-            ErrorKind::Problem | ErrorKind::Order | ErrorKind::Challenge => {
-                let status = self.0.http_status.unwrap_or(0);
-                match &self.0.problem {
-                    Some(problem) => problem.is_permanent(status),
-                    None => crate::problem::is_permanent_status(status),
+        self.0.hopeless
+            || match self.0.kind {
+                ErrorKind::InvalidArgument
+                | ErrorKind::Misuse
+                | ErrorKind::Unsupported
+                | ErrorKind::Panic
+                | ErrorKind::Parse
+                | ErrorKind::Policy
+                | ErrorKind::Terms
+                | ErrorKind::EabRequired
+                | ErrorKind::Account => true,
+                ErrorKind::Problem | ErrorKind::Order | ErrorKind::Challenge => {
+                    let status = self.0.http_status.unwrap_or(0);
+                    match &self.0.problem {
+                        Some(problem) => problem.is_permanent(status),
+                        None => crate::problem::is_permanent_status(status),
+                    }
                 }
+                ErrorKind::Crypto
+                | ErrorKind::Transport
+                | ErrorKind::Protocol
+                | ErrorKind::Timeout
+                | ErrorKind::RateLimited
+                | ErrorKind::Certificate
+                | ErrorKind::Host
+                | ErrorKind::Canceled => false,
             }
-            ErrorKind::Crypto
-            | ErrorKind::Transport
-            | ErrorKind::Protocol
-            | ErrorKind::Timeout
-            | ErrorKind::RateLimited
-            | ErrorKind::Certificate
-            | ErrorKind::Host
-            | ErrorKind::Canceled => false,
-        }
     }
 
     /// No answer, or one that says nothing about whether the request took effect: the CA may or

@@ -72,6 +72,11 @@ impl Url {
         self.port
     }
 
+    /// Scheme, host and port, as they stand in the URL.
+    pub(crate) fn origin(&self) -> &str {
+        self.text.get(..self.path_at).unwrap_or_default()
+    }
+
     /// Path and query, at least "/".
     pub(crate) fn path(&self) -> String {
         match self.text.get(self.path_at..).unwrap_or_default() {

@@ -30,6 +30,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +71,8 @@ static int refused(const char *what)
     fprintf(stderr, "obtain: %s: %s", what, acme_error_message(error));
     if (acme_error_problem_type(error))
         fprintf(stderr, " [%s]", acme_error_problem_type(error));
+    if (acme_error_help_url(error))
+        fprintf(stderr, " [see %s]", acme_error_help_url(error));
     if (retry_at)
         fprintf(stderr, " [try again after %s]", utc(retry_at, text));
     fputc('\n', stderr);
@@ -125,6 +128,14 @@ static char *load(int dir, const char *name)
     return text;
 }
 
+/* Others could read a key that is in a file like this. */
+static int is_lax(int dir, const char *name)
+{
+    struct stat found;
+
+    return fstatat(dir, name, &found, AT_SYMLINK_NOFOLLOW) == 0 && (found.st_mode & 077) != 0;
+}
+
 /* The key in this file, made and stored there when there is none; NULL, after a message. */
 static acme_key_t *stored_key(int dir, const char *name)
 {
@@ -132,6 +143,8 @@ static acme_key_t *stored_key(int dir, const char *name)
     char *text = load(dir, name);
     volatile char *secret = text; /* volatile: a compiler leaves memset() before free() out */
 
+    if (text && is_lax(dir, name))
+        fprintf(stderr, "obtain: %s: others can read this key; chmod 600 it\n", name);
     if (text) {
         if (acme_key_parse(text, strlen(text), &key) != ACME_OK)
             refused(name);
@@ -220,46 +233,100 @@ static int listen_on(unsigned short port)
     return -1;
 }
 
-static void reply(int client, const char *thumbprint)
-{
-    struct pollfd readable = { .fd = client, .events = POLLIN };
-    char request[4096] = "", text[1024], *token = request + strlen("GET " CHALLENGES);
-    size_t size = 0, length;
-    ssize_t got;
+/* Whoever connects has this long to ask, and so many may at a time: port 80 is open to the world. */
+enum { VISITORS = 32, PATIENCE_MS = 5000 };
 
-    /* The CA's requests are short and come at once; others get two seconds between packets. */
-    while (!strstr(request, "\r\n\r\n")) {
-        if (size + 1 >= sizeof request || poll(&readable, 1, 2000) != 1 ||
-            (got = recv(client, request + size, sizeof request - 1 - size, 0)) <= 0)
-            return;
-        request[size += (size_t)got] = 0;
-    }
-    length = strncmp(request, "GET " CHALLENGES, strlen("GET " CHALLENGES)) != 0 ? 0
-           : strspn(token, "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz");
-    if (length == 0 || length > 256 || token[length] != ' ')
+struct visitor {
+    int client; /* -1: this place is free */
+    long long until;
+    size_t size;
+    char request[2048];
+};
+
+static long long now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+static void leave(struct visitor *visitor)
+{
+    close(visitor->client);
+    visitor->client = -1;
+}
+
+static void reply(int client, const char *request, const char *thumbprint)
+{
+    const char *token = request + strlen("GET " CHALLENGES);
+    char text[1024];
+    size_t length = 0;
+
+    if (strncmp(request, "GET " CHALLENGES, strlen("GET " CHALLENGES)) == 0)
+        length = strspn(token, "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz");
+    if (length == 0 || length > 512 || token[length] != ' ')
         snprintf(text, sizeof text, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
     else
         snprintf(text, sizeof text,
                  "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
                  "Content-Length: %d\r\nConnection: close\r\n\r\n%.*s.%s",
                  (int)(length + 1 + strlen(thumbprint)), (int)length, token, thumbprint);
-    send(client, text, strlen(text), MSG_NOSIGNAL);
+    send(client, text, strlen(text), MSG_NOSIGNAL); /* fits into any socket's buffer */
+}
+
+/* There is something to read: takes it, and replies when the request is whole. */
+static void listen_to(struct visitor *visitor, const char *thumbprint)
+{
+    size_t room = sizeof visitor->request - 1 - visitor->size;
+    ssize_t got = recv(visitor->client, visitor->request + visitor->size, room, 0);
+
+    if (got > 0) {
+        visitor->size += (size_t)got;
+        visitor->request[visitor->size] = 0;
+        if (!strstr(visitor->request, "\r\n\r\n") && (size_t)got < room)
+            return;
+        reply(visitor->client, visitor->request, thumbprint);
+    }
+    leave(visitor);
 }
 
 static void *serve(void *user)
 {
     const struct responder *responder = user;
-    struct pollfd events[2] = { { .fd = responder->listener, .events = POLLIN },
-                                { .fd = responder->stop[0], .events = POLLIN } };
+    static struct visitor visitors[VISITORS];
+    struct pollfd events[VISITORS + 2];
+    int i, place;
 
-    while (poll(events, 2, -1) >= 0 && !events[1].revents) {
-        int client = accept(responder->listener, NULL, NULL);
-
-        if (client >= 0) {
-            reply(client, responder->thumbprint);
-            close(client);
+    for (i = 0; i < VISITORS; i++)
+        visitors[i].client = -1;
+    for (;;) {
+        /* A negative descriptor is one that poll() does not look at. */
+        events[VISITORS] = (struct pollfd){ .fd = responder->stop[0], .events = POLLIN };
+        events[VISITORS + 1] = (struct pollfd){ .fd = -1, .events = POLLIN };
+        for (place = -1, i = 0; i < VISITORS; i++) {
+            if (visitors[i].client >= 0 && now_ms() >= visitors[i].until)
+                leave(&visitors[i]);
+            if (visitors[i].client < 0)
+                place = i;
+            events[i] = (struct pollfd){ .fd = visitors[i].client, .events = POLLIN };
+        }
+        if (place >= 0)
+            events[VISITORS + 1].fd = responder->listener; /* the others wait their turn */
+        if (poll(events, VISITORS + 2, 1000) < 0 || events[VISITORS].revents)
+            break;
+        for (i = 0; i < VISITORS; i++)
+            if (events[i].fd >= 0 && events[i].revents)
+                listen_to(&visitors[i], responder->thumbprint);
+        if (place >= 0 && events[VISITORS + 1].revents) {
+            visitors[place].client = accept(responder->listener, NULL, NULL);
+            visitors[place].until = now_ms() + PATIENCE_MS;
+            visitors[place].size = 0;
         }
     }
+    for (i = 0; i < VISITORS; i++)
+        if (visitors[i].client >= 0)
+            leave(&visitors[i]);
     return NULL;
 }
 
@@ -306,6 +373,24 @@ static acme_run_options_t run = ACME_RUN_OPTIONS_INIT;
 static struct responder responder = { .port = 80, .listener = -1 };
 static const char *contacts[8], *webroot_path, *out_path;
 
+/* Ctrl-C, and how services are stopped: the operation ends, and what it has published is taken down. */
+static acme_op_t *volatile interruptible;
+
+static void interrupt(int signal_number)
+{
+    (void)signal_number;
+    if (interruptible)
+        acme_op_cancel(interruptible);
+}
+
+static long to_port(const char *text)
+{
+    char *end;
+    long port = strtol(text, &end, 10);
+
+    return *text && !*end && port > 0 && port <= 65535 ? port : -1;
+}
+
 static int parse(int argc, char **argv)
 {
     int i;
@@ -326,8 +411,8 @@ static int parse(int argc, char **argv)
             contacts[account.contact_count++] = argv[i];
         else if (strcmp(option, "webroot") == 0)
             webroot_path = argv[i];
-        else if (strcmp(option, "port") == 0 && atoi(argv[i]) > 0 && atoi(argv[i]) <= 65535)
-            responder.port = (unsigned short)atoi(argv[i]);
+        else if (strcmp(option, "port") == 0 && to_port(argv[i]) > 0)
+            responder.port = (unsigned short)to_port(argv[i]);
         else if (strcmp(option, "out") == 0)
             out_path = argv[i];
         else
@@ -341,21 +426,38 @@ static int parse(int argc, char **argv)
     return account.directory_url && out_path ? 0 : -1;
 }
 
+/* Runs the order to its end; a signal ends it early. */
+static int run_order(acme_client_t *client, acme_cert_t **cert)
+{
+    struct sigaction action = { .sa_handler = interrupt };
+    acme_op_t *op = NULL;
+    int result = OBTAINED;
+
+    if (acme_begin_order(client, &order, &op) != ACME_OK)
+        return refused(order.names[0]);
+    interruptible = op;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    if (acme_op_run(op, &run) == ACME_OK)
+        *cert = acme_op_take_cert(op);
+    else
+        result = refused(order.names[0]);
+    interruptible = NULL;
+    acme_op_free(op);
+    return result;
+}
+
 /* Orders the certificate and stores what comes of it in the directory out. */
 static int obtain(int out)
 {
     char file[300], date[32];
     acme_client_t *client = NULL;
     acme_cert_t *cert = NULL;
-    int result = OBTAINED;
+    int result;
 
     if (acme_client_new(&account, &client) != ACME_OK)
         return refused(account.directory_url);
-    if (acme_obtain(client, &order, &run, &cert) != ACME_OK) {
-        result = refused(order.names[0]);
-        if (acme_error_status(acme_last_error()) == ACME_ERR_TERMS && acme_client_terms_url(client))
-            fprintf(stderr, "obtain: the terms: %s\n", acme_client_terms_url(client));
-    }
+    result = run_order(client, &cert);
     if (acme_client_account_url(client) &&
         store(out, "account.url", 0644, acme_client_account_url(client)) != 0)
         result = failed("account.url");
@@ -402,6 +504,8 @@ int main(int argc, char **argv)
     account_key = stored_key(out, "account.pem");
     key = stored_key(out, key_file);
     account_url = load(out, "account.url");
+    if (account_url)
+        account_url[strcspn(account_url, "\r\n")] = 0;
     if (account_key && key) {
         account.account_key = account_key;
         account.account_url = account_url;

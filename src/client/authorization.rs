@@ -5,9 +5,9 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::driver::Driver;
-use crate::AcmeError;
 use crate::api::{ApiAuth, ApiChallenge};
 use crate::engine::{self, ChallengeType};
+use crate::error::Error as AcmeError;
 use crate::error::ErrorKind;
 use crate::resource;
 use crate::resource::authorization::Authorization;

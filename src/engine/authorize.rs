@@ -138,7 +138,7 @@ impl Session {
         let key = self.client.account_key();
         let challenge = Challenge::offered(kind, offer, &identifier, account, key.thumbprint());
         Ok(Some(Proof {
-            challenge: challenge?,
+            challenge: challenge.map_err(|e| e.about(&identifier.value))?,
             payload: request::json(&Respond {})?,
             authorization_url: url.to_owned(),
             challenge_url: offer.url.clone(),
@@ -278,4 +278,5 @@ fn no_choice(acceptable: &[ChallengeType], authorization: &Authorization) -> Err
         ),
     )
     .about(&printable(&authorization.identifier.value, 255))
+    .hopeless()
 }

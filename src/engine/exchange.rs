@@ -153,7 +153,7 @@ impl Session {
             let error = match sent {
                 Ok(response) if (300..400).contains(&response.status) => {
                     redirects += 1;
-                    url = self.redirect(&response, redirects)?;
+                    url = self.redirect(&url, &response, redirects)?;
                     continue;
                 }
                 sent => match sent.and_then(|response| self.judge(url.as_str(), response)) {
@@ -165,7 +165,7 @@ impl Session {
         }
     }
 
-    fn redirect(&self, response: &Response, count: usize) -> Result<Url> {
+    fn redirect(&self, from: &Url, response: &Response, count: usize) -> Result<Url> {
         let refuse = |why: String| Error::new(ErrorKind::Policy, why);
         if count > MAX_REDIRECTS {
             return Err(refuse(format!("more than {MAX_REDIRECTS} redirects")));
@@ -174,7 +174,11 @@ impl Session {
             .headers
             .last("location")
             .ok_or_else(|| refuse(format!("HTTP status {} without a Location", response.status)))?;
-        self.client.policy().check(location)
+        // RFC 9110 section 10.2.2: it may be relative.
+        match location.starts_with('/') && !location.starts_with("//") {
+            true => self.client.policy().check(&format!("{}{location}", from.origin())),
+            false => self.client.policy().check(location),
+        }
     }
 
     /// A nonce that nobody has used: from the pool, or from newNonce (by GET: a host's HTTP client
@@ -240,6 +244,10 @@ impl Session {
         };
         if status == 429 || status == 503 && retry_after.is_some() {
             error = error.with_kind(ErrorKind::RateLimited);
+        }
+        // So a deactivated account is answered (RFC 8555 section 7.3.6).
+        if status == 401 && error.is_problem("unauthorized") {
+            error = error.with_kind(ErrorKind::Account);
         }
         if let Some(help) = response.headers.links("help", 1).first() {
             error = error.with_help(help);

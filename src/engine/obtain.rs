@@ -52,7 +52,7 @@ impl Session {
         let (url, order) = match resumed {
             Some(found) => found,
             None => match self.new_order(&plan, &account).await {
-                Err(error) if error.kind() == ErrorKind::Account => {
+                Err(error) if error.is_problem("accountDoesNotExist") => {
                     // The CA has lost the account (Pebble does at each start): once more, from the
                     // beginning, with the same key.
                     self.client.set_account_url(None);

@@ -92,9 +92,16 @@ impl Session {
         let directory = self.directory().await?;
         self.io.enter("account");
         let call = Call { doing, url: directory.new_account()?, repeatable: true };
+        let is_bound = payload.external_account_binding.is_some();
         let payload = request::json(payload)?;
         let answer =
-            self.submit::<Account>(&call, Identity::Key(key), &payload, "an account").await?;
+            self.submit::<Account>(&call, Identity::Key(key), &payload, "an account").await;
+        let answer =
+            answer.map_err(|error| match error.is_problem("unauthorized") && !is_bound {
+                // It is this key's account that is not: it has been deactivated.
+                true => error.with_kind(ErrorKind::Account),
+                false => error,
+            })?;
         let url = answer.created_at(self, &call)?;
         match answer.value.status {
             None | Some(AccountStatus::Valid) => {}

@@ -341,7 +341,8 @@ pub extern "C" fn acme_op_published(op: *mut acme_op_t, failure: *const c_char) 
     })
 }
 
-/// Ends the operation at its next poll, by way of ACME_STEP_UNPUBLISH if need be. Any thread.
+/// Ends the operation at its next poll, by way of ACME_STEP_UNPUBLISH if need be. From any thread,
+/// and from a signal handler: it takes no lock and allocates nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_cancel(op: *const acme_op_t) {
     if let Some(shown) = peek(op) {

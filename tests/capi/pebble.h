@@ -253,6 +253,18 @@ static inline void feed(acme_op_t *op, int http_status, const char *name, const 
 
 /* --- Pebble ------------------------------------------------------------------------------------- */
 
+/* For what Debian's older Pebble lacks: renewal information, profiles, newer challenges. */
+static inline int pebble_is_new(const char *what)
+{
+    int major = 0, minor = 0;
+
+    sscanf(env("PEBBLE_VERSION"), "%d.%d", &major, &minor);
+    if (major > 2 || (major == 2 && minor >= 10))
+        return 1;
+    printf("NOT RUN: %s needs Pebble 2.10, here is %d.%d\n", what, major, minor);
+    return 0;
+}
+
 static inline acme_client_options_t pebble_options(const acme_key_t *key)
 {
     acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;

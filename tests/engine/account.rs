@@ -141,6 +141,12 @@ fn an_account_that_the_ca_deactivated_is_reported_and_not_replaced() {
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert!(error.is_permanent());
     assert_eq!(ca.transcript, ["POST /new-order"]);
+    // With the status that RFC 8555 section 7.3.6 asks for.
+    let mut ca = Script::seasoned();
+    ca.on("POST /new-order").problem(401, "unauthorized");
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Account, true));
+    assert_eq!(ca.transcript, ["POST /new-order"]);
 }
 
 #[test]

@@ -39,6 +39,7 @@ fn no_acceptable_type_lists_what_is_offered_and_what_is_accepted() {
     assert_eq!((error.kind(), error.identifier()), (ErrorKind::Challenge, Some("example.org")));
     let text = error.to_string();
     assert!(text.contains("dns-01, tls-alpn-01") && text.contains("http-01"), "{text}");
+    assert!(error.is_permanent());
     assert!(!ca.published("*"));
     for none in [json!([]), json!(null), json!([1, {}, {"type": "http-01"}])] {
         let mut ca = Script::new();

@@ -29,6 +29,14 @@ def client():
 
 
 @pytest.fixture
+def new_pebble() -> None:
+    """For what Debian's older Pebble lacks: renewal information, profiles, newer challenges."""
+    version = tuple(map(int, env("PEBBLE_VERSION").split(".")))
+    if version < (2, 10):
+        pytest.skip(f"NOT RUN: this needs Pebble 2.10, here is {env('PEBBLE_VERSION')}")
+
+
+@pytest.fixture
 def standalone() -> acme.Standalone:
     return acme.Standalone(int(env("PEBBLE_HTTP_PORT")))
 

@@ -42,6 +42,40 @@ def test_webroot_behind_a_web_server(client, tmp_path):
     assert os.listdir(root / ".well-known" / "acme-challenge") == []
 
 
+def test_webroot_replaces_what_a_killed_run_left_behind(tmp_path):
+    token = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"
+    path = f"/.well-known/acme-challenge/{token}"
+    challenge = acme.Challenge("http-01", "left.test", token, f"{token}.thumbprint", path)
+    folder = tmp_path / ".well-known" / "acme-challenge"
+    for left in ("file", "link"):
+        solver = acme.Webroot(tmp_path)
+        folder.mkdir(parents=True, exist_ok=True)
+        victim = tmp_path / "victim"
+        victim.write_text("mine")
+        if left == "file":
+            (folder / token).write_text("old")
+        else:
+            (folder / token).symlink_to(victim)
+        solver.publish((challenge,))
+        assert (folder / token).read_text() == f"{token}.thumbprint"
+        assert not (folder / token).is_symlink() and victim.read_text() == "mine"
+        solver.unpublish((challenge,))
+        assert os.listdir(folder) == []
+
+
+def test_standalone_answers_on_ipv6_too(standalone):
+    token = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"
+    path = f"/.well-known/acme-challenge/{token}"
+    challenge = acme.Challenge("http-01", "six.test", token, f"{token}.thumbprint", path)
+    port = int(env("PEBBLE_HTTP_PORT"))
+    hosts = ["127.0.0.1"] + (["[::1]"] if socket.has_dualstack_ipv6() else [])
+    standalone.publish((challenge,))
+    for host in hosts:
+        with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=10) as answer:
+            assert answer.read().decode() == challenge.key_authorization
+    standalone.unpublish((challenge,))
+
+
 def test_wildcard_by_dns(client, tmp_path):
     cert = client.obtain(["*.wild.test"], PebbleDns())
     verify(cert, ["*.wild.test"], tmp_path)
@@ -131,11 +165,11 @@ def test_the_key_of_an_account_is_changed(client, standalone):
     again = acme.Client(env("ACME_DIRECTORY"), new, ca_file=env("ACME_CA_FILE"))
     assert again.find_account() == url
     again.deactivate()
-    with pytest.raises(acme.AcmeError):
+    with pytest.raises(acme.AccountError):
         again.find_account()
 
 
-def test_renewal_information_and_revocation(client, standalone):
+def test_renewal_information_and_revocation(new_pebble, client, standalone):
     cert = client.obtain(["ari.test"], standalone)
     info = client.renewal_info(cert)
     assert info.from_ca and info.window_start <= info.renew_at <= info.window_end
@@ -151,7 +185,7 @@ def test_renewal_information_and_revocation(client, standalone):
     client.revoke(cert, key=cert.key)
 
 
-def test_profiles(client, standalone):
+def test_profiles(new_pebble, client, standalone):
     client.register()
     assert "shortlived" in [profile.name for profile in client.profiles]
     cert = client.obtain(["short.test"], standalone, profile="shortlived")

@@ -64,7 +64,7 @@ class Counting(acme.MemoryHttp01):
 
 
 @pytest.mark.parametrize("name", ["acct.test", "*.acct.test"])
-def test_dns_account_01(client, name, tmp_path):
+def test_dns_account_01(new_pebble, client, name, tmp_path):
     class Dns(PebbleDns):
         challenge_types = ("dns-account-01",)
 
@@ -72,7 +72,7 @@ def test_dns_account_01(client, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["persist.test", "*.persist.test"])
-def test_dns_persist_01_names_the_account_and_stays(client, name, tmp_path):
+def test_dns_persist_01_names_the_account_and_stays(new_pebble, client, name, tmp_path):
     class Dns(PebbleDns):
         challenge_types = ("dns-persist-01",)
         taken_down = ()
@@ -117,7 +117,7 @@ def test_each_name_by_a_type_of_its_own(client, standalone, tmp_path):
         client.order(["*.own.test"], challenge_by_name={"*.own.test": "http-01"})
 
 
-def test_an_ip_address(client, standalone, tmp_path):
+def test_an_ip_address(new_pebble, client, standalone, tmp_path):
     cert = client.obtain(["127.0.0.1"], standalone, profile="shortlived")
     assert cert.names == ("127.0.0.1",)
     text = openssl("x509", "-noout", "-ext", "subjectAltName", input=cert.chain_pem)
@@ -156,7 +156,7 @@ def test_orders_are_listed_and_abandoned(client, standalone):
     client.obtain(["left.test", "right.test"], standalone)
 
 
-def test_a_failure_leaves_no_authorization_pending_on_request(client):
+def test_a_failure_leaves_no_authorization_pending_on_request(new_pebble, client):
     class Broken(acme.MemoryHttp01):
         def publish(self, challenges):
             raise KeyError("no such zone")
@@ -239,7 +239,7 @@ def test_alternate_chains_are_chosen_by_what_they_lead_to(tmp_path):
             openssl("verify", "-CAfile", str(tmp_path / "root.pem"), "-untrusted", chain, chain)
 
 
-def test_a_window_in_the_past_means_now(client, standalone, tmp_path):
+def test_a_window_in_the_past_means_now(new_pebble, client, standalone, tmp_path):
     cert = client.obtain(["moved.test"], standalone)
     assert not client.renewal_info(cert).is_due
     now = datetime.now(timezone.utc).replace(microsecond=0)

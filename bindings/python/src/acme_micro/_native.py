@@ -991,7 +991,8 @@ acme_op_published: Callable[[_Pointer[acme_op_t], bytes | None], int] = _bind(
     "acme_op_published", c_int32, POINTER(acme_op_t), c_char_p
 )
 
-# Ends the operation at its next poll, by way of ACME_STEP_UNPUBLISH if need be. Any thread.
+# Ends the operation at its next poll, by way of ACME_STEP_UNPUBLISH if need be. From any thread,
+# and from a signal handler: it takes no lock and allocates nothing.
 acme_op_cancel: Callable[[_Pointer[acme_op_t]], None] = _bind(
     "acme_op_cancel", None, POINTER(acme_op_t)
 )

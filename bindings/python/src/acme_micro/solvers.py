@@ -18,6 +18,8 @@ A solver is any object with two methods; dns-01 is ten lines of your own::
 from __future__ import annotations
 
 import os
+import secrets
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -47,6 +49,12 @@ class Solver(Protocol):
         """Takes the same ones down; also those that could not be put in place."""
 
 
+def _check_http01(challenge: Challenge) -> str:
+    if challenge.http_path is None:
+        raise InvalidArgument(f"this solves http-01, not {challenge.type}")
+    return challenge.http_path
+
+
 class Webroot:
     """http-01 by files below the root folder of a web server that serves port 80 of every name.
 
@@ -63,12 +71,20 @@ class Webroot:
         folder = self._open(create=True)
         try:
             for challenge in challenges:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                file = os.open(challenge.token, flags, 0o644, dir_fd=folder)
+                _check_http01(challenge)
                 self._made.add(challenge.token)
-                with open(file, "wb") as stream:
-                    os.fchmod(file, 0o644)  # the web server may be another user
-                    stream.write(challenge.key_authorization.encode())
+                # A killed run may have left a file of that name: it is replaced, and so is a link.
+                temporary = f".{os.getpid()}-{secrets.token_hex(8)}"
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                file = os.open(temporary, flags, 0o644, dir_fd=folder)
+                try:
+                    with open(file, "wb") as stream:
+                        os.fchmod(file, 0o644)  # the web server may be another user
+                        stream.write(challenge.key_authorization.encode())
+                    os.rename(temporary, challenge.token, src_dir_fd=folder, dst_dir_fd=folder)
+                except BaseException:
+                    os.unlink(temporary, dir_fd=folder)
+                    raise
         finally:
             os.close(folder)
 
@@ -80,7 +96,10 @@ class Webroot:
         try:
             for token in made:
                 self._made.discard(token)
-                os.unlink(token, dir_fd=folder)
+                try:
+                    os.unlink(token, dir_fd=folder)
+                except FileNotFoundError:
+                    pass  # it could not be put there
         finally:
             os.close(folder)
 
@@ -115,9 +134,7 @@ class MemoryHttp01:
 
     def publish(self, challenges: tuple[Challenge, ...]) -> None:
         for challenge in challenges:
-            if challenge.http_path is None:
-                raise InvalidArgument(f"this solves http-01, not {challenge.type}")
-            self._answers[challenge.http_path] = challenge.key_authorization.encode()
+            self._answers[_check_http01(challenge)] = challenge.key_authorization.encode()
 
     def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
         for challenge in challenges:
@@ -148,6 +165,7 @@ class Standalone(MemoryHttp01):
     """http-01 by a small server of its own, which runs only while challenges are published."""
 
     def __init__(self, port: int = 80, host: str = ""):
+        """``host`` is an address to listen on; none: all, IPv4 and IPv6."""
         super().__init__()
         self._address = (host, port)
         self._server: ThreadingHTTPServer | None = None
@@ -155,8 +173,7 @@ class Standalone(MemoryHttp01):
     def publish(self, challenges: tuple[Challenge, ...]) -> None:
         super().publish(challenges)
         if self._server is None:
-            self._server = ThreadingHTTPServer(self._address, _handler(self))
-            self._server.daemon_threads = True
+            self._server = _listen(self._address, _handler(self))
             threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
@@ -165,6 +182,27 @@ class Standalone(MemoryHttp01):
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+def _listen(address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> _Server:
+    """On all addresses an IPv6 socket takes IPv4 along, but not every machine has IPv6."""
+    host = address[0]
+    if host == "" and socket.has_dualstack_ipv6():
+        return _Server6(("::", address[1]), handler)
+    return (_Server6 if ":" in host else _Server)(address, handler)
 
 
 def _handler(solver: MemoryHttp01) -> type[BaseHTTPRequestHandler]:

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""bindings/c-examples/obtain.c, in the ways in which the world treats a program on port 80."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# A CA that takes its time to look: what happens meanwhile is what is tested.
+SLOW_CA = [
+    sys.executable, str(ROOT / "tests/pebble/with_pebble.py"),
+    "--env", "PEBBLE_VA_NOSLEEP=0", "--env", "PEBBLE_VA_SLEEPTIME=4", "--",
+]  # fmt: skip
+INSIDE = "PEBBLE_IS_SLOW"
+
+
+def obtain(folder, *options, names=("slow.test",)):
+    command = [
+        str(ROOT / "target/c/obtain"), "--directory", os.environ["ACME_DIRECTORY"],
+        "--ca-file", os.environ["ACME_CA_FILE"], "--agree-terms", "--out", str(folder / "out"),
+        *options, *names,
+    ]  # fmt: skip
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def await_true(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.05)
+
+
+class Obtain(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def test_clients_that_dawdle_hold_nobody_up(self):
+        port = int(os.environ["PEBBLE_HTTP_PORT"])
+        program = obtain(self.folder, "--port", str(port))
+        stop = threading.Event()
+
+        def dawdle():
+            while not stop.is_set():
+                try:
+                    with socket.create_connection(("127.0.0.1", port), 1) as connection:
+                        while not stop.wait(0.3):
+                            connection.sendall(b"G")
+                except OSError:
+                    stop.wait(0.1)
+
+        threads = [threading.Thread(target=dawdle) for _ in range(10)]
+        for thread in threads:
+            thread.start()
+        try:
+            _, errors = program.communicate(timeout=60)
+        finally:
+            stop.set()
+            program.kill()
+            for thread in threads:
+                thread.join()
+        self.assertEqual((program.returncode, errors), (0, ""))
+
+    def test_a_signal_takes_the_challenge_down(self):
+        root = self.folder / "root"
+        root.mkdir()
+        challenges = root / ".well-known" / "acme-challenge"
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            program = obtain(self.folder, "--webroot", str(root))
+            await_true(lambda: challenges.is_dir() and list(challenges.iterdir()))
+            program.send_signal(signum)
+            _, errors = program.communicate(timeout=60)
+            self.assertEqual(program.returncode, 4)
+            self.assertIn("canceled", errors)
+            self.assertEqual(list(challenges.iterdir()), [])
+
+    def test_what_an_operator_left_behind(self):
+        port = os.environ["PEBBLE_HTTP_PORT"]
+        program = obtain(self.folder, "--port", port)
+        self.assertEqual((program.communicate(timeout=60)[1], program.returncode), ("", 0))
+        out = self.folder / "out"
+        (out / "account.url").write_text((out / "account.url").read_text() + "\n")
+        (out / "account.pem").chmod(0o644)
+        program = obtain(self.folder, "--port", port)
+        _, errors = program.communicate(timeout=60)
+        self.assertEqual(program.returncode, 0)
+        self.assertIn("account.pem: others can read this key", errors)
+
+    def test_wrong_usage(self):
+        for bad in ["80x", "0", "-1", "65536", ""]:
+            program = obtain(self.folder, "--port", bad)
+            self.assertIn("usage:", program.communicate(timeout=60)[1])
+            self.assertEqual(program.returncode, 2)
+        self.assertFalse((self.folder / "out").exists())
+
+
+if __name__ == "__main__":
+    if INSIDE in os.environ:
+        unittest.main()
+    os.execve(sys.executable, [*SLOW_CA, sys.executable, __file__], {**os.environ, INSIDE: "1"})
