@@ -3,6 +3,7 @@
 //!
 //! RFC 5280 (paths to a trusted root); RFC 8446 section 4.4.2 (client certificates).
 
+use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 
@@ -18,7 +19,6 @@ use crate::pki::Key;
 use crate::tls::reasons;
 
 /// What a TLS connection is verified with, and what it shows of itself when it is asked to.
-#[derive(Clone, Default)]
 pub(crate) struct Credentials {
     /// No roots were given that replace the system's.
     system: bool,
@@ -29,7 +29,6 @@ pub(crate) struct Credentials {
 }
 
 /// A client certificate, those that lead from it to a root, and its key.
-#[derive(Clone)]
 struct Identity {
     chain: Vec<X509>,
     key: Key,
@@ -46,10 +45,7 @@ impl Credentials {
                 roots.extend(read_certificates(name, file)?);
             }
         }
-        let ca_dir = match &options.ca_dir {
-            Some(dir) => Some(check_dir(dir).map_err(|why| wrong("ca_dir", dir, why))?.to_owned()),
-            None => None,
-        };
+        let ca_dir = options.ca_dir.as_deref().map(check_dir).transpose()?;
         let identity = match (&options.client_cert_file, &options.client_key_file) {
             (None, None) => None,
             (Some(chain), Some(key)) => Some(Identity::read(chain, key)?),
@@ -62,12 +58,12 @@ impl Credentials {
         Ok(Credentials { system, roots, ca_dir, identity })
     }
 
-    /// The same trust, for a peer that is not to learn who we are.
-    pub(crate) fn anonymous(&self) -> Credentials {
-        Credentials { identity: None, ..self.clone() }
-    }
-
-    pub(crate) fn apply(&self, builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+    /// `anonymous`: the peer is not to learn who we are.
+    pub(crate) fn apply(
+        &self,
+        builder: &mut SslContextBuilder,
+        anonymous: bool,
+    ) -> Result<(), ErrorStack> {
         if self.system {
             builder.set_default_verify_paths()?;
         }
@@ -78,26 +74,28 @@ impl Credentials {
         if let Some(dir) = &self.ca_dir {
             store.add_lookup(X509Lookup::hash_dir())?.add_dir(dir, SslFiletype::PEM)?;
         }
-        self.identity.as_ref().map_or(Ok(()), |identity| identity.apply(builder))
+        match &self.identity {
+            Some(identity) if !anonymous => identity.apply(builder),
+            _ => Ok(()),
+        }
     }
 }
 
 impl Identity {
     fn read(cert_file: &Path, key_file: &Path) -> Result<Identity> {
         let chain = read_certificates("client_cert_file", cert_file)?;
-        let bad_key = |why: &dyn ToString| wrong("client_key_file", key_file, why.to_string());
+        let bad_key = |why: &dyn Display| wrong("client_key_file", key_file, why);
         let pem = fs::read(key_file).map(Zeroizing::new).map_err(|error| bad_key(&error))?;
         let key = Key::parse(&pem).map_err(|error| bad_key(&error))?;
-        let its_own = chain.first().map(|leaf| leaf.public_key()).transpose()?;
-        if its_own.is_none_or(|public| !public.public_eq(key.public_key())) {
-            let why = format!("is not the key of the first certificate in {}", cert_file.display());
-            return Err(bad_key(&why));
+        let public = chain.first().map(|leaf| leaf.public_key()).transpose()?;
+        if public.is_none_or(|public| !public.public_eq(key.public_key())) {
+            return Err(bad_key(&"is not the key of the first certificate in client_cert_file"));
         }
         let identity = Identity { chain, key };
         // A try: the system may want stronger keys or signatures than these.
         identity
             .apply(&mut SslContext::builder(SslMethod::tls_client())?)
-            .map_err(|error| wrong("client_cert_file", cert_file, reasons(&error)))?;
+            .map_err(|error| wrong("client_cert_file", cert_file, &reasons(&error)))?;
         Ok(identity)
     }
 
@@ -115,40 +113,41 @@ impl Identity {
 }
 
 /// An error that names the option and the file.
-fn wrong(option: &str, path: &Path, why: impl Into<String>) -> Error {
-    Error::invalid_argument(format!("{option} {}: {}", path.display(), why.into()))
+fn wrong(option: &str, path: &Path, why: &dyn Display) -> Error {
+    Error::invalid_argument(format!("{option} {}: {why}", path.display()))
 }
 
 /// At least one certificate.
 fn read_certificates(option: &str, file: &Path) -> Result<Vec<X509>> {
-    let refuse = |why: String| wrong(option, file, why);
-    let pem = fs::read(file).map_err(|error| refuse(error.to_string()))?;
+    let refuse = |why: &dyn Display| wrong(option, file, why);
+    let pem = fs::read(file).map_err(|error| refuse(&error))?;
     let found = X509::stack_from_pem(&pem).map_err(|error| {
-        refuse(format!("has a certificate that cannot be read ({})", reasons(&error)))
+        refuse(&format!("has a certificate that cannot be read ({})", reasons(&error)))
     })?;
     if found.is_empty() {
         let is_pem = pem.windows(11).any(|window| window == b"-----BEGIN ");
-        let why = match pem.is_empty() {
-            true => "is empty",
-            false if is_pem => "has no certificate in it",
-            false => "is not PEM",
-        };
-        return Err(refuse(why.to_owned()));
+        return Err(refuse(match pem.is_empty() {
+            true => &"is empty",
+            false if is_pem => &"has no certificate in it",
+            false => &"is not PEM",
+        }));
     }
     Ok(found)
 }
 
 /// Its name, when it is a directory that OpenSSL finds certificates in.
-fn check_dir(dir: &Path) -> Result<&str, String> {
-    let entries = fs::read_dir(dir).map_err(|error| error.to_string())?;
-    let name = dir.to_str().ok_or("its name is not UTF-8")?;
-    if name.contains(':') {
-        return Err("has a colon in its name, which OpenSSL takes for two directories".to_owned());
+fn check_dir(dir: &Path) -> Result<String> {
+    let refuse = |why: &dyn Display| wrong("ca_dir", dir, why);
+    let mut entries = fs::read_dir(dir).map_err(|error| refuse(&error))?.flatten();
+    if !entries.any(|entry| entry.file_name().to_str().is_some_and(is_hashed)) {
+        return Err(refuse(&"has no certificate under a hashed name; run openssl rehash on it"));
     }
-    let mut names = entries.flatten().map(|entry| entry.file_name());
-    match names.any(|name| name.to_str().is_some_and(is_hashed)) {
-        true => Ok(name),
-        false => Err("has no certificate under a hashed name; run openssl rehash on it".to_owned()),
+    match dir.to_str() {
+        Some(name) if !name.contains(':') => Ok(name.to_owned()),
+        _ => Err(refuse(
+            &"has a colon in its name, which OpenSSL takes for the next directory, or \
+                          is not UTF-8",
+        )),
     }
 }
 

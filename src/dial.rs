@@ -1,5 +1,6 @@
 //! Opens what is below TLS: a connection to the host, or through the proxy. Resolves names.
 
+use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout};
+use ureq::unversioned::transport::{ConnectionDetails, Connector, Either, NextTimeout};
 use ureq::unversioned::transport::{TcpConnector, Transport, TransportAdapter};
 use ureq::{Error, Proxy};
 
@@ -30,7 +31,6 @@ pub enum IpVersion {
 }
 
 /// Opens connections.
-#[derive(Debug)]
 pub(crate) struct Dialer {
     tcp: TcpConnector,
     /// For proxies that are spoken to in TLS.
@@ -62,8 +62,8 @@ impl Dialer {
             register_shutdown: details.register_shutdown.clone(),
         };
         let transport = self.direct(&to_proxy, "connecting to the proxy")?;
-        let transport = self.tls.connect(&to_proxy, Some(transport))?;
-        let transport: Box<dyn Transport> = Box::new(transport.ok_or(Error::ConnectionFailed)?);
+        let transport =
+            self.tls.connect(&to_proxy, Some(transport))?.ok_or(Error::ConnectionFailed)?;
 
         let uri = details.uri;
         let default_port = if details.needs_tls() { 443 } else { 80 };
@@ -85,9 +85,15 @@ impl Dialer {
     ) -> Result<Box<dyn Transport>, Error> {
         let transport = self.tcp.connect(details, None::<()>);
         match transport.map_err(|error| named(doing, details.uri, error))? {
-            Some(transport) => Ok(Box::new(transport)),
-            None => Err(Error::ConnectionFailed),
+            Some(Either::B(transport)) => Ok(Box::new(transport)),
+            _ => Err(Error::ConnectionFailed),
         }
+    }
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dialer")
     }
 }
 
@@ -136,7 +142,8 @@ pub(crate) struct SyncResolver {
 impl SyncResolver {
     fn look_up(self, host: &str, port: u16) -> Result<ResolvedSocketAddrs, Error> {
         let failed = |why: &str| Error::Other(format!("name resolution of {host}: {why}").into());
-        let found = format!("{host}:{port}").to_socket_addrs();
+        // An IPv6 address stands in brackets in URLs only.
+        let found = (host.trim_matches(['[', ']']), port).to_socket_addrs();
         let found = found.map_err(|error| failed(&error.to_string()))?;
         let wanted = |address: &SocketAddr| match self.ip_version {
             IpVersion::Any => true,

@@ -176,7 +176,7 @@ impl HttpClient {
     /// A client without connections yet. Reads the files that the options name; the error says which
     /// option and file is wrong, and why.
     pub fn new(options: &HttpOptions) -> AcmeResult<HttpClient> {
-        let credentials = Credentials::read(options)?;
+        let credentials = Arc::new(Credentials::read(options)?);
         let wrong_proxy = |why| AcmeError::invalid_argument(format!("proxy: {why}"));
         let proxy = match &options.proxy {
             Some(url) => Some(proxy::parse(url).map_err(wrong_proxy)?),
@@ -201,9 +201,9 @@ impl HttpClient {
             .max_idle_connections_per_host(2)
             .build();
         let resolver = SyncResolver { ip_version: options.ip_version };
-        let dialer = Dialer::new(OpensslConnector::new(credentials.anonymous()), resolver);
+        let dialer = Dialer::new(OpensslConnector::new(credentials.clone(), true), resolver);
         let connections_made = dialer.connections_made.clone();
-        let connector = dialer.chain(OpensslConnector::new(credentials));
+        let connector = dialer.chain(OpensslConnector::new(credentials, false));
         let agent = Agent::with_parts(config, connector, resolver);
         Ok(HttpClient { agent, timeout, connect_timeout, connections_made })
     }

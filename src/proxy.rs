@@ -6,7 +6,6 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};
 
 use crate::problem::printable;
@@ -31,20 +30,18 @@ pub(crate) fn parse(url: &str) -> Result<Proxy, &'static str> {
     if !known.iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
         return Err("has a scheme that is none of http, https, socks5, socks5h and socks4a");
     }
-    let uri: Uri = url.parse().map_err(|_| {
-        "is no URL, or has a user or password that would have \
-                                            to be percent-encoded"
-    })?;
     if rest.strip_suffix('/').unwrap_or(rest).contains(['/', '?', '#']) {
         return Err("has a path; a proxy is a host and a port");
     }
-    if uri.host().unwrap_or_default().is_empty() {
+    let proxy = Proxy::new(url).map_err(
+        |_| "is no URL, or has a user or password that would have to be percent-encoded UTF-8",
+    )?;
+    if proxy.host().is_empty() {
         return Err("has no host");
     }
-    if uri.port_u16().is_none_or(|port| port == 0) {
+    if proxy.uri().port_u16().is_none_or(|port| port == 0) {
         return Err("has no port");
     }
-    let proxy = Proxy::new(url).map_err(|_| "has a user or password that is not UTF-8")?;
     check(&proxy)?;
     Ok(proxy)
 }
@@ -225,7 +222,7 @@ pub(crate) mod tests {
             ("http://proxy:1//", "path"),
             ("http://user:pass word@proxy:1", "percent-encoded"),
             ("http://user:pass\r\n@proxy:1", "percent-encoded"),
-            ("http://user:%ff@proxy:1", "UTF-8"),
+            ("http://user:%ff@proxy:1", "percent-encoded UTF-8"),
             (&long, "255 bytes"),
             ("socks4a://user:password@proxy:1", "password"),
             ("socks4a://us%00er@proxy:1", "NUL"),

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{self, ErrorCode, HandshakeError, MidHandshakeSslStream, Ssl, SslContext};
@@ -14,7 +14,7 @@ use openssl::x509::X509VerifyResult;
 use openssl::x509::verify::X509CheckFlags;
 use ureq::Error;
 use ureq::unversioned::transport::time::{Duration, Instant};
-use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, Either, LazyBuffers};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers};
 use ureq::unversioned::transport::{NextTimeout, Transport, TransportAdapter};
 
 use crate::credentials::Credentials;
@@ -31,20 +31,22 @@ const MAX_RECEIVED: usize = 8 * 1024 * 1024;
 /// Wraps connections for https URLs in TLS. What the system trusts - its store, or `SSL_CERT_FILE`
 /// and `SSL_CERT_DIR` - is read when the first connection is made, which takes 20 to 40 ms.
 pub(crate) struct OpensslConnector {
-    credentials: Credentials,
+    credentials: Arc<Credentials>,
+    anonymous: bool,
     context: OnceLock<SslContext>,
 }
 
 impl OpensslConnector {
-    pub(crate) fn new(credentials: Credentials) -> OpensslConnector {
-        OpensslConnector { credentials, context: OnceLock::new() }
+    /// `anonymous`: shows no client certificate.
+    pub(crate) fn new(credentials: Arc<Credentials>, anonymous: bool) -> OpensslConnector {
+        OpensslConnector { credentials, anonymous, context: OnceLock::new() }
     }
 
     fn context(&self) -> Result<&SslContext, ErrorStack> {
         if let Some(context) = self.context.get() {
             return Ok(context);
         }
-        let context = new_context(&self.credentials)?;
+        let context = new_context(&self.credentials, self.anonymous)?;
         Ok(self.context.get_or_init(|| context))
     }
 
@@ -64,7 +66,7 @@ impl OpensslConnector {
 }
 
 /// `SslConnector` is not used: it reads the system's roots even if others are given.
-fn new_context(credentials: &Credentials) -> Result<SslContext, ErrorStack> {
+fn new_context(credentials: &Credentials, anonymous: bool) -> Result<SslContext, ErrorStack> {
     let mut builder = SslContext::builder(SslMethod::tls_client())?;
     builder.set_verify(SslVerifyMode::PEER);
     // The system's configuration may ask for more than this, and then has its way.
@@ -72,21 +74,22 @@ fn new_context(credentials: &Credentials) -> Result<SslContext, ErrorStack> {
         builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
     }
     builder.set_alpn_protos(b"\x08http/1.1")?;
-    credentials.apply(&mut builder)?;
+    credentials.apply(&mut builder, anonymous)?;
     Ok(builder.build())
 }
 
-impl<In: Transport> Connector<In> for OpensslConnector {
-    type Out = Either<In, TlsTransport<In>>;
+/// Boxed, which keeps all that is made of types inside types in one copy.
+impl Connector<Box<dyn Transport>> for OpensslConnector {
+    type Out = Box<dyn Transport>;
 
     fn connect(
         &self,
         details: &ConnectionDetails,
-        chained: Option<In>,
+        chained: Option<Box<dyn Transport>>,
     ) -> Result<Option<Self::Out>, Error> {
         let Some(transport) = chained else { return Ok(None) };
         if !details.needs_tls() {
-            return Ok(Some(Either::A(transport)));
+            return Ok(Some(transport));
         }
         let host = bare(details.uri.host().unwrap_or_default());
         let failed = |reason: String| Error::Other(format!("TLS with {host}: {reason}").into());
@@ -110,7 +113,7 @@ impl<In: Transport> Connector<In> for OpensslConnector {
             details.config.input_buffer_size(),
             details.config.output_buffer_size(),
         );
-        Ok(Some(Either::B(TlsTransport { stream, buffers, received: 0 })))
+        Ok(Some(Box::new(TlsTransport { stream, buffers, received: 0 })))
     }
 }
 
@@ -183,14 +186,14 @@ impl fmt::Debug for OpensslConnector {
 }
 
 /// A connection in TLS.
-pub(crate) struct TlsTransport<T: Transport> {
-    stream: SslStream<TransportAdapter<T>>,
+struct TlsTransport {
+    stream: SslStream<TransportAdapter>,
     buffers: LazyBuffers,
     /// Bytes read since something was last sent.
     received: usize,
 }
 
-impl<T: Transport> TlsTransport<T> {
+impl TlsTransport {
     /// Why the peer has closed a connection that can no longer be written to, if it said so: in TLS
     /// 1.3 it judges our certificate when for us the handshake is over.
     fn last_words(&mut self) -> Option<Error> {
@@ -200,7 +203,7 @@ impl<T: Transport> TlsTransport<T> {
     }
 }
 
-impl<T: Transport> Transport for TlsTransport<T> {
+impl Transport for TlsTransport {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.buffers
     }
@@ -244,7 +247,7 @@ impl<T: Transport> Transport for TlsTransport<T> {
     }
 }
 
-impl<T: Transport> fmt::Debug for TlsTransport<T> {
+impl fmt::Debug for TlsTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsTransport").finish_non_exhaustive()
     }

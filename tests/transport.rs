@@ -589,7 +589,7 @@ fn what_cannot_be_read_or_does_not_fit_is_refused_by_name() {
         folder.file("broken", "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n");
     let nowhere = folder.0.join("nowhere");
     let colon = folder.0.join("a:b");
-    fs::create_dir(&colon).unwrap();
+    fs::rename(hashed(&folder, &cert), &colon).unwrap();
 
     type Field = fn(&mut HttpOptions, &Path);
     let certificates: [(&str, Field); 3] = [
@@ -631,7 +631,7 @@ fn what_cannot_be_read_or_does_not_fit_is_refused_by_name() {
         (&text, "not a private key"),
         (&cert, "not a private key"),
         (&encrypted, "the key is encrypted with a passphrase"),
-        (&other_key, "is not the key of the first certificate in"),
+        (&other_key, "is not the key of the first certificate in client_cert_file"),
     ] {
         refused("client_key_file", path, why, &|o| {
             o.client_cert_file = Some(cert.clone());

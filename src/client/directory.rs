@@ -6,7 +6,6 @@ use super::account::Account;
 use super::driver::Driver;
 use crate::api::ApiDirectory;
 use crate::engine::{Client, ClientOptions};
-use crate::error::Error as AcmeError;
 use crate::http::{HttpClient, HttpOptions};
 use crate::pki::{Key, KeyType};
 
