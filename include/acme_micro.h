@@ -20,8 +20,9 @@
  *     time, but acme_op_cancel() by any thread while the handle lives.
  *  6. Nothing blocks, sleeps, opens a file or socket, starts a thread, reads the
  *     environment or installs a signal handler - except acme_op_send(),
- *     acme_op_run() and acme_obtain(), and acme_client_new(), which reads ca_file.
- *     No function starts a thread. Making an RSA key costs seconds of CPU.
+ *     acme_op_run() and acme_obtain(), and acme_client_new(), which reads the files
+ *     that its options name. No function starts a thread. Making an RSA key costs
+ *     seconds of CPU.
  *  7. Handles may be freed in any order; what still needs one keeps it alive.
  *  8. NULL for a required argument is ACME_ERR_INVALID_ARGUMENT. A getter given NULL
  *     answers NULL or 0. A handle of the wrong kind is ACME_ERR_MISUSE.
@@ -392,6 +393,32 @@ typedef struct {
   /// Languages that the CA's messages are wanted in, as in HTTP's Accept-Language, such as
   /// "de, en;q=0.5" (RFC 8555 section 6.7).
   const char *accept_language;
+  /// Built-in client: directory of the roots to trust instead of the system's, as "openssl rehash"
+  /// makes it. With ca_file both are trusted. Looked into while connecting.
+  const char *ca_dir;
+  /// Built-in client: PEM file of roots to trust besides the system's, or besides ca_file and
+  /// ca_dir. Read once, by acme_client_new().
+  const char *extra_ca_file;
+  /// Built-in client: the proxy to go through, a URL "SCHEME://HOST:PORT", with "USER:PASSWORD@"
+  /// before HOST if the proxy wants them, percent-encoded. SCHEME is http (CONNECT, RFC 9110
+  /// section 9.3.6; Basic, RFC 7617), https (the same, with TLS to the proxy), socks5 or socks5h
+  /// (RFC 1928, RFC 1929; no difference) or socks4a (user only). The proxy resolves the CA's name.
+  /// No environment variable is looked at. No error and no log shows the password.
+  const char *proxy;
+  /// Built-in client: PEM file with the certificate to show to a CA that asks for one (RFC 8446
+  /// section 4.4.2), then those that lead from it to a root. Goes with client_key_file. Read once,
+  /// by acme_client_new().
+  const char *client_cert_file;
+  /// Built-in client: PEM file with the certificate's key, without a passphrase; may be the same
+  /// file. Read once, by acme_client_new().
+  const char *client_key_file;
+  /// Built-in client: seconds for one request, from name resolution to the last byte of the answer;
+  /// 1 to 3600, default 30. Connecting, proxy and TLS included, gets 10 of them, or a third if that
+  /// is more. A name that resolves slowly takes as long as the system's resolver lets it.
+  size_t request_timeout_s;
+  /// Built-in client: 4 or 6 to connect to IPv4 or IPv6 addresses only, the CA's or the proxy's. 0:
+  /// to all, in the order of the system's resolver.
+  size_t ip_version;
 } acme_client_options_t;
 
 /// For acme_begin_order() and acme_obtain(). Zero means default.
@@ -995,7 +1022,7 @@ ACME_API void acme_op_free(acme_op_t *op);
 
 /// Blocking: sends the request with this id (acme_op_request()->id) with the built-in HTTPS client
 /// and feeds the answer. For hosts without an HTTP client: call it on a worker thread, poll when it
-/// returns. It takes at most 30 seconds.
+/// returns. It takes request_timeout_s at most.
 ACME_API acme_status_t acme_op_send(acme_op_t *op, uint64_t request_id);
 
 /// Blocking: polls op to its end, with the built-in HTTPS client and your callbacks. options may

@@ -56,7 +56,9 @@
 //!
 //! The module [`engine`] is the same protocol as operations that do no I/O: you poll them, and they
 //! say what to do. It has what the API above lacks: renewal information, profiles, account changes,
-//! keys outside the process. [`run`] drives an operation by blocking.
+//! keys outside the process. [`run`] drives an operation by blocking, and `HttpClient` sends its
+//! requests if you have no HTTP client: through a proxy, with roots of your own, or as its
+//! `HttpOptions` say.
 //!
 //! # From C and Python
 //!
@@ -81,6 +83,10 @@ mod base64url;
 // The drivers have a clock, and sleep; see clippy.toml.
 #[allow(clippy::disallowed_methods)]
 mod client;
+#[cfg(feature = "http")]
+mod credentials;
+#[cfg(feature = "http")]
+mod dial;
 pub mod engine;
 mod error;
 mod ffi;
@@ -93,8 +99,12 @@ mod jose;
 pub mod order;
 mod pki;
 mod problem;
+#[cfg(feature = "http")]
+mod proxy;
 mod request;
 mod resource;
+#[cfg(feature = "http")]
+mod socks;
 mod time;
 #[cfg(feature = "http")]
 #[allow(clippy::disallowed_methods)]
@@ -111,6 +121,8 @@ pub use client::certificate::{Certificate, create_p256_key, create_p384_key, cre
 pub use client::directory::{Directory, DirectoryUrl};
 pub use client::run::{Host, run};
 pub use error::{Error as AcmeError, ErrorKind};
+#[cfg(feature = "http")]
+pub use http::{HttpClient, HttpOptions, IpVersion};
 pub use jose::eab::{ExternalAccount, MacAlgorithm};
 pub use pki::{
     CertificateChain, ChainPreference, Key, KeyType, SigningRequest, tls_alpn_certificate,

@@ -3,22 +3,21 @@
 //! RFC 8446; RFC 9525 (host names and addresses in certificates).
 
 use std::fmt;
-use std::fs;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{self, ErrorCode, HandshakeError, MidHandshakeSslStream, Ssl, SslContext};
-use openssl::ssl::{SslContextBuilder, SslMethod, SslStream, SslVerifyMode, SslVersion};
-use openssl::x509::store::{X509Store, X509StoreBuilder};
+use openssl::ssl::{SslMethod, SslStream, SslVerifyMode, SslVersion};
+use openssl::x509::X509VerifyResult;
 use openssl::x509::verify::X509CheckFlags;
-use openssl::x509::{X509, X509VerifyResult};
 use ureq::Error;
 use ureq::unversioned::transport::time::{Duration, Instant};
-use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, Either, LazyBuffers};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers};
 use ureq::unversioned::transport::{NextTimeout, Transport, TransportAdapter};
+
+use crate::credentials::Credentials;
 
 /// What [`Error::Tls`] says, and only that: the peer or the network ended the connection without
 /// TLS's own goodbye. Not an [`Error::Io`], because ureq takes some of these for the good end of a
@@ -29,30 +28,25 @@ const CUT: &str = "the connection was cut (unexpected EOF)";
 /// answers (1xx), trailers and the framing of chunks.
 const MAX_RECEIVED: usize = 8 * 1024 * 1024;
 
-/// Wraps connections for https URLs in TLS. The default one trusts what the system trusts: its
-/// store, or `SSL_CERT_FILE` and `SSL_CERT_DIR`, read when the first connection is made.
-#[derive(Default)]
+/// Wraps connections for https URLs in TLS. What the system trusts - its store, or `SSL_CERT_FILE`
+/// and `SSL_CERT_DIR` - is read when the first connection is made, which takes 20 to 40 ms.
 pub(crate) struct OpensslConnector {
+    credentials: Arc<Credentials>,
+    anonymous: bool,
     context: OnceLock<SslContext>,
 }
 
 impl OpensslConnector {
-    /// Trusts the certificates in this PEM file, and no others. The file is read now.
-    pub(crate) fn trusting(ca_file: &Path) -> Result<OpensslConnector, String> {
-        let roots = read_roots(ca_file)
-            .map_err(|reason| format!("the CA file {}: {reason}", ca_file.display()))?;
-        let context = new_context(|builder| {
-            builder.set_cert_store(roots);
-            Ok(())
-        });
-        Ok(OpensslConnector { context: context.map_err(|e| reasons(&e))?.into() })
+    /// `anonymous`: shows no client certificate.
+    pub(crate) fn new(credentials: Arc<Credentials>, anonymous: bool) -> OpensslConnector {
+        OpensslConnector { credentials, anonymous, context: OnceLock::new() }
     }
 
     fn context(&self) -> Result<&SslContext, ErrorStack> {
         if let Some(context) = self.context.get() {
             return Ok(context);
         }
-        let context = new_context(SslContextBuilder::set_default_verify_paths)?;
+        let context = new_context(&self.credentials, self.anonymous)?;
         Ok(self.context.get_or_init(|| context))
     }
 
@@ -71,10 +65,8 @@ impl OpensslConnector {
     }
 }
 
-/// `SslConnector` is not used: it reads the system's roots (20 to 40 ms) even if others are given.
-fn new_context(
-    trust: impl FnOnce(&mut SslContextBuilder) -> Result<(), ErrorStack>,
-) -> Result<SslContext, ErrorStack> {
+/// `SslConnector` is not used: it reads the system's roots even if others are given.
+fn new_context(credentials: &Credentials, anonymous: bool) -> Result<SslContext, ErrorStack> {
     let mut builder = SslContext::builder(SslMethod::tls_client())?;
     builder.set_verify(SslVerifyMode::PEER);
     // The system's configuration may ask for more than this, and then has its way.
@@ -82,41 +74,22 @@ fn new_context(
         builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
     }
     builder.set_alpn_protos(b"\x08http/1.1")?;
-    trust(&mut builder)?;
+    credentials.apply(&mut builder, anonymous)?;
     Ok(builder.build())
 }
 
-fn read_roots(ca_file: &Path) -> Result<X509Store, String> {
-    let pem = fs::read(ca_file).map_err(|error| error.to_string())?;
-    let roots = X509::stack_from_pem(&pem)
-        .map_err(|error| format!("has a certificate that cannot be read ({})", reasons(&error)))?;
-    if roots.is_empty() {
-        let is_pem = pem.windows(11).any(|window| window == b"-----BEGIN ");
-        return Err(match pem.is_empty() {
-            true => "is empty",
-            false if is_pem => "has no certificate in it",
-            false => "is not PEM",
-        }
-        .to_owned());
-    }
-    let mut store = X509StoreBuilder::new().map_err(|error| reasons(&error))?;
-    for root in roots {
-        store.add_cert(root).map_err(|error| reasons(&error))?;
-    }
-    Ok(store.build())
-}
-
-impl<In: Transport> Connector<In> for OpensslConnector {
-    type Out = Either<In, TlsTransport<In>>;
+/// Boxed, which keeps all that is made of types inside types in one copy.
+impl Connector<Box<dyn Transport>> for OpensslConnector {
+    type Out = Box<dyn Transport>;
 
     fn connect(
         &self,
         details: &ConnectionDetails,
-        chained: Option<In>,
+        chained: Option<Box<dyn Transport>>,
     ) -> Result<Option<Self::Out>, Error> {
         let Some(transport) = chained else { return Ok(None) };
         if !details.needs_tls() {
-            return Ok(Some(Either::A(transport)));
+            return Ok(Some(transport));
         }
         let host = bare(details.uri.host().unwrap_or_default());
         let failed = |reason: String| Error::Other(format!("TLS with {host}: {reason}").into());
@@ -140,18 +113,18 @@ impl<In: Transport> Connector<In> for OpensslConnector {
             details.config.input_buffer_size(),
             details.config.output_buffer_size(),
         );
-        Ok(Some(Either::B(TlsTransport { stream, buffers, received: 0 })))
+        Ok(Some(Box::new(TlsTransport { stream, buffers, received: 0 })))
     }
 }
 
 /// A URL's host as a certificate names it: no brackets around an IPv6 address, no final dot.
-fn bare(host: &str) -> &str {
+pub(crate) fn bare(host: &str) -> &str {
     let host = host.strip_suffix('.').unwrap_or(host);
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// What is left for the handshake of the time for connecting, which began before TCP.
-fn time_left(details: &ConnectionDetails) -> NextTimeout {
+pub(crate) fn time_left(details: &ConnectionDetails) -> NextTimeout {
     let mut timeout = details.timeout;
     if let (Duration::Exact(limit), Instant::Exact(start), Instant::Exact(now)) =
         (timeout.after, details.now, (details.current_time)())
@@ -201,7 +174,7 @@ fn forget_old_errors() {
 }
 
 /// OpenSSL's reasons without its error numbers, functions and source lines.
-fn reasons(errors: &ErrorStack) -> String {
+pub(crate) fn reasons(errors: &ErrorStack) -> String {
     let reasons: Vec<_> = errors.errors().iter().filter_map(|error| error.reason()).collect();
     if reasons.is_empty() { "OpenSSL gives no reason".to_owned() } else { reasons.join(", ") }
 }
@@ -213,14 +186,24 @@ impl fmt::Debug for OpensslConnector {
 }
 
 /// A connection in TLS.
-pub(crate) struct TlsTransport<T: Transport> {
-    stream: SslStream<TransportAdapter<T>>,
+struct TlsTransport {
+    stream: SslStream<TransportAdapter>,
     buffers: LazyBuffers,
     /// Bytes read since something was last sent.
     received: usize,
 }
 
-impl<T: Transport> Transport for TlsTransport<T> {
+impl TlsTransport {
+    /// Why the peer has closed a connection that can no longer be written to, if it said so: in TLS
+    /// 1.3 it judges our certificate when for us the handshake is over.
+    fn last_words(&mut self) -> Option<Error> {
+        forget_old_errors();
+        let alert = self.stream.ssl_read(&mut [0]).err()?;
+        alert.ssl_error().map(|alert| Error::Io(io::Error::other(reasons(alert))))
+    }
+}
+
+impl Transport for TlsTransport {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.buffers
     }
@@ -231,7 +214,8 @@ impl<T: Transport> Transport for TlsTransport<T> {
         let output = self.buffers.output().get(..amount).unwrap_or_default();
         self.received = 0;
         forget_old_errors();
-        Ok(self.stream.write_all(output)?)
+        let written = self.stream.write_all(output);
+        written.map_err(|error| self.last_words().unwrap_or_else(|| error.into()))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
@@ -263,7 +247,7 @@ impl<T: Transport> Transport for TlsTransport<T> {
     }
 }
 
-impl<T: Transport> fmt::Debug for TlsTransport<T> {
+impl fmt::Debug for TlsTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsTransport").finish_non_exhaustive()
     }
@@ -281,7 +265,8 @@ mod tests {
     use openssl::hash::MessageDigest;
     use openssl::nid::Nid;
     use openssl::pkey::{PKey, Private};
-    use openssl::ssl::{SslAcceptor, SslMethod, SslStream};
+    use openssl::ssl::{SslAcceptor, SslAcceptorBuilder, SslMethod, SslStream};
+    use openssl::ssl::{SslVerifyMode, SslVersion};
     use openssl::x509::extension::SubjectAlternativeName;
     use openssl::x509::{X509, X509NameBuilder};
 
@@ -317,32 +302,48 @@ mod tests {
         (key, builder.build())
     }
 
-    /// A server that gives these answers on one connection and says goodbye, or not. Returns its
-    /// port and CA file.
-    fn server(host: &str, answers: &[&'static [u8]], goodbye: bool) -> (u16, PathBuf) {
-        let answers = answers.to_vec();
+    /// What a server needs, and its certificate.
+    fn acceptor(host: &str) -> (SslAcceptorBuilder, X509) {
         let (key, certificate) = certificate(host);
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let ca_file = file(&format!("ca-{port}"), &certificate.to_pem().unwrap());
         let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
         acceptor.set_private_key(&key).unwrap();
         acceptor.set_certificate(&certificate).unwrap();
+        (acceptor, certificate)
+    }
+
+    /// A server that gives these answers on one connection and says goodbye, or not. Returns its
+    /// port and CA file.
+    fn server(host: &str, answers: &[&'static [u8]], goodbye: bool) -> (u16, PathBuf) {
+        serve(acceptor(host), answers, goodbye, 1)
+    }
+
+    fn serve(
+        (acceptor, certificate): (SslAcceptorBuilder, X509),
+        answers: &[&'static [u8]],
+        goodbye: bool,
+        connections: usize,
+    ) -> (u16, PathBuf) {
+        let answers = answers.to_vec();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let ca_file = file(&format!("ca-{port}"), &certificate.to_pem().unwrap());
         let acceptor = acceptor.build();
         thread::spawn(move || {
-            let tcp = listener.accept().unwrap().0;
-            let Ok(mut stream): Result<SslStream<TcpStream>, _> = acceptor.accept(tcp) else {
-                return;
-            };
-            for answer in answers {
-                let _ = stream.read(&mut [0; 4096]);
-                // What is longer comes in several records.
-                for record in answer.chunks(ANSWER.len()) {
-                    let _ = stream.write_all(record);
+            for tcp in listener.incoming().take(connections) {
+                let Ok(mut stream): Result<SslStream<TcpStream>, _> = acceptor.accept(tcp.unwrap())
+                else {
+                    continue;
+                };
+                for answer in &answers {
+                    let _ = stream.read(&mut [0; 4096]);
+                    // What is longer comes in several records.
+                    for record in answer.chunks(ANSWER.len()) {
+                        let _ = stream.write_all(record);
+                    }
                 }
-            }
-            if goodbye {
-                let _ = stream.shutdown();
+                if goodbye {
+                    let _ = stream.shutdown();
+                }
             }
         });
         (port, ca_file)
@@ -363,7 +364,7 @@ mod tests {
 
     fn get(host: &str, port: u16, ca_file: PathBuf) -> Result<Vec<u8>, String> {
         let url = format!("https://{host}:{port}/");
-        client(ca_file).send(Method::Get, &url, &[], b"").map(|answer| answer.body)
+        client(ca_file).ask(Method::Get, &url, &[], b"").map(|answer| answer.body)
     }
 
     #[test]
@@ -405,9 +406,9 @@ mod tests {
         let (port, ca_file) =
             server("localhost", &[[ANSWER, ANSWER].concat().leak(), ANSWER], true);
         let (client, url) = (client(ca_file), format!("https://localhost:{port}/"));
-        assert!(client.send(Method::Get, &url, &[], b"").is_ok());
+        assert!(client.ask(Method::Get, &url, &[], b"").is_ok());
         // This server takes one connection only.
-        assert!(client.send(Method::Get, &url, &[], b"").is_err());
+        assert!(client.ask(Method::Get, &url, &[], b"").is_err());
     }
 
     #[test]
@@ -416,24 +417,40 @@ mod tests {
         let (client, url) = (client(ca_file), format!("https://localhost:{port}/"));
         for _ in 0..2 {
             X509::from_der(b"not DER").unwrap_err().put();
-            assert_eq!(client.send(Method::Get, &url, &[], b"").unwrap().body, b"ok");
+            assert_eq!(client.ask(Method::Get, &url, &[], b"").unwrap().body, b"ok");
         }
     }
 
     #[test]
-    fn a_bad_ca_file_is_refused_at_once() {
-        let key = certificate("localhost").0.private_key_to_pem_pkcs8().unwrap();
-        let broken = b"-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n";
-        for (path, why) in [
-            (file("empty", b""), "is empty"),
-            (file("text", b"hello"), "is not PEM"),
-            (file("key", &key), "has no certificate in it"),
-            (file("broken", broken), "has a certificate that cannot be read"),
-            (PathBuf::from("/nonexistent/ca.pem"), "No such file or directory"),
-        ] {
-            let error = OpensslConnector::trusting(&path).unwrap_err();
-            assert!(error.contains(why) && error.contains(path.to_str().unwrap()), "{error}");
-            let _ = fs::remove_file(path);
+    fn a_client_certificate_is_shown_to_those_who_ask() {
+        for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
+            let (key, cert) = certificate("client");
+            let mut acceptor = acceptor("localhost");
+            acceptor.0.set_max_proto_version(Some(version)).unwrap();
+            acceptor.0.cert_store_mut().add_cert(cert.clone()).unwrap();
+            acceptor.0.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+            let (port, ca_file) = serve(acceptor, &[ANSWER, ANSWER], true, 2);
+            let pem = [cert.to_pem().unwrap(), key.private_key_to_pem_pkcs8().unwrap()].concat();
+            let with_key = file(&format!("client-{port}"), &pem);
+            let options = HttpOptions { ca_file: Some(ca_file.clone()), ..HttpOptions::default() };
+            let nobody = HttpClient::new(&options).unwrap();
+            let somebody = HttpClient::new(&HttpOptions {
+                client_cert_file: Some(with_key.clone()),
+                client_key_file: Some(with_key.clone()),
+                ..options
+            });
+            fs::remove_file(ca_file).unwrap();
+            fs::remove_file(with_key).unwrap();
+
+            let url = format!("https://localhost:{port}/");
+            let error = nobody.ask(Method::Get, &url, &[], b"").unwrap_err();
+            let why = match version {
+                // The server asks for it in its own flight, and refuses before it has finished.
+                SslVersion::TLS1_2 => "TLS with localhost: sslv3 alert handshake failure",
+                _ => "tlsv13 alert certificate required",
+            };
+            assert!(error.contains(why), "{error}");
+            assert_eq!(somebody.unwrap().ask(Method::Get, &url, &[], b"").unwrap().body, b"ok");
         }
     }
 

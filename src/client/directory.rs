@@ -6,7 +6,6 @@ use super::account::Account;
 use super::driver::Driver;
 use crate::api::ApiDirectory;
 use crate::engine::{Client, ClientOptions};
-use crate::error::Error as AcmeError;
 use crate::http::{HttpClient, HttpOptions};
 use crate::pki::{Key, KeyType};
 
@@ -45,8 +44,11 @@ impl Directory {
     /// Fetches the directory. It has to be https; plain http is possible for loopback addresses.
     pub fn from_url(url: DirectoryUrl<'_>) -> anyhow::Result<Directory> {
         let options = HttpOptions { proxy_from_env: true, ..HttpOptions::default() };
-        // What it can find wrong is a proxy, by the environment.
-        let http = HttpClient::new(&options).map_err(AcmeError::invalid_argument)?;
+        Directory::from_url_with(url, HttpClient::new(&options)?)
+    }
+
+    /// The same with an HTTP client of your own making: other roots, a proxy, a client certificate.
+    pub fn from_url_with(url: DirectoryUrl<'_>, http: HttpClient) -> anyhow::Result<Directory> {
         // Nothing is signed yet: this key is nobody's.
         let key = Key::generate(KeyType::P256)?;
         let driver = Driver::new(client(url.as_str(), key, Vec::new())?, http);

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use crate::engine::{Challenge, Operation, Reply, Request, Step, ToSign};
 use crate::error::Result;
-#[cfg(feature = "http")]
-use crate::http::HttpClient;
 use crate::time::Time;
 
 /// A cancellation by another thread is noticed after this long at the latest while waiting.
@@ -46,20 +44,4 @@ pub fn run<T>(operation: &Operation<T>, host: &mut dyn Host) -> Result<()> {
             Step::Done => return Ok(()),
         }
     }
-}
-
-/// Sends a request with the built-in HTTP client and feeds the answer.
-#[cfg(feature = "http")]
-pub(crate) fn send(http: &HttpClient, request: &Request, reply: &Reply<'_>) -> Result<()> {
-    let headers: Vec<(&str, &str)> =
-        request.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let answer = match http.send(request.method, request.url(), &headers, &request.body) {
-        Ok(answer) => answer,
-        Err(why) => return reply.failed(&why),
-    };
-    for (name, value) in &answer.headers {
-        reply.header(name.as_bytes(), value)?;
-    }
-    reply.body(&answer.body)?;
-    reply.end(answer.status)
 }

@@ -9,10 +9,10 @@ use safer_ffi::derive_ReprC;
 use super::boundary::{
     Out, bytes, c_text, catch, copy_out, flag, guard, optional_text, read_options, text, texts,
 };
+use super::built_in::BuiltIn;
 use super::handle::{borrow, give, handle, peek, release};
 use super::key::ShownKey;
 use super::options::acme_client_options_t;
-use super::run::BuiltIn;
 use super::status::acme_status_t;
 use crate::engine::{Client, ClientOptions, http01_answer};
 use crate::error::{Error, Result};
@@ -61,7 +61,7 @@ pub extern "C" fn acme_client_new(
         let out = Out::new(client, "client")?;
         let given = read_options(options, "options")?;
         let client = Client::new(client_options(&given)?)?;
-        let http = BuiltIn::new(optional_text(given.ca_file, "ca_file")?)?;
+        let http = BuiltIn::new(&given)?;
         out.set(give(ShownClient { client, http, shown: Mutex::new(Vec::new()) }));
         Ok(())
     })

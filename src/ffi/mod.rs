@@ -7,6 +7,7 @@
 mod authorization;
 mod begin;
 mod boundary;
+mod built_in;
 mod cert;
 mod client;
 mod csr;

@@ -11,6 +11,7 @@ use safer_ffi::derive_ReprC;
 use super::boundary::{
     bytes, c_text, catch, check_pointer, fail, guard, optional_text, pointer_to,
 };
+use super::built_in::BuiltIn;
 use super::cert::{OwnedKey, ShownCert, acme_cert_t, moment};
 use super::client::ShownClient;
 use super::error::acme_error_t;
@@ -19,7 +20,6 @@ use super::key::acme_key_t;
 use super::options::{
     acme_challenge_t, acme_http_request_t, acme_renewal_info_t, acme_sign_request_t, acme_time_t,
 };
-use super::run::BuiltIn;
 use super::shown::{ShownChallenge, ShownRenewalInfo, ShownRequest, ShownToSign};
 use super::status::acme_status_t;
 use crate::engine::{Challenge, Issued, Operation, RenewalInfo, Request, Step, ToSign};

@@ -58,6 +58,32 @@ pub struct acme_client_options_t {
     /// Languages that the CA's messages are wanted in, as in HTTP's Accept-Language, such as
     /// "de, en;q=0.5" (RFC 8555 section 6.7).
     pub accept_language: *const c_char,
+    /// Built-in client: directory of the roots to trust instead of the system's, as "openssl rehash"
+    /// makes it. With ca_file both are trusted. Looked into while connecting.
+    pub ca_dir: *const c_char,
+    /// Built-in client: PEM file of roots to trust besides the system's, or besides ca_file and
+    /// ca_dir. Read once, by acme_client_new().
+    pub extra_ca_file: *const c_char,
+    /// Built-in client: the proxy to go through, a URL "SCHEME://HOST:PORT", with "USER:PASSWORD@"
+    /// before HOST if the proxy wants them, percent-encoded. SCHEME is http (CONNECT, RFC 9110
+    /// section 9.3.6; Basic, RFC 7617), https (the same, with TLS to the proxy), socks5 or socks5h
+    /// (RFC 1928, RFC 1929; no difference) or socks4a (user only). The proxy resolves the CA's name.
+    /// No environment variable is looked at. No error and no log shows the password.
+    pub proxy: *const c_char,
+    /// Built-in client: PEM file with the certificate to show to a CA that asks for one (RFC 8446
+    /// section 4.4.2), then those that lead from it to a root. Goes with client_key_file. Read once,
+    /// by acme_client_new().
+    pub client_cert_file: *const c_char,
+    /// Built-in client: PEM file with the certificate's key, without a passphrase; may be the same
+    /// file. Read once, by acme_client_new().
+    pub client_key_file: *const c_char,
+    /// Built-in client: seconds for one request, from name resolution to the last byte of the answer;
+    /// 1 to 3600, default 30. Connecting, proxy and TLS included, gets 10 of them, or a third if that
+    /// is more. A name that resolves slowly takes as long as the system's resolver lets it.
+    pub request_timeout_s: usize,
+    /// Built-in client: 4 or 6 to connect to IPv4 or IPv6 addresses only, the CA's or the proxy's. 0:
+    /// to all, in the order of the system's resolver.
+    pub ip_version: usize,
 }
 
 /// For acme_begin_order() and acme_obtain(). Zero means default.
@@ -305,7 +331,7 @@ unsafe impl Options for acme_run_options_t {}
 const fn is_pointers_only<T>(members: usize) -> bool {
     size_of::<T>() == members * size_of::<*const c_void>()
 }
-const _: () = assert!(is_pointers_only::<acme_client_options_t>(17));
+const _: () = assert!(is_pointers_only::<acme_client_options_t>(24));
 const _: () = assert!(is_pointers_only::<acme_order_options_t>(21));
 const _: () = assert!(is_pointers_only::<acme_authorize_options_t>(7));
 const _: () = assert!(is_pointers_only::<acme_run_options_t>(6));

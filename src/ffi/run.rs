@@ -16,55 +16,13 @@ use super::status::acme_status_t;
 use crate::client::run::{Host, run};
 use crate::engine::{Challenge, Reply, Request, ToSign};
 use crate::error::{Error, ErrorKind, Result};
-#[cfg(feature = "http")]
-use crate::http::{HttpClient, HttpOptions};
 
 /// Room for a signature: RSA with 4096 bits has the longest.
 const MAX_SIGNATURE: usize = 512;
 
-/// The built-in HTTP client, where it is compiled in.
-#[derive(Clone)]
-pub(super) struct BuiltIn {
-    #[cfg(feature = "http")]
-    http: HttpClient,
-}
-
-#[cfg(feature = "http")]
-impl BuiltIn {
-    pub(super) fn new(ca_file: Option<&str>) -> Result<BuiltIn> {
-        let options = HttpOptions { ca_file: ca_file.map(Into::into), ..HttpOptions::default() };
-        let http = HttpClient::new(&options)
-            .map_err(|why| Error::invalid_argument(format!("ca_file: {why}")))?;
-        Ok(BuiltIn { http })
-    }
-
-    fn send(&self, request: &Request, reply: &Reply<'_>) -> Result<()> {
-        crate::client::run::send(&self.http, request, reply)
-    }
-}
-
-#[cfg(not(feature = "http"))]
-impl BuiltIn {
-    pub(super) fn new(ca_file: Option<&str>) -> Result<BuiltIn> {
-        match ca_file {
-            None => Ok(BuiltIn {}),
-            Some(_) => Err(without_http()),
-        }
-    }
-
-    fn send(&self, _: &Request, _: &Reply<'_>) -> Result<()> {
-        Err(without_http())
-    }
-}
-
-#[cfg(not(feature = "http"))]
-fn without_http() -> Error {
-    Error::new(ErrorKind::Unsupported, "this library was built without an HTTP client")
-}
-
 /// Blocking: sends the request with this id (acme_op_request()->id) with the built-in HTTPS client
 /// and feeds the answer. For hosts without an HTTP client: call it on a worker thread, poll when it
-/// returns. It takes at most 30 seconds.
+/// returns. It takes request_timeout_s at most.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_send(op: *mut acme_op_t, request_id: u64) -> acme_status_t {
     guard(|| {

@@ -158,7 +158,10 @@ static const struct text client_texts[] = {
     MEMBER(acme_client_options_t, eab_key_id),    MEMBER(acme_client_options_t, eab_hmac_key),
     MEMBER(acme_client_options_t, eab_algorithm), MEMBER(acme_client_options_t, user_agent),
     MEMBER(acme_client_options_t, ca_file),       MEMBER(acme_client_options_t, agreed_terms_url),
-    MEMBER(acme_client_options_t, accept_language),
+    MEMBER(acme_client_options_t, ca_dir),        MEMBER(acme_client_options_t, accept_language),
+    MEMBER(acme_client_options_t, extra_ca_file), MEMBER(acme_client_options_t, proxy),
+    MEMBER(acme_client_options_t, client_cert_file),
+    MEMBER(acme_client_options_t, client_key_file),
 };
 static const struct text order_texts[] = {
     MEMBER(acme_order_options_t, order_url), MEMBER(acme_order_options_t, not_before),
@@ -336,7 +339,30 @@ static void what_cannot_work(void)
     options.eab_algorithm = "none"; CLIENT(ARG, "eab_algorithm");
     options.accept_language = "de\r\nX: y"; CLIENT(ARG, "accept_language");
     options.ca_file = "/nowhere/at-all.pem"; CLIENT(ARG, "ca_file");
-    options.ca_file = "/dev/null"; CLIENT(ARG, "ca_file");
+    options.ca_file = "/dev/null"; CLIENT(ARG, "ca_file /dev/null: is empty");
+    options.ca_dir = "/nowhere"; CLIENT(ARG, "ca_dir /nowhere: No such file");
+    options.ca_dir = "/dev/null"; CLIENT(ARG, "ca_dir /dev/null: Not a directory");
+    options.ca_dir = "/proc/self/fd"; CLIENT(ARG, "openssl rehash");
+    options.extra_ca_file = "/dev/null"; CLIENT(ARG, "extra_ca_file /dev/null: is empty");
+    options.client_cert_file = "/dev/null"; CLIENT(ARG, "go together");
+    options.client_key_file = "/dev/null"; CLIENT(ARG, "go together");
+    options.client_cert_file = "/nowhere"; options.client_key_file = "/dev/null";
+    CLIENT(ARG, "client_cert_file /nowhere: No such file");
+    options.proxy = ""; CLIENT(ARG, "proxy: is no URL");
+    options.proxy = "http://user:secret@proxy.example"; CLIENT(ARG, "proxy: has no port");
+    options.proxy = "ftp://user:secret@proxy.example:1"; CLIENT(ARG, "proxy: has a scheme");
+    CHECK(!strstr(acme_error_message(acme_last_error()), "secret"));
+    options.proxy = "socks4a://user:secret@proxy.example:1"; CLIENT(ARG, "proxy: has a password");
+    options.proxy = "socks5h://user:secret@proxy.example:1";
+    OK(try_client(&options));
+    options = client_options;
+    options.request_timeout_s = 3601; CLIENT(ARG, "request_timeout_s is 3601");
+    options.request_timeout_s = SIZE_MAX; CLIENT(ARG, "request_timeout_s is");
+    options.request_timeout_s = 3600; options.ip_version = 6;
+    OK(try_client(&options));
+    options = client_options;
+    options.ip_version = 5; CLIENT(ARG, "ip_version is 5");
+    options.ip_version = SIZE_MAX; CLIENT(ARG, "ip_version is");
     options.directory_url = "http://127.0.0.1/"; options.allow_http_loopback = 1;
     OK(try_client(&options));
 }

@@ -44,8 +44,8 @@ def to_texts(values: Iterable[str], name: str) -> tuple[_Pointer[c_char_p], int]
     return cast((c_char_p * len(texts))(*texts), POINTER(c_char_p)), len(texts)
 
 
-def to_path(value: PathLike, name: str) -> bytes:
-    return to_text(os.fspath(value), name)
+def to_optional_path(value: PathLike | None, name: str) -> bytes | None:
+    return None if value is None else to_text(os.fspath(value), name)
 
 
 def to_bytes(data: str | bytes | bytearray | memoryview, name: str) -> bytes:

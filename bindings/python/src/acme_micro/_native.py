@@ -275,6 +275,13 @@ class acme_client_options_t(Structure):
         allow_http_loopback: int
         agreed_terms_url: bytes | None
         accept_language: bytes | None
+        ca_dir: bytes | None
+        extra_ca_file: bytes | None
+        proxy: bytes | None
+        client_cert_file: bytes | None
+        client_key_file: bytes | None
+        request_timeout_s: int
+        ip_version: int
 
     _fields_ = [
         ("size", c_size_t),
@@ -294,6 +301,13 @@ class acme_client_options_t(Structure):
         ("allow_http_loopback", c_size_t),
         ("agreed_terms_url", c_char_p),
         ("accept_language", c_char_p),
+        ("ca_dir", c_char_p),
+        ("extra_ca_file", c_char_p),
+        ("proxy", c_char_p),
+        ("client_cert_file", c_char_p),
+        ("client_key_file", c_char_p),
+        ("request_timeout_s", c_size_t),
+        ("ip_version", c_size_t),
     ]
 
 
@@ -1083,7 +1097,7 @@ acme_op_free: Callable[[_Pointer[acme_op_t]], None] = _bind(
 
 # Blocking: sends the request with this id (acme_op_request()->id) with the built-in HTTPS client
 # and feeds the answer. For hosts without an HTTP client: call it on a worker thread, poll when it
-# returns. It takes at most 30 seconds.
+# returns. It takes request_timeout_s at most.
 acme_op_send: Callable[[_Pointer[acme_op_t], int], int] = _bind(
     "acme_op_send", c_int32, POINTER(acme_op_t), c_uint64
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from ctypes import POINTER, c_char_p, cast, pointer, sizeof
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from . import _native
-from ._arguments import PathLike, to_enum, to_optional_text, to_path, to_text, to_texts
+from ._arguments import PathLike, to_enum, to_optional_path, to_optional_text, to_text, to_texts
 from ._handle import Handle, create, handle_of
 from ._native import ChainBy, RevocationReason
 from ._values import from_text
@@ -63,6 +64,13 @@ class Client(Handle[_native.acme_client_t]):
         ca_file: PathLike | None = None,
         allowed_hosts: Iterable[str] = (),
         allow_http_loopback: bool = False,
+        ca_dir: PathLike | None = None,
+        extra_ca_file: PathLike | None = None,
+        proxy: str | None = None,
+        client_cert_file: PathLike | None = None,
+        client_key_file: PathLike | None = None,
+        request_timeout: float | None = None,
+        ip_version: int = 0,
     ):
         """
         directory_url
@@ -93,6 +101,26 @@ class Client(Handle[_native.acme_client_t]):
             Hosts besides the directory's own that the CA's URLs may be on.
         allow_http_loopback
             Plain http is fine on loopback addresses, for tests.
+
+        The rest is for :meth:`Operation.run` and what calls it, not for a host that sends requests
+        by itself, and so is ``ca_file``:
+
+        ca_dir
+            Directory of the roots to trust instead of the system's, as ``openssl rehash`` makes it;
+            with ``ca_file`` both are trusted.
+        extra_ca_file
+            PEM file of roots to trust besides the system's, or besides ``ca_file`` and ``ca_dir``.
+        proxy
+            The proxy to go through: ``"http://user:password@host:port"`` or the same with ``https``,
+            ``socks5``, ``socks5h`` or ``socks4a``. User and password are percent-encoded, and may be
+            left out. No environment variable is looked at.
+        client_cert_file, client_key_file
+            PEM files with the certificate (and its chain) to show to a CA that asks for one, and its
+            key, without a passphrase.
+        request_timeout
+            Seconds for one request, 1 to 3600; 30 unless given.
+        ip_version
+            4 or 6: connect to IPv4 or IPv6 addresses only.
         """
         options = _native.acme_client_options_t()
         options.size = sizeof(options)
@@ -108,11 +136,20 @@ class Client(Handle[_native.acme_client_t]):
         options.agreed_terms_url = to_optional_text(agreed_terms_url, "agreed_terms_url")
         options.user_agent = to_optional_text(user_agent, "user_agent")
         options.accept_language = to_optional_text(accept_language, "accept_language")
-        options.ca_file = None if ca_file is None else to_path(ca_file, "ca_file")
+        options.ca_file = to_optional_path(ca_file, "ca_file")
         options.allowed_hosts, options.allowed_host_count = to_texts(
             allowed_hosts, "allowed_hosts"
         )
         options.allow_http_loopback = bool(allow_http_loopback)
+        options.ca_dir = to_optional_path(ca_dir, "ca_dir")
+        options.extra_ca_file = to_optional_path(extra_ca_file, "extra_ca_file")
+        options.proxy = to_optional_text(proxy, "proxy")
+        options.client_cert_file = to_optional_path(client_cert_file, "client_cert_file")
+        options.client_key_file = to_optional_path(client_key_file, "client_key_file")
+        options.request_timeout_s = _seconds(request_timeout, "request_timeout")
+        if ip_version not in (0, 4, 6):
+            raise InvalidArgument(f"ip_version is {ip_version!r}, which is none of 0, 4, 6")
+        options.ip_version = ip_version
         make, free = _native.acme_client_new, _native.acme_client_free
         self._pointer = create(_native.acme_client_t, free, lambda c: make(pointer(options), c))
 
@@ -211,7 +248,7 @@ class Client(Handle[_native.acme_client_t]):
         types = to_texts(challenge_types, "challenge_types")
         options.challenge_types, options.challenge_type_count = types
         options.subdomains = bool(subdomains)
-        options.timeout_s = _seconds(timeout)
+        options.timeout_s = _seconds(timeout, "timeout")
         return self._begin(_native.acme_begin_authorize, pointer(options))
 
     def authorize(self, names: Iterable[str], solver: Solver, **options: Any) -> tuple[str, ...]:
@@ -335,7 +372,7 @@ class Client(Handle[_native.acme_client_t]):
         options.ancestor_domain = to_optional_text(ancestor_domain, "ancestor_domain")
         options.abandon_on_failure = bool(abandon_on_failure)
         options.order_url = to_optional_text(order_url, "order_url")
-        options.timeout_s = _seconds(timeout)
+        options.timeout_s = _seconds(timeout, "timeout")
         options.not_before = _date(not_before, "not_before")
         options.not_after = _date(not_after, "not_after")
         options.profile = to_optional_text(profile, "profile")
@@ -407,12 +444,13 @@ def _types_of(
     return cast((c_char_p * count)(*types), POINTER(c_char_p))
 
 
-def _seconds(timeout: float | None) -> int:
-    if timeout is None:
+def _seconds(value: float | None, name: str) -> int:
+    """0, the library's default, for None."""
+    if value is None:
         return 0
-    if not timeout >= 1:
-        raise InvalidArgument(f"timeout is {timeout}, less than a second")
-    return int(timeout)
+    if not value >= 1:
+        raise InvalidArgument(f"{name} is {value}, less than a second")
+    return int(min(value, sys.maxsize))
 
 
 def _date(value: datetime | None, name: str) -> bytes | None:

@@ -1,0 +1,162 @@
+//! Whom the HTTP client trusts and who it is itself: CA certificates and the client certificate,
+//! read from files.
+//!
+//! RFC 5280 (paths to a trusted root); RFC 8446 section 4.4.2 (client certificates).
+
+use std::fmt::Display;
+use std::fs;
+use std::path::Path;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{SslContext, SslContextBuilder, SslFiletype, SslMethod};
+use openssl::x509::X509;
+use openssl::x509::store::X509Lookup;
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+use crate::http::HttpOptions;
+use crate::pki::Key;
+use crate::tls::reasons;
+
+/// What a TLS connection is verified with, and what it shows of itself when it is asked to.
+pub(crate) struct Credentials {
+    /// No roots were given that replace the system's.
+    system: bool,
+    roots: Vec<X509>,
+    /// OpenSSL looks into it when it meets an issuer that it does not know yet.
+    ca_dir: Option<String>,
+    identity: Option<Identity>,
+}
+
+/// A client certificate, those that lead from it to a root, and its key.
+struct Identity {
+    chain: Vec<X509>,
+    key: Key,
+}
+
+impl Credentials {
+    /// Reads the files that the options name. The error names the option and the file.
+    pub(crate) fn read(options: &HttpOptions) -> Result<Credentials> {
+        let mut roots = Vec::new();
+        for (name, file) in
+            [("ca_file", &options.ca_file), ("extra_ca_file", &options.extra_ca_file)]
+        {
+            if let Some(file) = file {
+                roots.extend(read_certificates(name, file)?);
+            }
+        }
+        let ca_dir = options.ca_dir.as_deref().map(check_dir).transpose()?;
+        let identity = match (&options.client_cert_file, &options.client_key_file) {
+            (None, None) => None,
+            (Some(chain), Some(key)) => Some(Identity::read(chain, key)?),
+            _ => {
+                let why = "client_cert_file and client_key_file go together";
+                return Err(Error::invalid_argument(why));
+            }
+        };
+        let system = options.ca_file.is_none() && ca_dir.is_none();
+        Ok(Credentials { system, roots, ca_dir, identity })
+    }
+
+    /// `anonymous`: the peer is not to learn who we are.
+    pub(crate) fn apply(
+        &self,
+        builder: &mut SslContextBuilder,
+        anonymous: bool,
+    ) -> Result<(), ErrorStack> {
+        if self.system {
+            builder.set_default_verify_paths()?;
+        }
+        let store = builder.cert_store_mut();
+        for root in &self.roots {
+            store.add_cert(root.clone())?;
+        }
+        if let Some(dir) = &self.ca_dir {
+            store.add_lookup(X509Lookup::hash_dir())?.add_dir(dir, SslFiletype::PEM)?;
+        }
+        match &self.identity {
+            Some(identity) if !anonymous => identity.apply(builder),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Identity {
+    fn read(cert_file: &Path, key_file: &Path) -> Result<Identity> {
+        let chain = read_certificates("client_cert_file", cert_file)?;
+        let bad_key = |why: &dyn Display| wrong("client_key_file", key_file, why);
+        let pem = fs::read(key_file).map(Zeroizing::new).map_err(|error| bad_key(&error))?;
+        let key = Key::parse(&pem).map_err(|error| bad_key(&error))?;
+        let public = chain.first().map(|leaf| leaf.public_key()).transpose()?;
+        if public.is_none_or(|public| !public.public_eq(key.public_key())) {
+            return Err(bad_key(&"is not the key of the first certificate in client_cert_file"));
+        }
+        let identity = Identity { chain, key };
+        // A try: the system may want stronger keys or signatures than these.
+        identity
+            .apply(&mut SslContext::builder(SslMethod::tls_client())?)
+            .map_err(|error| wrong("client_cert_file", cert_file, &reasons(&error)))?;
+        Ok(identity)
+    }
+
+    fn apply(&self, builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+        let mut chain = self.chain.iter();
+        if let Some(leaf) = chain.next() {
+            builder.set_certificate(leaf)?;
+        }
+        for issuer in chain {
+            builder.add_extra_chain_cert(issuer.clone())?;
+        }
+        // Only keys that are in the process come from a file.
+        self.key.private_key().map_or(Ok(()), |key| builder.set_private_key(key))
+    }
+}
+
+/// An error that names the option and the file.
+fn wrong(option: &str, path: &Path, why: &dyn Display) -> Error {
+    Error::invalid_argument(format!("{option} {}: {why}", path.display()))
+}
+
+/// At least one certificate.
+fn read_certificates(option: &str, file: &Path) -> Result<Vec<X509>> {
+    let refuse = |why: &dyn Display| wrong(option, file, why);
+    let pem = fs::read(file).map_err(|error| refuse(&error))?;
+    let found = X509::stack_from_pem(&pem).map_err(|error| {
+        refuse(&format!("has a certificate that cannot be read ({})", reasons(&error)))
+    })?;
+    if found.is_empty() {
+        let is_pem = pem.windows(11).any(|window| window == b"-----BEGIN ");
+        return Err(refuse(match pem.is_empty() {
+            true => &"is empty",
+            false if is_pem => &"has no certificate in it",
+            false => &"is not PEM",
+        }));
+    }
+    Ok(found)
+}
+
+/// Its name, when it is a directory that OpenSSL finds certificates in.
+fn check_dir(dir: &Path) -> Result<String> {
+    let refuse = |why: &dyn Display| wrong("ca_dir", dir, why);
+    let mut entries = fs::read_dir(dir).map_err(|error| refuse(&error))?.flatten();
+    if !entries.any(|entry| entry.file_name().to_str().is_some_and(is_hashed)) {
+        return Err(refuse(&"has no certificate under a hashed name; run openssl rehash on it"));
+    }
+    match dir.to_str() {
+        Some(name) if !name.contains(':') => Ok(name.to_owned()),
+        _ => Err(refuse(
+            &"has a colon in its name, which OpenSSL takes for the next directory, or \
+                          is not UTF-8",
+        )),
+    }
+}
+
+/// Is it a name that `openssl rehash` gives, such as `5ed36f99.0`?
+fn is_hashed(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(hash, number)| {
+        hash.len() == 8
+            && hash.bytes().all(|b| b.is_ascii_hexdigit())
+            && !number.is_empty()
+            && number.bytes().all(|b| b.is_ascii_digit())
+    })
+}
