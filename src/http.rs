@@ -213,7 +213,7 @@ impl HttpClient {
     pub fn send(&self, request: &Request, reply: &Reply<'_>) {
         // What is fed may break a limit, which ends the answer: the operation knows then.
         if let Err(error) = self.feed(request, reply) {
-            log::debug!("the answer to request {}: {error}", request.id);
+            debug!("the answer to request {}: {error}", request.id);
         }
     }
 

@@ -77,6 +77,18 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+/// `log::debug!`, also where that is compiled out: the feature `capi` does so, because the HTTP
+/// client's lines at that level hold whole requests, and cost 14 KB.
+macro_rules! debug {
+    ($($line:tt)+) => {
+        if log::Level::Debug <= log::max_level() {
+            let mut record = log::Record::builder();
+            record.level(log::Level::Debug).target(module_path!());
+            log::logger().log(&record.args(format_args!($($line)+)).build());
+        }
+    };
+}
+
 #[cfg(feature = "http")]
 pub mod api;
 mod base64url;

@@ -6,8 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::debug;
-
 use super::answer::Response;
 use super::backoff::Tries;
 use super::client::Client;
