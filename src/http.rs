@@ -172,6 +172,19 @@ pub(crate) struct HttpAnswer {
     pub body: Vec<u8>,
 }
 
+/// Why there is no answer.
+struct Failure {
+    why: String,
+    /// There is one, but it is larger than any that a CA has reason to send.
+    too_large: bool,
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Failure {
+        Failure { why, too_large: false }
+    }
+}
+
 impl HttpClient {
     /// A client without connections yet. Reads the files that the options name; the error says which
     /// option and file is wrong, and why.
@@ -221,10 +234,14 @@ impl HttpClient {
     pub(crate) fn feed(&self, request: &Request, reply: &Reply<'_>) -> AcmeResult<()> {
         let headers: Vec<(&str, &str)> =
             request.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let answer = match self.ask(request.method, request.url(), &headers, &request.body) {
-            Ok(answer) => answer,
-            Err(why) => return reply.failed(&why),
-        };
+        // Not beyond the operation's own limit.
+        let limit = self.timeout.min(reply.time_left());
+        let answer =
+            match self.ask_within(limit, request.method, request.url(), &headers, &request.body) {
+                Ok(answer) => answer,
+                Err(Failure { why, too_large: true }) => return reply.unusable(&why),
+                Err(Failure { why, .. }) => return reply.failed(&why),
+            };
         for (name, value) in &answer.headers {
             reply.header(name.as_bytes(), value)?;
         }
@@ -232,11 +249,8 @@ impl HttpClient {
         reply.end(answer.status)
     }
 
-    /// Sends one request and reads the whole answer. Redirects and refusals are answers; the error
-    /// is one line that says what failed and why.
-    ///
-    /// A kept connection may turn out to be closed by the peer: a GET is then sent once more on a
-    /// new one. A POST is never sent twice, since the peer may have acted on it.
+    /// The answer, or why there is none.
+    #[cfg(test)]
     pub(crate) fn ask(
         &self,
         method: Method,
@@ -244,6 +258,22 @@ impl HttpClient {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<HttpAnswer, String> {
+        self.ask_within(self.timeout, method, url, headers, body).map_err(|failure| failure.why)
+    }
+
+    /// Sends one request and reads the whole answer. Redirects and refusals are answers; the error
+    /// is one line that says what failed and why.
+    ///
+    /// A kept connection may turn out to be closed by the peer: a GET is then sent once more on a
+    /// new one. A POST is never sent twice, since the peer may have acted on it.
+    fn ask_within(
+        &self,
+        limit: Duration,
+        method: Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<HttpAnswer, Failure> {
         let mut request = Message::builder().method(method.as_str()).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -255,11 +285,15 @@ impl HttpClient {
         }
 
         let answer = match method {
-            Method::Get => self.get(request),
-            Method::Post => self.agent.run(request.map(|()| body)),
+            Method::Get => self.get(request, limit),
+            Method::Post => {
+                let request = self.agent.configure_request(request.map(|()| body));
+                self.agent.run(request.timeout_global(Some(limit)).build())
+            }
         };
+        let asking = format!("asking {host}");
         let (head, mut body) =
-            answer.map_err(|error| self.describe(&format!("asking {host}"), error))?.into_parts();
+            answer.map_err(|error| self.describe(&asking, limit, error))?.into_parts();
         let reading = format!("reading the answer of {host}");
         check(head.status.as_u16(), &head.headers).map_err(|e| format!("{reading}: {e}"))?;
         let body = body.with_config().limit(MAX_BODY).read_to_vec();
@@ -267,32 +301,39 @@ impl HttpClient {
         Ok(HttpAnswer {
             status: head.status.as_u16(),
             headers: fields.map(|(n, v)| (n.to_string(), v.as_bytes().to_vec())).collect(),
-            body: body.map_err(|error| self.describe(&reading, error))?,
+            body: body.map_err(|error| self.describe(&reading, limit, error))?,
         })
     }
 
-    fn get(&self, request: Message<()>) -> Result<Response<Body>, Error> {
+    fn get(&self, request: Message<()>, limit: Duration) -> Result<Response<Body>, Error> {
         let start = Instant::now();
         let connections_before = self.connections_made.load(Ordering::Relaxed);
-        let answer = self.agent.run(request.clone());
+        let first = self.agent.configure_request(request.clone());
+        let answer = self.agent.run(first.timeout_global(Some(limit)).build());
         let kept = self.connections_made.load(Ordering::Relaxed) == connections_before;
         if !(kept && answer.as_ref().is_err_and(is_closed)) {
             return answer;
         }
         let again = self.agent.configure_request(request);
-        let again = again.timeout_global(Some(self.timeout.saturating_sub(start.elapsed())));
+        let again = again.timeout_global(Some(limit.saturating_sub(start.elapsed())));
         self.agent.run(again.max_idle_age(Duration::ZERO).build())
     }
 
     /// One line for an error while `doing` something. Errors in connecting name their step already.
-    fn describe(&self, doing: &str, error: Error) -> String {
+    fn describe(&self, doing: &str, limit: Duration, error: Error) -> Failure {
+        let too_large =
+            matches!(error, Error::BodyExceedsLimit(_) | Error::LargeResponseHeader(..));
+        Failure { why: self.reason(doing, limit, error), too_large }
+    }
+
+    fn reason(&self, doing: &str, limit: Duration, error: Error) -> String {
         match error {
             Error::Timeout(Timeout::Connect) => {
-                let limit = self.connect_timeout.min(self.timeout);
+                let limit = self.connect_timeout.min(limit);
                 format!("{doing}: timeout, no connection within {} s", limit.as_secs())
             }
             Error::Timeout(_) => {
-                format!("{doing}: timeout, not done within {} s", self.timeout.as_secs())
+                format!("{doing}: timeout, not done within {} s", limit.as_secs())
             }
             Error::BodyExceedsLimit(_) => format!("{doing}: the answer is larger than 1 MiB"),
             Error::LargeResponseHeader(..) => {

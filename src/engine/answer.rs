@@ -1,8 +1,15 @@
 //! The answer to a request, fed in by the host piece by piece.
 
+#[cfg(feature = "http")]
+use std::time::Duration;
+
 use super::io::Io;
 use crate::error::{Error, Result};
 use crate::header::Headers;
+use crate::problem::printable;
+
+#[cfg(feature = "http")]
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The largest body of any answer: a chain of ten certificates or an order of a thousand names is
 /// far smaller.
@@ -77,6 +84,18 @@ impl<'a> Reply<'a> {
             )));
         }
         self.io.desk().end_answer(self.request_id, Ok(http_status))
+    }
+
+    /// An answer came, but is of no use: it breaks a limit, say. It is not asked for again.
+    pub fn unusable(&self, why: &str) -> Result<()> {
+        self.io.desk().gather(self.request_id, |_| Err(Error::protocol(printable(why, 500))))
+    }
+
+    /// How long the operation has left; a day when it is not limited.
+    #[cfg(feature = "http")]
+    pub(crate) fn time_left(&self) -> Duration {
+        let desk = self.io.desk();
+        desk.deadline.map_or(A_DAY, |deadline| deadline.since(desk.now)).min(A_DAY)
     }
 
     /// No complete answer came, and why.
