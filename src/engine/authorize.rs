@@ -1,5 +1,7 @@
 //! Proving control of each identifier of an order. RFC 8555 sections 7.5, 7.5.1 and 8.
 
+use std::sync::Arc;
+
 use super::Polls;
 use super::challenge::{Challenge, ChallengeType};
 use super::claim::Claim;
@@ -23,7 +25,7 @@ pub(super) struct Proof {
     identifier: Identifier,
     pub authorization_url: String,
     challenge_url: String,
-    challenge: Challenge,
+    kind: ChallengeType,
     /// Not answered yet, as far as the CA says.
     pending: bool,
     /// What it is answered with: an empty object, or what the host makes of it.
@@ -56,8 +58,7 @@ impl Session {
             concurrently(urls.iter().map(|url| self.authorization(url, account))).await?;
         let mut proofs = Vec::new();
         for (url, authorization) in urls.iter().zip(authorizations) {
-            let place = |e: Error| e.doing("reading the authorization").at(url);
-            proofs.extend(self.choose(&plan.claim, url, &authorization, account).map_err(place)?);
+            proofs.extend(self.choose(&plan.claim, url, &authorization, account)?);
         }
         if proofs.is_empty() {
             return self.await_ready(plan, order_url, &[], account).await;
@@ -71,12 +72,12 @@ impl Session {
     /// their order, or without one at each authorization.
     pub(super) async fn prove(
         &self,
-        mut proofs: Vec<Proof>,
+        proofs: Vec<(Proof, Challenge)>,
         account: &str,
         order: Option<(&Plan, &str)>,
     ) -> Result<Option<Answered<Order>>> {
-        let challenges: Vec<Challenge> =
-            proofs.iter().map(|proof| proof.challenge.clone()).collect();
+        let (mut proofs, challenges): (Vec<Proof>, Vec<Challenge>) = proofs.into_iter().unzip();
+        let challenges: Arc<[Challenge]> = challenges.into();
         let _answering = self.client.published().add(&challenges);
         let prove = |payloads: Vec<Option<Vec<u8>>>| async move {
             self.io.enter("challenge");
@@ -108,7 +109,18 @@ impl Session {
         url: &str,
         authorization: &Authorization,
         account: &str,
-    ) -> Result<Option<Proof>> {
+    ) -> Result<Option<(Proof, Challenge)>> {
+        let place = |e: Error| e.doing("reading the authorization").at(url);
+        self.choose_one(claim, url, authorization, account).map_err(place)
+    }
+
+    fn choose_one(
+        &self,
+        claim: &Claim,
+        url: &str,
+        authorization: &Authorization,
+        account: &str,
+    ) -> Result<Option<(Proof, Challenge)>> {
         let identifier = authorization.ordered_identifier();
         let of_ancestor =
             authorization.subdomain_auth_allowed && claim.ancestor.as_ref() == Some(&identifier);
@@ -139,15 +151,17 @@ impl Session {
         }
         let key = self.client.account_key();
         let challenge = Challenge::offered(kind, offer, &identifier, account, key.thumbprint());
-        Ok(Some(Proof {
-            challenge: challenge.map_err(|e| e.about(&identifier.value))?,
+        let challenge = challenge.map_err(|e| e.about(&identifier.value))?;
+        let proof = Proof {
+            kind,
             payload: request::json(&Respond {})?,
             authorization_url: url.to_owned(),
             challenge_url: offer.url.clone(),
             // "processing": it has been answered, by an earlier run perhaps.
             pending: is_unanswered(offer.status),
             identifier,
-        }))
+        };
+        Ok(Some((proof, challenge)))
     }
 
     /// Tells the CA that a challenge is in place. When the answer is lost, the looks at the order
@@ -226,8 +240,8 @@ impl Proof {
     fn take_payload(&mut self, payload: Option<Vec<u8>>) -> Result<()> {
         match payload {
             Some(payload) => self.payload = payload,
-            None if self.challenge.kind().takes_payload() => {
-                let kind = self.challenge.kind().as_str();
+            None if self.kind.takes_payload() => {
+                let kind = self.kind.as_str();
                 let why = format!("the host gave no payload to answer {kind} with");
                 return Err(Error::new(ErrorKind::Host, why).about(&self.identifier.value));
             }

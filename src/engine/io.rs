@@ -167,17 +167,19 @@ impl Io {
     /// takes those that do not stay down again on every way out.
     pub(super) async fn with_published<T, F>(
         &self,
-        challenges: Vec<Challenge>,
+        challenges: Arc<[Challenge]>,
         body: impl FnOnce(Vec<Option<Vec<u8>>>) -> F,
     ) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
-        let outcome = async { body(self.publish(challenges.clone().into()).await?).await };
+        let outcome = async { body(self.publish(challenges.clone()).await?).await };
         let outcome = outcome.await;
         if !self.desk().withdraw_challenges() {
-            let passing = challenges.into_iter().filter(|challenge| !challenge.is_persistent());
-            let passing: Arc<[Challenge]> = passing.collect();
+            let passing = match challenges.iter().any(Challenge::is_persistent) {
+                true => challenges.iter().filter(|one| !one.is_persistent()).cloned().collect(),
+                false => challenges,
+            };
             if !passing.is_empty() {
                 self.unpublish(passing).await;
             }

@@ -78,8 +78,7 @@ impl Session {
         let made = concurrently(made).await?;
         let mut proofs = Vec::new();
         for (url, authorization) in &made {
-            let place = |e: Error| e.doing("reading the authorization").at(url);
-            proofs.extend(self.choose(&claim, url, authorization, account).map_err(place)?);
+            proofs.extend(self.choose(&claim, url, authorization, account)?);
         }
         if !proofs.is_empty() {
             self.prove(proofs, account, None).await?;

@@ -177,6 +177,9 @@ impl ShownOp {
             let why = "acme_op_run() is at work on this operation; its callbacks must not poll it";
             return Err(Error::new(ErrorKind::Misuse, why));
         }
+        // Valid until the next poll: with thousands of operations in flight this is most of them.
+        let shown = std::mem::take(&mut self.shown().request);
+        drop((shown, std::mem::take(&mut self.shown().to_sign)));
         let step = self.operation.poll(moment(now));
         self.show_order();
         match step? {
