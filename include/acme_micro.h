@@ -387,11 +387,11 @@ typedef struct {
   size_t allow_http_loopback;
   /// Instead of terms_agreed: the operator has agreed to the terms at this URL, which
   /// acme_client_terms_url() said earlier. When the CA's are others by now, no account is made:
-  /// ACME_ERR_TERMS, whose acme_error_help_url() has the new ones. An account that exists stays
-  /// usable; a warning is logged.
+  /// ACME_ERR_TERMS, and acme_client_terms_url() has the new ones. An account that exists stays
+  /// usable; a warning is logged. Excludes terms_agreed.
   const char *agreed_terms_url;
   /// Languages that the CA's messages are wanted in, as in HTTP's Accept-Language, such as
-  /// "de, en;q=0.5" (RFC 8555 section 6.7).
+  /// "de, en;q=0.5" (RFC 8555 section 6.1).
   const char *accept_language;
   /// Built-in client: directory of the roots to trust instead of the system's, as "openssl rehash"
   /// makes it. With ca_file both are trusted. Looked into while connecting.
@@ -470,8 +470,9 @@ typedef struct {
   /// A name above some of names that proves them in their place (RFC 9444);
   /// ACME_ERR_UNSUPPORTED where the CA does not let one.
   const char *ancestor_domain;
-  /// 1: when a challenge fails, deactivate the order's other pending authorizations: CAs limit
-  /// how many an account may leave pending.
+  /// 1: when a challenge fails, or cannot be published, deactivate the order's other pending
+  /// authorizations: CAs limit how many an account may leave pending. The order cannot be
+  /// resumed then. After other failures, which a later try may mend, they stay.
   size_t abandon_on_failure;
 } acme_order_options_t;
 
@@ -479,7 +480,8 @@ typedef struct {
 typedef struct {
   /// sizeof(acme_authorize_options_t), set by ACME_AUTHORIZE_OPTIONS_INIT.
   size_t size;
-  /// Required: DNS names and IP addresses, at most 1000. A wildcard is proven by its order only.
+  /// Required: DNS names and IP addresses, at most 1000; also devices' identifiers, as in an
+  /// order. A wildcard is proven by its order only.
   const char *const *names;
   /// Number of names.
   size_t name_count;
@@ -599,7 +601,8 @@ extern "C" {
 ACME_API const char *acme_strerror(int status);
 
 /// Error of the last fallible call on this thread; NULL when it succeeded. Fallible are the
-/// functions that return acme_status_t, and acme_op_poll(); no other function changes it.
+/// functions that return acme_status_t, and acme_op_poll(); no other function changes it, but for
+/// acme_op_free() when it refuses.
 ACME_API const acme_error_t *acme_last_error(void);
 
 /// Its status code; ACME_OK for NULL.

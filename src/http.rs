@@ -16,7 +16,7 @@ use ureq::unversioned::transport::Connector;
 use ureq::{Agent, Body, Error, Timeout};
 
 use crate::credentials::Credentials;
-use crate::dial::{Dialer, SyncResolver, place, proxy_for};
+use crate::dial::{Denied, Dialer, SyncResolver, place, proxy_for};
 use crate::engine::{Method, Reply, Request};
 use crate::error::{Error as AcmeError, Result as AcmeResult};
 use crate::proxy;
@@ -173,15 +173,35 @@ pub(crate) struct HttpAnswer {
 }
 
 /// Why there is no answer.
-struct Failure {
-    why: String,
+enum Failure {
+    /// It may come when it is asked for again.
+    Lost(String),
     /// There is one, but it is larger than any that a CA has reason to send.
-    too_large: bool,
+    TooLarge(String),
+    /// A proxy does not take the user and password.
+    Denied(String),
 }
 
 impl From<String> for Failure {
     fn from(why: String) -> Failure {
-        Failure { why, too_large: false }
+        Failure::Lost(why)
+    }
+}
+
+impl Failure {
+    fn tell(&self, reply: &Reply<'_>) -> AcmeResult<()> {
+        match self {
+            Failure::Lost(why) => reply.failed(why),
+            Failure::TooLarge(why) => reply.unusable(why),
+            Failure::Denied(why) => reply.hopeless(why),
+        }
+    }
+
+    #[cfg(test)]
+    fn why(self) -> String {
+        match self {
+            Failure::Lost(why) | Failure::TooLarge(why) | Failure::Denied(why) => why,
+        }
     }
 }
 
@@ -239,8 +259,7 @@ impl HttpClient {
         let answer =
             match self.ask_within(limit, request.method, request.url(), &headers, &request.body) {
                 Ok(answer) => answer,
-                Err(Failure { why, too_large: true }) => return reply.unusable(&why),
-                Err(Failure { why, .. }) => return reply.failed(&why),
+                Err(failure) => return failure.tell(reply),
             };
         for (name, value) in &answer.headers {
             reply.header(name.as_bytes(), value)?;
@@ -258,7 +277,7 @@ impl HttpClient {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<HttpAnswer, String> {
-        self.ask_within(self.timeout, method, url, headers, body).map_err(|failure| failure.why)
+        self.ask_within(self.timeout, method, url, headers, body).map_err(Failure::why)
     }
 
     /// Sends one request and reads the whole answer. Redirects and refusals are answers; the error
@@ -321,9 +340,12 @@ impl HttpClient {
 
     /// One line for an error while `doing` something. Errors in connecting name their step already.
     fn describe(&self, doing: &str, limit: Duration, error: Error) -> Failure {
-        let too_large =
-            matches!(error, Error::BodyExceedsLimit(_) | Error::LargeResponseHeader(..));
-        Failure { why: self.reason(doing, limit, error), too_large }
+        let failure = match &error {
+            Error::BodyExceedsLimit(_) | Error::LargeResponseHeader(..) => Failure::TooLarge,
+            Error::Other(error) if error.is::<Denied>() => Failure::Denied,
+            _ => Failure::Lost,
+        };
+        failure(self.reason(doing, limit, error))
     }
 
     fn reason(&self, doing: &str, limit: Duration, error: Error) -> String {

@@ -100,6 +100,7 @@ enum Mood {
 struct Proxy {
     port: u16,
     asked: Arc<Mutex<Vec<String>>>,
+    tries: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -119,8 +120,11 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (seen, wrap) = (asked.clone(), Arc::new(wrap));
+        let tries = Arc::new(AtomicUsize::new(0));
+        let count = tries.clone();
         thread::spawn(move || {
             for tcp in listener.incoming().flatten() {
+                count.fetch_add(1, Ordering::SeqCst);
                 let (seen, wrap) = (seen.clone(), wrap.clone());
                 thread::spawn(move || {
                     let raw = tcp.try_clone()?;
@@ -128,7 +132,7 @@ impl Proxy {
                 });
             }
         });
-        Proxy { port, asked }
+        Proxy { port, asked, tries }
     }
 
     fn asked(&self) -> Vec<String> {
@@ -413,6 +417,10 @@ fn a_proxy_that_opens_no_way_is_named_and_its_password_is_not() {
                 assert!(text.contains(&format!("the proxy {place}: {why}")), "{text}");
                 assert!(!text.contains("secret"), "{text}");
                 assert!(proxy.asked().is_empty());
+                // Who is not let in does not knock again: it could lock the account.
+                let is_denied = why.contains("a password") || why.contains("and password");
+                assert_eq!(error.is_permanent(), is_denied, "{text}");
+                assert_eq!(proxy.tries.load(Ordering::SeqCst), if is_denied { 1 } else { 4 });
             });
         }
         scope.spawn(|| {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::io::Io;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::header::Headers;
 use crate::problem::printable;
 
@@ -89,6 +89,13 @@ impl<'a> Reply<'a> {
     /// An answer came, but is of no use: it breaks a limit, say. It is not asked for again.
     pub fn unusable(&self, why: &str) -> Result<()> {
         self.io.desk().gather(self.request_id, |_| Err(Error::protocol(printable(why, 500))))
+    }
+
+    /// No answer came, and none will until something changes on this side. It is not asked for again.
+    pub fn hopeless(&self, why: &str) -> Result<()> {
+        let why = format!("no answer: {}", printable(why, 500));
+        let error = Error::new(ErrorKind::Transport, why).hopeless();
+        self.io.desk().gather(self.request_id, |_| Err(error))
     }
 
     /// How long the operation has left; a day when it is not limited.

@@ -18,7 +18,7 @@ use crate::resource::order::{Order, OrderStatus};
 
 /// An order that stays pending is looked into after this many looks, and again after as many: is
 /// an authorization invalid already, or was an answer to a challenge lost?
-const POLLS_A_REVIEW: u32 = 6;
+pub(super) const POLLS_A_REVIEW: u32 = 6;
 
 /// A challenge that was chosen, and where it lives at the CA.
 pub(super) struct Proof {
@@ -42,12 +42,7 @@ impl Session {
         account: &str,
     ) -> Result<Answered<Order>> {
         self.io.enter("authorization");
-        let mut urls: Vec<&String> = Vec::new();
-        for url in &order.authorizations {
-            if !urls.contains(&url) {
-                urls.push(url);
-            }
-        }
+        let urls = order.distinct_authorizations();
         let names = plan.claim.identifiers.len();
         if urls.is_empty() || urls.len() > names {
             let has = urls.len();
@@ -150,7 +145,9 @@ impl Session {
             return Err(failure(authorization));
         }
         let key = self.client.account_key();
-        let challenge = Challenge::offered(kind, offer, &identifier, account, key.thumbprint());
+        let policy = identifier.is_wildcard() || authorization.subdomain_auth_allowed;
+        let challenge =
+            Challenge::offered(kind, offer, &identifier, policy, account, key.thumbprint());
         let challenge = challenge.map_err(|e| e.about(&identifier.value))?;
         let proof = Proof {
             kind,
@@ -166,7 +163,7 @@ impl Session {
 
     /// Tells the CA that a challenge is in place. When the answer is lost, the looks at the order
     /// show what became of it.
-    async fn respond(&self, proof: &Proof, account: &str) -> Result<()> {
+    pub(super) async fn respond(&self, proof: &Proof, account: &str) -> Result<()> {
         let call =
             Call { doing: "answering the challenge", url: &proof.challenge_url, repeatable: false };
         // What the answer says of the challenge, the order will say too.
@@ -227,16 +224,20 @@ impl Session {
             if authorization.status == AuthorizationStatus::Invalid {
                 return Err(failure(&authorization).at(&proof.challenge_url));
             }
-            let challenges = authorization.challenges.iter();
-            let mut ours = challenges.filter(|c| c.url == proof.challenge_url);
-            let pending = authorization.status == AuthorizationStatus::Pending;
-            Ok((pending && ours.any(|c| is_unanswered(c.status))).then_some(proof))
+            Ok(proof.is_unanswered_in(&authorization).then_some(proof))
         });
         Ok(concurrently(looks).await?.into_iter().flatten().collect())
     }
 }
 
 impl Proof {
+    /// Does the CA not know that the challenge has been answered?
+    pub(super) fn is_unanswered_in(&self, authorization: &Authorization) -> bool {
+        let mut ours = authorization.challenges.iter().filter(|c| c.url == self.challenge_url);
+        let pending = authorization.status == AuthorizationStatus::Pending;
+        pending && ours.any(|c| is_unanswered(c.status))
+    }
+
     fn take_payload(&mut self, payload: Option<Vec<u8>>) -> Result<()> {
         match payload {
             Some(payload) => self.payload = payload,

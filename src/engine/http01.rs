@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::challenge::{Challenge, ChallengeType};
+use crate::base64url::is_base64url;
 use crate::resource::challenge::is_token;
 
 const PATH: &str = "/.well-known/acme-challenge/";
@@ -14,6 +15,10 @@ const PATH: &str = "/.well-known/acme-challenge/";
 /// path. A query is not part of the path.
 pub fn http01_answer(thumbprint: &str, path: &str) -> Option<String> {
     let token = path.strip_prefix(PATH).filter(|token| is_token(token))?;
+    // SHA-256 in base64url (RFC 7638).
+    if thumbprint.len() != 43 || !is_base64url(thumbprint) {
+        return None;
+    }
     Some(format!("{token}.{thumbprint}"))
 }
 
@@ -61,9 +66,13 @@ mod tests {
 
     #[test]
     fn only_what_could_be_a_challenge_is_answered() {
-        let answer = |path: &str| http01_answer("thumb", path);
+        let thumbprint = "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI";
+        let answer = |path: &str| http01_answer(thumbprint, path);
         let path = format!("{PATH}{TOKEN}");
-        assert_eq!(answer(&path), Some(format!("{TOKEN}.thumb")));
+        assert_eq!(answer(&path), Some(format!("{TOKEN}.{thumbprint}")));
+        for bad in ["", "thumb", &thumbprint[1..], &format!("{}=", &thumbprint[1..])] {
+            assert_eq!(http01_answer(bad, &path), None, "{bad}");
+        }
         for bad in [
             "",
             "/",

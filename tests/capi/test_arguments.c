@@ -230,7 +230,8 @@ static void every_getter(void)
         CHECK(!acme_http01_answer("\xff", "x", 1, body, 64));
         CHECK(!acme_http01_answer("x", odd, sizeof odd - 1, body, 64));
         CHECK(!acme_http01_answer("x", "x", SIZE_MAX, body, 64));
-        CHECK(!acme_http01_answer("x", "/.well-known/acme-challenge/aaaaaaaaaaaaaaaaaaaaaaaa", 52, NULL, 64));
+        CHECK(!acme_http01_answer("9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI",
+                                  "/.well-known/acme-challenge/aaaaaaaaaaaaaaaaaaaaaaaa", 52, NULL, 99));
         CHECK(!acme_client_http01_answer(NULL, "x", 1, body, 64));
         CHECK(!acme_client_http01_answer((acme_client_t *)key, "x", 1, body, 64));
     }

@@ -507,7 +507,8 @@ class acme_run_options_t(Structure):
 acme_strerror: Callable[[int], bytes | None] = _bind("acme_strerror", c_char_p, c_int)
 
 # Error of the last fallible call on this thread; NULL when it succeeded. Fallible are the functions
-# that return acme_status_t, and acme_op_poll(); no other function changes it.
+# that return acme_status_t, and acme_op_poll(); no other function changes it, but for
+# acme_op_free() when it refuses.
 acme_last_error: Callable[[], _Pointer[acme_error_t]] = _bind(
     "acme_last_error", POINTER(acme_error_t)
 )
