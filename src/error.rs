@@ -46,7 +46,8 @@ pub enum ErrorKind {
     Order,
     /// The CA issued something that is not the certificate that was asked for.
     Certificate,
-    /// The host program could not do its part, such as publishing a challenge.
+    /// The host program could not do its part, such as publishing a challenge; or the system has no
+    /// thread or descriptor left for a driver.
     Host,
     /// The operation was canceled.
     Canceled,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use ureq::http::{HeaderMap, Request as Message, Response, header};
 use ureq::unversioned::transport::Connector;
-use ureq::{Agent, Body, Error, Timeout};
+use ureq::{Agent, Body, Error, Proxy, Timeout};
 
 use crate::credentials::Credentials;
 use crate::dial::{Denied, Dialer, SyncResolver, place, proxy_for};
@@ -30,6 +30,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// ureq adds the time limit to the clock, which must not overflow.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// Connections to a host that are kept for the next request.
+const KEPT: usize = 2;
 /// The largest body of an answer.
 const MAX_BODY: u64 = 1024 * 1024;
 /// The largest header of an answer.
@@ -150,6 +152,8 @@ impl fmt::Debug for HttpOptions {
 #[derive(Clone)]
 pub struct HttpClient {
     agent: Agent,
+    credentials: Arc<Credentials>,
+    ip_version: IpVersion,
     timeout: Duration,
     connect_timeout: Duration,
     connections_made: Arc<AtomicUsize>,
@@ -170,6 +174,30 @@ pub(crate) struct HttpAnswer {
     pub headers: Vec<(String, Vec<u8>)>,
     /// At most 1 MiB.
     pub body: Vec<u8>,
+}
+
+/// The answer to a request of an operation, or why there is none.
+pub(crate) struct Answer(Result<HttpAnswer, Failure>);
+
+impl Answer {
+    /// There is none.
+    #[cfg(unix)]
+    pub(crate) fn none(why: &str) -> Answer {
+        Answer(Err(why.to_owned().into()))
+    }
+
+    /// The error says that the answer was not taken.
+    pub(crate) fn feed(self, reply: &Reply<'_>) -> AcmeResult<()> {
+        let answer = match self.0 {
+            Ok(answer) => answer,
+            Err(failure) => return failure.tell(reply),
+        };
+        for (name, value) in &answer.headers {
+            reply.header(name.as_bytes(), value)?;
+        }
+        reply.body(&answer.body)?;
+        reply.end(answer.status)
+    }
 }
 
 /// Why there is no answer.
@@ -217,6 +245,17 @@ impl HttpClient {
             None => None,
         };
         let timeout = options.timeout.min(LONGEST_TIMEOUT);
+        Ok(HttpClient::connecting(credentials, proxy, options.ip_version, timeout, KEPT))
+    }
+
+    /// Keeps so many connections to a host, and twice as many in all.
+    fn connecting(
+        credentials: Arc<Credentials>,
+        proxy: Option<Proxy>,
+        ip_version: IpVersion,
+        timeout: Duration,
+        kept: usize,
+    ) -> HttpClient {
         let connect_timeout = CONNECT_TIMEOUT.max(timeout / 3);
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -230,15 +269,39 @@ impl HttpClient {
             .max_response_header_size(MAX_HEADER)
             .input_buffer_size(INPUT_BUFFER)
             .output_buffer_size(OUTPUT_BUFFER)
-            .max_idle_connections(4)
-            .max_idle_connections_per_host(2)
+            .max_idle_connections(kept * 2)
+            .max_idle_connections_per_host(kept)
             .build();
-        let resolver = SyncResolver { ip_version: options.ip_version };
+        let resolver = SyncResolver { ip_version };
         let dialer = Dialer::new(OpensslConnector::new(credentials.clone(), true), resolver);
         let connections_made = dialer.connections_made.clone();
-        let connector = dialer.chain(OpensslConnector::new(credentials, false));
+        let connector = dialer.chain(OpensslConnector::new(credentials.clone(), false));
         let agent = Agent::with_parts(config, connector, resolver);
-        Ok(HttpClient { agent, timeout, connect_timeout, connections_made })
+        HttpClient { agent, credentials, ip_version, timeout, connect_timeout, connections_made }
+    }
+
+    /// A client that connects in the same way, over connections of its own; it keeps so many of
+    /// them to a host.
+    #[cfg(unix)]
+    pub(crate) fn apart(&self, kept: usize) -> HttpClient {
+        let proxy = self.agent.config().proxy().cloned();
+        HttpClient::connecting(self.credentials.clone(), proxy, self.ip_version, self.timeout, kept)
+    }
+
+    /// Would both connect in the same way?
+    #[cfg(unix)]
+    pub(crate) fn connects_as(&self, other: &HttpClient) -> bool {
+        self.timeout == other.timeout
+            && self.ip_version == other.ip_version
+            && self.agent.config().proxy() == other.agent.config().proxy()
+            && self.credentials.are_those_of(&other.credentials)
+    }
+
+    /// Closes all connections, for good: requests under way fail at once, later ones too. Only
+    /// while a name is being resolved, or TCP is connecting, does a request go on until that ends.
+    #[cfg(unix)]
+    pub(crate) fn shut_down(&self) {
+        self.agent.clone().shutdown();
     }
 
     /// Sends a request of an operation and feeds the answer to `reply`, or that there is none and
@@ -252,20 +315,16 @@ impl HttpClient {
 
     /// As [`HttpClient::send`]; the error says that the answer was not taken.
     pub(crate) fn feed(&self, request: &Request, reply: &Reply<'_>) -> AcmeResult<()> {
+        self.fetch(request, reply).feed(reply)
+    }
+
+    /// Sends a request; the answer is fed to `reply` later.
+    pub(crate) fn fetch(&self, request: &Request, reply: &Reply<'_>) -> Answer {
         let headers: Vec<(&str, &str)> =
             request.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         // Not beyond the operation's own limit.
         let limit = self.timeout.min(reply.time_left());
-        let answer =
-            match self.ask_within(limit, request.method, request.url(), &headers, &request.body) {
-                Ok(answer) => answer,
-                Err(failure) => return failure.tell(reply),
-            };
-        for (name, value) in &answer.headers {
-            reply.header(name.as_bytes(), value)?;
-        }
-        reply.body(&answer.body)?;
-        reply.end(answer.status)
+        Answer(self.ask_within(limit, request.method, request.url(), &headers, &request.body))
     }
 
     /// The answer, or why there is none.

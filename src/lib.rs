@@ -58,7 +58,8 @@
 //! say what to do. It has what the API above lacks: renewal information, profiles, account changes,
 //! keys outside the process. [`run`] drives an operation by blocking, and `HttpClient` sends its
 //! requests if you have no HTTP client: through a proxy, with roots of your own, or as its
-//! `HttpOptions` say.
+//! `HttpOptions` say. A `driver` carries out the requests of any number of operations on threads of
+//! its own, and is one file descriptor to your loop.
 //!
 //! # From C and Python
 //!
@@ -99,6 +100,9 @@ mod client;
 mod credentials;
 #[cfg(feature = "http")]
 mod dial;
+#[cfg(all(feature = "http", unix))]
+#[allow(clippy::disallowed_methods)]
+pub mod driver;
 pub mod engine;
 mod error;
 mod ffi;

@@ -68,12 +68,12 @@ impl<'a> Reply<'a> {
 
     /// One header field. Pass them all: what does not matter is not kept.
     pub fn header(&self, name: &[u8], value: &[u8]) -> Result<()> {
-        self.io.desk().gather(self.request_id, |gathering| gathering.header(name, value))
+        self.gather(|gathering| gathering.header(name, value))
     }
 
     /// Some bytes of the body.
     pub fn body(&self, data: &[u8]) -> Result<()> {
-        self.io.desk().gather(self.request_id, |gathering| gathering.body(data))
+        self.gather(|gathering| gathering.body(data))
     }
 
     /// The answer is complete and had this HTTP status. Redirects are answers too.
@@ -83,12 +83,12 @@ impl<'a> Reply<'a> {
                 "{http_status} is not the status of a final HTTP answer (200 to 599)"
             )));
         }
-        self.io.desk().end_answer(self.request_id, Ok(http_status))
+        self.finish(Ok(http_status))
     }
 
     /// An answer came, but is of no use: it breaks a limit, say. It is not asked for again.
     pub fn unusable(&self, why: &str) -> Result<()> {
-        self.io.desk().gather(self.request_id, |_| Err(Error::protocol(printable(why, 500))))
+        self.gather(|_| Err(Error::protocol(printable(why, 500))))
     }
 
     /// No answer came, and none will until something changes on this side. It is not asked for again.
@@ -107,6 +107,20 @@ impl<'a> Reply<'a> {
 
     /// No complete answer came, and why.
     pub fn failed(&self, why: &str) -> Result<()> {
-        self.io.desk().end_answer(self.request_id, Err(why))
+        self.finish(Err(why))
+    }
+
+    fn gather(&self, add: impl FnOnce(&mut Gathering) -> Result<()>) -> Result<()> {
+        let gathered = self.io.desk().gather(self.request_id, add);
+        if gathered.is_err() {
+            self.io.wake(); // that was the end of the answer
+        }
+        gathered
+    }
+
+    fn finish(&self, end: Result<u16, &str>) -> Result<()> {
+        let ended = self.io.desk().end_answer(self.request_id, end);
+        self.io.wake();
+        ended
     }
 }

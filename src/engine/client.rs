@@ -295,7 +295,7 @@ impl Client {
             learned.seed
         };
         let io = Io::new(limit, seed);
-        Operation::new(io.clone(), flow(Session { client: self.clone(), io }))
+        Operation::new(self.clone(), io.clone(), flow(Session { client: self.clone(), io }))
     }
 
     /// Takes over what another client has learned of the same CA.
