@@ -1,0 +1,329 @@
+"""The client for asyncio.
+
+Requests are carried out by the library's driver: a few threads of its own, and one file descriptor that
+the event loop watches. Solvers are called on the event loop, or on a thread when their methods are
+ordinary functions, which may block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Iterable
+from ctypes import pointer, sizeof
+from typing import TYPE_CHECKING, Any, Callable, Union
+
+from . import _native
+from ._client import ClientBase
+from ._handle import create
+from ._native import RevocationReason
+from .certificates import Certificate
+from .errors import AcmeError, check, error_of
+from .keys import PrivateKey
+from .operation import Operation, RenewalInfo, Signer
+from .solvers import AsyncSolver, Solver, payloads, with_types_of
+from .steps import Challenge, Publish, sign_from_c
+
+if TYPE_CHECKING:
+    from ctypes import _Pointer
+
+__all__ = ["AsyncClient"]
+
+AnySolver = Union[Solver, AsyncSolver]
+
+logger = logging.getLogger("acme_micro")
+
+
+class AsyncClient(ClientBase):
+    """One account at one CA, for asyncio: as :class:`Client`, with coroutines.
+
+    ::
+
+        async with AsyncClient(LETSENCRYPT_STAGING, key, terms_agreed=True) as ca:
+            one, two = await asyncio.gather(
+                ca.obtain(["a.example.org"], solver), ca.obtain(["b.example.org"], solver)
+            )
+
+    Cancelling a task ends its operation, and takes its challenges down before the task ends. Use a
+    client from one event loop at a time, and close it there: ``async with``, or :meth:`aclose`.
+    """
+
+    _driver: _Driver | None = None
+
+    async def register(self) -> str:
+        """Registers the account, or finds it; gives its URL."""
+        await self._run(self.begin_register())
+        return self._account_url()
+
+    async def find_account(self) -> str:
+        """Finds the account of the key and makes none; gives its URL (:meth:`begin_find_account`)."""
+        await self._run(self.begin_find_account())
+        return self._account_url()
+
+    async def update_contacts(self, contacts: Iterable[str]) -> None:
+        """Replaces the account's contacts; none removes them (RFC 8555 section 7.3.2)."""
+        await self._run(self.begin_update_contacts(contacts))
+
+    async def change_key(self, new_key: PrivateKey) -> None:
+        """Replaces the account's key; see :meth:`begin_change_key` for what to store when."""
+        await self._run(self.begin_change_key(new_key))
+
+    async def deactivate(self) -> None:
+        """Deactivates the account, for good (RFC 8555 section 7.3.6)."""
+        await self._run(self.begin_deactivate())
+
+    async def renewal_info(self, certificate: Certificate) -> RenewalInfo:
+        """When to renew (RFC 9773); what the CA does not say, the lifetime does."""
+        operation = await self._run(self.begin_renewal_info(certificate))
+        assert operation.renewal_info is not None
+        return operation.renewal_info
+
+    async def authorize(
+        self, names: Iterable[str], solver: AnySolver, **options: Any
+    ) -> tuple[str, ...]:
+        """Proves names ahead of an order; gives the URLs of their authorizations.
+
+        The other options are :meth:`begin_authorize`'s.
+        """
+        operation = self.begin_authorize(names, **with_types_of(solver, options))
+        return (await self._run(operation, solver)).urls
+
+    async def deactivate_authorization(self, authorization_url: str) -> None:
+        """Deactivates an authorization, for good (RFC 8555 section 7.5.2)."""
+        await self._run(self.begin_deactivate_authorization(authorization_url))
+
+    async def abandon_order(self, order_url: str) -> None:
+        """Deactivates what is still pending of an order's authorizations."""
+        await self._run(self.begin_abandon_order(order_url))
+
+    async def orders(self) -> tuple[str, ...]:
+        """The URLs of the account's orders (RFC 8555 section 7.1.2.1)."""
+        return (await self._run(self.begin_list_orders())).urls
+
+    async def revoke(
+        self,
+        certificate: Certificate,
+        reason: RevocationReason = RevocationReason.UNSPECIFIED,
+        *,
+        key: PrivateKey | None = None,
+    ) -> None:
+        """Revokes a certificate; see :meth:`begin_revoke`. Revoking twice is fine."""
+        await self._run(self.begin_revoke(certificate, reason, key=key))
+
+    async def obtain(
+        self,
+        names: Iterable[str],
+        solver: AnySolver,
+        *,
+        sign: Signer | None = None,
+        **options: Any,
+    ) -> Certificate:
+        """Obtains a certificate: account if needed, order, challenges, finalize, download.
+
+        ``solver`` publishes the challenges, such as :class:`Webroot` or :class:`AsyncStandalone`;
+        what it raises is raised here, unchanged. ``sign`` signs with keys outside the process, on a
+        thread. The other options are :meth:`order`'s.
+        """
+        operation = self.order(names, **with_types_of(solver, options))
+        return (await self._run(operation, solver, sign)).certificate
+
+    async def run(
+        self, operation: Operation, solver: AnySolver | None = None, sign: Signer | None = None
+    ) -> None:
+        """Runs an operation that this client began, such as :meth:`order`'s, to its end."""
+        await self._run(operation, solver, sign)
+
+    async def aclose(self) -> None:
+        """Ends what is under way, and closes the client. Closing twice is fine."""
+        driver, self._driver = self._driver, None
+        if driver is not None:
+            await driver.aclose()
+        self.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    async def _run(
+        self, operation: Operation, solver: AnySolver | None = None, sign: Signer | None = None
+    ) -> Operation:
+        loop = asyncio.get_running_loop()
+        if self._driver is None or self._driver.loop is not loop:
+            self._driver = _Driver(loop)
+        await _Run(self._driver, operation, solver, sign).run()
+        return operation
+
+
+class _Driver:
+    """A driver of the library's, at the loop that watches it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop):
+        self.loop = loop
+        self.runs: set[_Run] = set()
+        options = _native.acme_driver_options_t()
+        options.size = sizeof(options)
+        make, free = _native.acme_driver_new, _native.acme_driver_free
+        made = create(_native.acme_driver_t, free, lambda driver: make(pointer(options), driver))
+        self.handle = [made]
+        self._fd = _native.acme_driver_fd(self.handle[0])
+        loop.add_reader(self._fd, self._dispatch)
+
+    def _dispatch(self) -> None:
+        check(_native.acme_driver_dispatch(self.handle[0]))
+
+    async def aclose(self) -> None:
+        for run in tuple(self.runs):
+            run.operation.cancel()
+        while self.runs:
+            await asyncio.wait([run.done for run in self.runs])
+            await asyncio.sleep(0)
+        self.loop.remove_reader(self._fd)
+        # Letting go of the last reference frees it, which waits for its threads.
+        await asyncio.to_thread(self.handle.clear)
+
+
+class _Run:
+    """An operation on its way through a driver. The methods called by the library only set things
+    in motion: they run inside its dispatch."""
+
+    def __init__(
+        self,
+        driver: _Driver,
+        operation: Operation,
+        solver: AnySolver | None,
+        sign: Signer | None,
+    ):
+        self.operation = operation
+        self.done: asyncio.Future[int] = driver.loop.create_future()
+        self._driver = driver
+        self._solver = solver
+        self._sign = sign
+        self._publishing: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failure: BaseException | None = None
+
+    async def run(self) -> None:
+        number = id(self)
+        callbacks = _native.acme_driver_callbacks_t()
+        callbacks.size = sizeof(callbacks)
+        callbacks.done, callbacks.user = _on_done, number
+        callbacks.publish, callbacks.unpublish, callbacks.sign = _on_publish, _on_unpublish, _on_sign
+        _runs[number] = self
+        try:
+            handle = self.operation._handle  # kept, whatever becomes of the object
+            check(_native.acme_driver_add(self._driver.handle[0], handle, pointer(callbacks)))
+            self._driver.runs.add(self)
+            status = await self._outcome()
+        finally:
+            self._driver.runs.discard(self)
+            del _runs[number]
+        if self._failure is not None:
+            raise self._failure
+        if status < 0:
+            raise error_of(_native.acme_op_error(handle))
+        self.operation._finish()
+
+    async def _outcome(self) -> int:
+        """Waits until the operation has left the driver and the solver has taken everything down:
+        also when the task is cancelled meanwhile, however often."""
+        canceled: asyncio.CancelledError | None = None
+        while not self.done.done() or any(not task.done() for task in self._tasks):
+            waiting: list[asyncio.Future[Any]] = [self.done, *self._tasks]
+            try:
+                await asyncio.wait([one for one in waiting if not one.done()])
+            except asyncio.CancelledError as error:
+                canceled = error
+                self.operation.cancel()
+        if canceled is not None:
+            raise canceled
+        return self.done.result()
+
+    def start(self, coroutine: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self._driver.loop.create_task(coroutine)
+        self._tasks.append(task)
+        return task
+
+    def publish(self) -> None:
+        step = Publish(self.operation._challenges(), self.operation)
+        self._publishing = self.start(self._publish(step))
+
+    async def _publish(self, step: Publish) -> None:
+        why: bytes | None = None
+        try:
+            if self._solver is None:
+                raise AcmeError("there are challenges to publish, and no solver was given")
+            await _call(self._solver.publish, step.challenges)
+            for index, payload in payloads(self._solver, step.challenges):
+                self.operation._give_payload(index, payload)
+        except BaseException as error:
+            why = self._fail(error)
+        _native.acme_op_published(self.operation._handle, why)
+
+    def unpublish(self) -> None:
+        self.start(self._unpublish(self.operation._challenges()))
+
+    async def _unpublish(self, challenges: tuple[Challenge, ...]) -> None:
+        # Canceled while they were being published: that comes to its end first.
+        if self._publishing is not None and not self._publishing.done():
+            self._publishing.cancel()
+            await asyncio.wait([self._publishing])
+        try:
+            if self._solver is not None:
+                await _call(self._solver.unpublish, challenges)
+        except Exception:
+            names = ", ".join(challenge.identifier for challenge in challenges)
+            logger.warning("taking down the challenges for %s failed", names, exc_info=True)
+
+    def sign(self) -> None:
+        shown = _native.acme_op_sign_request(self.operation._handle)
+        self.start(self._signed(sign_from_c(shown.contents, self.operation)))
+
+    async def _signed(self, step: Any) -> None:
+        try:
+            if self._sign is None:
+                raise AcmeError("a key is outside the process, and no signer was given")
+            step.signed(await asyncio.to_thread(self._sign, step))
+        except BaseException as error:
+            step.fail(self._fail(error).decode("utf-8", "replace"))
+
+    def _fail(self, error: BaseException) -> bytes:
+        if not isinstance(error, asyncio.CancelledError):
+            self._failure = self._failure or error
+        return f"{type(error).__name__}: {error}".encode("utf-8", "replace").replace(b"\0", b" ")
+
+
+async def _call(method: Callable[..., Any], challenges: tuple[Challenge, ...]) -> None:
+    if inspect.iscoroutinefunction(method):
+        await method(challenges)
+    else:
+        # It may block, and cannot be interrupted: whoever is cancelled meanwhile waits for it.
+        thread = asyncio.ensure_future(asyncio.to_thread(method, challenges))
+        try:
+            await asyncio.shield(thread)
+        except asyncio.CancelledError:
+            await asyncio.wait([thread])
+            raise
+
+
+# What the library calls has to outlive every call, so there is one of each.
+_runs: dict[int, _Run] = {}
+
+
+def _told(act: Callable[[_Run], None]) -> Any:
+    def tell(op: _Pointer[_native.acme_op_t], user: int) -> None:
+        act(_runs[user])
+
+    return _native.acme_op_fn(tell)
+
+
+def _tell_done(op: _Pointer[_native.acme_op_t], status: int, user: int) -> None:
+    _runs[user].done.set_result(status)
+
+
+_on_publish = _told(_Run.publish)
+_on_unpublish = _told(_Run.unpublish)
+_on_sign = _told(_Run.sign)
+_on_done = _native.acme_op_done_fn(_tell_done)

@@ -1,0 +1,60 @@
+"""http-01 answered on asyncio's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from .solvers import MemoryHttp01
+from .steps import Challenge
+
+__all__ = ["AsyncStandalone"]
+
+
+class AsyncStandalone:
+    """http-01 by a small server on the event loop, which runs only while challenges are published."""
+
+    challenge_types = ("http-01",)
+
+    #: Whoever connects has this many seconds to ask.
+    PATIENCE = 5.0
+
+    def __init__(self, port: int = 80, host: str | None = None):
+        """``host`` is an address to listen on; None: all, IPv4 and IPv6."""
+        self._address = (host, port)
+        self._answers = MemoryHttp01()
+        self._server: asyncio.Server | None = None
+        self._users = 0
+        self._starting = asyncio.Lock()
+
+    async def publish(self, challenges: tuple[Challenge, ...]) -> None:
+        self._answers.publish(challenges)
+        self._users += 1
+        async with self._starting:
+            if self._server is None:
+                self._server = await asyncio.start_server(self._serve, *self._address)
+
+    async def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
+        self._answers.unpublish(challenges)
+        self._users -= 1
+        async with self._starting:
+            if self._users == 0 and self._server is not None:
+                self._server.close()
+                self._server = None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), self.PATIENCE)
+            method, _, rest = head.decode("latin-1").partition(" ")
+            body = self._answers.answer(rest.partition(" ")[0]) if method == "GET" else None
+            status = "404 Not Found" if body is None else "200 OK"
+            length = len(body or b"")
+            writer.write(
+                f"HTTP/1.1 {status}\r\nContent-Type: application/octet-stream\r\n"
+                f"Content-Length: {length}\r\nConnection: close\r\n\r\n".encode()
+                + (body or b"")
+            )
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.TimeoutError):
+            pass  # it went away, dawdled, or asked for no such thing
+        finally:
+            writer.close()

@@ -1,0 +1,275 @@
+"""The asyncio client, and what it shares with web servers on the same loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import threading
+
+import pytest
+from conftest import PebbleDns, env, verify
+
+import acme_micro as acme
+
+
+def client(**options) -> acme.AsyncClient:
+    options.setdefault("terms_agreed", True)
+    key = options.pop("key", None) or acme.PrivateKey.generate()
+    return acme.AsyncClient(
+        env("ACME_DIRECTORY"), key, ca_file=env("ACME_CA_FILE"), **options
+    )
+
+
+def standalone() -> acme.AsyncStandalone:
+    return acme.AsyncStandalone(int(env("PEBBLE_HTTP_PORT")))
+
+
+def threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def test_several_at_once(tmp_path):
+    async def main():
+        solver = standalone()
+        async with client() as ca:
+            names = [[f"{n}.gather.test", f"www.{n}.gather.test"] for n in range(10)]
+            return names, await asyncio.gather(*(ca.obtain(two, solver) for two in names))
+
+    for names, cert in zip(*asyncio.run(main())):
+        verify(cert, names, tmp_path)
+
+
+def test_the_loop_goes_on_meanwhile_and_nothing_is_left():
+    async def main():
+        ticks = 0
+
+        async def tick():
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0.001)
+
+        ticking = asyncio.create_task(tick())
+        async with client() as ca:
+            await ca.obtain(["ticks.test"], standalone())
+        ticking.cancel()
+        return ticks
+
+    files = len(os.listdir("/proc/self/fd"))
+    assert asyncio.run(main()) > 20
+    assert len(os.listdir("/proc/self/fd")) == files
+    assert not [one for one in threading.enumerate() if one.name.startswith("acme")]
+
+
+def test_a_solver_of_ordinary_functions_runs_on_a_thread(tmp_path):
+    class Dns(PebbleDns):
+        def publish(self, challenges):
+            self.thread = threading.current_thread()
+            super().publish(challenges)
+
+    async def main():
+        dns = Dns()
+        async with client() as ca:
+            cert = await ca.obtain(["*.thread.test"], dns)
+        assert dns.thread is not threading.main_thread()
+        return cert
+
+    verify(asyncio.run(main()), ["*.thread.test"], tmp_path)
+
+
+class Recording(acme.MemoryHttp01):
+    """Publishes nothing that the CA could see, and remembers."""
+
+    def __init__(self, publishing=None):
+        super().__init__()
+        self.seen = []
+        self.published = asyncio.Event()
+        self._publishing = publishing
+
+    async def publish(self, challenges):
+        self.seen.append(("up", [c.identifier for c in challenges]))
+        self.published.set()
+        if self._publishing is not None:
+            await self._publishing
+
+    async def unpublish(self, challenges):
+        self.seen.append(("down", [c.identifier for c in challenges]))
+
+
+def test_cancelling_the_task_takes_the_challenges_down():
+    async def main():
+        async with client() as ca:
+            solver = Recording(asyncio.sleep(3600))
+            task = asyncio.create_task(ca.obtain(["cancel.test"], solver))
+            await solver.published.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert solver.seen == [("up", ["cancel.test"]), ("down", ["cancel.test"])]
+            # The client goes on.
+            assert await ca.find_account() == ca.account_url
+
+    asyncio.run(main())
+
+
+def test_cancelling_before_anything_has_happened():
+    async def main():
+        async with client() as ca:
+            for wait in (0, 0.001, 0.01, 0.05):
+                task = asyncio.create_task(ca.obtain(["early.test"], Recording()))
+                await asyncio.sleep(wait)
+                task.cancel()
+                with pytest.raises((asyncio.CancelledError, acme.ChallengeFailed)):
+                    await task
+
+    asyncio.run(main())
+
+
+def test_a_timeout_of_asyncios():
+    async def main():
+        async with client() as ca:
+            solver = Recording(asyncio.sleep(3600))
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(ca.obtain(["timeout.test"], solver), 1)
+            assert [what for what, _ in solver.seen] in ([], ["up", "down"])
+
+    asyncio.run(main())
+
+
+def test_closing_ends_what_is_under_way():
+    async def main():
+        ca = client()
+        solver = Recording(asyncio.sleep(3600))
+        task = asyncio.create_task(ca.obtain(["closing.test"], solver))
+        await solver.published.wait()
+        await ca.aclose()
+        with pytest.raises(acme.Canceled):
+            await task
+        assert [what for what, _ in solver.seen] == ["up", "down"]
+        assert ca.closed
+        await ca.aclose()
+        with pytest.raises(ValueError, match="closed"):
+            await ca.register()
+
+    asyncio.run(main())
+
+
+def test_a_solvers_own_exception_comes_back():
+    class Broken(Recording):
+        async def publish(self, challenges):
+            await super().publish(challenges)
+            raise KeyError("no such zone")
+
+    async def main():
+        async with client() as ca:
+            solver = Broken()
+            with pytest.raises(KeyError, match="no such zone"):
+                await ca.obtain(["broken.test"], solver)
+            assert [what for what, _ in solver.seen] == ["up", "down"]
+
+    asyncio.run(main())
+
+
+def test_errors_are_those_of_the_blocking_client():
+    async def main():
+        async with client() as ca:
+            with pytest.raises(acme.ChallengeFailed) as caught:
+                await ca.obtain(["nobody.test"], acme.MemoryHttp01())
+            assert caught.value.identifier == "nobody.test" and caught.value.problem
+            with pytest.raises(acme.InvalidArgument):
+                await ca.obtain(["*.wild.test"], standalone())
+            with pytest.raises(acme.AcmeError, match="no solver"):
+                await ca.run(ca.order(["nobody.test"]))
+        async with client(terms_agreed=False) as ca:
+            with pytest.raises(acme.TermsNotAgreed):
+                await ca.register()
+
+    asyncio.run(main())
+
+
+def test_all_the_rest_of_acme(new_pebble, tmp_path):
+    async def main():
+        async with client() as ca:
+            url = await ca.register()
+            assert await ca.find_account() == url
+            await ca.update_contacts(["mailto:ops@example.org"])
+            cert = await ca.obtain(["rest.test"], standalone())
+            assert (await ca.renewal_info(cert)).from_ca
+            operation = ca.order(["rest.test"], replaces=cert, only_if_due=True)
+            await ca.run(operation)
+            assert operation.renewal_info is not None
+            assert await ca.orders()
+            with pytest.raises(acme.Unsupported):
+                await ca.authorize(["ahead.test"], standalone())
+            await ca.revoke(cert, acme.RevocationReason.SUPERSEDED)
+            await ca.change_key(acme.PrivateKey.generate())
+            await ca.deactivate()
+            with pytest.raises(acme.AccountError):
+                await ca.find_account()
+
+    asyncio.run(main())
+
+
+def test_keys_outside_the_process_sign_on_a_thread(tmp_path):
+    from conftest import openssl
+
+    private = tmp_path / "account.pem"
+    openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(private))
+    key = acme.PrivateKey.from_public(openssl("pkey", "-in", str(private), "-pubout"))
+
+    def sign(step):
+        (tmp_path / "input").write_bytes(step.input)
+        out = tmp_path / "signature"
+        openssl("dgst", "-sha256", "-sign", str(private), "-out", str(out), str(tmp_path / "input"))
+        return out.read_bytes()
+
+    async def main():
+        async with client(key=key) as ca:
+            cert = await ca.obtain(["hsm.async.test"], standalone(), sign=sign)
+            with pytest.raises(ZeroDivisionError):
+                await ca.obtain(["hsm.async.test"], standalone(), sign=lambda step: 1 / 0)
+            return cert
+
+    verify(asyncio.run(main()), ["hsm.async.test"], tmp_path)
+
+
+def test_one_client_on_one_loop_after_another():
+    ca = client()
+
+    async def once():
+        return await ca.find_account() if ca.account_url else await ca.register()
+
+    assert asyncio.run(once()) == asyncio.run(once())
+    asyncio.run(ca.aclose())
+
+
+def test_asgi_and_wsgi_answer_challenges_and_leave_the_rest():
+    token = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"
+    path = f"/.well-known/acme-challenge/{token}"
+    solver = acme.MemoryHttp01()
+    solver.publish((acme.Challenge("http-01", "x.test", token, f"{token}.thumb", path),))
+
+    async def application(scope, receive, send):
+        await send({"type": "theirs"})
+
+    def ask(scope):
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        asyncio.run(solver.asgi(application)(scope, None, send))
+        return sent
+
+    start, body = ask({"type": "http", "path": path})
+    assert start["status"] == 200 and body["body"] == f"{token}.thumb".encode()
+    for other in ({"type": "http", "path": "/"}, {"type": "lifespan"}, {"type": "websocket", "path": path}):
+        assert ask(other) == [{"type": "theirs"}]
+
+    statuses = []
+    wsgi = solver.wsgi(lambda environ, start: [b"theirs"])
+    assert wsgi({"PATH_INFO": path}, lambda status, headers: statuses.append(status)) == [
+        f"{token}.thumb".encode()
+    ]
+    assert statuses == ["200 OK"] and wsgi({"PATH_INFO": "/"}, None) == [b"theirs"]
