@@ -74,6 +74,8 @@ target/c/%: bindings/c-examples/%.c $(wildcard bindings/c-examples/*.h) include/
 target/c/pkcs11: CPPFLAGS += $(shell pkg-config --cflags p11-kit-1)
 target/c/pkcs11: LDLIBS += -ldl
 target/c/libuv: LDLIBS += $(shell pkg-config --libs libuv)
+target/c/libevent-curl: LDLIBS += $(shell pkg-config --libs libevent libcurl)
+target/c/epoll-openssl: LDLIBS += -lssl -lcrypto
 
 # The library's header needs no OpenSSL; the tests' own TLS server does.
 target/c/%: tests/capi/%.c $(wildcard tests/capi/*.h) include/acme_micro.h $(STAGED)
