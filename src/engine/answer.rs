@@ -95,7 +95,7 @@ impl<'a> Reply<'a> {
     pub fn hopeless(&self, why: &str) -> Result<()> {
         let why = format!("no answer: {}", printable(why, 500));
         let error = Error::new(ErrorKind::Transport, why).hopeless();
-        self.io.desk().gather(self.request_id, |_| Err(error))
+        self.gather(|_| Err(error))
     }
 
     /// How long the operation has left; a day when it is not limited.
@@ -109,6 +109,8 @@ impl<'a> Reply<'a> {
     pub fn failed(&self, why: &str) -> Result<()> {
         self.finish(Err(why))
     }
+
+    // Every way to feed an answer is one of these two: the host is woken at its end.
 
     fn gather(&self, add: impl FnOnce(&mut Gathering) -> Result<()>) -> Result<()> {
         let gathered = self.io.desk().gather(self.request_id, add);

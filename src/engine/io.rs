@@ -49,6 +49,9 @@ impl Io {
 
     pub(super) fn set_waker(&self, waker: Option<Waker>) {
         *self.waker() = waker;
+        if self.0.canceled.load(Ordering::Relaxed) {
+            self.wake();
+        }
     }
 
     /// Says that a poll is useful now. No lock is held while the host's waker runs.

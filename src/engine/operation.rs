@@ -227,8 +227,9 @@ impl<T> Operation<T> {
         self.io.cancel();
     }
 
-    /// Has `waker` woken, on whatever thread, whenever an answer or a cancellation comes in: the
-    /// next poll will then get further. `None`: nobody is woken, as at first.
+    /// Has `waker` woken, on whatever thread, whenever an answer or a cancellation comes in (at
+    /// once when it has been canceled before): the next poll will then get further. `None`: nobody
+    /// is woken, as at first.
     pub fn set_waker(&self, waker: Option<Waker>) {
         self.io.set_waker(waker);
     }

@@ -65,8 +65,8 @@ pub struct acme_driver_callbacks_t {
     /// or later, on any thread. What acme_op_challenge() shows stays until done. Required when there
     /// is something to publish.
     pub publish: acme_op_fn,
-    /// Take the same challenges down. Called once for each call of publish, whatever came of it,
-    /// also while publishing is still going on.
+    /// Take the same challenges down. Follows publish, once, whatever came of that; also while
+    /// publishing is still going on.
     pub unpublish: acme_op_fn,
     /// Sign acme_op_sign_request(), which is shown until this returns; answer with
     /// acme_op_signed() or acme_op_sign_failed(): here, or later, on any thread. For keys that are

@@ -6,8 +6,8 @@ use std::task::Wake;
 
 use std::time::Duration;
 
-use acme_micro::engine::{OrderOptions, Step};
-use acme_micro::{ErrorKind, Time};
+use acme_micro::engine::{OrderOptions, Reply, Step};
+use acme_micro::{AcmeError, ErrorKind, Time};
 
 use super::script::{Interference, Moment, Pace, START, Script};
 
@@ -356,16 +356,29 @@ fn whoever_waits_is_woken_by_answers_and_by_cancellation() {
     woken();
     operation.cancel();
     assert!(woken());
+    operation.set_waker(Some(count.clone().into()));
+    assert!(woken());
     operation.set_waker(None);
     operation.cancel();
     assert!(!woken());
 
-    let operation = Script::new().client.register();
-    operation.set_waker(Some(count.clone().into()));
-    let Step::Request(request) = operation.poll(Time::from_millis(START)).unwrap() else {
-        panic!("no request")
-    };
-    let too_much = vec![0; 1024 * 1024 + 1];
-    assert!(operation.reply(request.id).body(&too_much).is_err());
-    assert!(woken());
+    // Whatever way an answer ends in.
+    type End = fn(&Reply<'_>) -> Result<(), AcmeError>;
+    let ends: [End; 5] = [
+        |reply| reply.end(200),
+        |reply| reply.failed("no network"),
+        |reply| reply.unusable("it is upside down"),
+        |reply| reply.hopeless("the proxy says no"),
+        |reply| reply.body(&vec![0; 1024 * 1024 + 1]),
+    ];
+    for (n, end) in ends.iter().enumerate() {
+        let operation = Script::new().client.register();
+        operation.set_waker(Some(count.clone().into()));
+        let Step::Request(request) = operation.poll(Time::from_millis(START)).unwrap() else {
+            panic!("no request")
+        };
+        assert!(!woken());
+        let _ = end(&operation.reply(request.id));
+        assert!(woken(), "{n}");
+    }
 }
