@@ -25,26 +25,23 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-#include "acme_micro.h"
-#include "files.h"
+#include "command.h"
 
-enum { MAX_NAMES = 100, REQUEST_TIMEOUT_S = 30 };
+enum { REQUEST_TIMEOUT_S = 30 };
 
 static struct event_base *base;
 static struct evdns_base *dns;
 static CURLM *multi;
 static struct event *multi_timer;
 static acme_client_t *client;
-static const char *ca_file;
-static int out, unfinished, failures;
+static struct command command;
+static int unfinished, failures;
 
 /* One order in progress. */
 struct order {
-    acme_op_t *op;
-    acme_key_t *key;
+    acme_op_t *op; /* NULL: ended */
+    const char *name;
     struct event *timer;
-    char *text; /* the argument, cut into names */
-    const char *names[MAX_NAMES];
     struct transfer *transfers;
     struct order *next;
 };
@@ -201,8 +198,8 @@ static void request_start(struct order *order, const acme_http_request_t *reques
     curl_easy_setopt(transfer->curl, CURLOPT_TIMEOUT, (long)REQUEST_TIMEOUT_S);
     curl_easy_setopt(transfer->curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(transfer->curl, CURLOPT_NOPROXY, "*"); /* the operator would say so */
-    if (ca_file)
-        curl_easy_setopt(transfer->curl, CURLOPT_CAINFO, ca_file);
+    if (command.ca_file)
+        curl_easy_setopt(transfer->curl, CURLOPT_CAINFO, command.ca_file);
     if (strcmp(request->method, "POST") == 0) {
         curl_easy_setopt(transfer->curl, CURLOPT_POSTFIELDSIZE, (long)request->body_size);
         curl_easy_setopt(transfer->curl, CURLOPT_COPYPOSTFIELDS, request->body);
@@ -309,31 +306,6 @@ static int watch_timer(CURLM *handle, long ms, void *user)
 
 /* --- operations ------------------------------------------------------------------------------- */
 
-static void order_end(struct order *order, int step)
-{
-    acme_cert_t *cert = step == ACME_STEP_DONE ? acme_op_take_cert(order->op) : NULL;
-    char file[320];
-
-    snprintf(file, sizeof file, "%s.chain.pem", order->names[0]);
-    if (!cert) {
-        fprintf(stderr, "%s: %s\n", order->names[0], acme_error_message(acme_op_error(order->op)));
-        failures++;
-    } else if (store(out, file, 0644, acme_cert_chain_pem(cert)) != 0) {
-        fprintf(stderr, "%s: %s\n", file, strerror(errno));
-        failures++;
-    } else {
-        printf("%s: obtained\n", order->names[0]);
-    }
-    acme_cert_free(cert);
-    while (order->transfers)
-        transfer_free(order->transfers);
-    event_del(order->timer);
-    acme_op_free(order->op);
-    order->op = NULL;
-    if (--unfinished == 0)
-        event_base_loopbreak(base);
-}
-
 /* Goes on with an order: called whenever something has happened, as often as you like. */
 static void drive(struct order *order)
 {
@@ -353,7 +325,14 @@ static void drive(struct order *order)
         case ACME_STEP_UNPUBLISH:
             continue;
         default:
-            order_end(order, step);
+            failures += order_end(&command, order->name, order->op, step);
+            while (order->transfers)
+                transfer_free(order->transfers);
+            event_del(order->timer);
+            acme_op_free(order->op);
+            order->op = NULL;
+            if (--unfinished == 0)
+                event_base_loopbreak(base);
         }
     }
 }
@@ -396,36 +375,7 @@ static void on_interrupt(evutil_socket_t socket, short events, void *user)
 
 /* --- the program ------------------------------------------------------------------------------ */
 
-static int order_begin(const char *names)
-{
-    acme_order_options_t options = ACME_ORDER_OPTIONS_INIT;
-    struct order *order = calloc(1, sizeof *order);
-    char file[320], *name;
-
-    order->next = orders;
-    orders = order;
-    order->text = strdup(names);
-    for (name = strtok(order->text, ","); name && options.name_count < MAX_NAMES;
-         name = strtok(NULL, ","))
-        order->names[options.name_count++] = name;
-    if (options.name_count == 0 || strlen(order->names[0]) > 253 || strchr(order->names[0], '/'))
-        return -1;
-    snprintf(file, sizeof file, "%s.key.pem", order->names[0]);
-    order->key = stored_key(out, file);
-    if (!order->key)
-        return -1;
-    options.names = order->names;
-    options.key = order->key;
-    if (acme_begin_order(client, &options, &order->op) != ACME_OK) {
-        fprintf(stderr, "%s: %s\n", order->names[0], acme_error_message(acme_last_error()));
-        return -1;
-    }
-    order->timer = evtimer_new(base, on_order_timer, order);
-    unfinished++;
-    return 0;
-}
-
-static int run(acme_client_options_t *options, int port, char **names, int count)
+static int run(void)
 {
     struct evhttp *http = evhttp_new(base);
     struct event *interrupt = evsignal_new(base, SIGINT, on_interrupt, NULL);
@@ -440,15 +390,20 @@ static int run(acme_client_options_t *options, int port, char **names, int count
     evhttp_set_allowed_methods(http, EVHTTP_REQ_GET);
     evhttp_set_timeout(http, 10);
     event_add(interrupt, NULL);
-    if (evhttp_bind_socket(http, "0.0.0.0", (ev_uint16_t)port) != 0) {
-        fprintf(stderr, "port %d: %s\n", port, strerror(errno));
-        ready = 0;
-    } else if (acme_client_new(options, &client) != ACME_OK) {
-        fprintf(stderr, "%s\n", acme_error_message(acme_last_error()));
+    if (evhttp_bind_socket(http, "0.0.0.0", (ev_uint16_t)command.port) != 0) {
+        fprintf(stderr, "port %d: %s\n", command.port, strerror(errno));
         ready = 0;
     }
-    for (i = 0; ready && i < count; i++)
-        ready = order_begin(names[i]) == 0;
+    for (i = 0; ready && i < command.order_count; i++) {
+        order = calloc(1, sizeof *order);
+        order->name = command.orders[i];
+        order->timer = evtimer_new(base, on_order_timer, order);
+        order->op = order_begin(&command, client, command.orders[i]);
+        order->next = orders;
+        orders = order;
+        ready = order->op != NULL;
+        unfinished++;
+    }
     if (ready) {
         for (order = orders; order; order = order->next)
             drive(order);
@@ -458,14 +413,9 @@ static int run(acme_client_options_t *options, int port, char **names, int count
     while ((order = orders)) {
         orders = order->next;
         acme_op_free(order->op);
-        acme_key_free(order->key);
-        if (order->timer)
-            event_free(order->timer);
-        free(order->text);
+        event_free(order->timer);
         free(order);
     }
-    acme_client_free(client);
-    curl_multi_cleanup(multi);
     event_free(multi_timer);
     event_free(interrupt);
     evhttp_free(http);
@@ -474,54 +424,28 @@ static int run(acme_client_options_t *options, int port, char **names, int count
 
 int main(int argc, char **argv)
 {
-    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
-    const char *out_path = NULL;
-    acme_key_t *account_key;
-    int i, result = 1;
-    long port = 80;
+    int result = command_read(&command, argc, argv);
 
-    for (i = 1; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
-        if (strcmp(argv[i], "--agree-terms") == 0)
-            options.terms_agreed = 1;
-        else if (i + 1 == argc)
-            break;
-        else if (strcmp(argv[i], "--directory") == 0)
-            options.directory_url = argv[++i];
-        else if (strcmp(argv[i], "--ca-file") == 0)
-            ca_file = argv[++i];
-        else if (strcmp(argv[i], "--port") == 0)
-            port = strtol(argv[++i], NULL, 10);
-        else if (strcmp(argv[i], "--out") == 0)
-            out_path = argv[++i];
-        else
-            break;
-    }
-    if (!options.directory_url || !out_path || i == argc || strncmp(argv[i], "--", 2) == 0 ||
-        port <= 0 || port > 65535) {
-        fputs("usage: libevent-curl --directory URL [--ca-file FILE] [--agree-terms] [--port N]\n"
-              "       --out DIR NAMES...\n", stderr);
-        return 2;
-    }
-    mkdir(out_path, 0755);
-    out = open(out_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    account_key = out < 0 ? NULL : stored_key(out, "account.pem");
-    if (account_key) {
-        signal(SIGPIPE, SIG_IGN); /* libevent writes to sockets that are closed */
-        curl_global_init(CURL_GLOBAL_DEFAULT);
-        base = event_base_new();
-        dns = evdns_base_new(base, EVDNS_BASE_INITIALIZE_NAMESERVERS | EVDNS_BASE_DISABLE_WHEN_INACTIVE);
-        multi = curl_multi_init();
-        options.account_key = account_key;
-        result = run(&options, (int)port, argv + i, argc - i);
-        evdns_base_free(dns, 0);
-        event_base_free(base);
-        curl_global_cleanup();
-        libevent_global_shutdown();
+    if (result != 0)
+        return result;
+    signal(SIGPIPE, SIG_IGN); /* libevent writes to sockets that are closed */
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    base = event_base_new();
+    dns = evdns_base_new(base, EVDNS_BASE_INITIALIZE_NAMESERVERS | EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+    multi = curl_multi_init();
+    if (acme_client_new(&command.ca, &client) == ACME_OK) {
+        result = run();
     } else {
-        fprintf(stderr, "%s: %s\n", out_path, strerror(errno));
+        fprintf(stderr, "%s\n", acme_error_message(acme_last_error()));
+        result = 1;
     }
-    acme_key_free(account_key);
-    if (out >= 0)
-        close(out);
+    acme_client_free(client);
+    curl_multi_cleanup(multi);
+    evdns_base_free(dns, 0);
+    event_base_free(base);
+    curl_global_cleanup();
+    libevent_global_shutdown();
+    acme_key_free((acme_key_t *)command.ca.account_key);
+    close(command.out);
     return result;
 }

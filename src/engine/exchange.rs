@@ -264,7 +264,10 @@ impl Session {
                 debug!("trying again in {} ms: {error}", delay.as_millis());
                 self.io.sleep(delay).await.map_err(|ended| ended.after(&error))
             }
-            None => Err(error),
+            None => {
+                debug!("giving up: {error}");
+                Err(error)
+            }
         }
     }
 

@@ -258,9 +258,10 @@ pub extern "C" fn acme_driver_dispatch(driver: *mut acme_driver_t) -> acme_statu
 
 /// Frees the driver. Operations still in it are canceled first: unpublish and done are called for
 /// them as always, from within. Requests under way are interrupted; what cannot be is a name
-/// resolution or a TCP connect (10 seconds at most), and is waited for. When this returns no thread,
-/// connection or descriptor is left. From a callback it does nothing but set ACME_ERR_MISUSE. In a
-/// child that fork() made it does nothing: the threads are not there.
+/// resolution or a TCP connect (10 seconds, or a third of request_timeout_s if that is longer), and
+/// is waited for. When this returns no thread, connection or descriptor is left. From a callback it
+/// does nothing but set ACME_ERR_MISUSE. In a child that fork() made it does nothing: the threads are
+/// not there.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_driver_free(driver: *mut acme_driver_t) {
     let Some(shown) = peek(driver) else { return };

@@ -1,0 +1,115 @@
+/*
+ * command.h - what libevent-curl.c and epoll-openssl.c have in common that has nothing to do with
+ * loops: their command line, and an order's key and certificate in files.
+ *
+ * Define _POSIX_C_SOURCE as 200809L before the first #include.
+ */
+#ifndef COMMAND_H
+#define COMMAND_H
+
+#include "acme_micro.h"
+#include "files.h"
+
+enum { MAX_NAMES = 100 };
+
+struct command {
+    acme_client_options_t ca; /* its account_key is to be freed */
+    const char *ca_file;
+    int port;           /* where to answer the CA */
+    int out;            /* directory of account.pem, NAME.key.pem and NAME.chain.pem */
+    char **orders;      /* the names of one each, with commas between */
+    int order_count;
+};
+
+/* 0; or the exit status of the program, which has been told why. */
+static int command_read(struct command *command, int argc, char **argv)
+{
+    acme_client_options_t ca = ACME_CLIENT_OPTIONS_INIT;
+    const char *out = NULL;
+    acme_key_t *key;
+    int i;
+
+    memset(command, 0, sizeof *command);
+    command->port = 80;
+    for (i = 1; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
+        if (strcmp(argv[i], "--agree-terms") == 0)
+            ca.terms_agreed = 1;
+        else if (i + 1 == argc)
+            break;
+        else if (strcmp(argv[i], "--directory") == 0)
+            ca.directory_url = argv[++i];
+        else if (strcmp(argv[i], "--ca-file") == 0)
+            command->ca_file = argv[++i];
+        else if (strcmp(argv[i], "--port") == 0)
+            command->port = atoi(argv[++i]);
+        else if (strcmp(argv[i], "--out") == 0)
+            out = argv[++i];
+        else
+            break;
+    }
+    if (!ca.directory_url || !out || i == argc || strncmp(argv[i], "--", 2) == 0 ||
+        command->port <= 0 || command->port > 65535) {
+        fprintf(stderr, "usage: %s --directory URL [--ca-file FILE] [--agree-terms] [--port N]\n"
+                        "       --out DIR NAME[,NAME...]...\n", argv[0]);
+        return 2;
+    }
+    command->orders = argv + i;
+    command->order_count = argc - i;
+    mkdir(out, 0755);
+    command->out = open(out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (command->out < 0) {
+        fprintf(stderr, "%s: %s\n", out, strerror(errno));
+        return 1;
+    }
+    key = stored_key(command->out, "account.pem");
+    if (!key)
+        return 1;
+    ca.account_key = key;
+    command->ca = ca;
+    return 0;
+}
+
+/* Begins the order of these names. They are cut apart in place; the first names the files. */
+static acme_op_t *order_begin(const struct command *command, const acme_client_t *client, char *names)
+{
+    acme_order_options_t options = ACME_ORDER_OPTIONS_INIT;
+    const char *list[MAX_NAMES];
+    acme_op_t *op = NULL;
+    acme_key_t *key;
+    char file[320], *name;
+
+    for (name = strtok(names, ","); name && options.name_count < MAX_NAMES; name = strtok(NULL, ","))
+        list[options.name_count++] = name;
+    if (name || strlen(names) > 253 || strchr(names, '/')) {
+        fprintf(stderr, "%s: %s\n", names, name ? "too many names" : "not a name");
+        return NULL;
+    }
+    snprintf(file, sizeof file, "%s.key.pem", names);
+    key = stored_key(command->out, file);
+    options.names = list;
+    options.key = key;
+    if (key && acme_begin_order(client, &options, &op) != ACME_OK)
+        fprintf(stderr, "%s: %s\n", names, acme_error_message(acme_last_error()));
+    acme_key_free(key); /* the order keeps it for as long as it needs it */
+    return op;
+}
+
+/* What came of the order, which has ended with this step, is stored and said. 0: a certificate. */
+static int order_end(const struct command *command, const char *name, acme_op_t *op, int step)
+{
+    acme_cert_t *cert = step == ACME_STEP_DONE ? acme_op_take_cert(op) : NULL;
+    char file[320];
+    int failed = 1;
+
+    snprintf(file, sizeof file, "%s.chain.pem", name);
+    if (!cert)
+        fprintf(stderr, "%s: %s\n", name, acme_error_message(acme_op_error(op)));
+    else if (store(command->out, file, 0644, acme_cert_chain_pem(cert)) != 0)
+        fprintf(stderr, "%s: %s\n", file, strerror(errno));
+    else
+        failed = printf("%s: obtained\n", name) < 0;
+    acme_cert_free(cert);
+    return failed;
+}
+
+#endif
