@@ -114,7 +114,7 @@ static void listen_to(struct visitor *visitor, const char *thumbprint)
 
 static void *serve(void *user)
 {
-    struct responder *responder = user;
+    struct responder *responder = (struct responder *)user;
     struct visitor *visitors = responder->visitors;
     struct pollfd events[VISITORS + 2];
     int i, place;
@@ -160,7 +160,7 @@ static int responder_failed(const char *what)
 /* Called for each challenge; the first one starts the server. */
 static int responder_publish(const acme_challenge_t *challenge, void *user)
 {
-    struct responder *responder = user;
+    struct responder *responder = (struct responder *)user;
 
     (void)challenge;
     if (responder->listener >= 0)
@@ -183,7 +183,7 @@ static int responder_publish(const acme_challenge_t *challenge, void *user)
 /* All challenges are taken down together: the first call ends the server. */
 static int responder_unpublish(const acme_challenge_t *challenge, void *user)
 {
-    struct responder *responder = user;
+    struct responder *responder = (struct responder *)user;
 
     (void)challenge;
     if (responder->listener >= 0) {

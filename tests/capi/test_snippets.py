@@ -1,0 +1,245 @@
+#!/usr/bin/env python3
+"""The snippets of docs/event-loops.md do what the page says: each is put into a small program that
+obtains a certificate from Pebble on that loop. nginx's is compiled against nginx's own headers."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/event-loops.md").read_text()
+SNIPPETS = {
+    name: text for name, text in re.findall(r"^```\w+ (\w+)\n(.*?)^```$", PAGE, re.M | re.S)
+}
+
+HARNESS = """
+#include "responder.h"
+
+static struct responder responder;
+static const char *obtained;
+
+static void publish(acme_op_t *op, void *user)
+{
+    (void)user;
+    acme_op_published(op, responder_publish(acme_op_challenge(op, 0), &responder) ? "no" : NULL);
+}
+
+static void unpublish(acme_op_t *op, void *user)
+{
+    (void)user;
+    responder_unpublish(acme_op_challenge(op, 0), &responder);
+}
+
+static void done(acme_op_t *op, acme_status_t status, void *user)
+{
+    acme_cert_t *cert = acme_op_take_cert(op);
+
+    (void)user;
+    if (status == ACME_OK)
+        fputs(acme_cert_chain_pem(cert), stdout);
+    else
+        fprintf(stderr, "%s\\n", acme_error_message(acme_op_error(op)));
+    acme_cert_free(cert);
+    acme_op_free(op);
+}
+"""
+
+MAIN = """
+int main(int argc, char **argv)
+{
+    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
+    acme_client_t *client = NULL;
+    acme_driver_t *driver = NULL;
+    acme_key_t *key = NULL;
+
+    options.directory_url = argv[1];
+    options.ca_file = argv[2];
+    options.terms_agreed = 1;
+    if (argc != 5 || acme_key_generate(ACME_KEY_P256, &key) != ACME_OK)
+        return 2;
+    options.account_key = key;
+    responder.port = (unsigned short)atoi(argv[3]);
+    responder.thumbprint = acme_key_thumbprint(key);
+    responder.listener = -1;
+    if (acme_client_new(&options, &client) != ACME_OK || acme_driver_new(NULL, &driver) != ACME_OK ||
+        obtain(driver, client, argv[4]) != 0)
+        return 1;
+    %s
+    acme_driver_free(driver);
+    acme_client_free(client);
+    acme_key_free(key);
+    %s
+    return 0;
+}
+"""
+
+GOING_ON = "while (acme_driver_count(driver) > 0)"
+
+
+def run(*command, **more):
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, **more)
+    if ended.returncode != 0:
+        raise AssertionError(f"{shlex.join(map(str, command))}: {ended.stdout}{ended.stderr}")
+    return ended.stdout
+
+
+def pkg_config(*packages):
+    return run("pkg-config", "--cflags", "--libs", *packages).split()
+
+
+class Snippets(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def obtains(self, pem, name):
+        chain = self.folder / "chain.pem"
+        chain.write_text(pem)
+        run(
+            "openssl", "verify", "-CAfile", os.environ["PEBBLE_ROOT"], "-verify_hostname", name,
+            "-untrusted", chain, chain,
+        )  # fmt: skip
+
+    def on_loop(self, name, includes, turns, flags=(), language="c", after=""):
+        source = self.folder / f"{name}.{language}"
+        source.write_text(
+            "#ifndef _GNU_SOURCE\n#define _GNU_SOURCE\n#endif\n#include <stdlib.h>\n"
+            + "".join(f"#include <{header}>\n" for header in includes)
+            + HARNESS
+            + SNIPPETS["common"]
+            + SNIPPETS[name]
+            + MAIN % (turns, after)
+        )
+        for compiler, standard in {
+            "c": [("gcc", "c99"), ("clang", "c99")],
+            "cpp": [("g++", "c++17"), ("clang++", "c++17")],
+        }[language]:
+            program = self.folder / compiler
+            run(
+                compiler, f"-std={standard}", "-Wall", "-Wextra", "-Werror", "-Wno-unused",
+                "-Wno-missing-field-initializers", *(["-Wno-c99-designator"] if compiler == "clang++" else []),
+                "-I", ROOT / "include", "-I", ROOT / "bindings/c-examples", source, "-o", program,
+                "-L", ROOT / "target/c/lib", f"-Wl,-rpath,{ROOT}/target/c/lib", "-lacme-micro", "-pthread",
+                *flags,
+            )  # fmt: skip
+            pem = run(
+                program, os.environ["ACME_DIRECTORY"], os.environ["ACME_CA_FILE"],
+                os.environ["PEBBLE_HTTP_PORT"], f"{name}.snippets.test",
+            )  # fmt: skip
+            self.obtains(pem, f"{name}.snippets.test")
+
+    def test_libuv(self):
+        turns = f"""uv_loop_t loop;
+            uv_poll_t handle;
+            uv_loop_init(&loop);
+            watch(&loop, &handle, driver);
+            {GOING_ON} uv_run(&loop, UV_RUN_ONCE);
+            unwatch(&handle);
+            uv_run(&loop, UV_RUN_DEFAULT);"""
+        self.on_loop("libuv", ["uv.h"], turns, pkg_config("libuv"), after="return uv_loop_close(&loop);")
+
+    def test_libevent(self):
+        turns = f"""struct event_base *base = event_base_new();
+            struct event *event = watch(base, driver);
+            {GOING_ON} event_base_loop(base, EVLOOP_ONCE);
+            event_free(event);"""
+        self.on_loop(
+            "libevent", ["event2/event.h"], turns, pkg_config("libevent"), after="event_base_free(base);"
+        )
+
+    def test_epoll(self):
+        turns = f"""int epoll_fd = epoll_create1(0);
+            watch(epoll_fd, driver);
+            {GOING_ON} turn(epoll_fd, driver);
+            epoll_ctl(epoll_fd, EPOLL_CTL_DEL, acme_driver_fd(driver), NULL);"""
+        self.on_loop("epoll", ["sys/epoll.h"], turns)
+
+    def test_glib(self):
+        turns = f"""guint watched = watch(driver);
+            {GOING_ON} g_main_context_iteration(NULL, TRUE);
+            g_source_remove(watched);"""
+        self.on_loop("glib", ["glib-unix.h"], turns, pkg_config("glib-2.0"))
+
+    def test_asio(self):
+        turns = f"""boost::asio::io_context io;
+            Descriptor descriptor(io, acme_driver_fd(driver));
+            watch(descriptor, driver);
+            {GOING_ON} io.run_one();
+            descriptor.release();"""
+        self.on_loop("asio", ["boost/asio.hpp"], turns, language="cpp")
+
+    def test_nginx(self):
+        # Debian has nginx's sources for modules; its headers come about by its configure.
+        nginx = self.folder / "nginx"
+        shutil.copytree("/usr/share/nginx/src", nginx)
+        run("./configure", "--without-http", cwd=nginx)
+        source = self.folder / "nginx.c"
+        source.write_text(
+            '#include <ngx_config.h>\n#include <ngx_core.h>\n#include <ngx_event.h>\n'
+            '#include "acme_micro.h"\n' + SNIPPETS["nginx"]
+        )
+        includes = [f"-I{nginx}/{part}" for part in ("objs", "src/core", "src/event", "src/os/unix")]
+        for compiler in ("gcc", "clang"):
+            run(
+                compiler, "-Wall", "-Werror", "-Wno-unused-function", "-I", ROOT / "include", *includes,
+                "-c", source, "-o", self.folder / "nginx.o",
+            )  # fmt: skip
+
+    def test_own(self):
+        source = self.folder / "own.c"
+        source.write_text(
+            """
+            #include "acme_micro.h"
+            struct order { acme_op_t *op; };
+            void request_start(struct order *, const acme_http_request_t *);
+            void timer_start(struct order *, int64_t);
+            void finished(struct order *);
+            void publish(acme_op_t *, void *);
+            void unpublish(acme_op_t *, void *);
+            """
+            + SNIPPETS["own"]
+        )
+        run(
+            "gcc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-I",
+            ROOT / "include", "-c", source, "-o", self.folder / "own.o",
+        )  # fmt: skip
+
+    def test_asyncio(self):
+        program = self.folder / "certificates.py"
+        program.write_text(
+            "from __future__ import annotations\nimport asyncio, sys\nimport acme_micro as acme\n"
+            + SNIPPETS["asyncio"].replace("example.org", "snippets.test")
+            + textwrap.dedent("""
+                key = acme.PrivateKey.generate()
+                solver = acme.AsyncStandalone(int(sys.argv[2]))
+                asyncio.run(certificates(sys.argv[1], key, solver))
+            """)
+        )
+        out = run(
+            sys.executable, program, os.environ["ACME_DIRECTORY"], os.environ["PEBBLE_HTTP_PORT"],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT / "bindings/python/src"),
+                "ACME_MICRO_LIBRARY": str(ROOT / "target/c/lib/libacme-micro.so.1"),
+                "SSL_CERT_FILE": os.environ["ACME_CA_FILE"],
+            },
+        )  # fmt: skip
+        self.assertEqual(
+            out, "('one.snippets.test',) ('two.snippets.test', 'www.two.snippets.test')\n"
+        )
+
+    def test_each_snippet_is_tested(self):
+        tested = {name[5:] for name in dir(self) if name.startswith("test_")}
+        self.assertEqual(set(SNIPPETS) - tested, {"common", "haproxy"})
+
+
+if __name__ == "__main__":
+    unittest.main()
