@@ -80,6 +80,7 @@ target/c/%-cpp: bindings/c-examples/%.cpp $(wildcard include/*) $(STAGED)
 # The header of PKCS#11; the token's own library is loaded at run time.
 target/c/pkcs11: CPPFLAGS += $(shell pkg-config --cflags p11-kit-1)
 target/c/pkcs11: LDLIBS += -ldl
+target/c/libuv: LDLIBS += $(shell pkg-config --libs libuv)
 
 # The library's header needs no OpenSSL; the tests' own TLS server does.
 target/c/%: tests/capi/%.c $(wildcard tests/capi/*.h) include/acme_micro.h $(STAGED)

@@ -17,18 +17,19 @@
  *     and length. Input is copied; you may free or reuse it when the call returns.
  *  5. Handles may move between threads. acme_client_t, acme_key_t, acme_csr_t and
  *     acme_cert_t may be used by many threads at once; an acme_op_t by one at a
- *     time, but acme_op_cancel() by any thread while the handle lives.
+ *     time, but acme_op_cancel() by any thread while the handle lives, and its answers
+ *     too while a driver has it; an acme_driver_t as its functions say.
  *  6. Nothing blocks, sleeps, opens a file or socket, starts a thread, reads the
  *     environment or installs a signal handler - except acme_op_send(),
  *     acme_op_run() and acme_obtain(), and acme_client_new(), which reads the files
- *     that its options name. No function starts a thread. Making an RSA key costs
- *     seconds of CPU.
+ *     that its options name. Only acme_driver_t has threads, and sockets of its own;
+ *     acme_driver_free() waits for them. Making an RSA key costs seconds of CPU.
  *  7. Handles may be freed in any order; what still needs one keeps it alive.
  *  8. NULL for a required argument is ACME_ERR_INVALID_ARGUMENT. A getter given NULL
  *     answers NULL or 0. A handle of the wrong kind is ACME_ERR_MISUSE.
  *  9. Callbacks get your user pointer last and must return normally (no longjmp, no
  *     exception). They may call anything but poll, run and free of the operation
- *     that is calling them.
+ *     that is calling them, and dispatch and free of the driver.
  * 10. When memory runs out the process is aborted, as Rust programs are; sizes that
  *     a server chooses are bounded and checked before.
  */
@@ -62,6 +63,8 @@
 #define ACME_ORDER_OPTIONS_INIT { .size = sizeof(acme_order_options_t) }
 #define ACME_AUTHORIZE_OPTIONS_INIT { .size = sizeof(acme_authorize_options_t) }
 #define ACME_RUN_OPTIONS_INIT { .size = sizeof(acme_run_options_t) }
+#define ACME_DRIVER_OPTIONS_INIT { .size = sizeof(acme_driver_options_t) }
+#define ACME_DRIVER_CALLBACKS_INIT { .size = sizeof(acme_driver_callbacks_t) }
 
 /** Directory URLs of the best-known CA. */
 #define ACME_LETSENCRYPT "https://acme-v02.api.letsencrypt.org/directory"
@@ -121,9 +124,10 @@ enum acme_status_t
   ACME_ERR_ORDER = -36,
   /// The CA issued something that is not the certificate that was asked for.
   ACME_ERR_CERTIFICATE = -37,
-  /// The host said it could not publish a challenge, or its callback failed.
+  /// The host said it could not publish a challenge, or its callback failed; or the system has no
+  /// thread or descriptor left for an acme_driver_t.
   ACME_ERR_HOST = -40,
-  /// acme_op_cancel() was called.
+  /// acme_op_cancel() was called, or acme_driver_free() while a driver had the operation.
   ACME_ERR_CANCELED = -41,
 };
 #ifndef __cplusplus
@@ -224,7 +228,8 @@ enum acme_feature_t
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-  /// The built-in blocking HTTPS client for acme_op_send(), acme_op_run() and acme_obtain().
+  /// The built-in blocking HTTPS client for acme_op_send(), acme_op_run(), acme_obtain() and
+  /// acme_driver_t.
   ACME_FEATURE_HTTP = 1,
 };
 #ifndef __cplusplus
@@ -302,6 +307,11 @@ typedef struct acme_client_t acme_client_t;
 /// A certificate signing request (PKCS#10, RFC 2986).
 typedef struct acme_csr_t acme_csr_t;
 
+/// Carries out operations with the built-in HTTPS client, on a few threads of its own. To your event
+/// loop it is one file descriptor and one call: watch acme_driver_fd() for reading, and call
+/// acme_driver_dispatch() when it is readable.
+typedef struct acme_driver_t acme_driver_t;
+
 /// What went wrong, with the CA's problem document where there is one. Always borrowed.
 typedef struct acme_error_t acme_error_t;
 
@@ -314,7 +324,7 @@ typedef struct acme_op_t acme_op_t;
 /// A moment: milliseconds since 1970-01-01 UTC. 0: none, or as input: the system clock.
 typedef int64_t acme_time_t;
 
-/// Receives log lines on whichever thread called the library. Must not call the library, must
+/// Receives log lines on whichever thread called the library, or a driver's own. Must not call the library, must
 /// return normally. The text is valid for the call. No line has a key, a token or a key
 /// authorization in it.
 typedef void (*acme_log_fn)(int level, const char *message, void *user);
@@ -387,11 +397,11 @@ typedef struct {
   size_t allow_http_loopback;
   /// Instead of terms_agreed: the operator has agreed to the terms at this URL, which
   /// acme_client_terms_url() said earlier. When the CA's are others by now, no account is made:
-  /// ACME_ERR_TERMS, whose acme_error_help_url() has the new ones. An account that exists stays
-  /// usable; a warning is logged.
+  /// ACME_ERR_TERMS, and acme_client_terms_url() has the new ones. An account that exists stays
+  /// usable; a warning is logged. Excludes terms_agreed.
   const char *agreed_terms_url;
   /// Languages that the CA's messages are wanted in, as in HTTP's Accept-Language, such as
-  /// "de, en;q=0.5" (RFC 8555 section 6.7).
+  /// "de, en;q=0.5" (RFC 8555 section 6.1).
   const char *accept_language;
   /// Built-in client: directory of the roots to trust instead of the system's, as "openssl rehash"
   /// makes it. With ca_file both are trusted. Looked into while connecting.
@@ -470,8 +480,9 @@ typedef struct {
   /// A name above some of names that proves them in their place (RFC 9444);
   /// ACME_ERR_UNSUPPORTED where the CA does not let one.
   const char *ancestor_domain;
-  /// 1: when a challenge fails, deactivate the order's other pending authorizations: CAs limit
-  /// how many an account may leave pending.
+  /// 1: when a challenge fails, or cannot be published, deactivate the order's other pending
+  /// authorizations: CAs limit how many an account may leave pending. The order cannot be
+  /// resumed then. After other failures, which a later try may mend, they stay.
   size_t abandon_on_failure;
 } acme_order_options_t;
 
@@ -479,7 +490,8 @@ typedef struct {
 typedef struct {
   /// sizeof(acme_authorize_options_t), set by ACME_AUTHORIZE_OPTIONS_INIT.
   size_t size;
-  /// Required: DNS names and IP addresses, at most 1000. A wildcard is proven by its order only.
+  /// Required: DNS names and IP addresses, at most 1000; also devices' identifiers, as in an
+  /// order. A wildcard is proven by its order only.
   const char *const *names;
   /// Number of names.
   size_t name_count;
@@ -591,6 +603,48 @@ typedef struct {
   acme_sign_fn sign;
 } acme_run_options_t;
 
+/// For acme_driver_new(). Zero means default; a NULL pointer: all defaults.
+typedef struct {
+  /// sizeof(acme_driver_options_t), set by ACME_DRIVER_OPTIONS_INIT.
+  size_t size;
+  /// Threads that send requests, each one at a time: 1 to 256, default 8. One more keeps the
+  /// time. They are started when needed, end when they have been idle for 15 seconds, and
+  /// receive no signals.
+  size_t max_threads;
+  /// Requests under way at once to one host and port, and as many connections: 1 to 256, default
+  /// 4. While it is smaller than max_threads, a CA that hangs does not hold up the others.
+  size_t max_requests_per_ca;
+} acme_driver_options_t;
+
+/// Called when the operation has finished and left the driver: take the result, free it. status is
+/// ACME_OK, or what went wrong; acme_op_error() says it in full.
+typedef void (*acme_op_done_fn)(acme_op_t *op, acme_status_t status, void *user);
+
+/// Called with the operation that it is about. It may call anything on it but poll, run and free.
+typedef void (*acme_op_fn)(acme_op_t *op, void *user);
+
+/// For acme_driver_add(): what happens to one operation. All of them are called from
+/// acme_driver_dispatch() and acme_driver_free() only, on the thread that calls those.
+typedef struct {
+  /// sizeof(acme_driver_callbacks_t), set by ACME_DRIVER_CALLBACKS_INIT.
+  size_t size;
+  /// Required. Called once for each acme_driver_add() that gave ACME_OK, last of all.
+  acme_op_done_fn done;
+  /// Publish each acme_op_challenge(), and call acme_op_published() when all are in place: here,
+  /// or later, on any thread. What acme_op_challenge() shows stays until done. Required when there
+  /// is something to publish.
+  acme_op_fn publish;
+  /// Take the same challenges down. Called once for each call of publish, whatever came of it,
+  /// also while publishing is still going on.
+  acme_op_fn unpublish;
+  /// Sign acme_op_sign_request(), which is shown until this returns; answer with
+  /// acme_op_signed() or acme_op_sign_failed(): here, or later, on any thread. For keys that are
+  /// outside the process.
+  acme_op_fn sign;
+  /// Handed to each of them.
+  void *user;
+} acme_driver_callbacks_t;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -599,7 +653,8 @@ extern "C" {
 ACME_API const char *acme_strerror(int status);
 
 /// Error of the last fallible call on this thread; NULL when it succeeded. Fallible are the
-/// functions that return acme_status_t, and acme_op_poll(); no other function changes it.
+/// functions that return acme_status_t, and acme_op_poll(); no other function changes it, but for
+/// acme_op_free() when it refuses.
 ACME_API const acme_error_t *acme_last_error(void);
 
 /// Its status code; ACME_OK for NULL.
@@ -958,7 +1013,7 @@ acme_status_t acme_op_respond_with(acme_op_t *op,
                                    size_t size);
 
 /// Every challenge is in place (failure NULL), or why not: the operation then ends with
-/// ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH.
+/// ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH. Any thread while a driver has it.
 ACME_API acme_status_t acme_op_published(acme_op_t *op, const char *failure);
 
 /// Ends the operation at its next poll, by way of ACME_STEP_UNPUBLISH if need be. From any thread,
@@ -1016,8 +1071,8 @@ ACME_API void acme_op_set_user_data(acme_op_t *op, void *user);
 /// The pointer set by acme_op_set_user_data(); NULL at first.
 ACME_API void *acme_op_user_data(const acme_op_t *op);
 
-/// Drops the operation at any moment. Challenges still published are then yours to take down. From
-/// a callback of acme_op_run() on the same operation it does nothing but set ACME_ERR_MISUSE.
+/// Drops the operation at any moment. Challenges still published are then yours to take down. While
+/// acme_op_run() or a driver has it in hand it does nothing but set ACME_ERR_MISUSE.
 ACME_API void acme_op_free(acme_op_t *op);
 
 /// Blocking: sends the request with this id (acme_op_request()->id) with the built-in HTTPS client
@@ -1041,6 +1096,43 @@ acme_status_t acme_obtain(const acme_client_t *client,
                           const acme_order_options_t *order,
                           const acme_run_options_t *run,
                           acme_cert_t **cert);
+
+/// Makes a driver: a file descriptor, no threads yet. options may be NULL.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_driver_new(const acme_driver_options_t *options,
+                              acme_driver_t **driver);
+
+/// The descriptor to watch for reading, level- or edge-triggered; it stays the same and stays the
+/// driver's: do not read from it or close it. -1 for NULL.
+ACME_API int acme_driver_fd(const acme_driver_t *driver);
+
+/// Hands an operation that has been begun and not been polled to the driver, which carries it out.
+/// It stays yours, to be freed when done has been called, but until then acme_op_poll(),
+/// acme_op_run() and acme_op_free() on it are ACME_ERR_MISUSE. acme_op_cancel(), acme_op_published()
+/// and acme_op_signed() may be called on any thread. It starts when its CA has nothing more urgent
+/// to do, so its time limit does not run while thousands are before it. Any thread, and callbacks.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_driver_add(acme_driver_t *driver,
+                              acme_op_t *op,
+                              const acme_driver_callbacks_t *callbacks);
+
+/// Number of operations in the driver.
+ACME_API size_t acme_driver_count(const acme_driver_t *driver);
+
+/// Goes on with every operation that can go on, and calls back. Does not block: after about a
+/// millisecond it leaves the rest for the next call, and the descriptor readable. Calling it when
+/// that is not readable does no harm. One thread at a time, and not from a callback.
+ACME_API ACME_MUST_CHECK acme_status_t acme_driver_dispatch(acme_driver_t *driver);
+
+/// Frees the driver. Operations still in it are canceled first: unpublish and done are called for
+/// them as always, from within. Requests under way are interrupted; what cannot be is a name
+/// resolution or a TCP connect (10 seconds at most), and is waited for. When this returns no thread,
+/// connection or descriptor is left. From a callback it does nothing but set ACME_ERR_MISUSE. In a
+/// child that fork() made it does nothing: the threads are not there.
+ACME_API
+void acme_driver_free(acme_driver_t *driver);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -1,6 +1,7 @@
 //! Opens what is below TLS: a connection to the host, or through the proxy. Resolves names.
 
 use std::fmt;
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -73,8 +74,13 @@ impl Dialer {
         };
         let mut stream = TransportAdapter::new(transport, details.current_time.clone());
         stream.set_timeout(time_left(details));
-        proxy::tunnel(&mut stream, proxy, &target)
-            .map_err(|error| named("asking the proxy", proxy.uri(), error.into()))?;
+        proxy::tunnel(&mut stream, proxy, &target).map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                let proxy = place(proxy.uri());
+                Error::Other(Denied(format!("asking the proxy {proxy}: {error}")).into())
+            }
+            _ => named("asking the proxy", proxy.uri(), error.into()),
+        })?;
         Ok(stream.into_inner())
     }
 
@@ -112,6 +118,18 @@ impl Connector<()> for Dialer {
         }
     }
 }
+
+/// A proxy does not take the user and password.
+#[derive(Debug)]
+pub(crate) struct Denied(String);
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Denied {}
 
 /// The proxy on the way to this URL, if there is one.
 pub(crate) fn proxy_for<'a>(config: &'a Config, uri: &Uri) -> Option<&'a Proxy> {

@@ -46,7 +46,8 @@ pub enum ErrorKind {
     Order,
     /// The CA issued something that is not the certificate that was asked for.
     Certificate,
-    /// The host program could not do its part, such as publishing a challenge.
+    /// The host program could not do its part, such as publishing a challenge; or the system has no
+    /// thread or descriptor left for a driver.
     Host,
     /// The operation was canceled.
     Canceled,
@@ -171,11 +172,11 @@ impl Error {
         self
     }
 
-    /// Names a page that helps, unless a better one is known. What is not https is left out.
+    /// Names a page that helps, unless a better one is known. What is no https URL is left out.
     #[must_use]
     pub(crate) fn with_help(mut self, url: &str) -> Error {
-        if url.starts_with("https://") {
-            self.0.help.get_or_insert_with(|| crate::problem::printable(url, 2048));
+        if url.starts_with("https://") && crate::url::Url::parse(url).is_ok() {
+            self.0.help.get_or_insert_with(|| url.to_owned());
         }
         self
     }
@@ -252,7 +253,7 @@ impl Error {
     pub(crate) fn is_lost(&self) -> bool {
         let broken = matches!(self.0.http_status, Some(408 | 500..=599));
         let refused = self.0.kind == ErrorKind::RateLimited || self.is_problem("badNonce");
-        self.0.kind == ErrorKind::Transport || broken && !refused
+        !self.0.hopeless && (self.0.kind == ErrorKind::Transport || broken && !refused)
     }
 
     /// Is it a refusal with this ACME error type, such as `badNonce`?

@@ -59,7 +59,7 @@ impl Headers {
         links.filter_map(|link| link_target(link, relation)).take(max).collect()
     }
 
-    /// The nonce, when there is a usable one. "The client MUST ignore invalid Replay-Nonce values"
+    /// The nonce, when there is a usable one. "Clients MUST ignore invalid Replay-Nonce values"
     /// (RFC 8555 section 6.5.1).
     pub(crate) fn nonce(&self) -> Option<&str> {
         self.all("replay-nonce").find(|nonce| nonce.len() <= MAX_NONCE && is_base64url(nonce))

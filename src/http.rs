@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use ureq::http::{HeaderMap, Request as Message, Response, header};
 use ureq::unversioned::transport::Connector;
-use ureq::{Agent, Body, Error, Timeout};
+use ureq::{Agent, Body, Error, Proxy, Timeout};
 
 use crate::credentials::Credentials;
-use crate::dial::{Dialer, SyncResolver, place, proxy_for};
+use crate::dial::{Denied, Dialer, SyncResolver, place, proxy_for};
 use crate::engine::{Method, Reply, Request};
 use crate::error::{Error as AcmeError, Result as AcmeResult};
 use crate::proxy;
@@ -30,6 +30,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// ureq adds the time limit to the clock, which must not overflow.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// Connections to a host that are kept for the next request.
+const KEPT: usize = 2;
 /// The largest body of an answer.
 const MAX_BODY: u64 = 1024 * 1024;
 /// The largest header of an answer.
@@ -150,6 +152,8 @@ impl fmt::Debug for HttpOptions {
 #[derive(Clone)]
 pub struct HttpClient {
     agent: Agent,
+    credentials: Arc<Credentials>,
+    ip_version: IpVersion,
     timeout: Duration,
     connect_timeout: Duration,
     connections_made: Arc<AtomicUsize>,
@@ -172,6 +176,63 @@ pub(crate) struct HttpAnswer {
     pub body: Vec<u8>,
 }
 
+/// The answer to a request of an operation, or why there is none.
+pub(crate) struct Answer(Result<HttpAnswer, Failure>);
+
+impl Answer {
+    /// There is none.
+    #[cfg(unix)]
+    pub(crate) fn none(why: &str) -> Answer {
+        Answer(Err(why.to_owned().into()))
+    }
+
+    /// The error says that the answer was not taken.
+    pub(crate) fn feed(self, reply: &Reply<'_>) -> AcmeResult<()> {
+        let answer = match self.0 {
+            Ok(answer) => answer,
+            Err(failure) => return failure.tell(reply),
+        };
+        for (name, value) in &answer.headers {
+            reply.header(name.as_bytes(), value)?;
+        }
+        reply.body(&answer.body)?;
+        reply.end(answer.status)
+    }
+}
+
+/// Why there is no answer.
+enum Failure {
+    /// It may come when it is asked for again.
+    Lost(String),
+    /// There is one, but it is larger than any that a CA has reason to send.
+    TooLarge(String),
+    /// A proxy does not take the user and password.
+    Denied(String),
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Failure {
+        Failure::Lost(why)
+    }
+}
+
+impl Failure {
+    fn tell(&self, reply: &Reply<'_>) -> AcmeResult<()> {
+        match self {
+            Failure::Lost(why) => reply.failed(why),
+            Failure::TooLarge(why) => reply.unusable(why),
+            Failure::Denied(why) => reply.hopeless(why),
+        }
+    }
+
+    #[cfg(test)]
+    fn why(self) -> String {
+        match self {
+            Failure::Lost(why) | Failure::TooLarge(why) | Failure::Denied(why) => why,
+        }
+    }
+}
+
 impl HttpClient {
     /// A client without connections yet. Reads the files that the options name; the error says which
     /// option and file is wrong, and why.
@@ -184,6 +245,17 @@ impl HttpClient {
             None => None,
         };
         let timeout = options.timeout.min(LONGEST_TIMEOUT);
+        Ok(HttpClient::connecting(credentials, proxy, options.ip_version, timeout, KEPT))
+    }
+
+    /// Keeps so many connections to a host, and twice as many in all.
+    fn connecting(
+        credentials: Arc<Credentials>,
+        proxy: Option<Proxy>,
+        ip_version: IpVersion,
+        timeout: Duration,
+        kept: usize,
+    ) -> HttpClient {
         let connect_timeout = CONNECT_TIMEOUT.max(timeout / 3);
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -197,15 +269,39 @@ impl HttpClient {
             .max_response_header_size(MAX_HEADER)
             .input_buffer_size(INPUT_BUFFER)
             .output_buffer_size(OUTPUT_BUFFER)
-            .max_idle_connections(4)
-            .max_idle_connections_per_host(2)
+            .max_idle_connections(kept * 2)
+            .max_idle_connections_per_host(kept)
             .build();
-        let resolver = SyncResolver { ip_version: options.ip_version };
+        let resolver = SyncResolver { ip_version };
         let dialer = Dialer::new(OpensslConnector::new(credentials.clone(), true), resolver);
         let connections_made = dialer.connections_made.clone();
-        let connector = dialer.chain(OpensslConnector::new(credentials, false));
+        let connector = dialer.chain(OpensslConnector::new(credentials.clone(), false));
         let agent = Agent::with_parts(config, connector, resolver);
-        Ok(HttpClient { agent, timeout, connect_timeout, connections_made })
+        HttpClient { agent, credentials, ip_version, timeout, connect_timeout, connections_made }
+    }
+
+    /// A client that connects in the same way, over connections of its own; it keeps so many of
+    /// them to a host.
+    #[cfg(unix)]
+    pub(crate) fn apart(&self, kept: usize) -> HttpClient {
+        let proxy = self.agent.config().proxy().cloned();
+        HttpClient::connecting(self.credentials.clone(), proxy, self.ip_version, self.timeout, kept)
+    }
+
+    /// Would both connect in the same way?
+    #[cfg(unix)]
+    pub(crate) fn connects_as(&self, other: &HttpClient) -> bool {
+        self.timeout == other.timeout
+            && self.ip_version == other.ip_version
+            && self.agent.config().proxy() == other.agent.config().proxy()
+            && self.credentials.are_those_of(&other.credentials)
+    }
+
+    /// Closes all connections, for good: requests under way fail at once, later ones too. Only
+    /// while a name is being resolved, or TCP is connecting, does a request go on until that ends.
+    #[cfg(unix)]
+    pub(crate) fn shut_down(&self) {
+        self.agent.clone().shutdown();
     }
 
     /// Sends a request of an operation and feeds the answer to `reply`, or that there is none and
@@ -213,30 +309,26 @@ impl HttpClient {
     pub fn send(&self, request: &Request, reply: &Reply<'_>) {
         // What is fed may break a limit, which ends the answer: the operation knows then.
         if let Err(error) = self.feed(request, reply) {
-            log::debug!("the answer to request {}: {error}", request.id);
+            debug!("the answer to request {}: {error}", request.id);
         }
     }
 
     /// As [`HttpClient::send`]; the error says that the answer was not taken.
     pub(crate) fn feed(&self, request: &Request, reply: &Reply<'_>) -> AcmeResult<()> {
-        let headers: Vec<(&str, &str)> =
-            request.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let answer = match self.ask(request.method, request.url(), &headers, &request.body) {
-            Ok(answer) => answer,
-            Err(why) => return reply.failed(&why),
-        };
-        for (name, value) in &answer.headers {
-            reply.header(name.as_bytes(), value)?;
-        }
-        reply.body(&answer.body)?;
-        reply.end(answer.status)
+        self.fetch(request, reply).feed(reply)
     }
 
-    /// Sends one request and reads the whole answer. Redirects and refusals are answers; the error
-    /// is one line that says what failed and why.
-    ///
-    /// A kept connection may turn out to be closed by the peer: a GET is then sent once more on a
-    /// new one. A POST is never sent twice, since the peer may have acted on it.
+    /// Sends a request; the answer is fed to `reply` later.
+    pub(crate) fn fetch(&self, request: &Request, reply: &Reply<'_>) -> Answer {
+        let headers: Vec<(&str, &str)> =
+            request.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        // Not beyond the operation's own limit.
+        let limit = self.timeout.min(reply.time_left());
+        Answer(self.ask_within(limit, request.method, request.url(), &headers, &request.body))
+    }
+
+    /// The answer, or why there is none.
+    #[cfg(test)]
     pub(crate) fn ask(
         &self,
         method: Method,
@@ -244,6 +336,22 @@ impl HttpClient {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<HttpAnswer, String> {
+        self.ask_within(self.timeout, method, url, headers, body).map_err(Failure::why)
+    }
+
+    /// Sends one request and reads the whole answer. Redirects and refusals are answers; the error
+    /// is one line that says what failed and why.
+    ///
+    /// A kept connection may turn out to be closed by the peer: a GET is then sent once more on a
+    /// new one. A POST is never sent twice, since the peer may have acted on it.
+    fn ask_within(
+        &self,
+        limit: Duration,
+        method: Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<HttpAnswer, Failure> {
         let mut request = Message::builder().method(method.as_str()).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -255,11 +363,15 @@ impl HttpClient {
         }
 
         let answer = match method {
-            Method::Get => self.get(request),
-            Method::Post => self.agent.run(request.map(|()| body)),
+            Method::Get => self.get(request, limit),
+            Method::Post => {
+                let request = self.agent.configure_request(request.map(|()| body));
+                self.agent.run(request.timeout_global(Some(limit)).build())
+            }
         };
+        let asking = format!("asking {host}");
         let (head, mut body) =
-            answer.map_err(|error| self.describe(&format!("asking {host}"), error))?.into_parts();
+            answer.map_err(|error| self.describe(&asking, limit, error))?.into_parts();
         let reading = format!("reading the answer of {host}");
         check(head.status.as_u16(), &head.headers).map_err(|e| format!("{reading}: {e}"))?;
         let body = body.with_config().limit(MAX_BODY).read_to_vec();
@@ -267,32 +379,42 @@ impl HttpClient {
         Ok(HttpAnswer {
             status: head.status.as_u16(),
             headers: fields.map(|(n, v)| (n.to_string(), v.as_bytes().to_vec())).collect(),
-            body: body.map_err(|error| self.describe(&reading, error))?,
+            body: body.map_err(|error| self.describe(&reading, limit, error))?,
         })
     }
 
-    fn get(&self, request: Message<()>) -> Result<Response<Body>, Error> {
+    fn get(&self, request: Message<()>, limit: Duration) -> Result<Response<Body>, Error> {
         let start = Instant::now();
         let connections_before = self.connections_made.load(Ordering::Relaxed);
-        let answer = self.agent.run(request.clone());
+        let first = self.agent.configure_request(request.clone());
+        let answer = self.agent.run(first.timeout_global(Some(limit)).build());
         let kept = self.connections_made.load(Ordering::Relaxed) == connections_before;
         if !(kept && answer.as_ref().is_err_and(is_closed)) {
             return answer;
         }
         let again = self.agent.configure_request(request);
-        let again = again.timeout_global(Some(self.timeout.saturating_sub(start.elapsed())));
+        let again = again.timeout_global(Some(limit.saturating_sub(start.elapsed())));
         self.agent.run(again.max_idle_age(Duration::ZERO).build())
     }
 
     /// One line for an error while `doing` something. Errors in connecting name their step already.
-    fn describe(&self, doing: &str, error: Error) -> String {
+    fn describe(&self, doing: &str, limit: Duration, error: Error) -> Failure {
+        let failure = match &error {
+            Error::BodyExceedsLimit(_) | Error::LargeResponseHeader(..) => Failure::TooLarge,
+            Error::Other(error) if error.is::<Denied>() => Failure::Denied,
+            _ => Failure::Lost,
+        };
+        failure(self.reason(doing, limit, error))
+    }
+
+    fn reason(&self, doing: &str, limit: Duration, error: Error) -> String {
         match error {
             Error::Timeout(Timeout::Connect) => {
-                let limit = self.connect_timeout.min(self.timeout);
+                let limit = self.connect_timeout.min(limit);
                 format!("{doing}: timeout, no connection within {} s", limit.as_secs())
             }
             Error::Timeout(_) => {
-                format!("{doing}: timeout, not done within {} s", self.timeout.as_secs())
+                format!("{doing}: timeout, not done within {} s", limit.as_secs())
             }
             Error::BodyExceedsLimit(_) => format!("{doing}: the answer is larger than 1 MiB"),
             Error::LargeResponseHeader(..) => {

@@ -58,7 +58,8 @@
 //! say what to do. It has what the API above lacks: renewal information, profiles, account changes,
 //! keys outside the process. [`run`] drives an operation by blocking, and `HttpClient` sends its
 //! requests if you have no HTTP client: through a proxy, with roots of your own, or as its
-//! `HttpOptions` say.
+//! `HttpOptions` say. A `driver` carries out the requests of any number of operations on threads of
+//! its own, and is one file descriptor to your loop.
 //!
 //! # From C and Python
 //!
@@ -77,6 +78,18 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+/// `log::debug!`, also where that is compiled out: the feature `capi` does so, because the HTTP
+/// client's lines at that level hold whole requests, and cost 14 KB.
+macro_rules! debug {
+    ($($line:tt)+) => {
+        if log::Level::Debug <= log::max_level() {
+            let mut record = log::Record::builder();
+            record.level(log::Level::Debug).target(module_path!());
+            log::logger().log(&record.args(format_args!($($line)+)).build());
+        }
+    };
+}
+
 #[cfg(feature = "http")]
 pub mod api;
 mod base64url;
@@ -87,6 +100,9 @@ mod client;
 mod credentials;
 #[cfg(feature = "http")]
 mod dial;
+#[cfg(all(feature = "http", unix))]
+#[allow(clippy::disallowed_methods)]
+pub mod driver;
 pub mod engine;
 mod error;
 mod ffi;

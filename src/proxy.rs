@@ -61,6 +61,11 @@ fn check(proxy: &Proxy) -> Result<(), &'static str> {
         ProxyProtocol::Http | ProxyProtocol::Https if user.contains(':') => {
             Err("has a user with a colon, which HTTP's Basic authentication cannot carry")
         }
+        ProxyProtocol::Socks5 | ProxyProtocol::Socks5h
+            if user.is_empty() != password.is_empty() =>
+        {
+            Err("has a user or a password without the other, which SOCKS5 cannot carry")
+        }
         ProxyProtocol::Socks5 | ProxyProtocol::Socks5h if user.len().max(password.len()) > 255 => {
             Err("has a user or password of more than 255 bytes, which SOCKS5 cannot carry")
         }
@@ -85,6 +90,11 @@ pub(crate) fn tunnel(
         ProxyProtocol::Socks4A => socks4a(stream, credentials.map_or("", |(user, _)| user), target),
         _ => connect(stream, credentials, target),
     }
+}
+
+/// It is the user and password that the proxy does not take: asking again would only lock them out.
+pub(crate) fn denied(why: &str) -> io::Error {
+    io::Error::new(ErrorKind::PermissionDenied, why)
 }
 
 /// Why there is no way through the proxy.
@@ -121,8 +131,8 @@ fn connect(
     let line = String::from_utf8_lossy(line);
     match line.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)) {
         Some(status) if status.len() == 3 && status.starts_with('2') => Ok(()),
-        Some("407") if credentials.is_some() => Err(refused("it refused the user and password")),
-        Some("407") => Err(refused("it wants a user and a password")),
+        Some("407") if credentials.is_some() => Err(denied("it refused the user and password")),
+        Some("407") => Err(denied("it wants a user and a password")),
         _ => Err(refused(format!("it refused: {}", printable(&line, 80)))),
     }
 }

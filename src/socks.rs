@@ -5,7 +5,7 @@
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 
-use crate::proxy::{Target, read, refused};
+use crate::proxy::{Target, denied, read, refused};
 
 const NO_AUTHENTICATION: u8 = 0;
 const USER_AND_PASSWORD: u8 = 2;
@@ -30,9 +30,9 @@ pub(crate) fn socks5(
             authenticate(stream, user, password)?;
         }
         ([5, 0xff], Some(_)) => {
-            return Err(refused("it wants another proof than a user and a password"));
+            return Err(denied("it wants another proof than a user and a password"));
         }
-        ([5, 0xff], None) => return Err(refused("it wants a user and a password")),
+        ([5, 0xff], None) => return Err(denied("it wants a user and a password")),
         _ => return Err(refused("it does not speak SOCKS5")),
     }
 
@@ -86,7 +86,7 @@ fn authenticate(stream: &mut (impl Read + Write), user: &str, password: &str) ->
     read(stream, &mut answer)?;
     match answer {
         [_, 0] => Ok(()),
-        _ => Err(refused("it refused the user and password")),
+        _ => Err(denied("it refused the user and password")),
     }
 }
 

@@ -72,9 +72,13 @@ impl Url {
         self.port
     }
 
-    /// Scheme, host and port, as they stand in the URL.
-    pub(crate) fn origin(&self) -> &str {
-        self.text.get(..self.path_at).unwrap_or_default()
+    /// Where this leads that stands in the header of this URL's answer: it may be an absolute path
+    /// (RFC 9110 section 10.2.2, RFC 8288 section 3.1).
+    pub(crate) fn join(&self, reference: &str) -> String {
+        match reference.starts_with('/') && !reference.starts_with("//") {
+            true => self.text.get(..self.path_at).unwrap_or_default().to_owned() + reference,
+            false => reference.to_owned(),
+        }
     }
 
     /// Path and query, at least "/".

@@ -9,7 +9,7 @@ const FLOORS: [&[&str]; 5] = [
     &["base64url", "error", "header", "problem", "time", "url"],
     &["jose", "pki"],
     &["engine", "request", "resource"],
-    &["api", "client", "credentials", "dial", "http", "order", "proxy", "socks", "tls"],
+    &["api", "client", "credentials", "dial", "driver", "http", "order", "proxy", "socks", "tls"],
     &["ffi"],
 ];
 

@@ -23,6 +23,7 @@ fn generated() -> String {
         "authorization",
         "op",
         "run",
+        "driver",
     ];
     let builder = files.iter().fold(builder, |builder, file| {
         builder.with_src(root.join("src/ffi").join(file).with_extension("rs"))

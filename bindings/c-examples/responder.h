@@ -25,12 +25,23 @@
 
 #define CHALLENGES "/.well-known/acme-challenge/"
 
+/* Whoever connects has this long to ask, and so many may at a time: port 80 is open to the world. */
+enum { VISITORS = 32, PATIENCE_MS = 5000 };
+
+struct visitor {
+    int client; /* -1: this place is free */
+    long long until;
+    size_t size;
+    char request[2048];
+};
+
 struct responder {
     unsigned short port;
     const char *thumbprint;
     int listener; /* -1: not running */
     int stop[2];  /* a pipe: closing [1] ends the thread */
     pthread_t thread;
+    struct visitor visitors[VISITORS];
 };
 
 /* On all addresses: an IPv6 socket takes IPv4 along, but not every machine has IPv6. */
@@ -52,16 +63,6 @@ static int listen_on(unsigned short port)
     close(listener);
     return -1;
 }
-
-/* Whoever connects has this long to ask, and so many may at a time: port 80 is open to the world. */
-enum { VISITORS = 32, PATIENCE_MS = 5000 };
-
-struct visitor {
-    int client; /* -1: this place is free */
-    long long until;
-    size_t size;
-    char request[2048];
-};
 
 static long long now_ms(void)
 {
@@ -113,8 +114,8 @@ static void listen_to(struct visitor *visitor, const char *thumbprint)
 
 static void *serve(void *user)
 {
-    const struct responder *responder = user;
-    static struct visitor visitors[VISITORS];
+    struct responder *responder = user;
+    struct visitor *visitors = responder->visitors;
     struct pollfd events[VISITORS + 2];
     int i, place;
 
@@ -167,9 +168,13 @@ static int responder_publish(const acme_challenge_t *challenge, void *user)
     responder->listener = listen_on(responder->port);
     if (responder->listener < 0)
         return responder_failed("listening for the CA");
-    if (pipe(responder->stop) == 0 &&
-        (errno = pthread_create(&responder->thread, NULL, serve, responder)) == 0)
-        return 0;
+    if (pipe(responder->stop) == 0) {
+        errno = pthread_create(&responder->thread, NULL, serve, responder);
+        if (errno == 0)
+            return 0;
+        close(responder->stop[0]);
+        close(responder->stop[1]);
+    }
     close(responder->listener);
     responder->listener = -1;
     return responder_failed("starting the server");

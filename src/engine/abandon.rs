@@ -1,9 +1,9 @@
 //! Giving up authorizations that nobody is going to use: an account may leave only so many pending.
 //! RFC 8555 section 7.5.2.
 
-use super::concurrently::concurrently;
+use super::claim::MAX_NAMES;
 use super::exchange::{Call, Identity, Session};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::request::{self, Deactivate};
 use crate::resource::authorization::{Authorization, AuthorizationStatus};
 use crate::resource::order::Order;
@@ -33,13 +33,24 @@ impl Session {
 
     async fn deactivate_pending(&self, order: &Order, account: &str) -> Result<()> {
         self.io.enter("authorization");
-        let each = order.authorizations.iter().map(|url| async move {
-            match self.authorization(url, account).await?.status {
-                AuthorizationStatus::Pending => self.deactivate(url, account).await,
-                _ => Ok(()),
+        let mut failure = None;
+        for url in order.distinct_authorizations().into_iter().take(MAX_NAMES) {
+            // One that the CA refuses does not keep the others pending.
+            match self.deactivate_if_pending(url, account).await {
+                Err(error) if matches!(error.kind(), ErrorKind::Canceled | ErrorKind::Timeout) => {
+                    return Err(error);
+                }
+                outcome => failure = failure.or(outcome.err()),
             }
-        });
-        concurrently(each).await.map(|_| ())
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn deactivate_if_pending(&self, url: &str, account: &str) -> Result<()> {
+        match self.authorization(url, account).await?.status {
+            AuthorizationStatus::Pending => self.deactivate(url, account).await,
+            _ => Ok(()),
+        }
     }
 
     async fn deactivate(&self, url: &str, account: &str) -> Result<()> {

@@ -1,8 +1,15 @@
 //! The answer to a request, fed in by the host piece by piece.
 
+#[cfg(feature = "http")]
+use std::time::Duration;
+
 use super::io::Io;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::header::Headers;
+use crate::problem::printable;
+
+#[cfg(feature = "http")]
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The largest body of any answer: a chain of ten certificates or an order of a thousand names is
 /// far smaller.
@@ -61,12 +68,12 @@ impl<'a> Reply<'a> {
 
     /// One header field. Pass them all: what does not matter is not kept.
     pub fn header(&self, name: &[u8], value: &[u8]) -> Result<()> {
-        self.io.desk().gather(self.request_id, |gathering| gathering.header(name, value))
+        self.gather(|gathering| gathering.header(name, value))
     }
 
     /// Some bytes of the body.
     pub fn body(&self, data: &[u8]) -> Result<()> {
-        self.io.desk().gather(self.request_id, |gathering| gathering.body(data))
+        self.gather(|gathering| gathering.body(data))
     }
 
     /// The answer is complete and had this HTTP status. Redirects are answers too.
@@ -76,11 +83,44 @@ impl<'a> Reply<'a> {
                 "{http_status} is not the status of a final HTTP answer (200 to 599)"
             )));
         }
-        self.io.desk().end_answer(self.request_id, Ok(http_status))
+        self.finish(Ok(http_status))
+    }
+
+    /// An answer came, but is of no use: it breaks a limit, say. It is not asked for again.
+    pub fn unusable(&self, why: &str) -> Result<()> {
+        self.gather(|_| Err(Error::protocol(printable(why, 500))))
+    }
+
+    /// No answer came, and none will until something changes on this side. It is not asked for again.
+    pub fn hopeless(&self, why: &str) -> Result<()> {
+        let why = format!("no answer: {}", printable(why, 500));
+        let error = Error::new(ErrorKind::Transport, why).hopeless();
+        self.io.desk().gather(self.request_id, |_| Err(error))
+    }
+
+    /// How long the operation has left; a day when it is not limited.
+    #[cfg(feature = "http")]
+    pub(crate) fn time_left(&self) -> Duration {
+        let desk = self.io.desk();
+        desk.deadline.map_or(A_DAY, |deadline| deadline.since(desk.now)).min(A_DAY)
     }
 
     /// No complete answer came, and why.
     pub fn failed(&self, why: &str) -> Result<()> {
-        self.io.desk().end_answer(self.request_id, Err(why))
+        self.finish(Err(why))
+    }
+
+    fn gather(&self, add: impl FnOnce(&mut Gathering) -> Result<()>) -> Result<()> {
+        let gathered = self.io.desk().gather(self.request_id, add);
+        if gathered.is_err() {
+            self.io.wake(); // that was the end of the answer
+        }
+        gathered
+    }
+
+    fn finish(&self, end: Result<u16, &str>) -> Result<()> {
+        let ended = self.io.desk().end_answer(self.request_id, end);
+        self.io.wake();
+        ended
     }
 }

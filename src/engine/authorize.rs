@@ -1,5 +1,7 @@
 //! Proving control of each identifier of an order. RFC 8555 sections 7.5, 7.5.1 and 8.
 
+use std::sync::Arc;
+
 use super::Polls;
 use super::challenge::{Challenge, ChallengeType};
 use super::claim::Claim;
@@ -16,14 +18,14 @@ use crate::resource::order::{Order, OrderStatus};
 
 /// An order that stays pending is looked into after this many looks, and again after as many: is
 /// an authorization invalid already, or was an answer to a challenge lost?
-const POLLS_A_REVIEW: u32 = 6;
+pub(super) const POLLS_A_REVIEW: u32 = 6;
 
 /// A challenge that was chosen, and where it lives at the CA.
 pub(super) struct Proof {
     identifier: Identifier,
     pub authorization_url: String,
     challenge_url: String,
-    challenge: Challenge,
+    kind: ChallengeType,
     /// Not answered yet, as far as the CA says.
     pending: bool,
     /// What it is answered with: an empty object, or what the host makes of it.
@@ -40,12 +42,7 @@ impl Session {
         account: &str,
     ) -> Result<Answered<Order>> {
         self.io.enter("authorization");
-        let mut urls: Vec<&String> = Vec::new();
-        for url in &order.authorizations {
-            if !urls.contains(&url) {
-                urls.push(url);
-            }
-        }
+        let urls = order.distinct_authorizations();
         let names = plan.claim.identifiers.len();
         if urls.is_empty() || urls.len() > names {
             let has = urls.len();
@@ -56,8 +53,7 @@ impl Session {
             concurrently(urls.iter().map(|url| self.authorization(url, account))).await?;
         let mut proofs = Vec::new();
         for (url, authorization) in urls.iter().zip(authorizations) {
-            let place = |e: Error| e.doing("reading the authorization").at(url);
-            proofs.extend(self.choose(&plan.claim, url, &authorization, account).map_err(place)?);
+            proofs.extend(self.choose(&plan.claim, url, &authorization, account)?);
         }
         if proofs.is_empty() {
             return self.await_ready(plan, order_url, &[], account).await;
@@ -71,12 +67,12 @@ impl Session {
     /// their order, or without one at each authorization.
     pub(super) async fn prove(
         &self,
-        mut proofs: Vec<Proof>,
+        proofs: Vec<(Proof, Challenge)>,
         account: &str,
         order: Option<(&Plan, &str)>,
     ) -> Result<Option<Answered<Order>>> {
-        let challenges: Vec<Challenge> =
-            proofs.iter().map(|proof| proof.challenge.clone()).collect();
+        let (mut proofs, challenges): (Vec<Proof>, Vec<Challenge>) = proofs.into_iter().unzip();
+        let challenges: Arc<[Challenge]> = challenges.into();
         let _answering = self.client.published().add(&challenges);
         let prove = |payloads: Vec<Option<Vec<u8>>>| async move {
             self.io.enter("challenge");
@@ -108,7 +104,18 @@ impl Session {
         url: &str,
         authorization: &Authorization,
         account: &str,
-    ) -> Result<Option<Proof>> {
+    ) -> Result<Option<(Proof, Challenge)>> {
+        let place = |e: Error| e.doing("reading the authorization").at(url);
+        self.choose_one(claim, url, authorization, account).map_err(place)
+    }
+
+    fn choose_one(
+        &self,
+        claim: &Claim,
+        url: &str,
+        authorization: &Authorization,
+        account: &str,
+    ) -> Result<Option<(Proof, Challenge)>> {
         let identifier = authorization.ordered_identifier();
         let of_ancestor =
             authorization.subdomain_auth_allowed && claim.ancestor.as_ref() == Some(&identifier);
@@ -138,21 +145,25 @@ impl Session {
             return Err(failure(authorization));
         }
         let key = self.client.account_key();
-        let challenge = Challenge::offered(kind, offer, &identifier, account, key.thumbprint());
-        Ok(Some(Proof {
-            challenge: challenge.map_err(|e| e.about(&identifier.value))?,
+        let policy = identifier.is_wildcard() || authorization.subdomain_auth_allowed;
+        let challenge =
+            Challenge::offered(kind, offer, &identifier, policy, account, key.thumbprint());
+        let challenge = challenge.map_err(|e| e.about(&identifier.value))?;
+        let proof = Proof {
+            kind,
             payload: request::json(&Respond {})?,
             authorization_url: url.to_owned(),
             challenge_url: offer.url.clone(),
             // "processing": it has been answered, by an earlier run perhaps.
             pending: is_unanswered(offer.status),
             identifier,
-        }))
+        };
+        Ok(Some((proof, challenge)))
     }
 
     /// Tells the CA that a challenge is in place. When the answer is lost, the looks at the order
     /// show what became of it.
-    async fn respond(&self, proof: &Proof, account: &str) -> Result<()> {
+    pub(super) async fn respond(&self, proof: &Proof, account: &str) -> Result<()> {
         let call =
             Call { doing: "answering the challenge", url: &proof.challenge_url, repeatable: false };
         // What the answer says of the challenge, the order will say too.
@@ -213,21 +224,25 @@ impl Session {
             if authorization.status == AuthorizationStatus::Invalid {
                 return Err(failure(&authorization).at(&proof.challenge_url));
             }
-            let challenges = authorization.challenges.iter();
-            let mut ours = challenges.filter(|c| c.url == proof.challenge_url);
-            let pending = authorization.status == AuthorizationStatus::Pending;
-            Ok((pending && ours.any(|c| is_unanswered(c.status))).then_some(proof))
+            Ok(proof.is_unanswered_in(&authorization).then_some(proof))
         });
         Ok(concurrently(looks).await?.into_iter().flatten().collect())
     }
 }
 
 impl Proof {
+    /// Does the CA not know that the challenge has been answered?
+    pub(super) fn is_unanswered_in(&self, authorization: &Authorization) -> bool {
+        let mut ours = authorization.challenges.iter().filter(|c| c.url == self.challenge_url);
+        let pending = authorization.status == AuthorizationStatus::Pending;
+        pending && ours.any(|c| is_unanswered(c.status))
+    }
+
     fn take_payload(&mut self, payload: Option<Vec<u8>>) -> Result<()> {
         match payload {
             Some(payload) => self.payload = payload,
-            None if self.challenge.kind().takes_payload() => {
-                let kind = self.challenge.kind().as_str();
+            None if self.kind.takes_payload() => {
+                let kind = self.kind.as_str();
                 let why = format!("the host gave no payload to answer {kind} with");
                 return Err(Error::new(ErrorKind::Host, why).about(&self.identifier.value));
             }

@@ -76,7 +76,8 @@ impl Session {
         let chain = CertificateChain::parse(&response.body)
             .map_err(|e| e.with_kind(ErrorKind::Certificate).doing(call.doing).at(url))?;
         let alternates = response.headers.links("alternate", MAX_ALTERNATES);
-        let alternates = alternates.into_iter().map(str::to_owned).collect();
+        let base = self.client.policy().check(url)?;
+        let alternates = alternates.into_iter().map(|link| base.join(link)).collect();
         // The CA's own clock: a wrong one here must not throw a good certificate away.
         let date = response.headers.last("date").and_then(time::http_date);
         Ok((chain, alternates, date.unwrap_or_else(|| self.io.now())))

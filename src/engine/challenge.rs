@@ -136,11 +136,13 @@ impl Challenge {
         Challenge { kind, identifier, token, key_authorization, record, json: None }
     }
 
-    /// Whatever the CA offers, as the account with this URL has to publish it.
+    /// Whatever the CA offers, as the account with this URL has to publish it. `below`: it is to
+    /// prove names below this one, too.
     pub(super) fn offered(
         kind: ChallengeType,
         offer: &Offer,
         identifier: &Identifier,
+        below: bool,
         account_url: &str,
         thumbprint: &str,
     ) -> Result<Challenge> {
@@ -158,7 +160,7 @@ impl Challenge {
             DnsPersist01 => {
                 challenge.record = Some((
                     kind.dns_prefix("") + name,
-                    persistent_value(offer, account_url, identifier.is_wildcard())?,
+                    persistent_value(offer, account_url, below)?,
                 ));
             }
             _ => {}
@@ -236,7 +238,7 @@ impl Challenge {
 
 /// The content of a dns-persist-01 record. The account is the one that we know to be ours: were it
 /// the CA's word, it could have us let another account in.
-fn persistent_value(offer: &Offer, account_url: &str, wildcard: bool) -> Result<String> {
+fn persistent_value(offer: &Offer, account_url: &str, below: bool) -> Result<String> {
     if offer.account_uri.as_deref().is_some_and(|uri| uri != account_url) {
         let why = "the CA's dns-persist-01 challenge is for another account than ours";
         return Err(Error::protocol(why));
@@ -246,7 +248,7 @@ fn persistent_value(offer: &Offer, account_url: &str, wildcard: bool) -> Result<
         let why = "the account's URL has a semicolon, which a dns-persist-01 record cannot hold";
         return Err(Error::protocol(why));
     }
-    let policy = if wildcard { "; policy=wildcard" } else { "" };
+    let policy = if below { "; policy=wildcard" } else { "" };
     Ok(format!("{}; accounturi={account_url}{policy}", offer.issuer_domain_name()?))
 }
 
@@ -290,7 +292,7 @@ mod tests {
         let offer = crate::resource::parse("a challenge", object.to_string().as_bytes()).unwrap();
         let identifier = Identifier::from_name(name).unwrap();
         let account = "https://example.com/acme/acct/ExampleAccount";
-        Challenge::offered(kind, &offer, &identifier, account, THUMBPRINT)
+        Challenge::offered(kind, &offer, &identifier, identifier.is_wildcard(), account, THUMBPRINT)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::problem::printable;
 use crate::resource::identifier::Identifier;
 
 /// More than any CA takes.
-const MAX_NAMES: usize = 1000;
+pub(super) const MAX_NAMES: usize = 1000;
 
 /// Identifiers, and how to prove each.
 #[derive(Clone, Debug)]
@@ -47,6 +47,12 @@ impl Claim {
         let by_name = by_name.collect::<Result<_>>()?;
         let ancestor = ancestor.map(|name| ancestor_of(name, &identifiers)).transpose()?;
         let claim = Claim { identifiers, types, by_name, ancestor };
+        let mut with_own_type = claim.by_name.iter().map(|(identifier, _)| identifier);
+        if let Some(both) = with_own_type.find(|id| claim.ancestor_of(id).is_some()) {
+            let why = "is proven by the ancestor domain, and has a challenge type of its own";
+            let why = format!("{} {why}", both.value);
+            return Err(Error::invalid_argument(why).about(&both.value));
+        }
         for identifier in &claim.identifiers {
             let proven = claim.ancestor_of(identifier).unwrap_or(identifier);
             let mut types = claim.types_for(identifier).iter();

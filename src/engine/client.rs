@@ -46,7 +46,7 @@ pub struct ClientOptions {
     /// Named to the CA before the library's own name, such as `"exampled/1.2"`.
     pub user_agent: Option<String>,
     /// The languages that the CA's messages are wanted in, as in HTTP's `Accept-Language`, such as
-    /// `"de, en;q=0.5"` (RFC 8555 section 6.7).
+    /// `"de, en;q=0.5"` (RFC 8555 section 6.1).
     pub accept_language: Option<String>,
     /// Hosts besides the directory's own that the CA's URLs may be on.
     pub allowed_hosts: Vec<String>,
@@ -107,6 +107,10 @@ impl Client {
         )?;
         if let Some(url) = &options.account_url {
             policy.check(url).map_err(|e| Error::invalid_argument(format!("account_url: {e}")))?;
+        }
+        if options.terms_agreed && options.agreed_terms.is_some() {
+            let why = "terms_agreed agrees to any terms, agreed_terms to one; set one of them";
+            return Err(Error::invalid_argument(why));
         }
         for contact in &options.contacts {
             check_contact(contact)?;
@@ -291,7 +295,7 @@ impl Client {
             learned.seed
         };
         let io = Io::new(limit, seed);
-        Operation::new(io.clone(), flow(Session { client: self.clone(), io }))
+        Operation::new(self.clone(), io.clone(), flow(Session { client: self.clone(), io }))
     }
 
     /// Takes over what another client has learned of the same CA.
@@ -347,8 +351,7 @@ impl Client {
     }
 }
 
-/// "A client SHOULD build a User-Agent string that includes the name of the software making the
-/// request and the library" (RFC 8555 section 6.1).
+/// "This header field SHOULD include the name and version of the ACME software" (RFC 8555 section 6.1).
 fn user_agent(host: Option<&str>) -> Result<String> {
     let own = concat!("acme-micro/", env!("CARGO_PKG_VERSION"));
     let Some(host) = host else { return Ok(own.to_owned()) };

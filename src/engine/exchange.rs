@@ -6,8 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::debug;
-
 use super::answer::Response;
 use super::backoff::Tries;
 use super::client::Client;
@@ -73,6 +71,14 @@ impl Session {
             resource::parse::<Directory>("a directory", &response.body)?.check()
         };
         let directory = Arc::new(fetched.await.map_err(|e| e.doing(call.doing).at(call.url))?);
+        if let (Some(now), Some(earlier)) =
+            (directory.terms_of_service(), &self.client.options().agreed_terms)
+        {
+            if now != earlier {
+                let (now, earlier) = (printable(now, 500), printable(earlier, 500));
+                log::warn!("the CA's terms of service are {now} now, no longer {earlier}");
+            }
+        }
         self.client.set_directory(directory.clone());
         Ok(directory)
     }
@@ -174,11 +180,7 @@ impl Session {
             .headers
             .last("location")
             .ok_or_else(|| refuse(format!("HTTP status {} without a Location", response.status)))?;
-        // RFC 9110 section 10.2.2: it may be relative.
-        match location.starts_with('/') && !location.starts_with("//") {
-            true => self.client.policy().check(&format!("{}{location}", from.origin())),
-            false => self.client.policy().check(location),
-        }
+        self.client.policy().check(&from.join(location))
     }
 
     /// A nonce that nobody has used: from the pool, or from newNonce (by GET: a host's HTTP client

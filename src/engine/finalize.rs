@@ -26,7 +26,8 @@ impl Session {
         account: &str,
     ) -> Result<String> {
         self.io.enter("finalize");
-        let csr = self.signing_request(plan).await?;
+        // The request itself, with its parsed key, is not kept for as long as the CA takes.
+        let payload = payload(&self.signing_request(plan).await?)?;
         let (mut polls, mut lacking) = (Polls::default(), 0);
         let place = |e: Error| e.doing("waiting for the certificate").at(url);
         let (mut asked, mut lost) = (false, 0);
@@ -35,7 +36,7 @@ impl Session {
                 // Sent again only after a look at the order has shown that it is still ready.
                 OrderStatus::Ready if !asked => {
                     asked = true;
-                    match self.ask(&csr, url, &order.value, account).await {
+                    match self.ask(&payload, url, &order.value, account).await {
                         Ok(answer) => {
                             order = answer;
                             continue;
@@ -82,7 +83,7 @@ impl Session {
     /// Sends the CSR.
     pub(crate) async fn ask(
         &self,
-        csr: &SigningRequest,
+        payload: &[u8],
         order_url: &str,
         order: &Order,
         account: &str,
@@ -93,7 +94,11 @@ impl Session {
                 .at(order_url)
         })?;
         let call = Call { doing: "finalizing the order", url: finalize, repeatable: false };
-        let payload = request::json(&Finalize { csr: base64url::encode(csr.der()) })?;
-        self.submit(&call, Identity::Account(account), &payload, "an order").await
+        self.submit(&call, Identity::Account(account), payload, "an order").await
     }
+}
+
+/// What finalize is asked with (RFC 8555 section 7.4).
+pub(super) fn payload(csr: &SigningRequest) -> Result<Vec<u8>> {
+    request::json(&Finalize { csr: base64url::encode(csr.der()) })
 }

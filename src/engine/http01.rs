@@ -1,9 +1,10 @@
 //! Answers to a CA's http-01 requests, for hosts that have an HTTP server already. RFC 8555 section
 //! 8.3.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::challenge::{Challenge, ChallengeType};
+use crate::base64url::is_base64url;
 use crate::resource::challenge::is_token;
 
 const PATH: &str = "/.well-known/acme-challenge/";
@@ -14,50 +15,46 @@ const PATH: &str = "/.well-known/acme-challenge/";
 /// path. A query is not part of the path.
 pub fn http01_answer(thumbprint: &str, path: &str) -> Option<String> {
     let token = path.strip_prefix(PATH).filter(|token| is_token(token))?;
+    // SHA-256 in base64url (RFC 7638).
+    if thumbprint.len() != 43 || !is_base64url(thumbprint) {
+        return None;
+    }
     Some(format!("{token}.{thumbprint}"))
 }
 
 /// The http-01 challenges of a client's operations that are published right now.
 #[derive(Default)]
-pub(super) struct Published(Mutex<Vec<(String, String)>>);
+pub(super) struct Published(Mutex<Vec<Arc<[Challenge]>>>);
 
 impl Published {
-    fn answers(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+    fn challenges(&self) -> MutexGuard<'_, Vec<Arc<[Challenge]>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn answer(&self, path: &str) -> Option<String> {
-        let answers = self.answers();
-        let found = answers.iter().find(|(known, _)| known == path)?;
-        Some(found.1.clone())
+        let token = path.strip_prefix(PATH)?;
+        let is_it = |one: &&Challenge| one.kind() == ChallengeType::Http01 && one.token() == token;
+        let challenges = self.challenges();
+        let found = challenges.iter().flat_map(|ours| ours.iter()).find(is_it)?;
+        Some(found.key_authorization().to_owned())
     }
 
     /// Answers for these from now on, until what comes back is dropped.
-    pub(super) fn add<'a>(&'a self, challenges: &[Challenge]) -> Answering<'a> {
-        let ours = challenges.iter().filter(|one| one.kind() == ChallengeType::Http01);
-        let ours: Vec<(String, String)> = ours
-            .filter_map(|one| Some((one.http_path()?, one.key_authorization().to_owned())))
-            .collect();
-        self.answers().extend_from_slice(&ours);
-        Answering { published: self, ours }
+    pub(super) fn add(&self, challenges: &Arc<[Challenge]>) -> Answering<'_> {
+        self.challenges().push(challenges.clone());
+        Answering { published: self, ours: challenges.clone() }
     }
 }
 
 /// Challenges that are answered for.
 pub(super) struct Answering<'a> {
     published: &'a Published,
-    ours: Vec<(String, String)>,
+    ours: Arc<[Challenge]>,
 }
 
 impl Drop for Answering<'_> {
     fn drop(&mut self) {
-        let mut answers = self.published.answers();
-        for ours in &self.ours {
-            // One of each: another operation may have the same challenge published.
-            if let Some(at) = answers.iter().position(|known| known == ours) {
-                answers.swap_remove(at);
-            }
-        }
+        self.published.challenges().retain(|known| !Arc::ptr_eq(known, &self.ours));
     }
 }
 
@@ -69,9 +66,13 @@ mod tests {
 
     #[test]
     fn only_what_could_be_a_challenge_is_answered() {
-        let answer = |path: &str| http01_answer("thumb", path);
+        let thumbprint = "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI";
+        let answer = |path: &str| http01_answer(thumbprint, path);
         let path = format!("{PATH}{TOKEN}");
-        assert_eq!(answer(&path), Some(format!("{TOKEN}.thumb")));
+        assert_eq!(answer(&path), Some(format!("{TOKEN}.{thumbprint}")));
+        for bad in ["", "thumb", &thumbprint[1..], &format!("{}=", &thumbprint[1..])] {
+            assert_eq!(http01_answer(bad, &path), None, "{bad}");
+        }
         for bad in [
             "",
             "/",
@@ -95,8 +96,9 @@ mod tests {
         let published = Published::default();
         let make = |kind| Challenge::new(kind, "example.org", TOKEN, "thumb");
         let path = format!("{PATH}{TOKEN}");
-        let one = published.add(&[make(ChallengeType::Http01), make(ChallengeType::Dns01)]);
-        let two = published.add(&[make(ChallengeType::Http01)]);
+        let both = [make(ChallengeType::Http01), make(ChallengeType::Dns01)];
+        let one = published.add(&Arc::from(both));
+        let two = published.add(&Arc::from([make(ChallengeType::Http01)]));
         drop(one);
         assert_eq!(published.answer(&path), Some(format!("{TOKEN}.thumb")));
         assert_eq!(published.answer("/x"), None);

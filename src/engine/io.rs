@@ -8,7 +8,7 @@
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::answer::Response;
@@ -27,13 +27,14 @@ pub(crate) struct Io(Arc<Shared>);
 
 struct Shared {
     canceled: AtomicBool,
+    waker: Mutex<Option<Waker>>,
     desk: Mutex<Desk>,
 }
 
 impl Io {
     pub(super) fn new(time_limit: Duration, seed: u64) -> Io {
         let desk = Mutex::new(Desk::new(time_limit, seed));
-        Io(Arc::new(Shared { canceled: AtomicBool::new(false), desk }))
+        Io(Arc::new(Shared { canceled: AtomicBool::new(false), waker: Mutex::new(None), desk }))
     }
 
     pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -43,6 +44,23 @@ impl Io {
 
     pub(super) fn cancel(&self) {
         self.0.canceled.store(true, Ordering::Relaxed);
+        self.wake();
+    }
+
+    pub(super) fn set_waker(&self, waker: Option<Waker>) {
+        *self.waker() = waker;
+    }
+
+    /// Says that a poll is useful now. No lock is held while the host's waker runs.
+    pub(super) fn wake(&self) {
+        let waker = self.waker().clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.0.waker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -167,17 +185,19 @@ impl Io {
     /// takes those that do not stay down again on every way out.
     pub(super) async fn with_published<T, F>(
         &self,
-        challenges: Vec<Challenge>,
+        challenges: Arc<[Challenge]>,
         body: impl FnOnce(Vec<Option<Vec<u8>>>) -> F,
     ) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
-        let outcome = async { body(self.publish(challenges.clone().into()).await?).await };
+        let outcome = async { body(self.publish(challenges.clone()).await?).await };
         let outcome = outcome.await;
         if !self.desk().withdraw_challenges() {
-            let passing = challenges.into_iter().filter(|challenge| !challenge.is_persistent());
-            let passing: Arc<[Challenge]> = passing.collect();
+            let passing = match challenges.iter().any(Challenge::is_persistent) {
+                true => challenges.iter().filter(|one| !one.is_persistent()).cloned().collect(),
+                false => challenges,
+            };
             if !passing.is_empty() {
                 self.unpublish(passing).await;
             }

@@ -19,7 +19,7 @@ impl Session {
         let outcome = match self.ask_key_change(&old, new).await {
             // Lost, or done by an earlier try that was: the CA knows which of the keys is right.
             Err(error) if error.is_lost() || is_refusal_of_key(&error) => {
-                match self.is_account_key(new).await? {
+                match self.is_our_key(new).await? {
                     true => Ok(()),
                     false if error.is_lost() => self.ask_key_change(&old, new).await,
                     false => Err(error),
@@ -28,6 +28,14 @@ impl Session {
             outcome => outcome,
         };
         outcome.inspect(|()| self.client.set_account_key(new.clone()))
+    }
+
+    /// Is this our account's key by now? It may well be another account's. Where our account is not
+    /// known, the old key does not lead to it any more: then the new one's is ours.
+    async fn is_our_key(&self, new: &Key) -> Result<bool> {
+        let ours = self.client.account_url();
+        let found = self.account_of(new).await?;
+        Ok(found.is_some_and(|url| ours.is_none_or(|ours| ours == url)))
     }
 
     async fn ask_key_change(&self, old: &Key, new: &Key) -> Result<()> {
@@ -52,8 +60,12 @@ impl Session {
     }
 }
 
-/// After a key change the CA no longer takes the old key.
+/// After a key change the CA no longer takes the old key. 409 says that the new one is another
+/// account's.
 fn is_refusal_of_key(error: &Error) -> bool {
+    if error.http_status() == Some(409) {
+        return false;
+    }
     error.http_status().is_some_and(|status| status == 401 || status == 403)
         || error.is_problem("malformed")
         || error.is_problem("accountDoesNotExist")

@@ -121,7 +121,11 @@ impl Session {
         order.value.check_identifiers(&plan.claim.identifiers).map_err(at)?;
         let order = match order.value.status {
             OrderStatus::Pending => match self.authorize(plan, &url, &order.value, account).await {
-                Err(error) if plan.abandon_on_failure => {
+                // What failed otherwise may be resumed.
+                Err(error)
+                    if plan.abandon_on_failure
+                        && matches!(error.kind(), ErrorKind::Challenge | ErrorKind::Host) =>
+                {
                     self.give_up(&order.value, account).await;
                     return Err(error);
                 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::authorize::{failure, invalid_order};
 use super::concurrently::concurrently;
 use super::exchange::{Answered, Call, Identity, Session};
+use super::finalize;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{CertificateChain, SigningRequest};
 use crate::request::{self, Named, NewOrder, Respond};
@@ -124,10 +125,11 @@ impl Session {
     ) -> Result<Order> {
         let account = self.account_url().await?;
         self.io.enter("finalize");
+        let payload = finalize::payload(csr)?;
         let (mut asked, mut lost, mut late) = (false, 0, 0);
         loop {
             if !asked {
-                match self.ask(csr, url, order, &account).await {
+                match self.ask(&payload, url, order, &account).await {
                     Ok(answer) if has_certificate(&answer.value) => return Ok(answer.value),
                     Ok(_) => asked = true,
                     // Whether it took effect, the order shows.

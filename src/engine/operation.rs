@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::answer::Reply;
 use super::challenge::Challenge;
+use super::client::Client;
 use super::io::Io;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
@@ -110,6 +111,7 @@ pub enum Step {
 
 /// A flow in progress. May be shared; polled by one thread at a time.
 pub struct Operation<T> {
+    client: Client,
     io: Io,
     run: Mutex<Run<T>>,
 }
@@ -123,11 +125,11 @@ enum Run<T> {
 }
 
 impl<T> Operation<T> {
-    pub(super) fn new<F>(io: Io, flow: F) -> Operation<T>
+    pub(super) fn new<F>(client: Client, io: Io, flow: F) -> Operation<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        Operation { io, run: Mutex::new(Run::Going(Box::pin(flow))) }
+        Operation { client, io, run: Mutex::new(Run::Going(Box::pin(flow))) }
     }
 
     /// The same operation with another result.
@@ -140,7 +142,7 @@ impl<T> Operation<T> {
             Run::Done(value) => Run::Done(value.map(change)),
             Run::Failed(error) => Run::Failed(error),
         };
-        Operation { io: self.io, run: Mutex::new(run) }
+        Operation { client: self.client, io: self.io, run: Mutex::new(run) }
     }
 
     /// Advances the operation as far as it goes at `now` and tells the next step. Once it has
@@ -195,13 +197,17 @@ impl<T> Operation<T> {
     /// or in JOSE's form; a wrong one ends the operation with
     /// [`ErrorKind::Crypto`].
     pub fn signed(&self, id: u64, outcome: Result<Vec<u8>, String>) -> Result<()> {
-        self.io.desk().answer_signing(id, outcome)
+        let answered = self.io.desk().answer_signing(id, outcome);
+        self.io.wake();
+        answered
     }
 
     /// Answers [`Step::Publish`]: every challenge is in place, or why not. The operation then ends
     /// with [`ErrorKind::Host`], by way of [`Step::Unpublish`].
     pub fn published(&self, outcome: Result<(), String>) -> Result<()> {
-        self.io.desk().answer_publish(outcome)
+        let answered = self.io.desk().answer_publish(outcome);
+        self.io.wake();
+        answered
     }
 
     /// Before [`Operation::published`]: what the n-th challenge is answered with, a JSON object (RFC
@@ -219,6 +225,19 @@ impl<T> Operation<T> {
     /// Ends the operation at its next poll, by way of [`Step::Unpublish`] if need be. Any thread.
     pub fn cancel(&self) {
         self.io.cancel();
+    }
+
+    /// Has `waker` woken, on whatever thread, whenever an answer or a cancellation comes in: the
+    /// next poll will then get further. `None`: nobody is woken, as at first.
+    pub fn set_waker(&self, waker: Option<Waker>) {
+        self.io.set_waker(waker);
+    }
+
+    /// Host and port of the CA's directory.
+    #[cfg(all(feature = "http", unix))]
+    pub(crate) fn ca(&self) -> (&str, u16) {
+        let directory = self.client.policy().directory();
+        (directory.host(), directory.port())
     }
 
     /// The result, once, after [`Step::Done`].

@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::resource;
 use crate::resource::order_list::OrderList;
 
-/// Pages read; a CA that has more, or whose pages lead in a circle, is told apart by neither.
+/// Pages read. More are a circle, or a list that nobody wants in one piece.
 const MAX_PAGES: usize = 100;
 
 impl Session {
@@ -30,7 +30,7 @@ impl Session {
                 orders.push(url);
             }
             match response.headers.links("next", 1).first() {
-                Some(link) => next = (*link).to_owned(),
+                Some(link) => next = self.client.policy().check(&next)?.join(link),
                 None => return Ok(orders),
             }
         }

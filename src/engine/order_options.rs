@@ -49,8 +49,9 @@ pub struct OrderOptions {
     pub must_staple: bool,
     /// Resume the order at this URL ([`Operation::order_url`](super::Operation::order_url)).
     pub order_url: Option<String>,
-    /// When a challenge fails, deactivate the order's other pending authorizations: CAs limit how
-    /// many an account may leave pending (RFC 8555 section 7.5.2).
+    /// When a challenge fails, or cannot be published, deactivate the order's other pending
+    /// authorizations: CAs limit how many an account may leave pending (RFC 8555 section 7.5.2). The
+    /// order cannot be resumed then. After other failures, which a later try may mend, they stay.
     pub abandon_on_failure: bool,
     /// Give up after this long, the time that publishing takes not counted. Default: 600 s.
     pub time_limit: Duration,

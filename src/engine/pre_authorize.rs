@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Polls;
-use super::authorize::{Proof, failure};
+use super::authorize::{POLLS_A_REVIEW, Proof, failure};
 use super::challenge::ChallengeType;
 use super::claim::Claim;
 use super::client::TIME_LIMIT;
@@ -78,8 +78,7 @@ impl Session {
         let made = concurrently(made).await?;
         let mut proofs = Vec::new();
         for (url, authorization) in &made {
-            let place = |e: Error| e.doing("reading the authorization").at(url);
-            proofs.extend(self.choose(&claim, url, authorization, account).map_err(place)?);
+            proofs.extend(self.choose(&claim, url, authorization, account)?);
         }
         if !proofs.is_empty() {
             self.prove(proofs, account, None).await?;
@@ -103,7 +102,16 @@ impl Session {
         let answer =
             self.submit(&call, identity, &request::json(&payload)?, "an authorization").await;
         let answer: Answered<Authorization> = answer.map_err(|e| e.about(&identifier.value))?;
-        Ok((answer.created_at(self, &call)?, answer.value))
+        let url = answer.created_at(self, &call)?;
+        let authorization = answer.value;
+        let why = match authorization.ordered_identifier() == *identifier {
+            false => "the CA's authorization is for another name",
+            true if subdomains && !authorization.subdomain_auth_allowed => {
+                "the CA's authorization does not prove the names below"
+            }
+            true => return Ok((url, authorization)),
+        };
+        Err(Error::protocol(why).doing(doing).at(&url).about(&identifier.value))
     }
 
     /// Looks at one authorization until it is decided.
@@ -118,7 +126,13 @@ impl Session {
                 self.fetch("fetching the authorization", url, account, "an authorization").await?;
             match look.value.status {
                 AuthorizationStatus::Valid => return Ok(()),
-                AuthorizationStatus::Pending => retry_after = look.retry_after,
+                AuthorizationStatus::Pending => {
+                    // An answer to the challenge may have been lost.
+                    if polls.count() % POLLS_A_REVIEW == 0 && proof.is_unanswered_in(&look.value) {
+                        self.respond(proof, account).await?;
+                    }
+                    retry_after = look.retry_after;
+                }
                 _ => return Err(failure(&look.value).at(url)),
             }
         }

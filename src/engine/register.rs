@@ -32,11 +32,6 @@ impl Session {
         let agreed =
             options.terms_agreed || terms.is_some() && terms == options.agreed_terms.as_deref();
         let lacks_terms = terms.is_some() && !agreed;
-        if let (Some(now), Some(earlier)) = (terms, &options.agreed_terms) {
-            if now != earlier {
-                log::warn!("the CA's terms of service are {now} now, no longer {earlier}");
-            }
-        }
         let lacks_eab = directory.external_account_required() && options.external_account.is_none();
 
         let key = self.client.account_key();
@@ -74,15 +69,17 @@ impl Session {
         self.new_account("finding the account", &self.client.account_key(), &payload).await
     }
 
-    /// Is this the key of an account?
-    pub(super) async fn is_account_key(&self, key: &Key) -> Result<bool> {
+    /// The URL of the account that this key is of, if it is of one.
+    pub(super) async fn account_of(&self, key: &Key) -> Result<Option<String>> {
         match self.new_account("finding the account", key, &NewAccount::find()).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_problem("accountDoesNotExist") => Ok(false),
+            Ok(found) => Ok(Some(found.url)),
+            Err(error) if error.is_problem("accountDoesNotExist") => Ok(None),
             Err(error) => Err(error),
         }
     }
 
+    /// newAccount with this key, which is the client's unless it is another one's account that is
+    /// looked for.
     async fn new_account(
         &self,
         doing: &'static str,
@@ -110,7 +107,9 @@ impl Session {
                 return Err(Error::new(ErrorKind::Account, why).doing(call.doing).at(&url));
             }
         }
-        self.client.set_account_url(Some(&url));
+        if key.thumbprint() == self.client.account_key().thumbprint() {
+            self.client.set_account_url(Some(&url));
+        }
         Ok(Registered { url, account: answer.value })
     }
 }

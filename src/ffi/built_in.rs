@@ -1,12 +1,22 @@
-//! The built-in HTTP client, where it is compiled in, and the options that it is made from.
+//! The built-in HTTP client, where it is compiled in, and the options that it is made from; a driver,
+//! which sits on it.
+
+#[cfg(all(feature = "http", unix))]
+pub(super) use crate::driver::{Driver, Event};
+#[cfg(not(all(feature = "http", unix)))]
+pub(super) use no_driver::{Driver, Event};
+
+use std::ffi::c_int;
+use std::sync::Arc;
 
 #[cfg(feature = "http")]
 use std::time::Duration;
 
 #[cfg(feature = "http")]
 use super::boundary::optional_text;
+use super::op::Outcome;
 use super::options::acme_client_options_t;
-use crate::engine::{Reply, Request};
+use crate::engine::{Operation, Reply, Request};
 use crate::error::{Error, Result};
 #[cfg(feature = "http")]
 use crate::http::{HttpClient, HttpOptions, IpVersion};
@@ -91,7 +101,128 @@ impl BuiltIn {
     }
 }
 
-#[cfg(not(feature = "http"))]
+#[cfg(all(feature = "http", unix))]
+impl BuiltIn {
+    /// Hands an operation to a driver, which connects as this client does.
+    pub(super) fn add_to<P: Clone>(
+        &self,
+        driver: &mut Driver<P>,
+        operation: &Arc<Operation<Outcome>>,
+        payload: P,
+    ) -> Result<()> {
+        driver.add(operation.clone(), &self.http, payload)
+    }
+}
+
+/// A driver with these ceilings (0: the default), and its descriptor.
+#[cfg(all(feature = "http", unix))]
+pub(super) fn new_driver<P: Clone>(
+    max_threads: usize,
+    max_requests_per_ca: usize,
+) -> Result<(Driver<P>, c_int)> {
+    use std::os::fd::{AsFd, AsRawFd};
+    let mut options = crate::driver::DriverOptions::default();
+    if max_threads > 0 {
+        options.max_threads = max_threads;
+    }
+    if max_requests_per_ca > 0 {
+        options.max_requests_per_ca = max_requests_per_ca;
+    }
+    let driver = Driver::with_threads(&options, signals::spawn_without, crate::driver::LINGER)?;
+    let fd = driver.as_fd().as_raw_fd();
+    Ok((driver, fd))
+}
+
+#[cfg(all(feature = "http", unix))]
+mod signals {
+    use std::io;
+    use std::mem::MaybeUninit;
+    use std::ptr::null_mut;
+    use std::thread::JoinHandle;
+
+    use crate::driver::{Body, spawn};
+
+    /// What a thread itself does wrong; the host may have a handler that reports it.
+    const OWN_FAULTS: [i32; 4] = [libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSEGV];
+
+    /// Starts a thread that receives no signals: they are the host's, for its own threads.
+    pub(super) fn spawn_without(body: Body) -> io::Result<JoinHandle<()>> {
+        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigfillset() makes the set that it is given; sigdelset() and pthread_sigmask()
+        // read it then, and the latter writes the other. A thread starts with its maker's mask.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            for fault in OWN_FAULTS {
+                libc::sigdelset(all.as_mut_ptr(), fault);
+            }
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        }
+        let thread = spawn(body);
+        // SAFETY: the call above has written the set.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), null_mut()) };
+        thread
+    }
+}
+
+#[cfg(not(all(feature = "http", unix)))]
+impl BuiltIn {
+    pub(super) fn add_to<P>(
+        &self,
+        driver: &mut Driver<P>,
+        _: &Arc<Operation<Outcome>>,
+        _: P,
+    ) -> Result<()> {
+        match driver.0 {}
+    }
+}
+
+#[cfg(not(all(feature = "http", unix)))]
+pub(super) fn new_driver<P>(_: usize, _: usize) -> Result<(Driver<P>, c_int)> {
+    Err(without_http())
+}
+
+#[cfg(not(all(feature = "http", unix)))]
+mod no_driver {
+    use std::convert::Infallible;
+    use std::marker::PhantomData;
+    use std::sync::Arc;
+
+    use crate::engine::{Challenge, ToSign};
+    use crate::error::Result;
+
+    /// Never made.
+    pub struct Driver<P>(pub(super) Infallible, PhantomData<P>);
+
+    /// Never happens.
+    #[allow(dead_code)]
+    pub enum Event {
+        Publish(Arc<[Challenge]>),
+        Unpublish(Arc<[Challenge]>),
+        Sign(Arc<ToSign>),
+        Done(Result<()>),
+    }
+
+    impl<P> Driver<P> {
+        pub(in crate::ffi) fn next_event(&mut self) -> Option<(P, Event)> {
+            match self.0 {}
+        }
+
+        pub(in crate::ffi) fn len(&self) -> usize {
+            match self.0 {}
+        }
+
+        pub(in crate::ffi) fn is_empty(&self) -> bool {
+            match self.0 {}
+        }
+
+        pub(in crate::ffi) fn cancel_all(&self) {
+            match self.0 {}
+        }
+    }
+}
+
+#[cfg(not(all(feature = "http", unix)))]
 fn without_http() -> Error {
     let why = "this library was built without an HTTP client";
     Error::new(crate::error::ErrorKind::Unsupported, why)

@@ -59,7 +59,8 @@ impl acme_error_t {
 }
 
 /// Error of the last fallible call on this thread; NULL when it succeeded. Fallible are the
-/// functions that return acme_status_t, and acme_op_poll(); no other function changes it.
+/// functions that return acme_status_t, and acme_op_poll(); no other function changes it, but for
+/// acme_op_free() when it refuses.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_last_error() -> *const acme_error_t {
     last_error()

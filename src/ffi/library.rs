@@ -51,11 +51,12 @@ use acme_log_level_t::*;
 #[repr(i32)]
 #[derive(Clone, Copy)]
 pub enum acme_feature_t {
-    /// The built-in blocking HTTPS client for acme_op_send(), acme_op_run() and acme_obtain().
+    /// The built-in blocking HTTPS client for acme_op_send(), acme_op_run(), acme_obtain() and
+    /// acme_driver_t.
     ACME_FEATURE_HTTP = 1,
 }
 
-/// Receives log lines on whichever thread called the library. Must not call the library, must
+/// Receives log lines on whichever thread called the library, or a driver's own. Must not call the library, must
 /// return normally. The text is valid for the call. No line has a key, a token or a key
 /// authorization in it.
 pub type acme_log_fn =

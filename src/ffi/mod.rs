@@ -11,6 +11,7 @@ mod built_in;
 mod cert;
 mod client;
 mod csr;
+mod driver;
 mod error;
 mod handle;
 mod key;

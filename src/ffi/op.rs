@@ -71,11 +71,11 @@ pub(super) enum Outcome {
 
 /// An operation of any kind, and what it shows right now.
 pub struct ShownOp {
-    pub(super) operation: Operation<Outcome>,
+    pub(super) operation: Arc<Operation<Outcome>>,
     pub(super) http: BuiltIn,
     key: Option<OwnedKey>,
-    /// acme_op_run() is at work: its callbacks must not poll, run or free the operation.
-    pub(super) running: AtomicBool,
+    /// acme_op_run() or a driver has it in hand: nobody else may poll, run or free it.
+    in_hand: AtomicBool,
     user: AtomicPtr<c_void>,
     shown: Mutex<Shown>,
 }
@@ -101,10 +101,10 @@ impl ShownOp {
         key: Option<Key>,
     ) -> ShownOp {
         ShownOp {
-            operation,
+            operation: Arc::new(operation),
             http: client.http.clone(),
             key: key.map(OwnedKey::new),
-            running: AtomicBool::new(false),
+            in_hand: AtomicBool::new(false),
             user: AtomicPtr::new(null_mut()),
             shown: Mutex::new(Shown::default()),
         }
@@ -133,8 +133,7 @@ impl ShownOp {
         pointer
     }
 
-    /// Keeps what has come of the operation.
-    pub(super) fn show_outcome(&self) {
+    fn show_outcome(&self) {
         let mut shown = self.shown();
         match self.operation.take() {
             Some(Outcome::Certificate(issued)) => {
@@ -152,7 +151,7 @@ impl ShownOp {
         self.shown().cert.take()
     }
 
-    pub(super) fn show_failure(&self, error: &Error) {
+    fn show_failure(&self, error: &Error) {
         let mut shown = self.shown();
         if error.kind() != ErrorKind::Misuse && shown.error.is_none() {
             shown.error = Some(Box::new(acme_error_t::new(error.clone())));
@@ -163,23 +162,48 @@ impl ShownOp {
         self.shown().challenges.get(index).map_or(null(), |challenge| from_ref(&challenge.c))
     }
 
-    /// Keeps what the steps of an operation have brought, for the getters.
-    pub(super) fn show_order(&self) {
+    /// Shows the order's URL, as far as there is one by now.
+    fn show_order(&self) -> *const c_char {
         let url = self.operation.order_url().map(c_text);
         let mut shown = self.shown();
         if shown.order_url != url {
             shown.order_url = url;
         }
+        pointer_to(shown.order_url.as_ref())
+    }
+
+    /// Keeps what has come of the operation, or why nothing.
+    pub(super) fn show_end(&self, outcome: &Result<()>) {
+        match outcome {
+            Ok(()) => self.show_outcome(),
+            Err(error) => self.show_failure(error),
+        }
+    }
+
+    /// Only whoever has it in hand polls it, and nobody frees it.
+    pub(super) fn take_in_hand(&self) -> Result<()> {
+        match self.in_hand.swap(true, Ordering::AcqRel) {
+            true => Err(in_hand()),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn let_go(&self) {
+        self.in_hand.store(false, Ordering::Release);
+    }
+
+    fn is_in_hand(&self) -> bool {
+        self.in_hand.load(Ordering::Acquire)
     }
 
     fn step(&self, now: acme_time_t) -> Result<acme_step_t> {
-        if self.running.load(Ordering::Acquire) {
-            let why = "acme_op_run() is at work on this operation; its callbacks must not poll it";
-            return Err(Error::new(ErrorKind::Misuse, why));
+        if self.is_in_hand() {
+            return Err(in_hand());
         }
-        let step = self.operation.poll(moment(now));
-        self.show_order();
-        match step? {
+        // Valid until the next poll: with thousands of operations in flight this is most of them.
+        let shown = std::mem::take(&mut self.shown().request);
+        drop((shown, std::mem::take(&mut self.shown().to_sign)));
+        match self.operation.poll(moment(now))? {
             Step::Request(request) => {
                 self.show_request(&request);
                 Ok(ACME_STEP_REQUEST)
@@ -208,6 +232,11 @@ impl ShownOp {
             }
         }
     }
+}
+
+fn in_hand() -> Error {
+    let why = "the operation is in the hands of acme_op_run() or of a driver";
+    Error::new(ErrorKind::Misuse, why)
 }
 
 /// Advances the operation. now: 0 for the system clock. > 0: an ACME_STEP_* for you to do. 0: done.
@@ -331,7 +360,7 @@ pub extern "C" fn acme_op_respond_with(
 }
 
 /// Every challenge is in place (failure NULL), or why not: the operation then ends with
-/// ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH.
+/// ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH. Any thread while a driver has it.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_published(op: *mut acme_op_t, failure: *const c_char) -> acme_status_t {
     guard(|| {
@@ -388,8 +417,7 @@ pub extern "C" fn acme_op_state(op: *const acme_op_t) -> *const c_char {
 /// poll.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_order_url(op: *const acme_op_t) -> *const c_char {
-    let pointer = |shown: &ShownOp| pointer_to(shown.shown().order_url.as_ref());
-    peek(op).map_or(null(), pointer)
+    peek(op).map_or(null(), ShownOp::show_order)
 }
 
 /// The certificate's key, from the beginning: store it before the CA issues a certificate for it.
@@ -476,13 +504,12 @@ pub extern "C" fn acme_op_user_data(op: *const acme_op_t) -> *mut c_void {
     peek(op).map_or(null_mut(), |shown| shown.user.load(Ordering::Acquire))
 }
 
-/// Drops the operation at any moment. Challenges still published are then yours to take down. From
-/// a callback of acme_op_run() on the same operation it does nothing but set ACME_ERR_MISUSE.
+/// Drops the operation at any moment. Challenges still published are then yours to take down. While
+/// acme_op_run() or a driver has it in hand it does nothing but set ACME_ERR_MISUSE.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_free(op: *mut acme_op_t) {
-    if peek(op).is_some_and(|shown| shown.running.load(Ordering::Acquire)) {
-        let why = "acme_op_run() is at work on this operation; free it afterwards";
-        fail(Error::new(ErrorKind::Misuse, why));
+    if peek(op).is_some_and(ShownOp::is_in_hand) {
+        fail(in_hand());
         return;
     }
     let _ = catch(|| {

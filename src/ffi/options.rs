@@ -52,11 +52,11 @@ pub struct acme_client_options_t {
     pub allow_http_loopback: usize,
     /// Instead of terms_agreed: the operator has agreed to the terms at this URL, which
     /// acme_client_terms_url() said earlier. When the CA's are others by now, no account is made:
-    /// ACME_ERR_TERMS, whose acme_error_help_url() has the new ones. An account that exists stays
-    /// usable; a warning is logged.
+    /// ACME_ERR_TERMS, and acme_client_terms_url() has the new ones. An account that exists stays
+    /// usable; a warning is logged. Excludes terms_agreed.
     pub agreed_terms_url: *const c_char,
     /// Languages that the CA's messages are wanted in, as in HTTP's Accept-Language, such as
-    /// "de, en;q=0.5" (RFC 8555 section 6.7).
+    /// "de, en;q=0.5" (RFC 8555 section 6.1).
     pub accept_language: *const c_char,
     /// Built-in client: directory of the roots to trust instead of the system's, as "openssl rehash"
     /// makes it. With ca_file both are trusted. Looked into while connecting.
@@ -138,8 +138,9 @@ pub struct acme_order_options_t {
     /// A name above some of names that proves them in their place (RFC 9444);
     /// ACME_ERR_UNSUPPORTED where the CA does not let one.
     pub ancestor_domain: *const c_char,
-    /// 1: when a challenge fails, deactivate the order's other pending authorizations: CAs limit
-    /// how many an account may leave pending.
+    /// 1: when a challenge fails, or cannot be published, deactivate the order's other pending
+    /// authorizations: CAs limit how many an account may leave pending. The order cannot be
+    /// resumed then. After other failures, which a later try may mend, they stay.
     pub abandon_on_failure: usize,
 }
 
@@ -150,7 +151,8 @@ pub struct acme_order_options_t {
 pub struct acme_authorize_options_t {
     /// sizeof(acme_authorize_options_t), set by ACME_AUTHORIZE_OPTIONS_INIT.
     pub size: usize,
-    /// Required: DNS names and IP addresses, at most 1000. A wildcard is proven by its order only.
+    /// Required: DNS names and IP addresses, at most 1000; also devices' identifiers, as in an
+    /// order. A wildcard is proven by its order only.
     pub names: *const *const c_char,
     /// Number of names.
     pub name_count: usize,

@@ -3,7 +3,6 @@
 use std::ffi::c_int;
 use std::ptr::null_mut;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::begin::begin_order;
 use super::boundary::{Out, guard, read_options};
@@ -85,30 +84,26 @@ fn run_options(options: *const acme_run_options_t, name: &str) -> Result<acme_ru
 }
 
 fn run_to_end(op: *mut acme_op_t, shown: &ShownOp, options: &acme_run_options_t) -> Result<()> {
-    let _running = Running::start(&shown.running)?;
+    let _running = Running::start(shown)?;
     let mut host = Callbacks { op, shown, options };
     let outcome = run(&shown.operation, &mut host);
-    shown.show_order();
-    shown.show_outcome();
-    outcome.inspect_err(|error| shown.show_failure(error))
+    shown.show_end(&outcome);
+    outcome
 }
 
 /// Marks an operation as being run; the mark goes on every way out.
-struct Running<'a>(&'a AtomicBool);
+struct Running<'a>(&'a ShownOp);
 
 impl Running<'_> {
-    fn start(running: &AtomicBool) -> Result<Running<'_>> {
-        if running.swap(true, Ordering::AcqRel) {
-            let why = "acme_op_run() is at work on this operation already";
-            return Err(Error::new(ErrorKind::Misuse, why));
-        }
-        Ok(Running(running))
+    fn start(shown: &ShownOp) -> Result<Running<'_>> {
+        shown.take_in_hand()?;
+        Ok(Running(shown))
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.0.let_go();
     }
 }
 
@@ -130,7 +125,6 @@ impl Callbacks<'_> {
 
 impl Host for Callbacks<'_> {
     fn send(&mut self, request: &Arc<Request>, reply: &Reply<'_>) {
-        self.shown.show_order();
         let sent = match self.options.send {
             None => self.shown.http.send(request, reply),
             Some(send) => {

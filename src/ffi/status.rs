@@ -49,9 +49,10 @@ pub enum acme_status_t {
     ACME_ERR_ORDER = -36,
     /// The CA issued something that is not the certificate that was asked for.
     ACME_ERR_CERTIFICATE = -37,
-    /// The host said it could not publish a challenge, or its callback failed.
+    /// The host said it could not publish a challenge, or its callback failed; or the system has no
+    /// thread or descriptor left for an acme_driver_t.
     ACME_ERR_HOST = -40,
-    /// acme_op_cancel() was called.
+    /// acme_op_cancel() was called, or acme_driver_free() while a driver had the operation.
     ACME_ERR_CANCELED = -41,
 }
 

@@ -156,7 +156,7 @@ impl CertificateChain {
                 "the CA issued a certificate that is valid from {start} to {end}"
             ));
         }
-        let issued: Vec<String> = self.names.iter().map(|name| name.to_lowercase()).collect();
+        let issued: Vec<String> = self.names.iter().map(|name| name.to_ascii_lowercase()).collect();
         if !same_names(&issued, names) {
             return refuse(format!(
                 "the CA issued a certificate for {} instead of {}",

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::identifier::is_label;
 use super::{Members, Resource, states};
 use crate::base64url::is_base64url;
 use crate::error::{Error, Result};
@@ -63,14 +64,11 @@ impl Resource for Challenge {
 }
 
 impl Challenge {
-    /// The name by which a dns-persist-01 record calls this CA: the first that it offers. It
-    /// becomes part of a DNS record, so what is not a DNS name goes no further than here.
+    /// The name by which a dns-persist-01 record calls this CA: the first that it offers and that is
+    /// one. It becomes part of a DNS record, so what is not a DNS name goes no further than here.
     pub(crate) fn issuer_domain_name(&self) -> Result<&str> {
-        let is_name = |name: &&String| {
-            let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
-            (1..=253).contains(&name.len()) && name.bytes().all(inner)
-        };
-        let first = self.issuer_domain_names.first().filter(is_name);
+        let is_name = |name: &&String| name.len() <= 253 && name.split('.').all(is_label);
+        let first = self.issuer_domain_names.iter().find(is_name);
         first.map(String::as_str).ok_or_else(|| {
             let why = "the CA's dns-persist-01 challenge has no usable issuer-domain-names";
             Error::protocol(why)

@@ -95,7 +95,7 @@ impl Identifier {
 }
 
 /// Letters, digits and inner hyphens; RFC 5890 section 2.3.1.
-fn is_label(label: &str) -> bool {
+pub(super) fn is_label(label: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     (1..=63).contains(&label.len())
         && label.bytes().all(inner)

@@ -18,7 +18,8 @@ pub(super) fn to_ascii(label: &str) -> Result<String, &'static str> {
     if label.is_ascii() {
         return Ok(label.to_ascii_lowercase());
     }
-    let lower = label.to_lowercase();
+    // Character by character, as UTS 46 does: a sigma at the end is a sigma like others.
+    let lower: String = label.chars().flat_map(char::to_lowercase).collect();
     for c in lower.chars() {
         check(c)?;
     }

@@ -48,6 +48,17 @@ impl Resource for Order {
 }
 
 impl Order {
+    /// Its authorizations, each once: a CA may name one for several identifiers.
+    pub(crate) fn distinct_authorizations(&self) -> Vec<&String> {
+        let mut urls: Vec<&String> = Vec::new();
+        for url in &self.authorizations {
+            if !urls.contains(&url) {
+                urls.push(url);
+            }
+        }
+        urls
+    }
+
     /// Is it an order for exactly these identifiers (canonical)?
     pub(crate) fn check_identifiers(&self, asked: &[Identifier]) -> Result<()> {
         let named: Vec<Identifier> = self.identifiers.iter().map(Identifier::canonical).collect();

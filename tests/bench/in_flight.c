@@ -10,6 +10,13 @@
  *
  * The state is that of the first: a few others lag behind it, for they need a nonce first.
  *
+ * and at the end, of all polls, how long each held the thread, in microseconds:
+ *
+ *   poll COUNT MEDIAN P99.9 MAX
+ *
+ * No step may be lost and none be given twice: each operation is to order, look, publish, answer,
+ * take down, finalize and ask for the certificate once, or this ends with 1.
+ *
  * The certificate key is made before and shared, or, with "fresh", made by the library for each.
  */
 #define _GNU_SOURCE
@@ -18,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "acme_micro.h"
@@ -62,10 +70,13 @@ static void header(acme_op_t *op, uint64_t id, const char *name, const char *val
     check(acme_op_response_header(op, id, name, strlen(name), value, strlen(value)) == ACME_OK, name);
 }
 
-/* The CA. What it knows of an operation is whether it has been finalized. */
+/* What each operation has done, and is to do once. */
+enum { ORDERED, LOOKED, PUBLISHED, ANSWERED, TAKEN_DOWN, FINALIZED, ASKED, DEEDS };
+
+/* The CA. What it knows of an operation is what that has done. */
 static void answer(acme_op_t *op, uint64_t id, const char *path)
 {
-    int *finalized = acme_op_user_data(op);
+    int *done = acme_op_user_data(op), *finalized = &done[FINALIZED];
     static unsigned long nonces;
     char nonce[64], text[2048] = "";
     int status = 200;
@@ -77,24 +88,42 @@ static void answer(acme_op_t *op, uint64_t id, const char *path)
     if (strcmp(path, "/directory") == 0) {
         strcpy(text, directory);
     } else if (strcmp(path, "/acme/new-order") == 0) {
+        done[ORDERED]++;
         header(op, id, "Location", CA "/acme/order/123456789/1234567890");
         snprintf(text, sizeof text, order, "pending", "");
         status = 201;
     } else if (strncmp(path, "/acme/authz/", 12) == 0) {
+        done[LOOKED]++;
         strcpy(text, authorization);
     } else if (strncmp(path, "/acme/order/", 12) == 0) {
         snprintf(text, sizeof text, order, *finalized ? "valid" : "ready",
                  *finalized ? certificate : "");
     } else if (strncmp(path, "/acme/finalize/", 15) == 0) {
         snprintf(text, sizeof text, order, "processing", "");
-        *finalized = 1;
+        ++*finalized;
     } else if (strncmp(path, "/acme/chall/", 12) == 0) {
+        done[ANSWERED]++;
         strcpy(text, "{}");
     } else {
         status = 204; /* newNonce */
     }
     check(acme_op_response_body(op, id, text, strlen(text)) == ACME_OK, "an answer");
     check(acme_op_response_end(op, id, status) == ACME_OK, "the end of an answer");
+}
+
+static double microseconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
+}
+
+static int by_size(const void *one, const void *other)
+{
+    double a = *(const double *)one, b = *(const double *)other;
+
+    return (a > b) - (a < b);
 }
 
 static size_t heap(void)
@@ -139,8 +168,9 @@ int main(int argc, char **argv)
     acme_op_t **ops;
     size_t count, i, heap_before, rss_before;
     acme_time_t now = 1795530245000; /* any */
-    int *said, *finalized;
-    size_t at_end = 0;
+    int *said, (*done)[DEEDS];
+    double *polls;
+    size_t at_end = 0, polled = 0, most;
 
     count = argc > 1 ? strtoul(argv[1], NULL, 10) : 0;
     if (count == 0) {
@@ -150,11 +180,15 @@ int main(int argc, char **argv)
     check(acme_key_generate(ACME_KEY_P256, &account_key) == ACME_OK &&
           acme_key_generate(ACME_KEY_P256, &key) == ACME_OK, "keys");
     ops = calloc(count, sizeof *ops);
+    most = count * 60;
     said = malloc(count * sizeof *said);
-    finalized = malloc(count * sizeof *finalized);
-    check(ops && said && finalized, "memory");
-    for (i = 0; i < count; i++)
-        said[i] = finalized[i] = 0; /* the pages are there before the counting starts */
+    done = malloc(count * sizeof *done);
+    polls = malloc(most * sizeof *polls);
+    check(ops && said && done && polls, "memory");
+    /* The pages are there before the counting starts. */
+    memset(said, 0, count * sizeof *said);
+    memset(done, 0, count * sizeof *done);
+    memset(polls, 1, most * sizeof *polls);
     options.names = names;
     options.name_count = 1;
     options.key = argc > 2 ? NULL : key;
@@ -164,23 +198,38 @@ int main(int argc, char **argv)
     rss_before = rss();
     for (i = 0; i < count; i++) {
         check(acme_begin_order(client, &options, &ops[i]) == ACME_OK, "beginning");
-        acme_op_set_user_data(ops[i], &finalized[i]);
+        acme_op_set_user_data(ops[i], done[i]);
     }
     while (at_end < count) {
         at_end = 0;
         for (i = 0; i < count; i++) {
+            double before;
+
             if (strcmp(acme_op_state(ops[i]), "certificate") == 0) {
-                at_end++;
-                continue;
+                if (said[i] == ACME_STEP_REQUEST &&
+                    strncmp(acme_op_request(ops[i])->path, "/acme/cert/", 11) == 0) {
+                    done[i][ASKED]++;
+                    said[i] = 0;
+                }
+                if (done[i][ASKED]) {
+                    at_end++;
+                    continue;
+                }
             }
             if (said[i] == ACME_STEP_REQUEST) {
                 const acme_http_request_t *request = acme_op_request(ops[i]);
 
                 answer(ops[i], request->id, request->path);
             } else if (said[i] == ACME_STEP_PUBLISH) {
+                done[i][PUBLISHED]++;
                 check(acme_op_published(ops[i], NULL) == ACME_OK, "publishing");
+            } else if (said[i] == ACME_STEP_UNPUBLISH) {
+                done[i][TAKEN_DOWN]++;
             }
+            before = microseconds();
             said[i] = acme_op_poll(ops[i], now);
+            check(polled < most, "an end");
+            polls[polled++] = microseconds() - before;
             check(said[i] > 0, "a step");
         }
         printf("%s %s %.0f %.0f\n", acme_op_state(ops[0]), steps[said[0]],
@@ -188,12 +237,22 @@ int main(int argc, char **argv)
                (double)(rss() - rss_before) / (double)count);
         now += 5000; /* longer than any wait here */
     }
+    for (i = 0; i < count * DEEDS; i++)
+        if (done[i / DEEDS][i % DEEDS] != 1) {
+            fprintf(stderr, "in_flight: operation %zu did step %zu %d times\n", i / DEEDS,
+                    i % DEEDS, done[i / DEEDS][i % DEEDS]);
+            return 1;
+        }
+    qsort(polls, polled, sizeof *polls, by_size);
+    printf("poll %zu %.1f %.1f %.1f\n", polled, polls[polled / 2], polls[polled * 999 / 1000],
+           polls[polled - 1]);
     for (i = 0; i < count; i++)
         acme_op_free(ops[i]);
     acme_client_free(client);
     acme_key_free(key);
     acme_key_free(account_key);
-    free(finalized);
+    free(polls);
+    free(done);
     free(said);
     free(ops);
     return 0;

@@ -12,6 +12,8 @@ static acme_csr_t *csr;
 static acme_cert_t *cert;
 static acme_client_t *client;
 static acme_op_t *op;
+static acme_driver_t *driver;
+static acme_driver_callbacks_t callbacks = ACME_DRIVER_CALLBACKS_INIT;
 static acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
 static acme_authorize_options_t authorize = ACME_AUTHORIZE_OPTIONS_INIT;
 static uint8_t digest[32];
@@ -24,15 +26,22 @@ static acme_csr_t *out_csr = (acme_csr_t *)&untouched;
 static acme_cert_t *out_cert = (acme_cert_t *)&untouched;
 static acme_client_t *out_client = (acme_client_t *)&untouched;
 static acme_op_t *out_op = (acme_op_t *)&untouched;
+static acme_driver_t *out_driver = (acme_driver_t *)&untouched;
 
 static int outputs_are_untouched(void)
 {
     return (char *)out_key == &untouched && (char *)out_csr == &untouched &&
            (char *)out_cert == &untouched && (char *)out_client == &untouched &&
-           (char *)out_op == &untouched;
+           (char *)out_op == &untouched && (char *)out_driver == &untouched;
 }
 
-enum kind { KEY, CSR, CERT, CLIENT, OP, OUT, STRUCT, ARRAY, BYTES, TEXT };
+static void never(acme_op_t *it, acme_status_t status, void *user)
+{
+    (void)it, (void)status, (void)user;
+    CHECK(!"an operation is done that has not been added");
+}
+
+enum kind { KEY, CSR, CERT, CLIENT, OP, DRIVER, OUT, STRUCT, ARRAY, BYTES, TEXT };
 enum { OPTIONAL = 100 };
 
 /* X(kind, function, argument, a call with P as that argument and nothing else wrong) */
@@ -113,7 +122,13 @@ enum { OPTIONAL = 100 };
     X(CLIENT, acme_obtain, client, (P, &order, NULL, &out_cert))                                \
     X(STRUCT, acme_obtain, order, (client, P, NULL, &out_cert))                                 \
     X(OPTIONAL + STRUCT, acme_obtain, run, (client, &order, P, &out_cert))                      \
-    X(OUT, acme_obtain, cert, (client, &order, NULL, P))
+    X(OUT, acme_obtain, cert, (client, &order, NULL, P))                                        \
+    X(OPTIONAL + STRUCT, acme_driver_new, options, (P, &out_driver))                            \
+    X(OUT, acme_driver_new, driver, (NULL, P))                                                  \
+    X(DRIVER, acme_driver_add, driver, (P, op, &callbacks))                                     \
+    X(OP, acme_driver_add, op, (driver, P, &callbacks))                                         \
+    X(STRUCT, acme_driver_add, callbacks, (driver, op, P))                                      \
+    X(DRIVER, acme_driver_dispatch, driver, (P))
 
 /* X(kind, function, a call with P as the handle): NULL or 0 for what is no such handle */
 #define GETTERS(X)                                                                              \
@@ -129,7 +144,8 @@ enum { OPTIONAL = 100 };
     X(OP, acme_op_request, (P)) X(OP, acme_op_wait_ms, (P)) X(OP, acme_op_challenge, (P, 0))    \
     X(OP, acme_op_error, (P)) X(OP, acme_op_state, (P)) X(OP, acme_op_order_url, (P))           \
     X(OP, acme_op_key, (P)) X(OP, acme_op_sign_request, (P)) X(OP, acme_op_take_cert, (P))      \
-    X(OP, acme_op_renewal_info, (P)) X(OP, acme_op_user_data, (P)) X(OP, acme_op_url, (P, 0))
+    X(OP, acme_op_renewal_info, (P)) X(OP, acme_op_user_data, (P)) X(OP, acme_op_url, (P, 0))    \
+    X(DRIVER, acme_driver_count, (P))
 
 #define TRY(kind, function, argument, call)                                                     \
     static int try_##function##_##argument(void *P) { return function call; }
@@ -166,7 +182,7 @@ static void refuse(const struct position *at, void *bad, int status, const char 
 
 static void every_argument(void)
 {
-    void *handles[] = { key, csr, cert, client, op };
+    void *handles[] = { key, csr, cert, client, op, driver };
     char *endless = at_the_edge(65536);
     size_t i, other;
 
@@ -177,7 +193,7 @@ static void every_argument(void)
 
         if (at->kind < OPTIONAL)
             refuse(at, NULL, ARG, "NULL");
-        if (kind <= OP) {
+        if (kind <= DRIVER) {
             for (other = 0; other < COUNT(handles); other++)
                 if ((int)other != kind)
                     refuse(at, handles[other], ACME_ERR_MISUSE, "another kind");
@@ -197,7 +213,7 @@ static void every_argument(void)
 
 static void every_getter(void)
 {
-    void *handles[] = { key, csr, cert, client, op };
+    void *handles[] = { key, csr, cert, client, op, driver };
     size_t i, other, size = 1;
 
     CHECK_STATUS(acme_key_generate(0, &out_key), ARG, "type");
@@ -230,7 +246,8 @@ static void every_getter(void)
         CHECK(!acme_http01_answer("\xff", "x", 1, body, 64));
         CHECK(!acme_http01_answer("x", odd, sizeof odd - 1, body, 64));
         CHECK(!acme_http01_answer("x", "x", SIZE_MAX, body, 64));
-        CHECK(!acme_http01_answer("x", "/.well-known/acme-challenge/aaaaaaaaaaaaaaaaaaaaaaaa", 52, NULL, 64));
+        CHECK(!acme_http01_answer("9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI",
+                                  "/.well-known/acme-challenge/aaaaaaaaaaaaaaaaaaaaaaaa", 52, NULL, 99));
         CHECK(!acme_client_http01_answer(NULL, "x", 1, body, 64));
         CHECK(!acme_client_http01_answer((acme_client_t *)key, "x", 1, body, 64));
     }
@@ -245,7 +262,7 @@ static void every_getter(void)
 
 static void every_free(void)
 {
-    void *handles[] = { key, csr, cert, client, op, NULL };
+    void *handles[] = { key, csr, cert, client, op, driver, NULL };
     size_t i;
 
     for (i = 0; i < COUNT(handles); i++) {
@@ -254,9 +271,12 @@ static void every_free(void)
         if (i != CERT) acme_cert_free(handles[i]);
         if (i != CLIENT) acme_client_free(handles[i]);
         if (i != OP) acme_op_free(handles[i]);
+        if (i != DRIVER) acme_driver_free(handles[i]);
     }
     CHECK(acme_key_pem(key) && acme_csr_der(csr, NULL) && acme_cert_chain_pem(cert));
     CHECK(strcmp(acme_op_state(op), "new") == 0);
+    CHECK(acme_driver_fd(driver) > 0 && acme_driver_fd(NULL) == -1);
+    CHECK(acme_driver_fd((acme_driver_t *)op) == -1);
 }
 
 static void numbers(void)
@@ -326,12 +346,15 @@ int main(void)
     OK(acme_csr_create(second_key, names, 1, &csr));
     OK(acme_cert_create_tls_alpn(&challenge, NULL, &cert));
     OK(acme_begin_order(client, &order, &op));
+    OK(acme_driver_new(NULL, &driver));
+    callbacks.done = never;
     out_key = (acme_key_t *)&untouched;
     every_argument();
     every_getter();
     every_free();
     numbers();
     challenges();
+    acme_driver_free(driver);
     acme_op_free(op);
     acme_client_free(client);
     acme_cert_free(cert);

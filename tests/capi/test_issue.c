@@ -413,6 +413,7 @@ static void the_client_answers(acme_client_t *client)
     acme_cert_t *cert = NULL;
     char body[1024];
     const char *path = "/.well-known/acme-challenge/LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0";
+    const char *thumb = "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI";
 
     run.publish = nothing_to_do;
     run.unpublish = is_gone;
@@ -428,10 +429,12 @@ static void the_client_answers(acme_client_t *client)
     pthread_mutex_unlock(&http_lock);
     /* One that nothing is published for; and by the thumbprint alone. */
     CHECK(acme_client_http01_answer(client, path, strlen(path), body, sizeof body) == 0);
-    CHECK(acme_http01_answer("thumb", path, strlen(path), body, sizeof body) == 49);
-    CHECK(memcmp(body, "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0.thumb", 49) == 0);
-    CHECK(acme_http01_answer("thumb", path, strlen(path) - 1, body, 48) == 48);
-    CHECK(acme_http01_answer("thumb", path, strlen(path), body, 48) == 0);
+    CHECK(acme_http01_answer(thumb, path, strlen(path), body, sizeof body) == 87);
+    CHECK(memcmp(body, "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0.", 44) == 0);
+    CHECK(memcmp(body + 44, thumb, 43) == 0);
+    CHECK(acme_http01_answer(thumb, path, strlen(path) - 1, body, 86) == 86);
+    CHECK(acme_http01_answer(thumb, path, strlen(path), body, 86) == 0);
+    CHECK(acme_http01_answer("thumb", path, strlen(path), body, sizeof body) == 0);
 }
 
 static void agreed_terms(void)

@@ -11,6 +11,8 @@ static acme_client_options_t client_options = ACME_CLIENT_OPTIONS_INIT;
 static acme_order_options_t order_options = ACME_ORDER_OPTIONS_INIT;
 static acme_authorize_options_t authorize_options = ACME_AUTHORIZE_OPTIONS_INIT;
 static acme_run_options_t run_options = ACME_RUN_OPTIONS_INIT;
+static acme_driver_options_t driver_options = ACME_DRIVER_OPTIONS_INIT;
+static acme_driver_callbacks_t driver_callbacks = ACME_DRIVER_CALLBACKS_INIT;
 
 /* Each gives ACME_OK when the options are taken. */
 static int try_client(const void *options)
@@ -58,6 +60,43 @@ static int try_run(const void *options)
     return status == ACME_ERR_CANCELED ? ACME_OK : status;
 }
 
+static int try_driver(const void *options)
+{
+    acme_driver_t *made = NULL;
+    int status = acme_driver_new(options, &made);
+
+    CHECK((status == ACME_OK) == (made != NULL));
+    acme_driver_free(made);
+    return status;
+}
+
+static int ended;
+
+static void done(acme_op_t *op, acme_status_t status, void *user)
+{
+    (void)user;
+    CHECK(status == ACME_ERR_CANCELED);
+    acme_op_free(op);
+    ended++;
+}
+
+/* Sends nothing: the driver is freed before. */
+static int try_add(const void *callbacks)
+{
+    acme_driver_t *driver = NULL;
+    acme_op_t *op = NULL;
+    int status, ended_before = ended;
+
+    CHECK(acme_driver_new(NULL, &driver) == ACME_OK);
+    CHECK(acme_begin_register(client, &op) == ACME_OK);
+    status = acme_driver_add(driver, op, callbacks);
+    acme_driver_free(driver);
+    CHECK((status == ACME_OK) == (ended > ended_before));
+    if (status != ACME_OK)
+        acme_op_free(op); /* still ours */
+    return status;
+}
+
 struct options {
     const char *name;
     int (*try)(const void *);
@@ -74,6 +113,10 @@ static const struct options all[] = {
     { "authorize", try_authorize, &authorize_options, sizeof authorize_options,
       offsetof(acme_authorize_options_t, challenge_types) },
     { "run", try_run, &run_options, sizeof run_options, offsetof(acme_run_options_t, unpublish) },
+    { "driver", try_driver, &driver_options, sizeof driver_options,
+      offsetof(acme_driver_options_t, max_requests_per_ca) },
+    { "driver callbacks", try_add, &driver_callbacks, sizeof driver_callbacks,
+      offsetof(acme_driver_callbacks_t, publish) },
 };
 
 static void set_size(void *options, size_t size)
@@ -369,12 +412,13 @@ static void what_cannot_work(void)
 
 int main(void)
 {
-    size_t i;
+    size_t i, too_many = 257;
 
     key = new_key();
     client_options.directory_url = "https://ca.example/directory";
     client_options.account_key = key;
     OK(acme_client_new(&client_options, &client));
+    driver_callbacks.done = done;
     order_options.names = names;
     order_options.name_count = 1;
     authorize_options.names = names;
@@ -389,6 +433,9 @@ int main(void)
     flags(&all[2], authorize_flags, COUNT(authorize_flags));
     flags(&all[0], client_flags, COUNT(client_flags));
     flags(&all[1], order_flags, COUNT(order_flags));
+    refuse(&all[4], offsetof(acme_driver_options_t, max_threads), &too_many, "max_threads", "256");
+    refuse(&all[4], offsetof(acme_driver_options_t, max_requests_per_ca), &too_many,
+           "max_requests_per_ca", "256");
     what_cannot_work();
     acme_client_free(client);
     acme_key_free(key);

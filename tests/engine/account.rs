@@ -298,6 +298,12 @@ fn terms_are_agreed_to_by_their_url() {
     let key = ca.account_key.clone();
     make_account(&mut ca.ca, &key);
     ca.obtain(&["example.org"]).unwrap();
+    // Agreeing to any and to one are two things.
+    let key = Key::generate(KeyType::P256).unwrap();
+    let mut options = ClientOptions::new("https://ca.example/directory", key);
+    options.terms_agreed = true;
+    options.agreed_terms = Some(TERMS.to_owned());
+    assert_eq!(Client::new(options).err().unwrap().kind(), ErrorKind::InvalidArgument);
     // Where there are none, none is agreed to.
     let mut ca = agreeing(old);
     ca.ca.terms = false;

@@ -84,6 +84,31 @@ fn a_ca_without_newauthz_or_subdomains_says_so() {
 }
 
 #[test]
+fn an_authorization_for_something_else_proves_nothing() {
+    let mut ca = authorizing();
+    ca.ca.proven = vec!["a.example".to_owned(), "b.example".to_owned()];
+    ca.on("POST /new-authz").nth(2).edit(|a| a["identifier"]["value"] = json!("a.example"));
+    let error = authorize(&mut ca, AuthorizeOptions::new(["a.example", "b.example"])).unwrap_err();
+    assert_eq!((error.kind(), error.identifier()), (ErrorKind::Protocol, Some("b.example")));
+    // Nor for the name alone, when those below it are to be proven.
+    let mut ca = authorizing();
+    ca.ca.subdomains = true;
+    ca.on("POST /new-authz").edit(|a| a["subdomainAuthAllowed"] = json!(false));
+    let mut options = AuthorizeOptions::new(["a.example"]);
+    options.subdomains = true;
+    let error = authorize(&mut ca, options).unwrap_err();
+    assert_eq!((error.kind(), error.identifier()), (ErrorKind::Protocol, Some("a.example")));
+}
+
+#[test]
+fn a_challenge_whose_answer_was_lost_is_answered_again() {
+    let mut ca = authorizing();
+    ca.on("POST /chall/*").nth(1).lose_request();
+    authorize(&mut ca, AuthorizeOptions::new(["a.example"])).unwrap();
+    assert_eq!(ca.count("POST /chall/*"), 2);
+}
+
+#[test]
 fn a_refusal_of_newauthz_names_the_name() {
     let mut ca = authorizing();
     ca.on("POST /new-authz").problem(403, "rejectedIdentifier");
@@ -139,6 +164,18 @@ fn an_ancestor_that_the_ca_did_not_allow_proves_nothing() {
 }
 
 #[test]
+fn a_name_is_proven_by_its_ancestor_or_by_a_type_of_its_own() {
+    let mut options = OrderOptions::new(["a.example.org"]);
+    options.ancestor_domain = Some("example.org".to_owned());
+    options.challenge_by_name = vec![("a.example.org".to_owned(), ChallengeType::Dns01)];
+    let mut ca = Script::new();
+    let error = ca.order(options).unwrap_err();
+    let name = Some("a.example.org");
+    assert_eq!((error.kind(), error.identifier()), (ErrorKind::InvalidArgument, name));
+    assert!(ca.transcript.is_empty());
+}
+
+#[test]
 fn ancestors_that_make_no_sense_are_refused() {
     for ancestor in ["example.net", "a.example.org", "*.example.org", "192.0.2.7", "ple.org", ""] {
         let mut ca = Script::new();
@@ -183,6 +220,23 @@ fn on_request_a_failure_leaves_nothing_pending() {
         assert_eq!(error.kind(), ErrorKind::Host, "the failure is what is told");
         assert!(ca.ca.authorizations.iter().all(|a| a.status == state), "{abandon}");
     }
+    // What a later try may mend is left for it.
+    let mut ca = Script::new();
+    ca.on("POST /order/1").then(|_, answer| answer.set("Retry-After", "100000"));
+    ca.ca.validation_looks = u32::MAX;
+    let mut options = OrderOptions::new(["a.example"]);
+    options.abandon_on_failure = true;
+    assert_eq!(ca.order(options).unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(ca.ca.authorizations[0].status, "pending");
+    // One that the CA refuses to deactivate keeps no other pending.
+    let mut ca = Script::new();
+    ca.publishing = Err("no such zone".to_owned());
+    ca.on("POST /authz/2").from(2).problem(403, "unauthorized");
+    let mut options = OrderOptions::new(["a.example", "b.example", "c.example"]);
+    options.abandon_on_failure = true;
+    assert_eq!(ca.order(options).unwrap_err().kind(), ErrorKind::Host);
+    let states: Vec<_> = ca.ca.authorizations.iter().map(|a| a.status).collect();
+    assert_eq!(states, ["deactivated", "pending", "deactivated"]);
     // Giving up may fail, too.
     let mut ca = Script::new();
     ca.publishing = Err("no such zone".to_owned());
@@ -253,6 +307,18 @@ fn a_list_of_orders_that_leads_astray_ends() {
     // It is none.
     let (outcome, _) = list(|answer| answer.body = b"[]".to_vec());
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Protocol);
+}
+
+#[test]
+fn the_link_to_the_next_page_may_be_relative() {
+    let mut ca = Script::new();
+    ca.ca.orders_a_page = 1;
+    for name in ["a.example", "b.example"] {
+        ca.obtain(&[name]).unwrap();
+    }
+    ca.on("POST /orders/1").then(|_, answer| answer.set("Link", "</orders/2>;rel=\"next\""));
+    let operation = ca.client.orders();
+    assert_eq!(ca.run(&operation).unwrap().len(), 2);
 }
 
 #[test]

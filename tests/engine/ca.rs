@@ -107,6 +107,8 @@ pub struct Order {
 
 struct Account {
     jwk: Value,
+    /// The key before, with which a client may come that does not know better.
+    former: Option<Value>,
 }
 
 type Issue = Box<dyn Fn(&PKey<Public>, &[&str]) -> Vec<u8> + Send>;
@@ -232,7 +234,9 @@ impl Ca {
             None => {
                 assert_eq!(names, ["alg", "kid", "nonce", "url"]);
                 let account = self.account(jws.header("kid"));
-                jws.verify(&account.jwk);
+                if !account.former.as_ref().is_some_and(|former| jws.is_by(former)) {
+                    jws.verify(&account.jwk);
+                }
             }
         }
         let json = match jws.payload.as_slice() {
@@ -250,7 +254,7 @@ impl Ca {
 
     /// Makes an account as an earlier run would have.
     pub fn know(&mut self, jwk: Value) -> String {
-        self.accounts.push(Account { jwk });
+        self.accounts.push(Account { jwk, former: None });
         format!("{BASE}/account/{}", self.accounts.len())
     }
 
@@ -296,6 +300,7 @@ impl Ca {
                 Answer::new(200, "")
             }
             (["new-authz"], Some(payload)) => self.new_authorization(payload),
+            (["key-change"], Some(payload)) => self.change_key(post, payload),
             (["orders", page], None) if self.orders_a_page > 0 => self.list_orders(number(page)),
             (["authz", n], Some(payload)) if number(n) < self.authorizations.len() => {
                 assert_eq!(*payload, json!({"status": "deactivated"}));
@@ -429,6 +434,26 @@ impl Ca {
         let number = self.orders.len();
         Answer::json(201, &self.order(number - 1))
             .header("Location", &format!("{BASE}/order/{number}"))
+    }
+
+    /// RFC 8555 section 7.3.5.
+    fn change_key(&mut self, post: &Post, payload: &Value) -> Answer {
+        let inner = Jws::parse(payload);
+        let new = inner.protected["jwk"].clone();
+        inner.verify(&new);
+        assert_eq!(inner.header("url"), post.jws.header("url"));
+        assert!(inner.protected.get("nonce").is_none());
+        let url = post.jws.header("kid").to_owned();
+        let asked: Value = serde_json::from_slice(&inner.payload).unwrap();
+        assert_eq!(asked, json!({"account": url, "oldKey": self.account(&url).jwk}));
+        if let Some(other) = self.accounts.iter().position(|account| account.jwk == new) {
+            return Answer::problem(409, "malformed")
+                .header("Location", &format!("{BASE}/account/{}", other + 1));
+        }
+        let number: usize = url.rsplit('/').next().unwrap().parse().unwrap();
+        let account = &mut self.accounts[number - 1];
+        account.former = Some(std::mem::replace(&mut account.jwk, new));
+        Answer::json(200, &json!({"status": "valid"}))
     }
 
     fn new_authorization(&mut self, payload: &Value) -> Answer {

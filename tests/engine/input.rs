@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use acme_micro::engine::{ChallengeType, OrderOptions, Step};
+use acme_micro::engine::{ChallengeType, Client, ClientOptions, OrderOptions, Step};
 use acme_micro::{ErrorKind, Key, KeyType, SigningRequest, Time};
 
 use super::script::{START, Script};
@@ -219,4 +219,31 @@ fn an_order_as_the_last_answer_is_fed_by_another_thread() {
         scope.spawn(|| operation.reply(request.id).failed("another thread says so").unwrap());
     });
     assert!(matches!(operation.poll(NOW).unwrap(), Step::Wait(Some(_))));
+}
+
+/// What Let's Encrypt's profiles take is known before anything is sent.
+#[test]
+fn an_order_beyond_what_a_profile_takes_is_refused() {
+    let order = |profile: Option<&str>, names: &[String]| {
+        let key = Key::generate(KeyType::P256).unwrap();
+        let url = "https://acme-v02.api.letsencrypt.org/directory";
+        let client = Client::new(ClientOptions::new(url, key)).unwrap();
+        let mut options = OrderOptions::new(names.to_vec());
+        options.profile = profile.map(str::to_owned);
+        client.obtain(options).map(|_| ()).map_err(|error| {
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+            error.to_string()
+        })
+    };
+    let names =
+        |count: usize| -> Vec<String> { (0..count).map(|n| format!("n{n}.example.org")).collect() };
+    for (profile, most) in [(None, 100), (Some("tlsserver"), 25), (Some("shortlived"), 25)] {
+        order(profile, &names(most)).unwrap();
+        let why = order(profile, &names(most + 1)).unwrap_err();
+        assert!(why.contains(&format!("has {most} names at most, not {}", most + 1)), "{why}");
+    }
+    order(Some("unheard-of"), &names(101)).unwrap();
+    let address = ["192.0.2.7".to_owned()];
+    order(Some("shortlived"), &address).unwrap();
+    assert!(order(None, &address).unwrap_err().contains("shortlived"));
 }

@@ -50,11 +50,16 @@ impl Jws {
         self.protected[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", self.protected))
     }
 
-    /// Ends the test unless the signature is right for this public key, in full width.
+    /// Ends the test unless the signature is right for this public key.
     pub fn verify(&self, jwk: &Value) {
+        assert!(self.is_by(jwk), "the signature is wrong: {}", self.protected);
+    }
+
+    /// Is the signature by this key? Ends the test when it has not its full width.
+    pub fn is_by(&self, jwk: &Value) -> bool {
         let key = public_key(jwk);
         let (input, signature) = (self.input.as_bytes(), &self.signature);
-        let sound = match self.header("alg") {
+        match self.header("alg") {
             "ES256" => ecdsa(&key, "P-256", jwk, MessageDigest::sha256(), input, signature, 32),
             "ES384" => ecdsa(&key, "P-384", jwk, MessageDigest::sha384(), input, signature, 48),
             "ES512" => ecdsa(&key, "P-521", jwk, MessageDigest::sha512(), input, signature, 66),
@@ -67,8 +72,7 @@ impl Jws {
                 verifier.verify_oneshot(signature, input).unwrap()
             }
             other => panic!("unknown algorithm {other}"),
-        };
-        assert!(sound, "the signature is wrong: {}", self.protected);
+        }
     }
 
     pub fn verify_mac(&self, mac_key: &[u8]) {

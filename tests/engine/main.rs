@@ -18,6 +18,7 @@ mod challenges;
 mod concurrency;
 mod input;
 mod issuance;
+mod key_change;
 mod nonces;
 mod orders;
 mod policy;

@@ -207,5 +207,7 @@ fn a_page_that_helps_is_told() {
     let limits = Some("https://ca.example/limits");
     assert_eq!(help(limited("too many", Value::Null), link).as_deref(), limits);
     assert_eq!(help(limited("too many", json!("javascript:x")), link).as_deref(), limits);
-    assert_eq!(help(limited("too many", json!("about:blank")), None), None);
+    for none in ["about:blank", "https://", "https://ca.example/a b", "https://x/\"><b>"] {
+        assert_eq!(help(limited("too many", json!(none)), None), None, "{none}");
+    }
 }

@@ -1,7 +1,8 @@
 //! The clock, the time limit, cancellation, and polls that nobody needed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Wake;
 
 use std::time::Duration;
 
@@ -328,4 +329,43 @@ fn a_host_that_forgets_the_operation_for_a_month_gets_a_clean_end() {
     }));
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Timeout);
     assert!(ca.transcript.len() < 8, "{:?}", ca.transcript);
+}
+
+#[test]
+fn whoever_waits_is_woken_by_answers_and_by_cancellation() {
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+    impl Wake for Count {
+        fn wake(self: Arc<Count>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let count = Arc::new(Count::default());
+    let woken = || count.0.swap(0, Ordering::Relaxed) > 0;
+    let operation = Script::new().client.register();
+    operation.set_waker(Some(count.clone().into()));
+    let Step::Request(request) = operation.poll(Time::from_millis(START)).unwrap() else {
+        panic!("no request")
+    };
+    operation.reply(request.id).header(b"a", b"b").unwrap();
+    assert!(!woken());
+    operation.reply(request.id).failed("no network").unwrap();
+    assert!(woken());
+    assert!(operation.published(Ok(())).is_err() && operation.signed(9, Ok(vec![])).is_err());
+    assert!(matches!(operation.poll(Time::from_millis(START)).unwrap(), Step::Wait(Some(_))));
+    woken();
+    operation.cancel();
+    assert!(woken());
+    operation.set_waker(None);
+    operation.cancel();
+    assert!(!woken());
+
+    let operation = Script::new().client.register();
+    operation.set_waker(Some(count.clone().into()));
+    let Step::Request(request) = operation.poll(Time::from_millis(START)).unwrap() else {
+        panic!("no request")
+    };
+    let too_much = vec![0; 1024 * 1024 + 1];
+    assert!(operation.reply(request.id).body(&too_much).is_err());
+    assert!(woken());
 }

@@ -23,9 +23,11 @@ HERE = Path(__file__).resolve().parent.parent
 def test_http01_answers_by_the_thumbprint_alone():
     token = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"
     path = f"/.well-known/acme-challenge/{token}"
-    assert acme.http01_answer("thumb", path) == f"{token}.thumb".encode()
+    thumb = "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
+    assert acme.http01_answer(thumb, path) == f"{token}.{thumb}".encode()
+    assert acme.http01_answer("thumb", path) is None
     for bad in ["", "/", path + "/", path[:-30], path + "\udcff", path + "\0"]:
-        assert acme.http01_answer("thumb", bad) is None
+        assert acme.http01_answer(thumb, bad) is None
 
 
 def test_versions():

@@ -31,6 +31,8 @@ Whatever fails raises an :class:`AcmeError`: its text says what was tried, on wh
 ``.problem`` is what the CA said, ``.identifier`` whom it is about, ``.retry_at`` when to try again.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import logging
 from ._native import acme_version
 from .certificates import Certificate, RevocationReason, SigningRequest
@@ -58,14 +60,28 @@ from .errors import (
 )
 from .keys import KeyType, PrivateKey
 from .operation import Operation, RenewalInfo, Signer
-from .solvers import MemoryHttp01, Solver, Standalone, Webroot, http01_answer
+from .solvers import (
+    AsyncSolver,
+    MemoryHttp01,
+    Solver,
+    Standalone,
+    Webroot,
+    http01_answer,
+)
 from .steps import Challenge, Publish, Request, Sign, Step, Unpublish, Wait
+
+if TYPE_CHECKING:
+    from .aio import AsyncClient
+    from .async_standalone import AsyncStandalone
 
 __all__ = [
     "LETSENCRYPT",
     "LETSENCRYPT_STAGING",
     "AccountError",
     "AcmeError",
+    "AsyncClient",
+    "AsyncSolver",
+    "AsyncStandalone",
     "Canceled",
     "Certificate",
     "CertificateError",
@@ -116,3 +132,16 @@ __version__ = "0.14.1"
 def library_version() -> str:
     """Version of the shared library that is loaded, such as ``"0.14.1"``."""
     return (acme_version() or b"").decode()
+
+
+def __getattr__(name: str) -> Any:
+    # Importing asyncio takes longer than all the rest: only those who want it pay for it.
+    if name == "AsyncClient":
+        from .aio import AsyncClient
+
+        return AsyncClient
+    if name == "AsyncStandalone":
+        from .async_standalone import AsyncStandalone
+
+        return AsyncStandalone
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -91,9 +91,10 @@ class Status(enum.IntEnum):
     ERR_ORDER = -36
     # The CA issued something that is not the certificate that was asked for.
     ERR_CERTIFICATE = -37
-    # The host said it could not publish a challenge, or its callback failed.
+    # The host said it could not publish a challenge, or its callback failed; or the system has no
+    # thread or descriptor left for an acme_driver_t.
     ERR_HOST = -40
-    # acme_op_cancel() was called.
+    # acme_op_cancel() was called, or acme_driver_free() while a driver had the operation.
     ERR_CANCELED = -41
 
 
@@ -154,7 +155,8 @@ class LogLevel(enum.IntEnum):
 class Feature(enum.IntFlag):
     """What may be compiled in; bits of acme_features()."""
 
-    # The built-in blocking HTTPS client for acme_op_send(), acme_op_run() and acme_obtain().
+    # The built-in blocking HTTPS client for acme_op_send(), acme_op_run(), acme_obtain() and
+    # acme_driver_t.
     HTTP = 1
 
 
@@ -208,6 +210,14 @@ class acme_csr_t(Structure):
     """A certificate signing request (PKCS#10, RFC 2986)."""
 
 
+class acme_driver_t(Structure):
+    """Carries out operations with the built-in HTTPS client, on a few threads of its own.
+    
+    To your event loop it is one file descriptor and one call: watch acme_driver_fd() for reading,
+    and call acme_driver_dispatch() when it is readable.
+    """
+
+
 class acme_error_t(Structure):
     """What went wrong, with the CA's problem document where there is one. Always borrowed."""
 
@@ -220,8 +230,9 @@ class acme_op_t(Structure):
     """One operation in progress: a state machine that you poll. It does no I/O of its own."""
 
 
-# Receives log lines on whichever thread called the library. Must not call the library, must return
-# normally. The text is valid for the call. No line has a key, a token or a key authorization in it.
+# Receives log lines on whichever thread called the library, or a driver's own. Must not call the
+# library, must return normally. The text is valid for the call. No line has a key, a token or a key
+# authorization in it.
 acme_log_fn = CFUNCTYPE(None, c_int, c_char_p, c_void_p)
 
 
@@ -503,11 +514,60 @@ class acme_run_options_t(Structure):
     ]
 
 
+class acme_driver_options_t(Structure):
+    """For acme_driver_new(). Zero means default; a NULL pointer: all defaults."""
+
+    if TYPE_CHECKING:
+        size: int
+        max_threads: int
+        max_requests_per_ca: int
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("max_threads", c_size_t),
+        ("max_requests_per_ca", c_size_t),
+    ]
+
+
+# Called when the operation has finished and left the driver: take the result, free it. status is
+# ACME_OK, or what went wrong; acme_op_error() says it in full.
+acme_op_done_fn = CFUNCTYPE(None, POINTER(acme_op_t), c_int32, c_void_p)
+
+# Called with the operation that it is about. It may call anything on it but poll, run and free.
+acme_op_fn = CFUNCTYPE(None, POINTER(acme_op_t), c_void_p)
+
+
+class acme_driver_callbacks_t(Structure):
+    """For acme_driver_add(): what happens to one operation.
+    
+    All of them are called from acme_driver_dispatch() and acme_driver_free() only, on the thread
+    that calls those.
+    """
+
+    if TYPE_CHECKING:
+        size: int
+        done: Any
+        publish: Any
+        unpublish: Any
+        sign: Any
+        user: int | None
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("done", acme_op_done_fn),
+        ("publish", acme_op_fn),
+        ("unpublish", acme_op_fn),
+        ("sign", acme_op_fn),
+        ("user", c_void_p),
+    ]
+
+
 # Static English text for a status code; never NULL.
 acme_strerror: Callable[[int], bytes | None] = _bind("acme_strerror", c_char_p, c_int)
 
 # Error of the last fallible call on this thread; NULL when it succeeded. Fallible are the functions
-# that return acme_status_t, and acme_op_poll(); no other function changes it.
+# that return acme_status_t, and acme_op_poll(); no other function changes it, but for
+# acme_op_free() when it refuses.
 acme_last_error: Callable[[], _Pointer[acme_error_t]] = _bind(
     "acme_last_error", POINTER(acme_error_t)
 )
@@ -1009,7 +1069,7 @@ acme_op_respond_with: Callable[
 )
 
 # Every challenge is in place (failure NULL), or why not: the operation then ends with
-# ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH.
+# ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH. Any thread while a driver has it.
 acme_op_published: Callable[[_Pointer[acme_op_t], bytes | None], int] = _bind(
     "acme_op_published", c_int32, POINTER(acme_op_t), c_char_p
 )
@@ -1089,8 +1149,8 @@ acme_op_user_data: Callable[[_Pointer[acme_op_t]], int | None] = _bind(
     "acme_op_user_data", c_void_p, POINTER(acme_op_t)
 )
 
-# Drops the operation at any moment. Challenges still published are then yours to take down. From a
-# callback of acme_op_run() on the same operation it does nothing but set ACME_ERR_MISUSE.
+# Drops the operation at any moment. Challenges still published are then yours to take down. While
+# acme_op_run() or a driver has it in hand it does nothing but set ACME_ERR_MISUSE.
 acme_op_free: Callable[[_Pointer[acme_op_t]], None] = _bind(
     "acme_op_free", None, POINTER(acme_op_t)
 )
@@ -1126,4 +1186,53 @@ acme_obtain: Callable[
     POINTER(acme_order_options_t),
     POINTER(acme_run_options_t),
     POINTER(POINTER(acme_cert_t)),
+)
+
+# Makes a driver: a file descriptor, no threads yet. options may be NULL.
+acme_driver_new: Callable[
+    [_Pointer[acme_driver_options_t], _Pointer[_Pointer[acme_driver_t]]], int
+] = _bind(
+    "acme_driver_new", c_int32, POINTER(acme_driver_options_t), POINTER(POINTER(acme_driver_t))
+)
+
+# The descriptor to watch for reading, level- or edge-triggered; it stays the same and stays the
+# driver's: do not read from it or close it. -1 for NULL.
+acme_driver_fd: Callable[[_Pointer[acme_driver_t]], int] = _bind(
+    "acme_driver_fd", c_int, POINTER(acme_driver_t)
+)
+
+# Hands an operation that has been begun and not been polled to the driver, which carries it out. It
+# stays yours, to be freed when done has been called, but until then acme_op_poll(), acme_op_run()
+# and acme_op_free() on it are ACME_ERR_MISUSE. acme_op_cancel(), acme_op_published() and
+# acme_op_signed() may be called on any thread. It starts when its CA has nothing more urgent to do,
+# so its time limit does not run while thousands are before it. Any thread, and callbacks.
+acme_driver_add: Callable[
+    [_Pointer[acme_driver_t], _Pointer[acme_op_t], _Pointer[acme_driver_callbacks_t]], int
+] = _bind(
+    "acme_driver_add",
+    c_int32,
+    POINTER(acme_driver_t),
+    POINTER(acme_op_t),
+    POINTER(acme_driver_callbacks_t),
+)
+
+# Number of operations in the driver.
+acme_driver_count: Callable[[_Pointer[acme_driver_t]], int] = _bind(
+    "acme_driver_count", c_size_t, POINTER(acme_driver_t)
+)
+
+# Goes on with every operation that can go on, and calls back. Does not block: after about a
+# millisecond it leaves the rest for the next call, and the descriptor readable. Calling it when
+# that is not readable does no harm. One thread at a time, and not from a callback.
+acme_driver_dispatch: Callable[[_Pointer[acme_driver_t]], int] = _bind(
+    "acme_driver_dispatch", c_int32, POINTER(acme_driver_t)
+)
+
+# Frees the driver. Operations still in it are canceled first: unpublish and done are called for
+# them as always, from within. Requests under way are interrupted; what cannot be is a name
+# resolution or a TCP connect (10 seconds at most), and is waited for. When this returns no thread,
+# connection or descriptor is left. From a callback it does nothing but set ACME_ERR_MISUSE. In a
+# child that fork() made it does nothing: the threads are not there.
+acme_driver_free: Callable[[_Pointer[acme_driver_t]], None] = _bind(
+    "acme_driver_free", None, POINTER(acme_driver_t)
 )

@@ -1,285 +1,77 @@
-"""Clients: one account at one CA."""
+"""The blocking client."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from ctypes import POINTER, c_char_p, cast, pointer, sizeof
-from dataclasses import dataclass
-from datetime import datetime
-from itertools import count
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
-from . import _native
-from ._arguments import PathLike, to_enum, to_optional_path, to_optional_text, to_text, to_texts
-from ._handle import Handle, create, handle_of
-from ._native import ChainBy, RevocationReason
-from ._values import from_text
-from .certificates import Certificate, SigningRequest
-from .errors import InvalidArgument
+from ._client import LETSENCRYPT, LETSENCRYPT_STAGING, ChainBy, ClientBase, Profile
+from ._native import RevocationReason
+from .certificates import Certificate
 from .keys import PrivateKey
-from .operation import Operation, RenewalInfo, Signer
-from .solvers import Solver, answer_from
-
-if TYPE_CHECKING:
-    from ctypes import _Pointer
+from .operation import RenewalInfo, Signer
+from .solvers import Solver, with_types_of
 
 __all__ = ["LETSENCRYPT", "LETSENCRYPT_STAGING", "ChainBy", "Client", "Profile"]
 
-#: Let's Encrypt, whose certificates browsers trust.
-LETSENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
-#: Let's Encrypt's staging environment, for trying things.
-LETSENCRYPT_STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
 
-
-@dataclass(frozen=True)
-class Profile:
-    """A kind of certificate that a CA offers."""
-
-    name: str
-    #: What the CA says of it.
-    description: str
-
-
-class Client(Handle[_native.acme_client_t]):
+class Client(ClientBase):
     """One account at one CA: directory, account key, nonces, connections.
 
     Make one and share it, between threads too. Making it sends nothing; the account is registered
-    by the first operation that needs it.
+    by the first operation that needs it. Each method blocks until the CA has answered;
+    :class:`AsyncClient` has the same for asyncio.
     """
 
-    def __init__(
-        self,
-        directory_url: str,
-        account_key: PrivateKey,
-        *,
-        contacts: Iterable[str] = (),
-        terms_agreed: bool = False,
-        agreed_terms_url: str | None = None,
-        account_url: str | None = None,
-        eab: tuple[str, str] | None = None,
-        eab_algorithm: str | None = None,
-        user_agent: str | None = None,
-        accept_language: str | None = None,
-        ca_file: PathLike | None = None,
-        allowed_hosts: Iterable[str] = (),
-        allow_http_loopback: bool = False,
-        ca_dir: PathLike | None = None,
-        extra_ca_file: PathLike | None = None,
-        proxy: str | None = None,
-        client_cert_file: PathLike | None = None,
-        client_key_file: PathLike | None = None,
-        request_timeout: float | None = None,
-        ip_version: int = 0,
-    ):
-        """
-        directory_url
-            The CA, such as :data:`LETSENCRYPT`.
-        account_key
-            The account's key. Store it before: it is the account.
-        contacts
-            ``mailto:`` URLs.
-        terms_agreed
-            The operator has agreed to the CA's terms of service. Without it an account that exists
-            is found, and none is made.
-        agreed_terms_url
-            Instead of ``terms_agreed``: the operator has agreed to the terms at this URL, which
-            :attr:`terms_url` was. When the CA's are others by now, no account is made:
-            :class:`TermsNotAgreed`, whose ``help_url`` has the new ones.
-        account_url
-            What :attr:`account_url` was earlier; saves a request.
-        eab, eab_algorithm
-            External account binding: key id and HMAC key as the CA shows them; ``"HS256"`` (the
-            default), ``"HS384"`` or ``"HS512"``.
-        user_agent
-            Named to the CA before the library's own, such as ``"exampled/1.2"``.
-        accept_language
-            Languages that the CA's messages are wanted in, such as ``"de, en;q=0.5"``.
-        ca_file
-            PEM file of the roots to trust for the CA's own HTTPS, instead of the system's.
-        allowed_hosts
-            Hosts besides the directory's own that the CA's URLs may be on.
-        allow_http_loopback
-            Plain http is fine on loopback addresses, for tests.
-
-        The rest is for :meth:`Operation.run` and what calls it, not for a host that sends requests
-        by itself, and so is ``ca_file``:
-
-        ca_dir
-            Directory of the roots to trust instead of the system's, as ``openssl rehash`` makes it;
-            with ``ca_file`` both are trusted.
-        extra_ca_file
-            PEM file of roots to trust besides the system's, or besides ``ca_file`` and ``ca_dir``.
-        proxy
-            The proxy to go through: ``"http://user:password@host:port"`` or the same with ``https``,
-            ``socks5``, ``socks5h`` or ``socks4a``. User and password are percent-encoded, and may be
-            left out. No environment variable is looked at.
-        client_cert_file, client_key_file
-            PEM files with the certificate (and its chain) to show to a CA that asks for one, and its
-            key, without a passphrase.
-        request_timeout
-            Seconds for one request, 1 to 3600; 30 unless given.
-        ip_version
-            4 or 6: connect to IPv4 or IPv6 addresses only.
-        """
-        options = _native.acme_client_options_t()
-        options.size = sizeof(options)
-        options.directory_url = to_text(directory_url, "directory_url")
-        options.account_key = handle_of(account_key, PrivateKey, "account_key")
-        options.account_url = to_optional_text(account_url, "account_url")
-        options.contacts, options.contact_count = to_texts(contacts, "contacts")
-        options.terms_agreed = bool(terms_agreed)
-        if eab is not None:
-            options.eab_key_id = to_text(eab[0], "eab[0]")
-            options.eab_hmac_key = to_text(eab[1], "eab[1]")
-        options.eab_algorithm = to_optional_text(eab_algorithm, "eab_algorithm")
-        options.agreed_terms_url = to_optional_text(agreed_terms_url, "agreed_terms_url")
-        options.user_agent = to_optional_text(user_agent, "user_agent")
-        options.accept_language = to_optional_text(accept_language, "accept_language")
-        options.ca_file = to_optional_path(ca_file, "ca_file")
-        options.allowed_hosts, options.allowed_host_count = to_texts(
-            allowed_hosts, "allowed_hosts"
-        )
-        options.allow_http_loopback = bool(allow_http_loopback)
-        options.ca_dir = to_optional_path(ca_dir, "ca_dir")
-        options.extra_ca_file = to_optional_path(extra_ca_file, "extra_ca_file")
-        options.proxy = to_optional_text(proxy, "proxy")
-        options.client_cert_file = to_optional_path(client_cert_file, "client_cert_file")
-        options.client_key_file = to_optional_path(client_key_file, "client_key_file")
-        options.request_timeout_s = _seconds(request_timeout, "request_timeout")
-        if ip_version not in (0, 4, 6):
-            raise InvalidArgument(f"ip_version is {ip_version!r}, which is none of 0, 4, 6")
-        options.ip_version = ip_version
-        make, free = _native.acme_client_new, _native.acme_client_free
-        self._pointer = create(_native.acme_client_t, free, lambda c: make(pointer(options), c))
-
-    @property
-    def account_url(self) -> str | None:
-        """The account's URL, worth storing; None until an operation has needed it."""
-        return from_text(_native.acme_client_account_url(self._handle))
-
-    @property
-    def terms_url(self) -> str | None:
-        """The CA's terms of service; None until its directory is known, or when it has none."""
-        return from_text(_native.acme_client_terms_url(self._handle))
-
-    @property
-    def profiles(self) -> tuple[Profile, ...]:
-        """The kinds of certificate that the CA offers; empty until its directory is known."""
-        found: list[Profile] = []
-        for index in count():
-            name = from_text(_native.acme_client_profile(self._handle, index))
-            if name is None:
-                return tuple(found)
-            text = from_text(_native.acme_client_profile_text(self._handle, index))
-            found.append(Profile(name, text or ""))
-        raise AssertionError  # count() does not end
-
-    def http01_answer(self, path: str) -> bytes | None:
-        """The body to answer a CA's http-01 request for this path with, or None.
-
-        For challenges of this client's operations that are published right now; see also
-        :func:`acme_micro.http01_answer`. From any thread.
-        """
-        return answer_from(_native.acme_client_http01_answer, self._handle, path)
-
-    def begin_register(self) -> Operation:
-        """Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3)."""
-        return self._begin(_native.acme_begin_register)
-
     def register(self) -> str:
-        """Registers the account, or finds it; gives its URL. Blocks."""
+        """Registers the account, or finds it; gives its URL."""
         self.begin_register().run()
         return self._account_url()
 
     def find_account(self) -> str:
-        """Finds the account of the key and makes none; gives its URL. Blocks.
-
-        :class:`AccountError` when the CA knows none (RFC 8555 section 7.3.1).
-        """
-        self._begin(_native.acme_begin_find_account).run()
+        """Finds the account of the key and makes none; gives its URL (:meth:`begin_find_account`)."""
+        self.begin_find_account().run()
         return self._account_url()
 
     def update_contacts(self, contacts: Iterable[str]) -> None:
-        """Replaces the account's contacts; none removes them (RFC 8555 section 7.3.2). Blocks."""
-        self._begin(_native.acme_begin_update_contacts, *to_texts(contacts, "contacts")).run()
+        """Replaces the account's contacts; none removes them (RFC 8555 section 7.3.2)."""
+        self.begin_update_contacts(contacts).run()
 
     def change_key(self, new_key: PrivateKey) -> None:
-        """Replaces the account's key (RFC 8555 section 7.3.5). Blocks.
-
-        Store the new key before, and forget the old one after: if the program ends in between, do it
-        again with the old key, which settles which of them the CA knows.
-        """
-        self._begin(_native.acme_begin_key_change, handle_of(new_key, PrivateKey, "new_key")).run()
+        """Replaces the account's key; see :meth:`begin_change_key` for what to store when."""
+        self.begin_change_key(new_key).run()
 
     def deactivate(self) -> None:
-        """Deactivates the account, for good (RFC 8555 section 7.3.6). Blocks."""
-        self._begin(_native.acme_begin_deactivate).run()
+        """Deactivates the account, for good (RFC 8555 section 7.3.6)."""
+        self.begin_deactivate().run()
 
     def renewal_info(self, certificate: Certificate) -> RenewalInfo:
-        """When to renew (RFC 9773); what the CA does not say, the lifetime does. Blocks."""
-        handle = handle_of(certificate, Certificate, "certificate")
-        operation = self._begin(_native.acme_begin_renewal_info, handle)
+        """When to renew (RFC 9773); what the CA does not say, the lifetime does."""
+        operation = self.begin_renewal_info(certificate)
         operation.run()
         assert operation.renewal_info is not None
         return operation.renewal_info
 
-    def begin_authorize(
-        self,
-        names: Iterable[str],
-        *,
-        challenge_types: Sequence[str] = ("http-01",),
-        subdomains: bool = False,
-        timeout: float | None = None,
-    ) -> Operation:
-        """Begins to prove names ahead of an order (RFC 8555 section 7.4.1); nothing is sent yet.
-
-        names
-            DNS names and IP addresses. A wildcard is proven by its order only.
-        subdomains
-            Each name is to prove those below it, too (RFC 9444).
-
-        The others are as for :meth:`order`. The URLs of the authorizations are
-        :attr:`Operation.urls`. :class:`Unsupported` where the CA does not offer it.
-        """
-        options = _native.acme_authorize_options_t()
-        options.size = sizeof(options)
-        options.names, options.name_count = to_texts(names, "names")
-        types = to_texts(challenge_types, "challenge_types")
-        options.challenge_types, options.challenge_type_count = types
-        options.subdomains = bool(subdomains)
-        options.timeout_s = _seconds(timeout, "timeout")
-        return self._begin(_native.acme_begin_authorize, pointer(options))
-
     def authorize(self, names: Iterable[str], solver: Solver, **options: Any) -> tuple[str, ...]:
-        """Proves names ahead of an order; gives the URLs of their authorizations. Blocks.
+        """Proves names ahead of an order; gives the URLs of their authorizations.
 
         The other options are :meth:`begin_authorize`'s.
         """
-        _set_types(options, solver)
-        operation = self.begin_authorize(names, **options)
+        operation = self.begin_authorize(names, **with_types_of(solver, options))
         operation.run(solver)
         return operation.urls
 
     def deactivate_authorization(self, authorization_url: str) -> None:
-        """Deactivates an authorization, for good (RFC 8555 section 7.5.2). Blocks."""
-        url = to_text(authorization_url, "authorization_url")
-        self._begin(_native.acme_begin_deactivate_authorization, url).run()
+        """Deactivates an authorization, for good (RFC 8555 section 7.5.2)."""
+        self.begin_deactivate_authorization(authorization_url).run()
 
     def abandon_order(self, order_url: str) -> None:
-        """Deactivates what is still pending of an order's authorizations. Blocks.
-
-        For an order that is not going to be resumed: CAs limit how many an account may leave
-        pending.
-        """
-        self._begin(_native.acme_begin_abandon_order, to_text(order_url, "order_url")).run()
+        """Deactivates what is still pending of an order's authorizations."""
+        self.begin_abandon_order(order_url).run()
 
     def orders(self) -> tuple[str, ...]:
-        """The URLs of the account's orders (RFC 8555 section 7.1.2.1). Blocks.
-
-        :class:`Unsupported` where the CA keeps no list.
-        """
-        operation = self._begin(_native.acme_begin_list_orders)
+        """The URLs of the account's orders (RFC 8555 section 7.1.2.1)."""
+        operation = self.begin_list_orders()
         operation.run()
         return operation.urls
 
@@ -290,100 +82,8 @@ class Client(Handle[_native.acme_client_t]):
         *,
         key: PrivateKey | None = None,
     ) -> None:
-        """Revokes a certificate: as the account that ordered it or, with its ``key``, as whoever
-        has that (RFC 8555 section 7.6). Blocks. Revoking twice is fine."""
-        self._begin(
-            _native.acme_begin_revoke,
-            handle_of(certificate, Certificate, "certificate"),
-            None if key is None else handle_of(key, PrivateKey, "key"),
-            to_enum(reason, RevocationReason, "reason"),
-        ).run()
-
-    def order(
-        self,
-        names: Iterable[str] = (),
-        *,
-        challenge_types: Sequence[str] = ("http-01",),
-        challenge_by_name: Mapping[str, str] | None = None,
-        ancestor_domain: str | None = None,
-        key: PrivateKey | None = None,
-        csr: SigningRequest | None = None,
-        order_url: str | None = None,
-        abandon_on_failure: bool = False,
-        timeout: float | None = None,
-        not_before: datetime | None = None,
-        not_after: datetime | None = None,
-        profile: str | None = None,
-        profile_optional: bool = False,
-        replaces: Certificate | None = None,
-        only_if_due: bool = False,
-        preferred_chain: str | None = None,
-        preferred_chain_by: ChainBy = ChainBy.BY_ROOT,
-        must_staple: bool = False,
-    ) -> Operation:
-        """Begins to obtain a certificate; nothing is sent yet. What cannot work raises here.
-
-        names
-            DNS names, ``*.`` wildcards, IP addresses. With ``csr`` they may be left out.
-        challenge_types
-            Acceptable types, best first; see :attr:`Challenge.type`. A wildcard needs ``"dns-01"``,
-            ``"dns-account-01"`` or ``"dns-persist-01"``.
-        challenge_by_name
-            Names that are to be proven by a type of their own.
-        ancestor_domain
-            A name above some of ``names`` that proves them in their place (RFC 9444).
-        key
-            The certificate's key, which you have stored. A fresh one is :attr:`Operation.key`.
-        csr
-            A request made elsewhere; excludes ``key``.
-        order_url
-            Resume the order at this URL (:attr:`Operation.order_url`).
-        abandon_on_failure
-            When a challenge fails, deactivate the order's other pending authorizations.
-        timeout
-            Give up after so many seconds, 600 unless given; publishing does not count.
-        not_before, not_after
-            The certificate's validity, for CAs that take it.
-        profile, profile_optional
-            One of :attr:`profiles`; go on without it when the CA does not offer or refuses it.
-        replaces, only_if_due
-            The certificate being renewed; finish without a certificate when it is not time yet, then
-            see :attr:`Operation.renewal_info`.
-        preferred_chain, preferred_chain_by
-            Which of several chains is wanted, if the CA has it.
-        must_staple
-            Ask for the TLS feature extension "must staple" (RFC 7633).
-        """
-        options = _native.acme_order_options_t()
-        options.size = sizeof(options)
-        options.names, options.name_count = to_texts(names, "names")
-        types = to_texts(challenge_types, "challenge_types")
-        options.challenge_types, options.challenge_type_count = types
-        if not options.challenge_type_count:
-            raise InvalidArgument("challenge_types is empty")
-        if key is not None:
-            options.key = handle_of(key, PrivateKey, "key")
-        if csr is not None:
-            options.csr = handle_of(csr, SigningRequest, "csr")
-        if challenge_by_name is not None:
-            options.name_challenge_types = _types_of(
-                options.names, options.name_count, challenge_by_name
-            )
-        options.ancestor_domain = to_optional_text(ancestor_domain, "ancestor_domain")
-        options.abandon_on_failure = bool(abandon_on_failure)
-        options.order_url = to_optional_text(order_url, "order_url")
-        options.timeout_s = _seconds(timeout, "timeout")
-        options.not_before = _date(not_before, "not_before")
-        options.not_after = _date(not_after, "not_after")
-        options.profile = to_optional_text(profile, "profile")
-        options.profile_optional = bool(profile_optional)
-        if replaces is not None:
-            options.replaces = handle_of(replaces, Certificate, "replaces")
-        options.only_if_due = bool(only_if_due)
-        options.preferred_chain = to_optional_text(preferred_chain, "preferred_chain")
-        options.preferred_chain_by = to_enum(preferred_chain_by, ChainBy, "preferred_chain_by")
-        options.must_staple = bool(must_staple)
-        return self._begin(_native.acme_begin_order, pointer(options))
+        """Revokes a certificate; see :meth:`begin_revoke`. Revoking twice is fine."""
+        self.begin_revoke(certificate, reason, key=key).run()
 
     def obtain(
         self,
@@ -393,71 +93,12 @@ class Client(Handle[_native.acme_client_t]):
         sign: Signer | None = None,
         **options: Any,
     ) -> Certificate:
-        """Obtains a certificate: account if needed, order, challenges, finalize, download. Blocks.
+        """Obtains a certificate: account if needed, order, challenges, finalize, download.
 
         ``solver`` publishes the challenges, such as :class:`Webroot` or :class:`Standalone`; what it
         raises is raised here, unchanged. ``sign`` signs with keys outside the process. The other
         options are :meth:`order`'s.
         """
-        _set_types(options, solver)
-        operation = self.order(names, **options)
+        operation = self.order(names, **with_types_of(solver, options))
         operation.run(solver, sign)
         return operation.certificate
-
-    def _begin(self, begin: Any, *arguments: Any) -> Operation:
-        handle = self._handle
-
-        def call(op: Any) -> int:
-            status: int = begin(handle, *arguments, op)
-            return status
-
-        return Operation._begin(create(_native.acme_op_t, _native.acme_op_free, call))
-
-    def _account_url(self) -> str:
-        url = self.account_url
-        assert url is not None
-        return url
-
-    def _describe(self) -> str:
-        return self.account_url or ""
-
-
-def _set_types(options: dict[str, Any], solver: Solver) -> None:
-    """Asks for the types of challenge that the solver solves, unless the caller says which."""
-    types = getattr(solver, "challenge_types", None)
-    if types is not None:
-        options.setdefault("challenge_types", types)
-
-
-def _types_of(
-    names: _Pointer[c_char_p], count: int, by_name: Mapping[str, str]
-) -> _Pointer[c_char_p]:
-    """For each of the names the type of challenge that is its own, or NULL."""
-    known = [(names[index] or b"").decode() for index in range(count)]
-    for name in by_name:
-        if name not in known:
-            raise InvalidArgument(f"challenge_by_name has {name!r}, which is not among the names")
-    types = [
-        to_text(by_name[name], f"challenge_by_name[{name!r}]") if name in by_name else None
-        for name in known
-    ]
-    return cast((c_char_p * count)(*types), POINTER(c_char_p))
-
-
-def _seconds(value: float | None, name: str) -> int:
-    """0, the library's default, for None."""
-    if value is None:
-        return 0
-    if not value >= 1:
-        raise InvalidArgument(f"{name} is {value}, less than a second")
-    return int(min(value, sys.maxsize))
-
-
-def _date(value: datetime | None, name: str) -> bytes | None:
-    if value is None:
-        return None
-    if value.tzinfo is None:
-        raise InvalidArgument(f"{name} has no time zone")
-    return value.isoformat(timespec="seconds").encode()
-
-

@@ -277,11 +277,12 @@ def check(status: int) -> int:
         exception, deferred.exception = deferred.exception, None
         raise exception
     if status < 0:
-        raise _from_c(_native.acme_last_error())
+        raise error_of(_native.acme_last_error())
     return status
 
 
-def _from_c(error: _Pointer[_native.acme_error_t]) -> AcmeError:
+def error_of(error: _Pointer[_native.acme_error_t]) -> AcmeError:
+    """The exception for an error of the library's."""
     status = _native.acme_error_status(error)
     count = _native.acme_error_subproblem_count(error)
     subproblems = [_native.acme_error_subproblem(error, index) for index in range(count)]
@@ -294,7 +295,7 @@ def _from_c(error: _Pointer[_native.acme_error_t]) -> AcmeError:
         retry_at=moment(_native.acme_error_retry_at(error)),
         problem=_document(_native.acme_error_problem_json(error)),
         help_url=from_text(_native.acme_error_help_url(error)),
-        subproblems=[_from_c(subproblem) for subproblem in subproblems],
+        subproblems=[error_of(subproblem) for subproblem in subproblems],
     )
 
 

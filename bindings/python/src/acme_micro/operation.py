@@ -17,6 +17,7 @@ from ._values import EPOCH, from_text
 from .certificates import Certificate
 from .errors import AcmeError, Misuse, Status, check
 from .keys import PrivateKey
+from .solvers import payloads
 from .steps import (
     Challenge,
     Publish,
@@ -131,11 +132,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
                 return sign_from_c(_native.acme_op_sign_request(self._handle).contents, self)
             if step != _native.Step.DONE:
                 raise AcmeError(f"a step that this version does not know: {step}")
-            certificate = _native.acme_op_take_cert(self._handle)
-            if certificate:
-                self._certificate = Certificate._wrap(own(certificate, _native.acme_cert_free))
-            self._renewal_info = _renewal_info(_native.acme_op_renewal_info(self._handle))
-            self._urls = _urls(self._handle)
+            self._finish()
             raise StopIteration
 
     def run(self, solver: Solver | None = None, sign: Signer | None = None) -> None:
@@ -156,7 +153,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
                     # What stays published is nobody's to take down.
                     published = tuple(c for c in step.challenges if not c.is_persistent)
                     try:
-                        _publish(_required(solver), step)
+                        _publish(self, _required(solver), step)
                     except Exception as error:
                         failure = error
                         step.fail(error)
@@ -236,6 +233,15 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
             self._state = from_text(_native.acme_op_state(self._pointer)) or "new"
             self._order_url = from_text(_native.acme_op_order_url(self._pointer))
 
+    def _finish(self) -> None:
+        """Keeps what has come of it."""
+        certificate = _native.acme_op_take_cert(self._handle)
+        if certificate:
+            self._certificate = Certificate._wrap(own(certificate, _native.acme_cert_free))
+        self._renewal_info = _renewal_info(_native.acme_op_renewal_info(self._handle))
+        self._urls = _urls(self._handle)
+        self._look()
+
     def _challenges(self) -> tuple[Challenge, ...]:
         shown = (_native.acme_op_challenge(self._handle, index) for index in count())
         return tuple(challenge_from_c(one.contents) for one in takewhile(bool, shown))
@@ -255,8 +261,11 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
     def _respond_with(self, step: Publish, index: int, payload: bytes) -> None:
         with self._lock:
             self._check_publishing(step)
-            challenge = _native.acme_op_challenge(self._handle, index)
-            check(_native.acme_op_respond_with(self._handle, challenge, payload, len(payload)))
+            self._give_payload(index, payload)
+
+    def _give_payload(self, index: int, payload: bytes) -> None:
+        challenge = _native.acme_op_challenge(self._handle, index)
+        check(_native.acme_op_respond_with(self._handle, challenge, payload, len(payload)))
 
     def _fail(self, id: int, why: bytes) -> None:
         with self._lock:
@@ -290,11 +299,10 @@ def _urls(pointer: _Pointer[_native.acme_op_t]) -> tuple[str, ...]:
     return tuple(url for url in takewhile(lambda url: url is not None, found) if url)
 
 
-def _publish(solver: Solver, step: Publish) -> None:
+def _publish(operation: Operation, solver: Solver, step: Publish) -> None:
     solver.publish(step.challenges)
-    for challenge in step.challenges:
-        if challenge.object is not None:
-            step.respond_with(challenge, solver.payload(challenge))  # type: ignore[attr-defined]
+    for index, payload in payloads(solver, step.challenges):
+        operation._respond_with(step, index, payload)
 
 
 def _taken(status: int) -> bool:

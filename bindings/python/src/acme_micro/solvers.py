@@ -17,11 +17,12 @@ A solver is any object with two methods; dns-01 is ten lines of your own::
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from ctypes import create_string_buffer
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
@@ -31,7 +32,14 @@ from ._arguments import PathLike, to_text
 from .errors import InvalidArgument
 from .steps import Challenge
 
-__all__ = ["MemoryHttp01", "Solver", "Standalone", "Webroot", "http01_answer"]
+__all__ = [
+    "AsyncSolver",
+    "MemoryHttp01",
+    "Solver",
+    "Standalone",
+    "Webroot",
+    "http01_answer",
+]
 
 FOLDERS = (".well-known", "acme-challenge")
 
@@ -49,6 +57,23 @@ class Solver(Protocol):
 
     def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
         """Takes the same ones down; also those that could not be put in place."""
+
+
+class AsyncSolver(Protocol):
+    """As :class:`Solver`, with coroutines; for :class:`AsyncClient`, which takes either."""
+
+    async def publish(self, challenges: tuple[Challenge, ...]) -> None:
+        """Puts all of these in place, and returns when they are. What it raises ends the order."""
+
+    async def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
+        """Takes the same ones down; also those that could not be put in place."""
+
+
+def payloads(solver: Any, challenges: tuple[Challenge, ...]) -> Iterable[tuple[int, bytes]]:
+    """What the solver wants those challenges to be answered with whose answer it makes."""
+    for index, challenge in enumerate(challenges):
+        if challenge.object is not None:
+            yield index, json.dumps(dict(solver.payload(challenge))).encode()
 
 
 def _check_http01(challenge: Challenge) -> str:
@@ -123,6 +148,12 @@ class Webroot:
         return folder
 
 
+def with_types_of(solver: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Asks for the types of challenge that the solver solves, unless the options say which."""
+    types = getattr(solver, "challenge_types", None)
+    return options if types is None else {"challenge_types": types, **options}
+
+
 def answer_from(function: Any, handle: Any, path: str) -> bytes | None:
     # A path that is no text for C is none that a CA asks for.
     asked = path.encode("utf-8", "replace")
@@ -176,6 +207,24 @@ class MemoryHttp01:
             ]
             start_response("200 OK", headers)
             return [body]
+
+        return middleware
+
+
+    def asgi(self, application: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        """An ASGI application that answers challenges, and leaves all else to ``application``."""
+
+        async def middleware(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            path = scope.get("path", "") if scope["type"] == "http" else ""
+            body = self.answer(path)
+            if body is None:
+                return await application(scope, receive, send)
+            headers = [
+                (b"content-type", b"application/octet-stream"),
+                (b"content-length", str(len(body)).encode()),
+            ]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
 
         return middleware
 

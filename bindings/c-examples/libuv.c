@@ -1,0 +1,363 @@
+/*
+ * libuv.c - certificates for many names at once on a libuv loop, which never blocks.
+ *
+ *   libuv --directory URL [--ca-file FILE] [--agree-terms] [--port N] --out DIR NAME...
+ *
+ * One certificate for each NAME, in DIR/NAME.pem: its key first, then the chain. The account's key is
+ * DIR/account.pem, made when it is not there. The CA asks the loop's own server on port N (80).
+ *
+ * To the loop the driver is one descriptor: when it is readable, acme_driver_dispatch() calls publish(),
+ * unpublish() and done(), on this thread like everything else here. SIGINT and SIGTERM end it in good
+ * order: what is published is taken down.
+ *
+ * Exit status: 0 all obtained; 1 some were not; 2 wrong usage.
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "acme_micro.h"
+
+static const char *out_directory;
+static int port = 80, failures;
+
+/* --- what the CA may ask for: challenges that are published ------------------------------------ */
+
+struct published {
+    const acme_challenge_t *challenge; /* shown until the operation is done */
+    struct published *next;
+};
+
+static struct published *published;
+
+static void publish(acme_op_t *op, void *user)
+{
+    const acme_challenge_t *challenge;
+    size_t i;
+
+    (void)user;
+    for (i = 0; (challenge = acme_op_challenge(op, i)); i++) {
+        struct published *place = malloc(sizeof *place);
+
+        if (!place) {
+            (void)acme_op_published(op, "no memory");
+            return;
+        }
+        place->challenge = challenge;
+        place->next = published;
+        published = place;
+    }
+    (void)acme_op_published(op, NULL); /* could be said later, too, and by any thread */
+}
+
+static void unpublish(acme_op_t *op, void *user)
+{
+    const acme_challenge_t *challenge;
+    size_t i;
+
+    (void)user;
+    for (i = 0; (challenge = acme_op_challenge(op, i)); i++) {
+        struct published **place = &published, *gone;
+
+        while (*place && (*place)->challenge != challenge)
+            place = &(*place)->next;
+        gone = *place;
+        if (gone)
+            *place = gone->next;
+        free(gone);
+    }
+}
+
+/* --- the server that answers the CA -------------------------------------------------------------- */
+
+static uv_loop_t loop;
+static uv_tcp_t listener;
+
+struct visitor {
+    uv_tcp_t tcp; /* first: a visitor is freed by its handle */
+    uv_write_t write;
+    size_t size;
+    char request[2048], answer[1024];
+};
+
+static void free_visitor(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+static void leave(struct visitor *visitor)
+{
+    if (!uv_is_closing((uv_handle_t *)visitor))
+        uv_close((uv_handle_t *)visitor, free_visitor);
+}
+
+static void on_written(uv_write_t *write, int status)
+{
+    (void)status;
+    leave(write->data);
+}
+
+static void answer(struct visitor *visitor)
+{
+    const struct published *place;
+    char path[600] = "", *text = visitor->answer;
+    uv_buf_t buffer;
+
+    sscanf(visitor->request, "GET %599s ", path);
+    strcpy(text, "HTTP/1.0 404 Not Found\r\n\r\n");
+    for (place = published; place; place = place->next)
+        if (strcmp(place->challenge->http_path, path) == 0)
+            snprintf(text, sizeof visitor->answer,
+                     "HTTP/1.0 200 OK\r\nContent-Type: application/octet-stream\r\n\r\n%s",
+                     place->challenge->key_authorization);
+    buffer = uv_buf_init(text, (unsigned)strlen(text));
+    visitor->write.data = visitor;
+    if (uv_write(&visitor->write, (uv_stream_t *)&visitor->tcp, &buffer, 1, on_written) != 0)
+        leave(visitor);
+}
+
+static void give_room(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+{
+    struct visitor *visitor = (struct visitor *)handle;
+
+    (void)suggested;
+    buffer->base = visitor->request + visitor->size;
+    buffer->len = sizeof visitor->request - 1 - visitor->size;
+}
+
+static void on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buffer)
+{
+    struct visitor *visitor = (struct visitor *)stream;
+
+    (void)buffer;
+    if (got < 0) { /* closed, or more than there is room for */
+        leave(visitor);
+        return;
+    }
+    visitor->size += (size_t)got;
+    visitor->request[visitor->size] = '\0';
+    if (strstr(visitor->request, "\r\n\r\n")) {
+        uv_read_stop(stream);
+        answer(visitor);
+    }
+}
+
+static void on_visitor(uv_stream_t *server, int status)
+{
+    struct visitor *visitor = status == 0 ? calloc(1, sizeof *visitor) : NULL;
+
+    if (!visitor)
+        return;
+    uv_tcp_init(&loop, &visitor->tcp);
+    if (uv_accept(server, (uv_stream_t *)&visitor->tcp) != 0 ||
+        uv_read_start((uv_stream_t *)&visitor->tcp, give_room, on_read) != 0)
+        leave(visitor);
+}
+
+static int serve(void)
+{
+    struct sockaddr_in6 address;
+
+    uv_ip6_addr("::", port, &address); /* IPv4 as well */
+    uv_tcp_init(&loop, &listener);
+    if (uv_tcp_bind(&listener, (const struct sockaddr *)&address, 0) == 0 &&
+        uv_listen((uv_stream_t *)&listener, 128, on_visitor) == 0)
+        return 0;
+    fprintf(stderr, "libuv: cannot listen on port %d\n", port);
+    return -1;
+}
+
+/* --- files: a few small ones, so written at once ------------------------------------------------- */
+
+/* Keys are in it: for the owner only. Takes the place of the old file when it is complete. */
+static int store(const char *name, const char *first, const char *second)
+{
+    char path[1024], temporary[1100];
+    FILE *file;
+    int fd, ok;
+
+    snprintf(path, sizeof path, "%s/%s.pem", out_directory, name);
+    snprintf(temporary, sizeof temporary, "%s.%ld", path, (long)getpid());
+    fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    file = fd < 0 ? NULL : fdopen(fd, "w");
+    ok = file && fputs(first, file) >= 0 && fputs(second, file) >= 0 && fflush(file) == 0 &&
+         fsync(fd) == 0;
+    ok = file && fclose(file) == 0 && ok && rename(temporary, path) == 0;
+    if (!ok)
+        perror(path);
+    return ok ? 0 : -1;
+}
+
+static acme_key_t *account_key(void)
+{
+    char path[1024], pem[8192];
+    acme_key_t *key = NULL;
+    size_t size;
+    FILE *file;
+
+    snprintf(path, sizeof path, "%s/account.pem", out_directory);
+    file = fopen(path, "r");
+    if (file) {
+        size = fread(pem, 1, sizeof pem, file);
+        fclose(file);
+        if (acme_key_parse(pem, size, &key) != ACME_OK)
+            fprintf(stderr, "libuv: %s: %s\n", path, acme_error_message(acme_last_error()));
+    } else if (acme_key_generate(ACME_KEY_P256, &key) == ACME_OK &&
+               store("account", acme_key_pem(key), "") != 0) {
+        acme_key_free(key);
+        key = NULL;
+    }
+    return key;
+}
+
+/* --- the driver in the loop ------------------------------------------------------------------------ */
+
+static acme_driver_t *driver;
+static uv_poll_t driver_poll;
+static uv_signal_t interrupt, terminate;
+
+static void done(acme_op_t *op, acme_status_t status, void *user)
+{
+    const char *name = user;
+    acme_cert_t *cert = acme_op_take_cert(op);
+
+    if (status != ACME_OK) {
+        fprintf(stderr, "libuv: %s: %s\n", name, acme_error_message(acme_op_error(op)));
+        failures++;
+    } else if (store(name, acme_key_pem(acme_cert_key(cert)), acme_cert_chain_pem(cert)) != 0)
+        failures++;
+    else
+        printf("%s: valid for %d days\n", name, acme_cert_days_left(cert, 0));
+    acme_cert_free(cert);
+    acme_op_free(op);
+}
+
+static void close_handle(uv_handle_t *handle, void *user)
+{
+    uv_handle_t *const ours[] = { (uv_handle_t *)&listener, (uv_handle_t *)&driver_poll,
+                                  (uv_handle_t *)&interrupt, (uv_handle_t *)&terminate };
+    uv_close_cb closed = free_visitor;
+    size_t i;
+
+    (void)user;
+    for (i = 0; i < sizeof ours / sizeof *ours; i++)
+        if (handle == ours[i])
+            closed = NULL;
+    if (!uv_is_closing(handle))
+        uv_close(handle, closed);
+}
+
+/* Ends the loop. Operations that are not done are canceled, by their own callbacks. */
+static void stop(void)
+{
+    uv_poll_stop(&driver_poll); /* before its descriptor goes */
+    acme_driver_free(driver);
+    uv_walk(&loop, close_handle, NULL);
+}
+
+static void on_driver(uv_poll_t *handle, int status, int events)
+{
+    (void)handle, (void)status, (void)events;
+    if (acme_driver_dispatch(driver) != ACME_OK)
+        fprintf(stderr, "libuv: %s\n", acme_error_message(acme_last_error()));
+    if (acme_driver_count(driver) == 0) /* a server would go on */
+        stop();
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    (void)handle, (void)number;
+    stop();
+}
+
+static void add(acme_client_t *client, char *name)
+{
+    acme_driver_callbacks_t callbacks = ACME_DRIVER_CALLBACKS_INIT;
+    acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
+    const char *names[] = { name };
+    acme_op_t *op = NULL;
+
+    order.names = names;
+    order.name_count = 1;
+    callbacks.publish = publish;
+    callbacks.unpublish = unpublish;
+    callbacks.done = done;
+    callbacks.user = name;
+    if (acme_begin_order(client, &order, &op) != ACME_OK ||
+        acme_driver_add(driver, op, &callbacks) != ACME_OK) {
+        fprintf(stderr, "libuv: %s: %s\n", name, acme_error_message(acme_last_error()));
+        acme_op_free(op);
+        failures++;
+    }
+}
+
+static void run(char **names, int count, acme_client_t *client)
+{
+    int i;
+
+    uv_loop_init(&loop);
+    uv_signal_init(&loop, &interrupt);
+    uv_signal_init(&loop, &terminate);
+    uv_poll_init(&loop, &driver_poll, acme_driver_fd(driver));
+    if (serve() != 0)
+        failures++;
+    else
+        for (i = 0; i < count; i++)
+            add(client, names[i]);
+    uv_signal_start(&interrupt, on_signal, SIGINT);
+    uv_signal_start(&terminate, on_signal, SIGTERM);
+    uv_poll_start(&driver_poll, UV_READABLE, on_driver);
+    if (acme_driver_count(driver) == 0)
+        stop();
+    uv_run(&loop, UV_RUN_DEFAULT);
+    uv_loop_close(&loop);
+}
+
+int main(int argc, char **argv)
+{
+    acme_client_options_t account = ACME_CLIENT_OPTIONS_INIT;
+    acme_client_t *client = NULL;
+    acme_key_t *key;
+    int i;
+
+    for (i = 1; i < argc && argv[i][0] == '-'; i++) {
+        if (strcmp(argv[i], "--agree-terms") == 0)
+            account.terms_agreed = 1;
+        else if (i + 1 < argc && strcmp(argv[i], "--directory") == 0)
+            account.directory_url = argv[++i];
+        else if (i + 1 < argc && strcmp(argv[i], "--ca-file") == 0)
+            account.ca_file = argv[++i];
+        else if (i + 1 < argc && strcmp(argv[i], "--port") == 0)
+            port = atoi(argv[++i]);
+        else if (i + 1 < argc && strcmp(argv[i], "--out") == 0)
+            out_directory = argv[++i];
+        else
+            break;
+    }
+    if (i == argc || argv[i][0] == '-' || !account.directory_url || !out_directory) {
+        fputs("usage: libuv --directory URL [--ca-file FILE] [--agree-terms] [--port N] --out DIR "
+              "NAME...\n", stderr);
+        return 2;
+    }
+    signal(SIGPIPE, SIG_IGN); /* a visitor may be gone before it is answered */
+    mkdir(out_directory, 0755);
+    key = account_key();
+    account.account_key = key;
+    if (key && acme_client_new(&account, &client) == ACME_OK &&
+        acme_driver_new(NULL, &driver) == ACME_OK) {
+        run(argv + i, argc - i, client);
+    } else {
+        if (key)
+            fprintf(stderr, "libuv: %s\n", acme_error_message(acme_last_error()));
+        failures++;
+    }
+    acme_client_free(client);
+    acme_key_free(key);
+    return failures != 0;
+}

@@ -1,0 +1,573 @@
+//! Any number of operations inside an event loop that has no HTTP client.
+//!
+//! A [`Driver`] sends the requests of the operations it is given on a few threads of its own. To
+//! your loop it is one file descriptor: when that is readable, take what [`Driver::next_event`] has
+//! until it has no more. Everything else happens on your thread, inside that call.
+//!
+//! Answers may come from any thread, and at any time: [`Operation::published`],
+//! [`Operation::signed`] and [`Operation::cancel`] make the descriptor readable.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use acme_micro::driver::{Driver, DriverOptions, Event};
+//! use acme_micro::engine::{Client, OrderOptions};
+//! use acme_micro::{HttpClient, HttpOptions};
+//!
+//! # fn poll(_: impl std::os::fd::AsFd) {}
+//! # fn f(client: Client, names: Vec<String>) -> Result<(), Box<dyn std::error::Error>> {
+//! let http = HttpClient::new(&HttpOptions::default())?;
+//! let mut driver = Driver::new(&DriverOptions::default())?;
+//! for name in names {
+//!     let operation = Arc::new(client.obtain(OrderOptions::new([name]))?);
+//!     driver.add(operation.clone(), &http, operation)?;
+//! }
+//! while driver.len() > 0 {
+//!     poll(&driver); // for reading, among whatever else your loop waits for
+//!     while let Some((operation, event)) = driver.next_event() {
+//!         match event {
+//!             Event::Publish(challenges) => {
+//!                 // Put them in place, now or later, and then:
+//!                 operation.published(Ok(()))?;
+//!             }
+//!             Event::Unpublish(challenges) => {} // take the same ones down
+//!             Event::Sign(_) => {} // only for keys outside the process
+//!             Event::Done(Ok(())) => {
+//!                 let issued = operation.take();
+//!             }
+//!             Event::Done(Err(why)) => eprintln!("{why}"),
+//!         }
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod alarm;
+mod inbox;
+mod pool;
+mod table;
+mod threads;
+mod timers;
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+use crate::engine::{Challenge, Operation, Reply, Step, ToSign};
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::HttpClient;
+use crate::time::Time;
+
+use alarm::Alarm;
+use inbox::{Inbox, Link};
+use pool::{Job, Pool};
+use table::{Key, Table};
+use timers::Timers;
+
+#[cfg(feature = "capi")]
+pub(crate) use threads::Body;
+use threads::Spawn;
+pub(crate) use threads::spawn;
+
+/// The host's loop is not held for longer, but for the end of one poll: what is left waits until
+/// the loop comes round again.
+const LONGEST_STRETCH: Duration = Duration::from_millis(1);
+
+/// A thread that has had nothing to do for so long ends. ureq keeps idle connections as long.
+pub(crate) const LINGER: Duration = Duration::from_secs(15);
+
+/// The ceilings of a [`Driver`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct DriverOptions {
+    /// Threads that send requests, one at a time each. They are started when there is something to
+    /// send; one more keeps the time.
+    pub max_threads: usize,
+    /// Requests under way at once to one host, and with it connections: a CA that hangs does not
+    /// keep the others waiting as long as this is smaller than `max_threads`.
+    pub max_requests_per_ca: usize,
+}
+
+impl Default for DriverOptions {
+    fn default() -> DriverOptions {
+        DriverOptions { max_threads: 8, max_requests_per_ca: 4 }
+    }
+}
+
+/// What an operation has come to.
+#[derive(Debug)]
+pub enum Event {
+    /// Publish all of these, then call [`Operation::published`], at any time and on any thread.
+    Publish(Arc<[Challenge]>),
+    /// Take the same challenges down. Comes before success, failure and cancellation alike.
+    Unpublish(Arc<[Challenge]>),
+    /// Sign this with the key that is outside the process, then call [`Operation::signed`], at any
+    /// time and on any thread.
+    Sign(Arc<ToSign>),
+    /// Finished, and no longer in the driver: well, and [`Operation::take`] has the result, or why
+    /// not.
+    Done(Result<()>),
+}
+
+/// Carries out operations; see the [module](self). What of type `P` is given with an operation
+/// comes back with each of its events.
+///
+/// Its file descriptor ([`AsFd`]) is readable when [`Driver::next_event`] has work to do, and serves
+/// loops that look for the level as well as those that look for the edge.
+///
+/// Dropping a driver interrupts its requests and waits for its threads. Only a name resolution or a
+/// TCP connect under way cannot be interrupted. Operations that are still in it are dropped as they
+/// are; to have challenges taken down, [`Driver::cancel_all`] and take events until
+/// [`Driver::len`] is 0.
+///
+/// The threads do not follow into a child that is made by fork(): there a driver is of no use.
+pub struct Driver<P> {
+    inbox: Arc<Inbox>,
+    alarm: Alarm,
+    pool: Pool,
+    timers: Timers,
+    operations: Table<Entry<P>>,
+    /// Not begun yet, by CA.
+    waiting: Vec<Waiting>,
+    /// When the present row of calls of [`Driver::next_event`] began.
+    stretch: Option<Instant>,
+}
+
+struct Entry<P> {
+    payload: P,
+    operation: Arc<dyn Driven>,
+    http: HttpClient,
+    link: Arc<Link>,
+    /// The earliest of its times in [`Timers`].
+    timer: Option<Instant>,
+}
+
+struct Waiting {
+    host: String,
+    port: u16,
+    keys: VecDeque<Key>,
+}
+
+/// An operation, whatever its result.
+trait Driven: Send + Sync {
+    fn poll(&self) -> Result<Step>;
+    fn reply(&self, request_id: u64) -> Reply<'_>;
+    fn set_waker(&self, waker: Option<Waker>);
+    fn cancel(&self);
+}
+
+impl<T: Send> Driven for Operation<T> {
+    fn poll(&self) -> Result<Step> {
+        let poll = || Operation::poll(self, Time::now());
+        panic::catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(|bug| {
+            // Dropping it could panic again. The others go on; the next poll of this one tells.
+            std::mem::forget(bug);
+            poll()
+        })
+    }
+
+    fn reply(&self, request_id: u64) -> Reply<'_> {
+        Operation::reply(self, request_id)
+    }
+
+    fn set_waker(&self, waker: Option<Waker>) {
+        Operation::set_waker(self, waker);
+    }
+
+    fn cancel(&self) {
+        Operation::cancel(self);
+    }
+}
+
+impl<P: Clone> Driver<P> {
+    /// A driver without operations, threads or connections.
+    pub fn new(options: &DriverOptions) -> Result<Driver<P>> {
+        Driver::with_threads(options, spawn, LINGER)
+    }
+
+    /// A driver whose threads are started by `spawn`, and end when idle for as long as `linger`.
+    pub(crate) fn with_threads(
+        options: &DriverOptions,
+        spawn: Spawn,
+        linger: Duration,
+    ) -> Result<Driver<P>> {
+        if options.max_threads == 0 || options.max_requests_per_ca == 0 {
+            return Err(Error::invalid_argument("a driver that may send nothing"));
+        }
+        let inbox = Arc::new(Inbox::new().map_err(|error| lacking("descriptors", &error))?);
+        Ok(Driver {
+            alarm: Alarm::new(inbox.clone(), spawn, linger),
+            pool: Pool::new(*options, inbox.clone(), spawn, linger),
+            inbox,
+            timers: Timers::default(),
+            operations: Table::new(),
+            waiting: Vec::new(),
+            stretch: None,
+        })
+    }
+
+    /// Takes an operation on; its requests go out in the way of `http`, over connections of the
+    /// driver. The operation has not been polled before, or is between two steps.
+    ///
+    /// It begins when its CA has nothing more urgent to do: its time limit does not run out while
+    /// thousands are before it.
+    pub fn add<T: Send + 'static>(
+        &mut self,
+        operation: Arc<Operation<T>>,
+        http: &HttpClient,
+        payload: P,
+    ) -> Result<()> {
+        self.alarm.start().map_err(|error| lacking("threads", &error))?;
+        let (host, port) = operation.ca();
+        let (inbox, http) = (self.inbox.clone(), http.clone());
+        let driven: Arc<dyn Driven> = operation.clone();
+        let key = self.operations.insert(|key| {
+            let link = Arc::new(Link::new(key, inbox));
+            driven.set_waker(Some(link.clone().into()));
+            Entry { payload, operation: driven, http, link, timer: None }
+        });
+        let key = key.ok_or_else(|| Error::new(ErrorKind::Host, "too many operations"))?;
+        match self.waiting.iter_mut().find(|w| w.port == port && w.host == host) {
+            Some(waiting) => waiting.keys.push_back(key),
+            None => self.waiting.push(Waiting { host: host.to_owned(), port, keys: [key].into() }),
+        }
+        self.inbox.nudge();
+        Ok(())
+    }
+
+    /// How many operations are in the driver.
+    pub fn len(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Cancels every operation: events tell of their end, without waiting for requests under way.
+    pub fn cancel_all(&self) {
+        self.operations.values().for_each(|entry| entry.operation.cancel());
+    }
+
+    /// Goes on with the operations that can go on, until one of them needs you. `None`: not before
+    /// the descriptor is readable again, which is at once when all this has taken a while.
+    pub fn next_event(&mut self) -> Option<(P, Event)> {
+        let start = *self.stretch.get_or_insert_with(Instant::now);
+        loop {
+            let now = Instant::now();
+            if now.saturating_duration_since(start) >= LONGEST_STRETCH {
+                self.inbox.leave();
+                break;
+            }
+            while let Some((at, key)) = self.timers.take_due(now) {
+                self.ring(at, key);
+            }
+            match self.inbox.take() {
+                Some(key) => {
+                    if let Some(event) = self.look_at(key) {
+                        return Some(event);
+                    }
+                }
+                None if self.begin_another() => {}
+                None => break,
+            }
+        }
+        self.stretch = None;
+        let operations = &self.operations;
+        self.timers.tidy(operations.len(), |at, key| {
+            operations.get(key).is_some_and(|entry| entry.timer == Some(at))
+        });
+        self.alarm.set(self.timers.earliest());
+        None
+    }
+
+    fn ring(&mut self, at: Instant, key: Key) {
+        if let Some(entry) = self.operations.get_mut(key).filter(|entry| entry.timer == Some(at)) {
+            entry.timer = None;
+            entry.link.wake_by_ref();
+        }
+    }
+
+    /// Begins an operation whose CA has room for it.
+    fn begin_another(&mut self) -> bool {
+        let pool = &self.pool;
+        let waiting = self.waiting.iter_mut().find(|w| pool.has_room(&w.host, w.port));
+        let Some(key) = waiting.and_then(|waiting| waiting.keys.pop_front()) else { return false };
+        self.waiting.retain(|waiting| !waiting.keys.is_empty());
+        if let Some(entry) = self.operations.get(key) {
+            entry.link.wake_by_ref();
+        }
+        true
+    }
+
+    /// Goes on with one operation.
+    fn look_at(&mut self, key: Key) -> Option<(P, Event)> {
+        let Driver { operations, pool, timers, .. } = self;
+        let entry = operations.get_mut(key)?;
+        entry.link.looked_at();
+        let event = loop {
+            match entry.operation.poll() {
+                Ok(Step::Request(request)) => pool.submit(Job {
+                    operation: entry.operation.clone(),
+                    link: entry.link.clone(),
+                    http: entry.http.clone(),
+                    request,
+                }),
+                Ok(Step::Wait(delay)) => {
+                    entry.wake_after(delay, timers, key);
+                    return None;
+                }
+                Ok(Step::Sign(to_sign)) => break Event::Sign(to_sign),
+                Ok(Step::Publish(challenges)) => break Event::Publish(challenges),
+                Ok(Step::Unpublish(challenges)) => break Event::Unpublish(challenges),
+                Ok(Step::Done) => break Event::Done(Ok(())),
+                Err(error) => break Event::Done(Err(error)),
+            }
+        };
+        if !matches!(event, Event::Done(_)) {
+            // There may be more to do meanwhile.
+            entry.link.wake_by_ref();
+            return Some((entry.payload.clone(), event));
+        }
+        let entry = operations.remove(key)?;
+        entry.leave();
+        if self.is_empty() {
+            self.timers = Timers::default();
+            self.alarm.rest();
+        }
+        Some((entry.payload, event))
+    }
+}
+
+impl<P> Entry<P> {
+    fn wake_after(&mut self, delay: Option<Duration>, timers: &mut Timers, key: Key) {
+        // A time beyond the clock's range never comes.
+        let Some(at) = delay.and_then(|delay| Instant::now().checked_add(delay)) else { return };
+        // At an earlier time it only learns how long there is still to wait.
+        if self.timer.is_none_or(|timer| at < timer) {
+            self.timer = Some(at);
+            timers.set(at, key);
+        }
+    }
+
+    /// The driver has no more to do with the operation.
+    fn leave(&self) {
+        self.operation.set_waker(None);
+        self.link.leave();
+    }
+}
+
+impl<P> AsFd for Driver<P> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inbox.as_fd()
+    }
+}
+
+impl<P> Drop for Driver<P> {
+    fn drop(&mut self) {
+        self.operations.values().for_each(Entry::leave);
+        self.pool.stop();
+        self.alarm.stop();
+    }
+}
+
+fn lacking(what: &str, error: &std::io::Error) -> Error {
+    Error::new(ErrorKind::Host, format!("the system has no {what} for a driver: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+    use crate::engine::{Client, ClientOptions, Registered};
+    use crate::http::HttpOptions;
+    use crate::pki::{Key, KeyType};
+
+    const LIMITS: DriverOptions = DriverOptions { max_threads: 8, max_requests_per_ca: 3 };
+
+    fn client(listener: &TcpListener) -> Client {
+        let url = format!("http://{}/directory", listener.local_addr().unwrap());
+        let mut options = ClientOptions::new(url, Key::generate(KeyType::P256).unwrap());
+        options.allow_http_loopback = true;
+        Client::new(options).unwrap()
+    }
+
+    fn http() -> HttpClient {
+        HttpClient::new(&HttpOptions::default()).unwrap()
+    }
+
+    /// A CA that has nothing. Gives the number of connections that were made to it.
+    fn ca_without_anything(listener: TcpListener) -> Arc<AtomicUsize> {
+        fn serve(mut connection: TcpStream) {
+            let mut request = Vec::new();
+            let mut some = [0; 4096];
+            while let Ok(amount @ 1..) = connection.read(&mut some) {
+                request.extend_from_slice(&some[..amount]);
+                if request.ends_with(b"\r\n\r\n") {
+                    request.clear();
+                    let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+                    connection.write_all(answer).unwrap();
+                }
+            }
+        }
+        let count = Arc::new(AtomicUsize::new(0));
+        let counter = count.clone();
+        thread::spawn(move || {
+            for connection in listener.incoming() {
+                counter.fetch_add(1, Ordering::Relaxed);
+                thread::spawn(move || serve(connection.unwrap()));
+            }
+        });
+        count
+    }
+
+    fn next(driver: &mut Driver<usize>) -> (usize, Event) {
+        loop {
+            match driver.next_event() {
+                Some(event) => return event,
+                None => thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    /// Events until no operation is left.
+    fn run(driver: &mut Driver<usize>) -> Vec<(usize, Event)> {
+        let mut events = Vec::new();
+        while !driver.is_empty() {
+            events.push(next(driver));
+        }
+        events
+    }
+
+    /// Lets as many begin as will, with a CA that hangs.
+    fn begin(driver: &mut Driver<usize>, operations: &[Arc<Operation<Registered>>]) {
+        let begun = || operations.iter().filter(|op| op.state() == "directory").count();
+        // As many again as are under way.
+        while begun() < 2 * LIMITS.max_requests_per_ca {
+            assert!(driver.next_event().is_none());
+        }
+        for _ in 0..100 {
+            assert!(driver.next_event().is_none());
+        }
+        assert_eq!(begun(), 2 * LIMITS.max_requests_per_ca);
+    }
+
+    fn add(driver: &mut Driver<usize>, client: &Client, n: usize) -> Arc<Operation<Registered>> {
+        let operation = Arc::new(client.register());
+        driver.add(operation.clone(), &http(), n).unwrap();
+        operation
+    }
+
+    #[test]
+    fn every_operation_comes_back_once_over_few_connections() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = client(&listener);
+        let connections = ca_without_anything(listener);
+        let mut driver = Driver::new(&LIMITS).unwrap();
+        for n in 0..500 {
+            add(&mut driver, &client, n);
+        }
+        assert_eq!(driver.len(), 500);
+        let mut seen: Vec<usize> = run(&mut driver)
+            .into_iter()
+            .map(|(n, event)| match event {
+                Event::Done(Err(error)) if error.kind() == ErrorKind::Problem => n,
+                event => panic!("{n}: {event:?}"),
+            })
+            .collect();
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(0..500));
+        assert!(driver.next_event().is_none());
+        // Each with an HttpClient of its own, but they connect in the same way.
+        assert!((1..=3).contains(&connections.load(Ordering::Relaxed)));
+    }
+
+    #[test]
+    fn a_ca_that_hangs_is_asked_so_many_times_at_once_and_dropping_does_not_wait_for_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = client(&listener);
+        // Together these would take more time than a test has, if each drop took its 30 seconds.
+        for _ in 0..20 {
+            let mut driver = Driver::new(&LIMITS).unwrap();
+            let operations: Vec<_> = (0..20).map(|n| add(&mut driver, &client, n)).collect();
+            begin(&mut driver, &operations);
+            let accepted: Vec<_> = (0..3).map(|_| listener.accept().unwrap()).collect();
+            listener.set_nonblocking(true).unwrap();
+            assert!(listener.accept().is_err());
+            listener.set_nonblocking(false).unwrap();
+            drop(driver);
+            drop(accepted);
+        }
+    }
+
+    #[test]
+    fn canceled_operations_end_whatever_they_wait_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = client(&listener);
+        let mut driver = Driver::new(&LIMITS).unwrap();
+        let operations: Vec<_> = (0..10).map(|n| add(&mut driver, &client, n)).collect();
+        begin(&mut driver, &operations);
+        let _under_way = listener.accept().unwrap();
+        thread::spawn(move || operations[9].cancel()).join().unwrap();
+        assert!(matches!(next(&mut driver), (9, Event::Done(Err(_)))));
+        driver.cancel_all();
+        let events = run(&mut driver);
+        assert_eq!(events.len(), 9);
+        for (n, event) in events {
+            let Event::Done(Err(error)) = event else { panic!("{n}: {event:?}") };
+            assert_eq!(error.kind(), ErrorKind::Canceled);
+        }
+    }
+
+    #[test]
+    fn the_time_is_kept() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = client(&listener);
+        drop(listener); // nobody answers, and it is tried again after a while
+        let mut driver = Driver::new(&LIMITS).unwrap();
+        add(&mut driver, &client, 7);
+        let events = run(&mut driver);
+        let [(7, Event::Done(Err(error)))] = &events[..] else { panic!("{events:?}") };
+        assert_eq!(error.kind(), ErrorKind::Transport);
+    }
+
+    #[test]
+    fn threads_and_connections_end_when_there_is_nothing_to_do_and_come_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = client(&listener);
+        let connections = ca_without_anything(listener);
+        let linger = Duration::from_millis(50);
+        let mut driver = Driver::with_threads(&LIMITS, spawn, linger).unwrap();
+        for round in 1..=3 {
+            add(&mut driver, &client, round);
+            assert!(driver.alarm.is_going());
+            assert_eq!(run(&mut driver).len(), 1);
+            while driver.alarm.is_going() || driver.pool.is_going() {
+                thread::sleep(Duration::from_millis(5));
+            }
+            assert_eq!(connections.load(Ordering::Relaxed), round);
+        }
+    }
+
+    #[test]
+    fn a_driver_moves_between_threads_and_may_not_be_idle_for_ever() {
+        fn send<T: Send>() {}
+        send::<Driver<usize>>();
+        for options in [
+            DriverOptions { max_threads: 0, ..LIMITS },
+            DriverOptions { max_requests_per_ca: 0, ..LIMITS },
+        ] {
+            let error = Driver::<usize>::new(&options).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The operations of a driver, by keys that are never used twice.
+
+/// Names a value in a [`Table`]; after the value is gone it names none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    place: u32,
+    /// How many values the place has held before.
+    generation: u32,
+}
+
+/// Values by their keys.
+pub(super) struct Table<V> {
+    slots: Vec<Slot<V>>,
+    free: Vec<u32>,
+}
+
+struct Slot<V> {
+    generation: u32,
+    value: Option<V>,
+}
+
+impl<V> Table<V> {
+    pub(super) fn new() -> Table<V> {
+        Table { slots: Vec::new(), free: Vec::new() }
+    }
+
+    /// Puts in what `make` makes for its key. `None`: no room, there are four billion already.
+    pub(super) fn insert(&mut self, make: impl FnOnce(Key) -> V) -> Option<Key> {
+        let place = match self.free.pop() {
+            Some(place) => place,
+            None => {
+                let place = u32::try_from(self.slots.len()).ok()?;
+                self.slots.push(Slot { generation: 0, value: None });
+                place
+            }
+        };
+        let slot = self.slots.get_mut(place as usize)?;
+        let key = Key { place, generation: slot.generation };
+        slot.value = Some(make(key));
+        Some(key)
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&V> {
+        let slot = self.slots.get(key.place as usize)?;
+        slot.value.as_ref().filter(|_| slot.generation == key.generation)
+    }
+
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut V> {
+        let slot = self.slots.get_mut(key.place as usize)?;
+        slot.value.as_mut().filter(|_| slot.generation == key.generation)
+    }
+
+    pub(super) fn remove(&mut self, key: Key) -> Option<V> {
+        self.get(key)?;
+        let slot = self.slots.get_mut(key.place as usize)?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(key.place);
+        slot.value.take()
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.slots.iter().filter_map(|slot| slot.value.as_ref())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_names_its_own_value_only() {
+        let mut table = Table::new();
+        let a = table.insert(|_| "a").unwrap();
+        let b = table.insert(|_| "b").unwrap();
+        assert_eq!((table.get(a), table.get(b), table.len()), (Some(&"a"), Some(&"b"), 2));
+        assert_eq!((table.remove(a), table.remove(a)), (Some("a"), None));
+        let c = table.insert(|key| if key == a { "a again" } else { "c" }).unwrap();
+        assert_eq!((table.get(a), table.get(c), table.len()), (None, Some(&"c"), 2));
+        *table.get_mut(c).unwrap() = "changed";
+        assert!(table.get_mut(a).is_none());
+        assert_eq!(table.values().copied().collect::<Vec<_>>(), ["changed", "b"]);
+    }
+}
