@@ -17,22 +17,23 @@
 ///
 /// The options are aggregates: in C++20 `.obtain({.names = {"example.org"}}, {.publish = ...})`.
 ///
-/// On an event loop, never blocking: acme::operation::poll().
+/// On an event loop, never blocking: acme::operation::poll(), with an HTTP client of yours, or
+/// acme::driver without one.
 ///
 /// Rules that hold for every class and function:
 ///
 ///  1. What fails throws an acme::error, or one of the classes derived from it. What a handler of
 ///     yours throws ends the operation, and is thrown again, unchanged, by the call that led to it.
-///  2. acme::client, key, csr, certificate and operation are handles: move only, freed by their
-///     destructor, in any order; what still needs one keeps it alive. One that was moved from
+///  2. acme::client, key, csr, certificate, operation and driver are handles: move only, freed by
+///     their destructor, in any order; what still needs one keeps it alive. One that was moved from
 ///     throws acme::misuse when it is used.
 ///  3. What is returned is yours. A std::string_view is valid as long as the object it came from,
 ///     or the one that this was moved to.
 ///  4. Handles may move between threads. client, key, csr and certificate may be used by many
 ///     threads at once, an operation by one at a time, but operation::cancel() by any.
 ///  5. Nothing blocks, sleeps, starts a thread, reads the environment or opens a file or socket,
-///     except operation::send(), operation::run() and client::obtain(), and the constructor of
-///     client, which reads the files that its options name.
+///     except operation::send(), operation::run() and client::obtain(); the constructor of client,
+///     which reads the files that its options name; and driver.
 ///  6. Text is UTF-8. std::optional: what may be lacking, or the default.
 ///  7. What is lacking here can be had from the C API: native_handle() gives its handle, and a
 ///     constructor takes one over.
@@ -469,6 +470,10 @@ template <> struct kind<acme_op_t> {
     static constexpr const char *name = "acme::operation";
     static void free(acme_op_t *op) noexcept { acme_op_free(op); }
 };
+template <> struct kind<acme_driver_t> {
+    static constexpr const char *name = "acme::driver";
+    static void free(acme_driver_t *driver) noexcept { acme_driver_free(driver); }
+};
 
 /// What is common to all handles. Shared inside, so that a key that a certificate or an operation
 /// shows keeps its owner alive, and an operation lives until the run() that its handlers destroy it
@@ -626,7 +631,8 @@ struct challenge {
     std::string tls_alpn_name;
     /// onion-csr-01 and device-attest-01: the challenge object, for operation::respond_with().
     std::string json;
-    /// What it was copied from, by which operation::respond_with() finds it. Not to be followed.
+    /// What it was copied from, for operation::respond_with() and functions in C: theirs until the
+    /// operation is polled again, or the handler that got it returns.
     const acme_challenge_t *shown = nullptr;
 };
 
@@ -1540,6 +1546,169 @@ private:
         const acme_client_t *self = native_handle();
         return operation(detail::make<acme_op_t>(function, self, arguments...));
     }
+};
+
+// --- drivers ------------------------------------------------------------------------------------
+
+/// For driver. 0: the default.
+struct driver_options {
+    /// Threads that send requests, each one at a time: 1 to 256, default 8.
+    std::size_t max_threads = 0;
+    /// Requests under way at once to one host and port, and as many connections: 1 to 256, default
+    /// 4.
+    std::size_t max_requests_per_ca = 0;
+};
+
+/// For driver::add(): what happens to one operation. Called from driver::dispatch() and from the
+/// destructor of driver only, on the thread that calls those. They may call anything on the
+/// operation but poll() and run().
+///
+/// When publish or sign throws, the operation ends with a host_error that says the same. What any
+/// of them throws, dispatch() throws, unchanged, when it has gone on with everything that can go
+/// on; the destructor of driver drops it.
+struct driver_handlers {
+    /// Required. The operation has finished and left the driver: operation::error() is why it
+    /// failed, or else take what came of it. It is freed when this returns; move it away to keep
+    /// it.
+    std::function<void(operation &)> done = {};
+    /// Publish each of operation::challenges(), and call operation::published() when all are in
+    /// place: here, or later, on any thread. Required when there is something to publish.
+    std::function<void(operation &)> publish = {};
+    /// Take the same challenges down.
+    std::function<void(operation &)> unpublish = {};
+    /// Sign operation::sign_request(), which is shown until this returns; answer with
+    /// operation::signed_with() or operation::sign_failed(): here, or later, on any thread.
+    std::function<void(operation &)> sign = {};
+};
+
+/// Carries out operations with the built-in HTTPS client, on a few threads of its own. To your
+/// event loop it is one file descriptor and one call: watch fd() for reading, and call dispatch()
+/// when it is readable.
+///
+/// Destroying it cancels the operations that are still in it: unpublish and done are called for
+/// them as always, from within, and no thread or connection is left. A handler may destroy it, too:
+/// it then lives until dispatch() returns.
+class driver : public detail::handle<acme_driver_t> {
+public:
+    using handle::handle;
+
+    /// Makes a driver: a file descriptor, no threads yet.
+    explicit driver(const driver_options &options = {}) : handle(make(options)) {}
+
+    /// The descriptor to watch for reading, level- or edge-triggered; it stays the same and stays
+    /// the driver's.
+    int fd() const { return acme_driver_fd(native_handle()); }
+
+    /// Hands an operation that has been begun and not been polled to the driver. Any thread, and
+    /// handlers. The operation may be referred to until done has returned, for cancel(),
+    /// published() and signed_with(), on any thread.
+    operation &add(operation op, driver_handlers with) const
+    {
+        auto made = std::make_unique<task>(task{std::move(op), std::move(with), thrown_});
+        acme_driver_callbacks_t callbacks = {};
+
+        callbacks.size = sizeof callbacks;
+        callbacks.user = made.get();
+        if (made->with.done)
+            callbacks.done = task::done;
+        if (made->with.publish)
+            callbacks.publish = task::publish;
+        if (made->with.unpublish)
+            callbacks.unpublish = task::unpublish;
+        if (made->with.sign)
+            callbacks.sign = task::sign;
+        operation &added = made->op;
+        detail::check(acme_driver_add(native_handle(), added.native_handle(), &callbacks));
+        made.release();  // freed by task::done
+        return added;
+    }
+
+    /// Number of operations in the driver.
+    std::size_t count() const { return acme_driver_count(native_handle()); }
+
+    /// Goes on with every operation that can go on, and calls handlers. Does not block: after about
+    /// a millisecond it leaves the rest for the next call, and fd() readable. Calling it when that
+    /// is not readable does no harm. One thread at a time, and not from a handler.
+    void dispatch()
+    {
+        const std::shared_ptr<acme_driver_t> self = shared();
+        const std::shared_ptr<std::exception_ptr> thrown = thrown_;
+        const acme_status_t answer = acme_driver_dispatch(self.get());
+        if (*thrown)
+            std::rethrow_exception(std::exchange(*thrown, nullptr));
+        detail::check(answer);
+    }
+
+private:
+    /// An operation in the driver. No exception passes the library's own frames: the first one
+    /// waits in thrown.
+    struct task {
+        operation op;
+        driver_handlers with;
+        std::shared_ptr<std::exception_ptr> thrown;
+
+        static task &at(void *user) { return *static_cast<task *>(user); }
+
+        /// The text of what was thrown; empty when nothing was.
+        std::string guard(const std::function<void(operation &)> &handler) noexcept
+        {
+            try {
+                handler(op);
+                return {};
+            } catch (const std::exception &error) {
+                keep();
+                return *error.what() ? error.what() : "a handler threw";
+            } catch (...) {
+                keep();
+                return "a handler threw";
+            }
+        }
+
+        void keep() noexcept
+        {
+            if (!*thrown)
+                *thrown = std::current_exception();
+        }
+
+        static void done(acme_op_t *, acme_status_t, void *user) noexcept
+        {
+            const std::unique_ptr<task> self(&at(user));
+            self->guard(self->with.done);
+        }
+
+        static void publish(acme_op_t *op, void *user) noexcept
+        {
+            const std::string failure = at(user).guard(at(user).with.publish);
+            if (!failure.empty())
+                acme_op_published(op, failure.c_str());
+        }
+
+        static void unpublish(acme_op_t *, void *user) noexcept
+        {
+            at(user).guard(at(user).with.unpublish);
+        }
+
+        static void sign(acme_op_t *op, void *user) noexcept
+        {
+            const std::uint64_t id = acme_op_sign_request(op)->id;
+            const std::string failure = at(user).guard(at(user).with.sign);
+            if (!failure.empty())
+                acme_op_sign_failed(op, id, failure.c_str());
+        }
+    };
+
+    static acme_driver_t *make(const driver_options &options)
+    {
+        acme_driver_options_t c = {};
+
+        c.size = sizeof c;
+        c.max_threads = options.max_threads;
+        c.max_requests_per_ca = options.max_requests_per_ca;
+        return detail::make<acme_driver_t>(acme_driver_new, &c);
+    }
+
+    // Outlives the driver while its tasks do.
+    std::shared_ptr<std::exception_ptr> thrown_ = std::make_shared<std::exception_ptr>();
 };
 
 // --- the library --------------------------------------------------------------------------------

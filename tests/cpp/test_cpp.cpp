@@ -1,6 +1,7 @@
 // The C++ wrapper: with certificates from a real CA (Pebble), and with a CA that is made up.
 #include <openssl/evp.h>
 #include <openssl/pem.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <atomic>
@@ -53,6 +54,28 @@ static acme::handlers dns01()
     made.publish = [](const acme::challenge &c) { dns_post("/set-txt", c.dns_name, c.dns_value); };
     made.unpublish = [](const acme::challenge &c) { dns_post("/clear-txt", c.dns_name, ""); };
     return made;
+}
+
+struct my_failure {
+    std::string what;
+};
+
+// The event loop of a host: until the driver has nothing left. Gives what dispatch() threw.
+static std::vector<std::string> loop(acme::driver &driver)
+{
+    std::vector<std::string> threw;
+    while (driver && driver.count() > 0) {
+        pollfd readable = {driver.fd(), POLLIN, 0};
+        CHECK(poll(&readable, 1, 60000) == 1);
+        try {
+            driver.dispatch();
+        } catch (const my_failure &failure) {
+            threw.push_back(failure.what);
+        } catch (const std::exception &error) {
+            threw.push_back(error.what());
+        }
+    }
+    return threw;
 }
 
 // --- certificates -------------------------------------------------------------------------------
@@ -334,6 +357,23 @@ static void keys_elsewhere(web_server &web)
     op.sign_failed(op.sign_request().id, "the token is gone");
     THROWS(acme::host_error, "the token is gone", op.poll());
 
+    // In a driver: at once, and not at all.
+    acme::driver driver;
+    acme::driver_handlers driven;
+    std::optional<std::string> outcome;
+    driven.done = [&](acme::operation &done) {
+        outcome = done.error() ? done.error()->what() : "fine";
+    };
+    driven.sign = [&](acme::operation &signing) {
+        const acme::sign_request request = signing.sign_request();
+        signing.signed_with(request.id, sign_with(evp, request.input));
+    };
+    driver.add(ca.begin_find_account(), driven);
+    CHECK(loop(driver).empty() && outcome == "fine");
+    driven.sign = [](acme::operation &) { throw std::runtime_error("no PIN"); };
+    driver.add(ca.begin_deactivate(), driven);
+    CHECK(loop(driver) == std::vector<std::string>{"no PIN"} && has_text(*outcome, "no PIN"));
+
     handlers.sign = [](const acme::sign_request &) { return acme::bytes(513); };
     THROWS(acme::invalid_argument, "512", ca.begin_deactivate().run(handlers));
     int caught = 0;
@@ -392,31 +432,31 @@ static void errors(const acme::client &ca)
 // A CA whose answers the test makes up.
 class made_up_ca {
 public:
-    // Answers the request that op shows, with a fresh nonce.
-    void answer(acme::operation &op, int status, std::vector<acme::header> headers,
+    // Answers a request, with a fresh nonce.
+    void answer(acme::operation &op, std::uint64_t id, int status, std::vector<acme::header> headers,
                 const std::string &body)
     {
         headers.push_back({"Replay-Nonce", "nonce-" + std::to_string(++nonces_)});
-        op.respond(op.request().id, status, headers, body);
+        op.respond(id, status, headers, body);
     }
 
-    // Takes op to its newOrder request.
-    void until_new_order(acme::operation &op)
+    // Takes op to its newOrder request and gives its id.
+    std::uint64_t until_new_order(acme::operation &op)
     {
         for (;;) {
             CHECK(op.poll() == acme::step::request);
-            const std::string path = op.request().path;
+            const auto [id, path] = std::pair(op.request().id, op.request().path);
             if (path == "/order")
-                return;
+                return id;
             if (path == "/dir")
-                answer(op, 200, {},
+                answer(op, id, 200, {},
                        R"({"newNonce":"https://ca.example/nonce",
                            "newAccount":"https://ca.example/account",
                            "newOrder":"https://ca.example/order",
                            "revokeCert":"https://ca.example/revoke",
                            "keyChange":"https://ca.example/key"})");
             else
-                answer(op, path == "/account" ? 201 : 200,
+                answer(op, id, path == "/account" ? 201 : 200,
                        {{"Location", "https://ca.example/account/1"}}, "{\"status\":\"valid\"}");
         }
     }
@@ -440,9 +480,9 @@ static void answers()
     THROWS(acme::misuse, "", op.published());
     THROWS(acme::misuse, "", op.response_end(17, 200));
     CHECK(op.challenges().empty() && op.urls().empty() && !op.renewal());
-    ca.until_new_order(op);
+    std::uint64_t id = ca.until_new_order(op);
     CHECK(op.poll() == acme::step::wait && op.wait().value() > 9min);  // until it gives up
-    ca.answer(op, 400, {}, R"({"type":"urn:ietf:params:acme:error:compound","detail":"two are bad",
+    ca.answer(op, id, 400, {}, R"({"type":"urn:ietf:params:acme:error:compound","detail":"two are bad",
         "subproblems":[{"type":"urn:ietf:params:acme:error:caa","detail":"no",
                         "identifier":{"type":"dns","value":"a.test"}},
                        {"type":"urn:ietf:params:acme:error:dns","detail":"none",
@@ -455,8 +495,8 @@ static void answers()
     // Time is an input, and what the CA says of it comes out as time.
     const auto now = system_clock::from_time_t(1900000000);
     op = acme::client(options).begin_order(order_for({"a.test"}));
-    ca.until_new_order(op);
-    ca.answer(op, 429, {{"Retry-After", "7200"}},
+    id = ca.until_new_order(op);
+    ca.answer(op, id, 429, {{"Retry-After", "7200"}},
               R"({"type":"urn:ietf:params:acme:error:rateLimited","detail":"slower"})");
     const auto limited = THROWS(acme::rate_limited, "slower", op.poll());
     CHECK(limited.retry_at().value() > system_clock::now() + 1h);
@@ -471,8 +511,9 @@ static void answers()
     // An answer that breaks a limit ends without an exception: a C callback may have fed it.
     op = acme::client(options).begin_register();
     CHECK(op.poll() == acme::step::request);
-    CHECK(!op.response_body(op.request().id, std::string(2 << 20, 'x')));
-    CHECK(!op.response_header(op.request().id, "A", "b"));
+    id = op.request().id;
+    CHECK(!op.response_body(id, std::string(2 << 20, 'x')));
+    CHECK(!op.response_header(id, "A", "b"));
     THROWS(acme::protocol_error, "", op.poll());
     op = acme::client(options).begin_register();
     CHECK(op.poll() == acme::step::request);
@@ -481,10 +522,6 @@ static void answers()
 }
 
 // --- handlers -----------------------------------------------------------------------------------
-
-struct my_failure {
-    std::string what;
-};
 
 static void thrown_by_handlers(const acme::client &ca, web_server &web)
 {
@@ -571,7 +608,7 @@ static void thrown_by_handlers(const acme::client &ca, web_server &web)
     acme::operation op = ca.begin_order(fresh());
     with = http01(web);
     with.publish = [&](const acme::challenge &) { op.poll(); };
-    THROWS(acme::misuse, "poll", op.run(with));
+    THROWS(acme::misuse, "acme_op_run", op.run(with));
     op = ca.begin_order(fresh());
     with.publish = [&](const acme::challenge &) { op.run(); };
     THROWS(acme::misuse, "acme_op_run", op.run(with));
@@ -586,6 +623,104 @@ static void thrown_by_handlers(const acme::client &ca, web_server &web)
 
     with.publish = nullptr;
     CHECK(has_text(threw(with), "publish callback"));
+}
+
+// --- drivers ------------------------------------------------------------------------------------
+
+static void drivers(const acme::client &ca, web_server &web)
+{
+    acme::driver_options few;
+    few.max_threads = 3;
+    few.max_requests_per_ca = 2;
+    acme::driver driver(few);
+    std::vector<acme::certificate> certs;
+    std::vector<std::string> failures;
+    acme::driver_handlers with;
+    with.publish = [&](acme::operation &op) {
+        for (const acme::challenge &c : op.challenges())
+            web.put(c.http_path, c.key_authorization);
+        op.published();
+    };
+    with.unpublish = [&](acme::operation &op) {
+        for (const acme::challenge &c : op.challenges())
+            web.remove(c.http_path);
+    };
+    with.done = [&](acme::operation &op) {
+        if (const auto error = op.error())
+            failures.emplace_back(error->what());
+        else
+            certs.push_back(op.take_certificate().value());
+    };
+
+    // Several at once, one of which publishes on another thread, later.
+    std::thread later;
+    acme::driver_handlers slowly = with;
+    slowly.publish = [&](acme::operation &op) {
+        later = std::thread([&] {
+            std::this_thread::sleep_for(50ms);
+            with.publish(op);
+        });
+    };
+    for (int i = 0; i < 5; i++)
+        driver.add(ca.begin_order(order_for({"driven" + std::to_string(i) + ".cpp.test"})),
+                   i ? with : slowly);
+    CHECK(driver.count() == 5);
+    CHECK(loop(driver).empty() && certs.size() == 5 && failures.empty() && web.size() == 0);
+    later.join();
+    verify(certs.at(0), certs.at(0).names().at(0));
+
+    // What publish throws: the operation says it, dispatch() throws it, and the other goes on.
+    acme::driver_handlers throws = with;
+    throws.publish = [&](acme::operation &op) {
+        with.publish(op);
+        throw my_failure{"in publish"};
+    };
+    driver.add(ca.begin_order(order_for({"driven5.cpp.test"})), throws);  // in place: no failure
+    throws.publish = [](acme::operation &) { throw std::logic_error("in publish, too"); };
+    driver.add(ca.begin_order(order_for({"driven6.cpp.test"})), throws);
+    throws = with;
+    throws.done = [&](acme::operation &op) {
+        with.done(op);
+        throw my_failure{"in done"};
+    };
+    throws.unpublish = [&](acme::operation &op) {
+        with.unpublish(op);
+        throw my_failure{"in unpublish"};
+    };
+    driver.add(ca.begin_order(order_for({"driven7.cpp.test"})), throws);
+    const std::vector<std::string> threw = loop(driver);
+    const auto has = [&](const char *text) {
+        return std::count(threw.begin(), threw.end(), text) == 1;
+    };
+    // Of two in one dispatch() the first counts.
+    CHECK(has("in publish") + has("in publish, too") + has("in done") + has("in unpublish") >= 2);
+    CHECK(certs.size() == 7 && failures.size() == 1 && web.size() == 0);
+    CHECK(has_text(failures.at(0), "in publish, too"));
+
+    // Canceled, by reference; the reference is good until done has returned.
+    acme::operation &op = driver.add(ca.begin_order(order_for({"driven8.cpp.test"})), with);
+    op.cancel();
+    CHECK(loop(driver).empty() && failures.size() == 2 && has_text(failures.at(1), "canceled"));
+
+    // Destroyed with operations in it, and by a handler.
+    driver.add(ca.begin_order(order_for({"driven9.cpp.test"})), throws);
+    driver = acme::driver();
+    CHECK(failures.size() == 3 && driver.count() == 0);
+    acme::driver moved = std::move(driver);
+    THROWS(acme::misuse, "acme::driver", driver.dispatch());  // NOLINT
+    THROWS(acme::misuse, "acme::driver", driver.add(ca.begin_register(), with));
+    throws = with;
+    throws.done = [&](acme::operation &finished) {
+        with.done(finished);
+        const acme::driver gone = std::move(moved);
+    };
+    moved.add(ca.begin_order(order_for({"driven10.cpp.test"})), throws);
+    CHECK(loop(moved).empty() && !moved && certs.size() == 8);  // NOLINT
+
+    acme::driver third;
+    THROWS(acme::invalid_argument, "done", third.add(ca.begin_register(), {}));
+    few.max_threads = 1000;
+    THROWS(acme::invalid_argument, "max_threads", acme::driver{few});
 }
 
 static void respond_with()
@@ -882,6 +1017,7 @@ int main()
         tls_alpn(ca);
         errors(ca);
         thrown_by_handlers(ca, web);
+        drivers(ca, web);
         respond_with();
         cancel_from_another_thread(ca, web);
         threads_share_a_client(ca, web);
