@@ -71,7 +71,7 @@ $(STAGED): FORCE
 
 c: $(C_PROGRAMS) ## the C and C++ examples and the C test programs, in target/c
 
-target/c/%: bindings/c-examples/%.c $(wildcard bindings/c-examples/*.h) include/acme_micro.h $(STAGED)
+target/c/%: bindings/c-examples/%.c $(wildcard bindings/c-examples/*.h include/*.h) $(STAGED)
 	$(C_COMPILE) $< -o $@ $(C_LINK) $(LDLIBS)
 
 target/c/%-cpp: bindings/c-examples/%.cpp $(wildcard include/*) $(STAGED)
@@ -81,9 +81,12 @@ target/c/%-cpp: bindings/c-examples/%.cpp $(wildcard include/*) $(STAGED)
 target/c/pkcs11: CPPFLAGS += $(shell pkg-config --cflags p11-kit-1)
 target/c/pkcs11: LDLIBS += -ldl
 target/c/libuv: LDLIBS += $(shell pkg-config --libs libuv)
+target/c/https_server: LDLIBS += $(shell pkg-config --libs libevent_openssl libevent) -lssl -lcrypto
+target/c/https_server-cpp: CPPFLAGS += $(shell pkg-config --cflags cpp-httplib)
+target/c/https_server-cpp: LDLIBS += $(shell pkg-config --libs cpp-httplib) -lssl -lcrypto
 
 # The library's header needs no OpenSSL; the tests' own TLS server does.
-target/c/%: tests/capi/%.c $(wildcard tests/capi/*.h) include/acme_micro.h $(STAGED)
+target/c/%: tests/capi/%.c $(wildcard tests/capi/*.h include/*.h) $(STAGED)
 	$(C_COMPILE) $< -o $@ $(C_LINK) -lssl -lcrypto
 
 header: ## write include/acme_micro.h anew from src/ffi
@@ -134,13 +137,15 @@ install: ## install libraries, headers and acme-micro.pc (after make build)
 	ln -sf libacme-micro.so.$(ABI) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
 	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libacme-micro.so'
 	install -m 644 $(STATIC) '$(DESTDIR)$(LIBDIR)/libacme-micro.a'
-	install -m 644 include/acme_micro.h include/acme_micro.hpp '$(DESTDIR)$(INCLUDEDIR)'
+	install -m 644 include/acme_micro.h include/acme_micro.hpp include/acme_micro_openssl.h \
+	    '$(DESTDIR)$(INCLUDEDIR)'
 	printf '%s\n' "$$PC_FILE" >'$(DESTDIR)$(LIBDIR)/pkgconfig/acme-micro.pc'
 
 uninstall: ## remove what install installed
 	rm -f '$(DESTDIR)$(LIBDIR)/libacme-micro.so.$(ABI)' '$(DESTDIR)$(LIBDIR)/$(SONAME)' \
 	    '$(DESTDIR)$(LIBDIR)/libacme-micro.so' '$(DESTDIR)$(LIBDIR)/libacme-micro.a' \
 	    '$(DESTDIR)$(INCLUDEDIR)/acme_micro.h' '$(DESTDIR)$(INCLUDEDIR)/acme_micro.hpp' \
+	    '$(DESTDIR)$(INCLUDEDIR)/acme_micro_openssl.h' \
 	    '$(DESTDIR)$(LIBDIR)/pkgconfig/acme-micro.pc'
 
 clean: ## remove what was built, but not what tests/setup installed

@@ -1,8 +1,8 @@
 /*
  * acme_micro_openssl.h - certificates for a server on OpenSSL that change while it runs.
  *
- * Not part of the library, whose ABI has no OpenSSL in it: compile it into your program, against your
- * own OpenSSL, 1.1.1 or later. In exactly one C or C++ file
+ * Not part of the library, whose ABI has no OpenSSL in it: compile it into your program, against
+ * your own OpenSSL, 1.1.1 or later. In exactly one C or C++ file
  *
  *     #define ACME_MICRO_OPENSSL_IMPLEMENTATION
  *     #include "acme_micro_openssl.h"
@@ -22,9 +22,9 @@
  * asks for, and keeps that to its end: a certificate may be replaced at any moment, and neither
  * handshakes nor connections under way notice.
  *
- * Every function may be called by any thread at any time; but attach a store to an SSL_CTX before that
- * accepts connections. Functions that return acme_status_t give ACME_OK or a negative ACME_ERR_*; of
- * ACME_ERR_CRYPTO, OpenSSL's error queue tells more.
+ * Every function may be called by any thread at any time; but attach a store to an SSL_CTX before
+ * that accepts connections. Functions that return acme_status_t give ACME_OK or a negative
+ * ACME_ERR_*; of ACME_ERR_CRYPTO, OpenSSL's error queue tells more.
  */
 #ifndef ACME_MICRO_OPENSSL_H
 #define ACME_MICRO_OPENSSL_H
@@ -55,8 +55,8 @@ void acme_openssl_store_free(acme_openssl_store_t *store);
 
 /**
  * New handshakes for the names of cert use it from now on, in the place of what was set for them
- * before. The first name that was ever set is also that of clients which ask for no name, or for one
- * that is not in the store. key: NULL for the certificate's own, acme_cert_key(); given for a
+ * before. The first name that was ever set is also that of clients which ask for no name, or for
+ * one that is not in the store. key: NULL for the certificate's own, acme_cert_key(); given for a
  * certificate that was read from a file. cert and key are copied.
  *
  * ACME_ERR_INVALID_ARGUMENT: there is no key, it is another certificate's, or outside the process.
@@ -69,13 +69,13 @@ ACME_MUST_CHECK acme_status_t acme_openssl_store_set(acme_openssl_store_t *store
 ACME_MUST_CHECK acme_status_t acme_openssl_store_set_pkey(acme_openssl_store_t *store,
                                                           const acme_cert_t *cert, EVP_PKEY *key);
 
-/** Forgets the certificate of one name, spelt as in the certificate; one that is not there is fine. */
+/** Forgets the certificate of a name, spelt as in the certificate; none there is fine. */
 void acme_openssl_store_remove(acme_openssl_store_t *store, const char *name);
 
 /**
- * Answers this challenge from now on: a handshake for its name that offers "acme-tls/1", and nothing
- * else, gets the certificate that RFC 8737 wants. Other handshakes go on as before. challenge is read
- * during the call only. ACME_ERR_INVALID_ARGUMENT: it is not of tls-alpn-01.
+ * Answers this challenge from now on: a handshake for its name that offers "acme-tls/1", and
+ * nothing else, gets the certificate that RFC 8737 wants. Other handshakes go on as before.
+ * challenge is read during the call only. ACME_ERR_INVALID_ARGUMENT: it is not of tls-alpn-01.
  */
 ACME_MUST_CHECK acme_status_t acme_openssl_store_challenge_add(acme_openssl_store_t *store,
                                                                const acme_challenge_t *challenge);
@@ -157,7 +157,7 @@ struct acme_openssl_store_t {
     struct acme_openssl_challenge *challenges; /* the latest first */
 };
 
-/* --- identities --------------------------------------------------------------------------------- */
+/* --- identities ------------------------------------------------------------------------------- */
 
 static void acme_openssl_identity_drop(struct acme_openssl_identity *identity)
 {
@@ -225,7 +225,7 @@ failed:
     return ACME_ERR_CRYPTO;
 }
 
-/* --- names -------------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 /* In lower case, as far as ASCII goes: DNS names are A-labels here. */
 static void acme_openssl_lower(char *text)
@@ -303,7 +303,7 @@ acme_openssl_find_challenge(const acme_openssl_store_t *store, const char *name)
     return challenge;
 }
 
-/* --- stores ------------------------------------------------------------------------------------- */
+/* --- stores ----------------------------------------------------------------------------------- */
 
 acme_status_t acme_openssl_store_new(acme_openssl_store_t **store)
 {
@@ -472,7 +472,7 @@ void acme_openssl_store_remove(acme_openssl_store_t *store, const char *name)
     OPENSSL_free(lower);
 }
 
-/* --- challenges --------------------------------------------------------------------------------- */
+/* --- challenges ------------------------------------------------------------------------------- */
 
 acme_status_t acme_openssl_store_challenge_add(acme_openssl_store_t *store,
                                                const acme_challenge_t *challenge)
@@ -533,7 +533,7 @@ void acme_openssl_store_challenge_remove(acme_openssl_store_t *store,
     OPENSSL_free(name);
 }
 
-/* --- handshakes --------------------------------------------------------------------------------- */
+/* --- handshakes ------------------------------------------------------------------------------- */
 
 /* The name that a ClientHello asks for (RFC 6066 section 3), in lower case; empty for none. */
 static void acme_openssl_asked_name(SSL *ssl, char name[256])
@@ -627,14 +627,14 @@ int acme_openssl_is_challenge(const SSL *ssl)
            memcmp(protocol, ACME_OPENSSL_PROTOCOL, ACME_OPENSSL_PROTOCOL_SIZE) == 0;
 }
 
-/* --- contexts ----------------------------------------------------------------------------------- */
+/* --- contexts --------------------------------------------------------------------------------- */
 
 static CRYPTO_ONCE acme_openssl_once = CRYPTO_ONCE_STATIC_INIT;
 static int acme_openssl_index = -1;
 
 /* An SSL_CTX that goes lets go of its store. */
-static void acme_openssl_detach(void *parent, void *store, CRYPTO_EX_DATA *data, int index, long argl,
-                                void *argp)
+static void acme_openssl_detach(void *parent, void *store, CRYPTO_EX_DATA *data, int index,
+                                long argl, void *argp)
 {
     (void)parent, (void)data, (void)index, (void)argl, (void)argp;
     acme_openssl_store_free((acme_openssl_store_t *)store);

@@ -63,7 +63,7 @@ static void set(acme_openssl_store_t *store, const char *names, long serial)
     EVP_PKEY_free(key);
 }
 
-/* --- handshakes --------------------------------------------------------------------------------- */
+/* --- handshakes ------------------------------------------------------------------------------- */
 
 struct shown {
     int done; /* the handshake is complete on both sides */
@@ -180,22 +180,23 @@ static void names(void)
     SSL_CTX_free(ctx);
 }
 
-/* A context that has a certificate itself: shown until the store has one, which may have another
- * type of key. */
+/* A context that has a certificate itself: shown until the store has one, also if that has a type
+ * of key which clients like less. */
 static void own_certificate(void)
 {
     acme_openssl_store_t *store = new_store(), *other = new_store();
     SSL_CTX *ctx = context(store);
-    EVP_PKEY *ed25519 = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
-    X509 *own = make_x509("DNS:own.test", 7, ed25519);
+    EVP_PKEY *p256 = p256_key(), *ed25519 = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+    X509 *own = make_x509("DNS:own.test", 7, p256);
+    acme_cert_t *cert = make_cert("DNS:a.test", 8, ed25519);
     struct shown shown;
 
     SSL_CTX_use_certificate(ctx, own);
-    SSL_CTX_use_PrivateKey(ctx, ed25519);
+    SSL_CTX_use_PrivateKey(ctx, p256);
     shown = handshake(ctx, "a.test", NULL, TLS1_3_VERSION);
     CHECK(shown.serial == 7);
     free_shown(&shown);
-    set(store, "DNS:a.test", 8);
+    CHECK(acme_openssl_store_set_pkey(store, cert, ed25519) == ACME_OK);
     CHECK(serial_for(ctx, "a.test") == 8);
     set(other, "DNS:a.test", 9);
     CHECK(acme_openssl_attach(ctx, other) == ACME_OK); /* instead of the first */
@@ -203,6 +204,8 @@ static void own_certificate(void)
     acme_openssl_store_free(other);
     CHECK(serial_for(ctx, "a.test") == 9);
     X509_free(own);
+    acme_cert_free(cert);
+    EVP_PKEY_free(p256);
     EVP_PKEY_free(ed25519);
     SSL_CTX_free(ctx);
 }
@@ -240,7 +243,7 @@ static void kept_by_connections(void)
     SSL_CTX_free(client_ctx);
 }
 
-/* --- challenges --------------------------------------------------------------------------------- */
+/* --- challenges ------------------------------------------------------------------------------- */
 
 static acme_challenge_t challenge_for(const char *identifier, const char *name,
                                       const uint8_t *digest)
@@ -287,6 +290,7 @@ static void challenges(void)
     acme_challenge_t a2 = challenge_for("a.test", "a.test", second);
     acme_challenge_t ip = challenge_for("192.0.2.1", "1.2.0.192.in-addr.arpa", second);
     struct shown shown;
+    int i;
 
     /* Also before there is any certificate. */
     CHECK(acme_openssl_store_challenge_add(store, &a) == ACME_OK);
@@ -298,9 +302,12 @@ static void challenges(void)
     CHECK(serial_for(ctx, "a.test") == 1);
     CHECK(ca_sees(ctx, "a.test", first, TLS1_3_VERSION));
     CHECK(!ca_sees(ctx, NULL, first, TLS1_3_VERSION));
-    shown = handshake(ctx, "a.test", "\010http/1.1\012acme-tls/1", TLS1_3_VERSION);
-    CHECK(shown.serial == 1 && !shown.is_challenge && !shown.protocol[0]);
-    free_shown(&shown);
+    for (i = 0; i < 2; i++) { /* whoever speaks another protocol, too, is no CA */
+        shown = handshake(ctx, "a.test", i ? "\010http/1.1\012acme-tls/1"
+                                           : "\012acme-tls/1\010http/1.1", TLS1_3_VERSION);
+        CHECK(shown.serial == 1 && !shown.is_challenge && !shown.protocol[0]);
+        free_shown(&shown);
+    }
 
     /* Two orders at once: the later is answered, and each takes its own down. */
     CHECK(acme_openssl_store_challenge_add(store, &a2) == ACME_OK);
@@ -362,7 +369,7 @@ static void own_callbacks(void)
     SSL_CTX_free(ctx);
 }
 
-/* --- arguments ---------------------------------------------------------------------------------- */
+/* --- arguments -------------------------------------------------------------------------------- */
 
 static void arguments(void)
 {
@@ -414,7 +421,7 @@ static void arguments(void)
     SSL_CTX_free(ctx);
 }
 
-/* --- threads ------------------------------------------------------------------------------------ */
+/* --- threads ---------------------------------------------------------------------------------- */
 
 enum { SWAPS = 30, CLIENTS = 2 };
 

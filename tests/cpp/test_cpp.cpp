@@ -19,7 +19,8 @@ static_assert(!std::is_copy_constructible_v<acme::key> && !std::is_copy_assignab
 static_assert(std::is_nothrow_move_constructible_v<acme::operation>);
 static_assert(std::is_nothrow_move_assignable_v<acme::certificate>);
 static_assert(std::is_nothrow_copy_constructible_v<acme::error>);
-static_assert(std::is_aggregate_v<acme::client_options> && std::is_aggregate_v<acme::order_options>);
+static_assert(std::is_aggregate_v<acme::client_options>);
+static_assert(std::is_aggregate_v<acme::order_options> && std::is_aggregate_v<acme::handlers>);
 static_assert(std::is_base_of_v<acme::problem_error, acme::rate_limited>);
 
 static acme::client_options pebble_options(const acme::key &account)
@@ -433,8 +434,8 @@ static void errors(const acme::client &ca)
 class made_up_ca {
 public:
     // Answers a request, with a fresh nonce.
-    void answer(acme::operation &op, std::uint64_t id, int status, std::vector<acme::header> headers,
-                const std::string &body)
+    void answer(acme::operation &op, std::uint64_t id, int status,
+                std::vector<acme::header> headers, const std::string &body)
     {
         headers.push_back({"Replay-Nonce", "nonce-" + std::to_string(++nonces_)});
         op.respond(id, status, headers, body);
@@ -482,7 +483,8 @@ static void answers()
     CHECK(op.challenges().empty() && op.urls().empty() && !op.renewal());
     std::uint64_t id = ca.until_new_order(op);
     CHECK(op.poll() == acme::step::wait && op.wait().value() > 9min);  // until it gives up
-    ca.answer(op, id, 400, {}, R"({"type":"urn:ietf:params:acme:error:compound","detail":"two are bad",
+    ca.answer(op, id, 400, {}, R"({
+        "type":"urn:ietf:params:acme:error:compound","detail":"two are bad",
         "subproblems":[{"type":"urn:ietf:params:acme:error:caa","detail":"no",
                         "identifier":{"type":"dns","value":"a.test"}},
                        {"type":"urn:ietf:params:acme:error:dns","detail":"none",
