@@ -1,12 +1,13 @@
 # acme-micro: `make` lists what there is to make.
 #
-# Variables: PREFIX LIBDIR INCLUDEDIR DESTDIR for install; CC CFLAGS CPPFLAGS LDFLAGS WERROR for
-# the C programs; CARGOFLAGS (such as --locked) for cargo.
+# Variables: PREFIX LIBDIR INCLUDEDIR DESTDIR for install; CC CFLAGS CXX CXXFLAGS CPPFLAGS LDFLAGS
+# WERROR for the C and C++ programs; CARGOFLAGS (such as --locked) for cargo.
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 CFLAGS ?= -O2 -g
+CXXFLAGS ?= -O2 -g
 CARGOFLAGS ?=
 
 VERSION := $(shell sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)
@@ -21,8 +22,11 @@ STATIC := target/release/libacme_micro.a
 STAGED := target/c/lib/$(SONAME)
 
 C_COMPILE = $(CC) -std=c99 -Wall -Wextra -Wpedantic $(WERROR) $(CPPFLAGS) $(CFLAGS) -Iinclude
+CXX_COMPILE = $(CXX) -std=c++17 -Wall -Wextra -Wpedantic -Wconversion -Wshadow $(WERROR) \
+              $(CPPFLAGS) $(CXXFLAGS) -Iinclude
 C_LINK = $(LDFLAGS) -Ltarget/c/lib -lacme-micro -Wl,-rpath,'$$ORIGIN/lib' -pthread
 C_PROGRAMS := $(patsubst bindings/c-examples/%.c,target/c/%,$(wildcard bindings/c-examples/*.c)) \
+              $(patsubst bindings/c-examples/%.cpp,target/c/%-cpp,$(wildcard bindings/c-examples/*.cpp)) \
               $(patsubst tests/capi/%.c,target/c/%,$(wildcard tests/capi/test_*.c))
 
 # Within tests/run-all the suites share one Pebble; run alone, a suite gets its own.
@@ -65,10 +69,13 @@ $(STAGED): FORCE
 	@cmp -s $(SHARED) $@ || install -m 755 $(SHARED) $@
 	@ln -sf $(SONAME) $(@D)/libacme-micro.so
 
-c: $(C_PROGRAMS) ## the C examples and test programs, in target/c
+c: $(C_PROGRAMS) ## the C and C++ examples and the C test programs, in target/c
 
-target/c/%: bindings/c-examples/%.c $(wildcard bindings/c-examples/*.h) include/acme_micro.h $(STAGED)
+target/c/%: bindings/c-examples/%.c $(wildcard bindings/c-examples/*.h include/*.h) $(STAGED)
 	$(C_COMPILE) $< -o $@ $(C_LINK) $(LDLIBS)
+
+target/c/%-cpp: bindings/c-examples/%.cpp $(wildcard include/*) $(STAGED)
+	$(CXX_COMPILE) $< -o $@ $(C_LINK) $(LDLIBS)
 
 # The header of PKCS#11; the token's own library is loaded at run time.
 target/c/pkcs11: CPPFLAGS += $(shell pkg-config --cflags p11-kit-1)
@@ -76,9 +83,12 @@ target/c/pkcs11: LDLIBS += -ldl
 target/c/libuv: LDLIBS += $(shell pkg-config --libs libuv)
 target/c/libevent-curl: LDLIBS += $(shell pkg-config --libs libevent libcurl)
 target/c/epoll-openssl: LDLIBS += -lssl -lcrypto
+target/c/https_server: LDLIBS += $(shell pkg-config --libs libevent_openssl libevent) -lssl -lcrypto
+target/c/https_server-cpp: CPPFLAGS += $(shell pkg-config --cflags cpp-httplib)
+target/c/https_server-cpp: LDLIBS += $(shell pkg-config --libs cpp-httplib) -lssl -lcrypto
 
 # The library's header needs no OpenSSL; the tests' own TLS server does.
-target/c/%: tests/capi/%.c $(wildcard tests/capi/*.h) include/acme_micro.h $(STAGED)
+target/c/%: tests/capi/%.c $(wildcard tests/capi/*.h include/*.h) $(STAGED)
 	$(C_COMPILE) $< -o $@ $(C_LINK) -lssl -lcrypto
 
 header: ## write include/acme_micro.h anew from src/ffi
@@ -90,8 +100,9 @@ check-header: ## fail when include/acme_micro.h is not what src/ffi says
 test-rust: fetch ## the Rust tests
 	$(WITH_PEBBLE) cargo test $(CARGOFLAGS) --features capi
 
-test-c: build c ## the C tests
+test-c: build c ## the C and C++ tests
 	$(WITH_PEBBLE) tests/capi/run
+	$(WITH_PEBBLE) tests/cpp/run
 
 test-python: $(STAGED) ## the Python tests
 	$(PYTHON) -m mypy --strict bindings/python/src
@@ -121,20 +132,23 @@ lint: ## formatting and clippy
 fetch:
 	@$(if $(PEBBLE_MANAGEMENT),,cargo fetch $(CARGOFLAGS))
 
-install: ## install libraries, header and acme-micro.pc (after make build)
+install: ## install libraries, headers and acme-micro.pc (after make build)
 	@test -f $(SHARED) -a -f $(STATIC) || { echo 'nothing to install yet: make build' >&2; exit 1; }
 	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(INCLUDEDIR)'
 	install -m 755 $(SHARED) '$(DESTDIR)$(LIBDIR)/libacme-micro.so.$(ABI)'
 	ln -sf libacme-micro.so.$(ABI) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
 	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libacme-micro.so'
 	install -m 644 $(STATIC) '$(DESTDIR)$(LIBDIR)/libacme-micro.a'
-	install -m 644 include/acme_micro.h '$(DESTDIR)$(INCLUDEDIR)/acme_micro.h'
+	install -m 644 include/acme_micro.h include/acme_micro.hpp include/acme_micro_openssl.h \
+	    '$(DESTDIR)$(INCLUDEDIR)'
 	printf '%s\n' "$$PC_FILE" >'$(DESTDIR)$(LIBDIR)/pkgconfig/acme-micro.pc'
 
 uninstall: ## remove what install installed
 	rm -f '$(DESTDIR)$(LIBDIR)/libacme-micro.so.$(ABI)' '$(DESTDIR)$(LIBDIR)/$(SONAME)' \
 	    '$(DESTDIR)$(LIBDIR)/libacme-micro.so' '$(DESTDIR)$(LIBDIR)/libacme-micro.a' \
-	    '$(DESTDIR)$(INCLUDEDIR)/acme_micro.h' '$(DESTDIR)$(LIBDIR)/pkgconfig/acme-micro.pc'
+	    '$(DESTDIR)$(INCLUDEDIR)/acme_micro.h' '$(DESTDIR)$(INCLUDEDIR)/acme_micro.hpp' \
+	    '$(DESTDIR)$(INCLUDEDIR)/acme_micro_openssl.h' \
+	    '$(DESTDIR)$(LIBDIR)/pkgconfig/acme-micro.pc'
 
 clean: ## remove what was built, but not what tests/setup installed
 	@mkdir -p target

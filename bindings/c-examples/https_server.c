@@ -1,0 +1,407 @@
+/*
+ * https_server.c - an HTTPS server that gets its own certificates, on one libevent loop.
+ *
+ *   https_server --directory URL [--ca-file FILE] --agree-terms [--port N] --state DIR NAME...
+ *
+ * Serves port N (443), at first without a certificate; obtains one for all NAMEs, by tls-alpn-01 on
+ * the same port; renews it when the CA says that it is time. Neither handshakes nor connections
+ * notice. DIR has account.pem, key.pem and chain.pem: what is there is used again, so a restart
+ * asks the CA for nothing that is not due.
+ *
+ *   SIGHUP           renews now
+ *   SIGINT, SIGTERM  end it
+ *
+ * The parts: acme_micro_openssl.h chooses the certificate in each handshake; the driver, one
+ * descriptor in the loop, carries out what is asked of the CA. Everything runs on one thread and
+ * nothing blocks it. Your server takes the part "certificates" as it is.
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include <event2/buffer.h>
+#include <event2/bufferevent_ssl.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ACME_MICRO_OPENSSL_IMPLEMENTATION
+#include "acme_micro_openssl.h"
+
+static struct event_base *loop;
+static const char *state_directory;
+
+static acme_status_t complain(const char *what, const acme_error_t *error)
+{
+    fprintf(stderr, "https_server: %s: %s\n", what, acme_error_message(error));
+    return acme_error_status(error);
+}
+
+/* --- files: a few small ones, so read and written at once ------------------------------------- */
+
+static const char *path_of(const char *name, char path[1024])
+{
+    snprintf(path, 1024, "%s/%s", state_directory, name);
+    return path;
+}
+
+/* Takes the place of the old file when it is complete and on the disk. */
+static int save(const char *name, mode_t mode, const char *text)
+{
+    char path[1024], temporary[1100];
+    FILE *file;
+    int fd, ok;
+
+    snprintf(temporary, sizeof temporary, "%s.%ld", path_of(name, path), (long)getpid());
+    fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    file = fd < 0 ? NULL : fdopen(fd, "w");
+    ok = file && fputs(text, file) >= 0 && fflush(file) == 0 && fsync(fd) == 0;
+    ok = file && fclose(file) == 0 && ok && rename(temporary, path) == 0;
+    if (!ok)
+        perror(path);
+    return ok ? 0 : -1;
+}
+
+/* The size of what is read; 0 when there is no such file. */
+static size_t load(const char *name, char *text, size_t room)
+{
+    char path[1024];
+    FILE *file = fopen(path_of(name, path), "r");
+    size_t size = file ? fread(text, 1, room, file) : 0;
+
+    if (file)
+        fclose(file);
+    return size;
+}
+
+/* On disk before the CA hears of it, so that no failure loses it. */
+static acme_key_t *stored_key(const char *name)
+{
+    char pem[8192];
+    size_t size = load(name, pem, sizeof pem);
+    acme_key_t *key = NULL;
+
+    if (size > 0) {
+        if (acme_key_parse(pem, size, &key) != ACME_OK)
+            complain(name, acme_last_error());
+        OPENSSL_cleanse(pem, sizeof pem);
+    } else if (acme_key_generate(ACME_KEY_P256, &key) == ACME_OK &&
+               save(name, 0600, acme_key_pem(key)) != 0) {
+        acme_key_free(key);
+        key = NULL;
+    }
+    return key;
+}
+
+/* --- certificates ----------------------------------------------------------------------------- */
+
+static acme_client_t *client;
+static acme_driver_t *driver;
+static acme_openssl_store_t *store;
+static acme_key_t *key;
+static acme_cert_t *cert; /* the one that is served; NULL: none yet */
+static const char *const *names;
+static size_t name_count;
+static struct event *driver_event, *renewal_timer;
+static int renewing, renew_now, stopping, failures;
+
+/* A second later at least, and twelve hours at most: the clock may be set meanwhile. */
+static void renew_in(acme_time_t milliseconds)
+{
+    struct timeval delay = { 12 * 3600, 0 };
+
+    if (milliseconds < 12 * 3600 * 1000)
+        delay.tv_sec = milliseconds < 1000 ? 1 : (time_t)(milliseconds / 1000);
+    if (renew_now)
+        delay.tv_sec = 0;
+    event_add(renewal_timer, &delay);
+}
+
+static acme_time_t until(acme_time_t moment)
+{
+    return moment - (acme_time_t)time(NULL) * 1000;
+}
+
+/* New handshakes use it from now on. */
+static void serve_certificate(acme_cert_t *new_cert)
+{
+    if (acme_openssl_store_set(store, new_cert, key) != ACME_OK) {
+        fputs("https_server: OpenSSL does not take the certificate, or key.pem is another's\n",
+              stderr);
+        acme_cert_free(new_cert);
+        return;
+    }
+    acme_cert_free(cert);
+    cert = new_cert;
+    printf("serving certificate %s, for %d days\n", acme_cert_serial(cert),
+           acme_cert_days_left(cert, 0));
+    fflush(stdout);
+}
+
+static void on_publish(acme_op_t *op, void *user)
+{
+    const acme_challenge_t *challenge;
+    const char *failure = NULL;
+    size_t i;
+
+    (void)user;
+    for (i = 0; !failure && (challenge = acme_op_challenge(op, i)); i++)
+        if (acme_openssl_store_challenge_add(store, challenge) != ACME_OK)
+            failure = "OpenSSL does not take the challenge's certificate";
+    (void)acme_op_published(op, failure);
+}
+
+static void on_unpublish(acme_op_t *op, void *user)
+{
+    const acme_challenge_t *challenge;
+    size_t i;
+
+    (void)user;
+    for (i = 0; (challenge = acme_op_challenge(op, i)); i++)
+        acme_openssl_store_challenge_remove(store, challenge);
+}
+
+static void on_done(acme_op_t *op, acme_status_t status, void *user)
+{
+    acme_cert_t *new_cert = acme_op_take_cert(op);
+    const acme_renewal_info_t *info = acme_op_renewal_info(op);
+    acme_time_t delay = 0; /* with a new certificate: asks the CA when to renew it */
+
+    (void)user;
+    renewing = 0;
+    if (status != ACME_OK) {
+        acme_time_t retry_at = acme_error_retry_at(acme_op_error(op));
+
+        complain(names[0], acme_op_error(op));
+        /* A minute, two, four, ... an hour; or when the CA says. */
+        delay = (acme_time_t)60000 << failures;
+        if (failures < 6)
+            failures++;
+        if (retry_at && until(retry_at) > delay)
+            delay = until(retry_at);
+    } else {
+        failures = 0;
+        if (new_cert) {
+            save("chain.pem", 0644, acme_cert_chain_pem(new_cert));
+            serve_certificate(new_cert);
+        } else if (info) {
+            delay = until(info->renew_at < info->check_again_at ? info->renew_at
+                                                                : info->check_again_at);
+        }
+    }
+    acme_op_free(op);
+    if (!stopping)
+        renew_in(delay);
+}
+
+/* Orders a certificate if there is none, or if it is time; else asks when it will be. */
+static void renew(evutil_socket_t fd, short events, void *user)
+{
+    static const char *const types[] = { "tls-alpn-01" };
+    acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
+    acme_driver_callbacks_t callbacks = ACME_DRIVER_CALLBACKS_INIT;
+    acme_op_t *op = NULL;
+
+    (void)fd, (void)events, (void)user;
+    if (renewing)
+        return; /* on_done() sees to it */
+    order.names = names;
+    order.name_count = name_count;
+    order.challenge_types = types;
+    order.challenge_type_count = 1;
+    order.key = key;
+    order.replaces = cert;
+    order.only_if_due = cert && !renew_now;
+    renew_now = 0;
+    callbacks.publish = on_publish;
+    callbacks.unpublish = on_unpublish;
+    callbacks.done = on_done;
+    if (acme_begin_order(client, &order, &op) == ACME_OK &&
+        acme_driver_add(driver, op, &callbacks) == ACME_OK) {
+        renewing = 1;
+        return;
+    }
+    complain(names[0], acme_last_error());
+    acme_op_free(op);
+    renew_in(3600 * 1000);
+}
+
+static void on_driver(evutil_socket_t fd, short events, void *user)
+{
+    (void)fd, (void)events, (void)user;
+    if (acme_driver_dispatch(driver) != ACME_OK)
+        complain("driver", acme_last_error());
+}
+
+/* options are complete but for the key. */
+static int start_certificates(acme_client_options_t *options, SSL_CTX *tls)
+{
+    static char chain[64 * 1024];
+    acme_key_t *account_key = stored_key("account.pem");
+    acme_cert_t *stored = NULL;
+    size_t size;
+    int ok;
+
+    key = stored_key("key.pem");
+    options->account_key = account_key;
+    ok = account_key && key;
+    if (ok && (acme_client_new(options, &client) != ACME_OK ||
+               acme_driver_new(NULL, &driver) != ACME_OK)) {
+        complain(options->directory_url, acme_last_error());
+        ok = 0;
+    }
+    acme_key_free(account_key); /* the client keeps it */
+    if (!ok || acme_openssl_store_new(&store) != ACME_OK ||
+        acme_openssl_attach(tls, store) != ACME_OK)
+        return -1;
+    size = load("chain.pem", chain, sizeof chain);
+    if (size > 0 && acme_cert_parse(chain, size, &stored) == ACME_OK)
+        serve_certificate(stored);
+    else if (size > 0)
+        complain("chain.pem", acme_last_error());
+    driver_event = event_new(loop, acme_driver_fd(driver), EV_READ | EV_PERSIST, on_driver, NULL);
+    renewal_timer = evtimer_new(loop, renew, NULL);
+    event_add(driver_event, NULL);
+    event_active(renewal_timer, EV_TIMEOUT, 0);
+    return 0;
+}
+
+/* An order in progress is canceled, and its challenges are taken down. */
+static void stop_certificates(void)
+{
+    stopping = 1;
+    if (driver_event)
+        event_free(driver_event);
+    acme_driver_free(driver);
+    if (renewal_timer)
+        event_free(renewal_timer);
+    acme_client_free(client);
+    acme_openssl_store_free(store);
+    acme_cert_free(cert);
+    acme_key_free(key);
+}
+
+/* --- the server ------------------------------------------------------------------------------- */
+
+static struct bufferevent *on_connection(struct event_base *base, void *tls)
+{
+    SSL *ssl = SSL_new(tls);
+    struct bufferevent *connection =
+        bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING,
+                                       BEV_OPT_CLOSE_ON_FREE);
+
+    if (connection)
+        bufferevent_openssl_set_allow_dirty_shutdown(connection, 1);
+    else
+        SSL_free(ssl);
+    return connection;
+}
+
+/* What the server is for. Here: "/" tells the certificate, "/download?N" gives N bytes. */
+static void on_request(struct evhttp_request *request, void *user)
+{
+    static char bytes[64 * 1024];
+    const char *path = evhttp_request_get_uri(request);
+    struct evbuffer *body = evbuffer_new();
+    unsigned long left = 0;
+
+    (void)user;
+    if (strcmp(path, "/") == 0) {
+        evbuffer_add_printf(body, "certificate %s\n", cert ? acme_cert_serial(cert) : "none");
+        evhttp_send_reply(request, HTTP_OK, NULL, body);
+    } else if (strncmp(path, "/download?", 10) == 0 &&
+               (left = strtoul(path + 10, NULL, 10)) <= 100000000) {
+        while (left > 0) {
+            size_t part = left < sizeof bytes ? left : sizeof bytes;
+
+            evbuffer_add_reference(body, bytes, part, NULL, NULL);
+            left -= part;
+        }
+        evhttp_send_reply(request, HTTP_OK, NULL, body);
+    } else {
+        evhttp_send_error(request, HTTP_NOTFOUND, NULL);
+    }
+    evbuffer_free(body);
+}
+
+static void on_signal(evutil_socket_t number, short events, void *user)
+{
+    (void)events, (void)user;
+    if (number != SIGHUP) {
+        event_base_loopbreak(loop);
+        return;
+    }
+    renew_now = 1;
+    event_active(renewal_timer, EV_TIMEOUT, 0);
+}
+
+static int run(acme_client_options_t *options, int port)
+{
+    static const int numbers[] = { SIGHUP, SIGINT, SIGTERM };
+    struct event *signals[3];
+    SSL_CTX *tls = SSL_CTX_new(TLS_server_method());
+    struct evhttp *http;
+    int i, failed;
+
+    loop = event_base_new();
+    http = evhttp_new(loop);
+    evhttp_set_bevcb(http, on_connection, tls);
+    evhttp_set_gencb(http, on_request, NULL);
+    evhttp_set_timeout(http, 60);
+    for (i = 0; i < 3; i++) {
+        signals[i] = evsignal_new(loop, numbers[i], on_signal, NULL);
+        event_add(signals[i], NULL);
+    }
+    /* "::" takes IPv4 along, but not every machine has IPv6. */
+    failed = evhttp_bind_socket(http, "::", (unsigned short)port) != 0 &&
+             evhttp_bind_socket(http, "0.0.0.0", (unsigned short)port) != 0;
+    if (failed)
+        perror("https_server: listening");
+    failed = failed || start_certificates(options, tls) != 0;
+    if (!failed)
+        event_base_dispatch(loop);
+    stop_certificates();
+    evhttp_free(http);
+    for (i = 0; i < 3; i++)
+        event_free(signals[i]);
+    event_base_free(loop);
+    SSL_CTX_free(tls);
+    return failed;
+}
+
+int main(int argc, char **argv)
+{
+    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
+    int i, port = 443;
+
+    for (i = 1; i < argc && argv[i][0] == '-'; i++) {
+        if (strcmp(argv[i], "--agree-terms") == 0)
+            options.terms_agreed = 1;
+        else if (i + 1 < argc && strcmp(argv[i], "--directory") == 0)
+            options.directory_url = argv[++i];
+        else if (i + 1 < argc && strcmp(argv[i], "--ca-file") == 0)
+            options.ca_file = argv[++i];
+        else if (i + 1 < argc && strcmp(argv[i], "--port") == 0)
+            port = atoi(argv[++i]);
+        else if (i + 1 < argc && strcmp(argv[i], "--state") == 0)
+            state_directory = argv[++i];
+        else
+            break;
+    }
+    if (i == argc || argv[i][0] == '-' || !options.directory_url || !state_directory ||
+        port < 1 || port > 65535) {
+        fputs("usage: https_server --directory URL [--ca-file FILE] --agree-terms [--port N]\n"
+              "       --state DIR NAME...\n", stderr);
+        return 2;
+    }
+    names = (const char *const *)(argv + i);
+    name_count = (size_t)(argc - i);
+    signal(SIGPIPE, SIG_IGN); /* a client may be gone before it is answered */
+    mkdir(state_directory, 0700);
+    return run(&options, port);
+}

@@ -1,0 +1,323 @@
+// https_server.cpp - an HTTPS server that gets its own certificates, in C++17 on cpp-httplib.
+//
+//   https_server-cpp --directory URL [--ca-file FILE] --agree-terms [--port N] --state DIR NAME...
+//
+// Serves port N (443), at first without a certificate; obtains one for all NAMEs, by tls-alpn-01 on
+// the same port; renews it when the CA says that it is time. Neither handshakes nor connections
+// notice. DIR has account.pem, key.pem and chain.pem: what is there is used again.
+//
+//   SIGHUP           renews now
+//   SIGINT, SIGTERM  end it
+//
+// The parts: acme_micro_openssl.h chooses the certificate in each handshake; a thread asks the CA,
+// blocking, for this server has threads anyhow. Your server takes the class certificates as it is.
+// (https_server.c does the same on one thread.)
+#include <httplib.h>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <thread>
+
+#include "acme_micro.hpp"
+
+#define ACME_MICRO_OPENSSL_IMPLEMENTATION
+#include "acme_micro_openssl.h"
+
+namespace fs = std::filesystem;
+using namespace std::chrono_literals;
+using std::chrono::system_clock;
+
+// --- files --------------------------------------------------------------------------------------
+
+static std::string load(const fs::path &path)
+{
+    std::ifstream file(path, std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+// Takes the place of the old file when it is complete and on the disk.
+static void save(const fs::path &path, mode_t mode, std::string_view text)
+{
+    const fs::path temporary = path.string() + "." + std::to_string(getpid());
+    const int file = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    const bool ok = file >= 0 &&
+                    write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
+                    fsync(file) == 0;
+    const std::error_code why(errno, std::generic_category());
+    if (file >= 0)
+        close(file);
+    if (!ok)
+        throw fs::filesystem_error("cannot write", temporary, why);
+    fs::rename(temporary, path);
+}
+
+// On disk before the CA hears of it, so that no failure loses it.
+static acme::key stored_key(const fs::path &path)
+{
+    if (const std::string pem = load(path); !pem.empty())
+        return acme::key::parse(pem);
+    acme::key made = acme::key::generate();
+    save(path, 0600, *made.pem());
+    return made;
+}
+
+// --- certificates -------------------------------------------------------------------------------
+
+// Keeps a certificate for names in a store for handshakes, on a thread of its own.
+class certificates {
+public:
+    certificates(acme::client_options options, std::vector<std::string> names, fs::path state)
+        : names_(std::move(names)), state_(std::move(state)), key_(stored_key(state_ / "key.pem"))
+    {
+        const acme::key account = stored_key(state_ / "account.pem");
+        options.account_key = &account;
+        client_.emplace(options);
+        acme_openssl_store_t *store = nullptr;
+        if (acme_openssl_store_new(&store) != ACME_OK)
+            throw std::runtime_error("OpenSSL makes no lock");
+        store_.reset(store);
+        if (const std::string chain = load(state_ / "chain.pem"); !chain.empty())
+            serve(acme::certificate::parse(chain));
+        thread_ = std::thread([this] { keep(); });
+    }
+
+    // An order in progress is canceled, and its challenges are taken down.
+    ~certificates()
+    {
+        {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            stopping_ = true;
+            if (operation_)
+                operation_->cancel();
+        }
+        changed_.notify_all();
+        thread_.join();
+    }
+
+    bool attach(SSL_CTX &context) { return acme_openssl_attach(&context, store_.get()) == ACME_OK; }
+
+    void renew_now()
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        renew_now_ = true;
+        changed_.notify_all();
+    }
+
+    std::string serial()
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        return cert_ ? cert_->serial() : "none";
+    }
+
+private:
+    void keep()
+    {
+        int failures = 0;
+        std::unique_lock<std::mutex> lock(mutex_);
+        while (!stopping_) {
+            const bool now = std::exchange(renew_now_, false);
+            auto next = system_clock::now();
+            lock.unlock();
+            try {
+                next = renew(now);
+                failures = 0;
+            } catch (const std::exception &error) {
+                const auto *refused = dynamic_cast<const acme::error *>(&error);
+                std::cerr << "https_server-cpp: " << error.what() << std::endl;
+                // A minute, two, four, ... an hour; or when the CA says.
+                next += 1min * (1 << std::min(failures++, 6));
+                if (refused && refused->retry_at())
+                    next = std::max(next, *refused->retry_at());
+            }
+            lock.lock();
+            // In pieces of twelve hours: the clock may be set meanwhile.
+            changed_.wait_until(lock, std::min(next, system_clock::now() + 12h),
+                                [this] { return stopping_ || renew_now_; });
+        }
+    }
+
+    // Orders a certificate if there is none, or if it is time. Gives when to look again.
+    acme::time_point renew(bool now)
+    {
+        acme::order_options order;
+        order.names = names_;
+        order.challenge_types = {"tls-alpn-01"};
+        order.key = &key_;
+        order.replaces = cert_ ? &*cert_ : nullptr;  // only this thread changes it
+        order.only_if_due = cert_ && !now;
+        acme::handlers handlers;
+        handlers.publish = [this](const acme::challenge &c) {
+            if (acme_openssl_store_challenge_add(store_.get(), c.shown) != ACME_OK)
+                throw std::runtime_error("OpenSSL does not take the challenge's certificate");
+        };
+        handlers.unpublish = [this](const acme::challenge &c) {
+            acme_openssl_store_challenge_remove(store_.get(), c.shown);
+        };
+        const cancelable running(*this, client_->begin_order(order));
+        running.op->run(handlers);
+        if (std::optional<acme::certificate> made = running.op->take_certificate()) {
+            save(state_ / "chain.pem", 0644, made->chain_pem());
+            serve(std::move(*made));
+            return system_clock::now() + 1s;  // to ask the CA when to renew it
+        }
+        const auto info = running.op->renewal();
+        return std::min(info->renew_at, info->check_again_at);
+    }
+
+    // New handshakes use it from now on.
+    void serve(acme::certificate cert)
+    {
+        if (acme_openssl_store_set(store_.get(), cert.native_handle(), key_.native_handle()) !=
+            ACME_OK)
+            throw std::runtime_error("the certificate does not go with key.pem");
+        std::cout << "serving certificate " << cert.serial() << ", for " << cert.days_left()
+                  << " days" << std::endl;
+        const std::lock_guard<std::mutex> lock(mutex_);
+        cert_ = std::move(cert);
+    }
+
+    // The operation that the destructor cancels, for as long as there is one.
+    struct cancelable {
+        certificates &owner;
+        std::unique_ptr<acme::operation> op;
+
+        cancelable(certificates &its_owner, acme::operation begun)
+            : owner(its_owner), op(std::make_unique<acme::operation>(std::move(begun)))
+        {
+            const std::lock_guard<std::mutex> lock(owner.mutex_);
+            owner.operation_ = op.get();
+            if (owner.stopping_)
+                op->cancel();
+        }
+        cancelable(const cancelable &) = delete;
+        cancelable &operator=(const cancelable &) = delete;
+        ~cancelable()
+        {
+            const std::lock_guard<std::mutex> lock(owner.mutex_);
+            owner.operation_ = nullptr;
+        }
+    };
+
+    struct free_store {
+        void operator()(acme_openssl_store_t *store) const { acme_openssl_store_free(store); }
+    };
+
+    const std::vector<std::string> names_;
+    const fs::path state_;
+    const acme::key key_;
+    std::optional<acme::client> client_;
+    std::unique_ptr<acme_openssl_store_t, free_store> store_;
+    std::mutex mutex_;  // for the following
+    std::condition_variable changed_;
+    std::optional<acme::certificate> cert_;
+    acme::operation *operation_ = nullptr;
+    bool renew_now_ = false, stopping_ = false;
+    std::thread thread_;
+};
+
+// --- the server ---------------------------------------------------------------------------------
+
+// What the server is for. Here: "/" tells the certificate, "/download?N" gives N bytes.
+static void add_pages(httplib::Server &server, certificates &certs)
+{
+    server.Get("/", [&certs](const httplib::Request &, httplib::Response &response) {
+        response.set_content("certificate " + certs.serial() + "\n", "text/plain");
+    });
+    server.Get("/download", [](const httplib::Request &request, httplib::Response &response) {
+        const std::string wanted = request.params.empty() ? "" : request.params.begin()->first;
+        const std::size_t size = std::strtoul(wanted.c_str(), nullptr, 10);
+        if (size > 100000000) {
+            response.status = 404;
+            return;
+        }
+        response.set_content_provider(
+            size, "application/octet-stream",
+            [](std::size_t, std::size_t length, httplib::DataSink &sink) {
+                static const std::string bytes(64 * 1024, '\0');
+                return sink.write(bytes.data(), std::min(length, bytes.size()));
+            });
+    });
+}
+
+static int run(const acme::client_options &options, std::vector<std::string> names,
+               const fs::path &state, int port)
+{
+    // The signals are for one thread, which waits for them; all threads begin with what is blocked
+    // here.
+    sigset_t signals;
+    sigemptyset(&signals);
+    for (const int number : {SIGHUP, SIGINT, SIGTERM})
+        sigaddset(&signals, number);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+
+    certificates certs(options, std::move(names), state);
+    httplib::SSLServer server([&certs](SSL_CTX &context) { return certs.attach(context); });
+    add_pages(server, certs);
+    server.new_task_queue = [] { return new httplib::ThreadPool(64); };
+    server.set_write_timeout(60s);
+    server.set_keep_alive_max_count(10000);
+    server.set_socket_options([](socket_t socket) {
+        const int on = 1;
+        setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    });
+    if (!server.is_valid() || !server.bind_to_port("0.0.0.0", port)) {
+        std::cerr << "https_server-cpp: cannot listen on port " << port << "\n";
+        return 1;
+    }
+    std::thread waiter([&] {
+        int number = 0;
+        while (sigwait(&signals, &number) == 0 && number == SIGHUP)
+            certs.renew_now();
+        server.stop();
+    });
+    server.listen_after_bind();
+    kill(getpid(), SIGTERM);  // if it was no signal that ended it
+    waiter.join();
+    return 0;
+}
+
+int main(int argc, char **argv)
+try {
+    acme::client_options options;
+    fs::path state;
+    int i, port = 443;
+
+    for (i = 1; i < argc && argv[i][0] == '-'; i++) {
+        const std::string_view option = argv[i];
+        if (option == "--agree-terms")
+            options.terms_agreed = true;
+        else if (i + 1 == argc)
+            break;
+        else if (option == "--directory")
+            options.directory_url = argv[++i];
+        else if (option == "--ca-file")
+            options.ca_file = argv[++i];
+        else if (option == "--port")
+            port = std::atoi(argv[++i]);
+        else if (option == "--state")
+            state = argv[++i];
+        else
+            break;
+    }
+    if (i == argc || argv[i][0] == '-' || options.directory_url.empty() || state.empty()) {
+        std::cerr << "usage: https_server-cpp --directory URL [--ca-file FILE] --agree-terms\n"
+                     "       [--port N] --state DIR NAME...\n";
+        return 2;
+    }
+    mkdir(state.c_str(), 0700);
+    return run(options, std::vector<std::string>(argv + i, argv + argc), state, port);
+} catch (const std::exception &error) {
+    std::cerr << "https_server-cpp: " << error.what() << "\n";
+    return 1;
+}

@@ -1,0 +1,1794 @@
+/// @file
+/// acme_micro.hpp - ACME (RFC 8555) client library, C++17 API; header only, on acme_micro.h.
+///
+/// Obtain a certificate, blocking:
+///
+///     acme::key account = acme::key::generate();            // store account.pem() first
+///     acme::client_options ca;
+///     ca.directory_url = ACME_LETSENCRYPT_STAGING;
+///     ca.account_key = &account;
+///     ca.terms_agreed = true;
+///     acme::order_options order;
+///     order.names = {"example.org", "www.example.org"};
+///     acme::handlers handlers;
+///     handlers.publish = [](const acme::challenge &c) { put(c.http_path, c.key_authorization); };
+///     handlers.unpublish = [](const acme::challenge &c) { remove(c.http_path); };
+///     acme::certificate cert = acme::client(ca).obtain(order, handlers);
+///
+/// The options are aggregates: in C++20 `.obtain({.names = {"example.org"}}, {.publish = ...})`.
+///
+/// On an event loop, never blocking: acme::operation::poll(), with an HTTP client of yours, or
+/// acme::driver without one.
+///
+/// Rules that hold for every class and function:
+///
+///  1. What fails throws an acme::error, or one of the classes derived from it. What a handler of
+///     yours throws ends the operation, and is thrown again, unchanged, by the call that led to it.
+///  2. acme::client, key, csr, certificate, operation and driver are handles: move only, freed by
+///     their destructor, in any order; what still needs one keeps it alive. One that was moved from
+///     throws acme::misuse when it is used.
+///  3. What is returned is yours. A std::string_view is valid as long as the object it came from,
+///     or the one that this was moved to.
+///  4. Handles may move between threads. client, key, csr and certificate may be used by many
+///     threads at once, an operation by one at a time, but operation::cancel() by any.
+///  5. Nothing blocks, sleeps, starts a thread, reads the environment or opens a file or socket,
+///     except operation::send(), operation::run() and client::obtain(); the constructor of client,
+///     which reads the files that its options name; and driver.
+///  6. Text is UTF-8. std::optional: what may be lacking, or the default.
+///  7. What is lacking here can be had from the C API: native_handle() gives its handle, and a
+///     constructor takes one over.
+///
+/// Link with -lacme-micro (pkg-config acme-micro). What acme_micro.h says holds here, too.
+
+#ifndef ACME_MICRO_HPP
+#define ACME_MICRO_HPP
+
+#if !(__cplusplus >= 201703L || (defined(_MSVC_LANG) && _MSVC_LANG >= 201703L))
+#error "acme_micro.hpp needs C++17 or later"
+#endif
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "acme_micro.h"
+
+/// The C++ API of acme-micro.
+namespace acme {
+
+/// A moment. One beyond what the clock can hold, such as a certificate that ends in the year 9999,
+/// is the last that it can (with a clock of nanoseconds in the year 2262).
+using time_point = std::chrono::system_clock::time_point;
+
+/// DER, a digest or a signature.
+using bytes = std::vector<std::uint8_t>;
+
+// --- numbers ------------------------------------------------------------------------------------
+// The values of acme_micro.h. A newer library may give others: have a default.
+
+/// What kind of failure it is; see acme_status_t.
+enum class status : std::int32_t {
+    ok = ACME_OK,
+    invalid_argument = ACME_ERR_INVALID_ARGUMENT,
+    misuse = ACME_ERR_MISUSE,
+    unsupported = ACME_ERR_UNSUPPORTED,
+    panic = ACME_ERR_PANIC,
+    parse = ACME_ERR_PARSE,
+    crypto = ACME_ERR_CRYPTO,
+    transport = ACME_ERR_TRANSPORT,
+    protocol = ACME_ERR_PROTOCOL,
+    timeout = ACME_ERR_TIMEOUT,
+    policy = ACME_ERR_POLICY,
+    problem = ACME_ERR_PROBLEM,
+    rate_limited = ACME_ERR_RATE_LIMITED,
+    terms = ACME_ERR_TERMS,
+    eab_required = ACME_ERR_EAB_REQUIRED,
+    account = ACME_ERR_ACCOUNT,
+    challenge = ACME_ERR_CHALLENGE,
+    order = ACME_ERR_ORDER,
+    certificate = ACME_ERR_CERTIFICATE,
+    host = ACME_ERR_HOST,
+    canceled = ACME_ERR_CANCELED,
+};
+
+/// Kinds of key; see acme_key_type_t.
+enum class key_type : int {
+    p256 = ACME_KEY_P256,
+    p384 = ACME_KEY_P384,
+    p521 = ACME_KEY_P521,
+    rsa2048 = ACME_KEY_RSA2048,
+    rsa3072 = ACME_KEY_RSA3072,
+    rsa4096 = ACME_KEY_RSA4096,
+    ed25519 = ACME_KEY_ED25519,
+};
+
+/// What operation::poll() asks of you.
+enum class step : int {
+    /// Finished well: take what came of it.
+    done = ACME_STEP_DONE,
+    /// Send operation::request(), feed the answer with operation::respond() or its parts, poll
+    /// again. Said once a request; more may come before it is answered.
+    request = ACME_STEP_REQUEST,
+    /// Nothing to do for operation::wait(). Polling earlier does no harm.
+    wait = ACME_STEP_WAIT,
+    /// Publish operation::challenges(), call operation::published() when all are in place, poll.
+    /// Said once.
+    publish = ACME_STEP_PUBLISH,
+    /// Take operation::challenges() down, poll. Said once, before success and failure alike.
+    unpublish = ACME_STEP_UNPUBLISH,
+    /// Sign operation::sign_request() with the key that is outside the process, answer with
+    /// operation::signed_with(), poll. Said once a signature.
+    sign = ACME_STEP_SIGN,
+};
+
+/// Levels of the log; see acme_log_level_t.
+enum class log_level : int {
+    error = ACME_LOG_ERROR,
+    warn = ACME_LOG_WARN,
+    info = ACME_LOG_INFO,
+    debug = ACME_LOG_DEBUG,
+    trace = ACME_LOG_TRACE,
+};
+
+/// What may be compiled in; see has().
+enum class feature : std::uint32_t {
+    /// The built-in HTTPS client of operation::send(), operation::run() and client::obtain().
+    http = ACME_FEATURE_HTTP,
+};
+
+/// Why a certificate is revoked (RFC 5280 section 5.3.1); see acme_revocation_reason_t.
+enum class revocation_reason : int {
+    unspecified = ACME_REVOKE_UNSPECIFIED,
+    key_compromise = ACME_REVOKE_KEY_COMPROMISE,
+    ca_compromise = ACME_REVOKE_CA_COMPROMISE,
+    affiliation_changed = ACME_REVOKE_AFFILIATION_CHANGED,
+    superseded = ACME_REVOKE_SUPERSEDED,
+    cessation_of_operation = ACME_REVOKE_CESSATION_OF_OPERATION,
+    certificate_hold = ACME_REVOKE_CERTIFICATE_HOLD,
+    remove_from_crl = ACME_REVOKE_REMOVE_FROM_CRL,
+    privilege_withdrawn = ACME_REVOKE_PRIVILEGE_WITHDRAWN,
+    aa_compromise = ACME_REVOKE_AA_COMPROMISE,
+};
+
+/// What order_options::preferred_chain says of the chain that is wanted; see acme_chain_by_t.
+enum class chain_by : int {
+    root = ACME_CHAIN_BY_ROOT,
+    issuer = ACME_CHAIN_BY_ISSUER,
+    key_id = ACME_CHAIN_BY_KEY_ID,
+    smallest = ACME_CHAIN_SMALLEST,
+};
+
+namespace detail {
+
+inline std::string to_string(const char *text) { return text ? std::string(text) : std::string(); }
+
+inline std::optional<std::string> to_optional(const char *text)
+{
+    return text ? std::optional<std::string>(text) : std::nullopt;
+}
+
+/// Milliseconds since 1970, held within what the clock can hold.
+inline time_point to_time(acme_time_t milliseconds)
+{
+    using ms = std::chrono::milliseconds;
+    const std::chrono::time_point<std::chrono::system_clock, ms> moment{ms(milliseconds)};
+    if (moment >= std::chrono::floor<ms>(time_point::max()))
+        return time_point::max();
+    if (moment <= std::chrono::ceil<ms>(time_point::min()))
+        return time_point::min();
+    return moment;
+}
+
+inline std::optional<time_point> to_optional_time(acme_time_t milliseconds)
+{
+    return milliseconds ? std::optional<time_point>(to_time(milliseconds)) : std::nullopt;
+}
+
+/// nullopt: 0, the system clock.
+inline acme_time_t from_time(const std::optional<time_point> &moment)
+{
+    if (!moment)
+        return 0;
+    return std::chrono::floor<std::chrono::milliseconds>(moment->time_since_epoch()).count();
+}
+
+}  // namespace detail
+
+// --- errors -------------------------------------------------------------------------------------
+
+/// Anything that went wrong. what() says in one line, for a log or a person, what was tried, on
+/// what, and why it failed. Copies share one text and are cheap; any thread.
+class error : public std::runtime_error {
+public:
+    /// What the C API tells of a failure; the handle is looked at during the call only.
+    explicit error(const acme_error_t *shown)
+        : std::runtime_error(shown ? acme_error_message(shown) : "unknown error"),
+          facts_(std::make_shared<const facts>(shown))
+    {
+    }
+
+    /// A failure of your own, for a handler to throw or a test to make up.
+    error(acme::status status, const std::string &message)
+        : std::runtime_error(message), facts_(std::make_shared<const facts>(status))
+    {
+    }
+
+    /// Copied also where it could be moved: one that was thrown on stays whole.
+    error(const error &) = default;
+    /// The same.
+    error &operator=(const error &) = default;
+
+    /// What kind of failure it is. The class says the same to a catch.
+    acme::status status() const noexcept { return facts_->status; }
+    /// The same as what().
+    std::string_view message() const noexcept { return what(); }
+    /// True: the same request will fail again until its input changes. False: a retry may help.
+    bool permanent() const noexcept { return facts_->permanent; }
+    /// Earliest time worth a retry (from Retry-After), when the CA named one.
+    std::optional<time_point> retry_at() const noexcept { return facts_->retry_at; }
+    /// The DNS name or IP address concerned, if it is about one.
+    const std::optional<std::string> &identifier() const noexcept { return facts_->identifier; }
+    /// The URL that was asked, if it is about one.
+    const std::optional<std::string> &url() const noexcept { return facts_->url; }
+    /// Problem type URN (RFC 8555 section 6.7), such as "urn:ietf:params:acme:error:caa".
+    const std::optional<std::string> &problem_type() const noexcept { return facts_->problem_type; }
+    /// The CA's whole problem document (RFC 7807) as JSON, if it sent one.
+    const std::optional<std::string> &problem_json() const noexcept { return facts_->problem_json; }
+    /// A page for a person who wants it to work. The CA's word: show it, do not fetch it.
+    const std::optional<std::string> &help_url() const noexcept { return facts_->help_url; }
+    /// One for each identifier that the CA complained about (RFC 8555 section 6.7.1).
+    const std::vector<error> &subproblems() const noexcept { return facts_->subproblems; }
+
+private:
+    struct facts {
+        explicit facts(acme::status its_status) : status(its_status) {}
+
+        explicit facts(const acme_error_t *shown)
+            : status(static_cast<acme::status>(acme_error_status(shown))),
+              permanent(acme_error_is_permanent(shown) != 0),
+              retry_at(detail::to_optional_time(acme_error_retry_at(shown))),
+              identifier(detail::to_optional(acme_error_identifier(shown))),
+              url(detail::to_optional(acme_error_url(shown))),
+              problem_type(detail::to_optional(acme_error_problem_type(shown))),
+              problem_json(detail::to_optional(acme_error_problem_json(shown))),
+              help_url(detail::to_optional(acme_error_help_url(shown)))
+        {
+            const std::size_t count = acme_error_subproblem_count(shown);
+            for (std::size_t i = 0; i < count; i++)
+                subproblems.emplace_back(acme_error_subproblem(shown, i));
+        }
+
+        acme::status status;
+        bool permanent = false;
+        std::optional<time_point> retry_at;
+        std::optional<std::string> identifier, url, problem_type, problem_json, help_url;
+        std::vector<error> subproblems;
+    };
+
+    // Shared, so that an exception can be copied without one.
+    std::shared_ptr<const facts> facts_;
+};
+
+/// An argument is missing, malformed or out of range, or is no PEM or DER. Nothing was sent.
+class invalid_argument : public error { public: using error::error; };
+/// The call does not fit the state of what it was made on; or a bug in the library.
+class misuse : public error { public: using error::error; };
+/// Not compiled in, or not offered by this CA.
+class unsupported : public error { public: using error::error; };
+/// A cryptographic operation failed, or a passphrase is wrong.
+class crypto_error : public error { public: using error::error; };
+/// No answer from the CA: name resolution, TCP, TLS or the time limit of one request.
+class transport_error : public error { public: using error::error; };
+/// The CA's answer breaks RFC 8555, or exceeds a limit.
+class protocol_error : public error { public: using error::error; };
+/// A URL that the CA gave was refused: not https, or on a host that was not allowed.
+class policy_error : public error { public: using error::error; };
+/// The operation's own time limit ran out, or the CA needs longer; see retry_at().
+class operation_timeout : public error { public: using error::error; };
+/// The CA refused; problem_json() is its problem document.
+class problem_error : public error { public: using error::error; };
+/// The CA refused for now; retry_at() is the earliest time worth a retry, if it named one.
+class rate_limited : public problem_error { public: using problem_error::problem_error; };
+/// The CA wants its terms of service agreed to; see client::terms_url().
+class terms_not_agreed : public problem_error { public: using problem_error::problem_error; };
+/// The CA wants an external account binding; see client_options::eab_key_id.
+class eab_required : public problem_error { public: using problem_error::problem_error; };
+/// The account is unknown to the CA, deactivated or revoked.
+class account_error : public problem_error { public: using problem_error::problem_error; };
+/// The CA looked for a challenge and did not find it; identifier() is where it looked.
+class challenge_failed : public problem_error { public: using problem_error::problem_error; };
+/// The order became invalid, or names something that the CA rejects.
+class order_rejected : public problem_error { public: using problem_error::problem_error; };
+/// The CA issued something that is not the certificate that was asked for.
+class certificate_error : public error { public: using error::error; };
+/// A challenge could not be published, or something not signed: what you said of it.
+class host_error : public error { public: using error::error; };
+/// operation::cancel() was called.
+class canceled : public error { public: using error::error; };
+
+namespace detail {
+
+/// Throws what the C API tells of a failure as the class that belongs to it.
+[[noreturn]] inline void throw_error(const acme_error_t *shown)
+{
+    switch (static_cast<status>(acme_error_status(shown))) {
+    case status::invalid_argument:
+    case status::parse: throw invalid_argument(shown);
+    case status::misuse:
+    case status::panic: throw misuse(shown);
+    case status::unsupported: throw unsupported(shown);
+    case status::crypto: throw crypto_error(shown);
+    case status::transport: throw transport_error(shown);
+    case status::protocol: throw protocol_error(shown);
+    case status::policy: throw policy_error(shown);
+    case status::timeout: throw operation_timeout(shown);
+    case status::problem: throw problem_error(shown);
+    case status::rate_limited: throw rate_limited(shown);
+    case status::terms: throw terms_not_agreed(shown);
+    case status::eab_required: throw eab_required(shown);
+    case status::account: throw account_error(shown);
+    case status::challenge: throw challenge_failed(shown);
+    case status::order: throw order_rejected(shown);
+    case status::certificate: throw certificate_error(shown);
+    case status::host: throw host_error(shown);
+    case status::canceled: throw canceled(shown);
+    case status::ok: break;
+    }
+    throw error(shown);
+}
+
+/// Throws what a fallible call has just answered on this thread; gives back what is no failure.
+inline int check(int answer)
+{
+    if (answer < 0)
+        throw_error(acme_last_error());
+    return answer;
+}
+
+/// A handle that a function of the C API makes and writes to its last argument.
+template <typename T, typename Function, typename... Arguments>
+T *make(Function function, Arguments... arguments)
+{
+    T *made = nullptr;
+    check(function(arguments..., &made));
+    return made;
+}
+
+/// Text for C, which ends at the first NUL.
+inline const char *to_c(const std::string &text, const char *name)
+{
+    if (text.find('\0') != std::string::npos)
+        throw invalid_argument(status::invalid_argument, std::string(name) + " has a NUL in it");
+    return text.c_str();
+}
+
+inline const char *to_c(const std::optional<std::string> &text, const char *name)
+{
+    return text ? to_c(*text, name) : nullptr;
+}
+
+/// A list of texts for C; holds pointers into the one that it is made from.
+class texts {
+public:
+    texts(const std::vector<std::string> &list, const char *name)
+    {
+        pointers_.reserve(list.size());
+        for (const std::string &text : list)
+            pointers_.push_back(to_c(text, name));
+    }
+
+    /// The same, where an empty text is none.
+    static texts with_gaps(const std::vector<std::string> &list, const char *name)
+    {
+        texts made(list, name);
+        for (const char *&pointer : made.pointers_)
+            pointer = *pointer ? pointer : nullptr;
+        return made;
+    }
+
+    const char *const *data() const { return pointers_.empty() ? nullptr : pointers_.data(); }
+    std::size_t size() const { return pointers_.size(); }
+
+private:
+    std::vector<const char *> pointers_;
+};
+
+/// A number of seconds for C; 0 is the default.
+inline std::size_t to_c(std::chrono::seconds time, const char *name)
+{
+    if (time.count() < 0)
+        throw invalid_argument(status::invalid_argument, std::string(name) + " is negative");
+    return static_cast<std::size_t>(time.count());
+}
+
+/// An RFC 3339 date. The day is reckoned as in Howard Hinnant's "chrono-Compatible Low-Level Date
+/// Algorithms": gmtime() is not for threads, and C++20's calendar not for C++17.
+inline std::string to_date(time_point moment)
+{
+    using days = std::chrono::duration<std::int64_t, std::ratio<86400>>;
+    const auto since = std::chrono::floor<std::chrono::seconds>(moment.time_since_epoch());
+    const auto day_number = std::chrono::floor<days>(since);
+    const auto second = static_cast<int>((since - day_number).count());
+    const std::int64_t day = day_number.count() + 719468;  // since 0000-03-01
+    const std::int64_t era = (day >= 0 ? day : day - 146096) / 146097;
+    const std::int64_t of_era = day - era * 146097;
+    const std::int64_t year_of_era =
+        (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    const std::int64_t of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    const std::int64_t from_march = (5 * of_year + 2) / 153;
+    const auto month = static_cast<int>(from_march < 10 ? from_march + 3 : from_march - 9);
+    const auto year = static_cast<int>(year_of_era + era * 400 + (month <= 2));
+    const auto of_month = static_cast<int>(of_year - (153 * from_march + 2) / 5 + 1);
+    char text[80];
+    std::snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02dZ", year, month, of_month,
+                  second / 3600, second / 60 % 60, second % 60);
+    return text;
+}
+
+inline std::optional<std::string> to_date(const std::optional<time_point> &moment)
+{
+    return moment ? std::optional<std::string>(to_date(*moment)) : std::nullopt;
+}
+
+/// Bytes that C shows.
+inline bytes to_bytes(const std::uint8_t *data, std::size_t size)
+{
+    return data ? bytes(data, data + size) : bytes();
+}
+
+/// What a kind of handle is called and freed with.
+template <typename T> struct kind;
+template <> struct kind<acme_key_t> {
+    static constexpr const char *name = "acme::key";
+    static void free(acme_key_t *key) noexcept { acme_key_free(key); }
+};
+template <> struct kind<acme_csr_t> {
+    static constexpr const char *name = "acme::csr";
+    static void free(acme_csr_t *csr) noexcept { acme_csr_free(csr); }
+};
+template <> struct kind<acme_cert_t> {
+    static constexpr const char *name = "acme::certificate";
+    static void free(acme_cert_t *cert) noexcept { acme_cert_free(cert); }
+};
+template <> struct kind<acme_client_t> {
+    static constexpr const char *name = "acme::client";
+    static void free(acme_client_t *client) noexcept { acme_client_free(client); }
+};
+template <> struct kind<acme_op_t> {
+    static constexpr const char *name = "acme::operation";
+    static void free(acme_op_t *op) noexcept { acme_op_free(op); }
+};
+template <> struct kind<acme_driver_t> {
+    static constexpr const char *name = "acme::driver";
+    static void free(acme_driver_t *driver) noexcept { acme_driver_free(driver); }
+};
+
+/// What is common to all handles. Shared inside, so that a key that a certificate or an operation
+/// shows keeps its owner alive, and an operation lives until the run() that its handlers destroy it
+/// in has returned; move only outside.
+template <typename T> class handle {
+public:
+    /// Takes over a handle of the C API: it is freed with this object.
+    explicit handle(T *owned) : pointer_(owned, &kind<T>::free) {}
+
+    handle(handle &&) noexcept = default;
+    handle &operator=(handle &&) noexcept = default;
+    handle(const handle &) = delete;
+    handle &operator=(const handle &) = delete;
+
+    /// False once it has been moved from.
+    explicit operator bool() const noexcept { return pointer_ != nullptr; }
+
+    /// The handle for functions of the C API; still owned by this object.
+    T *native_handle() const { return shared().get(); }
+
+protected:
+    explicit handle(std::shared_ptr<T> shared) noexcept : pointer_(std::move(shared)) {}
+    ~handle() = default;
+
+    const std::shared_ptr<T> &shared() const
+    {
+        if (!pointer_)
+            throw misuse(status::misuse,
+                         std::string("this ") + kind<T>::name + " is empty: it was moved from");
+        return pointer_;
+    }
+
+    /// A handle that this one shows, which stays alive with it.
+    template <typename Shown> std::shared_ptr<Shown> alias(const Shown *shown) const
+    {
+        // The C API shows what is not to be freed as const; it is not freed here.
+        return std::shared_ptr<Shown>(shared(), const_cast<Shown *>(shown));
+    }
+
+private:
+    std::shared_ptr<T> pointer_;
+};
+
+}  // namespace detail
+
+// --- keys ---------------------------------------------------------------------------------------
+
+/// A private key: an account's or a certificate's. Wiped from memory when nothing uses it any more.
+class key : public detail::handle<acme_key_t> {
+public:
+    using handle::handle;
+
+    /// Makes a key. RSA takes up to seconds: not for an event loop's thread.
+    static key generate(key_type type = key_type::p256)
+    {
+        return key(detail::make<acme_key_t>(acme_key_generate, static_cast<int>(type)));
+    }
+
+    /// Reads a PEM or DER key (PKCS#8, SEC 1, PKCS#1) that is not encrypted.
+    static key parse(std::string_view data)
+    {
+        return key(detail::make<acme_key_t>(acme_key_parse, data.data(), data.size()));
+    }
+
+    /// Reads a PEM key that is encrypted with a passphrase.
+    static key parse_encrypted(std::string_view data, const std::string &passphrase)
+    {
+        return key(detail::make<acme_key_t>(acme_key_parse_encrypted, data.data(), data.size(),
+                                            detail::to_c(passphrase, "passphrase")));
+    }
+
+    /// A key whose private half is outside the process, in an HSM, a KMS or an agent: given by its
+    /// public half, PEM or DER. Operations that use it say step::sign, and handlers::sign signs.
+    static key from_public(std::string_view data)
+    {
+        return key(detail::make<acme_key_t>(acme_key_from_public, data.data(), data.size()));
+    }
+
+    /// The key as PKCS#8 PEM; nullopt when its private half is outside the process. Secret: store
+    /// it with mode 0600. The text is NUL-terminated and wiped when the key is freed.
+    std::optional<std::string_view> pem() const &
+    {
+        const char *text = acme_key_pem(native_handle());
+        return text ? std::optional<std::string_view>(text) : std::nullopt;
+    }
+    std::optional<std::string_view> pem() const && = delete;
+
+    /// Kind of key.
+    key_type type() const { return static_cast<key_type>(acme_key_type(native_handle())); }
+
+    /// RFC 7638 thumbprint, base64url; see http01_answer(). Not secret.
+    std::string thumbprint() const
+    {
+        return detail::to_string(acme_key_thumbprint(native_handle()));
+    }
+
+private:
+    friend class certificate;
+    friend class operation;
+};
+
+/// A certificate signing request (PKCS#10, RFC 2986).
+class csr : public detail::handle<acme_csr_t> {
+public:
+    using handle::handle;
+
+    /// Makes a request for names (DNS names, wildcards, IP addresses), signed with signer.
+    static csr create(const key &signer, const std::vector<std::string> &names)
+    {
+        const detail::texts list(names, "names");
+        return csr(detail::make<acme_csr_t>(acme_csr_create, signer.native_handle(), list.data(),
+                                            list.size()));
+    }
+
+    /// Reads a PEM or DER request made elsewhere, so that the key never enters the library.
+    static csr parse(std::string_view data)
+    {
+        return csr(detail::make<acme_csr_t>(acme_csr_parse, data.data(), data.size()));
+    }
+
+    /// The request as DER.
+    bytes der() const
+    {
+        std::size_t size = 0;
+        const std::uint8_t *data = acme_csr_der(native_handle(), &size);
+        return detail::to_bytes(data, size);
+    }
+};
+
+// --- what an operation shows --------------------------------------------------------------------
+// Copies: keep them for as long as you like.
+
+/// A challenge to publish. A text that is not for its type is empty.
+struct challenge {
+    /// "http-01", "dns-01", "tls-alpn-01", "dns-account-01", "dns-persist-01", "onion-csr-01" or
+    /// "device-attest-01".
+    std::string type;
+    /// DNS name (without "*.") or IP address to be proven.
+    std::string identifier;
+    /// The CA's token.
+    std::string token;
+    /// http-01 (RFC 8555 section 8.3): serve this as the body of http_path on port 80 of
+    /// identifier.
+    std::string key_authorization;
+    /// "/.well-known/acme-challenge/" and the token.
+    std::string http_path;
+    /// dns-01 (RFC 8555 section 8.4), dns-account-01, dns-persist-01: a TXT record with dns_value
+    /// at dns_name. That of dns-persist-01 stays: step::unpublish does not show it.
+    std::string dns_name;
+    /// 43 base64url characters; for dns-persist-01 a text that may be longer than 255 bytes.
+    std::string dns_value;
+    /// tls-alpn-01 (RFC 8737): for certificate::tls_alpn().
+    std::optional<std::array<std::uint8_t, 32>> tls_alpn_digest;
+    /// tls-alpn-01: the server name that the CA's handshake asks for (RFC 8738 section 6).
+    std::string tls_alpn_name;
+    /// onion-csr-01 and device-attest-01: the challenge object, for operation::respond_with().
+    std::string json;
+    /// What it was copied from, for operation::respond_with() and functions in C: theirs until the
+    /// operation is polled again, or the handler that got it returns.
+    const acme_challenge_t *shown = nullptr;
+};
+
+/// One HTTP header field.
+struct header {
+    /// Its name.
+    std::string name;
+    /// Its value.
+    std::string value;
+};
+
+/// An HTTP request to send.
+struct http_request {
+    /// Names the request when it is answered; not 0.
+    std::uint64_t id = 0;
+    /// "GET" or "POST".
+    std::string method;
+    /// Absolute URL; send it byte for byte. And the same in parts, for hosts without a URL parser.
+    std::string url;
+    /// Host name or address, an IPv6 one without brackets.
+    std::string host;
+    /// Path and query.
+    std::string path;
+    /// TCP port. The scheme is https unless client_options::allow_http_loopback is set.
+    std::uint16_t port = 0;
+    /// Headers to send besides Host and Content-Length.
+    std::vector<header> headers;
+    /// Empty for GET.
+    std::string body;
+};
+
+/// Something to sign with a key that is outside the process (key::from_public()).
+struct sign_request {
+    /// Names it when it is answered; not 0.
+    std::uint64_t id = 0;
+    /// The key, by its key::thumbprint().
+    std::string key_thumbprint;
+    /// How to sign (RFC 7518 section 3.1): "ES256", "RS256", "EdDSA", ...
+    std::string algorithm;
+    /// The bytes to sign, not hashed yet.
+    bytes input;
+};
+
+/// When to renew (RFC 9773).
+struct renewal_info {
+    /// The window to renew in; in the past: now.
+    time_point window_start{};
+    /// Its end.
+    time_point window_end{};
+    /// The moment in the window that is this certificate's: the same each time, while the window
+    /// stays.
+    time_point renew_at{};
+    /// Ask again then: the CA may move the window.
+    time_point check_again_at{};
+    /// A page that explains the window. Untrusted text.
+    std::optional<std::string> explanation_url;
+    /// False: it is reckoned from the certificate's lifetime, because the CA said nothing.
+    bool from_ca = false;
+};
+
+namespace detail {
+
+inline challenge from_c(const acme_challenge_t *shown)
+{
+    challenge made;
+    made.type = to_string(shown->type);
+    made.identifier = to_string(shown->identifier);
+    made.token = to_string(shown->token);
+    made.key_authorization = to_string(shown->key_authorization);
+    made.http_path = to_string(shown->http_path);
+    made.dns_name = to_string(shown->dns_name);
+    made.dns_value = to_string(shown->dns_value);
+    if (shown->tls_alpn_digest) {
+        made.tls_alpn_digest.emplace();
+        for (std::size_t i = 0; i < made.tls_alpn_digest->size(); i++)
+            (*made.tls_alpn_digest)[i] = shown->tls_alpn_digest[i];
+    }
+    made.tls_alpn_name = to_string(shown->tls_alpn_name);
+    made.json = to_string(shown->json);
+    made.shown = shown;
+    return made;
+}
+
+inline http_request from_c(const acme_http_request_t *shown)
+{
+    http_request made;
+    made.id = shown->id;
+    made.method = to_string(shown->method);
+    made.url = to_string(shown->url);
+    made.host = to_string(shown->host);
+    made.path = to_string(shown->path);
+    made.port = shown->port;
+    for (std::size_t i = 0; i < shown->header_count; i++)
+        made.headers.push_back({to_string(shown->headers[i].name),
+                                to_string(shown->headers[i].value)});
+    if (shown->body_size)
+        made.body.assign(reinterpret_cast<const char *>(shown->body), shown->body_size);
+    return made;
+}
+
+inline sign_request from_c(const acme_sign_request_t *shown)
+{
+    sign_request made;
+    made.id = shown->id;
+    made.key_thumbprint = to_string(shown->key_thumbprint);
+    made.algorithm = to_string(shown->algorithm);
+    made.input = to_bytes(shown->input, shown->input_size);
+    return made;
+}
+
+inline renewal_info from_c(const acme_renewal_info_t *shown)
+{
+    renewal_info made;
+    made.window_start = to_time(shown->window_start);
+    made.window_end = to_time(shown->window_end);
+    made.renew_at = to_time(shown->renew_at);
+    made.check_again_at = to_time(shown->check_again_at);
+    made.explanation_url = to_optional(shown->explanation_url);
+    made.from_ca = shown->from_ca != 0;
+    return made;
+}
+
+/// The copy of what an operation shows; misuse when it shows no such thing.
+template <typename Shown> auto shown_or_throw(const Shown *shown, const char *what)
+{
+    if (!shown)
+        throw misuse(status::misuse, std::string("the operation shows no ") + what);
+    return from_c(shown);
+}
+
+}  // namespace detail
+
+// --- certificates -------------------------------------------------------------------------------
+
+/// A certificate chain, leaf first, with its private key when the library has it.
+class certificate : public detail::handle<acme_cert_t> {
+public:
+    using handle::handle;
+
+    /// Reads a PEM chain, leaf first. Anything but certificates in it is refused.
+    static certificate parse(std::string_view pem)
+    {
+        return certificate(detail::make<acme_cert_t>(acme_cert_parse, pem.data(), pem.size()));
+    }
+
+    /// Makes the self-signed certificate that a tls-alpn-01 challenge wants (RFC 8737), to be shown
+    /// in handshakes for challenge::tls_alpn_name that negotiate "acme-tls/1", and in no others.
+    /// Without a key of yours a fresh one is made.
+    static certificate tls_alpn(const challenge &wanted, const acme::key *key = nullptr)
+    {
+        // The library's struct may have grown: it finds zeros in what this header does not know.
+        struct {
+            acme_challenge_t known;
+            unsigned char newer[256];
+        } shown = {};
+        shown.known.type = detail::to_c(wanted.type, "type");
+        shown.known.identifier = detail::to_c(wanted.identifier, "identifier");
+        if (wanted.tls_alpn_digest)
+            shown.known.tls_alpn_digest = wanted.tls_alpn_digest->data();
+        shown.known.tls_alpn_name = detail::to_c(wanted.tls_alpn_name, "tls_alpn_name");
+        return certificate(detail::make<acme_cert_t>(acme_cert_create_tls_alpn, &shown.known,
+                                                     key ? key->native_handle() : nullptr));
+    }
+
+    /// The whole chain as PEM: what web servers call "fullchain".
+    std::string chain_pem() const
+    {
+        return detail::to_string(acme_cert_chain_pem(native_handle()));
+    }
+
+    /// A certificate of the chain as DER, 0 the leaf; nullopt past the end.
+    std::optional<bytes> der(std::size_t index = 0) const
+    {
+        std::size_t size = 0;
+        const std::uint8_t *data = acme_cert_der(native_handle(), index, &size);
+        return data ? std::optional<bytes>(detail::to_bytes(data, size)) : std::nullopt;
+    }
+
+    /// Its private key; nullopt when it was parsed, or ordered with a request made elsewhere.
+    std::optional<acme::key> key() const
+    {
+        const acme_key_t *shown = acme_cert_key(native_handle());
+        return shown ? std::optional<acme::key>(acme::key(alias(shown))) : std::nullopt;
+    }
+
+    /// Its DNS names and IP addresses.
+    std::vector<std::string> names() const
+    {
+        std::vector<std::string> found;
+        while (const char *name = acme_cert_name(native_handle(), found.size()))
+            found.emplace_back(name);
+        return found;
+    }
+
+    /// The leaf's serial number, in lower-case hexadecimal digits.
+    std::string serial() const { return detail::to_string(acme_cert_serial(native_handle())); }
+
+    /// SHA-256 of the leaf, in lower-case hexadecimal digits.
+    std::string fingerprint() const
+    {
+        return detail::to_string(acme_cert_fingerprint(native_handle()));
+    }
+
+    /// Kind of the leaf's key; nullopt when it is none that the library knows.
+    std::optional<acme::key_type> key_type() const
+    {
+        const int type = acme_cert_key_type(native_handle());
+        return type ? std::optional(static_cast<acme::key_type>(type)) : std::nullopt;
+    }
+
+    /// Identifier for renewal information (RFC 9773 section 4.1); nullopt when the leaf has no
+    /// authority key identifier.
+    std::optional<std::string> ari_id() const
+    {
+        return detail::to_optional(acme_cert_ari_id(native_handle()));
+    }
+
+    /// When the leaf starts to be valid.
+    time_point not_before() const { return detail::to_time(acme_cert_not_before(native_handle())); }
+
+    /// When the leaf expires.
+    time_point not_after() const { return detail::to_time(acme_cert_not_after(native_handle())); }
+
+    /// Whole days until the leaf expires; negative once it has.
+    int days_left(std::optional<time_point> now = std::nullopt) const
+    {
+        return acme_cert_days_left(native_handle(), detail::from_time(now));
+    }
+};
+
+// --- options ------------------------------------------------------------------------------------
+// Aggregates: what is not set has its default. They are looked at during the call that takes them;
+// keys and certificates that they point to are kept alive by the library.
+
+/// For client. Required are directory_url and account_key.
+struct client_options {
+    /// The CA's directory, such as ACME_LETSENCRYPT.
+    std::string directory_url = {};
+    /// Store its PEM before the first request: it is the account.
+    const acme::key *account_key = nullptr;
+    /// What client::account_url() said earlier; saves a request.
+    std::optional<std::string> account_url = {};
+    /// "mailto:..." URLs.
+    std::vector<std::string> contacts = {};
+    /// The operator has agreed to the CA's terms of service. False: an account that exists is
+    /// found, but none is made.
+    bool terms_agreed = false;
+    /// External account binding (RFC 8555 section 7.3.4): key id as the CA shows it.
+    std::optional<std::string> eab_key_id = {};
+    /// Its HMAC key as the CA shows it (base64url).
+    std::optional<std::string> eab_hmac_key = {};
+    /// "HS256" (the default), "HS384" or "HS512".
+    std::optional<std::string> eab_algorithm = {};
+    /// Named to the CA before the library's own, such as "exampled/1.2".
+    std::optional<std::string> user_agent = {};
+    /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
+    /// system's. This and the other files are read once, by the constructor of client.
+    std::optional<std::string> ca_file = {};
+    /// Hosts besides the directory's own that the CA's URLs may be on.
+    std::vector<std::string> allowed_hosts = {};
+    /// Plain http is fine on loopback addresses, for tests.
+    bool allow_http_loopback = false;
+    /// Instead of terms_agreed: the operator has agreed to the terms at this URL, which
+    /// client::terms_url() said earlier.
+    std::optional<std::string> agreed_terms_url = {};
+    /// Languages that the CA's messages are wanted in, such as "de, en;q=0.5".
+    std::optional<std::string> accept_language = {};
+    /// Built-in client: directory of the roots to trust instead of the system's, as "openssl
+    /// rehash" makes it. With ca_file both are trusted. Looked into while connecting.
+    std::optional<std::string> ca_dir = {};
+    /// Built-in client: PEM file of roots to trust besides the others.
+    std::optional<std::string> extra_ca_file = {};
+    /// Built-in client: the proxy to go through, "SCHEME://USER:PASSWORD@HOST:PORT"; SCHEME is
+    /// http, https, socks5, socks5h or socks4a.
+    std::optional<std::string> proxy = {};
+    /// Built-in client: PEM file with the certificate to show to a CA that asks for one, and its
+    /// chain.
+    std::optional<std::string> client_cert_file = {};
+    /// Built-in client: PEM file with its key.
+    std::optional<std::string> client_key_file = {};
+    /// Built-in client: time for one request, 1 to 3600 seconds; 0: the default, 30 seconds.
+    std::chrono::seconds request_timeout = std::chrono::seconds(0);
+    /// Built-in client: 4 or 6 to connect to IPv4 or IPv6 addresses only; 0: to all.
+    int ip_version = 0;
+};
+
+/// For client::begin_order() and client::obtain(). Required are names or csr.
+struct order_options {
+    /// DNS names, "*." wildcards, IP addresses; at most 1000.
+    std::vector<std::string> names = {};
+    /// Acceptable challenge types, best first (see challenge::type); default {"http-01"}. A
+    /// wildcard needs "dns-01", "dns-account-01" or "dns-persist-01".
+    std::vector<std::string> challenge_types = {};
+    /// Certificate key, which you have stored; default: a fresh P-256 key, see operation::key().
+    const acme::key *key = nullptr;
+    /// Request made elsewhere; excludes key.
+    const acme::csr *csr = nullptr;
+    /// Resume the order at this URL (from operation::order_url()).
+    std::optional<std::string> order_url = {};
+    /// Give up after this time, not counting time spent publishing; 0: the default, 10 minutes.
+    std::chrono::seconds timeout = std::chrono::seconds(0);
+    /// When the certificate is to start being valid; few CAs take it.
+    std::optional<time_point> not_before = {};
+    /// When it is to stop.
+    std::optional<time_point> not_after = {};
+    /// A profile that the CA offers (draft-ietf-acme-profiles); see client::profiles().
+    std::optional<std::string> profile = {};
+    /// Go on without the profile when the CA does not offer or refuses it.
+    bool profile_optional = false;
+    /// The certificate that is being renewed; named in the order where the CA takes that (RFC 9773
+    /// section 5).
+    const certificate *replaces = nullptr;
+    /// With replaces: finish without a certificate when its renewal is not due yet; see
+    /// operation::renewal(). Not for client::obtain().
+    bool only_if_due = false;
+    /// Which of several chains is wanted, if the CA has it.
+    std::optional<std::string> preferred_chain = {};
+    /// What preferred_chain says of it.
+    chain_by preferred_chain_by = chain_by::root;
+    /// Ask for the TLS feature extension "must staple" (RFC 7633).
+    bool must_staple = false;
+    /// As many challenge types as there are names: the n-th name is to be proven by the n-th of
+    /// these; an empty text in its place: by challenge_types. Default: all are.
+    std::vector<std::string> name_challenge_types = {};
+    /// A name above some of names that proves them in their place (RFC 9444).
+    std::optional<std::string> ancestor_domain = {};
+    /// When a challenge fails, deactivate the order's other pending authorizations.
+    bool abandon_on_failure = false;
+};
+
+/// For client::begin_authorize(). Required are names.
+struct authorize_options {
+    /// DNS names and IP addresses, at most 1000. A wildcard is proven by its order only.
+    std::vector<std::string> names = {};
+    /// Acceptable challenge types, best first; default {"http-01"}.
+    std::vector<std::string> challenge_types = {};
+    /// Each name is to prove those below it, too (RFC 9444).
+    bool subdomains = false;
+    /// Give up after this time, not counting time spent publishing; 0: the default, 10 minutes.
+    std::chrono::seconds timeout = std::chrono::seconds(0);
+};
+
+class operation;
+
+/// What operation::run() and client::obtain() do their steps with; called on the thread that called
+/// those, during the call. They may call anything but poll() and run() of the operation that calls
+/// them.
+///
+/// When one throws, the operation ends, challenges that were published are taken down, and run()
+/// or obtain() throws the same exception. What unpublish throws is dropped, and the library's log
+/// tells that it failed: a certificate must not be lost for that.
+struct handlers {
+    /// Publishes one challenge; returns when it is in place. May block, for instance until a DNS
+    /// record has spread. Required when there is something to publish.
+    std::function<void(const challenge &)> publish = {};
+    /// Takes one challenge down; called for each, also after publish has thrown.
+    std::function<void(const challenge &)> unpublish = {};
+    /// Your own blocking HTTP client instead of the built-in one: sends the request and feeds the
+    /// answer, or operation::response_failed(), after which the operation tries again as it sees
+    /// fit.
+    std::function<void(operation &, const http_request &)> send = {};
+    /// Signs with keys that are outside the process (key::from_public()): gives the signature,
+    /// ECDSA in DER or the two integers in full width; at most 512 bytes.
+    std::function<bytes(const sign_request &)> sign = {};
+};
+
+namespace detail {
+
+/// The options in C's words; they point into the ones that they are made from, and into themselves.
+struct client_arguments {
+    texts contacts, allowed_hosts;
+    acme_client_options_t c = {};
+
+    const acme_client_options_t *pointer() const { return &c; }
+
+    explicit client_arguments(const client_options &o)
+        : contacts(o.contacts, "contacts"), allowed_hosts(o.allowed_hosts, "allowed_hosts")
+    {
+        c.size = sizeof c;
+        c.directory_url = to_c(o.directory_url, "directory_url");
+        c.account_key = o.account_key ? o.account_key->native_handle() : nullptr;
+        c.account_url = to_c(o.account_url, "account_url");
+        c.contacts = contacts.data();
+        c.contact_count = contacts.size();
+        c.terms_agreed = o.terms_agreed;
+        c.eab_key_id = to_c(o.eab_key_id, "eab_key_id");
+        c.eab_hmac_key = to_c(o.eab_hmac_key, "eab_hmac_key");
+        c.eab_algorithm = to_c(o.eab_algorithm, "eab_algorithm");
+        c.user_agent = to_c(o.user_agent, "user_agent");
+        c.ca_file = to_c(o.ca_file, "ca_file");
+        c.allowed_hosts = allowed_hosts.data();
+        c.allowed_host_count = allowed_hosts.size();
+        c.allow_http_loopback = o.allow_http_loopback;
+        c.agreed_terms_url = to_c(o.agreed_terms_url, "agreed_terms_url");
+        c.accept_language = to_c(o.accept_language, "accept_language");
+        c.ca_dir = to_c(o.ca_dir, "ca_dir");
+        c.extra_ca_file = to_c(o.extra_ca_file, "extra_ca_file");
+        c.proxy = to_c(o.proxy, "proxy");
+        c.client_cert_file = to_c(o.client_cert_file, "client_cert_file");
+        c.client_key_file = to_c(o.client_key_file, "client_key_file");
+        c.request_timeout_s = to_c(o.request_timeout, "request_timeout");
+        c.ip_version = static_cast<std::size_t>(o.ip_version);
+    }
+};
+
+struct order_arguments {
+    texts names, challenge_types, name_challenge_types;
+    std::optional<std::string> not_before, not_after;
+    acme_order_options_t c = {};
+
+    const acme_order_options_t *pointer() const { return &c; }
+
+    explicit order_arguments(const order_options &o)
+        : names(o.names, "names"), challenge_types(o.challenge_types, "challenge_types"),
+          name_challenge_types(texts::with_gaps(o.name_challenge_types, "name_challenge_types")),
+          not_before(to_date(o.not_before)), not_after(to_date(o.not_after))
+    {
+        if (name_challenge_types.size() && name_challenge_types.size() != names.size())
+            throw invalid_argument(status::invalid_argument,
+                                   "name_challenge_types needs one for each of names");
+        c.size = sizeof c;
+        c.names = names.data();
+        c.name_count = names.size();
+        c.challenge_types = challenge_types.data();
+        c.challenge_type_count = challenge_types.size();
+        c.key = o.key ? o.key->native_handle() : nullptr;
+        c.csr = o.csr ? o.csr->native_handle() : nullptr;
+        c.order_url = to_c(o.order_url, "order_url");
+        c.timeout_s = to_c(o.timeout, "timeout");
+        c.not_before = to_c(not_before, "not_before");
+        c.not_after = to_c(not_after, "not_after");
+        c.profile = to_c(o.profile, "profile");
+        c.profile_optional = o.profile_optional;
+        c.replaces = o.replaces ? o.replaces->native_handle() : nullptr;
+        c.only_if_due = o.only_if_due;
+        c.preferred_chain = to_c(o.preferred_chain, "preferred_chain");
+        c.preferred_chain_by = static_cast<std::size_t>(o.preferred_chain_by);
+        c.must_staple = o.must_staple;
+        c.name_challenge_types = name_challenge_types.data();
+        c.ancestor_domain = to_c(o.ancestor_domain, "ancestor_domain");
+        c.abandon_on_failure = o.abandon_on_failure;
+    }
+};
+
+struct authorize_arguments {
+    texts names, challenge_types;
+    acme_authorize_options_t c = {};
+
+    const acme_authorize_options_t *pointer() const { return &c; }
+
+    explicit authorize_arguments(const authorize_options &o)
+        : names(o.names, "names"), challenge_types(o.challenge_types, "challenge_types")
+    {
+        c.size = sizeof c;
+        c.names = names.data();
+        c.name_count = names.size();
+        c.challenge_types = challenge_types.data();
+        c.challenge_type_count = challenge_types.size();
+        c.subdomains = o.subdomains;
+        c.timeout_s = to_c(o.timeout, "timeout");
+    }
+};
+
+}  // namespace detail
+
+// --- operations ---------------------------------------------------------------------------------
+
+/// Something that a CA is asked to do, in progress: client::begin_order() and its like begin one.
+/// Either run() it, or poll() it and do each step in whatever way your program does such things:
+///
+///     void drive()  // called whenever something has happened
+///     {
+///         for (;;) {
+///             switch (op.poll()) {
+///             case acme::step::request:   start(op.request()); break;    // later: op.respond(...)
+///             case acme::step::publish:   publish(op.challenges()); op.published(); break;
+///             case acme::step::unpublish: unpublish(op.challenges()); break;
+///             case acme::step::wait:      arm_timer(op.wait()); return;
+///             case acme::step::done:      install(op.take_certificate()); return;
+///             default: ...
+///             }
+///         }
+///     }
+///
+/// Used by one thread at a time, except cancel(). Destroying it drops the operation at any moment;
+/// challenges still published are then yours to take down. A handler may destroy the operation that
+/// is being run: it then lives until run() returns.
+class operation : public detail::handle<acme_op_t> {
+public:
+    using handle::handle;
+
+    /// Advances the operation and says what to do next; throws why it failed, each time. now:
+    /// nullopt for the system clock.
+    acme::step poll(std::optional<time_point> now = std::nullopt)
+    {
+        return static_cast<acme::step>(
+            detail::check(acme_op_poll(native_handle(), detail::from_time(now))));
+    }
+
+    /// Blocking: polls to the end, with the built-in HTTPS client and your handlers.
+    void run(const handlers &with = {});
+
+    /// Ends the operation at its next poll, by way of step::unpublish if need be. From any thread,
+    /// and from a signal handler, while this object lives and is not being moved.
+    void cancel() const { acme_op_cancel(native_handle()); }
+
+    /// step::request: what to send. Misuse before there is any.
+    http_request request() const
+    {
+        return detail::shown_or_throw(acme_op_request(native_handle()), "request");
+    }
+
+    /// The whole answer to the request with this id: HTTP status (200 to 599), all headers in the
+    /// order they came, body. 4xx and 5xx are answers like any other; do not follow 3xx yourself.
+    void respond(std::uint64_t id, int http_status, const std::vector<header> &headers,
+                 std::string_view body)
+    {
+        for (const header &field : headers)
+            if (!response_header(id, field.name, field.value))
+                return;
+        if (response_body(id, body))
+            response_end(id, http_status);
+    }
+
+    /// The same in parts: one header field of the answer. False, as of response_body(): the answer
+    /// breaks a limit and has ended; do not feed the rest, poll.
+    bool response_header(std::uint64_t id, std::string_view name, std::string_view value)
+    {
+        return taken(acme_op_response_header(native_handle(), id, name.data(), name.size(),
+                                             value.data(), value.size()));
+    }
+
+    /// Some bytes of its body; call as often as bytes arrive.
+    bool response_body(std::uint64_t id, std::string_view data)
+    {
+        return taken(acme_op_response_body(native_handle(), id, data.data(), data.size()));
+    }
+
+    /// The answer is complete and had this HTTP status.
+    void response_end(std::uint64_t id, int http_status)
+    {
+        taken(acme_op_response_end(native_handle(), id, http_status));
+    }
+
+    /// No complete answer came, and why. The operation tries again as it sees fit.
+    void response_failed(std::uint64_t id, const std::string &why)
+    {
+        taken(acme_op_response_failed(native_handle(), id, detail::to_c(why, "why")));
+    }
+
+    /// Blocking: sends the request with this id with the built-in HTTPS client and feeds the
+    /// answer; that none came is an answer, too. For hosts without an HTTP client: call it on a
+    /// worker thread, poll when it returns. It takes client_options::request_timeout at most.
+    void send(std::uint64_t id) { taken(acme_op_send(native_handle(), id)); }
+
+    /// step::wait: time from that poll until the next one is useful; nullopt: not before you answer
+    /// something.
+    std::optional<std::chrono::milliseconds> wait() const
+    {
+        const std::int64_t milliseconds = acme_op_wait_ms(native_handle());
+        return milliseconds < 0 ? std::nullopt
+                                : std::optional(std::chrono::milliseconds(milliseconds));
+    }
+
+    /// step::publish and step::unpublish: the challenges.
+    std::vector<challenge> challenges() const
+    {
+        std::vector<challenge> found;
+        while (const acme_challenge_t *shown = acme_op_challenge(native_handle(), found.size()))
+            found.push_back(detail::from_c(shown));
+        return found;
+    }
+
+    /// Before published(), or in handlers::publish, for the types of challenge whose answer has a
+    /// payload that you make: the payload, a JSON object.
+    void respond_with(const challenge &published, std::string_view json)
+    {
+        detail::check(acme_op_respond_with(native_handle(), published.shown, json.data(),
+                                           json.size()));
+    }
+
+    /// Every challenge is in place.
+    void published() { detail::check(acme_op_published(native_handle(), nullptr)); }
+
+    /// They cannot be put in place, and why: the operation ends with host_error, by way of
+    /// step::unpublish.
+    void publish_failed(const std::string &why)
+    {
+        detail::check(acme_op_published(native_handle(), detail::to_c(why, "why")));
+    }
+
+    /// step::sign: what to sign. Misuse before there is any.
+    acme::sign_request sign_request() const
+    {
+        return detail::shown_or_throw(acme_op_sign_request(native_handle()), "thing to sign");
+    }
+
+    /// The signature over the input with this id; ECDSA in DER, or the two integers in full width.
+    void signed_with(std::uint64_t id, const bytes &signature)
+    {
+        detail::check(acme_op_signed(native_handle(), id, signature.data(), signature.size()));
+    }
+
+    /// There is no signature, and why: the operation ends with host_error.
+    void sign_failed(std::uint64_t id, const std::string &why)
+    {
+        detail::check(acme_op_sign_failed(native_handle(), id, detail::to_c(why, "why")));
+    }
+
+    /// Why it failed; nullopt while it has not. poll() and run() have thrown the same.
+    std::optional<acme::error> error() const
+    {
+        const acme_error_t *shown = acme_op_error(native_handle());
+        return shown ? std::optional<acme::error>(acme::error(shown)) : std::nullopt;
+    }
+
+    /// One word for a status page, such as "authorization" or "finalize"; see acme_op_state().
+    std::string state() const { return detail::to_string(acme_op_state(native_handle())); }
+
+    /// The order's URL, to resume it after a restart; nullopt before there is one.
+    std::optional<std::string> order_url() const
+    {
+        return detail::to_optional(acme_op_order_url(native_handle()));
+    }
+
+    /// The certificate's key, from the beginning: store it before the CA issues a certificate for
+    /// it. nullopt when the order is for a request made elsewhere, or the operation is no order.
+    std::optional<acme::key> key() const
+    {
+        const acme_key_t *shown = acme_op_key(native_handle());
+        return shown ? std::optional<acme::key>(acme::key(alias(shown))) : std::nullopt;
+    }
+
+    /// After step::done of an order: the certificate; nullopt when there is none (none was due), or
+    /// it has been taken.
+    std::optional<certificate> take_certificate()
+    {
+        acme_cert_t *taken_cert = acme_op_take_cert(native_handle());
+        return taken_cert ? std::optional<certificate>(certificate(taken_cert)) : std::nullopt;
+    }
+
+    /// After step::done of client::begin_renewal_info(), or of an order with only_if_due that was
+    /// not; else nullopt.
+    std::optional<renewal_info> renewal() const
+    {
+        const acme_renewal_info_t *shown = acme_op_renewal_info(native_handle());
+        return shown ? std::optional(detail::from_c(shown)) : std::nullopt;
+    }
+
+    /// After step::done of client::begin_authorize() or client::begin_list_orders(): the URLs.
+    std::vector<std::string> urls() const
+    {
+        std::vector<std::string> found;
+        while (const char *url = acme_op_url(native_handle(), found.size()))
+            found.emplace_back(url);
+        return found;
+    }
+
+    /// A pointer of yours that travels with the operation.
+    void set_user_data(void *user) { acme_op_set_user_data(native_handle(), user); }
+
+    /// The pointer set by set_user_data(); nullptr at first.
+    void *user_data() const { return acme_op_user_data(native_handle()); }
+
+private:
+    /// Whether an answer may go on. One that breaks a limit has ended: the next poll tells of it.
+    static bool taken(acme_status_t answer)
+    {
+        if (answer == ACME_ERR_PROTOCOL)
+            return false;
+        detail::check(answer);
+        return true;
+    }
+
+    struct running;
+};
+
+/// Between the C callbacks of acme_op_run() and the handlers: no exception passes the library's own
+/// frames, the first one waits here.
+struct operation::running {
+    const handlers &with;
+    operation &op;
+    std::exception_ptr thrown = nullptr;
+
+    static running &at(void *user) { return *static_cast<running *>(user); }
+
+    template <typename Work> int guard(Work work) noexcept
+    {
+        try {
+            work();
+            return 0;
+        } catch (...) {
+            if (!thrown)
+                thrown = std::current_exception();
+            return 1;
+        }
+    }
+
+    static int publish(const acme_challenge_t *shown, void *user) noexcept
+    {
+        return at(user).guard([&] { at(user).with.publish(detail::from_c(shown)); });
+    }
+
+    static int unpublish(const acme_challenge_t *shown, void *user) noexcept
+    {
+        try {
+            at(user).with.unpublish(detail::from_c(shown));
+            return 0;
+        } catch (...) {
+            return 1;
+        }
+    }
+
+    static int send(acme_op_t *op, const acme_http_request_t *shown, void *user) noexcept
+    {
+        running &self = at(user);
+        const int failed = self.guard([&] { self.with.send(self.op, detail::from_c(shown)); });
+        if (failed)  // else it would be tried again
+            acme_op_cancel(op);
+        return failed;
+    }
+
+    static int sign(const acme_sign_request_t *shown, std::uint8_t *signature, std::size_t *size,
+                    void *user) noexcept
+    {
+        return at(user).guard([&] {
+            const bytes made = at(user).with.sign(detail::from_c(shown));
+            if (made.size() > *size)
+                throw invalid_argument(status::invalid_argument,
+                                       "the sign handler gave more than 512 bytes");
+            for (std::size_t i = 0; i < made.size(); i++)
+                signature[i] = made[i];
+            *size = made.size();
+        });
+    }
+};
+
+inline void operation::run(const handlers &with)
+{
+    // Lives through the call, and is what send gets, whatever becomes of this object meanwhile.
+    operation self(shared());
+    running state{with, self};
+    acme_run_options_t options = {};
+
+    options.size = sizeof options;
+    options.user = &state;
+    if (with.publish)
+        options.publish = running::publish;
+    if (with.unpublish)
+        options.unpublish = running::unpublish;
+    if (with.send)
+        options.send = running::send;
+    if (with.sign)
+        options.sign = running::sign;
+    const acme_status_t answer = acme_op_run(self.native_handle(), &options);
+    if (state.thrown)
+        std::rethrow_exception(state.thrown);
+    detail::check(answer);
+}
+
+// --- clients ------------------------------------------------------------------------------------
+
+/// A kind of certificate that a CA offers (draft-ietf-acme-profiles).
+struct profile {
+    /// For order_options::profile.
+    std::string name;
+    /// What the CA says of it.
+    std::string text;
+};
+
+/// One account at one CA: directory, account key, nonces, connections. Make one and share it,
+/// between threads too.
+///
+/// Every begin_... sends nothing yet and throws at once what cannot work.
+class client : public detail::handle<acme_client_t> {
+public:
+    using handle::handle;
+
+    /// Makes a client. No request is sent.
+    explicit client(const client_options &options)
+        : handle(detail::make<acme_client_t>(acme_client_new,
+                                             detail::client_arguments(options).pointer()))
+    {
+    }
+
+    /// Blocking: obtains a certificate (RFC 8555 section 7.1): account if needed, order,
+    /// challenges, finalize, download. To resume the order after a failure, or for only_if_due, use
+    /// begin_order(), operation::run() and operation::take_certificate().
+    certificate obtain(const order_options &order, const handlers &with = {}) const
+    {
+        if (order.only_if_due)
+            throw invalid_argument(status::invalid_argument,
+                                   "only_if_due may give no certificate: use begin_order()");
+        operation op = begin_order(order);
+        op.run(with);
+        std::optional<certificate> cert = op.take_certificate();
+        if (!cert)
+            throw misuse(status::misuse, "a handler has taken the certificate");
+        return std::move(*cert);
+    }
+
+    /// Begins to obtain a certificate; then operation::take_certificate() has it.
+    operation begin_order(const order_options &order) const
+    {
+        return begin(acme_begin_order, detail::order_arguments(order).pointer());
+    }
+
+    /// Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3). Then
+    /// account_url() has its URL.
+    operation begin_register() const { return begin(acme_begin_register); }
+
+    /// Finds the account of the key and makes none (RFC 8555 section 7.3.1): account_error when the
+    /// CA knows none.
+    operation begin_find_account() const { return begin(acme_begin_find_account); }
+
+    /// Replaces the account's contacts; none removes them (RFC 8555 section 7.3.2).
+    operation begin_update_contacts(const std::vector<std::string> &contacts) const
+    {
+        const detail::texts list(contacts, "contacts");
+        return begin(acme_begin_update_contacts, list.data(), list.size());
+    }
+
+    /// Replaces the account's key (RFC 8555 section 7.3.5). Store new_key before, and forget the
+    /// old one after; see acme_begin_key_change().
+    operation begin_key_change(const key &new_key) const
+    {
+        return begin(acme_begin_key_change, new_key.native_handle());
+    }
+
+    /// Deactivates the account, for good (RFC 8555 section 7.3.6).
+    operation begin_deactivate() const { return begin(acme_begin_deactivate); }
+
+    /// Asks the CA when to renew cert (RFC 9773); what the CA does not say, the certificate's
+    /// lifetime does. Then operation::renewal() has the answer.
+    operation begin_renewal_info(const certificate &cert) const
+    {
+        return begin(acme_begin_renewal_info, cert.native_handle());
+    }
+
+    /// Revokes cert (RFC 8555 section 7.6): as the account that ordered it or, with the
+    /// certificate's key, as whoever has that.
+    operation begin_revoke(const certificate &cert,
+                           revocation_reason reason = revocation_reason::unspecified,
+                           const key *cert_key = nullptr) const
+    {
+        return begin(acme_begin_revoke, cert.native_handle(),
+                     cert_key ? cert_key->native_handle() : nullptr, static_cast<int>(reason));
+    }
+
+    /// Proves names ahead of an order (RFC 8555 section 7.4.1). Then operation::urls() has the URL
+    /// of each name's authorization.
+    operation begin_authorize(const authorize_options &options) const
+    {
+        return begin(acme_begin_authorize, detail::authorize_arguments(options).pointer());
+    }
+
+    /// Deactivates the authorization at this URL, for good (RFC 8555 section 7.5.2).
+    operation begin_deactivate_authorization(const std::string &authorization_url) const
+    {
+        return begin(acme_begin_deactivate_authorization,
+                     detail::to_c(authorization_url, "authorization_url"));
+    }
+
+    /// Deactivates what is still pending of the authorizations of the order at this URL.
+    operation begin_abandon_order(const std::string &order_url) const
+    {
+        return begin(acme_begin_abandon_order, detail::to_c(order_url, "order_url"));
+    }
+
+    /// Lists the account's orders (RFC 8555 section 7.1.2.1). Then operation::urls() has their
+    /// URLs.
+    operation begin_list_orders() const { return begin(acme_begin_list_orders); }
+
+    /// The account's URL, worth storing; nullopt until an operation has needed it.
+    std::optional<std::string> account_url() const
+    {
+        return detail::to_optional(acme_client_account_url(native_handle()));
+    }
+
+    /// The CA's terms of service; nullopt until its directory is known, or when it has none.
+    std::optional<std::string> terms_url() const
+    {
+        return detail::to_optional(acme_client_terms_url(native_handle()));
+    }
+
+    /// The kinds of certificate that the CA offers; none until its directory is known.
+    std::vector<profile> profiles() const
+    {
+        std::vector<profile> found;
+        while (const char *name = acme_client_profile(native_handle(), found.size()))
+            found.push_back({name, detail::to_string(
+                                       acme_client_profile_text(native_handle(), found.size()))});
+        return found;
+    }
+
+    /// The body to answer a CA's http-01 request for path (without a query) with, if the challenge
+    /// is one of an operation of this client and published right now (RFC 8555 section 8.3): then
+    /// handlers::publish has nothing to do for http-01. nullopt: answer as you would otherwise.
+    std::optional<std::string> http01_answer(std::string_view path) const
+    {
+        char body[1024];
+        const std::size_t size = acme_client_http01_answer(native_handle(), path.data(),
+                                                           path.size(), body, sizeof body);
+        return size ? std::optional<std::string>(std::string(body, size)) : std::nullopt;
+    }
+
+private:
+    template <typename Function, typename... Arguments>
+    operation begin(Function function, Arguments... arguments) const
+    {
+        const acme_client_t *self = native_handle();
+        return operation(detail::make<acme_op_t>(function, self, arguments...));
+    }
+};
+
+// --- drivers ------------------------------------------------------------------------------------
+
+/// For driver. 0: the default.
+struct driver_options {
+    /// Threads that send requests, each one at a time: 1 to 256, default 8.
+    std::size_t max_threads = 0;
+    /// Requests under way at once to one host and port, and as many connections: 1 to 256, default
+    /// 4.
+    std::size_t max_requests_per_ca = 0;
+};
+
+/// For driver::add(): what happens to one operation. Called from driver::dispatch() and from the
+/// destructor of driver only, on the thread that calls those. They may call anything on the
+/// operation but poll() and run().
+///
+/// When publish or sign throws, the operation ends with a host_error that says the same. What any
+/// of them throws, dispatch() throws, unchanged, when it has gone on with everything that can go
+/// on; the destructor of driver drops it.
+struct driver_handlers {
+    /// Required. The operation has finished and left the driver: operation::error() is why it
+    /// failed, or else take what came of it. It is freed when this returns; move it away to keep
+    /// it.
+    std::function<void(operation &)> done = {};
+    /// Publish each of operation::challenges(), and call operation::published() when all are in
+    /// place: here, or later, on any thread. Required when there is something to publish.
+    std::function<void(operation &)> publish = {};
+    /// Take the same challenges down.
+    std::function<void(operation &)> unpublish = {};
+    /// Sign operation::sign_request(), which is shown until this returns; answer with
+    /// operation::signed_with() or operation::sign_failed(): here, or later, on any thread.
+    std::function<void(operation &)> sign = {};
+};
+
+/// Carries out operations with the built-in HTTPS client, on a few threads of its own. To your
+/// event loop it is one file descriptor and one call: watch fd() for reading, and call dispatch()
+/// when it is readable.
+///
+/// Destroying it cancels the operations that are still in it: unpublish and done are called for
+/// them as always, from within, and no thread or connection is left. A handler may destroy it, too:
+/// it then lives until dispatch() returns.
+class driver : public detail::handle<acme_driver_t> {
+public:
+    using handle::handle;
+
+    /// Makes a driver: a file descriptor, no threads yet.
+    explicit driver(const driver_options &options = {}) : handle(make(options)) {}
+
+    /// The descriptor to watch for reading, level- or edge-triggered; it stays the same and stays
+    /// the driver's.
+    int fd() const { return acme_driver_fd(native_handle()); }
+
+    /// Hands an operation that has been begun and not been polled to the driver. Any thread, and
+    /// handlers. The operation may be referred to until done has returned, for cancel(),
+    /// published() and signed_with(), on any thread.
+    operation &add(operation op, driver_handlers with) const
+    {
+        auto made = std::make_unique<task>(task{std::move(op), std::move(with), thrown_});
+        acme_driver_callbacks_t callbacks = {};
+
+        callbacks.size = sizeof callbacks;
+        callbacks.user = made.get();
+        if (made->with.done)
+            callbacks.done = task::done;
+        if (made->with.publish)
+            callbacks.publish = task::publish;
+        if (made->with.unpublish)
+            callbacks.unpublish = task::unpublish;
+        if (made->with.sign)
+            callbacks.sign = task::sign;
+        operation &added = made->op;
+        detail::check(acme_driver_add(native_handle(), added.native_handle(), &callbacks));
+        made.release();  // freed by task::done
+        return added;
+    }
+
+    /// Number of operations in the driver.
+    std::size_t count() const { return acme_driver_count(native_handle()); }
+
+    /// Goes on with every operation that can go on, and calls handlers. Does not block: after about
+    /// a millisecond it leaves the rest for the next call, and fd() readable. Calling it when that
+    /// is not readable does no harm. One thread at a time, and not from a handler.
+    void dispatch()
+    {
+        const std::shared_ptr<acme_driver_t> self = shared();
+        const std::shared_ptr<std::exception_ptr> thrown = thrown_;
+        const acme_status_t answer = acme_driver_dispatch(self.get());
+        if (*thrown)
+            std::rethrow_exception(std::exchange(*thrown, nullptr));
+        detail::check(answer);
+    }
+
+private:
+    /// An operation in the driver. No exception passes the library's own frames: the first one
+    /// waits in thrown.
+    struct task {
+        operation op;
+        driver_handlers with;
+        std::shared_ptr<std::exception_ptr> thrown;
+
+        static task &at(void *user) { return *static_cast<task *>(user); }
+
+        /// The text of what was thrown; empty when nothing was.
+        std::string guard(const std::function<void(operation &)> &handler) noexcept
+        {
+            try {
+                handler(op);
+                return {};
+            } catch (const std::exception &error) {
+                keep();
+                return *error.what() ? error.what() : "a handler threw";
+            } catch (...) {
+                keep();
+                return "a handler threw";
+            }
+        }
+
+        void keep() noexcept
+        {
+            if (!*thrown)
+                *thrown = std::current_exception();
+        }
+
+        static void done(acme_op_t *, acme_status_t, void *user) noexcept
+        {
+            const std::unique_ptr<task> self(&at(user));
+            self->guard(self->with.done);
+        }
+
+        static void publish(acme_op_t *op, void *user) noexcept
+        {
+            const std::string failure = at(user).guard(at(user).with.publish);
+            if (!failure.empty())
+                acme_op_published(op, failure.c_str());
+        }
+
+        static void unpublish(acme_op_t *, void *user) noexcept
+        {
+            at(user).guard(at(user).with.unpublish);
+        }
+
+        static void sign(acme_op_t *op, void *user) noexcept
+        {
+            const std::uint64_t id = acme_op_sign_request(op)->id;
+            const std::string failure = at(user).guard(at(user).with.sign);
+            if (!failure.empty())
+                acme_op_sign_failed(op, id, failure.c_str());
+        }
+    };
+
+    static acme_driver_t *make(const driver_options &options)
+    {
+        acme_driver_options_t c = {};
+
+        c.size = sizeof c;
+        c.max_threads = options.max_threads;
+        c.max_requests_per_ca = options.max_requests_per_ca;
+        return detail::make<acme_driver_t>(acme_driver_new, &c);
+    }
+
+    // Outlives the driver while its tasks do.
+    std::shared_ptr<std::exception_ptr> thrown_ = std::make_shared<std::exception_ptr>();
+};
+
+// --- the library --------------------------------------------------------------------------------
+
+/// client::http01_answer() without a client, for another process or machine: thumbprint is the
+/// account key's (key::thumbprint()), and every path that could be a challenge's is answered.
+inline std::optional<std::string> http01_answer(const std::string &thumbprint,
+                                                std::string_view path)
+{
+    char body[1024];
+    const std::size_t size = acme_http01_answer(detail::to_c(thumbprint, "thumbprint"), path.data(),
+                                                path.size(), body, sizeof body);
+    return size ? std::optional<std::string>(std::string(body, size)) : std::nullopt;
+}
+
+/// Static English text for a status.
+inline std::string_view to_string(status value) { return acme_strerror(static_cast<int>(value)); }
+
+/// Version of the library at run time, such as "0.14.1".
+inline std::string_view version() { return acme_version(); }
+
+/// The same as a number; compare with ACME_MICRO_VERSION_NUMBER.
+inline std::uint32_t version_number() { return acme_version_number(); }
+
+/// Whether this is compiled into the library.
+inline bool has(feature wanted)
+{
+    return (acme_features() & static_cast<std::uint32_t>(wanted)) != 0;
+}
+
+/// Receives log lines, on whichever thread called the library. Must not call the library; what it
+/// throws is dropped. No line has a key, a token or a key authorization in it.
+using log_function = std::function<void(log_level, std::string_view)>;
+
+namespace detail {
+
+/// The log function of the process. It is never destroyed: a thread may still log while the program
+/// ends.
+struct log_target {
+    std::mutex mutex;
+    std::shared_ptr<const log_function> function;
+
+    static log_target &the()
+    {
+        static log_target *const target = new log_target;
+        return *target;
+    }
+
+    static void line(int level, const char *message, void *) noexcept
+    {
+        try {
+            std::shared_ptr<const log_function> function_now;
+            {
+                const std::lock_guard<std::mutex> lock(the().mutex);
+                function_now = the().function;
+            }
+            if (function_now)
+                (*function_now)(static_cast<log_level>(level), message);
+        } catch (...) {  // a lost line is no reason to lose an operation
+        }
+    }
+};
+
+}  // namespace detail
+
+/// Sends log lines up to level to log, process-wide; an empty function turns logging off, which is
+/// the default. When this returns, another thread may still be in the function that was set before.
+inline void set_log_callback(log_function log, log_level level = log_level::info)
+{
+    detail::log_target &target = detail::log_target::the();
+    const bool on = static_cast<bool>(log);
+    auto shared = on ? std::make_shared<const log_function>(std::move(log)) : nullptr;
+    {
+        const std::lock_guard<std::mutex> lock(target.mutex);
+        target.function.swap(shared);
+    }
+    acme_set_log_callback(on ? detail::log_target::line : nullptr, nullptr,
+                          static_cast<int>(level));
+}
+
+}  // namespace acme
+
+#endif  // ACME_MICRO_HPP

@@ -1,0 +1,164 @@
+// What a server would do: answer http-01, set DNS records. And what judges: the openssl program.
+#ifndef PEBBLE_HPP
+#define PEBBLE_HPP
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
+
+#include "check.hpp"
+
+class tcp_socket {
+public:
+    explicit tcp_socket(int fd) : fd_(fd) {}
+    tcp_socket(const tcp_socket &) = delete;
+    tcp_socket &operator=(const tcp_socket &) = delete;
+    ~tcp_socket() { close(fd_); }
+
+    int fd() const { return fd_; }
+
+    std::string receive() const
+    {
+        char data[4096];
+        const ssize_t size = recv(fd_, data, sizeof data, 0);
+        return size > 0 ? std::string(data, static_cast<std::size_t>(size)) : std::string();
+    }
+
+    void send_all(std::string_view data) const
+    {
+        while (!data.empty()) {
+            const ssize_t sent = send(fd_, data.data(), data.size(), MSG_NOSIGNAL);
+            if (sent <= 0)
+                return;
+            data.remove_prefix(static_cast<std::size_t>(sent));
+        }
+    }
+
+private:
+    int fd_;
+};
+
+inline sockaddr_in loopback(const std::string &port)
+{
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<std::uint16_t>(std::stoi(port)));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return address;
+}
+
+// http-01: a table of what is published, and a thread that answers from it.
+class web_server {
+public:
+    web_server() : listener_(socket(AF_INET, SOCK_STREAM, 0))
+    {
+        const sockaddr_in address = loopback(env("PEBBLE_HTTP_PORT"));
+        const int on = 1;
+        setsockopt(listener_.fd(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        if (bind(listener_.fd(), reinterpret_cast<const sockaddr *>(&address), sizeof address) ||
+            listen(listener_.fd(), 64))
+            throw std::runtime_error("cannot listen on PEBBLE_HTTP_PORT");
+        thread_ = std::thread([this] { serve(); });
+    }
+
+    ~web_server()
+    {
+        shutdown(listener_.fd(), SHUT_RDWR);
+        thread_.join();
+    }
+
+    void put(const std::string &path, const std::string &body)
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        table_[path] = body;
+    }
+
+    void remove(const std::string &path)
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        table_.erase(path);
+    }
+
+    // How many are in place.
+    std::size_t size()
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        return table_.size();
+    }
+
+private:
+    void serve()
+    {
+        for (;;) {
+            const int fd = accept(listener_.fd(), nullptr, nullptr);
+            if (fd < 0)
+                return;
+            const tcp_socket client(fd);
+            const std::string request = client.receive();
+            const std::size_t start = request.find(' ') + 1;
+            const std::string path = request.substr(start, request.find(' ', start) - start);
+            const std::lock_guard<std::mutex> lock(mutex_);
+            const auto found = table_.find(path);
+            client.send_all(found == table_.end() ? "HTTP/1.0 404 Not Found\r\n\r\n"
+                                                  : "HTTP/1.0 200 OK\r\n\r\n" + found->second);
+        }
+    }
+
+    tcp_socket listener_;
+    std::mutex mutex_;
+    std::map<std::string, std::string> table_;
+    std::thread thread_;
+};
+
+// dns-01: a record at Pebble's challenge test server. Throws when that does not take it.
+inline void dns_post(const std::string &path, const std::string &name, const std::string &value)
+{
+    const std::string url = env("PEBBLE_CHALLTESTSRV");
+    const sockaddr_in address = loopback(url.substr(url.rfind(':') + 1));
+    const std::string body = "{\"host\":\"" + name + ".\",\"value\":\"" + value + "\"}";
+    const tcp_socket server(socket(AF_INET, SOCK_STREAM, 0));
+
+    if (connect(server.fd(), reinterpret_cast<const sockaddr *>(&address), sizeof address) == 0)
+        server.send_all("POST " + path + " HTTP/1.0\r\nContent-Length: " +
+                        std::to_string(body.size()) + "\r\n\r\n" + body);
+    if (!has_text(server.receive(), " 200 "))
+        throw std::runtime_error("the DNS server did not take " + name);
+}
+
+// Runs a shell command that has to succeed with data on its standard input; gives its output.
+inline std::string shell(const std::string &command, std::string_view data)
+{
+    char file[] = "/tmp/acme-cpp-XXXXXX", part[4096];
+    const int fd = mkstemp(file);
+    std::string output;
+
+    CHECK(write(fd, data.data(), data.size()) == static_cast<ssize_t>(data.size()));
+    close(fd);
+    FILE *pipe = popen(("(" + command + ") <" + file + " 2>&1").c_str(), "r");
+    for (std::size_t got; pipe && (got = fread(part, 1, sizeof part, pipe)) > 0;)
+        output.append(part, got);
+    const int status = pipe ? pclose(pipe) : -1;
+    unlink(file);
+    count(status == 0, command.c_str(), status, output);
+    return output;
+}
+
+// The certificate leads to Pebble's root and is for this name.
+inline void verify(const acme::certificate &cert, const std::string &name)
+{
+    // Linux opens a redirected file anew by this name, each time from its beginning.
+    const std::string output = shell("openssl verify -CAfile '" + env("PEBBLE_ROOT") +
+                                         "' -untrusted /dev/stdin /dev/stdin && "
+                                         "openssl x509 -noout -ext subjectAltName",
+                                     cert.chain_pem());
+    count(has_text(output, "DNS:" + name), "openssl", 0, output);
+}
+
+#endif
