@@ -390,7 +390,9 @@ static int run(void)
     evhttp_set_allowed_methods(http, EVHTTP_REQ_GET);
     evhttp_set_timeout(http, 10);
     event_add(interrupt, NULL);
-    if (evhttp_bind_socket(http, "0.0.0.0", (ev_uint16_t)command.port) != 0) {
+    /* "::" takes IPv4 along, but not every machine has IPv6. */
+    if (evhttp_bind_socket(http, "::", (ev_uint16_t)command.port) != 0 &&
+        evhttp_bind_socket(http, "0.0.0.0", (ev_uint16_t)command.port) != 0) {
         fprintf(stderr, "port %d: %s\n", command.port, strerror(errno));
         ready = 0;
     }

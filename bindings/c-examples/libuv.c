@@ -14,18 +14,11 @@
  */
 #define _POSIX_C_SOURCE 200809L
 
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <uv.h>
 
-#include "acme_micro.h"
+#include "files.h"
 
-static const char *out_directory;
-static int port = 80, failures;
+static int port = 80, out, failures;
 
 /* --- what the CA may ask for: challenges that are published ------------------------------------ */
 
@@ -173,54 +166,33 @@ static int serve(void)
     return -1;
 }
 
-/* --- files: a few small ones, so written at once ------------------------------------------------- */
-
-/* Keys are in it: for the owner only. Takes the place of the old file when it is complete. */
-static int store(const char *name, const char *first, const char *second)
-{
-    char path[1024], temporary[1100];
-    FILE *file;
-    int fd, ok;
-
-    snprintf(path, sizeof path, "%s/%s.pem", out_directory, name);
-    snprintf(temporary, sizeof temporary, "%s.%ld", path, (long)getpid());
-    fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    file = fd < 0 ? NULL : fdopen(fd, "w");
-    ok = file && fputs(first, file) >= 0 && fputs(second, file) >= 0 && fflush(file) == 0 &&
-         fsync(fd) == 0;
-    ok = file && fclose(file) == 0 && ok && rename(temporary, path) == 0;
-    if (!ok)
-        perror(path);
-    return ok ? 0 : -1;
-}
-
-static acme_key_t *account_key(void)
-{
-    char path[1024], pem[8192];
-    acme_key_t *key = NULL;
-    size_t size;
-    FILE *file;
-
-    snprintf(path, sizeof path, "%s/account.pem", out_directory);
-    file = fopen(path, "r");
-    if (file) {
-        size = fread(pem, 1, sizeof pem, file);
-        fclose(file);
-        if (acme_key_parse(pem, size, &key) != ACME_OK)
-            fprintf(stderr, "libuv: %s: %s\n", path, acme_error_message(acme_last_error()));
-    } else if (acme_key_generate(ACME_KEY_P256, &key) == ACME_OK &&
-               store("account", acme_key_pem(key), "") != 0) {
-        acme_key_free(key);
-        key = NULL;
-    }
-    return key;
-}
-
 /* --- the driver in the loop ------------------------------------------------------------------------ */
 
 static acme_driver_t *driver;
 static uv_poll_t driver_poll;
 static uv_signal_t interrupt, terminate;
+
+/* NAME.pem: the key first, then the chain. */
+static int store_both(const char *name, const acme_cert_t *cert)
+{
+    const char *key = acme_key_pem(acme_cert_key(cert)), *chain = acme_cert_chain_pem(cert);
+    size_t size = strlen(key) + strlen(chain) + 1;
+    char *text = malloc(size), file[320];
+    volatile char *secret = text; /* volatile: a compiler leaves memset() before free() out */
+    int failed = -1;
+
+    snprintf(file, sizeof file, "%s.pem", name);
+    if (text) {
+        snprintf(text, size, "%s%s", key, chain);
+        failed = store(out, file, 0600, text);
+        while (*secret)
+            *secret++ = 0;
+    }
+    free(text);
+    if (failed)
+        perror(file);
+    return failed;
+}
 
 static void done(acme_op_t *op, acme_status_t status, void *user)
 {
@@ -230,7 +202,7 @@ static void done(acme_op_t *op, acme_status_t status, void *user)
     if (status != ACME_OK) {
         fprintf(stderr, "libuv: %s: %s\n", name, acme_error_message(acme_op_error(op)));
         failures++;
-    } else if (store(name, acme_key_pem(acme_cert_key(cert)), acme_cert_chain_pem(cert)) != 0)
+    } else if (store_both(name, cert) != 0)
         failures++;
     else
         printf("%s: valid for %d days\n", name, acme_cert_days_left(cert, 0));
@@ -323,6 +295,7 @@ int main(int argc, char **argv)
 {
     acme_client_options_t account = ACME_CLIENT_OPTIONS_INIT;
     acme_client_t *client = NULL;
+    const char *out_path = NULL;
     acme_key_t *key;
     int i;
 
@@ -336,18 +309,23 @@ int main(int argc, char **argv)
         else if (i + 1 < argc && strcmp(argv[i], "--port") == 0)
             port = atoi(argv[++i]);
         else if (i + 1 < argc && strcmp(argv[i], "--out") == 0)
-            out_directory = argv[++i];
+            out_path = argv[++i];
         else
             break;
     }
-    if (i == argc || argv[i][0] == '-' || !account.directory_url || !out_directory) {
+    if (i == argc || argv[i][0] == '-' || !account.directory_url || !out_path) {
         fputs("usage: libuv --directory URL [--ca-file FILE] [--agree-terms] [--port N] --out DIR "
               "NAME...\n", stderr);
         return 2;
     }
     signal(SIGPIPE, SIG_IGN); /* a visitor may be gone before it is answered */
-    mkdir(out_directory, 0755);
-    key = account_key();
+    mkdir(out_path, 0755);
+    out = open(out_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (out < 0) {
+        perror(out_path);
+        return 1;
+    }
+    key = stored_key(out, "account.pem");
     account.account_key = key;
     if (key && acme_client_new(&account, &client) == ACME_OK &&
         acme_driver_new(NULL, &driver) == ACME_OK) {
@@ -359,5 +337,6 @@ int main(int argc, char **argv)
     }
     acme_client_free(client);
     acme_key_free(key);
+    close(out);
     return failures != 0;
 }
