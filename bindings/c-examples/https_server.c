@@ -21,20 +21,15 @@
 #include <event2/bufferevent_ssl.h>
 #include <event2/event.h>
 #include <event2/http.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #define ACME_MICRO_OPENSSL_IMPLEMENTATION
 #include "acme_micro_openssl.h"
+#include "files.h"
 
 static struct event_base *loop;
-static const char *state_directory;
+static int state; /* the directory of keys and certificate */
 
 static acme_status_t complain(const char *what, const acme_error_t *error)
 {
@@ -42,67 +37,11 @@ static acme_status_t complain(const char *what, const acme_error_t *error)
     return acme_error_status(error);
 }
 
-/* --- files: a few small ones, so read and written at once ------------------------------------- */
-
-static const char *path_of(const char *name, char path[1024])
-{
-    snprintf(path, 1024, "%s/%s", state_directory, name);
-    return path;
-}
-
-/* Takes the place of the old file when it is complete and on the disk. */
-static int save(const char *name, mode_t mode, const char *text)
-{
-    char path[1024], temporary[1100];
-    FILE *file;
-    int fd, ok;
-
-    snprintf(temporary, sizeof temporary, "%s.%ld", path_of(name, path), (long)getpid());
-    fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
-    file = fd < 0 ? NULL : fdopen(fd, "w");
-    ok = file && fputs(text, file) >= 0 && fflush(file) == 0 && fsync(fd) == 0;
-    ok = file && fclose(file) == 0 && ok && rename(temporary, path) == 0;
-    if (!ok)
-        perror(path);
-    return ok ? 0 : -1;
-}
-
-/* The size of what is read; 0 when there is no such file. */
-static size_t load(const char *name, char *text, size_t room)
-{
-    char path[1024];
-    FILE *file = fopen(path_of(name, path), "r");
-    size_t size = file ? fread(text, 1, room, file) : 0;
-
-    if (file)
-        fclose(file);
-    return size;
-}
-
-/* On disk before the CA hears of it, so that no failure loses it. */
-static acme_key_t *stored_key(const char *name)
-{
-    char pem[8192];
-    size_t size = load(name, pem, sizeof pem);
-    acme_key_t *key = NULL;
-
-    if (size > 0) {
-        if (acme_key_parse(pem, size, &key) != ACME_OK)
-            complain(name, acme_last_error());
-        OPENSSL_cleanse(pem, sizeof pem);
-    } else if (acme_key_generate(ACME_KEY_P256, &key) == ACME_OK &&
-               save(name, 0600, acme_key_pem(key)) != 0) {
-        acme_key_free(key);
-        key = NULL;
-    }
-    return key;
-}
-
 /* --- certificates ----------------------------------------------------------------------------- */
 
 static acme_client_t *client;
 static acme_driver_t *driver;
-static acme_openssl_store_t *store;
+static acme_openssl_store_t *served;
 static acme_key_t *key;
 static acme_cert_t *cert; /* the one that is served; NULL: none yet */
 static const char *const *names;
@@ -130,7 +69,7 @@ static acme_time_t until(acme_time_t moment)
 /* New handshakes use it from now on. */
 static void serve_certificate(acme_cert_t *new_cert)
 {
-    if (acme_openssl_store_set(store, new_cert, key) != ACME_OK) {
+    if (acme_openssl_store_set(served, new_cert, key) != ACME_OK) {
         fputs("https_server: OpenSSL does not take the certificate, or key.pem is another's\n",
               stderr);
         acme_cert_free(new_cert);
@@ -151,7 +90,7 @@ static void on_publish(acme_op_t *op, void *user)
 
     (void)user;
     for (i = 0; !failure && (challenge = acme_op_challenge(op, i)); i++)
-        if (acme_openssl_store_challenge_add(store, challenge) != ACME_OK)
+        if (acme_openssl_store_challenge_add(served, challenge) != ACME_OK)
             failure = "OpenSSL does not take the challenge's certificate";
     (void)acme_op_published(op, failure);
 }
@@ -163,7 +102,7 @@ static void on_unpublish(acme_op_t *op, void *user)
 
     (void)user;
     for (i = 0; (challenge = acme_op_challenge(op, i)); i++)
-        acme_openssl_store_challenge_remove(store, challenge);
+        acme_openssl_store_challenge_remove(served, challenge);
 }
 
 static void on_done(acme_op_t *op, acme_status_t status, void *user)
@@ -187,7 +126,8 @@ static void on_done(acme_op_t *op, acme_status_t status, void *user)
     } else {
         failures = 0;
         if (new_cert) {
-            save("chain.pem", 0644, acme_cert_chain_pem(new_cert));
+            if (store(state, "chain.pem", 0644, acme_cert_chain_pem(new_cert)) != 0)
+                perror("https_server: chain.pem");
             serve_certificate(new_cert);
         } else if (info) {
             delay = until(info->renew_at < info->check_again_at ? info->renew_at
@@ -241,13 +181,12 @@ static void on_driver(evutil_socket_t fd, short events, void *user)
 /* options are complete but for the key. */
 static int start_certificates(acme_client_options_t *options, SSL_CTX *tls)
 {
-    static char chain[64 * 1024];
-    acme_key_t *account_key = stored_key("account.pem");
+    acme_key_t *account_key = stored_key(state, "account.pem");
     acme_cert_t *stored = NULL;
-    size_t size;
+    char *chain;
     int ok;
 
-    key = stored_key("key.pem");
+    key = stored_key(state, "key.pem");
     options->account_key = account_key;
     ok = account_key && key;
     if (ok && (acme_client_new(options, &client) != ACME_OK ||
@@ -256,14 +195,15 @@ static int start_certificates(acme_client_options_t *options, SSL_CTX *tls)
         ok = 0;
     }
     acme_key_free(account_key); /* the client keeps it */
-    if (!ok || acme_openssl_store_new(&store) != ACME_OK ||
-        acme_openssl_attach(tls, store) != ACME_OK)
+    if (!ok || acme_openssl_store_new(&served) != ACME_OK ||
+        acme_openssl_attach(tls, served) != ACME_OK)
         return -1;
-    size = load("chain.pem", chain, sizeof chain);
-    if (size > 0 && acme_cert_parse(chain, size, &stored) == ACME_OK)
+    chain = load(state, "chain.pem");
+    if (chain && acme_cert_parse(chain, strlen(chain), &stored) == ACME_OK)
         serve_certificate(stored);
-    else if (size > 0)
+    else if (chain)
         complain("chain.pem", acme_last_error());
+    free(chain);
     driver_event = event_new(loop, acme_driver_fd(driver), EV_READ | EV_PERSIST, on_driver, NULL);
     renewal_timer = evtimer_new(loop, renew, NULL);
     event_add(driver_event, NULL);
@@ -281,7 +221,7 @@ static void stop_certificates(void)
     if (renewal_timer)
         event_free(renewal_timer);
     acme_client_free(client);
-    acme_openssl_store_free(store);
+    acme_openssl_store_free(served);
     acme_cert_free(cert);
     acme_key_free(key);
 }
@@ -377,7 +317,8 @@ static int run(acme_client_options_t *options, int port)
 int main(int argc, char **argv)
 {
     acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
-    int i, port = 443;
+    const char *state_path = NULL;
+    int i, port = 443, failed;
 
     for (i = 1; i < argc && argv[i][0] == '-'; i++) {
         if (strcmp(argv[i], "--agree-terms") == 0)
@@ -389,11 +330,11 @@ int main(int argc, char **argv)
         else if (i + 1 < argc && strcmp(argv[i], "--port") == 0)
             port = atoi(argv[++i]);
         else if (i + 1 < argc && strcmp(argv[i], "--state") == 0)
-            state_directory = argv[++i];
+            state_path = argv[++i];
         else
             break;
     }
-    if (i == argc || argv[i][0] == '-' || !options.directory_url || !state_directory ||
+    if (i == argc || argv[i][0] == '-' || !options.directory_url || !state_path ||
         port < 1 || port > 65535) {
         fputs("usage: https_server --directory URL [--ca-file FILE] --agree-terms [--port N]\n"
               "       --state DIR NAME...\n", stderr);
@@ -402,6 +343,13 @@ int main(int argc, char **argv)
     names = (const char *const *)(argv + i);
     name_count = (size_t)(argc - i);
     signal(SIGPIPE, SIG_IGN); /* a client may be gone before it is answered */
-    mkdir(state_directory, 0700);
-    return run(&options, port);
+    mkdir(state_path, 0700);
+    state = open(state_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (state < 0) {
+        perror(state_path);
+        return 1;
+    }
+    failed = run(&options, port);
+    close(state);
+    return failed;
 }
