@@ -464,8 +464,8 @@ typedef struct {
   /// The certificate that is being renewed; named in the order where the CA takes that (RFC 9773
   /// section 5).
   const acme_cert_t *replaces;
-  /// 1: with replaces, finish without a certificate when its renewal is not due yet; see
-  /// acme_op_renewal_info().
+  /// 1: with replaces, finish without a certificate when its renewal is not due yet and it is for
+  /// the names of this order; see acme_op_renewal_info().
   size_t only_if_due;
   /// Which of several chains is wanted, if the CA has it; what this says of it is up to
   /// preferred_chain_by.

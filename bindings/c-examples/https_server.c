@@ -66,20 +66,21 @@ static acme_time_t until(acme_time_t moment)
     return moment - (acme_time_t)time(NULL) * 1000;
 }
 
-/* New handshakes use it from now on. */
-static void serve_certificate(acme_cert_t *new_cert)
+/* New handshakes use it from now on; or the one before, and -1. */
+static int serve_certificate(acme_cert_t *new_cert)
 {
     if (acme_openssl_store_set(served, new_cert, key) != ACME_OK) {
         fputs("https_server: OpenSSL does not take the certificate, or key.pem is another's\n",
               stderr);
         acme_cert_free(new_cert);
-        return;
+        return -1;
     }
     acme_cert_free(cert);
     cert = new_cert;
     printf("serving certificate %s, for %d days\n", acme_cert_serial(cert),
            acme_cert_days_left(cert, 0));
     fflush(stdout);
+    return 0;
 }
 
 static void on_publish(acme_op_t *op, void *user)
@@ -113,26 +114,24 @@ static void on_done(acme_op_t *op, acme_status_t status, void *user)
 
     (void)user;
     renewing = 0;
-    if (status != ACME_OK) {
+    if (new_cert && store(state, "chain.pem", 0644, acme_cert_chain_pem(new_cert)) != 0)
+        perror("https_server: chain.pem");
+    if (status == ACME_OK && (!new_cert || serve_certificate(new_cert) == 0)) {
+        failures = 0;
+        if (info)
+            delay = until(info->renew_at < info->check_again_at ? info->renew_at
+                                                                : info->check_again_at);
+    } else {
         acme_time_t retry_at = acme_error_retry_at(acme_op_error(op));
 
-        complain(names[0], acme_op_error(op));
+        if (status != ACME_OK)
+            complain(names[0], acme_op_error(op));
         /* A minute, two, four, ... an hour; or when the CA says. */
         delay = (acme_time_t)60000 << failures;
         if (failures < 6)
             failures++;
         if (retry_at && until(retry_at) > delay)
             delay = until(retry_at);
-    } else {
-        failures = 0;
-        if (new_cert) {
-            if (store(state, "chain.pem", 0644, acme_cert_chain_pem(new_cert)) != 0)
-                perror("https_server: chain.pem");
-            serve_certificate(new_cert);
-        } else if (info) {
-            delay = until(info->renew_at < info->check_again_at ? info->renew_at
-                                                                : info->check_again_at);
-        }
     }
     acme_op_free(op);
     if (!stopping)
@@ -200,7 +199,7 @@ static int start_certificates(acme_client_options_t *options, SSL_CTX *tls)
         return -1;
     chain = load(state, "chain.pem");
     if (chain && acme_cert_parse(chain, strlen(chain), &stored) == ACME_OK)
-        serve_certificate(stored);
+        (void)serve_certificate(stored); /* or it is ordered anew */
     else if (chain)
         complain("chain.pem", acme_last_error());
     free(chain);

@@ -39,9 +39,14 @@ using std::chrono::system_clock;
 
 // --- files --------------------------------------------------------------------------------------
 
-static std::string load(const fs::path &path)
+// Nothing only if there is no such file: one that cannot be read must not be taken for that.
+static std::optional<std::string> load(const fs::path &path)
 {
-    std::ifstream file(path, std::ios::binary);
+    if (!fs::exists(path))
+        return std::nullopt;
+    std::ifstream file;
+    file.exceptions(std::ios::failbit | std::ios::badbit);
+    file.open(path, std::ios::binary);
     return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
@@ -49,23 +54,31 @@ static std::string load(const fs::path &path)
 static void save(const fs::path &path, mode_t mode, std::string_view text)
 {
     const fs::path temporary = path.string() + "." + std::to_string(getpid());
-    const int file = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    unlink(temporary.c_str());  // left behind by a process that had our id
+    const int file =
+        open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
     const bool ok = file >= 0 &&
                     write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
                     fsync(file) == 0;
     const std::error_code why(errno, std::generic_category());
     if (file >= 0)
         close(file);
-    if (!ok)
+    if (!ok) {
+        unlink(temporary.c_str());
         throw fs::filesystem_error("cannot write", temporary, why);
+    }
     fs::rename(temporary, path);
+    if (const int folder = open(path.parent_path().c_str(), O_RDONLY | O_CLOEXEC); folder >= 0) {
+        fsync(folder);
+        close(folder);
+    }
 }
 
 // On disk before the CA hears of it, so that no failure loses it.
 static acme::key stored_key(const fs::path &path)
 {
-    if (const std::string pem = load(path); !pem.empty())
-        return acme::key::parse(pem);
+    if (const auto pem = load(path))
+        return acme::key::parse(*pem);
     acme::key made = acme::key::generate();
     save(path, 0600, *made.pem());
     return made;
@@ -86,8 +99,12 @@ public:
         if (acme_openssl_store_new(&store) != ACME_OK)
             throw std::runtime_error("OpenSSL makes no lock");
         store_.reset(store);
-        if (const std::string chain = load(state_ / "chain.pem"); !chain.empty())
-            serve(acme::certificate::parse(chain));
+        try {
+            if (const auto chain = load(state_ / "chain.pem"))
+                serve(acme::certificate::parse(*chain));
+        } catch (const std::exception &error) {  // then it is ordered anew
+            std::cerr << "https_server-cpp: chain.pem: " << error.what() << std::endl;
+        }
         thread_ = std::thread([this] { keep(); });
     }
 

@@ -27,8 +27,12 @@ static void store(const fs::path &path, std::string_view text)
 
 static acme::key stored_key(const fs::path &path)
 {
-    if (std::ifstream file{path})
+    if (fs::exists(path)) {  // one that cannot be read is no reason to make another
+        std::ifstream file;
+        file.exceptions(std::ios::failbit | std::ios::badbit);
+        file.open(path, std::ios::binary);
         return acme::key::parse(std::string(std::istreambuf_iterator<char>(file), {}));
+    }
     acme::key made = acme::key::generate();
     const mode_t mask = umask(077);  // for nobody else to read
     store(path, *made.pem());

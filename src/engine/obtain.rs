@@ -30,9 +30,9 @@ pub enum Renewal {
 }
 
 impl Session {
-    /// Renews `plan.replaces` if it is time to.
+    /// Renews `plan.replaces` if it is time to, or if other names are wanted by now.
     pub(crate) async fn renew(&self, plan: Plan) -> Result<Renewal> {
-        if let Some(chain) = &plan.replaces {
+        if let Some(chain) = plan.replaces.as_ref().filter(|chain| plan.is_for_names_of(chain)) {
             let info = self.renewal_info(chain).await?;
             if !info.is_due(self.io.now()) {
                 return Ok(Renewal::NotDue(info));

@@ -153,6 +153,13 @@ pub(crate) struct Plan {
     pub chain: Option<ChainPreference>,
 }
 
+impl Plan {
+    /// Whether a certificate is for the names that are ordered, all of them and no others.
+    pub(super) fn is_for_names_of(&self, chain: &CertificateChain) -> bool {
+        are_names_of(&self.claim.identifiers, chain.names()).unwrap_or(false)
+    }
+}
+
 /// The request to finalize with.
 pub(crate) enum CertificateRequest {
     /// Made elsewhere.
@@ -183,15 +190,19 @@ impl CertificateRequest {
 /// A request made elsewhere has to be for the names of the order. What it says of a device is
 /// between its maker and the CA.
 fn made_elsewhere(csr: SigningRequest, identifiers: &[Identifier]) -> Result<CertificateRequest> {
-    let named = csr.names().iter().map(|name| Identifier::from_name(name));
-    let named = named.collect::<Result<Vec<_>>>()?;
-    let ordered: Vec<Identifier> =
-        identifiers.iter().filter(|id| !id.is_of_device()).cloned().collect();
-    match same_names(&ordered, &named) {
+    match are_names_of(identifiers, csr.names())? {
         true => Ok(CertificateRequest::Made(csr)),
         false => {
             let why = "the names of the csr are not the names of the order";
             Err(Error::invalid_argument(why))
         }
     }
+}
+
+fn are_names_of(identifiers: &[Identifier], names: &[String]) -> Result<bool> {
+    let named = names.iter().map(|name| Identifier::from_name(name));
+    let named = named.collect::<Result<Vec<_>>>()?;
+    let ordered: Vec<Identifier> =
+        identifiers.iter().filter(|id| !id.is_of_device()).cloned().collect();
+    Ok(same_names(&ordered, &named))
 }

@@ -142,13 +142,13 @@ class Dawdling(Client):
 
 
 class Server:
-    def __init__(self, test, program, state, before=()):
+    def __init__(self, test, program, state, before=(), names=NAMES):
         self.log = open(state.parent / "log", "a+", encoding="utf-8")  # noqa: SIM115
         test.addCleanup(self.log.close)
         self.process = subprocess.Popen(
             [*before, str(ROOT / "target/c" / program), "--directory", os.environ["ACME_DIRECTORY"],
              "--ca-file", os.environ["ACME_CA_FILE"], "--agree-terms", "--port", str(PORT),
-             "--state", str(state), *NAMES],
+             "--state", str(state), *names],
             stdout=self.log, stderr=self.log,
         )  # fmt: skip
         test.addCleanup(self.process.wait)
@@ -247,6 +247,32 @@ class Servers(unittest.TestCase):
         server = Server(self, "https_server", self.state, MEMCHECK)
         server.renew(server.first())
         self.assertEqual(server.stop(), 0, server.text())
+
+    def test_other_names_are_ordered_at_once_and_a_damaged_chain_is_no_end(self):
+        for program in ("https_server", "https_server-cpp"):
+            state = self.state.with_name(program)
+            server = Server(self, program, state, names=NAMES[:1])
+            first = server.first()
+            self.assertEqual(server.stop(), 0)
+            server = Server(self, program, state)
+            second = await_value(lambda: (new := server.first()) != first and new, "no other came")
+            with connect(NAMES[1]):  # verified for it
+                pass
+            self.assertEqual(server.stop(), 0)
+            (state / "chain.pem").write_text("damaged")
+            server = Server(self, program, state)
+            self.assertNotEqual(server.first(), second)
+            self.assertEqual(server.stop(), 0)
+            self.assertIn("chain.pem", server.text())
+
+    def test_a_key_that_cannot_be_read_is_not_replaced(self):
+        for program in ("https_server", "https_server-cpp"):
+            state = self.state.with_name(program)
+            (state / "key.pem").mkdir(parents=True)
+            server = Server(self, program, state)
+            self.assertNotIn(server.process.wait(60), (0, -signal.SIGSEGV, -signal.SIGABRT))
+            self.assertIn("key.pem", server.text())
+            self.assertTrue((state / "key.pem").is_dir())
 
     def test_it_ends_in_the_middle_of_an_order(self):
         for program in ("https_server", "https_server-cpp"):

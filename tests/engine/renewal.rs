@@ -91,6 +91,22 @@ fn a_window_in_the_past_means_now_and_one_in_the_future_later() {
 }
 
 #[test]
+fn other_names_need_no_date() {
+    let (mut ca, chain) = with_window(40 * DAY, 42 * DAY);
+    for names in [&["example.org", "www.example.org"][..], &["www.example.org"]] {
+        let mut options = OrderOptions::new(names.iter().copied());
+        options.replaces = Some(chain.clone());
+        let operation = ca.client.renew(options).unwrap();
+        let Ok(Renewal::Renewed(issued)) = ca.run(&operation) else { panic!("not ordered") };
+        assert_eq!(issued.chain.names(), names);
+    }
+    let mut options = OrderOptions::new(["EXAMPLE.org"]);
+    options.replaces = Some(chain);
+    let operation = ca.client.renew(options).unwrap();
+    assert!(matches!(ca.run(&operation), Ok(Renewal::NotDue(_))), "the same name");
+}
+
+#[test]
 fn however_late_the_window_it_is_renewed_before_it_expires() {
     for (start, end) in [(79 * DAY, 81 * DAY), (200 * DAY, 300 * DAY)] {
         let (mut ca, chain) = with_window(start, end);

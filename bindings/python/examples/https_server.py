@@ -55,10 +55,14 @@ def load(context: ssl.SSLContext, certificate: acme.Certificate, key: acme.Priva
 def store(path: Path, text: str) -> None:
     """All of it or what was there before; readable by us only."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(file.name, path)
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(file.name, path)
+        except OSError:
+            os.unlink(file.name)
+            raise
 
 
 async def answer_http(
@@ -108,7 +112,8 @@ async def keep_fresh(
     failures = 0
     while True:
         try:
-            if certificate is not None and options.renew_every is None:
+            wanted = {name.lower() for name in options.names}
+            if certificate and set(certificate.names) == wanted and options.renew_every is None:
                 info = await ca.renewal_info(certificate)
                 if not info.is_due:
                     next_look = min(info.renew_at, info.check_again_at)
@@ -116,30 +121,37 @@ async def keep_fresh(
                     continue
             fresh = await ca.obtain(options.names, solver, replaces=certificate)
             assert fresh.key is not None
-            store(options.folder / "server.pem", fresh.key.pem + fresh.chain_pem)
             certificates.use(fresh, fresh.key)
             certificate, failures = fresh, 0
             print(f"certificate {fresh.serial} until {fresh.not_after:%Y-%m-%d %H:%M}", flush=True)
             started.set()
+            store(options.folder / "server.pem", fresh.key.pem + fresh.chain_pem)
             if options.renew_every is not None:
                 await asyncio.sleep(options.renew_every)
-        except acme.AcmeError as error:
+        except (acme.AcmeError, OSError) as error:
             failures += 1
-            print(f"no certificate: {error}", flush=True)
+            print(f"failed: {error}", flush=True)
             later = datetime.now(timezone.utc) + timedelta(minutes=10 ** min(failures - 1, 3))
-            await sleep_until(max(later, error.retry_at or later))
+            await sleep_until(max(later, getattr(error, "retry_at", None) or later))
 
 
 async def sleep_until(moment: datetime) -> None:
     await asyncio.sleep(max(1.0, (moment - datetime.now(timezone.utc)).total_seconds()))
 
 
-def stored(path: Path) -> tuple[acme.Certificate, acme.PrivateKey] | None:
-    if not path.exists():
+def stored(path: Path, certificates: Certificates) -> acme.Certificate | None:
+    """The certificate of the last run, in use again; None: there is none that can be used."""
+    try:
+        text = path.read_text()
+        at = text.index("-----BEGIN CERTIFICATE-----")
+        certificate = acme.Certificate.parse(text[at:])
+        certificates.use(certificate, acme.PrivateKey.parse(text[:at]))
+        return certificate
+    except FileNotFoundError:
         return None
-    text = path.read_text()
-    at = text.index("-----BEGIN CERTIFICATE-----")
-    return acme.Certificate.parse(text[at:]), acme.PrivateKey.parse(text[:at])
+    except (OSError, ValueError, acme.AcmeError) as error:
+        print(f"{path}: {error}", flush=True)
+        return None
 
 
 async def main() -> None:
@@ -155,9 +167,8 @@ async def main() -> None:
     options = parser.parse_args()
 
     solver, certificates, started = acme.MemoryHttp01(), Certificates(), asyncio.Event()
-    found = stored(options.folder / "server.pem")
-    if found is not None:
-        certificates.use(*found)
+    before = stored(options.folder / "server.pem", certificates)
+    if before is not None:
         started.set()
     key = acme.PrivateKey.load_or_generate(options.folder / "account.pem")
     await asyncio.start_server(
@@ -166,11 +177,13 @@ async def main() -> None:
     async with acme.AsyncClient(
         options.directory, key, ca_file=options.ca_file, terms_agreed=options.agree_terms
     ) as ca:
-        before = found[0] if found is not None else None
         fresh = asyncio.create_task(
             keep_fresh(ca, options, solver, certificates, before, started)
         )
-        await started.wait()
+        beginning = asyncio.create_task(started.wait())
+        await asyncio.wait([fresh, beginning], return_when=asyncio.FIRST_COMPLETED)
+        if fresh.done():
+            await fresh  # which raises why it ended
         await asyncio.start_server(
             answer_https, None, options.https_port, ssl=certificates.context
         )

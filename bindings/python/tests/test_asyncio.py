@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import selectors
 import ssl
 import threading
 
@@ -124,6 +125,125 @@ def test_cancelling_before_anything_has_happened():
                     await task
 
     asyncio.run(main())
+
+
+class Slow(Recording):
+    """Takes its time to take down, as the API of a DNS zone does."""
+
+    def __init__(self, seconds):
+        super().__init__(asyncio.sleep(3600))
+        self._seconds = seconds
+
+    async def unpublish(self, challenges):
+        self.seen.append(("going down", []))
+        await asyncio.sleep(self._seconds)
+        await super().unpublish(challenges)
+
+
+def test_the_end_of_the_loop_takes_the_challenges_down():
+    async def main():
+        ca, solver = client(), Slow(0.2)
+        task = asyncio.create_task(ca.obtain(["ending.test"], solver))
+        await solver.published.wait()
+        task.cancel()
+        while len(solver.seen) < 2:
+            await asyncio.sleep(0.01)
+        return solver, task, ca  # asyncio.run() cancels what is left
+
+    solver, _, _ = asyncio.run(main())
+    assert [what for what, _ in solver.seen] == ["up", "going down", "going down", "down"]
+
+
+def test_closing_waits_without_spinning():
+    class Counting(selectors.DefaultSelector):
+        turns = 0
+
+        def select(self, timeout=None):
+            self.turns += 1
+            return super().select(timeout)
+
+    async def main():
+        ca, solver = client(), Slow(1)
+        task = asyncio.create_task(ca.obtain(["idle.test"], solver))
+        await solver.published.wait()
+        before = selector.turns
+        await ca.aclose()
+        turns = selector.turns - before
+        with pytest.raises(acme.Canceled):
+            await task
+        return turns
+
+    selector = Counting()
+    loop = asyncio.SelectorEventLoop(selector)
+    try:
+        assert loop.run_until_complete(main()) < 100, "turns of the loop, in a second of waiting"
+    finally:
+        loop.close()
+
+
+def test_an_operation_tells_its_order_after_it_was_cancelled():
+    async def main():
+        async with client() as ca:
+            solver = Recording(asyncio.sleep(3600))
+            op = ca.order(["told.test"])
+            task = asyncio.create_task(ca.run(op, solver))
+            await solver.published.wait()
+            assert op.state == "publish" and op.order_url
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert op.order_url
+            return op.state
+
+    assert asyncio.run(main()) != "new"
+
+
+def test_a_certificate_that_was_issued_outlives_the_cancellation():
+    class Last(acme.AsyncStandalone):
+        async def unpublish(self, challenges):
+            await super().unpublish(challenges)
+            going.set()
+            await asyncio.sleep(2)
+
+    async def main():
+        nonlocal going
+        going = asyncio.Event()
+        solver = Last(int(env("PEBBLE_HTTP_PORT")))
+        async with client() as ca:
+            op = ca.order(["late.test"])
+            task = asyncio.create_task(ca.run(op, solver))
+            await going.wait()
+            while op.state != "certificate":
+                op._look()
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.5)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        return op.certificate
+
+    going = None
+    assert asyncio.run(main()).names == ("late.test",)
+
+
+def test_an_ordinary_function_around_a_coroutine():
+    class Around:
+        challenge_types = ("http-01",)
+
+        def __init__(self):
+            self.inner = standalone()
+
+        def publish(self, challenges):
+            return self.inner.publish(challenges)
+
+        def unpublish(self, challenges):
+            return self.inner.unpublish(challenges)
+
+    async def main():
+        async with client() as ca:
+            return await ca.obtain(["around.test"], Around())
+
+    assert asyncio.run(main()).names == ("around.test",)
 
 
 def test_a_timeout_of_asyncios():

@@ -333,8 +333,8 @@ class ClientBase(Handle[_native.acme_client_t]):
         profile, profile_optional
             One of :attr:`profiles`; go on without it when the CA does not offer or refuses it.
         replaces, only_if_due
-            The certificate being renewed; finish without a certificate when it is not time yet, then
-            see :attr:`Operation.renewal_info`.
+            The certificate being renewed; finish without a certificate when it is not time yet and
+            it is for the names of this order, then see :attr:`Operation.renewal_info`.
         preferred_chain, preferred_chain_by
             Which of several chains is wanted, if the CA has it.
         must_staple

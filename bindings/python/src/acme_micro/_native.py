@@ -1230,9 +1230,10 @@ acme_driver_dispatch: Callable[[_Pointer[acme_driver_t]], int] = _bind(
 
 # Frees the driver. Operations still in it are canceled first: unpublish and done are called for
 # them as always, from within. Requests under way are interrupted; what cannot be is a name
-# resolution or a TCP connect (10 seconds at most), and is waited for. When this returns no thread,
-# connection or descriptor is left. From a callback it does nothing but set ACME_ERR_MISUSE. In a
-# child that fork() made it does nothing: the threads are not there.
+# resolution or a TCP connect (10 seconds, or a third of request_timeout_s if that is longer), and
+# is waited for. When this returns no thread, connection or descriptor is left. From a callback it
+# does nothing but set ACME_ERR_MISUSE. In a child that fork() made it does nothing: the threads are
+# not there.
 acme_driver_free: Callable[[_Pointer[acme_driver_t]], None] = _bind(
     "acme_driver_free", None, POINTER(acme_driver_t)
 )

@@ -178,8 +178,7 @@ class _Driver:
         for run in tuple(self.runs):
             run.operation.cancel()
         while self.runs:
-            await asyncio.wait([run.done for run in self.runs])
-            await asyncio.sleep(0)
+            await asyncio.wait([run.ended for run in self.runs])
         self.loop.remove_reader(self._fd)
         # Letting go of the last reference frees it, which waits for its threads.
         await asyncio.to_thread(self.handle.clear)
@@ -198,6 +197,7 @@ class _Run:
     ):
         self.operation = operation
         self.done: asyncio.Future[int] = driver.loop.create_future()
+        self.ended: asyncio.Future[None] = driver.loop.create_future()
         self._driver = driver
         self._solver = solver
         self._sign = sign
@@ -217,9 +217,16 @@ class _Run:
             check(_native.acme_driver_add(self._driver.handle[0], handle, pointer(callbacks)))
             self._driver.runs.add(self)
             status = await self._outcome()
+        except asyncio.CancelledError:
+            # What had been issued by then is not lost.
+            if self.done.done() and self.done.result() >= 0:
+                self.operation._finish()
+            raise
         finally:
             self._driver.runs.discard(self)
             del _runs[number]
+            self.operation._look()
+            self.ended.set_result(None)
         if self._failure is not None:
             raise self._failure
         if status < 0:
@@ -247,6 +254,7 @@ class _Run:
         return task
 
     def publish(self) -> None:
+        self.operation._look()
         step = Publish(self.operation._challenges(), self.operation)
         self._publishing = self.start(self._publish(step))
 
@@ -263,9 +271,18 @@ class _Run:
         _native.acme_op_published(self.operation._handle, why)
 
     def unpublish(self) -> None:
+        self.operation._look()
         self.start(self._unpublish(self.operation._challenges()))
 
     async def _unpublish(self, challenges: tuple[Challenge, ...]) -> None:
+        try:
+            await self._take_down(challenges)
+        except asyncio.CancelledError:
+            # asyncio.run() cancels all tasks in the end, this one too; what is published must not
+            # stay for that.
+            await self._take_down(challenges)
+
+    async def _take_down(self, challenges: tuple[Challenge, ...]) -> None:
         # Canceled while they were being published: that comes to its end first.
         if self._publishing is not None and not self._publishing.done():
             self._publishing.cancel()
@@ -278,6 +295,7 @@ class _Run:
             logger.warning("taking down the challenges for %s failed", names, exc_info=True)
 
     def sign(self) -> None:
+        self.operation._look()
         shown = _native.acme_op_sign_request(self.operation._handle)
         self.start(self._signed(sign_from_c(shown.contents, self.operation)))
 
@@ -302,10 +320,12 @@ async def _call(method: Callable[..., Any], challenges: tuple[Challenge, ...]) -
         # It may block, and cannot be interrupted: whoever is cancelled meanwhile waits for it.
         thread = asyncio.ensure_future(asyncio.to_thread(method, challenges))
         try:
-            await asyncio.shield(thread)
+            result = await asyncio.shield(thread)
         except asyncio.CancelledError:
             await asyncio.wait([thread])
             raise
+        if inspect.isawaitable(result):  # an ordinary function around a coroutine
+            await result
 
 
 # What the library calls has to outlive every call, so there is one of each.

@@ -35,8 +35,8 @@ class AsyncStandalone:
 
     async def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
         self._answers.unpublish(challenges)
-        self._users -= 1
-        async with self._starting:
+        async with self._starting:  # interrupted before here, this is called once more
+            self._users -= 1
             if self._users == 0 and self._server is not None:
                 self._server.close()
                 self._server = None

@@ -66,7 +66,8 @@ class AsyncSolver(Protocol):
         """Puts all of these in place, and returns when they are. What it raises ends the order."""
 
     async def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
-        """Takes the same ones down; also those that could not be put in place."""
+        """Takes the same ones down; also those that could not be put in place. When it is itself
+        cancelled, which is what ``asyncio.run`` does in the end, it is called once more."""
 
 
 def payloads(solver: Any, challenges: tuple[Challenge, ...]) -> Iterable[tuple[int, bytes]]:
