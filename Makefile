@@ -124,7 +124,8 @@ target/c/bench/%: tests/bench/%.c include/acme_micro.h $(STAGED)
 	$(C_COMPILE) $< -o $@ $(LDFLAGS) -Ltarget/c/lib -lacme-micro \
 	    -Wl,-rpath,'$$ORIGIN/../lib' -Wl,--as-needed -lssl -lcrypto
 
-lint: ## formatting and clippy
+lint: ## formatting, clippy, and whether each fault of the catalogue has its test
+	tests/faults/check
 	cargo fmt --check
 	cargo clippy $(CARGOFLAGS) --features capi --all-targets -- -D warnings
 
