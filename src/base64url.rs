@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_length_survives_and_none_is_padded() {
+    fn j04_every_length_survives_and_none_is_padded() {
         for n in 0..=1000usize {
             let bytes: Vec<u8> = (0..n).map(|i| (i * 7 + n) as u8).collect();
             let text = encode(&bytes);

@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_sent_that_the_caller_did_not_give() {
+    fn h12_nothing_is_sent_that_the_caller_did_not_give() {
         let (url, seen) = server(vec![vec![OK.to_vec(), OK.to_vec()]]);
         let client = client();
         client.ask(Method::Get, &url, &[("User-Agent", "me/1")], b"").unwrap();
@@ -538,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_have_limits() {
+    fn h11_answers_have_limits() {
         let body = |size| {
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");
             [head.into_bytes(), vec![b'a'; size]].concat()
@@ -550,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn ambiguous_answers_are_refused() {
+    fn h05_h10_h12_ambiguous_answers_are_refused() {
         for (fields, why) in [
             ("Content-Encoding: gzip\r\nContent-Length: 0", "compressed"),
             ("Transfer-Encoding: chunked\r\nContent-Length: 0", "both"),
@@ -563,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn a_get_is_repeated_when_a_kept_connection_is_stale_and_a_post_is_not() {
+    fn h31_a_get_is_repeated_when_a_kept_connection_is_stale_and_a_post_is_not() {
         for method in [Method::Get, Method::Post] {
             let (url, seen) = server(vec![vec![OK.to_vec(), vec![]], vec![OK.to_vec()]]);
             let client = client();
@@ -584,7 +584,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_server_ends_in_a_timeout() {
+    fn h08_a_silent_server_ends_in_a_timeout() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let timeout = Duration::from_millis(200);
         let client = HttpClient::new(&HttpOptions { timeout, ..HttpOptions::default() }).unwrap();
@@ -598,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_step() {
+    fn h01_errors_name_the_step() {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let client = client();
         let no_name = "a".repeat(64); // a label has at most 63

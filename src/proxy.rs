@@ -261,7 +261,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn why_a_proxy_refuses() {
+    fn h29_why_a_proxy_refuses() {
         let endless = "HTTP/1.1 200 OK\r\nX: ".to_owned() + &"a".repeat(1 << 20);
         let wants = "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n";
         for (answer, why) in [

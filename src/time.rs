@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc_3339_dates_are_read() {
+    fn r04_rfc_3339_dates_are_read() {
         let parse = |text: &str| Time::from_rfc3339(text).map(Time::as_millis);
         assert_eq!(parse("2026-11-24T14:24:05Z"), Some(NOW.as_millis()));
         assert_eq!(parse("2026-11-25T04:24:05.250+14:00"), Some(NOW.as_millis() + 250));
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_in_seconds() {
+    fn h23_retry_after_in_seconds() {
         let parse = |v: &str| retry_after(v, None, NOW).map(|d| d.as_secs());
         assert_eq!(parse("0"), Some(0));
         assert_eq!(parse(" 120 "), Some(120));
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_as_a_date_in_all_three_forms() {
+    fn h22_retry_after_as_a_date_in_all_three_forms() {
         let parse = |v: &str| retry_after(v, None, NOW).map(|d| d.as_secs());
         assert_eq!(parse("Tue, 24 Nov 2026 14:25:05 GMT"), Some(60));
         assert_eq!(parse("Tuesday, 24-Nov-26 14:25:05 GMT"), Some(60));
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_is_relative_to_the_servers_clock() {
+    fn k05_a_date_is_relative_to_the_servers_clock() {
         let a_day_off = Time::from_millis(NOW.as_millis() - 86_400_000);
         let date = Some("Tue, 24 Nov 2026 14:24:05 GMT");
         let delay = retry_after("Tue, 24 Nov 2026 14:24:35 GMT", date, a_day_off);

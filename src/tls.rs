@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_addresses_are_verified() {
+    fn h25_h27_names_and_addresses_are_verified() {
         for (asked, in_certificate) in [("localhost", "localhost"), ("127.0.0.1", "127.0.0.1")] {
             let (port, ca_file) = server(in_certificate, &[ANSWER], true);
             assert_eq!(get(asked, port, ca_file).unwrap(), b"ok");
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_given_roots_are_trusted() {
+    fn h25_only_the_given_roots_are_trusted() {
         let (port, its_own) = server("localhost", &[ANSWER], true);
         fs::remove_file(its_own).unwrap();
         let other = file("other", &certificate("localhost").1.to_pem().unwrap());
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_cut_is_an_error() {
+    fn h06_a_body_that_is_cut_is_an_error() {
         let (port, ca_file) = server("localhost", &[NO_LENGTH], true);
         assert_eq!(get("localhost", port, ca_file).unwrap(), b"ok");
         let (port, ca_file) = server("localhost", &[NO_LENGTH], false);
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one() {
+    fn h31_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one() {
         let (port, ca_file) =
             server("localhost", &[[ANSWER, ANSWER].concat().leak(), ANSWER], true);
         let (client, url) = (client(ca_file), format!("https://localhost:{port}/"));

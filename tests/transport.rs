@@ -368,7 +368,7 @@ fn a_proxy_may_be_spoken_to_in_tls() {
 }
 
 #[test]
-fn a_proxy_that_opens_no_way_is_named_and_its_password_is_not() {
+fn h29_a_proxy_that_opens_no_way_is_named_and_its_password_is_not() {
     use Mood::{Dripping, Refusing, Silent, Willing};
     let tries = [
         (
@@ -434,7 +434,7 @@ fn a_proxy_that_opens_no_way_is_named_and_its_password_is_not() {
 }
 
 #[test]
-fn the_environment_names_a_proxy_for_the_api_of_0_14_only() {
+fn h29_the_environment_names_a_proxy_for_the_api_of_0_14_only() {
     // The environment is a process's own: this test is run once more in another one.
     if std::env::var_os("ALL_PROXY").is_some() {
         return in_an_environment_with_a_proxy();
@@ -442,7 +442,7 @@ fn the_environment_names_a_proxy_for_the_api_of_0_14_only() {
     let proxy = Proxy::start(Kind::Socks5, "u:secret", Mood::Willing);
     let child = |no_proxy: &str| {
         let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "the_environment_names_a_proxy_for_the_api_of_0_14_only"])
+            .args(["--exact", "h29_the_environment_names_a_proxy_for_the_api_of_0_14_only"])
             .env("ALL_PROXY", format!("socks5://u:secret@127.0.0.1:{}", proxy.port))
             .env("NO_PROXY", no_proxy)
             .output()
@@ -578,7 +578,7 @@ fn roots_come_from_a_file_a_directory_and_besides() {
 }
 
 #[test]
-fn what_cannot_be_read_or_does_not_fit_is_refused_by_name() {
+fn h28_what_cannot_be_read_or_does_not_fit_is_refused_by_name() {
     let folder = Folder::new("bad-files");
     let (cert, key) = folder.certificate("good", "DNS:good.example");
     let (_, other_key) = folder.certificate("other", "DNS:other.example");
@@ -724,7 +724,7 @@ fn only_one_ip_version_is_used_when_that_is_asked() {
 }
 
 #[test]
-fn a_ca_that_never_answers_ends_in_a_timeout() {
+fn h08_a_ca_that_never_answers_ends_in_a_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let directory = format!("http://{}/dir", listener.local_addr().unwrap());
     let error = register_at(&directory, &options(|o| o.timeout = Duration::from_secs(1)));
@@ -751,7 +751,7 @@ fn answering(answer: Vec<u8>) -> (String, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn an_answer_that_is_too_large_is_not_asked_for_again() {
+fn h11_an_answer_that_is_too_large_is_not_asked_for_again() {
     let body = vec![b' '; (1 << 20) + 1];
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     let field = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(65 * 1024));

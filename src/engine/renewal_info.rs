@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_moment_is_inside_the_window_and_the_same_each_time() {
+    fn r07_r13_the_moment_is_inside_the_window_and_the_same_each_time() {
         let window = Window { start: Time::from_millis(1000), end: Time::from_millis(1_000_000) };
         let mut moments: Vec<Time> = (0..100).map(|n| moment_in(&window, &[n; 32])).collect();
         assert_eq!(moments[7], moment_in(&window, &[7; 32]));

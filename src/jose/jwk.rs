@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn coordinates_with_leading_zero_bytes_keep_their_width() {
+    fn j01_coordinates_with_leading_zero_bytes_keep_their_width() {
         let mut short = 0;
         for d in 1..2000 {
             let key = p256(d);

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_protected_header_has_exactly_one_key_reference() {
+    fn j03_the_protected_header_has_exactly_one_key_reference() {
         let key = Key::generate(KeyType::P256).unwrap();
         for (reference, has, lacks) in
             [(KeyReference::Jwk, "jwk", "kid"), (KeyReference::Kid("https://ca/1"), "kid", "jwk")]
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn ecdsa_signatures_have_full_width_and_verify() {
+    fn j01_ecdsa_signatures_have_full_width_and_verify() {
         let key = Key::generate(KeyType::P256).unwrap();
         let ec = key.public_key().ec_key().unwrap();
         let mut short = 0;

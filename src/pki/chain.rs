@@ -311,7 +311,7 @@ mod tests {
 
     /// RFC 9773 appendix A: a serial number whose first bit is set has a zero byte before it.
     #[test]
-    fn rfc_9773_appendix_a() {
+    fn r11_rfc_9773_appendix_a() {
         let pem = "-----BEGIN CERTIFICATE-----
 MIIBQzCB66ADAgECAgUAh2VDITAKBggqhkjOPQQDAjAVMRMwEQYDVQQDEwpFeGFt
 cGxlIENBMCIYDzAwMDEwMTAxMDAwMDAwWhgPMDAwMTAxMDEwMDAwMDBaMBYxFDAS

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_names_what_was_asked_for_and_reads_back() {
+    fn j06_a_request_names_what_was_asked_for_and_reads_back() {
         let asked = names(&["example.org", "*.example.org", "192.0.2.7", "2001:db8::1"]);
         for kind in [KeyType::P256, KeyType::P384, KeyType::Rsa2048, KeyType::Ed25519] {
             let key = Key::generate(kind).unwrap();

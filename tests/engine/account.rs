@@ -231,7 +231,7 @@ fn an_account_under_another_url_than_before_is_taken_there() {
 }
 
 #[test]
-fn contacts_and_user_agents_that_cannot_be_sent_are_refused() {
+fn h36_contacts_and_user_agents_that_cannot_be_sent_are_refused() {
     let client = |change: &dyn Fn(&mut ClientOptions)| {
         let key = Key::generate(KeyType::P256).unwrap();
         let mut options = ClientOptions::new("https://ca.example/directory", key);

@@ -100,7 +100,7 @@ fn all_challenges_are_published_before_the_first_is_answered() {
 }
 
 #[test]
-fn every_kind_of_account_key_signs_what_a_strict_server_takes() {
+fn j03_every_kind_of_account_key_signs_what_a_strict_server_takes() {
     for kind in [KeyType::P256, KeyType::P384, KeyType::P521, KeyType::Rsa2048, KeyType::Ed25519] {
         let mut ca = Script::with(|options| options.account_key = Key::generate(kind).unwrap());
         ca.obtain(&["example.org"]).unwrap();

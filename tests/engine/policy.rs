@@ -113,7 +113,7 @@ fn a_url_of_an_order_that_leads_elsewhere_is_not_followed() {
 }
 
 #[test]
-fn urls_are_asked_and_signed_byte_for_byte() {
+fn j08_urls_are_asked_and_signed_byte_for_byte() {
     let odd = "https://CA.example:443/authz/%2F..%2f/?x=1&y=%20";
     let mut ca = Script::new();
     ca.on("POST /new-order").edit(move |order| order["authorizations"] = json!([odd]));
@@ -189,7 +189,7 @@ fn a_redirect_of_new_nonce_is_refused() {
 }
 
 #[test]
-fn a_signed_request_is_never_redirected() {
+fn h16_a_signed_request_is_never_redirected() {
     for status in [300, 301, 302, 303, 307, 308] {
         for what in ["POST /new-account", "POST /new-order", "POST /authz/1", "POST /finalize/1"] {
             let mut ca = Script::new();

@@ -114,7 +114,7 @@ fn a_problem_with_status_200_is_never_taken_for_a_resource() {
 }
 
 #[test]
-fn nonsense_instead_of_json_is_a_breach_of_protocol_everywhere() {
+fn h14_h15_nonsense_instead_of_json_is_a_breach_of_protocol_everywhere() {
     let bodies: [&[u8]; 7] = [
         b"",
         b"<html>please log in</html>",
@@ -144,7 +144,7 @@ fn nonsense_instead_of_json_is_a_breach_of_protocol_everywhere() {
 }
 
 #[test]
-fn a_byte_order_mark_is_forgiven() {
+fn h14_a_byte_order_mark_is_forgiven() {
     let mut ca = Script::new();
     ca.on("*").then(|_, answer| {
         if answer.body.starts_with(b"{") {
@@ -155,7 +155,7 @@ fn a_byte_order_mark_is_forgiven() {
 }
 
 #[test]
-fn content_types_do_not_matter() {
+fn h13_content_types_do_not_matter() {
     let mut ca = Script::new();
     ca.on("*").then(|_, answer| answer.set("Content-Type", "text/html; charset=utf-16"));
     ca.obtain(&["example.org"]).unwrap();

@@ -49,7 +49,7 @@ fn replace(ca: &mut Script, chain: &CertificateChain) -> Result<Issued, AcmeErro
 }
 
 #[test]
-fn a_moment_in_the_cas_window_is_picked_once() {
+fn r07_a_moment_in_the_cas_window_is_picked_once() {
     let (mut ca, chain) = with_window(40 * DAY, 42 * DAY);
     let info = ask(&mut ca, &chain);
     assert!(info.from_ca);
@@ -76,7 +76,7 @@ fn a_moment_in_the_cas_window_is_picked_once() {
 }
 
 #[test]
-fn a_window_in_the_past_means_now_and_one_in_the_future_later() {
+fn r03_a_window_in_the_past_means_now_and_one_in_the_future_later() {
     let (mut ca, chain) = with_window(-3 * DAY, -2 * DAY);
     assert!(ask(&mut ca, &chain).is_due(at(0)));
     assert!(matches!(renew(&mut ca, &chain), Ok(Renewal::Renewed(_))));
@@ -107,7 +107,7 @@ fn other_names_need_no_date() {
 }
 
 #[test]
-fn however_late_the_window_it_is_renewed_before_it_expires() {
+fn r05_however_late_the_window_it_is_renewed_before_it_expires() {
     for (start, end) in [(79 * DAY, 81 * DAY), (200 * DAY, 300 * DAY)] {
         let (mut ca, chain) = with_window(start, end);
         assert!(ask(&mut ca, &chain).renew_at <= at(71 * DAY), "in the last tenth of its life");
@@ -115,7 +115,7 @@ fn however_late_the_window_it_is_renewed_before_it_expires() {
 }
 
 #[test]
-fn what_the_ca_says_of_when_to_ask_again_is_heeded_within_reason() {
+fn r06_what_the_ca_says_of_when_to_ask_again_is_heeded_within_reason() {
     for (retry_after, seconds) in [
         (Some("3600"), 3600),
         (Some("0"), 60),
@@ -134,7 +134,7 @@ fn what_the_ca_says_of_when_to_ask_again_is_heeded_within_reason() {
 }
 
 #[test]
-fn without_usable_information_the_lifetime_decides() {
+fn r01_r02_r04_without_usable_information_the_lifetime_decides() {
     // 90 days: after two thirds. 6 days: after half.
     for (from, until, due) in [(-10 * DAY, 80 * DAY, 50 * DAY), (0, 6 * DAY, 3 * DAY)] {
         let mut ca = Script::new();
@@ -168,7 +168,7 @@ fn without_usable_information_the_lifetime_decides() {
 }
 
 #[test]
-fn an_explanation_is_passed_on_as_text() {
+fn r08_an_explanation_is_passed_on_as_text() {
     let (mut ca, chain) = with_window(40 * DAY, 42 * DAY);
     let long = "x".repeat(10_000);
     ca.on("GET /renewal-info/*").edit(move |info| {

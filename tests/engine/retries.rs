@@ -21,7 +21,7 @@ fn retry_after_while_polling_is_obeyed_in_seconds() {
 }
 
 #[test]
-fn retry_after_as_a_date_is_relative_to_the_servers_clock() {
+fn h22_k05_retry_after_as_a_date_is_relative_to_the_servers_clock() {
     // The server's clock is a day ahead of ours.
     for (retry_after, date, wait) in [
         ("Tue, 24 Nov 2026 14:24:35 GMT", None, 30_000),
@@ -46,7 +46,7 @@ fn retry_after_as_a_date_is_relative_to_the_servers_clock() {
 }
 
 #[test]
-fn retry_after_nonsense_is_as_good_as_none() {
+fn h23_retry_after_nonsense_is_as_good_as_none() {
     for value in ["", "-1", "1e9", "0x10", "5, 6", "soon", "Tue, 24 Nov 2026"] {
         let mut ca = Script::new();
         ca.ca.validation_looks = 2;
@@ -57,7 +57,7 @@ fn retry_after_nonsense_is_as_good_as_none() {
 }
 
 #[test]
-fn a_retry_after_of_zero_does_not_make_a_storm() {
+fn h24_a_retry_after_of_zero_does_not_make_a_storm() {
     let mut ca = Script::seasoned();
     ca.ca.validation_looks = u32::MAX;
     ca.on("POST /order/2").then(|_, answer| answer.set("Retry-After", "0"));
@@ -68,7 +68,7 @@ fn a_retry_after_of_zero_does_not_make_a_storm() {
 }
 
 #[test]
-fn a_retry_after_beyond_a_minute_ends_the_operation_and_says_when() {
+fn h23_a_retry_after_beyond_a_minute_ends_the_operation_and_says_when() {
     for (value, wait) in [("259200", 259_200), ("99999999999999999999999", 30 * 86_400)] {
         let mut ca = Script::seasoned();
         ca.on("POST /finalize/2").then(move |_, answer| answer.set("Retry-After", value));
@@ -82,7 +82,7 @@ fn a_retry_after_beyond_a_minute_ends_the_operation_and_says_when() {
 }
 
 #[test]
-fn a_rate_limit_with_a_short_wait_is_waited_for_once() {
+fn h19_a_rate_limit_with_a_short_wait_is_waited_for_once() {
     for path in ["/new-account", "/new-order", "/authz/1", "/chall/1/http-01", "/finalize/1"] {
         let mut ca = Script::new();
         let limited = Answer::problem(429, "rateLimited").header("Retry-After", "30");
@@ -94,7 +94,7 @@ fn a_rate_limit_with_a_short_wait_is_waited_for_once() {
 }
 
 #[test]
-fn a_second_rate_limit_in_a_row_is_final() {
+fn h19_a_second_rate_limit_in_a_row_is_final() {
     let mut ca = Script::new();
     let limited = Answer::problem(429, "rateLimited").header("Retry-After", "30");
     ca.on("POST /new-order").answer(limited);
@@ -104,7 +104,7 @@ fn a_second_rate_limit_in_a_row_is_final() {
 }
 
 #[test]
-fn a_rate_limit_with_a_long_wait_is_reported_at_once() {
+fn h20_a_rate_limit_with_a_long_wait_is_reported_at_once() {
     let mut ca = Script::new();
     let limited = Answer::problem(429, "rateLimited").header("Retry-After", "7200");
     ca.on("POST /new-order").answer(limited);
@@ -120,7 +120,7 @@ fn a_rate_limit_with_a_long_wait_is_reported_at_once() {
 }
 
 #[test]
-fn a_rate_limit_without_a_wait_is_reported_at_once() {
+fn h21_a_rate_limit_without_a_wait_is_reported_at_once() {
     for answer in
         [Answer::problem(429, "rateLimited"), html(429), Answer::problem(403, "rateLimited")]
     {
@@ -154,7 +154,7 @@ fn a_directory_that_is_unavailable_for_long_is_asked_once() {
 }
 
 #[test]
-fn three_server_errors_in_a_row_are_survived_where_repeating_is_harmless() {
+fn h17_three_server_errors_in_a_row_are_survived_where_repeating_is_harmless() {
     for status in [500, 502, 503, 504, 408] {
         for what in [
             "GET /directory",
@@ -175,7 +175,7 @@ fn three_server_errors_in_a_row_are_survived_where_repeating_is_harmless() {
 }
 
 #[test]
-fn server_errors_for_ever_end_after_four_tries() {
+fn h17_server_errors_for_ever_end_after_four_tries() {
     for what in ["GET /directory", "GET /new-nonce", "POST /new-account", "POST /authz/1"] {
         let mut ca = Script::new();
         ca.on(what).answer(Answer::problem(500, "serverInternal"));
@@ -215,7 +215,7 @@ fn no_answer_for_ever_at_finalize_ends_soon_and_as_transport() {
 }
 
 #[test]
-fn no_answer_at_all_ends_after_four_tries() {
+fn h01_no_answer_at_all_ends_after_four_tries() {
     let mut ca = Script::new();
     ca.on("*").lose_request();
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -296,7 +296,7 @@ fn finalize_is_repeated_only_after_a_look_has_shown_the_order_ready() {
 }
 
 #[test]
-fn a_finalize_that_took_effect_is_not_repeated() {
+fn h18_a_finalize_that_took_effect_is_not_repeated() {
     for status in [500, 502, 504, 408] {
         let mut ca = Script::seasoned();
         ca.on("POST /finalize/2").then(move |_, answer| *answer = html(status));

@@ -88,7 +88,7 @@ fn moments() -> usize {
 }
 
 #[test]
-fn a_clock_put_back_at_any_moment_does_no_harm() {
+fn k04_k09_a_clock_put_back_at_any_moment_does_no_harm() {
     for at in 0..moments() {
         for by in [-1, -60_000, -HOUR, -240 * HOUR, -START - 10 * HOUR] {
             let (ca, outcome) = jump(at, by);
@@ -100,7 +100,7 @@ fn a_clock_put_back_at_any_moment_does_no_harm() {
 }
 
 #[test]
-fn a_clock_put_forward_a_little_does_no_harm() {
+fn k04_a_clock_put_forward_a_little_does_no_harm() {
     for at in 0..moments() {
         for by in [1, 1000, 60_000, 599_000 / 2] {
             let (_, outcome) = jump(at, by);
@@ -110,7 +110,7 @@ fn a_clock_put_forward_a_little_does_no_harm() {
 }
 
 #[test]
-fn a_clock_put_forward_beyond_the_limit_ends_the_operation_cleanly() {
+fn k04_k06_a_clock_put_forward_beyond_the_limit_ends_the_operation_cleanly() {
     for at in 1..moments() {
         for by in [HOUR, 240 * HOUR, i64::MAX / 2] {
             let (ca, outcome) = jump(at, by);
@@ -124,7 +124,7 @@ fn a_clock_put_forward_beyond_the_limit_ends_the_operation_cleanly() {
 }
 
 #[test]
-fn a_clock_at_the_ends_of_time_does_no_harm() {
+fn k02_k03_a_clock_at_the_ends_of_time_does_no_harm() {
     for now in [i64::MIN, -1, 0, i64::MAX - 100_000] {
         let mut ca = Script::new();
         ca.now = now;
@@ -282,7 +282,7 @@ fn spurious_polls_change_no_outcome_of_many_names_or_failures() {
 }
 
 #[test]
-fn polling_before_the_time_has_come_brings_the_same_wait_and_no_request() {
+fn k07_polling_before_the_time_has_come_brings_the_same_wait_and_no_request() {
     let mut ca = Script::seasoned();
     ca.ca.validation_looks = 2;
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
@@ -320,7 +320,7 @@ fn polling_before_the_time_has_come_brings_the_same_wait_and_no_request() {
 }
 
 #[test]
-fn a_host_that_forgets_the_operation_for_a_month_gets_a_clean_end() {
+fn k08_a_host_that_forgets_the_operation_for_a_month_gets_a_clean_end() {
     let mut ca = Script::seasoned();
     ca.ca.validation_looks = u32::MAX;
     ca.interfere = Some(Box::new(|n, moment| match moment {
