@@ -449,7 +449,8 @@ typedef struct {
   const acme_key_t *key;
   /// Request made elsewhere; excludes key.
   const acme_csr_t *csr;
-  /// Resume the order at this URL (from acme_op_order_url()).
+  /// Resume the order at this URL (from acme_op_order_url()). Keep it, and the key, until you have
+  /// the certificate: when it leads nowhere any more, a fresh order is placed instead.
   const char *order_url;
   /// Give up after this many seconds; default 600, not counting time spent publishing.
   size_t timeout_s;

@@ -930,7 +930,8 @@ struct order_options {
     const acme::key *key = nullptr;
     /// Request made elsewhere; excludes key.
     const acme::csr *csr = nullptr;
-    /// Resume the order at this URL (from operation::order_url()).
+    /// Resume the order at this URL (from operation::order_url()). Keep it, and the key, until you have
+    /// the certificate: when it leads nowhere any more, a fresh order is placed instead.
     std::optional<std::string> order_url = {};
     /// Give up after this time, not counting time spent publishing; 0: the default, 10 minutes.
     std::chrono::seconds timeout = std::chrono::seconds(0);

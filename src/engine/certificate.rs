@@ -86,10 +86,7 @@ impl Session {
     /// Only what was asked for is handed over.
     fn check(&self, plan: &Plan, chain: &CertificateChain, now: Time) -> Result<()> {
         if !chain.is_for(plan.request.public_key()) {
-            let why = match plan.order_url {
-                None => "the CA issued a certificate for a key that is not ours",
-                Some(_) => "the certificate is for another key; resume with the key of its order",
-            };
+            let why = "the CA issued a certificate for a key that is not ours";
             return Err(Error::new(ErrorKind::Certificate, why));
         }
         let named = plan.claim.identifiers.iter().filter(|id| !id.is_of_device());

@@ -1,10 +1,12 @@
 //! Obtaining a certificate, from order to download. RFC 8555 sections 7.1 and 7.4.
 
+use super::authorize::invalid_order;
 use super::exchange::{Answered, Session};
 use super::order_options::Plan;
 use super::renewal_info::RenewalInfo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{CertificateChain, Key};
+use crate::problem::printable;
 use crate::resource::order::{Order, OrderStatus};
 
 /// A certificate as it was issued.
@@ -48,7 +50,7 @@ impl Session {
             Some(url) => self.resume(&plan, url, &account).await?,
             None => None,
         };
-        let is_resumed = resumed.is_some();
+        let resuming = resumed.is_some();
         let (url, order) = match resumed {
             Some(found) => found,
             None => match self.new_order(&plan, &account).await {
@@ -62,10 +64,13 @@ impl Session {
                 outcome => outcome?,
             },
         };
-        // Some CAs give out an old order again, finished with a key that we may not have.
-        let reused = !is_resumed && order.value.status == OrderStatus::Valid;
+        // One from before: resumed, or given out again by the CA. It may have been finished with a
+        // key that we do not have, or lack an authorization that has run out.
+        let is_old = resuming || order.value.status == OrderStatus::Valid;
         match self.complete(&plan, url, order, &account).await {
-            Err(error) if reused && error.kind() == ErrorKind::Certificate => {
+            Err(error)
+                if is_old && matches!(error.kind(), ErrorKind::Certificate | ErrorKind::Order) =>
+            {
                 log::warn!("{error}; ordering once more");
                 let (url, order) = self.new_order(&plan, &account).await?;
                 self.complete(&plan, url, order, &account).await
@@ -74,7 +79,8 @@ impl Session {
         }
     }
 
-    /// The order at this URL; `None`: the CA has forgotten it, and another one has to be placed.
+    /// The order at this URL; `None`: it leads nowhere any more, and another one has to be placed. So
+    /// a host may keep an order's URL until it has the certificate, whatever happens.
     async fn resume(
         &self,
         plan: &Plan,
@@ -82,17 +88,24 @@ impl Session {
         account: &str,
     ) -> Result<Option<(String, Answered<Order>)>> {
         self.io.enter("order");
-        match self.order(plan, url, account).await {
-            Ok(order) => {
-                self.io.note_order(url);
-                Ok(Some((url.to_owned(), order)))
-            }
-            Err(error) if matches!(error.http_status(), Some(404 | 410)) => {
-                log::warn!("{error}; ordering anew");
-                Ok(None)
-            }
-            Err(error) => Err(error),
+        let order: Answered<Order> =
+            match self.fetch("fetching the order", url, account, "an order").await {
+                Err(error) if matches!(error.http_status(), Some(404 | 410)) => {
+                    log::warn!("{error}; ordering anew");
+                    return Ok(None);
+                }
+                outcome => outcome?,
+            };
+        let of_no_use = match order.value.status {
+            OrderStatus::Invalid => Err(invalid_order(&order.value, url)),
+            _ => order.value.check_identifiers(&plan.claim.identifiers),
+        };
+        if let Err(error) = of_no_use {
+            log::warn!("not resuming {}: {error}; ordering anew", printable(url, 500));
+            return Ok(None);
         }
+        self.io.note_order(url);
+        Ok(Some((url.to_owned(), order)))
     }
 
     /// Looks at the order, which has to be for the same names still.

@@ -47,7 +47,9 @@ pub struct OrderOptions {
     pub chain: Option<ChainPreference>,
     /// Ask for the TLS feature extension "must staple" (RFC 7633).
     pub must_staple: bool,
-    /// Resume the order at this URL ([`Operation::order_url`](super::Operation::order_url)).
+    /// Resume the order at this URL ([`Operation::order_url`](super::Operation::order_url)); a fresh
+    /// one is placed when it leads nowhere any more: it failed or is gone, or is for other names or
+    /// another key.
     pub order_url: Option<String>,
     /// When a challenge fails, or cannot be published, deactivate the order's other pending
     /// authorizations: CAs limit how many an account may leave pending (RFC 8555 section 7.5.2). The

@@ -107,7 +107,8 @@ pub struct acme_order_options_t {
     pub key: *const acme_key_t,
     /// Request made elsewhere; excludes key.
     pub csr: *const acme_csr_t,
-    /// Resume the order at this URL (from acme_op_order_url()).
+    /// Resume the order at this URL (from acme_op_order_url()). Keep it, and the key, until you have
+    /// the certificate: when it leads nowhere any more, a fresh order is placed instead.
     pub order_url: *const c_char,
     /// Give up after this many seconds; default 600, not counting time spent publishing.
     pub timeout_s: usize,

@@ -367,8 +367,8 @@ static void authorizations_and_orders(void)
     RUN_OP(op, acme_begin_abandon_order(client, url, &op));
     acme_op_free(op);
     order.order_url = url;
-    OK(acme_begin_order(client, &order, &op)); /* there is nothing left to resume */
-    CHECK(acme_op_run(op, &http01) != ACME_OK);
+    RUN_OP(op, acme_begin_order(client, &order, &op)); /* the old one leads nowhere */
+    CHECK(strcmp(acme_op_order_url(op), url) != 0);
     acme_op_free(op);
 
     ahead.names = names;

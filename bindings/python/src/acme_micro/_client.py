@@ -322,7 +322,9 @@ class ClientBase(Handle[_native.acme_client_t]):
         csr
             A request made elsewhere; excludes ``key``.
         order_url
-            Resume the order at this URL (:attr:`Operation.order_url`).
+            Resume the order at this URL (:attr:`Operation.order_url`). Keep it, and the key,
+            until you have the certificate: when it leads nowhere any more, a fresh order is
+            placed instead.
         abandon_on_failure
             When a challenge fails, or cannot be published, deactivate the order's other pending
             authorizations; it cannot be resumed then.
