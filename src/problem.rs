@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn wire_text_cannot_break_a_log_line() {
+    fn p04_p05_wire_text_cannot_break_a_log_line() {
         let json = r#"{"type":"t","detail":"a\nb\u001b[31m\u202e\u0000%s%n"}"#;
         let text = Problem::parse(json.as_bytes()).unwrap().to_string();
         assert_eq!(text, r"t: a\u{a}b\u{1b}[31m\u{202e}\u{0}%s%n");
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn many_and_deep_subproblems_are_cut() {
+    fn p06_many_and_deep_subproblems_are_cut() {
         let sub = r#"{"type":"a","subproblems":["#;
         let deep = format!("{}{}", sub.repeat(50), "]}".repeat(50));
         let problem = Problem::parse(deep.as_bytes()).unwrap();
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_compound_is_permanent_when_one_part_is() {
+    fn p14_a_compound_is_permanent_when_one_part_is() {
         let with = |name: &str| {
             let json = format!(
                 r#"{{"type":"{ACME_ERROR}compound","subproblems":[

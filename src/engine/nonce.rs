@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_first_never_twice_never_old_never_many() {
+    fn n11_the_newest_first_never_twice_never_old_never_many() {
         let pool = NoncePool::default();
         let at = |seconds: i64| Time::from_millis(seconds * 1000);
         for n in 0..100 {

@@ -114,7 +114,7 @@ mod tests {
     use crate::pki::KeyType;
 
     #[test]
-    fn keys_are_taken_as_people_paste_them_and_never_shown() {
+    fn a07_keys_are_taken_as_people_paste_them_and_never_shown() {
         let key = [0xfbu8; 32];
         let url = base64url::encode(key);
         let standard = url.replace('-', "+").replace('_', "/");

@@ -36,14 +36,14 @@ fn registering_takes_three_requests_and_gives_the_url() {
 }
 
 #[test]
-fn without_contacts_none_are_sent() {
+fn a06_without_contacts_none_are_sent() {
     let mut ca = Script::with(|options| options.contacts.clear());
     ca.register().unwrap();
     assert_eq!(payload(&ca, 2), json!({"termsOfServiceAgreed": true}));
 }
 
 #[test]
-fn terms_that_are_not_agreed_to_are_named_and_no_account_is_made() {
+fn d15_terms_that_are_not_agreed_to_are_named_and_no_account_is_made() {
     let mut ca = Script::with(|options| options.terms_agreed = false);
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Terms, true));
@@ -63,7 +63,7 @@ fn the_error_about_terms_says_what_was_tried_and_where() {
 }
 
 #[test]
-fn an_account_that_exists_is_found_without_agreement() {
+fn a01_an_account_that_exists_is_found_without_agreement() {
     let mut ca = Script::with(|options| options.terms_agreed = false);
     let key = ca.account_key.clone();
     make_account(&mut ca.ca, &key);
@@ -81,7 +81,7 @@ fn a_ca_without_terms_needs_no_agreement() {
 }
 
 #[test]
-fn a_ca_that_wants_an_external_account_says_so_before_an_account_is_made() {
+fn d14_a_ca_that_wants_an_external_account_says_so_before_an_account_is_made() {
     let mut ca = Script::new();
     ca.ca.eab = Some(("kid-1".to_owned(), vec![7; 32]));
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -108,7 +108,7 @@ fn the_external_account_binding_is_what_the_ca_gave_out() {
 }
 
 #[test]
-fn a_refused_external_account_is_final() {
+fn a08_a_refused_external_account_is_final() {
     for name in ["unauthorized", "malformed"] {
         let mut ca = Script::with(|o| o.external_account = Some(external_account()));
         ca.on("POST /new-account").problem(403, name);
@@ -121,7 +121,7 @@ fn a_refused_external_account_is_final() {
 }
 
 #[test]
-fn an_account_that_is_no_longer_valid_is_not_used() {
+fn a03_an_account_that_is_no_longer_valid_is_not_used() {
     for status in ["deactivated", "revoked"] {
         let mut ca = Script::new();
         ca.on("POST /new-account").edit(move |account| account["status"] = json!(status));
@@ -135,7 +135,7 @@ fn an_account_that_is_no_longer_valid_is_not_used() {
 }
 
 #[test]
-fn an_account_that_the_ca_deactivated_is_reported_and_not_replaced() {
+fn a03_an_account_that_the_ca_deactivated_is_reported_and_not_replaced() {
     let mut ca = Script::seasoned();
     ca.on("POST /new-order").problem(403, "unauthorized");
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -150,7 +150,7 @@ fn an_account_that_the_ca_deactivated_is_reported_and_not_replaced() {
 }
 
 #[test]
-fn an_account_that_the_ca_has_lost_is_registered_once_more() {
+fn a04_an_account_that_the_ca_has_lost_is_registered_once_more() {
     let mut ca = Script::seasoned();
     ca.on("POST /new-order").nth(1).problem(400, "accountDoesNotExist");
     ca.obtain(&["example.org"]).unwrap();
@@ -164,7 +164,7 @@ fn an_account_that_the_ca_has_lost_is_registered_once_more() {
 }
 
 #[test]
-fn a_lost_account_is_not_made_again_without_agreement_to_the_terms() {
+fn a04_a_lost_account_is_not_made_again_without_agreement_to_the_terms() {
     let mut ca = Script::with(|options| {
         options.terms_agreed = false;
         options.account_url = Some(format!("{BASE}/account/1"));
@@ -179,7 +179,7 @@ fn a_lost_account_is_not_made_again_without_agreement_to_the_terms() {
 }
 
 #[test]
-fn an_account_without_a_usable_location_is_not_used() {
+fn a02_an_account_without_a_usable_location_is_not_used() {
     let long = format!("{BASE}/{}", "a".repeat(64 * 1024 - 200));
     for (location, kind) in [
         (None, ErrorKind::Protocol),
@@ -218,7 +218,7 @@ fn a_problem_with_status_200_is_not_taken_for_an_account() {
 }
 
 #[test]
-fn an_account_under_another_url_than_before_is_taken_there() {
+fn a05_an_account_under_another_url_than_before_is_taken_there() {
     let mut ca = Script::seasoned();
     let key = ca.account_key.clone();
     make_account(&mut ca.ca, &key);
@@ -231,7 +231,7 @@ fn an_account_under_another_url_than_before_is_taken_there() {
 }
 
 #[test]
-fn h36_contacts_and_user_agents_that_cannot_be_sent_are_refused() {
+fn a06_a14_h36_contacts_and_user_agents_that_cannot_be_sent_are_refused() {
     let client = |change: &dyn Fn(&mut ClientOptions)| {
         let key = Key::generate(KeyType::P256).unwrap();
         let mut options = ClientOptions::new("https://ca.example/directory", key);

@@ -282,7 +282,7 @@ fn the_orders_of_an_account_are_listed_page_by_page() {
 }
 
 #[test]
-fn a_list_of_orders_that_leads_astray_ends() {
+fn a16_a_list_of_orders_that_leads_astray_ends() {
     let list = |change: fn(&mut super::ca::Answer)| {
         let mut ca = Script::new();
         ca.ca.orders_a_page = 1;

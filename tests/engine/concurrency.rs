@@ -144,7 +144,7 @@ fn operations_of_one_client_take_turns() {
 }
 
 #[test]
-fn operations_of_one_client_run_in_threads() {
+fn n14_operations_of_one_client_run_in_threads() {
     let mut ca = Script::seasoned();
     let operations: Vec<_> =
         (0..40).map(|n| proven(&mut ca, &format!("n{n}.example.org"))).collect();

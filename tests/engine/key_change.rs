@@ -47,7 +47,7 @@ fn the_account_has_the_new_key_from_then_on() {
 }
 
 #[test]
-fn when_the_answer_is_lost_the_ca_is_asked_which_key_it_knows() {
+fn a11_when_the_answer_is_lost_the_ca_is_asked_which_key_it_knows() {
     let (mut ca, new) = registered();
     ca.on("POST /key-change").nth(1).lose_answer();
     change(&mut ca, &new).unwrap();
@@ -62,7 +62,7 @@ fn when_the_answer_is_lost_the_ca_is_asked_which_key_it_knows() {
 }
 
 #[test]
-fn a_crash_in_between_is_settled_by_asking_again_with_the_old_key() {
+fn a11_a_crash_in_between_is_settled_by_asking_again_with_the_old_key() {
     // The CA has changed it, or not; the program has stored the account's URL, or not.
     for (reached, url) in
         [(true, Some(ACCOUNT)), (true, None), (false, Some(ACCOUNT)), (false, None)]
@@ -85,7 +85,7 @@ fn a_crash_in_between_is_settled_by_asking_again_with_the_old_key() {
 }
 
 #[test]
-fn a_key_of_another_account_is_refused_and_ours_stays() {
+fn a12_a_key_of_another_account_is_refused_and_ours_stays() {
     for (status, name) in
         [(409, "malformed"), (409, "conflict"), (400, "malformed"), (403, "unauthorized")]
     {

@@ -23,7 +23,7 @@ fn bad_nonce() -> Answer {
 }
 
 #[test]
-fn bad_nonce_is_retried_with_the_nonce_of_the_refusal() {
+fn n01_bad_nonce_is_retried_with_the_nonce_of_the_refusal() {
     let mut ca = Script::new();
     let refusal = bad_nonce().header("Replay-Nonce", "of-the-refusal");
     ca.on("POST /new-order").nth(1).answer(refusal);
@@ -35,7 +35,7 @@ fn bad_nonce_is_retried_with_the_nonce_of_the_refusal() {
 }
 
 #[test]
-fn a_bad_nonce_is_survived_at_every_request() {
+fn n01_a_bad_nonce_is_survived_at_every_request() {
     for n in 1..=8 {
         let mut ca = Script::new();
         ca.on("POST *").nth(n).answer(bad_nonce());
@@ -45,7 +45,7 @@ fn a_bad_nonce_is_survived_at_every_request() {
 }
 
 #[test]
-fn a_bad_nonce_is_known_by_its_type_whatever_the_http_status() {
+fn n13_a_bad_nonce_is_known_by_its_type_whatever_the_http_status() {
     for status in [400, 403, 500] {
         for path in ["/new-account", "/new-order", "/chall/1/http-01", "/finalize/1"] {
             let mut ca = Script::new();
@@ -58,7 +58,7 @@ fn a_bad_nonce_is_known_by_its_type_whatever_the_http_status() {
 }
 
 #[test]
-fn bad_nonces_for_ever_end_after_twenty_tries() {
+fn n02_bad_nonces_for_ever_end_after_twenty_tries() {
     for path in ["/new-account", "/new-order", "/authz/1", "/chall/1/http-01", "/finalize/1"] {
         let mut ca = Script::new();
         let what = format!("POST {path}");
@@ -73,7 +73,7 @@ fn bad_nonces_for_ever_end_after_twenty_tries() {
 }
 
 #[test]
-fn half_of_all_good_nonces_refused_loses_no_order() {
+fn n03_half_of_all_good_nonces_refused_loses_no_order() {
     for seed in 0..100 {
         let mut ca = Script::new();
         ca.ca.refused_nonces = 50;
@@ -85,7 +85,7 @@ fn half_of_all_good_nonces_refused_loses_no_order() {
 }
 
 #[test]
-fn a_refusal_without_a_nonce_is_followed_by_a_fetch() {
+fn n04_a_refusal_without_a_nonce_is_followed_by_a_fetch() {
     let mut ca = Script::new();
     ca.on("POST /new-order").nth(1).answer(bad_nonce().without_nonce());
     ca.obtain(&["example.org"]).unwrap();
@@ -94,7 +94,7 @@ fn a_refusal_without_a_nonce_is_followed_by_a_fetch() {
 }
 
 #[test]
-fn answers_without_nonces_cost_a_fetch_each_and_no_failure() {
+fn n05_answers_without_nonces_cost_a_fetch_each_and_no_failure() {
     let mut ca = Script::new();
     ca.on("POST *").then(|_, answer| answer.nonce = false);
     ca.obtain(&["example.org"]).unwrap();
@@ -103,7 +103,7 @@ fn answers_without_nonces_cost_a_fetch_each_and_no_failure() {
 }
 
 #[test]
-fn new_nonce_without_a_nonce_is_asked_three_times_at_most() {
+fn n06_n07_new_nonce_without_a_nonce_is_asked_three_times_at_most() {
     let long = "n".repeat(513);
     for value in [None, Some(""), Some("a b"), Some("a\r\nSet-Cookie: x"), Some("é"), Some(&*long)]
     {
@@ -122,7 +122,7 @@ fn new_nonce_without_a_nonce_is_asked_three_times_at_most() {
 }
 
 #[test]
-fn one_new_nonce_answer_without_a_nonce_is_forgiven() {
+fn n06_one_new_nonce_answer_without_a_nonce_is_forgiven() {
     let mut ca = Script::new();
     ca.on("GET /new-nonce").nth(1).answer(Answer::new(204, "").without_nonce());
     ca.obtain(&["example.org"]).unwrap();
@@ -130,7 +130,7 @@ fn one_new_nonce_answer_without_a_nonce_is_forgiven() {
 }
 
 #[test]
-fn a_bad_nonce_value_in_an_answer_is_ignored_and_another_fetched() {
+fn n07_a_bad_nonce_value_in_an_answer_is_ignored_and_another_fetched() {
     for value in ["n\0", "\"quoted\"", "with space", "a/b+c=", "ｆｕｌｌ"] {
         let mut ca = Script::new();
         ca.on("POST /new-account").then(move |_, answer| answer.set("Replay-Nonce", value));
@@ -140,7 +140,7 @@ fn a_bad_nonce_value_in_an_answer_is_ignored_and_another_fetched() {
 }
 
 #[test]
-fn of_two_nonces_in_one_answer_the_first_good_one_is_used() {
+fn n09_of_two_nonces_in_one_answer_the_first_good_one_is_used() {
     let mut ca = Script::new();
     ca.on("POST /new-account").then(|_, answer| {
         for value in ["not good", "first-good", "second-good"] {
@@ -152,7 +152,7 @@ fn of_two_nonces_in_one_answer_the_first_good_one_is_used() {
 }
 
 #[test]
-fn a_resend_after_a_lost_answer_has_a_fresh_nonce() {
+fn n10_a_resend_after_a_lost_answer_has_a_fresh_nonce() {
     let mut ca = Script::new();
     ca.on("POST /authz/1").nth(1).lose_answer();
     ca.on("POST /cert/1").nth(1).lose_request();
@@ -174,7 +174,7 @@ fn the_nonce_of_one_operation_serves_the_next() {
 }
 
 #[test]
-fn nonces_older_than_five_minutes_are_not_used() {
+fn n11_nonces_older_than_five_minutes_are_not_used() {
     let mut ca = Script::seasoned();
     ca.now += 299_000;
     ca.obtain(&["a.example.org"]).unwrap();
@@ -185,7 +185,7 @@ fn nonces_older_than_five_minutes_are_not_used() {
 }
 
 #[test]
-fn a_wrong_signature_is_not_blindly_tried_again() {
+fn n15_a_wrong_signature_is_not_blindly_tried_again() {
     let mut ca = Script::new();
     ca.on("POST /new-order").problem(400, "malformed");
     let error = ca.obtain(&["example.org"]).unwrap_err();

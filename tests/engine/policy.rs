@@ -9,7 +9,7 @@ use super::ca::Answer;
 use super::script::Script;
 
 #[test]
-fn a_directory_that_is_not_https_is_refused_before_anything_is_sent() {
+fn d06_d07_a_directory_that_is_not_https_is_refused_before_anything_is_sent() {
     let client = |url: &str, loopback: bool| {
         let mut options = ClientOptions::new(url, Key::generate(KeyType::P256).unwrap());
         options.allow_http_loopback = loopback;
@@ -37,7 +37,7 @@ fn a_directory_that_is_not_https_is_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn a_member_of_the_directory_that_leads_elsewhere_is_not_followed() {
+fn d06_d07_d08_a_member_of_the_directory_that_leads_elsewhere_is_not_followed() {
     for (member, requests) in [("newNonce", 1), ("newAccount", 2), ("newOrder", 3)] {
         for url in [
             "http://ca.example/x",
@@ -65,7 +65,7 @@ fn a_member_of_the_directory_that_leads_elsewhere_is_not_followed() {
 }
 
 #[test]
-fn the_error_names_both_hosts_and_the_option() {
+fn d08_the_error_names_both_hosts_and_the_option() {
     let mut ca = Script::new();
     ca.on("GET /directory").edit(|d| d["newNonce"] = json!("https://api.other.example/n"));
     let text = ca.obtain(&["example.org"]).unwrap_err().to_string();
@@ -75,7 +75,7 @@ fn the_error_names_both_hosts_and_the_option() {
 }
 
 #[test]
-fn a_host_that_is_listed_is_asked() {
+fn d08_a_host_that_is_listed_is_asked() {
     let mut ca =
         Script::with(|options| options.allowed_hosts = vec!["API.other.example".to_owned()]);
     ca.on("GET /directory").edit(|d| d["newNonce"] = json!("https://api.other.example/new-nonce"));
@@ -129,7 +129,7 @@ fn redirect(status: u16, to: &str) -> Answer {
 }
 
 #[test]
-fn redirects_of_the_directory_are_followed_three_times() {
+fn d10_redirects_of_the_directory_are_followed_three_times() {
     for status in [301, 302, 303, 307, 308] {
         let mut ca = Script::new();
         ca.on("GET /directory").nth(1).answer(redirect(status, "https://ca.example/d2"));
@@ -142,7 +142,7 @@ fn redirects_of_the_directory_are_followed_three_times() {
 }
 
 #[test]
-fn the_fourth_redirect_is_refused() {
+fn d11_the_fourth_redirect_is_refused() {
     let mut ca = Script::new();
     ca.on("GET /directory").answer(redirect(302, "https://ca.example/directory"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -152,7 +152,7 @@ fn the_fourth_redirect_is_refused() {
 }
 
 #[test]
-fn a_redirect_that_leads_elsewhere_is_refused() {
+fn d11_a_redirect_that_leads_elsewhere_is_refused() {
     for to in
         ["https://evil.example/directory", "http://ca.example/directory", "ftp://ca.example/", ""]
     {
@@ -204,7 +204,7 @@ fn h16_a_signed_request_is_never_redirected() {
 }
 
 #[test]
-fn a_directory_that_lacks_what_is_needed_is_named() {
+fn d03_a_directory_that_lacks_what_is_needed_is_named() {
     for member in ["newNonce", "newAccount", "newOrder"] {
         for instead in [json!(null), json!(7), json!([])] {
             let mut ca = Script::new();
@@ -218,7 +218,7 @@ fn a_directory_that_lacks_what_is_needed_is_named() {
 }
 
 #[test]
-fn a_directory_that_lacks_what_is_not_needed_works() {
+fn d04_d05_a_directory_that_lacks_what_is_not_needed_works() {
     for meta in
         [json!(null), json!(7), json!({"termsOfService": 7, "caaIdentities": {}}), json!([])]
     {
@@ -238,7 +238,7 @@ fn a_directory_that_lacks_what_is_not_needed_works() {
 }
 
 #[test]
-fn a_directory_with_ten_thousand_members_is_read() {
+fn d13_a_directory_with_ten_thousand_members_is_read() {
     let mut ca = Script::new();
     ca.on("GET /directory").edit(|directory| {
         for n in 0..10_000 {

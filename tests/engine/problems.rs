@@ -16,7 +16,7 @@ fn refuse_order(answer: Answer) -> acme_micro::AcmeError {
 }
 
 #[test]
-fn each_type_of_problem_has_its_kind_and_permanence() {
+fn p02_each_type_of_problem_has_its_kind_and_permanence() {
     for (name, kind, permanent) in [
         ("badCSR", ErrorKind::Problem, true),
         ("caa", ErrorKind::Problem, false),
@@ -40,7 +40,7 @@ fn each_type_of_problem_has_its_kind_and_permanence() {
 }
 
 #[test]
-fn changed_terms_come_with_where_to_read_them() {
+fn d16_changed_terms_come_with_where_to_read_them() {
     let body = json!({
         "type": "urn:ietf:params:acme:error:userActionRequired", "detail": "new terms",
         "instance": "https://ca.example/agree/1",
@@ -51,7 +51,7 @@ fn changed_terms_come_with_where_to_read_them() {
 }
 
 #[test]
-fn a_single_subproblem_names_the_identifier() {
+fn p06_a_single_subproblem_names_the_identifier() {
     let body = json!({
         "type": "urn:ietf:params:acme:error:malformed", "detail": "some names",
         "subproblems": [{
@@ -66,7 +66,7 @@ fn a_single_subproblem_names_the_identifier() {
 }
 
 #[test]
-fn a_refusal_that_is_no_problem_document_keeps_its_status_and_beginning() {
+fn p07_a_refusal_that_is_no_problem_document_keeps_its_status_and_beginning() {
     for body in
         ["<html>Forbidden by the proxy</html>", "", r#"{"error":"x"}"#, "[]", "null", "\u{1}\u{2}"]
     {
@@ -80,7 +80,7 @@ fn a_refusal_that_is_no_problem_document_keeps_its_status_and_beginning() {
 }
 
 #[test]
-fn the_http_status_counts_and_not_the_one_in_the_document() {
+fn p03_the_http_status_counts_and_not_the_one_in_the_document() {
     let body = json!({"type": "about:blank", "detail": "x", "status": 503});
     let error = refuse_order(Answer::json(403, &body));
     assert_eq!(error.http_status(), Some(403));
@@ -88,7 +88,7 @@ fn the_http_status_counts_and_not_the_one_in_the_document() {
 }
 
 #[test]
-fn a_problem_with_status_200_is_never_taken_for_a_resource() {
+fn p08_a_problem_with_status_200_is_never_taken_for_a_resource() {
     let body = json!({"type": "urn:ietf:params:acme:error:malformed", "detail": "sorry"});
     for what in [
         "GET /directory",
@@ -114,7 +114,7 @@ fn a_problem_with_status_200_is_never_taken_for_a_resource() {
 }
 
 #[test]
-fn h14_h15_nonsense_instead_of_json_is_a_breach_of_protocol_everywhere() {
+fn d01_d02_h14_h15_nonsense_instead_of_json_is_a_breach_of_protocol_everywhere() {
     let bodies: [&[u8]; 7] = [
         b"",
         b"<html>please log in</html>",
@@ -162,7 +162,7 @@ fn h13_content_types_do_not_matter() {
 }
 
 #[test]
-fn a_hostile_detail_cannot_break_a_log_line() {
+fn p04_p05_a_hostile_detail_cannot_break_a_log_line() {
     let detail = format!("%s%n\n\u{1b}[31m\u{202e}\0{}", "x".repeat(100_000));
     let body = json!({"type": "urn:ietf:params:acme:error:malformed", "detail": detail});
     // The harness refuses control characters in errors, and long ones.
@@ -171,7 +171,7 @@ fn a_hostile_detail_cannot_break_a_log_line() {
 }
 
 #[test]
-fn deep_and_wide_documents_are_cut() {
+fn p06_deep_and_wide_documents_are_cut() {
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     let error = refuse_order(Answer::new(400, format!(r#"{{"type":"a","x":{deep}}}"#)));
     assert_eq!(error.kind(), ErrorKind::Problem);

@@ -120,7 +120,7 @@ fn h20_a_rate_limit_with_a_long_wait_is_reported_at_once() {
 }
 
 #[test]
-fn h21_a_rate_limit_without_a_wait_is_reported_at_once() {
+fn p09_h21_a_rate_limit_without_a_wait_is_reported_at_once() {
     for answer in
         [Answer::problem(429, "rateLimited"), html(429), Answer::problem(403, "rateLimited")]
     {
@@ -144,7 +144,7 @@ fn unavailable_for_a_short_while_is_waited_for() {
 }
 
 #[test]
-fn a_directory_that_is_unavailable_for_long_is_asked_once() {
+fn d19_a_directory_that_is_unavailable_for_long_is_asked_once() {
     let mut ca = Script::new();
     ca.on("GET /directory").answer(html(503).header("Retry-After", "3600"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -188,7 +188,7 @@ fn h17_server_errors_for_ever_end_after_four_tries() {
 }
 
 #[test]
-fn server_errors_for_ever_at_new_order_make_few_orders() {
+fn p12_server_errors_for_ever_at_new_order_make_few_orders() {
     let mut ca = Script::new();
     ca.on("POST /new-order").answer(Answer::problem(500, "serverInternal"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -345,7 +345,7 @@ fn a_challenge_whose_answer_never_reached_the_ca_is_answered_again_after_a_revie
 }
 
 #[test]
-fn an_order_that_is_not_ready_yet_is_polled_and_finalized_again() {
+fn p11_an_order_that_is_not_ready_yet_is_polled_and_finalized_again() {
     let mut ca = Script::seasoned();
     ca.on("POST /finalize/2").times(2).problem(403, "orderNotReady");
     ca.obtain(&["example.org"]).unwrap();
