@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn one_token_in_its_forms() {
+    fn t10_t15_one_token_in_its_forms() {
         let challenge = Challenge::new(Dns01, "www.example.org", TOKEN, THUMBPRINT);
         let authorization = format!("{TOKEN}.{THUMBPRINT}");
         assert_eq!(challenge.key_authorization(), authorization);
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_asked_for_by_its_reverse_name() {
+    fn t16_an_address_is_asked_for_by_its_reverse_name() {
         let name =
             |host: &str| Challenge::new(TlsAlpn01, host, TOKEN, THUMBPRINT).tls_server_name();
         assert_eq!(name("example.org").as_deref(), Some("example.org"));

@@ -47,7 +47,7 @@ mod tests {
     use openssl::rsa::Rsa;
 
     #[test]
-    fn rfc_7638_section_3_1() {
+    fn t14_rfc_7638_section_3_1() {
         let n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tS\
                  oc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQ\
                  R0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTW\
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn j01_coordinates_with_leading_zero_bytes_keep_their_width() {
+    fn j01_t14_coordinates_with_leading_zero_bytes_keep_their_width() {
         let mut short = 0;
         for d in 1..2000 {
             let key = p256(d);

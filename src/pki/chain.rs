@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn line_ends_and_blank_lines_are_normalized() {
+    fn c04_line_ends_and_blank_lines_are_normalized() {
         let pem = certificate("example.org");
         let odd = format!("\r\n\n{}\n\n", pem.replace('\n', "\r\n"));
         let chain = CertificateChain::parse(odd.as_bytes()).unwrap();
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_certificates_is_let_through() {
+    fn c03_nothing_but_certificates_is_let_through() {
         let pem = certificate("example.org");
         let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         let many = pem.repeat(MAX_CERTIFICATES + 1);
@@ -328,7 +328,7 @@ yNQwCgYIKoZIzj0EAwIDRwAwRAIge09+S5TZAlw5tgtiVvuERV6cT4mfutXIlwTb
     }
 
     #[test]
-    fn names_and_signatures_are_checked() {
+    fn c08_names_and_signatures_are_checked() {
         let asked = ["example.org".to_owned()];
         let chain = CertificateChain::parse(certificate("example.org").as_bytes()).unwrap();
         chain.verify(&asked, NOW).unwrap();

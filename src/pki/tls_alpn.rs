@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_extension_is_critical_and_holds_the_digest() {
+    fn t16_the_extension_is_critical_and_holds_the_digest() {
         let key = Key::generate(KeyType::P256).unwrap();
         let now = Time::from_millis(1_795_530_245_000);
         for name in ["example.org", "192.0.2.7", "2001:db8::1", &"a.".repeat(60)[..119]] {

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn only_base64url_of_128_bits_passes_as_a_token() {
+    fn t01_only_base64url_of_128_bits_passes_as_a_token() {
         let with = |token: &str| {
             let json =
                 serde_json::json!({"type": "http-01", "url": "https://ca/c", "token": token});

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::script::Script;
 
 #[test]
-fn one_that_is_valid_already_is_not_published() {
+fn o10_one_that_is_valid_already_is_not_published() {
     let mut ca = Script::new();
     ca.ca.proven = vec!["a.example".to_owned()];
     ca.obtain(&["a.example", "b.example"]).unwrap();
@@ -16,7 +16,7 @@ fn one_that_is_valid_already_is_not_published() {
 }
 
 #[test]
-fn all_of_them_valid_in_a_pending_order_is_waited_for() {
+fn o10_all_of_them_valid_in_a_pending_order_is_waited_for() {
     let mut ca = Script::new();
     ca.ca.proven = vec!["a.example".to_owned()];
     ca.on("POST /new-order").edit(|order| order["status"] = json!("pending"));
@@ -26,7 +26,7 @@ fn all_of_them_valid_in_a_pending_order_is_waited_for() {
 }
 
 #[test]
-fn one_that_is_invalid_already_fails_with_its_reason_before_publishing() {
+fn o11_one_that_is_invalid_already_fails_with_its_reason_before_publishing() {
     let mut ca = Script::new();
     ca.on("POST /authz/2").edit(|authorization| {
         authorization["status"] = json!("invalid");
@@ -42,7 +42,7 @@ fn one_that_is_invalid_already_fails_with_its_reason_before_publishing() {
 }
 
 #[test]
-fn one_that_is_expired_deactivated_or_revoked_fails_before_publishing() {
+fn o11_one_that_is_expired_deactivated_or_revoked_fails_before_publishing() {
     for status in ["expired", "deactivated", "revoked"] {
         let mut ca = Script::new();
         ca.on("POST /authz/1").edit(move |authorization| authorization["status"] = json!(status));
@@ -54,7 +54,7 @@ fn one_that_is_expired_deactivated_or_revoked_fails_before_publishing() {
 }
 
 #[test]
-fn one_without_a_sound_status_fails_before_publishing() {
+fn o31_one_without_a_sound_status_fails_before_publishing() {
     for status in [json!("bogus"), json!(null), json!("PENDING")] {
         let mut ca = Script::new();
         let bogus = status.clone();
@@ -66,7 +66,7 @@ fn one_without_a_sound_status_fails_before_publishing() {
 }
 
 #[test]
-fn one_for_a_name_that_was_not_ordered_is_refused_before_publishing() {
+fn o07_one_for_a_name_that_was_not_ordered_is_refused_before_publishing() {
     for (kind, value) in
         [("dns", "evil.example"), ("ip", "192.0.2.1"), ("ip", "a.example"), ("x", "a.example")]
     {
@@ -82,7 +82,7 @@ fn one_for_a_name_that_was_not_ordered_is_refused_before_publishing() {
 }
 
 #[test]
-fn one_without_an_identifier_is_refused() {
+fn o07_one_without_an_identifier_is_refused() {
     for identifier in [json!(null), json!("a.example"), json!({"type": "dns"}), json!([])] {
         let mut ca = Script::new();
         ca.on("POST /authz/1").edit(move |a| a["identifier"] = identifier.clone());
@@ -92,7 +92,7 @@ fn one_without_an_identifier_is_refused() {
 }
 
 #[test]
-fn a_wildcard_is_told_by_its_flag() {
+fn o09_a_wildcard_is_told_by_its_flag() {
     let mut options = OrderOptions::new(["example.org", "*.example.org"]);
     options.challenge_types = vec![ChallengeType::Dns01];
     let mut ca = Script::new();
@@ -102,7 +102,7 @@ fn a_wildcard_is_told_by_its_flag() {
 }
 
 #[test]
-fn a_wildcard_that_lacks_its_flag_is_not_what_was_ordered() {
+fn o09_a_wildcard_that_lacks_its_flag_is_not_what_was_ordered() {
     let mut options = OrderOptions::new(["*.example.org"]);
     options.challenge_types = vec![ChallengeType::Dns01];
     let mut ca = Script::new();
@@ -113,14 +113,14 @@ fn a_wildcard_that_lacks_its_flag_is_not_what_was_ordered() {
 }
 
 #[test]
-fn a_flag_that_was_not_ordered_is_refused() {
+fn o09_a_flag_that_was_not_ordered_is_refused() {
     let mut ca = Script::new();
     ca.on("POST /authz/1").edit(|a| a["wildcard"] = json!(true));
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Protocol);
 }
 
 #[test]
-fn a_failed_challenge_names_the_identifier_and_the_reason() {
+fn o18_a_failed_challenge_names_the_identifier_and_the_reason() {
     let mut ca = Script::new();
     ca.ca.failing = vec!["b.example".to_owned()];
     ca.ca.validation_looks = 3;
@@ -157,7 +157,7 @@ fn a_failure_is_explained_even_when_another_name_is_still_unanswered() {
 }
 
 #[test]
-fn one_that_is_pending_for_ever_ends_with_the_time_limit() {
+fn o12_one_that_is_pending_for_ever_ends_with_the_time_limit() {
     let mut ca = Script::seasoned();
     ca.ca.validation_looks = u32::MAX;
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -168,7 +168,7 @@ fn one_that_is_pending_for_ever_ends_with_the_time_limit() {
 }
 
 #[test]
-fn an_error_in_a_pending_challenge_is_not_final() {
+fn o19_an_error_in_a_pending_challenge_is_not_final() {
     let mut ca = Script::new();
     ca.ca.validation_looks = 8;
     ca.on("POST /authz/1").from(2).edit(|authorization| {

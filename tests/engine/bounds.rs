@@ -105,7 +105,7 @@ fn names_of_header_fields_have_no_case() {
 }
 
 #[test]
-fn ten_certificates_are_the_most() {
+fn c09_ten_certificates_are_the_most() {
     use super::pki::{self, Contents};
     let chain = |length: usize| {
         let mut ca = Script::new();

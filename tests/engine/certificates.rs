@@ -33,7 +33,7 @@ fn refused(outcome: Result<Script, AcmeError>, what: &str) -> AcmeError {
 }
 
 #[test]
-fn a_certificate_for_another_key_is_refused() {
+fn c01_a_certificate_for_another_key_is_refused() {
     let error = refused(
         issue(|_, names| pki::sound_chain(&pki::public(&pki::new_key()), names)),
         "another key",
@@ -42,7 +42,7 @@ fn a_certificate_for_another_key_is_refused() {
 }
 
 #[test]
-fn a_certificate_for_other_names_is_refused() {
+fn c02_a_certificate_for_other_names_is_refused() {
     let named: [&'static [&'static str]; 6] = [
         &["example.org"],
         &["example.org", "www.example.org", "extra.example"],
@@ -58,7 +58,7 @@ fn a_certificate_for_other_names_is_refused() {
 }
 
 #[test]
-fn a_certificate_with_its_name_in_the_subject_only_is_refused() {
+fn c02_a_certificate_with_its_name_in_the_subject_only_is_refused() {
     let outcome = issue(|key, names| {
         let contents = Contents { subject: names[0], ..Contents::default() };
         pki::pem(&[&pki::leaf(key, &contents)])
@@ -67,12 +67,12 @@ fn a_certificate_with_its_name_in_the_subject_only_is_refused() {
 }
 
 #[test]
-fn names_in_another_case_are_the_same() {
+fn c02_names_in_another_case_are_the_same() {
     issue(|key, _| pki::sound_chain(key, &["WWW.example.org", "Example.ORG"])).unwrap();
 }
 
 #[test]
-fn a_private_key_anywhere_in_the_answer_is_refused() {
+fn c03_a_private_key_anywhere_in_the_answer_is_refused() {
     let key = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n";
     let odd = "-----begin rsa private key-----\nAAAA\n-----end rsa private key-----\n";
     for block in [key, odd] {
@@ -90,7 +90,7 @@ fn a_private_key_anywhere_in_the_answer_is_refused() {
 }
 
 #[test]
-fn anything_but_certificates_in_the_answer_is_refused() {
+fn c04_c05_c21_c25_anything_but_certificates_in_the_answer_is_refused() {
     type Change = fn(String) -> String;
     let changes: [(&str, Change); 12] = [
         ("text before", |pem| format!("subject=CN\n{pem}")),
@@ -114,7 +114,7 @@ fn anything_but_certificates_in_the_answer_is_refused() {
 }
 
 #[test]
-fn der_instead_of_pem_is_refused() {
+fn c06_der_instead_of_pem_is_refused() {
     let outcome = issue(|key, names| {
         pki::leaf(key, &Contents { names, ..Contents::default() }).to_der().unwrap()
     });
@@ -122,13 +122,13 @@ fn der_instead_of_pem_is_refused() {
 }
 
 #[test]
-fn line_ends_and_blank_lines_are_normalized() {
+fn c04_line_ends_and_blank_lines_are_normalized() {
     edited(|pem| format!("\r\n{}\r\n", pem.replace('\n', "\r\n"))).unwrap();
     edited(|pem| pem.trim_end().to_owned()).unwrap();
 }
 
 #[test]
-fn a_chain_whose_certificates_do_not_sign_each_other_is_refused() {
+fn c08_a_chain_whose_certificates_do_not_sign_each_other_is_refused() {
     let unrelated = issue(|key, names| {
         let leaf = pki::leaf(key, &Contents { names, ..Contents::default() });
         pki::pem(&[&leaf, &pki::root().certificate])
@@ -158,7 +158,7 @@ fn a_chain_with_its_root_and_a_leaf_alone_are_accepted() {
 }
 
 #[test]
-fn a_misissued_certificate_does_not_cost_a_second_order() {
+fn c01_a_misissued_certificate_does_not_cost_a_second_order() {
     let mut ca = Script::new();
     ca.ca.issue = Box::new(|key, _| pki::sound_chain(key, &["other.example"]));
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Certificate);
@@ -166,7 +166,7 @@ fn a_misissued_certificate_does_not_cost_a_second_order() {
 }
 
 #[test]
-fn a_chain_that_is_not_there_yet_is_asked_for_again() {
+fn o23_a_chain_that_is_not_there_yet_is_asked_for_again() {
     for status in [500, 503] {
         let mut ca = Script::new();
         ca.on("POST /cert/1").nth(1).answer(Answer::new(status, ""));
@@ -176,14 +176,14 @@ fn a_chain_that_is_not_there_yet_is_asked_for_again() {
 }
 
 #[test]
-fn a_certificate_that_a_replica_does_not_know_yet_is_asked_for_again() {
+fn o23_a_certificate_that_a_replica_does_not_know_yet_is_asked_for_again() {
     let mut ca = Script::new();
     ca.on("POST /cert/1").nth(1).problem(404, "malformed");
     ca.obtain(&["example.org"]).unwrap();
 }
 
 #[test]
-fn a_certificate_that_has_expired_is_refused() {
+fn c14_a_certificate_that_has_expired_is_refused() {
     let outcome = issue(|key, names| {
         let contents =
             Contents { names, from: -20 * 86_400, until: -10 * 86_400, ..Contents::default() };
@@ -193,7 +193,7 @@ fn a_certificate_that_has_expired_is_refused() {
 }
 
 #[test]
-fn a_certificate_that_is_itself_a_ca_is_refused() {
+fn c16_a_certificate_that_is_itself_a_ca_is_refused() {
     let outcome = issue(|key, names| {
         let contents = Contents { names, is_ca: true, ..Contents::default() };
         pki::pem(&[&pki::leaf(key, &contents), &pki::intermediate().certificate])

@@ -32,7 +32,7 @@ fn the_first_acceptable_type_that_is_offered_is_taken() {
 }
 
 #[test]
-fn no_acceptable_type_lists_what_is_offered_and_what_is_accepted() {
+fn o13_no_acceptable_type_lists_what_is_offered_and_what_is_accepted() {
     let mut ca = Script::new();
     ca.ca.offers = vec!["dns-01", "tls-alpn-01"];
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -49,7 +49,7 @@ fn no_acceptable_type_lists_what_is_offered_and_what_is_accepted() {
 }
 
 #[test]
-fn unknown_types_beside_ours_are_passed_over() {
+fn o14_unknown_types_beside_ours_are_passed_over() {
     let mut ca = Script::new();
     edit_challenges(&mut ca, |challenges| {
         challenges.insert(
@@ -64,7 +64,7 @@ fn unknown_types_beside_ours_are_passed_over() {
 }
 
 #[test]
-fn a_bad_token_is_refused_before_anything_is_published() {
+fn t01_t02_t03_t04_t05_t06_a_bad_token_is_refused_before_anything_is_published() {
     let long = "a".repeat(64 * 1024);
     for token in [
         "../../../../etc/cron.d/xxxxxxxx",
@@ -98,7 +98,7 @@ fn a_bad_token_is_refused_before_anything_is_published() {
 }
 
 #[test]
-fn a_bad_token_of_one_name_keeps_the_others_from_being_published() {
+fn t01_a_bad_token_of_one_name_keeps_the_others_from_being_published() {
     let mut ca = Script::new();
     ca.on("POST /authz/2").edit(|a| a["challenges"][0]["token"] = json!("../../x"));
     let error = ca.obtain(&["a.example", "b.example", "c.example"]).unwrap_err();
@@ -107,7 +107,7 @@ fn a_bad_token_of_one_name_keeps_the_others_from_being_published() {
 }
 
 #[test]
-fn one_that_is_processing_is_published_and_not_answered() {
+fn o15_one_that_is_processing_is_published_and_not_answered() {
     let mut ca = Script::new();
     ca.on("POST /authz/1").nth(1).then(|ca, answer| {
         answer.edit(|a| a["challenges"][0]["status"] = json!("processing"));
@@ -120,7 +120,7 @@ fn one_that_is_processing_is_published_and_not_answered() {
 }
 
 #[test]
-fn one_that_is_valid_in_a_pending_authorization_is_not_answered() {
+fn o15_one_that_is_valid_in_a_pending_authorization_is_not_answered() {
     let mut ca = Script::new();
     ca.on("POST /authz/1").nth(1).then(|ca, answer| {
         answer.edit(|a| a["challenges"][0]["status"] = json!("valid"));
@@ -131,7 +131,7 @@ fn one_that_is_valid_in_a_pending_authorization_is_not_answered() {
 }
 
 #[test]
-fn one_that_is_invalid_in_a_pending_authorization_fails_at_once() {
+fn o15_one_that_is_invalid_in_a_pending_authorization_fails_at_once() {
     let mut ca = Script::new();
     edit_challenges(&mut ca, |challenges| {
         challenges[0]["status"] = json!("invalid");
@@ -155,7 +155,7 @@ fn one_whose_status_is_missing_is_answered() {
 }
 
 #[test]
-fn the_answer_says_valid_and_the_authorization_decides() {
+fn o17_the_answer_says_valid_and_the_authorization_decides() {
     let mut ca = Script::new();
     ca.ca.validation_looks = 3;
     ca.on("POST /chall/1/http-01").edit(|challenge| challenge["status"] = json!("valid"));
@@ -196,7 +196,7 @@ fn a_refused_answer_is_reported_with_the_name() {
 }
 
 #[test]
-fn the_same_token_for_two_names_is_published_for_each() {
+fn t07_the_same_token_for_two_names_is_published_for_each() {
     let mut ca = Script::new();
     let same = "the-same-token-for-two-names";
     ca.on("POST /authz/*").then(move |ca, answer| {
@@ -210,7 +210,7 @@ fn the_same_token_for_two_names_is_published_for_each() {
 }
 
 #[test]
-fn publishing_that_fails_ends_with_host_and_takes_everything_down() {
+fn t11_publishing_that_fails_ends_with_host_and_takes_everything_down() {
     let mut ca = Script::new();
     ca.publishing = Err("the disk is full: No space left on device (28)".to_owned());
     let error = ca.obtain(&["a.example", "b.example"]).unwrap_err();
@@ -222,7 +222,7 @@ fn publishing_that_fails_ends_with_host_and_takes_everything_down() {
 }
 
 #[test]
-fn what_the_host_says_is_made_fit_for_one_line() {
+fn t11_what_the_host_says_is_made_fit_for_one_line() {
     let mut ca = Script::new();
     ca.publishing = Err(format!("line\nline\u{1b}[31m{}", "x".repeat(10_000)));
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Host);

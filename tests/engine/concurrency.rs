@@ -31,7 +31,7 @@ fn a_host_that_polls_on_gets_several_requests_at_once() {
 }
 
 #[test]
-fn a_hundred_names_take_far_fewer_than_a_hundred_rounds() {
+fn o32_a_hundred_names_take_far_fewer_than_a_hundred_rounds() {
     let mut ca = Script::new();
     ca.pace = Pace::Eager;
     obtain(&mut ca, 100);
@@ -41,7 +41,7 @@ fn a_hundred_names_take_far_fewer_than_a_hundred_rounds() {
 }
 
 #[test]
-fn a_blocking_host_needs_no_more_requests_for_a_hundred_names() {
+fn o32_a_blocking_host_needs_no_more_requests_for_a_hundred_names() {
     let mut ca = Script::new();
     obtain(&mut ca, 100);
     assert_eq!(ca.transcript.len(), 4 + 100 + 100 + 4);

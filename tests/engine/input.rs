@@ -181,7 +181,7 @@ fn an_answer_to_what_was_not_asked_is_misuse_and_does_no_harm() {
 }
 
 #[test]
-fn published_twice_is_misuse_and_does_no_harm() {
+fn t11_published_twice_is_misuse_and_does_no_harm() {
     let mut ca = Script::new();
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
     loop {

@@ -9,7 +9,7 @@ use super::pki;
 use super::script::Script;
 
 #[test]
-fn an_order_that_is_ready_at_once_is_finalized_without_publishing() {
+fn o01_an_order_that_is_ready_at_once_is_finalized_without_publishing() {
     let mut ca = Script::seasoned();
     ca.ca.proven = vec!["example.org".to_owned()];
     ca.obtain(&["example.org"]).unwrap();
@@ -17,7 +17,7 @@ fn an_order_that_is_ready_at_once_is_finalized_without_publishing() {
 }
 
 #[test]
-fn an_order_that_is_valid_at_once_for_our_key_is_downloaded() {
+fn o02_an_order_that_is_valid_at_once_for_our_key_is_downloaded() {
     let key = Key::generate(KeyType::P256).unwrap();
     let public = pki::public(key.private_key().unwrap());
     let mut ca = Script::seasoned();
@@ -33,7 +33,7 @@ fn an_order_that_is_valid_at_once_for_our_key_is_downloaded() {
 }
 
 #[test]
-fn an_order_that_is_valid_at_once_for_another_key_is_followed_by_a_fresh_one() {
+fn o02_an_order_that_is_valid_at_once_for_another_key_is_followed_by_a_fresh_one() {
     let mut ca = Script::seasoned();
     ca.ca.processing_looks = 0;
     ca.on("POST /new-order").nth(1).then(|ca, answer| {
@@ -46,7 +46,7 @@ fn an_order_that_is_valid_at_once_for_another_key_is_followed_by_a_fresh_one() {
 }
 
 #[test]
-fn an_order_that_is_processing_at_once_is_polled() {
+fn o03_an_order_that_is_processing_at_once_is_polled() {
     let key = Key::generate(KeyType::P256).unwrap();
     let public = pki::public(key.private_key().unwrap());
     let mut ca = Script::seasoned();
@@ -72,7 +72,7 @@ fn an_order_may_take_minutes_to_be_processed() {
 }
 
 #[test]
-fn an_order_that_is_processing_for_ever_ends_and_can_be_resumed() {
+fn o21_an_order_that_is_processing_for_ever_ends_and_can_be_resumed() {
     let mut ca = Script::seasoned();
     ca.ca.processing_looks = u32::MAX;
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
@@ -84,7 +84,7 @@ fn an_order_that_is_processing_for_ever_ends_and_can_be_resumed() {
 }
 
 #[test]
-fn an_invalid_order_gives_its_reason() {
+fn o04_an_invalid_order_gives_its_reason() {
     let reason = json!({"type": "urn:ietf:params:acme:error:caa", "detail": "forbidden by CAA"});
     for what in ["POST /new-order", "POST /order/1", "POST /finalize/1"] {
         let mut ca = Script::new();
@@ -103,7 +103,7 @@ fn an_invalid_order_gives_its_reason() {
 }
 
 #[test]
-fn an_invalid_order_without_a_reason_says_so() {
+fn o04_an_invalid_order_without_a_reason_says_so() {
     for what in ["POST /new-order", "POST /order/1", "POST /finalize/1"] {
         let mut ca = Script::new();
         ca.on(what).edit(|order| order["status"] = json!("invalid"));
@@ -114,7 +114,7 @@ fn an_invalid_order_without_a_reason_says_so() {
 }
 
 #[test]
-fn a_status_that_is_none_is_a_breach_of_protocol() {
+fn o31_a_status_that_is_none_is_a_breach_of_protocol() {
     for status in [json!("bogus"), json!("READY"), json!(null), json!(7), json!("")] {
         for what in ["POST /new-order", "POST /order/1", "POST /finalize/1"] {
             let mut ca = Script::new();
@@ -128,7 +128,7 @@ fn a_status_that_is_none_is_a_breach_of_protocol() {
 }
 
 #[test]
-fn members_that_are_missing_are_named_when_they_are_needed() {
+fn o26_members_that_are_missing_are_named_when_they_are_needed() {
     let mut ca = Script::new();
     ca.on("POST /order/1").edit(|order| {
         order.as_object_mut().unwrap().remove("finalize");
@@ -147,7 +147,7 @@ fn members_that_are_missing_are_named_when_they_are_needed() {
 }
 
 #[test]
-fn an_order_without_a_location_cannot_be_followed() {
+fn o29_an_order_without_a_location_cannot_be_followed() {
     let mut ca = Script::new();
     ca.on("POST /new-order").then(|_, answer| answer.remove("Location"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -157,7 +157,7 @@ fn an_order_without_a_location_cannot_be_followed() {
 }
 
 #[test]
-fn an_order_for_other_names_is_refused_before_anything_is_published() {
+fn o08_an_order_for_other_names_is_refused_before_anything_is_published() {
     let dns = |name: &str| json!({"type": "dns", "value": name});
     for identifiers in [
         json!([dns("example.org"), dns("extra.example")]),
@@ -179,7 +179,7 @@ fn an_order_for_other_names_is_refused_before_anything_is_published() {
 }
 
 #[test]
-fn an_order_that_changes_its_names_while_polled_is_refused_before_finalize() {
+fn o08_an_order_that_changes_its_names_while_polled_is_refused_before_finalize() {
     let mut ca = Script::new();
     ca.on("POST /order/1").edit(|order| {
         order["identifiers"] = json!([{"type": "dns", "value": "other.example"}]);
@@ -190,7 +190,7 @@ fn an_order_that_changes_its_names_while_polled_is_refused_before_finalize() {
 }
 
 #[test]
-fn names_are_compared_in_canonical_form() {
+fn o08_names_are_compared_in_canonical_form() {
     let mut ca = Script::new();
     ca.on("POST /*").then(|_, answer| {
         let text =
@@ -203,7 +203,7 @@ fn names_are_compared_in_canonical_form() {
 }
 
 #[test]
-fn a_pending_order_without_authorizations_is_refused() {
+fn o05_a_pending_order_without_authorizations_is_refused() {
     for authorizations in [json!([]), json!(null), json!("x"), json!([7, null])] {
         let mut ca = Script::new();
         ca.on("POST /new-order")
@@ -215,7 +215,7 @@ fn a_pending_order_without_authorizations_is_refused() {
 }
 
 #[test]
-fn more_authorizations_than_names_are_refused() {
+fn o06_more_authorizations_than_names_are_refused() {
     let mut ca = Script::new();
     ca.on("POST /new-order").edit(|order| {
         order["authorizations"] =
@@ -227,7 +227,7 @@ fn more_authorizations_than_names_are_refused() {
 }
 
 #[test]
-fn one_authorization_listed_twice_is_published_and_answered_once() {
+fn o06_one_authorization_listed_twice_is_published_and_answered_once() {
     let mut ca = Script::new();
     ca.ca.proven = vec!["www.example.org".to_owned()];
     ca.on("POST /new-order").edit(|order| {
@@ -239,7 +239,7 @@ fn one_authorization_listed_twice_is_published_and_answered_once() {
 }
 
 #[test]
-fn an_order_that_goes_back_to_pending_is_followed() {
+fn o16_an_order_that_goes_back_to_pending_is_followed() {
     let mut ca = Script::new();
     ca.on("POST /finalize/1").nth(1).problem(403, "orderNotReady");
     ca.on("POST /order/1").nth(2).edit(|order| order["status"] = json!("pending"));
@@ -248,7 +248,7 @@ fn an_order_that_goes_back_to_pending_is_followed() {
 }
 
 #[test]
-fn a_valid_order_may_lack_its_certificate_for_a_moment() {
+fn o22_a_valid_order_may_lack_its_certificate_for_a_moment() {
     let mut ca = Script::new();
     ca.on("POST /order/1").nth(2).edit(|order| {
         order.as_object_mut().unwrap().remove("certificate");
@@ -258,7 +258,7 @@ fn a_valid_order_may_lack_its_certificate_for_a_moment() {
 }
 
 #[test]
-fn a_valid_order_that_lacks_its_certificate_for_good_is_refused() {
+fn o22_a_valid_order_that_lacks_its_certificate_for_good_is_refused() {
     let mut ca = Script::new();
     ca.on("POST /order/1").from(2).edit(|order| order["certificate"] = json!(null));
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -268,7 +268,7 @@ fn a_valid_order_that_lacks_its_certificate_for_good_is_refused() {
 }
 
 #[test]
-fn what_the_ca_says_about_expiry_is_not_needed() {
+fn o25_what_the_ca_says_about_expiry_is_not_needed() {
     for expires in [json!("1970-01-01T00:00:00Z"), json!("garbage"), json!(0), json!(null)] {
         let mut ca = Script::new();
         ca.on("POST /new-order").edit(move |order| order["expires"] = expires.clone());
@@ -277,7 +277,7 @@ fn what_the_ca_says_about_expiry_is_not_needed() {
 }
 
 #[test]
-fn finalize_refused_for_the_csr_is_final() {
+fn o28_finalize_refused_for_the_csr_is_final() {
     for name in ["badCSR", "badPublicKey", "unauthorized"] {
         let mut ca = Script::new();
         ca.on("POST /finalize/1").problem(403, name);
@@ -368,7 +368,7 @@ fn an_order_that_leads_nowhere_any_more_is_replaced_by_a_fresh_one_once() {
 }
 
 #[test]
-fn an_order_that_the_ca_has_forgotten_is_replaced_by_a_fresh_one() {
+fn o24_an_order_that_the_ca_has_forgotten_is_replaced_by_a_fresh_one() {
     let (mut ca, options) = with_order(&Key::generate(KeyType::P256).unwrap());
     ca.on("POST /order/2").answer(Answer::problem(404, "malformed"));
     let issued = ca.order(options).unwrap();

@@ -180,7 +180,7 @@ fn r08_an_explanation_is_passed_on_as_text() {
 }
 
 #[test]
-fn a_refusal_that_may_come_from_replaces_costs_one_more_order_without_it() {
+fn o33_a_refusal_that_may_come_from_replaces_costs_one_more_order_without_it() {
     for (status, name) in [
         (409, "alreadyReplaced"),
         (400, "malformed"),

@@ -55,7 +55,7 @@ fn the_reason_of_a_failure_survives_the_time_limit() {
 }
 
 #[test]
-fn the_time_that_publishing_takes_does_not_count() {
+fn t11_the_time_that_publishing_takes_does_not_count() {
     let mut ca = Script::seasoned();
     ca.publishing_takes = Duration::from_secs(2 * 3600);
     ca.obtain(&["example.org"]).unwrap();
@@ -155,7 +155,7 @@ fn cancel(at: usize, pace: Pace) -> (Script, Option<ErrorKind>, bool) {
 }
 
 #[test]
-fn canceling_at_any_moment_ends_the_operation_and_takes_everything_down() {
+fn o34_canceling_at_any_moment_ends_the_operation_and_takes_everything_down() {
     for pace in [Pace::Blocking, Pace::Eager, Pace::Shuffled(5)] {
         let mut canceled = 0;
         for at in 0.. {
@@ -223,7 +223,7 @@ fn canceling_twice_or_after_the_end_does_no_harm() {
 }
 
 #[test]
-fn canceling_while_the_host_publishes_takes_the_late_answer() {
+fn t11_canceling_while_the_host_publishes_takes_the_late_answer() {
     let mut ca = Script::new();
     ca.extra_polls = 2;
     ca.interfere = Some(Box::new(|_, moment| match moment {

@@ -144,7 +144,7 @@ def test_encrypted_keys(tmp_path):
         acme.PrivateKey.parse_encrypted(encrypted, "wrong")
 
 
-def test_the_webroot_follows_no_symbolic_link(tmp_path):
+def test_t08_the_webroot_follows_no_symbolic_link(tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     root = tmp_path / "root"
@@ -156,7 +156,7 @@ def test_the_webroot_follows_no_symbolic_link(tmp_path):
     assert os.listdir(outside) == []
 
 
-def test_the_webroot_writes_exactly_the_key_authorization(tmp_path):
+def test_t10_the_webroot_writes_exactly_the_key_authorization(tmp_path):
     solver = acme.Webroot(tmp_path)
     challenge = acme.Challenge("http-01", "x.test", "t" * 30, "t.k", "/x")
     solver.publish((challenge,))

@@ -42,7 +42,7 @@ def test_webroot_behind_a_web_server(client, tmp_path):
     assert os.listdir(root / ".well-known" / "acme-challenge") == []
 
 
-def test_webroot_replaces_what_a_killed_run_left_behind(tmp_path):
+def test_t13_webroot_replaces_what_a_killed_run_left_behind(tmp_path):
     token = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"
     path = f"/.well-known/acme-challenge/{token}"
     challenge = acme.Challenge("http-01", "left.test", token, f"{token}.thumbprint", path)
@@ -268,7 +268,7 @@ def test_terms_that_are_not_agreed_to(standalone):
     assert ca.terms_url
 
 
-def test_a_solvers_own_exception_comes_back_and_nothing_is_left(client):
+def test_t11_a_solvers_own_exception_comes_back_and_nothing_is_left(client):
     class Broken(acme.MemoryHttp01):
         def publish(self, challenges):
             super().publish(challenges[:1])
