@@ -389,7 +389,8 @@ typedef struct {
   /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
   /// system's. Read once, by acme_client_new().
   const char *ca_file;
-  /// Hosts besides the directory's own that the CA's URLs may be on.
+  /// Hosts besides the directory's own that the CA's URLs may be on. Loopback and link-local
+  /// addresses count only if the directory is at one, too.
   const char *const *allowed_hosts;
   /// Number of allowed_hosts.
   size_t allowed_host_count;

@@ -891,7 +891,8 @@ struct client_options {
     /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
     /// system's. This and the other files are read once, by the constructor of client.
     std::optional<std::string> ca_file = {};
-    /// Hosts besides the directory's own that the CA's URLs may be on.
+    /// Hosts besides the directory's own that the CA's URLs may be on. Loopback and link-local
+    /// addresses count only if the directory is at one, too.
     std::vector<std::string> allowed_hosts = {};
     /// Plain http is fine on loopback addresses, for tests.
     bool allow_http_loopback = false;

@@ -3,8 +3,13 @@
 
 use std::fmt;
 
-use crate::problem::Problem;
+use crate::problem::{Problem, printable};
 use crate::time::Time;
+
+/// Characters kept of a URL: all of one that may be asked. Others are the CA's text like any other.
+const MAX_URL: usize = 4096;
+/// Characters of it in a message.
+const MAX_SHOWN_URL: usize = 500;
 
 /// What kind of failure an [`Error`] is. Maps one to one to the C API's status codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -118,7 +123,7 @@ impl Error {
 
     #[must_use]
     pub(crate) fn at(mut self, url: &str) -> Error {
-        self.0.url.get_or_insert_with(|| url.to_owned());
+        self.0.url.get_or_insert_with(|| printable(url, MAX_URL));
         self
     }
 
@@ -268,7 +273,7 @@ impl fmt::Display for Error {
         if let Some(doing) = details.doing {
             f.write_str(doing)?;
             if let Some(url) = &details.url {
-                write!(f, " at {url}")?;
+                write!(f, " at {}", printable(url, MAX_SHOWN_URL))?;
             }
             if let Some(identifier) = &details.identifier {
                 write!(f, " for {identifier}")?;

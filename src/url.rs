@@ -11,6 +11,9 @@ use crate::problem::printable;
 /// No CA has a reason for longer ones.
 const MAX_LENGTH: usize = 4096;
 
+/// Where one cloud has what others have at 169.254.169.254.
+const AWS_METADATA: [u16; 8] = [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254];
+
 /// An absolute http or https URL, kept byte for byte as it came: a JWS names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url {
@@ -44,14 +47,17 @@ impl Url {
         if authority.as_str().contains('@') {
             return Err("has a user name in it");
         }
-        let bare = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let host = bare_host(authority.host());
+        if is_disguised_address(&host) {
+            return Err("has an address that is not written like 192.0.2.1");
+        }
         let port = match authority.as_str().get(authority.host().len()..) {
             None | Some("") => Some(if https { 443 } else { 80 }),
             Some(port) => port.trim_start_matches(':').parse().ok().filter(|port| *port != 0),
         };
         let path_at = text.find("://").map_or(0, |at| at + 3) + authority.as_str().len();
         Ok(Url {
-            host: bare.to_ascii_lowercase(),
+            host,
             port: port.ok_or("has a port that is out of range")?,
             path_at,
             https,
@@ -93,6 +99,38 @@ impl Url {
         let address = self.host.parse::<IpAddr>();
         self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     }
+
+    /// Does it lead to this machine, or to its own link, where clouds have what knows the machine's
+    /// secrets (169.254.169.254)?
+    fn is_nearby(&self) -> bool {
+        let host = self.host.trim_end_matches('.');
+        let Ok(address) = host.parse::<IpAddr>() else {
+            return host == "localhost" || host.ends_with(".localhost");
+        };
+        let address = address.to_canonical();
+        let is_link_local = match address {
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => {
+                address.is_unicast_link_local() || address.segments() == AWS_METADATA
+            }
+        };
+        address.is_loopback() || address.is_unspecified() || is_link_local
+    }
+}
+
+/// A host in lower case, without the brackets of an IPv6 address.
+fn bare_host(host: &str) -> String {
+    host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase()
+}
+
+/// Resolvers take 0x7f.1 and 2130706433 for addresses, too; nobody who means well writes them so.
+fn is_disguised_address(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let is_number = match last.strip_prefix("0x") {
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()),
+    };
+    is_number && host.parse::<IpAddr>().is_err()
 }
 
 /// Decides which URLs may be asked.
@@ -116,7 +154,7 @@ impl UrlPolicy {
         })?;
         let policy = UrlPolicy {
             directory: url.clone(),
-            allowed_hosts: allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            allowed_hosts: allowed_hosts.iter().map(|host| bare_host(host)).collect(),
             allow_http_loopback,
         };
         policy.admit(&url)?;
@@ -151,6 +189,13 @@ impl UrlPolicy {
             return refuse(format!(
                 "the CA names a URL on {}, but its directory is on {}; list the host in \
                  allowed_hosts if that is right",
+                url.host, self.directory.host
+            ));
+        }
+        if url.is_nearby() && !self.directory.is_nearby() {
+            return refuse(format!(
+                "the CA names a URL on {}, which is this machine or next to it, but its directory \
+                 is on {}",
                 url.host, self.directory.host
             ));
         }
@@ -195,6 +240,11 @@ mod tests {
             "https://ca:0/",
             "https://ca:99999/",
             "https://ca\\@evil/",
+            "https://0x7f.1/",
+            "https://2130706433/",
+            "https://127.1/",
+            "https://0177.0.0.1/",
+            "https://127.0.0.1./",
             &long,
         ] {
             assert!(Url::parse(bad).is_err(), "{bad:?}");
@@ -221,6 +271,48 @@ mod tests {
         let text = policy.check("https://evil.example/x").unwrap_err().to_string();
         assert!(text.contains("evil.example") && text.contains("ca.example"), "{text}");
         assert!(text.contains("allowed_hosts"), "{text}");
+    }
+
+    #[test]
+    fn d09_what_is_nearby_is_for_a_directory_that_is_nearby_too() {
+        let hosts = [
+            "169.254.169.254",
+            "[FE80::1]",
+            "127.0.0.1",
+            "::ffff:127.0.0.1",
+            "::1",
+            "0.0.0.0",
+            "[::]",
+            "fd00:ec2::254",
+            "localhost",
+            "LOCALHOST.",
+            "x.localhost",
+        ];
+        let listed = hosts.map(str::to_owned);
+        let url = |host: &str| match host.contains(':') && !host.starts_with('[') {
+            true => format!("https://[{host}]/x"),
+            false => format!("https://{host}/x"),
+        };
+        for (directory, may) in [
+            ("https://ca.example/dir", false),
+            ("https://192.0.2.1/dir", false),
+            ("https://10.0.0.1/dir", false),
+            ("https://127.0.0.2/dir", true),
+            ("https://localhost/dir", true),
+            ("https://[fe80::2]/dir", true),
+        ] {
+            let policy = UrlPolicy::new(directory, &listed, false).unwrap();
+            for host in &hosts {
+                let checked = policy.check(&url(host));
+                assert_eq!(checked.is_ok(), may, "{directory} {host}");
+                assert!(may || checked.unwrap_err().kind() == ErrorKind::Policy);
+            }
+        }
+        // A network of one's own is not nearby: an operator may list it.
+        let hosts = ["10.1.2.3".to_owned(), "fd12:3456::1".to_owned()];
+        let policy = UrlPolicy::new("https://ca.example/dir", &hosts, false).unwrap();
+        assert!(policy.check("https://10.1.2.3/x").is_ok());
+        assert!(policy.check("https://[fd12:3456::1]/x").is_ok());
     }
 
     #[test]

@@ -779,3 +779,82 @@ fn a_request_is_not_waited_for_beyond_the_operations_limit() {
     let text = error.to_string();
     assert!(text.contains("limit of 2 s") && text.contains("not done within 2 s"), "{text}");
 }
+
+// --- an answer without an end -----------------------------------------------------------------------
+
+/// The name of the test, and where its other process finds the server.
+const FLOOD: (&str, &str) = ("d12_an_answer_without_end_costs_two_mebibytes_at_most", "FLOOD_URL");
+
+#[test]
+fn d12_an_answer_without_end_costs_two_mebibytes_at_most() {
+    // Memory is a process's own: the client is in another one, alone.
+    if let Ok(url) = std::env::var(FLOOD.1) {
+        return is_flooded(&url);
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let sent = Arc::new(AtomicUsize::new(0));
+    let sending = sent.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let sending = sending.clone();
+            thread::spawn(move || flood(stream.unwrap(), &sending));
+        }
+    });
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", FLOOD.0])
+        .env(FLOOD.1, url)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
+    // The rest is what the kernel holds between them.
+    let sent = sent.load(Ordering::SeqCst);
+    assert!(sent > 1 << 20 && sent < 64 << 20, "{sent} bytes were taken");
+}
+
+/// Answers as the path asks, until the client hangs up.
+fn flood(mut stream: TcpStream, sent: &AtomicUsize) {
+    let mut request = [0; 4096];
+    let length = stream.read(&mut request).unwrap();
+    let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+    let (head, piece, pieces) = match request[..length].starts_with(b"GET /chunked") {
+        true => ("Transfer-Encoding: chunked".to_owned(), chunk.as_str(), 1 << 20),
+        false if request.starts_with(b"GET /small") => ("Content-Length: 1".to_owned(), " ", 1),
+        false => (format!("Content-Length: {}", (1 << 20) + 1), " ", (1 << 20) + 1),
+    };
+    let mut answer = io::BufWriter::new(stream);
+    let mut send = |text: &str| answer.write_all(text.as_bytes());
+    if send(&format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n")).is_err() {
+        return;
+    }
+    for _ in 0..pieces {
+        if send(piece).is_err() {
+            return;
+        }
+        sent.fetch_add(piece.len(), Ordering::SeqCst);
+    }
+    let _ = answer.flush();
+}
+
+fn is_flooded(url: &str) {
+    let ask = |path: &str, why: &str| {
+        let error = register_at(&format!("{url}{path}"), &HttpOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+    };
+    ask("/small", "not a directory"); // what is made at the first time only
+    let before = peak();
+    for path in ["/sized", "/chunked", "/chunked"] {
+        ask(path, "larger than 1 MiB");
+        let grown = peak() - before;
+        assert!(grown <= 2048, "{path}: {grown} KiB more");
+    }
+}
+
+/// The most memory that this process has had, in KiB.
+fn peak() -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+}

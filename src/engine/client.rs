@@ -48,7 +48,8 @@ pub struct ClientOptions {
     /// The languages that the CA's messages are wanted in, as in HTTP's `Accept-Language`, such as
     /// `"de, en;q=0.5"` (RFC 8555 section 6.1).
     pub accept_language: Option<String>,
-    /// Hosts besides the directory's own that the CA's URLs may be on.
+    /// Hosts besides the directory's own that the CA's URLs may be on. Loopback and link-local
+    /// addresses count only if the directory is at one, too.
     pub allowed_hosts: Vec<String>,
     /// Plain http for loopback addresses, for tests.
     pub allow_http_loopback: bool,
@@ -315,6 +316,11 @@ impl Client {
 
     pub(super) fn set_directory(&self, directory: Arc<Directory>) {
         self.learned().directory = Some(directory);
+    }
+
+    /// Drops this directory, unless there is another one by now.
+    pub(super) fn forget_directory(&self, old: &Arc<Directory>) {
+        self.learned().directory.take_if(|known| Arc::ptr_eq(known, old));
     }
 
     pub(super) fn set_account_url(&self, url: Option<&str>) {

@@ -28,6 +28,8 @@ pub(super) struct Desk {
     pub unsettled: bool,
     pub place: &'static str,
     pub order_url: Option<String>,
+    /// The operation has fetched the directory itself.
+    pub knows_directory: bool,
     pub random: u64,
     last_id: u64,
     requests: Vec<Outstanding>,
@@ -76,6 +78,7 @@ impl Desk {
             unsettled: false,
             place: "new",
             order_url: None,
+            knows_directory: false,
             random: seed,
             last_id: 0,
             requests: Vec::new(),

@@ -80,7 +80,32 @@ impl Session {
             }
         }
         self.client.set_directory(directory.clone());
+        self.io.desk().knows_directory = true;
         Ok(directory)
+    }
+
+    /// Asks at a URL of the directory. A CA that has moved it answers 404 or 410 there: a directory
+    /// from before this operation is then fetched anew, and if it is another one it is asked there.
+    pub(super) async fn by_directory<T, F>(&self, ask: impl Fn(Arc<Directory>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let known = self.directory().await?;
+        match ask(known.clone()).await {
+            Err(error) if matches!(error.http_status(), Some(404 | 410)) => {
+                if !self.io.desk().knows_directory {
+                    self.client.forget_directory(&known);
+                }
+                match self.directory().await {
+                    Ok(directory) if directory != known => {
+                        log::warn!("{error}; the directory is another one by now");
+                        ask(directory).await
+                    }
+                    _ => Err(error),
+                }
+            }
+            outcome => outcome,
+        }
     }
 
     /// POST-as-GET: fetches a resource (RFC 8555 section 6.3).
@@ -187,11 +212,14 @@ impl Session {
     /// then needs no HEAD; RFC 8555 section 7.2). While other requests are under way, one of their
     /// answers may bring it: the GET goes out only if the host has nothing else to send.
     async fn nonce(&self) -> Result<String> {
-        let pool = self.client.nonces();
-        if let Some(nonce) = pool.take(self.io.now()) {
-            return Ok(nonce);
+        match self.client.nonces().take(self.io.now()) {
+            Some(nonce) => Ok(nonce),
+            None => self.by_directory(|directory| self.new_nonce(directory)).await,
         }
-        let directory = self.directory().await?;
+    }
+
+    async fn new_nonce(&self, directory: Arc<Directory>) -> Result<String> {
+        let pool = self.client.nonces();
         let url = self.client.policy().check(directory.new_nonce()?)?;
         let (mut tries, mut nonceless) = (Tries::default(), 0);
         loop {

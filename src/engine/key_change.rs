@@ -3,11 +3,14 @@
 //! Both keys are the host's to keep until this is done: after a crash in between, the CA knows one
 //! of them, and asking again with the old key settles which.
 
+use std::sync::Arc;
+
 use super::exchange::{Call, Identity, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::jose::jws;
 use crate::pki::Key;
 use crate::request::{self, KeyChange};
+use crate::resource::directory::Directory;
 
 impl Session {
     /// Replaces the account's key by `new`. The client uses it from then on.
@@ -39,17 +42,26 @@ impl Session {
     }
 
     async fn ask_key_change(&self, old: &Key, new: &Key) -> Result<()> {
-        let account = self.known_account_url().await?;
-        let directory = self.directory().await?;
+        let account = &self.known_account_url().await?;
+        self.by_directory(|directory| self.key_change(directory, account, old, new)).await
+    }
+
+    async fn key_change(
+        &self,
+        directory: Arc<Directory>,
+        account: &str,
+        old: &Key,
+        new: &Key,
+    ) -> Result<()> {
         self.io.enter("key-change");
         let url = directory.key_change.as_deref().ok_or_else(|| {
             Error::new(ErrorKind::Unsupported, "this CA does not offer to change keys (keyChange)")
         })?;
-        let inner = KeyChange { account: &account, old_key: jws::raw(old.jwk())? };
+        let inner = KeyChange { account, old_key: jws::raw(old.jwk())? };
         let inner = jws::Unsigned::key_change(new, url, &request::json(&inner)?)?;
         let payload = inner.signed(&self.sign(new, inner.input()).await?)?;
         let call = Call { doing: "changing the account's key", url, repeatable: false };
-        match self.post(&call, Identity::Account(&account), &payload).await {
+        match self.post(&call, Identity::Account(account), &payload).await {
             Ok(_) => Ok(()),
             // 409: "the new key is already in use"; Location says by which account.
             Err(error) if error.http_status() == Some(409) => {

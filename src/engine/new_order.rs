@@ -1,6 +1,7 @@
 //! Placing an order. RFC 8555 section 7.4; RFC 9773 section 5 (replaces);
 //! draft-ietf-acme-profiles (profile).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::warn;
@@ -36,7 +37,7 @@ impl Session {
             profile: offered_profile(plan, &directory)?,
         };
         loop {
-            match self.place_order(&directory, &payload, account).await {
+            match self.place_order(&payload, account).await {
                 Err(e) if payload.replaces.is_some() && may_be_for_replaces(&e) => {
                     warn!("ordering without naming the certificate that is replaced: {e}");
                     payload.replaces = None;
@@ -56,22 +57,24 @@ impl Session {
     /// nobody uses, and many give out the first one again.
     pub(crate) async fn place_order(
         &self,
-        directory: &Directory,
         payload: &NewOrder<'_>,
         account: &str,
     ) -> Result<(String, Answered<Order>)> {
-        let call =
-            Call { doing: "creating the order", url: directory.new_order()?, repeatable: false };
-        let payload = request::json(payload)?;
-        let submit = || self.submit(&call, Identity::Account(account), &payload, "an order");
-        let order: Answered<Order> = match submit().await {
+        let payload = &request::json(payload)?;
+        let submit = |directory: Arc<Directory>| async move {
+            let (doing, url) = ("creating the order", directory.new_order()?);
+            let call = Call { doing, url, repeatable: false };
+            let identity = Identity::Account(account);
+            let order: Answered<Order> = self.submit(&call, identity, payload, "an order").await?;
+            Ok((order.created_at(self, &call)?, order))
+        };
+        let (url, order) = match self.by_directory(submit).await {
             Err(error) if error.is_lost() => {
                 self.io.sleep(Duration::from_secs(1)).await.map_err(|e| e.after(&error))?;
-                submit().await?
+                self.by_directory(submit).await?
             }
             outcome => outcome?,
         };
-        let url = order.created_at(self, &call)?;
         self.io.note_order(&url);
         Ok((url, order))
     }

@@ -33,12 +33,11 @@ impl Session {
         identifiers: &[Identifier],
     ) -> Result<(String, Answered<Order>)> {
         let account = self.account_url().await?;
-        let directory = self.directory().await?;
         self.io.enter("order");
         let (not_before, not_after, replaces, profile) = (None, None, None, None);
         let identifiers = identifiers.iter().map(Named::plain).collect();
         let payload = NewOrder { identifiers, not_before, not_after, replaces, profile };
-        self.place_order(&directory, &payload, &account).await
+        self.place_order(&payload, &account).await
     }
 
     /// Looks at an order.

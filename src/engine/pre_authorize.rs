@@ -1,6 +1,7 @@
 //! Proving names ahead of an order. RFC 8555 section 7.4.1; RFC 9444 section 4.2 (for the names
 //! below them, too).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Polls;
@@ -66,14 +67,17 @@ impl Session {
         subdomains: bool,
     ) -> Result<Vec<String>> {
         let account = &self.account_url().await?;
-        let directory = &self.directory().await?;
+        let directory = self.directory().await?;
         self.io.enter("authorization");
         let doing = |e: Error| e.doing("creating an authorization");
         if subdomains {
             directory.check_subdomains().map_err(doing)?;
         }
         let made = claim.identifiers.iter().map(|identifier| async move {
-            self.new_authorization(directory, identifier, subdomains, account).await.map_err(doing)
+            let made = self.by_directory(|directory| {
+                self.new_authorization(directory, identifier, subdomains, account)
+            });
+            made.await.map_err(doing)
         });
         let made = concurrently(made).await?;
         let mut proofs = Vec::new();
@@ -88,7 +92,7 @@ impl Session {
 
     async fn new_authorization(
         &self,
-        directory: &Directory,
+        directory: Arc<Directory>,
         identifier: &Identifier,
         subdomains: bool,
         account: &str,

@@ -1,11 +1,14 @@
 //! Registering the account, or finding it. RFC 8555 sections 7.3, 7.3.1, 7.3.3 and 7.3.4.
 
+use std::sync::Arc;
+
 use super::exchange::{Call, Identity, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
 use crate::problem::printable;
 use crate::request::{self, NewAccount};
 use crate::resource::account::{Account, AccountStatus};
+use crate::resource::directory::Directory;
 
 /// An account that the CA knows.
 #[derive(Clone, Debug)]
@@ -26,7 +29,10 @@ impl Session {
 
     /// newAccount. It may be repeated: the CA answers with the existing account for a known key.
     pub(crate) async fn register(&self) -> Result<Registered> {
-        let directory = self.directory().await?;
+        self.by_directory(|directory| self.register_at(directory)).await
+    }
+
+    async fn register_at(&self, directory: Arc<Directory>) -> Result<Registered> {
         let options = self.client.options();
         let terms = directory.terms_of_service();
         let agreed =
@@ -46,7 +52,7 @@ impl Session {
                 .transpose()?,
         };
         let doing = "registering the account";
-        self.new_account(doing, &key, &payload).await.map_err(|error| {
+        self.new_account(&directory, doing, &key, &payload).await.map_err(|error| {
             let at = error.url().unwrap_or_default().to_owned();
             let lacking = match error.is_problem("accountDoesNotExist") {
                 true if lacks_terms => {
@@ -65,13 +71,19 @@ impl Session {
 
     /// The account of the client's key, if the CA knows one; none is made (RFC 8555 section 7.3.1).
     pub(crate) async fn find_account(&self) -> Result<Registered> {
-        let payload = NewAccount::find();
-        self.new_account("finding the account", &self.client.account_key(), &payload).await
+        self.find_account_of(&self.client.account_key()).await
+    }
+
+    async fn find_account_of(&self, key: &Key) -> Result<Registered> {
+        self.by_directory(|directory| async move {
+            self.new_account(&directory, "finding the account", key, &NewAccount::find()).await
+        })
+        .await
     }
 
     /// The URL of the account that this key is of, if it is of one.
     pub(super) async fn account_of(&self, key: &Key) -> Result<Option<String>> {
-        match self.new_account("finding the account", key, &NewAccount::find()).await {
+        match self.find_account_of(key).await {
             Ok(found) => Ok(Some(found.url)),
             Err(error) if error.is_problem("accountDoesNotExist") => Ok(None),
             Err(error) => Err(error),
@@ -82,11 +94,11 @@ impl Session {
     /// looked for.
     async fn new_account(
         &self,
+        directory: &Directory,
         doing: &'static str,
         key: &Key,
         payload: &NewAccount<'_>,
     ) -> Result<Registered> {
-        let directory = self.directory().await?;
         self.io.enter("account");
         let call = Call { doing, url: directory.new_account()?, repeatable: true };
         let is_bound = payload.external_account_binding.is_some();

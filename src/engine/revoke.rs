@@ -42,12 +42,15 @@ impl Session {
             Some(_) => String::new(),
         };
         let identity = key.map_or(Identity::Account(&account), Identity::Key);
-        let directory = self.directory().await?;
-        self.io.enter("revocation");
-        let url = directory.revoke_cert()?;
-        let call = Call { doing: "revoking the certificate", url, repeatable: true };
         let payload = Revoke { certificate: base64url::encode(leaf), reason };
-        match self.post(&call, identity, &request::json(&payload)?).await {
+        let payload = &request::json(&payload)?;
+        let revoked = self.by_directory(|directory| async move {
+            self.io.enter("revocation");
+            let url = directory.revoke_cert()?;
+            let call = Call { doing: "revoking the certificate", url, repeatable: true };
+            self.post(&call, identity, payload).await
+        });
+        match revoked.await {
             // What was wanted is so: by an earlier try of ours whose answer was lost, perhaps.
             Err(error) if error.is_problem("alreadyRevoked") => Ok(()),
             outcome => outcome.map(|_| ()),

@@ -44,7 +44,8 @@ pub struct acme_client_options_t {
     /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
     /// system's. Read once, by acme_client_new().
     pub ca_file: *const c_char,
-    /// Hosts besides the directory's own that the CA's URLs may be on.
+    /// Hosts besides the directory's own that the CA's URLs may be on. Loopback and link-local
+    /// addresses count only if the directory is at one, too.
     pub allowed_hosts: *const *const c_char,
     /// Number of allowed_hosts.
     pub allowed_host_count: usize,

@@ -4,7 +4,7 @@ use super::{Members, Resource};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The directory object. Whatever a CA leaves out is missed only by what needs it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Directory {
     pub new_nonce: Option<String>,
     pub new_account: Option<String>,
@@ -17,7 +17,7 @@ pub(crate) struct Directory {
 }
 
 /// The directory's `meta` member.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Meta {
     pub terms_of_service: Option<String>,
     pub website: Option<String>,

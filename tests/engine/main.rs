@@ -16,6 +16,7 @@ mod certificates;
 mod challenge_types;
 mod challenges;
 mod concurrency;
+mod directory;
 mod input;
 mod issuance;
 mod key_change;

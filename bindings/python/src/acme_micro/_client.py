@@ -97,7 +97,8 @@ class ClientBase(Handle[_native.acme_client_t]):
         ca_file
             PEM file of the roots to trust for the CA's own HTTPS, instead of the system's.
         allowed_hosts
-            Hosts besides the directory's own that the CA's URLs may be on.
+            Hosts besides the directory's own that the CA's URLs may be on. Loopback and link-local
+            addresses count only if the directory is at one, too.
         allow_http_loopback
             Plain http is fine on loopback addresses, for tests.
 

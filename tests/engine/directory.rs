@@ -1,0 +1,351 @@
+//! The directory: what it may lack or be instead, and when it is fetched anew. RFC 8555 section 7.1.1.
+
+use acme_micro::engine::{AuthorizeOptions, Operation, OrderOptions, RevocationReason};
+use acme_micro::{AcmeError, ErrorKind, Key, KeyType, Time};
+use serde_json::{Value, json};
+
+use super::ca::{Answer, BASE};
+use super::jws::decode;
+use super::script::{START, Script};
+
+const MEMBERS: [&str; 3] = ["newNonce", "newAccount", "newOrder"];
+
+/// The failure of an order at a CA whose directory is this.
+fn with_directory(body: impl Into<Vec<u8>>) -> AcmeError {
+    let mut ca = Script::new();
+    ca.on("GET /directory").answer(Answer::new(200, body).without_nonce());
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(ca.transcript, ["GET /directory"], "asked once, and nothing else");
+    assert_eq!(error.url(), Some("https://ca.example/directory"));
+    assert_eq!(ca.client.account_url(), None);
+    error
+}
+
+#[test]
+fn d01_a_captive_portal_is_shown_by_its_first_80_characters() {
+    let page = format!("<html>\r\n\u{1b}]0;x\u{7}please log in{}", "x".repeat(10_000));
+    for body in [page.as_bytes(), b"", b"\xff\xfe<\0", b"{\"newNonce\":"] {
+        let error = with_directory(body);
+        assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Protocol, false));
+        let text = error.to_string();
+        assert!(text.contains("the answer is not a directory"), "{text}");
+        assert!(text.len() < 400, "{text}");
+    }
+    let text = with_directory(page).to_string();
+    assert!(text.contains("please log in") && !text.contains(&"x".repeat(70)), "{text}");
+}
+
+#[test]
+fn d02_json_that_is_no_object_is_no_directory() {
+    for body in ["[]", "\"text\"", "null", "7", "true", "[{\"newNonce\":\"x\"}]", "\u{feff}[]"] {
+        let error = with_directory(body);
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{body}");
+        assert!(error.to_string().contains("the answer is not a directory"), "{error}");
+    }
+}
+
+#[test]
+fn d03_a_directory_that_lacks_what_is_needed_is_named() {
+    for member in ["newNonce", "newAccount", "newOrder"] {
+        for instead in [json!(null), json!(7), json!([])] {
+            let mut ca = Script::new();
+            ca.on("GET /directory").edit(move |directory| directory[member] = instead.clone());
+            let error = ca.obtain(&["example.org"]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Protocol);
+            assert!(error.to_string().contains(member), "{error}");
+            assert_eq!(ca.transcript, ["GET /directory"]);
+        }
+    }
+}
+
+#[test]
+fn d04_d05_a_directory_that_lacks_what_is_not_needed_works() {
+    for meta in
+        [json!(null), json!(7), json!({"termsOfService": 7, "caaIdentities": {}}), json!([])]
+    {
+        let mut ca = Script::new();
+        ca.ca.terms = false;
+        ca.on("GET /directory").edit(move |directory| {
+            for member in ["keyChange", "revokeCert"] {
+                directory.as_object_mut().unwrap().remove(member);
+            }
+            directory["meta"] = meta.clone();
+        });
+        let issued = ca.obtain(&["example.org"]).unwrap();
+        let reason = acme_micro::engine::RevocationReason::Unspecified;
+        let operation = ca.client.revoke(&issued.chain, reason, None).unwrap();
+        assert_eq!(ca.run(&operation).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+}
+
+#[test]
+fn d13_a_directory_with_ten_thousand_members_is_read() {
+    let mut ca = Script::new();
+    ca.on("GET /directory").edit(|directory| {
+        for n in 0..10_000 {
+            directory[format!("x{n}")] = json!({"__proto__": [n]});
+        }
+    });
+    ca.obtain(&["example.org"]).unwrap();
+}
+
+#[test]
+fn d13_of_a_member_that_stands_there_twice_the_last_counts() {
+    let mut ca = Script::new();
+    let directory = ca.ca.directory().to_string();
+    let twice = directory.replacen('{', r#"{"newNonce":"https://evil.example/","meta":7,"#, 1);
+    ca.on("GET /directory").answer(Answer::new(200, twice).without_nonce());
+    ca.obtain(&["example.org"]).unwrap();
+    let error = with_directory(directory.replace("}}", r#"},"newNonce":null}"#));
+    assert!(error.to_string().contains("newNonce"), "{error}");
+}
+
+#[test]
+fn d06_d07_d09_no_url_that_is_bad_or_leads_to_this_machine_is_asked() {
+    let long = format!("{BASE}/{}", "a".repeat(64 * 1024));
+    let listed = ["169.254.169.254", "[fe80::1]", "127.0.0.1", "localhost.", "0x7f.1"];
+    for url in [
+        "https://169.254.169.254/latest/meta-data",
+        "https://[fe80::1]/x",
+        "https://127.0.0.1/x",
+        "https://localhost./x",
+        "https://0x7f.1/x",
+        "https://2130706433/x",
+        "http://127.0.0.1/x",
+        "http://ca.example/x",
+        "ftp://ca.example/x",
+        "data:text/plain,x",
+        "https://ca.example/x\r\nHost: evil.example",
+        "https://ca.example/x\0",
+        "https://ca.example:99999/x",
+        &long,
+    ] {
+        for (member, requests) in MEMBERS.into_iter().zip(1..) {
+            let mut ca = Script::with(|o| o.allowed_hosts = listed.map(str::to_owned).to_vec());
+            let there = url.to_owned();
+            ca.on("GET /directory").edit(move |directory| directory[member] = json!(there));
+            let error = ca.obtain(&["example.org"]).unwrap_err();
+            assert_eq!(
+                (error.kind(), error.is_permanent()),
+                (ErrorKind::Policy, true),
+                "{url:.60}"
+            );
+            assert!(ca.transcript.len() <= requests, "{url:.60}: {:?}", ca.transcript);
+            assert!(ca.transcript.iter().all(|request| request.contains(" /")));
+        }
+    }
+}
+
+#[test]
+fn d16_changed_terms_keep_the_account() {
+    let mut ca = Script::seasoned();
+    let body = json!({
+        "type": "urn:ietf:params:acme:error:userActionRequired", "detail": "new terms",
+        "instance": "https://ca.example/agree/1",
+    });
+    let terms = "<https://ca.example/terms-2027>; rel=\"terms-of-service\"";
+    ca.on("POST /new-order").answer(Answer::json(403, &body).header("Link", terms));
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Terms, true));
+    assert_eq!(error.help_url(), Some("https://ca.example/agree/1"));
+    assert_eq!(ca.transcript, ["POST /new-order"], "not tried again");
+    assert_eq!(ca.client.account_url().as_deref(), Some("https://ca.example/account/1"));
+}
+
+#[test]
+fn d17_a_profile_that_is_not_offered_is_refused_or_left_out() {
+    let order = |offered: Value, refused: bool, optional: bool| {
+        let mut ca = Script::new();
+        ca.on("GET /directory").edit(move |d| d["meta"]["profiles"] = offered.clone());
+        if refused {
+            ca.on("POST /new-order").nth(1).problem(400, "invalidProfile");
+        }
+        let mut options = OrderOptions::new(["example.org"]);
+        options.profile = Some("shortlived".to_owned());
+        options.profile_optional = optional;
+        let outcome = ca.order(options).map(|_| ());
+        let sent = ca.transcript.iter().zip(&ca.bodies).filter(|(l, _)| *l == "POST /new-order");
+        let profiles: Vec<Value> = sent.map(|(_, body)| payload(body)["profile"].clone()).collect();
+        (outcome, profiles)
+    };
+    let all = json!({"classic": "as ever", "shortlived": "six days"});
+    let few = json!({"classic": "as ever", "tlsserver": "https://ca.example/tlsserver"});
+    for optional in [false, true] {
+        let (outcome, sent) = order(all.clone(), false, optional);
+        outcome.unwrap();
+        assert_eq!(sent, [json!("shortlived")]);
+    }
+    let (outcome, sent) = order(few.clone(), false, false);
+    let error = outcome.unwrap_err();
+    assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Unsupported, true));
+    assert!(error.to_string().contains("it offers classic, tlsserver"), "{error}");
+    assert!(sent.is_empty(), "nothing was ordered");
+    for offered in [few, json!(null), json!(7), json!({})] {
+        let (outcome, sent) = order(offered, false, true);
+        outcome.unwrap();
+        assert_eq!(sent, [Value::Null]);
+    }
+    // It is offered, and refused when it comes to it.
+    let (outcome, sent) = order(all.clone(), true, true);
+    outcome.unwrap();
+    assert_eq!(sent, [json!("shortlived"), Value::Null]);
+    let (outcome, sent) = order(all, true, false);
+    assert!(outcome.unwrap_err().is_permanent());
+    assert_eq!(sent.len(), 1);
+}
+
+fn payload(body: &[u8]) -> Value {
+    let body: Value = serde_json::from_slice(body).unwrap();
+    serde_json::from_slice(&decode(body["payload"].as_str().unwrap())).unwrap()
+}
+
+/// A CA that has moved what its directory names as this member, and says so with this status.
+fn moved(ca: &mut Script, member: &'static str, path: &'static str, status: u16) {
+    ca.on(path).answer(Answer::problem(status, "malformed"));
+    ca.on("GET /directory").edit(move |directory| directory[member] = json!(format!("{BASE}/new")));
+}
+
+#[test]
+fn d18_what_the_ca_has_moved_is_found_by_its_directory() {
+    for status in [404, 410] {
+        let mut ca = Script::seasoned();
+        moved(&mut ca, "newOrder", "POST /new-order", status);
+        // Nothing is at the new place: what counts is that it is asked, once.
+        ca.on("POST /new").answer(Answer::problem(status, "malformed"));
+        let error = ca.obtain(&["example.org"]).unwrap_err();
+        assert_eq!(ca.transcript, ["POST /new-order", "GET /directory", "POST /new"]);
+        assert_eq!(error.url(), Some("https://ca.example/new"));
+    }
+    // Every operation that asks at a URL of the directory does it.
+    let asks = |member: &'static str, path: &'static str, start: fn(&Script) -> Operation<()>| {
+        let mut ca = Script::seasoned();
+        moved(&mut ca, member, path, 404);
+        ca.on("POST /new").problem(403, "unauthorized");
+        let operation = start(&ca);
+        let error = ca.run(&operation).unwrap_err();
+        let seen: Vec<_> = ca.transcript.iter().take(3).map(String::as_str).collect();
+        assert_eq!(seen, [path, "GET /directory", "POST /new"], "{error}");
+    };
+    asks("keyChange", "POST /key-change", |ca| {
+        ca.client.change_key(&Key::generate(KeyType::P256).unwrap())
+    });
+    asks("revokeCert", "POST /revoke", |ca| {
+        let issued =
+            super::pki::sound_chain(&super::pki::public(&super::pki::new_key()), &["example.org"]);
+        let chain = acme_micro::CertificateChain::parse(&issued).unwrap();
+        ca.client.revoke(&chain, RevocationReason::Unspecified, None).unwrap()
+    });
+}
+
+#[test]
+fn d18_a_nonce_an_account_and_an_authorization_are_found_where_they_moved() {
+    let mut ca = Script::seasoned();
+    ca.now += 301_000; // the nonces are too old by now
+    moved(&mut ca, "newNonce", "GET /new-nonce", 404);
+    ca.on("GET /new").answer(Answer::new(204, "").header("Replay-Nonce", "from-the-new-place"));
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.transcript[..3], ["GET /new-nonce", "GET /directory", "GET /new"]);
+    assert_eq!(ca.count("GET /directory"), 1);
+
+    let mut ca = Script::seasoned();
+    moved(&mut ca, "newAccount", "POST /new-account", 410);
+    ca.on("POST /new")
+        .answer(Answer::json(200, &json!({})).header("Location", "https://ca.example/account/1"));
+    assert_eq!(ca.register().unwrap().url, "https://ca.example/account/1");
+    assert_eq!(ca.transcript, ["POST /new-account", "GET /directory", "POST /new"]);
+
+    let mut ca = Script::new();
+    ca.ca.pre_authorizes = true;
+    ca.obtain(&["earlier.example"]).unwrap();
+    ca.forget();
+    moved(&mut ca, "newAuthz", "POST /new-authz", 404);
+    ca.on("POST /new").problem(403, "rejectedIdentifier");
+    let operation = ca.client.authorize(AuthorizeOptions::new(["example.org"])).unwrap();
+    assert_eq!(ca.run(&operation).unwrap_err().kind(), ErrorKind::Order);
+    assert_eq!(ca.transcript, ["POST /new-authz", "GET /directory", "POST /new"]);
+}
+
+#[test]
+fn d18_a_directory_is_fetched_anew_once_an_operation_and_for_nothing_else() {
+    // The directory says the same as before.
+    let mut ca = Script::seasoned();
+    ca.on("POST /new-order").problem(404, "malformed");
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(error.http_status(), Some(404));
+    assert_eq!(ca.transcript, ["POST /new-order", "GET /directory"]);
+    // It is the operation's own.
+    let mut ca = Script::new();
+    ca.on("POST /new-order").problem(404, "malformed");
+    ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!((ca.count("GET /directory"), ca.count("POST /new-order")), (1, 1));
+    // It cannot be had: what was refused is what counts, and the next operation asks again.
+    let mut ca = Script::seasoned();
+    ca.on("POST /new-order").nth(1).problem(404, "malformed");
+    ca.on("GET /directory").nth(1).problem(403, "malformed");
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(
+        (error.http_status(), error.url()),
+        (Some(404), Some("https://ca.example/new-order"))
+    );
+    ca.forget();
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.transcript[..2], ["GET /directory", "POST /new-order"]);
+    // Another answer says nothing about the directory.
+    for status in [400, 403, 405, 500] {
+        let mut ca = Script::seasoned();
+        ca.on("POST /new-order").problem(status, "malformed");
+        ca.obtain(&["example.org"]).unwrap_err();
+        assert_eq!(ca.count("GET /directory"), 0, "{status}");
+    }
+}
+
+#[test]
+fn d19_a_directory_under_load_says_when() {
+    let mut ca = Script::new();
+    ca.on("GET /directory").answer(Answer::new(503, "").header("Retry-After", "120"));
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::RateLimited, false));
+    assert_eq!(error.retry_at(), Some(Time::from_millis(START + 120_000)));
+    assert_eq!(ca.transcript, ["GET /directory"]);
+    // A short wait is waited for, once.
+    let mut ca = Script::new();
+    ca.on("GET /directory").answer(Answer::new(503, "").header("Retry-After", "20"));
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!((error.kind(), ca.delays.as_slice()), (ErrorKind::RateLimited, &[20_000][..]));
+    assert_eq!(ca.transcript, ["GET /directory"; 2]);
+}
+
+#[test]
+fn d20_urls_that_are_one_and_the_same_make_no_loop() {
+    // newNonce and newOrder: GET and POST tell them apart.
+    let mut ca = Script::new();
+    ca.on("GET /directory").edit(|d| d["newNonce"] = d["newOrder"].clone());
+    ca.on("GET /new-order").answer(Answer::new(204, "").header("Replay-Nonce", "first"));
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.transcript.len(), 10);
+    // A CA that cannot tell them apart gives no nonce.
+    let mut ca = Script::new();
+    ca.on("GET /directory").edit(|d| d["newNonce"] = d["newOrder"].clone());
+    ca.on("GET /new-order").answer(Answer::problem(405, "malformed").without_nonce());
+    assert_eq!(ca.obtain(&["example.org"]).unwrap_err().http_status(), Some(405));
+    assert_eq!(ca.transcript.len(), 2);
+    // newOrder is the directory itself, which it gives out whatever one asks.
+    let mut ca = Script::new();
+    ca.on("GET /directory").edit(|d| d["newOrder"] = json!("https://ca.example/directory"));
+    let directory = Answer::json(200, &ca.ca.directory());
+    ca.on("POST /directory").answer(directory);
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    assert_eq!(ca.count("POST /directory"), 1);
+    assert_eq!(ca.transcript.len(), 4);
+    // All three are.
+    let mut ca = Script::new();
+    ca.on("GET /directory").edit(|d| {
+        for member in MEMBERS {
+            d[member] = json!("https://ca.example/directory");
+        }
+    });
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol, "no nonce: {error}");
+    assert_eq!(ca.transcript, ["GET /directory"; 4]);
+}
