@@ -8,21 +8,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ureq::config::Config;
 use ureq::http::Uri;
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::resolver::{ArrayVec, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::time::Duration;
 use ureq::unversioned::transport::{ConnectionDetails, Connector, Either, NextTimeout};
 use ureq::unversioned::transport::{TcpConnector, Transport, TransportAdapter};
-use ureq::{Error, Proxy};
+use ureq::{Error, Proxy, Timeout};
 
 use crate::proxy::{self, Target};
-use crate::tls::{OpensslConnector, bare, time_left};
+use crate::tls::{Hopeless, OpensslConnector, bare, time_left};
 
 /// Addresses tried of one host: what ureq's list of them holds.
 const MAX_ADDRESSES: usize = 16;
 
+/// What an address gets before the next one has its turn: enough for a SYN that was lost and sent
+/// once more. (RFC 8305 tries the next one beside it sooner, which takes threads or `unsafe`.)
+const PATIENCE: std::time::Duration = std::time::Duration::from_millis(1500);
+
 /// Which addresses are connected to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IpVersion {
-    /// All, in the order in which the system's resolver gives them.
+    /// All: IPv6 and IPv4 by turns, beginning with the one that the system's resolver puts first.
     #[default]
     Any,
     /// IPv4 only.
@@ -50,18 +55,8 @@ impl Dialer {
         proxy: &Proxy,
         details: &ConnectionDetails,
     ) -> Result<Box<dyn Transport>, Error> {
-        let to_proxy = ConnectionDetails {
-            uri: proxy.uri(),
-            addrs: self.resolver.look_up(proxy.host(), proxy.port())?,
-            config: details.config,
-            request_level: details.request_level,
-            resolver: details.resolver,
-            now: (details.current_time)(),
-            timeout: time_left(details),
-            current_time: details.current_time.clone(),
-            run_connector: details.run_connector.clone(),
-            register_shutdown: details.register_shutdown.clone(),
-        };
+        let addresses = self.resolver.look_up(proxy.host(), proxy.port())?;
+        let to_proxy = ConnectionDetails { uri: proxy.uri(), ..from_now(details, addresses) };
         let transport = self.direct(&to_proxy, "connecting to the proxy")?;
         let transport =
             self.tls.connect(&to_proxy, Some(transport))?.ok_or(Error::ConnectionFailed)?;
@@ -77,7 +72,7 @@ impl Dialer {
         proxy::tunnel(&mut stream, proxy, &target).map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 let proxy = place(proxy.uri());
-                Error::Other(Denied(format!("asking the proxy {proxy}: {error}")).into())
+                Error::Other(Hopeless(format!("asking the proxy {proxy}: {error}")).into())
             }
             _ => named("asking the proxy", proxy.uri(), error.into()),
         })?;
@@ -89,8 +84,36 @@ impl Dialer {
         details: &ConnectionDetails,
         doing: &str,
     ) -> Result<Box<dyn Transport>, Error> {
-        let transport = self.tcp.connect(details, None::<()>);
-        match transport.map_err(|error| named(doing, details.uri, error))? {
+        self.first(details).map_err(|error| named(doing, details.uri, error))
+    }
+
+    /// A connection to the first address that takes it. Each has its turn soon: those that say
+    /// nothing get what is left of the time when all others have refused.
+    fn first(&self, details: &ConnectionDetails) -> Result<Box<dyn Transport>, Error> {
+        let [_, _, ..] = *details.addrs else { return self.one_of(details) };
+        let (mut silent, mut refusal) = (none(), None);
+        for address in details.addrs.iter() {
+            let mut only = none();
+            only.push(*address);
+            let mut attempt = from_now(details, only);
+            attempt.timeout.after = Duration::Exact(PATIENCE.min(*attempt.timeout.after / 2));
+            match self.one_of(&attempt) {
+                Ok(transport) => return Ok(transport),
+                Err(Error::Timeout(_)) => silent.push(*address),
+                Err(error) => refusal = Some(error),
+            }
+        }
+        match refusal {
+            Some(refusal) if silent.is_empty() => Err(refusal),
+            _ => self.one_of(&from_now(details, silent)),
+        }
+    }
+
+    fn one_of(&self, details: &ConnectionDetails) -> Result<Box<dyn Transport>, Error> {
+        if details.timeout.after.is_zero() {
+            return Err(Error::Timeout(Timeout::Connect)); // for ureq, no time is a second
+        }
+        match self.tcp.connect(details, None::<()>)? {
             Some(Either::B(transport)) => Ok(Box::new(transport)),
             _ => Err(Error::ConnectionFailed),
         }
@@ -119,17 +142,46 @@ impl Connector<()> for Dialer {
     }
 }
 
-/// A proxy does not take the user and password.
-#[derive(Debug)]
-pub(crate) struct Denied(String);
-
-impl fmt::Display for Denied {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+/// The same, begun now, to other addresses.
+fn from_now<'a>(
+    details: &ConnectionDetails<'a>,
+    addrs: ResolvedSocketAddrs,
+) -> ConnectionDetails<'a> {
+    ConnectionDetails {
+        uri: details.uri,
+        addrs,
+        config: details.config,
+        request_level: details.request_level,
+        resolver: details.resolver,
+        now: (details.current_time)(),
+        timeout: time_left(details),
+        current_time: details.current_time.clone(),
+        run_connector: details.run_connector.clone(),
+        register_shutdown: details.register_shutdown.clone(),
     }
 }
 
-impl std::error::Error for Denied {}
+/// The addresses of both IP versions by turns (RFC 8305 section 4): one version that leads nowhere
+/// does not hold up the other for long.
+fn by_turns(addresses: Vec<SocketAddr>) -> impl Iterator<Item = SocketAddr> {
+    let first_is_ipv6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == first_is_ipv6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut turn = false;
+    std::iter::from_fn(move || {
+        turn = !turn;
+        match turn {
+            true => first.next().or_else(|| second.next()),
+            false => second.next().or_else(|| first.next()),
+        }
+    })
+}
+
+/// No address yet.
+fn none() -> ResolvedSocketAddrs {
+    ArrayVec::from_fn(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
+}
 
 /// The proxy on the way to this URL, if there is one.
 pub(crate) fn proxy_for<'a>(config: &'a Config, uri: &Uri) -> Option<&'a Proxy> {
@@ -168,8 +220,10 @@ impl SyncResolver {
             IpVersion::V4 => address.is_ipv4(),
             IpVersion::V6 => address.is_ipv6(),
         };
-        let mut addresses = self.empty();
-        found.filter(wanted).take(MAX_ADDRESSES).for_each(|address| addresses.push(address));
+        let mut addresses = none();
+        by_turns(found.filter(wanted).collect())
+            .take(MAX_ADDRESSES)
+            .for_each(|address| addresses.push(address));
         match (addresses.is_empty(), self.ip_version) {
             (false, _) => Ok(addresses),
             (true, IpVersion::Any) => Err(failed("no address")),
@@ -187,7 +241,7 @@ impl Resolver for SyncResolver {
         _timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
         if proxy_for(config, uri).is_some() {
-            return Ok(self.empty()); // the proxy resolves it
+            return Ok(none()); // the proxy resolves it
         }
         let port = match uri.scheme_str() {
             Some("https") => 443,
@@ -199,7 +253,14 @@ impl Resolver for SyncResolver {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
     use super::*;
+    use crate::credentials::Credentials;
+    use crate::http::HttpOptions;
 
     #[test]
     fn a_place_has_no_password() {
@@ -224,6 +285,94 @@ mod tests {
         {
             let error = look_up(host, version).unwrap_err().to_string();
             assert!(error.contains(&format!("name resolution of {host}: no {lacks} address")));
+        }
+    }
+
+    /// Resolves every name to these.
+    #[derive(Debug)]
+    struct Fixed(Vec<SocketAddr>);
+
+    impl Resolver for Fixed {
+        fn resolve(
+            &self,
+            _: &Uri,
+            _: &Config,
+            _: NextTimeout,
+        ) -> Result<ResolvedSocketAddrs, Error> {
+            let mut addresses = none();
+            self.0.iter().for_each(|address| addresses.push(*address));
+            Ok(addresses)
+        }
+    }
+
+    /// One answer to a GET from a host that has these addresses.
+    fn get(addresses: &[SocketAddr], limit: std::time::Duration) -> Result<(), Error> {
+        let config = ureq::config::Config::builder()
+            .proxy(None)
+            .timeout_connect(Some(limit))
+            .timeout_global(Some(limit))
+            .build();
+        let credentials = Arc::new(Credentials::read(&HttpOptions::default()).unwrap());
+        let tls = OpensslConnector::new(credentials, true);
+        let dialer = Dialer::new(tls, SyncResolver { ip_version: IpVersion::Any });
+        let agent = ureq::Agent::with_parts(config, dialer, Fixed(addresses.to_vec()));
+        agent.get("http://ca.example/").call().map(|_| ())
+    }
+
+    /// An address at which connecting never ends: its queue is full, and nobody takes from it.
+    fn black_hole() -> (SocketAddr, [socket2::Socket; 2]) {
+        let new = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let (listener, first) = (new().unwrap(), new().unwrap());
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        first.connect(&address).unwrap();
+        (address.as_socket().unwrap(), [listener, first])
+    }
+
+    #[test]
+    fn h03_an_address_that_leads_nowhere_does_not_hold_up_the_next() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let works = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            }
+        });
+        let (silent, _full) = black_hole();
+        let refuses = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let unreachable = SocketAddr::from(([255, 255, 255, 255], 443));
+        // By ureq's own division of the time, the first alone would have 20 of these seconds.
+        let start = Instant::now();
+        get(&[silent, works], Duration::from_secs(30)).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(10));
+        for others in [&[refuses][..], &[unreachable], &[unreachable, refuses, refuses]] {
+            get(&[others, &[works]].concat(), Duration::from_secs(30)).unwrap();
+            get(&[&[works], others].concat(), Duration::from_secs(30)).unwrap();
+        }
+        // With none of them, the limit holds, and a refusal is not lost.
+        let start = Instant::now();
+        let limit = Duration::from_millis(400);
+        let error = get(&[silent, refuses, silent, silent], limit).unwrap_err();
+        assert!(matches!(error, Error::Timeout(_)), "{error}");
+        assert!(start.elapsed() < limit * 10, "{:?}", start.elapsed());
+        let error = get(&[unreachable, refuses], Duration::from_secs(30)).unwrap_err();
+        assert!(error.to_string().contains("Connection refused"), "{error}");
+    }
+
+    #[test]
+    fn h03_both_ip_versions_have_their_turns() {
+        let address = |text: &str| -> SocketAddr { text.parse().unwrap() };
+        let [a, b, c] = ["[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8::3]:1"].map(address);
+        let [x, y] = ["192.0.2.1:1", "192.0.2.2:1"].map(address);
+        for (given, tried) in [
+            (vec![a, b, c, x, y], vec![a, x, b, y, c]),
+            (vec![x, y, a], vec![x, a, y]),
+            (vec![a, b], vec![a, b]),
+            (vec![], vec![]),
+        ] {
+            assert_eq!(by_turns(given).collect::<Vec<_>>(), tried);
         }
     }
 }

@@ -16,11 +16,11 @@ use ureq::unversioned::transport::Connector;
 use ureq::{Agent, Body, Error, Proxy, Timeout};
 
 use crate::credentials::Credentials;
-use crate::dial::{Denied, Dialer, SyncResolver, place, proxy_for};
+use crate::dial::{Dialer, SyncResolver, place, proxy_for};
 use crate::engine::{Method, Reply, Request};
 use crate::error::{Error as AcmeError, Result as AcmeResult};
 use crate::proxy;
-use crate::tls::OpensslConnector;
+use crate::tls::{Hopeless, OpensslConnector};
 
 pub use crate::dial::IpVersion;
 
@@ -204,10 +204,10 @@ impl Answer {
 enum Failure {
     /// It may come when it is asked for again.
     Lost(String),
-    /// There is one, but it is larger than any that a CA has reason to send.
-    TooLarge(String),
-    /// A proxy does not take the user and password.
-    Denied(String),
+    /// There is one, but it is not HTTP, or larger than any that a CA has reason to send.
+    Unusable(String),
+    /// The peer is not whom we trust, or a proxy does not take the user and password.
+    Hopeless(String),
 }
 
 impl From<String> for Failure {
@@ -220,15 +220,15 @@ impl Failure {
     fn tell(&self, reply: &Reply<'_>) -> AcmeResult<()> {
         match self {
             Failure::Lost(why) => reply.failed(why),
-            Failure::TooLarge(why) => reply.unusable(why),
-            Failure::Denied(why) => reply.hopeless(why),
+            Failure::Unusable(why) => reply.unusable(why),
+            Failure::Hopeless(why) => reply.hopeless(why),
         }
     }
 
     #[cfg(test)]
     fn why(self) -> String {
         match self {
-            Failure::Lost(why) | Failure::TooLarge(why) | Failure::Denied(why) => why,
+            Failure::Lost(why) | Failure::Unusable(why) | Failure::Hopeless(why) => why,
         }
     }
 }
@@ -373,7 +373,8 @@ impl HttpClient {
         let (head, mut body) =
             answer.map_err(|error| self.describe(&asking, limit, error))?.into_parts();
         let reading = format!("reading the answer of {host}");
-        check(head.status.as_u16(), &head.headers).map_err(|e| format!("{reading}: {e}"))?;
+        check(head.status.as_u16(), &head.headers)
+            .map_err(|why| Failure::Unusable(format!("{reading}: {why}")))?;
         let body = body.with_config().limit(MAX_BODY).read_to_vec();
         let fields = head.headers.iter();
         Ok(HttpAnswer {
@@ -400,8 +401,10 @@ impl HttpClient {
     /// One line for an error while `doing` something. Errors in connecting name their step already.
     fn describe(&self, doing: &str, limit: Duration, error: Error) -> Failure {
         let failure = match &error {
-            Error::BodyExceedsLimit(_) | Error::LargeResponseHeader(..) => Failure::TooLarge,
-            Error::Other(error) if error.is::<Denied>() => Failure::Denied,
+            Error::BodyExceedsLimit(_) | Error::LargeResponseHeader(..) | Error::Protocol(_) => {
+                Failure::Unusable
+            }
+            Error::Other(error) if error.is::<Hopeless>() => Failure::Hopeless,
             _ => Failure::Lost,
         };
         failure(self.reason(doing, limit, error))
@@ -416,7 +419,10 @@ impl HttpClient {
             Error::Timeout(_) => {
                 format!("{doing}: timeout, not done within {} s", limit.as_secs())
             }
-            Error::BodyExceedsLimit(_) => format!("{doing}: the answer is larger than 1 MiB"),
+            Error::BodyExceedsLimit(MAX_BODY) => {
+                format!("{doing}: the answer is larger than 1 MiB")
+            }
+            Error::BodyExceedsLimit(_) => format!("{doing}: the answer has no end"),
             Error::LargeResponseHeader(..) => {
                 format!("{doing}: the header of the answer is larger than 64 KiB")
             }

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{self, ErrorCode, HandshakeError, MidHandshakeSslStream, Ssl, SslContext};
-use openssl::ssl::{SslMethod, SslStream, SslVerifyMode, SslVersion};
+use openssl::ssl::{SslMethod, SslOptions, SslStream, SslVerifyMode, SslVersion};
 use openssl::x509::X509VerifyResult;
 use openssl::x509::verify::X509CheckFlags;
 use ureq::Error;
@@ -18,15 +18,31 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBu
 use ureq::unversioned::transport::{NextTimeout, Transport, TransportAdapter};
 
 use crate::credentials::Credentials;
+use crate::time::Time;
 
 /// What [`Error::Tls`] says, and only that: the peer or the network ended the connection without
 /// TLS's own goodbye. Not an [`Error::Io`], because ureq takes some of these for the good end of a
 /// body without a length, and an attacker can cut a connection anywhere.
 const CUT: &str = "the connection was cut (unexpected EOF)";
 
-/// The most that is read for one request. Bounds what has no limit of its own in ureq: interim
-/// answers (1xx), trailers and the framing of chunks.
-const MAX_RECEIVED: usize = 8 * 1024 * 1024;
+/// The most that is read for one request: twice the largest body. Bounds what has no limit of its
+/// own in ureq: interim answers (1xx), trailers and the framing of chunks.
+const MAX_RECEIVED: usize = 2 * 1024 * 1024;
+
+/// OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED.
+const TIME_ERRORS: [i32; 2] = [9, 10];
+
+/// Asking again is of no use, and could do harm, until something changes on this side.
+#[derive(Debug)]
+pub(crate) struct Hopeless(pub String);
+
+impl fmt::Display for Hopeless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Hopeless {}
 
 /// Wraps connections for https URLs in TLS. What the system trusts - its store, or `SSL_CERT_FILE`
 /// and `SSL_CERT_DIR` - is read when the first connection is made, which takes 20 to 40 ms.
@@ -73,6 +89,8 @@ fn new_context(credentials: &Credentials, anonymous: bool) -> Result<SslContext,
     if builder.min_proto_version() != Some(SslVersion::TLS1_3) {
         builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
     }
+    // TLS 1.2: the server does not get to shake hands anew, in the middle of an answer.
+    builder.set_options(SslOptions::NO_RENEGOTIATION);
     builder.set_alpn_protos(b"\x08http/1.1")?;
     credentials.apply(&mut builder, anonymous)?;
     Ok(builder.build())
@@ -106,7 +124,11 @@ impl Connector<Box<dyn Transport>> for OpensslConnector {
             Ok(stream) => stream,
             Err(HandshakeError::SetupFailure(error)) => return Err(failed(reasons(&error))),
             Err(HandshakeError::Failure(tried) | HandshakeError::WouldBlock(tried)) => {
-                return Err(failed(why_refused(tried)));
+                // Who cannot be trusted now is not asked three times more.
+                return Err(match distrust(tried.ssl().verify_result()) {
+                    Some(why) => Error::Other(Hopeless(format!("TLS with {host}: {why}")).into()),
+                    None => failed(why_failed(tried)),
+                });
             }
         };
         let buffers = LazyBuffers::new(
@@ -135,12 +157,20 @@ pub(crate) fn time_left(details: &ConnectionDetails) -> NextTimeout {
     timeout
 }
 
-/// Why a handshake failed.
-fn why_refused<S>(tried: MidHandshakeSslStream<S>) -> String {
-    let verdict = tried.ssl().verify_result();
-    if verdict != X509VerifyResult::OK {
-        return format!("certificate verify failed: {}", verdict.error_string());
+/// Why the peer's certificate is not trusted; `None` if it is.
+fn distrust(verdict: X509VerifyResult) -> Option<String> {
+    let why = format!("certificate verify failed: {}", verdict.error_string());
+    match verdict {
+        X509VerifyResult::OK => None,
+        _ if TIME_ERRORS.contains(&verdict.as_raw()) => {
+            Some(format!("{why}; check the clock, which says {}", Time::now()))
+        }
+        _ => Some(why),
     }
+}
+
+/// Why a handshake failed, with a certificate that is trusted or none yet.
+fn why_failed<S>(tried: MidHandshakeSslStream<S>) -> String {
     match from_ssl(tried.into_error()) {
         Error::Timeout(_) => "timeout during the handshake".to_owned(),
         Error::Tls(_) => "the connection was closed during the handshake".to_owned(),
@@ -230,7 +260,7 @@ impl Transport for TlsTransport {
         self.buffers.input_appended(amount);
         self.received = self.received.saturating_add(amount);
         if self.received > MAX_RECEIVED {
-            return Err(Error::Io(io::Error::other("the answer has no end")));
+            return Err(Error::BodyExceedsLimit(MAX_RECEIVED as u64));
         }
         Ok(amount > 0)
     }

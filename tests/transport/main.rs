@@ -1,5 +1,6 @@
 //! How the built-in HTTP client gets to a CA: through proxies, with roots from other places, by one IP
-//! version, within a time. Real sockets, and a real CA (Pebble) at their end.
+//! version, within a time; and what it makes of what comes back. Real sockets, and a real CA (Pebble)
+//! at their end where there is one.
 #![cfg(feature = "http")]
 #![allow(
     clippy::unwrap_used,
@@ -8,6 +9,9 @@
     clippy::panic,
     clippy::indexing_slicing
 )]
+
+mod answers;
+mod tls;
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -721,47 +725,6 @@ fn only_one_ip_version_is_used_when_that_is_asked() {
     by(IpVersion::V4).unwrap();
     let error = by(IpVersion::V6).unwrap_err().to_string();
     assert!(error.contains("name resolution of 127.0.0.1: no IPv6 address"), "{error}");
-}
-
-#[test]
-fn h08_a_ca_that_never_answers_ends_in_a_timeout() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let directory = format!("http://{}/dir", listener.local_addr().unwrap());
-    let error = register_at(&directory, &options(|o| o.timeout = Duration::from_secs(1)));
-    let error = error.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Transport);
-    assert!(error.to_string().contains("timeout, not done within 1 s"), "{error}");
-}
-
-/// Answers every connection with this, and counts them.
-fn answering(answer: Vec<u8>) -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/directory", listener.local_addr().unwrap());
-    let count = Arc::new(AtomicUsize::new(0));
-    let counting = count.clone();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            counting.fetch_add(1, Ordering::SeqCst);
-            let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(&answer);
-        }
-    });
-    (url, count)
-}
-
-#[test]
-fn h11_an_answer_that_is_too_large_is_not_asked_for_again() {
-    let body = vec![b' '; (1 << 20) + 1];
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-    let field = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(65 * 1024));
-    for answer in [[head.as_bytes(), &body].concat(), field.into_bytes()] {
-        let (url, count) = answering(answer);
-        let error = register_at(&url, &HttpOptions::default()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
-        assert!(error.to_string().contains("larger than"), "{error}");
-        assert_eq!(count.load(Ordering::SeqCst), 1);
-    }
 }
 
 #[test]
