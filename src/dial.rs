@@ -253,6 +253,8 @@ impl Resolver for SyncResolver {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods)] // there is a server in a thread
+
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::thread;
