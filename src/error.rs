@@ -140,6 +140,13 @@ impl Error {
         self
     }
 
+    /// Adds something to the reason that helps to understand it.
+    #[must_use]
+    pub(crate) fn noting(mut self, what: &str) -> Error {
+        self.0.reason = format!("{} ({what})", self.0.reason);
+        self
+    }
+
     #[must_use]
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Error {
         self.0.kind = kind;

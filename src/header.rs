@@ -12,7 +12,7 @@ const MAX_LINES: usize = 128;
 const MAX_NONCE: usize = 512;
 
 /// The fields that are kept.
-const KEPT: [&str; 5] = ["date", "link", "location", "replay-nonce", "retry-after"];
+const KEPT: [&str; 6] = ["content-type", "date", "link", "location", "replay-nonce", "retry-after"];
 
 /// The header fields of an answer, gathered one at a time.
 #[derive(Debug, Default)]

@@ -10,6 +10,7 @@ use super::exchange::{Call, Identity, Session};
 use super::order_options::Plan;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{CertificateChain, ChainPreference};
+use crate::problem::printable;
 use crate::time::{self, Time};
 
 /// Looks at a certificate's URL that is not there, and the time between them.
@@ -18,6 +19,20 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Alternate chains looked at.
 const MAX_ALTERNATES: usize = 8;
+
+/// Links from a certificate to its issuer's that are followed.
+const MAX_ISSUERS: usize = 9;
+
+/// A chain as the CA gives it out, and what it says beside it.
+pub(super) struct Download {
+    pub chain: CertificateChain,
+    /// The URLs of other chains for the same certificate.
+    alternates: Vec<String>,
+    /// That of its issuer's certificate.
+    up: Option<String>,
+    /// The CA's own clock: a wrong one here must not throw a good certificate away.
+    pub now: Time,
+}
 
 impl Session {
     /// The certificate, checked, in the chain that is preferred if the CA has it; and whether that
@@ -28,7 +43,7 @@ impl Session {
         url: &str,
         account: &str,
     ) -> Result<(CertificateChain, bool)> {
-        let (chain, alternates, now) = self.download(url, account).await?;
+        let Download { chain, alternates, now, .. } = self.download(url, account).await?;
         self.check(plan, &chain, now).map_err(|e| e.doing("checking the certificate").at(url))?;
         let Some(preference) = &plan.chain else { return Ok((chain, true)) };
         let mut chains = vec![chain];
@@ -48,39 +63,92 @@ impl Session {
     }
 
     async fn alternate(&self, plan: &Plan, url: &str, account: &str) -> Result<CertificateChain> {
-        let (chain, _, now) = self.download(url, account).await?;
+        let Download { chain, now, .. } = self.download(url, account).await?;
         self.check(plan, &chain, now)
             .map_err(|e| e.doing("checking an alternate chain").at(url))?;
         Ok(chain)
     }
 
-    /// A chain, the URLs of others for the same certificate, and the time.
-    pub(super) async fn download(
-        &self,
-        url: &str,
-        account: &str,
-    ) -> Result<(CertificateChain, Vec<String>, Time)> {
+    /// Downloads a chain. A leaf that comes alone is completed, as far as links lead to its issuers:
+    /// many programs that it is shown to cannot do without.
+    pub(super) async fn download(&self, url: &str, account: &str) -> Result<Download> {
         self.io.enter("certificate");
+        let mut found = self.download_one(url, account).await?;
+        if found.chain.ders().len() > 1 || found.chain.ends_in_root() {
+            return Ok(found);
+        }
+        let (mut next, mut seen) = (found.up.take(), vec![url.to_owned()]);
+        while let Some(link) = next.take() {
+            if seen.contains(&link) || seen.len() > MAX_ISSUERS {
+                break;
+            }
+            let issuers = self.download_one(&link, account).await;
+            let longer = issuers.and_then(|issuers| {
+                next = issuers.up;
+                found.chain.followed_by(&issuers.chain)
+            });
+            match longer {
+                Ok(chain) => found.chain = chain,
+                Err(e) if matches!(e.kind(), ErrorKind::Canceled | ErrorKind::Timeout) => {
+                    return Err(e);
+                }
+                Err(error) => {
+                    warn!("leaving out the issuer's certificate: {error}");
+                    break;
+                }
+            }
+            seen.push(link);
+        }
+        if found.chain.ders().len() == 1 {
+            warn!("the certificate at {} comes without its issuer's", printable(url, 500));
+        }
+        Ok(found)
+    }
+
+    async fn download_one(&self, url: &str, account: &str) -> Result<Download> {
         let call = Call { doing: "downloading the certificate", url, repeatable: true };
         let mut looks = 1;
         let response = loop {
-            match self.post(&call, Identity::Account(account), b"").await {
+            let not_there = match self.post(&call, Identity::Account(account), b"").await {
                 // Not all of the CA's machines know it yet.
-                Err(e) if e.http_status() == Some(404) && looks < MAX_LOOKS => {
-                    looks += 1;
-                    self.io.sleep(LOOK_AGAIN).await.map_err(|ended| ended.after(&e))?;
+                Err(e) if matches!(e.http_status(), Some(403 | 404)) && looks < MAX_LOOKS => {
+                    Some(e)
                 }
+                Ok(response) if response.body.trim_ascii().is_empty() && looks < MAX_LOOKS => None,
                 outcome => break outcome?,
-            }
+            };
+            looks += 1;
+            let ended = |ended: Error| match &not_there {
+                Some(error) => ended.after(error),
+                None => ended,
+            };
+            self.io.sleep(LOOK_AGAIN).await.map_err(ended)?;
         };
-        let chain = CertificateChain::parse(&response.body)
-            .map_err(|e| e.with_kind(ErrorKind::Certificate).doing(call.doing).at(url))?;
-        let alternates = response.headers.links("alternate", MAX_ALTERNATES);
+        let place = |e: Error| e.with_kind(ErrorKind::Certificate).doing(call.doing).at(url);
+        let chain = CertificateChain::parse(&response.body).map_err(|error| {
+            place(match response.headers.last("content-type") {
+                Some(shown) => error.noting(&format!("it is shown as {}", printable(shown, 80))),
+                None => error,
+            })
+        })?;
         let base = self.client.policy().check(url)?;
-        let alternates = alternates.into_iter().map(|link| base.join(link)).collect();
-        // The CA's own clock: a wrong one here must not throw a good certificate away.
+        let links = |relation, max| {
+            let links = response.headers.links(relation, max).into_iter();
+            let mut urls: Vec<String> = Vec::new();
+            for link in links.map(|link| base.join(link)) {
+                if link != url && !urls.contains(&link) {
+                    urls.push(link);
+                }
+            }
+            urls
+        };
         let date = response.headers.last("date").and_then(time::http_date);
-        Ok((chain, alternates, date.unwrap_or_else(|| self.io.now())))
+        Ok(Download {
+            chain,
+            alternates: links("alternate", MAX_ALTERNATES),
+            up: links("up", 1).pop(),
+            now: date.unwrap_or_else(|| self.io.now()),
+        })
     }
 
     /// Only what was asked for is handed over.
@@ -91,7 +159,17 @@ impl Session {
         }
         let named = plan.claim.identifiers.iter().filter(|id| !id.is_of_device());
         let names: Vec<String> = named.map(|id| id.value.clone()).collect();
-        chain.verify(&names, now)
+        chain.verify(&names, now)?;
+        let Some(old) = &plan.replaces else { return Ok(()) };
+        if chain.fingerprint() == old.fingerprint() {
+            let why = "the CA gave out the very certificate that is to be replaced";
+            return Err(Error::new(ErrorKind::Certificate, why));
+        }
+        if chain.not_after() < old.not_after() {
+            let (new, old) = (chain.not_after(), old.not_after());
+            warn!("the new certificate expires at {new}, before the one it replaces: {old}");
+        }
+        Ok(())
     }
 }
 

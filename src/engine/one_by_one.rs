@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::authorize::{failure, invalid_order};
+use super::certificate::Download;
 use super::concurrently::concurrently;
 use super::exchange::{Answered, Call, Identity, Session};
 use super::finalize;
@@ -161,7 +162,7 @@ impl Session {
     ) -> Result<CertificateChain> {
         let account = self.account_url().await?;
         let url = order.certificate.as_deref().ok_or_else(|| Error::protocol("certificate url"))?;
-        let (chain, _, now) = self.download(url, &account).await?;
+        let Download { chain, now, .. } = self.download(url, &account).await?;
         let check = || match chain.is_for(csr.public_key()) {
             true => chain.verify(csr.names(), now),
             false => {

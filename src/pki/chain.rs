@@ -7,18 +7,28 @@ use std::time::Duration;
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::nid::Nid;
-use openssl::pkey::{PKeyRef, Public};
+use openssl::pkey::{Id, PKeyRef, Public};
 use openssl::sha::sha256;
-use openssl::x509::{X509, X509NameRef};
+use openssl::x509::{X509, X509ExtendedKeyUsage, X509KeyUsage, X509NameRef, X509VerifyResult};
 
 use super::key::Key;
 use super::key_type::KeyType;
 use crate::base64url;
 use crate::error::{Error, ErrorKind, Result};
+use crate::problem::printable;
 use crate::time::Time;
 
 /// Certificates in a chain; public CAs send two to four.
 const MAX_CERTIFICATES: usize = 10;
+
+/// The largest of them, in bytes of DER; those of a hundred names have 5,000.
+const MAX_CERTIFICATE: usize = 256 * 1024;
+
+/// RSA keys of fewer bits are broken, or soon will be.
+const MIN_RSA_BITS: u32 = 2048;
+
+/// Digests that signatures can be forged with.
+const WEAK_DIGESTS: [Nid; 4] = [Nid::MD5, Nid::MD5_SHA1, Nid::SHA1, Nid::RIPEMD160];
 
 /// How far in the future a fresh certificate may start: the CA's clock and ours differ.
 const MAX_SKEW: Duration = Duration::from_secs(24 * 3600);
@@ -44,25 +54,21 @@ impl CertificateChain {
     pub fn parse(pem: &[u8]) -> Result<CertificateChain> {
         let text = std::str::from_utf8(pem).map_err(|_| malformed("it is not text"))?;
         let blocks = blocks(text)?;
-        let mut certificates = Vec::new();
-        for block in &blocks {
-            let certificate = X509::from_pem(block.as_bytes())
-                .map_err(|_| malformed("one of its certificates is damaged"))?;
-            certificates.push(certificate);
-        }
+        let ders = blocks.iter().map(|block| der(block)).collect::<Result<Vec<_>>>()?;
+        let certificates = ders.iter().map(|der| certificate(der)).collect::<Result<Vec<_>>>()?;
         let leaf =
             certificates.first().ok_or_else(|| malformed("there is no certificate in it"))?;
         Ok(CertificateChain {
             names: names_of(leaf),
             not_before: time_of(leaf.not_before())?,
             not_after: time_of(leaf.not_after())?,
-            ders: certificates.iter().map(|c| c.to_der()).collect::<Result<_, _>>()?,
-            pem: blocks.concat(),
+            ders,
+            pem: certificates.iter().map(pem_of).collect::<Result<_>>()?,
             certificates,
         })
     }
 
-    /// The whole chain as PEM: `\n` line ends, no blank lines.
+    /// The whole chain as PEM: `\n` line ends, 64 characters a line, no blank lines.
     pub fn pem(&self) -> &str {
         &self.pem
     }
@@ -87,9 +93,17 @@ impl CertificateChain {
         self.not_after
     }
 
-    /// The leaf's serial number, as the bytes of its DER integer.
+    /// The leaf's serial number, as the bytes of its DER integer. A negative one, which RFC 5280
+    /// section 4.1.2.2 forbids, is an error.
     pub fn serial(&self) -> Result<Vec<u8>> {
-        let mut bytes = self.leaf()?.serial_number().to_bn()?.to_vec();
+        let number = self.leaf()?.serial_number().to_bn()?;
+        if number.is_negative() {
+            return Err(Error::new(
+                ErrorKind::Parse,
+                "the certificate's serial number is negative",
+            ));
+        }
+        let mut bytes = number.to_vec();
         // DER: the first bit of a positive number is 0.
         if bytes.first().is_none_or(|first| first & 0x80 != 0) {
             bytes.insert(0, 0);
@@ -108,7 +122,8 @@ impl CertificateChain {
     }
 
     /// The identifier that renewal information is asked for by: the authority key identifier and
-    /// the serial number (RFC 9773 section 4.1). `None`: the leaf has no authority key identifier.
+    /// the serial number (RFC 9773 section 4.1). `None`: the leaf has no authority key identifier, or
+    /// no proper serial number.
     pub fn renewal_id(&self) -> Option<String> {
         let authority = self.leaf().ok()?.authority_key_id()?;
         let serial = base64url::encode(self.serial().ok()?);
@@ -160,17 +175,38 @@ impl CertificateChain {
         if !same_names(&issued, names) {
             return refuse(format!(
                 "the CA issued a certificate for {} instead of {}",
-                self.names.join(", "),
-                names.join(", ")
+                printable(&self.names.join(", "), 300),
+                printable(&names.join(", "), 300)
             ));
         }
-        if self.ders.first().is_some_and(|leaf| is_ca(leaf)) {
+        let leaf = self.leaf()?;
+        if self.ders.first().is_some_and(|leaf| is_ca(leaf)) || may_sign_certificates(leaf) {
             return refuse("the CA issued a certificate that is itself a CA's".to_owned());
         }
-        for (n, pair) in self.certificates.windows(2).enumerate() {
-            let [certificate, issuer] = pair else { continue };
-            let key = issuer.public_key()?;
-            if !certificate.verify(&key).unwrap_or(false) {
+        let purposes = leaf.extended_key_usage();
+        if purposes.is_some_and(|purposes| !purposes.contains(X509ExtendedKeyUsage::SSL_SERVER)) {
+            log::warn!(
+                "the certificate for {} is not for servers",
+                printable(&names.join(", "), 300)
+            );
+        }
+        self.verify_signatures()
+    }
+
+    /// Checks that each certificate was issued by the next one, in a way that cannot be forged.
+    fn verify_signatures(&self) -> Result<()> {
+        let refuse = |why: String| Err(Error::new(ErrorKind::Certificate, why));
+        for (n, certificate) in self.certificates.iter().enumerate() {
+            let key = certificate.public_key()?;
+            let issuer = self.certificates.get(n + 1);
+            if key.id() == Id::RSA && key.bits() < MIN_RSA_BITS {
+                return refuse(format!("certificate {n} of the chain has a weak key"));
+            }
+            // A root's signature of itself proves nothing, however strong.
+            if !is_issued_by(certificate, certificate) && has_weak_signature(certificate) {
+                return refuse(format!("certificate {n} of the chain has a weak signature"));
+            }
+            if issuer.is_some_and(|issuer| !is_issued_by(certificate, issuer)) {
                 return refuse(format!(
                     "certificate {n} of the chain is not signed by the next one"
                 ));
@@ -178,6 +214,35 @@ impl CertificateChain {
         }
         Ok(())
     }
+
+    /// This chain with another one at its end, if that goes on where this one stops.
+    pub(crate) fn followed_by(&self, issuers: &CertificateChain) -> Result<CertificateChain> {
+        let longer = CertificateChain::parse((self.pem.clone() + &issuers.pem).as_bytes())?;
+        longer.verify_signatures().map(|()| longer)
+    }
+
+    /// Does its last certificate lead nowhere but to itself?
+    pub(crate) fn ends_in_root(&self) -> bool {
+        self.certificates.last().is_some_and(|last| is_issued_by(last, last))
+    }
+}
+
+/// By its name and its key (RFC 5280 section 6.1.3 (a)), and by its key identifier if it has one.
+fn is_issued_by(certificate: &X509, issuer: &X509) -> bool {
+    issuer.issued(certificate) == X509VerifyResult::OK
+        && issuer.public_key().is_ok_and(|key| certificate.verify(&key).unwrap_or(false))
+}
+
+fn has_weak_signature(certificate: &X509) -> bool {
+    let algorithm = certificate.signature_algorithm().object().nid();
+    let digest = algorithm.signature_algorithms().map(|algorithms| algorithms.digest);
+    digest.is_some_and(|digest| WEAK_DIGESTS.contains(&digest))
+}
+
+/// RFC 5280 section 4.2.1.3.
+fn may_sign_certificates(certificate: &X509) -> bool {
+    let usage = certificate.key_usage();
+    usage.is_some_and(|usage| usage.contains(X509KeyUsage::KEY_CERT_SIGN))
 }
 
 /// Does the certificate say that it is a CA's (RFC 5280 section 4.2.1.9)? OpenSSL's bindings do not
@@ -207,13 +272,40 @@ fn malformed(why: &str) -> Error {
     Error::new(ErrorKind::Parse, format!("not a PEM certificate chain: {why}"))
 }
 
-/// Cuts the text into one normalized PEM block a certificate, in one pass.
+/// What one PEM block holds.
+fn der(base64: &str) -> Result<Vec<u8>> {
+    let der = openssl::base64::decode_block(base64).map_err(|_| damaged())?;
+    match der.len() > MAX_CERTIFICATE {
+        true => Err(malformed("one of its certificates is larger than 256 KiB")),
+        false => Ok(der),
+    }
+}
+
+/// Reads a certificate that is DER to the last byte: what follows it, or is written in another way,
+/// another program may read differently.
+fn certificate(der: &[u8]) -> Result<X509> {
+    let certificate = X509::from_der(der).map_err(|_| damaged())?;
+    match certificate.to_der()? == der {
+        true => Ok(certificate),
+        false => Err(damaged()),
+    }
+}
+
+fn pem_of(certificate: &X509) -> Result<String> {
+    String::from_utf8(certificate.to_pem()?).map_err(|_| damaged())
+}
+
+fn damaged() -> Error {
+    malformed("one of its certificates is damaged")
+}
+
+/// Cuts the text into the base64 of each certificate, in one pass.
 fn blocks(text: &str) -> Result<Vec<String>> {
     let mut blocks: Vec<String> = Vec::new();
     let mut inside = false;
     for line in text.lines().map(str::trim) {
         match (inside, line) {
-            (_, "") => continue,
+            (_, "") => {}
             (false, BEGIN) if blocks.len() == MAX_CERTIFICATES => {
                 return Err(malformed("it has more than 10 certificates"));
             }
@@ -222,12 +314,12 @@ fn blocks(text: &str) -> Result<Vec<String>> {
                 blocks.push(String::new());
             }
             (true, END) => inside = false,
-            (true, base64) if base64.bytes().all(is_base64) => {}
+            (true, base64) if base64.bytes().all(is_base64) => {
+                if let Some(block) = blocks.last_mut() {
+                    block.push_str(base64);
+                }
+            }
             _ => return Err(malformed("there is something in it that is not a certificate")),
-        }
-        if let Some(block) = blocks.last_mut() {
-            block.push_str(line);
-            block.push('\n');
         }
     }
     match inside {
@@ -243,15 +335,17 @@ fn is_base64(byte: u8) -> bool {
 /// The subject alternative names of a certificate.
 pub(super) fn names_of(certificate: &X509) -> Vec<String> {
     let Some(names) = certificate.subject_alt_names() else { return Vec::new() };
-    let address = |bytes: &[u8]| match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes).ok().map(|b| IpAddr::from(b).to_string()),
-        _ => <[u8; 16]>::try_from(bytes).ok().map(|b| IpAddr::from(b).to_string()),
+    let address = |bytes: &[u8]| match (<[u8; 4]>::try_from(bytes), <[u8; 16]>::try_from(bytes)) {
+        (Ok(bytes), _) => IpAddr::from(bytes).to_string(),
+        (_, Ok(bytes)) => IpAddr::from(bytes).to_string(),
+        // It is in the certificate, so it must not go unseen.
+        _ => format!("{bytes:02x?}"),
     };
     names
         .iter()
         .filter_map(|name| match (name.dnsname(), name.ipaddress()) {
             (Some(dns), _) => Some(dns.to_owned()),
-            (None, Some(bytes)) => address(bytes),
+            (None, Some(bytes)) => Some(address(bytes)),
             (None, None) => None,
         })
         .collect()

@@ -213,46 +213,20 @@ fn of_two_threads_that_poll_one_operation_one_is_told_off_and_nothing_is_said_tw
     }
 }
 
-type Busy = Arc<Operation<acme_micro::engine::Issued>>;
-
-std::thread_local! {
-    static POLLED_FROM_THE_LOG: std::cell::RefCell<(Option<Busy>, Vec<ErrorKind>)> =
-        const { std::cell::RefCell::new((None, Vec::new())) };
-}
-
-/// A host's log function that polls the operation that logs.
-struct Meddler;
-
-impl log::Log for Meddler {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, _: &log::Record<'_>) {
-        POLLED_FROM_THE_LOG.with_borrow_mut(|(operation, kinds)| {
-            if let Some(operation) = operation {
-                let refused = operation.poll(Time::from_millis(START)).unwrap_err();
-                kinds.push(refused.kind());
-                assert!(operation.take().is_none());
-                operation.state();
-            }
-        });
-    }
-
-    fn flush(&self) {}
-}
-
 #[test]
 fn polling_from_within_a_poll_is_misuse_and_does_no_harm() {
-    // Other tests log as well, but have no operation to meddle with in their threads.
-    if log::set_logger(&Meddler).is_ok() {
-        log::set_max_level(log::LevelFilter::Trace);
-    }
     let mut ca = Script::new();
     let operation = Arc::new(ca.client.obtain(OrderOptions::new(["example.org"])).unwrap());
-    POLLED_FROM_THE_LOG.set((Some(operation.clone()), Vec::new()));
-    ca.run(&operation).unwrap();
-    let (_, kinds) = POLLED_FROM_THE_LOG.take();
-    assert!(!kinds.is_empty(), "nothing was logged: the test shows nothing");
-    assert!(kinds.iter().all(|kind| *kind == ErrorKind::Misuse), "{kinds:?}");
+    let busy = operation.clone();
+    let refused = Arc::new(AtomicUsize::new(0));
+    let count = refused.clone();
+    let meddle = move |_: &str| {
+        let error = busy.poll(Time::from_millis(START)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misuse);
+        assert!(busy.take().is_none());
+        busy.state();
+        count.fetch_add(1, Ordering::Relaxed);
+    };
+    super::log::with(meddle, || ca.run(&operation)).unwrap();
+    assert!(refused.load(Ordering::Relaxed) > 0, "nothing was logged: the test shows nothing");
 }

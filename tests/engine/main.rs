@@ -5,6 +5,7 @@
 
 mod ca;
 mod jws;
+mod log;
 mod pki;
 mod script;
 
@@ -13,6 +14,7 @@ mod authorizations;
 mod authorizing;
 mod bounds;
 mod certificates;
+mod chains;
 mod challenge_types;
 mod challenges;
 mod concurrency;

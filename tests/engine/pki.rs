@@ -9,13 +9,16 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{HasPublic, PKey, PKeyRef, Private, Public};
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
-use openssl::x509::{X509, X509Extension, X509Name, X509NameRef};
+use openssl::x509::{X509, X509Builder, X509Extension, X509Name, X509NameRef};
 
 /// A certificate authority: a root, or an intermediate signed by it.
 pub struct Authority {
     pub key: PKey<Private>,
     pub certificate: X509,
 }
+
+/// A change to a certificate before it is signed.
+pub type Shape = fn(&mut X509Builder);
 
 /// What stands in a certificate.
 pub struct Contents<'a> {
@@ -25,11 +28,25 @@ pub struct Contents<'a> {
     /// Seconds before and after [`super::script::START`].
     pub from: i64,
     pub until: i64,
+    pub digest: MessageDigest,
+    /// It names its issuer's key.
+    pub names_authority: bool,
+    /// Whatever else there is to change before it is signed.
+    pub shape: Shape,
 }
 
 impl Default for Contents<'_> {
     fn default() -> Self {
-        Contents { subject: "", names: &[], is_ca: false, from: -3600, until: 90 * 86_400 }
+        Contents {
+            subject: "",
+            names: &[],
+            is_ca: false,
+            from: -3600,
+            until: 90 * 86_400,
+            digest: MessageDigest::sha256(),
+            names_authority: true,
+            shape: |_| {},
+        }
     }
 }
 
@@ -42,7 +59,7 @@ pub fn public(key: &PKeyRef<impl HasPublic>) -> PKey<Public> {
     PKey::public_key_from_der(&key.public_key_to_der().unwrap()).unwrap()
 }
 
-fn name(common_name: &str) -> X509Name {
+pub fn name(common_name: &str) -> X509Name {
     let mut name = X509Name::builder().unwrap();
     if !common_name.is_empty() {
         name.append_entry_by_text("CN", common_name).unwrap();
@@ -82,14 +99,22 @@ pub fn certificate(
         let san = san.build(&builder.x509v3_context(None, None)).unwrap();
         builder.append_extension(san).unwrap();
     }
-    // authorityKeyIdentifier, RFC 5280 section 4.2.1.1: of the signer's key.
-    let id = &openssl::sha::sha256(&signer.public_key_to_der().unwrap())[..20];
-    let value = [&[0x30, 22, 0x80, 20], id].concat();
-    let value = Asn1OctetString::new_from_bytes(&value).unwrap();
-    let oid = Asn1Object::from_str("2.5.29.35").unwrap();
-    builder.append_extension(X509Extension::new_from_der(&oid, false, &value).unwrap()).unwrap();
-    builder.sign(signer, MessageDigest::sha256()).unwrap();
+    if contents.names_authority {
+        // authorityKeyIdentifier, RFC 5280 section 4.2.1.1: of the signer's key.
+        let id = &openssl::sha::sha256(&signer.public_key_to_der().unwrap())[..20];
+        extend(&mut builder, "2.5.29.35", false, &[&[0x30, 22, 0x80, 20], id].concat());
+    }
+    (contents.shape)(&mut builder);
+    builder.sign(signer, contents.digest).unwrap();
     builder.build()
+}
+
+/// Adds an extension by its DER.
+pub fn extend(builder: &mut X509Builder, oid: &str, critical: bool, value: &[u8]) {
+    let oid = Asn1Object::from_str(oid).unwrap();
+    let value = Asn1OctetString::new_from_bytes(value).unwrap();
+    let extension = X509Extension::new_from_der(&oid, critical, &value).unwrap();
+    builder.append_extension(extension).unwrap();
 }
 
 pub fn root() -> &'static Authority {

@@ -1,5 +1,7 @@
 //! When to renew, and saying what is renewed. RFC 9773.
 
+use std::time::Duration;
+
 use acme_micro::engine::{Issued, OrderOptions, Renewal, RenewalInfo};
 use acme_micro::{AcmeError, CertificateChain, ErrorKind, Time};
 use serde_json::json;
@@ -165,6 +167,32 @@ fn r01_r02_r04_without_usable_information_the_lifetime_decides() {
     let (mut ca, chain) = with_window(1, 2);
     ca.on("GET /renewal-info/*").lose_request();
     assert!(!ask(&mut ca, &chain).from_ca);
+}
+
+#[test]
+fn c15_however_long_a_certificate_lives_it_is_renewed_within_its_life() {
+    const MINUTE: i64 = 60;
+    for (lifetime, due) in [
+        (1, 0),
+        (5 * MINUTE, 150),
+        (6 * DAY, 3 * DAY),
+        (10 * DAY - 1, 5 * DAY - 1),
+        (47 * DAY, 47 * DAY / 3 * 2),
+        (398 * DAY, 398 * DAY / 3 * 2),
+        (20 * 365 * DAY, 20 * 365 * DAY / 3 * 2),
+        (7000 * 365 * DAY, 7000 * 365 * DAY / 3 * 2),
+    ] {
+        let chain = chain(0, lifetime);
+        let info = RenewalInfo::by_lifetime(&chain, at(0));
+        let late = info.window_start.since(at(due));
+        assert!(info.window_start >= at(due) && late <= Duration::from_secs(1), "{lifetime}");
+        assert!(info.window_start <= info.window_end && info.window_end < chain.not_after());
+        assert!(info.window_start <= info.renew_at && info.renew_at < chain.not_after());
+        assert!(!info.is_due(at(0)) && info.is_due(chain.not_after()), "{lifetime}");
+    }
+    // What was never valid is due at once.
+    let expired = chain(3600, -3600);
+    assert!(RenewalInfo::by_lifetime(&expired, at(3600)).is_due(at(3600)));
 }
 
 #[test]

@@ -97,9 +97,11 @@ struct Rule {
 }
 
 type Change = Box<dyn FnMut(&mut Ca, &mut Answer) + Send>;
+type Make = Box<dyn FnMut(&Ca) -> Answer + Send>;
 
 enum Action {
     Answer(Answer),
+    Make(Make),
     Then(Change),
     LoseRequest,
     LoseAnswer,
@@ -140,6 +142,11 @@ impl On<'_> {
     /// This is answered, and nothing done.
     pub fn answer(self, answer: Answer) {
         self.rule(Action::Answer(answer));
+    }
+
+    /// This is answered, made when it is asked for, and nothing done.
+    pub fn make(self, make: impl FnMut(&Ca) -> Answer + Send + 'static) {
+        self.rule(Action::Make(Box::new(make)));
     }
 
     pub fn problem(self, status: u16, name: &str) {
@@ -405,6 +412,7 @@ impl Script {
         let is_new_nonce = label.ends_with("/new-nonce");
         let mut answer = match action.as_deref_mut() {
             Some(Action::Answer(answer)) => answer.clone(),
+            Some(Action::Make(make)) => make(ca),
             Some(Action::LoseRequest) => return Err("connection refused"),
             _ => {
                 let path = request.url().strip_prefix(BASE);

@@ -1,0 +1,330 @@
+//! What comes with a certificate: its issuers', and other chains. RFC 8555 section 7.4.2.
+
+use acme_micro::engine::{Issued, OrderOptions};
+use acme_micro::{AcmeError, ChainPreference, ErrorKind};
+use openssl::hash::MessageDigest;
+use openssl::pkey::{PKey, Private, Public};
+use openssl::rsa::Rsa;
+use openssl::x509::X509;
+
+use super::ca::Answer;
+use super::log;
+use super::pki::{self, Contents};
+use super::script::Script;
+
+fn leaf(key: &PKey<Public>, names: &[&str]) -> X509 {
+    pki::leaf(key, &Contents { names, ..Contents::default() })
+}
+
+/// The outcome at a CA that issues like this.
+fn issue(make: impl Fn(&PKey<Public>, &[&str]) -> Vec<u8> + Send + 'static) -> Outcome {
+    let mut ca = Script::new();
+    ca.ca.issue = Box::new(make);
+    ca.obtain(&["example.org"])
+}
+
+type Outcome = Result<Issued, AcmeError>;
+
+fn refused(outcome: Outcome, what: &str) -> AcmeError {
+    let error = outcome.err().unwrap_or_else(|| panic!("accepted: {what}"));
+    assert_eq!(error.kind(), ErrorKind::Certificate, "{what}: {error}");
+    error
+}
+
+/// A certificate of a CA, with this key, signed by the root.
+fn authority(key: &PKey<Private>, subject: &str, digest: MessageDigest) -> X509 {
+    let contents = Contents { subject, is_ca: true, digest, ..Contents::default() };
+    let root = pki::root();
+    pki::certificate(key, &contents, root.certificate.subject_name(), &root.key)
+}
+
+#[test]
+fn c08_each_certificate_is_issued_by_the_next_one() {
+    type Chain = fn(X509) -> Vec<X509>;
+    let (middle, root) = (&pki::intermediate().certificate, &pki::root().certificate);
+    let outcome = |chain: Chain| {
+        issue(move |key, names| {
+            let chain = chain(leaf(key, names));
+            pki::pem(&chain.iter().collect::<Vec<_>>())
+        })
+    };
+    let cases: [(&str, Chain); 8] = [
+        ("leaf, root", |leaf| vec![leaf, pki::root().certificate.clone()]),
+        ("intermediate first", |leaf| vec![pki::intermediate().certificate.clone(), leaf]),
+        ("root first", |leaf| {
+            let (middle, root) = (&pki::intermediate().certificate, &pki::root().certificate);
+            vec![root.clone(), middle.clone(), leaf]
+        }),
+        ("leaf twice", |leaf| vec![leaf.clone(), leaf, pki::intermediate().certificate.clone()]),
+        ("a stranger in between", |leaf| {
+            let stranger = authority(&pki::new_key(), "Stranger", MessageDigest::sha256());
+            vec![leaf, stranger, pki::intermediate().certificate.clone()]
+        }),
+        ("a stranger at the end", |leaf| {
+            let stranger = authority(&pki::new_key(), "Stranger", MessageDigest::sha256());
+            vec![leaf, pki::intermediate().certificate.clone(), stranger]
+        }),
+        ("the right key under another name", |leaf| {
+            let key = &pki::intermediate().key;
+            vec![leaf, authority(key, "Another Name", MessageDigest::sha256())]
+        }),
+        ("the right name with another key", |leaf| {
+            let key = pki::new_key();
+            vec![leaf, authority(&key, "Test Intermediate", MessageDigest::sha256())]
+        }),
+    ];
+    for (what, chain) in cases {
+        refused(outcome(chain), what);
+    }
+    let whole = outcome(|leaf| {
+        vec![leaf, pki::intermediate().certificate.clone(), pki::root().certificate.clone()]
+    });
+    let ders = whole.unwrap().chain.ders().to_vec();
+    assert_eq!(ders[1..], [middle.to_der().unwrap(), root.to_der().unwrap()]);
+}
+
+#[test]
+fn c09_a_thousand_certificates_and_a_huge_one_are_refused() {
+    let many = issue(|key, names| {
+        let root = pki::root().certificate.to_pem().unwrap();
+        [pki::sound_chain(key, names), root.repeat(1000)].concat()
+    });
+    assert!(refused(many, "a thousand").to_string().contains("more than 10"));
+    let huge = |size: usize| {
+        issue(move |key, names| {
+            let shape: pki::Shape = match size {
+                250 => |b| pki::extend(b, "1.2.3.4", false, &vec![5; 250 * 1024]),
+                _ => |b| pki::extend(b, "1.2.3.4", false, &vec![5; 300 * 1024]),
+            };
+            let leaf = pki::leaf(key, &Contents { names, shape, ..Contents::default() });
+            pki::pem(&[&leaf, &pki::intermediate().certificate])
+        })
+    };
+    huge(250).unwrap();
+    assert!(refused(huge(300), "300 KiB").to_string().contains("larger than 256 KiB"));
+}
+
+/// What comes of a leaf that stands alone, with this link to its issuer, and what is at that
+/// address.
+fn alone(link: Option<&str>, issuer: impl Into<Vec<u8>>) -> (Script, Outcome, Vec<String>) {
+    let mut ca = Script::new();
+    ca.ca.issue = Box::new(|key, names| pki::pem(&[&leaf(key, names)]));
+    if let Some(link) = link.map(str::to_owned) {
+        ca.on("POST /cert/1").then(move |_, answer| answer.set("Link", &link));
+    }
+    ca.on("POST /issuer").answer(Answer::new(200, issuer));
+    let (outcome, lines) = log::lines(|| ca.obtain(&["example.org"]));
+    (ca, outcome, lines)
+}
+
+#[test]
+fn c10_a_leaf_alone_is_completed_by_the_link_to_its_issuer() {
+    let middle = pki::pem(&[&pki::intermediate().certificate]);
+    for link in ["<https://ca.example/issuer>;rel=\"up\"", "</issuer>; rel=up"] {
+        let (ca, outcome, _) = alone(Some(link), middle.clone());
+        assert_eq!(outcome.unwrap().chain.ders().len(), 2, "{link}");
+        assert_eq!(ca.count("POST /issuer"), 1);
+    }
+    // From issuer to issuer, as far as the root.
+    let mut ca = Script::new();
+    ca.ca.issue = Box::new(|key, names| pki::pem(&[&leaf(key, names)]));
+    ca.on("POST /cert/1").then(|_, answer| answer.set("Link", "</issuer/1>;rel=up"));
+    let issuer = Answer::new(200, middle.clone());
+    ca.on("POST /issuer/1").answer(issuer.header("Link", "</issuer/2>;rel=up"));
+    let root = Answer::new(200, pki::pem(&[&pki::root().certificate]));
+    ca.on("POST /issuer/2").answer(root);
+    assert_eq!(ca.obtain(&["example.org"]).unwrap().chain.ders().len(), 3);
+    // Without one the leaf is given out by itself.
+    let (_, outcome, lines) = alone(None, "");
+    assert_eq!(outcome.unwrap().chain.ders().len(), 1);
+    assert!(lines.iter().any(|l| l.starts_with("WARN") && l.contains("without its issuer")));
+    // A whole chain is not looked into.
+    let mut ca = Script::new();
+    ca.on("POST /cert/1").then(|_, answer| answer.set("Link", "</issuer>;rel=up"));
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.count("POST /issuer"), 0);
+}
+
+#[test]
+fn c11_a_link_to_the_issuer_that_leads_astray_costs_no_certificate() {
+    let stranger = authority(&pki::new_key(), "Test Intermediate", MessageDigest::sha256());
+    for (link, issuer) in [
+        ("<https://ca.example/cert/1>;rel=up", ""),
+        ("<http://ca.example/issuer>;rel=up", ""),
+        ("<https://169.254.169.254/issuer>;rel=up", ""),
+        ("<https://evil.example/issuer>;rel=up", ""),
+        ("<file:///etc/passwd>;rel=up", ""),
+        ("<>;rel=up", ""),
+        ("issuer;rel=up", ""),
+        ("</issuer>;rel=up", "<html>"),
+        ("</issuer>;rel=up", std::str::from_utf8(&pki::pem(&[&stranger])).unwrap()),
+    ] {
+        let (ca, outcome, _) = alone(Some(link), issuer);
+        assert_eq!(outcome.unwrap().chain.ders().len(), 1, "{link}");
+        assert!(ca.count("POST /cert/1") + ca.count("POST /issuer") <= 2, "{:?}", ca.transcript);
+    }
+    // Two that lead to each other, and one to a fresh address each time.
+    let looping = |next: fn(usize) -> usize| {
+        let mut ca = Script::new();
+        ca.ca.issue = Box::new(|key, names| pki::pem(&[&leaf(key, names)]));
+        ca.on("POST /cert/1").then(|_, answer| answer.set("Link", "</issuer/0>;rel=up"));
+        for n in 0..50 {
+            let certificate = match n {
+                0 => &pki::intermediate().certificate,
+                _ => &pki::root().certificate,
+            };
+            let link = format!("</issuer/{}>;rel=up", next(n));
+            let answer = Answer::new(200, pki::pem(&[certificate])).header("Link", &link);
+            ca.on(&format!("POST /issuer/{n}")).answer(answer);
+        }
+        let issued = ca.obtain(&["example.org"]).unwrap();
+        (ca.count("POST /issuer/*"), issued.chain.ders().len())
+    };
+    assert_eq!(looping(|n| 1 - n.min(1)), (2, 3));
+    assert_eq!(looping(|n| n + 1), (9, 10));
+}
+
+/// What is preferred, and what comes of it where the CA names other chains like this.
+fn preferring(root: &str, links: &[&str]) -> (Script, Issued, Vec<String>) {
+    let mut ca = Script::new();
+    let links: Vec<String> = links.iter().map(|link| (*link).to_owned()).collect();
+    ca.on("POST /cert/1").then(move |_, answer| {
+        for link in &links {
+            answer.headers.push(("Link".to_owned(), link.as_bytes().to_vec()));
+        }
+    });
+    ca.on("POST /other/*").answer(Answer::problem(400, "malformed"));
+    let mut options = OrderOptions::new(["example.org"]);
+    options.chain = Some(ChainPreference::Root(root.to_owned()));
+    let (issued, lines) = log::lines(|| ca.order(options));
+    (ca, issued.unwrap(), lines)
+}
+
+#[test]
+fn c11_links_to_other_chains_are_followed_within_reason() {
+    // As many as one header may hold.
+    let many: Vec<String> =
+        (0..2000).map(|n| format!("</other/{n}>;rel=alternate")).collect::<Vec<_>>();
+    let many = many.join(", ");
+    assert!(many.len() < 60_000);
+    for (links, most) in [
+        (vec!["<https://ca.example/cert/1>;rel=alternate"], 0),
+        (vec!["</other/1>;rel=alternate", "<https://ca.example/other/1>;rel=\"alternate\""], 1),
+        (vec!["<http://ca.example/other/1>;rel=alternate"], 0),
+        (vec!["<https://169.254.169.254/x>;rel=alternate"], 0),
+        (vec!["<https://[fe80::1]/x>;rel=alternate", "<https://evil.example/>;rel=alternate"], 0),
+        (vec!["<", "><", "<;rel=alternate", "rel=alternate;<x>", ",,,;;;", "<x>;rel"], 0),
+        (vec![many.as_str()], 8),
+    ] {
+        let (ca, issued, lines) = preferring("Another Root", &links);
+        assert!(!issued.preference_met);
+        assert_eq!(ca.count("POST /cert/1"), 1);
+        assert_eq!(ca.count("POST /other/*"), most, "{:?}", links.first());
+        let left_out = lines.iter().filter(|line| line.contains("leaving out an alternate"));
+        assert!(left_out.count() >= most);
+        let hosts = ca.transcript.iter().filter(|line| line.contains("https://")).count();
+        assert_eq!(hosts, 0, "{:?}", ca.transcript);
+    }
+    // All of them, however many, are no trouble to who prefers none.
+    let mut ca = Script::new();
+    ca.on("POST /cert/1").then(move |_, answer| answer.set("Link", &many));
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.count("POST /other/*"), 0);
+}
+
+/// The chain of an order, which leads to another root; for this key, if it is another one's.
+fn leading_elsewhere(key: &PKey<Public>, names: &[&str]) -> Vec<u8> {
+    let root_key = pki::new_key();
+    let subject = pki::name("Another Root");
+    let contents = Contents { subject: "Another Root", is_ca: true, ..Contents::default() };
+    let root = pki::certificate(&root_key, &contents, &subject, &root_key);
+    let contents = Contents { names, ..Contents::default() };
+    pki::pem(&[&pki::certificate(key, &contents, &subject, &root_key), &root])
+}
+
+/// Prefers "Another Root", which the chain at `/other/1` leads to.
+fn with_other(make: impl Fn(&PKey<Public>) -> Vec<u8> + Send + 'static) -> (Issued, Vec<String>) {
+    let mut ca = Script::new();
+    ca.on("POST /cert/1").then(|_, answer| answer.set("Link", "</other/1>;rel=alternate"));
+    ca.on("POST /other/1")
+        .make(move |ca| Answer::new(200, make(ca.orders[0].key.as_ref().unwrap())));
+    let mut options = OrderOptions::new(["example.org"]);
+    options.chain = Some(ChainPreference::Root("Another Root".to_owned()));
+    let (issued, lines) = log::lines(|| ca.order(options));
+    (issued.unwrap(), lines)
+}
+
+#[test]
+fn c12_another_chain_for_another_key_or_name_is_left_out() {
+    type Make = fn(&PKey<Public>) -> Vec<u8>;
+    let cases: [(&str, Make); 4] = [
+        ("another key", |_| leading_elsewhere(&pki::public(&pki::new_key()), &["example.org"])),
+        ("another name", |key| leading_elsewhere(key, &["evil.example"])),
+        ("one name more", |key| leading_elsewhere(key, &["example.org", "evil.example"])),
+        ("a private key", |key| {
+            let key_block = pki::new_key().private_key_to_pem_pkcs8().unwrap();
+            [leading_elsewhere(key, &["example.org"]), key_block].concat()
+        }),
+    ];
+    for (what, make) in cases {
+        let (issued, lines) = with_other(make);
+        assert!(!issued.preference_met, "{what}");
+        assert_eq!(issued.chain.root_name().as_deref(), Some("Test Root"), "{what}");
+        let warned = |line: &&String| {
+            line.starts_with("WARN") && line.contains("leaving out an alternate chain")
+        };
+        assert_eq!(lines.iter().filter(warned).count(), 1, "{what}: {lines:?}");
+    }
+}
+
+#[test]
+fn c13_the_preferred_chain_is_taken_if_there_is_one() {
+    let (issued, _) = with_other(|key| leading_elsewhere(key, &["example.org"]));
+    assert!(issued.preference_met);
+    assert_eq!(issued.chain.root_name().as_deref(), Some("Another Root"));
+    // The CA's own choice has it: nothing else is looked at.
+    let (ca, issued, _) = preferring("Test Root", &["</other/1>;rel=alternate"]);
+    assert!(issued.preference_met && ca.count("POST /other/*") == 0);
+    // None has it: the CA's own choice, and the host is told.
+    let (_, issued, _) = preferring("No Root", &[]);
+    assert!(!issued.preference_met);
+    assert_eq!(issued.chain.root_name().as_deref(), Some("Test Root"));
+}
+
+#[test]
+fn c18_weak_signatures_and_keys_are_refused() {
+    let sha1 = MessageDigest::sha1();
+    let outcome = issue(move |key, names| {
+        let leaf = pki::leaf(key, &Contents { names, digest: sha1, ..Contents::default() });
+        pki::pem(&[&leaf, &pki::intermediate().certificate])
+    });
+    assert!(refused(outcome, "the leaf").to_string().contains("weak signature"));
+    let outcome = issue(move |key, names| {
+        let weak = authority(&pki::intermediate().key, "Test Intermediate", sha1);
+        pki::pem(&[&leaf(key, names), &weak])
+    });
+    assert!(refused(outcome, "its issuer").to_string().contains("weak signature"));
+    // What a root says of itself is believed because it is known, not because it is signed.
+    issue(move |key, names| {
+        let (subject, digest) = ("Test Root", sha1);
+        let contents = Contents { subject, is_ca: true, digest, ..Contents::default() };
+        let root = pki::root();
+        let name = root.certificate.subject_name();
+        let weak = pki::certificate(&root.key, &contents, name, &root.key);
+        pki::pem(&[&leaf(key, names), &pki::intermediate().certificate, &weak])
+    })
+    .unwrap();
+    // OpenSSL signs with MD5 by RSA keys only.
+    let by_rsa = |bits: u32, digest: MessageDigest| {
+        issue(move |key, names| {
+            let rsa = PKey::from_rsa(Rsa::generate(bits).unwrap()).unwrap();
+            let middle = authority(&rsa, "RSA", MessageDigest::sha256());
+            let contents = Contents { names, digest, ..Contents::default() };
+            let leaf = pki::certificate(key, &contents, middle.subject_name(), &rsa);
+            pki::pem(&[&leaf, &middle])
+        })
+    };
+    by_rsa(2048, MessageDigest::sha256()).unwrap();
+    refused(by_rsa(2048, MessageDigest::md5()), "MD5");
+    refused(by_rsa(1024, MessageDigest::sha256()), "1024 bits");
+}
