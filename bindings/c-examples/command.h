@@ -55,12 +55,9 @@ static int command_read(struct command *command, int argc, char **argv)
     }
     command->orders = argv + i;
     command->order_count = argc - i;
-    mkdir(out, 0755);
-    command->out = open(out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (command->out < 0) {
-        fprintf(stderr, "%s: %s\n", out, strerror(errno));
+    command->out = folder_open(out, 0755);
+    if (command->out < 0 || folder_lock(command->out, out) != 0)
         return 1;
-    }
     key = stored_key(command->out, "account.pem");
     if (!key)
         return 1;
@@ -76,15 +73,14 @@ static acme_op_t *order_begin(const struct command *command, const acme_client_t
     const char *list[MAX_NAMES];
     acme_op_t *op = NULL;
     acme_key_t *key;
-    char file[320], *name;
+    char file[FILE_NAME_SIZE], *name;
 
     for (name = strtok(names, ","); name && options.name_count < MAX_NAMES; name = strtok(NULL, ","))
         list[options.name_count++] = name;
-    if (name || strlen(names) > 253 || strchr(names, '/')) {
+    if (name || file_name(file, names, ".key.pem") != 0) {
         fprintf(stderr, "%s: %s\n", names, name ? "too many names" : "not a name");
         return NULL;
     }
-    snprintf(file, sizeof file, "%s.key.pem", names);
     key = stored_key(command->out, file);
     options.names = list;
     options.key = key;
@@ -98,13 +94,13 @@ static acme_op_t *order_begin(const struct command *command, const acme_client_t
 static int order_end(const struct command *command, const char *name, acme_op_t *op, int step)
 {
     acme_cert_t *cert = step == ACME_STEP_DONE ? acme_op_take_cert(op) : NULL;
-    char file[320];
+    char file[FILE_NAME_SIZE] = "";
     int failed = 1;
 
-    snprintf(file, sizeof file, "%s.chain.pem", name);
     if (!cert)
         fprintf(stderr, "%s: %s\n", name, acme_error_message(acme_op_error(op)));
-    else if (store(command->out, file, 0644, acme_cert_chain_pem(cert)) != 0)
+    else if (file_name(file, name, ".chain.pem") != 0 ||
+             store(command->out, file, 0644, acme_cert_chain_pem(cert)) != 0)
         fprintf(stderr, "%s: %s\n", file, strerror(errno));
     else
         failed = printf("%s: obtained\n", name) < 0;

@@ -1,42 +1,76 @@
 /*
- * files.h - keys and certificates in files, for the examples.
+ * files.h - keys and certificates in a folder, for the examples.
  *
  * Whatever happens, a file holds its old text or the new one; keys can be read by nobody else, and are
- * on disk before a CA hears of them.
+ * on disk before a CA hears of them. A folder belongs to one process at a time.
  *
  * Define _POSIX_C_SOURCE as 200809L before the first #include.
  */
 #ifndef FILES_H
 #define FILES_H
 
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "acme_micro.h"
 
-/* Whatever happens meanwhile, name holds its old text or the new one, never a part of it. */
-static int store(int dir, const char *name, mode_t mode, const char *text)
+enum { FILE_NAME_SIZE = 256 };
+
+#define TEMPORARY "tmp-" /* and 16 random digits: what a process that is killed may leave behind */
+
+/* --- text in files ---------------------------------------------------------------------------- */
+
+static int write_all(int file, const char *text)
 {
-    char temporary[320];
     size_t size = strlen(text);
     ssize_t written;
-    int file, ok, why;
 
-    snprintf(temporary, sizeof temporary, "%s.%ld.tmp", name, (long)getpid());
-    unlinkat(dir, temporary, 0); /* left behind by a process that had our id */
-    file = openat(dir, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
-    if (file < 0)
-        return -1;
-    while (size > 0 && (written = write(file, text, size)) > 0) {
+    while (size > 0) {
+        written = write(file, text, size);
+        if (written <= 0)
+            return -1;
         text += written;
         size -= (size_t)written;
     }
-    ok = size == 0 && fsync(file) == 0;
+    return 0;
+}
+
+/* A new file under a name that nobody can have foreseen. */
+static int create_temporary(int dir, mode_t mode, char name[FILE_NAME_SIZE])
+{
+    unsigned long long random;
+    int tries, file = -1;
+
+    for (tries = 0; tries < 20 && file < 0; tries++) {
+        if (getrandom(&random, sizeof random, 0) != sizeof random)
+            return -1;
+        snprintf(name, FILE_NAME_SIZE, TEMPORARY "%016llx", random);
+        file = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+        if (file < 0 && errno != EEXIST)
+            return -1;
+    }
+    return file;
+}
+
+/* Whatever happens meanwhile, name holds its old text or the new one, never a part of it. With 0 it
+ * holds the new one, even if the power fails now. */
+static int store(int dir, const char *name, mode_t mode, const char *text)
+{
+    char temporary[FILE_NAME_SIZE];
+    int file = create_temporary(dir, mode, temporary), ok, why;
+
+    if (file < 0)
+        return -1;
+    ok = write_all(file, text) == 0 && fsync(file) == 0;
     ok = close(file) == 0 && ok;
     if (ok && renameat(dir, temporary, dir, name) == 0)
         return fsync(dir);
@@ -49,22 +83,113 @@ static int store(int dir, const char *name, mode_t mode, const char *text)
 /* The text of a small file, to be freed; NULL, with errno, when there is none. */
 static char *load(int dir, const char *name)
 {
-    enum { LIMIT = 64 * 1024 };
-    int file = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    char *text = file < 0 ? NULL : calloc(1, LIMIT + 1);
+    enum { LIMIT = 1024 * 1024 };
+    int file = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct stat found;
+    char *text = NULL;
     size_t size = 0;
-    ssize_t got = 0;
+    ssize_t got = 1;
+    int why;
 
-    while (text && size < LIMIT && (got = read(file, text + size, LIMIT - size)) > 0)
-        size += (size_t)got;
+    if (file < 0)
+        return NULL;
+    if (fstat(file, &found) == 0) {
+        if (!S_ISREG(found.st_mode))
+            errno = ENOTSUP; /* a pipe, say, which nobody may ever write to */
+        else if (found.st_size > LIMIT)
+            errno = EFBIG;
+        else
+            text = calloc(1, (size_t)found.st_size + 1);
+    }
+    while (text && got > 0 && size < (size_t)found.st_size) {
+        got = read(file, text + size, (size_t)found.st_size - size);
+        size += got > 0 ? (size_t)got : 0;
+    }
+    why = errno;
+    close(file);
     if (got < 0) {
         free(text);
         text = NULL;
     }
-    if (file >= 0)
-        close(file);
+    errno = why;
     return text;
 }
+
+/* --- the folder ------------------------------------------------------------------------------- */
+
+/* The name of a file that belongs to a certificate, such as NAME.key.pem, with "_" for the "*" of a wildcard.
+ * -1: it cannot be part of a file's name. */
+static inline int file_name(char file[FILE_NAME_SIZE], const char *name, const char *ending)
+{
+    char *c;
+
+    if (*name == 0 || *name == '.' || strchr(name, '/') ||
+        snprintf(file, FILE_NAME_SIZE, "%s%s", name, ending) >= FILE_NAME_SIZE)
+        return -1;
+    for (c = file; *c; c++) {
+        *c = (char)tolower((unsigned char)*c);
+        if (*c == '*')
+            *c = '_';
+    }
+    return 0;
+}
+
+/* Opens the folder, and makes it if need be; -1, after a message, when that cannot be. */
+static int folder_open(const char *path, mode_t mode)
+{
+    int dir, parent;
+
+    mkdir(path, mode); /* open() tells whether that worked */
+    dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    parent = dir < 0 ? -1 : openat(dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        fprintf(stderr, "%s: %s\n", path, strerror(errno));
+    if (parent >= 0) {
+        fsync(parent); /* as far as we may */
+        close(parent);
+    }
+    return dir;
+}
+
+/* What was written and not renamed is no use to anybody. */
+static int sweep(int dir)
+{
+    int again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *listing = again < 0 ? NULL : fdopendir(again);
+    struct dirent *entry;
+    struct stat found;
+
+    while (listing && (entry = readdir(listing)))
+        if (strncmp(entry->d_name, TEMPORARY, strlen(TEMPORARY)) == 0 &&
+            strlen(entry->d_name) == strlen(TEMPORARY) + 16 &&
+            fstatat(dir, entry->d_name, &found, AT_SYMLINK_NOFOLLOW) == 0 &&
+            S_ISREG(found.st_mode) && found.st_uid == geteuid())
+            unlinkat(dir, entry->d_name, 0);
+    if (listing)
+        closedir(listing);
+    else if (again >= 0)
+        close(again);
+    return listing ? 0 : -1;
+}
+
+/* Waits until no other process is at work in the folder, and keeps others out until this one ends,
+ * however it ends. What an earlier one could not finish is cleared up: 0; -1, after a message. */
+static int folder_lock(int dir, const char *path)
+{
+    int locked = flock(dir, LOCK_EX | LOCK_NB);
+
+    if (locked != 0 && errno == EWOULDBLOCK) {
+        fprintf(stderr, "%s: another process is at work here; waiting for it\n", path);
+        locked = flock(dir, LOCK_EX);
+    }
+    /* A file's name may be in memory only, if who renamed it did not get further. */
+    if (locked == 0 && fsync(dir) == 0 && sweep(dir) == 0)
+        return 0;
+    fprintf(stderr, "%s: %s\n", path, strerror(errno));
+    return -1;
+}
+
+/* --- keys ------------------------------------------------------------------------------------- */
 
 /* Others could read a key that is in a file like this. */
 static int is_lax(int dir, const char *name)

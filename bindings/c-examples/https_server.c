@@ -342,12 +342,9 @@ int main(int argc, char **argv)
     names = (const char *const *)(argv + i);
     name_count = (size_t)(argc - i);
     signal(SIGPIPE, SIG_IGN); /* a client may be gone before it is answered */
-    mkdir(state_path, 0700);
-    state = open(state_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (state < 0) {
-        perror(state_path);
+    state = folder_open(state_path, 0700);
+    if (state < 0 || folder_lock(state, state_path) != 0)
         return 1;
-    }
     failed = run(&options, port);
     close(state);
     return failed;

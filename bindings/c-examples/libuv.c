@@ -177,12 +177,11 @@ static int store_both(const char *name, const acme_cert_t *cert)
 {
     const char *key = acme_key_pem(acme_cert_key(cert)), *chain = acme_cert_chain_pem(cert);
     size_t size = strlen(key) + strlen(chain) + 1;
-    char *text = malloc(size), file[320];
+    char *text = malloc(size), file[FILE_NAME_SIZE];
     volatile char *secret = text; /* volatile: a compiler leaves memset() before free() out */
     int failed = -1;
 
-    snprintf(file, sizeof file, "%s.pem", name);
-    if (text) {
+    if (text && file_name(file, name, ".pem") == 0) {
         snprintf(text, size, "%s%s", key, chain);
         failed = store(out, file, 0600, text);
         while (*secret)
@@ -190,7 +189,7 @@ static int store_both(const char *name, const acme_cert_t *cert)
     }
     free(text);
     if (failed)
-        perror(file);
+        perror(name);
     return failed;
 }
 
@@ -319,12 +318,9 @@ int main(int argc, char **argv)
         return 2;
     }
     signal(SIGPIPE, SIG_IGN); /* a visitor may be gone before it is answered */
-    mkdir(out_path, 0755);
-    out = open(out_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (out < 0) {
-        perror(out_path);
+    out = folder_open(out_path, 0755);
+    if (out < 0 || folder_lock(out, out_path) != 0)
         return 1;
-    }
     key = stored_key(out, "account.pem");
     account.account_key = key;
     if (key && acme_client_new(&account, &client) == ACME_OK &&

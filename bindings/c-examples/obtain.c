@@ -14,10 +14,13 @@
  *
  *       account.pem     account key: whoever has it is the account
  *       account.url     what the CA calls the account
- *       NAME.key.pem    key of the certificate; NAME is the first one given
+ *       NAME.key.pem    key of the certificate; NAME is the first one given, in small letters and with
+ *                       "_" for "*"
  *       NAME.chain.pem  the certificate and its issuers, in the order servers want
+ *       NAME.order      an order under way (journal.h); gone when the certificate is there
  *
- * Keys are on disk before the CA hears of them, so no failure loses one. Run it again to renew.
+ * Keys are on disk before the CA hears of them, so no failure loses one. Killed at any moment, it goes
+ * on with the same order when it is run again. Run it again to renew, too.
  *
  * Exit status: 0 obtained; 1 a file, a port or memory failed; 2 wrong usage; 3 refused, and will be
  * until something changes; 4 failed, and a later try may succeed.
@@ -36,7 +39,9 @@
 
 #include "acme_micro.h"
 #include "files.h"
+#include "journal.h"
 #include "responder.h"
+#include "webroot.h"
 
 enum { OBTAINED = 0, LOCAL_FAILURE = 1, WRONG_USAGE = 2, REFUSED = 3, TRY_LATER = 4 };
 
@@ -76,50 +81,19 @@ static int refused(const char *what)
     return acme_error_is_permanent(error) ? REFUSED : TRY_LATER;
 }
 
-/* --- http-01 by the files of a web server ----------------------------------------------------- */
-
-/* No symbolic links: who may write to the webroot must not lead us out of it. */
-static int enter(int dir, const char *name)
-{
-    mkdirat(dir, name, 0755); /* openat() tells whether that worked */
-    return openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-}
-
-static int webroot_change(const acme_challenge_t *challenge, int webroot, const char *text)
-{
-    const char *token = challenge->http_path + strlen(CHALLENGES); /* checked by the library */
-    int well_known = enter(webroot, ".well-known");
-    int dir = well_known < 0 ? -1 : enter(well_known, "acme-challenge");
-    int result = -1;
-
-    if (dir >= 0)
-        result = text ? store(dir, token, 0644, text) : unlinkat(dir, token, 0);
-    if (result != 0)
-        failed(challenge->http_path);
-    if (dir >= 0)
-        close(dir);
-    if (well_known >= 0)
-        close(well_known);
-    return result;
-}
-
-static int webroot_publish(const acme_challenge_t *challenge, void *user)
-{
-    return webroot_change(challenge, *(int *)user, challenge->key_authorization);
-}
-
-static int webroot_unpublish(const acme_challenge_t *challenge, void *user)
-{
-    return webroot_change(challenge, *(int *)user, NULL);
-}
-
 /* --- the program ------------------------------------------------------------------------------ */
 
 static acme_client_options_t account = ACME_CLIENT_OPTIONS_INIT;
 static acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
 static acme_run_options_t run = ACME_RUN_OPTIONS_INIT;
+static struct journal journal;
 static struct responder responder = { .port = 80, .listener = -1 };
+static struct webroot webroot = { .journal = &journal };
 static const char *contacts[8], *webroot_path, *out_path;
+static char key_file[FILE_NAME_SIZE], chain_file[FILE_NAME_SIZE], *account_url;
+static acme_client_t *client;
+static acme_cert_t *obtained_meanwhile;
+static int out;
 
 /* Ctrl-C, and how services are stopped: the operation ends, and what it has published is taken down. */
 static acme_op_t *volatile interruptible;
@@ -169,18 +143,47 @@ static int parse(int argc, char **argv)
     order.names = (const char *const *)(argv + i);
     order.name_count = (size_t)(argc - i);
     /* The first name becomes part of file names. */
-    if (i == argc || *argv[i] == '.' || strchr(argv[i], '/') || strlen(argv[i]) > 253)
+    if (i == argc || file_name(key_file, argv[i], ".key.pem") != 0 ||
+        file_name(chain_file, argv[i], ".chain.pem") != 0)
         return -1;
     return account.directory_url && out_path ? 0 : -1;
 }
 
+/* What the CA has said so far is on disk before it is asked for more. */
+static int note(const acme_op_t *op)
+{
+    const char *url = acme_client_account_url(client);
+
+    if (url && (!account_url || strcmp(url, account_url) != 0)) {
+        if (store(out, "account.url", 0644, url) != 0) {
+            failed("account.url");
+            return -1;
+        }
+        free(account_url);
+        account_url = strdup(url);
+    }
+    return journal_note_order(&journal, acme_op_order_url(op));
+}
+
+static int send_request(acme_op_t *op, const acme_http_request_t *request, void *user)
+{
+    (void)user;
+    if (note(op) == 0)
+        return acme_op_send(op, request->id) == ACME_OK ? 0 : -1;
+    acme_op_cancel(op);
+    return -1;
+}
+
 /* Runs the order to its end; a signal ends it early. */
-static int run_order(acme_client_t *client, acme_cert_t **cert)
+static int run_order(acme_cert_t **cert)
 {
     struct sigaction action = { .sa_handler = interrupt };
     acme_op_t *op = NULL;
     int result = OBTAINED;
 
+    order.order_url = journal.order_url;
+    if (journal_begin(&journal) != 0)
+        return LOCAL_FAILURE;
     if (acme_begin_order(client, &order, &op) != ACME_OK)
         return refused(order.names[0]);
     interruptible = op;
@@ -191,34 +194,74 @@ static int run_order(acme_client_t *client, acme_cert_t **cert)
     else
         result = refused(order.names[0]);
     interruptible = NULL;
+    if (note(op) != 0) /* after a disk that was full for a moment only, nothing is lost */
+        result = LOCAL_FAILURE;
     acme_op_free(op);
     return result;
 }
 
-/* Orders the certificate and stores what comes of it in the directory out. */
-static int obtain(int out)
+/* Most of the certificate's time is over: it comes from an order that was left behind long ago. */
+static int is_old(const acme_cert_t *cert)
 {
-    char file[300], date[32];
-    acme_client_t *client = NULL;
-    acme_cert_t *cert = NULL;
-    int result;
+    acme_time_t start = acme_cert_not_before(cert), end = acme_cert_not_after(cert);
 
-    if (acme_client_new(&account, &client) != ACME_OK)
-        return refused(account.directory_url);
-    result = run_order(client, &cert);
-    if (acme_client_account_url(client) &&
-        store(out, "account.url", 0644, acme_client_account_url(client)) != 0)
-        result = failed("account.url");
-    if (cert) {
-        snprintf(file, sizeof file, "%s.chain.pem", order.names[0]);
-        if (store(out, file, 0644, acme_cert_chain_pem(cert)) != 0)
-            result = failed(file);
-        else
-            printf("%s/%s: valid until %s\n", out_path, file, utc(acme_cert_not_after(cert), date));
+    return (acme_time_t)time(NULL) * 1000 > start + (end - start) / 3 * 2;
+}
+
+/* Orders the certificate and stores what comes of it. */
+static int obtain(void)
+{
+    acme_cert_t *cert = NULL;
+    int is_resumed = journal.order_url != NULL, result = run_order(&cert);
+    char date[32];
+
+    if (cert && is_resumed && is_old(cert)) {
+        acme_cert_free(cert);
+        cert = NULL;
+        if (journal_end(&journal, 1) != 0)
+            return LOCAL_FAILURE;
+        result = run_order(&cert);
     }
+    if (cert && store(out, chain_file, 0644, acme_cert_chain_pem(cert)) != 0)
+        result = failed(chain_file);
+    if (journal_end(&journal, result == OBTAINED) != 0)
+        result = LOCAL_FAILURE;
+    if (result == OBTAINED)
+        printf("%s/%s: valid until %s\n", out_path, chain_file,
+               utc(acme_cert_not_after(cert ? cert : obtained_meanwhile), date));
     acme_cert_free(cert);
-    acme_client_free(client);
     return result;
+}
+
+/* A link, a pipe or a folder in a file's place is somebody's mistake, or worse. */
+static int is_in_the_way(const char *file)
+{
+    struct stat found;
+
+    if (fstatat(out, file, &found, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno != ENOENT && failed(file);
+    if (!S_ISREG(found.st_mode))
+        fprintf(stderr, "obtain: %s: not a regular file\n", file);
+    return !S_ISREG(found.st_mode);
+}
+
+/* Has the folder for us alone. Who had to wait for another process may find the work done: then a
+ * certificate is ordered only if it is for other names, or the CA says that its time has come. */
+static int lock_folder(void)
+{
+    char *before = load(out, chain_file), *after = NULL;
+    int locked = folder_lock(out, out_path);
+
+    if (locked == 0)
+        after = load(out, chain_file);
+    if (after && (!before || strcmp(before, after) != 0) &&
+        acme_cert_parse(after, strlen(after), &obtained_meanwhile) == ACME_OK) {
+        order.replaces = obtained_meanwhile;
+        order.only_if_due = 1;
+    }
+    free(before);
+    free(after);
+    return locked;
 }
 
 static int open_directory(const char *path)
@@ -233,8 +276,7 @@ static int open_directory(const char *path)
 int main(int argc, char **argv)
 {
     acme_key_t *account_key, *key;
-    char key_file[300], *account_url;
-    int out, webroot, result = LOCAL_FAILURE;
+    int result = LOCAL_FAILURE;
 
     if (parse(argc, argv) != 0) {
         fputs("usage: obtain --directory URL [--ca-file FILE] [--contact mailto:ADDRESS]...\n"
@@ -242,29 +284,37 @@ int main(int argc, char **argv)
         return WRONG_USAGE;
     }
     umask(022); /* what is for servers to read, they can read; keys have their own mode */
-    mkdir(out_path, 0755);
-    out = open_directory(out_path);
-    webroot = open_directory(webroot_path ? webroot_path : ".");
-    if (out < 0 || webroot < 0)
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error like a disk that is full */
+    out = folder_open(out_path, 0755);
+    webroot.dir = open_directory(webroot_path ? webroot_path : ".");
+    if (out < 0 || webroot.dir < 0 || is_in_the_way("account.pem") || is_in_the_way("account.url") ||
+        is_in_the_way(key_file) || is_in_the_way(chain_file) || lock_folder() != 0)
         return LOCAL_FAILURE;
 
-    snprintf(key_file, sizeof key_file, "%s.key.pem", order.names[0]);
     account_key = stored_key(out, "account.pem");
     key = stored_key(out, key_file);
     account_url = load(out, "account.url");
     if (account_url)
         account_url[strcspn(account_url, "\r\n")] = 0;
-    if (account_key && key) {
-        account.account_key = account_key;
-        account.account_url = account_url;
-        order.key = key;
+    account.account_key = account_key;
+    account.account_url = account_url;
+    order.key = key;
+    if (account_key && key && journal_open(&journal, out, &account, &order) == 0) {
         responder.thumbprint = acme_key_thumbprint(account_key);
         run.publish = webroot_path ? webroot_publish : responder_publish;
         run.unpublish = webroot_path ? webroot_unpublish : responder_unpublish;
         run.user = webroot_path ? (void *)&webroot : (void *)&responder;
-        result = obtain(out);
+        run.send = send_request;
+        webroot_clear(&webroot);
+        if (acme_client_new(&account, &client) == ACME_OK)
+            result = obtain();
+        else
+            result = refused(account.directory_url);
     }
+    acme_client_free(client);
+    journal_free(&journal);
     free(account_url);
+    acme_cert_free(obtained_meanwhile);
     acme_key_free(key);
     acme_key_free(account_key);
     return result;

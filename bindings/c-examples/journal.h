@@ -1,0 +1,230 @@
+/*
+ * journal.h - an order under way, in a file, so that a program that was killed goes on with it.
+ *
+ * The file is written anew, by store(), before what makes it needed, and removed when the certificate
+ * is on disk:
+ *
+ *     acme-order 1            what this is, and its version
+ *     directory URL           whose order it is and for what; a journal that says anything else than
+ *     account THUMBPRINT      we would is of no use and set aside, as NAME.order.bad
+ *     key THUMBPRINT
+ *     name NAME               each of them
+ *     runs 1                  how many runs in a row have begun with this order and not come to an end
+ *     order URL               when there is one
+ *     published TOKEN         each challenge that may be in the webroot still
+ *
+ * Nothing goes by a file's time: clocks are wrong at times, and backups come back.
+ */
+#ifndef JOURNAL_H
+#define JOURNAL_H
+
+#include "files.h"
+
+#define JOURNAL_KIND "acme-order "
+#define JOURNAL_VERSION "1\n"
+
+/* An order that this many runs in a row did not survive is given up for a new one. */
+enum { MAX_RUNS = 3 };
+
+struct journal {
+    int dir;
+    char file[FILE_NAME_SIZE];
+    char *purpose; /* the lines above "runs" */
+    int runs;
+    char *order_url; /* NULL: there is no order yet */
+    char **published;
+    size_t published_count;
+};
+
+static int journal_failed(const struct journal *journal, const char *why)
+{
+    fprintf(stderr, "%s: %s\n", journal->file, why);
+    return -1;
+}
+
+static void journal_free(struct journal *journal)
+{
+    while (journal->published_count > 0)
+        free(journal->published[--journal->published_count]);
+    free(journal->published);
+    free(journal->order_url);
+    free(journal->purpose);
+}
+
+/* --- writing ---------------------------------------------------------------------------------- */
+
+static int journal_write(const struct journal *journal)
+{
+    char *text = NULL;
+    size_t size, i;
+    FILE *lines = open_memstream(&text, &size);
+    int result = -1;
+
+    if (lines) {
+        fprintf(lines, "%sruns %d\n", journal->purpose, journal->runs);
+        if (journal->order_url)
+            fprintf(lines, "order %s\n", journal->order_url);
+        for (i = 0; i < journal->published_count; i++)
+            fprintf(lines, "published %s\n", journal->published[i]);
+        if (fclose(lines) == 0)
+            result = store(journal->dir, journal->file, 0600, text);
+    }
+    free(text);
+    return result == 0 ? 0 : journal_failed(journal, strerror(errno));
+}
+
+/* A run begins. This is also how it is found out, before the CA is asked for anything, whether the
+ * folder can be written to. */
+static int journal_begin(struct journal *journal)
+{
+    if (journal->order_url && journal->runs >= MAX_RUNS) {
+        journal_failed(journal, "the last runs with this order have not come to an end; ordering anew");
+        free(journal->order_url);
+        journal->order_url = NULL;
+        journal->runs = 0;
+    }
+    journal->runs++;
+    return journal_write(journal);
+}
+
+/* The order is this one, as far as there is one. */
+static int journal_note_order(struct journal *journal, const char *url)
+{
+    char *old = journal->order_url;
+    int runs = journal->runs;
+
+    if (!url || (old && strcmp(old, url) == 0))
+        return 0;
+    journal->order_url = strdup(url);
+    journal->runs = 1;
+    if (journal->order_url && journal_write(journal) == 0) {
+        free(old);
+        return 0;
+    }
+    free(journal->order_url); /* it is not noted: the next try is not to think so */
+    journal->order_url = old;
+    journal->runs = runs;
+    return -1;
+}
+
+static int journal_remember(struct journal *journal, const char *token)
+{
+    char **more = realloc(journal->published, (journal->published_count + 1) * sizeof *more);
+
+    if (!more)
+        return -1;
+    journal->published = more;
+    more[journal->published_count] = strdup(token);
+    if (!more[journal->published_count])
+        return -1;
+    journal->published_count++;
+    return 0;
+}
+
+/* A challenge with this token is about to be published. */
+static int journal_note_published(struct journal *journal, const char *token)
+{
+    size_t i;
+
+    for (i = 0; i < journal->published_count; i++)
+        if (strcmp(journal->published[i], token) == 0)
+            return 0;
+    return journal_remember(journal, token) == 0 ? journal_write(journal) : -1;
+}
+
+/* The run has come to an end, with the certificate on disk or without. */
+static int journal_end(struct journal *journal, int obtained)
+{
+    journal->runs = 0;
+    if (journal->order_url && !obtained)
+        return journal_write(journal);
+    free(journal->order_url);
+    journal->order_url = NULL;
+    if (unlinkat(journal->dir, journal->file, 0) != 0 || fsync(journal->dir) != 0)
+        return journal_failed(journal, strerror(errno));
+    return 0;
+}
+
+/* --- reading ---------------------------------------------------------------------------------- */
+
+static int is_token(const char *text)
+{
+    return *text && strspn(text, "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz") ==
+                        strlen(text);
+}
+
+/* What text, a journal's, says. -1: it is of no use to us, but for what may be published still. */
+static int journal_read(struct journal *journal, char *text)
+{
+    size_t length = strlen(text), purpose = strlen(journal->purpose);
+    int is_ours = strncmp(text, journal->purpose, purpose) == 0 && text[length - 1] == '\n';
+    char *line;
+
+    for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        if (strncmp(line, "published ", 10) == 0 && is_token(line + 10))
+            journal_remember(journal, line + 10);
+        else if (is_ours && strncmp(line, "runs ", 5) == 0)
+            journal->runs = atoi(line + 5);
+        else if (is_ours && strncmp(line, "order ", 6) == 0 && !journal->order_url)
+            journal->order_url = strdup(line + 6);
+    }
+    return is_ours ? 0 : -1;
+}
+
+/* Of no use, whoever wrote it; but not ours to throw away. */
+static int journal_set_aside(const struct journal *journal)
+{
+    char aside[FILE_NAME_SIZE + 4];
+
+    snprintf(aside, sizeof aside, "%s.bad", journal->file);
+    if (renameat(journal->dir, journal->file, journal->dir, aside) != 0)
+        return journal_failed(journal, strerror(errno));
+    journal_failed(journal, "not the journal of this order; set aside as .bad");
+    return 0;
+}
+
+static char *journal_purpose(const acme_client_options_t *client, const acme_order_options_t *order)
+{
+    char *text = NULL;
+    size_t size, i;
+    FILE *lines = open_memstream(&text, &size);
+
+    if (!lines)
+        return NULL;
+    fprintf(lines, JOURNAL_KIND JOURNAL_VERSION "directory %s\naccount %s\nkey %s\n",
+            client->directory_url, acme_key_thumbprint(client->account_key),
+            acme_key_thumbprint(order->key));
+    for (i = 0; i < order->name_count; i++)
+        fprintf(lines, "name %s\n", order->names[i]);
+    return fclose(lines) == 0 ? text : NULL;
+}
+
+/* Reads the journal of this order, named by its first name. 0: journal->order_url, if any, is what to
+ * go on with; to be freed. -1, after a message: better not to go on at all. */
+static int journal_open(struct journal *journal, int dir, const acme_client_options_t *client,
+                        const acme_order_options_t *order)
+{
+    struct stat found;
+    char *text;
+    int result = 0;
+
+    memset(journal, 0, sizeof *journal);
+    journal->dir = dir;
+    journal->purpose = journal_purpose(client, order);
+    if (!journal->purpose || file_name(journal->file, order->names[0], ".order") != 0)
+        return journal_failed(journal, strerror(errno));
+    text = load(dir, journal->file);
+    if (!text && errno != EFBIG)
+        return errno == ENOENT ? 0 : journal_failed(journal, strerror(errno));
+    if (fstatat(dir, journal->file, &found, AT_SYMLINK_NOFOLLOW) != 0 || found.st_uid != geteuid() ||
+        !text || strncmp(text, JOURNAL_KIND, strlen(JOURNAL_KIND)) != 0)
+        result = journal_set_aside(journal);
+    else if (strncmp(text, JOURNAL_KIND JOURNAL_VERSION, strlen(JOURNAL_KIND JOURNAL_VERSION)) != 0)
+        result = journal_failed(journal, "written by a newer version of this program");
+    else if (journal_read(journal, text) != 0)
+        result = journal_set_aside(journal);
+    free(text);
+    return result;
+}
+
+#endif

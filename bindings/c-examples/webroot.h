@@ -1,0 +1,86 @@
+/*
+ * webroot.h - answers http-01 challenges by files that a web server serves, for the examples.
+ *
+ * Hand webroot_publish(), webroot_unpublish() and a struct webroot to acme_run_options_t. The journal
+ * knows what is published, so that a run that was killed leaves nothing for good.
+ *
+ * Define _POSIX_C_SOURCE as 200809L before the first #include.
+ */
+#ifndef WEBROOT_H
+#define WEBROOT_H
+
+#include "journal.h"
+
+struct webroot {
+    int dir;
+    struct journal *journal;
+};
+
+/* No symbolic links: who may write to the webroot must not lead us out of it. */
+static int webroot_enter(int dir, const char *name)
+{
+    mkdirat(dir, name, 0755); /* openat() tells whether that worked */
+    return openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* Nobody reads it before the CA is told to, so it may be written in place. */
+static int webroot_write(int dir, const char *token, const char *text)
+{
+    int file, result;
+
+    unlinkat(dir, token, 0); /* left behind by a run that was killed */
+    file = openat(dir, token, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (file < 0)
+        return -1;
+    result = write_all(file, text);
+    return close(file) == 0 ? result : -1;
+}
+
+/* With text NULL: takes the challenge's file away. */
+static int webroot_change(const struct webroot *webroot, const char *token, const char *text)
+{
+    int well_known = webroot_enter(webroot->dir, ".well-known");
+    int dir = well_known < 0 ? -1 : webroot_enter(well_known, "acme-challenge");
+    int result = -1;
+
+    if (dir >= 0)
+        result = text ? webroot_write(dir, token, text) : unlinkat(dir, token, 0);
+    if (result != 0 && (text || errno != ENOENT))
+        fprintf(stderr, ".well-known/acme-challenge/%s: %s\n", token, strerror(errno));
+    if (dir >= 0)
+        close(dir);
+    if (well_known >= 0)
+        close(well_known);
+    return result;
+}
+
+static const char *webroot_token(const acme_challenge_t *challenge)
+{
+    return strrchr(challenge->http_path, '/') + 1; /* checked by the library */
+}
+
+static int webroot_publish(const acme_challenge_t *challenge, void *user)
+{
+    const struct webroot *webroot = (const struct webroot *)user;
+    const char *token = webroot_token(challenge);
+
+    if (journal_note_published(webroot->journal, token) != 0)
+        return -1;
+    return webroot_change(webroot, token, challenge->key_authorization);
+}
+
+static int webroot_unpublish(const acme_challenge_t *challenge, void *user)
+{
+    return webroot_change((const struct webroot *)user, webroot_token(challenge), NULL);
+}
+
+/* Takes away what a run that was killed has left. */
+static void webroot_clear(const struct webroot *webroot)
+{
+    size_t i;
+
+    for (i = 0; i < webroot->journal->published_count; i++)
+        webroot_change(webroot, webroot->journal->published[i], NULL);
+}
+
+#endif

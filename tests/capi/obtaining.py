@@ -1,0 +1,221 @@
+"""What test_crash.py and test_disk.py have in common: the example obtain.c beside a Pebble of their own,
+in folders of their own, with system calls that end it or fail."""
+
+import collections
+import concurrent.futures
+import functools
+import http.server
+import itertools
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "bindings/python/src"))
+os.environ.setdefault("ACME_MICRO_LIBRARY", str(ROOT / "target/c/lib/libacme-micro.so.1"))
+
+# A CA that does the same each time: no nonce is refused, no authorization used again.
+STEADY_CA = [
+    sys.executable, str(ROOT / "tests/pebble/with_pebble.py"),
+    "--env", "PEBBLE_WFE_NONCEREJECT=0", "--env", "PEBBLE_AUTHZREUSE=0", "--",
+]  # fmt: skip
+INSIDE = "PEBBLE_IS_STEADY"
+
+AT_ONCE = 8  # they wait for the CA most of the time
+CHALLENGES = ".well-known/acme-challenge"
+
+numbers = itertools.count(1)
+
+
+def main(script):
+    """Runs the tests of a script beside that CA."""
+    if INSIDE not in os.environ:
+        os.execve(sys.executable, [*STEADY_CA, sys.executable, *sys.argv], {**os.environ, INSIDE: "1"})
+    with tempfile.TemporaryDirectory(prefix="obtaining-") as root:
+        Case.root = Path(root)
+        os.chmod(root, 0o755)
+        serve_webroots(root)
+        unittest.main(script)
+
+
+def serve_webroots(root):
+    """Serves the webroot of each case where Pebble looks for it, by its name."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            try:
+                name = self.headers["Host"].partition(":")[0]
+                text = Path(f"{root}/{name}/webroot{self.path}").read_bytes()
+            except OSError:
+                return self.send_error(404)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_):
+            pass
+
+    address = ("127.0.0.1", int(os.environ["PEBBLE_HTTP_PORT"]))
+    server = http.server.ThreadingHTTPServer(address, Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+def pebble_log():
+    return Path(os.environ["PEBBLE_LOG"]).read_text(errors="replace")
+
+
+def all_at_once(work, items):
+    """The results of work for each item; several are worked on at a time."""
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(work, items))
+
+
+Call = collections.namedtuple("Call", "name nth text")
+
+
+class Case:
+    """A name, its folder, its webroot, and what the CA knows of it."""
+
+    root: Path
+
+    def __init__(self, what="case"):
+        self.name = f"{what}-{next(numbers)}.test"
+        self.folder = self.root / self.name
+        self.out = self.folder / "out"
+        self.webroot = self.folder / "webroot"
+        self.webroot.mkdir(parents=True)
+
+    def command(self, *options, names=None):
+        return [
+            str(ROOT / "target/c/obtain"), "--directory", os.environ["ACME_DIRECTORY"],
+            "--ca-file", os.environ["ACME_CA_FILE"], "--agree-terms", "--webroot",
+            str(self.webroot), "--out", str(self.out), *options, *(names or [self.name]),
+        ]  # fmt: skip
+
+    def run(self, *options, under=(), names=None, **how):
+        """Runs obtain to its end, whatever that is."""
+        command = [*under, *self.command(*options, names=names)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, **how)
+
+    def inject(self, *faults, names=None, **how):
+        """Runs obtain with these faults, as strace's --inject has them."""
+        under = ["strace", "-f", "-o", "/dev/null"]
+        for fault in faults:
+            under += ["-e", f"inject={fault}"]
+        return self.run(under=under, names=names, **how)
+
+    def kill(self, call):
+        """Runs obtain and kills it at this system call. Whether it came that far."""
+        ended = self.inject(f"{call.name}:signal=KILL:when={call.nth}").returncode
+        assert ended in (0, -9, 137), ended
+        return ended != 0
+
+    def trace(self):
+        """The system calls of a run that succeeds, from the first that is about its files."""
+        log = self.folder / "trace"
+        ended = self.run(under=["strace", "-f", "-y", "-s", "64", "-o", str(log)])
+        assert ended.returncode == 0, ended.stderr
+        seen, calls = collections.Counter(), []
+        for line in log.read_text(errors="replace").splitlines():
+            found = re.match(r"\d+ +(\w+)\((.*)", line)
+            if found:
+                seen[found[1]] += 1
+                calls.append(Call(found[1], seen[found[1]], found[2]))
+        start = next(n for n, call in enumerate(calls) if call.name == "mkdir")
+        end = next(n for n, call in enumerate(calls) if call.name == "exit_group")
+        return calls[start:end]
+
+    # --- what came of it ------------------------------------------------------------------------
+
+    def path(self, ending):
+        return self.out / (self.name + ending)
+
+    def text(self, ending):
+        return self.path(ending).read_text()
+
+    def files(self):
+        return sorted(path.name for path in self.out.iterdir())
+
+    def all_files(self):
+        """What is in the folder when all is well."""
+        return sorted(
+            ["account.pem", "account.url", self.name + ".chain.pem", self.name + ".key.pem"]
+        )
+
+    def published(self):
+        folder = self.webroot / CHALLENGES
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+    def is_a_pair(self):
+        """Certificate and key belong together."""
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(self.path(".chain.pem"), self.path(".key.pem"))  # or it raises
+        return True
+
+    def torn(self):
+        """Files under their final names that are not whole."""
+        ends = {
+            "account.pem": "-----END PRIVATE KEY-----\n",
+            ".key.pem": "-----END PRIVATE KEY-----\n",
+            ".chain.pem": "-----END CERTIFICATE-----\n",
+            ".order": "\n",
+        }
+        return [
+            path.name
+            for path in (self.out.iterdir() if self.out.exists() else [])
+            for ending, last in ends.items()
+            if path.name.endswith(ending) and not path.read_text().endswith(last)
+        ]
+
+    def orders(self):
+        """The orders that the CA has of this account, by their names there."""
+        if not (self.out / "account.pem").exists():
+            return []
+        import acme_micro
+
+        client = acme_micro.Client(
+            directory_url=os.environ["ACME_DIRECTORY"],
+            account_key=acme_micro.PrivateKey.load(self.out / "account.pem"),
+            ca_file=os.environ["ACME_CA_FILE"],
+        )
+        try:
+            return [url.rpartition("/")[2] for url in client.orders()]
+        except acme_micro.AcmeError as error:
+            if "accountDoesNotExist" in str(error.problem):
+                return []
+            raise
+
+    def certificates(self):
+        """How many certificates the CA has issued for it."""
+        orders, issued = self.orders(), re.findall(r"Issued certificate .* for order (\S+)", pebble_log())
+        return sum(order in issued for order in orders)
+
+
+@functools.lru_cache(maxsize=1)
+def usual_calls():
+    """The system calls of a whole issuance, each as the n-th of its name."""
+    for _ in range(5):
+        calls = Case("usual").trace()
+        if sum(call.name == "sendto" for call in calls) == 20:
+            return calls
+    raise AssertionError("the CA is not steady")
+
+
+def about_files(calls):
+    """Those that are about the folder or the webroot."""
+    return [call for call in calls if "/out" in call.text or "/webroot" in call.text]
+
+
+def copy(case, what="copy"):
+    """Another folder with the same files: a backup, or a snapshot that is started twice."""
+    target = case.folder.parent / f"{case.name}.{what}-{next(numbers)}"
+    shutil.copytree(case.out, target)
+    return target
