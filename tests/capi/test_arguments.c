@@ -180,7 +180,7 @@ static void refuse(const struct position *at, void *bad, int status, const char 
         fprintf(stderr, "    that was %s of %s\n", at->argument, at->function);
 }
 
-static void every_argument(void)
+static void f01_f02_f03_f05_f18_every_argument(void)
 {
     void *handles[] = { key, csr, cert, client, op, driver };
     char *endless = at_the_edge(65536);
@@ -211,7 +211,7 @@ static void every_argument(void)
     }
 }
 
-static void every_getter(void)
+static void f01_f05_every_getter(void)
 {
     void *handles[] = { key, csr, cert, client, op, driver };
     size_t i, other, size = 1;
@@ -260,7 +260,7 @@ static void every_getter(void)
     CHECK(acme_error_status(acme_last_error()) == ARG); /* none of these has changed it */
 }
 
-static void every_free(void)
+static void f05_every_free_leaves_other_kinds_alone(void)
 {
     void *handles[] = { key, csr, cert, client, op, driver, NULL };
     size_t i;
@@ -279,7 +279,7 @@ static void every_free(void)
     CHECK(acme_driver_fd((acme_driver_t *)op) == -1);
 }
 
-static void numbers(void)
+static void f04_f09_numbers(void)
 {
     static const int odd[] = { 12345, -1, INT_MIN, INT_MAX, 7 };
     size_t i;
@@ -349,10 +349,10 @@ int main(void)
     OK(acme_driver_new(NULL, &driver));
     callbacks.done = never;
     out_key = (acme_key_t *)&untouched;
-    every_argument();
-    every_getter();
-    every_free();
-    numbers();
+    f01_f02_f03_f05_f18_every_argument();
+    f01_f05_every_getter();
+    f05_every_free_leaves_other_kinds_alone();
+    f04_f09_numbers();
     challenges();
     acme_driver_free(driver);
     acme_op_free(op);

@@ -357,7 +357,7 @@ static void add_while_ending(acme_op_t *op, acme_status_t status, void *user)
     job->finished = 1;
 }
 
-static void misuse(acme_client_t *client)
+static void y04_y05_y10_misuse(acme_client_t *client)
 {
     struct job job = order(client, "meddle.driver.test"), other;
     int status;
@@ -422,7 +422,7 @@ int main(void)
     each_ca_has_its_ceiling(client, key);
     free_interrupts_requests(key);
     nobody_listens(key);
-    misuse(client);
+    y04_y05_y10_misuse(client);
     http_stop();
     acme_client_free(client);
     acme_key_free(key);

@@ -371,7 +371,7 @@ static void ends_well(pid_t child)
 }
 
 /* The parent has a driver with threads, and goes on with it. */
-static void a_worker_beside(acme_driver_t *driver, acme_client_t *client)
+static void y10_a_worker_beside(acme_driver_t *driver, acme_client_t *client)
 {
 #ifdef __SANITIZE_THREAD__
     pid_t late = -1; /* ThreadSanitizer knows no threads in such a child */
@@ -402,7 +402,7 @@ int main(void)
     connections_break(driver, client);
     a_loop_that_signals_interrupt(driver, client);
     canceled_at_every_moment(driver, client);
-    a_worker_beside(driver, client);
+    y10_a_worker_beside(driver, client);
     acme_driver_free(driver);
     acme_client_free(client);
     relay_set(&relay.stop, 1);

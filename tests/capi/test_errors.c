@@ -18,7 +18,7 @@ static acme_client_t *new_client(void)
     return client;
 }
 
-static void cleared_by_success_kept_by_the_rest(void)
+static void f21_cleared_by_success_kept_by_the_rest(void)
 {
     acme_key_t *key = NULL, *other = NULL;
     acme_client_t *client = new_client();
@@ -78,7 +78,7 @@ static void *fail_with(void *type)
     return (void *)wrong; /* and the error is freed with the thread */
 }
 
-static void one_for_each_thread(void)
+static void f21_one_for_each_thread(void)
 {
     int types[] = { 111, 222 };
     pthread_t threads[2];
@@ -211,8 +211,8 @@ static void many_subproblems(void)
 
 int main(void)
 {
-    cleared_by_success_kept_by_the_rest();
-    one_for_each_thread();
+    f21_cleared_by_success_kept_by_the_rest();
+    f21_one_for_each_thread();
     refusals();
     many_subproblems();
     return report("test_errors");

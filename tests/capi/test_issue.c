@@ -149,7 +149,7 @@ static int publish_fails(const acme_challenge_t *challenge, void *user)
     return 7;
 }
 
-static void callbacks(acme_client_t *client)
+static void y04_y05_f11_f12_callbacks(acme_client_t *client)
 {
     const char *names[] = { "callback.capi.test" };
     acme_order_options_t order = order_for(names, 1);
@@ -512,7 +512,7 @@ int main(void)
     http_start();
     blocking(client);
     step_by_step(key);
-    callbacks(client);
+    y04_y05_f11_f12_callbacks(client);
     failures(client, key);
     if (pebble_is_new("accounts_and_renewals"))
         accounts_and_renewals();

@@ -135,7 +135,7 @@ static void expect_status(const struct options *kind, const void *options, int w
         fprintf(stderr, "    that was a size of %zu in %s options\n", size, kind->name);
 }
 
-static void sizes(const struct options *kind)
+static void f07_f08_f19_sizes(const struct options *kind)
 {
     static const size_t bad[] = { 0, 1, 7, 8, 12, 17, 4104, 1 << 20, SIZE_MAX, SIZE_MAX - 7 };
     size_t i, size;
@@ -250,7 +250,7 @@ static void refuse(const struct options *kind, size_t offset, const void *value,
         fprintf(stderr, "    that was %s\n", name);
 }
 
-static void texts(const struct options *kind, const struct text *members, size_t count)
+static void f02_f03_texts(const struct options *kind, const struct text *members, size_t count)
 {
     static const char *const not_utf8[] = { "\xff", "\xc0\xaf", "\xed\xa0\x80", "x\xe2\x82" };
     char *endless = at_the_edge(65536);
@@ -264,7 +264,7 @@ static void texts(const struct options *kind, const struct text *members, size_t
     }
 }
 
-static void lists(const struct options *kind, const struct list *members, size_t count)
+static void f03_f04_f18_lists(const struct options *kind, const struct list *members, size_t count)
 {
     const char *texts[2] = { NULL, NULL };
     const char *const *list = texts, *const *odd = (void *)((char *)texts + 1);
@@ -295,7 +295,7 @@ static void lists(const struct options *kind, const struct list *members, size_t
     }
 }
 
-static void flags(const struct options *kind, const struct text *members, size_t count)
+static void f09_flags(const struct options *kind, const struct text *members, size_t count)
 {
     static const size_t odd[] = { 2, 12345, SIZE_MAX, 0xaaaaaaaa };
     size_t i, j;
@@ -424,15 +424,15 @@ int main(void)
     authorize_options.names = names;
     authorize_options.name_count = 1;
     for (i = 0; i < COUNT(all); i++)
-        sizes(&all[i]);
-    texts(&all[0], client_texts, COUNT(client_texts));
-    texts(&all[1], order_texts, COUNT(order_texts));
-    lists(&all[0], client_lists, COUNT(client_lists));
-    lists(&all[1], order_lists, COUNT(order_lists));
-    lists(&all[2], authorize_lists, COUNT(authorize_lists));
-    flags(&all[2], authorize_flags, COUNT(authorize_flags));
-    flags(&all[0], client_flags, COUNT(client_flags));
-    flags(&all[1], order_flags, COUNT(order_flags));
+        f07_f08_f19_sizes(&all[i]);
+    f02_f03_texts(&all[0], client_texts, COUNT(client_texts));
+    f02_f03_texts(&all[1], order_texts, COUNT(order_texts));
+    f03_f04_f18_lists(&all[0], client_lists, COUNT(client_lists));
+    f03_f04_f18_lists(&all[1], order_lists, COUNT(order_lists));
+    f03_f04_f18_lists(&all[2], authorize_lists, COUNT(authorize_lists));
+    f09_flags(&all[2], authorize_flags, COUNT(authorize_flags));
+    f09_flags(&all[0], client_flags, COUNT(client_flags));
+    f09_flags(&all[1], order_flags, COUNT(order_flags));
     refuse(&all[4], offsetof(acme_driver_options_t, max_threads), &too_many, "max_threads", "256");
     refuse(&all[4], offsetof(acme_driver_options_t, max_requests_per_ca), &too_many,
            "max_requests_per_ca", "256");

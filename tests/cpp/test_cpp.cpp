@@ -525,7 +525,7 @@ static void answers()
 
 // --- handlers -----------------------------------------------------------------------------------
 
-static void thrown_by_handlers(const acme::client &ca, web_server &web)
+static void y06_thrown_by_handlers(const acme::client &ca, web_server &web)
 {
     int number = 0;
     const auto fresh = [&] {  // Pebble may reuse an authorization
@@ -1018,7 +1018,7 @@ int main()
         step_by_step(account, web);
         tls_alpn(ca);
         errors(ca);
-        thrown_by_handlers(ca, web);
+        y06_thrown_by_handlers(ca, web);
         drivers(ca, web);
         respond_with();
         cancel_from_another_thread(ca, web);

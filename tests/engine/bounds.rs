@@ -42,7 +42,7 @@ fn a_refused_body_is_refused_while_it_is_fed_and_not_asked_for_again() {
 }
 
 #[test]
-fn a_header_within_its_limits_is_read_and_one_more_line_or_byte_is_refused() {
+fn f14_a_header_within_its_limits_is_read_and_one_more_line_or_byte_is_refused() {
     let run = |lines: usize, size: usize| {
         let mut ca = Script::new();
         ca.on("POST /new-order").then(move |_, answer| {
@@ -68,7 +68,7 @@ fn a_header_within_its_limits_is_read_and_one_more_line_or_byte_is_refused() {
 }
 
 #[test]
-fn header_fields_without_a_meaning_do_not_matter() {
+fn f14_header_fields_without_a_meaning_do_not_matter() {
     let mut ca = Script::new();
     ca.on("*").then(|_, answer| {
         for (name, value) in [

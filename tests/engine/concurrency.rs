@@ -180,7 +180,7 @@ fn n14_operations_of_one_client_run_in_threads() {
 struct SendScript(Script);
 
 #[test]
-fn a_client_may_go_before_its_operations() {
+fn y03_a_client_may_go_before_its_operations() {
     let mut ca = Script::seasoned();
     let operation = proven(&mut ca, "example.org");
     ca.client = Script::new().client;
@@ -188,7 +188,7 @@ fn a_client_may_go_before_its_operations() {
 }
 
 #[test]
-fn of_two_threads_that_poll_one_operation_one_is_told_off_and_nothing_is_said_twice() {
+fn y02_of_two_threads_that_poll_one_operation_one_is_told_off_and_nothing_is_said_twice() {
     let ca = Script::new();
     for _ in 0..20 {
         let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
@@ -214,7 +214,7 @@ fn of_two_threads_that_poll_one_operation_one_is_told_off_and_nothing_is_said_tw
 }
 
 #[test]
-fn polling_from_within_a_poll_is_misuse_and_does_no_harm() {
+fn y05_polling_from_within_a_poll_is_misuse_and_does_no_harm() {
     let mut ca = Script::new();
     let operation = Arc::new(ca.client.obtain(OrderOptions::new(["example.org"])).unwrap());
     let busy = operation.clone();

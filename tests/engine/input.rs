@@ -144,7 +144,7 @@ fn an_order_url_elsewhere_and_no_time_are_refused() {
 }
 
 #[test]
-fn an_answer_to_what_was_not_asked_is_misuse_and_does_no_harm() {
+fn f13_f14_an_answer_to_what_was_not_asked_is_misuse_and_does_no_harm() {
     let mut ca = Script::new();
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
     let misuse = |result: Result<(), acme_micro::AcmeError>| {
@@ -181,7 +181,7 @@ fn an_answer_to_what_was_not_asked_is_misuse_and_does_no_harm() {
 }
 
 #[test]
-fn t11_published_twice_is_misuse_and_does_no_harm() {
+fn f13_t11_published_twice_is_misuse_and_does_no_harm() {
     let mut ca = Script::new();
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
     loop {

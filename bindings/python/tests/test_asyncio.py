@@ -98,7 +98,7 @@ class Recording(acme.MemoryHttp01):
         self.seen.append(("down", [c.identifier for c in challenges]))
 
 
-def test_cancelling_the_task_takes_the_challenges_down():
+def test_y09_cancelling_the_task_takes_the_challenges_down():
     async def main():
         async with client() as ca:
             solver = Recording(asyncio.sleep(3600))
@@ -275,7 +275,7 @@ def test_closing_ends_what_is_under_way():
     asyncio.run(main())
 
 
-def test_a_solvers_own_exception_comes_back():
+def test_y08_a_solvers_own_exception_comes_back():
     class Broken(Recording):
         async def publish(self, challenges):
             await super().publish(challenges)

@@ -39,7 +39,7 @@ def test_the_declarations_are_what_the_header_says():
     subprocess.run([sys.executable, HERE / "gen_native.py", "--check"], check=True, timeout=60)
 
 
-def test_handles_of_different_kinds_do_not_mix():
+def test_f24_handles_of_different_kinds_do_not_mix():
     key = acme.PrivateKey.generate()
     with pytest.raises(ctypes.ArgumentError):
         _native.acme_cert_free(key._handle)
@@ -94,7 +94,7 @@ def test_a_text_is_not_a_list_of_names():
         make().order("example.org")
 
 
-def test_lifetimes():
+def test_f24_lifetimes():
     client = make()
     op = client.order(["x.test"])
     key = op.key

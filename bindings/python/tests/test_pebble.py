@@ -268,7 +268,7 @@ def test_terms_that_are_not_agreed_to(standalone):
     assert ca.terms_url
 
 
-def test_t11_a_solvers_own_exception_comes_back_and_nothing_is_left(client):
+def test_t11_y08_a_solvers_own_exception_comes_back_and_nothing_is_left(client):
     class Broken(acme.MemoryHttp01):
         def publish(self, challenges):
             super().publish(challenges[:1])
@@ -280,7 +280,7 @@ def test_t11_a_solvers_own_exception_comes_back_and_nothing_is_left(client):
     assert not solver._answers
 
 
-def test_ctrl_c_takes_everything_down(client, standalone):
+def test_y09_ctrl_c_takes_everything_down(client, standalone):
     class Impatient(acme.MemoryHttp01):
         def publish(self, challenges):
             super().publish(challenges)
