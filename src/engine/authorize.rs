@@ -18,7 +18,7 @@ use crate::resource::order::{Order, OrderStatus};
 
 /// An order that stays pending is looked into after this many looks, and again after as many: is
 /// an authorization invalid already, or was an answer to a challenge lost?
-pub(super) const POLLS_A_REVIEW: u32 = 6;
+const POLLS_A_REVIEW: u32 = 6;
 
 /// A challenge that was chosen, and where it lives at the CA.
 pub(super) struct Proof {
@@ -28,6 +28,8 @@ pub(super) struct Proof {
     kind: ChallengeType,
     /// Not answered yet, as far as the CA says.
     pending: bool,
+    /// Answered, and what the CA said to that was lost.
+    lost: bool,
     /// What it is answered with: an empty object, or what the host makes of it.
     payload: Vec<u8>,
 }
@@ -80,7 +82,9 @@ impl Session {
                 proof.take_payload(payload)?;
             }
             let pending = proofs.iter().filter(|proof| proof.pending);
-            concurrently(pending.map(|proof| self.respond(proof, account))).await?;
+            let heard = concurrently(pending.map(|proof| self.respond(proof, account))).await?;
+            let pending = proofs.iter_mut().filter(|proof| proof.pending);
+            pending.zip(heard).for_each(|(proof, heard)| proof.lost = !heard);
             match order {
                 Some((plan, url)) => self.await_ready(plan, url, &proofs, account).await.map(Some),
                 None => {
@@ -156,20 +160,21 @@ impl Session {
             challenge_url: offer.url.clone(),
             // "processing": it has been answered, by an earlier run perhaps.
             pending: is_unanswered(offer.status),
+            lost: false,
             identifier,
         };
         Ok(Some((proof, challenge)))
     }
 
-    /// Tells the CA that a challenge is in place. When the answer is lost, the looks at the order
+    /// Tells the CA that a challenge is in place; `false`: its answer is lost. The looks at the order
     /// show what became of it.
-    pub(super) async fn respond(&self, proof: &Proof, account: &str) -> Result<()> {
+    pub(super) async fn respond(&self, proof: &Proof, account: &str) -> Result<bool> {
         let call =
             Call { doing: "answering the challenge", url: &proof.challenge_url, repeatable: false };
         // What the answer says of the challenge, the order will say too.
         let error = match self.post(&call, Identity::Account(account), &proof.payload).await {
-            Ok(_) => return Ok(()),
-            Err(error) if error.is_lost() => return Ok(()),
+            Ok(_) => return Ok(true),
+            Err(error) if error.is_lost() => return Ok(false),
             Err(error) => error.about(&proof.identifier.value),
         };
         if error.problem().is_none() {
@@ -178,7 +183,7 @@ impl Session {
         // A refusal may only mean that the challenge is decided already.
         let authorization = self.authorization(&proof.authorization_url, account).await?;
         match authorization.status {
-            AuthorizationStatus::Valid => Ok(()),
+            AuthorizationStatus::Valid => Ok(true),
             AuthorizationStatus::Invalid => Err(failure(&authorization).at(&proof.challenge_url)),
             _ => Err(error),
         }
@@ -199,15 +204,15 @@ impl Session {
             self.io.sleep(delay.map_err(place)?).await.map_err(place)?;
             let order = self.order(plan, order_url, account).await?;
             match order.value.status {
-                OrderStatus::Pending if polls.count() % POLLS_A_REVIEW == 0 => {
-                    for proof in self.unanswered(proofs, account).await? {
+                OrderStatus::Pending => {
+                    let due = proofs.iter().filter(|proof| proof.review_is_due(&polls));
+                    for proof in self.unanswered(due, account).await? {
                         self.respond(proof, account).await?;
                     }
                 }
-                OrderStatus::Pending => {}
                 OrderStatus::Invalid => {
                     // Which name it was stands in the authorizations.
-                    self.unanswered(proofs, account).await?;
+                    self.unanswered(proofs.iter(), account).await?;
                     return Err(invalid_order(&order.value, order_url));
                 }
                 _ => return Ok(order),
@@ -218,8 +223,12 @@ impl Session {
 
     /// Looks at the authorizations one by one: fails with the reason when one has failed, and gives
     /// those whose challenge the CA does not know to be answered.
-    async fn unanswered<'a>(&self, proofs: &'a [Proof], account: &str) -> Result<Vec<&'a Proof>> {
-        let looks = proofs.iter().map(|proof| async move {
+    async fn unanswered<'a>(
+        &self,
+        proofs: impl Iterator<Item = &'a Proof>,
+        account: &str,
+    ) -> Result<Vec<&'a Proof>> {
+        let looks = proofs.map(|proof| async move {
             let authorization = self.authorization(&proof.authorization_url, account).await?;
             if authorization.status == AuthorizationStatus::Invalid {
                 return Err(failure(&authorization).at(&proof.challenge_url));
@@ -231,6 +240,11 @@ impl Session {
 }
 
 impl Proof {
+    /// Is it time to ask whether the CA knows of our answer? Soon, when its own was lost.
+    pub(super) fn review_is_due(&self, polls: &Polls) -> bool {
+        self.lost && polls.count() == 1 || polls.count() % POLLS_A_REVIEW == 0
+    }
+
     /// Does the CA not know that the challenge has been answered?
     pub(super) fn is_unanswered_in(&self, authorization: &Authorization) -> bool {
         let mut ours = authorization.challenges.iter().filter(|c| c.url == self.challenge_url);

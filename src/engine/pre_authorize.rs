@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Polls;
-use super::authorize::{POLLS_A_REVIEW, Proof, failure};
+use super::authorize::{Proof, failure};
 use super::challenge::ChallengeType;
 use super::claim::Claim;
 use super::client::TIME_LIMIT;
@@ -132,7 +132,7 @@ impl Session {
                 AuthorizationStatus::Valid => return Ok(()),
                 AuthorizationStatus::Pending => {
                     // An answer to the challenge may have been lost.
-                    if polls.count() % POLLS_A_REVIEW == 0 && proof.is_unanswered_in(&look.value) {
+                    if proof.review_is_due(&polls) && proof.is_unanswered_in(&look.value) {
                         self.respond(proof, account).await?;
                     }
                     retry_after = look.retry_after;

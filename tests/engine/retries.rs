@@ -341,7 +341,7 @@ fn a_challenge_whose_answer_never_reached_the_ca_is_answered_again_after_a_revie
     assert_eq!(ca.ca.authorizations[1].answers, 1);
     let second = ca.transcript.iter().rposition(|r| r == "POST /chall/2/http-01").unwrap();
     assert_eq!(ca.transcript[second - 1], "POST /authz/2", "after a look at the authorization");
-    assert!(ca.elapsed() < Duration::from_secs(60), "{:?}", ca.elapsed());
+    assert!(ca.elapsed() < Duration::from_secs(2), "{:?}", ca.elapsed());
 }
 
 #[test]

@@ -471,7 +471,7 @@ impl Script {
         }
     }
 
-    fn publish(&mut self, challenges: &[Challenge]) {
+    pub fn publish(&mut self, challenges: &[Challenge]) {
         assert!(!challenges.is_empty(), "nothing is to be published");
         for challenge in challenges {
             let what = format!("{} {}", challenge.kind().as_str(), challenge.identifier());
@@ -483,7 +483,7 @@ impl Script {
         }
     }
 
-    fn unpublish(&mut self, challenges: &[Challenge]) {
+    pub fn unpublish(&mut self, challenges: &[Challenge]) {
         for challenge in challenges {
             let what = format!("{} {}", challenge.kind().as_str(), challenge.identifier());
             self.events.push(format!("UNPUBLISH {what}"));

@@ -11,7 +11,22 @@
 )]
 
 mod answers;
+mod cuts;
 mod tls;
+
+// The scripted CA of tests/engine, here behind real sockets.
+#[path = "../engine/ca.rs"]
+#[allow(dead_code)]
+mod ca;
+#[path = "../engine/jws.rs"]
+#[allow(dead_code)]
+mod jws;
+#[path = "../engine/pki.rs"]
+#[allow(dead_code)]
+mod pki;
+#[path = "../engine/script.rs"]
+#[allow(dead_code)]
+mod script;
 
 use std::fs;
 use std::io::{self, Read, Write};

@@ -21,16 +21,16 @@ use openssl::x509::{X509, X509Builder, X509Extension, X509Name};
 
 use super::{Folder, options, register_at};
 
-const DAY: i64 = 86_400;
+pub const DAY: i64 = 86_400;
 
 /// A certificate and its key.
-struct Pair {
-    key: PKey<Private>,
-    certificate: X509,
+pub struct Pair {
+    pub key: PKey<Private>,
+    pub certificate: X509,
 }
 
 /// Its own CA, unless `issuer` is given; valid for these seconds from now.
-fn certify(
+pub fn certify(
     name: &str,
     issuer: Option<&Pair>,
     (from, until): (i64, i64),
@@ -60,7 +60,7 @@ fn is_ca(builder: &mut X509Builder) {
     builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
 }
 
-fn is_for(builder: &mut X509Builder, dns: &[&str], ip: &[&str]) {
+pub fn is_for(builder: &mut X509Builder, dns: &[&str], ip: &[&str]) {
     let mut names = SubjectAlternativeName::new();
     for name in dns {
         names.dns(name);
@@ -77,7 +77,7 @@ fn sound() -> Pair {
     certify("server", None, (-DAY, DAY), |builder| is_for(builder, &[], &["127.0.0.1"]))
 }
 
-fn acceptor(pair: &Pair) -> SslAcceptorBuilder {
+pub fn acceptor(pair: &Pair) -> SslAcceptorBuilder {
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
     acceptor.set_private_key(&pair.key).unwrap();
     acceptor.set_certificate(&pair.certificate).unwrap();

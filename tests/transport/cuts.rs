@@ -1,0 +1,306 @@
+//! Connections that are reset, at every request of an issuance and at every moment of a request. A
+//! strict CA is at the other end, and knows in the end what it was asked for, and how often.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use acme_micro::engine::{Challenge, OrderOptions, Reply, Request};
+use acme_micro::{AcmeError, ErrorKind, Host, HttpClient, HttpOptions, run};
+use openssl::ssl::{SslAcceptor, SslStream};
+
+use super::Folder;
+use super::ca::Answer;
+use super::script::{Script, label};
+use super::tls::{DAY, acceptor, certify, is_for};
+
+/// When the connection is reset.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Cut {
+    /// Before the request: it meets a connection that is dead already, or one that dies at once.
+    Before,
+    /// Some of the request has come.
+    WithinRequest,
+    /// All of it has come, and nothing was done.
+    BeforeWork,
+    /// The CA has done what was asked, and says nothing.
+    BeforeAnswer,
+    /// The answer's header is out.
+    AfterHeader,
+    /// Half of its body is, too.
+    WithinBody,
+}
+
+const CUTS: [Cut; 6] = [
+    Cut::Before,
+    Cut::WithinRequest,
+    Cut::BeforeWork,
+    Cut::BeforeAnswer,
+    Cut::AfterHeader,
+    Cut::WithinBody,
+];
+
+/// The requests of an issuance with a new account, counted from 1.
+const REQUESTS: u32 = 10;
+const NEW_ORDER: u32 = 4;
+
+/// A CA whose connections are cut.
+struct Ca {
+    script: Mutex<Script>,
+    /// What the client is sending: what comes in has to be that.
+    asked: Mutex<Option<Arc<Request>>>,
+    seen: Mutex<u32>,
+    /// The connection, while it is there for another request.
+    kept: Mutex<Option<TcpStream>>,
+    open: AtomicUsize,
+    /// The request to cut at, or the first one of all.
+    at: u32,
+    for_ever: bool,
+    cut: Cut,
+}
+
+impl Ca {
+    /// Is the request with this number one to be cut, in this way?
+    fn cuts(&self, number: u32, cut: Cut) -> bool {
+        cut == self.cut && (number == self.at || self.for_ever && number > self.at)
+    }
+
+    /// The number of the request that comes.
+    fn next(&self) -> u32 {
+        let mut seen = self.seen.lock().unwrap();
+        *seen += 1;
+        *seen
+    }
+
+    /// Is the next request one to be cut before it comes? It has its number then, though it is
+    /// never seen.
+    fn cuts_next(&self) -> bool {
+        let next = *self.seen.lock().unwrap() + 1;
+        self.cuts(next, Cut::Before) && self.next() == next
+    }
+
+    /// The client is about to send a request.
+    fn expect(&self, request: Arc<Request>) {
+        *self.asked.lock().unwrap() = Some(request);
+        let mut kept = self.kept.lock().unwrap();
+        if kept.is_some() && self.cuts_next() {
+            // Wakes who reads from it, who then closes it.
+            kept.take().unwrap().shutdown(Shutdown::Read).unwrap();
+            drop(kept);
+            while self.open.load(Ordering::SeqCst) > 0 {
+                thread::yield_now();
+            }
+        }
+    }
+
+    /// Serves a connection until it ends, or is to be reset.
+    fn serve(&self, acceptor: &SslAcceptor, mut tcp: TcpStream) -> io::Result<()> {
+        // The client thinks that this is a proxy, for the CA's name is known nowhere.
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            tcp.read_exact(&mut byte)?;
+            line.extend(byte);
+        }
+        assert!(line.starts_with(b"CONNECT ca.example:443 "));
+        tcp.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        let kept = tcp.try_clone()?;
+        let mut tls = BufReader::new(acceptor.accept(tcp).map_err(io::Error::other)?);
+        if self.cuts_next() {
+            return Ok(());
+        }
+        *self.kept.lock().unwrap() = Some(kept);
+        loop {
+            tls.read_exact(&mut [0; 4])?;
+            let number = self.next();
+            if self.cuts(number, Cut::WithinRequest) || !self.answer(&mut tls, number)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Answers a request whose first four bytes have been read; `false`: not all of it.
+    fn answer(&self, tls: &mut BufReader<SslStream<TcpStream>>, number: u32) -> io::Result<bool> {
+        let (mut line, mut length) = (String::new(), 0);
+        let mut first = String::new();
+        while tls.read_line(&mut line)? > 2 {
+            if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if first.is_empty() {
+                first = line.clone();
+            }
+            line.clear();
+        }
+        let mut body = vec![0; length];
+        tls.read_exact(&mut body)?;
+        let request = self.asked.lock().unwrap().clone().unwrap();
+        let path = request.url().strip_prefix("https://ca.example").unwrap();
+        assert!(first.ends_with(&format!("{path} HTTP/1.1\r\n")), "{first} is not for {path}");
+        assert_eq!(body, request.body);
+        if self.cuts(number, Cut::BeforeWork) {
+            return Ok(false);
+        }
+        let answer = {
+            let mut script = self.script.lock().unwrap();
+            script.transcript.push(label(&request));
+            script.answer(&request).unwrap()
+        };
+        let (header, body) = written(&answer);
+        let parts = match () {
+            () if self.cuts(number, Cut::BeforeAnswer) => Vec::new(),
+            () if self.cuts(number, Cut::AfterHeader) => vec![&header[..]],
+            () if self.cuts(number, Cut::WithinBody) => vec![&header[..], &body[..body.len() / 2]],
+            () => vec![&header[..], body],
+        };
+        for part in &parts {
+            tls.get_mut().write_all(part)?;
+        }
+        // An answer without a body has come as a whole.
+        Ok(parts.concat().len() == header.len() + body.len())
+    }
+}
+
+/// The header and body of an answer on the wire.
+fn written(answer: &Answer) -> (Vec<u8>, &[u8]) {
+    let mut header = format!("HTTP/1.1 {} X\r\n", answer.status).into_bytes();
+    for (name, value) in &answer.headers {
+        header.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
+    }
+    let length = answer.body.len();
+    match answer.status {
+        204 => header.extend(b"\r\n"),
+        _ => header.extend(format!("Content-Length: {length}\r\n\r\n").into_bytes()),
+    }
+    (header, &answer.body)
+}
+
+struct Program {
+    http: HttpClient,
+    ca: Arc<Ca>,
+}
+
+impl Host for Program {
+    fn send(&mut self, request: &Arc<Request>, reply: &Reply<'_>) {
+        self.ca.expect(request.clone());
+        self.http.send(request, reply);
+    }
+
+    fn publish(&mut self, challenges: &[Challenge]) -> Result<(), String> {
+        self.ca.script.lock().unwrap().publish(challenges);
+        Ok(())
+    }
+
+    fn unpublish(&mut self, challenges: &[Challenge]) {
+        self.ca.script.lock().unwrap().unpublish(challenges);
+    }
+}
+
+/// What an issuance came to, what the CA knows, and whether the order can be taken up again.
+struct Outcome {
+    result: Result<(), AcmeError>,
+    ca: Arc<Ca>,
+    order_url: Option<String>,
+}
+
+/// Orders a certificate from a CA that cuts connections.
+fn issue(identity: &(SslAcceptor, PathBuf), at: u32, cut: Cut, for_ever: bool) -> Outcome {
+    let ca = Arc::new(Ca {
+        script: Mutex::new(Script::new()),
+        asked: Mutex::default(),
+        seen: Mutex::default(),
+        kept: Mutex::default(),
+        open: AtomicUsize::new(0),
+        at,
+        for_ever,
+        cut,
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    let (serving, acceptor) = (ca.clone(), identity.0.clone());
+    thread::spawn(move || {
+        for tcp in listener.incoming().flatten() {
+            // Closing it is resetting it.
+            socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO)).unwrap();
+            serving.open.fetch_add(1, Ordering::SeqCst);
+            let _ = serving.serve(&acceptor, tcp);
+            *serving.kept.lock().unwrap() = None;
+            serving.open.fetch_sub(1, Ordering::SeqCst);
+        }
+    });
+    let mut options = HttpOptions::default();
+    options.proxy = Some(proxy);
+    options.ca_file = Some(identity.1.clone());
+    let mut program = Program { http: HttpClient::new(&options).unwrap(), ca: ca.clone() };
+    let client = ca.script.lock().unwrap().client.clone();
+    let operation = client.obtain(OrderOptions::new(["example.org"])).unwrap();
+    let result = run(&operation, &mut program).map(|()| assert!(operation.take().is_some()));
+    Outcome { result, ca, order_url: operation.order_url() }
+}
+
+/// A server's identity for "ca.example", and the file that makes it trusted.
+fn identity(folder: &Folder) -> (SslAcceptor, PathBuf) {
+    let pair = certify("CA", None, (-DAY, DAY), |builder| is_for(builder, &["ca.example"], &[]));
+    (acceptor(&pair).build(), folder.file("ca.pem", pair.certificate.to_pem().unwrap()))
+}
+
+/// Tries all cuts at all requests at once: most of the time is spent waiting.
+fn everywhere(name: &str, for_ever: bool, check: impl Fn(&str, u32, &Outcome) + Sync) {
+    let folder = Folder::new(name);
+    let identity = identity(&folder);
+    thread::scope(|scope| {
+        for (at, cut) in (1..=REQUESTS).flat_map(|at| CUTS.map(|cut| (at, cut))) {
+            let (identity, check) = (&identity, &check);
+            scope.spawn(move || {
+                let outcome = issue(identity, at, cut, for_ever);
+                let script = outcome.ca.script.lock().unwrap();
+                let place = format!("{cut:?} at {at}: {:?}", script.transcript);
+                // Whatever happened on the way, nothing was done twice.
+                assert!(script.ca.accounts_made <= 1, "{place}");
+                assert!(script.ca.orders.len() <= 2, "{place}");
+                let answers: u32 = script.ca.authorizations.iter().map(|a| a.answers).sum();
+                assert!(answers <= 1, "{place}");
+                let finalizes: u32 = script.ca.orders.iter().map(|order| order.finalizes).sum();
+                assert!(finalizes <= 1, "{place}");
+                // Nothing was left behind.
+                let mut up = HashMap::new();
+                for event in &script.events {
+                    let (what, name) = event.split_once(' ').unwrap();
+                    *up.entry(name).or_insert(0) += if what == "PUBLISH" { 1 } else { -1 };
+                }
+                assert!(up.values().all(|count| *count == 0), "{place}");
+                drop(script);
+                check(&place, at, &outcome);
+            });
+        }
+    });
+}
+
+#[test]
+fn h04_a_reset_anywhere_still_gives_the_certificate() {
+    everywhere("cut-once", false, |place, at, outcome| {
+        outcome.result.as_ref().unwrap_or_else(|error| panic!("{place}: {error}"));
+        let seen = *outcome.ca.seen.lock().unwrap();
+        assert!((REQUESTS..REQUESTS + 10).contains(&seen), "{place}: {seen} requests");
+        let extra = outcome.ca.script.lock().unwrap().ca.orders.len() - 1;
+        assert!(extra == 0 || at == NEW_ORDER, "{place}: another order");
+    });
+}
+
+#[test]
+fn h04_resets_from_anywhere_on_end_with_transport_and_the_order_is_kept() {
+    everywhere("cut-for-ever", true, |place, at, outcome| {
+        let Err(error) = &outcome.result else { panic!("{place}: issued") };
+        assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Transport, false), "{place}");
+        assert!(error.url().is_some(), "{place}");
+        let known = outcome.order_url.as_deref().is_some_and(|url| url.contains("/order/"));
+        assert_eq!(known, at > NEW_ORDER, "{place}");
+        let seen = *outcome.ca.seen.lock().unwrap();
+        assert!(seen < at + 16, "{place}: {seen} requests");
+    });
+}
