@@ -12,6 +12,7 @@
 
 mod answers;
 mod cuts;
+mod sockets;
 mod tls;
 
 // The scripted CA of tests/engine, here behind real sockets.
