@@ -130,7 +130,21 @@ mod tests {
         assert_eq!(parse("Tuesday, 24-Nov-26 14:25:05 GMT"), Some(60));
         assert_eq!(parse("Tue Nov 24 14:25:05 2026"), Some(60));
         assert_eq!(parse("Wed, 24 Nov 1999 14:25:05 GMT"), Some(0));
+        assert_eq!(parse("Tue, 24 Nov 2026 14:24:05 GMT"), Some(0));
         assert_eq!(parse("Fri, 31 Dec 9999 23:59:59 GMT"), Some(FURTHEST.as_secs()));
+        for nonsense in [
+            "Tue, 24 Nov 2026 14:25:05 gmt", // "case-sensitive" (RFC 9110 section 5.6.7)
+            "Mon, 24 Nov 2026 14:25:05 GMT", // it was a Tuesday
+            "Tue, 24 Nov 2026 14:25:05",
+            "Tue, 24 Nov 2026 14:25:05 +0000",
+            "Tue, 24 Nov 2026 25:61:61 GMT",
+            "Tue, 31 Nov 2026 14:25:05 GMT",
+            "2026-11-24T14:25:05Z",
+            "Fri, 31 Dec 99999 23:59:59 GMT",
+            "Di, 24 Nov 2026 14:25:05 GMT",
+        ] {
+            assert_eq!(parse(nonsense), None, "{nonsense:?}");
+        }
     }
 
     #[test]

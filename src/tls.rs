@@ -427,6 +427,9 @@ mod tests {
     fn h06_a_body_that_is_cut_is_an_error() {
         let (port, ca_file) = server("localhost", &[NO_LENGTH], true);
         assert_eq!(get("localhost", port, ca_file).unwrap(), b"ok");
+        // With a length nobody needs a goodbye.
+        let (port, ca_file) = server("localhost", &[ANSWER], false);
+        assert_eq!(get("localhost", port, ca_file).unwrap(), b"ok");
         let (port, ca_file) = server("localhost", &[NO_LENGTH], false);
         assert!(get("localhost", port, ca_file).unwrap_err().contains("unexpected EOF"));
     }

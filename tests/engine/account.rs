@@ -253,7 +253,8 @@ fn a06_a14_h36_contacts_and_user_agents_that_cannot_be_sent_are_refused() {
         assert_eq!(refused, Err(ErrorKind::InvalidArgument), "{bad:?}");
     }
     let long = "x".repeat(201);
-    for bad in ["a\r\nX: y", "a\0", "ü", &*long] {
+    let huge = "x".repeat(64 * 1024);
+    for bad in ["a\r\nX: y", "a\nX: y", "a\0", "ü", &*long, &*huge] {
         let refused = client(&|options| options.user_agent = Some(bad.to_owned()));
         assert_eq!(refused, Err(ErrorKind::InvalidArgument), "{bad:?}");
     }

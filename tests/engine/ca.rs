@@ -205,6 +205,10 @@ impl Ca {
             assert!(all.next().is_none(), "the header {name} stands there twice");
             value
         };
+        for (name, _) in &request.headers {
+            let known = ["User-Agent", "Accept-Language", "Content-Type"];
+            assert!(known.contains(name), "the header field {name} is not one of ours");
+        }
         let agent = header("User-Agent").expect("a User-Agent (RFC 8555 section 6.1)");
         assert!(agent.contains("acme-micro/"), "{agent}");
         assert!(

@@ -115,8 +115,10 @@ fn p08_a_problem_with_status_200_is_never_taken_for_a_resource() {
 
 #[test]
 fn d01_d02_h14_h15_nonsense_instead_of_json_is_a_breach_of_protocol_everywhere() {
-    let bodies: [&[u8]; 7] = [
+    let bodies: [&[u8]; 9] = [
         b"",
+        b"{\"status\":\"pending\xff\"}",
+        b"\xfe\xff\0{\0}",
         b"<html>please log in</html>",
         b"[]",
         b"\"text\"",
@@ -124,7 +126,8 @@ fn d01_d02_h14_h15_nonsense_instead_of_json_is_a_breach_of_protocol_everywhere()
         b"\xff\xfe{\0}\0",
         b"{\"status\":\"pending\"",
     ];
-    for body in bodies {
+    let empty = [204, 205].map(|status| (status, &b""[..]));
+    for (status, body) in bodies.map(|body| (200, body)).into_iter().chain(empty) {
         for what in [
             "GET /directory",
             "POST /new-account",
@@ -135,7 +138,7 @@ fn d01_d02_h14_h15_nonsense_instead_of_json_is_a_breach_of_protocol_everywhere()
         ] {
             let mut ca = Script::new();
             let location = "https://ca.example/account/1";
-            ca.on(what).answer(Answer::new(200, body).header("Location", location));
+            ca.on(what).answer(Answer::new(status, body).header("Location", location));
             let error = ca.obtain(&["example.org"]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Protocol, "{what} {body:?}: {error}");
             assert_eq!(ca.count(what), 1, "{what}: not tried again");
@@ -156,9 +159,64 @@ fn h14_a_byte_order_mark_is_forgiven() {
 
 #[test]
 fn h13_content_types_do_not_matter() {
+    for content_type in [
+        "text/html; charset=utf-16",
+        "application/octet-stream",
+        "application/pkix-cert",
+        "application/problem+json",
+        "",
+        "\u{7f}",
+    ] {
+        let mut ca = Script::new();
+        ca.on("*").then(move |_, answer| answer.set("Content-Type", content_type));
+        ca.obtain(&["example.org"]).unwrap();
+        // A refusal is one by its content.
+        let refusal = Answer::problem(403, "rejectedIdentifier");
+        let error = refuse_order(refusal.header("Content-Type", content_type));
+        assert_eq!(error.problem().unwrap().name(), Some("rejectedIdentifier"), "{content_type}");
+    }
+    // A certificate in another form is none, whatever it is called.
+    for content_type in ["application/pkix-cert", "application/pkcs7-mime"] {
+        let mut ca = Script::new();
+        ca.on("POST /cert/1").then(move |_, answer| {
+            let pem = openssl::x509::X509::from_pem(&answer.body).unwrap();
+            answer.body = pem.to_der().unwrap();
+            answer.set("Content-Type", content_type);
+        });
+        let error = ca.obtain(&["example.org"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Certificate, "{error}");
+        assert_eq!(ca.count("POST /cert/1"), 1);
+    }
+}
+
+#[test]
+fn h30_header_fields_for_browsers_are_ignored() {
+    let reference = {
+        let mut ca = Script::new();
+        ca.obtain(&["example.org"]).unwrap();
+        ca.transcript
+    };
     let mut ca = Script::new();
-    ca.on("*").then(|_, answer| answer.set("Content-Type", "text/html; charset=utf-16"));
+    ca.on("*").then(|_, answer| {
+        for (name, value) in [
+            ("Set-Cookie", "id=1; Domain=example; Path=/"),
+            ("Alt-Svc", "h3=\"evil.example:443\"; ma=86400"),
+            ("Strict-Transport-Security", "max-age=31536000"),
+            ("Refresh", "0; url=https://evil.example/"),
+            ("Content-Location", "https://evil.example/"),
+            ("Content-Disposition", "attachment; filename=\"../../etc/passwd\""),
+            ("WWW-Authenticate", "Basic realm=\"x\""),
+            ("Connection", "upgrade"),
+        ] {
+            answer.set(name, value);
+        }
+    });
     ca.obtain(&["example.org"]).unwrap();
+    // The harness knows the header fields of requests, and refuses others.
+    assert_eq!(ca.transcript, reference);
+    for request in &ca.bodies {
+        assert!(!String::from_utf8_lossy(request).contains("evil.example"));
+    }
 }
 
 #[test]

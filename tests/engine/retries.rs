@@ -121,9 +121,12 @@ fn h20_a_rate_limit_with_a_long_wait_is_reported_at_once() {
 
 #[test]
 fn p09_h21_a_rate_limit_without_a_wait_is_reported_at_once() {
-    for answer in
-        [Answer::problem(429, "rateLimited"), html(429), Answer::problem(403, "rateLimited")]
-    {
+    let mut in_words = Answer::problem(429, "rateLimited");
+    in_words.edit(|problem| {
+        problem["detail"] = "too many orders, retry after 2026-11-24 14:25:00 UTC".into();
+    });
+    let refusal = Answer::problem(403, "rateLimited");
+    for answer in [in_words, Answer::problem(429, "rateLimited"), html(429), refusal] {
         let mut ca = Script::new();
         ca.on("POST /new-order").answer(answer);
         let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -184,6 +187,15 @@ fn h17_server_errors_for_ever_end_after_four_tries() {
         assert_eq!(error.problem().unwrap().name(), Some("serverInternal"));
         assert!(!error.is_permanent());
         assert_eq!(ca.count(what), 4, "{what}");
+        for status in [500, 502, 503, 504] {
+            let mut ca = Script::new();
+            ca.on(what).answer(html(status));
+            let error = ca.obtain(&["example.org"]).unwrap_err();
+            assert_eq!((error.kind(), error.http_status()), (ErrorKind::Problem, Some(status)));
+            assert!(error.to_string().contains("overload"), "{error}");
+            assert_eq!((ca.count(what), error.is_permanent()), (4, false), "{what} {status}");
+            assert!(ca.delays.iter().sum::<u64>() >= 1750, "{what}: {:?}", ca.delays);
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -171,8 +171,15 @@ fn h09_chunks_that_are_none() {
         ("2\r\n{}  \r\n0\r\n\r\n", "expected crlf"),
         ("00000000000000000000000002\r\n{}\r\n0\r\n\r\n", "expected crlf"),
     ] {
-        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-        is_no_http(&answered([head, chunks].concat()), why);
+        let answer = ["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunks].concat();
+        let (closed, is_closed) = mpsc::channel();
+        let serve = move |mut stream: TcpStream| {
+            let _ = stream.write_all(answer.as_bytes());
+            let _ = closed.send(stream.read(&mut [0]).unwrap_or(0));
+        };
+        is_no_http(&outcome(serve), why);
+        // Nothing more is said on a connection whose state nobody knows.
+        assert_eq!(is_closed.recv_timeout(Duration::from_secs(10)), Ok(0), "{chunks:?}");
     }
 }
 

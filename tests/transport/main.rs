@@ -677,6 +677,11 @@ fn h28_what_cannot_be_read_or_does_not_fit_is_refused_by_name() {
     }
     let error = HttpClient::new(&options(|o| o.proxy = Some("http://u:secret@p".to_owned())));
     assert_eq!(error.unwrap_err().to_string(), "proxy: has no port");
+    // Ten thousand roots are many, and no reason to refuse.
+    let [cert_pem, pebble] =
+        [&cert, &env("ACME_CA_FILE").into()].map(|path| fs::read(path).unwrap());
+    let many = folder.file("many", [cert_pem.repeat(10_000), pebble].concat());
+    register(&options(|o| o.ca_file = Some(many))).unwrap();
     // What does fit: also both in one file.
     let both = folder.file("both", [fs::read(&key).unwrap(), fs::read(&cert).unwrap()].concat());
     for (cert, key) in [(&cert, &key), (&both, &both)] {
