@@ -40,7 +40,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 # Cargo uses all cores by itself, and prerequisites are meant to be made from left to right.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test build c header check-header test-rust test-c test-python bench lint \
+.PHONY: help demo test build c header check-header test-rust test-c test-python bench soak lint \
         fetch install uninstall clean distclean FORCE
 
 help: ## list what there is to make
@@ -123,6 +123,9 @@ target/c/bench/%: tests/bench/%.c include/acme_micro.h $(STAGED)
 	@mkdir -p $(@D)
 	$(C_COMPILE) $< -o $@ $(LDFLAGS) -Ltarget/c/lib -lacme-micro \
 	    -Wl,-rpath,'$$ORIGIN/../lib' -Wl,--as-needed -lssl -lcrypto
+
+soak: ## the long forms of some tests: minutes to hours
+	ACME_SIGNATURES=1000000 cargo test $(CARGOFLAGS) --features capi --lib j01_
 
 lint: ## formatting, clippy, and whether each fault of the catalogue has its test
 	tests/faults/check

@@ -105,9 +105,10 @@ mod tests {
     use crate::pki::KeyType;
     use openssl::bn::BigNum;
     use openssl::ecdsa::EcdsaSig;
+    use openssl::hash::MessageDigest;
     use openssl::pkey::{Id, PKey};
     use openssl::rsa::RsaPrivateKeyBuilder;
-    use openssl::sha::sha256;
+    use openssl::sign::Verifier;
     use serde_json::Value;
 
     fn decode(value: &Value) -> Vec<u8> {
@@ -132,22 +133,67 @@ mod tests {
         }
     }
 
-    #[test]
-    fn j01_ecdsa_signatures_have_full_width_and_verify() {
-        let key = Key::generate(KeyType::P256).unwrap();
-        let ec = key.public_key().ec_key().unwrap();
-        let mut short = 0;
-        for n in 0..2000u32 {
-            let message = n.to_be_bytes();
-            let signature = key.sign(&message).unwrap();
-            assert_eq!(signature.len(), 64);
-            let (r, s) = signature.split_at(32);
-            short += usize::from(r[0] == 0 || s[0] == 0);
-            let number = |bytes| BigNum::from_slice(bytes).unwrap();
-            let der = EcdsaSig::from_private_components(number(r), number(s)).unwrap();
-            assert!(der.verify(&sha256(&message), &ec).unwrap());
+    /// Ends the test unless OpenSSL takes the signature; `true`: r or s starts with a zero byte.
+    fn verify(key: &Key, message: &[u8], signature: &[u8]) -> bool {
+        let (width, digest) = match key.kind() {
+            KeyType::P256 => (32, MessageDigest::sha256()),
+            KeyType::P384 => (48, MessageDigest::sha384()),
+            KeyType::P521 => (66, MessageDigest::sha512()),
+            _ => (0, MessageDigest::sha256()),
+        };
+        let mut verifier = match key.kind() {
+            KeyType::Ed25519 => Verifier::new_without_digest(key.public_key()),
+            _ => Verifier::new(digest, key.public_key()),
         }
-        assert!(short > 0, "no integer had a leading zero byte: the test shows nothing");
+        .unwrap();
+        if width == 0 {
+            assert!(verifier.verify_oneshot(signature, message).unwrap(), "{:?}", key.kind());
+            return false;
+        }
+        assert_eq!(signature.len(), 2 * width);
+        let (r, s) = signature.split_at(width);
+        let number = |bytes| BigNum::from_slice(bytes).unwrap();
+        let der = EcdsaSig::from_private_components(number(r), number(s)).unwrap();
+        assert!(verifier.verify_oneshot(&der.to_der().unwrap(), message).unwrap());
+        r[0] == 0 || s[0] == 0
+    }
+
+    /// Makes so many signatures and checks them. Gives how many have a zero byte to lose.
+    fn sign_and_verify(kind: KeyType, count: usize) -> usize {
+        let (mut key, mut short) = (Key::generate(kind).unwrap(), 0);
+        for n in 0..count {
+            // Another key now and then.
+            if n % 100 == 99 && matches!(kind, KeyType::P256 | KeyType::Ed25519) {
+                key = Key::generate(kind).unwrap();
+            }
+            let message = format!("eyJ9.{n}");
+            let signature = key.sign(message.as_bytes()).unwrap();
+            short += usize::from(verify(&key, message.as_bytes(), &signature));
+        }
+        short
+    }
+
+    /// The slow kinds have a small share of them.
+    #[test]
+    fn j01_j05_a_hundred_thousand_signatures_have_full_width_and_verify() {
+        let all = crate::jose::signatures_to_test();
+        let some = |kinds: &[(KeyType, usize)]| -> usize {
+            kinds.iter().map(|(kind, share)| sign_and_verify(*kind, all * share / 1000)).sum()
+        };
+        let (p256, others) = std::thread::scope(|scope| {
+            let p256 = scope.spawn(|| some(&[(KeyType::P256, 649)]));
+            let others = some(&[
+                (KeyType::P256, 200),
+                (KeyType::Ed25519, 144),
+                (KeyType::P384, 2),
+                (KeyType::P521, 2),
+                (KeyType::Rsa2048, 1),
+                (KeyType::Rsa3072, 1),
+                (KeyType::Rsa4096, 1),
+            ]);
+            (p256.join().unwrap(), others)
+        });
+        assert!(p256 > all / 500 && others > 0, "{p256} {others}: no zero bytes to lose");
     }
 
     /// RFC 7515 appendix A.2: RSASSA-PKCS1-v1_5 signs the same text the same way each time.

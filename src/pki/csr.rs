@@ -197,6 +197,39 @@ mod tests {
     }
 
     #[test]
+    fn j06_ten_thousand_requests_are_what_openssl_reads() {
+        let key = Key::generate(KeyType::P256).unwrap();
+        let mut random = 7u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % below
+        };
+        for _ in 0..10_000 {
+            let asked: Vec<String> = (0..=next(8))
+                .map(|n| match next(5) {
+                    0 => format!("*.w{n}.{}.example", next(1000)),
+                    1 => format!("192.0.{}.{}", next(256), next(256)),
+                    2 => {
+                        std::net::Ipv6Addr::from(u128::from(next(1 << 31)) << next(96)).to_string()
+                    }
+                    // A-label of an international name, and a name longer than a common name may be.
+                    3 => format!("xn--bcher-kva.{}.example", next(1000)),
+                    _ => format!("{}{n}.{}.example", "a".repeat(1 + next(50) as usize), next(1000)),
+                })
+                .collect();
+            let request = SigningRequest::create(&key, &asked).unwrap();
+            let parsed = X509Req::from_der(request.der()).unwrap();
+            assert!(parsed.verify(key.public_key()).unwrap());
+            assert!(parsed.subject_name().entries().next().is_none(), "no common name at all");
+            assert_eq!(parsed.to_der().unwrap(), request.der(), "DER, and not just BER");
+            let mut read = requested_names(&parsed).unwrap();
+            let mut asked = asked;
+            (read.sort(), asked.sort());
+            assert_eq!(read, asked);
+        }
+    }
+
+    #[test]
     fn what_is_refused_and_how() {
         let key = Key::generate(KeyType::P256).unwrap();
         let kind = |result: Result<SigningRequest>| result.unwrap_err().kind();

@@ -19,6 +19,7 @@ mod challenge_types;
 mod challenges;
 mod concurrency;
 mod directory;
+mod encoding;
 mod input;
 mod issuance;
 mod key_change;
