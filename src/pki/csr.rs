@@ -224,7 +224,8 @@ mod tests {
             assert_eq!(parsed.to_der().unwrap(), request.der(), "DER, and not just BER");
             let mut read = requested_names(&parsed).unwrap();
             let mut asked = asked;
-            (read.sort(), asked.sort());
+            read.sort();
+            asked.sort();
             assert_eq!(read, asked);
         }
     }
