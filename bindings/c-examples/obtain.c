@@ -181,9 +181,9 @@ static int run_order(acme_cert_t **cert)
     acme_op_t *op = NULL;
     int result = OBTAINED;
 
-    order.order_url = journal.order_url;
     if (journal_begin(&journal) != 0)
         return LOCAL_FAILURE;
+    order.order_url = journal.order_url;
     if (acme_begin_order(client, &order, &op) != ACME_OK)
         return refused(order.names[0]);
     interruptible = op;

@@ -19,7 +19,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bindings/python/src"))
-os.environ.setdefault("ACME_MICRO_LIBRARY", str(ROOT / "target/c/lib/libacme-micro.so.1"))
+os.environ["ACME_MICRO_LIBRARY"] = str(ROOT / "target/c/lib/libacme-micro.so.1")
+
+import acme_micro  # noqa: E402
 
 # A CA that does the same each time: no nonce is refused, no authorization used again.
 STEADY_CA = [
@@ -93,24 +95,25 @@ class Case:
         self.webroot = self.folder / "webroot"
         self.webroot.mkdir(parents=True)
 
-    def command(self, *options, names=None):
+    def command(self, names=None, port=None):
+        answer = ["--port", port] if port else ["--webroot", str(self.webroot)]
         return [
             str(ROOT / "target/c/obtain"), "--directory", os.environ["ACME_DIRECTORY"],
-            "--ca-file", os.environ["ACME_CA_FILE"], "--agree-terms", "--webroot",
-            str(self.webroot), "--out", str(self.out), *options, *(names or [self.name]),
+            "--ca-file", os.environ["ACME_CA_FILE"], "--agree-terms", *answer,
+            "--out", str(self.out), *(names or [self.name]),
         ]  # fmt: skip
 
-    def run(self, *options, under=(), names=None, **how):
+    def run(self, under=(), **how):
         """Runs obtain to its end, whatever that is."""
-        command = [*under, *self.command(*options, names=names)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, **how)
+        command = [*under, *self.command(**how)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
-    def inject(self, *faults, names=None, **how):
-        """Runs obtain with these faults, as strace's --inject has them."""
-        under = ["strace", "-f", "-o", "/dev/null"]
+    def inject(self, *faults, path=None, **how):
+        """Runs obtain with these faults, as strace's --inject has them; of calls about a path only."""
+        under = ["strace", "-f", "-o", "/dev/null", *(["-P", str(path)] if path else [])]
         for fault in faults:
             under += ["-e", f"inject={fault}"]
-        return self.run(under=under, names=names, **how)
+        return self.run(under, **how)
 
     def kill(self, call):
         """Runs obtain and kills it at this system call. Whether it came that far."""
@@ -132,6 +135,16 @@ class Case:
         start = next(n for n, call in enumerate(calls) if call.name == "mkdir")
         end = next(n for n, call in enumerate(calls) if call.name == "exit_group")
         return calls[start:end]
+
+    def snapshot(self):
+        """Another folder with the same files; restore() puts them back."""
+        folder = self.folder / f"snapshot-{next(numbers)}"
+        shutil.copytree(self.out, folder)
+        return folder
+
+    def restore(self, snapshot):
+        shutil.rmtree(self.out)
+        shutil.copytree(snapshot, self.out)
 
     # --- what came of it ------------------------------------------------------------------------
 
@@ -175,19 +188,19 @@ class Case:
             if path.name.endswith(ending) and not path.read_text().endswith(last)
         ]
 
-    def orders(self):
-        """The orders that the CA has of this account, by their names there."""
-        if not (self.out / "account.pem").exists():
-            return []
-        import acme_micro
-
-        client = acme_micro.Client(
+    def client(self):
+        return acme_micro.Client(
             directory_url=os.environ["ACME_DIRECTORY"],
             account_key=acme_micro.PrivateKey.load(self.out / "account.pem"),
             ca_file=os.environ["ACME_CA_FILE"],
         )
+
+    def orders(self):
+        """The orders that the CA has of this account, by their names there."""
+        if not (self.out / "account.pem").exists():
+            return []
         try:
-            return [url.rpartition("/")[2] for url in client.orders()]
+            return [url.rpartition("/")[2] for url in self.client().orders()]
         except acme_micro.AcmeError as error:
             if "accountDoesNotExist" in str(error.problem):
                 return []
@@ -212,10 +225,3 @@ def usual_calls():
 def about_files(calls):
     """Those that are about the folder or the webroot."""
     return [call for call in calls if "/out" in call.text or "/webroot" in call.text]
-
-
-def copy(case, what="copy"):
-    """Another folder with the same files: a backup, or a snapshot that is started twice."""
-    target = case.folder.parent / f"{case.name}.{what}-{next(numbers)}"
-    shutil.copytree(case.out, target)
-    return target

@@ -69,7 +69,7 @@ class Obtain(unittest.TestCase):
                 thread.join()
         self.assertEqual((program.returncode, errors), (0, ""))
 
-    def test_a_signal_takes_the_challenge_down(self):
+    def test_x15_a_signal_takes_the_challenge_down(self):
         root = self.folder / "root"
         root.mkdir()
         challenges = root / ".well-known" / "acme-challenge"
@@ -81,6 +81,9 @@ class Obtain(unittest.TestCase):
             self.assertEqual(program.returncode, 4)
             self.assertIn("canceled", errors)
             self.assertEqual(list(challenges.iterdir()), [])
+            # It has come to an end, and the next run goes on with the order.
+            journal = (self.folder / "out" / "slow.test.order").read_text()
+            self.assertRegex(journal, r"\nruns 0\norder https://")
 
     def test_what_an_operator_left_behind(self):
         port = os.environ["PEBBLE_HTTP_PORT"]
