@@ -89,7 +89,15 @@ target/c/https_server-cpp: LDLIBS += $(shell pkg-config --libs cpp-httplib) -lss
 
 # The library's header needs no OpenSSL; the tests' own TLS server does.
 target/c/%: tests/capi/%.c $(wildcard tests/capi/*.h include/*.h) $(STAGED)
-	$(C_COMPILE) $< -o $@ $(C_LINK) -lssl -lcrypto
+	$(C_COMPILE) $< -o $@ $(C_LINK) -lssl -lcrypto $(LDLIBS)
+
+target/c/null_calls.h: tests/capi/generate_null.py include/acme_micro.h
+	@mkdir -p $(@D)
+	$(PYTHON) $< >$@
+
+target/c/test_null: target/c/null_calls.h
+target/c/test_null: CPPFLAGS += -Itarget/c
+target/c/test_null: LDLIBS += -lm
 
 header: ## write include/acme_micro.h anew from src/ffi
 	ACME_UPDATE_HEADER=1 cargo test $(CARGOFLAGS) --features capi --test header

@@ -5,7 +5,7 @@
  * Rules that hold for every function:
  *
  *  1. A function that can fail returns acme_status_t: ACME_OK (0) or a negative
- *     ACME_ERR_*. Outputs come last and are written only on success.
+ *     ACME_ERR_*. Outputs come last; a handle that could not be made is NULL.
  *  2. You free handles (acme_*_t made by *_new, *_generate, *_parse, *_create,
  *     acme_begin_*, acme_obtain or *_take_*) with the matching *_free, once. Free
  *     functions accept NULL. Nothing else is ever yours to free.

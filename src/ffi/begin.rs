@@ -85,7 +85,7 @@ pub(super) fn begin(
     start: impl FnOnce(&ShownClient) -> Result<Operation<Outcome>>,
 ) -> acme_status_t {
     guard(|| {
-        let out = Out::new(op, "op")?;
+        let out = Out::handle(op, "op")?;
         let client: &ShownClient = borrow(client, "client")?;
         out.set(give(ShownOp::begin(client, start(client)?, None)));
         Ok(())
@@ -202,7 +202,7 @@ pub extern "C" fn acme_begin_order(
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
     guard(|| {
-        let out = Out::new(op, "op")?;
+        let out = Out::handle(op, "op")?;
         let client: &ShownClient = borrow(client, "client")?;
         out.set(give(begin_order(client, &read_options(options, "options")?)?));
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
@@ -49,9 +49,34 @@ pub(super) fn fail(error: Error) -> acme_status_t {
 
 /// Runs the body of a function that has no status to return.
 pub(super) fn catch<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _errno = Errno::keep();
     silence();
     panic::catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(bug(payload)))
 }
+
+/// A host's errno is as it was, whatever is called in between.
+struct Errno(c_int);
+
+impl Errno {
+    fn keep() -> Errno {
+        // SAFETY: each thread's errno is there for as long as the thread is.
+        Errno(unsafe { *errno_location() })
+    }
+}
+
+impl Drop for Errno {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { *errno_location() = self.0 }
+    }
+}
+
+#[cfg(any(target_os = "android", target_os = "netbsd", target_os = "openbsd"))]
+use libc::__errno as errno_location;
+#[cfg(target_os = "linux")]
+use libc::__errno_location as errno_location;
+#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+use libc::__error as errno_location;
 
 /// Without this a caught panic would still print to the host's stderr. std is private to the shared
 /// object, so the hook touches no other Rust code of the process.
@@ -168,6 +193,16 @@ pub(super) fn bytes<'a>(pointer: *const c_void, size: usize, name: &str) -> Resu
 
 /// A place that the caller wants something written to.
 pub(super) struct Out<T>(*mut T);
+
+impl<T> Out<*mut T> {
+    /// For a handle. It is NULL unless it is set: who frees it after a failure frees nothing.
+    pub(super) fn handle(pointer: *mut *mut T, name: &str) -> Result<Out<*mut T>> {
+        let out = Out::new(pointer, name)?;
+        // SAFETY: not NULL and aligned (checked by `new`); the caller owns the place.
+        unsafe { out.0.write(std::ptr::null_mut()) };
+        Ok(out)
+    }
+}
 
 impl<T> Out<T> {
     pub(super) fn new(pointer: *mut T, name: &str) -> Result<Out<T>> {

@@ -86,7 +86,7 @@ pub extern "C" fn acme_cert_parse(
     cert: *mut *mut acme_cert_t,
 ) -> acme_status_t {
     guard(|| {
-        let out = Out::new(cert, "cert")?;
+        let out = Out::handle(cert, "cert")?;
         let chain = CertificateChain::parse(bytes(pem, size, "pem")?)?;
         out.set(give(ShownCert::new(chain, None)));
         Ok(())
@@ -103,7 +103,7 @@ pub extern "C" fn acme_cert_create_tls_alpn(
     cert: *mut *mut acme_cert_t,
 ) -> acme_status_t {
     guard(|| {
-        let out = Out::new(cert, "cert")?;
+        let out = Out::handle(cert, "cert")?;
         check_pointer(challenge, "challenge")?;
         // SAFETY: not NULL and aligned; a challenge that an operation shows right now (rule 3 of the header).
         let challenge = unsafe { &*challenge };

@@ -58,7 +58,7 @@ pub extern "C" fn acme_client_new(
     client: *mut *mut acme_client_t,
 ) -> acme_status_t {
     guard(|| {
-        let out = Out::new(client, "client")?;
+        let out = Out::handle(client, "client")?;
         let given = read_options(options, "options")?;
         let client = Client::new(client_options(&given)?)?;
         let http = BuiltIn::new(&given)?;

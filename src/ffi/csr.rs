@@ -31,7 +31,7 @@ pub extern "C" fn acme_csr_create(
     csr: *mut *mut acme_csr_t,
 ) -> acme_status_t {
     guard(|| {
-        let out = Out::new(csr, "csr")?;
+        let out = Out::handle(csr, "csr")?;
         let key = &borrow(key, "key")?.key;
         let names = texts(names, count, "names")?.into_iter().map(str::to_owned);
         out.set(give(SigningRequest::create(key, &names.collect::<Vec<_>>())?));
@@ -48,7 +48,7 @@ pub extern "C" fn acme_csr_parse(
     csr: *mut *mut acme_csr_t,
 ) -> acme_status_t {
     guard(|| {
-        let out = Out::new(csr, "csr")?;
+        let out = Out::handle(csr, "csr")?;
         out.set(give(SigningRequest::parse(bytes(data, size, "data")?)?));
         Ok(())
     })

@@ -176,7 +176,7 @@ pub extern "C" fn acme_driver_new(
     driver: *mut *mut acme_driver_t,
 ) -> acme_status_t {
     guard(|| {
-        let out = Out::new(driver, "driver")?;
+        let out = Out::handle(driver, "driver")?;
         let mut given = acme_driver_options_t { size: 0, max_threads: 0, max_requests_per_ca: 0 };
         if !options.is_null() {
             given = read_options(options, "options")?;
@@ -277,14 +277,11 @@ pub extern "C" fn acme_driver_free(driver: *mut acme_driver_t) {
         }
         Ok(())
     });
-    let freed = ended.and_then(|()| {
-        catch(|| {
-            release(driver);
-            Ok(())
-        })
-    });
-    if let Err(error) = freed {
-        fail(error);
+    match ended {
+        Ok(()) => release(driver),
+        Err(error) => {
+            fail(error);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::boundary::catch;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The mark of a slot that has been freed.
@@ -38,30 +39,52 @@ pub(super) fn give<H: Handle>(value: H::Value) -> *mut H {
     Box::into_raw(Box::new(Slot { mark: AtomicU64::new(H::MARK), value })).cast()
 }
 
-/// The value behind a handle, for the duration of a call.
-pub(super) fn borrow<'a, H: Handle>(handle: *const H, name: &str) -> Result<&'a H::Value> {
+/// Why a handle is none.
+enum Wrong {
+    Null,
+    NotOurs,
+    Freed,
+    OtherKind,
+}
+
+fn find<'a, H: Handle>(handle: *const H) -> std::result::Result<&'a H::Value, Wrong> {
     if handle.is_null() {
-        return Err(Error::invalid_argument(format!("{name} is NULL")));
+        return Err(Wrong::Null);
     }
     let slot = handle.cast::<Slot<H::Value>>();
     if !slot.is_aligned() {
-        return Err(Error::invalid_argument(format!("{name} is not a handle of this library")));
+        return Err(Wrong::NotOurs);
     }
     // SAFETY: every handle of this library points to at least a mark. A pointer from elsewhere is
     // the caller's mistake, and cannot be told from a handle.
-    let mark = unsafe { &*handle.cast::<AtomicU64>() }.load(Ordering::Acquire);
-    if mark != H::MARK {
-        let why = if mark == FREED { "has been freed" } else { "is a handle of another kind" };
-        return Err(Error::new(ErrorKind::Misuse, format!("{name} {why}")));
+    match unsafe { &*handle.cast::<AtomicU64>() }.load(Ordering::Acquire) {
+        // SAFETY: the mark says that it is one of ours of this kind, made by `give`; the caller
+        // frees it after the call (rule 2 of the header). Only shared references are ever made.
+        mark if mark == H::MARK => Ok(unsafe { &(*slot).value }),
+        FREED => Err(Wrong::Freed),
+        _ => Err(Wrong::OtherKind),
     }
-    // SAFETY: the mark says that it is one of ours of this kind, made by `give`; the caller frees
-    // it after the call (rule 2 of the header). Only shared references to it are ever made.
-    Ok(unsafe { &(*slot).value })
 }
 
-/// For getters: `None` for NULL and for what is no such handle.
+/// The value behind a handle, for the duration of a call.
+pub(super) fn borrow<'a, H: Handle>(handle: *const H, name: &str) -> Result<&'a H::Value> {
+    find(handle).map_err(|wrong| refusal(&wrong, name))
+}
+
+#[inline(never)]
+fn refusal(wrong: &Wrong, name: &str) -> Error {
+    let (kind, why) = match wrong {
+        Wrong::Null => (ErrorKind::InvalidArgument, "is NULL"),
+        Wrong::NotOurs => (ErrorKind::InvalidArgument, "is not a handle of this library"),
+        Wrong::Freed => (ErrorKind::Misuse, "has been freed"),
+        Wrong::OtherKind => (ErrorKind::Misuse, "is a handle of another kind"),
+    };
+    Error::new(kind, format!("{name} {why}"))
+}
+
+/// For getters: `None` for NULL and for what is no such handle. Allocates nothing.
 pub(super) fn peek<'a, H: Handle>(handle: *const H) -> Option<&'a H::Value> {
-    borrow(handle, "handle").ok()
+    find(handle).ok()
 }
 
 /// Takes a handle back and drops the value. NULL and wrong handles are left alone.
@@ -69,11 +92,15 @@ pub(super) fn release<H: Handle>(handle: *mut H) {
     if peek(handle.cast_const()).is_none() {
         return;
     }
+    let slot = handle.cast::<Slot<H::Value>>();
     // SAFETY: `peek` has seen our mark, so it came from `give`; the mark is changed first, so that
     // a second free finds it gone.
-    unsafe {
-        let slot = handle.cast::<Slot<H::Value>>();
+    let value = unsafe {
         (*slot).mark.store(FREED, Ordering::Release);
-        drop(Box::from_raw(slot));
-    }
+        Box::from_raw(slot)
+    };
+    let _ = catch(|| {
+        drop(value);
+        Ok(())
+    });
 }

@@ -85,7 +85,7 @@ impl Drop for ShownKey {
 #[must_use]
 pub extern "C" fn acme_key_generate(r#type: c_int, key: *mut *mut acme_key_t) -> acme_status_t {
     guard(|| {
-        let out = Out::new(key, "key")?;
+        let out = Out::handle(key, "key")?;
         let kind = TYPES.iter().find(|(code, _)| *code as c_int == r#type);
         let (_, kind) = kind.ok_or_else(|| {
             Error::invalid_argument(format!("type is {type}, which is no ACME_KEY_* value"))
@@ -104,7 +104,7 @@ pub extern "C" fn acme_key_parse(
     key: *mut *mut acme_key_t,
 ) -> acme_status_t {
     guard(|| {
-        let out = Out::new(key, "key")?;
+        let out = Out::handle(key, "key")?;
         out.set(give(ShownKey::new(Key::parse(bytes(data, size, "data")?)?)));
         Ok(())
     })
@@ -120,7 +120,7 @@ pub extern "C" fn acme_key_parse_encrypted(
     key: *mut *mut acme_key_t,
 ) -> acme_status_t {
     guard(|| {
-        let out = Out::new(key, "key")?;
+        let out = Out::handle(key, "key")?;
         let data = bytes(data, size, "data")?;
         let parsed = Key::parse_encrypted(data, text(passphrase, "passphrase")?)?;
         out.set(give(ShownKey::new(parsed)));
@@ -139,7 +139,7 @@ pub extern "C" fn acme_key_from_public(
     key: *mut *mut acme_key_t,
 ) -> acme_status_t {
     guard(|| {
-        let out = Out::new(key, "key")?;
+        let out = Out::handle(key, "key")?;
         out.set(give(ShownKey::new(Key::external(bytes(data, size, "data")?)?)));
         Ok(())
     })

@@ -512,8 +512,5 @@ pub extern "C" fn acme_op_free(op: *mut acme_op_t) {
         fail(in_hand());
         return;
     }
-    let _ = catch(|| {
-        release(op);
-        Ok(())
-    });
+    release(op);
 }

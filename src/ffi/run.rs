@@ -60,7 +60,7 @@ pub extern "C" fn acme_obtain(
     cert: *mut *mut acme_cert_t,
 ) -> acme_status_t {
     guard(|| {
-        let out = Out::new(cert, "cert")?;
+        let out = Out::handle(cert, "cert")?;
         let client: &ShownClient = borrow(client, "client")?;
         let run = run_options(run, "run")?;
         let op: *mut acme_op_t = give(begin_order(client, &read_options(order, "order")?)?);

@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Writes calls of every function of acme_micro.h, for tests/capi/test_null.c: one with nothing
+wrong, and one for each pointer among its parameters, with NULL in its place.
+
+  generate_null.py >null_calls.h
+
+Which pointers may be NULL, and what the others are in a call with nothing wrong, stands here; a
+function or a type that is new and not known here is an error.
+"""
+
+import pathlib
+import sys
+
+from pycparser import c_ast, c_parser
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "bindings/python"))
+import gen_native  # noqa: E402
+
+# What the header lets be NULL; then the call gives what it would without.
+OPTIONAL = {
+    "acme_set_log_callback": {"log", "user"},
+    "acme_csr_der": {"size"},
+    "acme_cert_create_tls_alpn": {"key"},
+    "acme_cert_der": {"size"},
+    "acme_begin_revoke": {"key"},
+    "acme_op_response_failed": {"why"},
+    "acme_op_published": {"failure"},
+    "acme_op_sign_failed": {"why"},
+    "acme_op_set_user_data": {"user"},
+    "acme_op_run": {"options"},
+    "acme_obtain": {"run"},
+    "acme_driver_new": {"options"},
+}
+# In a call with nothing wrong; by function and parameter, by parameter, by type.
+VALUES = {
+    ("acme_key_generate", "type"): "ACME_KEY_P256",
+    ("acme_key_parse", "data"): "acme_key_pem(key)",
+    ("acme_key_parse", "size"): "strlen(acme_key_pem(key))",
+    ("acme_csr_create", "key"): "second_key",
+    ("acme_csr_parse", "data"): "der",
+    ("acme_csr_parse", "size"): "der_size",
+    ("acme_cert_parse", "pem"): "acme_cert_chain_pem(cert)",
+    ("acme_cert_parse", "size"): "strlen(acme_cert_chain_pem(cert))",
+    ("acme_cert_create_tls_alpn", "key"): "second_key",
+    ("acme_begin_key_change", "new_key"): "second_key",
+    ("acme_begin_revoke", "key"): "acme_cert_key(cert)",
+    ("acme_op_run", "op"): "canceled",
+    ("acme_op_run", "options"): "&run",
+    ("acme_obtain", "order"): "&order",
+    ("acme_obtain", "run"): "&run",
+    ("acme_begin_deactivate_authorization", "authorization_url"): '"https://127.0.0.1:1/a"',
+    ("acme_begin_abandon_order", "order_url"): '"https://127.0.0.1:1/o"',
+    ("acme_client_http01_answer", "size"): "strlen(path)",
+    ("acme_http01_answer", "size"): "strlen(path)",
+    ("acme_op_respond_with", "challenge"): "&challenge",
+    "names": "names",
+    "contacts": "contacts",
+    "thumbprint": "acme_key_thumbprint(key)",
+    "path": "path",
+    "body": "body",
+    "room": "sizeof body",
+    "log": "quiet",
+    "user": "&user",
+    "http_status": "200",
+    "index": "0",
+    "acme_key_t *": "key",
+    "acme_csr_t *": "csr",
+    "acme_cert_t *": "cert",
+    "acme_client_t *": "client",
+    "acme_op_t *": "op",
+    "acme_driver_t *": "driver",
+    "acme_error_t *": "error",
+    "acme_challenge_t *": "&challenge",
+    "acme_client_options_t *": "&client_options",
+    "acme_order_options_t *": "&order",
+    "acme_authorize_options_t *": "&authorize",
+    "acme_run_options_t *": "&run",
+    "acme_driver_options_t *": "&driver_options",
+    "acme_driver_callbacks_t *": "&callbacks",
+    "acme_key_t **": "&out_key",
+    "acme_csr_t **": "&out_csr",
+    "acme_cert_t **": "&out_cert",
+    "acme_client_t **": "&out_client",
+    "acme_op_t **": "&out_op",
+    "acme_driver_t **": "&out_driver",
+    "size_t *": "&out_size",
+    "void *": '"x"',
+    "char *": '"x"',
+    "int": "0",
+    "size_t": "1",
+    "uint64_t": "1",
+    "acme_time_t": "0",
+}
+POINTERS = {"acme_log_fn"}  # by another name
+# What these answer to NULL is neither NULL nor 0.
+ANSWERS = {"acme_driver_fd": "-1"}
+# Not the caller's, and const: rule 2 of the header. These are handles, and what was the caller's.
+NOT_CONST = {"acme_op_take_cert", "acme_op_user_data"}
+
+
+class Parameter:
+    def __init__(self, function: str, node: c_ast.Decl):
+        self.name = node.name
+        inner, stars = node.type, ""
+        while isinstance(inner, c_ast.PtrDecl):
+            inner, stars = inner.type, stars + "*"
+        base = inner.type.names[-1]
+        self.type = f"{base} {stars}".strip()
+        self.is_pointer = bool(stars) or base in POINTERS
+        self.is_out = self.type.endswith("_t **") or self.type == "size_t *"
+        self.is_optional = self.name in OPTIONAL.get(function, ())
+        for key in ((function, self.name), self.name, self.type):
+            if key in VALUES:
+                self.value = VALUES[key]
+                break
+        else:
+            sys.exit(f"{function}() has a {self.type} {self.name}, which is not known here")
+
+
+def functions():
+    """(name, type of what it returns, parameters) of each function."""
+    header = gen_native.HEADER.read_text(encoding="utf-8")
+    for node in c_parser.CParser().parse(gen_native.preprocess(header)).ext:
+        if isinstance(node, c_ast.Decl) and isinstance(node.type, c_ast.FuncDecl):
+            returned = node.type.type
+            is_pointer = isinstance(returned, c_ast.PtrDecl)
+            if is_pointer and "const" not in returned.type.quals and node.name not in NOT_CONST:
+                sys.exit(f"{node.name}() returns what a caller could free")
+            kind = "pointer" if is_pointer else returned.type.names[-1]
+            given = [p for p in node.type.args.params if isinstance(p, c_ast.Decl)]
+            yield node.name, kind, [Parameter(node.name, p) for p in given]
+
+
+def call(name, kind, parameters, null):
+    """A line of C."""
+    values = ["NULL" if p is null else p.value for p in parameters]
+    text = f"{name}({', '.join(values)})"
+    wrong = "" if null is None else null.name
+    outs = " && ".join(f"!{p.value[1:]}" for p in parameters if p.is_out and p is not null) or "1"
+    if name.endswith("_free"):
+        text = f"({text}, {parameters[0].value} = NULL)" if null is None else text
+    if kind == "void":
+        return f'NOTHING({name}, "{wrong}", {text})'
+    if kind == "acme_status_t" and name != "acme_error_status" or name == "acme_op_poll":
+        if null is None:
+            return f'SETS({name}, {text})'
+        if null.is_optional:
+            return f'SAME({name}, "{wrong}", {text})'
+        return f'REFUSED({name}, "{wrong}", {text}, {outs})'
+    if null is None or null.is_optional:
+        return f'ANY({name}, "{wrong}", {text})'
+    return f'ANSWERS({name}, "{wrong}", {text}, {ANSWERS.get(name, "0")}, {outs})'
+
+
+def main():
+    print("/* Generated by tests/capi/generate_null.py from include/acme_micro.h. */")
+    for name, kind, parameters in functions():
+        for null in (None, *(p for p in parameters if p.is_pointer)):
+            print(call(name, kind, parameters, null))
+
+
+if __name__ == "__main__":
+    main()
