@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ureq::http::{HeaderMap, Request as Message, Response, header};
@@ -157,6 +157,8 @@ pub struct HttpClient {
     timeout: Duration,
     connect_timeout: Duration,
     connections_made: Arc<AtomicUsize>,
+    /// The process that the connections are of; 0: there has been no request yet.
+    process: Arc<AtomicU32>,
 }
 
 impl fmt::Debug for HttpClient {
@@ -277,7 +279,15 @@ impl HttpClient {
         let connections_made = dialer.connections_made.clone();
         let connector = dialer.chain(OpensslConnector::new(credentials.clone(), false));
         let agent = Agent::with_parts(config, connector, resolver);
-        HttpClient { agent, credentials, ip_version, timeout, connect_timeout, connections_made }
+        HttpClient {
+            agent,
+            credentials,
+            ip_version,
+            timeout,
+            connect_timeout,
+            connections_made,
+            process: Arc::new(AtomicU32::new(0)),
+        }
     }
 
     /// A client that connects in the same way, over connections of its own; it keeps so many of
@@ -286,6 +296,15 @@ impl HttpClient {
     pub(crate) fn apart(&self, kept: usize) -> HttpClient {
         let proxy = self.agent.config().proxy().cloned();
         HttpClient::connecting(self.credentials.clone(), proxy, self.ip_version, self.timeout, kept)
+    }
+
+    /// Are the connections of this process? In a child that fork() made after a first request they are
+    /// the parent's, which goes on with them; and a lock may be held by a thread that is not there.
+    #[cfg(unix)]
+    fn is_of_this_process(&self) -> bool {
+        let this = std::process::id();
+        let first = self.process.compare_exchange(0, this, Ordering::AcqRel, Ordering::Acquire);
+        first.map_or_else(|owner| owner == this, |_| true)
     }
 
     /// Would both connect in the same way?
@@ -352,6 +371,10 @@ impl HttpClient {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<HttpAnswer, Failure> {
+        #[cfg(unix)]
+        if !self.is_of_this_process() {
+            return self.apart(0).ask_within(limit, method, url, headers, body);
+        }
         let mut request = Message::builder().method(method.as_str()).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);

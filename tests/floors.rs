@@ -117,3 +117,35 @@ fn unsafe_code_is_in_the_c_layer_only_and_says_why() {
     }
     assert!(blocks > 10, "the test reads nothing");
 }
+
+/// A panic must not reach C: it would end the host. What does not go through guard(), catch() or what
+/// is made of them may do no more than look at a value.
+#[test]
+fn f16_every_exported_function_goes_through_the_boundary() {
+    const BOUNDARY: [&str; 4] = ["guard(", "catch(", "begin(", "answer_into("];
+    // None of these allocates more than a text, indexes, or runs code of the engine's flows.
+    const HARMLESS: [&str; 6] =
+        ["peek(", "release(", "borrowed(", "concat!(", "cfg!(", "last_error()"];
+    let listed = include_str!("../abi/libacme-micro.symbols").lines();
+    let listed: Vec<&str> = listed.map(|line| line.split(' ').next().unwrap()).collect();
+    let mut seen = Vec::new();
+    for (_, path, code) in sources().into_iter().filter(|(module, ..)| module == "ffi") {
+        for part in code.split("#[unsafe(no_mangle)]").skip(1) {
+            let function = &part[..part.find("\n}\n").unwrap()];
+            let name =
+                function.split("extern \"C\" fn ").nth(1).unwrap().split('(').next().unwrap();
+            seen.push(name.to_owned());
+            let body = &function[function.find('{').unwrap()..];
+            let guarded = BOUNDARY.iter().any(|way| body.contains(way));
+            let plain = HARMLESS.iter().any(|way| body.contains(way)) || body.lines().count() <= 3;
+            assert!(guarded || plain, "{}: {name} has no boundary", path.display());
+            for way in
+                [".unwrap()", ".expect(", "panic!", "assert!", "[0]", "[index]", " / ", " % "]
+            {
+                assert!(guarded || !body.contains(way), "{}: {name} has {way}", path.display());
+            }
+        }
+    }
+    seen.sort();
+    assert_eq!(seen, listed);
+}

@@ -273,3 +273,103 @@ pub(super) fn c_text(text: impl AsRef<str>) -> CString {
 pub(super) fn pointer_to(text: Option<&CString>) -> *const c_char {
     text.map_or(std::ptr::null(), |text| text.as_ptr())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
+mod tests {
+    use super::*;
+    use crate::engine::{Client, ClientOptions, Operation, Step};
+    use crate::pki::{Key, KeyType};
+    use crate::time::Time;
+
+    const BUG: &str = "a bug that this test makes up";
+
+    /// What ends a host when it is dropped once more.
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("{BUG}");
+        }
+    }
+
+    fn operation(client: &Client) -> Operation<()> {
+        client.register().map(|_| panic!("{BUG}"))
+    }
+
+    /// Answers whatever it asks, up to its end.
+    fn run(operation: &Operation<()>) -> Result<()> {
+        loop {
+            let Step::Request(request) = operation.poll(Time::from_millis(1_000_000))? else {
+                panic!("no request")
+            };
+            let reply = operation.reply(request.id);
+            reply.header(b"Replay-Nonce", b"nonce")?;
+            let location = b"https://ca.example/account/1";
+            let (status, body) = match request.path().as_str() {
+                "/directory" => (200, DIRECTORY),
+                "/account" => (201, r#"{"status":"valid"}"#),
+                _ => (204, ""),
+            };
+            reply.header(b"Location", location)?;
+            reply.body(body.as_bytes())?;
+            reply.end(status)?;
+        }
+    }
+
+    const DIRECTORY: &str = r#"{"newNonce":"https://ca.example/nonce",
+        "newAccount":"https://ca.example/account","newOrder":"https://ca.example/order",
+        "revokeCert":"https://ca.example/revoke","keyChange":"https://ca.example/key"}"#;
+
+    /// In a process of its own: what the library prints there would go to the host's terminal.
+    #[test]
+    fn f15_a_panic_is_a_status_and_prints_nothing() {
+        const CHILD: &str = "ACME_TEST_PANICS";
+        if std::env::var_os(CHILD).is_none() {
+            let name = "ffi::boundary::tests::f15_a_panic_is_a_status_and_prints_nothing";
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            child.args(["--exact", name, "--nocapture"]).env(CHILD, "1");
+            let output = child.output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            for stream in [&output.stdout, &output.stderr] {
+                let text = String::from_utf8_lossy(stream);
+                assert!(!text.contains(BUG) && !text.contains("panicked"), "{text}");
+            }
+            assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+            return;
+        }
+        let bugs: [fn() -> Result<()>; 3] = [
+            || panic!("{BUG}"),
+            || std::panic::panic_any(Bomb),
+            || {
+                let nothing: &[u8] = &[];
+                std::hint::black_box(nothing).iter().next().map(drop).unwrap();
+                Ok(())
+            },
+        ];
+        for bug in bugs {
+            assert!(guard(bug) == acme_status_t::ACME_ERR_PANIC);
+            assert!(!last_error().is_null());
+            assert!(guard(|| Ok(())) == acme_status_t::ACME_OK && last_error().is_null());
+        }
+        let key = Key::generate(KeyType::P256).unwrap();
+        let mut options = ClientOptions::new("https://ca.example/directory", key);
+        options.terms_agreed = true;
+        let client = Client::new(options).unwrap();
+        let broken = operation(&client);
+        for _ in 0..3 {
+            let error = catch(|| run(&broken)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Panic, "the operation stays what it is: dead");
+        }
+        let well = client.register().map(|_| ());
+        while let Step::Request(request) =
+            catch(|| well.poll(Time::from_millis(1_000_000))).unwrap()
+        {
+            well.reply(request.id).header(b"Replay-Nonce", b"another").unwrap();
+            well.reply(request.id).header(b"Location", b"https://ca.example/account/1").unwrap();
+            well.reply(request.id).body(br#"{"status":"valid"}"#).unwrap();
+            well.reply(request.id).end(if request.body.is_empty() { 204 } else { 200 }).unwrap();
+        }
+        assert!(well.take().is_some(), "the client lives");
+    }
+}
