@@ -45,6 +45,13 @@ mod tests {
     fn n11_the_newest_first_never_twice_never_old_never_many() {
         let pool = NoncePool::default();
         let at = |seconds: i64| Time::from_millis(seconds * 1000);
+        for n in 0..1_000_000 {
+            pool.put("one of very many", at(0));
+            if n % 1000 == 0 {
+                assert!(pool.nonces().len() <= MAX_NONCES);
+            }
+        }
+        assert!(pool.nonces().capacity() <= MAX_NONCES);
         for n in 0..100 {
             pool.put(&format!("n{n}"), at(n));
         }
@@ -54,5 +61,29 @@ mod tests {
         assert_eq!(left, MAX_NONCES - 2);
         pool.put("old", at(0));
         assert_eq!(pool.take(at(301)), None);
+    }
+    #[test]
+    fn n14_threads_that_draw_at_once_get_each_nonce_once() {
+        let pool = NoncePool::default();
+        let now = Time::from_millis(0);
+        let drawn: Vec<String> = std::thread::scope(|scope| {
+            let draw = |thread: usize| {
+                let pool = &pool;
+                scope.spawn(move || {
+                    let mut drawn = Vec::new();
+                    for n in 0..2000 {
+                        pool.put(&format!("{thread}-{n}"), now);
+                        drawn.extend(pool.take(now));
+                        drawn.extend((n % 3 == 0).then(|| pool.take(now)).flatten());
+                    }
+                    drawn
+                })
+            };
+            let threads: Vec<_> = (0..8).map(draw).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        let distinct: std::collections::HashSet<&String> = drawn.iter().collect();
+        assert_eq!(distinct.len(), drawn.len(), "a nonce was drawn twice");
+        assert!(drawn.len() > 8000, "{} were drawn", drawn.len());
     }
 }

@@ -269,9 +269,15 @@ impl Ca {
         nonce
     }
 
-    /// Takes a nonce that a test hands out for one of its own.
+    /// Takes a nonce that a test hands out for one of its own, even if it has been used before.
     pub fn honor(&mut self, nonce: &str) {
+        self.used.remove(nonce);
         self.nonces.insert(nonce.to_owned());
+    }
+
+    /// Begins another series of nonces, for a CA beside another one.
+    pub fn count_nonces_from(&mut self, n: u64) {
+        self.last_nonce = n;
     }
 
     pub fn refuses_nonce(&mut self) -> bool {

@@ -1,5 +1,5 @@
-//! What the library logs. A process has one logger; here it passes each line on to what the test on
-//! its own thread has set up.
+//! What the library logs. A process has one logger; here it looks whether each line is fit for a log,
+//! keeps it for the harness, and passes it on to what the test on its own thread has set up.
 
 use std::cell::RefCell;
 
@@ -7,6 +7,7 @@ type Hook = Box<dyn FnMut(&str)>;
 
 std::thread_local! {
     static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
 struct Logger;
@@ -17,22 +18,35 @@ impl log::Log for Logger {
     }
 
     fn log(&self, record: &log::Record<'_>) {
+        let line = format!("{}: {}", record.level(), record.args());
+        assert!(line.len() < 8192 && !line.chars().any(char::is_control), "{line:?}");
         HOOK.with_borrow_mut(|hook| {
             if let Some(hook) = hook {
-                hook(&format!("{}: {}", record.level(), record.args()));
+                hook(&line);
             }
         });
+        LINES.with_borrow_mut(|lines| lines.push(line));
     }
 
     fn flush(&self) {}
 }
 
-/// Has `hook` called with each line that is logged on this thread while `body` runs, such as
-/// `"WARN: renewal by the certificate's lifetime: ..."`.
-pub fn with<T>(hook: impl FnMut(&str) + 'static, body: impl FnOnce() -> T) -> T {
+/// Everything is logged from now on; twice does no harm.
+pub fn begin() {
     if log::set_logger(&Logger).is_ok() {
         log::set_max_level(log::LevelFilter::Trace);
     }
+}
+
+/// What was logged on this thread since the last time.
+pub fn taken() -> Vec<String> {
+    LINES.take()
+}
+
+/// Has `hook` called with each line that is logged on this thread while `body` runs, such as
+/// `"WARN: renewal by the certificate's lifetime: ..."`.
+pub fn with<T>(hook: impl FnMut(&str) + 'static, body: impl FnOnce() -> T) -> T {
+    begin();
     HOOK.set(Some(Box::new(hook)));
     let value = body();
     HOOK.set(None);

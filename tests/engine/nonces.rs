@@ -1,8 +1,10 @@
 //! Nonces: RFC 8555 section 6.5. The harness ends every test that sends one twice.
 
-use acme_micro::ErrorKind;
+use acme_micro::engine::OrderOptions;
+use acme_micro::{ErrorKind, Key, KeyType};
+use serde_json::json;
 
-use super::ca::Answer;
+use super::ca::{Answer, BASE};
 use super::jws::decode;
 use super::script::Script;
 
@@ -45,7 +47,21 @@ fn n01_a_bad_nonce_is_survived_at_every_request() {
 }
 
 #[test]
-fn n13_a_bad_nonce_is_known_by_its_type_whatever_the_http_status() {
+fn n13_a_bad_nonce_is_known_by_its_type_whatever_the_rest() {
+    for content_type in ["text/html", "application/json", ""] {
+        let mut ca = Script::new();
+        let answer = bad_nonce().header("Content-Type", content_type);
+        ca.on("POST /new-order").nth(1).answer(answer);
+        ca.obtain(&["example.org"]).unwrap();
+        assert_eq!(ca.transcript.len(), 11);
+    }
+    // Where the document cannot be read, the status is all there is.
+    let mut ca = Script::new();
+    ca.on("POST /new-order").answer(Answer::new(400, "badNonce"));
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!((error.http_status(), error.is_permanent()), (Some(400), true));
+    assert_eq!(ca.count("POST /new-order"), 1);
+
     for status in [400, 403, 500] {
         for path in ["/new-account", "/new-order", "/chall/1/http-01", "/finalize/1"] {
             let mut ca = Script::new();
@@ -63,12 +79,15 @@ fn n02_bad_nonces_for_ever_end_after_twenty_tries() {
         let mut ca = Script::new();
         let what = format!("POST {path}");
         ca.on(&what).answer(bad_nonce());
-        let error = ca.obtain(&["example.org"]).unwrap_err();
+        let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
+        let error = ca.run(&operation).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Problem);
         assert_eq!(error.problem().unwrap().name(), Some("badNonce"));
         assert!(!error.is_permanent());
         assert_eq!(ca.count(&what), 20, "{path}");
-        assert!(ca.elapsed().as_secs() < 16, "{path}: {:?}", ca.elapsed());
+        assert!(ca.delays.iter().sum::<u64>() < 15_000, "{path}: {:?}", ca.delays);
+        // The order that there is can be resumed.
+        assert_eq!(operation.order_url().is_some(), !ca.ca.orders.is_empty(), "{path}");
     }
 }
 
@@ -82,6 +101,40 @@ fn n03_half_of_all_good_nonces_refused_loses_no_order() {
         }
         ca.obtain(&["example.org", "www.example.org"]).unwrap();
     }
+}
+
+#[test]
+fn n03_nine_of_ten_good_nonces_refused_cost_orders_but_nothing_else() {
+    let (mut requests, mut failures) = (0, 0);
+    for seed in 0..100 {
+        let mut ca = Script::new();
+        ca.ca.refused_nonces = 90;
+        for _ in 0..seed * 7 {
+            ca.ca.refuses_nonce();
+        }
+        let mut options = OrderOptions::new(["example.org"]);
+        options.key = Some(Key::generate(KeyType::P256).unwrap());
+        let operation = ca.client.obtain(options.clone()).unwrap();
+        let outcome = ca.run(&operation);
+        let mut paths: Vec<&String> =
+            ca.transcript.iter().filter(|r| r.starts_with("POST")).collect();
+        paths.dedup();
+        requests += paths.len();
+        let Err(error) = outcome else { continue };
+        failures += 1;
+        assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Problem, false));
+        assert_eq!(error.problem().unwrap().name(), Some("badNonce"));
+        assert!(ca.count(&format!("POST {}", error.url().unwrap().trim_start_matches(BASE))) >= 20);
+        // What there is by then is kept, and is enough when the CA has come to its senses.
+        options.order_url = operation.order_url();
+        assert_eq!(options.order_url.is_some(), !ca.ca.orders.is_empty());
+        ca.ca.refused_nonces = 0;
+        ca.order(options).unwrap();
+        assert_eq!((ca.ca.accounts_made, ca.ca.orders.len()), (1, 1));
+    }
+    // 0.9 to the power of 20 is 12 %.
+    let percent = failures * 100 / requests;
+    assert!((8..=16).contains(&percent), "{failures} of {requests} requests failed");
 }
 
 #[test]
@@ -122,6 +175,19 @@ fn n06_n07_new_nonce_without_a_nonce_is_asked_three_times_at_most() {
 }
 
 #[test]
+fn n06_new_nonce_is_asked_by_get_and_its_refusal_is_final() {
+    for status in [403, 404, 405, 501] {
+        let mut ca = Script::new();
+        ca.on("GET /new-nonce").answer(Answer::new(status, "no").without_nonce());
+        let error = ca.obtain(&["example.org"]).unwrap_err();
+        assert_eq!((error.kind(), error.http_status()), (ErrorKind::Problem, Some(status)));
+        let tries = if status < 500 { 1 } else { 4 };
+        assert_eq!(ca.count("GET /new-nonce"), tries, "{status}");
+        assert_eq!(ca.count("POST *"), 0);
+    }
+}
+
+#[test]
 fn n06_one_new_nonce_answer_without_a_nonce_is_forgiven() {
     let mut ca = Script::new();
     ca.on("GET /new-nonce").nth(1).answer(Answer::new(204, "").without_nonce());
@@ -137,6 +203,46 @@ fn n07_a_bad_nonce_value_in_an_answer_is_ignored_and_another_fetched() {
         ca.obtain(&["example.org"]).unwrap();
         assert_eq!(ca.count("GET /new-nonce"), 2, "{value:?}");
     }
+}
+
+#[test]
+fn n07_a_nonce_as_large_as_a_header_may_be_is_not_used_nor_logged() {
+    let long = "n".repeat(60 * 1024);
+    let mut ca = Script::new();
+    ca.on("POST /new-account").then({
+        let long = long.clone();
+        move |_, answer| answer.set("Replay-Nonce", &long)
+    });
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.count("GET /new-nonce"), 2);
+    assert!(!ca.log.is_empty() && ca.log.iter().all(|line| !line.contains("nnnn")));
+    // Larger than the header as a whole may be.
+    let mut ca = Script::new();
+    ca.on("GET /new-nonce").answer(Answer::new(204, "").header("Replay-Nonce", &long.repeat(2)));
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+    assert_eq!(ca.count("GET /new-nonce"), 1);
+}
+
+#[test]
+fn n08_a_nonce_that_is_handed_out_twice_costs_a_refusal_at_most() {
+    // The CA takes it twice.
+    let mut ca = Script::new();
+    for what in ["GET /new-nonce", "POST /new-account", "POST /new-order"] {
+        ca.on(what).then(|_, answer| answer.set("Replay-Nonce", "again"));
+    }
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.transcript.len(), 10);
+    assert_eq!(nonces(&ca, "POST /new-order"), ["again"]);
+    assert_eq!(nonces(&ca, "POST /authz/1"), ["again"]);
+    // It does not: its refusal has a new one.
+    let mut ca = Script::new();
+    ca.on("POST /new-account").then(|_, answer| answer.set("Replay-Nonce", "again"));
+    ca.on("POST /new-order").then(|_, answer| answer.set("Replay-Nonce", "again"));
+    ca.on("POST /authz/1").nth(1).answer(bad_nonce());
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.transcript.len(), 11);
+    assert_eq!(ca.count("GET /new-nonce"), 1);
 }
 
 #[test]
@@ -185,10 +291,39 @@ fn n11_nonces_older_than_five_minutes_are_not_used() {
 }
 
 #[test]
+fn n12_nonces_of_one_ca_are_not_sent_to_another() {
+    let mut one = Script::seasoned();
+    let mut other = Script::seasoned();
+    other.ca.count_nonces_from(500_000);
+    // Each CA ends the test at a nonce that is not its own.
+    for n in 0..10 {
+        one.obtain(&[&format!("n{n}.example.org")]).unwrap();
+        if n == 0 {
+            other.now += 301_000; // the nonce from before its series
+        }
+        other.obtain(&[&format!("n{n}.example.org")]).unwrap();
+    }
+    assert_eq!((one.count("GET /new-nonce"), other.count("GET /new-nonce")), (0, 1));
+    let mut both = nonces(&one, "POST /new-order");
+    both.extend(nonces(&other, "POST /new-order"));
+    assert!(both[..10].iter().all(|nonce| nonce.starts_with("nonce-000")));
+    assert!(both[10..].iter().all(|nonce| nonce.starts_with("nonce-500")));
+}
+
+#[test]
 fn n15_a_wrong_signature_is_not_blindly_tried_again() {
-    let mut ca = Script::new();
-    ca.on("POST /new-order").problem(400, "malformed");
-    let error = ca.obtain(&["example.org"]).unwrap_err();
-    assert!(error.is_permanent());
-    assert_eq!(ca.count("POST /new-order"), 1);
+    let wrong = json!({
+        "type": "urn:ietf:params:acme:error:malformed", "detail": "JWS verification error",
+    });
+    for path in ["/new-account", "/new-order", "/authz/1", "/chall/1/http-01", "/finalize/1"] {
+        for status in [400, 403] {
+            let mut ca = Script::new();
+            let what = format!("POST {path}");
+            ca.on(&what).answer(Answer::json(status, &wrong));
+            let error = ca.obtain(&["example.org"]).unwrap_err();
+            assert!(error.is_permanent(), "{path}: {error}");
+            assert!(error.to_string().contains("JWS verification error"), "{error}");
+            assert_eq!(ca.count(&what), 1, "{path}");
+        }
+    }
 }

@@ -15,7 +15,7 @@ use acme_micro::{AcmeError, ErrorKind, Key, KeyType, Time};
 use serde_json::Value;
 
 use super::ca::{Answer, BASE, Ca};
-use super::jws;
+use super::{jws, log};
 
 /// The clock at the beginning: 2026-11-24T14:24:05Z.
 pub const START: i64 = 1_795_530_245_000;
@@ -80,6 +80,8 @@ pub struct Script {
     /// Times that the host had to wait for answers.
     pub rounds: u32,
     pub most_at_once: usize,
+    /// What was logged.
+    pub log: Vec<String>,
     /// What feeding answers was refused with.
     pub refusals: Vec<AcmeError>,
     pub moments: usize,
@@ -189,6 +191,7 @@ impl Script {
         change(&mut options);
         let account_key = options.account_key.clone();
         let client = Client::new(options).unwrap();
+        log::begin();
         Script {
             client,
             account_key,
@@ -207,6 +210,7 @@ impl Script {
             delays: Vec::new(),
             rounds: 0,
             most_at_once: 0,
+            log: Vec::new(),
             refusals: Vec::new(),
             moments: 0,
             rules: Vec::new(),
@@ -229,6 +233,7 @@ impl Script {
         self.bodies.clear();
         self.events.clear();
         self.delays.clear();
+        self.log.clear();
         (self.rounds, self.most_at_once, self.moments) = (0, 0, 0);
     }
 
@@ -494,14 +499,24 @@ impl Script {
         }
     }
 
-    fn nothing_is_left<T>(&self, operation: &Operation<T>, waiting: &[Arc<Request>]) {
+    fn nothing_is_left<T>(&mut self, operation: &Operation<T>, waiting: &[Arc<Request>]) {
         let stays = |kind: &str| kind == "dns-persist-01";
         let left = self.up.iter().filter(|((kind, ..), count)| **count != 0 && !stays(kind));
         let left: Vec<_> = left.collect();
         assert!(left.is_empty(), "still published: {left:?}");
+        let lines = log::taken();
+        for line in &lines {
+            assert!(self.shows_no_secret(line), "{line}");
+        }
+        self.log.extend(lines);
         for request in waiting {
             operation.reply(request.id).failed("too late").unwrap();
         }
+    }
+
+    /// A key authorization is for whoever has published it to show.
+    fn shows_no_secret(&self, text: &str) -> bool {
+        self.up.keys().all(|(_, _, secret)| secret.is_empty() || !text.contains(secret.as_str()))
     }
 
     fn done<T>(&mut self, operation: &Operation<T>, waiting: &[Arc<Request>]) -> T {
@@ -525,9 +540,7 @@ impl Script {
         for text in [error.to_string(), format!("{error:?}")] {
             assert!(!text.is_empty() && text.len() < 4096, "{text}");
             assert!(!text.chars().any(char::is_control), "{text:?}");
-            for (_, _, secret) in self.up.keys() {
-                assert!(secret.is_empty() || !text.contains(secret.as_str()), "{text}");
-            }
+            assert!(self.shows_no_secret(&text), "{text}");
         }
         error
     }
