@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn j01_t14_coordinates_with_leading_zero_bytes_keep_their_width() {
         let mut short = 0;
-        for d in 1..u32::try_from(crate::jose::signatures_to_test() / 20).unwrap() {
+        for d in 1..u32::try_from(crate::jose::tests::signatures_to_test() / 20).unwrap() {
             let key = p256(d);
             let json: serde_json::Value = serde_json::from_str(key.jwk()).unwrap();
             for name in ["x", "y"] {

@@ -6,9 +6,11 @@ pub(crate) mod eab;
 pub(crate) mod jwk;
 pub(crate) mod jws;
 
-/// How many: 100,000, or what ACME_SIGNATURES says.
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
-fn signatures_to_test() -> usize {
-    std::env::var("ACME_SIGNATURES").map_or(100_000, |all| all.parse().unwrap())
+mod tests {
+    /// How many: 100,000, or what ACME_SIGNATURES says.
+    #[allow(clippy::disallowed_methods)]
+    pub(super) fn signatures_to_test() -> usize {
+        std::env::var("ACME_SIGNATURES").map_or(100_000, |all| all.parse().unwrap())
+    }
 }
