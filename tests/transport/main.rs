@@ -22,6 +22,9 @@ mod ca;
 #[path = "../engine/jws.rs"]
 #[allow(dead_code)]
 mod jws;
+#[path = "../engine/log.rs"]
+#[allow(dead_code)]
+mod log;
 #[path = "../engine/pki.rs"]
 #[allow(dead_code)]
 mod pki;
