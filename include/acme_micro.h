@@ -794,6 +794,9 @@ ACME_API const uint8_t *acme_cert_der(const acme_cert_t *cert, size_t index, siz
 /// Its private key, borrowed; NULL when it was parsed, or ordered with a CSR made elsewhere.
 ACME_API const acme_key_t *acme_cert_key(const acme_cert_t *cert);
 
+/// Whether this is the leaf's key: 1 or 0. For a certificate and a key that were stored.
+ACME_API int acme_cert_is_for(const acme_cert_t *cert, const acme_key_t *key);
+
 /// The index-th subject alternative name (DNS name or IP address); NULL past the end.
 ACME_API const char *acme_cert_name(const acme_cert_t *cert, size_t index);
 

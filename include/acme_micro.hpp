@@ -818,6 +818,12 @@ public:
         return shown ? std::optional<acme::key>(acme::key(alias(shown))) : std::nullopt;
     }
 
+    /// Whether this is the leaf's key. For a certificate and a key that were stored.
+    bool is_for(const acme::key &key) const
+    {
+        return acme_cert_is_for(native_handle(), key.native_handle()) != 0;
+    }
+
     /// Its DNS names and IP addresses.
     std::vector<std::string> names() const
     {

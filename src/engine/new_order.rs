@@ -107,8 +107,8 @@ fn offered_profile<'a>(plan: &'a Plan, directory: &Directory) -> Result<Option<&
     }
 }
 
-/// CAs refuse a bad `replaces` with 400, 403, 404 or 409 and various types of problem: whatever is
-/// not clearly about something else may be about it.
+/// CAs refuse a bad `replaces` with 400, 403, 404 or 409 and various types of problem, and Pebble with
+/// 500: whatever is not clearly about something else may be about it.
 fn may_be_for_replaces(error: &Error) -> bool {
     let unrelated = [
         "accountDoesNotExist",
@@ -119,7 +119,7 @@ fn may_be_for_replaces(error: &Error) -> bool {
         "unsupportedIdentifier",
         "userActionRequired",
     ];
-    matches!(error.http_status(), Some(400 | 403 | 404 | 409))
+    matches!(error.http_status(), Some(400 | 403 | 404 | 409 | 500))
         && error.kind() != ErrorKind::RateLimited
         && !unrelated.iter().any(|name| error.is_problem(name))
 }

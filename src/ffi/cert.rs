@@ -146,6 +146,15 @@ pub extern "C" fn acme_cert_key(cert: *const acme_cert_t) -> *const acme_key_t {
     peek(cert).and_then(|shown| shown.key.as_ref()).map_or(null(), OwnedKey::handle)
 }
 
+/// Whether this is the leaf's key: 1 or 0. For a certificate and a key that were stored.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_cert_is_for(cert: *const acme_cert_t, key: *const acme_key_t) -> c_int {
+    match (peek(cert), peek(key)) {
+        (Some(cert), Some(key)) => c_int::from(cert.chain.is_for_key(&key.key)),
+        _ => 0,
+    }
+}
+
 /// The index-th subject alternative name (DNS name or IP address); NULL past the end.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_name(cert: *const acme_cert_t, index: usize) -> *const c_char {

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::key_type::KeyType;
 use super::signature;
+use super::weakness;
 use crate::error::{Error, ErrorKind, Result};
 use crate::jose::jwk;
 
@@ -42,7 +43,8 @@ impl Key {
         Key::from_pkey(pkey)
     }
 
-    /// Reads a PEM or DER key: PKCS#8, SEC 1 or PKCS#1.
+    /// Reads a PEM or DER key: PKCS#8, SEC 1 or PKCS#1. PEM may have other things beside the key, such
+    /// as a certificate, but no other key.
     pub fn parse(data: &[u8]) -> Result<Key> {
         Key::parse_with(data, None)
     }
@@ -53,6 +55,10 @@ impl Key {
     }
 
     fn parse_with(data: &[u8], passphrase: Option<&str>) -> Result<Key> {
+        if keys_in(data) > 1 {
+            let why = "there is more than one private key in this; which one is meant is not said";
+            return Err(Error::invalid_argument(why));
+        }
         // Without a callback of ours OpenSSL would ask for a passphrase on the terminal.
         let mut encrypted = false;
         let parsed = if is_pem(data) {
@@ -115,6 +121,9 @@ impl Key {
                 ),
             )
         })?;
+        if let Ok(rsa) = public.rsa() {
+            weakness::check(&rsa)?;
+        }
         let jwk = jwk::canonical(&public, kind)?;
         let thumbprint = jwk::thumbprint(&jwk);
         Ok(Key(Arc::new(Inner { private, public, kind, jwk, thumbprint })))
@@ -174,6 +183,12 @@ impl Key {
 
 fn is_pem(data: &[u8]) -> bool {
     data.windows(11).any(|window| window == b"-----BEGIN ")
+}
+
+/// Private keys in a PEM file. Each has a line at its beginning and one at its end.
+fn keys_in(data: &[u8]) -> usize {
+    const END: &[u8] = b" PRIVATE KEY-----";
+    data.windows(END.len()).filter(|window| *window == END).count().div_ceil(2)
 }
 
 /// Refuses a key whose parts do not belong together.

@@ -10,6 +10,7 @@ mod key;
 mod key_type;
 mod signature;
 mod tls_alpn;
+mod weakness;
 
 pub use chain::CertificateChain;
 pub(crate) use chain::same_names;

@@ -149,6 +149,7 @@ enum { OPTIONAL = 100 };
     X(KEY, acme_key_pem, (P)) X(KEY, acme_key_type, (P)) X(KEY, acme_key_thumbprint, (P))       \
     X(CSR, acme_csr_der, (P, NULL))                                                             \
     X(CERT, acme_cert_chain_pem, (P)) X(CERT, acme_cert_der, (P, 0, NULL))                      \
+    X(CERT, acme_cert_is_for, (P, NULL))                                                        \
     X(CERT, acme_cert_key, (P)) X(CERT, acme_cert_name, (P, 0)) X(CERT, acme_cert_serial, (P))  \
     X(CERT, acme_cert_fingerprint, (P)) X(CERT, acme_cert_key_type, (P))                        \
     X(CERT, acme_cert_ari_id, (P)) X(CERT, acme_cert_not_before, (P))                           \

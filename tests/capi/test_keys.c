@@ -116,6 +116,7 @@ static void tls_alpn(void)
     uint8_t digest[32] = { 1, 2, 3 };
     acme_challenge_t challenge;
     acme_cert_t *cert = NULL;
+    acme_key_t *other = NULL;
     const char *pem;
 
     memset(&challenge, 0, sizeof challenge);
@@ -128,6 +129,10 @@ static void tls_alpn(void)
     expect("openssl x509 -noout -serial", pem, strlen(pem), "serial=01");
     CHECK(strcmp(acme_cert_serial(cert), "01") == 0);
     CHECK(acme_cert_days_left(cert, 0) >= 5 && acme_cert_key(cert) != NULL);
+    CHECK(acme_cert_is_for(cert, acme_cert_key(cert)) == 1);
+    OK(acme_key_generate(ACME_KEY_P256, &other));
+    CHECK(acme_cert_is_for(cert, other) == 0 && acme_cert_is_for(cert, NULL) == 0);
+    acme_key_free(other);
     acme_cert_free(cert);
 }
 

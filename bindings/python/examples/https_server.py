@@ -8,16 +8,15 @@ It starts without a certificate: plain HTTP answers the CA (http-01), and HTTPS 
 A renewal is swapped in between two handshakes, by the standard library's sni_callback; connections
 that are open keep theirs. --renew-every is for trying that out; without it the CA says when (RFC 9773).
 
-Account key, certificate and its key are kept in DIR, and used again by the next run.
+Account key, certificate and its key are kept in DIR, and used again by the next run: killed at any moment,
+it goes on with the order that was under way.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import ssl
-import tempfile
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -27,42 +26,22 @@ import acme_micro as acme
 class Certificates:
     """The server's TLS: always the newest certificate, for handshakes that begin from now on."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: acme.Store, name: str) -> None:
         self.current: ssl.SSLContext | None = None
         # What listens; each handshake is moved on to the current certificate's.
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.sni_callback = self._choose
+        self._files = store.chain_file(name), store.key_file(name)
 
-    def use(self, certificate: acme.Certificate, key: acme.PrivateKey) -> None:
+    def use_newest(self) -> None:
         fresh = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        load(fresh, certificate, key)
-        load(self.context, certificate, key)  # for clients that send no name
+        fresh.load_cert_chain(*self._files)
+        self.context.load_cert_chain(*self._files)  # for clients that send no name
         self.current = fresh
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         if self.current is not None:
             connection.context = self.current
-
-
-def load(context: ssl.SSLContext, certificate: acme.Certificate, key: acme.PrivateKey) -> None:
-    # The ssl module reads files only; this one is readable by nobody else, and gone at once.
-    with tempfile.NamedTemporaryFile("w") as file:
-        file.write(key.pem + certificate.chain_pem)
-        file.flush()
-        context.load_cert_chain(file.name)
-
-
-def store(path: Path, text: str) -> None:
-    """All of it or what was there before; readable by us only."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except OSError:
-            os.unlink(file.name)
-            raise
 
 
 async def answer_http(
@@ -101,33 +80,30 @@ async def answer_https(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
 
 
 async def keep_fresh(
+    store: acme.Store,
     ca: acme.AsyncClient,
     options: argparse.Namespace,
     solver: acme.MemoryHttp01,
     certificates: Certificates,
-    certificate: acme.Certificate | None,
     started: asyncio.Event,
 ) -> None:
     """Obtains, and renews for ever. A failure leaves the certificate that is in use in place."""
-    failures = 0
+    failures, serial = 0, None
     while True:
         try:
-            wanted = {name.lower() for name in options.names}
-            if certificate and set(certificate.names) == wanted and options.renew_every is None:
-                info = await ca.renewal_info(certificate)
-                if not info.is_due:
-                    next_look = min(info.renew_at, info.check_again_at)
-                    await sleep_until(next_look)
-                    continue
-            fresh = await ca.obtain(options.names, solver, replaces=certificate)
-            assert fresh.key is not None
-            certificates.use(fresh, fresh.key)
-            certificate, failures = fresh, 0
-            print(f"certificate {fresh.serial} until {fresh.not_after:%Y-%m-%d %H:%M}", flush=True)
-            started.set()
-            store(options.folder / "server.pem", fresh.key.pem + fresh.chain_pem)
+            renew_now = options.renew_every is not None and serial is not None
+            fresh = await store.obtain_async(ca, options.names, solver, renew_now=renew_now)
+            if fresh.serial != serial:
+                certificates.use_newest()
+                serial = fresh.serial
+                print(f"certificate {serial} until {fresh.not_after:%Y-%m-%d %H:%M}", flush=True)
+                started.set()
+            failures = 0
             if options.renew_every is not None:
                 await asyncio.sleep(options.renew_every)
+            else:
+                info = await ca.renewal_info(fresh)
+                await sleep_until(min(info.renew_at, info.check_again_at))
         except (acme.AcmeError, OSError) as error:
             failures += 1
             print(f"failed: {error}", flush=True)
@@ -137,21 +113,6 @@ async def keep_fresh(
 
 async def sleep_until(moment: datetime) -> None:
     await asyncio.sleep(max(1.0, (moment - datetime.now(timezone.utc)).total_seconds()))
-
-
-def stored(path: Path, certificates: Certificates) -> acme.Certificate | None:
-    """The certificate of the last run, in use again; None: there is none that can be used."""
-    try:
-        text = path.read_text()
-        at = text.index("-----BEGIN CERTIFICATE-----")
-        certificate = acme.Certificate.parse(text[at:])
-        certificates.use(certificate, acme.PrivateKey.parse(text[:at]))
-        return certificate
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, acme.AcmeError) as error:
-        print(f"{path}: {error}", flush=True)
-        return None
 
 
 async def main() -> None:
@@ -166,19 +127,20 @@ async def main() -> None:
     parser.add_argument("names", nargs="+")
     options = parser.parse_args()
 
-    solver, certificates, started = acme.MemoryHttp01(), Certificates(), asyncio.Event()
-    before = stored(options.folder / "server.pem", certificates)
-    if before is not None:
+    store = acme.Store(options.folder)
+    certificates = Certificates(store, options.names[0])
+    solver, started = acme.MemoryHttp01(), asyncio.Event()
+    if store.certificate(options.names[0]) is not None:  # the last run's: it serves at once
+        certificates.use_newest()
         started.set()
-    key = acme.PrivateKey.load_or_generate(options.folder / "account.pem")
     await asyncio.start_server(
         lambda reader, writer: answer_http(solver, reader, writer), None, options.http_port
     )
-    async with acme.AsyncClient(
-        options.directory, key, ca_file=options.ca_file, terms_agreed=options.agree_terms
+    async with store.async_client(
+        options.directory, ca_file=options.ca_file, terms_agreed=options.agree_terms
     ) as ca:
         fresh = asyncio.create_task(
-            keep_fresh(ca, options, solver, certificates, before, started)
+            keep_fresh(store, ca, options, solver, certificates, started)
         )
         beginning = asyncio.create_task(started.wait())
         await asyncio.wait([fresh, beginning], return_when=asyncio.FIRST_COMPLETED)

@@ -70,4 +70,4 @@ def test_a_renewal_drops_no_connection(tmp_path):
             assert server.wait(30) == 0, "".join(lines) + rest
     assert not failures, failures[0]
     assert len(serials) >= 3, "".join(lines)
-    assert (os.stat(tmp_path / "server.pem").st_mode & 0o777) == 0o600
+    assert (os.stat(tmp_path / "localhost.key.pem").st_mode & 0o777) == 0o600

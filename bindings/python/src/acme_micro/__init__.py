@@ -11,6 +11,13 @@ A certificate, blocking::
     Path("example.org.pem").write_text(cert.chain_pem)
     cert.key.save("example.org.key")
 
+The same, kept in a folder: run it every day, and it renews when it is time. Killed at any moment, it goes
+on with the same order::
+
+    store = acme.Store("/var/lib/acme")
+    with store.client(acme.LETSENCRYPT_STAGING, terms_agreed=True) as ca:
+        store.obtain(ca, ["example.org", "www.example.org"], acme.Webroot("/var/www/html"))
+
 On an event loop an operation is an iterator of things to do; the same ``for`` serves synchronous and
 asynchronous code::
 
@@ -54,6 +61,7 @@ from .errors import (
     PublishFailed,
     RateLimited,
     Status,
+    StoreError,
     TermsNotAgreed,
     TransportError,
     Unsupported,
@@ -73,6 +81,7 @@ from .steps import Challenge, Publish, Request, Sign, Step, Unpublish, Wait
 if TYPE_CHECKING:
     from .aio import AsyncClient
     from .async_standalone import AsyncStandalone
+    from .store import Store
 
 __all__ = [
     "LETSENCRYPT",
@@ -115,6 +124,8 @@ __all__ = [
     "Standalone",
     "Status",
     "Step",
+    "Store",
+    "StoreError",
     "TermsNotAgreed",
     "TransportError",
     "Unpublish",
@@ -144,4 +155,8 @@ def __getattr__(name: str) -> Any:
         from .async_standalone import AsyncStandalone
 
         return AsyncStandalone
+    if name == "Store":
+        from .store import Store
+
+        return Store
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -125,6 +125,7 @@ class ClientBase(Handle[_native.acme_client_t]):
         options = _native.acme_client_options_t()
         options.size = sizeof(options)
         options.directory_url = to_text(directory_url, "directory_url")
+        self._directory_url = directory_url
         options.account_key = handle_of(account_key, PrivateKey, "account_key")
         options.account_url = to_optional_text(account_url, "account_url")
         options.contacts, options.contact_count = to_texts(contacts, "contacts")
@@ -152,6 +153,11 @@ class ClientBase(Handle[_native.acme_client_t]):
         options.ip_version = ip_version
         make, free = _native.acme_client_new, _native.acme_client_free
         self._pointer = create(_native.acme_client_t, free, lambda c: make(pointer(options), c))
+
+    @property
+    def directory_url(self) -> str:
+        """The CA."""
+        return self._directory_url
 
     @property
     def account_url(self) -> str | None:

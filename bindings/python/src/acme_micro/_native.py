@@ -752,6 +752,11 @@ acme_cert_key: Callable[[_Pointer[acme_cert_t]], _Pointer[acme_key_t]] = _bind(
     "acme_cert_key", POINTER(acme_key_t), POINTER(acme_cert_t)
 )
 
+# Whether this is the leaf's key: 1 or 0. For a certificate and a key that were stored.
+acme_cert_is_for: Callable[[_Pointer[acme_cert_t], _Pointer[acme_key_t]], int] = _bind(
+    "acme_cert_is_for", c_int, POINTER(acme_cert_t), POINTER(acme_key_t)
+)
+
 # The index-th subject alternative name (DNS name or IP address); NULL past the end.
 acme_cert_name: Callable[[_Pointer[acme_cert_t], int], bytes | None] = _bind(
     "acme_cert_name", c_char_p, POINTER(acme_cert_t), c_size_t

@@ -12,7 +12,7 @@ import inspect
 import logging
 from collections.abc import Iterable
 from ctypes import pointer, sizeof
-from typing import TYPE_CHECKING, Any, Callable, Union
+from typing import TYPE_CHECKING, Any, Callable, TypeVar, Union
 
 from . import _native
 from ._client import ClientBase
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncClient"]
 
 AnySolver = Union[Solver, AsyncSolver]
+T = TypeVar("T")
 
 logger = logging.getLogger("acme_micro")
 
@@ -163,6 +164,8 @@ class _Driver:
     def __init__(self, loop: asyncio.AbstractEventLoop):
         self.loop = loop
         self.runs: set[_Run] = set()
+        # Those of them whose order's URL somebody waits for.
+        self.ordering: set[_Run] = set()
         options = _native.acme_driver_options_t()
         options.size = sizeof(options)
         make, free = _native.acme_driver_new, _native.acme_driver_free
@@ -173,6 +176,10 @@ class _Driver:
 
     def _dispatch(self) -> None:
         check(_native.acme_driver_dispatch(self.handle[0]))
+        for run in self.ordering.copy():
+            run.operation._look()
+            if run.operation.order_url:
+                self.ordering.discard(run)
 
     async def aclose(self) -> None:
         for run in tuple(self.runs):
@@ -216,6 +223,8 @@ class _Run:
             handle = self.operation._handle  # kept, whatever becomes of the object
             check(_native.acme_driver_add(self._driver.handle[0], handle, pointer(callbacks)))
             self._driver.runs.add(self)
+            if self.operation._on_order:
+                self._driver.ordering.add(self)
             status = await self._outcome()
         except asyncio.CancelledError:
             # What had been issued by then is not lost.
@@ -224,6 +233,7 @@ class _Run:
             raise
         finally:
             self._driver.runs.discard(self)
+            self._driver.ordering.discard(self)
             del _runs[number]
             self.operation._look()
             self.ended.set_result(None)
@@ -263,7 +273,7 @@ class _Run:
         try:
             if self._solver is None:
                 raise AcmeError("there are challenges to publish, and no solver was given")
-            await _call(self._solver.publish, step.challenges)
+            await call(self._solver.publish, step.challenges)
             for index, payload in payloads(self._solver, step.challenges):
                 self.operation._give_payload(index, payload)
         except BaseException as error:
@@ -289,7 +299,7 @@ class _Run:
             await asyncio.wait([self._publishing])
         try:
             if self._solver is not None:
-                await _call(self._solver.unpublish, challenges)
+                await call(self._solver.unpublish, challenges)
         except Exception:
             names = ", ".join(challenge.identifier for challenge in challenges)
             logger.warning("taking down the challenges for %s failed", names, exc_info=True)
@@ -313,19 +323,24 @@ class _Run:
         return f"{type(error).__name__}: {error}".encode("utf-8", "replace").replace(b"\0", b" ")
 
 
-async def _call(method: Callable[..., Any], challenges: tuple[Challenge, ...]) -> None:
+async def call(method: Callable[..., Any], challenges: tuple[Challenge, ...]) -> None:
+    """Calls a method of a solver's."""
     if inspect.iscoroutinefunction(method):
         await method(challenges)
     else:
-        # It may block, and cannot be interrupted: whoever is cancelled meanwhile waits for it.
-        thread = asyncio.ensure_future(asyncio.to_thread(method, challenges))
-        try:
-            result = await asyncio.shield(thread)
-        except asyncio.CancelledError:
-            await asyncio.wait([thread])
-            raise
+        result = await on_thread(method, challenges)
         if inspect.isawaitable(result):  # an ordinary function around a coroutine
             await result
+
+
+async def on_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """Calls what may block. It cannot be interrupted: whoever is cancelled meanwhile waits for it."""
+    thread = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        await asyncio.wait([thread])
+        raise
 
 
 # What the library calls has to outlive every call, so there is one of each.

@@ -28,6 +28,9 @@ DIGEST_SIZE = 32  # of SHA-256
 class Certificate(Handle[_native.acme_cert_t]):
     """A certificate with its chain, leaf first, and with its private key when that is known."""
 
+    # Of a certificate out of a store.
+    _stored_key: PrivateKey | None = None
+
     @classmethod
     def parse(cls, pem: str | bytes) -> Certificate:
         """Reads a PEM chain, leaf first. Anything but certificates in it is refused."""
@@ -90,10 +93,16 @@ class Certificate(Handle[_native.acme_cert_t]):
 
     @property
     def key(self) -> PrivateKey | None:
-        """Its private key; None when it was parsed, or ordered with a request made elsewhere."""
+        """Its private key; None when it was parsed by itself, or ordered with a request made elsewhere."""
         handle = self._handle
+        if self._stored_key is not None:
+            return self._stored_key
         key = _native.acme_cert_key(handle)
         return PrivateKey._wrap(borrow(key, handle)) if key else None
+
+    def is_for(self, key: PrivateKey) -> bool:
+        """Is this the leaf's key?"""
+        return bool(_native.acme_cert_is_for(self._handle, handle_of(key, PrivateKey, "key")))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ caller would treat in its own way, and is also the builtin exception that it res
         CertificateError                  not the certificate that was asked for
         PublishFailed                     what you said with Publish.fail()
         Canceled                          Operation.cancel() was called
+        StoreError (OSError)              a file of a Store; .path and .errno are which and why
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from ._values import from_text, moment
 
 if TYPE_CHECKING:
     from ctypes import _Pointer
+
+    from .certificates import Certificate
 
 __all__ = [
     "AccountError",
@@ -55,6 +58,7 @@ __all__ = [
     "PublishFailed",
     "RateLimited",
     "Status",
+    "StoreError",
     "TermsNotAgreed",
     "TransportError",
     "Unsupported",
@@ -126,7 +130,8 @@ class AcmeError(Exception):
 
 def _unpickle(kind: type[AcmeError], message: str, attributes: dict[str, Any]) -> AcmeError:
     error = kind(message)
-    error.__dict__.update(attributes)
+    for name, value in attributes.items():
+        setattr(error, name, value)
     return error
 
 
@@ -237,6 +242,31 @@ class Canceled(AcmeError):
     """:meth:`Operation.cancel` was called."""
 
     _status = Status.ERR_CANCELED
+
+
+class StoreError(AcmeError, OSError):
+    """A file of a :class:`Store` could not be read, written or trusted. What it held, it holds."""
+
+    _status = Status.ERR_HOST
+    #: The file or folder.
+    path: str
+    #: What was issued and could not be stored: use it. The next run gets it once more, without
+    #: another order.
+    certificate: Certificate | None = None
+
+    @classmethod
+    def of(cls, path: str, error: OSError) -> StoreError:
+        self = cls(f"{path}: {error.strerror or error}")
+        self.path, self.errno = path, error.errno
+        return self
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> Any:
+        # A certificate is a handle, and errno is not among the attributes.
+        attributes = {**self.__dict__, "certificate": None, "errno": self.errno}
+        return _unpickle, (type(self), self.message, attributes)
 
 
 _CLASSES: dict[int, type[AcmeError]] = {

@@ -92,6 +92,8 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
     _key: PrivateKey | None
     _state: str
     _order_url: str | None
+    # Called with the order's URL, once there is one.
+    _on_order: Callable[[str], None] | None
 
     @classmethod
     def _begin(cls, pointer: _Pointer[_native.acme_op_t]) -> Operation:
@@ -101,6 +103,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
         self._certificate = None
         self._renewal_info = None
         self._urls = ()
+        self._order_url = self._on_order = None
         key = _native.acme_op_key(pointer)
         self._key = PrivateKey._wrap(borrow(key, pointer)) if key else None
         self._look()
@@ -231,7 +234,10 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
         """Keeps what may be asked for while another thread uses the handle."""
         if self._pointer is not None:
             self._state = from_text(_native.acme_op_state(self._pointer)) or "new"
+            before = self._order_url
             self._order_url = from_text(_native.acme_op_order_url(self._pointer))
+            if self._on_order and self._order_url and self._order_url != before:
+                self._on_order(self._order_url)
 
     def _finish(self) -> None:
         """Keeps what has come of it."""

@@ -23,6 +23,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from ctypes import create_string_buffer
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
@@ -117,17 +118,17 @@ class Webroot:
             os.close(folder)
 
     def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
-        made = [c.token for c in challenges if c.token in self._made]
-        if not made:
-            return
-        folder = self._open(create=False)
         try:
-            for token in made:
-                self._made.discard(token)
-                try:
-                    os.unlink(token, dir_fd=folder)
-                except FileNotFoundError:
-                    pass  # it could not be put there
+            folder = self._open(create=False)
+        except FileNotFoundError:
+            return  # nothing could be put there
+        try:
+            for challenge in challenges:
+                # Not made by us, it is to be what a run that was killed has left.
+                if challenge.token in self._made or _holds(folder, challenge):
+                    self._made.discard(challenge.token)
+                    with suppress(FileNotFoundError):
+                        os.unlink(challenge.token, dir_fd=folder)
         finally:
             os.close(folder)
 
@@ -147,6 +148,15 @@ class Webroot:
                 os.close(folder)
             folder = inner
         return folder
+
+
+def _holds(folder: int, challenge: Challenge) -> bool:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with open(os.open(challenge.token, flags, dir_fd=folder), "rb") as file:
+            return file.read(1024) == challenge.key_authorization.encode()
+    except OSError:
+        return False
 
 
 def with_types_of(solver: Any, options: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,185 @@
+"""A folder whose files are whole at any moment, whatever kills the program or fills the disk.
+
+The folder is held by a descriptor, so that nobody can swap it for another one; no symbolic link in it
+is followed. A file is written under a name that nobody can foresee, put on the disk, and renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ._arguments import PathLike
+from .errors import StoreError
+
+SECRET, PUBLIC = 0o600, 0o644
+TEMPORARY = re.compile(r"tmp-[0-9a-f]{16}")
+# More than any file that is kept here has.
+LIMIT = 1 << 20
+TRIES = 20
+# What is tried before a CA is asked for anything: as much as a certificate's chain may need.
+ROOM = 1 << 16
+
+
+class Folder:
+    """One folder, made with mode 0700 when there is none."""
+
+    def __init__(self, path: PathLike):
+        self.path = os.fspath(path)
+        self._mutex = threading.Lock()
+        self._at_work: set[str] = set()
+        self._fd = -1
+        with self._named(""):
+            with suppress(FileExistsError):
+                os.mkdir(self.path, 0o700)
+                _sync(os.path.join(self.path, os.pardir))
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if os.fstat(self._fd).st_mode & stat.S_IWOTH:
+                self.close()
+                raise PermissionError(errno.EPERM, "anybody can write to this folder; chmod o-w it")
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def path_of(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    def names(self) -> list[str]:
+        with self._named(""):
+            return sorted(os.listdir(self._fd))
+
+    def read(self, name: str, *, secret: bool = False) -> bytes | None:
+        """What is in the file; None when there is none."""
+        # O_NONBLOCK: opening a FIFO would wait for whoever writes to it.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with self._named(name):
+            try:
+                file = os.open(name, flags, dir_fd=self._fd)
+            except FileNotFoundError:
+                return None
+            with open(file, "rb") as stream:
+                _check(os.fstat(file), secret)
+                data = stream.read(LIMIT + 1)
+            if len(data) > LIMIT:
+                raise OSError(errno.EFBIG, f"it has more than {LIMIT} bytes")
+            return data
+
+    def write(self, name: str, data: bytes, mode: int) -> None:
+        """Puts the file there and on the disk, in the place of one that there may be."""
+        with self._named(name):
+            with suppress(FileNotFoundError):
+                _check(os.stat(name, dir_fd=self._fd, follow_symlinks=False), False)
+            with self._temporary(data, mode) as temporary:
+                os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            os.fsync(self._fd)
+
+    def remove(self, name: str) -> None:
+        """Removes a file that may be there."""
+        with self._named(name):
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._fd)
+                os.fsync(self._fd)
+
+    def check_room(self) -> None:
+        """Fails now where :meth:`write` would fail soon."""
+        with self._named(""):
+            with self._temporary(bytes(ROOM), SECRET, durable=False) as temporary:
+                os.unlink(temporary, dir_fd=self._fd)
+
+    def enter(self, name: str) -> bool:
+        """Begins work at ``name``; False: somebody else is at it, or another program in the folder.
+
+        The folder is locked while any work is under way. Ends with :meth:`leave`.
+        """
+        with self._mutex, self._named(""):
+            if name in self._at_work:
+                return False
+            if not self._at_work:
+                try:
+                    fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return False
+                self._recover()
+            self._at_work.add(name)
+            return True
+
+    def leave(self, name: str) -> None:
+        with self._mutex:
+            self._at_work.discard(name)
+            if not self._at_work and self._fd >= 0:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _recover(self) -> None:
+        """Finishes what programs that were killed have left: who writes has the lock."""
+        os.fsync(self._fd)  # a file's new name may be in memory only
+        for name in os.listdir(self._fd):
+            if TEMPORARY.fullmatch(name):
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=self._fd)
+
+    @contextmanager
+    def _temporary(self, data: bytes, mode: int, *, durable: bool = True) -> Iterator[str]:
+        """A new file with this in it. Whoever wants it moves it away; what fails removes it."""
+        name, file = self._create(mode)
+        try:
+            try:
+                os.fchmod(file, mode)  # the umask may have taken too much
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(file, rest) :]
+                if durable:
+                    os.fsync(file)
+            finally:
+                os.close(file)
+            yield name
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=self._fd)
+            raise
+
+    def _create(self, mode: int) -> tuple[str, int]:
+        """A new file under a name that nobody can have foreseen; O_EXCL for who could."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        for _ in range(TRIES):
+            name = f"tmp-{os.urandom(8).hex()}"
+            with suppress(FileExistsError):
+                return name, os.open(name, flags, mode, dir_fd=self._fd)
+        raise OSError(errno.EEXIST, "somebody foresees the names of temporary files")
+
+    @contextmanager
+    def _named(self, name: str) -> Iterator[None]:
+        """The system's errors as ours, which name the file."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except OSError as error:
+            raise StoreError.of(self.path_of(name) if name else self.path, error) from error
+
+
+def _sync(folder: str) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _check(info: os.stat_result, secret: bool) -> None:
+    if not stat.S_ISREG(info.st_mode):
+        raise OSError(errno.EINVAL, "this is no regular file")
+    if secret and info.st_uid not in (0, os.geteuid()):
+        raise PermissionError(errno.EPERM, "this key belongs to another user")
+    if secret and info.st_mode & 0o077:
+        raise PermissionError(errno.EPERM, "others can read this key; chmod 600 it")

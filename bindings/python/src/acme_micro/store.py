@@ -1,0 +1,491 @@
+"""Keys, certificates and what is under way, kept in a folder."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+from ._arguments import PathLike
+from ._client import ClientBase
+from ._folder import PUBLIC, SECRET, Folder
+from ._journal import Journal
+from .certificates import Certificate
+from .client import Client
+from .errors import (
+    AccountError,
+    AcmeError,
+    CertificateError,
+    ChallengeFailed,
+    InvalidArgument,
+    OrderRejected,
+    PolicyError,
+    ProtocolError,
+    StoreError,
+)
+from .keys import KeyType, PrivateKey
+from .operation import Operation, Signer
+from .solvers import Solver, with_types_of
+from .steps import Challenge
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from .aio import AnySolver, AsyncClient
+
+__all__ = ["Store"]
+
+ACCOUNT_KEY, ACCOUNT_URL = "account.pem", "account.url"
+KEY, CHAIN, ORDER = ".key.pem", ".chain.pem", ".order"
+# How often one looks whether another program has finished.
+NAP = 0.05
+# After these an order brings no certificate any more. What else fails may be mended meanwhile.
+FINAL = (
+    AccountError,
+    CertificateError,
+    ChallengeFailed,
+    OrderRejected,
+    PolicyError,
+    ProtocolError,
+)
+
+logger = logging.getLogger("acme_micro")
+
+
+class Store:
+    """A folder for one account at one CA, and for its certificates.
+
+    ::
+
+        store = Store("/var/lib/acme")
+        with store.client(LETSENCRYPT, terms_agreed=True) as ca:
+            cert = store.obtain(ca, ["example.org", "www.example.org"], Webroot("/var/www/html"))
+
+    What is in it:
+
+    =================== ===================================================================
+    ``account.pem``     the account's key: whoever has it is the account
+    ``account.url``     what the CA calls the account
+    ``NAME.key.pem``    a certificate's key, made once; NAME is the first one of its names
+    ``NAME.chain.pem``  the certificate and its issuers, in the order that servers want
+    ``NAME.order``      an order that is under way, and what is published for it
+    =================== ===================================================================
+
+    Keys have mode 0600, and are on the disk before the CA hears of them. Whatever happens, a file
+    holds its old text or its new one, and no symbolic link is followed. A program that was killed
+    goes on where it was: with the same account and the same order.
+
+    Programs, threads and tasks may share a folder: who obtains has it locked (``flock``), others wait
+    for ``lock_timeout`` seconds. Reading needs no lock. A file that cannot be read, written or trusted
+    raises :class:`StoreError`.
+    """
+
+    def __init__(self, folder: PathLike, *, lock_timeout: float = 600):
+        """The folder is made, with mode 0700, when there is none."""
+        self._folder = Folder(folder)
+        self._lock_timeout = lock_timeout
+
+    @property
+    def folder(self) -> str:
+        """Its path."""
+        return self._folder.path
+
+    def client(self, directory_url: str, **options: Any) -> Client:
+        """The account that is kept here; its key is made when there is none.
+
+        The other options are :class:`Client`'s.
+        """
+        return Client(directory_url, **self._account(options))
+
+    def async_client(self, directory_url: str, **options: Any) -> AsyncClient:
+        """The same for asyncio."""
+        from .aio import AsyncClient
+
+        return AsyncClient(directory_url, **self._account(options))
+
+    def account_key(self, type: KeyType = KeyType.P256) -> PrivateKey:
+        """The account's key, made as a key of this type when there is none."""
+        key = self._key(ACCOUNT_KEY)
+        if key is None:
+            with self._work(ACCOUNT_KEY):
+                key = self._key(ACCOUNT_KEY) or self._new_key(ACCOUNT_KEY, type)
+        return key
+
+    @property
+    def account_url(self) -> str | None:
+        """What the CA calls the account; None while it has not been needed."""
+        text = (self._folder.read(ACCOUNT_URL) or b"").decode("ascii", "replace").split("\n")[0]
+        return text or None
+
+    def names(self) -> tuple[str, ...]:
+        """The names by which :meth:`certificate` finds the certificates that are here."""
+        chains = (file for file in self._folder.names() if file.endswith(CHAIN))
+        return tuple(_name_of(file[: -len(CHAIN)]) for file in chains)
+
+    def certificate(self, name: str) -> Certificate | None:
+        """A certificate that is here, with its key; None when there is none that can be used."""
+        key = self._key(_file_of(name) + KEY)
+        return None if key is None else self._certificate(_file_of(name) + CHAIN, key)
+
+    def key_file(self, name: str) -> str:
+        """Path of a certificate's key, for servers that read files."""
+        return self._folder.path_of(_file_of(name) + KEY)
+
+    def chain_file(self, name: str) -> str:
+        """Path of a certificate with its issuers, likewise."""
+        return self._folder.path_of(_file_of(name) + CHAIN)
+
+    def obtain(
+        self,
+        client: Client,
+        names: Iterable[str],
+        solver: Solver,
+        *,
+        name: str | None = None,
+        key_type: KeyType = KeyType.P256,
+        renew_now: bool = False,
+        sign: Signer | None = None,
+        **options: Any,
+    ) -> Certificate:
+        """The certificate for these names: the one that is here, or a new one when there is none,
+        when it is time to renew it (RFC 9773), or when it is for other names.
+
+        client
+            From :meth:`client`.
+        name
+            What the files are called by, instead of the first one of ``names``.
+        key_type
+            Of a key that is made because there is none.
+        renew_now
+            Renew, whether or not it is time.
+
+        The others are as for :meth:`Client.obtain`, and so is what is raised. An order that may
+        still succeed is kept, and the next call goes on with it.
+        """
+        issuance = _Issuance(self, client, names, name, solver, options)
+        with self._work(issuance.file):
+            issuance.prepare(key_type, renew_now)
+            if issuance.left:
+                solver.unpublish(issuance.left)
+            while True:
+                operation = issuance.order()
+                operation._on_order = issuance.note_order
+                try:
+                    operation.run(_Noting(solver, issuance), sign)
+                except BaseException as error:
+                    if not issuance.goes_on_after(error):
+                        raise
+                else:
+                    certificate = issuance.keep(operation)
+                    if certificate is not None:
+                        return certificate
+
+    async def obtain_async(
+        self,
+        client: AsyncClient,
+        names: Iterable[str],
+        solver: AnySolver,
+        *,
+        name: str | None = None,
+        key_type: KeyType = KeyType.P256,
+        renew_now: bool = False,
+        sign: Signer | None = None,
+        **options: Any,
+    ) -> Certificate:
+        """As :meth:`obtain`, for asyncio; ``client`` is from :meth:`async_client`.
+
+        Files are written on threads. Several certificates may be under way at once.
+        """
+        from .aio import call, on_thread
+
+        issuance = _Issuance(self, client, names, name, solver, options)
+        loop = asyncio.get_running_loop()
+        notes: list[asyncio.Future[None]] = []
+        async with self._work_async(issuance.file):
+            await on_thread(issuance.prepare, key_type, renew_now)
+            if issuance.left:
+                await call(solver.unpublish, issuance.left)
+            while True:
+                operation = issuance.order()
+                operation._on_order = lambda url: notes.append(
+                    loop.run_in_executor(None, issuance.note_order, url)
+                )
+                try:
+                    await client.run(operation, _noting_async(solver, issuance), sign)
+                except BaseException as error:
+                    await _all(notes)
+                    if not await on_thread(issuance.goes_on_after, error):
+                        raise
+                else:
+                    await _all(notes)
+                    certificate = await on_thread(issuance.keep, operation)
+                    if certificate is not None:
+                        return certificate
+
+    def close(self) -> None:
+        """Lets go of the folder. Closing twice is fine."""
+        self._folder.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Store {self.folder}>"
+
+    def _account(self, options: dict[str, Any]) -> dict[str, Any]:
+        if "account_key" in options:
+            return options
+        return {"account_key": self.account_key(), "account_url": self.account_url, **options}
+
+    def _key(self, file: str) -> PrivateKey | None:
+        data = self._folder.read(file, secret=True)
+        if data is None:
+            return None
+        try:
+            return PrivateKey.parse(data)
+        except AcmeError as error:
+            raise self._unusable(file, error) from None
+
+    def _new_key(self, file: str, type: KeyType) -> PrivateKey:
+        key = PrivateKey.generate(type)
+        self._folder.write(file, key.pem.encode(), SECRET)
+        return key
+
+    def _certificate(self, file: str, key: PrivateKey) -> Certificate | None:
+        data = self._folder.read(file)
+        if data is None:
+            return None
+        try:
+            certificate = Certificate.parse(data)
+        except AcmeError as error:
+            logger.warning("%s: %s", self._folder.path_of(file), error)
+            return None
+        if not certificate.is_for(key):
+            logger.warning("%s is for another key", self._folder.path_of(file))
+            return None
+        certificate._stored_key = key
+        return certificate
+
+    def _unusable(self, file: str, error: AcmeError) -> StoreError:
+        return StoreError.of(self._folder.path_of(file), OSError(errno.EINVAL, str(error)))
+
+    def _busy(self, file: str) -> StoreError:
+        why = f"somebody else has been at work here for {self._lock_timeout:g} seconds"
+        return StoreError.of(self._folder.path_of(file), OSError(errno.EWOULDBLOCK, why))
+
+    @contextmanager
+    def _work(self, file: str) -> Iterator[None]:
+        deadline = time.monotonic() + self._lock_timeout
+        while not self._folder.enter(file):
+            if time.monotonic() >= deadline:
+                raise self._busy(file)
+            time.sleep(NAP)
+        try:
+            yield
+        finally:
+            self._folder.leave(file)
+
+    @asynccontextmanager
+    async def _work_async(self, file: str) -> AsyncIterator[None]:
+        deadline = time.monotonic() + self._lock_timeout
+        while not self._folder.enter(file):
+            if time.monotonic() >= deadline:
+                raise self._busy(file)
+            await asyncio.sleep(NAP)
+        try:
+            yield
+        finally:
+            self._folder.leave(file)
+
+
+class _Issuance:
+    """One call of :meth:`Store.obtain`: what there is, what is ordered, what is kept of it."""
+
+    def __init__(
+        self,
+        store: Store,
+        client: ClientBase,
+        names: Iterable[str],
+        name: str | None,
+        solver: AnySolver,
+        options: dict[str, Any],
+    ):
+        if isinstance(names, (str, bytes)):
+            raise TypeError(f"names must be a list of str, not one {type(names).__name__}")
+        self._names = list(names)
+        if not self._names:
+            raise InvalidArgument("names is empty")
+        self.file = _file_of(self._names[0] if name is None else name)
+        #: What a program that was killed has left published.
+        self.left: tuple[Challenge, ...] = ()
+        self._store = store
+        self._folder = store._folder
+        self._client = client
+        self._options = with_types_of(solver, options)
+        self._renew_now = False
+        self._current: Certificate | None = None
+        self._resumed: str | None = None
+        self._has_published = False
+        self._mutex = threading.Lock()
+        self._journal: Journal | None = None
+
+    def prepare(self, key_type: KeyType, renew_now: bool) -> None:
+        """Finds what there is. Afterwards the key is on the disk, and there is room for the rest."""
+        self._folder.check_room()
+        file = self.file + KEY
+        self._key = self._store._key(file) or self._store._new_key(file, key_type)
+        self._current = self._store._certificate(self.file + CHAIN, self._key)
+        self._renew_now = renew_now
+        text = self._folder.read(self.file + ORDER)
+        if text is not None:
+            account_key = self._store._key(ACCOUNT_KEY)
+            thumbprint = account_key.thumbprint if account_key else ""
+            journal = Journal.parse(text.decode("utf-8", "replace"), thumbprint)
+            if journal is None:
+                logger.warning("%s: not readable", self._folder.path_of(self.file + ORDER))
+            else:
+                self.left = journal.published
+                if journal.is_for(self._client.directory_url, self._names):
+                    self._resumed = journal.order_url
+
+    def order(self) -> Operation:
+        """Begins the order, or goes on with the one that is under way."""
+        current = self._current
+        return self._client.order(
+            self._names,
+            key=self._key,
+            order_url=self._resumed,
+            replaces=current,
+            only_if_due=current is not None and not self._renew_now,
+            **self._options,
+        )
+
+    def note_order(self, url: str) -> None:
+        """The CA has an order of ours."""
+        journal = Journal(url, self._client.directory_url, frozenset(self._names))
+        with self._mutex:
+            self._journal = journal
+            self._write_journal()
+
+    def note_published(self, challenges: Iterable[Challenge]) -> None:
+        """These are going to be published for it."""
+        with self._mutex:
+            self._has_published = True
+            if self._journal is not None:
+                self._journal = self._journal.with_published(challenges)
+                self._write_journal()
+
+    def keep(self, operation: Operation) -> Certificate | None:
+        """Stores what has come of it; None: it has to be ordered once more."""
+        self._keep_account()
+        if operation.renewal_info is not None:
+            self._forget_order()
+            return self._current
+        certificate = operation.certificate
+        if self._resumed and self._current and certificate.fingerprint == self._current.fingerprint:
+            # Killed after it was stored; this time another one is wanted.
+            self._forget_order()
+            return None
+        try:
+            self._folder.write(self.file + CHAIN, certificate.chain_pem.encode(), PUBLIC)
+        except StoreError as error:
+            error.certificate = certificate
+            raise
+        self._forget_order()
+        return certificate
+
+    def goes_on_after(self, error: BaseException) -> bool:
+        """Is it worth another order, at once? When that of an earlier run had come to nothing."""
+        with suppress(StoreError):
+            self._keep_account()
+        if not (isinstance(error, FINAL) or (isinstance(error, AcmeError) and error.permanent)):
+            return False
+        again = self._resumed is not None and not self._has_published
+        with suppress(StoreError):
+            self._forget_order()
+        self._resumed = None
+        return again
+
+    def _keep_account(self) -> None:
+        url = self._client.account_url
+        if url and url != self._store.account_url:
+            self._folder.write(ACCOUNT_URL, f"{url}\n".encode(), PUBLIC)
+
+    def _forget_order(self) -> None:
+        self._resumed = self._journal = None
+        self._folder.remove(self.file + ORDER)
+
+    def _write_journal(self) -> None:
+        """Without it the next run would order once more: a pity, but no reason to stop this one."""
+        assert self._journal is not None
+        try:
+            self._folder.write(self.file + ORDER, self._journal.text().encode(), SECRET)
+            self._keep_account()
+        except StoreError as error:
+            logger.warning("the order cannot be resumed after a crash: %s", error)
+
+
+class _Noting:
+    """A solver that notes what is published before it is."""
+
+    def __init__(self, solver: Any, issuance: _Issuance):
+        self._solver = solver
+        self._issuance = issuance
+
+    def publish(self, challenges: tuple[Challenge, ...]) -> None:
+        self._issuance.note_published(challenges)
+        self._solver.publish(challenges)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._solver, name)
+
+
+def _noting_async(solver: AnySolver, issuance: _Issuance) -> Any:
+    from .aio import call, on_thread
+
+    class Noting(_Noting):
+        async def publish(self, challenges: tuple[Challenge, ...]) -> None:  # type: ignore[override]
+            await on_thread(issuance.note_published, challenges)
+            await call(solver.publish, challenges)
+
+    return Noting(solver, issuance)
+
+
+async def _all(notes: list[asyncio.Future[None]]) -> None:
+    """Waits until all of them are written, also when the task is cancelled meanwhile."""
+    canceled: asyncio.CancelledError | None = None
+    while any(not note.done() for note in notes):
+        try:
+            await asyncio.wait(notes)
+        except asyncio.CancelledError as error:
+            canceled = error
+    if canceled is not None:
+        raise canceled
+
+
+def _file_of(name: str) -> str:
+    """What the files of a certificate are called, before their endings.
+
+    A name is never a path: what could be more than a name is percent-encoded, and what is too long
+    for a file's name is cut, with a digest of the whole.
+    """
+    if not name or name[0] == ".":
+        raise InvalidArgument(f"{name!r} is no name for a file")
+    file = quote(name.lower().replace("*", "_"), safe=":")
+    if len(file) > 200:
+        file = f"{file[:150]}~{hashlib.sha256(file.encode()).hexdigest()[:32]}"
+    return file
+
+
+def _name_of(file: str) -> str:
+    return unquote(file.replace("_", "*", 1) if file.startswith("_.") else file)

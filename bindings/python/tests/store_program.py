@@ -1,0 +1,94 @@
+"""A program that obtains a certificate with a Store, and is killed at one of its steps.
+
+    store_program.py FOLDER WEBROOT STEP [async] [renew]
+
+Steps are: before and after each request, before and after a challenge is published or taken down, and
+before each system call of the store. The program names each as it comes to it, with a number when it
+comes again ("open", "open 2"), and at STEP it kills itself with SIGKILL. Exit status 0: the certificate
+is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections import Counter
+from typing import Any
+
+import acme_micro as acme
+from acme_micro import _folder
+from acme_micro.operation import Operation
+
+FOLDER, WEBROOT, STEP = sys.argv[1:4]
+NAMES = ["store.test", "www.store.test"]
+CALLS = ("close", "fchmod", "fsync", "mkdir", "open", "rename", "unlink", "write")
+seen: Counter[str] = Counter()
+
+
+def step(what: str) -> None:
+    seen[what] += 1
+    if seen[what] > 1:
+        what += f" {seen[what]}"
+    print(what, flush=True)
+    if what == STEP:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Calls:
+    """The module os, with a step before each call that changes a file."""
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(os, name)
+        if name not in CALLS:
+            return function
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            files = [os.path.basename(a) for a in arguments if isinstance(a, str)]
+            step(" ".join([name, *(file for file in files if not file.startswith("tmp-"))]))
+            return function(*arguments, **options)
+
+        return call
+
+
+class Webroot(acme.Webroot):
+    def publish(self, challenges: Any) -> None:
+        step("publish")
+        super().publish(challenges)
+        step("published")
+
+    def unpublish(self, challenges: Any) -> None:
+        step("unpublish")
+        super().unpublish(challenges)
+        step("unpublished")
+
+
+def send(operation: Operation, id: int) -> None:
+    state = operation.state
+    step(f"send {state}")
+    plain_send(operation, id)
+    step(f"sent {state}")
+
+
+plain_send, Operation._send = Operation._send, send  # type: ignore[method-assign]
+_folder.os = Calls()  # type: ignore[assignment]
+
+store = acme.Store(FOLDER)
+solver = Webroot(WEBROOT)
+options = {"terms_agreed": True, "ca_file": os.environ["ACME_CA_FILE"]}
+renew_now = "renew" in sys.argv[4:]
+
+
+async def obtain() -> acme.Certificate:
+    async with store.async_client(os.environ["ACME_DIRECTORY"], **options) as ca:
+        return await store.obtain_async(ca, NAMES, solver, renew_now=renew_now)
+
+
+if "async" in sys.argv[4:]:
+    certificate = asyncio.run(obtain())
+else:
+    with store.client(os.environ["ACME_DIRECTORY"], **options) as ca:
+        certificate = store.obtain(ca, NAMES, solver, renew_now=renew_now)
+assert certificate.key is not None
+print(f"certificate {certificate.serial}", flush=True)

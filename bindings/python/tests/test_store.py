@@ -1,0 +1,653 @@
+"""Store: what it keeps, and what is in its way."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import pickle
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import acme_micro as acme
+from acme_micro import _folder
+from acme_micro._folder import Folder
+from acme_micro._journal import Journal
+from conftest import env, verify
+from webroot_server import serving
+
+NAMES = ["keeper.test", "www.keeper.test"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> acme.Store:
+    return acme.Store(tmp_path / "store")
+
+
+@pytest.fixture
+def solver(tmp_path: Path) -> Iterator[acme.Webroot]:
+    (tmp_path / "webroots" / "one").mkdir(parents=True)
+    with serving(tmp_path / "webroots", int(env("PEBBLE_HTTP_PORT"))):
+        yield acme.Webroot(tmp_path / "webroots" / "one")
+
+
+def client(store: acme.Store) -> acme.Client:
+    return store.client(env("ACME_DIRECTORY"), terms_agreed=True, ca_file=env("ACME_CA_FILE"))
+
+
+def async_client(store: acme.Store) -> acme.AsyncClient:
+    return store.async_client(env("ACME_DIRECTORY"), terms_agreed=True, ca_file=env("ACME_CA_FILE"))
+
+
+def path(store: acme.Store, name: str) -> Path:
+    return Path(store.folder) / name
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+# --- what it keeps ----------------------------------------------------------------------------------
+
+
+def test_a_certificate_is_kept_and_renewed_when_it_is_time(store, solver, tmp_path, new_pebble):
+    with client(store) as ca:
+        first = store.obtain(ca, NAMES, solver)
+        verify(first, NAMES, tmp_path)
+        again = store.obtain(ca, NAMES, solver)
+        assert again.serial == first.serial and again.key.pem == first.key.pem
+        renewed = store.obtain(ca, NAMES, solver, renew_now=True)
+        assert renewed.serial != first.serial and renewed.key.pem == first.key.pem
+        other = store.obtain(ca, [*NAMES, "more.keeper.test"], solver)
+        assert len(other.names) == 3
+        assert store.account_url == ca.account_url
+    assert store.names() == ("keeper.test",)
+    assert store.certificate("keeper.test").serial == other.serial
+    assert store.certificate("nobody.test") is None
+    assert Path(store.chain_file("keeper.test")).read_text() == other.chain_pem
+    assert Path(store.key_file("keeper.test")).read_text() == other.key.pem
+    assert repr(store) == f"<Store {store.folder}>"
+    with acme.Store(store.folder) as same, client(same) as ca:
+        assert same.account_key().pem == store.account_key().pem
+        assert ca.account_url == store.account_url
+
+
+def test_certificates_at_once_on_an_event_loop(store, solver, tmp_path):
+    async def obtain() -> list[acme.Certificate]:
+        async with async_client(store) as ca:
+            # The same one twice: the second waits, and finds it there.
+            lists = [["a.keeper.test"], ["b.keeper.test"], ["a.keeper.test"]]
+            return await asyncio.gather(*(store.obtain_async(ca, names, solver) for names in lists))
+
+    a, b, again = asyncio.run(obtain())
+    assert a.serial == again.serial != b.serial
+    assert store.names() == ("a.keeper.test", "b.keeper.test")
+    verify(store.certificate("b.keeper.test"), ["b.keeper.test"], tmp_path)
+
+
+def test_a_task_that_is_cancelled_leaves_an_order_to_go_on_with(store, solver):
+    class Slow:
+        challenge_types = ("http-01",)
+
+        async def publish(self, challenges):
+            task.cancel()
+            await asyncio.sleep(60)
+
+        async def unpublish(self, challenges):
+            pass
+
+    task: Any = None
+
+    async def twice() -> tuple[str, str]:
+        nonlocal task
+        async with async_client(store) as ca:
+            task = asyncio.ensure_future(store.obtain_async(ca, NAMES, Slow()))
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            order = path(store, "keeper.test.order").read_text()
+            await store.obtain_async(ca, NAMES, solver)
+            return order.split()[1], await ca.orders()
+
+    order, orders = asyncio.run(twice())
+    assert orders == (order,)
+
+
+def test_x11_x13_an_order_that_is_of_no_use_any_more(store, solver):
+    with client(store) as ca:
+        wanted = store.obtain(ca, NAMES, solver).serial
+        journal = Journal(f"{env('ACME_DIRECTORY')}/none", ca.directory_url, frozenset(NAMES))
+        for text in (
+            journal.text(),  # gone, or another account's
+            Journal(journal.order_url, ca.directory_url, frozenset(["x.test"])).text(),
+            Journal(journal.order_url, "https://other.test/dir", frozenset(NAMES)).text(),
+        ):
+            path(store, "keeper.test.order").write_text(text)
+            got = store.obtain(ca, NAMES, solver, renew_now=True).serial
+            assert got != wanted
+            wanted = got
+            assert not path(store, "keeper.test.order").exists()
+
+
+def test_x11_an_order_that_has_become_invalid(store, solver):
+    class Wrong(acme.MemoryHttp01):
+        pass
+
+    with client(store) as ca:
+        with pytest.raises(acme.ChallengeFailed):
+            store.obtain(ca, NAMES, Wrong())
+        assert not path(store, "keeper.test.order").exists()
+        # One that failed while nobody looked.
+        operation = ca.order(NAMES)
+        with pytest.raises(acme.ChallengeFailed):
+            operation.run(Wrong())
+        journal = Journal(operation.order_url, ca.directory_url, frozenset(NAMES))
+        path(store, "keeper.test.order").write_text(journal.text())
+        assert store.obtain(ca, NAMES, solver).names
+
+
+@pytest.mark.parametrize(
+    "text", ["", "order", "\0\1\2", "order https://x\n", "version 2\norder https://x\n", "x" * 99]
+)
+def test_x08_a_journal_that_cannot_be_read(store, solver, text, caplog):
+    with client(store) as ca:
+        path(store, "keeper.test.order").write_text(text)
+        assert store.obtain(ca, NAMES, solver)
+        assert "keeper.test.order: not readable" in caplog.text
+        assert not path(store, "keeper.test.order").exists()
+
+
+def test_x09_x16_files_that_are_lost_or_old(store, solver, caplog):
+    with client(store) as ca:
+        first = store.obtain(ca, NAMES, solver)
+        path(store, "keeper.test.key.pem").unlink()
+        assert store.certificate("keeper.test") is None
+        second = store.obtain(ca, NAMES, solver)
+        assert second.serial != first.serial and second.is_for(second.key)
+        path(store, "keeper.test.key.pem").write_text(first.key.pem)  # of an older backup
+        assert store.certificate("keeper.test") is None
+        assert "is for another key" in caplog.text
+        third = store.obtain(ca, NAMES, solver)
+        assert third.key.pem == first.key.pem and third.is_for(first.key)
+        path(store, "keeper.test.chain.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n")
+        assert store.certificate("keeper.test") is None
+        assert store.obtain(ca, NAMES, solver).serial != third.serial
+
+
+def test_x05_t13_what_a_killed_program_left_published_is_taken_down(store, solver, tmp_path):
+    with client(store) as ca:
+        class Killed(acme.Webroot):
+            def publish(self, challenges):
+                super().publish(challenges)
+                raise KeyboardInterrupt
+
+            def unpublish(self, challenges):
+                pass
+
+        root = tmp_path / "webroots" / "one"
+        with pytest.raises(KeyboardInterrupt):
+            store.obtain(ca, NAMES, Killed(root))
+        left = list((root / ".well-known" / "acme-challenge").iterdir())
+        assert len(left) == 2
+        text = path(store, "keeper.test.order").read_text()
+        assert all(f"published http-01 {file.name} " in text for file in left)
+        assert store.obtain(ca, NAMES, solver)
+        assert list((root / ".well-known" / "acme-challenge").iterdir()) == []
+        assert len(ca.orders()) == 1
+
+
+def test_what_is_published_is_known_by_its_token_alone():
+    challenge = acme.Challenge("dns-01", "x.test", "TOKEN", "TOKEN.THUMB", None, "_acme-challenge.x.test", "?")
+    persistent = acme.Challenge("dns-persist-01", "x.test", "", "", None, "_p.x.test", "?")
+    journal = Journal("https://ca/1", "https://ca/dir", frozenset(["x.test"]))
+    journal = journal.with_published([challenge, persistent]).with_published([challenge])
+    again = Journal.parse(journal.text(), "THUMB")
+    assert again.is_for("https://ca/dir", ["x.test"]) and "THUMB" not in journal.text()
+    (published,) = again.published
+    # printf TOKEN.THUMB | openssl dgst -sha256 -binary | basenc --base64url
+    assert published.dns_value == "VXBBULJc1vmtHOww-W_OSHi1nhY74Q2HXK0X2xi4iAk"
+    assert (published.key_authorization, published.dns_name) == ("TOKEN.THUMB", "_acme-challenge.x.test")
+
+
+# --- who may look, and who else is there -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_s01_modes_whatever_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        store = acme.Store(tmp_path / "store")
+        store.account_key()
+        store._folder.write("x.chain.pem", b"x", _folder.PUBLIC)
+        acme.PrivateKey.generate().save(tmp_path / "saved.pem")
+        acme.PrivateKey.load_or_generate(tmp_path / "made.pem")
+    finally:
+        os.umask(before)
+    assert mode(Path(store.folder)) == 0o700
+    assert mode(path(store, "account.pem")) == 0o600
+    assert mode(path(store, "x.chain.pem")) == 0o644
+    assert mode(tmp_path / "saved.pem") == mode(tmp_path / "made.pem") == 0o600
+
+
+@pytest.mark.parametrize("lax", [0o644, 0o640, 0o604, 0o660])
+def test_s02_a_key_that_others_can_read_is_refused(store, lax):
+    store.account_key()
+    path(store, "account.pem").chmod(lax)
+    with pytest.raises(acme.StoreError, match="others can read this key; chmod 600 it") as caught:
+        store.account_key()
+    assert caught.value.path == str(path(store, "account.pem"))
+    assert caught.value.errno == errno.EPERM and isinstance(caught.value, OSError)
+    path(store, "account.pem").chmod(0o600)
+    store.account_key()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT RUN: only root can give a file away")
+def test_s02_a_key_of_another_user_is_refused(store, monkeypatch):
+    store.account_key()
+    os.chown(path(store, "account.pem"), 12345, -1)
+    with pytest.raises(acme.StoreError, match="belongs to another user"):
+        store.account_key()
+
+
+def test_s02_a_folder_that_anybody_can_write_to_is_refused(tmp_path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(acme.StoreError, match="anybody can write to this folder"):
+        acme.Store(tmp_path / "open")
+
+
+def test_y13_two_programs_want_the_same_certificate(store, solver):
+    program = f"""
+        import os, acme_micro as acme
+        store = acme.Store({store.folder!r})
+        with store.client(os.environ["ACME_DIRECTORY"], terms_agreed=True,
+                          ca_file=os.environ["ACME_CA_FILE"]) as ca:
+            print(store.obtain(ca, {NAMES!r}, acme.Webroot({str(solver._path)!r})).serial)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    programs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    serials = {program.communicate(timeout=60)[0] for program in programs}
+    assert [program.returncode for program in programs] == [0, 0, 0]
+    assert len(serials) == 1
+    with client(store) as ca:
+        assert len(ca.orders()) == 1
+
+
+def test_y13_y14_who_waits_for_a_program_that_is_killed(store, tmp_path):
+    program = f"""
+        import time
+        from acme_micro._folder import Folder
+        folder = Folder({store.folder!r})
+        assert folder.enter("x")
+        print("locked", flush=True)
+        time.sleep(60)
+    """
+    holder = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "locked\n"
+    impatient = acme.Store(store.folder, lock_timeout=0.2)
+    with pytest.raises(acme.StoreError, match="somebody else has been at work here") as caught:
+        impatient.account_key()
+    assert caught.value.errno == errno.EWOULDBLOCK and not caught.value.permanent
+    made: list[acme.PrivateKey] = []
+    waiter = threading.Thread(target=lambda: made.append(store.account_key()))
+    waiter.start()
+    time.sleep(0.2)
+    assert not made
+    holder.kill()
+    holder.wait()
+    waiter.join(30)
+    assert made
+
+
+# --- what is in the way ------------------------------------------------------------------------------
+
+CALLS = ("open", "fchmod", "write", "fsync", "close", "rename")
+
+
+class Failing:
+    """The module os, whose n-th call of a function fails, after it was carried out if it is close."""
+
+    def __init__(self, function: str, nth: int, error: int):
+        self.function, self.left, self.error = function, nth, error
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(os, name)
+        if name != self.function:
+            return function
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.left -= 1
+            if self.left == 0:
+                if name == "close":
+                    os.close(*arguments)
+                raise OSError(self.error, os.strerror(self.error))
+            return function(*arguments, **options)
+
+        return call
+
+
+@pytest.mark.parametrize("function", CALLS)
+@pytest.mark.parametrize(
+    "error", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.ESTALE]
+)
+def test_w01_w02_w03_w14_each_system_call_fails(tmp_path, monkeypatch, function, error):
+    folder = Folder(tmp_path)
+    folder.write("file", b"old", 0o600)
+    monkeypatch.setattr(_folder, "os", Failing(function, 1, error))
+    with pytest.raises(acme.StoreError, match=os.strerror(error)) as caught:
+        folder.write("file", b"new", 0o600)
+    assert (caught.value.errno, caught.value.path) == (error, str(tmp_path / "file"))
+    assert str(caught.value) == f"{tmp_path}/file: {os.strerror(error)}"
+    assert pickle.loads(pickle.dumps(caught.value)).errno == error
+    monkeypatch.undo()
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+    folder.write("file", b"new", 0o600)
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_w02_the_folder_cannot_be_put_on_the_disk(tmp_path, monkeypatch):
+    folder = Folder(tmp_path)
+    monkeypatch.setattr(_folder, "os", Failing("fsync", 2, errno.EIO))
+    with pytest.raises(acme.StoreError):
+        folder.write("file", b"new", 0o600)
+    assert (tmp_path / "file").read_bytes() == b"new"  # whole, if not durable
+
+
+def test_w04_short_writes(tmp_path, monkeypatch):
+    class Short:
+        def __getattr__(self, name: str) -> Any:
+            return (lambda file, data: os.write(file, data[:1])) if name == "write" else getattr(os, name)
+
+    monkeypatch.setattr(_folder, "os", Short())
+    Folder(tmp_path).write("file", b"all of it", 0o600)
+    assert (tmp_path / "file").read_bytes() == b"all of it"
+
+
+def make(kind: str, at: Path, target: Path) -> None:
+    if kind == "symlink":
+        at.symlink_to(target)
+    elif kind == "fifo":
+        os.mkfifo(at)
+    elif kind == "directory":
+        at.mkdir()
+    else:
+        at.symlink_to(at)  # ELOOP
+
+
+@pytest.mark.parametrize("kind", ["symlink", "fifo", "directory", "loop"])
+@pytest.mark.parametrize("name", ["account.pem", "account.url", "x.test.key.pem", "x.test.chain.pem", "x.test.order"])
+def test_w06_something_else_is_in_the_place_of_a_file(store, tmp_path, kind, name):
+    account = acme.PrivateKey.generate()
+    target = tmp_path / "target"
+    target.write_text(account.pem)
+    target.chmod(0o600)
+    make(kind, path(store, name), target)
+    with pytest.raises(acme.StoreError) as caught:
+        # Nothing is listening there: it is noticed before anything is sent.
+        with store.client("https://localhost:9/dir", terms_agreed=True) as ca:
+            store.obtain(ca, ["x.test"], acme.MemoryHttp01())
+    assert caught.value.path == str(path(store, name))
+    with pytest.raises(acme.StoreError):
+        store._folder.write(name, b"new", 0o600)
+    assert target.read_text() == account.pem
+    assert os.path.lexists(path(store, name))
+
+
+def test_w06_a_hard_link_is_not_written_through(store, tmp_path):
+    store.account_key()
+    os.link(path(store, "account.pem"), tmp_path / "other")
+    before = (tmp_path / "other").read_text()
+    store._folder.write("account.pem", b"new", 0o600)
+    assert (tmp_path / "other").read_text() == before
+
+
+def test_w07_the_folder_is_swapped_for_a_link(store, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    os.rename(store.folder, tmp_path / "moved")
+    os.symlink(elsewhere, store.folder)
+    store.account_key()
+    assert os.listdir(elsewhere) == []
+    assert os.listdir(tmp_path / "moved") == ["account.pem"]
+
+
+def test_w08_w09_x06_names_of_temporary_files(store, monkeypatch):
+    path(store, "tmp-0123456789abcdef").write_text("left by a program that was killed")
+    path(store, "tmp-mine").write_text("not ours")
+    foreseen = iter([bytes(8), bytes(8), b"12345678"])
+    path(store, "tmp-" + "0" * 16).symlink_to("account.pem")  # foreseen by another user
+    # Work in the folder begins with taking away what is left.
+    store.account_key()
+    assert set(os.listdir(store.folder)) == {"tmp-mine", "account.pem"}
+    path(store, "tmp-" + "0" * 16).symlink_to("account.pem")
+    before = path(store, "account.pem").read_text()
+    monkeypatch.setattr(os, "urandom", lambda size: next(foreseen))
+    store._folder.write("file", b"new", 0o600)
+    assert path(store, "account.pem").read_text() == before
+    assert path(store, "file").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("Example.ORG", "example.org"),
+        ("*.example.org", "_.example.org"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("a/../../b", "a%2F..%2F..%2Fb"),
+        ("bücher.example", "b%C3%BCcher.example"),
+        ("a\nb\0c", "a%0Ab%00c"),
+        ("CON", "con"),
+    ],
+)
+def test_w12_names_are_no_paths(store, name, file):
+    assert store.key_file(name) == f"{store.folder}/{file}.key.pem"
+    store._folder.write(f"{file}.chain.pem", b"", 0o644)
+    assert store.names() == (name.lower(),)
+
+
+def test_w12_names_that_cannot_be(store):
+    for name in ("", ".", "..", ".x"):
+        with pytest.raises(acme.InvalidArgument):
+            store.key_file(name)
+    long = [f"{'x' * 60}.{'y' * 60}.{'z' * 60}.{'w' * 60}.{end}" for end in ("a", "b")]
+    files = [os.path.basename(store.chain_file(name)) for name in long]
+    assert files[0] != files[1] and max(map(len, files)) < 255
+
+
+def in_small_folder(script: str, *, size: str = "256k", setup: str = "") -> str:
+    """Runs a program with a file system of its own in /mnt, in a namespace of its own."""
+    mount = f"mount -t tmpfs -o size={size} none /mnt && {setup or 'true'}"
+    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n" + textwrap.dedent(script)
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", f'{mount} && exec "$0" -c "$1"', sys.executable, program],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    if "unshare" in done.stderr and "not permitted" in done.stderr:
+        pytest.skip("NOT RUN: this needs a mount namespace")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+OBTAIN = """
+    import errno, os, acme_micro as acme
+    store = acme.Store("/mnt/store")
+    solver = acme.Webroot(os.environ["WEBROOT"])
+    def obtain():
+        with store.client(os.environ["ACME_DIRECTORY"], terms_agreed=True,
+                          ca_file=os.environ["ACME_CA_FILE"]) as ca:
+            return store.obtain(ca, ["full.test"], solver, renew_now=True), ca.orders()
+    def fill():
+        with open("/mnt/filler", "wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+    def refused(code):
+        try:
+            obtain()
+        except acme.StoreError as error:
+            assert error.errno == code and error.path.startswith("/mnt/store"), error
+            return error
+        raise AssertionError("it was not refused")
+"""
+
+
+def test_w01_w13_a_full_disk(solver, monkeypatch):
+    monkeypatch.setenv("WEBROOT", solver._path)
+    in_small_folder(
+        OBTAIN
+        + """
+    first, orders = obtain()
+    old = open(store.chain_file("full.test")).read()
+    # Full from the beginning: the CA hears nothing of it.
+    fill()
+    assert refused(errno.ENOSPC).certificate is None
+    assert open(store.chain_file("full.test")).read() == old
+    os.unlink("/mnt/filler")
+    assert len(store.client(os.environ["ACME_DIRECTORY"], ca_file=os.environ["ACME_CA_FILE"]).orders()) == 1
+    # Full by the time that the certificate is there: it is handed over, and is got once more later.
+    class Filling(acme.Webroot):
+        def unpublish(self, challenges):
+            super().unpublish(challenges)
+            fill()
+    store.account_key()
+    calm, solver = solver, Filling(os.environ["WEBROOT"])
+    new_names = ["full.test", "more.full.test"]
+    with store.client(os.environ["ACME_DIRECTORY"], terms_agreed=True,
+                      ca_file=os.environ["ACME_CA_FILE"]) as ca:
+        try:
+            store.obtain(ca, new_names, solver)
+            raise SystemExit("it was not refused")
+        except acme.StoreError as error:
+            assert error.errno == errno.ENOSPC, error
+            assert set(error.certificate.names) == set(new_names) and error.certificate.key
+            issued = error.certificate.serial
+        assert open(store.chain_file("full.test")).read() == old
+        assert store.certificate("full.test").serial == first.serial
+        os.unlink("/mnt/filler")
+        assert store.obtain(ca, new_names, calm).serial == issued
+        assert len(ca.orders()) == 2
+    assert sorted(os.listdir("/mnt/store")) == [
+        "account.pem", "account.url", "full.test.chain.pem", "full.test.key.pem"]
+    """
+    )
+
+
+def test_w05_w15_a_folder_that_cannot_be_written_to(solver, monkeypatch):
+    monkeypatch.setenv("WEBROOT", solver._path)
+    in_small_folder(
+        OBTAIN
+        + """
+    first, orders = obtain()
+    assert os.system("mount -o remount,ro /mnt") == 0
+    refused(errno.EROFS)
+    # What is there is served.
+    assert store.certificate("full.test").serial == first.serial
+    assert os.system("mount -o remount,rw /mnt") == 0
+    assert len(obtain()[1]) == 2
+    """
+    )
+
+
+def test_w14_no_inode_is_left(solver, monkeypatch):
+    monkeypatch.setenv("WEBROOT", solver._path)
+    in_small_folder(
+        OBTAIN
+        + """
+    refused(errno.ENOSPC)
+    """,
+        size="256k,nr_inodes=2",
+    )
+
+
+def test_w05_folders_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder, code in [
+        (tmp_path / "file", errno.ENOTDIR),
+        (tmp_path / "file" / "below", errno.ENOTDIR),
+        (tmp_path / "none" / "below", errno.ENOENT),
+        (tmp_path / ("x" * 300), errno.ENAMETOOLONG),
+    ]:
+        with pytest.raises(acme.StoreError) as caught:
+            acme.Store(folder)
+        assert (caught.value.errno, caught.value.path) == (code, str(folder))
+
+
+def test_w11_a_limit_on_the_size_of_files(store):
+    program = f"""
+        import resource, signal, acme_micro as acme
+        store = acme.Store({store.folder!r})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+        try:
+            store.account_key()
+        except acme.StoreError as error:
+            print(error.errno)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60
+    )
+    # Python ignores SIGXFSZ.
+    assert done.stdout == f"{errno.EFBIG}\n", done.stderr
+    assert os.listdir(store.folder) == []
+
+
+def test_w10_who_reads_while_it_is_renewed_sees_a_pair(store, solver):
+    stop = threading.Event()
+    mismatches: list[str] = []
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        reader = acme.Store(store.folder)
+        while not stop.is_set():
+            found = reader.certificate("keeper.test")
+            looks += 1
+            if found is None or not found.is_for(found.key):
+                mismatches.append(repr(found))
+
+    with client(store) as ca:
+        serials = {store.obtain(ca, NAMES, solver).serial}
+        thread = threading.Thread(target=look)
+        thread.start()
+        try:
+            for _ in range(3):
+                serials.add(store.obtain(ca, NAMES, solver, renew_now=True).serial)
+        finally:
+            stop.set()
+            thread.join()
+    assert len(serials) == 4 and looks > 100 and not mismatches
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/bin/strace"), reason="NOT RUN: this needs strace")
+def test_x07_files_are_on_the_disk_before_they_have_their_names(store, solver, tmp_path):
+    log = tmp_path / "strace"
+    program = f"""
+        import os, acme_micro as acme
+        store = acme.Store({store.folder!r})
+        with store.client(os.environ["ACME_DIRECTORY"], terms_agreed=True,
+                          ca_file=os.environ["ACME_CA_FILE"]) as ca:
+            store.obtain(ca, {NAMES!r}, acme.Webroot({str(solver._path)!r}))
+    """
+    command = ["strace", "-f", "-y", "-o", str(log), "-e", "trace=write,fsync,rename,renameat,renameat2"]
+    subprocess.run([*command, sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=60)
+    lines = [line.split(None, 1)[1] for line in log.read_text().splitlines()]
+    lines = [line for line in lines if store.folder in line]
+    renamed = [n for n, line in enumerate(lines) if line.startswith("rename")]
+    assert len(renamed) == 6  # account, its URL, key, order, order with what is published, chain
+    for n in renamed:
+        temporary = lines[n].split('"')[1]
+        assert lines[n - 1].startswith("fsync(") and temporary in lines[n - 1]
+        assert lines[n - 2].startswith("write(") and temporary in lines[n - 2]
+        assert lines[n + 1].startswith("fsync(") and f"<{store.folder}>" in lines[n + 1]

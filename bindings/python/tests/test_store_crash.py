@@ -1,0 +1,153 @@
+"""Programs that obtain with a Store are killed at every step, and started again."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import acme_micro as acme
+from conftest import env, verify
+from webroot_server import serving
+
+PROGRAM = Path(__file__).with_name("store_program.py")
+NAMES = ["store.test", "www.store.test"]
+STORED = {"account.pem", "account.url", "store.test.key.pem", "store.test.chain.pem"}
+# They mostly wait for the CA.
+AT_ONCE = 8
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[Path]:
+    """Any name's web server."""
+    (tmp_path / "webroots").mkdir()
+    with serving(tmp_path / "webroots", int(env("PEBBLE_HTTP_PORT"))):
+        yield tmp_path / "webroots"
+
+
+class Scene:
+    """A program's folders, and what becomes of them."""
+
+    def __init__(self, tmp_path: Path, web: Path, name: str):
+        self.folder, self.webroot, self.check = tmp_path / name, web / name, tmp_path / f"{name}-check"
+        self.webroot.mkdir()
+        self.check.mkdir()
+
+    def run(self, step: str, *options: str, under: Sequence[str] = ()) -> tuple[bool, list[str]]:
+        """Whether it came to its end, and its steps: the last one is what it was killed at."""
+        command = [*under, sys.executable, str(PROGRAM), str(self.folder), str(self.webroot)]
+        command += [step, *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        # strace ends as the program did, too.
+        assert done.returncode in (0, -signal.SIGKILL, 128 + signal.SIGKILL), done.stderr
+        return done.returncode == 0, done.stdout.splitlines()
+
+    def keys(self) -> dict[str, str]:
+        files = [*self.folder.glob("account.pem"), *self.folder.glob("*.key.pem")]
+        return {file.name: file.read_text() for file in files}
+
+    def check_whole(self) -> None:
+        """Whatever is there can be used."""
+        for file in self.folder.iterdir() if self.folder.exists() else ():
+            text = file.read_text()
+            if file.name == "account.pem" or file.name.endswith((".key.pem", ".order")):
+                assert file.stat().st_mode & 0o777 == 0o600
+            if file.name == "account.pem" or file.name.endswith(".key.pem"):
+                acme.PrivateKey.parse(text)
+            elif file.name.endswith(".chain.pem"):
+                assert set(acme.Certificate.parse(text).names) == set(NAMES)
+            elif not file.name.startswith("tmp-"):
+                assert text.endswith("\n")
+
+    def check_finished(self) -> None:
+        """The certificate is there, and nothing is left of what was on the way."""
+        self.check_whole()
+        assert {path.name for path in self.folder.iterdir()} == STORED
+        certificate = acme.Store(self.folder).certificate(NAMES[0])
+        assert certificate is not None and certificate.key is not None
+        verify(certificate, NAMES, self.check)
+        assert list((self.webroot / ".well-known" / "acme-challenge").iterdir()) == []
+
+    def records(self) -> tuple[int, int]:
+        """The CA's own: how many orders the account has placed, and certificates it was given."""
+        store = acme.Store(self.folder)
+        with store.client(env("ACME_DIRECTORY"), ca_file=env("ACME_CA_FILE")) as ca:
+            placed = {url.rsplit("/", 1)[1] for url in ca.orders()}
+        issued = re.findall(r"Issued certificate serial \w+ for order ([\w-]+)", log())
+        return len(placed), sum(order in placed for order in issued)
+
+
+def log() -> str:
+    return Path(env("PEBBLE_LOG")).read_text(encoding="utf-8", errors="replace")
+
+
+def accounts() -> int:
+    return log().count(" accounts in memory")
+
+
+def killed(scene: Scene, step: str, *options: str, under: Sequence[str] = ()) -> bool:
+    """Kills the program at a step and runs it again. False: it did not come to that step."""
+    is_renewal = "renew" in options
+    if is_renewal:
+        assert scene.run("")[0]
+    ended, steps = scene.run(step, *options, under=under)
+    if ended:
+        return False
+    scene.check_whole()
+    keys = scene.keys()
+    assert scene.run("", *options)[0]
+    assert keys.items() <= scene.keys().items()
+    scene.check_finished()
+
+    done = [step.rstrip(" 23456789") for step in steps[:-1]]
+    # What was in place already is not wanted once more, but by a program that always renews.
+    wanted = 1 + is_renewal + (is_renewal and "rename store.test.chain.pem" in done)
+    # The CA may have had the order, and its URL was not on the disk.
+    sent = "send order" in done or "async" in options
+    lost = sent and "rename store.test.order" not in done
+    placed, issued = scene.records()
+    assert issued == wanted, (steps[-1], issued)
+    assert wanted <= placed <= wanted + lost, (steps[-1], placed)
+    return True
+
+
+def killed_at_every_step(tmp_path: Path, web: Path, *options: str, every: int = 1) -> list[str]:
+    """``every``: or at every second, third ... one; ACME_SOAK is for all."""
+    every = 1 if "ACME_SOAK" in os.environ else every
+    before = accounts()
+    scene = Scene(tmp_path, web, "whole")
+    if "renew" in options:
+        scene.run("")
+    steps = scene.run("", *options)[1][:-1:every]  # the last line is the certificate
+
+    def kill(number: int) -> bool:
+        return killed(Scene(tmp_path, web, f"step{number}"), steps[number], *options)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        was_killed = list(pool.map(kill, range(len(steps))))
+    # Each program has one account, however often it was killed.
+    assert accounts() - before == len(list((tmp_path / "webroots").iterdir()))
+    return [step for step, was in zip(steps, was_killed) if was]
+
+
+def test_x01_x03_x04_x05_x06_x10_t13_killed_at_every_step(tmp_path, web):
+    steps = killed_at_every_step(tmp_path, web)
+    assert len(steps) > 80
+    assert {"sent account", "sent order", "published", "sent finalize", "sent certificate"} <= {*steps}
+    assert {f"rename {file}" for file in (*STORED, "store.test.order")} <= {*steps}
+
+
+def test_x01_a_renewal_killed_at_every_step(tmp_path, web):
+    assert len(killed_at_every_step(tmp_path, web, "renew", every=4)) > 8
+
+
+def test_x01_coroutines_killed_at_every_step(tmp_path, web):
+    assert len(killed_at_every_step(tmp_path, web, "async", every=4)) > 12
