@@ -21,7 +21,7 @@ import pytest
 import acme_micro as acme
 from acme_micro import _folder
 from acme_micro._folder import Folder
-from acme_micro._journal import Journal
+from acme_micro._journal import Journal, Purpose
 from conftest import env, verify
 from webroot_server import serving
 
@@ -115,20 +115,26 @@ def test_a_task_that_is_cancelled_leaves_an_order_to_go_on_with(store, solver):
                 await task
             order = path(store, "keeper.test.order").read_text()
             await store.obtain_async(ca, NAMES, solver)
-            return order.split()[1], await ca.orders()
+            return order.split("\norder ")[1].split()[0], await ca.orders()
 
     order, orders = asyncio.run(twice())
-    assert orders == (order,)
+    assert order in orders and len(orders) == 1
+
+
+def journal(store: acme.Store, ca: acme.Client, url: str, *names: str, directory: str = "") -> str:
+    key = acme.PrivateKey.load(path(store, "keeper.test.key.pem")).thumbprint
+    purpose = Purpose(directory or ca.directory_url, ca.account_thumbprint, key, names or tuple(NAMES))
+    return Journal(purpose, url).text()
 
 
 def test_x11_x13_an_order_that_is_of_no_use_any_more(store, solver):
     with client(store) as ca:
         wanted = store.obtain(ca, NAMES, solver).serial
-        journal = Journal(f"{env('ACME_DIRECTORY')}/none", ca.directory_url, frozenset(NAMES))
+        url = ca.directory_url.replace("/dir", "/my-order/none")
         for text in (
-            journal.text(),  # gone, or another account's
-            Journal(journal.order_url, ca.directory_url, frozenset(["x.test"])).text(),
-            Journal(journal.order_url, "https://other.test/dir", frozenset(NAMES)).text(),
+            journal(store, ca, url),
+            journal(store, ca, url, "x.test"),
+            journal(store, ca, url, directory="https://other.test/dir"),
         ):
             path(store, "keeper.test.order").write_text(text)
             got = store.obtain(ca, NAMES, solver, renew_now=True).serial
@@ -138,31 +144,69 @@ def test_x11_x13_an_order_that_is_of_no_use_any_more(store, solver):
 
 
 def test_x11_an_order_that_has_become_invalid(store, solver):
-    class Wrong(acme.MemoryHttp01):
-        pass
-
+    nobody = acme.MemoryHttp01()
     with client(store) as ca:
         with pytest.raises(acme.ChallengeFailed):
-            store.obtain(ca, NAMES, Wrong())
+            store.obtain(ca, NAMES, nobody)
         assert not path(store, "keeper.test.order").exists()
         # One that failed while nobody looked.
         operation = ca.order(NAMES)
         with pytest.raises(acme.ChallengeFailed):
-            operation.run(Wrong())
-        journal = Journal(operation.order_url, ca.directory_url, frozenset(NAMES))
-        path(store, "keeper.test.order").write_text(journal.text())
+            operation.run(nobody)
+        path(store, "keeper.test.order").write_text(journal(store, ca, operation.order_url))
         assert store.obtain(ca, NAMES, solver).names
 
 
-@pytest.mark.parametrize(
-    "text", ["", "order", "\0\1\2", "order https://x\n", "version 2\norder https://x\n", "x" * 99]
-)
+def test_x14_an_order_that_no_run_survives(store, solver):
+    class Deadly(acme.Webroot):
+        def publish(self, challenges):
+            os._exit(1)
+
+    with client(store) as ca:
+        ca.register()
+        for run in (1, 2, 3):
+            if (child := os.fork()) == 0:
+                with client(store) as again:
+                    store.obtain(again, NAMES, Deadly(solver._path))
+            assert os.waitpid(child, 0)[1] >> 8 == 1
+            assert f"\nruns {run}\n" in path(store, "keeper.test.order").read_text()
+        store.obtain(ca, NAMES, solver)
+        assert len(ca.orders()) == 2
+
+
+@pytest.mark.parametrize("text", ["order", "\0\1\2", "order https://x\n", "x" * 1000])
 def test_x08_a_journal_that_cannot_be_read(store, solver, text, caplog):
     with client(store) as ca:
         path(store, "keeper.test.order").write_text(text)
         assert store.obtain(ca, NAMES, solver)
-        assert "keeper.test.order: not readable" in caplog.text
-        assert not path(store, "keeper.test.order").exists()
+    assert "keeper.test.order: not readable" in caplog.text
+    assert not path(store, "keeper.test.order").exists()
+    assert path(store, "keeper.test.order.bad").read_text() == text
+
+
+def test_x08_a_journal_of_a_newer_version_or_a_huge_one(store, solver):
+    with client(store) as ca:
+        path(store, "keeper.test.order").write_text("acme-order 2\norder https://x\n")
+        with pytest.raises(acme.StoreError, match="written by a newer version"):
+            store.obtain(ca, NAMES, solver)
+        with open(path(store, "keeper.test.order"), "w") as file:
+            file.truncate(1 << 30)
+        with pytest.raises(acme.StoreError) as caught:
+            store.obtain(ca, NAMES, solver)
+        assert caught.value.errno == errno.EFBIG
+
+
+def test_x12_a_journal_that_is_read_twice(store, solver):
+    with client(store) as ca:
+        first = store.obtain(ca, NAMES, solver)
+        (url,) = ca.orders()
+        text = journal(store, ca, url)
+        chain = path(store, "keeper.test.chain.pem")
+        for _ in range(2):  # a backup from before the certificate came
+            path(store, "keeper.test.order").write_text(text)
+            chain.unlink()
+            assert store.obtain(ca, NAMES, solver).serial == first.serial
+        assert ca.orders() == (url,)
 
 
 def test_x09_x16_files_that_are_lost_or_old(store, solver, caplog):
@@ -198,7 +242,7 @@ def test_x05_t13_what_a_killed_program_left_published_is_taken_down(store, solve
         left = list((root / ".well-known" / "acme-challenge").iterdir())
         assert len(left) == 2
         text = path(store, "keeper.test.order").read_text()
-        assert all(f"published http-01 {file.name} " in text for file in left)
+        assert all(f"\npublished {file.name} http-01 " in text for file in left)
         assert store.obtain(ca, NAMES, solver)
         assert list((root / ".well-known" / "acme-challenge").iterdir()) == []
         assert len(ca.orders()) == 1
@@ -207,10 +251,11 @@ def test_x05_t13_what_a_killed_program_left_published_is_taken_down(store, solve
 def test_what_is_published_is_known_by_its_token_alone():
     challenge = acme.Challenge("dns-01", "x.test", "TOKEN", "TOKEN.THUMB", None, "_acme-challenge.x.test", "?")
     persistent = acme.Challenge("dns-persist-01", "x.test", "", "", None, "_p.x.test", "?")
-    journal = Journal("https://ca/1", "https://ca/dir", frozenset(["x.test"]))
-    journal = journal.with_published([challenge, persistent]).with_published([challenge])
-    again = Journal.parse(journal.text(), "THUMB")
-    assert again.is_for("https://ca/dir", ["x.test"]) and "THUMB" not in journal.text()
+    purpose = Purpose("https://ca/dir", "THUMB", "KEY", ("x.test",))
+    journal = Journal(purpose).with_published([challenge, persistent]).with_published([challenge])
+    assert journal.text().count("THUMB") == 1
+    again = Journal.parse(journal.text(), purpose)
+    assert again == Journal.parse(journal.text() + "more\n", purpose)
     (published,) = again.published
     # printf TOKEN.THUMB | openssl dgst -sha256 -binary | basenc --base64url
     assert published.dns_value == "VXBBULJc1vmtHOww-W_OSHi1nhY74Q2HXK0X2xi4iAk"

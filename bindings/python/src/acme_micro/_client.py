@@ -126,6 +126,7 @@ class ClientBase(Handle[_native.acme_client_t]):
         options.size = sizeof(options)
         options.directory_url = to_text(directory_url, "directory_url")
         self._directory_url = directory_url
+        self._account_thumbprint = account_key.thumbprint
         options.account_key = handle_of(account_key, PrivateKey, "account_key")
         options.account_url = to_optional_text(account_url, "account_url")
         options.contacts, options.contact_count = to_texts(contacts, "contacts")
@@ -158,6 +159,11 @@ class ClientBase(Handle[_native.acme_client_t]):
     def directory_url(self) -> str:
         """The CA."""
         return self._directory_url
+
+    @property
+    def account_thumbprint(self) -> str:
+        """RFC 7638 thumbprint of the key that the client was made with: :func:`http01_answer` takes it."""
+        return self._account_thumbprint
 
     @property
     def account_url(self) -> str | None:

@@ -91,6 +91,11 @@ class Folder:
                 os.unlink(name, dir_fd=self._fd)
                 os.fsync(self._fd)
 
+    def set_aside(self, name: str) -> None:
+        """Renames a file that is of no use, but not ours to throw away."""
+        with self._named(name):
+            os.rename(name, f"{name}.bad", src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
     def check_room(self) -> None:
         """Fails now where :meth:`write` would fail soon."""
         with self._named(""):

@@ -1,8 +1,17 @@
 """What a program that is killed during an issuance leaves to the next: ``NAME.order``.
 
-Plain text, a line each: ``order URL``, ``directory URL``, ``published TYPE TOKEN NAME [DNS-NAME]`` for
-what is to be taken down, and the names of the order, bare. The C examples read and write the same.
-Nothing in it is secret.
+Plain text, which the example obtain.c reads and writes, too::
+
+    acme-order 1
+    directory URL           whose order it is, and for what
+    account THUMBPRINT
+    key THUMBPRINT
+    name NAME               each of them
+    runs 1                  how many runs in a row have begun with this order and not come to an end
+    order URL
+    published TOKEN TYPE NAME [DNS-NAME]
+
+Nothing in it is secret, and nothing goes by a file's time.
 """
 
 from __future__ import annotations
@@ -14,47 +23,57 @@ from dataclasses import dataclass, replace
 
 from .steps import Challenge
 
+KIND, VERSION = "acme-order ", "1"
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """Whose order it is, and for what."""
+
+    directory_url: str
+    account: str
+    key: str
+    names: tuple[str, ...]
+
+    def text(self) -> str:
+        lines = [f"directory {self.directory_url}", f"account {self.account}", f"key {self.key}"]
+        return "".join(f"{line}\n" for line in [*lines, *(f"name {name}" for name in self.names)])
+
 
 @dataclass(frozen=True)
 class Journal:
     """An order that is under way."""
 
-    order_url: str
-    directory_url: str
-    names: frozenset[str]
+    purpose: Purpose
+    order_url: str | None = None
+    runs: int = 1
     published: tuple[Challenge, ...] = ()
 
     @classmethod
-    def parse(cls, text: str, thumbprint: str) -> Journal | None:
-        """None: it is none of ours, or torn."""
-        found: dict[str, str] = {}
-        names: set[str] = set()
-        published: list[Challenge] = []
-        if not text.endswith("\n"):
+    def parse(cls, text: str, purpose: Purpose) -> Journal | None:
+        """None: it is none of ours. One of another purpose has nothing but what is published."""
+        if not text.startswith(f"{KIND}{VERSION}\n"):
             return None
+        is_ours = text.startswith(f"{KIND}{VERSION}\n{purpose.text()}runs ") and text.endswith("\n")
+        self = cls(purpose)
         for line in text.splitlines():
             what, *rest = line.split(" ")
-            if what in ("order", "directory") and len(rest) == 1:
-                found[what] = rest[0]
-            elif what == "published" and len(rest) in (3, 4):
-                published.append(_published(*rest, thumbprint=thumbprint))
-            elif what and not rest:
-                names.add(what)
-            else:
-                return None
-        if len(found) < 2 or not names:
-            return None
-        return cls(found["order"], found["directory"], frozenset(names), tuple(published))
+            if what == "published" and rest:
+                self = self.with_published([_published(purpose.account, *rest[:4])])
+            elif is_ours and what == "order" and len(rest) == 1:
+                self = replace(self, order_url=rest[0])
+            elif is_ours and what == "runs" and line[5:].isdigit():
+                self = replace(self, runs=int(line[5:]))
+        return self
 
     def text(self) -> str:
-        lines = [f"order {self.order_url}", f"directory {self.directory_url}"]
+        text = f"{KIND}{VERSION}\n{self.purpose.text()}runs {self.runs}\n"
+        if self.order_url:
+            text += f"order {self.order_url}\n"
         for c in self.published:
             dns_name = f" {c.dns_name}" if c.dns_name else ""
-            lines.append(f"published {c.type} {c.token} {c.identifier}{dns_name}")
-        return "".join(f"{line}\n" for line in [*lines, *sorted(self.names)])
-
-    def is_for(self, directory_url: str, names: Iterable[str]) -> bool:
-        return self.directory_url == directory_url and self.names == frozenset(names)
+            text += f"published {c.token} {c.type} {c.identifier}{dns_name}\n"
+        return text
 
     def with_published(self, challenges: Iterable[Challenge]) -> Journal:
         """What stays published is nobody's to take down."""
@@ -64,8 +83,13 @@ class Journal:
         return replace(self, published=(*kept, *more))
 
 
+def is_newer(text: str) -> bool:
+    """Is it what a later version of this writes?"""
+    return text.startswith(KIND) and not text.startswith(f"{KIND}{VERSION}\n")
+
+
 def _published(
-    type: str, token: str, identifier: str, dns_name: str | None = None, *, thumbprint: str
+    thumbprint: str, token: str, type: str = "http-01", identifier: str = "", dns_name: str | None = None
 ) -> Challenge:
     """A challenge as it was, for a solver to take down: all of it follows from the token."""
     authorization = f"{token}.{thumbprint}"

@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from ._arguments import PathLike
 from ._client import ClientBase
 from ._folder import PUBLIC, SECRET, Folder
-from ._journal import Journal
+from ._journal import Journal, Purpose, is_newer
 from .certificates import Certificate
 from .client import Client
 from .errors import (
@@ -44,6 +45,8 @@ __all__ = ["Store"]
 
 ACCOUNT_KEY, ACCOUNT_URL = "account.pem", "account.url"
 KEY, CHAIN, ORDER = ".key.pem", ".chain.pem", ".order"
+# An order that this many runs in a row did not survive is given up for a new one.
+MAX_RUNS = 3
 # How often one looks whether another program has finished.
 NAP = 0.05
 # After these an order brings no certificate any more. What else fails may be mended meanwhile.
@@ -337,7 +340,6 @@ class _Issuance:
         self._resumed: str | None = None
         self._has_published = False
         self._mutex = threading.Lock()
-        self._journal: Journal | None = None
 
     def prepare(self, key_type: KeyType, renew_now: bool) -> None:
         """Finds what there is. Afterwards the key is on the disk, and there is room for the rest."""
@@ -346,17 +348,35 @@ class _Issuance:
         self._key = self._store._key(file) or self._store._new_key(file, key_type)
         self._current = self._store._certificate(self.file + CHAIN, self._key)
         self._renew_now = renew_now
-        text = self._folder.read(self.file + ORDER)
-        if text is not None:
-            account_key = self._store._key(ACCOUNT_KEY)
-            thumbprint = account_key.thumbprint if account_key else ""
-            journal = Journal.parse(text.decode("utf-8", "replace"), thumbprint)
-            if journal is None:
-                logger.warning("%s: not readable", self._folder.path_of(self.file + ORDER))
-            else:
-                self.left = journal.published
-                if journal.is_for(self._client.directory_url, self._names):
-                    self._resumed = journal.order_url
+        self._journal = Journal(
+            Purpose(
+                self._client.directory_url,
+                self._client.account_thumbprint,
+                self._key.thumbprint,
+                tuple(self._names),
+            )
+        )
+        self._resume()
+
+    def _resume(self) -> None:
+        """Finds what a run that did not come to its end has left."""
+        file = self.file + ORDER
+        text = (self._folder.read(file) or b"").decode("utf-8", "replace")
+        if is_newer(text):
+            why = "written by a newer version of this program"
+            raise StoreError.of(self._folder.path_of(file), OSError(errno.EINVAL, why))
+        journal = Journal.parse(text, self._journal.purpose) if text else self._journal
+        if journal is None:
+            logger.warning("%s: not readable; set aside", self._folder.path_of(file))
+            self._folder.set_aside(file)
+            return
+        self.left = journal.published
+        if journal.order_url and journal.runs >= MAX_RUNS:
+            logger.warning("%s: given up, after %d runs", journal.order_url, journal.runs)
+        elif journal.order_url:
+            self._resumed = journal.order_url
+            self._journal = replace(journal, runs=journal.runs + 1)
+            self._write_journal()
 
     def order(self) -> Operation:
         """Begins the order, or goes on with the one that is under way."""
@@ -372,18 +392,17 @@ class _Issuance:
 
     def note_order(self, url: str) -> None:
         """The CA has an order of ours."""
-        journal = Journal(url, self._client.directory_url, frozenset(self._names))
         with self._mutex:
-            self._journal = journal
-            self._write_journal()
+            if url != self._journal.order_url:
+                self._journal = replace(self._journal, order_url=url, runs=1)
+                self._write_journal()
 
     def note_published(self, challenges: Iterable[Challenge]) -> None:
         """These are going to be published for it."""
         with self._mutex:
             self._has_published = True
-            if self._journal is not None:
-                self._journal = self._journal.with_published(challenges)
-                self._write_journal()
+            self._journal = self._journal.with_published(challenges)
+            self._write_journal()
 
     def keep(self, operation: Operation) -> Certificate | None:
         """Stores what has come of it; None: it has to be ordered once more."""
@@ -408,6 +427,9 @@ class _Issuance:
         """Is it worth another order, at once? When that of an earlier run had come to nothing."""
         with suppress(StoreError):
             self._keep_account()
+        if self._journal.order_url:  # this run has come to its end
+            self._journal = replace(self._journal, runs=0)
+            self._write_journal()
         if not (isinstance(error, FINAL) or (isinstance(error, AcmeError) and error.permanent)):
             return False
         again = self._resumed is not None and not self._has_published
@@ -422,12 +444,12 @@ class _Issuance:
             self._folder.write(ACCOUNT_URL, f"{url}\n".encode(), PUBLIC)
 
     def _forget_order(self) -> None:
-        self._resumed = self._journal = None
+        self._resumed = None
+        self._journal = Journal(self._journal.purpose)
         self._folder.remove(self.file + ORDER)
 
     def _write_journal(self) -> None:
         """Without it the next run would order once more: a pity, but no reason to stop this one."""
-        assert self._journal is not None
         try:
             self._folder.write(self.file + ORDER, self._journal.text().encode(), SECRET)
             self._keep_account()
