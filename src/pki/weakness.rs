@@ -16,7 +16,9 @@ pub(super) fn check(rsa: &Rsa<Public>) -> Result<()> {
     let refuse = |why: &str| Err(Error::new(ErrorKind::Crypto, why));
     let (n, e) = (rsa.n(), rsa.e());
     if !n.is_bit_set(0) || !e.is_bit_set(0) || e.num_bits() < 2 {
-        return refuse("the RSA key is none: modulus and exponent have to be odd, the latter above 1");
+        return refuse(
+            "the RSA key is none: modulus and exponent have to be odd, the latter above 1",
+        );
     }
     if is_roca(n)? {
         return refuse("the RSA key was made by a chip whose keys can be broken (CVE-2017-15361)");
