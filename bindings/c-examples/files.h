@@ -137,11 +137,11 @@ static inline int file_name(char file[FILE_NAME_SIZE], const char *name, const c
 /* Opens the folder, and makes it if need be; -1, after a message, when that cannot be. */
 static int folder_open(const char *path, mode_t mode)
 {
-    int dir, parent;
+    int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC, dir = open(path, flags), parent;
 
-    mkdir(path, mode); /* open() tells whether that worked */
-    dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    parent = dir < 0 ? -1 : openat(dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0 && errno == ENOENT && mkdir(path, mode) == 0)
+        dir = open(path, flags);
+    parent = dir < 0 ? -1 : openat(dir, "..", flags);
     if (dir < 0)
         fprintf(stderr, "%s: %s\n", path, strerror(errno));
     if (parent >= 0) {

@@ -179,7 +179,7 @@ static int run_order(acme_cert_t **cert)
 {
     struct sigaction action = { .sa_handler = interrupt };
     acme_op_t *op = NULL;
-    int result = OBTAINED;
+    int result = OBTAINED, is_obtained;
 
     if (journal_begin(&journal) != 0)
         return LOCAL_FAILURE;
@@ -189,13 +189,14 @@ static int run_order(acme_cert_t **cert)
     interruptible = op;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    if (acme_op_run(op, &run) == ACME_OK)
-        *cert = acme_op_take_cert(op);
-    else
-        result = refused(order.names[0]);
+    is_obtained = acme_op_run(op, &run) == ACME_OK;
     interruptible = NULL;
+    if (is_obtained)
+        *cert = acme_op_take_cert(op);
     if (note(op) != 0) /* after a disk that was full for a moment only, nothing is lost */
         result = LOCAL_FAILURE;
+    else if (!is_obtained)
+        result = refused(order.names[0]);
     acme_op_free(op);
     return result;
 }
@@ -224,6 +225,7 @@ static int obtain(void)
     }
     if (cert && store(out, chain_file, 0644, acme_cert_chain_pem(cert)) != 0)
         result = failed(chain_file);
+    webroot_clear(&webroot); /* what could not be taken down before */
     if (journal_end(&journal, result == OBTAINED) != 0)
         result = LOCAL_FAILURE;
     if (result == OBTAINED)

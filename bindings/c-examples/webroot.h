@@ -19,8 +19,11 @@ struct webroot {
 /* No symbolic links: who may write to the webroot must not lead us out of it. */
 static int webroot_enter(int dir, const char *name)
 {
-    mkdirat(dir, name, 0755); /* openat() tells whether that worked */
-    return openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, inner = openat(dir, name, flags);
+
+    if (inner < 0 && errno == ENOENT && mkdirat(dir, name, 0755) == 0)
+        inner = openat(dir, name, flags);
+    return inner;
 }
 
 /* Nobody reads it before the CA is told to, so it may be written in place. */

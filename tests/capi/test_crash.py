@@ -9,7 +9,7 @@ import os
 import re
 import unittest
 
-from obtaining import Case, all_at_once, main, pebble_log, usual_calls
+from obtaining import Case, all_at_once, is_well, main, pebble_log, usual_calls
 
 CRASHES = int(os.environ.get("CRASHES", "5"))
 
@@ -63,18 +63,6 @@ def is_last(call):
     calls = usual_calls()
     gone = [n for n, c in enumerate(calls) if c.name == "unlinkat" and '.order"' in c.text]
     return (call.name, call.nth) in {(call.name, call.nth) for call in calls[gone[0] + 1 :]}
-
-
-def is_well(case):
-    """Whether what there is after a crash and another run is as it has to be; else, what is not."""
-    try:
-        assert case.is_a_pair(), "the key is another certificate's"
-        assert case.files() == case.all_files(), case.files()
-        assert case.published() == [], "a challenge was left behind"
-        assert case.certificates() == 1, "it has more than one certificate"
-    except (AssertionError, OSError) as error:
-        return f"{case.name}: {error}"
-    return None
 
 
 def crash(call):

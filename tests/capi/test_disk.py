@@ -1,0 +1,405 @@
+#!/usr/bin/env python3
+"""bindings/c-examples/obtain.c on disks that are full, broken or read-only, in folders in which something
+is in the way, and beside others in the same folder; beside Pebble."""
+
+import ctypes
+import itertools
+import os
+import re
+import subprocess
+import threading
+import unittest
+
+from obtaining import CHALLENGES, Case, about_files, all_at_once, is_well, main, usual_calls
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+# A file system of their own, seen by nobody else.
+PRIVATE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-ec"]
+HAS_PRIVATE = subprocess.run([*PRIVATE, "mount -t tmpfs none /tmp"], capture_output=True).returncode == 0
+if not HAS_PRIVATE:
+    print("NOT RUN: disks that are really full or read-only, for want of a mount namespace")
+
+WRITES = "mkdir openat write fsync close renameat unlinkat flock mkdirat".split()
+ERRORS = {
+    "ENOSPC": "No space left on device",
+    "EIO": "Input/output error",
+    "EACCES": "Permission denied",
+    "EDQUOT": "Disk quota exceeded",
+    "EROFS": "Read-only file system",
+    "ENOTDIR": "Not a directory",
+    "ELOOP": "Too many levels of symbolic links",
+    "ENAMETOOLONG": "File name too long",
+    "EXDEV": "Invalid cross-device link",
+    "ESTALE": "Stale file handle",
+    "EISDIR": "Is a directory",
+    "EINTR": "Interrupted system call",
+    "ENOLCK": "No locks available",
+}
+PLACES = r"(account\.pem|account\.url|\.key\.pem|\.chain\.pem|\.order|/out|/webroot|acme-challenge/.*): "
+
+
+def fail(fault):
+    """A run in which a call fails once, and another; what is wrong then."""
+    call, error = fault
+    case = Case("disk")
+    ended = case.inject(f"{call.name}:error={error}:when={call.nth}")
+    at = f"{error} at {call}: {ended.returncode} {ended.stderr}"
+    wrong = [f"{at}: torn: {torn}" for torn in case.torn()]
+    if case.out.exists() and any(name.startswith("tmp-") for name in case.files()):
+        wrong.append(f"{at}: a temporary file is left")
+    keys = {path: path.read_text() for path in case.out.glob("*.pem")}
+    if ended.returncode != 0:
+        if not re.search(PLACES + ERRORS[error], ended.stderr):
+            wrong.append(f"{at}: it does not say what and why")
+        again = case.run()
+        if again.returncode != 0:
+            wrong.append(f"{at}: afterwards: {again.stderr}")
+    # Never a second order, whatever could not be written.
+    wrong += [f"{at}: {ill}" for ill in [is_well(case)] if ill]
+    if len(case.orders()) != 1:
+        wrong.append(f"{at}: {len(case.orders())} orders")
+    wrong += [f"{at}: {path} is lost" for path, text in keys.items() if path.read_text() != text]
+    return wrong
+
+
+def the_calls(name, text, calls=None):
+    return [c for c in calls or usual_calls() if c.name == name and re.search(text, c.text)]
+
+
+def temporary(number):
+    """The call that begins to write the number-th file: keys 1 and 2, journal 3, chain 7."""
+    return the_calls("openat", '"tmp-')[number - 1]
+
+
+class Disk(unittest.TestCase):
+    maxDiff = None
+
+    def refuses(self, case, ended, why):
+        """It has said why, and asked the CA for nothing."""
+        self.assertEqual(ended.returncode, 1, ended.stderr)
+        self.assertRegex(ended.stderr, why)
+        self.assertEqual(case.orders(), [])
+
+    def test_w01_w02_w03_every_call_of_the_store_fails_once(self):
+        calls = about_files(usual_calls())
+        faults = [
+            (call, error)
+            for call in calls
+            for error in ("ENOSPC", "EIO", "EACCES")
+            if call.name in WRITES or error == "EIO"
+        ]
+        faults += [(call, error) for call in the_calls("close", "tmp-") for error in ("EDQUOT", "EINTR")]
+        self.assertGreater(len(faults), 150)
+        self.assertEqual([what for wrong in all_at_once(fail, faults) for what in wrong], [])
+
+    def test_w01_the_old_certificate_stays(self):
+        def renew(call):
+            case = Case("old")
+            self.assertEqual(case.run().returncode, 0)
+            old = case.text(".chain.pem")
+            calls = case.trace()  # which renews it, too
+            old = case.text(".chain.pem")
+            first = the_calls("openat", '"tmp-', calls)[-1]
+            after = [c for c in calls[calls.index(first) :] if "/out" in c.text]
+            nth = [c for c in after if c.name == call][0].nth
+            ended = case.inject(f"{call}:error=ENOSPC:when={nth}")
+            self.assertEqual(ended.returncode, 1)
+            self.assertIn(".chain.pem: No space left", ended.stderr)
+            if call != "fsync":
+                self.assertEqual(case.text(".chain.pem"), old)
+            self.assertEqual(case.certificates(), 3)
+            self.assertEqual(case.run().returncode, 0)
+            self.assertNotEqual(case.text(".chain.pem"), old)
+            return case.certificates()
+
+        self.assertEqual(all_at_once(renew, ["openat", "write", "fsync", "close", "renameat"]), [3] * 5)
+
+    def test_w04_one_byte_at_a_time(self):
+        case = Case("short")
+        source, library = case.folder / "short.c", case.folder / "short.so"
+        source.write_text(
+            "#define _GNU_SOURCE\n#include <sys/syscall.h>\n#include <unistd.h>\n"
+            "ssize_t write(int file, const void *data, size_t size)\n"
+            "{ return syscall(SYS_write, file, data, size > 1 ? 1 : size); }\n"
+        )
+        subprocess.run(["cc", "-shared", "-fPIC", source, "-o", library], check=True)
+        ended = case.run(["env", f"LD_PRELOAD={library}"])
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        self.assertIsNone(is_well(case))
+
+    def test_w05_found_out_before_the_ca_is_asked(self):
+        def refuse(what):
+            error, call = what
+            case = Case("refused")
+            ended = case.inject(f"{call.name}:error={error}:when={call.nth}")
+            self.refuses(case, ended, rf"\.order: {ERRORS[error]}")
+            return error
+
+        journal = temporary(3)
+        errors = "EACCES EROFS ENOTDIR ELOOP ENAMETOOLONG ESTALE EISDIR ENOSPC EDQUOT".split()
+        what = [(error, journal) for error in errors]
+        what.append(("EXDEV", the_calls("renameat", r'\.order"')[0]))
+        self.assertEqual(all_at_once(refuse, what), [error for error, _ in what])
+
+    def test_w06_something_is_in_the_way(self):
+        def meet(what):
+            ending, kind = what
+            case = Case("way")
+            case.out.mkdir()
+            place = case.out / ending if ending.startswith("account") else case.path(ending)
+            outside = case.folder / "outside"
+            outside.write_text("precious")
+            {
+                "link": lambda: place.symlink_to(outside),
+                "pipe": lambda: os.mkfifo(place),
+                "folder": lambda: place.mkdir(),
+                "device": lambda: os.mknod(place, 0o600 | 0o020000, os.makedev(1, 3)),
+            }[kind]()
+            ended = case.run()
+            self.assertEqual(ended.returncode, 1, what)
+            self.assertRegex(ended.stderr, rf"{re.escape(place.name)}: \w+", what)
+            self.assertEqual(outside.read_text(), "precious")
+            self.assertFalse(place.is_file() and not place.is_symlink())
+            asked = (case.out / "account.url").is_file() and ending != "account.url"
+            self.assertFalse(asked, "the CA was asked")
+            return what
+
+        kinds = ["link", "pipe", "folder"] + (["device"] if os.geteuid() == 0 else [])
+        files = ["account.pem", "account.url", ".key.pem", ".chain.pem", ".order"]
+        what = list(itertools.product(files, kinds))
+        self.assertEqual(all_at_once(meet, what), what)
+
+    def test_w06_a_second_name_keeps_the_old_text(self):
+        case = Case("hard")
+        self.assertEqual(case.run().returncode, 0)
+        other = case.folder / "other"
+        os.link(case.path(".chain.pem"), other)
+        old = other.read_text()
+        self.assertEqual(case.run().returncode, 0)
+        self.assertEqual(other.read_text(), old)
+        self.assertNotEqual(case.text(".chain.pem"), old)
+
+    def test_w07_the_webroot_leads_nowhere_else(self):
+        case = Case("swap")
+        outside = case.folder / "outside"
+        outside.mkdir()
+        place, link = case.webroot / CHALLENGES, case.webroot / "link"
+        place.mkdir(parents=True)
+        link.symlink_to(outside)
+        stop, swaps = threading.Event(), itertools.count()
+
+        def swap():
+            here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+            while not stop.is_set():
+                swapped = LIBC.renameat2(here, bytes(place), here, bytes(link), exchange)
+                assert swapped == 0
+                next(swaps)
+
+        thread = threading.Thread(target=swap)
+        thread.start()
+        try:
+            for _ in range(8):  # some end early, for there is a link in the way
+                case.run()
+                self.assertEqual(list(outside.iterdir()), [])
+        finally:
+            stop.set()
+            thread.join()
+        self.assertGreater(next(swaps), 10_000)
+        # And a link that stays is an error that says so.
+        other = Case("link")
+        (other.webroot / ".well-known").symlink_to(outside)
+        ended = other.run()
+        self.assertEqual(ended.returncode, 4)
+        self.assertRegex(ended.stderr, r"acme-challenge/\S+: (Not a directory|Too many levels)")
+        self.assertEqual(list(outside.iterdir()), [])
+
+    def test_w08_temporary_names_cannot_be_foreseen(self):
+        cases = Case("names"), Case("names")
+        names = [
+            re.search('"(tmp-[0-9a-f]{16})"', call.text)[1]
+            for case in cases
+            for call in the_calls("openat", '"tmp-', case.trace())
+        ]
+        self.assertEqual(len(set(names)), 14)
+        # Somebody has guessed one nevertheless.
+        call = temporary(1)
+        case = Case("guessed")
+        self.assertEqual(case.inject(f"openat:error=EEXIST:when={call.nth}").returncode, 0)
+        self.assertIsNone(is_well(case))
+        # Or all of them.
+        case = Case("guessed")
+        log = case.folder / "log"
+        ended = case.run(["strace", "-f", "-o", str(log), "-e", f"inject=openat:error=EEXIST:when={call.nth}+"])
+        self.assertEqual(log.read_text().count('"tmp-'), 20)
+        self.assertIn("account.pem: File exists", ended.stderr)
+        self.assertEqual(ended.returncode, 1)
+
+    def test_w09_only_what_is_our_own_is_swept(self):
+        case = Case("sweep")
+        case.out.mkdir()
+        ours = case.out / "tmp-0123456789abcdef"
+        others = [case.out / "tmp-notes", case.out / "tmp-0123456789abcde", case.out / "notes"]
+        for path in [ours, *others]:
+            path.write_text("text")
+        folder = case.out / "tmp-00000000000000ff"
+        folder.mkdir()
+        if os.geteuid() == 0:
+            others.append(case.out / "tmp-00000000000000fe")
+            others[-1].write_text("text")
+            os.chown(others[-1], 65534, 65534)
+        self.assertEqual(case.run().returncode, 0)
+        self.assertFalse(ours.exists())
+        self.assertTrue(folder.is_dir())
+        self.assertEqual([path.read_text() for path in others], ["text"] * len(others))
+
+    def test_w10_readers_never_see_a_key_and_another_certificate(self):
+        case = Case("reader")
+        self.assertEqual(case.run().returncode, 0)
+        stop, loads, wrong = threading.Event(), itertools.count(), []
+
+        def read():
+            while not stop.is_set():
+                try:
+                    case.is_a_pair()
+                    next(loads)
+                except OSError as error:
+                    wrong.append(error)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        chains = set()
+        for _ in range(3):
+            self.assertEqual(case.run().returncode, 0)
+            chains.add(case.text(".chain.pem"))
+        stop.set()
+        thread.join()
+        self.assertEqual((wrong, len(chains)), ([], 3))
+        self.assertGreater(next(loads), 100)
+
+    def test_w11_files_may_not_grow(self):
+        case = Case("limit")
+        limit = ["prlimit", "--fsize=900"]
+        ended = case.run(limit)
+        self.assertEqual(ended.returncode, 1, ended.stderr)
+        self.assertIn(".chain.pem: File too large", ended.stderr)
+        self.assertEqual(case.run().returncode, 0)
+        self.assertEqual((is_well(case), len(case.orders())), (None, 1))
+
+    def test_w12_names_and_the_names_of_files(self):
+        case = Case("paths")
+        for bad in ["", ".", "..", "../x", "a/b", "/etc/x", ".hidden", "x" * 250]:
+            ended = case.run(names=[bad])
+            self.assertEqual(ended.returncode, 2, bad)
+            self.assertIn("usage", ended.stderr)
+        self.assertFalse(case.out.exists())
+        # Such a wildcard cannot be proven by http-01, which is said before anything is sent; and
+        # nobody is at that address.
+        for name, file in [("*.Paths.test", "_.paths.test"), ("::1", "::1"), ("CON", "con")]:
+            self.assertIn(case.run(names=[name]).returncode, (3, 4), name)
+            self.assertTrue((case.out / f"{file}.key.pem").is_file(), name)
+        # On a file system that is not particular about capitals, these are the same files.
+        case = Case("case")
+        self.assertEqual(case.run(names=[case.name.upper()]).returncode, 0)
+        self.assertEqual(case.files(), case.all_files())
+        self.assertTrue(case.is_a_pair())
+
+    # --- file systems that are really so ----------------------------------------------------------
+
+    def private(self, case, script):
+        """Runs a script of the shell that may mount what it likes."""
+        command = case.command()
+        return subprocess.run(
+            [*PRIVATE, script], capture_output=True, text=True, timeout=120,
+            env={**os.environ, "OUT": str(case.out), "WEBROOT": str(case.webroot),
+                 "KEPT": str(case.folder / "kept"), "OBTAIN": " ".join(command)},
+        )  # fmt: skip
+
+    @unittest.skipUnless(HAS_PRIVATE, "no mount namespace")
+    def test_w13_the_disk_is_full_and_then_is_not(self):
+        case = Case("full")
+        ended = self.private(case, """
+            mkdir "$OUT" && mount -t tmpfs -o size=256k none "$OUT"
+            (until ls "$WEBROOT"/.well-known/acme-challenge/* 2>/dev/null; do sleep 0.02; done
+             cat /dev/zero >"$OUT/filler" || true) >/dev/null 2>&1 &
+            $OBTAIN && exit 9
+            wait
+            cat "$OUT"/*.order
+            rm "$OUT/filler"
+            $OBTAIN
+            cp -r "$OUT" "$KEPT"
+        """)  # fmt: skip
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        self.assertIn(".chain.pem: No space left on device", ended.stderr)
+        self.assertIn("\norder https://", ended.stdout)
+        (case.folder / "kept").rename(case.folder / "files")
+        case.out.rmdir()
+        (case.folder / "files").rename(case.out)
+        self.assertEqual((is_well(case), len(case.orders())), (None, 1))
+
+    @unittest.skipUnless(HAS_PRIVATE, "no mount namespace")
+    def test_w01_w14_no_room_from_the_beginning(self):
+        for options in ["size=4k", "size=12k", "nr_inodes=2", "nr_inodes=4"]:
+            case = Case("tight")
+            ended = self.private(case, f"""
+                mkdir "$OUT" && mount -t tmpfs -o {options} none "$OUT"
+                status=0; $OBTAIN || status=$?
+                mkdir "$KEPT" && cp "$OUT"/*.pem "$KEPT" || true
+                exit $status
+            """)  # fmt: skip
+            case.out = case.folder / "kept"
+            self.refuses(case, ended, r"(\.pem|\.order|account\.url): No space left on device")
+
+    @unittest.skipUnless(HAS_PRIVATE, "no mount namespace")
+    def test_w05_w15_read_only(self):
+        case = Case("frozen")
+        self.assertEqual(case.run().returncode, 0)
+        before = {path.name: path.read_text() for path in case.out.iterdir()}
+        ended = self.private(case, """
+            mount --bind "$OUT" "$OUT" && mount -o remount,ro,bind "$OUT"
+            $OBTAIN
+        """)  # fmt: skip
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn(".order: Read-only file system", ended.stderr)
+        self.assertEqual({path.name: path.read_text() for path in case.out.iterdir()}, before)
+        self.assertTrue(case.is_a_pair())
+        self.assertEqual(len(case.orders()), 1)
+
+    # --- several processes in one folder ----------------------------------------------------------
+
+    def test_y13_several_at_once_in_one_folder(self):
+        def race(_):
+            case = Case("race")
+            programs = [
+                subprocess.Popen(case.command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                for _ in range(2)
+            ]
+            ended = [(program.communicate(timeout=120), program.returncode) for program in programs]
+            self.assertEqual([status for _, status in ended], [0, 0], ended)
+            self.assertIsNone(is_well(case))
+            return len(case.orders())
+
+        self.assertEqual(all_at_once(race, range(8)), [1] * 8)
+
+    def test_y14_who_holds_the_lock_is_killed(self):
+        case = Case("holder")
+        flags = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        holder = subprocess.Popen(["flock", str(case.folder), "sleep", "600"])
+        case.out = case.folder  # which it has locked
+        self.addCleanup(holder.kill)
+        waiter = subprocess.Popen(case.command(), **flags)
+        self.assertIn("another process is at work here", waiter.stderr.readline())
+        self.assertIsNone(waiter.poll())
+        subprocess.run(["pkill", "-KILL", "-P", str(holder.pid)])
+        holder.kill()
+        self.assertEqual(waiter.communicate(timeout=120)[1], "")
+        self.assertEqual(waiter.returncode, 0)
+
+    def test_y15_no_locks_to_be_had(self):
+        case = Case("lock")
+        ended = case.inject("flock:error=ENOLCK")
+        self.refuses(case, ended, "/out: No locks available")
+
+
+if __name__ == "__main__":
+    main("__main__")
