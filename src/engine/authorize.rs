@@ -130,7 +130,10 @@ impl Session {
         match authorization.status {
             AuthorizationStatus::Valid => return Ok(None),
             AuthorizationStatus::Pending => {}
-            AuthorizationStatus::Invalid => return Err(failure(authorization)),
+            // Not by us, or not now: what can be done about it is to order anew.
+            AuthorizationStatus::Invalid => {
+                return Err(failure(authorization).with_kind(ErrorKind::Order));
+            }
             status => {
                 let why = format!("the authorization is {}", status.as_str());
                 return Err(Error::new(ErrorKind::Order, why).about(&identifier.value));

@@ -24,6 +24,9 @@ use crate::url::Url;
 const MAX_REDIRECTS: usize = 3;
 /// Answers of newNonce without a usable nonce, after which there is no hope.
 const MAX_NONCELESS: usize = 3;
+/// Looks at a resource whose state is none of RFC 8555, and the time between them.
+const MAX_STATELESS: usize = 3;
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a flow works with: a client, and the desk to its operation's host.
 #[derive(Clone)]
@@ -108,7 +111,8 @@ impl Session {
         }
     }
 
-    /// POST-as-GET: fetches a resource (RFC 8555 section 6.3).
+    /// POST-as-GET: fetches a resource (RFC 8555 section 6.3), in a state that we know: one of the
+    /// CA's own may pass.
     pub(crate) async fn fetch<T: Resource>(
         &self,
         doing: &'static str,
@@ -117,7 +121,16 @@ impl Session {
         what: &str,
     ) -> Result<Answered<T>> {
         let call = Call { doing, url, repeatable: true };
-        self.submit(&call, Identity::Account(account), b"", what).await
+        for _ in 0..MAX_STATELESS {
+            let answer: Answered<T> =
+                self.submit(&call, Identity::Account(account), b"", what).await?;
+            if answer.value.has_known_status() {
+                return Ok(answer);
+            }
+            self.io.sleep(LOOK_AGAIN).await.map_err(|e| e.doing(doing).at(url))?;
+        }
+        let why = format!("{what} without a status of RFC 8555");
+        Err(Error::protocol(why).doing(doing).at(url))
     }
 
     /// POSTs a payload and reads a resource from the answer.

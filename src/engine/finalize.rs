@@ -7,6 +7,7 @@ use super::order_options::{CertificateRequest, Plan};
 use crate::base64url;
 use crate::error::{Error, Result};
 use crate::pki::SigningRequest;
+use crate::problem::printable;
 use crate::request::{self, Finalize};
 use crate::resource::order::{Order, OrderStatus};
 
@@ -37,10 +38,11 @@ impl Session {
                 OrderStatus::Ready if !asked => {
                     asked = true;
                     match self.ask(&payload, url, &order.value, account).await {
-                        Ok(answer) => {
+                        Ok(answer) if self.is_about(plan, url, &answer)? => {
                             order = answer;
                             continue;
                         }
+                        Ok(_) => {}
                         // Too early: the order will be ready for it.
                         Err(error) if error.is_problem("orderNotReady") => {}
                         // Whether it took effect, the order will show.
@@ -57,16 +59,31 @@ impl Session {
                     None => lacking += 1,
                 },
                 OrderStatus::Invalid => return Err(invalid_order(&order.value, url)),
-                OrderStatus::Unknown => {
-                    return Err(place(Error::protocol("the order has no status of RFC 8555")));
-                }
-                OrderStatus::Pending | OrderStatus::Ready | OrderStatus::Processing => {}
+                // A state that none of ours is: the next look decides.
+                OrderStatus::Unknown
+                | OrderStatus::Pending
+                | OrderStatus::Ready
+                | OrderStatus::Processing => {}
             }
             let delay = polls.next(order.retry_after, self.io.now()).map_err(place)?;
             self.io.sleep(delay).await.map_err(place)?;
             order = self.order(plan, url, account).await?;
             asked = false;
         }
+    }
+
+    /// Is it our order that finalize was answered with? One for other names is an error; another one
+    /// for the same names is not believed.
+    fn is_about(&self, plan: &Plan, url: &str, answer: &Answered<Order>) -> Result<bool> {
+        let same = answer.value.check_identifiers(&plan.claim.identifiers);
+        same.map_err(|e| e.doing("finalizing the order").at(url))?;
+        let base = self.client.policy().check(url)?;
+        let location = answer.location.as_deref().map(|location| base.join(location));
+        let ours = location.is_none_or(|location| location == url);
+        if !ours {
+            log::warn!("finalize was answered with another order than {}", printable(url, 500));
+        }
+        Ok(ours)
     }
 
     async fn signing_request(&self, plan: &Plan) -> Result<SigningRequest> {

@@ -133,11 +133,18 @@ impl Session {
         let at = |e: Error| e.doing("reading the order").at(&url);
         order.value.check_identifiers(&plan.claim.identifiers).map_err(at)?;
         let order = match order.value.status {
+            OrderStatus::Unknown => self.order(plan, &url, account).await?,
+            _ => order,
+        };
+        let order = match order.value.status {
             OrderStatus::Pending => match self.authorize(plan, &url, &order.value, account).await {
                 // What failed otherwise may be resumed.
                 Err(error)
                     if plan.abandon_on_failure
-                        && matches!(error.kind(), ErrorKind::Challenge | ErrorKind::Host) =>
+                        && matches!(
+                            error.kind(),
+                            ErrorKind::Challenge | ErrorKind::Order | ErrorKind::Host
+                        ) =>
                 {
                     self.give_up(&order.value, account).await;
                     return Err(error);

@@ -13,6 +13,7 @@ use super::concurrently::concurrently;
 use super::exchange::{Answered, Call, Identity, Session};
 use crate::error::{Error, Result};
 use crate::request::{self, Named, NewAuthorization};
+use crate::resource::Resource;
 use crate::resource::authorization::{Authorization, AuthorizationStatus};
 use crate::resource::directory::Directory;
 use crate::resource::identifier::Identifier;
@@ -107,7 +108,10 @@ impl Session {
             self.submit(&call, identity, &request::json(&payload)?, "an authorization").await;
         let answer: Answered<Authorization> = answer.map_err(|e| e.about(&identifier.value))?;
         let url = answer.created_at(self, &call)?;
-        let authorization = answer.value;
+        let authorization = match answer.value.has_known_status() {
+            true => answer.value,
+            false => self.authorization(&url, account).await?,
+        };
         let why = match authorization.ordered_identifier() == *identifier {
             false => "the CA's authorization is for another name",
             true if subdomains && !authorization.subdomain_auth_allowed => {

@@ -39,6 +39,10 @@ impl Resource for Authorization {
             subdomain_auth_allowed: members.flag("subdomainAuthAllowed") == Some(true),
         })
     }
+
+    fn has_known_status(&self) -> bool {
+        self.status != AuthorizationStatus::Unknown
+    }
 }
 
 impl Authorization {

@@ -28,6 +28,11 @@ const MAX_DESCRIPTION: usize = 1024;
 pub(crate) trait Resource: Sized {
     /// Reads it; `None`: it lacks what makes no sense to be without.
     fn read(members: &Members<'_>) -> Option<Self>;
+
+    /// Is it in a state of RFC 8555, if it has states?
+    fn has_known_status(&self) -> bool {
+        true
+    }
 }
 
 /// Reads a body as the resource `what`.

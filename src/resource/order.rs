@@ -45,6 +45,10 @@ impl Resource for Order {
             certificate: members.text("certificate"),
         })
     }
+
+    fn has_known_status(&self) -> bool {
+        self.status != OrderStatus::Unknown
+    }
 }
 
 impl Order {

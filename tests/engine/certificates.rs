@@ -221,9 +221,16 @@ fn o23_a_chain_that_is_not_there_yet_is_asked_for_again() {
 
 #[test]
 fn o23_a_certificate_that_a_replica_does_not_know_yet_is_asked_for_again() {
-    let mut ca = Script::new();
-    ca.on("POST /cert/1").nth(1).problem(404, "malformed");
-    ca.obtain(&["example.org"]).unwrap();
+    for (status, name) in [(404, "malformed"), (403, "unauthorized")] {
+        let mut ca = Script::new();
+        ca.on("POST /cert/1").times(3).problem(status, name);
+        ca.obtain(&["example.org"]).unwrap();
+        assert_eq!(ca.count("POST /cert/1"), 4);
+        let mut ca = Script::new();
+        ca.on("POST /cert/1").problem(status, name);
+        assert_eq!(ca.obtain(&["example.org"]).unwrap_err().http_status(), Some(status));
+        assert_eq!(ca.count("POST /cert/1"), 4);
+    }
 }
 
 /// What stands in a leaf as a sound CA issues it.

@@ -1,12 +1,16 @@
 //! Orders in every state and shape. RFC 8555 sections 7.1.3, 7.1.6 and 7.4.
 
+use std::time::Duration;
+
 use acme_micro::engine::OrderOptions;
-use acme_micro::{ErrorKind, Key, KeyType};
+use acme_micro::{ErrorKind, Key, KeyType, Time};
 use serde_json::json;
 
 use super::ca::Answer;
 use super::pki;
-use super::script::Script;
+use super::script::{Outcome, START, Script};
+
+const ORDER_1: &str = "https://ca.example/order/1";
 
 #[test]
 fn o01_an_order_that_is_ready_at_once_is_finalized_without_publishing() {
@@ -113,18 +117,66 @@ fn o04_an_invalid_order_without_a_reason_says_so() {
     }
 }
 
+/// States that RFC 8555 does not know: of an order, an authorization and a challenge.
+fn no_states() -> [serde_json::Value; 7] {
+    let prefix_or_more = [json!("val"), json!("validx"), json!("")];
+    let [a, b, c] = prefix_or_more;
+    [json!("bogus"), json!("READY"), json!(null), json!(7), a, b, c]
+}
+
 #[test]
-fn o31_a_status_that_is_none_is_a_breach_of_protocol() {
-    for status in [json!("bogus"), json!("READY"), json!(null), json!(7), json!("")] {
-        for what in ["POST /new-order", "POST /order/1", "POST /finalize/1"] {
+fn o31_a_status_that_is_none_is_looked_at_three_times() {
+    for status in no_states() {
+        for what in ["POST /order/1", "POST /authz/1"] {
             let mut ca = Script::new();
             let bogus = status.clone();
-            ca.on(what).edit(move |order| order["status"] = bogus.clone());
+            ca.on(what).edit(move |shown| shown["status"] = bogus.clone());
             let error = ca.obtain(&["example.org"]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Protocol, "{status} at {what}");
-            assert!(ca.transcript.len() < 20);
+            assert!(error.to_string().contains("without a status"), "{error}");
+            assert_eq!(ca.count(what), 3, "{status} at {what}");
+            // Twice in a row it may pass.
+            let mut ca = Script::new();
+            let bogus = status.clone();
+            ca.on(what).times(2).edit(move |shown| shown["status"] = bogus.clone());
+            ca.obtain(&["example.org"]).unwrap();
+        }
+        // Where there is something to look at, that decides.
+        for what in ["POST /new-order", "POST /finalize/1", "POST /chall/1/http-01"] {
+            let mut ca = Script::new();
+            let bogus = status.clone();
+            ca.on(what).edit(move |shown| shown["status"] = bogus.clone());
+            ca.obtain(&["example.org"]).unwrap();
+            assert_eq!(ca.count(what), 1, "{status} at {what}");
         }
     }
+}
+
+#[test]
+fn o27_an_answer_to_finalize_about_another_order_is_not_believed() {
+    let mut ca = Script::new();
+    ca.on("POST /finalize/1").edit(|order| {
+        order["identifiers"] = json!([{"type": "dns", "value": "other.example"}]);
+    });
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+    assert_eq!(error.url(), Some("https://ca.example/order/1"));
+    // One for the same names, with its own certificate: ours is what counts.
+    for location in ["https://ca.example/order/7", "/order/7", "https://evil.example/order/1"] {
+        let mut ca = Script::new();
+        ca.on("POST /finalize/1").then(move |_, answer| {
+            answer.set("Location", location);
+            answer.edit(|order| {
+                order["status"] = json!("valid");
+                order["certificate"] = json!("https://ca.example/cert/7");
+            });
+        });
+        ca.obtain(&["example.org"]).unwrap();
+        assert_eq!((ca.count("POST /order/1"), ca.count("POST /cert/7")), (2, 0), "{location}");
+    }
+    let mut ca = Script::new();
+    ca.on("POST /finalize/1").then(|_, answer| answer.set("Location", "/order/1"));
+    ca.obtain(&["example.org"]).unwrap();
 }
 
 #[test]
@@ -374,4 +426,195 @@ fn o24_an_order_that_the_ca_has_forgotten_is_replaced_by_a_fresh_one() {
     let issued = ca.order(options).unwrap();
     assert_eq!(issued.order_url, "https://ca.example/order/3");
     assert_eq!(ca.count("POST /new-order"), 1);
+}
+
+#[test]
+fn o06_fewer_authorizations_than_names_are_the_cas_affair() {
+    // Two names, one authorization: the CA says when that is enough.
+    let mut ca = Script::new();
+    ca.ca.proven = vec!["www.example.org".to_owned()];
+    ca.on("POST /new-order").edit(|order| {
+        order["authorizations"] = json!(["https://ca.example/authz/1"]);
+    });
+    ca.obtain(&["example.org", "www.example.org"]).unwrap();
+    assert_eq!((ca.count("POST /authz/*"), ca.count("POST /chall/*")), (1, 1));
+}
+
+#[test]
+fn o08_the_request_is_for_our_names_however_the_ca_spells_them() {
+    for spelling in ["B\u{dc}CHER.example", "xn--BCHER-kva.example.", "b\u{fc}cher.example"] {
+        let mut ca = Script::new();
+        ca.on("POST /*").then(move |_, answer| {
+            let text = String::from_utf8_lossy(&answer.body);
+            let text = text.replace("xn--bcher-kva.example\"", &format!("{spelling}\""));
+            if !text.starts_with('-') {
+                answer.body = text.into_bytes();
+            }
+        });
+        let issued = ca.obtain(&["b\u{fc}cher.example"]).unwrap();
+        assert_eq!(issued.chain.names(), ["xn--bcher-kva.example"], "{spelling}");
+    }
+}
+
+#[test]
+fn o11_a_resumed_order_whose_authorization_is_dead_is_replaced_once() {
+    for status in ["invalid", "expired", "revoked", "deactivated"] {
+        let (mut ca, options) = with_order(&Key::generate(KeyType::P256).unwrap());
+        ca.on("POST /authz/2").edit(move |authorization| authorization["status"] = json!(status));
+        let issued = ca.order(options.clone()).unwrap();
+        assert_eq!(issued.order_url, "https://ca.example/order/3", "{status}");
+        assert_eq!(ca.count("POST /new-order"), 1);
+        // That of the fresh one, too: that is the end of it.
+        let (mut ca, options) = with_order(&Key::generate(KeyType::P256).unwrap());
+        ca.on("POST /authz/*").edit(move |authorization| authorization["status"] = json!(status));
+        let error = ca.order(options).unwrap_err();
+        assert_eq!((error.kind(), error.identifier()), (ErrorKind::Order, Some("example.org")));
+        assert_eq!(ca.count("POST /new-order"), 1, "{status}");
+        assert!(ca.events.iter().all(|event| !event.starts_with("PUBLISH")));
+    }
+}
+
+/// A client with a month's time for its order at a slow CA; what comes of it, and how to resume it.
+fn patient(script: &mut Script) -> (Outcome, OrderOptions) {
+    let mut options = OrderOptions::new(["example.org"]);
+    options.time_limit = Duration::from_secs(30 * 86_400);
+    options.key = Some(Key::generate(KeyType::P256).unwrap());
+    let operation = script.client.obtain(options.clone()).unwrap();
+    let outcome = script.run(&operation);
+    options.order_url = operation.order_url();
+    (outcome, options)
+}
+
+#[test]
+fn o12_o20_o21_what_is_never_decided_is_looked_at_120_times() {
+    // Pending for ever; pending although all is valid; processing for ever.
+    for (what, from) in [("pending", 1), ("pending although valid", 1), ("processing", 2)] {
+        let mut ca = Script::new();
+        match what {
+            "pending" => ca.ca.validation_looks = u32::MAX,
+            "processing" => ca.ca.processing_looks = u32::MAX,
+            _ => ca.on("POST /order/1").edit(|order| order["status"] = json!("pending")),
+        }
+        let (outcome, options) = patient(&mut ca);
+        let error = outcome.unwrap_err();
+        assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Timeout, false), "{what}");
+        assert_eq!(ca.count("POST /order/1"), 120 + from - 1, "{what}");
+        assert_eq!(options.order_url.as_deref(), Some(ORDER_1), "it can be resumed");
+        assert_eq!(ca.count("POST /chall/*"), 1, "{what}");
+    }
+}
+
+#[test]
+fn o21_an_order_that_takes_days_is_left_until_then() {
+    for (retry_after, days) in [("259200", 3), ("31536000", 30)] {
+        let mut ca = Script::new();
+        ca.ca.processing_looks = u32::MAX;
+        ca.on("POST /finalize/1").then(move |_, answer| answer.set("Retry-After", retry_after));
+        let (outcome, options) = patient(&mut ca);
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        let wait = error.retry_at().unwrap().since(Time::from_millis(ca.now));
+        assert_eq!(wait, Duration::from_secs(days * 86_400));
+        assert_eq!(ca.transcript.last().unwrap(), "POST /finalize/1");
+        // Then it is done, and nothing is asked for twice.
+        ca.forget();
+        ca.now += wait.as_millis() as i64;
+        let public = pki::public(options.key.as_ref().unwrap().private_key().unwrap());
+        ca.ca.processing_looks = 0;
+        ca.ca.finalize_with(0, public);
+        ca.order(options).unwrap();
+        assert_eq!(ca.events, ["GET /new-nonce", "POST /order/1", "POST /cert/1"]);
+    }
+}
+
+#[test]
+fn o16_states_that_go_back_are_followed_and_end() {
+    // A challenge that was valid is pending again; an order that was ready, too; one that was valid
+    // is processing.
+    let mut ca = Script::new();
+    ca.ca.validation_looks = 8;
+    ca.on("POST /authz/1").nth(2).edit(|a| a["challenges"][0]["status"] = json!("pending"));
+    ca.obtain(&["example.org"]).unwrap();
+    let mut ca = Script::new();
+    ca.on("POST /order/1").nth(1).edit(|order| order["status"] = json!("ready"));
+    ca.on("POST /finalize/1").nth(1).edit(|order| order["status"] = json!("pending"));
+    ca.on("POST /order/1").nth(2).edit(|order| order["status"] = json!("processing"));
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.count("POST /finalize/1"), 1);
+    // To and fro for ever.
+    let states = ["ready", "processing", "pending", "ready", "pending"];
+    let mut ca = Script::new();
+    let mut n = 0;
+    ca.on("POST /order/1").edit(move |order| {
+        order["status"] = json!(states[n % states.len()]);
+        n += 1;
+    });
+    ca.on("POST /finalize/1").problem(403, "orderNotReady");
+    let (outcome, _) = patient(&mut ca);
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Timeout);
+    assert!(ca.count("POST /order/1") <= 240, "{}", ca.count("POST /order/1"));
+    assert!(ca.count("POST /finalize/1") <= 120);
+}
+
+#[test]
+fn o24_an_order_that_is_gone_is_replaced_once() {
+    for status in [404, 410] {
+        let (mut ca, options) = with_order(&Key::generate(KeyType::P256).unwrap());
+        ca.on("POST /order/2").answer(Answer::new(status, "gone"));
+        ca.on("POST /order/3").answer(Answer::new(status, "gone"));
+        let error = ca.order(options).unwrap_err();
+        assert_eq!(error.http_status(), Some(status));
+        assert_eq!(ca.count("POST /new-order"), 1, "one an operation, {status}");
+    }
+}
+
+#[test]
+fn o25_when_an_order_expires_is_for_the_ca_to_know() {
+    // What the CA still takes is resumed, whatever our clock says of it.
+    for expires in ["1970-01-01T00:00:00Z", "0000-00-00T00:00:00Z", "9999-12-31T23:59:59Z", "soon"]
+    {
+        let (mut ca, options) = with_order(&Key::generate(KeyType::P256).unwrap());
+        ca.on("POST /order/2").edit(move |order| order["expires"] = json!(expires));
+        let issued = ca.order(options).unwrap();
+        assert_eq!(issued.order_url, "https://ca.example/order/2", "{expires}");
+        assert_eq!(issued.chain.not_after().as_millis(), START / 1000 * 1000 + 90 * 86_400_000);
+    }
+}
+
+#[test]
+fn o26_an_order_that_is_ready_at_once_needs_its_finalize_url() {
+    let mut ca = Script::new();
+    ca.ca.proven = vec!["example.org".to_owned()];
+    ca.on("POST /new-order").edit(|order| order["finalize"] = json!(null));
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!((error.kind(), error.url()), (ErrorKind::Protocol, Some(ORDER_1)));
+    assert_eq!(ca.transcript.last().unwrap(), "POST /new-order");
+}
+
+#[test]
+fn o28_a_refused_request_is_not_tried_with_another_key() {
+    for name in ["badCSR", "badPublicKey"] {
+        let (mut ca, options) = with_order(&Key::generate(KeyType::P256).unwrap());
+        ca.on("POST /finalize/*").problem(400, name);
+        let error = ca.order(options).unwrap_err();
+        assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Problem, true), "{name}");
+        assert_eq!((ca.count("POST /finalize/*"), ca.count("POST /new-order")), (1, 0));
+    }
+}
+
+#[test]
+fn o30_an_order_that_is_given_out_again_goes_on_where_it_was() {
+    let key = Key::generate(KeyType::P256).unwrap();
+    let (mut ca, mut options) = with_order(&key);
+    options.order_url = None;
+    ca.on("POST /new-order").then(|ca, answer| {
+        ca.orders.truncate(2);
+        answer.body = ca.order(1).to_string().into_bytes();
+        answer.set("Location", "https://ca.example/order/2");
+    });
+    let operation = ca.client.obtain(options).unwrap();
+    let issued = ca.run(&operation).unwrap();
+    assert_eq!(issued.order_url, "https://ca.example/order/2");
+    assert_eq!(operation.order_url().as_deref(), Some("https://ca.example/order/2"));
+    assert_eq!((ca.ca.orders.len(), ca.count("POST /new-order")), (2, 1));
 }
