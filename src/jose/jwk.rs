@@ -67,6 +67,35 @@ mod tests {
         assert_eq!(thumbprint(&json), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
     }
 
+    #[test]
+    fn t14_every_kind_of_key_has_the_thumbprint_of_its_canonical_form() {
+        let e3 = Rsa::generate_with_e(2048, &BigNum::from_u32(3).unwrap()).unwrap();
+        let keys = [
+            Key::from_pkey(PKey::from_rsa(e3).unwrap()).unwrap(),
+            Key::generate(KeyType::Rsa2048).unwrap(),
+            Key::generate(KeyType::P256).unwrap(),
+            Key::generate(KeyType::P384).unwrap(),
+            Key::generate(KeyType::Ed25519).unwrap(),
+        ];
+        for (key, members) in keys.iter().zip([
+            r#"{"e":"Aw","kty":"RSA","n":"#,
+            r#"{"e":"AQAB","kty":"RSA","n":"#,
+            r#"{"crv":"P-256","kty":"EC","x":"#,
+            r#"{"crv":"P-384","kty":"EC","x":"#,
+            r#"{"crv":"Ed25519","kty":"OKP","x":"#,
+        ]) {
+            assert!(key.jwk().starts_with(members), "{}", key.jwk());
+            assert_eq!(key.thumbprint(), thumbprint(key.jwk()));
+            let json: serde_json::Value = serde_json::from_str(key.jwk()).unwrap();
+            let size = |name: &str| {
+                base64url::decode_pasted(json[name].as_str().unwrap_or_default()).unwrap().len()
+            };
+            let sizes = [size("n"), size("x"), size("y")];
+            let right = [[256, 0, 0], [0, 32, 32], [0, 48, 48], [0, 32, 0]];
+            assert!(right.contains(&sizes), "{sizes:?}");
+        }
+    }
+
     /// The private key `d` on P-256, chosen so that a coordinate starts with a zero byte.
     fn p256(d: u32) -> Key {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();

@@ -7,7 +7,7 @@ use std::task::Wake;
 use std::time::Duration;
 
 use acme_micro::engine::{OrderOptions, Reply, Step};
-use acme_micro::{AcmeError, ErrorKind, Time};
+use acme_micro::{AcmeError, ErrorKind, Key, KeyType, Time};
 
 use super::script::{Interference, Moment, Pace, START, Script};
 
@@ -172,6 +172,37 @@ fn o34_canceling_at_any_moment_ends_the_operation_and_takes_everything_down() {
             canceled += usize::from(kind.is_some());
         }
         assert!(canceled > 30, "{pace:?}: {canceled}");
+    }
+}
+
+#[test]
+fn o34_whenever_it_was_canceled_the_next_run_goes_on_with_its_order() {
+    for at in 0.. {
+        let mut ca = Script::new();
+        ca.ca.validation_looks = 3;
+        let mut options = OrderOptions::new(["a.example", "b.example"]);
+        options.key = Some(Key::generate(KeyType::P256).unwrap());
+        ca.interfere = Some(Box::new(move |n, _| match n == at {
+            true => Interference::Cancel,
+            false => Interference::Nothing,
+        }));
+        let operation = ca.client.obtain(options.clone()).unwrap();
+        let outcome = ca.run(&operation);
+        if ca.moments <= at {
+            assert!(at > 30 && outcome.is_ok(), "{at}");
+            break;
+        }
+        options.order_url = operation.order_url();
+        let known = options.order_url.is_some();
+        let orders = ca.ca.orders.len();
+        ca.interfere = None;
+        let issued = ca.order(options).unwrap_or_else(|error| panic!("after {at}: {error}"));
+        // One whose URL the host was never told is the only one that is lost.
+        assert_eq!(ca.ca.orders.len(), orders + usize::from(!known), "after {at}");
+        assert!(ca.ca.orders.len() <= 2 && ca.ca.accounts_made == 1);
+        assert_eq!(issued.chain.names().len(), 2);
+        let finalizes: u32 = ca.ca.orders.iter().map(|order| order.finalizes).sum();
+        assert_eq!(finalizes, 1, "after {at}");
     }
 }
 

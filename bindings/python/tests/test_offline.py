@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import os
 import stat
@@ -147,13 +148,79 @@ def test_encrypted_keys(tmp_path):
 def test_t08_the_webroot_follows_no_symbolic_link(tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
-    root = tmp_path / "root"
-    (root / ".well-known").mkdir(parents=True)
-    (root / ".well-known" / "acme-challenge").symlink_to(outside)
     challenge = acme.Challenge("http-01", "x.test", "t" * 30, "t.k", "/x")
-    with pytest.raises(OSError):
-        acme.Webroot(root).publish((challenge,))
-    assert os.listdir(outside) == []
+    well_known, inner = (tmp_path / name for name in ("well-known", "inner"))
+    well_known.mkdir()
+    (inner / ".well-known").mkdir(parents=True)
+    (well_known / ".well-known").symlink_to(outside)
+    (inner / ".well-known" / "acme-challenge").symlink_to(outside)
+    for root in (well_known, inner):
+        with pytest.raises(OSError, match=str(root)):
+            acme.Webroot(root).publish((challenge,))
+    # A link in the place of the file is replaced, and what it leads to left alone.
+    folder = tmp_path / "file" / ".well-known" / "acme-challenge"
+    folder.mkdir(parents=True)
+    (folder / challenge.token).symlink_to(outside / "target")
+    solver = acme.Webroot(tmp_path / "file")
+    solver.publish((challenge,))
+    assert not (folder / challenge.token).is_symlink()
+    solver.unpublish((challenge,))
+    assert os.listdir(outside) == [] and os.listdir(folder) == []
+
+
+def test_t09_what_keeps_the_webroot_from_writing_is_said_with_the_path(tmp_path, file_system):
+    challenge = acme.Challenge("http-01", "x.test", "t" * 30, "t" * 30 + ".k", "/x")
+    mounts = [("size=4k", errno.ENOSPC), ("size=4k,ro", errno.EROFS)]
+    for options, expected in mounts:
+        root = file_system(options)
+        if "ro" not in options:
+            (root / ".well-known" / "acme-challenge").mkdir(parents=True)
+            with pytest.raises(OSError), open(root / "full", "wb", buffering=0) as file:
+                while file.write(b"x" * 4096):
+                    pass
+        solver = acme.Webroot(root)
+        with pytest.raises(OSError, match=str(root)) as caught:
+            solver.publish((challenge,))
+        assert caught.value.errno == expected
+        solver.unpublish((challenge,))
+        if "ro" not in options:
+            assert os.listdir(root / ".well-known" / "acme-challenge") == []
+    (tmp_path / "file").touch()
+    for root, expected in [(tmp_path / "none", errno.ENOENT), (tmp_path / "file", errno.ENOTDIR)]:
+        with pytest.raises(OSError, match=str(root)) as caught:
+            acme.Webroot(root).publish((challenge,))
+        assert caught.value.errno == expected
+
+
+@pytest.fixture
+def file_system(tmp_path):
+    """Makes small file systems, which are there for as long as the test runs."""
+    mounted = []
+
+    def mount(options):
+        folder = tmp_path / f"mount{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True).returncode != 0:
+            pytest.skip("this needs the right to mount file systems")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_t07_a_token_of_two_names_stays_while_one_needs_it(tmp_path):
+    one = acme.Challenge("http-01", "x.test", "t" * 30, "t.k", "/x")
+    other = acme.Challenge("http-01", "y.test", "t" * 30, "t.k", "/x")
+    solver = acme.Webroot(tmp_path)
+    solver.publish((one, other))
+    file = tmp_path / ".well-known" / "acme-challenge" / one.token
+    solver.unpublish((one,))
+    assert file.read_bytes() == b"t.k"
+    solver.unpublish((other,))
+    assert not file.exists()
 
 
 def test_t10_the_webroot_writes_exactly_the_key_authorization(tmp_path):

@@ -280,6 +280,22 @@ def test_t11_y08_a_solvers_own_exception_comes_back_and_nothing_is_left(client):
     assert not solver._answers
 
 
+def test_t12_what_unpublish_raises_is_logged_and_costs_no_certificate(client, standalone, caplog):
+    class Broken:
+        def publish(self, challenges):
+            standalone.publish(challenges)
+
+        def unpublish(self, challenges):
+            standalone.unpublish(challenges)
+            raise KeyError("no such zone")
+
+    with caplog.at_level("WARNING", "acme_micro"):
+        certificate = client.obtain(["kept.test"], Broken())
+    assert list(certificate.names) == ["kept.test"]
+    (record,) = caplog.records
+    assert "kept.test" in record.getMessage() and record.exc_info
+
+
 def test_y09_ctrl_c_takes_everything_down(client, standalone):
     class Impatient(acme.MemoryHttp01):
         def publish(self, challenges):

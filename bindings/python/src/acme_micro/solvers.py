@@ -22,6 +22,7 @@ import os
 import secrets
 import socket
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from ctypes import create_string_buffer
@@ -94,14 +95,22 @@ class Webroot:
 
     def __init__(self, path: PathLike):
         self._path = os.fspath(path)
-        self._made: set[str] = set()
+        self._made: Counter[str] = Counter()
 
     def publish(self, challenges: tuple[Challenge, ...]) -> None:
+        try:
+            self._publish(challenges)
+        except OSError as error:
+            # What is relative to a descriptor, or has no name at all, would say little.
+            error.filename, error.filename2 = os.path.join(self._path, *FOLDERS), None
+            raise
+
+    def _publish(self, challenges: tuple[Challenge, ...]) -> None:
         folder = self._open(create=True)
         try:
             for challenge in challenges:
                 _check_http01(challenge)
-                self._made.add(challenge.token)
+                self._made[challenge.token] += 1
                 # A killed run may have left a file of that name: it is replaced, and so is a link.
                 temporary = f".{os.getpid()}-{secrets.token_hex(8)}"
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -124,11 +133,13 @@ class Webroot:
             return  # nothing could be put there
         try:
             for challenge in challenges:
+                token = challenge.token
+                if self._made[token] > 1:
+                    self._made[token] -= 1  # another name needs it still
                 # Not made by us, it is to be what a run that was killed has left.
-                if challenge.token in self._made or _holds(folder, challenge):
-                    self._made.discard(challenge.token)
+                elif self._made.pop(token, 0) or _holds(folder, challenge):
                     with suppress(FileNotFoundError):
-                        os.unlink(challenge.token, dir_fd=folder)
+                        os.unlink(token, dir_fd=folder)
         finally:
             os.close(folder)
 
