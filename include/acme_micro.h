@@ -671,6 +671,21 @@ ACME_API int acme_error_is_permanent(const acme_error_t *error);
 /// Earliest time worth a retry (from Retry-After); 0 when the CA named none.
 ACME_API acme_time_t acme_error_retry_at(const acme_error_t *error);
 
+/// When to try again, by a program that keeps a certificate fresh: a minute after `now` (0: the system
+/// clock's time), the end of the first try; ten minutes after the second in a row, a hundred after the
+/// third, then a day. A day at once when `is_permanent` (acme_error_is_permanent()) is not 0; never
+/// before `retry_at` (acme_error_retry_at()), which is 0 when there is none. Half as much again is
+/// added at random, at most: programs that failed together do not come back together.
+///
+/// Tries that succeed count, too. They are over, and the next one is the first, when a look has shown
+/// that it is not time to renew (only_if_due, acme_begin_renewal_info()): a CA that says "now" for ever
+/// is then asked for one certificate a day. Any thread; no error.
+ACME_API
+acme_time_t acme_next_try(size_t tries,
+                          int is_permanent,
+                          acme_time_t retry_at,
+                          acme_time_t now);
+
 /// The URL that was asked; NULL when it is not about one.
 ACME_API const char *acme_error_url(const acme_error_t *error);
 

@@ -318,6 +318,17 @@ class host_error : public error { public: using error::error; };
 /// operation::cancel() was called.
 class canceled : public error { public: using error::error; };
 
+/// When to try again, after so many tries in a row, to keep a certificate fresh: a minute, ten, a
+/// hundred minutes later, then a day; and what the error, if there was one, says. Tries that succeed
+/// count until a look has shown that it is not time to renew. See acme_next_try().
+inline time_point next_try(std::size_t tries, const error *failed = nullptr,
+                           std::optional<time_point> now = std::nullopt)
+{
+    const std::optional<time_point> retry_at = failed ? failed->retry_at() : std::nullopt;
+    return detail::to_time(acme_next_try(tries, failed && failed->permanent(),
+                                         detail::from_time(retry_at), detail::from_time(now)));
+}
+
 namespace detail {
 
 /// Throws what the C API tells of a failure as the class that belongs to it.

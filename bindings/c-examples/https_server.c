@@ -47,7 +47,8 @@ static acme_cert_t *cert; /* the one that is served; NULL: none yet */
 static const char *const *names;
 static size_t name_count;
 static struct event *driver_event, *renewal_timer;
-static int renewing, renew_now, stopping, failures;
+static int renewing, renew_now, stopping;
+static size_t tries; /* in a row, failed or not */
 
 /* A second later at least, and twelve hours at most: the clock may be set meanwhile. */
 static void renew_in(acme_time_t milliseconds)
@@ -110,28 +111,26 @@ static void on_done(acme_op_t *op, acme_status_t status, void *user)
 {
     acme_cert_t *new_cert = acme_op_take_cert(op);
     const acme_renewal_info_t *info = acme_op_renewal_info(op);
-    acme_time_t delay = 0; /* with a new certificate: asks the CA when to renew it */
+    acme_time_t delay;
 
     (void)user;
     renewing = 0;
     if (new_cert && store(state, "chain.pem", 0644, acme_cert_chain_pem(new_cert)) != 0)
         perror("https_server: chain.pem");
-    if (status == ACME_OK && (!new_cert || serve_certificate(new_cert) == 0)) {
-        failures = 0;
-        if (info)
-            delay = until(info->renew_at < info->check_again_at ? info->renew_at
-                                                                : info->check_again_at);
+    if (status == ACME_OK && info && !new_cert) {
+        tries = 0;
+        delay = until(info->renew_at < info->check_again_at ? info->renew_at
+                                                            : info->check_again_at);
     } else {
-        acme_time_t retry_at = acme_error_retry_at(acme_op_error(op));
+        const acme_error_t *error = acme_op_error(op);
 
         if (status != ACME_OK)
-            complain(names[0], acme_op_error(op));
-        /* A minute, two, four, ... an hour; or when the CA says. */
-        delay = (acme_time_t)60000 << failures;
-        if (failures < 6)
-            failures++;
-        if (retry_at && until(retry_at) > delay)
-            delay = until(retry_at);
+            complain(names[0], error);
+        if (new_cert)
+            (void)serve_certificate(new_cert);
+        /* With a new certificate, then asks the CA when to renew it. */
+        delay = until(acme_next_try(++tries, acme_error_is_permanent(error),
+                                    acme_error_retry_at(error), 0));
     }
     acme_op_free(op);
     if (!stopping)

@@ -139,22 +139,19 @@ public:
 private:
     void keep()
     {
-        int failures = 0;
+        std::size_t tries = 0;  // in a row, failed or not
         std::unique_lock<std::mutex> lock(mutex_);
         while (!stopping_) {
             const bool now = std::exchange(renew_now_, false);
-            auto next = system_clock::now();
+            acme::time_point next;
             lock.unlock();
             try {
-                next = renew(now);
-                failures = 0;
+                const auto look = renew(now);
+                tries = look ? 0 : tries + 1;
+                next = look ? *look : acme::next_try(tries);
             } catch (const std::exception &error) {
-                const auto *refused = dynamic_cast<const acme::error *>(&error);
                 std::cerr << "https_server-cpp: " << error.what() << std::endl;
-                // A minute, two, four, ... an hour; or when the CA says.
-                next += 1min * (1 << std::min(failures++, 6));
-                if (refused && refused->retry_at())
-                    next = std::max(next, *refused->retry_at());
+                next = acme::next_try(++tries, dynamic_cast<const acme::error *>(&error));
             }
             lock.lock();
             // In pieces of twelve hours: the clock may be set meanwhile.
@@ -163,8 +160,9 @@ private:
         }
     }
 
-    // Orders a certificate if there is none, or if it is time. Gives when to look again.
-    acme::time_point renew(bool now)
+    // Orders a certificate if there is none, or if it is time. Gives when to look again, if it was
+    // not.
+    std::optional<acme::time_point> renew(bool now)
     {
         acme::order_options order;
         order.names = names_;
@@ -185,7 +183,7 @@ private:
         if (std::optional<acme::certificate> made = running.op->take_certificate()) {
             save(state_ / "chain.pem", 0644, made->chain_pem());
             serve(std::move(*made));
-            return system_clock::now() + 1s;  // to ask the CA when to renew it
+            return std::nullopt;
         }
         const auto info = running.op->renewal();
         return std::min(info->renew_at, info->check_again_at);

@@ -1,6 +1,8 @@
 //! How often and how soon something is tried again: every ceiling of the library, by name. None can
 //! be switched off.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -28,6 +30,49 @@ const MAX_POLL: Duration = Duration::from_secs(8);
 /// A CA may ask for a slower pace than this, not for a faster one.
 const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 const MAX_POLLS: u32 = 120;
+
+/// Between the operations of a host that keeps a certificate fresh: after the first, the second and
+/// the third that had to be, and after all others. (Let's Encrypt's integration guide has these.)
+const LADDER: [Duration; 3] =
+    [Duration::from_secs(60), Duration::from_secs(600), Duration::from_secs(6000)];
+const TOP: Duration = Duration::from_secs(24 * 3600);
+
+/// When to try again, for a host that keeps a certificate fresh: a minute after the first try, ten
+/// minutes after the second in a row, a hundred after the third, then a day; a day at once after an
+/// error that is permanent; never before the CA's own [`Error::retry_at`]. Half as much again is
+/// added at random, at most: hosts that failed together do not come back together.
+///
+/// Tries that succeed count, too. They are over when a look has shown that it is not time to renew
+/// ([`RenewalInfo::is_due`](super::RenewalInfo::is_due)): a CA that says "now" for ever is then asked
+/// for one certificate a day.
+///
+/// ```
+/// use acme_micro::{Time, engine::next_try};
+///
+/// let (now, minute) = (Time::now(), 60_000);
+/// let wait = next_try(1, None, now).as_millis() - now.as_millis();
+/// assert!((minute..minute * 3 / 2).contains(&wait));
+/// ```
+pub fn next_try(tries: usize, error: Option<&Error>, now: Time) -> Time {
+    let permanent = error.is_some_and(Error::is_permanent);
+    next_try_after(tries, permanent, error.and_then(Error::retry_at), now)
+}
+
+/// The same, by what of the error matters.
+pub(crate) fn next_try_after(
+    tries: usize,
+    permanent: bool,
+    retry_at: Option<Time>,
+    now: Time,
+) -> Time {
+    let step = LADDER.get(tries.saturating_sub(1)).filter(|_| !permanent);
+    let delay = *step.unwrap_or(&TOP);
+    // Where to find a number that is another one in each process, without asking the system.
+    let random = RandomState::new().hash_one(now);
+    let half = u64::try_from(delay.as_millis() / 2).unwrap_or(u64::MAX);
+    let next = now.after(delay + Duration::from_millis(random % half.max(1)));
+    retry_at.map_or(next, |at| at.max(next))
+}
 
 /// The tries of one request.
 #[derive(Default)]
@@ -141,6 +186,51 @@ mod tests {
         assert_eq!(delays(&at(30)), [30_000]);
         assert_eq!(delays(&at(0)), [1000]);
         assert!(delays(&at(61)).is_empty());
+    }
+
+    #[test]
+    fn r14_no_number_of_failures_makes_the_delay_short() {
+        let (minute, day) = (60_000, 86_400_000);
+        let delay = |tries| next_try(tries, None, NOW).as_millis();
+        for (tries, least) in [(0, minute), (1, minute), (2, 10 * minute), (3, 100 * minute)] {
+            assert!((least..least * 3 / 2).contains(&delay(tries)), "{tries}");
+        }
+        // Thirty years of one a minute are sixteen million; and the numbers that overflow.
+        let many = (4..1_000_000).chain((0..64).map(|bit| usize::MAX >> bit).filter(|n| *n > 3));
+        for tries in many {
+            assert!((day..day * 3 / 2).contains(&delay(tries)), "{tries}");
+        }
+        // At any time, of a clock that is wrong, too.
+        for now in [i64::MIN, -1, 0, i64::MAX - 1, i64::MAX].map(Time::from_millis) {
+            for tries in [0, 1, 4, usize::MAX] {
+                let next = next_try(tries, None, now);
+                assert!(next >= now.after(LADDER[0]), "{now:?} {tries}");
+            }
+        }
+    }
+
+    #[test]
+    fn r14_what_will_fail_again_waits_a_day_and_what_the_ca_says_is_heeded() {
+        let day = Duration::from_secs(86_400);
+        let refused = problem("rejectedIdentifier", 400);
+        assert!(refused.is_permanent());
+        assert!(next_try(1, Some(&refused), NOW) >= NOW.after(day));
+        let limited = |after: u64| {
+            let at = NOW.after(Duration::from_secs(after));
+            next_try(1, Some(&problem("rateLimited", 429).with_retry_at(Some(at))), NOW)
+        };
+        assert_eq!(limited(7200), NOW.after(Duration::from_secs(7200)));
+        assert!(limited(1) >= NOW.after(LADDER[0]));
+    }
+
+    #[test]
+    fn r13_those_who_failed_together_do_not_come_back_together() {
+        let mut moments: Vec<i64> =
+            (0..10_000).map(|_| next_try(2, None, NOW).as_millis() / 1000).collect();
+        moments.sort_unstable();
+        // Five minutes, 33 in each second on average.
+        let busiest = moments.chunk_by(|a, b| a == b).map(<[i64]>::len).max().unwrap();
+        assert!(busiest < 100, "{busiest} in one second");
     }
 
     #[test]

@@ -62,6 +62,7 @@ mod revoke;
 mod update_account;
 
 pub use answer::Reply;
+pub use backoff::next_try;
 pub use challenge::{Challenge, ChallengeType};
 pub use client::{Client, ClientOptions};
 pub use http01::http01_answer;
@@ -74,6 +75,8 @@ pub use renewal_info::RenewalInfo;
 pub use revoke::RevocationReason;
 
 pub(crate) use backoff::Polls;
+#[cfg(feature = "capi")]
+pub(crate) use backoff::next_try_after;
 #[cfg(feature = "http")]
 pub(crate) use client::TIME_LIMIT;
 #[cfg(feature = "http")]

@@ -149,4 +149,19 @@ mod tests {
         moments.dedup();
         assert!(moments.len() > 90, "the certificates are not spread");
     }
+
+    #[test]
+    fn r13_ten_thousand_certificates_that_are_due_at_once_are_spread_evenly() {
+        let (hour, hours) = (3_600_000, 48);
+        let window = Window { start: Time::from_millis(0), end: Time::from_millis(hour * hours) };
+        let mut moments: Vec<i64> = (0..10_000u32)
+            .map(|n| moment_in(&window, &openssl::sha::sha256(&n.to_be_bytes())).as_millis())
+            .collect();
+        moments.sort_unstable();
+        let busiest = moments.chunk_by(|a, b| a / 1000 == b / 1000).map(<[i64]>::len).max();
+        assert!(busiest < Some(6), "{busiest:?} in one second");
+        for of in moments.chunk_by(|a, b| a / hour == b / hour) {
+            assert!((140..280).contains(&of.len()), "{} in one hour of 208 on average", of.len());
+        }
+    }
 }

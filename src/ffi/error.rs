@@ -4,10 +4,13 @@ use std::ffi::{CString, c_char, c_int};
 use std::ptr::null;
 
 use super::boundary::{c_text, last_error, pointer_to};
+use super::cert::moment;
 use super::options::acme_time_t;
 use super::status::acme_status_t;
+use crate::engine::next_try_after;
 use crate::error::Error;
 use crate::problem::Problem;
+use crate::time::Time;
 
 /// What went wrong, with the CA's problem document where there is one. Always borrowed.
 pub struct acme_error_t {
@@ -88,6 +91,26 @@ pub extern "C" fn acme_error_is_permanent(error: Option<&acme_error_t>) -> c_int
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_retry_at(error: Option<&acme_error_t>) -> acme_time_t {
     error.map_or(0, |error| error.retry_at)
+}
+
+/// When to try again, by a program that keeps a certificate fresh: a minute after `now` (0: the system
+/// clock's time), the end of the first try; ten minutes after the second in a row, a hundred after the
+/// third, then a day. A day at once when `is_permanent` (acme_error_is_permanent()) is not 0; never
+/// before `retry_at` (acme_error_retry_at()), which is 0 when there is none. Half as much again is
+/// added at random, at most: programs that failed together do not come back together.
+///
+/// Tries that succeed count, too. They are over, and the next one is the first, when a look has shown
+/// that it is not time to renew (only_if_due, acme_begin_renewal_info()): a CA that says "now" for ever
+/// is then asked for one certificate a day. Any thread; no error.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_next_try(
+    tries: usize,
+    is_permanent: c_int,
+    retry_at: acme_time_t,
+    now: acme_time_t,
+) -> acme_time_t {
+    let retry_at = (retry_at != 0).then_some(Time::from_millis(retry_at));
+    next_try_after(tries, is_permanent != 0, retry_at, moment(now)).as_millis()
 }
 
 /// The URL that was asked; NULL when it is not about one.

@@ -422,6 +422,42 @@ yNQwCgYIKoZIzj0EAwIDRwAwRAIge09+S5TZAlw5tgtiVvuERV6cT4mfutXIlwTb
     }
 
     #[test]
+    fn r11_the_serial_is_as_in_der_and_the_key_identifier_has_any_length() {
+        let key = Key::generate(KeyType::P256).unwrap();
+        // "The content octets of the DER encoding" (RFC 9773 section 4.1): signed, and no shorter.
+        for (serial, octets) in [
+            (&[0x7f][..], &[0x7f][..]),
+            (&[0x80], &[0, 0x80]),
+            (&[0, 0, 1], &[1]),
+            (&[1, 0], &[1, 0]),
+            (&[0xff; 19], &[&[0][..], &[0xff; 19]].concat()),
+            (&[0x12; 20], &[0x12; 20]),
+        ] {
+            for id in [&[0xa5; 20][..], &[0x5a; 32], &[7]] {
+                let mut builder = X509::builder().unwrap();
+                let serial = openssl::bn::BigNum::from_slice(serial).unwrap();
+                builder.set_serial_number(&serial.to_asn1_integer().unwrap()).unwrap();
+                let day = |n| openssl::asn1::Asn1Time::days_from_now(n).unwrap();
+                builder.set_not_before(&day(0)).unwrap();
+                builder.set_not_after(&day(1)).unwrap();
+                builder.set_pubkey(key.public_key()).unwrap();
+                let size = id.len() as u8;
+                let value = [&[0x30, size + 2, 0x80, size], id].concat();
+                let value = openssl::asn1::Asn1OctetString::new_from_bytes(&value).unwrap();
+                let oid = openssl::asn1::Asn1Object::from_str("2.5.29.35").unwrap();
+                let id_of_issuer =
+                    openssl::x509::X509Extension::new_from_der(&oid, false, &value).unwrap();
+                builder.append_extension(id_of_issuer).unwrap();
+                let digest = openssl::hash::MessageDigest::sha256();
+                builder.sign(key.private_key().unwrap(), digest).unwrap();
+                let chain = CertificateChain::parse(&builder.build().to_pem().unwrap()).unwrap();
+                let wanted = format!("{}.{}", base64url::encode(id), base64url::encode(octets));
+                assert_eq!(chain.renewal_id(), Some(wanted));
+            }
+        }
+    }
+
+    #[test]
     fn c08_names_and_signatures_are_checked() {
         let asked = ["example.org".to_owned()];
         let chain = CertificateChain::parse(certificate("example.org").as_bytes()).unwrap();

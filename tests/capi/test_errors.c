@@ -209,11 +209,38 @@ static void many_subproblems(void)
     free(problem);
 }
 
+/* The ladder of those who keep a certificate fresh. */
+static void r14_when_to_try_again(void)
+{
+    const acme_time_t now = 1795530245000, minute = 60000, day = 24 * 60 * minute;
+    const struct {
+        size_t tries;
+        acme_time_t least;
+    } steps[] = {
+        { 0, 60000 }, { 1, 60000 }, { 2, 600000 }, { 3, 6000000 }, { 4, 86400000 },
+        { 1000, 86400000 }, { SIZE_MAX, 86400000 },
+    };
+    size_t i;
+
+    for (i = 0; i < sizeof steps / sizeof *steps; i++) {
+        acme_time_t next = acme_next_try(steps[i].tries, 0, 0, now);
+
+        CHECK(next >= now + steps[i].least && next < now + steps[i].least * 3 / 2);
+    }
+    CHECK(acme_next_try(1, 1, 0, now) >= now + day);
+    CHECK(acme_next_try(1, 0, now + 3 * day, now) == now + 3 * day);
+    CHECK(acme_next_try(1, 0, now - day, now) >= now + minute);
+    CHECK(acme_next_try(1, 0, 0, 0) > acme_next_try(1, 0, 0, 1) + day); /* 0 is the system clock */
+    CHECK(acme_next_try(9, 1, INT64_MAX, INT64_MAX) == INT64_MAX);
+    CHECK(acme_next_try(9, 1, INT64_MIN, INT64_MIN) > INT64_MIN);
+}
+
 int main(void)
 {
     f21_cleared_by_success_kept_by_the_rest();
     f21_one_for_each_thread();
     refusals();
     many_subproblems();
+    r14_when_to_try_again();
     return report("test_errors");
 }

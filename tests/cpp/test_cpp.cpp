@@ -502,6 +502,14 @@ static void answers()
               R"({"type":"urn:ietf:params:acme:error:rateLimited","detail":"slower"})");
     const auto limited = THROWS(acme::rate_limited, "slower", op.poll());
     CHECK(limited.retry_at().value() > system_clock::now() + 1h);
+
+    // The next try is not before that; else a minute later, half as much again, or a day.
+    CHECK(acme::next_try(1, &limited) == limited.retry_at());
+    CHECK(acme::next_try(1, nullptr, now) >= now + 1min);
+    CHECK(acme::next_try(1, nullptr, now) < now + 90s);
+    CHECK(acme::next_try(1, &compound, now) >= now + (compound.permanent() ? 24h : 0h));
+    CHECK(acme::next_try(99, &limited, now) >= now + 24h);
+    CHECK(acme::next_try(1) > system_clock::now() + 50s);
     op = acme::client(options).begin_order(order_for({"a.test"}));
     CHECK(op.poll(now) == acme::step::request);
     op.response_failed(op.request().id, "the cable is out");

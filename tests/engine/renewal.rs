@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use acme_micro::engine::{Issued, OrderOptions, Renewal, RenewalInfo};
+use acme_micro::engine::{Issued, OrderOptions, Renewal, RenewalInfo, next_try};
 use acme_micro::{AcmeError, CertificateChain, ErrorKind, Time};
 use serde_json::json;
 
@@ -196,6 +196,33 @@ fn c15_however_long_a_certificate_lives_it_is_renewed_within_its_life() {
 }
 
 #[test]
+fn r04_r05_every_form_of_a_date_is_read_and_no_window_is_obeyed_blindly() {
+    let due = |start: &str, end: &str| {
+        let (mut ca, chain) = with_window(1, 2);
+        let window = json!({"suggestedWindow": {"start": start, "end": end}});
+        ca.on("GET /renewal-info/*").answer(Answer::json(200, &window));
+        let info = ask(&mut ca, &chain);
+        assert!(info.from_ca, "{start} {end}");
+        // Never in the last tenth of the certificate's life, which ends in 80 days.
+        assert!(info.renew_at <= at(71 * DAY), "{start} {end}");
+        info
+    };
+    let second = due("2026-12-24T14:24:05Z", "2026-12-24T14:24:06Z");
+    assert!((at(30 * DAY)..at(30 * DAY + 1)).contains(&second.renew_at));
+    let fractions = due("2026-12-24T14:24:05.250000001Z", "2026-12-24T14:24:05.5Z");
+    assert_eq!(fractions.window_start.as_millis(), at(30 * DAY).as_millis() + 250);
+    let ahead = due("2026-12-25T04:24:05+14:00", "2026-12-24T14:24:05-00:30");
+    assert_eq!((ahead.window_start, ahead.window_end), (at(30 * DAY), at(30 * DAY + 1800)));
+    due("2026-12-31T23:59:60Z", "2027-01-01T00:00:10Z"); // a leap second
+    let last = due("9999-12-31T23:59:58Z", "9999-12-31T23:59:59Z");
+    assert_eq!(last.renew_at, at(71 * DAY));
+    let huge = due("0000-01-01T00:00:00Z", "9999-12-31T23:59:59Z");
+    assert!(huge.renew_at <= at(71 * DAY));
+    // Before the certificate was valid: long due.
+    assert!(due("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z").is_due(at(0)));
+}
+
+#[test]
 fn r08_an_explanation_is_passed_on_as_text() {
     let (mut ca, chain) = with_window(40 * DAY, 42 * DAY);
     let long = "x".repeat(10_000);
@@ -251,6 +278,79 @@ fn a_ca_without_renewal_information_is_not_told_what_is_replaced() {
     let mut ca = Script::new();
     replace(&mut ca, &chain(-10 * DAY, 80 * DAY)).unwrap();
     assert!(ca.ca.replaced.is_empty());
+}
+
+/// A month in the life of a host that keeps its certificate fresh by [`next_try`], as the examples do.
+fn keep_for_a_month(ca: &mut Script, mut chain: CertificateChain) -> CertificateChain {
+    let mut tries = 0;
+    while ca.now < START + 30 * DAY * 1000 {
+        let looked = renew(ca, &chain);
+        let now = Time::from_millis(ca.now);
+        let next = match looked {
+            Ok(Renewal::NotDue(info)) => {
+                tries = 0;
+                info.renew_at.min(info.check_again_at)
+            }
+            Ok(Renewal::Renewed(issued)) => {
+                chain = issued.chain;
+                tries += 1;
+                next_try(tries, None, now)
+            }
+            Err(error) => {
+                tries += 1;
+                next_try(tries, Some(&error), now)
+            }
+        };
+        assert!(next >= now.after(Duration::from_secs(60)), "too soon");
+        ca.now = next.as_millis();
+    }
+    chain
+}
+
+#[test]
+fn r09_an_order_that_fails_while_it_is_due_is_placed_once_a_day() {
+    for name in ["example.org", "other.example"] {
+        let (mut ca, chain) = with_window(-2, -1);
+        ca.ca.failing.push("example.org".to_owned());
+        if name == "other.example" {
+            ca.ca.failing.clear();
+            ca.on("POST /new-order").problem(500, "serverInternal");
+        }
+        let kept = keep_for_a_month(&mut ca, chain.clone());
+        assert_eq!(kept.pem(), chain.pem(), "the old one stays");
+        let orders = ca.count("POST /new-order") / if name == "other.example" { 2 } else { 1 };
+        assert!((20..=34).contains(&orders), "{orders} orders in a month");
+    }
+}
+
+#[test]
+fn r10_a_ca_that_says_now_for_ever_issues_one_certificate_a_day() {
+    let (mut ca, chain) = with_window(-2, -1);
+    keep_for_a_month(&mut ca, chain);
+    let replaced = ca.ca.replaced.len();
+    assert!((20..=34).contains(&replaced), "{replaced} renewals in a month");
+    let mut ids: Vec<String> = ca.ca.replaced.iter().map(ToString::to_string).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), replaced, "each certificate is replaced once");
+}
+
+#[test]
+fn r10_r12_a_new_certificate_has_a_schedule_of_its_own() {
+    let (mut ca, old) = with_window(-2, -1);
+    let Ok(Renewal::Renewed(issued)) = renew(&mut ca, &old) else { panic!("not renewed") };
+    ca.forget();
+    ca.ca.renewal_window = Some((40 * DAY, 42 * DAY));
+    let Ok(Renewal::NotDue(info)) = renew(&mut ca, &issued.chain) else { panic!("renewed twice") };
+    assert!(info.renew_at >= at(40 * DAY));
+    // Also of one that somebody else has put in its place.
+    let other = chain(0, 90 * DAY);
+    let theirs = ask(&mut ca, &other);
+    assert_ne!(theirs.renew_at, info.renew_at);
+    let asked = |chain: &CertificateChain| {
+        ca.count(&format!("GET /renewal-info/{}", chain.renewal_id().unwrap()))
+    };
+    assert_eq!((asked(&old), asked(&issued.chain), asked(&other)), (0, 1, 1));
 }
 
 #[test]

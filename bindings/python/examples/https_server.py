@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ssl
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 
 import acme_micro as acme
@@ -88,8 +88,9 @@ async def keep_fresh(
     started: asyncio.Event,
 ) -> None:
     """Obtains, and renews for ever. A failure leaves the certificate that is in use in place."""
-    failures, serial = 0, None
+    tries, serial = 0, None  # tries in a row, failed or not
     while True:
+        error: Exception | None = None
         try:
             renew_now = options.renew_every is not None and serial is not None
             fresh = await store.obtain_async(ca, options.names, solver, renew_now=renew_now)
@@ -98,17 +99,19 @@ async def keep_fresh(
                 serial = fresh.serial
                 print(f"certificate {serial} until {fresh.not_after:%Y-%m-%d %H:%M}", flush=True)
                 started.set()
-            failures = 0
             if options.renew_every is not None:
                 await asyncio.sleep(options.renew_every)
-            else:
-                info = await ca.renewal_info(fresh)
+                continue
+            info = await ca.renewal_info(fresh)
+            if not info.is_due:
+                tries = 0
                 await sleep_until(min(info.renew_at, info.check_again_at))
-        except (acme.AcmeError, OSError) as error:
-            failures += 1
+                continue
+        except (acme.AcmeError, OSError) as failed:
+            error = failed
             print(f"failed: {error}", flush=True)
-            later = datetime.now(timezone.utc) + timedelta(minutes=10 ** min(failures - 1, 3))
-            await sleep_until(max(later, getattr(error, "retry_at", None) or later))
+        tries += 1
+        await sleep_until(acme.next_try(tries, error))
 
 
 async def sleep_until(moment: datetime) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import venv
 import zipfile
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,19 @@ def test_f24_lifetimes():
     del op, client
     gc.collect()
     assert "BEGIN PRIVATE KEY" in key.pem
+
+
+def test_r14_when_to_try_again():
+    now = datetime.now(timezone.utc)
+    minute, day = timedelta(minutes=1), timedelta(days=1)
+    for tries, least in (0, minute), (1, minute), (2, 10 * minute), (3, 100 * minute), (4, day):
+        assert now + least <= acme.next_try(tries) <= now + 1.5 * least + minute
+    assert acme.next_try(2**64 - 1) >= now + day and acme.next_try(-1) >= now + minute
+    refused = acme.ProblemError("no", permanent=True)
+    assert acme.next_try(1, refused) >= now + day
+    limited = acme.RateLimited("later", retry_at=now + 10 * day)
+    assert acme.next_try(1, limited) - limited.retry_at < timedelta(milliseconds=1)
+    assert acme.next_try(1, OSError("disk full")) < now + 3 * minute
 
 
 def test_nothing_secret_is_shown():

@@ -65,6 +65,7 @@ from .errors import (
     TermsNotAgreed,
     TransportError,
     Unsupported,
+    next_try,
 )
 from .keys import KeyType, PrivateKey
 from .operation import Operation, RenewalInfo, Signer
@@ -135,6 +136,7 @@ __all__ = [
     "http01_answer",
     "library_version",
     "logging",
+    "next_try",
 ]
 
 __version__ = "0.14.1"

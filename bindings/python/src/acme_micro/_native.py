@@ -592,6 +592,18 @@ acme_error_retry_at: Callable[[_Pointer[acme_error_t]], int] = _bind(
     "acme_error_retry_at", c_int64, POINTER(acme_error_t)
 )
 
+# When to try again, by a program that keeps a certificate fresh: a minute after `now` (0: the
+# system clock's time), the end of the first try; ten minutes after the second in a row, a hundred
+# after the third, then a day. A day at once when `is_permanent` (acme_error_is_permanent()) is not
+# 0; never before `retry_at` (acme_error_retry_at()), which is 0 when there is none. Half as much
+# again is added at random, at most: programs that failed together do not come back together.  Tries
+# that succeed count, too. They are over, and the next one is the first, when a look has shown that
+# it is not time to renew (only_if_due, acme_begin_renewal_info()): a CA that says "now" for ever is
+# then asked for one certificate a day. Any thread; no error.
+acme_next_try: Callable[[int, int, int, int], int] = _bind(
+    "acme_next_try", c_int64, c_size_t, c_int, c_int64, c_int64
+)
+
 # The URL that was asked; NULL when it is not about one.
 acme_error_url: Callable[[_Pointer[acme_error_t]], bytes | None] = _bind(
     "acme_error_url", c_char_p, POINTER(acme_error_t)

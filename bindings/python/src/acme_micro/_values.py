@@ -15,3 +15,8 @@ def from_text(text: bytes | None) -> str | None:
 def moment(milliseconds: int) -> datetime | None:
     """A moment; 0 is none."""
     return EPOCH + timedelta(milliseconds=milliseconds) if milliseconds else None
+
+
+def milliseconds(moment: datetime | None) -> int:
+    """The other way; None is 0."""
+    return (moment - EPOCH) // timedelta(milliseconds=1) if moment else 0

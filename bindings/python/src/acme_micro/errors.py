@@ -29,12 +29,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import _native
 from ._native import Status
-from ._values import from_text, moment
+from ._values import EPOCH, from_text, milliseconds, moment
 
 if TYPE_CHECKING:
     from ctypes import _Pointer
@@ -62,6 +62,7 @@ __all__ = [
     "TermsNotAgreed",
     "TransportError",
     "Unsupported",
+    "next_try",
 ]
 
 
@@ -126,6 +127,20 @@ class AcmeError(Exception):
     def __reduce__(self) -> Any:
         # As made by BaseException it would lose what is given by keyword; see pickle.
         return _unpickle, (type(self), self.message, self.__dict__)
+
+
+def next_try(tries: int, error: BaseException | None = None) -> datetime:
+    """When to try again, after so many tries in a row, to keep a certificate fresh.
+
+    A minute, ten, a hundred minutes from now, then a day; a day at once after an error that is
+    ``permanent``; never before its ``retry_at``. Half as much again is added at random, at most.
+    Tries that succeed count, too, until a look has shown that it is not time to renew
+    (:attr:`RenewalInfo.is_due`): a CA that says "now" for ever is then asked for one certificate a
+    day.
+    """
+    permanent, retry_at = getattr(error, "permanent", False), getattr(error, "retry_at", None)
+    at = _native.acme_next_try(max(tries, 0), bool(permanent), milliseconds(retry_at), 0)
+    return EPOCH + timedelta(milliseconds=at)
 
 
 def _unpickle(kind: type[AcmeError], message: str, attributes: dict[str, Any]) -> AcmeError:
