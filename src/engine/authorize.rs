@@ -18,7 +18,7 @@ use crate::resource::order::{Order, OrderStatus};
 
 /// An order that stays pending is looked into after this many looks, and again after as many: is
 /// an authorization invalid already, or was an answer to a challenge lost?
-const POLLS_A_REVIEW: u32 = 6;
+pub(super) const POLLS_A_REVIEW: u32 = 6;
 
 /// A challenge that was chosen, and where it lives at the CA.
 pub(super) struct Proof {

@@ -1,7 +1,7 @@
 //! From an order that is ready to its certificate. RFC 8555 sections 7.4 and 7.4.2.
 
 use super::Polls;
-use super::authorize::invalid_order;
+use super::authorize::{POLLS_A_REVIEW, invalid_order};
 use super::exchange::{Answered, Call, Identity, Session};
 use super::order_options::{CertificateRequest, Plan};
 use crate::base64url;
@@ -17,15 +17,24 @@ const LOST_FINALIZES: u32 = 3;
 /// A CA may say "valid" a moment before it says where the certificate is.
 const LOOKS_FOR_CERTIFICATE: u32 = 3;
 
+/// What came of it.
+pub(super) enum Finalized {
+    /// The certificate is at this URL.
+    Certificate(String),
+    /// The order is pending: something is to be proven, still or again.
+    Pending(Answered<Order>),
+}
+
 impl Session {
-    /// Brings an order to `valid`, whatever state it is in, and gives the certificate's URL.
+    /// Brings an order to `valid`, whatever state it is in, and gives the certificate's URL; or the
+    /// order, when it stays pending.
     pub(super) async fn finalize(
         &self,
         plan: &Plan,
         url: &str,
         mut order: Answered<Order>,
         account: &str,
-    ) -> Result<String> {
+    ) -> Result<Finalized> {
         self.io.enter("finalize");
         // The request itself, with its parsed key, is not kept for as long as the CA takes.
         let payload = payload(&self.signing_request(plan).await?)?;
@@ -51,7 +60,7 @@ impl Session {
                     }
                 }
                 OrderStatus::Valid => match order.value.certificate.take() {
-                    Some(certificate) => return Ok(certificate),
+                    Some(certificate) => return Ok(Finalized::Certificate(certificate)),
                     None if lacking == LOOKS_FOR_CERTIFICATE => {
                         let why = "the order is valid but names no certificate";
                         return Err(place(Error::protocol(why)));
@@ -59,6 +68,9 @@ impl Session {
                     None => lacking += 1,
                 },
                 OrderStatus::Invalid => return Err(invalid_order(&order.value, url)),
+                OrderStatus::Pending if polls.count() == POLLS_A_REVIEW => {
+                    return Ok(Finalized::Pending(order));
+                }
                 // A state that none of ours is: the next look decides.
                 OrderStatus::Unknown
                 | OrderStatus::Pending

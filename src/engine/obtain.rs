@@ -2,12 +2,16 @@
 
 use super::authorize::invalid_order;
 use super::exchange::{Answered, Session};
+use super::finalize::Finalized;
 use super::order_options::Plan;
 use super::renewal_info::RenewalInfo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{CertificateChain, Key};
 use crate::problem::printable;
 use crate::resource::order::{Order, OrderStatus};
+
+/// Times that an order's names are proven: some may have to be again while it is finalized.
+const MAX_ROUNDS: u32 = 3;
 
 /// A certificate as it was issued.
 #[derive(Clone, Debug)]
@@ -136,25 +140,38 @@ impl Session {
             OrderStatus::Unknown => self.order(plan, &url, account).await?,
             _ => order,
         };
-        let order = match order.value.status {
-            OrderStatus::Pending => match self.authorize(plan, &url, &order.value, account).await {
-                // What failed otherwise may be resumed.
-                Err(error)
-                    if plan.abandon_on_failure
-                        && matches!(
-                            error.kind(),
-                            ErrorKind::Challenge | ErrorKind::Order | ErrorKind::Host
-                        ) =>
-                {
-                    self.give_up(&order.value, account).await;
-                    return Err(error);
+        let mut order = order;
+        for _ in 0..MAX_ROUNDS {
+            if order.value.status == OrderStatus::Pending {
+                order = self.prove_order(plan, &url, &order.value, account).await?;
+            }
+            match self.finalize(plan, &url, order, account).await? {
+                Finalized::Certificate(at) => {
+                    let (chain, preference_met) = self.certificate(plan, &at, account).await?;
+                    let key = plan.key.clone();
+                    return Ok(Issued { chain, key, order_url: url, preference_met });
                 }
-                outcome => outcome?,
-            },
-            _ => order,
-        };
-        let certificate = self.finalize(plan, &url, order, account).await?;
-        let (chain, preference_met) = self.certificate(plan, &certificate, account).await?;
-        Ok(Issued { chain, key: plan.key.clone(), order_url: url, preference_met })
+                Finalized::Pending(again) => order = again,
+            }
+        }
+        let why = "the order is pending again and again";
+        Err(Error::new(ErrorKind::Timeout, why).doing("finalizing the order").at(&url))
+    }
+
+    async fn prove_order(
+        &self,
+        plan: &Plan,
+        url: &str,
+        order: &Order,
+        account: &str,
+    ) -> Result<Answered<Order>> {
+        let outcome = self.authorize(plan, url, order, account).await;
+        // What failed otherwise may be resumed.
+        let given_up = [ErrorKind::Challenge, ErrorKind::Order, ErrorKind::Host];
+        if outcome.as_ref().is_err_and(|e| plan.abandon_on_failure && given_up.contains(&e.kind()))
+        {
+            self.give_up(order, account).await;
+        }
+        outcome
     }
 }

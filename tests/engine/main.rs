@@ -29,4 +29,5 @@ mod policy;
 mod problems;
 mod renewal;
 mod retries;
+mod states;
 mod time_and_cancel;

@@ -1,0 +1,133 @@
+//! What arrives where: an object of each kind in each state of RFC 8555 section 7.1.6, and in none,
+//! once at each of the six places where an order in the making meets one. The CA itself goes on as if
+//! it had said nothing.
+
+use acme_micro::ErrorKind;
+use acme_micro::engine::OrderOptions;
+use serde_json::{Value, json};
+
+use super::ca::Ca;
+use super::script::Script;
+
+/// What comes of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Outcome {
+    /// A certificate: it was what was to be expected, or the next look said otherwise.
+    Issued,
+    /// It is not what belongs there.
+    Protocol,
+    /// It is, and says that the order has failed.
+    Failed,
+    /// It says that there is nothing left to do, and the order never says so.
+    Timeout,
+}
+
+use Outcome::{Failed, Issued, Protocol, Timeout};
+
+/// The places, as the harness counts requests.
+const PLACES: [(&str, u32); 6] = [
+    ("POST /new-order", 1),
+    ("POST /authz/1", 1),
+    ("POST /chall/1/http-01", 1),
+    ("POST /order/1", 1),
+    ("POST /finalize/1", 1),
+    ("POST /order/1", 2),
+];
+
+/// Kind, state, and the outcome at each of the places. "as there": of the kind that belongs there. A
+/// state that no order has is looked at again, and then it is an order.
+#[rustfmt::skip]
+const TABLE: [(&str, &str, [Outcome; 6]); 17] = [
+    //                              new order authorization challenge waiting finalize  waiting
+    ("order",         "pending",     [Issued,   Protocol,   Issued, Issued,   Issued,   Issued]),
+    ("order",         "ready",       [Issued,   Protocol,   Issued, Issued,   Issued,   Issued]),
+    ("order",         "processing",  [Issued,   Protocol,   Issued, Issued,   Issued,   Issued]),
+    ("order",         "valid",       [Issued,   Protocol,   Issued, Issued,   Issued,   Issued]),
+    ("order",         "invalid",     [Failed,   Protocol,   Issued, Failed,   Failed,   Failed]),
+    ("authorization", "pending",     [Protocol, Issued,     Issued, Protocol, Protocol, Protocol]),
+    ("authorization", "valid",       [Protocol, Timeout,    Issued, Protocol, Protocol, Protocol]),
+    ("authorization", "invalid",     [Protocol, Failed,     Issued, Protocol, Protocol, Protocol]),
+    ("authorization", "deactivated", [Protocol, Failed,     Issued, Issued,   Protocol, Issued]),
+    ("authorization", "expired",     [Protocol, Failed,     Issued, Issued,   Protocol, Issued]),
+    ("authorization", "revoked",     [Protocol, Failed,     Issued, Issued,   Protocol, Issued]),
+    ("challenge",     "pending",     [Protocol, Protocol,   Issued, Protocol, Protocol, Protocol]),
+    ("challenge",     "processing",  [Protocol, Protocol,   Issued, Protocol, Protocol, Protocol]),
+    ("challenge",     "valid",       [Protocol, Protocol,   Issued, Protocol, Protocol, Protocol]),
+    ("challenge",     "invalid",     [Protocol, Protocol,   Issued, Protocol, Protocol, Protocol]),
+    ("as there",      "tomorrow",    [Issued,   Issued,     Issued, Issued,   Issued,   Issued]),
+    ("as there",      "",            [Issued,   Issued,     Issued, Issued,   Issued,   Issued]),
+];
+
+fn object(ca: &Ca, kind: &str, state: &str) -> Value {
+    let mut object = match kind {
+        "order" => ca.order(0),
+        "authorization" => ca.authorization(0),
+        _ => ca.authorization(0)["challenges"][0].clone(),
+    };
+    let members = object.as_object_mut().unwrap();
+    members.remove("certificate");
+    match state {
+        "" => members.remove("status"),
+        state => members.insert("status".to_owned(), json!(state)),
+    };
+    object
+}
+
+fn kind_at(place: &str) -> &'static str {
+    match place {
+        "POST /authz/1" => "authorization",
+        "POST /chall/1/http-01" => "challenge",
+        _ => "order",
+    }
+}
+
+fn check(kind: &'static str, state: &'static str, (place, nth): (&str, u32), expected: Outcome) {
+    let mut ca = Script::new();
+    let kind = if kind == "as there" { kind_at(place) } else { kind };
+    ca.on(place).nth(nth).then(move |ca, answer| {
+        answer.body = object(ca, kind, state).to_string().into_bytes();
+    });
+    let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
+    let outcome = ca.run(&operation);
+    let cell = format!("{kind} {state:?} at {place}, {nth}");
+    let known = operation.order_url();
+    let expected_kind = match expected {
+        Issued => None,
+        Protocol => Some(ErrorKind::Protocol),
+        Failed => Some(ErrorKind::Order),
+        Timeout => Some(ErrorKind::Timeout),
+    };
+    match &outcome {
+        Ok(issued) => assert_eq!(issued.chain.names(), ["example.org"], "{cell}"),
+        Err(error) => {
+            assert!(error.url().is_some(), "{cell}: {error}");
+            assert_eq!(error.http_status(), None, "{cell}: {error}");
+        }
+    }
+    let met = outcome.as_ref().err().map(|error| error.kind());
+    assert_eq!(met, expected_kind, "{cell}: {:?}", ca.transcript);
+    // What failed can be looked into, or resumed, by the order's URL.
+    assert_eq!(known.as_deref(), Some("https://ca.example/order/1"), "{cell}");
+    // Ten requests, and what a doubt or a step back costs.
+    let most = if expected == Timeout { 110 } else { 10 + 12 };
+    assert!(ca.transcript.len() <= most, "{cell}: {:?}", ca.transcript);
+    assert_eq!(ca.ca.orders.len(), 1, "{cell}");
+    // Nothing is published for what is refused before.
+    if outcome.is_err() && nth == 1 && ["POST /new-order", "POST /authz/1"].contains(&place) {
+        assert!(!ca.published("*"), "{cell}");
+    }
+    let answers: u32 = ca.ca.authorizations.iter().map(|a| a.answers).sum();
+    assert!(answers <= 1, "{cell}");
+}
+
+#[test]
+fn each_object_in_each_state_at_each_place_has_its_outcome() {
+    let mut cells = 0;
+    for (kind, state, outcomes) in TABLE {
+        for (place, outcome) in PLACES.into_iter().zip(outcomes) {
+            check(kind, state, place, outcome);
+            cells += 1;
+        }
+    }
+    assert_eq!(cells, 102);
+}
