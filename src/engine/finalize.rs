@@ -22,7 +22,7 @@ pub(super) enum Finalized {
     /// The certificate is at this URL.
     Certificate(String),
     /// The order is pending: something is to be proven, still or again.
-    Pending(Answered<Order>),
+    Pending(Box<Answered<Order>>),
 }
 
 impl Session {
@@ -69,7 +69,7 @@ impl Session {
                 },
                 OrderStatus::Invalid => return Err(invalid_order(&order.value, url)),
                 OrderStatus::Pending if polls.count() == POLLS_A_REVIEW => {
-                    return Ok(Finalized::Pending(order));
+                    return Ok(Finalized::Pending(Box::new(order)));
                 }
                 // A state that none of ours is: the next look decides.
                 OrderStatus::Unknown

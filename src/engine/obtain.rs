@@ -151,7 +151,7 @@ impl Session {
                     let key = plan.key.clone();
                     return Ok(Issued { chain, key, order_url: url, preference_met });
                 }
-                Finalized::Pending(again) => order = again,
+                Finalized::Pending(again) => order = *again,
             }
         }
         let why = "the order is pending again and again";

@@ -24,11 +24,13 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// Add a fresh `Replay-Nonce`.
     pub nonce: bool,
+    /// The connection breaks in the middle of the body.
+    pub cut: bool,
 }
 
 impl Answer {
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Answer {
-        Answer { status, headers: Vec::new(), body: body.into(), nonce: true }
+        Answer { status, headers: Vec::new(), body: body.into(), nonce: true, cut: false }
     }
 
     pub fn json(status: u16, value: &Value) -> Answer {
@@ -109,6 +111,7 @@ struct Account {
     jwk: Value,
     /// The key before, with which a client may come that does not know better.
     former: Option<Value>,
+    deactivated: bool,
 }
 
 type Issue = Box<dyn Fn(&PKey<Public>, &[&str]) -> Vec<u8> + Send>;
@@ -140,6 +143,8 @@ pub struct Ca {
     pub orders_a_page: usize,
     /// Makes the chain.
     pub issue: Issue,
+    /// Good nonces that are refused next.
+    pub stale_nonces: u32,
     /// Percentage of good nonces that are refused.
     pub refused_nonces: u64,
     pub accounts_made: u32,
@@ -169,6 +174,7 @@ impl Default for Ca {
             subdomains: false,
             orders_a_page: 0,
             issue: Box::new(|key, names| pki::sound_chain(key, names)),
+            stale_nonces: 0,
             refused_nonces: 0,
             accounts_made: 0,
             orders: Vec::new(),
@@ -258,7 +264,7 @@ impl Ca {
 
     /// Makes an account as an earlier run would have.
     pub fn know(&mut self, jwk: Value) -> String {
-        self.accounts.push(Account { jwk, former: None });
+        self.accounts.push(Account { jwk, former: None, deactivated: false });
         format!("{BASE}/account/{}", self.accounts.len())
     }
 
@@ -281,6 +287,10 @@ impl Ca {
     }
 
     pub fn refuses_nonce(&mut self) -> bool {
+        if let Some(left) = self.stale_nonces.checked_sub(1) {
+            self.stale_nonces = left;
+            return true;
+        }
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (self.random >> 33) % 100 < self.refused_nonces
     }
@@ -302,7 +312,19 @@ impl Ca {
         };
         let is_registration = path == "/new-account";
         assert_eq!(post.jws.protected.get("jwk").is_some(), is_registration, "{path}");
+        let kid = post.jws.protected["kid"].as_str();
+        if kid.is_some_and(|kid| self.account(kid).deactivated) {
+            return Answer::problem(401, "unauthorized");
+        }
         match (parts.as_slice(), &post.json) {
+            (["account", n], Some(payload)) => {
+                assert_eq!(kid, Some(format!("{BASE}/account/{n}").as_str()));
+                let deactivated = payload["status"] == "deactivated";
+                assert!(deactivated || payload["contact"].is_array(), "{payload}");
+                self.accounts[number(n)].deactivated |= deactivated;
+                let status = if deactivated { "deactivated" } else { "valid" };
+                Answer::json(200, &json!({"status": status, "contact": payload["contact"]}))
+            }
             (["new-account"], Some(payload)) => self.new_account(post, payload),
             (["new-order"], Some(payload)) => self.new_order(payload),
             (["revoke"], Some(payload)) => {

@@ -463,6 +463,11 @@ impl Script {
             fed = fed.and_then(|()| reply.header(name.as_bytes(), value));
             self.poll_more(operation, steps);
         }
+        if answer.cut {
+            let half = &answer.body[..answer.body.len() / 2];
+            fed.and_then(|()| reply.body(half)).unwrap();
+            return reply.failed("connection reset by peer").unwrap();
+        }
         let size = if self.chunk == 0 { answer.body.len().max(1) } else { self.chunk };
         for chunk in answer.body.chunks(size) {
             fed = fed.and_then(|()| reply.body(chunk));
