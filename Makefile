@@ -40,8 +40,8 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 # Cargo uses all cores by itself, and prerequisites are meant to be made from left to right.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test build c header check-header test-rust test-c test-python bench soak lint \
-        fetch install uninstall clean distclean FORCE
+.PHONY: help demo test build c header check-header test-rust test-c test-python test-fuzz fuzz bench \
+        soak lint fetch install uninstall clean distclean FORCE
 
 help: ## list what there is to make
 	@echo 'acme-micro $(VERSION):'
@@ -140,9 +140,17 @@ lint: ## formatting, clippy, and whether each fault of the catalogue has its tes
 	cargo fmt --check
 	cargo clippy $(CARGOFLAGS) --features capi --all-targets -- -D warnings
 
+FUZZ_SECONDS ?= 600
+fuzz: fetch ## fuzz each target for FUZZ_SECONDS (600); findings go to target/fuzz
+	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run
+
+test-fuzz: ## the same for a moment, as a part of make test
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=15
+
 # Beside Pebble SSL_CERT_FILE trusts Pebble alone, so cargo must have all it needs before.
 fetch:
 	@$(if $(PEBBLE_MANAGEMENT),,cargo fetch $(CARGOFLAGS))
+	@$(if $(PEBBLE_MANAGEMENT),,cargo fetch --locked --manifest-path tests/fuzz/Cargo.toml)
 
 install: ## install libraries, headers and acme-micro.pc (after make build)
 	@test -f $(SHARED) -a -f $(STATIC) || { echo 'nothing to install yet: make build' >&2; exit 1; }

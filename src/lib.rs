@@ -106,6 +106,9 @@ pub mod driver;
 pub mod engine;
 mod error;
 mod ffi;
+#[cfg(any(test, fuzzing))]
+#[path = "../tests/fuzz/targets/mod.rs"]
+pub mod fuzz;
 mod header;
 #[cfg(feature = "http")]
 #[allow(clippy::disallowed_methods)]
