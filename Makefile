@@ -108,7 +108,18 @@ check-header: ## fail when include/acme_micro.h is not what src/ffi says
 test-rust: fetch ## the Rust tests
 	$(WITH_PEBBLE) cargo test $(CARGOFLAGS) --features capi
 
-test-c: build c ## the C and C++ tests
+# The library with AddressSanitizer in it, for tests. Stable Rust has it when it is told to be nightly.
+SANITIZED := target/c/asan/libacme-micro.so
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
+$(SANITIZED): FORCE
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=address -Copt-level=1' CARGO_PROFILE_RELEASE_LTO=off \
+	    CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo rustc $(CARGOFLAGS) --release --lib \
+	    --features capi --crate-type cdylib --target $(HOST) --target-dir target/asan
+	@mkdir -p $(@D)
+	@ln -sf ../../asan/$(HOST)/release/libacme_micro.so $@
+
+test-c: build c $(SANITIZED) ## the C and C++ tests
 	$(WITH_PEBBLE) tests/capi/run
 	$(WITH_PEBBLE) tests/cpp/run
 

@@ -188,11 +188,16 @@ static void *with_little_stack(void *unused)
 
 static void f17_on_a_stack_of_64_kib(void)
 {
+#ifdef __SANITIZE_ADDRESS__
+    size_t size = 1024 * 1024; /* everything is larger */
+#else
+    size_t size = 64 * 1024;
+#endif
     pthread_attr_t small;
     pthread_t thread;
 
     pthread_attr_init(&small);
-    CHECK(pthread_attr_setstacksize(&small, 64 * 1024) == 0);
+    CHECK(pthread_attr_setstacksize(&small, size) == 0);
     CHECK(pthread_create(&thread, &small, with_little_stack, NULL) == 0);
     pthread_join(thread, NULL);
     pthread_attr_destroy(&small);

@@ -33,14 +33,13 @@ static void look_at_nonce(const acme_http_request_t *request)
     for (i = 0; text[i]; i++)
         text[i] = text[i] == '-' ? '+' : text[i] == '_' ? '/' : text[i];
     size = EVP_DecodeBlock(header, (unsigned char *)text, (int)strlen(text));
-    CHECK(size > 0);
     header[size > 0 ? size : 0] = 0;
     nonce = strstr((char *)header, "\"nonce\":\"") + 9;
     *strchr(nonce, '"') = 0;
-    CHECK(strlen(nonce) < sizeof *seen);
     for (i = 0; nonce[i]; i++)
         hash = hash * 33 + (unsigned char)nonce[i];
     pthread_mutex_lock(&lock);
+    CHECK(size > 0 && strlen(nonce) < sizeof *seen);
     for (hash %= NONCES; seen[hash][0]; hash = (hash + 1) % NONCES)
         if (strcmp(seen[hash], nonce) == 0)
             seen_twice++;
@@ -172,6 +171,7 @@ static void canceled_by_another_thread(void)
 
 /* --- canceled by a signal -------------------------------------------------------------------------------------- */
 
+#ifndef __SANITIZE_THREAD__ /* which puts handlers off */
 static acme_op_t *volatile interrupted;
 static volatile sig_atomic_t signals;
 
@@ -214,6 +214,7 @@ static void y18_canceled_by_signal_handlers_at_any_moment(void)
     }
     CHECK(ended == 300 && signals > 0);
 }
+#endif
 
 int main(void)
 {
@@ -228,7 +229,9 @@ int main(void)
     y01_one_client_eight_threads_and_many_orders();
     canceled_by_another_thread();
     http_stop();
+#ifndef __SANITIZE_THREAD__
     y18_canceled_by_signal_handlers_at_any_moment();
+#endif
     acme_client_free(client);
     acme_key_free(key);
     return report("test_threads");
