@@ -95,6 +95,9 @@ target/c/null_calls.h: tests/capi/generate_null.py include/acme_micro.h
 	@mkdir -p $(@D)
 	$(PYTHON) $< >$@
 
+# It loads the library by hand, again and again.
+target/c/test_unload: LDFLAGS += -Wl,--as-needed
+
 target/c/test_null: target/c/null_calls.h
 target/c/test_null: CPPFLAGS += -Itarget/c
 target/c/test_null: LDLIBS += -lm
@@ -145,6 +148,8 @@ target/c/bench/%: tests/bench/%.c include/acme_micro.h $(STAGED)
 
 soak: ## the long forms of some tests: minutes to hours
 	ACME_SIGNATURES=1000000 cargo test $(CARGOFLAGS) --features capi --lib j01_
+	$(MAKE) --no-print-directory build c
+	CRASHES=100 python3 tests/capi/test_crash.py Crash.test_x01_x03_x04_x05_killed_at_each_of_the_twenty_steps
 
 lint: ## formatting, clippy, and whether each fault of the catalogue has its test
 	tests/faults/check

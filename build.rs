@@ -11,5 +11,7 @@ fn main() {
         println!("cargo::rustc-link-arg=-Wl,-soname,{soname}");
         // Relocations in a thirtieth of the room; needs glibc 2.36 (Debian 12) or musl 1.2.4 to load.
         println!("cargo::rustc-link-arg=-Wl,-z,pack-relative-relocs");
+        // It stays when a program unloads it: a driver's threads may be at work still.
+        println!("cargo::rustc-link-arg=-Wl,-z,nodelete");
     }
 }

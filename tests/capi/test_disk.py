@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import subprocess
+import sys
 import threading
 import unittest
 
@@ -383,14 +384,20 @@ class Disk(unittest.TestCase):
 
     def test_y14_who_holds_the_lock_is_killed(self):
         case = Case("holder")
-        flags = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        holder = subprocess.Popen(["flock", str(case.folder), "sleep", "600"])
-        case.out = case.folder  # which it has locked
+        case.out.mkdir()
+        holder = subprocess.Popen(
+            [sys.executable, "-c", "import fcntl, os, sys, time\n"
+             "fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)\n"
+             "print('locked', flush=True)\ntime.sleep(600)", str(case.out)],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
         self.addCleanup(holder.kill)
-        waiter = subprocess.Popen(case.command(), **flags)
+        self.assertEqual(holder.stdout.readline(), "locked\n")
+        waiter = subprocess.Popen(
+            case.command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         self.assertIn("another process is at work here", waiter.stderr.readline())
         self.assertIsNone(waiter.poll())
-        subprocess.run(["pkill", "-KILL", "-P", str(holder.pid)])
         holder.kill()
         self.assertEqual(waiter.communicate(timeout=120)[1], "")
         self.assertEqual(waiter.returncode, 0)

@@ -28,6 +28,7 @@ mod orders;
 mod policy;
 mod problems;
 mod renewal;
+mod resume;
 mod retries;
 mod states;
 mod time_and_cancel;

@@ -1,0 +1,152 @@
+//! A host that dies at any request of an issuance, and another that goes on with what the first one
+//! had noted: its keys, and the order's URL before each request.
+
+use acme_micro::engine::{Challenge, Client, ClientOptions, Issued, Operation, OrderOptions, Step};
+use acme_micro::{Key, KeyType, Time};
+
+use super::ca::BASE;
+use super::script::{Script, label};
+
+/// Where a host dies: when it is about to send its n-th request, or when the CA has done what that
+/// asks and the answer is on its way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Death {
+    Before(usize),
+    After(usize),
+}
+
+/// What is left of a host that died.
+struct Left {
+    /// The request at which it died.
+    at: String,
+    order_url: Option<String>,
+}
+
+/// Runs until the host dies; what it has published is gone with it. `None`: it came to its end.
+fn run_until(ca: &mut Script, operation: &Operation<Issued>, death: Death) -> Option<Left> {
+    let mut sent = 0;
+    let mut up: Vec<Challenge> = Vec::new();
+    loop {
+        match operation.poll(Time::from_millis(ca.now)).unwrap() {
+            Step::Request(request) => {
+                sent += 1;
+                let left = Left { at: label(&request), order_url: operation.order_url() };
+                if death == Death::Before(sent) {
+                    ca.unpublish(&up);
+                    return Some(left);
+                }
+                let answer = ca.answer(&request).unwrap();
+                if death == Death::After(sent) {
+                    ca.unpublish(&up);
+                    return Some(left);
+                }
+                let reply = operation.reply(request.id);
+                for (name, value) in &answer.headers {
+                    reply.header(name.as_bytes(), value).unwrap();
+                }
+                reply.body(&answer.body).unwrap();
+                reply.end(answer.status).unwrap();
+            }
+            Step::Wait(delay) => ca.now += delay.unwrap().as_millis() as i64,
+            Step::Publish(challenges) => {
+                ca.publish(&challenges);
+                up = challenges.to_vec();
+                operation.published(Ok(())).unwrap();
+            }
+            Step::Unpublish(challenges) => {
+                ca.unpublish(&challenges);
+                up.clear();
+            }
+            Step::Done => return None,
+            step => panic!("an unknown step: {step:?}"),
+        }
+    }
+}
+
+/// Another process of the same host: the account's key is what it has.
+fn start_again(ca: &mut Script, seed: u64) {
+    let mut options = ClientOptions::new(format!("{BASE}/directory"), ca.account_key.clone());
+    options.terms_agreed = true;
+    options.seed = Some(seed);
+    ca.client = Client::new(options).unwrap();
+}
+
+fn order_with(key: &Key, order_url: Option<String>) -> OrderOptions {
+    let mut options = OrderOptions::new(["example.org", "www.example.org"]);
+    options.key = Some(key.clone());
+    options.order_url = order_url;
+    options
+}
+
+#[test]
+fn x01_x03_x04_x10_a_host_dies_at_each_request_and_another_goes_on() {
+    let key = Key::generate(KeyType::P256).unwrap();
+    let mut deaths = 0;
+    for death in (1..).flat_map(|n| [Death::Before(n), Death::After(n)]) {
+        let mut ca = Script::new();
+        ca.ca.validation_looks = 1;
+        let operation = ca.client.obtain(order_with(&key, None)).unwrap();
+        let Some(left) = run_until(&mut ca, &operation, death) else { break };
+        drop(operation);
+        deaths += 1;
+        // A death at the one request whose answer names the order costs an order; no other does.
+        let is_forgotten = left.at == "POST /new-order" && matches!(death, Death::After(_));
+        assert_eq!(left.order_url.is_none(), ca.ca.orders.is_empty() || is_forgotten, "{death:?}");
+
+        start_again(&mut ca, 8);
+        let issued = ca.order(order_with(&key, left.order_url)).unwrap();
+        assert_eq!(issued.key.unwrap().thumbprint(), key.thumbprint(), "{death:?}");
+        assert_eq!(ca.ca.accounts_made, 1, "{death:?}");
+        assert_eq!(ca.ca.orders.len(), 1 + usize::from(is_forgotten), "{death:?} at {}", left.at);
+        let finalizes: Vec<u32> = ca.ca.orders.iter().map(|order| order.finalizes).collect();
+        assert_eq!(finalizes.iter().sum::<u32>(), 1, "{death:?}: {finalizes:?}");
+    }
+    // Directory, nonce, account, order; authorization and challenge for each name; a look at
+    // the order, finalize, another look, the certificate.
+    assert_eq!(deaths, 2 * 12);
+}
+
+#[test]
+fn x14_a_host_that_dies_over_and_over_makes_one_order() {
+    let key = Key::generate(KeyType::P256).unwrap();
+    let mut ca = Script::new();
+    let mut order_url = None;
+    for n in 0..30 {
+        start_again(&mut ca, n);
+        let operation = ca.client.obtain(order_with(&key, order_url)).unwrap();
+        // Directory, nonce and account come first, and a look at the order when there is one.
+        let left = run_until(&mut ca, &operation, Death::Before(5)).unwrap();
+        assert!(n == 0 || left.at.starts_with("POST /authz/"), "{}", left.at);
+        order_url = left.order_url;
+    }
+    start_again(&mut ca, 100);
+    ca.order(order_with(&key, order_url)).unwrap();
+    assert_eq!((ca.ca.orders.len(), ca.ca.accounts_made), (1, 1));
+}
+
+#[test]
+fn x12_a_snapshot_is_started_twice() {
+    let key = Key::generate(KeyType::P256).unwrap();
+    for n in 5..=12 {
+        let mut ca = Script::new();
+        ca.ca.validation_looks = 1;
+        let operation = ca.client.obtain(order_with(&key, None)).unwrap();
+        let left = run_until(&mut ca, &operation, Death::Before(n)).unwrap();
+        drop(operation);
+        // The CA of the tests takes no nonce twice, and asks for the same account key.
+        let chains: Vec<String> = (0..2)
+            .map(|_| {
+                start_again(&mut ca, 8);
+                let issued = ca.order(order_with(&key, left.order_url.clone())).unwrap();
+                issued.chain.pem().to_owned()
+            })
+            .collect();
+        assert_eq!(chains[0], chains[1], "at {}", left.at);
+        assert_eq!((ca.ca.orders.len(), ca.ca.orders[0].finalizes), (1, 1));
+        // With another key: not finalized again, but ordered anew.
+        start_again(&mut ca, 8);
+        let other = Key::generate(KeyType::P256).unwrap();
+        ca.order(order_with(&other, left.order_url)).unwrap();
+        assert_eq!((ca.ca.orders.len(), ca.ca.orders[0].finalizes), (2, 1));
+    }
+}
