@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::problem::{Problem, printable};
 use crate::time::Time;
+use crate::url;
 
 /// Characters kept of a URL: all of one that may be asked. Others are the CA's text like any other.
 const MAX_URL: usize = 4096;
@@ -123,7 +124,7 @@ impl Error {
 
     #[must_use]
     pub(crate) fn at(mut self, url: &str) -> Error {
-        self.0.url.get_or_insert_with(|| printable(url, MAX_URL));
+        self.0.url.get_or_insert_with(|| url::shown(url, MAX_URL));
         self
     }
 

@@ -133,6 +133,14 @@ fn is_disguised_address(host: &str) -> bool {
     is_number && host.parse::<IpAddr>().is_err()
 }
 
+/// A URL for a message. One that we would not ask is shown without what may be a password.
+pub(crate) fn shown(text: &str, max: usize) -> String {
+    match text.rsplit_once('@') {
+        Some((_, rest)) if Url::parse(text).is_err() => format!("...@{}", printable(rest, max)),
+        _ => printable(text, max),
+    }
+}
+
 /// Decides which URLs may be asked.
 #[derive(Clone, Debug)]
 pub(crate) struct UrlPolicy {
@@ -149,7 +157,7 @@ impl UrlPolicy {
         allow_http_loopback: bool,
     ) -> Result<UrlPolicy> {
         let url = Url::parse(directory).map_err(|why| {
-            let shown = printable(directory, 200);
+            let shown = shown(directory, 200);
             Error::invalid_argument(format!("the directory URL \"{shown}\" {why}"))
         })?;
         let policy = UrlPolicy {
@@ -168,7 +176,7 @@ impl UrlPolicy {
     /// Lets a URL of the CA pass, or says why not.
     pub(crate) fn check(&self, text: &str) -> Result<Url> {
         let url = Url::parse(text).map_err(|why| {
-            let shown = printable(text, 200);
+            let shown = shown(text, 200);
             Error::new(ErrorKind::Policy, format!("the CA's URL \"{shown}\" {why}"))
         })?;
         self.admit(&url)?;

@@ -119,19 +119,6 @@ fn a_csr_must_fit_the_names_and_excludes_a_key() {
 }
 
 #[test]
-fn the_accounts_key_is_not_certified() {
-    let ca = Script::new();
-    let mut options = OrderOptions::new(["example.org"]);
-    options.key = Some(ca.account_key.clone());
-    let error = ca.client.obtain(options).err().unwrap();
-    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-    let mut options = OrderOptions::new(["example.org"]);
-    let names = ["example.org".to_owned()];
-    options.csr = Some(SigningRequest::create(&ca.account_key, &names).unwrap());
-    assert_eq!(ca.client.obtain(options).err().unwrap().kind(), ErrorKind::InvalidArgument);
-}
-
-#[test]
 fn an_order_url_elsewhere_and_no_time_are_refused() {
     for url in ["http://ca.example/order/1", "https://evil.example/order/1", "", "/order/1"] {
         let mut options = OrderOptions::new(["example.org"]);

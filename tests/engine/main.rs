@@ -30,5 +30,6 @@ mod problems;
 mod renewal;
 mod resume;
 mod retries;
+mod secrets;
 mod states;
 mod time_and_cancel;

@@ -391,7 +391,7 @@ fn a_proxy_may_be_spoken_to_in_tls() {
 }
 
 #[test]
-fn h29_a_proxy_that_opens_no_way_is_named_and_its_password_is_not() {
+fn h29_s17_a_proxy_that_opens_no_way_is_named_and_its_password_is_not() {
     use Mood::{Dripping, Refusing, Silent, Willing};
     let tries = [
         (
@@ -697,7 +697,7 @@ fn h28_what_cannot_be_read_or_does_not_fit_is_refused_by_name() {
 }
 
 #[test]
-fn secrets_are_not_shown() {
+fn s17_secrets_are_not_shown() {
     let options = options(|o| o.proxy = Some("http://user:secret@proxy:1".to_owned()));
     let shown = format!("{options:?} {:?}", HttpClient::new(&options).unwrap());
     assert!(!shown.contains("secret") && !shown.contains("user"), "{shown}");
