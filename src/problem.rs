@@ -13,8 +13,10 @@ use crate::error::ErrorKind;
 const ACME_ERROR: &str = "urn:ietf:params:acme:error:";
 /// Sub-problems kept of one document.
 const MAX_SUBPROBLEMS: usize = 100;
-/// Characters kept of a detail.
+/// Bytes kept of a detail.
 const MAX_DETAIL: usize = 1024;
+/// Bytes of a document's text.
+const MAX_TEXT: usize = 2048;
 /// How deep sub-problems nest; RFC 8555 knows one level.
 const MAX_NESTING: usize = 4;
 
@@ -26,13 +28,18 @@ pub struct Problem {
     instance: Option<String>,
     identifier: Option<String>,
     subproblems: Vec<Problem>,
+    /// How many there are of them in the document.
+    subproblem_count: usize,
     json: String,
 }
 
 impl Problem {
-    /// Reads a body as a problem document. `None`: it is none.
+    /// Reads a body as a problem document. `None`: it is none. Text that is broken does not hide
+    /// what went wrong.
     pub(crate) fn parse(body: &[u8]) -> Option<Problem> {
-        Problem::from_json(&serde_json::from_slice(body).ok()?)
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+        let json = serde_json::from_slice(body);
+        Problem::from_json(&json.or_else(|_| serde_json::from_str(&repaired(body))).ok()?)
     }
 
     /// The `error` member of an order or challenge, or a whole document.
@@ -61,6 +68,7 @@ impl Problem {
                     .collect(),
                 _ => Vec::new(),
             },
+            subproblem_count: subproblems.map_or(0, Vec::len),
             json: value.to_string(),
         })
     }
@@ -121,6 +129,11 @@ impl Problem {
         }
     }
 
+    fn summary(&self) -> String {
+        let name = self.name().unwrap_or(&self.type_);
+        self.detail.as_ref().map_or(name.to_owned(), |detail| format!("{name}: {detail}"))
+    }
+
     pub(crate) fn error_kind(&self) -> ErrorKind {
         match self.name() {
             Some("rateLimited") => ErrorKind::RateLimited,
@@ -171,17 +184,16 @@ pub(crate) fn is_permanent_status(status: u16) -> bool {
     (400..500).contains(&status) && !matches!(status, 408 | 425 | 429)
 }
 
-/// `badNonce: JWS has an invalid anti-replay nonce`, and what the sub-problems say.
+/// `badNonce: JWS has an invalid anti-replay nonce`, and what the first sub-problems say.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name().unwrap_or(&self.type_))?;
-        if let Some(detail) = &self.detail {
-            write!(f, ": {detail}")?;
-        }
+        let mut text = self.summary();
         for sub in self.subproblems.iter().take(3) {
-            write!(f, "; {}: {sub}", sub.identifier().unwrap_or("?"))?;
+            let identifier = sub.identifier().unwrap_or("?");
+            text.push_str(&format!("; {identifier}: {}", sub.summary()));
         }
-        match self.subproblems.len() {
+        f.write_str(&printable(&text, MAX_TEXT))?;
+        match self.subproblem_count {
             0..=3 => Ok(()),
             n => write!(f, "; and {} more", n - 3),
         }
@@ -189,7 +201,7 @@ impl fmt::Display for Problem {
 }
 
 /// Text from the wire, fit for one line of a log: control characters and what turns the direction
-/// of writing are escaped, and it is cut after `max` characters.
+/// of writing are escaped, and it is cut after `max` bytes.
 pub(crate) fn printable(text: &str, max: usize) -> String {
     let hidden = |c: char| {
         c.is_control()
@@ -197,11 +209,35 @@ pub(crate) fn printable(text: &str, max: usize) -> String {
             || matches!(c, '\u{2066}'..='\u{2069}' | '\u{feff}')
     };
     let mut out = String::new();
-    for c in text.chars().take(max) {
-        if hidden(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
+    for c in text.chars() {
+        let whole = out.len();
+        if hidden(c) {
+            out.extend(c.escape_unicode())
+        } else {
+            out.push(c)
+        }
+        if out.len() > max {
+            out.truncate(whole);
+            out.push('…');
+            break;
+        }
     }
-    if text.chars().nth(max).is_some() {
-        out.push('…');
+    out
+}
+
+/// A body in which what is not UTF-8, or half of a surrogate pair, stands for itself no more.
+fn repaired(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let mut parts = text.split("\\u");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_surrogate = matches!(
+            part.as_bytes(),
+            [b'd' | b'D', b'8' | b'9' | b'a'..=b'f' | b'A'..=b'F', _, _, ..]
+        );
+        let rest = part.get(4..).filter(|_| is_surrogate);
+        out.push_str(if rest.is_some() { "\\ufffd" } else { "\\u" });
+        out.push_str(rest.unwrap_or(part));
     }
     out
 }
@@ -252,6 +288,41 @@ mod tests {
         let text = Problem::parse(json.as_bytes()).unwrap().to_string();
         assert_eq!(text, r"t: a\u{a}b\u{1b}[31m\u{202e}\u{0}%s%n");
         assert_eq!(printable(&"x".repeat(2000), 10), "xxxxxxxxxx…");
+    }
+
+    #[test]
+    fn p04_broken_text_does_not_hide_what_went_wrong() {
+        let bad_nonce = format!("{ACME_ERROR}badNonce");
+        for (detail, shown) in [
+            (&b"na\xefve \xff"[..], "na\u{fffd}ve \u{fffd}"),
+            (br"half \ud800 of it", "half \u{fffd} of it"),
+            (br"\uDFFF\uDbff", "\u{fffd}\u{fffd}"),
+            (br"\ud83d\ude00", "\u{1f600}"),
+            (br"C:\\users\ud800", "C:\\users\u{fffd}"),
+            ("\u{1f600}".as_bytes(), "\u{1f600}"),
+            (br"\u0000", r"\u{0}"),
+        ] {
+            let mut body = format!(r#"{{"type":"{bad_nonce}","detail":""#).into_bytes();
+            body.extend_from_slice(detail);
+            body.extend_from_slice(b"\"}");
+            let problem = Problem::parse(&body).unwrap();
+            assert_eq!(problem.name(), Some("badNonce"), "{shown}");
+            assert_eq!(problem.detail(), Some(shown));
+            let marked = [b"\xef\xbb\xbf", body.as_slice()].concat();
+            assert_eq!(Problem::parse(&marked), Some(problem));
+        }
+        for broken in [r"\u", r"\ud8", r"\ud80", r"\ug000", r"\ud800\"] {
+            let body = format!(r#"{{"type":"{bad_nonce}","detail":"{broken}"}}"#);
+            assert_eq!(Problem::parse(body.as_bytes()), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn p04_text_is_cut_by_what_it_takes_up() {
+        assert_eq!(printable("ééé", 4), "éé…");
+        assert_eq!(printable("éé", 4), "éé");
+        assert_eq!(printable("\u{1b}\u{1b}", 10), r"\u{1b}…");
+        assert_eq!(printable("", 0), "");
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl Session {
         self.io.enter("order");
         let order: Answered<Order> =
             match self.fetch("fetching the order", url, account, "an order").await {
-                Err(error) if matches!(error.http_status(), Some(404 | 410)) => {
+                Err(error) if is_forgotten(&error) => {
                     log::warn!("{error}; ordering anew");
                     return Ok(None);
                 }
@@ -173,5 +173,14 @@ impl Session {
             self.give_up(order, account).await;
         }
         outcome
+    }
+}
+
+/// The CA knows an order no more, or not as this account's: it has run out, or the account is lost.
+fn is_forgotten(error: &Error) -> bool {
+    match error.http_status() {
+        Some(404 | 410) => true,
+        Some(401) => false, // the account is deactivated
+        _ => error.is_problem("unauthorized") || error.is_problem("accountDoesNotExist"),
     }
 }

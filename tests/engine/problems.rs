@@ -1,6 +1,7 @@
 //! Refusals and answers that are none: what they become. RFC 8555 section 6.7.
 
 use acme_micro::ErrorKind;
+use acme_micro::engine::OrderOptions;
 use serde_json::{Value, json};
 
 use super::ca::Answer;
@@ -15,21 +16,90 @@ fn refuse_order(answer: Answer) -> acme_micro::AcmeError {
     error
 }
 
+/// The failure of a registration that is refused so.
+fn refuse_account(answer: Answer) -> acme_micro::AcmeError {
+    let mut ca = Script::new();
+    ca.on("POST /new-account").answer(answer);
+    ca.register().unwrap_err()
+}
+
+#[test]
+fn p01_without_a_known_type_the_http_status_decides() {
+    let old = "urn:acme:error:badNonce"; // before RFC 8555
+    let unknown = "urn:ietf:params:acme:error:inventedTomorrow";
+    for type_ in
+        [json!(null), json!(7), json!([]), json!("about:blank"), json!(old), json!(unknown)]
+    {
+        for (status, kind, permanent, tries) in [
+            (400, ErrorKind::Problem, true, 1),
+            (403, ErrorKind::Problem, true, 1),
+            (404, ErrorKind::Problem, true, 1),
+            (408, ErrorKind::Problem, false, 2),
+            (409, ErrorKind::Problem, true, 1),
+            (425, ErrorKind::Problem, false, 1),
+            (429, ErrorKind::RateLimited, false, 1),
+            (500, ErrorKind::Problem, false, 2),
+            (503, ErrorKind::Problem, false, 2),
+        ] {
+            let body = json!({"type": type_, "detail": "so it is"});
+            let mut ca = Script::new();
+            ca.on("POST /new-order").answer(Answer::json(status, &body));
+            let error = ca.obtain(&["example.org"]).unwrap_err();
+            let what = format!("{type_} {status}: {error}");
+            assert_eq!((error.kind(), error.is_permanent()), (kind, permanent), "{what}");
+            assert_eq!(error.http_status(), Some(status));
+            assert_eq!(ca.count("POST /new-order"), tries, "{what}");
+            let problem = error.problem().unwrap();
+            assert_eq!(problem.type_urn(), type_.as_str().unwrap_or("about:blank"));
+            assert_eq!(problem.detail(), Some("so it is"));
+        }
+    }
+    let body = json!({"detail": "no type at all"});
+    assert_eq!(refuse_order(Answer::json(403, &body)).problem().unwrap().type_urn(), "about:blank");
+}
+
 #[test]
 fn p02_each_type_of_problem_has_its_kind_and_permanence() {
     for (name, kind, permanent) in [
+        // RFC 8555 section 6.7, all of them.
+        ("accountDoesNotExist", ErrorKind::Account, true),
+        ("alreadyRevoked", ErrorKind::Problem, true),
         ("badCSR", ErrorKind::Problem, true),
+        ("badNonce", ErrorKind::Problem, false),
+        ("badPublicKey", ErrorKind::Problem, true),
+        ("badRevocationReason", ErrorKind::Problem, true),
+        ("badSignatureAlgorithm", ErrorKind::Problem, true),
         ("caa", ErrorKind::Problem, false),
+        ("compound", ErrorKind::Problem, false),
+        ("connection", ErrorKind::Problem, false),
         ("dns", ErrorKind::Problem, false),
+        ("externalAccountRequired", ErrorKind::EabRequired, true),
+        ("incorrectResponse", ErrorKind::Problem, false),
+        ("invalidContact", ErrorKind::Problem, true),
         ("malformed", ErrorKind::Problem, true),
+        ("orderNotReady", ErrorKind::Problem, false),
+        ("rateLimited", ErrorKind::RateLimited, false),
         ("rejectedIdentifier", ErrorKind::Order, true),
+        ("serverInternal", ErrorKind::Problem, false),
+        ("tls", ErrorKind::Problem, false),
+        ("unauthorized", ErrorKind::Problem, true),
+        ("unsupportedContact", ErrorKind::Problem, true),
         ("unsupportedIdentifier", ErrorKind::Order, true),
         ("userActionRequired", ErrorKind::Terms, true),
-        ("externalAccountRequired", ErrorKind::EabRequired, true),
-        ("unauthorized", ErrorKind::Problem, true),
+        // RFC 9773, RFC 9799, draft-ietf-acme-profiles, and what was before RFC 8555.
+        ("alreadyReplaced", ErrorKind::Problem, true),
+        ("onionCAARequired", ErrorKind::Problem, true),
+        ("invalidProfile", ErrorKind::Problem, true),
+        ("agreementRequired", ErrorKind::Terms, true),
+        // RFC 8739, RFC 9115, the future: by HTTP status.
+        ("autoRenewalCanceled", ErrorKind::Problem, true),
+        ("unknownDelegation", ErrorKind::Problem, true),
         ("inventedTomorrow", ErrorKind::Problem, true),
     ] {
-        let error = refuse_order(Answer::problem(403, name));
+        let error = match name {
+            "accountDoesNotExist" => refuse_account(Answer::problem(403, name)),
+            _ => refuse_order(Answer::problem(403, name)),
+        };
         assert_eq!((error.kind(), error.is_permanent()), (kind, permanent), "{name}");
         assert_eq!(error.http_status(), Some(403));
         let problem = error.problem().unwrap();
@@ -75,16 +145,20 @@ fn p07_a_refusal_that_is_no_problem_document_keeps_its_status_and_beginning() {
         assert!(error.problem().is_none() && error.is_permanent());
         assert!(error.to_string().contains("403"), "{error}");
     }
-    let error = refuse_order(Answer::new(403, "<html>Forbidden by the proxy</html>"));
-    assert!(error.to_string().contains("Forbidden by the proxy"), "{error}");
+    let page = format!("<html>Forbidden by the proxy{}</html>", "x".repeat(1000));
+    let text = refuse_order(Answer::new(403, page)).to_string();
+    assert!(text.contains("Forbidden by the proxy") && text.len() < 200, "{text}");
 }
 
 #[test]
 fn p03_the_http_status_counts_and_not_the_one_in_the_document() {
-    let body = json!({"type": "about:blank", "detail": "x", "status": 503});
-    let error = refuse_order(Answer::json(403, &body));
-    assert_eq!(error.http_status(), Some(403));
-    assert!(error.is_permanent());
+    let huge = format!("1{}", "0".repeat(30));
+    for inside in ["503", r#""429""#, &huge, "-1", "null", "200", "1e999", "[]"] {
+        let body = format!(r#"{{"type":"about:blank","detail":"x","status":{inside}}}"#);
+        let error = refuse_order(Answer::new(403, body));
+        assert_eq!(error.http_status(), Some(403), "{inside}");
+        assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Problem, true), "{inside}");
+    }
 }
 
 #[test]
@@ -223,9 +297,36 @@ fn h30_header_fields_for_browsers_are_ignored() {
 fn p04_p05_a_hostile_detail_cannot_break_a_log_line() {
     let detail = format!("%s%n\n\u{1b}[31m\u{202e}\0{}", "x".repeat(100_000));
     let body = json!({"type": "urn:ietf:params:acme:error:malformed", "detail": detail});
-    // The harness refuses control characters in errors, and long ones.
+    // The harness refuses control characters in errors and logs, and long ones.
     let error = refuse_order(Answer::json(400, &body));
     assert!(error.to_string().contains("%s%n"), "{error}");
+    assert!(error.problem().unwrap().detail().unwrap().len() <= 1024 + '…'.len_utf8());
+    // Nearly as large as an answer may be, and as hostile as can be, in every member.
+    for piece in ["x", "\u{1b}", "\u{202e}", "ü", "\0", "\u{1f600}"] {
+        let text = piece.repeat(300 * 1024 / piece.len() / 6);
+        let sub = |sub: Value| {
+            json!({
+                "type": text, "detail": text, "identifier": {"type": "dns", "value": text},
+                "subproblems": [sub],
+            })
+        };
+        let short = json!({"type": "%s%n%x", "detail": "%s", "identifier": {"value": "%n"}});
+        for body in
+            [sub(short.clone()), json!({"type": "t", "subproblems": [short, {"type": text}]})]
+        {
+            let error = refuse_order(Answer::json(400, &body));
+            assert_eq!(error.kind(), ErrorKind::Problem);
+            let problem = error.problem().unwrap();
+            for subproblem in problem.subproblems() {
+                for text in [subproblem.type_urn(), subproblem.detail().unwrap_or_default()] {
+                    assert!(text.len() <= 1024 + '…'.len_utf8(), "{} bytes", text.len());
+                }
+            }
+        }
+    }
+    let short = json!({"type": "%s%n%x", "detail": "%s", "identifier": {"value": "%n"}});
+    let error = refuse_order(Answer::json(400, &json!({"type": "t", "subproblems": [short]})));
+    assert!(error.to_string().ends_with("for %n: t; %n: %s%n%x: %s"), "{error}");
 }
 
 #[test]
@@ -236,6 +337,140 @@ fn p06_deep_and_wide_documents_are_cut() {
     let subs: Vec<_> = (0..10_000).map(|n| json!({"type": format!("t{n}")})).collect();
     let error = refuse_order(Answer::json(400, &json!({"type": "a", "subproblems": subs})));
     assert_eq!(error.problem().unwrap().subproblems().len(), 100);
+    assert!(error.to_string().ends_with("; and 9997 more"), "{error}");
+    // A thousand levels are no JSON that anybody reads: the status decides.
+    let deep = format!("{}{}", r#"{"type":"a","subproblems":["#.repeat(1000), "]}".repeat(1000));
+    let error = refuse_order(Answer::new(400, deep));
+    assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Problem, true));
+    assert!(error.problem().is_none());
+}
+
+#[test]
+fn p06_identifiers_of_subproblems_are_told_as_far_as_they_are_any() {
+    for (identifier, shown) in [
+        (json!({"type": "dns", "value": "example.org"}), Some("example.org")),
+        (json!({"type": "ip", "value": "2001:db8::1"}), Some("2001:db8::1")),
+        (json!({"type": "invented", "value": "x-1"}), Some("x-1")),
+        (json!({"value": "example.org"}), Some("example.org")),
+        (json!({"type": "dns", "value": null}), None),
+        (json!({"type": "dns"}), None),
+        (json!("example.org"), None),
+        (Value::Null, None),
+    ] {
+        let sub = json!({"type": "t", "identifier": identifier});
+        let error = refuse_order(Answer::json(400, &json!({"type": "a", "subproblems": [sub]})));
+        assert_eq!(error.problem().unwrap().subproblems()[0].identifier(), shown, "{identifier}");
+        assert_eq!(error.identifier(), shown);
+    }
+    for none in [json!([]), json!(null), json!({}), json!([7, null, "x", {}])] {
+        let error = refuse_order(Answer::json(400, &json!({"type": "a", "subproblems": none})));
+        assert!(error.problem().unwrap().subproblems().is_empty(), "{none}");
+        assert_eq!(error.identifier(), None);
+    }
+}
+
+#[test]
+fn p10_an_order_that_is_ours_no_more_is_replaced_by_the_next_run() {
+    let mut ca = Script::seasoned();
+    ca.on("POST /order/2").problem(403, "unauthorized");
+    let mut options = OrderOptions::new(["example.org"]);
+    let operation = ca.client.obtain(options.clone()).unwrap();
+    let error = ca.run(&operation).unwrap_err();
+    assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Problem, true));
+    assert_eq!((ca.count("POST /order/2"), ca.count("POST /new-order")), (1, 1));
+    // The host need not know what the URL that it kept is worth.
+    ca.forget();
+    options.order_url = operation.order_url();
+    assert_eq!(options.order_url.as_deref(), Some("https://ca.example/order/2"));
+    assert_eq!(ca.order(options.clone()).unwrap().order_url, "https://ca.example/order/3");
+    assert_eq!((ca.count("POST /order/2"), ca.count("POST /new-order")), (1, 1));
+    // A deactivated account is another matter: nothing is ordered.
+    let mut ca = Script::seasoned();
+    ca.on("POST /order/2").problem(401, "unauthorized");
+    assert_eq!(ca.order(options).unwrap_err().kind(), ErrorKind::Account);
+    assert_eq!(ca.transcript, ["POST /order/2"]);
+}
+
+#[test]
+fn p13_what_is_wrong_with_a_name_is_told_with_the_name() {
+    for (name, permanent) in [
+        ("rejectedIdentifier", true),
+        ("unsupportedIdentifier", true),
+        ("malformed", true),
+        ("caa", false),
+        ("dns", false),
+        ("connection", false),
+        ("tls", false),
+        ("incorrectResponse", false),
+        ("serverInternal", false),
+    ] {
+        let problem = json!({
+            "type": format!("urn:ietf:params:acme:error:{name}"), "detail": "not this one",
+            "identifier": {"type": "dns", "value": "b.example"},
+        });
+        // Refused when it is ordered.
+        let mut ca = Script::seasoned();
+        ca.on("POST /new-order").answer(Answer::json(400, &problem));
+        let error = ca.obtain(&["a.example", "b.example"]).unwrap_err();
+        assert_eq!((error.is_permanent(), error.identifier()), (permanent, Some("b.example")));
+        let rejected = name == "rejectedIdentifier" || name == "unsupportedIdentifier";
+        let kind = if rejected { ErrorKind::Order } else { ErrorKind::Problem };
+        assert_eq!(error.kind(), kind, "{error}");
+        assert_eq!(ca.transcript, ["POST /new-order"], "{name}");
+        // Found out by a challenge.
+        let mut ca = Script::seasoned();
+        ca.ca.failing = vec!["b.example".to_owned()];
+        ca.on("POST /authz/3").edit(move |authorization| {
+            for challenge in authorization["challenges"].as_array_mut().unwrap() {
+                if challenge.get("error").is_some() {
+                    challenge["error"] = problem.clone();
+                }
+            }
+        });
+        let mut options = OrderOptions::new(["a.example", "b.example"]);
+        let operation = ca.client.obtain(options.clone()).unwrap();
+        let error = ca.run(&operation).unwrap_err();
+        assert_eq!((error.kind(), error.identifier()), (ErrorKind::Challenge, Some("b.example")));
+        assert_eq!(error.is_permanent(), permanent, "{error}");
+        assert_eq!(error.problem().unwrap().name(), Some(name));
+        // The order has failed; the next run makes another one, with the same account.
+        ca.ca.failing.clear();
+        options.order_url = operation.order_url();
+        ca.order(options).unwrap();
+        assert_eq!((ca.ca.accounts_made, ca.count("POST /new-order")), (1, 2));
+    }
+    // A request that the CA does not take is refused when the order is ready for it.
+    let mut ca = Script::seasoned();
+    ca.on("POST /finalize/2").problem(400, "badCSR");
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Problem, true));
+    assert_eq!(ca.count("POST /finalize/2"), 1);
+}
+
+#[test]
+fn p14_a_compound_is_as_bad_as_its_worst_part() {
+    let compound = |parts: &[&str]| {
+        let urn = |name: &str| format!("urn:ietf:params:acme:error:{name}");
+        let parts: Vec<Value> = parts
+            .iter()
+            .enumerate()
+            .map(|(n, name)| {
+                let identifier = json!({"type": "dns", "value": format!("n{n}.example")});
+                json!({"type": urn(name), "detail": "no", "identifier": identifier})
+            })
+            .collect();
+        let body = json!({"type": urn("compound"), "detail": "all", "subproblems": parts});
+        refuse_order(Answer::json(403, &body))
+    };
+    let mixed = compound(&["dns", "rejectedIdentifier", "caa"]);
+    assert_eq!((mixed.kind(), mixed.is_permanent()), (ErrorKind::Problem, true));
+    let named = mixed.problem().unwrap().subproblems().iter().map(|sub| sub.identifier());
+    let named: Vec<_> = named.map(Option::unwrap).collect();
+    assert_eq!(named, ["n0.example", "n1.example", "n2.example"]);
+    assert_eq!(mixed.identifier(), None, "it is about several");
+    assert!(mixed.to_string().contains("n1.example: rejectedIdentifier: no"), "{mixed}");
+    assert!(!compound(&["dns", "connection"]).is_permanent());
+    assert_eq!(compound(&["dns"]).identifier(), Some("n0.example"));
 }
 
 #[test]

@@ -126,7 +126,11 @@ fn p09_h21_a_rate_limit_without_a_wait_is_reported_at_once() {
         problem["detail"] = "too many orders, retry after 2026-11-24 14:25:00 UTC".into();
     });
     let refusal = Answer::problem(403, "rateLimited");
-    for answer in [in_words, Answer::problem(429, "rateLimited"), html(429), refusal] {
+    let others = [400, 404, 503].map(|status| Answer::problem(status, "rateLimited"));
+    for answer in [in_words, Answer::problem(429, "rateLimited"), html(429), refusal]
+        .into_iter()
+        .chain(others)
+    {
         let mut ca = Script::new();
         ca.on("POST /new-order").answer(answer);
         let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -206,6 +210,8 @@ fn p12_server_errors_for_ever_at_new_order_make_few_orders() {
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.problem().unwrap().name(), Some("serverInternal"));
     assert_eq!(ca.count("POST /new-order"), 2, "repeated once at most: it may make two orders");
+    assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Problem, false));
+    assert_eq!(ca.delays, [1000]);
 }
 
 #[test]
@@ -363,6 +369,13 @@ fn p11_an_order_that_is_not_ready_yet_is_polled_and_finalized_again() {
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /finalize/2"), 3);
     assert_eq!(ca.ca.orders[1].finalizes, 1);
+    // For ever: never twice without a look in between, and not for ever.
+    let mut ca = Script::seasoned();
+    ca.on("POST /finalize/2").problem(403, "orderNotReady");
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(ca.count("POST /finalize/2") <= 121, "{}", ca.count("POST /finalize/2"));
+    assert!(ca.transcript.windows(2).all(|two| two[0] != two[1]), "{:?}", ca.transcript);
 }
 
 #[test]
