@@ -150,3 +150,17 @@ fn x12_a_snapshot_is_started_twice() {
         assert_eq!((ca.ca.orders.len(), ca.ca.orders[0].finalizes), (2, 1));
     }
 }
+
+#[test]
+fn x11_an_order_that_went_with_its_account() {
+    let key = Key::generate(KeyType::P256).unwrap();
+    let mut ca = Script::new();
+    let operation = ca.client.obtain(order_with(&key, None)).unwrap();
+    let left = run_until(&mut ca, &operation, Death::Before(5)).unwrap();
+    start_again(&mut ca, 8);
+    ca.on("POST /order/1").problem(400, "accountDoesNotExist");
+    ca.on("POST /new-order").nth(1).problem(400, "accountDoesNotExist");
+    ca.order(order_with(&key, left.order_url)).unwrap();
+    assert_eq!(ca.count("POST /new-account"), 2);
+    assert_eq!(ca.count("POST /new-order"), 2);
+}
