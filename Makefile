@@ -40,8 +40,8 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 # Cargo uses all cores by itself, and prerequisites are meant to be made from left to right.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test build c header check-header test-rust test-c test-python test-fuzz fuzz bench \
-        soak lint fetch install uninstall clean distclean FORCE
+.PHONY: help demo test build c header check-header test-rust test-simulation test-c test-python \
+        test-fuzz fuzz bench soak lint fetch install uninstall clean distclean FORCE
 
 help: ## list what there is to make
 	@echo 'acme-micro $(VERSION):'
@@ -111,6 +111,10 @@ check-header: ## fail when include/acme_micro.h is not what src/ffi says
 test-rust: fetch ## the Rust tests
 	$(WITH_PEBBLE) cargo test $(CARGOFLAGS) --features capi
 
+test-simulation: ## 20,000 certificates from a simulated CA that nothing on the way to leaves alone
+	SIMULATION_CERTIFICATES=20000 cargo test $(CARGOFLAGS) --features capi --test simulation -- \
+	    --nocapture
+
 # The library with AddressSanitizer in it, for tests. Stable Rust has it when it is told to be nightly.
 SANITIZED := target/c/asan/libacme-micro.so
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -147,6 +151,7 @@ target/c/bench/%: tests/bench/%.c include/acme_micro.h $(STAGED)
 	    -Wl,-rpath,'$$ORIGIN/../lib' -Wl,--as-needed -lssl -lcrypto
 
 soak: ## the long forms of some tests: minutes to hours
+	SIMULATION_CERTIFICATES=1000000 cargo test $(CARGOFLAGS) --features capi --test simulation
 	ACME_SIGNATURES=1000000 cargo test $(CARGOFLAGS) --features capi --lib j01_
 	$(MAKE) --no-print-directory build c
 	CRASHES=100 python3 tests/capi/test_crash.py Crash.test_x01_x03_x04_x05_killed_at_each_of_the_twenty_steps

@@ -2,6 +2,9 @@
 //!
 //! RFC 7515, RFC 7518, RFC 8037, RFC 8555 section 6.2.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use openssl::bn::BigNum;
@@ -57,7 +60,13 @@ impl Jws {
 
     /// Is the signature by this key? Ends the test when it has not its full width.
     pub fn is_by(&self, jwk: &Value) -> bool {
-        let key = public_key(jwk);
+        thread_local! {
+            // OpenSSL takes as long to read a key as to verify with it.
+            static KEYS: RefCell<HashMap<String, PKey<Public>>> = RefCell::default();
+        }
+        let key = KEYS.with_borrow_mut(|keys| {
+            keys.entry(jwk.to_string()).or_insert_with(|| public_key(jwk)).clone()
+        });
         let (input, signature) = (self.input.as_bytes(), &self.signature);
         match self.header("alg") {
             "ES256" => ecdsa(&key, "P-256", jwk, MessageDigest::sha256(), input, signature, 32),

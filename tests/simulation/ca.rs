@@ -1,0 +1,683 @@
+//! A simulated CA: all of RFC 8555 and RFC 9773 that clients use, for any number of accounts, under a
+//! virtual clock. It is as strict as a real one, and stricter: what no correct client sends ends the
+//! run. It is itself correct; what misbehaves is on the way to it ([`super::faults`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use acme_micro::engine::{Method, Request};
+use acme_micro::{CertificateChain, SigningRequest, Time};
+use openssl::pkey::{PKey, Public};
+use openssl::x509::X509Req;
+use serde_json::{Value, json};
+
+use super::jws::{self, Jws};
+use super::pki;
+use super::rng::Rng;
+
+pub const BASE: &str = "https://ca.example";
+
+const SECOND: i64 = 1000;
+const HOUR: i64 = 3600 * SECOND;
+pub const DAY: i64 = 24 * HOUR;
+
+/// Failed validations of one name that an account may have in an hour; at Let's Encrypt, too.
+const FAILURES_AN_HOUR: usize = 5;
+
+/// What one CA does differently from another.
+pub struct Policy {
+    /// How long the certificates live, in days.
+    pub lifetime: i64,
+    /// Milliseconds from the answer to a challenge until it has been validated, and from finalize to
+    /// the certificate.
+    pub validation: i64,
+    pub processing: i64,
+    /// It says when to look again.
+    pub retry_after: Option<i64>,
+    /// Valid authorizations are used again for this long, 0: never.
+    pub reuse: i64,
+    /// An order for the same names is given out again while it is not finished, as Boulder does.
+    pub reuses_orders: bool,
+    pub renewal_info: bool,
+}
+
+impl Policy {
+    pub fn any(rng: &mut Rng) -> Policy {
+        Policy {
+            lifetime: *rng.pick(&[6, 47, 90, 398]),
+            validation: *rng.pick(&[0, 300, 4 * SECOND, 40 * SECOND]),
+            processing: *rng.pick(&[0, 700, 15 * SECOND, 90 * SECOND]),
+            retry_after: *rng.pick(&[None, Some(1), Some(3), Some(20)]),
+            reuse: *rng.pick(&[0, HOUR, 30 * DAY]),
+            reuses_orders: rng.chance(1, 2),
+            renewal_info: rng.chance(2, 3),
+        }
+    }
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Answer {
+        Answer { status, headers: Vec::new(), body: body.into() }
+    }
+
+    pub fn problem(status: u16, name: &str) -> Answer {
+        let type_ = format!("urn:ietf:params:acme:error:{name}");
+        Answer::new(
+            status,
+            json!({"type": type_, "detail": "as the simulation has it"}).to_string(),
+        )
+        .with("Content-Type", "application/problem+json")
+    }
+
+    pub fn with(mut self, name: &str, value: impl ToString) -> Answer {
+        self.headers.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    pub fn json(&self) -> Option<Value> {
+        serde_json::from_slice(&self.body).ok()
+    }
+}
+
+struct Account {
+    jwk: Value,
+    active: bool,
+    contact: Value,
+}
+
+pub struct Authorization {
+    account: usize,
+    name: String,
+    wildcard: bool,
+    status: &'static str,
+    expires: i64,
+    token: String,
+    answered: Option<(&'static str, i64)>,
+}
+
+pub struct Order {
+    pub account: usize,
+    pub names: Vec<String>,
+    authorizations: Vec<usize>,
+    expires: i64,
+    replaces: Option<String>,
+    /// When it was finalized, for which key.
+    finalized: Option<(i64, PKey<Public>)>,
+    pub issued: Option<CertificateChain>,
+    /// Its identifier in renewal information.
+    id: Option<String>,
+    /// An answer about it was falsified: what the client does with it proves nothing any more.
+    pub spoiled: bool,
+    /// The program has the certificate.
+    pub delivered: bool,
+}
+
+impl Order {
+    /// Whoever comes for the certificate comes too late.
+    pub fn is_expired(&self, now: i64) -> bool {
+        self.issued.as_ref().is_some_and(|chain| chain.not_after() <= Time::from_millis(now))
+    }
+}
+
+const TYPES: [&str; 3] = ["http-01", "dns-01", "tls-alpn-01"];
+
+/// Is this up at the moment: type, name, key authorization?
+pub type Published<'a> = &'a dyn Fn(&str, &str, &str) -> bool;
+
+pub struct Ca {
+    pub policy: Policy,
+    pub now: i64,
+    pub orders: Vec<Order>,
+    accounts: Vec<Account>,
+    authorizations: Vec<Authorization>,
+    /// Certificate identifiers (RFC 9773 section 4.1) that have been replaced.
+    replaced: BTreeSet<String>,
+    revoked: BTreeSet<Vec<u8>>,
+    failures: BTreeMap<(usize, String), Vec<i64>>,
+    rng: Rng,
+    nonces: BTreeSet<String>,
+    /// How often a nonce may be refused: those that the way has given out itself or again.
+    excused: BTreeMap<String, u32>,
+    used: BTreeSet<String>,
+}
+
+impl Ca {
+    pub fn new(mut rng: Rng, now: i64) -> Ca {
+        Ca {
+            policy: Policy::any(&mut rng),
+            now,
+            orders: Vec::new(),
+            accounts: Vec::new(),
+            authorizations: Vec::new(),
+            replaced: BTreeSet::new(),
+            revoked: BTreeSet::new(),
+            failures: BTreeMap::new(),
+            rng,
+            nonces: BTreeSet::new(),
+            excused: BTreeMap::new(),
+            used: BTreeSet::new(),
+        }
+    }
+
+    pub fn fresh_nonce(&mut self) -> String {
+        let nonce = jws::encode(&self.rng.bytes::<16>());
+        self.nonces.insert(nonce.clone());
+        nonce
+    }
+
+    /// A nonce that is no good, and that a client cannot know to be none.
+    pub fn bad_nonce(&mut self) -> String {
+        let nonce = match self.rng.chance(1, 2) {
+            true => jws::encode(&self.rng.bytes::<16>()),
+            false => self.used.first().cloned().unwrap_or_else(|| "abc".to_owned()),
+        };
+        *self.excused.entry(nonce.clone()).or_default() += 1;
+        nonce
+    }
+
+    /// Is the account of this key active?
+    pub fn knows(&self, key: &acme_micro::Key) -> bool {
+        let known = |account: &&Account| jws::thumbprint(&account.jwk) == key.thumbprint();
+        self.accounts.iter().find(known).is_some_and(|account| account.active)
+    }
+
+    pub fn is_revoked(&self, chain: &CertificateChain) -> bool {
+        self.revoked.contains(&chain.ders()[0])
+    }
+
+    /// The order that a request is about, by its URL.
+    pub fn order_of(&self, url: &str) -> Option<usize> {
+        let path = url.strip_prefix(BASE)?;
+        let mut parts = path.trim_start_matches('/').split('/');
+        let (kind, n) = (parts.next()?, parts.next()?.parse::<usize>().ok()?);
+        match kind {
+            "order" | "finalize" | "cert" => Some(n),
+            "authz" | "chall" => self.orders.iter().rposition(|o| o.authorizations.contains(&n)),
+            _ => None,
+        }
+    }
+
+    /// Does the order at this URL still lead to a certificate?
+    pub fn can_be_resumed(&self, url: &str) -> bool {
+        let order = self.order_of(url).filter(|n| *n < self.orders.len());
+        order.is_some_and(|n| {
+            let order = &self.orders[n];
+            !order.spoiled && !order.is_expired(self.now) && self.order_status(n) != "invalid"
+        })
+    }
+}
+
+/// Looking at requests.
+impl Ca {
+    /// Does what a request asks, if it is in order. `again`: the way has delivered it before.
+    pub fn serve(&mut self, request: &Request, again: bool, published: Published<'_>) -> Answer {
+        self.advance(published);
+        let path = request.url().strip_prefix(BASE).expect("a request to another host");
+        if request.method == Method::Get {
+            assert!(request.body.is_empty(), "a GET with a body");
+            return self.get(path);
+        }
+        let kind = request.headers.iter().find(|(name, _)| *name == "Content-Type");
+        assert_eq!(kind.expect("a content type").1, "application/jose+json");
+        let jws = Jws::parse(&serde_json::from_slice(&request.body).expect("a JSON body"));
+        assert_eq!(jws.header("url"), request.url(), "the signed URL is the request's");
+        let answer = match self.take_nonce(jws.header("nonce"), again) {
+            false => Answer::problem(400, "badNonce"),
+            true => self.post(path, &jws),
+        };
+        let nonce = self.fresh_nonce();
+        answer.with("Replay-Nonce", nonce)
+    }
+
+    /// Is the nonce good? A client that sends one twice, or makes one up, ends the run.
+    fn take_nonce(&mut self, nonce: &str, again: bool) -> bool {
+        if again {
+            return false;
+        }
+        let fresh = self.nonces.remove(nonce);
+        if !fresh {
+            let excuses = self.excused.get_mut(nonce);
+            let excuses = excuses.unwrap_or_else(|| match self.used.contains(nonce) {
+                true => panic!("the nonce {nonce} was sent twice"),
+                false => panic!("the nonce {nonce} is not from here"),
+            });
+            *excuses = excuses.checked_sub(1).expect("sent more often than it was given");
+        }
+        self.used.insert(nonce.to_owned());
+        fresh
+    }
+
+    fn get(&mut self, path: &str) -> Answer {
+        match path.split('/').nth(1).unwrap_or_default() {
+            "directory" => Answer::new(200, self.directory().to_string()),
+            "new-nonce" => {
+                let nonce = self.fresh_nonce();
+                Answer::new(204, "").with("Replay-Nonce", nonce)
+            }
+            "renewal-info" if self.policy.renewal_info => self.renewal_info(path),
+            _ => Answer::new(404, "<html>"),
+        }
+    }
+
+    fn directory(&self) -> Value {
+        let url = |path: &str| format!("{BASE}/{path}");
+        let renewal_info = self.policy.renewal_info.then(|| url("renewal-info"));
+        json!({
+            "newNonce": url("new-nonce"), "newAccount": url("new-account"),
+            "newOrder": url("new-order"), "newAuthz": url("new-authz"),
+            "revokeCert": url("revoke"), "keyChange": url("key-change"),
+            "renewalInfo": renewal_info, "meta": {"termsOfService": url("terms")},
+        })
+    }
+
+    fn post(&mut self, path: &str, jws: &Jws) -> Answer {
+        let payload: Option<Value> = match jws.payload.as_slice() {
+            b"" => None,
+            payload => Some(serde_json::from_slice(payload).expect("a JSON payload")),
+        };
+        let mut parts = path.split('/').skip(1);
+        let what = parts.next().unwrap_or_default();
+        let n = parts.next().and_then(|n| n.parse::<usize>().ok());
+        if let Some(jwk) = jws.protected.get("jwk") {
+            jws.verify(jwk);
+            return match (what, &payload) {
+                ("new-account", Some(payload)) => self.new_account(jwk.clone(), payload),
+                ("revoke", Some(payload)) => self.revoke(None, payload, Some(jwk)),
+                _ => panic!("{path} signed with a key that is sent along"),
+            };
+        }
+        let account = jws.header("kid").strip_prefix("https://ca.example/account/");
+        let account: usize = account.and_then(|n| n.parse().ok()).expect("an account's URL");
+        assert!(account < self.accounts.len(), "there is no account {account}");
+        if !jws.is_by(&self.accounts[account].jwk) {
+            return Answer::problem(400, "malformed"); // as Boulder says it after a key change
+        }
+        if !self.accounts[account].active {
+            return Answer::problem(401, "unauthorized");
+        }
+        let owned = |owner: usize| assert_eq!(owner, account, "{path} is another account's");
+        match (what, n, &payload) {
+            ("account", Some(of), Some(payload)) => {
+                owned(of);
+                self.update_account(account, payload)
+            }
+            ("new-order", None, Some(payload)) => self.new_order(account, payload),
+            ("new-authz", None, Some(payload)) => {
+                let name = payload["identifier"]["value"].as_str().expect("a name");
+                let a = self.authorize(account, name);
+                let location = format!("{BASE}/authz/{a}");
+                Answer::new(201, self.authorization(a).to_string()).with("Location", location)
+            }
+            ("key-change", None, Some(payload)) => self.change_key(account, payload),
+            ("revoke", None, Some(payload)) => self.revoke(Some(account), payload, None),
+            ("orders", Some(of), None) => {
+                owned(of);
+                let of_account = self.orders.iter().enumerate().filter(|(_, o)| o.account == of);
+                let urls: Vec<String> =
+                    of_account.map(|(n, _)| format!("{BASE}/order/{n}")).collect();
+                Answer::new(200, json!({"orders": urls}).to_string())
+            }
+            ("authz", Some(a), payload) => {
+                owned(self.authorizations[a].account);
+                if let Some(payload) = payload {
+                    assert_eq!(*payload, json!({"status": "deactivated"}));
+                    self.authorizations[a].status = "deactivated";
+                }
+                let looks = self.authorizations[a].status == "pending";
+                self.paced(Answer::new(200, self.authorization(a).to_string()), looks)
+            }
+            ("chall", Some(a), Some(payload)) => {
+                owned(self.authorizations[a].account);
+                assert_eq!(*payload, json!({}));
+                let kind = path.rsplit('/').next().unwrap_or_default();
+                self.answer_challenge(a, kind)
+            }
+            ("order", Some(n), None) => {
+                owned(self.orders[n].account);
+                let status = self.order_status(n);
+                let looks = matches!(status, "pending" | "processing");
+                self.paced(Answer::new(200, self.order(n).to_string()), looks)
+            }
+            ("finalize", Some(n), Some(payload)) => {
+                owned(self.orders[n].account);
+                self.finalize(n, payload)
+            }
+            ("cert", Some(n), None) => {
+                owned(self.orders[n].account);
+                assert_eq!(self.order_status(n), "valid", "a certificate that is not there yet");
+                let chain = self.orders[n].issued.as_ref().expect("a certificate");
+                Answer::new(200, chain.pem())
+                    .with("Content-Type", "application/pem-certificate-chain")
+                    .with("Date", httpdate(self.now))
+            }
+            _ => panic!("no CA expects a POST to {path} with {payload:?}"),
+        }
+    }
+
+    fn paced(&self, answer: Answer, looks: bool) -> Answer {
+        match self.policy.retry_after.filter(|_| looks) {
+            Some(seconds) => answer.with("Retry-After", seconds),
+            None => answer,
+        }
+    }
+}
+
+/// Accounts.
+impl Ca {
+    fn new_account(&mut self, jwk: Value, payload: &Value) -> Answer {
+        let known = self.accounts.iter().position(|account| account.jwk == jwk);
+        let (status, n) = match known {
+            Some(n) if !self.accounts[n].active => return Answer::problem(401, "unauthorized"),
+            Some(n) => (200, n),
+            None if payload["onlyReturnExisting"] == true => {
+                return Answer::problem(400, "accountDoesNotExist");
+            }
+            None => {
+                assert_eq!(payload["termsOfServiceAgreed"], true, "the terms are not agreed to");
+                let contact = payload["contact"].clone();
+                self.accounts.push(Account { jwk, active: true, contact });
+                (201, self.accounts.len() - 1)
+            }
+        };
+        Answer::new(status, self.account(n).to_string())
+            .with("Location", format!("{BASE}/account/{n}"))
+    }
+
+    fn account(&self, n: usize) -> Value {
+        let account = &self.accounts[n];
+        let status = if account.active { "valid" } else { "deactivated" };
+        json!({"status": status, "contact": account.contact, "orders": format!("{BASE}/orders/{n}")})
+    }
+
+    fn update_account(&mut self, n: usize, payload: &Value) -> Answer {
+        match payload.get("contact") {
+            Some(contact) => self.accounts[n].contact = contact.clone(),
+            None => {
+                assert_eq!(*payload, json!({"status": "deactivated"}));
+                self.accounts[n].active = false;
+            }
+        }
+        Answer::new(200, self.account(n).to_string())
+    }
+
+    /// RFC 8555 section 7.3.5.
+    fn change_key(&mut self, n: usize, payload: &Value) -> Answer {
+        let inner = Jws::parse(payload);
+        let jwk = inner.protected["jwk"].clone();
+        inner.verify(&jwk);
+        assert_eq!(inner.header("url"), format!("{BASE}/key-change"));
+        assert!(inner.protected.get("nonce").is_none(), "the inner JWS has no nonce");
+        let change: Value = serde_json::from_slice(&inner.payload).expect("a JSON payload");
+        assert_eq!(change["account"], format!("{BASE}/account/{n}"));
+        assert_eq!(change["oldKey"], self.accounts[n].jwk);
+        if let Some(other) = self.accounts.iter().position(|account| account.jwk == jwk) {
+            let location = format!("{BASE}/account/{other}");
+            return Answer::problem(409, "malformed").with("Location", location);
+        }
+        self.accounts[n].jwk = jwk;
+        Answer::new(200, self.account(n).to_string())
+    }
+
+    /// RFC 8555 section 7.6.
+    fn revoke(&mut self, account: Option<usize>, payload: &Value, jwk: Option<&Value>) -> Answer {
+        let der = jws::decode(payload["certificate"].as_str().expect("a certificate"));
+        let issued =
+            |order: &&Order| order.issued.as_ref().is_some_and(|chain| chain.ders()[0] == der);
+        let order = self.orders.iter().find(issued).expect("a certificate that was issued here");
+        match jwk {
+            Some(jwk) => {
+                let (_, key) = order.finalized.as_ref().expect("a finalized order");
+                assert!(jws::public_key(jwk).public_eq(key), "revoked with another key");
+            }
+            None => assert_eq!(account, Some(order.account), "another account's certificate"),
+        }
+        match self.revoked.insert(der) {
+            true => Answer::new(200, ""),
+            false => Answer::problem(400, "alreadyRevoked"),
+        }
+    }
+}
+
+/// Orders.
+impl Ca {
+    fn new_order(&mut self, account: usize, payload: &Value) -> Answer {
+        let identifiers = payload["identifiers"].as_array().expect("identifiers");
+        let names: Vec<String> = identifiers
+            .iter()
+            .map(|identifier| {
+                assert_eq!(identifier["type"], "dns");
+                identifier["value"].as_str().expect("a name").to_owned()
+            })
+            .collect();
+        let replaces = payload.get("replaces").and_then(Value::as_str).map(str::to_owned);
+        if replaces.is_some() {
+            assert!(self.policy.renewal_info, "replaces, and there is no renewal information");
+        }
+        if replaces.as_ref().is_some_and(|id| self.replaced.contains(id)) {
+            return Answer::problem(409, "alreadyReplaced");
+        }
+        let now = self.now;
+        let dead = names.iter().any(|name| {
+            let failures = self.failures.get(&(account, bare(name).to_owned()));
+            failures
+                .is_some_and(|f| f.iter().filter(|at| **at > now - HOUR).count() > FAILURES_AN_HOUR)
+        });
+        assert!(!dead, "the client goes on with a name that fails: {names:?}");
+        let unfinished = |n: &usize| {
+            let order = &self.orders[*n];
+            let same = order.account == account && order.names == names;
+            same && order.replaces == replaces
+                && matches!(self.order_status(*n), "pending" | "ready")
+        };
+        let reused = (0..self.orders.len()).rev().find(unfinished);
+        let n = reused.filter(|_| self.policy.reuses_orders).unwrap_or_else(|| {
+            let authorizations = names.iter().map(|name| self.authorize(account, name)).collect();
+            self.orders.push(Order {
+                account,
+                names,
+                authorizations,
+                expires: now + 7 * DAY,
+                replaces,
+                finalized: None,
+                issued: None,
+                id: None,
+                spoiled: false,
+                delivered: false,
+            });
+            self.orders.len() - 1
+        });
+        Answer::new(201, self.order(n).to_string()).with("Location", format!("{BASE}/order/{n}"))
+    }
+
+    /// An authorization for this name: one that is valid already, or a new one.
+    fn authorize(&mut self, account: usize, name: &str) -> usize {
+        let (now, wildcard) = (self.now, name.starts_with("*."));
+        let usable = |a: &Authorization| {
+            let same = a.account == account && a.name == bare(name) && a.wildcard == wildcard;
+            same && a.status == "valid" && a.expires > now
+        };
+        if let Some(found) = self.authorizations.iter().rposition(usable) {
+            return found;
+        }
+        let token = jws::encode(&self.rng.bytes::<32>());
+        self.authorizations.push(Authorization {
+            account,
+            name: bare(name).to_owned(),
+            wildcard,
+            status: "pending",
+            expires: now + 7 * DAY,
+            token,
+            answered: None,
+        });
+        self.authorizations.len() - 1
+    }
+
+    /// Brings everything up to the present.
+    fn advance(&mut self, published: Published<'_>) {
+        for authorization in &mut self.authorizations {
+            if authorization.expires <= self.now
+                && matches!(authorization.status, "pending" | "valid")
+            {
+                authorization.status = "expired";
+            }
+            let Some((kind, at)) = authorization.answered else { continue };
+            if authorization.status != "pending" || at + self.policy.validation > self.now {
+                continue;
+            }
+            let account = &self.accounts[authorization.account];
+            let thumbprint = jws::thumbprint(&account.jwk);
+            let expected = format!("{}.{thumbprint}", authorization.token);
+            if published(kind, &authorization.name, &expected) {
+                authorization.status = "valid";
+                // For as long as the order takes, at least.
+                authorization.expires = self.now + self.policy.reuse.max(HOUR);
+            } else {
+                authorization.status = "invalid";
+                let failed = (authorization.account, authorization.name.clone());
+                self.failures.entry(failed).or_default().push(self.now);
+            }
+        }
+    }
+
+    fn order_status(&self, n: usize) -> &'static str {
+        let order = &self.orders[n];
+        if let Some((at, _)) = order.finalized {
+            return if at + self.policy.processing > self.now { "processing" } else { "valid" };
+        }
+        let states = order.authorizations.iter().map(|a| self.authorizations[*a].status);
+        let states: Vec<_> = states.collect();
+        if order.expires <= self.now || states.iter().any(|s| *s != "pending" && *s != "valid") {
+            "invalid"
+        } else if states.iter().all(|status| *status == "valid") {
+            "ready"
+        } else {
+            "pending"
+        }
+    }
+
+    fn order(&self, n: usize) -> Value {
+        let (order, status) = (&self.orders[n], self.order_status(n));
+        let identifiers: Vec<Value> =
+            order.names.iter().map(|name| json!({"type": "dns", "value": name})).collect();
+        let authorizations: Vec<String> =
+            order.authorizations.iter().map(|a| format!("{BASE}/authz/{a}")).collect();
+        let mut json = json!({
+            "status": status, "expires": Time::from_millis(order.expires).to_string(),
+            "identifiers": identifiers, "authorizations": authorizations,
+            "finalize": format!("{BASE}/finalize/{n}"),
+        });
+        if status == "valid" {
+            json["certificate"] = json!(format!("{BASE}/cert/{n}"));
+        }
+        json
+    }
+
+    fn authorization(&self, a: usize) -> Value {
+        let authorization = &self.authorizations[a];
+        let offered = TYPES.iter().filter(|kind| !authorization.wildcard || **kind == "dns-01");
+        let challenges: Vec<Value> = offered.map(|kind| self.challenge(a, kind)).collect();
+        let mut json = json!({
+            "identifier": {"type": "dns", "value": authorization.name},
+            "status": authorization.status, "challenges": challenges,
+            "expires": Time::from_millis(authorization.expires).to_string(),
+        });
+        if authorization.wildcard {
+            json["wildcard"] = json!(true);
+        }
+        json
+    }
+
+    fn challenge(&self, a: usize, kind: &str) -> Value {
+        let authorization = &self.authorizations[a];
+        let answered = authorization.answered.is_some_and(|(answered, _)| answered == kind);
+        let status = match authorization.status {
+            "pending" if answered => "processing",
+            "valid" | "invalid" if answered => authorization.status,
+            _ => "pending",
+        };
+        let mut json = json!({
+            "type": kind, "status": status, "token": authorization.token,
+            "url": format!("{BASE}/chall/{a}/{kind}"),
+        });
+        if status == "invalid" {
+            let type_ = "urn:ietf:params:acme:error:connection";
+            json["error"] = json!({"type": type_, "detail": "nothing is there"});
+        }
+        json
+    }
+
+    fn answer_challenge(&mut self, a: usize, kind: &str) -> Answer {
+        let kind = TYPES.iter().find(|known| **known == kind).expect("a type that was offered");
+        let authorization = &mut self.authorizations[a];
+        if authorization.status != "pending" {
+            return Answer::problem(400, "malformed");
+        }
+        if authorization.answered.is_none() {
+            authorization.answered = Some((kind, self.now));
+        }
+        Answer::new(200, self.challenge(a, kind).to_string())
+    }
+
+    fn finalize(&mut self, n: usize, payload: &Value) -> Answer {
+        if self.order_status(n) != "ready" {
+            return Answer::problem(403, "orderNotReady");
+        }
+        let der = jws::decode(payload["csr"].as_str().expect("a csr"));
+        let request = X509Req::from_der(&der).expect("a csr");
+        let key = request.public_key().unwrap();
+        assert!(request.verify(&key).unwrap(), "the csr's own signature is wrong");
+        let jwk = &self.accounts[self.orders[n].account].jwk;
+        assert!(!jws::public_key(jwk).public_eq(&key), "the account's key is to be certified");
+        let mut named = SigningRequest::parse(&der).unwrap().names().to_vec();
+        let order = &mut self.orders[n];
+        let mut ordered = order.names.clone();
+        named.sort();
+        ordered.sort();
+        assert_eq!(named, ordered, "the csr's names are the order's");
+        let from = self.now / 1000 - 3600;
+        let valid = (from, from + self.policy.lifetime * 86_400);
+        let serial = self.rng.next() >> 2 | 1 << 61;
+        let chain = pki::chain(&key, &order.names, serial, valid);
+        let chain = CertificateChain::parse(&chain).unwrap();
+        (order.id, order.issued) = (chain.renewal_id(), Some(chain));
+        order.finalized = Some((self.now, key));
+        if let Some(id) = &order.replaces {
+            self.replaced.insert(id.clone());
+        }
+        Answer::new(200, self.order(n).to_string())
+            .with("Location", format!("{BASE}/order/{n}"))
+            .with("Retry-After", self.policy.retry_after.unwrap_or(1))
+    }
+
+    fn renewal_info(&mut self, path: &str) -> Answer {
+        let id = path.rsplit('/').next().unwrap_or_default();
+        let order = self.orders.iter().find(|order| order.id.as_deref() == Some(id));
+        let chain = order.and_then(|order| order.issued.as_ref());
+        let chain = chain.expect("renewal information for a certificate from here");
+        let from = chain.not_before().as_millis();
+        let life = chain.not_after().as_millis() - from;
+        let revoked = self.is_revoked(chain);
+        let (start, end) = match revoked {
+            true => (from, from + 1000),
+            false => (from + life / 3 * 2, from + life / 10 * 7),
+        };
+        let [start, end] = [start, end].map(|at| Time::from_millis(at).to_string());
+        let window = json!({"suggestedWindow": {"start": start, "end": end}});
+        Answer::new(200, window.to_string()).with("Retry-After", 21_600)
+    }
+}
+
+fn bare(name: &str) -> &str {
+    name.trim_start_matches("*.")
+}
+
+/// RFC 9110 section 5.6.7.
+pub fn httpdate(millis: i64) -> String {
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(millis as u64);
+    httpdate::fmt_http_date(at)
+}

@@ -1,0 +1,166 @@
+//! What goes wrong on the way to the CA and back, or in the machines in front of it: by the seed, at
+//! any request.
+
+use serde_json::{Value, json};
+
+use super::ca::{Answer, BASE, httpdate};
+use super::rng::Rng;
+
+/// What happens to one request.
+#[derive(Debug)]
+pub enum Fault {
+    /// It does not reach the CA.
+    Refused,
+    /// The CA does it; the answer is lost, at once or after half a minute.
+    Lost { after: i64 },
+    /// The CA does it; the answer takes its time.
+    Late { by: i64 },
+    /// The CA gets it twice; the second answer is the one that comes.
+    Twice,
+    /// The CA does not get it, and this comes back.
+    Instead(Answer),
+    /// The CA does it, and this comes back.
+    Replaced(Answer),
+    /// The CA does it; something in the header of its answer is wrong.
+    Header(&'static str, String),
+    /// The nonce that comes is no good.
+    BadNonce,
+    /// None comes.
+    NoNonce,
+    /// The CA does it; the JSON of its answer, or the certificate, is falsified.
+    Falsified(u64),
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:?}", self.status, String::from_utf8_lossy(&self.body))
+    }
+}
+
+impl Fault {
+    pub fn any(rng: &mut Rng, now: i64) -> Fault {
+        let answer = |rng: &mut Rng| {
+            let problem = |status, name| Answer::problem(status, name);
+            match rng.below(12) {
+                0 => problem(429, "rateLimited"),
+                1 => problem(429, "rateLimited").with("Retry-After", rng.below(90)),
+                2 => problem(503, "rateLimited").with("Retry-After", httpdate(now + 30_000)),
+                3 => Answer::new(503, "").with("Retry-After", rng.below(5_000)),
+                4 => Answer::new(503, "<html>busy</html>"),
+                5 => Answer::new(502, "<html>bad gateway</html>"),
+                6 => problem(500, "serverInternal"),
+                7 => problem(400, "badNonce"),
+                8 => Answer::new(504, ""),
+                9 => Answer::new(408, ""),
+                10 => Answer::new(
+                    200,
+                    *rng.pick(&["", "<html>sign in</html>", "[]", "{\"a\":", "null"]),
+                ),
+                _ => Answer::new(500, *rng.pick(&["", "{}", "{\"type\":7}"])),
+            }
+        };
+        match rng.below(16) {
+            0 | 1 => Fault::Refused,
+            2 | 3 => Fault::Lost { after: 0 },
+            4 => Fault::Lost { after: 30_000 },
+            5 => Fault::Late { by: 1 + rng.below(29_000) as i64 },
+            6 => Fault::Twice,
+            7 | 8 => Fault::Instead(answer(rng)),
+            9 | 10 => Fault::Replaced(answer(rng)),
+            11 => {
+                let junk =
+                    ["-1", "99999999999999999999", "soon", "0", "0x10", "4000000", " 5 ", "5, 6"];
+                Fault::Header("Retry-After", (*rng.pick(&junk)).to_owned())
+            }
+            12 => Fault::BadNonce,
+            13 => Fault::NoNonce,
+            14 => Fault::Falsified(rng.next()),
+            _ => match rng.below(4) {
+                0 => Fault::Instead(Answer::problem(403, "unauthorized")),
+                1 => Fault::Instead(Answer::new(404, "")),
+                2 => Fault::Instead(Answer::new(302, "").with("Location", format!("{BASE}/x"))),
+                _ => Fault::Header("Location", "http://other.example/".to_owned()),
+            },
+        }
+    }
+
+    /// After this a client may think something of an order that is not so.
+    pub fn is_false_witness(&self, url: &str) -> bool {
+        match self {
+            Fault::Instead(answer) | Fault::Replaced(answer) if answer.status == 200 => {
+                url.contains("/cert/")
+            }
+            Fault::Falsified(_) => true,
+            Fault::Header(name, _) => *name == "Location",
+            Fault::Instead(answer) => matches!(answer.status, 302 | 403 | 404),
+            _ => false,
+        }
+    }
+}
+
+/// Makes a lie of a true answer.
+pub fn falsify(answer: &mut Answer, choice: u64) {
+    let rng = &mut Rng(choice);
+    match answer.json() {
+        Some(mut json) => {
+            falsify_json(&mut json, rng);
+            answer.body = json.to_string().into_bytes();
+        }
+        // A certificate, most likely.
+        None => match rng.below(5) {
+            0 => answer.body.truncate(answer.body.len() / 2),
+            1 => answer
+                .body
+                .extend(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
+            2 => answer.body = answer.body.repeat(2),
+            3 => {
+                if let Some(byte) = answer.body.get_mut(200) {
+                    *byte ^= 1;
+                }
+            }
+            _ => answer.body.clear(),
+        },
+    }
+}
+
+fn falsify_json(json: &mut Value, rng: &mut Rng) {
+    const STATES: [&str; 7] =
+        ["pending", "ready", "processing", "valid", "invalid", "expired", "later"];
+    let Some(members) = json.as_object_mut() else { return };
+    let names: Vec<String> = members.keys().cloned().collect();
+    if names.is_empty() {
+        return;
+    }
+    if members.contains_key("status") && rng.chance(1, 2) {
+        members.insert("status".to_owned(), json!(rng.pick(&STATES)));
+        return;
+    }
+    let name = rng.pick(&names).clone();
+    match rng.below(6) {
+        0 => {
+            members.remove(&name);
+        }
+        1 => {
+            members.insert(name, Value::Null);
+        }
+        2 => {
+            members.insert(name, json!(["x", 1, {"y": []}]));
+        }
+        3 => {
+            members.insert(name, json!("https://other.example/x"));
+        }
+        4 => {
+            members.insert(name, json!("http://ca.example/x"));
+        }
+        _ => match &mut members[&name] {
+            Value::Array(list) if !list.is_empty() => {
+                match list.first_mut().filter(|first| first.is_object()) {
+                    Some(first) => falsify_json(first, rng),
+                    None => list.truncate(1),
+                }
+            }
+            inner @ Value::Object(_) => falsify_json(inner, rng),
+            inner => *inner = json!("../../etc/passwd"),
+        },
+    }
+}

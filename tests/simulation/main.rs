@@ -1,0 +1,110 @@
+//! Whole lives of many programs at a CA that nothing on the way to leaves alone: requests that are
+//! refused, delayed, cut, doubled, answered with nonsense, with lies or by something else; processes
+//! that are killed at any step. Time is virtual, and a run is a seed: the same one is the same run.
+//!
+//! Environment: SIMULATION_CERTIFICATES is how many are issued in all (`make test` has 20,000, `make
+//! soak` a million); SIMULATION_SEED, SIMULATION_FAULTS (of 100 requests) and SIMULATION_TRACE are for
+//! `one_seed`, which repeats a run.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(missing_docs)]
+// The environment is the user's way to tell the runner; see clippy.toml.
+#![allow(clippy::disallowed_methods)]
+
+mod ca;
+mod faults;
+#[path = "../engine/jws.rs"]
+#[allow(dead_code)]
+mod jws;
+mod pki;
+mod program;
+mod rng;
+mod world;
+
+use std::sync::Mutex;
+
+use world::{Plan, Report, run};
+
+/// Certificates of a run; many short lives find more than one long one.
+const CERTIFICATES: usize = 12;
+
+fn number(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number")),
+        Err(_) => default,
+    }
+}
+
+/// Runs seeds, from the first, on all cores, until there are this many certificates.
+fn runs(first: u64, faults: u64, certificates: usize) -> Report {
+    let sum = Mutex::new((first, Report::default()));
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers: Vec<_> = (0..cores)
+            .map(|_| {
+                scope.spawn(|| {
+                    loop {
+                        let seed = {
+                            let mut sum = sum.lock().unwrap();
+                            if sum.1.certificates >= certificates {
+                                break;
+                            }
+                            sum.0 += 1;
+                            sum.0
+                        };
+                        let report = run(Plan { seed, faults, certificates: CERTIFICATES });
+                        let mut sum = sum.lock().unwrap();
+                        sum.1.certificates += report.certificates;
+                        sum.1.requests += report.requests;
+                        sum.1.faults += report.faults;
+                        sum.1.kills += report.kills;
+                        sum.1.failures += report.failures;
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+    });
+    let (last, report) = sum.into_inner().unwrap();
+    println!("{faults} of 100 requests: seeds {} to {last}: {report:?}", first + 1);
+    report
+}
+
+#[test]
+fn no_certificate_is_lost_with_a_fault_at_every_fifth_request() {
+    let wanted = number("SIMULATION_CERTIFICATES", 500) as usize;
+    let report = runs(0, 20, wanted);
+    assert!(report.certificates >= wanted && report.kills > wanted / 20);
+    assert!(report.faults * 6 > report.requests, "so few faults: {report:?}");
+}
+
+#[test]
+fn no_certificate_is_lost_with_faults_at_every_second_request() {
+    runs(1_000_000, 50, number("SIMULATION_CERTIFICATES", 500) as usize / 10);
+}
+
+#[test]
+fn where_nothing_goes_wrong_nothing_fails() {
+    let report = runs(2_000_000, 0, 200);
+    assert_eq!(report.faults, 0);
+}
+
+#[test]
+fn a_seed_repeats_exactly() {
+    for seed in 1..20 {
+        let plan = Plan { seed, faults: 20, certificates: 5 };
+        assert_eq!(run(plan), run(plan));
+    }
+}
+
+#[test]
+fn one_seed() {
+    let plan = Plan {
+        seed: number("SIMULATION_SEED", 1),
+        faults: number("SIMULATION_FAULTS", 20),
+        certificates: number("SIMULATION_CERTIFICATES", CERTIFICATES as u64).min(1000) as usize,
+    };
+    println!("{:?}", run(plan));
+}
