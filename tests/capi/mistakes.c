@@ -1,0 +1,66 @@
+/* Mistakes that a host makes. Not among the tests, for the tools have to notice them: AddressSanitizer
+ * and valgrind say so, and this ends with 0 without them.
+ *
+ *   mistakes use|twice|write|leave */
+#include "check.h"
+
+#include <fcntl.h>
+
+static acme_key_t *key;
+
+/* Best effort: the mark of a handle is gone with it, unless malloc() has given its place away. */
+static void f06_used_after_free(void)
+{
+    acme_csr_t *csr = NULL;
+    const char *names[] = { "example.org" };
+
+    acme_key_free(key);
+    CHECK(acme_csr_create(key, names, 1, &csr) == ACME_ERR_MISUSE && !csr);
+    CHECK(!acme_key_pem(key) && !acme_key_thumbprint(key) && acme_key_type(key) == 0);
+}
+
+static void f06_freed_twice(void)
+{
+    acme_key_free(key);
+    acme_key_free(key);
+    acme_key_free(key);
+    key = new_key(); /* malloc() is whole */
+    CHECK(acme_key_pem(key) != NULL);
+    acme_key_free(key);
+}
+
+/* What valgrind is trusted to find in all the tests: bytes on their way to wire or disk that nobody has
+ * written, */
+static void m06_uninitialized_bytes_are_written(void)
+{
+    int file = open("/dev/null", O_WRONLY);
+    char *bytes = malloc(100);
+
+    memcpy(bytes, acme_key_thumbprint(key), 43);
+    CHECK(write(file, bytes, 100) == 100);
+    free(bytes);
+    close(file);
+    acme_key_free(key);
+}
+
+/* and a handle that is left, although a pointer leads to it. */
+static void m07_a_handle_is_left_within_reach(void)
+{
+    CHECK(acme_key_pem(key) != NULL);
+}
+
+int main(int argc, char **argv)
+{
+    key = new_key();
+    if (argc != 2)
+        return 2;
+    if (strcmp(argv[1], "use") == 0)
+        f06_used_after_free();
+    else if (strcmp(argv[1], "twice") == 0)
+        f06_freed_twice();
+    else if (strcmp(argv[1], "write") == 0)
+        m06_uninitialized_bytes_are_written();
+    else
+        m07_a_handle_is_left_within_reach();
+    return report("mistakes");
+}
