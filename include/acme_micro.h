@@ -982,9 +982,13 @@ ACME_MUST_CHECK
 acme_status_t acme_begin_list_orders(const acme_client_t *client,
                                      acme_op_t **op);
 
-/// Advances the operation. now: 0 for the system clock. > 0: an ACME_STEP_* for you to do. 0: done.
+/// Advances the operation. now: 0 for the system clock, which may be set
+/// meanwhile: it is read at the first such poll only, and time goes on from there. > 0: an ACME_STEP_* for you to do. 0: done.
 /// < 0: failed, an ACME_ERR_*; see acme_op_error().
-ACME_API ACME_MUST_CHECK int acme_op_poll(acme_op_t *op, acme_time_t now);
+ACME_API
+ACME_MUST_CHECK
+int acme_op_poll(acme_op_t *op,
+                 acme_time_t now);
 
 /// ACME_STEP_REQUEST: the request to send. Valid until the next poll; keep its id for the answer.
 ACME_API const acme_http_request_t *acme_op_request(const acme_op_t *op);

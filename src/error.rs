@@ -148,6 +148,13 @@ impl Error {
         self
     }
 
+    /// Adds to the reason.
+    #[must_use]
+    pub(crate) fn because(mut self, more: &str) -> Error {
+        self.0.reason = format!("{} {more}", self.0.reason);
+        self
+    }
+
     #[must_use]
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Error {
         self.0.kind = kind;

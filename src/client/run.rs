@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use super::clock::SteadyClock;
 use crate::engine::{Challenge, Operation, Reply, Request, Step, ToSign};
 use crate::error::Result;
-use crate::time::Time;
 
 /// A cancellation by another thread is noticed after this long at the latest while waiting.
 const LONGEST_NAP: Duration = Duration::from_millis(250);
@@ -32,8 +32,9 @@ pub trait Host {
 /// Polls `operation` to its end, with `host` doing the steps. Blocks for as long as the CA takes, at
 /// most the operation's time limit and the time that publishing takes.
 pub fn run<T>(operation: &Operation<T>, host: &mut dyn Host) -> Result<()> {
+    let clock = SteadyClock::new();
     loop {
-        match operation.poll(Time::now())? {
+        match operation.poll(clock.now())? {
             Step::Request(request) => host.send(&request, &operation.reply(request.id)),
             Step::Wait(delay) => thread::sleep(delay.unwrap_or(LONGEST_NAP).min(LONGEST_NAP)),
             Step::Sign(to_sign) => {

@@ -57,6 +57,7 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
+use crate::client::clock::SteadyClock;
 use crate::engine::{Challenge, Operation, Reply, Step, ToSign};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::HttpClient;
@@ -142,6 +143,7 @@ struct Entry<P> {
     operation: Arc<dyn Driven>,
     http: HttpClient,
     link: Arc<Link>,
+    clock: SteadyClock,
     /// The earliest of its times in [`Timers`].
     timer: Option<Instant>,
 }
@@ -154,15 +156,15 @@ struct Waiting {
 
 /// An operation, whatever its result.
 trait Driven: Send + Sync {
-    fn poll(&self) -> Result<Step>;
+    fn poll(&self, now: Time) -> Result<Step>;
     fn reply(&self, request_id: u64) -> Reply<'_>;
     fn set_waker(&self, waker: Option<Waker>);
     fn cancel(&self);
 }
 
 impl<T: Send> Driven for Operation<T> {
-    fn poll(&self) -> Result<Step> {
-        let poll = || Operation::poll(self, Time::now());
+    fn poll(&self, now: Time) -> Result<Step> {
+        let poll = || Operation::poll(self, now);
         panic::catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(|bug| {
             // Dropping it could panic again. The others go on; the next poll of this one tells.
             std::mem::forget(bug);
@@ -228,7 +230,8 @@ impl<P: Clone> Driver<P> {
         let key = self.operations.insert(|key| {
             let link = Arc::new(Link::new(key, inbox));
             driven.set_waker(Some(link.clone().into()));
-            Entry { payload, operation: driven, http, link, timer: None }
+            let clock = SteadyClock::new();
+            Entry { payload, operation: driven, http, link, clock, timer: None }
         });
         let key = key.ok_or_else(|| Error::new(ErrorKind::Host, "too many operations"))?;
         match self.waiting.iter_mut().find(|w| w.port == port && w.host == host) {
@@ -311,7 +314,7 @@ impl<P: Clone> Driver<P> {
         let entry = operations.get_mut(key)?;
         entry.link.looked_at();
         let event = loop {
-            match entry.operation.poll() {
+            match entry.operation.poll(entry.clock.now()) {
                 Ok(Step::Request(request)) => pool.submit(Job {
                     operation: entry.operation.clone(),
                     link: entry.link.clone(),

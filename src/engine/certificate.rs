@@ -17,6 +17,9 @@ use crate::time::{self, Time};
 const MAX_LOOKS: u32 = 4;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Clocks that differ by more are worth a word when a certificate's dates are wrong.
+const MAX_SKEW: Duration = Duration::from_secs(300);
+
 /// Alternate chains looked at.
 const MAX_ALTERNATES: usize = 8;
 
@@ -151,7 +154,7 @@ impl Session {
         })
     }
 
-    /// Only what was asked for is handed over.
+    /// Only what was asked for is handed over. `now` is the CA's time, if it says what it is.
     fn check(&self, plan: &Plan, chain: &CertificateChain, now: Time) -> Result<()> {
         if !chain.is_for(plan.request.public_key()) {
             let why = "the CA issued a certificate for a key that is not ours";
@@ -159,7 +162,14 @@ impl Session {
         }
         let named = plan.claim.identifiers.iter().filter(|id| !id.is_of_device());
         let names: Vec<String> = named.map(|id| id.value.clone()).collect();
-        chain.verify(&names, now)?;
+        let ours = self.io.now();
+        let is_skewed = now.since(ours).max(ours.since(now)) > MAX_SKEW;
+        chain.verify(&names, now).map_err(|error| match is_skewed && !chain.is_valid_at(now) {
+            true => {
+                error.because(&format!("by the CA's clock; here it is {ours}: check the clocks"))
+            }
+            false => error,
+        })?;
         let Some(old) = &plan.replaces else { return Ok(()) };
         if chain.fingerprint() == old.fingerprint() {
             let why = "the CA gave out the very certificate that is to be replaced";

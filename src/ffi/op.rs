@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr::{from_ref, null, null_mut};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use safer_ffi::derive_ReprC;
@@ -12,7 +12,7 @@ use super::boundary::{
     bytes, c_text, catch, check_pointer, fail, guard, optional_text, pointer_to,
 };
 use super::built_in::BuiltIn;
-use super::cert::{OwnedKey, ShownCert, acme_cert_t, moment};
+use super::cert::{OwnedKey, ShownCert, acme_cert_t};
 use super::client::ShownClient;
 use super::error::acme_error_t;
 use super::handle::{borrow, give, handle, peek, release};
@@ -22,9 +22,11 @@ use super::options::{
 };
 use super::shown::{ShownChallenge, ShownRenewalInfo, ShownRequest, ShownToSign};
 use super::status::acme_status_t;
+use crate::client::clock::SteadyClock;
 use crate::engine::{Challenge, Issued, Operation, RenewalInfo, Request, Step, ToSign};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
+use crate::time::Time;
 
 /// One operation in progress: a state machine that you poll. It does no I/O of its own.
 #[derive_ReprC]
@@ -77,6 +79,7 @@ pub struct ShownOp {
     /// acme_op_run() or a driver has it in hand: nobody else may poll, run or free it.
     in_hand: AtomicBool,
     user: AtomicPtr<c_void>,
+    clock: OnceLock<SteadyClock>,
     shown: Mutex<Shown>,
 }
 
@@ -106,6 +109,7 @@ impl ShownOp {
             key: key.map(OwnedKey::new),
             in_hand: AtomicBool::new(false),
             user: AtomicPtr::new(null_mut()),
+            clock: OnceLock::new(),
             shown: Mutex::new(Shown::default()),
         }
     }
@@ -203,7 +207,11 @@ impl ShownOp {
         // Valid until the next poll: with thousands of operations in flight this is most of them.
         let shown = std::mem::take(&mut self.shown().request);
         drop((shown, std::mem::take(&mut self.shown().to_sign)));
-        match self.operation.poll(moment(now))? {
+        let now = match now {
+            0 => self.clock.get_or_init(SteadyClock::new).now(),
+            now => Time::from_millis(now),
+        };
+        match self.operation.poll(now)? {
             Step::Request(request) => {
                 self.show_request(&request);
                 Ok(ACME_STEP_REQUEST)
@@ -239,7 +247,8 @@ fn in_hand() -> Error {
     Error::new(ErrorKind::Misuse, why)
 }
 
-/// Advances the operation. now: 0 for the system clock. > 0: an ACME_STEP_* for you to do. 0: done.
+/// Advances the operation. now: 0 for the system clock, which may be set
+/// meanwhile: it is read at the first such poll only, and time goes on from there. > 0: an ACME_STEP_* for you to do. 0: done.
 /// < 0: failed, an ACME_ERR_*; see acme_op_error().
 #[unsafe(no_mangle)]
 #[must_use]

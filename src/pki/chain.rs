@@ -165,11 +165,10 @@ impl CertificateChain {
     /// clock that is a day off, and that each certificate is signed by the next.
     pub(crate) fn verify(&self, names: &[String], now: Time) -> Result<()> {
         let refuse = |why: String| Err(Error::new(ErrorKind::Certificate, why));
-        let (start, end) = (self.not_before, self.not_after);
-        if end <= start || end <= now || start > now.after(MAX_SKEW) {
-            return refuse(format!(
-                "the CA issued a certificate that is valid from {start} to {end}"
-            ));
+        if !self.is_valid_at(now) {
+            let (start, end) = (self.not_before, self.not_after);
+            let why = "the CA issued a certificate that is valid from";
+            return refuse(format!("{why} {start} to {end}, and it is {now}"));
         }
         let issued: Vec<String> = self.names.iter().map(|name| name.to_ascii_lowercase()).collect();
         if !same_names(&issued, names) {
@@ -191,6 +190,12 @@ impl CertificateChain {
             );
         }
         self.verify_signatures()
+    }
+
+    /// Is it valid then, or soon?
+    pub(crate) fn is_valid_at(&self, now: Time) -> bool {
+        let (start, end) = (self.not_before, self.not_after);
+        start < end && now < end && start <= now.after(MAX_SKEW)
     }
 
     /// Checks that each certificate was issued by the next one, in a way that cannot be forged.

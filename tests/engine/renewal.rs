@@ -314,7 +314,7 @@ fn r09_an_order_that_fails_while_it_is_due_is_placed_once_a_day() {
         ca.ca.failing.push("example.org".to_owned());
         if name == "other.example" {
             ca.ca.failing.clear();
-            ca.on("POST /new-order").problem(500, "serverInternal");
+            ca.on("POST /new-order").problem(503, "serverInternal");
         }
         let kept = keep_for_a_month(&mut ca, chain.clone());
         assert_eq!(kept.pem(), chain.pem(), "the old one stays");

@@ -360,6 +360,13 @@ fn k08_a_host_that_forgets_the_operation_for_a_month_gets_a_clean_end() {
     }));
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Timeout);
     assert!(ca.transcript.len() < 8, "{:?}", ca.transcript);
+    // What the CA gave out a month ago is not used any more.
+    ca.now += 30 * 24 * HOUR;
+    ca.interfere = None;
+    ca.forget();
+    ca.ca.validation_looks = 0;
+    ca.obtain(&["www.example.org"]).unwrap();
+    assert_eq!(ca.transcript[0], "GET /new-nonce");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use super::tls::{DAY, acceptor, certify, is_for};
 
 /// When the connection is reset.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Cut {
+pub enum Cut {
     /// Before the request: it meets a connection that is dead already, or one that dies at once.
     Before,
     /// Some of the request has come.
@@ -50,8 +50,8 @@ const REQUESTS: u32 = 10;
 const NEW_ORDER: u32 = 4;
 
 /// A CA whose connections are cut.
-struct Ca {
-    script: Mutex<Script>,
+pub struct Ca {
+    pub script: Mutex<Script>,
     /// What the client is sending: what comes in has to be that.
     asked: Mutex<Option<Arc<Request>>>,
     seen: Mutex<u32>,
@@ -202,16 +202,23 @@ impl Host for Program {
 }
 
 /// What an issuance came to, what the CA knows, and whether the order can be taken up again.
-struct Outcome {
-    result: Result<(), AcmeError>,
-    ca: Arc<Ca>,
+pub struct Outcome {
+    pub result: Result<(), AcmeError>,
+    pub ca: Arc<Ca>,
     order_url: Option<String>,
 }
 
-/// Orders a certificate from a CA that cuts connections.
-fn issue(identity: &(SslAcceptor, PathBuf), at: u32, cut: Cut, for_ever: bool) -> Outcome {
+/// Cuts nothing.
+pub const NOWHERE: (u32, Cut, bool) = (u32::MAX, Cut::Before, false);
+
+/// Orders a certificate from a CA that cuts connections: at which request, when, and ever after?
+pub fn issue(
+    identity: &(SslAcceptor, PathBuf),
+    script: Script,
+    (at, cut, for_ever): (u32, Cut, bool),
+) -> Outcome {
     let ca = Arc::new(Ca {
-        script: Mutex::new(Script::new()),
+        script: Mutex::new(script),
         asked: Mutex::default(),
         seen: Mutex::default(),
         kept: Mutex::default(),
@@ -244,7 +251,7 @@ fn issue(identity: &(SslAcceptor, PathBuf), at: u32, cut: Cut, for_ever: bool) -
 }
 
 /// A server's identity for "ca.example", and the file that makes it trusted.
-fn identity(folder: &Folder) -> (SslAcceptor, PathBuf) {
+pub fn identity(folder: &Folder) -> (SslAcceptor, PathBuf) {
     let pair = certify("CA", None, (-DAY, DAY), |builder| is_for(builder, &["ca.example"], &[]));
     (acceptor(&pair).build(), folder.file("ca.pem", pair.certificate.to_pem().unwrap()))
 }
@@ -257,7 +264,7 @@ fn everywhere(name: &str, for_ever: bool, check: impl Fn(&str, u32, &Outcome) + 
         for (at, cut) in (1..=REQUESTS).flat_map(|at| CUTS.map(|cut| (at, cut))) {
             let (identity, check) = (&identity, &check);
             scope.spawn(move || {
-                let outcome = issue(identity, at, cut, for_ever);
+                let outcome = issue(identity, Script::new(), (at, cut, for_ever));
                 let script = outcome.ca.script.lock().unwrap();
                 let place = format!("{cut:?} at {at}: {:?}", script.transcript);
                 // Whatever happened on the way, nothing was done twice.

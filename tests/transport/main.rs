@@ -11,6 +11,7 @@
 )]
 
 mod answers;
+mod clocks;
 mod cuts;
 mod sockets;
 mod tls;

@@ -1017,7 +1017,8 @@ acme_begin_list_orders: Callable[
     "acme_begin_list_orders", c_int32, POINTER(acme_client_t), POINTER(POINTER(acme_op_t))
 )
 
-# Advances the operation. now: 0 for the system clock. > 0: an ACME_STEP_* for you to do. 0: done. <
+# Advances the operation. now: 0 for the system clock, which may be set meanwhile: it is read at the
+# first such poll only, and time goes on from there. > 0: an ACME_STEP_* for you to do. 0: done. <
 # 0: failed, an ACME_ERR_*; see acme_op_error().
 acme_op_poll: Callable[[_Pointer[acme_op_t], int], int] = _bind(
     "acme_op_poll", c_int, POINTER(acme_op_t), c_int64
