@@ -180,7 +180,7 @@ impl Session {
             Err(error) if error.is_lost() => return Ok(false),
             Err(error) => error.about(&proof.identifier.value),
         };
-        if error.problem().is_none() {
+        if error.problem().is_none() || error.kind() == ErrorKind::RateLimited {
             return Err(error);
         }
         // A refusal may only mean that the challenge is decided already.

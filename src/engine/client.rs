@@ -319,8 +319,12 @@ impl Client {
     }
 
     /// Drops this directory, unless there is another one by now.
-    pub(super) fn forget_directory(&self, old: &Arc<Directory>) {
+    pub(super) fn replace_directory(&self, old: &Arc<Directory>) {
         self.learned().directory.take_if(|known| Arc::ptr_eq(known, old));
+    }
+
+    pub(super) fn forget_directory(&self) {
+        self.learned().directory = None;
     }
 
     pub(super) fn set_account_url(&self, url: Option<&str>) {

@@ -97,14 +97,15 @@ impl Session {
         match ask(known.clone()).await {
             Err(error) if matches!(error.http_status(), Some(404 | 410)) => {
                 if !self.io.desk().knows_directory {
-                    self.client.forget_directory(&known);
+                    self.client.replace_directory(&known);
                 }
                 match self.directory().await {
                     Ok(directory) if directory != known => {
                         log::warn!("{error}; the directory is another one by now");
                         ask(directory).await
                     }
-                    _ => Err(error),
+                    Ok(_) => Err(error),
+                    Err(failed) => Err(failed.after(&error)),
                 }
             }
             outcome => outcome,

@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::jose::jws;
 use crate::pki::Key;
 use crate::request::{self, KeyChange};
+use crate::resource::account::Account;
 use crate::resource::directory::Directory;
 
 impl Session {
@@ -21,13 +22,11 @@ impl Session {
         }
         let outcome = match self.ask_key_change(&old, new).await {
             // Lost, or done by an earlier try that was: the CA knows which of the keys is right.
-            Err(error) if error.is_lost() || is_refusal_of_key(&error) => {
-                match self.is_our_key(new).await? {
-                    true => Ok(()),
-                    false if error.is_lost() => self.ask_key_change(&old, new).await,
-                    false => Err(error),
-                }
-            }
+            Err(error) if leaves_open(&error) => match self.is_our_key(new).await? {
+                true => Ok(()),
+                false if error.is_lost() => self.ask_key_change(&old, new).await,
+                false => Err(error),
+            },
             outcome => outcome,
         };
         outcome.inspect(|()| self.client.set_account_key(new.clone()))
@@ -61,7 +60,9 @@ impl Session {
         let inner = jws::Unsigned::key_change(new, url, &request::json(&inner)?)?;
         let payload = inner.signed(&self.sign(new, inner.input()).await?)?;
         let call = Call { doing: "changing the account's key", url, repeatable: false };
-        match self.post(&call, Identity::Account(account), &payload).await {
+        let identity = Identity::Account(account);
+        // The old key is given up for nothing less than an account.
+        match self.submit::<Account>(&call, identity, &payload, "an account").await {
             Ok(_) => Ok(()),
             // 409: "the new key is already in use"; Location says by which account.
             Err(error) if error.http_status() == Some(409) => {
@@ -72,13 +73,16 @@ impl Session {
     }
 }
 
-/// After a key change the CA no longer takes the old key. 409 says that the new one is another
-/// account's.
-fn is_refusal_of_key(error: &Error) -> bool {
+/// Does this leave open which key is the account's? So does an answer that is none, and a refusal of
+/// the key that signed: after a key change the CA no longer takes the old one. 409 says that the new
+/// one is another account's.
+fn leaves_open(error: &Error) -> bool {
     if error.http_status() == Some(409) {
         return false;
     }
-    error.http_status().is_some_and(|status| status == 401 || status == 403)
+    error.is_lost()
+        || error.kind() == ErrorKind::Protocol
+        || error.http_status().is_some_and(|status| status == 401 || status == 403)
         || error.is_problem("malformed")
         || error.is_problem("accountDoesNotExist")
 }

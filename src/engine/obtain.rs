@@ -39,10 +39,16 @@ impl Session {
     /// Renews `plan.replaces` if it is time to, or if other names are wanted by now.
     pub(crate) async fn renew(&self, plan: Plan) -> Result<Renewal> {
         if let Some(chain) = plan.replaces.as_ref().filter(|chain| plan.is_for_names_of(chain)) {
-            let info = self.renewal_info(chain).await?;
+            let directory = self.directory().await;
+            let info = match &directory {
+                Ok(_) => self.renewal_info(chain).await?,
+                Err(_) => RenewalInfo::by_lifetime(chain, self.io.now()),
+            };
             if !info.is_due(self.io.now()) {
                 return Ok(Renewal::NotDue(info));
             }
+            // A CA that refuses its directory is not asked for it twice.
+            directory?;
         }
         self.obtain(plan).await.map(Renewal::Renewed)
     }
@@ -94,7 +100,7 @@ impl Session {
         self.io.enter("order");
         let order: Answered<Order> =
             match self.fetch("fetching the order", url, account, "an order").await {
-                Err(error) if is_forgotten(&error) => {
+                Err(error) if is_forgotten(&error) && error.url() == Some(url) => {
                     log::warn!("{error}; ordering anew");
                     return Ok(None);
                 }

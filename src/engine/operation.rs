@@ -176,6 +176,9 @@ impl<T> Operation<T> {
                     return Ok(Step::Done);
                 }
                 Poll::Ready(Err(error)) => {
+                    if may_be_the_directorys(&error) {
+                        self.client.forget_directory();
+                    }
                     *run = Run::Failed(error.clone());
                     return Err(error);
                 }
@@ -260,4 +263,17 @@ impl<T> Operation<T> {
     pub fn order_url(&self) -> Option<String> {
         self.io.desk().order_url.clone()
     }
+}
+
+/// Such a failure may lie in what the directory says: the next operation asks for it anew, lest one
+/// false answer spoil a client for good.
+fn may_be_the_directorys(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::EabRequired
+            | ErrorKind::Policy
+            | ErrorKind::Protocol
+            | ErrorKind::Terms
+            | ErrorKind::Unsupported
+    )
 }

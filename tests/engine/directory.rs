@@ -278,15 +278,16 @@ fn d18_a_directory_is_fetched_anew_once_an_operation_and_for_nothing_else() {
     ca.on("POST /new-order").problem(404, "malformed");
     ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((ca.count("GET /directory"), ca.count("POST /new-order")), (1, 1));
-    // It cannot be had: what was refused is what counts, and the next operation asks again.
+    // It cannot be had: the error says both, and the next operation asks again.
     let mut ca = Script::seasoned();
     ca.on("POST /new-order").nth(1).problem(404, "malformed");
     ca.on("GET /directory").nth(1).problem(403, "malformed");
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(
         (error.http_status(), error.url()),
-        (Some(404), Some("https://ca.example/new-order"))
+        (Some(403), Some("https://ca.example/directory"))
     );
+    assert!(error.to_string().contains("https://ca.example/new-order"), "{error}");
     ca.forget();
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.transcript[..2], ["GET /directory", "POST /new-order"]);

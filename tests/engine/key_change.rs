@@ -4,6 +4,7 @@
 use acme_micro::engine::{Client, ClientOptions};
 use acme_micro::{AcmeError, ErrorKind, Key, KeyType};
 
+use super::ca::Answer;
 use super::script::{Script, make_account};
 
 const ACCOUNT: &str = "https://ca.example/account/1";
@@ -117,4 +118,17 @@ fn the_same_key_and_a_ca_without_key_change_are_refused() {
     ca.register().unwrap();
     let new = Key::generate(KeyType::P256).unwrap();
     assert_eq!(change(&mut ca, &new).unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn the_old_key_is_given_up_for_nothing_less_than_an_account() {
+    for body in ["", "<html>sign in</html>", "[]"] {
+        let mut ca = Script::seasoned();
+        ca.on("POST /key-change").answer(Answer::new(200, body));
+        let new = Key::generate(KeyType::P256).unwrap();
+        let operation = ca.client.change_key(&new);
+        let error = ca.run(&operation).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error:?}");
+        ca.obtain(&["still.example"]).unwrap();
+    }
 }
