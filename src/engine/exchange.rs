@@ -271,7 +271,12 @@ impl Session {
         debug!("{url}: HTTP status {}", response.status);
         let status = response.status;
         if (200..300).contains(&status) {
-            return Ok(response);
+            // Under whatever status: nothing else has such a type.
+            let problem = Problem::parse(&response.body).filter(|p| p.name().is_some());
+            return match problem {
+                Some(problem) => Err(Error::refused(problem, status)),
+                None => Ok(response),
+            };
         }
         if (300..400).contains(&status) {
             let why = format!("HTTP status {status}: a signed request is not sent elsewhere");
@@ -319,9 +324,6 @@ impl Session {
         what: &str,
         response: &Response,
     ) -> Result<Answered<T>> {
-        if let Some(problem) = Problem::parse(&response.body).filter(|p| p.name().is_some()) {
-            return Err(Error::refused(problem, response.status).doing(call.doing).at(call.url));
-        }
         let value = resource::parse(what, &response.body);
         Ok(Answered {
             value: value.map_err(|e| e.doing(call.doing).at(call.url))?,

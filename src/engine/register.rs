@@ -105,12 +105,14 @@ impl Session {
         let payload = request::json(payload)?;
         let answer =
             self.submit::<Account>(&call, Identity::Key(key), &payload, "an account").await;
-        let answer =
-            answer.map_err(|error| match error.is_problem("unauthorized") && !is_bound {
-                // It is this key's account that is not: it has been deactivated.
-                true => error.with_kind(ErrorKind::Account),
-                false => error,
-            })?;
+        let refused = |error: &Error| {
+            error.is_problem("unauthorized") && error.url() == Some(call.url) && !is_bound
+        };
+        let answer = answer.map_err(|error| match refused(&error) {
+            // It is this key's account that is not: it has been deactivated.
+            true => error.with_kind(ErrorKind::Account),
+            false => error,
+        })?;
         let url = answer.created_at(self, &call)?;
         match answer.value.status {
             None | Some(AccountStatus::Valid) => {}

@@ -23,6 +23,7 @@ mod encoding;
 mod input;
 mod issuance;
 mod key_change;
+mod matrix;
 mod nonces;
 mod orders;
 mod policy;

@@ -1,0 +1,476 @@
+//! Each answer of each operation, spoiled once in each way: what comes of it is known beforehand.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use acme_micro::engine::{AuthorizeOptions, OrderOptions, RevocationReason};
+use acme_micro::{AcmeError, CertificateChain, ErrorKind, Key, KeyType};
+use serde_json::{Value, json};
+
+use super::ca::{Answer, BASE, Ca};
+use super::pki::{self, Contents};
+use super::script::{Script, make_account};
+
+/// What is spoiled, and how.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    /// It does not reach the CA.
+    LostRequest,
+    /// The CA does it, and nothing comes back, or half of it.
+    LostAnswer,
+    Cut,
+    /// The CA does not do it: status, problem (none: a page), Retry-After.
+    Refused(u16, Option<&'static str>, Option<&'static str>),
+    /// The CA does it, and this is what it says.
+    Broken(u16),
+    /// The refusal of a nonce brings no other.
+    BadNonceAlone,
+    /// The body is this instead, under this status.
+    Body(u16, &'static [u8]),
+    /// The body ends in its middle.
+    Truncated,
+    /// Objects within objects without end; a mebibyte and one byte.
+    Deep,
+    TooLarge,
+    /// A header field is this as well; or instead, where there may be one only.
+    Header(&'static str, &'static str),
+    Without(&'static str),
+    /// More lines, or bytes, than a header may have.
+    ManyHeaders,
+    LongHeader,
+    /// Another status of success.
+    Status(u16),
+    StaleNonce,
+    ByteOrderMark,
+    MoreMembers,
+    /// It leads there.
+    Redirect(u16, &'static str),
+    /// The URLs in the body lead there.
+    Urls(&'static str),
+    /// An object's state is one that there is not.
+    StrangeState,
+}
+
+use Fault::*;
+
+const FAULTS: [Fault; 62] = [
+    LostRequest,
+    LostAnswer,
+    Cut,
+    Refused(500, Some("serverInternal"), None),
+    Refused(502, None, None),
+    Refused(503, None, None),
+    Refused(503, Some("serverInternal"), None),
+    Refused(504, None, None),
+    Refused(408, None, None),
+    Refused(503, Some("rateLimited"), Some("5")),
+    Refused(503, None, Some("5")),
+    Refused(429, Some("rateLimited"), Some("5")),
+    Refused(429, None, Some("0")),
+    Refused(429, None, Some("Tue, 24 Nov 2026 14:24:25 GMT")),
+    Broken(500),
+    Broken(502),
+    Broken(503),
+    Refused(400, Some("badNonce"), None),
+    Refused(403, Some("badNonce"), None),
+    BadNonceAlone,
+    Refused(429, Some("rateLimited"), None),
+    Refused(429, None, None),
+    Refused(429, Some("rateLimited"), Some("7200")),
+    Refused(503, None, Some("7200")),
+    Refused(503, None, Some("Fri, 31 Dec 9999 23:59:59 GMT")),
+    Refused(400, Some("malformed"), None),
+    Refused(403, Some("unauthorized"), None),
+    Refused(401, None, None),
+    Refused(404, None, None),
+    Refused(405, None, None),
+    Refused(410, Some("malformed"), None),
+    Body(200, b"<!DOCTYPE html><title>Welcome to the hotel</title>"),
+    Body(200, b""),
+    Body(204, b""),
+    Body(200, b"null"),
+    Body(200, b"[]"),
+    Body(200, b"7"),
+    Body(200, b"\"valid\""),
+    Body(200, b"{}"),
+    Body(200, b"\xff\xfe\x00\x01"),
+    Body(200, br#"{"type":"urn:ietf:params:acme:error:serverInternal","status":500}"#),
+    Truncated,
+    Deep,
+    TooLarge,
+    Header("Set-Cookie", "a=b"),
+    Header("Retry-After", "5"),
+    Header("Retry-After", "soon"),
+    Header("Content-Type", "text/html"),
+    Header("Replay-Nonce", "no nonce!"),
+    Header("Link", "<\x01>;;,<"),
+    Without("Content-Type"),
+    Without("Replay-Nonce"),
+    ManyHeaders,
+    LongHeader,
+    Status(202),
+    StaleNonce,
+    ByteOrderMark,
+    MoreMembers,
+    Redirect(302, "/directory"),
+    Redirect(307, "https://evil.example/"),
+    Redirect(301, "http://ca.example/"),
+    StrangeState,
+];
+
+/// Those that only some answers have anything to offer for.
+const OF_URLS: [Fault; 5] = [
+    Urls("https://evil.example"),
+    Urls("http://ca.example"),
+    Urls("https://169.254.169.254"),
+    Header("Location", "https://evil.example/order/1"),
+    Without("Location"),
+];
+
+/// What comes of an operation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Outcome {
+    Done,
+    Fails(ErrorKind),
+}
+
+use Outcome::{Done, Fails};
+
+/// An operation: its name, what is there before, and how it is run.
+struct Flow {
+    name: &'static str,
+    run: fn(&mut Script) -> Result<(), AcmeError>,
+    /// Its requests when all is well.
+    requests: &'static [&'static str],
+}
+
+const FLOWS: [Flow; 9] = [
+    Flow {
+        name: "register",
+        run: |ca| ca.register().map(|_| ()),
+        requests: &["directory", "nonce", "account"],
+    },
+    Flow {
+        name: "obtain",
+        run: |ca| ca.obtain(&["example.org"]).map(|_| ()),
+        requests: &[
+            "directory",
+            "nonce",
+            "account",
+            "new order",
+            "authorization",
+            "challenge",
+            "ready order",
+            "finalize",
+            "valid order",
+            "certificate",
+        ],
+    },
+    Flow {
+        name: "renew",
+        run: |ca| {
+            let mut options = OrderOptions::new(["example.org"]);
+            options.replaces = Some(old_chain());
+            let operation = ca.client.renew(options)?;
+            ca.run(&operation).map(|_| ())
+        },
+        requests: &[
+            "directory",
+            "renewal info",
+            "nonce",
+            "account",
+            "new order",
+            "authorization",
+            "challenge",
+            "ready order",
+            "finalize",
+            "valid order",
+            "certificate",
+        ],
+    },
+    Flow {
+        name: "renewal info",
+        run: |ca| {
+            let operation = ca.client.renewal_info(&old_chain());
+            ca.run(&operation).map(|_| ())
+        },
+        requests: &["directory", "renewal info"],
+    },
+    Flow {
+        name: "revoke",
+        run: |ca| {
+            let reason = RevocationReason::Superseded;
+            let operation = ca.client.revoke(&old_chain(), reason, None)?;
+            ca.run(&operation)?;
+            assert!(!ca.ca.revoked.is_empty());
+            Ok(())
+        },
+        requests: &["directory", "nonce", "account", "revoke"],
+    },
+    Flow {
+        name: "change the key",
+        run: |ca| {
+            let new = Key::generate(KeyType::P256).unwrap();
+            let operation = ca.client.change_key(&new);
+            ca.run(&operation)?;
+            assert_eq!(ca.client.account_key().thumbprint(), new.thumbprint());
+            Ok(())
+        },
+        requests: &["directory", "nonce", "account", "key change"],
+    },
+    Flow {
+        name: "update the contacts",
+        run: |ca| {
+            let contacts = vec!["mailto:new@example.org".to_owned()];
+            let operation = ca.client.update_contacts(contacts)?;
+            ca.run(&operation)
+        },
+        requests: &["directory", "nonce", "account", "contacts"],
+    },
+    Flow {
+        name: "deactivate the account",
+        run: |ca| {
+            let operation = ca.client.deactivate_account();
+            ca.run(&operation)
+        },
+        requests: &["directory", "nonce", "account", "deactivate"],
+    },
+    Flow {
+        name: "authorize",
+        run: |ca| {
+            let operation = ca.client.authorize(AuthorizeOptions::new(["example.org"]))?;
+            ca.run(&operation).map(|_| ())
+        },
+        requests: &["directory", "nonce", "account", "new authorization", "challenge", "look"],
+    },
+];
+
+/// A certificate that is due, by the CA's word or by its lifetime.
+fn old_chain() -> CertificateChain {
+    static CHAIN: OnceLock<CertificateChain> = OnceLock::new();
+    let make = || {
+        let (names, from, until) = (&["example.org"], -85 * 86_400, 5 * 86_400);
+        let contents = Contents { names, from, until, ..Contents::default() };
+        let leaf = pki::leaf(&pki::new_key(), &contents);
+        CertificateChain::parse(&pki::pem(&[&leaf, &pki::intermediate().certificate])).unwrap()
+    };
+    CHAIN.get_or_init(make).clone()
+}
+
+/// A CA that offers all, and a client that knows nothing of it yet.
+fn script(flow: &Flow) -> Script {
+    let mut ca = Script::new();
+    ca.ca.renewal_window = Some((-2, -1));
+    ca.ca.pre_authorizes = true;
+    if ["revoke", "change the key", "deactivate the account"].contains(&flow.name) {
+        make_account(&mut ca.ca, &ca.account_key);
+    }
+    ca
+}
+
+/// Spoils the n-th request, counted from 1, or its answer.
+fn spoil(script: &mut Script, n: u32, fault: Fault) {
+    let on = script.on("*").nth(n);
+    match fault {
+        LostRequest => on.lose_request(),
+        LostAnswer => on.lose_answer(),
+        BadNonceAlone => on.answer(Answer::problem(400, "badNonce").without_nonce()),
+        Refused(status, problem, retry_after) => {
+            let mut answer = match problem {
+                Some(name) => Answer::problem(status, name),
+                None => Answer::new(status, "<html>Sorry").header("Content-Type", "text/html"),
+            };
+            if let Some(value) = retry_after {
+                answer.set("Retry-After", value);
+            }
+            on.answer(answer);
+        }
+        Redirect(status, location) => {
+            on.answer(Answer::new(status, "").header("Location", location))
+        }
+        _ => on.then(move |ca, answer| spoil_answer(ca, answer, fault)),
+    }
+}
+
+fn spoil_answer(ca: &mut Ca, answer: &mut Answer, fault: Fault) {
+    match fault {
+        Cut => answer.cut = true,
+        Broken(status) => *answer = Answer::new(status, "<html>Bad Gateway"),
+        Body(status, body) => {
+            answer.status = status;
+            answer.body = body.to_vec();
+        }
+        Truncated => answer.body.truncate(answer.body.len() / 2),
+        Deep => answer.body = br#"{"status":"#.repeat(10_000),
+        TooLarge => answer.body = vec![b' '; 1024 * 1024 + 1],
+        Header(name, value) => answer.set(name, value),
+        Without("Replay-Nonce") => answer.nonce = false,
+        Without(name) => answer.remove(name),
+        ManyHeaders => answer.headers.extend((0..130).map(|_| ("X".to_owned(), vec![b'y']))),
+        LongHeader => answer.set("X", &"y".repeat(64 * 1024)),
+        Status(status) => answer.status = status,
+        StaleNonce => ca.stale_nonces = 1,
+        ByteOrderMark => {
+            answer.body.splice(0..0, *b"\xef\xbb\xbf");
+        }
+        MoreMembers => edit(answer, |members| {
+            members.insert("tomorrow".to_owned(), json!([{"status": "valid"}, null, 1e300]));
+        }),
+        StrangeState => edit(answer, |members| {
+            if members.contains_key("status") {
+                members.insert("status".to_owned(), json!("tomorrow"));
+            }
+        }),
+        Urls(elsewhere) => {
+            let text = String::from_utf8_lossy(&answer.body).replace(BASE, elsewhere);
+            answer.body = text.into_bytes();
+        }
+        fault => panic!("{fault:?} does not spoil an answer"),
+    }
+}
+
+/// Changes the answer, if it is a JSON object.
+fn edit(answer: &mut Answer, change: impl FnOnce(&mut serde_json::Map<String, Value>)) {
+    if let Ok(Value::Object(mut members)) = serde_json::from_slice(&answer.body) {
+        change(&mut members);
+        answer.body = Value::Object(members).to_string().into_bytes();
+    }
+}
+
+/// What is to come of an operation one of whose requests, or its answer, is spoiled.
+fn expected(flow: &str, request: &str, fault: Fault) -> Outcome {
+    let is = |requests: &[&str]| requests.contains(&request);
+    let certificate = is(&["certificate"]);
+    // What the CA cannot say of a renewal, the lifetime does; the directory is asked for again.
+    if flow == "renewal info" || is(&["renewal info"]) {
+        return Done;
+    }
+    if (flow, request) == ("renew", "directory") && !matches!(fault, Urls(_)) {
+        return Done;
+    }
+    // It may be "replaces" that a CA does not like; it may not know the certificate everywhere.
+    let forgiven = |status: u16| match request {
+        "new order" => flow == "renew" && [400, 403, 404, 409].contains(&status),
+        "certificate" => [403, 404].contains(&status),
+        _ => false,
+    };
+    // Nobody reads these answers: what they say, something else decides.
+    let unread = is(&["nonce", "challenge", "revoke", "key change"]);
+    match fault {
+        LostRequest | LostAnswer | Cut | Broken(_) | BadNonceAlone | StaleNonce => Done,
+        Refused(408 | 500..=599, _, None) | Refused(_, Some("badNonce"), _) => Done,
+        Refused(429 | 503, _, Some("7200" | "Fri, 31 Dec 9999 23:59:59 GMT"))
+        | Refused(429, _, None) => Fails(ErrorKind::RateLimited),
+        Refused(429 | 503, ..) => Done,
+        Refused(status, ..) if forgiven(status) => Done,
+        Refused(403, Some("unauthorized"), _) if is(&["account"]) => Fails(ErrorKind::Account),
+        Refused(..) => Fails(ErrorKind::Problem),
+        // The CA has taken the challenge nevertheless, and its authorization says so.
+        Body(_, body) if body.starts_with(b"{\"type\"") => match request {
+            "challenge" => Done,
+            _ => Fails(ErrorKind::Problem),
+        },
+        Body(_, b"") if certificate => Done,
+        Body(_, b"{}") if is(&["account", "contacts", "deactivate"]) => Done,
+        // An order without a state is looked at again.
+        Body(_, b"{}") if is(&["ready order", "valid order"]) => Done,
+        Body(..) | Truncated | Deep if unread => Done,
+        Body(..) | Truncated | Deep | ByteOrderMark if certificate => Fails(ErrorKind::Certificate),
+        Body(..) | Truncated | Deep | TooLarge | ManyHeaders | LongHeader => {
+            Fails(ErrorKind::Protocol)
+        }
+        Redirect(302, _) if is(&["directory"]) => Done,
+        Redirect(..) => Fails(ErrorKind::Policy),
+        StrangeState if is(&["account"]) => Fails(ErrorKind::Account),
+        Urls(_) => {
+            let followed = ["directory", "new order", "authorization", "new authorization"];
+            match is(&followed) || is(&["ready order", "valid order"]) {
+                true => Fails(ErrorKind::Policy),
+                false => Done,
+            }
+        }
+        Header("Location", _) if is(&["account", "new order", "new authorization"]) => {
+            Fails(ErrorKind::Policy)
+        }
+        Without("Location") if is(&["account", "new order", "new authorization"]) => {
+            Fails(ErrorKind::Protocol)
+        }
+        Header(..) | Without(_) | Status(_) | ByteOrderMark | MoreMembers | StrangeState => Done,
+    }
+}
+
+/// Runs one cell; what is wrong about it.
+fn check(flow: &Flow, n: usize, fault: Fault) -> Result<(), String> {
+    let mut ca = script(flow);
+    spoil(&mut ca, u32::try_from(n).unwrap() + 1, fault);
+    let outcome = (flow.run)(&mut ca);
+    let met = match &outcome {
+        Ok(()) => Done,
+        Err(error) => Fails(error.kind()),
+    };
+    let expected = expected(flow.name, flow.requests[n], fault);
+    let wrong = |what: &str| Err(format!("{what}: {outcome:?} {:?}", ca.transcript));
+    if met != expected {
+        return wrong(&format!("{expected:?} was expected"));
+    }
+    if ca.transcript.len() > flow.requests.len() + 5 {
+        return wrong("too many requests");
+    }
+    if ca.elapsed().as_secs() > 60 {
+        return wrong("it took too long");
+    }
+    let finalized: u32 = ca.ca.orders.iter().map(|order| order.finalizes).sum();
+    if ca.ca.orders.len() > 2 || ca.ca.accounts_made > 1 || finalized > 1 {
+        return wrong("something was made twice");
+    }
+    let Err(error) = &outcome else { return Ok(()) };
+    if error.url().is_none() {
+        return wrong("no URL");
+    }
+    let says_all = match fault {
+        Refused(status, problem, retry_after) => {
+            error.http_status() == Some(status)
+                && error.problem().and_then(|problem| problem.name()) == problem
+                && error.retry_at().is_some() == retry_after.is_some()
+                && error.is_permanent() == (status < 500 && status != 429)
+        }
+        _ => error.retry_at().is_none(),
+    };
+    match says_all {
+        true => Ok(()),
+        false => wrong("the error does not say all"),
+    }
+}
+
+#[test]
+fn each_answer_of_each_operation_spoiled_in_each_way_has_its_outcome() {
+    let mut cells = Vec::new();
+    for flow in &FLOWS {
+        let mut ca = script(flow);
+        (flow.run)(&mut ca).unwrap();
+        assert_eq!(ca.transcript.len(), flow.requests.len(), "{}: {:?}", flow.name, ca.transcript);
+        for n in 0..flow.requests.len() {
+            cells.extend(FAULTS.iter().chain(&OF_URLS).map(|fault| (flow, n, *fault)));
+        }
+    }
+    assert!(cells.len() > 3000, "{}", cells.len());
+    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some((flow, n, fault)) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = catch_unwind(AssertUnwindSafe(|| check(flow, *n, *fault)));
+                    let outcome = outcome.unwrap_or_else(|_| Err("it panicked".to_owned()));
+                    if let Err(why) = outcome {
+                        let what = format!("{}, {}, {fault:?}", flow.name, flow.requests[*n]);
+                        wrong.lock().unwrap().push(format!("{what:.120}: {why}"));
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    let shown = wrong.iter().take(40).map(String::as_str).collect::<Vec<_>>().join("\n");
+    assert!(wrong.is_empty(), "{} of {} cells:\n{shown}", wrong.len(), cells.len());
+}
