@@ -41,7 +41,8 @@ pub struct ClientOptions {
     /// others by now, no account is made and [`ErrorKind::Terms`](crate::ErrorKind::Terms) names
     /// both.
     pub agreed_terms: Option<String>,
-    /// External account binding, for CAs that want one.
+    /// External account binding, for CAs that want one. It is for making an account: one that the
+    /// key has already is kept, whatever it was bound to.
     pub external_account: Option<ExternalAccount>,
     /// Named to the CA before the library's own name, such as `"exampled/1.2"`.
     pub user_agent: Option<String>,

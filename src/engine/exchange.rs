@@ -298,6 +298,10 @@ impl Session {
         if status == 401 && error.is_problem("unauthorized") {
             error = error.with_kind(ErrorKind::Account);
         }
+        // RFC 8555 section 7.3.5.
+        if let Some(url) = response.headers.last("location").filter(|_| status == 409) {
+            error = error.noting(&format!("it belongs to {}", printable(url, 500)));
+        }
         if let Some(help) = response.headers.links("help", 1).first() {
             error = error.with_help(help);
         }

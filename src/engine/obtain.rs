@@ -71,7 +71,8 @@ impl Session {
                     account = self.account_url().await?;
                     self.new_order(&plan, &account).await?
                 }
-                outcome => outcome?,
+                Err(error) => return Err(self.explained(error, &account).await),
+                Ok(placed) => placed,
             },
         };
         // One from before: resumed, or given out again by the CA. It may have been finished with a

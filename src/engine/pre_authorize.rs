@@ -67,20 +67,22 @@ impl Session {
         claim: Claim,
         subdomains: bool,
     ) -> Result<Vec<String>> {
-        let account = &self.account_url().await?;
+        let mut account = self.account_url().await?;
         let directory = self.directory().await?;
-        self.io.enter("authorization");
-        let doing = |e: Error| e.doing("creating an authorization");
         if subdomains {
-            directory.check_subdomains().map_err(doing)?;
+            let allowed = directory.check_subdomains();
+            allowed.map_err(|e| e.doing("creating an authorization"))?;
         }
-        let made = claim.identifiers.iter().map(|identifier| async move {
-            let made = self.by_directory(|directory| {
-                self.new_authorization(directory, identifier, subdomains, account)
-            });
-            made.await.map_err(doing)
-        });
-        let made = concurrently(made).await?;
+        let made = match self.new_authorizations(&claim, subdomains, &account).await {
+            Err(error) if error.is_problem("accountDoesNotExist") => {
+                // As in an issuance: the CA has lost the account.
+                self.client.set_account_url(None);
+                account = self.account_url().await?;
+                self.new_authorizations(&claim, subdomains, &account).await?
+            }
+            outcome => outcome?,
+        };
+        let account = &account;
         let mut proofs = Vec::new();
         for (url, authorization) in &made {
             proofs.extend(self.choose(&claim, url, authorization, account)?);
@@ -89,6 +91,22 @@ impl Session {
             self.prove(proofs, account, None).await?;
         }
         Ok(made.into_iter().map(|(url, _)| url).collect())
+    }
+
+    async fn new_authorizations(
+        &self,
+        claim: &Claim,
+        subdomains: bool,
+        account: &str,
+    ) -> Result<Vec<(String, Authorization)>> {
+        self.io.enter("authorization");
+        let made = claim.identifiers.iter().map(|identifier| async move {
+            let made = self.by_directory(|directory| {
+                self.new_authorization(directory, identifier, subdomains, account)
+            });
+            made.await.map_err(|e| e.doing("creating an authorization"))
+        });
+        concurrently(made).await
     }
 
     async fn new_authorization(

@@ -52,21 +52,30 @@ impl Session {
                 .transpose()?,
         };
         let doing = "registering the account";
-        self.new_account(&directory, doing, &key, &payload).await.map_err(|error| {
-            let at = error.url().unwrap_or_default().to_owned();
-            let lacking = match error.is_problem("accountDoesNotExist") {
-                true if lacks_terms => {
+        match self.new_account(&directory, doing, &key, &payload).await {
+            Err(error) if error.is_problem("accountDoesNotExist") => {
+                let at = error.url().unwrap_or_default().to_owned();
+                let lacking = if lacks_terms {
                     lacks_agreement(terms.unwrap_or_default(), options.agreed_terms.as_deref())
-                }
-                true if lacks_eab => Error::new(
-                    ErrorKind::EabRequired,
-                    "a new account at this CA needs an external account binding: a key id and an \
-                     HMAC key, which the CA's web site gives out",
-                ),
-                _ => return error,
-            };
-            lacking.doing(doing).at(&at)
-        })
+                } else if lacks_eab {
+                    let why = "a new account at this CA needs an external account binding: a key \
+                               id and an HMAC key, which the CA's web site gives out";
+                    Error::new(ErrorKind::EabRequired, why)
+                } else {
+                    return Err(error);
+                };
+                Err(lacking.doing(doing).at(&at))
+            }
+            // Some CAs take a binding once: by an earlier try, whose answer was lost, the account may
+            // be there.
+            Err(error)
+                if binding.is_some()
+                    && (error.is_problem("unauthorized") || error.is_problem("malformed")) =>
+            {
+                self.find_account().await.map_err(|_| error)
+            }
+            outcome => outcome,
+        }
     }
 
     /// The account of the client's key, if the CA knows one; none is made (RFC 8555 section 7.3.1).

@@ -1,7 +1,8 @@
 //! Changing an account, and ending it. RFC 8555 sections 7.3.2 and 7.3.6.
 
 use super::exchange::{Call, Identity, Session};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::problem::printable;
 use crate::request::{self, Deactivate, UpdateContacts};
 use crate::resource::account::Account;
 
@@ -44,5 +45,23 @@ impl Session {
             Some(url) => Ok(url),
             None => Ok(self.find_account().await?.url),
         }
+    }
+
+    /// A CA's refusal, which may be for the key: the host says that the account at this URL is ours,
+    /// and another account's key may stand in the file by now. Nothing changes here.
+    pub(super) async fn explained(&self, error: Error, account: &str) -> Error {
+        let given = self.client.options().account_url.as_deref() == Some(account);
+        if !given || !(error.is_problem("malformed") || error.is_problem("unauthorized")) {
+            return error;
+        }
+        let found = self.account_of(&self.client.account_key()).await;
+        self.client.set_account_url(Some(account));
+        let key = match found {
+            Ok(Some(url)) if url != account => format!("the key is that of {url}"),
+            Ok(None) => "the key is no account's".to_owned(),
+            _ => return error,
+        };
+        let account = printable(account, 500);
+        error.with_kind(ErrorKind::Account).noting(&format!("{key}, and not that of {account}"))
     }
 }

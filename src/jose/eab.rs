@@ -65,8 +65,10 @@ impl MacAlgorithm {
 impl ExternalAccount {
     /// `mac_key` is base64url as the CA shows it; the standard alphabet and padding are accepted.
     pub fn new(key_id: &str, mac_key: &str) -> Result<ExternalAccount> {
-        if key_id.trim().is_empty() {
-            return Err(Error::invalid_argument("the EAB key id is empty"));
+        if key_id.trim().is_empty() || key_id.trim().contains(char::is_control) {
+            return Err(Error::invalid_argument(
+                "the EAB key id is empty or has control characters in it",
+            ));
         }
         // Neither the key nor a part of it belongs in a message.
         let mac_key = base64url::decode_pasted(mac_key).map(Zeroizing::new).ok_or_else(|| {
@@ -119,13 +121,31 @@ mod tests {
         let url = base64url::encode(key);
         let standard = url.replace('-', "+").replace('_', "/");
         for text in [url.clone(), format!("{url}="), format!(" {standard}=\n")] {
-            assert_eq!(*ExternalAccount::new("kid", &text).unwrap().mac_key, key);
+            let account = ExternalAccount::new(" kid\n", &text).unwrap();
+            assert_eq!((*account.mac_key).as_slice(), key);
+            assert_eq!(account.key_id, "kid");
         }
-        for (id, text) in
-            [("", url.as_str()), ("kid", "secret key!"), ("kid", "c2VjcmV0"), ("kid", "")]
-        {
-            let error = ExternalAccount::new(id, text).err().unwrap().to_string();
-            assert!(error.contains("EAB") && !error.contains("secret") && !error.contains("c2Vj"));
+        let broken = format!("{}\n{}", &url[..20], &url[20..]);
+        let fifteen = base64url::encode([7; 15]);
+        assert!(ExternalAccount::new("kid", &base64url::encode([7; 16])).is_ok());
+        for (id, text, field) in [
+            ("", url.as_str(), "the EAB key id"),
+            (" \n", &url, "the EAB key id"),
+            ("a\0b", &url, "the EAB key id"),
+            ("a\r\nb", &url, "the EAB key id"),
+            ("kid", "secret key!", "the EAB HMAC key"),
+            ("kid", "c2VjcmV0", "the EAB HMAC key"),
+            ("kid", "", "the EAB HMAC key"),
+            ("kid", &fifteen, "the EAB HMAC key"),
+            ("kid", &broken, "the EAB HMAC key"),
+        ] {
+            let error = ExternalAccount::new(id, text).err().unwrap();
+            assert_eq!(error.kind(), crate::ErrorKind::InvalidArgument);
+            let error = error.to_string();
+            assert!(error.starts_with(field), "{error}");
+            for secret in ["secret", "c2Vj", &url[..8], &fifteen[..8]] {
+                assert!(!error.contains(secret), "{error}");
+            }
         }
     }
 

@@ -1,17 +1,25 @@
 //! Accounts: found, made, bound, lost. RFC 8555 section 7.3.
 
-use acme_micro::engine::{Client, ClientOptions};
-use acme_micro::{ErrorKind, ExternalAccount, Key, KeyType};
+use acme_micro::engine::{Client, ClientOptions, Operation, OrderOptions, Step};
+use acme_micro::{ErrorKind, ExternalAccount, Key, KeyType, Time};
 use serde_json::{Value, json};
 
 use super::ca::{Answer, BASE, TERMS};
 use super::jws::{decode, encode};
-use super::script::{Script, make_account};
+use super::script::{START, Script, make_account};
 
 /// The payload of the n-th request.
 fn payload(ca: &Script, n: usize) -> Value {
     let body: Value = serde_json::from_slice(&ca.bodies[n]).unwrap();
     serde_json::from_slice(&decode(body["payload"].as_str().unwrap())).unwrap()
+}
+
+/// The program is started again: of its client nothing is left but the key, and what it stored.
+fn restart(ca: &mut Script, change: impl FnOnce(&mut ClientOptions)) {
+    let mut options = ClientOptions::new(format!("{BASE}/directory"), ca.account_key.clone());
+    options.terms_agreed = true;
+    change(&mut options);
+    ca.client = Client::new(options).unwrap();
 }
 
 fn external_account() -> ExternalAccount {
@@ -114,7 +122,9 @@ fn a08_a_refused_external_account_is_final() {
         ca.on("POST /new-account").problem(403, name);
         let error = ca.obtain(&["example.org"]).unwrap_err();
         assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Problem, true));
-        assert_eq!(ca.count("POST /new-account"), 1);
+        // Once with the binding, once to see whether there is an account already.
+        assert_eq!(ca.count("POST /new-account"), 2);
+        assert_eq!(ca.ca.accounts_made, 0);
         let secret = encode(&[7; 32]);
         assert!(!error.to_string().contains(&secret) && !format!("{error:?}").contains(&secret));
     }
@@ -122,15 +132,24 @@ fn a08_a_refused_external_account_is_final() {
 
 #[test]
 fn a03_an_account_that_is_no_longer_valid_is_not_used() {
-    for status in ["deactivated", "revoked"] {
+    for status in ["deactivated", "revoked", "unknown"] {
         let mut ca = Script::new();
-        ca.on("POST /new-account").edit(move |account| account["status"] = json!(status));
+        let said = if status == "unknown" { json!("asleep") } else { json!(status) };
+        ca.on("POST /new-account").edit(move |account| account["status"] = said.clone());
         let error = ca.obtain(&["example.org"]).unwrap_err();
         assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Account, true));
         assert!(error.to_string().contains(status), "{error}");
         assert_eq!(ca.count("POST /new-order"), 0);
         assert_eq!(ca.client.account_url(), None);
         assert_eq!(ca.ca.accounts_made, 1, "no other account is made in its place");
+        assert_eq!(ca.count("POST /new-account"), 1);
+        assert_eq!(ca.client.account_key().thumbprint(), ca.account_key.thumbprint());
+    }
+    // Without a status it is as good as valid: what it is worth, the next request shows.
+    for none in [json!(null), json!("valid")] {
+        let mut ca = Script::new();
+        ca.on("POST /new-account").edit(move |account| account["status"] = none.clone());
+        ca.obtain(&["example.org"]).unwrap();
     }
 }
 
@@ -202,6 +221,17 @@ fn a02_an_account_without_a_usable_location_is_not_used() {
         assert_eq!(error.kind(), kind, "{shown}: {error}");
         assert_eq!(ca.client.account_url(), None, "{shown}");
         assert_eq!(ca.count("POST /new-order"), 0);
+        assert_eq!(ca.count("POST /new-account"), 1, "{shown}");
+    }
+    // The key is the account: the next run finds it by that, and makes no other one.
+    for find in [true, false] {
+        let mut ca = Script::new();
+        ca.on("POST /new-account").nth(1).then(|_, answer| answer.remove("Location"));
+        ca.register().unwrap_err();
+        restart(&mut ca, |_| {});
+        let operation = if find { ca.client.find_account() } else { ca.client.register() };
+        assert_eq!(ca.run(&operation).unwrap().url, "https://ca.example/account/1");
+        assert_eq!(ca.ca.accounts_made, 1);
     }
 }
 
@@ -326,4 +356,236 @@ fn the_languages_of_messages_are_asked_for_with_every_request() {
         let refused = Client::new(options).map(|_| ()).map_err(|e| e.kind());
         assert_eq!(refused, Err(ErrorKind::InvalidArgument), "{bad:?}");
     }
+}
+
+#[test]
+fn a01_an_account_that_exists_keeps_its_contacts() {
+    let mut ca = Script::new();
+    let key = ca.account_key.clone();
+    let url = make_account(&mut ca.ca, &key);
+    assert_eq!(ca.register().unwrap().url, url);
+    assert_eq!(ca.client.account_url(), Some(url));
+    assert_eq!(ca.transcript, ["GET /directory", "GET /new-nonce", "POST /new-account"]);
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.count("POST /account/*"), 0, "nothing is changed that nobody asked to change");
+    assert_eq!(ca.ca.accounts_made, 0);
+}
+
+#[test]
+fn a04_an_account_that_was_lost_meanwhile_takes_its_orders_with_it() {
+    // A program that comes back with an account and an order that the CA knows no more.
+    let lost = |agreed: bool| {
+        let mut ca = Script::new();
+        let key = ca.account_key.clone();
+        make_account(&mut ca.ca, &key);
+        restart(&mut ca, |options| {
+            options.account_url = Some(format!("{BASE}/account/1"));
+            options.terms_agreed = agreed;
+        });
+        ca.on("POST /order/7").problem(400, "accountDoesNotExist");
+        ca.on("POST /new-order").nth(1).problem(400, "accountDoesNotExist");
+        if !agreed {
+            ca.on("POST /new-account").problem(400, "accountDoesNotExist");
+        }
+        let mut options = OrderOptions::new(["example.org"]);
+        options.order_url = Some(format!("{BASE}/order/7"));
+        let outcome = ca.order(options);
+        (outcome, ca)
+    };
+    let (issued, ca) = lost(true);
+    assert_eq!(issued.unwrap().order_url, "https://ca.example/order/1");
+    assert_eq!((ca.count("POST /new-account"), ca.count("POST /order/7")), (1, 1));
+    let (outcome, ca) = lost(false);
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Terms);
+    assert_eq!((ca.count("POST /new-account"), ca.count("POST /new-order")), (1, 1));
+}
+
+#[test]
+fn a06_contacts_that_the_ca_does_not_take_are_final() {
+    for name in ["invalidContact", "unsupportedContact"] {
+        let mut ca = Script::new();
+        ca.on("POST /new-account").problem(400, name);
+        let error = ca.obtain(&["example.org"]).unwrap_err();
+        assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Problem, true));
+        assert!(error.to_string().contains(name), "{error}");
+        assert_eq!((ca.count("POST /new-account"), ca.count("POST /new-order")), (1, 0));
+    }
+}
+
+#[test]
+fn a09_a_binding_that_can_be_used_once_may_have_been_used_by_us() {
+    // The answer is lost, or the program was killed before it stored anything.
+    for killed in [false, true] {
+        let mut ca = Script::with(|options| options.external_account = Some(external_account()));
+        ca.ca.eab = Some(("kid-1".to_owned(), vec![7; 32]));
+        ca.on("POST /new-account").nth(1).lose_answer();
+        ca.on("POST /new-account").nth(2).problem(403, "unauthorized");
+        if killed {
+            let operation = ca.client.register();
+            let mut now = START;
+            while ca.ca.accounts_made == 0 {
+                step(&mut ca, &operation, &mut now);
+            }
+            drop(operation);
+            restart(&mut ca, |options| options.external_account = Some(external_account()));
+        }
+        ca.forget();
+        let registered = ca.register().unwrap();
+        assert_eq!(registered.url, "https://ca.example/account/1");
+        assert_eq!(ca.ca.accounts_made, 1);
+        let last = payload(&ca, ca.bodies.len() - 1);
+        assert_eq!(last, json!({"onlyReturnExisting": true}));
+    }
+}
+
+/// One poll, and what a simple host makes of it; an answer that is lost is lost.
+fn step<T>(ca: &mut Script, operation: &Operation<T>, now: &mut i64) -> Option<()> {
+    match operation.poll(Time::from_millis(*now)).unwrap() {
+        Step::Request(request) => {
+            let reply = operation.reply(request.id);
+            match ca.answer(&request) {
+                Err(why) => reply.failed(why).unwrap(),
+                Ok(answer) => {
+                    for (name, value) in &answer.headers {
+                        reply.header(name.as_bytes(), value).unwrap();
+                    }
+                    reply.body(&answer.body).unwrap();
+                    reply.end(answer.status).unwrap();
+                }
+            }
+        }
+        Step::Wait(delay) => *now += delay.unwrap().as_millis() as i64,
+        _ => return None,
+    }
+    Some(())
+}
+
+#[test]
+fn a10_another_binding_does_not_replace_an_account_that_exists() {
+    let mut ca = Script::with(|options| options.external_account = Some(external_account()));
+    ca.ca.eab = Some(("kid-1".to_owned(), vec![7; 32]));
+    ca.register().unwrap();
+    let url = ca.client.account_url();
+    let other = ExternalAccount::new("kid-2", &encode(&[8; 32])).unwrap();
+    // With the URL nothing is asked; without it the key leads to the account.
+    for stored in [url.clone(), None] {
+        ca.forget();
+        restart(&mut ca, |options| {
+            options.external_account = Some(other.clone());
+            options.account_url = stored.clone();
+        });
+        ca.obtain(&["example.org"]).unwrap();
+        assert_eq!(ca.count("POST /new-account"), usize::from(stored.is_none()));
+        assert_eq!((ca.client.account_url(), ca.ca.accounts_made), (url.clone(), 1));
+    }
+}
+
+#[test]
+fn a13_a_key_that_is_not_the_accounts_is_named_and_nothing_replaced() {
+    for (status, name) in [(400, "malformed"), (401, "unauthorized"), (403, "unauthorized")] {
+        for other_account in [false, true] {
+            let mut ca = Script::new();
+            ca.register().unwrap();
+            let wrong = Key::generate(KeyType::P256).unwrap();
+            if other_account {
+                make_account(&mut ca.ca, &wrong);
+            }
+            ca.forget();
+            ca.ca.takes_any_key = true;
+            restart(&mut ca, |options| {
+                options.account_key = wrong.clone();
+                options.account_url = Some(format!("{BASE}/account/1"));
+            });
+            ca.on("POST /new-order").problem(status, name);
+            let error = ca.obtain(&["example.org"]).unwrap_err();
+            assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Account, true), "{error}");
+            let text = error.to_string();
+            let whose = match other_account {
+                true => "the key is that of https://ca.example/account/2",
+                false => "the key is no account's",
+            };
+            assert!(
+                text.contains(whose) && text.contains("not that of https://ca.example/account/1")
+            );
+            assert_eq!((ca.count("POST /new-order"), ca.count("POST /new-account")), (1, 1));
+            assert_eq!((ca.ca.accounts_made, ca.ca.orders.len()), (1, 0));
+            assert_eq!(ca.client.account_url().as_deref(), Some("https://ca.example/account/1"));
+        }
+    }
+    // The key is right: the refusal stays what it is.
+    let mut ca = Script::new();
+    ca.register().unwrap();
+    restart(&mut ca, |options| options.account_url = Some(format!("{BASE}/account/1")));
+    ca.on("POST /new-order").problem(400, "malformed");
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Problem, true));
+    assert_eq!(ca.count("POST /new-order"), 1);
+}
+
+#[test]
+fn a14_an_account_of_another_ca_is_refused_before_anything_is_sent() {
+    for (directory, account) in [
+        ("https://acme-staging.ca.example/directory", "https://acme.ca.example/acct/1"),
+        ("https://acme.ca.example/directory", "https://acme-staging.ca.example/acct/1"),
+        ("https://ca.example/directory", "https://other.example/acct/1"),
+    ] {
+        let mut options = ClientOptions::new(directory, Key::generate(KeyType::P256).unwrap());
+        options.account_url = Some(account.to_owned());
+        let error = Client::new(options).err().expect("refused");
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.to_string().contains("account_url"), "{error}");
+    }
+}
+
+#[test]
+fn a15_two_programs_that_register_one_key_at_once_get_one_account() {
+    let mut ca = Script::new();
+    let one = ca.client.register();
+    restart(&mut ca, |_| {});
+    let two = ca.client.register();
+    let mut now = START;
+    // In turns: both have sent newAccount before either has its answer.
+    let requests =
+        |operation: &Operation<_>| match operation.poll(Time::from_millis(START)).unwrap() {
+            Step::Request(request) => request,
+            step => panic!("{step:?}"),
+        };
+    for _ in 0..2 {
+        step(&mut ca, &one, &mut now);
+        step(&mut ca, &two, &mut now);
+    }
+    let sent = [(&one, requests(&one)), (&two, requests(&two))];
+    assert!(sent.iter().all(|(_, request)| request.url().ends_with("/new-account")));
+    for (operation, request) in sent.iter().rev() {
+        let answer = ca.answer(request).unwrap();
+        let reply = operation.reply(request.id);
+        for (name, value) in &answer.headers {
+            reply.header(name.as_bytes(), value).unwrap();
+        }
+        reply.body(&answer.body).unwrap();
+        reply.end(answer.status).unwrap();
+    }
+    for operation in [one, two] {
+        while step(&mut ca, &operation, &mut now).is_some() {}
+        assert_eq!(operation.take().unwrap().url, "https://ca.example/account/1");
+    }
+    assert_eq!(ca.ca.accounts_made, 1);
+}
+
+#[test]
+fn a17_a_hundred_kills_make_one_account() {
+    // What the program stores is the key, before it asks for anything.
+    let mut ca = Script::new();
+    for kill in 0..100 {
+        restart(&mut ca, |_| {});
+        let operation = ca.client.register();
+        let mut now = START;
+        for _ in 0..kill % 4 {
+            step(&mut ca, &operation, &mut now);
+        }
+    }
+    assert_eq!(ca.ca.accounts_made, 1);
+    restart(&mut ca, |_| {});
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.ca.accounts_made, 1);
 }

@@ -329,3 +329,17 @@ fn a_ca_that_lists_no_orders_says_so() {
     let error = ca.run(&operation).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Unsupported, true));
 }
+
+#[test]
+fn a04_an_account_that_the_ca_has_lost_is_registered_once_more_for_an_authorization() {
+    let mut ca = authorizing();
+    ca.register().unwrap();
+    ca.on("POST /new-authz").nth(1).problem(400, "accountDoesNotExist");
+    let operation = ca.client.authorize(AuthorizeOptions::new(["example.org"])).unwrap();
+    ca.run(&operation).unwrap();
+    assert_eq!((ca.count("POST /new-account"), ca.count("POST /new-authz")), (2, 2));
+    ca.on("POST /new-authz").problem(400, "accountDoesNotExist");
+    let operation = ca.client.authorize(AuthorizeOptions::new(["www.example.org"])).unwrap();
+    let error = ca.run(&operation).unwrap_err();
+    assert_eq!((error.kind(), ca.count("POST /new-account")), (ErrorKind::Account, 3));
+}

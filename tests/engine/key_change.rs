@@ -104,7 +104,10 @@ fn a12_a_key_of_another_account_is_refused_and_ours_stays() {
     // As the scripted CA itself sees it.
     let (mut ca, new) = registered();
     make_account(&mut ca.ca, &new);
-    assert_eq!(change(&mut ca, &new).unwrap_err().kind(), ErrorKind::Account);
+    let error = change(&mut ca, &new).unwrap_err();
+    assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Account, true));
+    assert!(error.to_string().contains("belongs to https://ca.example/account/2"), "{error}");
+    assert_eq!(ca.count("POST /key-change"), 1);
 }
 
 #[test]
