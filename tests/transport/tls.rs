@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use acme_micro::{AcmeError, ErrorKind};
+use acme_micro::{AcmeError, ErrorKind, HttpOptions};
 use openssl::asn1::{Asn1Object, Asn1OctetString, Asn1Time};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
@@ -122,11 +122,11 @@ impl Server {
 
     /// How asking it for its directory ends.
     fn ask(&self, host: &str, roots: Option<PathBuf>) -> AcmeError {
-        let options = options(|o| {
-            o.extra_ca_file = roots;
-            o.timeout = Duration::from_secs(2);
-        });
-        register_at(&format!("https://{host}:{}/directory", self.port), &options).unwrap_err()
+        self.ask_by(host, &options(|o| o.extra_ca_file = roots))
+    }
+
+    fn ask_by(&self, host: &str, options: &HttpOptions) -> AcmeError {
+        register_at(&format!("https://{host}:{}/directory", self.port), options).unwrap_err()
     }
 
     fn seen(&self) -> (usize, usize) {
@@ -235,7 +235,7 @@ fn h26_a_handshake_without_an_end_ends_in_a_timeout() {
                 while tcp.write_all(&b"\x16\x03\x03\0\x04\0\0\0\0".repeat(100)).is_ok() {}
             },
         );
-    let error = server.ask("127.0.0.1", None);
+    let error = server.ask_by("127.0.0.1", &options(|o| o.timeout = Duration::from_secs(1)));
     assert_eq!(error.kind(), ErrorKind::Transport, "{error}");
     assert!(error.to_string().contains("TLS with 127.0.0.1: "), "{error}");
 }
