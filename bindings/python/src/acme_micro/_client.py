@@ -126,8 +126,8 @@ class ClientBase(Handle[_native.acme_client_t]):
         options.size = sizeof(options)
         options.directory_url = to_text(directory_url, "directory_url")
         self._directory_url = directory_url
-        self._account_thumbprint = account_key.thumbprint
         options.account_key = handle_of(account_key, PrivateKey, "account_key")
+        self._account_thumbprint = account_key.thumbprint
         options.account_url = to_optional_text(account_url, "account_url")
         options.contacts, options.contact_count = to_texts(contacts, "contacts")
         options.terms_agreed = bool(terms_agreed)

@@ -177,6 +177,8 @@ def with_types_of(solver: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def answer_from(function: Any, handle: Any, path: str) -> bytes | None:
+    if not isinstance(path, str):
+        raise TypeError(f"path must be str, not {type(path).__name__}")
     # A path that is no text for C is none that a CA asks for.
     asked = path.encode("utf-8", "replace")
     room = create_string_buffer(1024)
