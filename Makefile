@@ -27,7 +27,7 @@ CXX_COMPILE = $(CXX) -std=c++17 -Wall -Wextra -Wpedantic -Wconversion -Wshadow $
 C_LINK = $(LDFLAGS) -Ltarget/c/lib -lacme-micro -Wl,-rpath,'$$ORIGIN/lib' -pthread
 C_PROGRAMS := $(patsubst bindings/c-examples/%.c,target/c/%,$(wildcard bindings/c-examples/*.c)) \
               $(patsubst bindings/c-examples/%.cpp,target/c/%-cpp,$(wildcard bindings/c-examples/*.cpp)) \
-              $(patsubst tests/capi/%.c,target/c/%,$(wildcard tests/capi/test_*.c))
+              $(patsubst tests/capi/%.c,target/c/%,$(wildcard tests/capi/test_*.c)) target/c/torture
 
 # Within tests/run-all the suites share one Pebble; run alone, a suite gets its own.
 WITH_PEBBLE = $(if $(PEBBLE_MANAGEMENT),,python3 tests/pebble/with_pebble.py --)
@@ -101,6 +101,7 @@ target/c/test_unload: LDFLAGS += -Wl,--as-needed
 target/c/test_null: target/c/null_calls.h
 target/c/test_null: CPPFLAGS += -Itarget/c
 target/c/test_null: LDLIBS += -lm
+target/c/torture: LDLIBS += -ldl
 
 header: ## write include/acme_micro.h anew from src/ffi
 	ACME_UPDATE_HEADER=1 cargo test $(CARGOFLAGS) --features capi --test header
@@ -154,6 +155,9 @@ soak: ## the long forms of some tests: minutes to hours
 	SIMULATION_CERTIFICATES=1000000 cargo test $(CARGOFLAGS) --features capi --test simulation
 	ACME_SIGNATURES=1000000 cargo test $(CARGOFLAGS) --features capi --lib j01_
 	$(MAKE) --no-print-directory build c
+	ACME_TEST_ISSUANCES=100000 $(WITH_PEBBLE) target/c/test_memory
+	ACME_TEST_ORDERS=1000 $(WITH_PEBBLE) target/c/test_threads
+	ACME_TEST_ALLOCATIONS=100000 $(WITH_PEBBLE) target/c/torture
 	CRASHES=100 python3 tests/capi/test_crash.py Crash.test_x01_x03_x04_x05_killed_at_each_of_the_twenty_steps
 
 lint: ## formatting, clippy, and whether each fault of the catalogue has its test

@@ -254,25 +254,39 @@ static void f01_f05_every_getter(void)
     CHECK(!acme_error_problem_json(NULL) && !acme_error_subproblem_count(NULL));
     CHECK(!acme_error_subproblem(NULL, 0) && !acme_error_help_url(NULL));
 
-    {
-        char body[64], odd[] = "/.well-known/acme-challenge/\xff";
-
-        CHECK(!acme_http01_answer(NULL, "x", 1, body, 64) && !acme_http01_answer("x", NULL, 1, body, 64));
-        CHECK(!acme_http01_answer("\xff", "x", 1, body, 64));
-        CHECK(!acme_http01_answer("x", odd, sizeof odd - 1, body, 64));
-        CHECK(!acme_http01_answer("x", "x", SIZE_MAX, body, 64));
-        CHECK(!acme_http01_answer("9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI",
-                                  "/.well-known/acme-challenge/aaaaaaaaaaaaaaaaaaaaaaaa", 52, NULL, 99));
-        CHECK(!acme_client_http01_answer(NULL, "x", 1, body, 64));
-        CHECK(!acme_client_http01_answer((acme_client_t *)key, "x", 1, body, 64));
-    }
-
     /* What has no result does nothing. */
     acme_op_set_user_data(NULL, &size);
     acme_op_set_user_data((acme_op_t *)key, &size);
     acme_op_cancel(NULL);
     acme_op_cancel((acme_op_t *)client);
     CHECK(acme_error_status(acme_last_error()) == ARG); /* none of these has changed it */
+}
+
+/* The only buffer that is the caller's: written to up to its end and no further, or not at all. */
+static void f10_an_answer_fits_or_nothing_is_written(void)
+{
+    static const char thumbprint[] = "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI";
+    static const char path[] = "/.well-known/acme-challenge/aaaaaaaaaaaaaaaaaaaaaaaa";
+    char body[64], odd[] = "/.well-known/acme-challenge/\xff";
+    size_t path_size = sizeof path - 1, wanted = 24 + 1 + 43, room;
+
+    for (room = 0; room <= wanted + 1; room++) {
+        char *edge = at_the_edge(room);
+        size_t size, i;
+
+        memset(edge, '~', room);
+        size = acme_http01_answer(thumbprint, path, path_size, edge, room);
+        CHECK(size == (room < wanted ? 0 : wanted));
+        for (i = size; i < room; i++)
+            CHECK(edge[i] == '~');
+    }
+    CHECK(!acme_http01_answer(NULL, "x", 1, body, 64) && !acme_http01_answer("x", NULL, 1, body, 64));
+    CHECK(!acme_http01_answer("\xff", "x", 1, body, 64));
+    CHECK(!acme_http01_answer("x", odd, sizeof odd - 1, body, 64));
+    CHECK(!acme_http01_answer("x", "x", SIZE_MAX, body, 64));
+    CHECK(!acme_http01_answer(thumbprint, path, path_size, NULL, 99));
+    CHECK(!acme_client_http01_answer(NULL, "x", 1, body, 64));
+    CHECK(!acme_client_http01_answer((acme_client_t *)key, "x", 1, body, 64));
 }
 
 static void f05_every_free_leaves_other_kinds_alone(void)
@@ -368,6 +382,7 @@ int main(void)
     f01_f05_every_getter();
     f05_every_free_leaves_other_kinds_alone();
     f04_f09_numbers();
+    f10_an_answer_fits_or_nothing_is_written();
     challenges();
     acme_driver_free(driver);
     acme_op_free(op);

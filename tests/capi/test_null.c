@@ -220,7 +220,7 @@ static void is_refused(const char *function, const char *argument, int status, i
     renew();                                                                   \
     KEEPING(function, argument, (void)call);
 
-static void f01_f23_every_pointer_of_every_function(void)
+static void f01_f23_m10_every_pointer_of_every_function(void)
 {
 #include "null_calls.h"
 }
@@ -245,7 +245,7 @@ int main(void)
     challenge.identifier = "example.org";
     challenge.tls_alpn_digest = digest;
     callbacks.done = done;
-    f01_f23_every_pointer_of_every_function();
+    f01_f23_m10_every_pointer_of_every_function();
     acme_driver_free(driver);
     acme_op_free(op);
     acme_op_free(canceled);
