@@ -131,10 +131,12 @@ test-c: build c $(SANITIZED) ## the C and C++ tests
 	$(WITH_PEBBLE) tests/capi/run
 	$(WITH_PEBBLE) tests/cpp/run
 
+PYTEST = ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' PYTHONPATH='$(CURDIR)/bindings/python/src' \
+    $(WITH_PEBBLE) $(PYTHON) -m pytest
+
 test-python: $(STAGED) ## the Python tests
 	$(PYTHON) -m mypy --strict bindings/python/src
-	ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' PYTHONPATH='$(CURDIR)/bindings/python/src' \
-	    $(WITH_PEBBLE) $(PYTHON) -m pytest bindings/python
+	$(PYTEST) bindings/python
 
 BENCH_PROGRAMS := $(patsubst tests/bench/%.c,target/c/bench/%,$(wildcard tests/bench/*.c))
 
@@ -158,6 +160,7 @@ soak: ## the long forms of some tests: minutes to hours
 	ACME_TEST_ISSUANCES=100000 $(WITH_PEBBLE) target/c/test_memory
 	ACME_TEST_ORDERS=1000 $(WITH_PEBBLE) target/c/test_threads
 	ACME_TEST_ALLOCATIONS=100000 $(WITH_PEBBLE) target/c/torture
+	NONCE_ISSUANCES=1000 $(PYTEST) bindings/python -k test_n03
 	CRASHES=100 python3 tests/capi/test_crash.py Crash.test_x01_x03_x04_x05_killed_at_each_of_the_twenty_steps
 
 lint: ## formatting, clippy, and whether each fault of the catalogue has its test

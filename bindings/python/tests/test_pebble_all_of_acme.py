@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import contextlib
 import json
 import os
 import ssl
 import subprocess
 import sys
+import threading
 import urllib.request
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -221,6 +224,29 @@ def test_certificate_keys_of_every_kind(client, standalone, kind, tmp_path):
     assert cert.key_type == acme.KeyType[kind]
 
 
+def test_a13_a_key_that_is_not_the_accounts_is_named(client, standalone):
+    url = client.register()
+    swapped = client_of(os.environ, account_url=url)
+    with pytest.raises(acme.AccountError, match="the key is no account's") as caught:
+        swapped.obtain(["swapped.test"], standalone)
+    assert caught.value.permanent and url in str(caught.value)
+    assert swapped.account_url == url and client.find_account() == url
+
+
+def test_a15_programs_that_register_one_key_at_once_get_one_account():
+    for _ in range(5):
+        key = acme.PrivateKey.generate()
+        clients = [client_of(os.environ, key=key) for _ in range(4)]
+        start = threading.Barrier(len(clients))
+
+        def register(client):
+            start.wait(10)
+            return client.register()
+
+        with concurrent.futures.ThreadPoolExecutor(len(clients)) as threads:
+            assert len(set(threads.map(register, clients))) == 1
+
+
 # --- certificates ---------------------------------------------------------------------------------
 
 
@@ -288,10 +314,32 @@ def test_the_ca_knows_of_a_revocation(client, standalone):
 # --- a CA with moods ------------------------------------------------------------------------------
 
 
-def test_half_of_all_nonces_are_refused(tmp_path):
+def test_n03_half_of_all_good_nonces_are_refused_and_no_certificate_is_lost():
+    issuances = int(os.environ.get("NONCE_ISSUANCES", "200"))
+
+    async def main(pebble):
+        solver = acme.AsyncStandalone(int(pebble["PEBBLE_HTTP_PORT"]))
+        client = acme.AsyncClient(
+            pebble["ACME_DIRECTORY"],
+            acme.PrivateKey.generate(),
+            ca_file=pebble["ACME_CA_FILE"],
+            terms_agreed=True,
+        )
+        async with client as ca:
+            await ca.register()
+            # So many at once as a CA's patience, and our own time limit, are good for.
+            slots = asyncio.Semaphore(50)
+
+            async def obtain(n):
+                async with slots:
+                    cert = await ca.obtain([f"n{n}.nonces.test"], solver)
+                return list(cert.names) == [f"n{n}.nonces.test"]
+
+            orders = (obtain(n) for n in range(issuances))
+            return await asyncio.gather(*orders, return_exceptions=True)
+
     with another_pebble("--env", "PEBBLE_WFE_NONCEREJECT=50") as pebble:
-        standalone = acme.Standalone(int(pebble["PEBBLE_HTTP_PORT"]))
-        client = client_of(pebble)
-        for turn in range(10):
-            names = [f"n{n}.turn{turn}.test" for n in range(1 + turn % 3)]
-            assert set(client.obtain(names, standalone).names) == set(names)
+        outcomes = asyncio.run(main(pebble))
+        assert "reject 50% of good nonces" in Path(pebble["PEBBLE_LOG"]).read_text()
+    failed = [outcome for outcome in outcomes if outcome is not True]
+    assert not failed, f"{len(failed)} of {issuances}: {failed[:3]}"
