@@ -27,7 +27,8 @@ CXX_COMPILE = $(CXX) -std=c++17 -Wall -Wextra -Wpedantic -Wconversion -Wshadow $
 C_LINK = $(LDFLAGS) -Ltarget/c/lib -lacme-micro -Wl,-rpath,'$$ORIGIN/lib' -pthread
 C_PROGRAMS := $(patsubst bindings/c-examples/%.c,target/c/%,$(wildcard bindings/c-examples/*.c)) \
               $(patsubst bindings/c-examples/%.cpp,target/c/%-cpp,$(wildcard bindings/c-examples/*.cpp)) \
-              $(patsubst tests/capi/%.c,target/c/%,$(wildcard tests/capi/test_*.c)) target/c/torture
+              $(patsubst tests/capi/%.c,target/c/%,$(wildcard tests/capi/test_*.c)) \
+              target/c/torture target/c/secrets
 
 # Within tests/run-all the suites share one Pebble; run alone, a suite gets its own.
 WITH_PEBBLE = $(if $(PEBBLE_MANAGEMENT),,python3 tests/pebble/with_pebble.py --)

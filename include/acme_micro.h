@@ -315,7 +315,9 @@ typedef struct acme_driver_t acme_driver_t;
 /// What went wrong, with the CA's problem document where there is one. Always borrowed.
 typedef struct acme_error_t acme_error_t;
 
-/// A private key: an account's or a certificate's. Wiped from memory when freed.
+/// A private key: an account's or a certificate's. Wiped from memory when freed. EC keys are held where
+/// OpenSSL holds such: in its secure heap, which is neither swapped nor dumped, if the host has called
+/// CRYPTO_secure_malloc_init() before.
 typedef struct acme_key_t acme_key_t;
 
 /// One operation in progress: a state machine that you poll. It does no I/O of its own.

@@ -191,12 +191,16 @@ static int folder_lock(int dir, const char *path)
 
 /* --- keys ------------------------------------------------------------------------------------- */
 
-/* Others could read a key that is in a file like this. */
-static int is_lax(int dir, const char *name)
+/* A key that is in a file like this is not ours alone. */
+static const char *lax(int dir, const char *name)
 {
     struct stat found;
 
-    return fstatat(dir, name, &found, AT_SYMLINK_NOFOLLOW) == 0 && (found.st_mode & 077) != 0;
+    if (fstatat(dir, name, &found, AT_SYMLINK_NOFOLLOW) != 0)
+        return NULL;
+    if (found.st_uid != 0 && found.st_uid != geteuid())
+        return "this key belongs to another user";
+    return (found.st_mode & 077) != 0 ? "others can read this key; chmod 600 it" : NULL;
 }
 
 /* The key in this file, made and stored there when there is none; NULL, after a message. */
@@ -205,11 +209,12 @@ static acme_key_t *stored_key(int dir, const char *name)
     acme_key_t *key = NULL;
     char *text = load(dir, name);
     volatile char *secret = text; /* volatile: a compiler leaves memset() before free() out */
+    const char *why = text ? lax(dir, name) : NULL;
 
-    if (text && is_lax(dir, name))
-        fprintf(stderr, "%s: others can read this key; chmod 600 it\n", name);
     if (text) {
-        if (acme_key_parse(text, strlen(text), &key) != ACME_OK)
+        if (why)
+            fprintf(stderr, "%s: %s\n", name, why);
+        else if (acme_key_parse(text, strlen(text), &key) != ACME_OK)
             fprintf(stderr, "%s: %s\n", name, acme_error_message(acme_last_error()));
         while (*secret)
             *secret++ = 0;

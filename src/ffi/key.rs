@@ -12,7 +12,9 @@ use super::status::acme_status_t;
 use crate::error::{Error, Result};
 use crate::pki::{Key, KeyType};
 
-/// A private key: an account's or a certificate's. Wiped from memory when freed.
+/// A private key: an account's or a certificate's. Wiped from memory when freed. EC keys are held where
+/// OpenSSL holds such: in its secure heap, which is neither swapped nor dumped, if the host has called
+/// CRYPTO_secure_malloc_init() before.
 #[derive_ReprC]
 #[repr(opaque)]
 pub struct acme_key_t {

@@ -22,9 +22,9 @@ pub(super) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     element
 }
 
-/// An element made of others.
+/// An element made of others, which may be secret.
 pub(super) fn of(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    element(tag, &parts.concat())
+    element(tag, &zeroize::Zeroizing::new(parts.concat()))
 }
 
 #[cfg(test)]

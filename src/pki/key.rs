@@ -12,6 +12,7 @@ use openssl::rsa::Rsa;
 use zeroize::Zeroizing;
 
 use super::key_type::KeyType;
+use super::pkcs8;
 use super::signature;
 use super::weakness;
 use crate::error::{Error, ErrorKind, Result};
@@ -93,6 +94,11 @@ impl Key {
 
     /// Takes a key that OpenSSL already holds.
     pub fn from_pkey(pkey: PKey<Private>) -> Result<Key> {
+        // What OpenSSL has read would have a second copy of itself once it is used as an EC key.
+        let pkey = match pkey.id() {
+            Id::EC => PKey::from_ec_key(pkey.ec_key()?)?,
+            _ => pkey,
+        };
         check(&pkey)?;
         let public = PKey::public_key_from_der(&pkey.public_key_to_der()?)?;
         Key::new(Some(pkey), public)
@@ -141,7 +147,13 @@ impl Key {
 
     /// The private key as PKCS#8 PEM. Secret; wiped from memory when dropped.
     pub fn to_pem(&self) -> Result<Zeroizing<String>> {
-        let pem = Zeroizing::new(self.private_key()?.private_key_to_pem_pkcs8()?);
+        let private = self.private_key()?;
+        if let Ok(ec) = private.ec_key() {
+            if let Some(pem) = pkcs8::pem(&ec, self.0.kind)? {
+                return Ok(pem);
+            }
+        }
+        let pem = Zeroizing::new(private.private_key_to_pem_pkcs8()?);
         // PEM is ASCII.
         Ok(Zeroizing::new(String::from_utf8_lossy(&pem).into_owned()))
     }
@@ -223,7 +235,12 @@ mod tests {
         {
             let key = Key::generate(kind).unwrap();
             assert_eq!(key.kind(), kind);
-            let again = Key::parse(key.to_pem().unwrap().as_bytes()).unwrap();
+            let pem = key.to_pem().unwrap();
+            assert_eq!(
+                pem.as_bytes(),
+                key.private_key().unwrap().private_key_to_pem_pkcs8().unwrap()
+            );
+            let again = Key::parse(pem.as_bytes()).unwrap();
             assert!(again.public_key().public_eq(key.public_key()));
             assert_eq!(again.thumbprint(), key.thumbprint());
             let der = key.private_key().unwrap().private_key_to_der().unwrap();

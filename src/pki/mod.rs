@@ -8,6 +8,7 @@ mod csr;
 mod der;
 mod key;
 mod key_type;
+mod pkcs8;
 mod signature;
 mod tls_alpn;
 mod weakness;

@@ -91,11 +91,27 @@ class Obtain(unittest.TestCase):
         self.assertEqual((program.communicate(timeout=60)[1], program.returncode), ("", 0))
         out = self.folder / "out"
         (out / "account.url").write_text((out / "account.url").read_text() + "\n")
-        (out / "account.pem").chmod(0o644)
         program = obtain(self.folder, "--port", port)
-        _, errors = program.communicate(timeout=60)
-        self.assertEqual(program.returncode, 0)
-        self.assertIn("account.pem: others can read this key", errors)
+        self.assertEqual((program.communicate(timeout=60)[1], program.returncode), ("", 0))
+
+    def test_s02_a_key_that_others_can_read_is_not_used(self):
+        port = os.environ["PEBBLE_HTTP_PORT"]
+        program = obtain(self.folder, "--port", port)
+        self.assertEqual((program.communicate(timeout=60)[1], program.returncode), ("", 0))
+        out = self.folder / "out"
+        for name in ("account.pem", "slow.test.key.pem"):
+            for mode in (0o644, 0o640, 0o604):
+                (out / name).chmod(mode)
+                program = obtain(self.folder, "--port", port)
+                _, errors = program.communicate(timeout=60)
+                self.assertEqual(program.returncode, 1)
+                self.assertIn(f"{name}: others can read this key; chmod 600 it", errors)
+            (out / name).chmod(0o600)
+        if os.geteuid() == 0:
+            os.chown(out / "account.pem", 12345, -1)
+            program = obtain(self.folder, "--port", port)
+            self.assertIn("belongs to another user", program.communicate(timeout=60)[1])
+            self.assertEqual(program.returncode, 1)
 
     def test_wrong_usage(self):
         for bad in ["80x", "0", "-1", "65536", ""]:

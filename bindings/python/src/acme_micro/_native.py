@@ -223,7 +223,11 @@ class acme_error_t(Structure):
 
 
 class acme_key_t(Structure):
-    """A private key: an account's or a certificate's. Wiped from memory when freed."""
+    """A private key: an account's or a certificate's.
+    
+    Wiped from memory when freed. EC keys are held where OpenSSL holds such: in its secure heap,
+    which is neither swapped nor dumped, if the host has called CRYPTO_secure_malloc_init() before.
+    """
 
 
 class acme_op_t(Structure):
