@@ -155,6 +155,7 @@ target/c/bench/%: tests/bench/%.c include/acme_micro.h $(STAGED)
 	    -Wl,-rpath,'$$ORIGIN/../lib' -Wl,--as-needed -lssl -lcrypto
 
 soak: ## the long forms of some tests: minutes to hours
+	ACME_PAIRS=5 cargo test $(CARGOFLAGS) --features capi --test engine two_answers
 	SIMULATION_CERTIFICATES=1000000 cargo test $(CARGOFLAGS) --features capi --test simulation
 	ACME_SIGNATURES=1000000 cargo test $(CARGOFLAGS) --features capi --lib j01_
 	$(MAKE) --no-print-directory build c
