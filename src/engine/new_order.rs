@@ -39,6 +39,12 @@ impl Session {
         loop {
             match self.place_order(&payload, account).await {
                 Err(e) if payload.replaces.is_some() && may_be_for_replaces(&e) => {
+                    if e.is_lost() {
+                        self.io
+                            .sleep(Duration::from_secs(1))
+                            .await
+                            .map_err(|ended| ended.after(&e))?;
+                    }
                     warn!("ordering without naming the certificate that is replaced: {e}");
                     payload.replaces = None;
                 }
