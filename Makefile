@@ -42,7 +42,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo test build c header check-header test-rust test-simulation test-c test-python \
-        test-fuzz fuzz bench soak lint fetch install uninstall clean distclean FORCE
+        test-fuzz fuzz coverage bench soak lint fetch install uninstall clean distclean FORCE
 
 help: ## list what there is to make
 	@echo 'acme-micro $(VERSION):'
@@ -110,12 +110,18 @@ header: ## write include/acme_micro.h anew from src/ffi
 check-header: ## fail when include/acme_micro.h is not what src/ffi says
 	cargo test $(CARGOFLAGS) --features capi --test header
 
+# Which lines the tests run is counted, and tests/coverage/report reads it.
+COUNTS := $(CURDIR)/target/coverage
+COUNTED = RUSTC_WORKSPACE_WRAPPER='$(CURDIR)/tests/coverage/rustc' \
+    LLVM_PROFILE_FILE='$(COUNTS)/%m.profraw'
+
 test-rust: fetch ## the Rust tests
-	$(WITH_PEBBLE) cargo test $(CARGOFLAGS) --features capi
+	@rm -rf '$(COUNTS)'
+	$(COUNTED) $(WITH_PEBBLE) cargo test $(CARGOFLAGS) --features capi
 
 test-simulation: ## 20,000 certificates from a simulated CA that nothing on the way to leaves alone
-	SIMULATION_CERTIFICATES=20000 cargo test $(CARGOFLAGS) --features capi --test simulation -- \
-	    --nocapture
+	SIMULATION_CERTIFICATES=20000 $(COUNTED) cargo test $(CARGOFLAGS) --features capi \
+	    --test simulation -- --nocapture
 
 # The library with AddressSanitizer in it, for tests. Stable Rust has it when it is told to be nightly.
 SANITIZED := target/c/asan/libacme-micro.so
@@ -123,7 +129,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
 $(SANITIZED): FORCE
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=address -Copt-level=1' CARGO_PROFILE_RELEASE_LTO=off \
-	    CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo rustc $(CARGOFLAGS) --release --lib \
+	    CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 $(COUNTED) cargo rustc $(CARGOFLAGS) --release --lib \
 	    --features capi --crate-type cdylib --target $(HOST) --target-dir target/asan
 	@mkdir -p $(@D)
 	@ln -sf ../../asan/$(HOST)/release/libacme_micro.so $@
@@ -131,6 +137,9 @@ $(SANITIZED): FORCE
 test-c: build c $(SANITIZED) ## the C and C++ tests
 	$(WITH_PEBBLE) tests/capi/run
 	$(WITH_PEBBLE) tests/cpp/run
+
+coverage: ## how many lines of src/ the Rust and the C tests have run (after test-rust and test-c)
+	tests/coverage/report
 
 PYTEST = ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' PYTHONPATH='$(CURDIR)/bindings/python/src' \
     $(WITH_PEBBLE) $(PYTHON) -m pytest
