@@ -94,6 +94,8 @@ struct Inner {
 /// What the CA has told, or the random seed has become, so far.
 struct Learned {
     directory: Option<Arc<Directory>>,
+    /// The next operation is to ask for it anew; what it says of terms and profiles is told still.
+    directory_is_doubtful: bool,
     account_url: Option<String>,
     account_key: Key,
     seed: u64,
@@ -130,6 +132,7 @@ impl Client {
         };
         let learned = Learned {
             directory: None,
+            directory_is_doubtful: false,
             account_url: options.account_url.clone(),
             account_key: options.account_key.clone(),
             seed,
@@ -151,7 +154,7 @@ impl Client {
 
     /// The CA's terms of service; `None` until its directory is known, or when it has none.
     pub fn terms_of_service(&self) -> Option<String> {
-        self.directory()?.terms_of_service().map(str::to_owned)
+        self.learned().directory.as_ref()?.terms_of_service().map(str::to_owned)
     }
 
     /// The body to answer a CA's http-01 request for this path with, if the challenge is one of an
@@ -216,7 +219,8 @@ impl Client {
     /// The profiles that the CA offers, each with its description; empty until its directory is
     /// known.
     pub fn profiles(&self) -> Vec<(String, String)> {
-        self.directory().map_or(Vec::new(), |directory| directory.profiles().to_vec())
+        let learned = self.learned();
+        learned.directory.as_ref().map_or(Vec::new(), |directory| directory.profiles().to_vec())
     }
 
     /// Obtains a certificate (RFC 8555 section 7.1): account if needed, order, challenges,
@@ -312,20 +316,25 @@ impl Client {
     }
 
     pub(super) fn directory(&self) -> Option<Arc<Directory>> {
-        self.learned().directory.clone()
+        let learned = self.learned();
+        learned.directory.clone().filter(|_| !learned.directory_is_doubtful)
     }
 
     pub(super) fn set_directory(&self, directory: Arc<Directory>) {
-        self.learned().directory = Some(directory);
+        let mut learned = self.learned();
+        (learned.directory, learned.directory_is_doubtful) = (Some(directory), false);
     }
 
-    /// Drops this directory, unless there is another one by now.
+    /// Has this directory asked for anew, unless there is another one by now.
     pub(super) fn replace_directory(&self, old: &Arc<Directory>) {
-        self.learned().directory.take_if(|known| Arc::ptr_eq(known, old));
+        let mut learned = self.learned();
+        let is_known = learned.directory.as_ref().is_some_and(|known| Arc::ptr_eq(known, old));
+        learned.directory_is_doubtful |= is_known;
     }
 
-    pub(super) fn forget_directory(&self) {
-        self.learned().directory = None;
+    /// Has the directory asked for anew by the next operation.
+    pub(super) fn doubt_directory(&self) {
+        self.learned().directory_is_doubtful = true;
     }
 
     pub(super) fn set_account_url(&self, url: Option<&str>) {

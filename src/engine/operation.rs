@@ -177,7 +177,7 @@ impl<T> Operation<T> {
                 }
                 Poll::Ready(Err(error)) => {
                     if may_be_the_directorys(&error) {
-                        self.client.forget_directory();
+                        self.client.doubt_directory();
                     }
                     *run = Run::Failed(error.clone());
                     return Err(error);

@@ -59,6 +59,7 @@ fn d15_terms_that_are_not_agreed_to_are_named_and_no_account_is_made() {
     assert_eq!(ca.ca.accounts_made, 0);
     assert_eq!(ca.count("POST /new-order"), 0);
     assert_eq!(payload(&ca, 2)["onlyReturnExisting"], json!(true));
+    assert_eq!(ca.client.terms_of_service().as_deref(), Some(TERMS), "what to agree to is told");
     assert_eq!(payload(&ca, 2).get("termsOfServiceAgreed"), None);
 }
 
