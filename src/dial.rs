@@ -113,9 +113,12 @@ impl Dialer {
         if details.timeout.after.is_zero() {
             return Err(Error::Timeout(Timeout::Connect)); // for ureq, no time is a second
         }
-        match self.tcp.connect(details, None::<()>)? {
-            Some(Either::B(transport)) => Ok(Box::new(transport)),
-            _ => Err(Error::ConnectionFailed),
+        match self.tcp.connect(details, None::<()>) {
+            Ok(Some(Either::B(transport))) => Ok(Box::new(transport)),
+            Ok(_) => Err(Error::ConnectionFailed),
+            // Whichever limit it was that ended sooner.
+            Err(Error::Timeout(_)) => Err(Error::Timeout(Timeout::Connect)),
+            Err(error) => Err(error),
         }
     }
 }
