@@ -172,6 +172,7 @@ soak: ## the long forms of some tests: minutes to hours
 	ACME_TEST_ORDERS=1000 $(WITH_PEBBLE) target/c/test_threads
 	ACME_TEST_ALLOCATIONS=100000 $(WITH_PEBBLE) target/c/torture
 	NONCE_ISSUANCES=1000 $(PYTEST) bindings/python -k test_n03
+	ACME_SOAK=1 $(PYTEST) bindings/python -k test_x01
 	CRASHES=100 python3 tests/capi/test_crash.py Crash.test_x01_x03_x04_x05_killed_at_each_of_the_twenty_steps
 
 lint: ## formatting, clippy, and whether each fault of the catalogue has its test
