@@ -225,7 +225,7 @@ static int obtain(void)
     }
     if (cert && store(out, chain_file, 0644, acme_cert_chain_pem(cert)) != 0)
         result = failed(chain_file);
-    webroot_clear(&webroot); /* what could not be taken down before */
+    webroot_clear(&webroot);
     if (journal_end(&journal, result == OBTAINED) != 0)
         result = LOCAL_FAILURE;
     if (result == OBTAINED)
@@ -307,7 +307,6 @@ int main(int argc, char **argv)
         run.unpublish = webroot_path ? webroot_unpublish : responder_unpublish;
         run.user = webroot_path ? (void *)&webroot : (void *)&responder;
         run.send = send_request;
-        webroot_clear(&webroot);
         if (acme_client_new(&account, &client) == ACME_OK)
             result = obtain();
         else

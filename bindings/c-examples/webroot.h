@@ -26,12 +26,17 @@ static int webroot_enter(int dir, const char *name)
     return inner;
 }
 
-/* Nobody reads it before the CA is told to, so it may be written in place. */
+/* Nobody reads it before the CA is told to, so it may be written in place. What a run that was killed
+ * has left there stays if it is right: the CA was told, perhaps, and is reading it now. */
 static int webroot_write(int dir, const char *token, const char *text)
 {
-    int file, result;
+    char *left = load(dir, token);
+    int is_right = left && strcmp(left, text) == 0, file, result;
 
-    unlinkat(dir, token, 0); /* left behind by a run that was killed */
+    free(left);
+    if (is_right)
+        return 0;
+    unlinkat(dir, token, 0);
     file = openat(dir, token, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (file < 0)
         return -1;
@@ -77,7 +82,7 @@ static int webroot_unpublish(const acme_challenge_t *challenge, void *user)
     return webroot_change((const struct webroot *)user, webroot_token(challenge), NULL);
 }
 
-/* Takes away what a run that was killed has left. */
+/* At the end, and not before: takes away what could not be, or was left by a run that was killed. */
 static void webroot_clear(const struct webroot *webroot)
 {
     size_t i;
