@@ -42,6 +42,11 @@ impl Headers {
         Ok(())
     }
 
+    /// The fields that are kept, as they came.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.kept.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
     /// The last value of a field: an HTTP client may also show those of interim answers.
     pub(crate) fn last(&self, name: &'static str) -> Option<&str> {
         self.all(name).next_back()

@@ -14,6 +14,7 @@ use super::pre_authorize::AuthorizeOptions;
 use super::register::Registered;
 use super::renewal_info::RenewalInfo;
 use super::revoke::RevocationReason;
+use super::transcript::{Line, Transcript};
 use crate::error::{Error, Result};
 use crate::jose::eab::ExternalAccount;
 use crate::pki::{CertificateChain, Key};
@@ -172,12 +173,14 @@ impl Client {
     /// Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3).
     pub fn register(&self) -> Operation<Registered> {
         self.start(TIME_LIMIT, |session| async move { session.register().await })
+            .noted("register", None)
     }
 
     /// Finds the account of the key; none is made (RFC 8555 section 7.3.1). A key that the CA does
     /// not know is [`ErrorKind::Account`](crate::ErrorKind::Account).
     pub fn find_account(&self) -> Operation<Registered> {
         self.start(TIME_LIMIT, |session| async move { session.find_account().await })
+            .noted("find_account", None)
     }
 
     /// Replaces the account's contacts (RFC 8555 section 7.3.2); an empty list removes them.
@@ -212,8 +215,10 @@ impl Client {
             return Err(Error::invalid_argument("there is no certificate to renew (replaces)"));
         }
         let limit = options.time_limit;
+        let shown = Transcript::is_wanted().then(|| options.shown());
         let plan = options.plan(self)?;
-        Ok(self.start(limit, |session| async move { session.renew(plan).await }))
+        let operation = self.start(limit, |session| async move { session.renew(plan).await });
+        Ok(operation.noted("renew", shown))
     }
 
     /// The profiles that the CA offers, each with its description; empty until its directory is
@@ -227,8 +232,10 @@ impl Client {
     /// finalize, download. What cannot work is refused here, before anything is sent.
     pub fn obtain(&self, options: OrderOptions) -> Result<Operation<Issued>> {
         let limit = options.time_limit;
+        let shown = Transcript::is_wanted().then(|| options.shown());
         let plan = options.plan(self)?;
-        Ok(self.start(limit, |session| async move { session.obtain(plan).await }))
+        let operation = self.start(limit, |session| async move { session.obtain(plan).await });
+        Ok(operation.noted("obtain", shown))
     }
 
     /// Proves names ahead of an order, where the CA lets one (RFC 8555 section 7.4.1). Gives the
@@ -295,13 +302,40 @@ impl Client {
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {
+        let io = self.io(limit);
+        Operation::new(self.clone(), io.clone(), flow(Session { client: self.clone(), io }))
+    }
+
+    /// What an operation works with.
+    fn io(&self, limit: Duration) -> Io {
         let seed = {
             let mut learned = self.learned();
             learned.seed = learned.seed.wrapping_add(1);
             learned.seed
         };
         let io = Io::new(limit, seed);
-        Operation::new(self.clone(), io.clone(), flow(Session { client: self.clone(), io }))
+        let transcript = Transcript::begin(seed, self.account_key().thumbprint());
+        if transcript.is_some() {
+            io.desk().transcript = transcript;
+            io.note(|| self.shown(limit));
+        }
+        io
+    }
+
+    /// What has to be known of it to repeat an operation.
+    fn shown(&self, limit: Duration) -> Line {
+        let options = self.options();
+        Line::default()
+            .text("begin", Some(env!("CARGO_PKG_VERSION")))
+            .text("directory", Some(&options.directory_url))
+            .text("account_url", self.account_url().as_deref())
+            .texts("contacts", &options.contacts)
+            .flag("terms_agreed", options.terms_agreed)
+            .text("agreed_terms", options.agreed_terms.as_deref())
+            .flag("external_account", options.external_account.is_some())
+            .texts("allowed_hosts", &options.allowed_hosts)
+            .flag("allow_http_loopback", options.allow_http_loopback)
+            .number("time_limit_s", i64::try_from(limit.as_secs()).ok())
     }
 
     /// Takes over what another client has learned of the same CA.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::answer::{Gathering, Response};
 use super::challenge::Challenge;
 use super::operation::{Method, Request, Step, ToSign};
+use super::transcript::{Line, Transcript};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
 use crate::problem::printable;
@@ -37,6 +38,8 @@ pub(super) struct Desk {
     /// Requests and signatures under way whose answer nobody wants any more.
     abandoned: Vec<u64>,
     pub solving: Option<Solving>,
+    /// What is being written down, for whom it is wanted.
+    pub transcript: Option<Box<Transcript>>,
 }
 
 /// A request that the flow awaits the answer of.
@@ -85,6 +88,7 @@ impl Desk {
             signings: Vec::new(),
             abandoned: Vec::new(),
             solving: None,
+            transcript: None,
         }
     }
 }
@@ -150,6 +154,7 @@ impl Desk {
         let Some(outstanding) = self.awaiting(id)? else { return Ok(()) };
         if let Err(error) = add(&mut outstanding.gathering) {
             outstanding.answer = Some(Err(error.clone()));
+            self.note_answer(id);
             return Err(error);
         }
         Ok(())
@@ -168,7 +173,23 @@ impl Desk {
                 Err(Error::new(ErrorKind::Transport, why))
             }
         });
+        self.note_answer(id);
         Ok(())
+    }
+
+    fn note_answer(&mut self, id: u64) {
+        let Some(transcript) = &mut self.transcript else { return };
+        let answered = self.requests.iter().find(|o| o.request.id == id);
+        if let Some(answer) = answered.and_then(|outstanding| outstanding.answer.as_ref()) {
+            transcript.answer(id, answer);
+        }
+    }
+
+    /// Adds a line to the transcript.
+    pub(super) fn note(&mut self, line: impl FnOnce() -> Line) {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.add(line());
+        }
     }
 
     pub(super) fn answer_signing(

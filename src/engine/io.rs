@@ -11,10 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::answer::Response;
 use super::challenge::Challenge;
 use super::desk::Desk;
-use super::operation::Method;
+use super::operation::{Method, Step};
+use super::transcript::{self, Line};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
 use crate::problem::printable;
@@ -44,6 +47,7 @@ impl Io {
 
     pub(super) fn cancel(&self) {
         self.0.canceled.store(true, Ordering::Relaxed);
+        self.note(|| Line::default().flag("canceled", true));
         self.wake();
     }
 
@@ -54,8 +58,63 @@ impl Io {
         }
     }
 
+    /// Adds a line to the transcript, and hands it over.
+    pub(super) fn note(&self, line: impl FnOnce() -> Line) {
+        self.desk().note(line);
+        self.write();
+    }
+
+    pub(super) fn note_step(&self, now: Time, step: &Result<Step>) {
+        if let Some(transcript) = &mut self.desk().transcript {
+            transcript.step(now, step);
+        }
+        self.write();
+    }
+
+    pub(super) fn note_flow(&self, flow: &str, options: Option<Line>) {
+        self.note(|| options.unwrap_or_default().text("flow", Some(flow)));
+    }
+
+    pub(super) fn signed(&self, id: u64, outcome: Result<Vec<u8>, String>) -> Result<()> {
+        self.note(|| {
+            let failed = outcome.as_ref().err().map(String::as_str);
+            Line::default().number("signed", Some(id as i64)).text("failed", failed)
+        });
+        let answered = self.desk().answer_signing(id, outcome);
+        self.wake();
+        answered
+    }
+
+    pub(super) fn published(&self, outcome: Result<(), String>) -> Result<()> {
+        self.note(|| {
+            let failed = outcome.as_ref().err().map(String::as_str);
+            Line::default().flag("published", true).text("failed", failed)
+        });
+        let answered = self.desk().answer_publish(outcome);
+        self.wake();
+        answered
+    }
+
+    pub(super) fn respond_with(&self, n: usize, payload: &[u8]) -> Result<()> {
+        let Ok(Value::Object(_)) = serde_json::from_slice(payload) else {
+            return Err(Error::invalid_argument("the payload is not a JSON object"));
+        };
+        self.note(|| {
+            let payload = transcript::concealed(payload).unwrap_or_default();
+            Line::default().number("respond_with", Some(n as i64)).raw("payload", &payload)
+        });
+        self.desk().take_payload(n, payload.to_vec())
+    }
+
+    /// Hands over what was added to the transcript.
+    pub(super) fn write(&self) {
+        let lines = self.desk().transcript.as_mut().map(|transcript| transcript.taken());
+        transcript::write(lines.unwrap_or_default());
+    }
+
     /// Says that a poll is useful now. No lock is held while the host's waker runs.
     pub(super) fn wake(&self) {
+        self.write();
         let waker = self.waker().clone();
         if let Some(waker) = waker {
             waker.wake();

@@ -59,6 +59,7 @@ mod pre_authorize;
 mod register;
 mod renewal_info;
 mod revoke;
+mod transcript;
 mod update_account;
 
 pub use answer::Reply;

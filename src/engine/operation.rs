@@ -10,6 +10,7 @@ use super::answer::Reply;
 use super::challenge::Challenge;
 use super::client::Client;
 use super::io::Io;
+use super::transcript::Line;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
 use crate::time::Time;
@@ -132,6 +133,12 @@ impl<T> Operation<T> {
         Operation { client, io, run: Mutex::new(Run::Going(Box::pin(flow))) }
     }
 
+    /// Says in the transcript which flow this is, and with what options.
+    pub(super) fn noted(self, flow: &str, options: Option<Line>) -> Operation<T> {
+        self.io.note_flow(flow, options);
+        self
+    }
+
     /// The same operation with another result.
     pub fn map<U>(self, change: impl FnOnce(T) -> U + Send + 'static) -> Operation<U>
     where
@@ -167,23 +174,25 @@ impl<T> Operation<T> {
         };
         self.io.desk().begin_poll(now);
         let mut context = Context::from_waker(Waker::noop());
-        loop {
+        let step = loop {
             match flow.as_mut().poll(&mut context) {
                 Poll::Pending if self.io.desk().is_unsettled() => {}
-                Poll::Pending => return Ok(self.io.desk().next_step()),
+                Poll::Pending => break Ok(self.io.desk().next_step()),
                 Poll::Ready(Ok(value)) => {
                     *run = Run::Done(Some(value));
-                    return Ok(Step::Done);
+                    break Ok(Step::Done);
                 }
                 Poll::Ready(Err(error)) => {
                     if may_be_the_directorys(&error) {
                         self.client.doubt_directory();
                     }
                     *run = Run::Failed(error.clone());
-                    return Err(error);
+                    break Err(error);
                 }
             }
-        }
+        };
+        self.io.note_step(now, &step);
+        step
     }
 
     /// The answer to the request with this id, to be fed in.
@@ -200,17 +209,13 @@ impl<T> Operation<T> {
     /// or in JOSE's form; a wrong one ends the operation with
     /// [`ErrorKind::Crypto`].
     pub fn signed(&self, id: u64, outcome: Result<Vec<u8>, String>) -> Result<()> {
-        let answered = self.io.desk().answer_signing(id, outcome);
-        self.io.wake();
-        answered
+        self.io.signed(id, outcome)
     }
 
     /// Answers [`Step::Publish`]: every challenge is in place, or why not. The operation then ends
     /// with [`ErrorKind::Host`], by way of [`Step::Unpublish`].
     pub fn published(&self, outcome: Result<(), String>) -> Result<()> {
-        let answered = self.io.desk().answer_publish(outcome);
-        self.io.wake();
-        answered
+        self.io.published(outcome)
     }
 
     /// Before [`Operation::published`]: what the n-th challenge is answered with, a JSON object (RFC
@@ -218,11 +223,8 @@ impl<T> Operation<T> {
     /// ([`ChallengeType::takes_payload`]).
     ///
     /// [`ChallengeType::takes_payload`]: super::ChallengeType::takes_payload
-    pub fn respond_with(&self, n: usize, json: &[u8]) -> Result<()> {
-        match serde_json::from_slice(json) {
-            Ok(serde_json::Value::Object(_)) => self.io.desk().take_payload(n, json.to_vec()),
-            _ => Err(Error::invalid_argument("the payload is not a JSON object")),
-        }
+    pub fn respond_with(&self, n: usize, payload: &[u8]) -> Result<()> {
+        self.io.respond_with(n, payload)
     }
 
     /// Ends the operation at its next poll, by way of [`Step::Unpublish`] if need be. Any thread.

@@ -8,6 +8,7 @@ use super::challenge::ChallengeType;
 use super::claim::Claim;
 use super::client::{Client, TIME_LIMIT};
 use super::limits;
+use super::transcript::Line;
 use crate::error::{Error, Result};
 use crate::pki::{
     CertificateChain, ChainPreference, Key, KeyType, SigningRequest, UnsignedRequest, same_names,
@@ -80,6 +81,27 @@ impl OrderOptions {
             abandon_on_failure: false,
             time_limit: TIME_LIMIT,
         }
+    }
+
+    /// For a transcript. The key is left out, and its CSR comes later.
+    pub(super) fn shown(&self) -> Line {
+        let types = self.challenge_types.iter().map(|kind| kind.as_str().to_owned());
+        let by_name =
+            self.challenge_by_name.iter().map(|(name, kind)| format!("{} {name}", kind.as_str()));
+        let chain = self.chain.as_ref().map(|chain| format!("{chain:?}"));
+        Line::default()
+            .texts("names", &self.names)
+            .texts("challenge_types", &types.collect::<Vec<_>>())
+            .texts("challenge_by_name", &by_name.collect::<Vec<_>>())
+            .text("ancestor_domain", self.ancestor_domain.as_deref())
+            .number("not_before", self.not_before.map(Time::as_millis))
+            .number("not_after", self.not_after.map(Time::as_millis))
+            .text("profile", self.profile.as_deref())
+            .flag("profile_optional", self.profile_optional)
+            .text("replaces", self.replaces.as_ref().map(CertificateChain::pem))
+            .text("chain", chain.as_deref())
+            .text("order_url", self.order_url.as_deref())
+            .flag("abandon_on_failure", self.abandon_on_failure)
     }
 
     /// Refuses what cannot work, before anything is sent.

@@ -40,7 +40,8 @@ pub enum acme_log_level_t {
     ACME_LOG_INFO = 3,
     /// Each request and each retry.
     ACME_LOG_DEBUG = 4,
-    /// Everything.
+    /// Transcripts: whatever operations ask for and are answered, without secrets, a JSON object a
+    /// line. Names, contacts, URLs and certificates stand in them. See docs/testing.md.
     ACME_LOG_TRACE = 5,
 }
 

@@ -1,6 +1,6 @@
 //! An order. RFC 8555 section 7.1.3; its states: section 7.1.6.
 
-use std::collections::BTreeSet;
+use serde_json::{Map, Value};
 
 use super::identifier::Identifier;
 use super::{Members, Resource, states};
@@ -57,8 +57,9 @@ impl Order {
     /// Its authorizations, each once: a CA may name one for several identifiers. A mebibyte may hold
     /// hundreds of thousands, so none is compared with all others.
     pub(crate) fn distinct_authorizations(&self) -> Vec<&String> {
-        let mut seen = BTreeSet::new();
-        self.authorizations.iter().filter(|url| seen.insert(*url)).collect()
+        let mut seen = Map::new();
+        let is_new = |url: &&String| seen.insert((*url).clone(), Value::Null).is_none();
+        self.authorizations.iter().filter(is_new).collect()
     }
 
     /// Is it an order for exactly these identifiers (canonical)?

@@ -57,6 +57,7 @@ struct log {
     int lines, highest, lowest, secrets;
     const char *secret;
     char last[512];
+    int transcript;
 };
 
 static void keep_line(int level, const char *message, void *user)
@@ -66,6 +67,7 @@ static void keep_line(int level, const char *message, void *user)
     log->lines++;
     log->highest = level > log->highest ? level : log->highest;
     log->lowest = level < log->lowest ? level : log->lowest;
+    log->transcript += level == ACME_LOG_TRACE && strstr(message, "\"operation\":") != NULL;
     log->secrets += strstr(message, log->secret) != NULL || strstr(message, "PRIVATE") != NULL;
     snprintf(log->last, sizeof log->last, "%s", message);
 }
@@ -92,7 +94,7 @@ static void logging(void)
 {
     static const int with_lines[] = { ACME_LOG_DEBUG, ACME_LOG_TRACE, 6, INT_MAX };
     static const int without[] = { ACME_LOG_ERROR, ACME_LOG_INFO, 0, -1, INT_MIN };
-    struct log first = { 0, 0, 99, 0, NULL, "" }, second;
+    struct log first = { 0, 0, 99, 0, NULL, "", 0 }, second;
     acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
     acme_key_t *key = new_key();
     acme_client_t *client = NULL;
@@ -112,7 +114,10 @@ static void logging(void)
         acme_set_log_callback(keep_line, &log, with_lines[i]);
         talk(client);
         CHECK(log.lines > 0 && log.secrets == 0);
-        CHECK(log.lowest >= ACME_LOG_ERROR && log.highest == ACME_LOG_DEBUG);
+        /* Transcripts are what is traced. */
+        CHECK(log.lowest >= ACME_LOG_ERROR);
+        CHECK(log.highest == (with_lines[i] == ACME_LOG_DEBUG ? ACME_LOG_DEBUG : ACME_LOG_TRACE));
+        CHECK((log.transcript > 0) == (with_lines[i] != ACME_LOG_DEBUG));
         CHECK(strstr(log.last, "https://ca.example/") != NULL);
         acme_client_free(client);
     }

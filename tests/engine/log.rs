@@ -13,8 +13,9 @@ std::thread_local! {
 struct Logger;
 
 impl log::Log for Logger {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
+    /// Transcripts have tests of their own, and would slow the others down.
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.target() != "acme_micro::transcript"
     }
 
     fn log(&self, record: &log::Record<'_>) {

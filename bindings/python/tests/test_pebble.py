@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import ssl
@@ -330,3 +331,17 @@ def test_logging(client, caplog):
         acme.logging.uninstall()
     text = caplog.text
     assert "HTTP status 201" in text
+
+
+def test_a_transcript_is_logged(client, caplog):
+    acme.logging.install(acme.logging.LogLevel.TRACE)
+    try:
+        with caplog.at_level("DEBUG", "acme_micro"):
+            client.register()
+    finally:
+        acme.logging.uninstall()
+    lines = [r.message for r in caplog.records if r.name == "acme_micro.transcript"]
+    first, *_, last = [json.loads(line) for line in lines]
+    assert first["directory"] == env("ACME_DIRECTORY")
+    assert last["step"] == {"done": True}
+    assert not any(json.loads(line).get("signature") for line in lines)

@@ -33,3 +33,31 @@ fn every_corpus_is_replayed() {
         }
     }
 }
+
+/// Whole operations with random bytes, most of them 0: the CA is good, apart from some answers. More
+/// than libFuzzer gets through while it measures what it does. FUZZ_RUNS says how many.
+#[test]
+fn the_engine_takes_whatever_comes() {
+    let runs = std::env::var("FUZZ_RUNS").map_or(200, |runs| runs.parse().unwrap());
+    let first = std::env::var("FUZZ_FIRST").map_or(0, |first| first.parse().unwrap());
+    for seed in first..first + runs {
+        let mut state: u64 = seed;
+        let mut random = || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        };
+        // Flags and flow first, then decisions, fewer or more of them bad.
+        let bad = random() % 40;
+        let byte = |n: usize, random: u64| match n < 3 || (random >> 8) % 100 < bad {
+            true => random as u8,
+            false => 0,
+        };
+        let bytes: Vec<u8> = (0..400).map(|n| byte(n, random())).collect();
+        // Shown when the test fails.
+        println!("seed {seed}");
+        super::engine::obtain(&bytes);
+        super::engine::account(&bytes);
+    }
+}

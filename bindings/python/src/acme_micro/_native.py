@@ -148,7 +148,8 @@ class LogLevel(enum.IntEnum):
     INFO = 3
     # Each request and each retry.
     DEBUG = 4
-    # Everything.
+    # Transcripts: whatever operations ask for and are answered, without secrets, a JSON object a
+    # line. Names, contacts, URLs and certificates stand in them. See docs/testing.md.
     TRACE = 5
 
 

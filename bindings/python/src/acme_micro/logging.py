@@ -12,6 +12,7 @@ from .errors import deferred
 __all__ = ["install", "uninstall"]
 
 logger = logging.getLogger("acme_micro")
+_transcript = logging.getLogger("acme_micro.transcript")
 
 _LEVELS = {
     LogLevel.ERROR: logging.ERROR,
@@ -23,6 +24,9 @@ _LEVELS = {
 
 def _log(level: int, message: bytes | None, user: Any) -> None:
     try:
+        if level == LogLevel.TRACE:
+            _transcript.debug("%s", (message or b"").decode())
+            return
         logger.log(_LEVELS.get(LogLevel(level), logging.DEBUG), "%s", (message or b"").decode())
     except BaseException as error:  # a handler's, or Ctrl-C: not for C to see
         deferred.exception = error
@@ -34,6 +38,9 @@ _callback = _native.acme_log_fn(_log)
 
 def install(level: LogLevel = LogLevel.INFO) -> None:
     """Sends the library's lines up to ``level`` to ``logging.getLogger("acme_micro")``.
+
+    Those of ``LogLevel.TRACE`` go to ``"acme_micro.transcript"``: what operations ask for and are
+    answered, a JSON object a line, with which a run can be repeated (docs/testing.md).
 
     No line has a key, a token or a key authorization in it.
     """

@@ -1,0 +1,181 @@
+//! Records what operations do, by way of the log.
+
+use std::cell::RefCell;
+use std::env;
+use std::sync::Arc;
+
+use acme_micro::engine::{
+    Challenge, ChallengeType, Client, ClientOptions, Operation, OrderOptions, Reply, Request,
+};
+use acme_micro::{AcmeError, ExternalAccount, Host, HttpClient, HttpOptions, Key, KeyType, run};
+
+thread_local! {
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Logger;
+
+impl log::Log for Logger {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.target() == "acme_micro::transcript"
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            assert_eq!(record.level(), log::Level::Trace);
+            LINES.with_borrow_mut(|lines| lines.push(record.args().to_string()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// What `body` gives, and the transcript of what this thread did meanwhile.
+pub fn recorded<T>(body: impl FnOnce() -> T) -> (T, Vec<String>) {
+    if log::set_logger(&Logger).is_ok() {
+        log::set_max_level(log::LevelFilter::Trace);
+    }
+    LINES.take();
+    let value = body();
+    (value, LINES.take())
+}
+
+fn variable(name: &str) -> String {
+    env::var(name)
+        .unwrap_or_else(|_| panic!("{name}: run tests beside tests/pebble/with_pebble.py"))
+}
+
+/// Sends by the built-in client, publishes at Pebble's test server, and remembers what was secret.
+struct Recorder {
+    http: HttpClient,
+    secrets: Vec<String>,
+    lose: Option<&'static str>,
+}
+
+impl Host for Recorder {
+    fn send(&mut self, request: &Arc<Request>, reply: &Reply<'_>) {
+        match self.lose.take_if(|part| request.url().contains(*part)) {
+            Some(_) => reply.failed("the cable was cut").unwrap(),
+            None => self.http.send(request, reply),
+        }
+    }
+
+    fn publish(&mut self, challenges: &[Challenge]) -> Result<(), String> {
+        for challenge in challenges {
+            self.secrets.push(challenge.token().to_owned());
+            self.secrets.push(challenge.key_authorization().to_owned());
+            let body = serde_json::json!({
+                "host": format!("{}.", challenge.dns_name().unwrap()),
+                "value": challenge.dns_value().unwrap(),
+            });
+            let to = format!("{}/set-txt", variable("PEBBLE_CHALLTESTSRV"));
+            let said = std::process::Command::new("curl")
+                .args(["-sSf", "-d", &body.to_string(), &to])
+                .status()
+                .unwrap();
+            assert!(said.success());
+        }
+        Ok(())
+    }
+
+    fn unpublish(&mut self, _: &[Challenge]) {}
+}
+
+/// An issuance at Pebble, its transcript, and what must not stand in that.
+fn issuance(lose: Option<&'static str>) -> (Vec<String>, Vec<String>) {
+    let key = Key::generate(KeyType::P256).unwrap();
+    let certificate_key = Key::generate(KeyType::P384).unwrap();
+    let mut options = ClientOptions::new(variable("ACME_DIRECTORY"), key.clone());
+    options.terms_agreed = true;
+    options.contacts = vec!["mailto:admin@example.org".to_owned()];
+    let mut order = OrderOptions::new(["transcript.example.org", "www.transcript.example.org"]);
+    order.challenge_types = vec![ChallengeType::Dns01];
+    order.key = Some(certificate_key.clone());
+    let mut host = Recorder {
+        http: HttpClient::new(&HttpOptions::default()).unwrap(),
+        secrets: vec![key.thumbprint().to_owned()],
+        lose,
+    };
+    let (outcome, lines) = recorded(|| {
+        let client = Client::new(options).unwrap();
+        let operation: Operation<_> = client.obtain(order).unwrap();
+        run(&operation, &mut host).map(|()| operation.take().unwrap())
+    });
+    let outcome: Result<_, AcmeError> = outcome;
+    assert!(outcome.is_ok(), "{outcome:?}");
+    for key in [&key, &certificate_key] {
+        let pem = key.to_pem().unwrap();
+        host.secrets.extend(pem.lines().filter(|line| line.len() > 30).map(str::to_owned));
+    }
+    (lines, host.secrets)
+}
+
+/// With ACME_RECORD set to a folder, what is recorded here is kept there.
+fn keep(name: &str, lines: &[String]) {
+    if let Ok(folder) = env::var("ACME_RECORD") {
+        std::fs::write(format!("{folder}/{name}.jsonl"), lines.join("\n") + "\n").unwrap();
+    }
+}
+
+fn records(name: &str, lose: Option<&'static str>) {
+    let (lines, secrets) = issuance(lose);
+    let text = lines.join("\n");
+    assert!(secrets.len() >= 9, "there was something to hide");
+    for secret in &secrets {
+        assert!(!text.contains(secret.as_str()), "{secret} is in the transcript");
+    }
+    for absent in ["signature", "PRIVATE", "protected", "mac"] {
+        assert!(!text.contains(absent), "{absent} is in the transcript");
+    }
+    assert!(text.contains("BEGIN CERTIFICATE") && text.contains(r#""csr":"#));
+    keep(name, &lines);
+    super::replay::repeat(&lines);
+}
+
+#[test]
+fn an_issuance_is_recorded_without_secrets_and_repeated_without_a_ca() {
+    records("pebble", None);
+}
+
+#[test]
+fn so_is_one_whose_connection_breaks() {
+    records("pebble-lost-answer", Some("order-plz"));
+}
+
+/// What Pebble does not do here.
+#[test]
+fn bindings_and_quoted_key_authorizations_are_left_out() {
+    let key = Key::generate(KeyType::P256).unwrap();
+    let thumbprint = key.thumbprint().to_owned();
+    let mac_key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+    let mut options = ClientOptions::new("https://ca.example/directory", key);
+    options.external_account = Some(ExternalAccount::new("kid-1", mac_key).unwrap());
+    options.terms_agreed = true;
+    options.seed = Some(1);
+    let token = "LoqXcYV8q5ONbJQxbmR7SC";
+    let problem = format!(r#"{{"detail":"\"{token}.{thumbprint}\" is of {thumbprint}"}}"#);
+    let directory = r#"{"newNonce":"https://ca.example/n","newAccount":"https://ca.example/a",
+                        "newOrder":"https://ca.example/o"}"#;
+    let ((), lines) = recorded(|| {
+        let operation = Client::new(options).unwrap().register();
+        let now = acme_micro::Time::from_millis(1_795_530_245_000);
+        for (n, (status, body)) in
+            [(200, directory), (204, ""), (403, &problem)].into_iter().enumerate()
+        {
+            operation.poll(now).unwrap();
+            let reply = operation.reply(n as u64 + 1);
+            reply.header(b"Replay-Nonce", b"nonce").unwrap();
+            reply.body(body.as_bytes()).unwrap();
+            reply.end(status).unwrap();
+        }
+        assert_eq!(operation.poll(now).unwrap_err().http_status(), Some(403));
+    });
+    let text = lines.join("\n");
+    assert!(text.contains(r#""externalAccountBinding":"redacted"#), "{text}");
+    assert!(text.contains(r#"\"redacted\" is of redacted"#), "{text}");
+    for secret in [mac_key, token, &thumbprint, "kid-1", "a2lkLTE", "signature"] {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
+    keep("refused-account", &lines);
+    super::replay::repeat(&lines);
+}
