@@ -139,7 +139,7 @@ static int folder_open(const char *path, mode_t mode)
 {
     int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC, dir = open(path, flags), parent;
 
-    if (dir < 0 && errno == ENOENT && mkdir(path, mode) == 0)
+    if (dir < 0 && errno == ENOENT && (mkdir(path, mode) == 0 || errno == EEXIST))
         dir = open(path, flags);
     parent = dir < 0 ? -1 : openat(dir, "..", flags);
     if (dir < 0)

@@ -21,7 +21,7 @@ static int webroot_enter(int dir, const char *name)
 {
     int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, inner = openat(dir, name, flags);
 
-    if (inner < 0 && errno == ENOENT && mkdirat(dir, name, 0755) == 0)
+    if (inner < 0 && errno == ENOENT && (mkdirat(dir, name, 0755) == 0 || errno == EEXIST))
         inner = openat(dir, name, flags);
     return inner;
 }
