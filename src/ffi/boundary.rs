@@ -78,6 +78,22 @@ use libc::__errno_location as errno_location;
 #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
 use libc::__error as errno_location;
 
+/// Elsewhere there is none to keep.
+#[cfg(not(any(
+    target_os = "linux",
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "android",
+    target_os = "netbsd",
+    target_os = "openbsd"
+)))]
+unsafe fn errno_location() -> *mut c_int {
+    thread_local! {
+        static NONE: std::cell::Cell<c_int> = const { std::cell::Cell::new(0) };
+    }
+    NONE.with(std::cell::Cell::as_ptr)
+}
+
 /// Without this a caught panic would still print to the host's stderr. std is private to the shared
 /// object, so the hook touches no other Rust code of the process.
 fn silence() {

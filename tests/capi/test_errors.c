@@ -1,6 +1,8 @@
 /* Errors as objects: the thread's last one, an operation's own, and what a CA's refusal says. */
 #include "pebble.h"
 
+#include <limits.h>
+
 #define ARG ACME_ERR_INVALID_ARGUMENT
 #define URN "urn:ietf:params:acme:error:"
 
@@ -235,6 +237,114 @@ static void r14_when_to_try_again(void)
     CHECK(acme_next_try(9, 1, INT64_MIN, INT64_MIN) > INT64_MIN);
 }
 
+/* --- what a host feeds ---------------------------------------------------------------------------- */
+
+static acme_op_t *asking(acme_client_t *client, uint64_t *id)
+{
+    acme_op_t *op = NULL;
+
+    OK(acme_begin_register(client, &op));
+    CHECK(acme_op_poll(op, 1000) == ACME_STEP_REQUEST);
+    *id = acme_op_request(op)->id;
+    return op;
+}
+
+/* Whatever was tried before, the operation goes on. */
+static void goes_on(acme_op_t *op)
+{
+    feed(op, 200, NULL, NULL, DIRECTORY);
+    CHECK(acme_op_poll(op, 1000) == ACME_STEP_REQUEST);
+    CHECK(strcmp(acme_op_request(op)->url, "https://ca.example/nonce") == 0);
+    acme_op_free(op);
+}
+
+static void f13_calls_out_of_order(void)
+{
+    acme_client_t *client = new_client();
+    acme_op_t *op = NULL;
+    uint64_t id, ids[] = { 0, 1, UINT64_MAX, 0 };
+    int i, many = getenv("ACME_TEST_SLOW") ? 1000 : 1000000, wrong = 0;
+    size_t n;
+
+    OK(acme_begin_register(client, &op));
+    CHECK(acme_op_response_end(op, 1, 200) == ACME_ERR_MISUSE); /* nothing has been asked */
+    acme_op_free(op);
+    op = asking(client, &id);
+    ids[3] = id + 1;
+    for (n = 0; n < 4; n++) {
+        if (ids[n] == id)
+            continue;
+        CHECK(acme_op_response_header(op, ids[n], "a", 1, "b", 1) == ACME_ERR_MISUSE);
+        CHECK(acme_op_response_body(op, ids[n], "x", 1) == ACME_ERR_MISUSE);
+        CHECK(acme_op_response_end(op, ids[n], 200) == ACME_ERR_MISUSE);
+        CHECK(acme_op_response_failed(op, ids[n], "x") == ACME_ERR_MISUSE);
+        CHECK(acme_op_send(op, ids[n]) == ACME_ERR_MISUSE);
+        CHECK(acme_op_signed(op, ids[n], "x", 1) == ACME_ERR_MISUSE);
+        CHECK(acme_op_sign_failed(op, ids[n], "x") == ACME_ERR_MISUSE);
+    }
+    CHECK(acme_op_published(op, NULL) == ACME_ERR_MISUSE);
+    CHECK(acme_op_published(op, "x") == ACME_ERR_MISUSE);
+    CHECK(!acme_op_take_cert(op) && !acme_op_challenge(op, 0) && !acme_op_sign_request(op));
+    for (i = 0; i < many; i++) /* nothing, a million times */
+        wrong += acme_op_response_body(op, id, NULL, 0) != ACME_OK;
+    CHECK(wrong == 0);
+    goes_on(op);
+
+    op = asking(client, &id);
+    feed(op, 200, NULL, NULL, DIRECTORY);
+    CHECK(acme_op_response_body(op, id, "x", 1) == ACME_ERR_MISUSE); /* after its end */
+    CHECK(acme_op_response_end(op, id, 200) == ACME_ERR_MISUSE);
+    CHECK(acme_op_response_failed(op, id, NULL) == ACME_ERR_MISUSE);
+    CHECK(acme_op_poll(op, 1000) == ACME_STEP_REQUEST);
+    acme_op_free(op);
+    acme_client_free(client);
+}
+
+static void f14_headers_and_statuses_that_are_none(void)
+{
+    static const int statuses[] = { 0, -1, 99, 100, 199, 600, 1000, 65736, INT_MIN, INT_MAX };
+    static const char *const texts[] = { "", "a\0b", "a\r\nInjected: yes", "\xff", ":", " " };
+    static const size_t sizes[] = { 0, 3, 16, 1, 1, 1 };
+    acme_client_t *client = new_client();
+    char *long_text = malloc(1 << 20);
+    uint64_t id;
+    acme_op_t *op = asking(client, &id);
+    size_t i, j, taken = 0;
+    int status = ACME_OK;
+
+    for (i = 0; i < sizeof statuses / sizeof *statuses; i++)
+        CHECK_STATUS(acme_op_response_end(op, id, statuses[i]), ARG, "status");
+    for (i = 0; i < 6; i++)
+        for (j = 0; j < 6; j++)
+            OK(acme_op_response_header(op, id, texts[i], sizes[i], texts[j], sizes[j]));
+    goes_on(op); /* what means nothing is not looked at */
+
+    memset(long_text, 'a', 1 << 20);
+    op = asking(client, &id);
+    CHECK_STATUS(acme_op_response_header(op, id, "Link", 4, long_text, 1 << 20),
+                 ACME_ERR_PROTOCOL, "header");
+    CHECK(acme_op_poll(op, 1000) == ACME_ERR_PROTOCOL);
+    acme_op_free(op);
+    op = asking(client, &id);
+    while (taken < 100000 && (status = acme_op_response_header(op, id, "x", 1, "y", 1)) == ACME_OK)
+        taken++;
+    CHECK(status == ACME_ERR_PROTOCOL && taken >= 100 && taken < 1000);
+    acme_op_free(op);
+
+    /* One that means something is checked where it is used. */
+    for (i = 0; i < 6; i++) {
+        op = asking(client, &id);
+        OK(acme_op_response_header(op, id, "Replay-Nonce", 12, texts[i], sizes[i]));
+        OK(acme_op_response_body(op, id, DIRECTORY, strlen(DIRECTORY)));
+        OK(acme_op_response_end(op, id, 200));
+        CHECK(acme_op_poll(op, 1000) == ACME_STEP_REQUEST);
+        CHECK(strcmp(acme_op_request(op)->url, "https://ca.example/nonce") == 0); /* not that one */
+        acme_op_free(op);
+    }
+    free(long_text);
+    acme_client_free(client);
+}
+
 int main(void)
 {
     f21_cleared_by_success_kept_by_the_rest();
@@ -242,5 +352,7 @@ int main(void)
     refusals();
     many_subproblems();
     r14_when_to_try_again();
+    f13_calls_out_of_order();
+    f14_headers_and_statuses_that_are_none();
     return report("test_errors");
 }
