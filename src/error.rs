@@ -79,6 +79,7 @@ struct Details {
     retry_at: Option<Time>,
     help: Option<String>,
     hopeless: bool,
+    unsent: bool,
 }
 
 /// The result of everything that can fail with an [`Error`].
@@ -97,6 +98,7 @@ impl Error {
             retry_at: None,
             help: None,
             hopeless: false,
+            unsent: false,
         }))
     }
 
@@ -192,6 +194,18 @@ impl Error {
         self
     }
 
+    /// Says that what was to be done has not been asked for: there was no directory, or no nonce, to
+    /// ask with.
+    #[must_use]
+    pub(crate) fn unsent(mut self) -> Error {
+        self.0.unsent = true;
+        self
+    }
+
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.0.unsent
+    }
+
     /// Names a page that helps, unless a better one is known. What is no https URL is left out.
     #[must_use]
     pub(crate) fn with_help(mut self, url: &str) -> Error {
@@ -273,7 +287,9 @@ impl Error {
     pub(crate) fn is_lost(&self) -> bool {
         let broken = matches!(self.0.http_status, Some(408 | 500..=599));
         let refused = self.0.kind == ErrorKind::RateLimited || self.is_problem("badNonce");
-        !self.0.hopeless && (self.0.kind == ErrorKind::Transport || broken && !refused)
+        !self.0.hopeless
+            && !self.0.unsent
+            && (self.0.kind == ErrorKind::Transport || broken && !refused)
     }
 
     /// Is it a refusal with this ACME error type, such as `badNonce`?

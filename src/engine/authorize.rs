@@ -180,7 +180,8 @@ impl Session {
             Err(error) if error.is_lost() => return Ok(false),
             Err(error) => error.about(&proof.identifier.value),
         };
-        if error.problem().is_none() || error.kind() == ErrorKind::RateLimited {
+        let is_refused = error.problem().is_some() && !error.is_unsent();
+        if !is_refused || error.kind() == ErrorKind::RateLimited {
             return Err(error);
         }
         // A refusal may only mean that the challenge is decided already.

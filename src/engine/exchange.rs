@@ -73,7 +73,8 @@ impl Session {
             let response = self.get(&call, url.clone()).await?;
             resource::parse::<Directory>("a directory", &response.body)?.check()
         };
-        let directory = Arc::new(fetched.await.map_err(|e| e.doing(call.doing).at(call.url))?);
+        let directory =
+            Arc::new(fetched.await.map_err(|e| e.doing(call.doing).at(call.url).unsent())?);
         if let (Some(now), Some(earlier)) =
             (directory.terms_of_service(), &self.client.options().agreed_terms)
         {
@@ -157,7 +158,7 @@ impl Session {
         let url = self.client.policy().check(call.url).map_err(place)?;
         let mut tries = Tries::default();
         loop {
-            let nonce = self.nonce().await.map_err(place)?;
+            let nonce = self.nonce().await.map_err(|e| place(e).unsent())?;
             let (key, reference) = match identity {
                 Identity::Account(url) => (self.client.account_key(), KeyReference::Kid(url)),
                 Identity::Key(key) => (key.clone(), KeyReference::Jwk),

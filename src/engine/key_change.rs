@@ -77,7 +77,7 @@ impl Session {
 /// the key that signed: after a key change the CA no longer takes the old one. 409 says that the new
 /// one is another account's.
 fn leaves_open(error: &Error) -> bool {
-    if error.http_status() == Some(409) {
+    if error.http_status() == Some(409) || error.is_unsent() {
         return false;
     }
     error.is_lost()

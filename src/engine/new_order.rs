@@ -126,6 +126,7 @@ fn may_be_for_replaces(error: &Error) -> bool {
         "userActionRequired",
     ];
     matches!(error.http_status(), Some(400 | 403 | 404 | 409 | 500))
+        && !error.is_unsent()
         && error.kind() != ErrorKind::RateLimited
         && !unrelated.iter().any(|name| error.is_problem(name))
 }

@@ -1,5 +1,7 @@
 //! Changing an account, and ending it. RFC 8555 sections 7.3.2 and 7.3.6.
 
+use std::time::Duration;
+
 use super::exchange::{Call, Identity, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::problem::printable;
@@ -27,10 +29,17 @@ impl Session {
         let ask = || self.submit::<Account>(&call, identity, &payload, "an account");
         let outcome = match ask().await {
             // The answer was lost. If it took effect the CA now refuses the account.
-            Err(error) if error.is_lost() => match ask().await {
-                Err(again) if again.http_status().is_some_and(|s| s == 401 || s == 403) => Ok(()),
-                outcome => outcome.map(|_| ()),
-            },
+            Err(error) if error.is_lost() => {
+                self.io.sleep(Duration::from_secs(1)).await.map_err(|e| e.after(&error))?;
+                match ask().await {
+                    Err(again)
+                        if matches!(again.http_status(), Some(401 | 403)) && !again.is_unsent() =>
+                    {
+                        Ok(())
+                    }
+                    outcome => outcome.map(|_| ()),
+                }
+            }
             outcome => outcome.map(|_| ()),
         };
         if outcome.is_ok() {
