@@ -29,6 +29,8 @@ pub(super) struct Desk {
     pub unsettled: bool,
     pub place: &'static str,
     pub order_url: Option<String>,
+    /// No spare request is said before: the last one has failed.
+    pub spare_after: Time,
     /// The operation has fetched the directory itself.
     pub knows_directory: bool,
     pub random: u64,
@@ -81,6 +83,7 @@ impl Desk {
             unsettled: false,
             place: "new",
             order_url: None,
+            spare_after: Time::from_millis(i64::MIN),
             knows_directory: false,
             random: seed,
             last_id: 0,
@@ -128,8 +131,12 @@ impl Desk {
                 false => Step::Unpublish(challenges),
             };
         }
-        if let Some(request) = self.say_request(true) {
-            return Step::Request(request);
+        if now >= self.spare_after {
+            if let Some(request) = self.say_request(true) {
+                return Step::Request(request);
+            }
+        } else if self.requests.iter().any(|o| o.spare && !o.said) {
+            self.wake_at(self.spare_after);
         }
         Step::Wait(self.wake.map(|wake| wake.since(now)))
     }

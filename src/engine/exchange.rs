@@ -247,7 +247,14 @@ impl Session {
             };
             let place = |e: Error| e.doing("fetching a nonce").at(url.as_str());
             match judged.map(|response| response.headers.nonce().map(str::to_owned)) {
-                Err(error) => self.delay_or_fail(&mut tries, place(error)).await?,
+                Err(error) => {
+                    let error = place(error);
+                    let delay = self.delay(&mut tries, &error)?;
+                    // The operation's other requests do not ask for one meanwhile either.
+                    let until = self.io.now().after(delay);
+                    self.io.desk().spare_after = until;
+                    self.io.sleep(delay).await.map_err(|ended| ended.after(&error))?;
+                }
                 Ok(Some(nonce)) => return Ok(nonce),
                 Ok(None) => {
                     nonceless += 1;
@@ -310,15 +317,21 @@ impl Session {
     }
 
     async fn delay_or_fail(&self, tries: &mut Tries, error: Error) -> Result<()> {
+        let delay = self.delay(tries, &error)?;
+        self.io.sleep(delay).await.map_err(|ended| ended.after(&error))
+    }
+
+    /// The delay until the next try; fails when there is to be none.
+    fn delay(&self, tries: &mut Tries, error: &Error) -> Result<Duration> {
         let jitter = |bound| self.io.random(bound);
-        match tries.after(&error, self.io.now(), jitter) {
+        match tries.after(error, self.io.now(), jitter) {
             Some(delay) => {
                 debug!("trying again in {} ms: {error}", delay.as_millis());
-                self.io.sleep(delay).await.map_err(|ended| ended.after(&error))
+                Ok(delay)
             }
             None => {
                 debug!("giving up: {error}");
-                Err(error)
+                Err(error.clone())
             }
         }
     }
