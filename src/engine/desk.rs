@@ -29,6 +29,7 @@ pub(super) struct Desk {
     pub unsettled: bool,
     pub place: &'static str,
     pub order_url: Option<String>,
+    pub cancellation_is_noted: bool,
     /// No spare request is said before: the last one has failed.
     pub spare_after: Time,
     /// The operation has fetched the directory itself.
@@ -83,6 +84,7 @@ impl Desk {
             unsettled: false,
             place: "new",
             order_url: None,
+            cancellation_is_noted: false,
             spare_after: Time::from_millis(i64::MIN),
             knows_directory: false,
             random: seed,

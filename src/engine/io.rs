@@ -45,15 +45,29 @@ impl Io {
         self.0.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// May be called by a signal handler, in the middle of whatever this thread does with the desk: it
+    /// waits for no lock. Who has the waker's looks at `canceled` next, or wakes the host anyway.
     pub(super) fn cancel(&self) {
-        self.0.canceled.store(true, Ordering::Relaxed);
-        self.note(|| Line::default().flag("canceled", true));
-        self.wake();
+        self.0.canceled.store(true, Ordering::SeqCst);
+        let waker = self.0.waker.try_lock().ok().and_then(|waker| waker.clone());
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Adds the cancellation to the transcript, at the poll that notices it.
+    pub(super) fn note_cancellation(&self) {
+        if self.0.canceled.load(Ordering::SeqCst) {
+            let mut desk = self.desk();
+            if !std::mem::replace(&mut desk.cancellation_is_noted, true) {
+                desk.note(|| Line::default().flag("canceled", true));
+            }
+        }
     }
 
     pub(super) fn set_waker(&self, waker: Option<Waker>) {
         *self.waker() = waker;
-        if self.0.canceled.load(Ordering::Relaxed) {
+        if self.0.canceled.load(Ordering::SeqCst) {
             self.wake();
         }
     }

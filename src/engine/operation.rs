@@ -172,6 +172,7 @@ impl<T> Operation<T> {
             Run::Done(_) => return Ok(Step::Done),
             Run::Failed(error) => return Err(error.clone()),
         };
+        self.io.note_cancellation();
         self.io.desk().begin_poll(now);
         let mut context = Context::from_waker(Waker::noop());
         let step = loop {

@@ -48,11 +48,21 @@ static void look_at_nonce(const acme_http_request_t *request)
     pthread_mutex_unlock(&lock);
 }
 
+/* Pebble (2.10.1) stops for good when newOrder is asked for by many at the same moment. */
+static pthread_mutex_t order_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static int send_and_look(acme_op_t *op, const acme_http_request_t *request, void *user)
 {
+    int is_new_order = strstr(request->url, "/order-plz") != NULL, sent;
+
     (void)user;
     look_at_nonce(request);
-    return acme_op_send(op, request->id) == ACME_OK ? 0 : 1;
+    if (is_new_order)
+        pthread_mutex_lock(&order_lock);
+    sent = acme_op_send(op, request->id) == ACME_OK;
+    if (is_new_order)
+        pthread_mutex_unlock(&order_lock);
+    return sent ? 0 : 1;
 }
 
 static int orders, next_order, failures;
@@ -86,7 +96,7 @@ static void y01_one_client_eight_threads_and_many_orders(void)
 
     orders = getenv("ACME_TEST_ORDERS") ? atoi(getenv("ACME_TEST_ORDERS"))
              : getenv("ACME_TEST_SLOW") ? 16
-                                        : 200;
+                                        : 100;
     seen = calloc(NONCES, sizeof *seen);
     http01.send = send_and_look;
     for (i = 0; i < 8; i++)
