@@ -64,7 +64,8 @@ impl Identifier {
         if host.contains('*') {
             return refuse("has a wildcard that is not its whole first label");
         }
-        if !host.split('.').all(is_label) {
+        // What is left may read as an address, such as "127.0.0.1." or "*.127.0.0.1".
+        if host.parse::<IpAddr>().is_ok() || !host.split('.').all(is_label) {
             return refuse("is neither a DNS name nor an IP address");
         }
         Ok(Identifier { type_: "dns".to_owned(), value })
