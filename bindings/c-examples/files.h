@@ -173,19 +173,23 @@ static int sweep(int dir)
 }
 
 /* Waits until no other process is at work in the folder, and keeps others out until this one ends,
- * however it ends. What an earlier one could not finish is cleared up: 0; -1, after a message. */
+ * however it ends. What an earlier one could not finish is cleared up: 0; -1, after a message.
+ * What is locked is a file that nobody else can open, lest anybody who can read the folder hold us up. */
 static int folder_lock(int dir, const char *path)
 {
-    int locked = flock(dir, LOCK_EX | LOCK_NB);
+    int file = openat(dir, ".lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+    int locked = file < 0 ? -1 : flock(file, LOCK_EX | LOCK_NB);
 
-    if (locked != 0 && errno == EWOULDBLOCK) {
+    if (file >= 0 && locked != 0 && errno == EWOULDBLOCK) {
         fprintf(stderr, "%s: another process is at work here; waiting for it\n", path);
-        locked = flock(dir, LOCK_EX);
+        locked = flock(file, LOCK_EX);
     }
     /* A file's name may be in memory only, if who renamed it did not get further. */
     if (locked == 0 && fsync(dir) == 0 && sweep(dir) == 0)
-        return 0;
+        return 0; /* file stays open, and with it the lock */
     fprintf(stderr, "%s: %s\n", path, strerror(errno));
+    if (file >= 0)
+        close(file);
     return -1;
 }
 

@@ -11,7 +11,8 @@
  *     name NAME               each of them
  *     runs 1                  how many runs in a row have begun with this order and not come to an end
  *     order URL               when there is one
- *     published TOKEN         each challenge that may be in the webroot still
+ *     published TOKEN         each challenge that may be in the webroot still; other programs say more
+ *                             of it on the same line, and that is kept
  *
  * Nothing goes by a file's time: clocks are wrong at times, and backups come back.
  */
@@ -32,7 +33,7 @@ struct journal {
     char *purpose; /* the lines above "runs" */
     int runs;
     char *order_url; /* NULL: there is no order yet */
-    char **published;
+    char **published; /* the rest of each such line */
     size_t published_count;
 };
 
@@ -121,13 +122,20 @@ static int journal_remember(struct journal *journal, const char *token)
     return 0;
 }
 
+/* The length of the token that what is published begins with. */
+static size_t journal_token(const char *published)
+{
+    return strcspn(published, " ");
+}
+
 /* A challenge with this token is about to be published. */
 static int journal_note_published(struct journal *journal, const char *token)
 {
-    size_t i;
+    size_t i, length = strlen(token);
 
     for (i = 0; i < journal->published_count; i++)
-        if (strcmp(journal->published[i], token) == 0)
+        if (journal_token(journal->published[i]) == length &&
+            strncmp(journal->published[i], token, length) == 0)
             return 0;
     return journal_remember(journal, token) == 0 ? journal_write(journal) : -1;
 }
@@ -150,8 +158,10 @@ static int journal_end(struct journal *journal, int obtained)
 
 static int is_token(const char *text)
 {
-    return *text && strspn(text, "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz") ==
-                        strlen(text);
+    size_t length =
+        strspn(text, "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz");
+
+    return length > 0 && length < 200 && length == journal_token(text);
 }
 
 /* What text, a journal's, says. -1: it is of no use to us, but for what may be published still. */

@@ -85,10 +85,15 @@ static int webroot_unpublish(const acme_challenge_t *challenge, void *user)
 /* At the end, and not before: takes away what could not be, or was left by a run that was killed. */
 static void webroot_clear(const struct webroot *webroot)
 {
+    char token[200];
     size_t i;
 
-    for (i = 0; i < webroot->journal->published_count; i++)
-        webroot_change(webroot, webroot->journal->published[i], NULL);
+    for (i = 0; i < webroot->journal->published_count; i++) {
+        const char *published = webroot->journal->published[i];
+
+        snprintf(token, sizeof token, "%.*s", (int)journal_token(published), published);
+        webroot_change(webroot, token, NULL);
+    }
 }
 
 #endif

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::jose::eab::ExternalAccount;
 use crate::pki::{CertificateChain, Key};
 use crate::resource::directory::Directory;
-use crate::url::UrlPolicy;
+use crate::url::{Url, UrlPolicy};
 
 /// An operation ends after this long, the time that publishing takes not counted.
 pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(600);
@@ -111,7 +111,7 @@ impl Client {
             options.allow_http_loopback,
         )?;
         if let Some(url) = &options.account_url {
-            policy.check(url).map_err(|e| Error::invalid_argument(format!("account_url: {e}")))?;
+            check_account_url(&policy, url)?;
         }
         if options.terms_agreed && options.agreed_terms.is_some() {
             let why = "terms_agreed agrees to any terms, agreed_terms to one; set one of them";
@@ -426,6 +426,20 @@ fn check_languages(languages: &str) -> Result<()> {
             "accept_language is not a list of languages like \"de, en;q=0.5\"",
         )),
     }
+}
+
+/// That of another CA is not a matter of allowed_hosts: it would tell one CA of the account at another.
+fn check_account_url(policy: &UrlPolicy, url: &str) -> Result<()> {
+    let Err(error) = policy.check(url) else { return Ok(()) };
+    let (ours, why) = (policy.directory().host(), error.to_string());
+    Err(Error::invalid_argument(match Url::parse(url) {
+        Ok(other) if other.host() != ours => format!(
+            "account_url: it is an account's at {}, and the directory is {ours}'s; an account and its \
+             key are of one CA: take others here, from another folder perhaps",
+            other.host()
+        ),
+        _ => format!("account_url: {why}"),
+    }))
 }
 
 /// A contact is a URL; a mailto has one address and no header fields (RFC 8555 section 7.3).

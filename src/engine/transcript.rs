@@ -20,10 +20,15 @@ const TARGET: &str = "acme_micro::transcript";
 /// Stands for what is left out; a token that engines take.
 const REDACTED: &str = "redacted-redacted-redacted";
 
+/// Tokens that are looked for in each line: as many as an order has names.
+const MAX_TOKENS: usize = 1000;
+
 /// The transcript of one operation that is being written.
 pub(super) struct Transcript {
     operation: String,
     thumbprint: String,
+    /// Those that the CA has given out; it may quote one in anything that it says later.
+    tokens: Vec<String>,
     /// Not handed to the log yet: nothing is called while the desk is locked.
     lines: Vec<String>,
 }
@@ -41,6 +46,7 @@ impl Transcript {
             Box::new(Transcript {
                 operation: format!("{seed:016x}"),
                 thumbprint: thumbprint.to_owned(),
+                tokens: Vec::new(),
                 lines: Vec::new(),
             })
         })
@@ -48,7 +54,12 @@ impl Transcript {
 
     /// Adds a line, with the operation's name.
     pub(super) fn add(&mut self, line: Line) {
-        let line = line.text("operation", Some(&self.operation)).end();
+        let mut line = line.text("operation", Some(&self.operation)).end();
+        for token in self.tokens.iter().filter(|token| *token != REDACTED) {
+            if line.contains(token.as_str()) {
+                line = line.replace(token.as_str(), REDACTED);
+            }
+        }
         self.lines.push(without(line, &self.thumbprint));
     }
 
@@ -76,7 +87,7 @@ impl Transcript {
 
     pub(super) fn answer(&mut self, id: u64, answer: &Result<Response>) {
         let line = Line::default().number("answer", Some(id as i64));
-        self.add(match answer {
+        let line = match answer {
             Ok(response) => {
                 let headers: Vec<String> = response
                     .headers
@@ -85,13 +96,14 @@ impl Transcript {
                     .collect();
                 let line =
                     line.number("status", Some(response.status.into())).texts("headers", &headers);
-                match concealed(&response.body) {
+                match concealed_and_noted(&response.body, &mut self.tokens) {
                     Some(json) => line.raw("json", &json),
                     None => line.text("text", Some(&String::from_utf8_lossy(&response.body))),
                 }
             }
             Err(error) => line.raw("failed", &failure(error)),
-        });
+        };
+        self.add(line);
     }
 }
 
@@ -184,26 +196,34 @@ fn payload(jws: &[u8]) -> Option<String> {
 
 /// JSON without its secrets.
 pub(super) fn concealed(json: &[u8]) -> Option<String> {
+    concealed_and_noted(json, &mut Vec::new())
+}
+
+/// The same; the tokens among them are noted.
+fn concealed_and_noted(json: &[u8], tokens: &mut Vec<String>) -> Option<String> {
     let mut value = serde_json::from_slice(json).ok()?;
-    conceal(&mut value);
+    conceal(&mut value, tokens);
     Some(value.to_string())
 }
 
 /// Leaves out what stands in members that are secrets: tokens, and signed objects within others.
-fn conceal(value: &mut Value) {
+fn conceal(value: &mut Value, tokens: &mut Vec<String>) {
     match value {
         Value::Object(members) if members.contains_key("signature") => *value = REDACTED.into(),
         Value::Object(members) => {
             for (name, value) in members {
                 match value {
                     Value::String(text) if name == "token" && is_token(text) => {
-                        REDACTED.clone_into(text);
+                        let token = std::mem::replace(text, REDACTED.to_owned());
+                        if tokens.len() < MAX_TOKENS && !tokens.contains(&token) {
+                            tokens.push(token);
+                        }
                     }
-                    value => conceal(value),
+                    value => conceal(value, tokens),
                 }
             }
         }
-        Value::Array(values) => values.iter_mut().for_each(conceal),
+        Value::Array(values) => values.iter_mut().for_each(|value| conceal(value, tokens)),
         _ => {}
     }
 }

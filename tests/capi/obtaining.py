@@ -165,7 +165,7 @@ class Case:
         return self.path(ending).read_text()
 
     def files(self):
-        return sorted(path.name for path in self.out.iterdir())
+        return sorted(path.name for path in self.out.iterdir() if path.name != ".lock")
 
     def all_files(self):
         """What is in the folder when all is well."""

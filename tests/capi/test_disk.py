@@ -364,7 +364,7 @@ class Disk(unittest.TestCase):
             $OBTAIN
         """)  # fmt: skip
         self.assertEqual(ended.returncode, 1)
-        self.assertIn(".order: Read-only file system", ended.stderr)
+        self.assertIn("/out: Read-only file system", ended.stderr)
         self.assertEqual({path.name: path.read_text() for path in case.out.iterdir()}, before)
         self.assertTrue(case.is_a_pair())
         self.assertEqual(len(case.orders()), 1)
@@ -390,8 +390,9 @@ class Disk(unittest.TestCase):
         case.out.mkdir()
         holder = subprocess.Popen(
             [sys.executable, "-c", "import fcntl, os, sys, time\n"
-             "fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)\n"
-             "print('locked', flush=True)\ntime.sleep(600)", str(case.out)],
+             "file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)\n"
+             "fcntl.flock(file, fcntl.LOCK_EX)\n"
+             "print('locked', flush=True)\ntime.sleep(600)", str(case.out / ".lock")],
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.addCleanup(holder.kill)
@@ -404,6 +405,27 @@ class Disk(unittest.TestCase):
         holder.kill()
         self.assertEqual(waiter.communicate(timeout=120)[1], "")
         self.assertEqual(waiter.returncode, 0)
+
+    @unittest.skipUnless(os.geteuid() == 0, "NOT RUN: only root can be another user")
+    def test_s02_another_user_cannot_hold_us_up(self):
+        case = Case("held")
+        self.assertEqual(case.run().returncode, 0)
+        for path in [case.out.parent, case.out]:
+            path.chmod(0o755)
+        # It takes all the locks that it can get.
+        holder = subprocess.Popen(
+            [sys.executable, "-c", "import fcntl, os, sys, time\n"
+             "os.setuid(65534)\n"
+             "for name in ['.', *os.listdir(sys.argv[1])]:\n"
+             "    try: fcntl.flock(os.open(sys.argv[1] + '/' + name, os.O_RDONLY), fcntl.LOCK_EX)\n"
+             "    except PermissionError: print(name, end=' ')\n"
+             "print('locked', flush=True)\ntime.sleep(600)", str(case.out)],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.addCleanup(holder.kill)
+        self.assertIn(".lock ", holder.stdout.readline())
+        self.assertEqual(case.run().returncode, 0)
+        self.assertIsNone(holder.poll())
 
     def test_y15_no_locks_to_be_had(self):
         case = Case("lock")

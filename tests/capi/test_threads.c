@@ -48,21 +48,11 @@ static void look_at_nonce(const acme_http_request_t *request)
     pthread_mutex_unlock(&lock);
 }
 
-/* Pebble (2.10.1) stops for good when newOrder is asked for by many at the same moment. */
-static pthread_mutex_t order_lock = PTHREAD_MUTEX_INITIALIZER;
-
 static int send_and_look(acme_op_t *op, const acme_http_request_t *request, void *user)
 {
-    int is_new_order = strstr(request->url, "/order-plz") != NULL, sent;
-
     (void)user;
     look_at_nonce(request);
-    if (is_new_order)
-        pthread_mutex_lock(&order_lock);
-    sent = acme_op_send(op, request->id) == ACME_OK;
-    if (is_new_order)
-        pthread_mutex_unlock(&order_lock);
-    return sent ? 0 : 1;
+    return acme_op_send(op, request->id) == ACME_OK ? 0 : 1;
 }
 
 static int orders, next_order, failures;

@@ -637,6 +637,15 @@ fn s13_a_key_authorization_is_of_one_account() {
     let (a, b) = (published(&mut one), published(&mut other));
     assert_eq!(a.split('.').nth(1), Some(one.account_key.thumbprint()));
     assert_eq!(b.split('.').nth(1), Some(other.account_key.thumbprint()));
+    // An account, and with it its key, is not taken to another CA.
+    let mut options =
+        ClientOptions::new("https://other.example/directory", one.account_key.clone());
+    options.account_url = one.client.account_url();
+    let error = Client::new(options).map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    let text = error.to_string();
+    assert!(text.contains("ca.example") && text.contains("other.example"), "{text}");
+    assert!(!text.contains("allowed_hosts"), "{text}");
 }
 
 #[test]

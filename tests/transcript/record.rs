@@ -5,7 +5,7 @@ use std::env;
 use std::sync::Arc;
 
 use acme_micro::engine::{
-    Challenge, ChallengeType, Client, ClientOptions, Operation, OrderOptions, Reply, Request,
+    Challenge, ChallengeType, Client, ClientOptions, Operation, OrderOptions, Reply, Request, Step,
 };
 use acme_micro::{AcmeError, ExternalAccount, Host, HttpClient, HttpOptions, Key, KeyType, run};
 
@@ -178,4 +178,54 @@ fn bindings_and_quoted_key_authorizations_are_left_out() {
     }
     keep("refused-account", &lines);
     super::replay::repeat(&lines);
+}
+
+/// Many a problem's detail says which URL the CA has asked for.
+#[test]
+fn tokens_are_left_out_wherever_the_ca_quotes_them() {
+    let token = "LoqXcYV8q5ONbJQxbmR7SC";
+    let directory = r#"{"newNonce":"https://ca.example/n","newAccount":"https://ca.example/a",
+                        "newOrder":"https://ca.example/o"}"#;
+    let order = r#"{"status":"pending","identifiers":[{"type":"dns","value":"a.example"}],
+                    "authorizations":["https://ca.example/z"],"finalize":"https://ca.example/f"}"#;
+    let challenge = format!(
+        r#"{{"type":"http-01","status":"pending","url":"https://ca.example/c","token":"{token}"}}"#
+    );
+    let authorization = format!(
+        r#"{{"status":"pending","identifier":{{"type":"dns","value":"a.example"}},
+             "challenges":[{challenge}]}}"#
+    );
+    let problem = format!(
+        r#"{{"type":"urn:ietf:params:acme:error:unauthorized",
+             "detail":"http://a.example/.well-known/acme-challenge/{token}: 404"}}"#
+    );
+    let mut options =
+        ClientOptions::new("https://ca.example/directory", Key::generate(KeyType::P256).unwrap());
+    options.terms_agreed = true;
+    let ((), lines) = recorded(|| {
+        let operation =
+            Client::new(options).unwrap().obtain(OrderOptions::new(["a.example"])).unwrap();
+        let now = acme_micro::Time::from_millis(1_795_530_245_000);
+        let answers = [
+            (200, directory),
+            (204, ""),
+            (201, "{}"),
+            (201, order),
+            (200, &authorization),
+            (403, &problem),
+        ];
+        for (n, (status, body)) in answers.into_iter().enumerate() {
+            while let Ok(Step::Publish(_)) = operation.poll(now) {
+                operation.published(Ok(())).unwrap();
+            }
+            let reply = operation.reply(n as u64 + 1);
+            reply.header(b"Replay-Nonce", format!("nonce{n}").as_bytes()).unwrap();
+            reply.header(b"Location", format!("https://ca.example/l{n}").as_bytes()).unwrap();
+            reply.body(body.as_bytes()).unwrap();
+            reply.end(status).unwrap();
+        }
+    });
+    let text = lines.join("\n");
+    assert!(text.contains("acme-challenge/redacted-redacted-redacted: 404"), "{text}");
+    assert!(!text.contains(token), "{text}");
 }

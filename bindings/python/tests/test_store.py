@@ -53,6 +53,11 @@ def path(store: acme.Store, name: str) -> Path:
     return Path(store.folder) / name
 
 
+def files(folder: str | Path) -> list[str]:
+    """What is there besides the lock."""
+    return sorted(set(os.listdir(folder)) - {_folder.LOCK})
+
+
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -249,6 +254,43 @@ def test_x05_t13_what_a_killed_program_left_published_is_taken_down(store, solve
         assert len(ca.orders()) == 1
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_x05_what_was_left_goes_at_the_end_of_a_run_and_stops_none(store, solver, tmp_path, is_async):
+    seen: list[str] = []
+
+    class Watched(acme.Webroot):
+        def publish(self, challenges):
+            seen.append("publish")
+            super().publish(challenges)
+
+        def unpublish(self, challenges):
+            tokens = [challenge.token for challenge in challenges]
+            seen.append("left" if "LEFT" in tokens else "unpublish")
+            if "LEFT" in tokens:
+                raise OSError("it cannot be taken down")
+            super().unpublish(challenges)
+
+    watched = Watched(tmp_path / "webroots" / "one")
+    with client(store) as ca:
+        store.obtain(ca, NAMES, solver)
+        left = journal(store, ca, "") + "published LEFT\n"
+    for more in ([], ["more.keeper.test"]):
+        path(store, "keeper.test.order").write_text(left)
+        if is_async:
+
+            async def obtain():
+                async with async_client(store) as ca:
+                    await store.obtain_async(ca, [*NAMES, *more], watched, renew_now=True)
+
+            asyncio.run(obtain())
+        else:
+            with client(store) as ca:
+                store.obtain(ca, [*NAMES, *more], watched, renew_now=True)
+        assert seen[-1] == "left" and seen.count("left") == 1
+        assert not path(store, "keeper.test.order").exists()
+        seen.clear()
+
+
 def test_what_is_published_is_known_by_its_token_alone():
     challenge = acme.Challenge("dns-01", "x.test", "TOKEN", "TOKEN.THUMB", None, "_acme-challenge.x.test", "?")
     persistent = acme.Challenge("dns-persist-01", "x.test", "", "", None, "_p.x.test", "?")
@@ -278,7 +320,7 @@ def test_s01_modes_whatever_the_umask(tmp_path, umask):
     finally:
         os.umask(before)
     assert mode(Path(store.folder)) == 0o700
-    assert mode(path(store, "account.pem")) == 0o600
+    assert mode(path(store, "account.pem")) == mode(path(store, ".lock")) == 0o600
     assert mode(path(store, "x.chain.pem")) == 0o644
     assert mode(tmp_path / "saved.pem") == mode(tmp_path / "made.pem") == 0o600
 
@@ -353,6 +395,76 @@ def test_y13_y14_who_waits_for_a_program_that_is_killed(store, tmp_path):
     holder.wait()
     waiter.join(30)
     assert made
+
+
+def test_y13_y14_stores_that_were_made_before_a_fork(store, solver):
+    with client(store) as ca:
+        ca.register()
+        children = []
+        for _ in range(3):
+            if (child := os.fork()) == 0:
+                status = 1
+                try:
+                    with client(store) as mine:
+                        status = 0 if store.obtain(mine, NAMES, solver) else 2
+                finally:
+                    os._exit(status)
+            children.append(child)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+        assert len(ca.orders()) == 1
+
+
+def test_y14_a_child_that_lives_on_keeps_no_lock(store):
+    program = f"""
+        import os, signal, time
+        from acme_micro._folder import Folder
+        folder = Folder({store.folder!r})
+        assert folder.enter("x")
+        child = os.fork()
+        if child:
+            print(child, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(600)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    child = int(holder.stdout.readline())
+    try:
+        holder.wait(30)
+        os.kill(child, 0)  # it is there
+        assert acme.Store(store.folder, lock_timeout=30).account_key()
+    finally:
+        os.kill(child, 9)
+
+
+def test_a_store_that_is_closed(store, solver):
+    with client(store) as ca:
+        store.close()
+        store.close()
+        for what in (store.names, lambda: store.certificate("x.test"), store.account_key,
+                     lambda: store.obtain(ca, NAMES, solver)):  # fmt: skip
+            with pytest.raises(acme.StoreError, match="the store is closed"):
+                what()
+
+
+def test_wrong_arguments_are_named(store, tmp_path):
+    for folder in (None, 5, b"folder"):
+        with pytest.raises(TypeError, match="^folder must be"):
+            acme.Store(folder)
+    with pytest.raises(acme.InvalidArgument, match="folder"):
+        acme.Store("a\0b")
+    with pytest.raises(TypeError, match="^lock_timeout must be a number, not str"):
+        acme.Store(tmp_path, lock_timeout="x")
+    for number in (-1, float("nan")):
+        with pytest.raises(acme.InvalidArgument, match="lock_timeout"):
+            acme.Store(tmp_path, lock_timeout=number)
+    with client(store) as ca:
+        nobody = acme.MemoryHttp01()
+        for names in ("x.test", b"x.test", 5, None):
+            with pytest.raises(TypeError, match="^names must be a list of str, not"):
+                store.obtain(ca, names, nobody)
+        with pytest.raises(TypeError, match="^name must be str, not int"):
+            store.obtain(ca, NAMES, nobody, name=5)
 
 
 # --- what is in the way ------------------------------------------------------------------------------
@@ -476,7 +588,7 @@ def test_w07_the_folder_is_swapped_for_a_link(store, tmp_path):
     os.symlink(elsewhere, store.folder)
     store.account_key()
     assert os.listdir(elsewhere) == []
-    assert os.listdir(tmp_path / "moved") == ["account.pem"]
+    assert files(tmp_path / "moved") == ["account.pem"]
 
 
 def test_w08_w09_x06_names_of_temporary_files(store, monkeypatch):
@@ -486,7 +598,7 @@ def test_w08_w09_x06_names_of_temporary_files(store, monkeypatch):
     path(store, "tmp-" + "0" * 16).symlink_to("account.pem")  # foreseen by another user
     # Work in the folder begins with taking away what is left.
     store.account_key()
-    assert set(os.listdir(store.folder)) == {"tmp-mine", "account.pem"}
+    assert files(store.folder) == ["account.pem", "tmp-mine"]
     path(store, "tmp-" + "0" * 16).symlink_to("account.pem")
     before = path(store, "account.pem").read_text()
     monkeypatch.setattr(os, "urandom", lambda size: next(foreseen))
@@ -503,7 +615,7 @@ def test_w08_w09_x06_names_of_temporary_files(store, monkeypatch):
         ("2001:db8::1", "2001:db8::1"),
         ("a/../../b", "a%2F..%2F..%2Fb"),
         ("bücher.example", "b%C3%BCcher.example"),
-        ("a\nb\0c", "a%0Ab%00c"),
+        ("a\nb", "a%0Ab"),
         ("CON", "con"),
     ],
 )
@@ -513,8 +625,16 @@ def test_w12_names_are_no_paths(store, name, file):
     assert store.names() == (name.lower(),)
 
 
+@pytest.mark.parametrize("name", ["\u0430\u0431.\u0432" * 30, "a" + "\u00e9" * 60, "x" * 300])
+def test_w12_names_that_are_cut_are_names_nevertheless(store, name):
+    Path(store.chain_file(name)).write_text("")
+    (shown,) = store.names()
+    assert shown.startswith(name[:10]) and shown.isprintable()
+    assert store.chain_file(shown) == store.chain_file(name)
+
+
 def test_w12_names_that_cannot_be(store):
-    for name in ("", ".", "..", ".x"):
+    for name in ("", ".", "..", ".x", "a\0b"):
         with pytest.raises(acme.InvalidArgument):
             store.key_file(name)
     long = [f"{'x' * 60}.{'y' * 60}.{'z' * 60}.{'w' * 60}.{end}" for end in ("a", "b")]
@@ -597,7 +717,7 @@ def test_w01_w13_a_full_disk(solver, monkeypatch):
         assert store.obtain(ca, new_names, calm).serial == issued
         assert len(ca.orders()) == 2
     assert sorted(os.listdir("/mnt/store")) == [
-        "account.pem", "account.url", "full.test.chain.pem", "full.test.key.pem"]
+        ".lock", "account.pem", "account.url", "full.test.chain.pem", "full.test.key.pem"]
     """
     )
 
@@ -657,7 +777,7 @@ def test_w11_a_limit_on_the_size_of_files(store):
     )
     # Python ignores SIGXFSZ.
     assert done.stdout == f"{errno.EFBIG}\n", done.stderr
-    assert os.listdir(store.folder) == []
+    assert files(store.folder) == []
 
 
 def test_w10_who_reads_while_it_is_renewed_sees_a_pair(store, solver):

@@ -36,16 +36,29 @@ def to_optional_text(value: str | None, name: str) -> bytes | None:
     return None if value is None else to_text(value, name)
 
 
+def to_list(values: Iterable[str], name: str) -> list[str]:
+    """A list of texts. One text is a mistake: it would be a list of letters."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        one = "one " if isinstance(values, (str, bytes)) else ""
+        raise TypeError(f"{name} must be a list of str, not {one}{type(values).__name__}")
+    return list(values)
+
+
 def to_texts(values: Iterable[str], name: str) -> tuple[_Pointer[c_char_p], int]:
-    """A list of texts, and how many. One text is a mistake: it would be a list of letters."""
-    if isinstance(values, (str, bytes)):
-        raise TypeError(f"{name} must be a list of str, not one {type(values).__name__}")
-    texts = [to_text(value, f"{name}[{index}]") for index, value in enumerate(values)]
+    """The same for the library, and how many there are."""
+    listed = enumerate(to_list(values, name))
+    texts = [to_text(value, f"{name}[{index}]") for index, value in listed]
     return cast((c_char_p * len(texts))(*texts), POINTER(c_char_p)), len(texts)
 
 
 def to_optional_path(value: PathLike | None, name: str) -> bytes | None:
     return None if value is None else to_text(os.fspath(value), name)
+
+
+def to_path(value: PathLike, name: str) -> str:
+    """A path for the system's own functions."""
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    return to_text(path, name).decode()
 
 
 def to_bytes(data: str | bytes | bytearray | memoryview, name: str) -> bytes:

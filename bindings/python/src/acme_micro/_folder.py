@@ -12,13 +12,16 @@ import os
 import re
 import stat
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from ._arguments import PathLike
+from ._arguments import PathLike, to_path
 from .errors import StoreError
 
 SECRET, PUBLIC = 0o600, 0o644
+# A file of its own, which nobody else can open: a folder can be locked by whoever can read it.
+LOCK = ".lock"
 TEMPORARY = re.compile(r"tmp-[0-9a-f]{16}")
 # More than any file that is kept here has.
 LIMIT = 1 << 20
@@ -31,10 +34,11 @@ class Folder:
     """One folder, made with mode 0700 when there is none."""
 
     def __init__(self, path: PathLike):
-        self.path = os.fspath(path)
+        self._fd = self._lock = -1
+        self.path = to_path(path, "folder")
         self._mutex = threading.Lock()
         self._at_work: set[str] = set()
-        self._fd = -1
+        _folders.add(self)
         with self._named(""):
             with suppress(FileExistsError):
                 os.mkdir(self.path, 0o700)
@@ -45,19 +49,26 @@ class Folder:
                 raise PermissionError(errno.EPERM, "anybody can write to this folder; chmod o-w it")
 
     def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        for fd in self._fd, self._lock:
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._lock = -1
 
     def __del__(self) -> None:
         self.close()
+
+    @property
+    def _dir(self) -> int:
+        if self._fd < 0:
+            raise OSError(errno.EBADF, "the store is closed")
+        return self._fd
 
     def path_of(self, name: str) -> str:
         return os.path.join(self.path, name)
 
     def names(self) -> list[str]:
         with self._named(""):
-            return sorted(os.listdir(self._fd))
+            return sorted(os.listdir(self._dir))
 
     def read(self, name: str, *, secret: bool = False) -> bytes | None:
         """What is in the file; None when there is none."""
@@ -65,7 +76,7 @@ class Folder:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with self._named(name):
             try:
-                file = os.open(name, flags, dir_fd=self._fd)
+                file = os.open(name, flags, dir_fd=self._dir)
             except FileNotFoundError:
                 return None
             with open(file, "rb") as stream:
@@ -79,28 +90,28 @@ class Folder:
         """Puts the file there and on the disk, in the place of one that there may be."""
         with self._named(name):
             with suppress(FileNotFoundError):
-                _check(os.stat(name, dir_fd=self._fd, follow_symlinks=False), False)
+                _check(os.stat(name, dir_fd=self._dir, follow_symlinks=False), False)
             with self._temporary(data, mode) as temporary:
-                os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
-            os.fsync(self._fd)
+                os.rename(temporary, name, src_dir_fd=self._dir, dst_dir_fd=self._dir)
+            os.fsync(self._dir)
 
     def remove(self, name: str) -> None:
         """Removes a file that may be there."""
         with self._named(name):
             with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=self._fd)
-                os.fsync(self._fd)
+                os.unlink(name, dir_fd=self._dir)
+                os.fsync(self._dir)
 
     def set_aside(self, name: str) -> None:
         """Renames a file that is of no use, but not ours to throw away."""
         with self._named(name):
-            os.rename(name, f"{name}.bad", src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            os.rename(name, f"{name}.bad", src_dir_fd=self._dir, dst_dir_fd=self._dir)
 
     def check_room(self) -> None:
         """Fails now where :meth:`write` would fail soon."""
         with self._named(""):
             with self._temporary(bytes(ROOM), SECRET, durable=False) as temporary:
-                os.unlink(temporary, dir_fd=self._fd)
+                os.unlink(temporary, dir_fd=self._dir)
 
     def enter(self, name: str) -> bool:
         """Begins work at ``name``; False: somebody else is at it, or another program in the folder.
@@ -111,27 +122,44 @@ class Folder:
             if name in self._at_work:
                 return False
             if not self._at_work:
+                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                lock = os.open(LOCK, flags, SECRET, dir_fd=self._dir)
                 try:
-                    fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self._recover()
                 except BlockingIOError:
+                    os.close(lock)
                     return False
-                self._recover()
+                except BaseException:
+                    os.close(lock)
+                    raise
+                self._lock = lock
             self._at_work.add(name)
             return True
 
     def leave(self, name: str) -> None:
         with self._mutex:
             self._at_work.discard(name)
-            if not self._at_work and self._fd >= 0:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
+            if not self._at_work and self._lock >= 0:
+                os.close(self._lock)
+                self._lock = -1
+
+    def _after_fork(self) -> None:
+        """The work under way is the parent's, and so is its lock, which lasts as long as anybody has it
+        open."""
+        self._mutex = threading.Lock()
+        self._at_work = set()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def _recover(self) -> None:
         """Finishes what programs that were killed have left: who writes has the lock."""
-        os.fsync(self._fd)  # a file's new name may be in memory only
-        for name in os.listdir(self._fd):
+        os.fsync(self._dir)  # a file's new name may be in memory only
+        for name in os.listdir(self._dir):
             if TEMPORARY.fullmatch(name):
                 with suppress(OSError):
-                    os.unlink(name, dir_fd=self._fd)
+                    os.unlink(name, dir_fd=self._dir)
 
     @contextmanager
     def _temporary(self, data: bytes, mode: int, *, durable: bool = True) -> Iterator[str]:
@@ -150,7 +178,7 @@ class Folder:
             yield name
         except BaseException:
             with suppress(OSError):
-                os.unlink(name, dir_fd=self._fd)
+                os.unlink(name, dir_fd=self._dir)
             raise
 
     def _create(self, mode: int) -> tuple[str, int]:
@@ -159,7 +187,7 @@ class Folder:
         for _ in range(TRIES):
             name = f"tmp-{os.urandom(8).hex()}"
             with suppress(FileExistsError):
-                return name, os.open(name, flags, mode, dir_fd=self._fd)
+                return name, os.open(name, flags, mode, dir_fd=self._dir)
         raise OSError(errno.EEXIST, "somebody foresees the names of temporary files")
 
     @contextmanager
@@ -171,6 +199,17 @@ class Folder:
             raise
         except OSError as error:
             raise StoreError.of(self.path_of(name) if name else self.path, error) from error
+
+
+_folders: weakref.WeakSet[Folder] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for folder in list(_folders):
+        folder._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _sync(folder: str) -> None:

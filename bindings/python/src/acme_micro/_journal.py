@@ -78,9 +78,15 @@ class Journal:
     def with_published(self, challenges: Iterable[Challenge]) -> Journal:
         """What stays published is nobody's to take down."""
         more = [c for c in challenges if not c.is_persistent]
-        known = {(c.type, c.token, c.identifier) for c in more}
-        kept = [c for c in self.published if (c.type, c.token, c.identifier) not in known]
+        known = {identity(c) for c in more}
+        kept = [c for c in self.published if identity(c) not in known]
         return replace(self, published=(*kept, *more))
+
+
+def identity(challenge: Challenge) -> tuple[str, str, str]:
+    """What tells one challenge from another. Programs that know http-01 only note the token alone."""
+    identifier = "" if challenge.type == "http-01" else challenge.identifier
+    return challenge.type, challenge.token, identifier
 
 
 def is_newer(text: str) -> bool:

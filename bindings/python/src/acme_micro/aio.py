@@ -297,12 +297,7 @@ class _Run:
         if self._publishing is not None and not self._publishing.done():
             self._publishing.cancel()
             await asyncio.wait([self._publishing])
-        try:
-            if self._solver is not None:
-                await call(self._solver.unpublish, challenges)
-        except Exception:
-            names = ", ".join(challenge.identifier for challenge in challenges)
-            logger.warning("taking down the challenges for %s failed", names, exc_info=True)
+        await take_down(self._solver, challenges)
 
     def sign(self) -> None:
         self.operation._look()
@@ -331,6 +326,17 @@ async def call(method: Callable[..., Any], challenges: tuple[Challenge, ...]) ->
         result = await on_thread(method, challenges)
         if inspect.isawaitable(result):  # an ordinary function around a coroutine
             await result
+
+
+async def take_down(solver: AnySolver | None, challenges: tuple[Challenge, ...]) -> None:
+    """What cannot be taken down is no reason to fail."""
+    if solver is None or not challenges:
+        return
+    try:
+        await call(solver.unpublish, challenges)
+    except Exception:
+        names = ", ".join(challenge.identifier for challenge in challenges)
+        logger.warning("taking down the challenges for %s failed", names, exc_info=True)
 
 
 async def on_thread(function: Callable[..., T], *arguments: Any) -> T:

@@ -168,14 +168,14 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
                         step.fail(error)
                 else:
                     published = ()
-                    _unpublish(solver, step.challenges)
+                    take_down(solver, step.challenges)
         except AcmeError:
             if failure is None:
                 raise
         finally:
             # Only when something broke into the loop: else the operation has asked for it.
             if published:
-                _unpublish(solver, published)
+                take_down(solver, published)
         if failure is not None:
             raise failure
 
@@ -345,8 +345,9 @@ def _renewal_info(shown: _Pointer[_native.acme_renewal_info_t]) -> RenewalInfo |
     )
 
 
-def _unpublish(solver: Solver | None, challenges: tuple[Challenge, ...]) -> None:
-    if solver is None:
+def take_down(solver: Solver | None, challenges: tuple[Challenge, ...]) -> None:
+    """What cannot be taken down is no reason to fail."""
+    if solver is None or not challenges:
         return
     try:
         solver.unpublish(challenges)

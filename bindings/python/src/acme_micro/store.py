@@ -14,10 +14,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from ._arguments import PathLike
+from ._arguments import PathLike, to_list, to_text
 from ._client import ClientBase
 from ._folder import PUBLIC, SECRET, Folder
-from ._journal import Journal, Purpose, is_newer
+from ._journal import Journal, Purpose, identity, is_newer
 from .certificates import Certificate
 from .client import Client
 from .errors import (
@@ -32,7 +32,7 @@ from .errors import (
     StoreError,
 )
 from .keys import KeyType, PrivateKey
-from .operation import Operation, Signer
+from .operation import Operation, Signer, take_down
 from .solvers import Solver, with_types_of
 from .steps import Challenge
 
@@ -85,15 +85,19 @@ class Store:
     holds its old text or its new one, and no symbolic link is followed. A program that was killed
     goes on where it was: with the same account and the same order.
 
-    Programs, threads and tasks may share a folder: who obtains has it locked (``flock``), others wait
-    for ``lock_timeout`` seconds. Reading needs no lock. A file that cannot be read, written or trusted
-    raises :class:`StoreError`.
+    Programs, threads, tasks and forked processes may share a folder: who obtains has it locked
+    (``flock`` of its file ``.lock``), others wait for ``lock_timeout`` seconds. Reading needs no lock. A
+    file that cannot be read, written or trusted raises :class:`StoreError`.
     """
 
     def __init__(self, folder: PathLike, *, lock_timeout: float = 600):
         """The folder is made, with mode 0700, when there is none."""
-        self._folder = Folder(folder)
+        if not isinstance(lock_timeout, (int, float)):
+            raise TypeError(f"lock_timeout must be a number, not {type(lock_timeout).__name__}")
+        if not lock_timeout >= 0:
+            raise InvalidArgument("lock_timeout is less than 0, or no number")
         self._lock_timeout = lock_timeout
+        self._folder = Folder(folder)
 
     @property
     def folder(self) -> str:
@@ -175,13 +179,14 @@ class Store:
         issuance = _Issuance(self, client, names, name, solver, options)
         with self._work(issuance.file):
             issuance.prepare(key_type, renew_now)
-            if issuance.left:
-                solver.unpublish(issuance.left)
             while True:
                 operation = issuance.order()
                 operation._on_order = issuance.note_order
                 try:
-                    operation.run(_Noting(solver, issuance), sign)
+                    try:
+                        operation.run(_Noting(solver, issuance), sign)
+                    finally:
+                        take_down(solver, issuance.take_left())
                 except BaseException as error:
                     if not issuance.goes_on_after(error):
                         raise
@@ -206,22 +211,23 @@ class Store:
 
         Files are written on threads. Several certificates may be under way at once.
         """
-        from .aio import call, on_thread
+        from .aio import on_thread, take_down
 
         issuance = _Issuance(self, client, names, name, solver, options)
         loop = asyncio.get_running_loop()
         notes: list[asyncio.Future[None]] = []
         async with self._work_async(issuance.file):
             await on_thread(issuance.prepare, key_type, renew_now)
-            if issuance.left:
-                await call(solver.unpublish, issuance.left)
             while True:
                 operation = issuance.order()
                 operation._on_order = lambda url: notes.append(
                     loop.run_in_executor(None, issuance.note_order, url)
                 )
                 try:
-                    await client.run(operation, _noting_async(solver, issuance), sign)
+                    try:
+                        await client.run(operation, _noting_async(solver, issuance), sign)
+                    finally:
+                        await take_down(solver, issuance.take_left())
                 except BaseException as error:
                     await _all(notes)
                     if not await on_thread(issuance.goes_on_after, error):
@@ -323,14 +329,13 @@ class _Issuance:
         solver: AnySolver,
         options: dict[str, Any],
     ):
-        if isinstance(names, (str, bytes)):
-            raise TypeError(f"names must be a list of str, not one {type(names).__name__}")
-        self._names = list(names)
+        self._names = to_list(names, "names")
         if not self._names:
             raise InvalidArgument("names is empty")
         self.file = _file_of(self._names[0] if name is None else name)
-        #: What a program that was killed has left published.
-        self.left: tuple[Challenge, ...] = ()
+        # What a program that was killed has left published.
+        self._left: tuple[Challenge, ...] = ()
+        self._published: set[tuple[str, str, str]] = set()
         self._store = store
         self._folder = store._folder
         self._client = client
@@ -338,7 +343,6 @@ class _Issuance:
         self._renew_now = False
         self._current: Certificate | None = None
         self._resumed: str | None = None
-        self._has_published = False
         self._mutex = threading.Lock()
 
     def prepare(self, key_type: KeyType, renew_now: bool) -> None:
@@ -370,7 +374,7 @@ class _Issuance:
             logger.warning("%s: not readable; set aside", self._folder.path_of(file))
             self._folder.set_aside(file)
             return
-        self.left = journal.published
+        self._left = journal.published
         if journal.order_url and journal.runs >= MAX_RUNS:
             logger.warning("%s: given up, after %d runs", journal.order_url, journal.runs)
         elif journal.order_url:
@@ -397,12 +401,18 @@ class _Issuance:
                 self._journal = replace(self._journal, order_url=url, runs=1)
                 self._write_journal()
 
-    def note_published(self, challenges: Iterable[Challenge]) -> None:
+    def note_published(self, challenges: tuple[Challenge, ...]) -> None:
         """These are going to be published for it."""
         with self._mutex:
-            self._has_published = True
+            self._published.update(identity(challenge) for challenge in challenges)
             self._journal = self._journal.with_published(challenges)
             self._write_journal()
+
+    def take_left(self) -> tuple[Challenge, ...]:
+        """What is to be taken down at a run's end, besides what the run does: not before, for the CA
+        may be reading it."""
+        left, self._left = self._left, ()
+        return tuple(c for c in left if identity(c) not in self._published)
 
     def keep(self, operation: Operation) -> Certificate | None:
         """Stores what has come of it; None: it has to be ordered once more."""
@@ -432,7 +442,7 @@ class _Issuance:
             self._write_journal()
         if not (isinstance(error, FINAL) or (isinstance(error, AcmeError) and error.permanent)):
             return False
-        again = self._resumed is not None and not self._has_published
+        again = self._resumed is not None and not self._published
         with suppress(StoreError):
             self._forget_order()
         self._resumed = None
@@ -501,11 +511,15 @@ def _file_of(name: str) -> str:
     A name is never a path: what could be more than a name is percent-encoded, and what is too long
     for a file's name is cut, with a digest of the whole.
     """
+    to_text(name, "name")
     if not name or name[0] == ".":
         raise InvalidArgument(f"{name!r} is no name for a file")
-    file = quote(name.lower().replace("*", "_"), safe=":")
+    characters = [quote(c, safe=":") for c in name.lower().replace("*", "_")]
+    file = "".join(characters)
     if len(file) > 200:
-        file = f"{file[:150]}~{hashlib.sha256(file.encode()).hexdigest()[:32]}"
+        while sum(map(len, characters)) > 150:
+            characters.pop()
+        file = f"{''.join(characters)}~{hashlib.sha256(file.encode()).hexdigest()[:32]}"
     return file
 
 
