@@ -42,7 +42,8 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo test build c header check-header test-rust test-simulation test-c test-python \
-        test-fuzz fuzz coverage bench soak lint fetch install uninstall clean distclean FORCE
+        test-docs docs man test-fuzz fuzz coverage bench soak lint fetch install uninstall clean \
+        distclean FORCE
 
 help: ## list what there is to make
 	@echo 'acme-micro $(VERSION):'
@@ -147,6 +148,15 @@ PYTEST = ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' PYTHONPATH='$(CURDIR)/bindings
 test-python: $(STAGED) ## the Python tests
 	$(PYTHON) -m mypy --strict bindings/python/src
 	$(PYTEST) bindings/python
+
+test-docs: build docs man ## the documentation: links, pages, examples
+	$(WITH_PEBBLE) tests/docs/run
+
+docs: ## the references as HTML, in target/doc
+	@mkdir -p target/doc
+
+man: ## the man pages, in target/man
+	@mkdir -p target/man/man3
 
 BENCH_PROGRAMS := $(patsubst tests/bench/%.c,target/c/bench/%,$(wildcard tests/bench/*.c))
 
