@@ -1,5 +1,6 @@
-/*
- * acme_micro_openssl.h - certificates for a server on OpenSSL that change while it runs.
+/**
+ * @file acme_micro_openssl.h
+ * Certificates for a server on OpenSSL that change while it runs.
  *
  * Not part of the library, whose ABI has no OpenSSL in it: compile it into your program, against
  * your own OpenSSL, 1.1.1 or later. In exactly one C or C++ file
@@ -7,7 +8,7 @@
  *     #define ACME_MICRO_OPENSSL_IMPLEMENTATION
  *     #include "acme_micro_openssl.h"
  *
- * and wherever else it is needed without the #define. Link with -lacme-micro -lssl -lcrypto.
+ * and wherever else it is needed without the `#define`. Link with -lacme-micro -lssl -lcrypto.
  *
  *     acme_openssl_store_new(&store);
  *     acme_openssl_attach(ctx, store);                 // each SSL_CTX that accepts connections
@@ -44,12 +45,17 @@ extern "C" {
 /** Certificates by name, and challenges of tls-alpn-01. */
 typedef struct acme_openssl_store_t acme_openssl_store_t;
 
-/** Makes an empty store. */
+/**
+ * Makes an empty store.
+ * @param store Out: the store, which you free with acme_openssl_store_free().
+ * @return ACME_OK, or ACME_ERR_CRYPTO: OpenSSL has no memory left.
+ */
 ACME_MUST_CHECK acme_status_t acme_openssl_store_new(acme_openssl_store_t **store);
 
 /**
  * Lets go of the store; NULL is fine. It lives on for as long as there is an SSL_CTX that it is
  * attached to.
+ * @param store The store; NULL is fine.
  */
 void acme_openssl_store_free(acme_openssl_store_t *store);
 
@@ -59,28 +65,49 @@ void acme_openssl_store_free(acme_openssl_store_t *store);
  * one that is not in the store. key: NULL for the certificate's own, acme_cert_key(); given for a
  * certificate that was read from a file. cert and key are copied.
  *
- * ACME_ERR_INVALID_ARGUMENT: there is no key, it is another certificate's, or outside the process.
+ * @param store The store.
+ * @param cert The certificate with its chain; copied.
+ * @param key The certificate's key, copied; NULL: acme_cert_key() of it.
+ * @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: there is no key, it is another certificate's, or outside
+ *   the process; ACME_ERR_CRYPTO: OpenSSL refuses.
  */
 ACME_MUST_CHECK acme_status_t acme_openssl_store_set(acme_openssl_store_t *store,
                                                      const acme_cert_t *cert,
                                                      const acme_key_t *key);
 
-/** The same with a key of OpenSSL's, such as one of an engine or a provider; it is referenced. */
+/**
+ * The same with a key of OpenSSL's, such as one of an engine or a provider.
+ * @param store The store.
+ * @param cert The certificate with its chain; copied.
+ * @param key The certificate's key; the store takes a reference of its own.
+ * @return As acme_openssl_store_set().
+ */
 ACME_MUST_CHECK acme_status_t acme_openssl_store_set_pkey(acme_openssl_store_t *store,
                                                           const acme_cert_t *cert, EVP_PKEY *key);
 
-/** Forgets the certificate of a name, spelt as in the certificate; none there is fine. */
+/**
+ * Forgets the certificate of a name; none there is fine.
+ * @param store The store.
+ * @param name The name, spelt as in the certificate.
+ */
 void acme_openssl_store_remove(acme_openssl_store_t *store, const char *name);
 
 /**
  * Answers this challenge from now on: a handshake for its name that offers "acme-tls/1", and
  * nothing else, gets the certificate that RFC 8737 wants. Other handshakes go on as before.
- * challenge is read during the call only. ACME_ERR_INVALID_ARGUMENT: it is not of tls-alpn-01.
+ * @param store The store.
+ * @param challenge The challenge; read during the call only.
+ * @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: it is not of tls-alpn-01; ACME_ERR_CRYPTO: OpenSSL
+ *   refuses.
  */
 ACME_MUST_CHECK acme_status_t acme_openssl_store_challenge_add(acme_openssl_store_t *store,
                                                                const acme_challenge_t *challenge);
 
-/** Answers it no longer; one that is not there is fine. */
+/**
+ * Answers it no longer; one that is not there is fine.
+ * @param store The store.
+ * @param challenge The challenge; read during the call only.
+ */
 void acme_openssl_store_challenge_remove(acme_openssl_store_t *store,
                                          const acme_challenge_t *challenge);
 
@@ -91,22 +118,40 @@ void acme_openssl_store_challenge_remove(acme_openssl_store_t *store,
  *
  * If you have such a callback of your own, set it after this call, and call the matching one of the
  * two below from it, with store as argument.
+ * @param ctx What accepts connections; it keeps the store alive.
+ * @param store The store.
+ * @return ACME_OK, or ACME_ERR_CRYPTO.
  */
 ACME_MUST_CHECK acme_status_t acme_openssl_attach(SSL_CTX *ctx, acme_openssl_store_t *store);
 
-/** For SSL_CTX_set_client_hello_cb(): chooses the certificate. */
+/**
+ * For SSL_CTX_set_client_hello_cb(): chooses the certificate.
+ * @param ssl The connection.
+ * @param alert Out: the alert to send, when the handshake ends here.
+ * @param store The acme_openssl_store_t, as the callback's argument.
+ * @return SSL_CLIENT_HELLO_SUCCESS or SSL_CLIENT_HELLO_ERROR.
+ */
 int acme_openssl_client_hello_cb(SSL *ssl, int *alert, void *store);
 
 /**
- * For SSL_CTX_set_alpn_select_cb(): SSL_TLSEXT_ERR_OK when it is a CA that asks about a challenge,
- * else SSL_TLSEXT_ERR_NOACK, and the choice of a protocol is yours.
+ * For SSL_CTX_set_alpn_select_cb(): chooses "acme-tls/1" for a CA that asks about a challenge.
+ * @param ssl The connection.
+ * @param out Out: the protocol; static.
+ * @param out_size Out: its bytes.
+ * @param in What the client offers, in the form of the TLS extension.
+ * @param in_size Bytes of it.
+ * @param store The acme_openssl_store_t, as the callback's argument.
+ * @return SSL_TLSEXT_ERR_OK: it is such a CA. SSL_TLSEXT_ERR_NOACK: it is not, and the choice of a
+ *   protocol is yours.
  */
 int acme_openssl_alpn_cb(SSL *ssl, const unsigned char **out, unsigned char *out_size,
                          const unsigned char *in, unsigned int in_size, void *store);
 
 /**
- * 1: the connection, whose handshake is complete, is a CA's that asked about a challenge: it closes
- * it, and no other protocol is to be spoken on it (RFC 8737 section 4). Else 0.
+ * Whether the connection, whose handshake is complete, is a CA's that asked about a challenge: it
+ * closes it, and no other protocol is to be spoken on it (RFC 8737 section 4).
+ * @param ssl The connection.
+ * @return 1 or 0.
  */
 int acme_openssl_is_challenge(const SSL *ssl);
 

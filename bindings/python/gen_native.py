@@ -141,6 +141,7 @@ class Docs:
         self.texts: dict[str, str] = {}
         for comment in re.finditer(r"(?:^ *///.*\n)+", header, re.M):
             text = " ".join(line.strip(" /") for line in comment[0].splitlines())
+            text = text.partition(" @")[0]  # parameters are for C's reference
             for pattern in self.NAMES:
                 named = re.compile(r"\s*" + pattern, re.S).match(header, comment.end())
                 if named:

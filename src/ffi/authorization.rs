@@ -15,6 +15,11 @@ use crate::error::Result;
 /// Proves names ahead of an order (RFC 8555 section 7.4.1): steps as those of an order, up to the
 /// proof. Then acme_op_url() has the URL of each name's authorization. ACME_ERR_UNSUPPORTED where
 /// the CA does not offer it; Let's Encrypt does not.
+/// @param client The client; operations keep what they need of it.
+/// @param options Read during the call only.
+/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the message says which member, and why;
+///   ACME_ERR_UNSUPPORTED: this library does not know a member.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_authorize(
@@ -41,6 +46,10 @@ fn authorize_options(given: &acme_authorize_options_t) -> Result<AuthorizeOption
 
 /// Deactivates the authorization at this URL, for good (RFC 8555 section 7.5.2): whoever orders its
 /// name has to prove it anew.
+/// @param client The client; operations keep what they need of it.
+/// @param authorization_url What acme_op_url() said; copied.
+/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: it is no URL of this CA's.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_deactivate_authorization(
@@ -56,6 +65,10 @@ pub extern "C" fn acme_begin_deactivate_authorization(
 
 /// Deactivates what is still pending of the authorizations of the order at this URL, for an order
 /// that is not going to be resumed: CAs limit how many an account may leave pending.
+/// @param client The client; operations keep what they need of it.
+/// @param order_url What acme_op_order_url() said; copied.
+/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: it is no URL of this CA's.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_abandon_order(
@@ -72,6 +85,9 @@ pub extern "C" fn acme_begin_abandon_order(
 /// Lists the account's orders, those that are pending at least (RFC 8555 section 7.1.2.1). Then
 /// acme_op_url() has their URLs. ACME_ERR_UNSUPPORTED where the CA keeps no list; Let's Encrypt does
 /// not.
+/// @param client The client; operations keep what they need of it.
+/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_list_orders(

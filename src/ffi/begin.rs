@@ -94,6 +94,9 @@ pub(super) fn begin(
 
 /// Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3). Then
 /// acme_client_account_url() has its URL.
+/// @param client The client; operations keep what they need of it.
+/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_register(
@@ -105,6 +108,9 @@ pub extern "C" fn acme_begin_register(
 
 /// Finds the account of the key and makes none (RFC 8555 section 7.3.1): ACME_ERR_ACCOUNT when the
 /// CA knows none. Then acme_client_account_url() has its URL.
+/// @param client The client; operations keep what they need of it.
+/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_find_account(
@@ -115,6 +121,11 @@ pub extern "C" fn acme_begin_find_account(
 }
 
 /// Replaces the account's contacts, "mailto:..." URLs; none removes them (RFC 8555 section 7.3.2).
+/// @param client The client; operations keep what they need of it.
+/// @param contacts The contacts, copied; may be NULL when count is 0.
+/// @param count Number of contacts.
+/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: one is no URL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_update_contacts(
@@ -132,6 +143,10 @@ pub extern "C" fn acme_begin_update_contacts(
 /// Replaces the account's key (RFC 8555 section 7.3.5). Store new_key before, and forget the old one
 /// after ACME_STEP_DONE: if the program ends in between, begin again with the old key, which settles
 /// which of them the CA knows. The client uses the new key from then on.
+/// @param client The client; operations keep what they need of it.
+/// @param new_key The new key; kept as far as it is needed.
+/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_key_change(
@@ -146,6 +161,9 @@ pub extern "C" fn acme_begin_key_change(
 }
 
 /// Deactivates the account, for good (RFC 8555 section 7.3.6).
+/// @param client The client; operations keep what they need of it.
+/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_deactivate(
@@ -157,6 +175,10 @@ pub extern "C" fn acme_begin_deactivate(
 
 /// Asks the CA when to renew cert (RFC 9773); what the CA does not say, the certificate's lifetime
 /// does. Then acme_op_renewal_info() has the answer.
+/// @param client The client; operations keep what they need of it.
+/// @param cert The certificate; kept as far as it is needed.
+/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_renewal_info(
@@ -172,6 +194,13 @@ pub extern "C" fn acme_begin_renewal_info(
 
 /// Revokes cert (RFC 8555 section 7.6): as the account that ordered it (key NULL) or, with the
 /// certificate's key, as whoever has that. reason is an ACME_REVOKE_* value.
+/// @param client The client; operations keep what they need of it.
+/// @param cert The certificate; kept as far as it is needed.
+/// @param key The certificate's key, kept as far as it is needed; NULL: the account's is used.
+/// @param reason An ACME_REVOKE_* value.
+/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: reason is no such value, or key is not the
+///   certificate's.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_revoke(
@@ -194,6 +223,12 @@ pub extern "C" fn acme_begin_revoke(
 
 /// Obtains a certificate (RFC 8555 section 7.1): account if needed, order, challenges, finalize,
 /// download. What cannot work is refused here, before anything is sent.
+/// @param client The client; operations keep what they need of it.
+/// @param options Read during the call only; handles that it names are kept as far as they are
+///   needed.
+/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the message says which member, and why;
+///   ACME_ERR_UNSUPPORTED: this library does not know a member.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_order(

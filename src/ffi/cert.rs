@@ -78,6 +78,10 @@ impl ShownCert {
 }
 
 /// Reads a PEM chain, leaf first. Anything but certificates in it is refused.
+/// @param pem The chain's text; read during the call only.
+/// @param size Number of bytes, without a NUL at the end.
+/// @param cert Out: the chain, which you free with acme_cert_free(). It has no key.
+/// @return ACME_OK; ACME_ERR_PARSE: no chain, or something else in it.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_cert_parse(
@@ -95,6 +99,10 @@ pub extern "C" fn acme_cert_parse(
 
 /// Makes the self-signed certificate that a tls-alpn-01 challenge wants (RFC 8737), to be shown in
 /// handshakes that negotiate "acme-tls/1". key NULL: a fresh one, see acme_cert_key().
+/// @param challenge What acme_op_challenge() or a publish callback shows right now.
+/// @param key The key to certify, kept as far as it is needed; NULL: a fresh P-256 key.
+/// @param cert Out: the certificate, which you free with acme_cert_free().
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the challenge is of a type without a token.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_cert_create_tls_alpn(
@@ -121,12 +129,18 @@ pub extern "C" fn acme_cert_create_tls_alpn(
 }
 
 /// The whole chain as PEM.
+/// @param cert The certificate.
+/// @return Text, valid until cert is freed; NULL for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_chain_pem(cert: *const acme_cert_t) -> *const c_char {
     pointer_to(peek(cert).map(|shown| &shown.pem))
 }
 
 /// The index-th certificate of the chain as DER, 0 the leaf; NULL past the end. size may be NULL.
+/// @param cert The certificate.
+/// @param index From 0, the leaf, towards the root.
+/// @param size Out: number of bytes; 0 past the end. May be NULL.
+/// @return The bytes, valid until cert is freed; NULL past the end.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_der(
     cert: *const acme_cert_t,
@@ -141,12 +155,17 @@ pub extern "C" fn acme_cert_der(
 }
 
 /// Its private key, borrowed; NULL when it was parsed, or ordered with a CSR made elsewhere.
+/// @param cert The certificate.
+/// @return Borrowed, valid until cert is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_key(cert: *const acme_cert_t) -> *const acme_key_t {
     peek(cert).and_then(|shown| shown.key.as_ref()).map_or(null(), OwnedKey::handle)
 }
 
 /// Whether this is the leaf's key: 1 or 0. For a certificate and a key that were stored.
+/// @param cert The certificate.
+/// @param key The key.
+/// @return 1 or 0; 0 when either is NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_is_for(cert: *const acme_cert_t, key: *const acme_key_t) -> c_int {
     match (peek(cert), peek(key)) {
@@ -156,24 +175,33 @@ pub extern "C" fn acme_cert_is_for(cert: *const acme_cert_t, key: *const acme_ke
 }
 
 /// The index-th subject alternative name (DNS name or IP address); NULL past the end.
+/// @param cert The certificate.
+/// @param index From 0.
+/// @return Text, valid until cert is freed; NULL past the end.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_name(cert: *const acme_cert_t, index: usize) -> *const c_char {
     pointer_to(peek(cert).and_then(|shown| shown.names.get(index)))
 }
 
 /// The leaf's serial number, in lower-case hexadecimal digits.
+/// @param cert The certificate.
+/// @return Text, valid until cert is freed; NULL for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_serial(cert: *const acme_cert_t) -> *const c_char {
     pointer_to(peek(cert).map(|shown| &shown.serial))
 }
 
 /// SHA-256 of the leaf, in lower-case hexadecimal digits.
+/// @param cert The certificate.
+/// @return 64 characters, valid until cert is freed; NULL for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_fingerprint(cert: *const acme_cert_t) -> *const c_char {
     pointer_to(peek(cert).map(|shown| &shown.fingerprint))
 }
 
 /// Kind of the leaf's key: an ACME_KEY_* value; 0 when it is none of those.
+/// @param cert The certificate.
+/// @return An ACME_KEY_* value, or 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_key_type(cert: *const acme_cert_t) -> c_int {
     key_type(peek(cert).and_then(|shown| shown.chain.key_type()))
@@ -181,24 +209,33 @@ pub extern "C" fn acme_cert_key_type(cert: *const acme_cert_t) -> c_int {
 
 /// Identifier for renewal information (RFC 9773 section 4.1); NULL when the leaf has no authority key
 /// identifier.
+/// @param cert The certificate.
+/// @return Text, valid until cert is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_ari_id(cert: *const acme_cert_t) -> *const c_char {
     pointer_to(peek(cert).and_then(|shown| shown.ari_id.as_ref()))
 }
 
 /// When the leaf starts to be valid; 0 for NULL.
+/// @param cert The certificate.
+/// @return Milliseconds since 1970.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_not_before(cert: *const acme_cert_t) -> acme_time_t {
     peek(cert).map_or(0, |shown| shown.chain.not_before().as_millis())
 }
 
 /// When the leaf expires; 0 for NULL.
+/// @param cert The certificate.
+/// @return Milliseconds since 1970.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_not_after(cert: *const acme_cert_t) -> acme_time_t {
     peek(cert).map_or(0, |shown| shown.chain.not_after().as_millis())
 }
 
 /// Whole days until the leaf expires, from now (0: the system clock); negative once it has.
+/// @param cert The certificate.
+/// @param now Milliseconds since 1970; 0: the system clock.
+/// @return Days, rounded down; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_days_left(cert: *const acme_cert_t, now: acme_time_t) -> c_int {
     let Some(shown) = peek(cert) else { return 0 };
@@ -207,6 +244,7 @@ pub extern "C" fn acme_cert_days_left(cert: *const acme_cert_t, now: acme_time_t
 }
 
 /// Frees the handle.
+/// @param cert The certificate; NULL is fine. A key that acme_cert_key() gave goes with it.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_free(cert: *mut acme_cert_t) {
     release(cert);

@@ -51,6 +51,12 @@ impl ShownClient {
 }
 
 /// Makes a client. No request is sent.
+/// @param options Read during the call only; the key that it names is kept as far as it is
+///   needed.
+/// @param client Out: the client, which you free with acme_client_free().
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: a member is lacking or malformed, or a file that
+///   it names is; ACME_ERR_UNSUPPORTED: this library does not know a member, or was built without
+///   an HTTP client.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_client_new(
@@ -106,6 +112,8 @@ fn external_account(given: &acme_client_options_t) -> Result<Option<ExternalAcco
 
 /// The account's URL, worth storing; NULL until an operation has needed it. Valid until the client
 /// is freed.
+/// @param client The client.
+/// @return Text, valid until client is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_client_account_url(client: *const acme_client_t) -> *const c_char {
     peek(client).map_or(null(), |shown| shown.show(shown.client.account_url()))
@@ -113,6 +121,8 @@ pub extern "C" fn acme_client_account_url(client: *const acme_client_t) -> *cons
 
 /// URL of the CA's terms of service; NULL until its directory is known, or when it has none. Valid
 /// until the client is freed.
+/// @param client The client.
+/// @return Text, valid until client is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_client_terms_url(client: *const acme_client_t) -> *const c_char {
     peek(client).map_or(null(), |shown| shown.show(shown.client.terms_of_service()))
@@ -120,6 +130,9 @@ pub extern "C" fn acme_client_terms_url(client: *const acme_client_t) -> *const 
 
 /// The index-th certificate profile that the CA offers (draft-ietf-acme-profiles); NULL past the
 /// end, and until the CA's directory is known. Valid until the client is freed.
+/// @param client The client.
+/// @param index From 0.
+/// @return Text, valid until client is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_client_profile(client: *const acme_client_t, index: usize) -> *const c_char {
     let name = |shown: &ShownClient| shown.client.profiles().into_iter().nth(index);
@@ -127,6 +140,9 @@ pub extern "C" fn acme_client_profile(client: *const acme_client_t, index: usize
 }
 
 /// What the CA says of its index-th profile; as acme_client_profile().
+/// @param client The client.
+/// @param index From 0, as for acme_client_profile().
+/// @return Text, valid until client is freed, or NULL. Untrusted: the CA's word.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_client_profile_text(
     client: *const acme_client_t,
@@ -141,6 +157,12 @@ pub extern "C" fn acme_client_profile_text(
 /// http-01 but return 0. path is the request's, size bytes without a query. Writes to body, which has
 /// room for room bytes, and gives the length; there is no NUL at its end. 0: not such a path, answer as
 /// you would otherwise. Room for 1024 bytes is always enough; with less, 0. Any thread.
+/// @param client The client whose operations' challenges are looked at.
+/// @param path The request's path, without a query; need not end in a NUL.
+/// @param size Bytes of path.
+/// @param body Out: the body of the answer, without a NUL at its end.
+/// @param room Bytes that body has room for; 1024 are always enough.
+/// @return Bytes written to body; 0: the path is none that is published, or room is too little.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_client_http01_answer(
     client: *const acme_client_t,
@@ -157,6 +179,12 @@ pub extern "C" fn acme_client_http01_answer(
 
 /// The same without a client, for another process or machine: thumbprint is the account key's
 /// (acme_key_thumbprint()), and every path that could be a challenge's is answered.
+/// @param thumbprint acme_key_thumbprint() of the account's key, in 43 characters.
+/// @param path The request's path, without a query; need not end in a NUL.
+/// @param size Bytes of path.
+/// @param body Out: the body of the answer, without a NUL at its end.
+/// @param room Bytes that body has room for; 1024 are always enough.
+/// @return Bytes written to body; 0: the path is no challenge's, or room is too little.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_http01_answer(
     thumbprint: *const c_char,
@@ -186,6 +214,7 @@ fn answer_into(
 }
 
 /// Frees the handle; operations that use the client keep it.
+/// @param client The client; NULL is fine.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_client_free(client: *mut acme_client_t) {
     release(client);

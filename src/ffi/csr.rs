@@ -22,6 +22,13 @@ handle!(acme_csr_t, SigningRequest, b"acme_csr");
 
 /// Makes a request for names (DNS names, wildcards, IP addresses), signed with key. The names
 /// stand in the subjectAltName extension; there is no common name.
+/// @param key The key to certify; kept as far as it is needed. Not one from
+///   acme_key_from_public().
+/// @param names The names, 1 at least; copied, and taken as they are.
+/// @param count Number of names.
+/// @param csr Out: the request, which you free with acme_csr_free().
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: no names; ACME_ERR_UNSUPPORTED: the key is outside
+///   the process.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_csr_create(
@@ -40,6 +47,10 @@ pub extern "C" fn acme_csr_create(
 }
 
 /// Reads a PEM or DER request made elsewhere, so that the key never enters the library.
+/// @param data The request's text or bytes; read during the call only.
+/// @param size Number of bytes, without a NUL at the end.
+/// @param csr Out: the request, which you free with acme_csr_free().
+/// @return ACME_OK; ACME_ERR_PARSE: no request; ACME_ERR_CRYPTO: its signature is wrong.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_csr_parse(
@@ -55,6 +66,9 @@ pub extern "C" fn acme_csr_parse(
 }
 
 /// The request as DER; size may be NULL.
+/// @param csr The request.
+/// @param size Out: number of bytes; 0 when the request is NULL. May be NULL.
+/// @return The bytes, valid until csr is freed; NULL for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_csr_der(csr: *const acme_csr_t, size: *mut usize) -> *const u8 {
     let der = peek(csr).map(SigningRequest::der);
@@ -65,6 +79,7 @@ pub extern "C" fn acme_csr_der(csr: *const acme_csr_t, size: *mut usize) -> *con
 }
 
 /// Frees the handle; operations that use the request keep it.
+/// @param csr The request; NULL is fine.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_csr_free(csr: *mut acme_csr_t) {
     release(csr);

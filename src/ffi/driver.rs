@@ -169,6 +169,10 @@ impl Added {
 }
 
 /// Makes a driver: a file descriptor, no threads yet. options may be NULL.
+/// @param options Read during the call only; NULL: all defaults.
+/// @param driver Out: the driver, which you free with acme_driver_free().
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: a member is above 256; ACME_ERR_HOST: the system
+///   has no descriptor left; ACME_ERR_UNSUPPORTED: the library has no HTTP client.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_driver_new(
@@ -199,6 +203,8 @@ pub extern "C" fn acme_driver_new(
 
 /// The descriptor to watch for reading, level- or edge-triggered; it stays the same and stays the
 /// driver's: do not read from it or close it. -1 for NULL.
+/// @param driver The driver.
+/// @return A descriptor, valid until driver is freed; -1 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_driver_fd(driver: *const acme_driver_t) -> c_int {
     peek(driver).map_or(-1, |shown: &ShownDriver| shown.fd)
@@ -209,6 +215,13 @@ pub extern "C" fn acme_driver_fd(driver: *const acme_driver_t) -> c_int {
 /// acme_op_run() and acme_op_free() on it are ACME_ERR_MISUSE. acme_op_cancel(), acme_op_published()
 /// and acme_op_signed() may be called on any thread. It starts when its CA has nothing more urgent
 /// to do, so its time limit does not run while thousands are before it. Any thread, and callbacks.
+/// @param driver The driver.
+/// @param op The operation, begun and not polled yet. The client that it came from decides how it
+///   connects.
+/// @param callbacks Read during the call only; done is required.
+/// @return ACME_OK; ACME_ERR_MISUSE: op is in other hands, or the driver is being freed or of
+///   another process; ACME_ERR_HOST: the system has no thread left. Unless it is ACME_OK, no
+///   callback comes.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_driver_add(
@@ -236,6 +249,8 @@ pub extern "C" fn acme_driver_add(
 }
 
 /// Number of operations in the driver.
+/// @param driver The driver.
+/// @return Those whose done has not been called; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_driver_count(driver: *const acme_driver_t) -> usize {
     peek(driver).map_or(0, |shown: &ShownDriver| shown.driver().len())
@@ -244,6 +259,9 @@ pub extern "C" fn acme_driver_count(driver: *const acme_driver_t) -> usize {
 /// Goes on with every operation that can go on, and calls back. Does not block: after about a
 /// millisecond it leaves the rest for the next call, and the descriptor readable. Calling it when
 /// that is not readable does no harm. One thread at a time, and not from a callback.
+/// @param driver The driver.
+/// @return ACME_OK, whatever came of the operations; ACME_ERR_MISUSE: from a callback, beside
+///   another dispatch, or in a child of fork().
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_driver_dispatch(driver: *mut acme_driver_t) -> acme_status_t {
@@ -262,6 +280,7 @@ pub extern "C" fn acme_driver_dispatch(driver: *mut acme_driver_t) -> acme_statu
 /// is waited for. When this returns no thread, connection or descriptor is left. From a callback it
 /// does nothing but set ACME_ERR_MISUSE. In a child that fork() made it does nothing: the threads are
 /// not there.
+/// @param driver The driver; NULL is fine.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_driver_free(driver: *mut acme_driver_t) {
     let Some(shown) = peek(driver) else { return };

@@ -64,30 +64,39 @@ impl acme_error_t {
 /// Error of the last fallible call on this thread; NULL when it succeeded. Fallible are the
 /// functions that return acme_status_t, and acme_op_poll(); no other function changes it, but for
 /// acme_op_free() when it refuses.
+/// @return Borrowed, until the next call on this thread that can fail. NULL: that succeeded.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_last_error() -> *const acme_error_t {
     last_error()
 }
 
 /// Its status code; ACME_OK for NULL.
+/// @param error From acme_last_error(), acme_op_error() or acme_error_subproblem(); may be NULL.
+/// @return An ACME_ERR_* value; ACME_OK for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_status(error: Option<&acme_error_t>) -> acme_status_t {
     error.map_or(acme_status_t::ACME_OK, |error| error.status)
 }
 
 /// One line for a log or a person: what was tried, on what, and why it failed.
+/// @param error The error; may be NULL.
+/// @return Text, valid as long as the error is; NULL for NULL. No secret is in it.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_message(error: Option<&acme_error_t>) -> *const c_char {
     pointer_to(error.map(|error| &error.message))
 }
 
 /// 1: the same request will fail again until its input changes. 0: a retry may help.
+/// @param error The error; may be NULL.
+/// @return 1 or 0; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_is_permanent(error: Option<&acme_error_t>) -> c_int {
     error.is_some_and(|error| error.permanent).into()
 }
 
 /// Earliest time worth a retry (from Retry-After); 0 when the CA named none.
+/// @param error The error; may be NULL.
+/// @return Milliseconds since 1970; 0: none.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_retry_at(error: Option<&acme_error_t>) -> acme_time_t {
     error.map_or(0, |error| error.retry_at)
@@ -102,6 +111,12 @@ pub extern "C" fn acme_error_retry_at(error: Option<&acme_error_t>) -> acme_time
 /// Tries that succeed count, too. They are over, and the next one is the first, when a look has shown
 /// that it is not time to renew (only_if_due, acme_begin_renewal_info()): a CA that says "now" for ever
 /// is then asked for one certificate a day. Any thread; no error.
+/// @param tries How many tries in a row there have been, with the one that has just ended; 0 is
+///   taken as 1.
+/// @param is_permanent acme_error_is_permanent() of the last try; 0 when it succeeded.
+/// @param retry_at acme_error_retry_at() of the last try, in milliseconds since 1970; 0: none.
+/// @param now When the last try ended, in milliseconds since 1970; 0: the system clock's time.
+/// @return When to try next, in milliseconds since 1970.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_next_try(
     tries: usize,
@@ -114,12 +129,16 @@ pub extern "C" fn acme_next_try(
 }
 
 /// The URL that was asked; NULL when it is not about one.
+/// @param error The error; may be NULL.
+/// @return Text, valid as long as the error is, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_url(error: Option<&acme_error_t>) -> *const c_char {
     pointer_to(error.and_then(|error| error.url.as_ref()))
 }
 
 /// The DNS name or IP address concerned; NULL when it is not about one.
+/// @param error The error; may be NULL.
+/// @return Text, valid as long as the error is, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_identifier(error: Option<&acme_error_t>) -> *const c_char {
     pointer_to(error.and_then(|error| error.identifier.as_ref()))
@@ -127,12 +146,16 @@ pub extern "C" fn acme_error_identifier(error: Option<&acme_error_t>) -> *const 
 
 /// Problem type URN (RFC 8555 section 6.7), such as "urn:ietf:params:acme:error:caa"; NULL when the
 /// CA sent no problem document.
+/// @param error The error; may be NULL.
+/// @return Text, valid as long as the error is, or NULL. Untrusted: the CA's word.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_problem_type(error: Option<&acme_error_t>) -> *const c_char {
     pointer_to(error.and_then(|error| error.problem_type.as_ref()))
 }
 
 /// The whole problem document (RFC 7807) as JSON; NULL when the CA sent none.
+/// @param error The error; may be NULL.
+/// @return Text, valid as long as the error is, or NULL. Untrusted: the CA's word.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_problem_json(error: Option<&acme_error_t>) -> *const c_char {
     pointer_to(error.and_then(|error| error.problem_json.as_ref()))
@@ -140,18 +163,25 @@ pub extern "C" fn acme_error_problem_json(error: Option<&acme_error_t>) -> *cons
 
 /// A page for a person who wants it to work: terms to agree to, a pause to lift, limits explained;
 /// NULL when the CA named none. An https URL, but the CA's word: show it, do not fetch it.
+/// @param error The error; may be NULL.
+/// @return Text, valid as long as the error is, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_help_url(error: Option<&acme_error_t>) -> *const c_char {
     pointer_to(error.and_then(|error| error.help_url.as_ref()))
 }
 
 /// Number of subproblems (RFC 8555 section 6.7.1); at most 100 are kept.
+/// @param error The error; may be NULL.
+/// @return 0 to 100; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_subproblem_count(error: Option<&acme_error_t>) -> usize {
     error.map_or(0, |error| error.subproblems.len())
 }
 
 /// The index-th subproblem, itself an error; NULL past the end.
+/// @param error The error; may be NULL.
+/// @param index From 0.
+/// @return Borrowed, valid as long as error is; NULL past the end.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_subproblem(
     error: Option<&acme_error_t>,

@@ -83,6 +83,10 @@ impl Drop for ShownKey {
 }
 
 /// Makes a key of an ACME_KEY_* type. RSA takes up to seconds: not for an event loop's thread.
+/// @param type An ACME_KEY_* value.
+/// @param key Out: the key, which you free with acme_key_free().
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: type is no such value; ACME_ERR_CRYPTO: OpenSSL
+///   refuses.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_key_generate(r#type: c_int, key: *mut *mut acme_key_t) -> acme_status_t {
@@ -98,6 +102,11 @@ pub extern "C" fn acme_key_generate(r#type: c_int, key: *mut *mut acme_key_t) ->
 }
 
 /// Reads a PEM or DER key (PKCS#8, SEC 1, PKCS#1) that is not encrypted.
+/// @param data The key's text or bytes; read during the call only.
+/// @param size Number of bytes, without a NUL at the end.
+/// @param key Out: the key, which you free with acme_key_free().
+/// @return ACME_OK; ACME_ERR_PARSE: no key; ACME_ERR_UNSUPPORTED: one that is encrypted, or of no
+///   ACME_KEY_* type; ACME_ERR_CRYPTO: its parts do not belong together.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_key_parse(
@@ -113,6 +122,11 @@ pub extern "C" fn acme_key_parse(
 }
 
 /// Reads a PEM key that is encrypted with a passphrase.
+/// @param data The key's text; read during the call only.
+/// @param size Number of bytes, without a NUL at the end.
+/// @param passphrase The passphrase; read during the call only.
+/// @param key Out: the key, which you free with acme_key_free().
+/// @return As acme_key_parse(); ACME_ERR_CRYPTO also when the passphrase is wrong.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_key_parse_encrypted(
@@ -133,6 +147,10 @@ pub extern "C" fn acme_key_parse_encrypted(
 /// A key whose private half is outside the process, in an HSM, a KMS or an agent: given by its
 /// public half, PEM or DER (SubjectPublicKeyInfo). Operations that use it say ACME_STEP_SIGN, and
 /// acme_op_run() calls the sign callback. Its acme_key_pem() is NULL.
+/// @param data The public key's text or bytes; read during the call only.
+/// @param size Number of bytes, without a NUL at the end.
+/// @param key Out: the key, which you free with acme_key_free().
+/// @return ACME_OK; ACME_ERR_PARSE: no public key; ACME_ERR_UNSUPPORTED: of no ACME_KEY_* type.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_key_from_public(
@@ -149,6 +167,9 @@ pub extern "C" fn acme_key_from_public(
 
 /// The key as PKCS#8 PEM. Secret: store with mode 0600. Valid until the handle is freed, and wiped
 /// then.
+/// @param key The key.
+/// @return Text, valid until key is freed; NULL for NULL, and for a key from
+///   acme_key_from_public().
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_key_pem(key: *const acme_key_t) -> *const c_char {
     let Some(shown) = peek(key) else { return std::ptr::null() };
@@ -163,6 +184,8 @@ pub extern "C" fn acme_key_pem(key: *const acme_key_t) -> *const c_char {
 }
 
 /// Kind of key: an ACME_KEY_* value; 0 for NULL.
+/// @param key The key.
+/// @return An ACME_KEY_* value; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_key_type(key: *const acme_key_t) -> c_int {
     key_type(peek(key).map(|shown| shown.key.kind()))
@@ -170,12 +193,15 @@ pub extern "C" fn acme_key_type(key: *const acme_key_t) -> c_int {
 
 /// RFC 7638 thumbprint, base64url: what a stateless http-01 responder appends to the token and a
 /// dot. Not secret.
+/// @param key The key.
+/// @return 43 characters, valid until key is freed; NULL for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_key_thumbprint(key: *const acme_key_t) -> *const c_char {
     pointer_to(peek(key).map(|shown| &shown.thumbprint))
 }
 
 /// Frees the handle; operations and clients that use the key keep it.
+/// @param key The key; NULL is fine.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_key_free(key: *mut acme_key_t) {
     release(key);

@@ -57,25 +57,28 @@ pub enum acme_feature_t {
     ACME_FEATURE_HTTP = 1,
 }
 
-/// Receives log lines on whichever thread called the library, or a driver's own. Must not call the library, must
-/// return normally. The text is valid for the call. No line has a key, a token or a key
+/// Receives log lines on whichever thread called the library, or a driver's own. Must not call the
+/// library, must return normally. The text is valid for the call. No line has a key, a token or a key
 /// authorization in it.
 pub type acme_log_fn =
     Option<unsafe extern "C" fn(level: c_int, message: *const c_char, user: *mut c_void)>;
 
 /// Version of the library at run time, such as "0.14.1".
+/// @return Static text; never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
 /// The same as a number; compare with ACME_MICRO_VERSION_NUMBER.
+/// @return The major version times 65536, plus the minor one times 256, plus the patch level.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_version_number() -> u32 {
     (ACME_MICRO_VERSION_MAJOR << 16) | (ACME_MICRO_VERSION_MINOR << 8) | ACME_MICRO_VERSION_PATCH
 }
 
 /// ACME_FEATURE_* bits compiled into this library.
+/// @return A combination of ACME_FEATURE_* values.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_features() -> u32 {
     if cfg!(feature = "http") { acme_feature_t::ACME_FEATURE_HTTP as u32 } else { 0 }
@@ -83,6 +86,10 @@ pub extern "C" fn acme_features() -> u32 {
 
 /// Sends log lines up to level (ACME_LOG_*; other values are brought into that range) to log,
 /// process-wide; NULL turns logging off, which is the default.
+/// @param log Called for each line, on any thread, also on several at once; NULL: nobody is.
+/// @param user Handed to log; has to stay valid until another callback is set and those under way
+///   have returned.
+/// @param level The most detailed ACME_LOG_* level that is wanted.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_set_log_callback(log: acme_log_fn, user: *mut c_void, level: c_int) {
     static INSTALL: Once = Once::new();

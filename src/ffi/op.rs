@@ -247,9 +247,15 @@ fn in_hand() -> Error {
     Error::new(ErrorKind::Misuse, why)
 }
 
-/// Advances the operation. now: 0 for the system clock, which may be set
-/// meanwhile: it is read at the first such poll only, and time goes on from there. > 0: an ACME_STEP_* for you to do. 0: done.
+/// Advances the operation. now: 0 for the system clock, which may be set meanwhile: it is read at the
+/// first such poll only, and time goes on from there. > 0: an ACME_STEP_* for you to do. 0: done.
 /// < 0: failed, an ACME_ERR_*; see acme_op_error().
+/// @param op The operation. One thread at a time.
+/// @param now Milliseconds since 1970, or 0. It goes on from poll to poll; one that lies before
+///   the last is taken as that.
+/// @return An ACME_STEP_* value, 0 (ACME_STEP_DONE) among them, or a negative ACME_ERR_* value;
+///   ACME_ERR_MISUSE when acme_op_run() or a driver has the operation in hand, which does not end
+///   it.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_op_poll(op: *mut acme_op_t, now: acme_time_t) -> c_int {
@@ -263,6 +269,8 @@ pub extern "C" fn acme_op_poll(op: *mut acme_op_t, now: acme_time_t) -> c_int {
 }
 
 /// ACME_STEP_REQUEST: the request to send. Valid until the next poll; keep its id for the answer.
+/// @param op The operation.
+/// @return Borrowed, until the next poll; NULL when the last poll said something else.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_request(op: *const acme_op_t) -> *const acme_http_request_t {
     let pointer = |shown: &ShownOp| shown.shown().request.as_ref().map(|r| from_ref(&r.c));
@@ -271,6 +279,14 @@ pub extern "C" fn acme_op_request(op: *const acme_op_t) -> *const acme_http_requ
 
 /// One header field of the answer to the request with this id. Pass them all, in the order they
 /// came; space around the value is ignored.
+/// @param op The operation. While a driver has it, nobody else answers its requests.
+/// @param request_id The id of the request that is being answered.
+/// @param name The field's name, in any case; need not end in a NUL.
+/// @param name_size Bytes of name.
+/// @param value The field's value; need not end in a NUL.
+/// @param value_size Bytes of value.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
+///   ACME_ERR_PROTOCOL: the answer is over a limit, and the rest need not be fed.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_response_header(
     op: *mut acme_op_t,
@@ -290,6 +306,12 @@ pub extern "C" fn acme_op_response_header(
 
 /// Some bytes of its body; call as often as bytes arrive. Over 1 MiB in all: ACME_ERR_PROTOCOL, and
 /// the rest need not be fed.
+/// @param op The operation.
+/// @param request_id The id of the request that is being answered.
+/// @param data The next bytes of the body, with no transfer or content encoding; copied.
+/// @param size Number of them; 0 is fine.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
+///   ACME_ERR_PROTOCOL: more than 1 MiB.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_response_body(
     op: *mut acme_op_t,
@@ -304,6 +326,11 @@ pub extern "C" fn acme_op_response_body(
 }
 
 /// The answer is complete and had this HTTP status (200 to 599). Do not follow 3xx yourself.
+/// @param op The operation.
+/// @param request_id The id of the request that is being answered.
+/// @param http_status 200 to 599.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
+///   ACME_ERR_INVALID_ARGUMENT: another status.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_response_end(
     op: *mut acme_op_t,
@@ -317,6 +344,10 @@ pub extern "C" fn acme_op_response_end(
 }
 
 /// No complete answer came, and why (NULL: unknown). The operation tries again as it sees fit.
+/// @param op The operation.
+/// @param request_id The id of the request that is being answered.
+/// @param why For the message of the error that may come of it; copied. NULL: unknown.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_response_failed(
     op: *mut acme_op_t,
@@ -332,6 +363,8 @@ pub extern "C" fn acme_op_response_failed(
 
 /// After ACME_STEP_WAIT: milliseconds from that poll until the next one is useful, at most
 /// 2147483647; -1: not before you answer something.
+/// @param op The operation.
+/// @return Milliseconds, 0 to 2147483647, or -1; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_wait_ms(op: *const acme_op_t) -> i64 {
     peek(op).map_or(0, |shown: &ShownOp| shown.shown().wait_ms)
@@ -339,6 +372,10 @@ pub extern "C" fn acme_op_wait_ms(op: *const acme_op_t) -> i64 {
 
 /// ACME_STEP_PUBLISH and ACME_STEP_UNPUBLISH: the index-th challenge; NULL past the end. Valid until
 /// the next poll.
+/// @param op The operation.
+/// @param index From 0.
+/// @return Borrowed, until the next poll, while a driver has the operation until done; NULL past
+///   the end.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_challenge(op: *const acme_op_t, index: usize) -> *const acme_challenge_t {
     peek(op).map_or(null(), |shown: &ShownOp| shown.challenge(index))
@@ -347,6 +384,12 @@ pub extern "C" fn acme_op_challenge(op: *const acme_op_t, index: usize) -> *cons
 /// Before acme_op_published(), for the types of challenge whose answer has a payload that you make
 /// ("onion-csr-01", "device-attest-01"): the payload, a JSON object. challenge is what
 /// acme_op_challenge() or the publish callback shows right now.
+/// @param op The operation.
+/// @param challenge One that op shows right now; a copy of it is none.
+/// @param json The payload, a JSON object; copied.
+/// @param size Number of bytes.
+/// @return ACME_OK; ACME_ERR_MISUSE: op does not show this challenge, is not publishing, or the
+///   type has no payload; ACME_ERR_INVALID_ARGUMENT: it is no JSON object.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_respond_with(
     op: *mut acme_op_t,
@@ -370,6 +413,9 @@ pub extern "C" fn acme_op_respond_with(
 
 /// Every challenge is in place (failure NULL), or why not: the operation then ends with
 /// ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH. Any thread while a driver has it.
+/// @param op The operation.
+/// @param failure NULL: all are in place. Else why not, for the message of the error; copied.
+/// @return ACME_OK; ACME_ERR_MISUSE: nothing is waiting to be published.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_published(op: *mut acme_op_t, failure: *const c_char) -> acme_status_t {
     guard(|| {
@@ -381,6 +427,8 @@ pub extern "C" fn acme_op_published(op: *mut acme_op_t, failure: *const c_char) 
 
 /// Ends the operation at its next poll, by way of ACME_STEP_UNPUBLISH if need be. From any thread,
 /// and from a signal handler: it takes no lock and allocates nothing.
+/// @param op The operation, which must not be freed meanwhile; NULL is fine. One that has ended
+///   stays as it is.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_cancel(op: *const acme_op_t) {
     if let Some(shown) = peek(op) {
@@ -389,6 +437,8 @@ pub extern "C" fn acme_op_cancel(op: *const acme_op_t) {
 }
 
 /// Why it failed; NULL while it has not. Valid until the operation is freed.
+/// @param op The operation.
+/// @return Borrowed, until op is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_error(op: *const acme_op_t) -> *const acme_error_t {
     let pointer = |shown: &ShownOp| shown.shown().error.as_deref().map(from_ref);
@@ -398,6 +448,8 @@ pub extern "C" fn acme_op_error(op: *const acme_op_t) -> *const acme_error_t {
 /// One word for a status page: "new", "directory", "nonce", "account", "order", "authorization",
 /// "publish", "challenge", "unpublish", "finalize", "certificate", "revocation", "key-change",
 /// "renewal-info", "order-list". Static text.
+/// @param op The operation.
+/// @return Static text; NULL for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_state(op: *const acme_op_t) -> *const c_char {
     const STATES: [&std::ffi::CStr; 15] = [
@@ -424,6 +476,8 @@ pub extern "C" fn acme_op_state(op: *const acme_op_t) -> *const c_char {
 
 /// The order's URL, to resume it after a restart; NULL before there is one. Valid until the next
 /// poll.
+/// @param op The operation.
+/// @return Text, valid until the next poll, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_order_url(op: *const acme_op_t) -> *const c_char {
     peek(op).map_or(null(), ShownOp::show_order)
@@ -432,6 +486,8 @@ pub extern "C" fn acme_op_order_url(op: *const acme_op_t) -> *const c_char {
 /// The certificate's key, from the beginning: store it before the CA issues a certificate for it.
 /// NULL when the order is for a CSR made elsewhere, or the operation is no order. Valid until the
 /// operation is freed.
+/// @param op The operation.
+/// @return Borrowed, valid until op is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_key(op: *const acme_op_t) -> *const acme_key_t {
     let key = |shown: &ShownOp| shown.key.as_ref().map(OwnedKey::handle);
@@ -439,6 +495,8 @@ pub extern "C" fn acme_op_key(op: *const acme_op_t) -> *const acme_key_t {
 }
 
 /// ACME_STEP_SIGN: what to sign. Valid until the next poll; keep its id for the answer.
+/// @param op The operation.
+/// @return Borrowed, until the next poll; NULL when the last poll said something else.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_sign_request(op: *const acme_op_t) -> *const acme_sign_request_t {
     let pointer = |shown: &ShownOp| shown.shown().to_sign.as_ref().map(|s| from_ref(&s.c));
@@ -447,6 +505,11 @@ pub extern "C" fn acme_op_sign_request(op: *const acme_op_t) -> *const acme_sign
 
 /// The signature over the input with this id; ECDSA in DER, or the two integers in full width. One
 /// that is not right ends the operation with ACME_ERR_CRYPTO.
+/// @param op The operation.
+/// @param sign_id The id of the acme_sign_request_t that is being answered.
+/// @param signature The signature's bytes; copied.
+/// @param size Number of them.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such signature is asked for.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_signed(
     op: *mut acme_op_t,
@@ -462,6 +525,10 @@ pub extern "C" fn acme_op_signed(
 }
 
 /// There is no signature, and why (NULL: unknown): the operation ends with ACME_ERR_HOST.
+/// @param op The operation.
+/// @param sign_id The id of the acme_sign_request_t that is being answered.
+/// @param why For the message of the error; copied. NULL: unknown.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such signature is asked for.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_sign_failed(
     op: *mut acme_op_t,
@@ -477,6 +544,8 @@ pub extern "C" fn acme_op_sign_failed(
 
 /// After ACME_STEP_DONE of an order: the certificate, now yours; NULL when there is none (none was
 /// due), or it has been taken.
+/// @param op The operation.
+/// @return The certificate, which you free with acme_cert_free(), or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_take_cert(op: *mut acme_op_t) -> *mut acme_cert_t {
     let cert = || Ok(peek(op).and_then(ShownOp::take_cert).map_or(null_mut(), give));
@@ -485,6 +554,8 @@ pub extern "C" fn acme_op_take_cert(op: *mut acme_op_t) -> *mut acme_cert_t {
 
 /// After ACME_STEP_DONE of acme_begin_renewal_info(), or of an order with only_if_due that was not;
 /// else NULL. Valid until the operation is freed.
+/// @param op The operation.
+/// @return Borrowed, valid until op is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_renewal_info(op: *const acme_op_t) -> *const acme_renewal_info_t {
     let pointer = |shown: &ShownOp| shown.shown().renewal_info.as_ref().map(|i| from_ref(&i.c));
@@ -493,6 +564,9 @@ pub extern "C" fn acme_op_renewal_info(op: *const acme_op_t) -> *const acme_rene
 
 /// After ACME_STEP_DONE of acme_begin_authorize() or acme_begin_list_orders(): the index-th URL; NULL
 /// past the end. Valid until the operation is freed.
+/// @param op The operation.
+/// @param index From 0; authorizations are in the order of the names.
+/// @return Text, valid until op is freed; NULL past the end.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_url(op: *const acme_op_t, index: usize) -> *const c_char {
     let url = |shown: &ShownOp| pointer_to(shown.shown().urls.get(index));
@@ -500,6 +574,8 @@ pub extern "C" fn acme_op_url(op: *const acme_op_t, index: usize) -> *const c_ch
 }
 
 /// A pointer of yours that travels with the operation.
+/// @param op The operation; NULL is fine.
+/// @param user The pointer; may be NULL. The library never looks at what it points to.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_set_user_data(op: *mut acme_op_t, user: *mut c_void) {
     if let Some(shown) = peek(op) {
@@ -508,6 +584,8 @@ pub extern "C" fn acme_op_set_user_data(op: *mut acme_op_t, user: *mut c_void) {
 }
 
 /// The pointer set by acme_op_set_user_data(); NULL at first.
+/// @param op The operation.
+/// @return The pointer, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_user_data(op: *const acme_op_t) -> *mut c_void {
     peek(op).map_or(null_mut(), |shown| shown.user.load(Ordering::Acquire))
@@ -515,6 +593,7 @@ pub extern "C" fn acme_op_user_data(op: *const acme_op_t) -> *mut c_void {
 
 /// Drops the operation at any moment. Challenges still published are then yours to take down. While
 /// acme_op_run() or a driver has it in hand it does nothing but set ACME_ERR_MISUSE.
+/// @param op The operation; NULL is fine.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_free(op: *mut acme_op_t) {
     if peek(op).is_some_and(ShownOp::is_in_hand) {

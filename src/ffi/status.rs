@@ -95,6 +95,8 @@ impl From<ErrorKind> for acme_status_t {
 }
 
 /// Static English text for a status code; never NULL.
+/// @param status An ACME_* status code, or any other number.
+/// @return A sentence without a full stop; "unknown status" for a number that is none. Static.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_strerror(status: c_int) -> *const c_char {
     let entry = TABLE.iter().find(|(code, _, _)| *code as c_int == status);
