@@ -315,6 +315,26 @@ static inline acme_run_options_t http_run(void)
     return run;
 }
 
+/* Obtains a certificate by dns-01, for http-01's port is one process's only: a status, with a message. */
+static inline int obtain_by_dns(acme_client_t *client, const char *name)
+{
+    const char *names[] = { name }, *types[] = { "dns-01" };
+    acme_order_options_t order = order_for(names, 1);
+    acme_run_options_t run = ACME_RUN_OPTIONS_INIT;
+    acme_cert_t *cert = NULL;
+    int status;
+
+    order.challenge_types = types;
+    order.challenge_type_count = 1;
+    run.publish = dns_publish;
+    run.unpublish = dns_unpublish;
+    status = acme_obtain(client, &order, &run, &cert);
+    if (status != ACME_OK)
+        fprintf(stderr, "%s: %s\n", name, acme_error_message(acme_last_error()));
+    acme_cert_free(cert);
+    return status;
+}
+
 /* --- judging ------------------------------------------------------------------------------------ */
 
 /* Runs a shell command with data on its standard input; gives its output, to be freed. Error

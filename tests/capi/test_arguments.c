@@ -1,6 +1,6 @@
 /* Every argument of every function, wrong in every way that C allows: a status and a message that
  * names the argument, no output, never a crash. Options structs: test_options.c. */
-#include "check.h"
+#include "outputs.h"
 
 #include <limits.h>
 
@@ -19,25 +19,7 @@ static acme_authorize_options_t authorize = ACME_AUTHORIZE_OPTIONS_INIT;
 static uint8_t digest[32];
 static acme_challenge_t challenge;
 
-/* Outputs; a failure makes NULL of the one that it was given. */
-static char untouched;
-static acme_key_t *out_key;
-static acme_csr_t *out_csr;
-static acme_cert_t *out_cert;
-static acme_client_t *out_client;
-static acme_op_t *out_op;
-static acme_driver_t *out_driver;
-
-static void touch_outputs(void)
-{
-    out_key = (acme_key_t *)&untouched;
-    out_csr = (acme_csr_t *)&untouched;
-    out_cert = (acme_cert_t *)&untouched;
-    out_client = (acme_client_t *)&untouched;
-    out_op = (acme_op_t *)&untouched;
-    out_driver = (acme_driver_t *)&untouched;
-}
-
+/* A failure makes NULL of the one that it was given. */
 static int is_cleared(const void *output)
 {
     return !output || output == &untouched;

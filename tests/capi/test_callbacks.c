@@ -5,7 +5,7 @@
 #include <setjmp.h>
 #include <sys/wait.h>
 
-static acme_run_options_t http01 = ACME_RUN_OPTIONS_INIT;
+static acme_run_options_t http01;
 static acme_client_t *client;
 static int number;
 
@@ -178,8 +178,7 @@ int main(void)
     acme_key_t *key = new_key();
 
     client = pebble_client(key);
-    http01.publish = http_publish;
-    http01.unpublish = http_unpublish;
+    http01 = http_run();
     signal(SIGPIPE, SIG_IGN);
     http_start();
     y05_another_operation_from_within_a_callback();

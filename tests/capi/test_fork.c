@@ -22,26 +22,6 @@ static char *sockets(void)
     return all;
 }
 
-/* By dns-01: the port of http-01 is one process's only. */
-static int obtain(acme_client_t *with, const char *name)
-{
-    const char *names[] = { name }, *types[] = { "dns-01" };
-    acme_order_options_t order = order_for(names, 1);
-    acme_run_options_t run = ACME_RUN_OPTIONS_INIT;
-    acme_cert_t *cert = NULL;
-    int status;
-
-    order.challenge_types = types;
-    order.challenge_type_count = 1;
-    run.publish = dns_publish;
-    run.unpublish = dns_unpublish;
-    status = acme_obtain(with, &order, &run, &cert);
-    if (status != ACME_OK)
-        fprintf(stderr, "%s: %s\n", name, acme_error_message(acme_last_error()));
-    acme_cert_free(cert);
-    return status == ACME_OK;
-}
-
 /* Ends by way of another program, or valgrind would miss the parent's memory. */
 static void leave(int fine)
 {
@@ -65,7 +45,7 @@ static void y10_parent_and_children_go_on_with_one_client(void)
     char name[64], *before, *after;
     int i, j;
 
-    CHECK(obtain(client, "before.fork.test"));
+    OK(obtain_by_dns(client, "before.fork.test"));
     before = sockets();
     CHECK(strlen(before) > 0);
     for (i = 0; i < CHILDREN; i++) {
@@ -73,7 +53,7 @@ static void y10_parent_and_children_go_on_with_one_client(void)
         if (children[i] == 0) {
             for (j = 0; j < 2; j++) {
                 sprintf(name, "child%d-%d.fork.test", i, j);
-                if (!obtain(client, name))
+                if (obtain_by_dns(client, name) != ACME_OK)
                     leave(0);
             }
             leave(1);
@@ -81,11 +61,11 @@ static void y10_parent_and_children_go_on_with_one_client(void)
     }
     for (j = 0; j < 4; j++) {
         sprintf(name, "parent%d.fork.test", j);
-        CHECK(obtain(client, name));
+        OK(obtain_by_dns(client, name));
     }
     for (i = 0; i < CHILDREN; i++)
         CHECK(ends_well(children[i]));
-    CHECK(obtain(client, "after.fork.test"));
+    OK(obtain_by_dns(client, "after.fork.test"));
     after = sockets();
     CHECK(strcmp(before, after) == 0);
     free(before);

@@ -192,23 +192,6 @@ static void y16_ten_thousand_orders_in_one_thread(void)
 
 /* --- with little memory ------------------------------------------------------------------------------------ */
 
-static int obtain(acme_client_t *client, const char *name)
-{
-    const char *names[] = { name }, *types[] = { "dns-01" };
-    acme_order_options_t order = order_for(names, 1);
-    acme_run_options_t run = ACME_RUN_OPTIONS_INIT;
-    acme_cert_t *cert = NULL;
-    int status;
-
-    order.challenge_types = types;
-    order.challenge_type_count = 1;
-    run.publish = dns_publish;
-    run.unpublish = dns_unpublish;
-    status = acme_obtain(client, &order, &run, &cert);
-    acme_cert_free(cert);
-    return status;
-}
-
 /* Limits are for ever, so in a child. */
 static void m03_an_issuance_in_32_mib_of_addresses(acme_client_t *client)
 {
@@ -228,7 +211,7 @@ static void m03_an_issuance_in_32_mib_of_addresses(acme_client_t *client)
             pages * (unsigned long)sysconf(_SC_PAGESIZE) + 32 * 1024 * 1024;
         if (!getenv("ACME_TEST_SLOW") && setrlimit(RLIMIT_AS, &limit) != 0) /* valgrind needs more */
             _exit(3);
-        status = obtain(client, "little.memory.test");
+        status = obtain_by_dns(client, "little.memory.test");
         execl("/bin/sh", "sh", "-c", status == ACME_OK ? "exit 7" : "exit 1", (char *)NULL);
         _exit(status == ACME_OK ? 7 : 1);
     }

@@ -1,6 +1,6 @@
 /* Every function of the header, with each of its pointers NULL in turn; and what of the process each
  * of them leaves as it was. The calls are generated: see generate_null.py. */
-#include "check.h"
+#include "outputs.h"
 
 #include <errno.h>
 #include <fenv.h>
@@ -30,15 +30,9 @@ static acme_driver_options_t driver_options = ACME_DRIVER_OPTIONS_INIT;
 static acme_driver_callbacks_t callbacks = ACME_DRIVER_CALLBACKS_INIT;
 static uint8_t digest[32];
 static acme_challenge_t challenge;
-static char body[1024], untouched;
+static char body[1024];
 static int user;
 
-static acme_key_t *out_key;
-static acme_csr_t *out_csr;
-static acme_cert_t *out_cert;
-static acme_client_t *out_client;
-static acme_op_t *out_op;
-static acme_driver_t *out_driver;
 static size_t out_size;
 
 static void quiet(int level, const char *line, void *it)
@@ -57,12 +51,7 @@ static void done(acme_op_t *it, acme_status_t status, void *unused)
 /* Before each call: outputs that nothing has been written to, and handles that are as new. */
 static void renew(void)
 {
-    out_key = (acme_key_t *)&untouched;
-    out_csr = (acme_csr_t *)&untouched;
-    out_cert = (acme_cert_t *)&untouched;
-    out_client = (acme_client_t *)&untouched;
-    out_op = (acme_op_t *)&untouched;
-    out_driver = (acme_driver_t *)&untouched;
+    touch_outputs();
     out_size = 77;
     if (!key)
         key = new_key();

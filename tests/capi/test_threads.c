@@ -3,7 +3,7 @@
 
 #include <sys/time.h>
 
-static acme_run_options_t http01 = ACME_RUN_OPTIONS_INIT;
+static acme_run_options_t http01;
 static acme_client_t *client;
 
 /* --- nonces ---------------------------------------------------------------------------------------------- */
@@ -221,8 +221,7 @@ int main(void)
     acme_key_t *key = new_key();
 
     client = pebble_client(key);
-    http01.publish = http_publish;
-    http01.unpublish = http_unpublish;
+    http01 = http_run();
     signal(SIGPIPE, SIG_IGN);
     http_start();
     y02_one_operation_polled_by_many_threads();
