@@ -20,12 +20,13 @@ fn o01_an_order_that_is_ready_at_once_is_finalized_without_publishing() {
     assert_eq!(ca.events, ["POST /new-order", "POST /finalize/2", "POST /order/2", "POST /cert/2"]);
 }
 
-#[test]
-fn o02_an_order_that_is_valid_at_once_for_our_key_is_downloaded() {
+/// What is asked for when the CA finishes an order as soon as it is placed, and shows that after so
+/// many looks.
+fn events_of_an_order_that_is_finished_at_once(processing_looks: u32) -> Vec<String> {
     let key = Key::generate(KeyType::P256).unwrap();
     let public = pki::public(key.private_key().unwrap());
     let mut ca = Script::seasoned();
-    ca.ca.processing_looks = 0;
+    ca.ca.processing_looks = processing_looks;
     ca.on("POST /new-order").then(move |ca, answer| {
         ca.finalize_with(1, public.clone());
         answer.body = ca.order(1).to_string().into_bytes();
@@ -33,7 +34,13 @@ fn o02_an_order_that_is_valid_at_once_for_our_key_is_downloaded() {
     let mut options = OrderOptions::new(["example.org"]);
     options.key = Some(key);
     ca.order(options).unwrap();
-    assert_eq!(ca.events, ["POST /new-order", "POST /cert/2"]);
+    ca.events
+}
+
+#[test]
+fn o02_an_order_that_is_valid_at_once_for_our_key_is_downloaded() {
+    let events = events_of_an_order_that_is_finished_at_once(0);
+    assert_eq!(events, ["POST /new-order", "POST /cert/2"]);
 }
 
 #[test]
@@ -51,18 +58,8 @@ fn o02_an_order_that_is_valid_at_once_for_another_key_is_followed_by_a_fresh_one
 
 #[test]
 fn o03_an_order_that_is_processing_at_once_is_polled() {
-    let key = Key::generate(KeyType::P256).unwrap();
-    let public = pki::public(key.private_key().unwrap());
-    let mut ca = Script::seasoned();
-    ca.ca.processing_looks = 2;
-    ca.on("POST /new-order").then(move |ca, answer| {
-        ca.finalize_with(1, public.clone());
-        answer.body = ca.order(1).to_string().into_bytes();
-    });
-    let mut options = OrderOptions::new(["example.org"]);
-    options.key = Some(key);
-    ca.order(options).unwrap();
-    assert_eq!(ca.events, ["POST /new-order", "POST /order/2", "POST /order/2", "POST /cert/2"]);
+    let events = events_of_an_order_that_is_finished_at_once(2);
+    assert_eq!(events, ["POST /new-order", "POST /order/2", "POST /order/2", "POST /cert/2"]);
 }
 
 #[test]
