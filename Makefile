@@ -42,8 +42,8 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo test build c header check-header test-rust test-simulation test-c test-python \
-        test-docs docs man test-fuzz fuzz coverage bench soak lint fetch install uninstall clean \
-        distclean FORCE
+        test-wheel wheel test-crate audit test-docs docs man test-fuzz fuzz coverage bench soak lint \
+        fetch install uninstall clean distclean FORCE
 
 help: ## list what there is to make
 	@echo 'acme-micro $(VERSION):'
@@ -148,6 +148,26 @@ PYTEST = ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' PYTHONPATH='$(CURDIR)/bindings
 test-python: $(STAGED) ## the Python tests
 	$(PYTHON) -m mypy --strict bindings/python/src
 	$(PYTEST) bindings/python
+
+# On the library that is here; `make wheel` has the long form.
+TEST_WHEEL = $(WITH_PEBBLE) $(PYTHON) -m pytest tests/wheel
+
+test-wheel: $(STAGED) ## the Python package as it is distributed: source archive, wheel, installed
+	$(TEST_WHEEL)
+
+wheel: ## the Python wheel for any Linux and its source archive, in target/wheel: takes minutes
+	@tests/setup test
+	rm -rf target/wheel
+	$(PYTHON) -m build --outdir target/wheel bindings/python
+	$(PYTHON) -m auditwheel show target/wheel/*.whl
+	ACME_WHEEL_DIR='$(CURDIR)/target/wheel' $(TEST_WHEEL)
+
+test-crate: fetch ## the crate as it is distributed: package, documentation, dependencies
+	$(WITH_PEBBLE) tests/crate/run
+
+audit: ## licences, advisories, the oldest Rust, the API beside 0.14.0: asks the network
+	@tests/setup audit
+	@tests/crate/audit
 
 test-docs: build docs man ## the documentation: links, pages, examples
 	$(WITH_PEBBLE) tests/docs/run

@@ -10,7 +10,10 @@ fn main() {
     if let Ok(soname) = std::env::var("ACME_MICRO_SONAME") {
         println!("cargo::rustc-link-arg=-Wl,-soname,{soname}");
         // Relocations in a thirtieth of the room; needs glibc 2.36 (Debian 12) or musl 1.2.4 to load.
-        println!("cargo::rustc-link-arg=-Wl,-z,pack-relative-relocs");
+        // Who compiles OpenSSL in means to take the library elsewhere, to older systems too.
+        if std::env::var_os("CARGO_FEATURE_VENDORED").is_none() {
+            println!("cargo::rustc-link-arg=-Wl,-z,pack-relative-relocs");
+        }
         // It stays when a program unloads it: a driver's threads may be at work still.
         println!("cargo::rustc-link-arg=-Wl,-z,nodelete");
     }

@@ -77,6 +77,8 @@ impl Credentials {
     ) -> Result<(), ErrorStack> {
         if self.system {
             builder.set_default_verify_paths()?;
+            #[cfg(feature = "vendored")]
+            add_roots_of_this_system(builder);
         }
         let store = builder.cert_store_mut();
         for root in &self.roots {
@@ -120,6 +122,26 @@ impl Identity {
         }
         // Only keys that are in the process come from a file.
         self.key.private_key().map_or(Ok(()), |key| builder.set_private_key(key))
+    }
+}
+
+/// An OpenSSL that was compiled in was built elsewhere, and knows its own builder's folders only: it
+/// is told where systems keep their roots. What the variables name it has read by itself; they
+/// replace the system's file or its directory, as everywhere. What cannot be read is left out, as
+/// OpenSSL does with its defaults.
+#[cfg(feature = "vendored")]
+#[allow(clippy::disallowed_methods)] // the variables are OpenSSL's, not the engine's
+fn add_roots_of_this_system(builder: &mut SslContextBuilder) {
+    let named = |variable| std::env::var_os(variable).is_some();
+    if !named(openssl_probe::ENV_CERT_FILE) {
+        if let Some(file) = openssl_probe::probe().cert_file {
+            let _ = builder.load_verify_locations(Some(&file), None);
+        }
+    }
+    if !named(openssl_probe::ENV_CERT_DIR) {
+        for dir in openssl_probe::candidate_cert_dirs() {
+            let _ = builder.load_verify_locations(None, Some(dir));
+        }
     }
 }
 

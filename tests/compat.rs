@@ -480,6 +480,8 @@ fn signatures() {
     fn challenges(auth: &Auth) {
         if let Some(challenge) = auth.http_challenge() {
             let _: (&str, R<String>) = (challenge.http_token(), challenge.http_proof());
+            fn unwind_safe<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>(_: &T) {}
+            unwind_safe(&challenge);
             any(&challenge);
         }
         if let Some(challenge) = auth.dns_challenge() {
@@ -498,6 +500,11 @@ fn signatures() {
     }
     fn traits(auth: Auth) {
         fn shared<T: Clone + Send + Sync>() {}
+        fn unwind_safe<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
+        unwind_safe::<(Directory, Account, Certificate, RevocationReason, DirectoryUrl<'_>)>();
+        unwind_safe::<(NewOrder, CsrOrder, CertOrder, Auth)>();
+        fn sent<T: Send + Sync + Unpin>() {}
+        sent::<(NewOrder, CsrOrder, CertOrder, Auth, Certificate, RevocationReason)>();
         fn data<T: std::fmt::Debug + Clone + PartialEq + Eq>() {}
         fn api<T>()
         where

@@ -1,23 +1,43 @@
 """Builds the shared library and puts it into the package.
 
+OPENSSL_NO_VENDOR=1         use this system's OpenSSL, for a wheel that is for this system only
+ACME_MICRO_NO_BUNDLE=1      leave the library out, for systems that have it in a package of its own
 ACME_MICRO_PREBUILT=FILE    take this library instead of building one
-ACME_MICRO_NO_BUNDLE=1      leave it out, for systems that have the library in a package of its own
+
+Without any of these OpenSSL is compiled in, which takes minutes and needs Perl and make, and the
+wheel is for every Linux whose C library is new enough (manylinux): auditwheel says which.
 """
 
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
 from pathlib import Path
 
 from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+# A source distribution brings the crate along; see CrateInSdist.
+ROOT = HERE / "crate" if (HERE / "crate").is_dir() else HERE.parents[1]
 SONAME = "libacme-micro.so.1"
 BUNDLE = not os.environ.get("ACME_MICRO_NO_BUNDLE")
+
+
+def cargo(*arguments: str, **variables: str) -> Path:
+    """Runs cargo in the crate, and says where it builds."""
+    program = shutil.which("cargo")
+    if program is None:
+        sys.exit("acme-micro: cargo is missing: install Rust 1.85 or later, or set ACME_MICRO_PREBUILT")
+    # A folder of its own: the library that `make install` installs is not this one.
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "python"
+    variables["CARGO_TARGET_DIR"] = str(target)
+    subprocess.run([program, *arguments], cwd=ROOT, check=True, env={**os.environ, **variables})
+    return target
 
 
 def library() -> Path:
@@ -30,26 +50,23 @@ def library() -> Path:
             "acme-micro: the library's source is not two folders up; install from a whole source "
             "tree, or set ACME_MICRO_PREBUILT to a libacme-micro.so"
         )
-    cargo = shutil.which("cargo")
-    if cargo is None:
-        sys.exit("acme-micro: cargo is missing: install Rust 1.85 or later, or set ACME_MICRO_PREBUILT")
-    command = [cargo, "rustc", "--release", "--lib", "--features", "capi"]
-    subprocess.run(
-        [*command, "--crate-type", "cdylib"],
-        cwd=ROOT,
-        check=True,
-        env={**os.environ, "ACME_MICRO_SONAME": SONAME},
+    # cargo takes OPENSSL_NO_VENDOR for the better word than the feature.
+    target = cargo(
+        *("rustc", "--release", "--locked", "--lib", "--crate-type", "cdylib"),
+        *("--features", "capi,vendored"),
+        ACME_MICRO_SONAME=SONAME,
+        CARGO_PROFILE_RELEASE_STRIP="symbols",
     )
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     return target / "release" / "libacme_micro.so"
 
 
 class BuildWithLibrary(build_py):
     def run(self) -> None:
+        folder = Path(self.build_lib) / "acme_micro" / "_lib"
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier build, perhaps of another kind
         super().run()
         if BUNDLE and not self.editable_mode:
-            folder = Path(self.build_lib) / "acme_micro" / "_lib"
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True)
             shutil.copyfile(library(), folder / SONAME)
 
 
@@ -59,13 +76,52 @@ class PlatformDistribution(Distribution):
 
 
 class PlatformWheel(bdist_wheel):
-    """For any Python 3, but for this platform only: ctypes needs no ABI of Python's."""
+    """For any Python 3, as ctypes needs no ABI of Python's; for the platforms that auditwheel says."""
 
     def get_tag(self) -> "tuple[str, str, str]":
         return ("py3", "none", super().get_tag()[2])
 
+    def run(self) -> None:
+        super().run()
+        if BUNDLE and sys.platform == "linux" and not self.links_openssl():
+            self.name_platforms()
+
+    def links_openssl(self) -> bool:
+        """Whether the library needs an OpenSSL of the system's: then it is for such systems only."""
+        from elftools.elf.elffile import ELFFile  # auditwheel's
+
+        build = self.get_finalized_command("build_py")
+        with open(Path(build.build_lib, "acme_micro", "_lib", SONAME), "rb") as file:
+            needed = ELFFile(file).get_section_by_name(".dynamic").iter_tags("DT_NEEDED")
+            return any(tag.needed.startswith(("libssl.", "libcrypto.")) for tag in needed)
+
+    def name_platforms(self) -> None:
+        """Replaces linux_* in the wheel's name and metadata by what the library really needs."""
+        command, version, made = self.distribution.dist_files.pop()
+        with tempfile.TemporaryDirectory(dir=self.dist_dir) as folder:
+            auditwheel = [sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", folder]
+            subprocess.run([*auditwheel, made], check=True)
+            (named,) = Path(folder).iterdir()
+            os.unlink(made)
+            made = str(named.replace(Path(self.dist_dir, named.name)))
+        self.distribution.dist_files.append((command, version, made))
+
+
+class CrateInSdist(sdist):
+    """The crate, as it is published, in a folder crate/: a wheel is built from that alone."""
+
+    def make_release_tree(self, base_dir: str, files: "list[str]") -> None:
+        super().make_release_tree(base_dir, files)
+        target = cargo("package", "--no-verify", "--allow-dirty", "--locked", "--quiet")
+        name = f"acme-micro-{self.distribution.get_version()}"
+        with tarfile.open(target / "package" / f"{name}.crate") as crate:
+            crate.extractall(base_dir)
+        Path(base_dir, name).rename(Path(base_dir, "crate"))
+        # How it is compiled here, it is compiled there.
+        shutil.copytree(ROOT / ".cargo", Path(base_dir, "crate", ".cargo"))
+
 
 setup(
-    cmdclass={"build_py": BuildWithLibrary, "bdist_wheel": PlatformWheel},
+    cmdclass={"build_py": BuildWithLibrary, "bdist_wheel": PlatformWheel, "sdist": CrateInSdist},
     distclass=PlatformDistribution,
 )

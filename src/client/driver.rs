@@ -1,5 +1,6 @@
 //! Runs flows to their end with the built-in HTTP client.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use super::run::{self, Host};
@@ -14,6 +15,11 @@ pub(super) struct Driver {
     client: Client,
     http: HttpClient,
 }
+
+// As in 0.14. What a panic left half done is not seen: shared state is changed under locks, a step at
+// a time, and whole between the steps; a broken connection is not used again.
+impl UnwindSafe for Driver {}
+impl RefUnwindSafe for Driver {}
 
 impl Driver {
     pub(super) fn new(client: Client, http: HttpClient) -> Driver {
