@@ -1,0 +1,83 @@
+"""The code on the pages for readers: which there is, and what runs it.
+
+A block of code has a name, the second word behind its fence. Programs are compiled and run as they stand,
+against Pebble; fragments with as little around them as they need.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shlex
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs/guides").glob("*.md"))]
+CODE = "c cpp python rust sh".split()
+# Where readers are told to go to, and where the tests go.
+DIRECTORY = os.environ["ACME_DIRECTORY"]
+WEBROOT = "/var/www/html"
+
+
+def blocks() -> dict[str, str]:
+    """The code by page, language and name, as in "renewals python daily"."""
+    found = {}
+    for page in PAGES:
+        for language, name, text in re.findall(
+            r"^```(\w+) ?(\S*)\n(.*?)^```$", page.read_text(), re.M | re.S
+        ):
+            if language in CODE:
+                key = f"{page.stem} {language} {name}"
+                assert name and key not in found, f"{key!r}: a name of its own is needed"
+                found[key] = text
+    return found
+
+
+BLOCKS = blocks()
+TESTED: set[str] = set()
+
+
+def main(*stems: str) -> None:
+    """Runs the tests of a file, which are to be about every block of these pages."""
+    untested = {key for key in BLOCKS if key.split()[0] in stems} - TESTED
+    if untested:
+        sys.exit(f"not tested: {sorted(untested)}")
+    unittest.main()
+
+
+def shows(*keys: str):
+    """Says which blocks a test is about; it gets their text."""
+    TESTED.update(keys)
+
+    def decorate(test):
+        @functools.wraps(test)
+        def run_test(self):
+            test(self, *(BLOCKS[key] for key in keys))
+
+        return run_test
+
+    return decorate
+
+
+def changed(text: str, **more: str) -> str:
+    """The block with Pebble in Let's Encrypt's place, and what else has to differ here."""
+    text = text.replace("ACME_LETSENCRYPT_STAGING", f'"{DIRECTORY}"')
+    text = text.replace("acme.LETSENCRYPT_STAGING", repr(DIRECTORY))
+    text = text.replace("DirectoryUrl::LetsEncryptStaging", f'DirectoryUrl::Other("{DIRECTORY}")')
+    for old, new in more.items():
+        assert old in text, f"{old!r} is no more in {text}"
+        text = text.replace(old, new)
+    return text
+
+
+def run(*command: object, **more) -> str:
+    ended = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, timeout=120, **more
+    )
+    if ended.returncode != 0:
+        raise AssertionError(f"{shlex.join(map(str, command))}: {ended.stdout}{ended.stderr}")
+    return ended.stdout

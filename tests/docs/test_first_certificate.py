@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""docs/guides/first-certificate.md: each program gets its certificate."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from case import LIBRARY, Case, web_server
+from pages import ROOT, WEBROOT, changed, main, run, shows
+
+
+class FirstCertificate(Case):
+    def names(self, language: str) -> list[str]:
+        return [f"{language}.guides.test", f"www.{language}.guides.test"]
+
+    @shows("first-certificate sh folder")
+    def test_folder(self, text):
+        run("bash", "-ec", changed(text, **{WEBROOT: str(self.folder / "new")}))
+        self.assertTrue((self.folder / "new/.well-known/acme-challenge").is_dir())
+
+    @shows("first-certificate c program", "first-certificate sh build")
+    def test_c(self, text, build):
+        self.program_c(changed(text, **{WEBROOT: str(self.webroot)}))
+        # As the page has it, with the library where it would be installed.
+        (self.folder / "first.c").write_text(changed(text, **{WEBROOT: str(self.webroot)}))
+        packages = self.folder / "pkgconfig"
+        packages.mkdir()
+        (packages / "acme-micro.pc").write_text(
+            "Name: acme-micro\nDescription: for tests\nVersion: 0\n"
+            f"Libs: -L{LIBRARY.parent} -Wl,-rpath,{LIBRARY.parent} -lacme-micro\nCflags: -I{ROOT}/include\n"
+        )
+        names = self.names("c")
+        build = changed(build, **{"example.org www.example.org": " ".join(names)})
+        with web_server(self.webroot):
+            for _ in range(2):  # the second run finds its keys
+                out = run(
+                    "bash", "-ec", build, cwd=self.folder,
+                    env={**os.environ, "PKG_CONFIG_PATH": str(packages)},
+                )  # fmt: skip
+                self.assertRegex(out, r"^chain.pem: \d+ days left$")
+        self.is_valid(self.folder / "chain.pem", self.folder / "key.pem", *names)
+        self.is_clean()
+
+    @shows("first-certificate python program")
+    def test_python(self, text):
+        text = changed(text, **{WEBROOT: str(self.webroot), "example.org": self.names("python")[0]})
+        with web_server(self.webroot):
+            chain, key, days = self.python(text).split()
+            self.assertGreater(int(days), 1)
+            before = (self.folder / chain).read_text()
+            self.python(text)
+        self.assertEqual((self.folder / chain).read_text(), before, "renewed without need")
+        self.is_valid(self.folder / chain, self.folder / key, *self.names("python"))
+        self.is_clean()
+
+    @shows("first-certificate rust program")
+    def test_rust(self, text):
+        text = changed(
+            text,
+            **{
+                WEBROOT: str(self.webroot),
+                '"example.org"': '"rust.guides.test"',
+                '"www.example.org"': '"www.rust.guides.test"',
+            },
+        )
+        program = self.program_rust(text)
+        with web_server(self.webroot):
+            for _ in range(2):
+                self.assertRegex(run(program, cwd=self.folder), r"^chain.pem: \d+ days left$")
+        self.is_valid(self.folder / "chain.pem", self.folder / "key.pem", *self.names("rust"))
+        self.is_clean()
+
+
+if __name__ == "__main__":
+    main("first-certificate")

@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+"""docs/guides/migrating-from-certbot-hooks.md: scripts and files of certbot's go on."""
+
+from __future__ import annotations
+
+from case import DnsCase
+from pages import changed, main, shows
+
+
+class FromCertbot(DnsCase):
+    @shows("migrating-from-certbot-hooks python hooks", "migrating-from-certbot-hooks python import")
+    def test_hooks(self, hooks, take_over):
+        # Scripts as people have them.
+        for name, text in {
+            "auth": 'dns-record add "_acme-challenge.$CERTBOT_DOMAIN" "$CERTBOT_VALIDATION"; echo "id of $CERTBOT_DOMAIN"',
+            "cleanup": 'test "$CERTBOT_AUTH_OUTPUT" = "id of $CERTBOT_DOMAIN"\n'
+            'dns-record remove "_acme-challenge.$CERTBOT_DOMAIN" "$CERTBOT_VALIDATION"',
+            "deploy": 'cat "$RENEWED_LINEAGE/hooks.certbot.test.key.pem" >/dev/null; echo "deployed $RENEWED_DOMAINS"',
+        }.items():
+            (self.folder / name).write_text(f"#!/bin/sh\nset -e\n{text}\n")
+            (self.folder / name).chmod(0o755)
+        told = f"""
+{hooks}
+{take_over}
+names = ["hooks.certbot.test", "*.hooks.certbot.test"]
+solver = CertbotHooks("./auth", "./cleanup")
+with acme.Store("old") as store, store.client(acme.LETSENCRYPT_STAGING, terms_agreed=True) as ca:
+    renew(store, ca, names, solver, "./deploy")
+    renew(store, ca, names, solver, "./deploy")
+    live = Path("live")
+    live.mkdir()
+    (live / "privkey.pem").write_bytes(Path(store.key_file(names[0])).read_bytes())
+    (live / "fullchain.pem").write_bytes(Path(store.chain_file(names[0])).read_bytes())
+with acme.Store("new") as store, store.client(acme.LETSENCRYPT_STAGING, terms_agreed=True) as ca:
+    take_over(live, store, names[0])
+    renew(store, ca, names, solver, "./deploy")
+"""
+        out = self.python(changed(told), **self.tools)
+        self.assertEqual(out, "deployed hooks.certbot.test *.hooks.certbot.test\n", "once, in three calls")
+        self.assertEqual(self.taken_down(), ["_acme-challenge.hooks.certbot.test"] * 2)
+
+
+if __name__ == "__main__":
+    main("migrating-from-certbot-hooks")

@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""docs/guides/renewals.md: certificates are renewed when it is time, and not before."""
+
+from __future__ import annotations
+
+import subprocess
+
+from case import PUT_C, Case, web_server
+from pages import DIRECTORY, WEBROOT, changed, main, run, shows
+
+
+class Renewals(Case):
+    @shows("renewals python daily")
+    def test_daily(self, text):
+        text = changed(
+            text,
+            **{
+                "example.org": "daily.renewals.test", WEBROOT: str(self.webroot),
+                "/var/lib/acme": str(self.folder / "acme"), '["systemctl", "reload", "nginx"]': '["echo", "reloaded"]',
+            },
+        )  # fmt: skip
+        with web_server(self.webroot):
+            self.assertEqual(self.python(text), "reloaded\n")
+            self.assertEqual(self.python(text), "", "renewed without need")
+        refused = text.replace("daily.renewals.test", "daily.renewals.invalid_name")
+        with self.assertRaisesRegex(AssertionError, "invalid_name"):
+            self.python(refused)
+
+    @shows("renewals python forever")
+    def test_forever(self, text):
+        """One success, and one failure; then it would sleep."""
+        told = f"""
+import sys
+{text}
+
+class Slept(BaseException): pass
+
+def sleep(seconds):
+    print("sleeps", int(seconds))
+    raise Slept
+
+with acme.Store(sys.argv[1]) as store, store.client({DIRECTORY!r}, terms_agreed=True) as ca:
+    solver = acme.Webroot(sys.argv[2])
+    try:
+        keep_fresh(store, ca, ["forever.renewals.test"], solver, lambda *files: print(*files))
+    except Slept:
+        pass
+    try:
+        keep_fresh(store, ca, ["other.renewals.test"], acme.Webroot("/nowhere"), print)
+    except Slept:
+        pass
+"""
+        told = changed(told, **{"time.sleep(": "sleep("})
+        with web_server(self.webroot):
+            out = self.python(told, self.folder / "store", self.webroot).splitlines()
+        self.assertEqual(out[0], f"{self.folder}/store/forever.renewals.test.chain.pem "
+                                 f"{self.folder}/store/forever.renewals.test.key.pem")  # fmt: skip
+        self.assertGreater(int(out[1].split()[1]), 60)  # when to ask again
+        self.assertIn("/nowhere", out[2])
+        self.assertIn(int(out[3].split()[1]), range(55, 91))  # the first try failed: a minute
+
+    @shows("renewals c round", "renewals c stored")
+    def test_c(self, text, stored):
+        main = """
+#define CHECK(what) do { if (!(what)) { fprintf(stderr, "line %d: %s\\n", __LINE__, #what); exit(1); } } while (0)
+
+int main(int argc, char **argv)
+{
+    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
+    acme_run_options_t run = ACME_RUN_OPTIONS_INIT;
+    acme_client_t *client = NULL;
+    acme_key_t *account_key = NULL, *key = NULL;
+    acme_cert_t *cert = NULL, *read;
+    size_t tries = 0;
+    acme_time_t first, second;
+    char serial[128];
+
+    root = argv[1];
+    CHECK(argc == 2 && acme_key_generate(ACME_KEY_P256, &account_key) == ACME_OK);
+    CHECK(acme_key_generate(ACME_KEY_P256, &key) == ACME_OK);
+    options.directory_url = ACME_LETSENCRYPT_STAGING;
+    options.account_key = account_key;
+    options.terms_agreed = 1;
+    run.publish = put;
+    CHECK(acme_client_new(&options, &client) == ACME_OK);
+    first = renew(client, key, &run, &cert, &tries);
+    CHECK(cert != NULL && tries == 1);
+    snprintf(serial, sizeof serial, "%s", acme_cert_serial(cert));
+    read = stored_certificate(acme_cert_chain_pem(cert), strlen(acme_cert_chain_pem(cert)), key);
+    CHECK(read != NULL);
+    acme_cert_free(read);
+    CHECK(!stored_certificate(acme_cert_chain_pem(cert), strlen(acme_cert_chain_pem(cert)), account_key));
+    CHECK(!stored_certificate("text", 4, key));
+    second = renew(client, key, &run, &cert, &tries);
+    CHECK(tries == 0 && strcmp(serial, acme_cert_serial(cert)) == 0 && second > first);
+    root = "/nowhere";
+    acme_cert_free(cert);
+    cert = NULL;
+    (void)renew(client, key, &run, &cert, &tries);
+    CHECK(tries == 1);
+    acme_client_free(client);
+    acme_key_free(key);
+    acme_key_free(account_key);
+    return 0;
+}
+"""
+        names = {"example.org": "c.renewals.test"}
+        text += stored.replace('#include "acme_micro.h"\n', "") + PUT_C + main
+        program = self.program_c(changed(text, **names))
+        with web_server(self.webroot):
+            ended = subprocess.run([program, self.webroot], capture_output=True, text=True, timeout=120)
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+
+    @shows("README rust obtain", "renewals rust round")
+    def test_rust(self, readme, text):
+        first = readme[: readme.index("fn obtain")].replace("use acme_micro::{AcmeError, Host, HttpClient, Key, run};", "use acme_micro::HttpClient;")
+        first = first.replace("ClientOptions, Issued, OrderOptions, ", "ClientOptions, ").replace("Client, ", "")
+        main = """
+fn main() {
+    let generate = || Key::generate(acme_micro::KeyType::P256).unwrap();
+    let mut options = ClientOptions::new("DIRECTORY", generate());
+    options.terms_agreed = true;
+    let client = Client::new(options).unwrap();
+    let mut host = Web(HttpClient::new(&Default::default()).unwrap());
+    let key = generate();
+    let mut wanted = OrderOptions::new(["example.org", "www.example.org"]);
+    wanted.key = Some(key.clone());
+    let order = client.obtain(wanted).unwrap();
+    run(&order, &mut host).unwrap();
+    let mut chain = order.take().unwrap().chain;
+    let (mut tries, before) = (1, chain.fingerprint());
+    let next = renew(&client, &key, &mut host, &mut chain, &mut tries);
+    assert!(tries == 0 && chain.fingerprint() == before && next > Time::now());
+}
+""".replace("DIRECTORY", DIRECTORY)
+        names = {"example.org": "rust.renewals.test", WEBROOT: str(self.webroot)}
+        program = self.program_rust(changed(first + text + main, **names))
+        with web_server(self.webroot):
+            run(program)
+
+
+if __name__ == "__main__":
+    main("renewals")
