@@ -1,11 +1,12 @@
 # acme-micro: `make` lists what there is to make.
 #
-# Variables: PREFIX LIBDIR INCLUDEDIR DESTDIR for install; CC CFLAGS CXX CXXFLAGS CPPFLAGS LDFLAGS
+# Variables: PREFIX LIBDIR INCLUDEDIR MANDIR DESTDIR for install; CC CFLAGS CXX CXXFLAGS CPPFLAGS LDFLAGS
 # WERROR for the C and C++ programs; CARGOFLAGS (such as --locked) for cargo.
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
 CFLAGS ?= -O2 -g
 CXXFLAGS ?= -O2 -g
 CARGOFLAGS ?=
@@ -223,23 +224,43 @@ fetch:
 	@$(if $(PEBBLE_MANAGEMENT),,cargo fetch $(CARGOFLAGS))
 	@$(if $(PEBBLE_MANAGEMENT),,cargo fetch --locked --manifest-path tests/fuzz/Cargo.toml)
 
-install: ## install libraries, headers and acme-micro.pc (after make build)
+HEADERS := acme_micro.h acme_micro.hpp acme_micro_openssl.h
+PKGCONFIGDIR = $(LIBDIR)/pkgconfig
+CMAKEDIR = $(LIBDIR)/cmake/acme-micro
+# What it is tested with, and so what who links statically has to have.
+OPENSSL := 3.0
+FILL_IN = sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+    -e 's|@CMAKEDIR@|$(CMAKEDIR)|; s|@VERSION@|$(VERSION)|; s|@SONAME@|$(SONAME)|; s|@OPENSSL@|$(OPENSSL)|'
+
+install: ## install libraries, headers, man pages, pkg-config and CMake files (after make build)
 	@test -f $(SHARED) -a -f $(STATIC) || { echo 'nothing to install yet: make build' >&2; exit 1; }
-	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(INCLUDEDIR)'
+	install -d '$(DESTDIR)$(PKGCONFIGDIR)' '$(DESTDIR)$(CMAKEDIR)' '$(DESTDIR)$(INCLUDEDIR)'
 	install -m 755 $(SHARED) '$(DESTDIR)$(LIBDIR)/libacme-micro.so.$(ABI)'
 	ln -sf libacme-micro.so.$(ABI) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
 	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libacme-micro.so'
 	install -m 644 $(STATIC) '$(DESTDIR)$(LIBDIR)/libacme-micro.a'
-	install -m 644 include/acme_micro.h include/acme_micro.hpp include/acme_micro_openssl.h \
-	    '$(DESTDIR)$(INCLUDEDIR)'
-	printf '%s\n' "$$PC_FILE" >'$(DESTDIR)$(LIBDIR)/pkgconfig/acme-micro.pc'
+	install -m 644 $(HEADERS:%=include/%) '$(DESTDIR)$(INCLUDEDIR)'
+	$(FILL_IN) -e 's|dir=$(PREFIX)/|dir=$${prefix}/|' packaging/acme-micro.pc.in \
+	    >'$(DESTDIR)$(PKGCONFIGDIR)/acme-micro.pc'
+	$(FILL_IN) packaging/cmake/acme-micro-config.cmake.in \
+	    >'$(DESTDIR)$(CMAKEDIR)/acme-micro-config.cmake'
+	$(FILL_IN) packaging/cmake/acme-micro-config-version.cmake.in \
+	    >'$(DESTDIR)$(CMAKEDIR)/acme-micro-config-version.cmake'
+	chmod 644 '$(DESTDIR)$(PKGCONFIGDIR)/acme-micro.pc' '$(DESTDIR)$(CMAKEDIR)'/*.cmake
+	@if ls target/man/man3/*.3 >/dev/null 2>&1; then set -x; \
+	    install -d '$(DESTDIR)$(MANDIR)/man3' && \
+	    install -m 644 target/man/man3/*.3 '$(DESTDIR)$(MANDIR)/man3'; \
+	else echo 'without man pages, as they have not been made: make man'; fi
 
+# Folders that every system has stay.
 uninstall: ## remove what install installed
-	rm -f '$(DESTDIR)$(LIBDIR)/libacme-micro.so.$(ABI)' '$(DESTDIR)$(LIBDIR)/$(SONAME)' \
-	    '$(DESTDIR)$(LIBDIR)/libacme-micro.so' '$(DESTDIR)$(LIBDIR)/libacme-micro.a' \
-	    '$(DESTDIR)$(INCLUDEDIR)/acme_micro.h' '$(DESTDIR)$(INCLUDEDIR)/acme_micro.hpp' \
-	    '$(DESTDIR)$(INCLUDEDIR)/acme_micro_openssl.h' \
-	    '$(DESTDIR)$(LIBDIR)/pkgconfig/acme-micro.pc'
+	rm -f '$(DESTDIR)$(LIBDIR)'/$(SONAME)* '$(DESTDIR)$(LIBDIR)/libacme-micro.so' \
+	    '$(DESTDIR)$(LIBDIR)/libacme-micro.a' '$(DESTDIR)$(PKGCONFIGDIR)/acme-micro.pc' \
+	    $(HEADERS:%='$(DESTDIR)$(INCLUDEDIR)/%') '$(DESTDIR)$(MANDIR)'/man3/acme_*.3 \
+	    '$(DESTDIR)$(MANDIR)'/man3/acme-micro.3 '$(DESTDIR)$(MANDIR)'/man3/libacme-micro.3
+	rm -rf '$(DESTDIR)$(CMAKEDIR)'
+	@rmdir '$(DESTDIR)$(LIBDIR)/cmake' '$(DESTDIR)$(PKGCONFIGDIR)' '$(DESTDIR)$(MANDIR)/man3' \
+	    2>/dev/null || true
 
 clean: ## remove what was built, but not what tests/setup installed
 	@mkdir -p target
@@ -247,18 +268,3 @@ clean: ## remove what was built, but not what tests/setup installed
 
 distclean: ## remove all of target/
 	rm -rf target
-
-# Libs.private: what `rustc --print native-static-libs` names, for those who link statically.
-define PC_FILE
-prefix=$(PREFIX)
-libdir=$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))
-includedir=$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))
-
-Name: acme-micro
-Description: ACME (RFC 8555) client library
-Version: $(VERSION)
-Libs: -L$${libdir} -lacme-micro
-Libs.private: -lssl -lcrypto -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
-Cflags: -I$${includedir}
-endef
-export PC_FILE
