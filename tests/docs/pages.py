@@ -1,7 +1,7 @@
 """The code on the pages for readers: which there is, and what runs it.
 
-A block of code has a name, the second word behind its fence. Programs are compiled and run as they stand,
-against Pebble; fragments with as little around them as they need.
+A block of code has a name, the second word behind its fence. Programs are compiled and run as they
+stand, against Pebble; fragments with as little around them as they need.
 """
 
 from __future__ import annotations

@@ -27,8 +27,9 @@ class DnsChallenges(DnsCase):
         self.assertEqual(self.taken_down(), ["_acme-challenge.solver.dns.test"] * 2)
         stored = self.folder / "certificates/solver.dns.test"
         self.is_valid(
-            Path(f"{stored}.chain.pem"), Path(f"{stored}.key.pem"), "solver.dns.test", "any.solver.dns.test"
-        )
+            Path(f"{stored}.chain.pem"), Path(f"{stored}.key.pem"),
+            "solver.dns.test", "any.solver.dns.test",
+        )  # fmt: skip
 
     @shows("dns-challenges python solver")
     def test_dns_account_01_by_the_same_solver(self, text):
@@ -68,7 +69,8 @@ with acme.Client(acme.LETSENCRYPT_STAGING, key, terms_agreed=True) as ca:
         person = "subprocess.run(['dns-record', 'add', c.dns_name, c.dns_value], check=True); print("
         self.python(changed(told, **{"print(": person}), **self.tools)
         lines = self.log.read_text().splitlines()
-        self.assertTrue(all(line.startswith("add _validation-persist.persist.dns.test ") for line in lines))
+        for line in lines:
+            self.assertTrue(line.startswith("add _validation-persist.persist.dns.test "), line)
         self.assertTrue(any("; accounturi=https://" in line for line in lines))
         self.assertTrue(any(line.endswith("; policy=wildcard") for line in lines))
 

@@ -28,7 +28,8 @@ class FirstCertificate(Case):
         packages.mkdir()
         (packages / "acme-micro.pc").write_text(
             "Name: acme-micro\nDescription: for tests\nVersion: 0\n"
-            f"Libs: -L{LIBRARY.parent} -Wl,-rpath,{LIBRARY.parent} -lacme-micro\nCflags: -I{ROOT}/include\n"
+            f"Libs: -L{LIBRARY.parent} -Wl,-rpath,{LIBRARY.parent} -lacme-micro\n"
+            f"Cflags: -I{ROOT}/include\n"
         )
         names = self.names("c")
         build = changed(build, **{"example.org www.example.org": " ".join(names)})

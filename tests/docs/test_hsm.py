@@ -84,7 +84,8 @@ def made():
     return subprocess.run(public, stdout=subprocess.PIPE, check=True).stdout, key
 
 (account, _), (certificate, key) = made(), made()
-cert = obtain(acme.LETSENCRYPT_STAGING, account, certificate, ["py.hsm.test"], acme.Webroot(sys.argv[1]))
+solver = acme.Webroot(sys.argv[1])
+cert = obtain(acme.LETSENCRYPT_STAGING, account, certificate, ["py.hsm.test"], solver)
 assert cert.is_for(key)
 """
         with web_server(self.webroot):

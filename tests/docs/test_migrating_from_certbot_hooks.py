@@ -12,10 +12,12 @@ class FromCertbot(DnsCase):
     def test_hooks(self, hooks, take_over):
         # Scripts as people have them.
         for name, text in {
-            "auth": 'dns-record add "_acme-challenge.$CERTBOT_DOMAIN" "$CERTBOT_VALIDATION"; echo "id of $CERTBOT_DOMAIN"',
+            "auth": 'dns-record add "_acme-challenge.$CERTBOT_DOMAIN" "$CERTBOT_VALIDATION"\n'
+            'echo "id of $CERTBOT_DOMAIN"',
             "cleanup": 'test "$CERTBOT_AUTH_OUTPUT" = "id of $CERTBOT_DOMAIN"\n'
             'dns-record remove "_acme-challenge.$CERTBOT_DOMAIN" "$CERTBOT_VALIDATION"',
-            "deploy": 'cat "$RENEWED_LINEAGE/hooks.certbot.test.key.pem" >/dev/null; echo "deployed $RENEWED_DOMAINS"',
+            "deploy": 'test -s "$RENEWED_LINEAGE/hooks.certbot.test.key.pem"\n'
+            'echo "deployed $RENEWED_DOMAINS"',
         }.items():
             (self.folder / name).write_text(f"#!/bin/sh\nset -e\n{text}\n")
             (self.folder / name).chmod(0o755)
@@ -36,7 +38,8 @@ with acme.Store("new") as store, store.client(acme.LETSENCRYPT_STAGING, terms_ag
     renew(store, ca, names, solver, "./deploy")
 """
         out = self.python(changed(told), **self.tools)
-        self.assertEqual(out, "deployed hooks.certbot.test *.hooks.certbot.test\n", "once, in three calls")
+        once = "deployed hooks.certbot.test *.hooks.certbot.test\n"
+        self.assertEqual(out, once, "of three calls, the first")
         self.assertEqual(self.taken_down(), ["_acme-challenge.hooks.certbot.test"] * 2)
 
 

@@ -15,8 +15,10 @@ class TestingWithPebble(Case):
     @shows("testing-with-pebble sh run", "testing-with-pebble python test")
     def test_run(self, command, text):
         (self.folder / "your_test.py").write_text(text)
-        shown = changed(command, **{"tests/pebble": f"{ROOT}/tests/pebble", "python3": sys.executable})
-        env = {**os.environ, "PYTHONPATH": str(ROOT / "bindings/python/src"), "ACME_MICRO_LIBRARY": str(LIBRARY)}
+        here = {"tests/pebble": f"{ROOT}/tests/pebble", "python3": sys.executable}
+        shown = changed(command, **here)
+        package = {"PYTHONPATH": f"{ROOT}/bindings/python/src", "ACME_MICRO_LIBRARY": str(LIBRARY)}
+        env = {**os.environ, **package}
         self.assertIn("OK", run("bash", "-ec", shown, cwd=self.folder, env=env))
 
     @shows("testing-with-pebble sh install")
