@@ -142,7 +142,8 @@ def test_what_is_in_the_wheel(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = files(archive)
     package = PACKAGE / "src" / "acme_micro"
-    ours = {f"acme_micro/{file.name}" for file in package.iterdir() if file.is_file()}
+    ours = {f"acme_micro/{file.relative_to(package)}" for file in package.rglob("*.py")}
+    ours |= {f"acme_micro/{file.name}" for file in package.iterdir() if file.is_file()}
     assert "acme_micro/py.typed" in ours and "acme_micro/__init__.py" in ours
     extra = {name for name in names if not name.startswith(f"{INFO}/")} - ours
     assert not ours - names

@@ -1,0 +1,6 @@
+"""``python -m acme_micro`` is the command ``acme-micro``."""
+
+from .command import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

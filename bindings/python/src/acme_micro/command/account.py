@@ -1,0 +1,115 @@
+"""``acme-micro account``: show, create, contacts, rollover, deactivate."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..errors import AcmeError
+from ..keys import PrivateKey
+from ..store import ACCOUNT_KEY
+from .cas import DEFAULT, DIRECTORIES
+from .failure import UsageError, document
+from .home import Ca, Home
+from .output import Output
+from .parser import KEY_TYPES
+from .text import plain
+
+# The key that is to come, until the CA has taken it.
+NEXT = "account.next.pem"
+
+
+def account(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+    if arguments.action == "show":
+        return _show(arguments, home, output)
+    default = DIRECTORIES[DEFAULT] if arguments.action == "create" else None
+    ca = home.ca(arguments, default)
+    text = _ACTIONS[arguments.action](ca, arguments, output)
+    output.result(text, {"command": "account", "action": arguments.action, "account": _account(ca)})
+    return 0
+
+
+def _show(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+    found: list[dict[str, Any]] = []
+    for ca in home.cas(arguments):
+        if not ca.has_account:
+            continue
+        with ca.client() as client:
+            output.step(f"asking {ca.name}")
+            try:
+                client.find_account()
+                found.append({**_account(ca), "url": client.account_url, "is_valid": True})
+            except AcmeError as error:
+                output.error(error, about=ca.name)
+                found.append({**_account(ca), "is_valid": False, "error": document(error)})
+            found[-1]["terms_url"] = client.terms_url
+    text = "\n".join(map(_text, found)) or f"there is no account in {home.path}"
+    output.result(text, {"command": "account", "action": "show", "accounts": found})
+    return 0
+
+
+def _create(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
+    ca.store.account_key(KEY_TYPES[arguments.key_type or "p256"])
+    with ca.client(arguments) as client:
+        output.step(f"asking {ca.name}")
+        url = client.register()
+    ca.keep_account_url(url)
+    return f"{ca.name}: the account is {plain(url)}"
+
+
+def _contacts(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
+    with ca.client() as client:
+        client.update_contacts(arguments.contact)
+    return f"{ca.name}: the account's contacts are {', '.join(arguments.contact) or 'none'} now"
+
+
+def _rollover(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
+    """The new key is on the disk before the CA hears of it, and the old one stays until the CA has
+    taken it: killed in between, the next try goes on with both."""
+    with ca.at_work(), ca.client() as client:
+        path = ca.path / NEXT
+        key = PrivateKey.load_or_generate(path, KEY_TYPES[arguments.key_type or "p256"])
+        client.change_key(key)
+        ca.take_account_key(path)
+    return f"{ca.name}: the account has a new key, {key.thumbprint}"
+
+
+def _deactivate(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
+    if not arguments.yes:
+        raise UsageError("deactivating an account cannot be undone", "add --yes if you mean it")
+    with ca.client() as client:
+        client.deactivate()
+    ca.set_account_aside()
+    return f"{ca.name}: the account is deactivated; its key in {ca.path} ends in .deactivated now"
+
+
+_ACTIONS = {
+    "create": _create,
+    "contacts": _contacts,
+    "rollover": _rollover,
+    "deactivate": _deactivate,
+}
+
+
+def _account(ca: Ca) -> dict[str, Any]:
+    """An account, for programs."""
+    found = {"ca": ca.name, "directory": ca.settings.directory, "url": ca.store.account_url}
+    if not ca.has_account:
+        return {**found, "key_file": None}
+    key = ca.store.account_key()
+    return {
+        **found,
+        "key_file": str(ca.path / ACCOUNT_KEY),
+        "key_type": key.type.name.lower(),
+        "thumbprint": key.thumbprint,
+    }
+
+
+def _text(found: dict[str, Any]) -> str:
+    lines = [f"{found['ca']}: {plain(found['url'] or 'no account yet')}"]
+    lines.append(f"  key    {found['key_file']} ({found['key_type']}, {found['thumbprint']})")
+    if found["terms_url"]:
+        lines.append(f"  terms  {plain(found['terms_url'])}")
+    if not found["is_valid"]:
+        lines.append(f"  not usable: {found['error']['message']}")
+    return "\n".join(lines)

@@ -1,0 +1,125 @@
+"""What went wrong: the exit status for it, a word for programs, and what to do."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from .. import errors
+from ..errors import AcmeError
+from .text import day_and_time, plain
+
+
+class CommandError(Exception):
+    """Something that the library knows nothing of."""
+
+    kind, status = "error", 1
+
+    def __init__(self, message: str, hint: str | None = None):
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(CommandError):
+    """What was said to the command makes no sense."""
+
+    kind, status = "usage", 2
+
+
+class HookFailed(CommandError):
+    """A hook ended with another status than 0."""
+
+    kind, status = "publish", 8
+
+
+class DeployFailed(CommandError):
+    """The certificate is there, but the deploy hook did not end well."""
+
+    kind, status = "deploy", 10
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the command to end."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
+# The first that fits. 1 is left to bugs; 128 + N is a signal's.
+KINDS: tuple[tuple[type[BaseException], str, int], ...] = (
+    (errors.InvalidArgument, "usage", 2),
+    (errors.TransportError, "network", 3),
+    (errors.OperationTimeout, "timeout", 3),
+    (errors.RateLimited, "rate-limited", 6),
+    (errors.TermsNotAgreed, "terms", 9),
+    (errors.ExternalAccountRequired, "external-account", 9),
+    (errors.AccountError, "account", 9),
+    (errors.ChallengeFailed, "challenge", 5),
+    (errors.OrderRejected, "order", 4),
+    (errors.ProblemError, "refused", 4),
+    (errors.CertificateError, "certificate", 4),
+    (errors.ProtocolError, "protocol", 4),
+    (errors.PolicyError, "policy", 4),
+    (errors.Unsupported, "unsupported", 4),
+    (errors.StoreError, "store", 7),
+    (OSError, "publish", 8),
+)
+
+
+def kind_of(error: BaseException) -> tuple[str, int]:
+    """A word for it, and the exit status."""
+    if isinstance(error, CommandError):
+        return error.kind, error.status
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 128 + getattr(error, "number", signal.SIGINT)
+    for kind, word, status in KINDS:
+        if isinstance(error, kind):
+            return word, status
+    return "bug", 1
+
+
+def document(error: BaseException) -> dict[str, Any]:
+    """All that is known of it, for programs."""
+    kind, status = kind_of(error)
+    found: dict[str, Any] = {"kind": kind, "message": message_of(error), "exit_status": status}
+    if isinstance(error, AcmeError):
+        found.update(
+            identifier=error.identifier,
+            url=error.url,
+            permanent=error.permanent,
+            retry_at=error.retry_at,
+            problem=error.problem,
+            help_url=error.help_url,
+            subproblems=[document(one) for one in error.subproblems],
+        )
+    hint = hint_for(error)
+    return {**found, "hint": hint} if hint else found
+
+
+def message_of(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if kind_of(error) == ("bug", 1):
+        return f"{type(error).__name__}: {error}"
+    return plain(str(error))
+
+
+def hint_for(error: BaseException) -> str | None:
+    """What a person may do about it."""
+    if isinstance(error, CommandError):
+        return error.hint
+    if not isinstance(error, AcmeError):
+        return None
+    page = plain(error.help_url or "")
+    if isinstance(error, errors.TermsNotAgreed):
+        return f"read the CA's terms of service{page and ' at '}{page}, then add --agree-terms"
+    if isinstance(error, errors.ExternalAccountRequired):
+        return "this CA wants --eab-kid and --eab-key-file; its website shows you both"
+    if isinstance(error, errors.AccountError):
+        return "acme-micro account show tells what is known of the account"
+    if error.retry_at is not None:
+        return f"try again after {day_and_time(error.retry_at)}{page and '; see '}{page}"
+    if isinstance(error, errors.ChallengeFailed):
+        return "the CA must be able to see the challenge from outside: DNS, firewall, --webroot"
+    return f"see {page}" if page else None

@@ -1,0 +1,311 @@
+"""The command's folder: below it one for each CA, which is a :class:`acme_micro.Store`.
+
+Besides what the store keeps, there is in it:
+
+=============== ==================================================================
+``ca.json``     which CA it is, and how it is reached
+``NAME.json``   how a certificate is obtained, for renewals, and how they have gone
+=============== ==================================================================
+
+No key and no password is in them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .._folder import PUBLIC, SECRET, Folder
+from ..certificates import Certificate
+from ..client import Client
+from ..errors import StoreError
+from ..store import ACCOUNT_KEY, ACCOUNT_URL, Store
+from .cas import DEFAULT, name_of
+from .failure import UsageError
+
+CA_FILE, CHAIN = "ca.json", ".chain.pem"
+
+
+@dataclass(frozen=True)
+class CaSettings:
+    """Which CA it is, and how it is reached."""
+
+    directory: str
+    ca_file: str | None = None
+    allow_host: tuple[str, ...] = ()
+    proxy: str | None = None
+    proxy_file: str | None = None
+
+
+@dataclass(frozen=True)
+class CertificateSettings:
+    """How a certificate is obtained."""
+
+    names: tuple[str, ...]
+    webroot: str | None = None
+    standalone: tuple[str, int] | None = None
+    hook: str | None = None
+    cleanup_hook: str | None = None
+    challenge_type: str | None = None
+    key_type: str | None = None
+    profile: str | None = None
+    preferred_chain: str | None = None
+    deploy_hook: str | None = None
+    #: Fingerprint of the certificate that the deploy hook has seen.
+    deployed: str | None = None
+    #: How many renewals in a row have been tried, and when the next one may be; seconds since 1970.
+    tries: int = 0
+    next_try: float = 0
+
+
+class Ca:
+    """One CA's folder."""
+
+    def __init__(self, path: Path, settings: CaSettings):
+        self.path, self.settings = path, settings
+        self.name = name_of(settings.directory)
+        self.store = Store(path)
+        self._folder = Folder(path)
+
+    def client(self, arguments: argparse.Namespace | None = None) -> Client:
+        """The account here; the arguments may have what is needed to make one."""
+        options: dict[str, Any] = {}
+        if arguments is not None:
+            options.update(
+                terms_agreed=arguments.agree_terms,
+                contacts=arguments.contact or (),
+                eab=_eab(arguments.eab_kid, arguments.eab_key_file),
+                eab_algorithm=arguments.eab_algorithm,
+            )
+        return self.store.client(
+            self.settings.directory,
+            ca_file=self.settings.ca_file,
+            allowed_hosts=self.settings.allow_host,
+            proxy=_proxy(self.settings),
+            **options,
+        )
+
+    @property
+    def has_account(self) -> bool:
+        return (self.path / ACCOUNT_KEY).exists()
+
+    def keep(self) -> None:
+        """Writes ``ca.json`` down, once there is an account: what has never worked is not kept."""
+        known = _read(self._folder, CA_FILE, CaSettings)
+        if self.store.account_url is not None and known != self.settings:
+            _write(self._folder, CA_FILE, self.settings)
+
+    def keep_account_url(self, url: str) -> None:
+        if self.store.account_url != url:
+            self._folder.write(ACCOUNT_URL, f"{url}\n".encode(), PUBLIC)
+        self.keep()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Nobody else obtains anything here meanwhile."""
+        with self.store._work(ACCOUNT_KEY):
+            yield
+
+    def names(self) -> tuple[str, ...]:
+        """What there is a certificate for."""
+        return self.store.names()
+
+    def certificate_settings(self, name: str) -> CertificateSettings | None:
+        """None: a program without this command has obtained it."""
+        return _read(self._folder, self._file_of(name), CertificateSettings)
+
+    def keep_certificate_settings(self, name: str, settings: CertificateSettings) -> None:
+        if self.certificate_settings(name) != settings:
+            _write(self._folder, self._file_of(name), settings)
+
+    def set_aside(self, name: str) -> None:
+        """Renames a certificate's files, so that nothing uses them any more, nor its key."""
+        self._folder.remove(self._file_of(name))
+        for path in self.store.chain_file(name), self.store.key_file(name):
+            self._rename(path, f"{path}.revoked")
+
+    def set_account_aside(self) -> None:
+        """Renames the account's key: it is of no use, but what was made with it may need it."""
+        self._folder.remove(ACCOUNT_URL)
+        path = str(self.path / ACCOUNT_KEY)
+        self._rename(path, f"{path}.deactivated")
+
+    def take_account_key(self, path: Path) -> None:
+        """Makes this file the account's key."""
+        self._rename(str(path), str(self.path / ACCOUNT_KEY))
+
+    def paths(self, name: str) -> dict[str, str]:
+        """Where servers find a certificate."""
+        return {"chain_file": self.store.chain_file(name), "key_file": self.store.key_file(name)}
+
+    def _rename(self, old: str, new: str) -> None:
+        try:
+            os.replace(old, new)
+        except OSError as error:
+            raise StoreError.of(old, error) from None
+
+    def _file_of(self, name: str) -> str:
+        return os.path.basename(self.store.chain_file(name))[: -len(CHAIN)] + ".json"
+
+
+class Home:
+    """All of them."""
+
+    def __init__(self, path: Path | None):
+        self.path = (path or default_folder()).absolute()
+
+    def cas(self, arguments: argparse.Namespace) -> list[Ca]:
+        """Those of the arguments' CA, or all that there are."""
+        if arguments.directory:
+            return [self.ca(arguments)]
+        return [Ca(path, _updated(settings, arguments)) for path, settings in self._known()]
+
+    def ca(self, arguments: argparse.Namespace, default: str | None = None) -> Ca:
+        """The arguments' CA, or the only one that there is; where there is none, the default."""
+        known = dict(self._known())
+        directory = arguments.directory
+        if directory is None and not known:
+            directory = default
+        if directory is None and len(known) == 1:
+            directory = next(iter(known.values())).directory
+        if directory is None:
+            names = ", ".join(name_of(settings.directory) for settings in known.values())
+            raise UsageError("which CA?", f"add --directory; {self.path} has {names or 'none yet'}")
+        path = self.path / name_of(directory)
+        settings = known.get(path, CaSettings(directory))
+        if settings.directory != directory:
+            raise UsageError(f"{path} is for {settings.directory}", "use another --folder")
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unusable(error) from None
+        return Ca(path, _updated(settings, arguments))
+
+    def wanted(self, arguments: argparse.Namespace) -> list[tuple[Ca, list[str]]]:
+        """The certificates that the arguments name, or all, by CA."""
+        cas = self.cas(arguments)
+        wanted = list(dict.fromkeys(arguments.name))
+        known = {name for ca in cas for name in ca.names()}
+        for name in wanted:
+            if name not in known:
+                raise self._no_such(name)
+        chosen = ((ca, [name for name in ca.names() if not wanted or name in wanted]) for ca in cas)
+        return [(ca, names) for ca, names in chosen if names]
+
+    def find(self, arguments: argparse.Namespace, name: str) -> Ca:
+        """The CA whose certificate this is."""
+        found = [ca for ca in self.cas(arguments) if name in ca.names()]
+        if not found:
+            raise self._no_such(name)
+        if len(found) > 1:
+            cas = ", ".join(ca.name for ca in found)
+            raise UsageError(f"{name}: from which CA?", f"add --directory: there are {cas}")
+        return found[0]
+
+    def _no_such(self, name: str) -> UsageError:
+        why = f"there is no certificate {name} in {self.path}"
+        return UsageError(why, "acme-micro show lists what there is")
+
+    def _unusable(self, error: OSError) -> StoreError:
+        return StoreError.of(str(self.path), error)
+
+    def _known(self) -> Iterator[tuple[Path, CaSettings]]:
+        try:
+            paths = sorted(path for path in self.path.iterdir() if (path / CA_FILE).is_file())
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._unusable(error) from None
+        for path in paths:
+            settings = _read(Folder(path), CA_FILE, CaSettings)
+            if settings is not None:
+                yield path, settings
+
+
+def default_folder() -> Path:
+    """The system's for root, else the user's own."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/acme-micro")
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return Path(data) / "acme-micro"
+
+
+def describe(ca: Ca, name: str, certificate: Certificate) -> dict[str, Any]:
+    """A certificate, for programs."""
+    return {
+        "name": name,
+        "ca": ca.name,
+        "directory": ca.settings.directory,
+        "names": certificate.names,
+        "serial": certificate.serial,
+        "fingerprint": certificate.fingerprint,
+        "key_type": certificate.key_type.name.lower() if certificate.key_type else None,
+        "not_before": certificate.not_before,
+        "not_after": certificate.not_after,
+        "days_left": certificate.days_left,
+        **ca.paths(name),
+    }
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+Settings = TypeVar("Settings", CaSettings, CertificateSettings)
+
+
+def _read(folder: Folder, file: str, kind: type[Settings]) -> Settings | None:
+    data = folder.read(file)
+    if data is None:
+        return None
+    known = {field.name for field in fields(kind)}
+    try:
+        found = json.loads(data)
+        values = {name: _frozen(value) for name, value in found.items() if name in known}
+        return kind(**values)
+    except (ValueError, TypeError, AttributeError) as error:
+        why = f"{folder.path_of(file)} is not what this command has written: {error}"
+        raise UsageError(why, "remove the file, and say once more how it is obtained") from None
+
+
+def _write(folder: Folder, file: str, settings: CaSettings | CertificateSettings) -> None:
+    text = json.dumps({"version": 1, **asdict(settings)}, indent=2)
+    folder.write(file, f"{text}\n".encode(), SECRET)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _updated(settings: CaSettings, arguments: argparse.Namespace) -> CaSettings:
+    """With what the arguments say of the way to the CA."""
+    said = {name: getattr(arguments, name) for name in ("ca_file", "proxy", "proxy_file")}
+    said["allow_host"] = tuple(arguments.allow_host or ())
+    if said["proxy"] or said["proxy_file"]:  # one takes the other's place
+        settings = replace(settings, proxy=None, proxy_file=None)
+    return replace(settings, **{name: value for name, value in said.items() if value})
+
+
+def _proxy(settings: CaSettings) -> str | None:
+    return _secret(settings.proxy_file, "--proxy-file") if settings.proxy_file else settings.proxy
+
+
+def _eab(key_id: str | None, file: str | None) -> tuple[str, str] | None:
+    if (key_id is None) != (file is None):
+        raise UsageError("--eab-kid and --eab-key-file belong together")
+    return (key_id, _secret(file, "--eab-key-file")) if key_id and file else None
+
+
+def _secret(path: str, option: str) -> str:
+    """A secret's only line, from a file: whoever lists processes sees arguments."""
+    try:
+        text = Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{option} {path} cannot be read: {error}") from None
+    if not text:
+        raise UsageError(f"{option} {path} is empty")
+    return text

@@ -1,0 +1,120 @@
+"""``acme-micro obtain``: a certificate, new or renewed."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+from ..certificates import Certificate
+from ..client import Client
+from .cas import DEFAULT, DIRECTORIES
+from .failure import DeployFailed, HookFailed, UsageError
+from .home import Ca, CertificateSettings, Home, describe
+from .output import Output
+from .parser import KEY_TYPES
+from .solve import make_solver, run_hook
+from .text import day
+
+SETTINGS = (
+    "webroot", "standalone", "hook", "cleanup_hook", "challenge_type",
+    "key_type", "profile", "preferred_chain", "deploy_hook",
+)  # fmt: skip
+
+
+def obtain(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+    names = tuple(dict.fromkeys(name for names in arguments.domain for name in names))
+    settings = CertificateSettings(names, **{name: getattr(arguments, name) for name in SETTINGS})
+    _check(settings)
+    name = arguments.name or names[0]
+    ca = home.ca(arguments, DIRECTORIES[DEFAULT])
+    with ca.client(arguments) as client:
+        found = obtain_one(ca, client, name, settings, output, force=arguments.force)
+    output.result(_text(found), {"command": "obtain", "certificate": found})
+    if ca.settings.directory == DIRECTORIES[DEFAULT]:
+        output.note(f"{DEFAULT} is for trying: nobody trusts this; now add --directory letsencrypt")
+    return 0
+
+
+def obtain_one(
+    ca: Ca,
+    client: Client,
+    name: str,
+    settings: CertificateSettings,
+    output: Output,
+    *,
+    force: bool,
+) -> dict[str, Any]:
+    """One certificate, and all that belongs to it; gives it as programs see it."""
+    before = ca.store.certificate(name)
+    earlier = ca.certificate_settings(name)
+    if earlier is not None:
+        kept = {what: getattr(earlier, what) for what in ("deployed", "tries", "next_try")}
+        settings = replace(settings, **kept)
+    output.step(f"{', '.join(settings.names)}: asking {ca.name}")
+    try:
+        certificate = ca.store.obtain(
+            client,
+            settings.names,
+            make_solver(settings, output),
+            name=name,
+            key_type=KEY_TYPES[settings.key_type or "p256"],
+            renew_now=force,
+            profile=settings.profile,
+            preferred_chain=settings.preferred_chain,
+        )
+    finally:
+        ca.keep()
+    is_new = before is None or before.fingerprint != certificate.fingerprint
+    output.step(f"{name}: {'new' if is_new else 'not due yet; it is good'} until {day(certificate.not_after)}")
+    ca.keep_certificate_settings(name, settings)
+    _deploy(ca, name, settings, certificate, output)
+    return {**describe(ca, name, certificate), "is_new": is_new}
+
+
+def _deploy(
+    ca: Ca, name: str, settings: CertificateSettings, certificate: Certificate, output: Output
+) -> None:
+    """Runs the deploy hook until it has seen this certificate: also what an earlier run, which was
+    killed or whose hook failed, has left."""
+    if settings.deploy_hook is None or settings.deployed == certificate.fingerprint:
+        return
+    output.step(f"{name}: {settings.deploy_hook}")
+    paths = ca.paths(name)
+    variables = {
+        "ACME_NAME": name,
+        "ACME_NAMES": " ".join(certificate.names),
+        "ACME_CHAIN_FILE": paths["chain_file"],
+        "ACME_KEY_FILE": paths["key_file"],
+        "RENEWED_DOMAINS": " ".join(certificate.names),
+    }
+    try:
+        run_hook(settings.deploy_hook, variables)
+    except HookFailed as error:
+        hint = f"the certificate is there: {paths['chain_file']}; the next run tries the hook again"
+        raise DeployFailed(str(error), hint) from None
+    ca.keep_certificate_settings(name, replace(settings, deployed=certificate.fingerprint))
+
+
+def _check(settings: CertificateSettings) -> None:
+    if not (settings.webroot or settings.standalone or settings.hook):
+        raise UsageError(
+            "how are the names to be proven?", "add --webroot DIR, --standalone or --hook CMD"
+        )
+    if settings.hook is None and (settings.cleanup_hook or settings.challenge_type):
+        raise UsageError("--cleanup-hook and --challenge-type go with --hook")
+    by_http = settings.webroot or settings.standalone or settings.challenge_type == "http-01"
+    wildcards = [name for name in settings.names if name.startswith("*.")]
+    if by_http and wildcards:
+        raise UsageError(
+            f"{wildcards[0]}: no CA takes http-01 for a wildcard", "use --hook, with dns-01"
+        )
+
+
+def _text(found: dict[str, Any]) -> str:
+    what = "new certificate" if found["is_new"] else "not due for renewal"
+    return (
+        f"{found['name']}: {what}, good until {day(found['not_after'])} ({found['days_left']} days)\n"
+        f"  chain  {found['chain_file']}\n"
+        f"  key    {found['key_file']}"
+    )

@@ -1,0 +1,79 @@
+"""From arguments to an exit status, whatever happens."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from .. import __version__, library_version
+from .failure import Interrupted, UsageError, kind_of
+from .home import Home
+from .output import Output
+from .parser import make_parser
+
+Command = Callable[[argparse.Namespace, Home, Output], int]
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command, with these arguments or the process's own; gives its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Before we know what is wanted, for mistakes in it.
+    output = Output(as_json="--json" in given, quiet=False, verbose=False)
+    command = None
+    try:
+        catch_signals()
+        parsed = make_parser().parse_args(given)
+        command = parsed.command
+        if parsed.version:
+            return _tell_versions()
+        run = _command(command)
+        output = Output(as_json=parsed.json, quiet=parsed.quiet, verbose=parsed.verbose)
+        return run(parsed, Home(parsed.folder), output)
+    except BrokenPipeError:
+        # Whoever read the result has seen enough. Nothing is left for Python to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except (Exception, KeyboardInterrupt) as error:
+        output.failure(error, command)
+        kind, status = kind_of(error)
+        if kind == "bug":
+            traceback.print_exc()
+        return status
+
+
+def catch_signals() -> None:
+    """The first signal ends what is under way, and that takes its challenges down; of those that come
+    meanwhile nothing is to be seen. Programs that we run do not inherit it."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for each in SIGNALS:
+            signal.signal(each, lambda *_: None)
+        raise Interrupted(number)
+
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, end)
+
+
+def _command(name: str | None) -> Command:
+    from .account import account
+    from .obtain import obtain
+    from .renew import renew
+    from .revoke import revoke
+    from .show import show
+
+    commands = {command.__name__: command for command in (obtain, renew, revoke, show, account)}
+    if name is None:
+        raise UsageError("what is to be done?", f"one of {', '.join(commands)}; or --help")
+    return commands[name]
+
+
+def _tell_versions() -> int:
+    print(f"acme-micro {__version__} (library {library_version()})")
+    return 0

@@ -1,0 +1,62 @@
+"""``acme-micro show``: the certificates, and when they are renewed."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from ..client import Client
+from ..errors import AcmeError
+from ..operation import RenewalInfo
+from .failure import document
+from .home import Ca, Home, describe
+from .output import Output
+from .text import day, plain, table
+
+HEADING = ("NAME", "CA", "DAYS", "EXPIRES", "RENEWAL WINDOW", "RENEWED", "NAMES")
+
+
+def show(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+    """A CA that does not answer costs its columns, not the table."""
+    found: list[dict[str, Any]] = []
+    for ca, names in home.wanted(arguments):
+        with ca.client() as client:
+            for name in names:
+                found.append(_one(ca, None if arguments.offline else client, name, output))
+    rows = [HEADING, *(_row(one) for one in found)]
+    text = table(rows) if found else f"there is no certificate in {home.path}"
+    output.result(text, {"command": "show", "folder": str(home.path), "certificates": found})
+    return 0
+
+
+def _one(ca: Ca, client: Client | None, name: str, output: Output) -> dict[str, Any]:
+    certificate = ca.store.certificate(name)
+    if certificate is None:
+        return {"name": name, "ca": ca.name, "usable": False, **ca.paths(name)}
+    found = {**describe(ca, name, certificate), "usable": True, "renewal": None}
+    if client is not None:
+        try:
+            info = client.renewal_info(certificate)
+        except AcmeError as error:
+            output.error(error, about=name)
+            return {**found, "renewal_error": document(error)}
+        found["renewal"] = {**asdict(info), "is_due": info.is_due}
+    return found
+
+
+def _row(found: dict[str, Any]) -> tuple[str, ...]:
+    name, ca = plain(found["name"]), found["ca"]
+    if not found["usable"]:
+        return name, ca, "-", "-", "-", "-", "cannot be used: key and chain do not fit"
+    window, at = _window(found["renewal"])
+    names = " ".join(found["names"])
+    return name, ca, str(found["days_left"]), day(found["not_after"]), window, at, names
+
+
+def _window(renewal: dict[str, Any] | None) -> tuple[str, str]:
+    if renewal is None:
+        return "?", "?"
+    info = RenewalInfo(**{name: value for name, value in renewal.items() if name != "is_due"})
+    window = f"{day(info.window_start)} .. {day(info.window_end)}"
+    return window if info.from_ca else f"{window} (reckoned)", "now" if info.is_due else day(info.renew_at)

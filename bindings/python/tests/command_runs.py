@@ -1,0 +1,61 @@
+"""What the tests of the command share: runs of it, as a person's, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conftest import env
+
+COMMAND = [sys.executable, "-m", "acme_micro"]
+
+
+@dataclass
+class Run:
+    """What has come of one."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The whole of standard output: one object and nothing else."""
+        return json.loads(self.out)
+
+
+class Person:
+    """Somebody at a shell, who has a folder for the command and a CA."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.ca = ["--directory", env("ACME_DIRECTORY"), "--ca-file", env("ACME_CA_FILE")]
+        self.environment = dict(os.environ)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Begins a run, in a process group of its own, as a terminal does."""
+        return subprocess.Popen(
+            [*COMMAND, *arguments, "--folder", str(self.folder)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=self.environment, start_new_session=True,
+        )  # fmt: skip
+
+    def runs(self, *arguments: str, status: int = 0) -> Run:
+        """A run that ends with this status."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == status, (out, err)
+        return Run(status, out, err)
+
+    def obtains(self, *arguments: str, status: int = 0) -> Run:
+        return self.runs("obtain", *self.ca, "--agree-terms", *arguments, status=status)
+
+    def path(self, name: str) -> Path:
+        """Of a file in the CA's folder, which is the only one."""
+        (folder,) = (path.parent for path in self.folder.glob("*/ca.json"))
+        return folder / name

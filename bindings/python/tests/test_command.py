@@ -1,0 +1,281 @@
+"""The command acme-micro, as people and cron jobs run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from command_runs import COMMAND, Person
+from conftest import env, openssl
+from test_command_shell import generate
+from test_pebble_all_of_acme import management
+from webroot_server import serving
+
+NAMES = ["shop.test", "www.shop.test"]
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Person:
+    return Person(tmp_path / "acme")
+
+
+@pytest.fixture
+def webroot(tmp_path: Path) -> Iterator[list[str]]:
+    """Options for a web server that serves port 80 of every name."""
+    folder = tmp_path / "webroots" / "one"
+    folder.mkdir(parents=True)
+    with serving(tmp_path / "webroots", int(env("PEBBLE_HTTP_PORT"))):
+        yield ["--webroot", str(folder)]
+
+
+def names_of(options: list[str]) -> list[str]:
+    return [option for name in options for option in ("-d", name)]
+
+
+def check(person: Person, name: str, names: list[str]) -> str:
+    """What openssl says of the files; gives the serial number."""
+    chain, key = str(person.path(f"{name}.chain.pem")), str(person.path(f"{name}.key.pem"))
+    openssl("verify", "-CAfile", env("PEBBLE_ROOT"), "-untrusted", chain, chain)
+    shown = openssl("x509", "-in", chain, "-noout", "-ext", "subjectAltName")
+    assert sorted(shown.split("\n")[1].replace(",", "").split()) == sorted(f"DNS:{n}" for n in names)
+    assert openssl("pkey", "-in", key, "-pubout") == openssl("x509", "-in", chain, "-noout", "-pubkey")
+    assert stat.S_IMODE(os.stat(key).st_mode) == 0o600
+    return openssl("x509", "-in", chain, "-noout", "-serial").split("=")[1].strip().lower()
+
+
+def make_due(person: Person, name: str) -> None:
+    """The CA says that it is time to renew."""
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    window = {"start": (now - timedelta(2)).isoformat(), "end": (now - timedelta(1)).isoformat()}
+    chain = person.path(f"{name}.chain.pem").read_text()
+    management(
+        "/set-renewal-info/", certificate=chain, ARIResponse=json.dumps({"suggestedWindow": window})
+    )
+
+
+# --- obtain, renew, show ------------------------------------------------------------------------------
+
+
+def test_a_certificate_is_obtained_shown_and_renewed_when_the_ca_says_so(person, webroot, new_pebble, tmp_path):
+    log = tmp_path / "deployed"
+    deploy = f'echo "$ACME_NAME" $ACME_NAMES "$ACME_CHAIN_FILE" "$ACME_KEY_FILE" >>{log}'
+    obtaining = [*names_of(NAMES), *webroot, "--deploy-hook", deploy]
+
+    first = person.obtains(*obtaining)
+    serial = check(person, "shop.test", NAMES)
+    assert first.out.startswith("shop.test: new certificate, good until 20")
+    chain, key = str(person.path("shop.test.chain.pem")), str(person.path("shop.test.key.pem"))
+    assert chain in first.out and key in first.out
+    # Nobody watches: no progress.
+    assert first.err == ""
+    again = person.obtains(*obtaining)
+    assert "not due for renewal" in again.out and check(person, "shop.test", NAMES) == serial
+
+    # As from cron: no news is good news.
+    quiet = person.runs("renew")
+    assert (quiet.out, quiet.err) == ("", "")
+    assert check(person, "shop.test", NAMES) == serial
+
+    shown = person.runs("show")
+    heading, row = shown.out.splitlines()
+    assert heading.split()[:4] == ["NAME", "CA", "DAYS", "EXPIRES"]
+    assert row.startswith("shop.test  127.0.0.1:") and row.endswith("shop.test www.shop.test")
+    (one,) = person.runs("show", "--json", "shop.test").json["certificates"]
+    days = openssl("x509", "-in", chain, "-noout", "-enddate", "-dateopt", "iso_8601")
+    assert days.split("=")[1].strip() == one["not_after"].replace("T", " ").replace("+00:00", "Z")
+    window = [one["renewal"][what][:10] for what in ("window_start", "window_end", "renew_at")]
+    assert row.split()[2:8] == [str(one["days_left"]), one["not_after"][:10], window[0], "..", *window[1:]]
+    assert one["serial"] == serial and one["renewal"]["from_ca"] and not one["renewal"]["is_due"]
+
+    # As shells complete them.
+    show = shlex.join([*COMMAND, "show", "--folder", str(person.folder)])
+    listed = ["sh", "-c", generate.CERTIFICATES.replace("acme-micro show", show)]
+    assert subprocess.check_output(listed, text=True) == "shop.test\n"
+
+    make_due(person, "shop.test")
+    assert person.runs("show").out.splitlines()[1].split()[7] == "now"
+    renewed = person.runs("renew")
+    assert renewed.out.startswith("shop.test: renewed, good until 20") and renewed.err == ""
+    second = check(person, "shop.test", NAMES)
+    assert second != serial
+    # A CA that says "now" for ever is asked for one a day at most.
+    make_due(person, "shop.test")
+    assert person.runs("renew").out == "" and check(person, "shop.test", NAMES) == second
+
+    forced = person.runs("renew", "--force", "--json").json
+    assert forced["ok"] and forced["certificates"][0]["is_new"]
+    third = check(person, "shop.test", NAMES)
+    assert third == forced["certificates"][0]["serial"] not in (serial, second)
+    # Once for each.
+    assert log.read_text() == f"shop.test shop.test www.shop.test {chain} {key}\n" * 3
+
+
+def test_standalone_with_all_that_can_be_asked_for(person, new_pebble):
+    host = f"127.0.0.1:{env('PEBBLE_HTTP_PORT')}"
+    done = person.obtains(
+        "-d", "A.all.test,b.all.test", "--standalone", host, "--name", "all", "--key-type", "p384",
+        "--profile", "shortlived", "--contact", "ops@all.test", "--json", "-v",
+    )  # fmt: skip
+    check(person, "all", ["a.all.test", "b.all.test"])
+    assert done.json["ok"] and done.json["command"] == "obtain"
+    one = done.json["certificate"]
+    assert one["name"] == "all" and one["key_type"] == "p384" and one["days_left"] == 5
+    assert one["chain_file"] == str(person.path("all.chain.pem")) and one["is_new"]
+    # Step by step, and no secret among it.
+    told = ["asking 127", "publishing http-01 for ", "taking down http-01", "all: new until 20"]
+    assert [one for one in told if one in done.err] == sorted(told, key=done.err.index) == told
+    assert "HTTP status 201" in done.err
+    for key in person.path("all.key.pem"), person.path("account.pem"):
+        assert key.read_text().splitlines()[1] not in done.err + done.out
+    # What a renewal needs, and no more.
+    kept = json.loads(person.path("all.json").read_text())
+    assert kept["standalone"] == ["127.0.0.1", int(env("PEBBLE_HTTP_PORT"))]
+    assert kept["profile"] == "shortlived" and kept["names"] == ["a.all.test", "b.all.test"]
+    quiet = person.runs("renew", "all", "--force", "-q")
+    assert (quiet.out, quiet.err) == ("", "")
+    assert check(person, "all", ["a.all.test", "b.all.test"]) != one["serial"]
+
+
+HOOK = """
+    import json, os, sys, urllib.request
+    name, value = "_acme-challenge." + os.environ["CERTBOT_DOMAIN"], os.environ["CERTBOT_VALIDATION"]
+    if os.environ["ACME_TYPE"] == "dns-01":
+        assert (os.environ["ACME_DNS_NAME"], os.environ["ACME_DNS_VALUE"]) == (name, value)
+    path, body = {"publish": ("set-txt", {"value": value}), "unpublish": ("clear-txt", {})}[sys.argv[1]]
+    data = json.dumps({"host": name + ".", **body}).encode()
+    urllib.request.urlopen(os.environ["PEBBLE_CHALLTESTSRV"] + "/" + path, data, timeout=10).close()
+    with open(sys.argv[2], "a") as log:
+        print(sys.argv[1], os.environ["ACME_NAME"], os.environ["CERTBOT_REMAINING_CHALLENGES"],
+              os.environ["CERTBOT_ALL_DOMAINS"], os.environ.get("CERTBOT_AUTH_OUTPUT"), file=log)
+    print("zone-7")
+"""
+
+
+def test_dns_01_by_hooks_that_were_made_for_certbot(person, tmp_path):
+    program, log = tmp_path / "hook.py", tmp_path / "log"
+    program.write_text(textwrap.dedent(HOOK))
+    command = f"{shlex.quote(sys.executable)} {program}"
+    for name, hooks in (
+        ("two", ["--hook", f"{command} publish {log}", "--cleanup-hook", f"{command} unpublish {log}"]),
+        ("one", ["--hook", f'{command} "$ACME_ACTION" {log}']),
+    ):
+        log.write_text("")
+        names = [f"{name}.dns.test", f"*.{name}.dns.test", f"other.{name}.dns.test"]
+        done = person.obtains(*names_of(names), *hooks, "--name", name, "--json")
+        # What hooks say is for people: the result is whole.
+        assert done.json["ok"] and done.err.count("zone-7") == len(log.read_text().splitlines())
+        check(person, name, names)
+        lines = [line.split() for line in log.read_text().splitlines()]
+        published = [line for line in lines if line[0] == "publish"]
+        taken_down = [line for line in lines if line[0] == "unpublish"]
+        assert sorted(line[1] for line in published) == sorted(line[1] for line in taken_down)
+        assert [line[2] for line in published][-1] == "0" and published[0][3] == ",".join(names)
+        assert all(line[4] == "zone-7" for line in taken_down)
+        assert all(line[4] == "None" for line in published)
+
+
+def test_a_deploy_hook_that_fails_is_tried_again_without_another_order(person, webroot, tmp_path):
+    flag = tmp_path / "ready"
+    obtaining = [*names_of(["deploy.test"]), *webroot, "--deploy-hook", f"test -e {flag}"]
+    failed = person.obtains(*obtaining, "--json", status=10)
+    assert failed.json["error"]["kind"] == "deploy" and "the hook ended with status 1" in failed.err
+    serial = check(person, "deploy.test", ["deploy.test"])
+    assert person.runs("renew", status=10).err.startswith("acme-micro: deploy.test: ")
+    flag.touch()
+    person.runs("renew")
+    flag.unlink()
+    person.runs("renew")
+    assert check(person, "deploy.test", ["deploy.test"]) == serial
+
+
+def test_one_that_fails_does_not_stop_the_others_and_is_not_tried_at_once(person, webroot, tmp_path):
+    (tmp_path / "webroots" / "two").mkdir()
+    for name, root in (("bad.test", "two"), ("good.test", "one")):
+        person.obtains("-d", name, "--webroot", str(tmp_path / "webroots" / root))
+    serials = {name: check(person, name, [name]) for name in ("bad.test", "good.test")}
+    (tmp_path / "webroots" / "two").rename(tmp_path / "two")
+    # Pebble, like any CA, need not look again at what was proven a moment ago: so the order is for more.
+    settings = person.path("bad.test.json")
+    settings.write_text(settings.read_text().replace('"bad.test"', '"bad.test", "more.bad.test"'))
+    make_due(person, "good.test")
+
+    failed = person.runs("renew", "--json", status=8)
+    bad, good = failed.json["certificates"]
+    assert not failed.json["ok"] and not bad["ok"] and good["ok"] and good["is_new"]
+    assert bad["error"]["kind"] == "publish" and "two" in bad["error"]["message"]
+    assert check(person, "good.test", ["good.test"]) != serials["good.test"]
+    assert check(person, "bad.test", ["bad.test"]) == serials["bad.test"]
+
+    later = person.runs("renew", "-v")
+    assert "bad.test: not tried again before 20" in later.err
+    (tmp_path / "two").rename(tmp_path / "webroots" / "two")
+    assert "bad.test: renewed" in person.runs("renew", "bad.test").out
+    check(person, "bad.test", ["bad.test", "more.bad.test"])
+
+
+# --- signals ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_takes_the_challenges_down(person, tmp_path, number):
+    log = tmp_path / "log"
+    hook = f"echo publish >>{log}; sleep 60"
+    process = person.start(
+        "obtain", *person.ca, "--agree-terms", "-d", "slow.test", "--json",
+        "--hook", hook, "--cleanup-hook", f"echo unpublish >>{log}",
+    )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while not log.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + number, err
+    assert log.read_text() == "publish\nunpublish\n"
+    error = json.loads(out)["error"]
+    assert (error["kind"], error["exit_status"]) == ("interrupted", 128 + number)
+    assert "Traceback" not in err
+    # The order is there to go on with.
+    assert "\norder https://" in person.path("slow.test.order").read_text()
+
+
+# --- revoke -------------------------------------------------------------------------------------------
+
+
+def status_of(serial: str) -> tuple[str, int]:
+    answer = json.loads(management(f"/cert-status-by-serial/{serial}"))
+    return answer["Status"], answer.get("Reason", 0)
+
+
+def test_what_is_revoked_is_revoked_at_the_ca_and_not_used_again(person, webroot, tmp_path):
+    person.obtains("-d", "gone.test", *webroot)
+    first = check(person, "gone.test", ["gone.test"])
+    key = person.path("gone.test.key.pem").read_text()
+    done = person.runs("revoke", "Gone.test", "--reason", "key-compromise", "--json").json
+    assert done["ok"] and done["serial"] == first
+    assert status_of(first) == ("Revoked", 1)
+    assert person.path("gone.test.key.pem.revoked").read_text() == key
+    assert person.runs("show", "--json").json["certificates"] == []
+    person.obtains("-d", "gone.test", *webroot)
+    second = check(person, "gone.test", ["gone.test"])
+    assert second != first and person.path("gone.test.key.pem").read_text() != key
+
+    # Somebody else has found it, and cannot, without its key.
+    files = ["--cert", str(person.path("gone.test.chain.pem"))]
+    stranger = Person(tmp_path / "stranger")
+    refused = stranger.runs("revoke", *stranger.ca, *files, "--json", status=9)
+    assert refused.json["error"]["kind"] == "account" and status_of(second)[0] == "Valid"
+    files += ["--key", str(person.path("gone.test.key.pem"))]
+    assert stranger.runs("revoke", *stranger.ca, *files).out.startswith("gone.test: revoked")
+    assert status_of(second)[0] == "Revoked"

@@ -1,0 +1,95 @@
+"""acme-micro account."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import acme_micro as acme
+from command_runs import Person
+from conftest import env
+from test_pebble_all_of_acme import another_pebble
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Person:
+    return Person(tmp_path / "acme")
+
+
+def at_ca(key: Path) -> str:
+    """What the CA calls the account of this key."""
+    with acme.Client(
+        env("ACME_DIRECTORY"), acme.PrivateKey.load(key), ca_file=env("ACME_CA_FILE")
+    ) as client:
+        return client.find_account()
+
+
+def test_the_life_of_an_account(person):
+    refused = person.runs("account", "create", *person.ca, "--json", status=9).json["error"]
+    assert refused["kind"] == "terms" and "--agree-terms" in refused["hint"]
+    creating = ["account", "create", *person.ca, "--agree-terms", "--contact", "ops@one.test"]
+    created = person.runs(*creating, "--json").json["account"]
+    key = person.path("account.pem")
+    assert created["url"] == at_ca(key) and created["key_file"] == str(key)
+    assert created["thumbprint"] == acme.PrivateKey.load(key).thumbprint
+    # Once more is fine; and from now on the folder knows its only CA.
+    assert person.runs(*creating, "--json").json["account"] == created
+    (shown,) = person.runs("account", "show", "--json").json["accounts"]
+    assert shown["is_valid"] and {**shown, **created} == shown
+    assert created["url"] in person.runs("account", "show").out
+
+    done = person.runs("account", "contacts", "a@two.test", "mailto:b@two.test")
+    assert "mailto:a@two.test, mailto:b@two.test now" in done.out
+    assert "none now" in person.runs("account", "contacts").out
+
+    old = key.read_text()
+    rolled = person.runs("account", "rollover", "--key-type", "p384", "--json").json["account"]
+    assert rolled["url"] == created["url"] == at_ca(key) and rolled["key_type"] == "p384"
+    (person.folder / "old.pem").write_text(old)
+    with pytest.raises(acme.AccountError):
+        at_ca(person.folder / "old.pem")
+    assert not person.path("account.next.pem").exists()
+
+    assert "--yes" in person.runs("account", "deactivate", status=2).err
+    person.runs("account", "deactivate", "--yes")
+    with pytest.raises(acme.AccountError):
+        at_ca(person.path("account.pem.deactivated"))
+    assert person.runs("account", "show", "--json").json["accounts"] == []
+    assert person.runs(*creating, "--json").json["account"]["url"] != created["url"]
+
+
+def test_a_rollover_that_was_killed_is_finished(person):
+    person.runs("account", "create", *person.ca, "--agree-terms")
+    new = acme.PrivateKey.load_or_generate(person.path("account.next.pem"))
+    with acme.Client(
+        env("ACME_DIRECTORY"),
+        acme.PrivateKey.load(person.path("account.pem")),
+        ca_file=env("ACME_CA_FILE"),
+    ) as client:
+        url = client.find_account()
+        client.change_key(new)  # and here somebody pulls the plug
+    person.runs("account", "rollover")
+    assert acme.PrivateKey.load(person.path("account.pem")).thumbprint == new.thumbprint
+    assert at_ca(person.path("account.pem")) == url
+
+
+def test_external_account_binding_whose_key_nobody_sees(person, tmp_path):
+    secret = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+    key_file = tmp_path / "eab"
+    key_file.write_text(f"{secret}\n")
+    with another_pebble("--eab", f"kid-1:{secret}") as pebble:
+        ca = ["--directory", pebble["ACME_DIRECTORY"], "--ca-file", pebble["ACME_CA_FILE"]]
+        creating = ["account", "create", *ca, "--agree-terms"]
+        refused = person.runs(*creating, "--json", status=9)
+        assert refused.json["error"]["kind"] == "external-account"
+        assert "--eab-kid" in refused.err
+        half = person.runs(*creating, "--eab-kid", "kid-1", status=2)
+        assert "--eab-key-file" in half.err
+        done = person.runs(*creating, "--eab-kid", "kid-1", "--eab-key-file", str(key_file), "-v", "--json")
+        assert done.json["account"]["url"]
+        assert secret not in done.out + done.err
+        for file in person.folder.rglob("*.json"):
+            assert secret not in file.read_text()
+    assert json.loads(person.path("ca.json").read_text())["directory"] == pebble["ACME_DIRECTORY"]

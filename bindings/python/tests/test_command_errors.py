@@ -1,0 +1,211 @@
+"""What the command says and how it ends when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import acme_micro as acme
+from acme_micro.command.failure import KINDS
+from command_runs import COMMAND, Person
+from conftest import env
+
+SOLVER = ["--hook", "true"]
+FIELDS = {
+    "kind", "message", "exit_status", "identifier", "url", "permanent", "retry_at", "problem",
+    "help_url", "subproblems",
+}  # fmt: skip
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Person:
+    return Person(tmp_path / "acme")
+
+
+def fails(person: Person, status: int, kind: str, *arguments: str) -> dict[str, Any]:
+    """A run that fails, with one object on standard output, and the same in words besides."""
+    done = person.runs(*arguments, "--json", status=status)
+    found = done.json
+    assert found["ok"] is False
+    error: dict[str, Any] = found["error"]
+    assert (error["kind"], error["exit_status"]) == (kind, status)
+    assert error["message"] in done.err and "Traceback" not in done.err
+    assert error.get("hint", "") in done.err
+    return error
+
+
+def test_each_kind_of_failure_has_its_status(person, tmp_path):
+    obtain = ["obtain", *person.ca, *SOLVER]
+    agreed = [*obtain, "--agree-terms"]
+
+    error = fails(person, 9, "terms", *obtain, "-d", "x.test")
+    assert "--agree-terms" in error["hint"] and set(error) == FIELDS | {"hint"}
+
+    error = fails(person, 4, "order", *agreed, "-d", "x.blocked-domain.example")
+    assert error["problem"]["type"] == "urn:ietf:params:acme:error:rejectedIdentifier"
+    assert error["identifier"] == "x.blocked-domain.example"
+
+    # The hook said that it is published, and it is not.
+    error = fails(person, 5, "challenge", *agreed, "-d", "unpublished.test")
+    assert error["identifier"] == "unpublished.test"
+    assert error["problem"]["type"].startswith("urn:ietf:params:acme:error:")
+
+    failing = ["--hook", "echo no such zone; exit 3"]
+    error = fails(person, 8, "publish", "obtain", *person.ca, "-d", "x.test", *failing)
+    assert "x.test: the hook ended with status 3" in error["message"]
+
+    here = [*person.ca, "--standalone", "192.0.2.1:80"]
+    error = fails(person, 8, "publish", "obtain", "-d", "x.test", *here)
+    assert "assign requested address" in error["message"]
+
+    nobody = ["--directory", "https://localhost:9/dir"]
+    error = fails(person, 3, "network", "obtain", "-d", "x.test", *SOLVER, *nobody)
+    assert error["url"] == "https://localhost:9/dir" and not error["permanent"]
+
+    person.folder.joinpath("localhost:9_dir").chmod(0o777)
+    error = fails(person, 7, "store", "obtain", "-d", "x.test", *SOLVER, *nobody)
+    assert "anybody can write to this folder" in error["message"]
+
+
+def test_errors_without_json_are_two_lines(person):
+    done = person.runs("obtain", *person.ca, *SOLVER, "-d", "x.test", status=9)
+    first, second = done.err.splitlines()
+    assert done.out == "" and first.startswith("acme-micro: ") and second.startswith("acme-micro:   ")
+
+
+@contextmanager
+def limiting_ca() -> Iterator[str]:
+    """A CA that wants to be left alone for ten days."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            problem = {
+                "type": "urn:ietf:params:acme:error:rateLimited",
+                "detail": "too many \x1b[31mcertificates",
+            }
+            body = json.dumps(problem).encode()
+            self.send_response(429)
+            self.send_header("Content-Type", "application/problem+json")
+            self.send_header("Retry-After", "864000")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    folder = Path(env("ACME_CA_FILE")).parent
+    context.load_cert_chain(folder / "https.pem", folder / "https.key")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"https://localhost:{server.server_address[1]}/dir"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_who_is_rate_limited_is_told_until_when(person):
+    before = datetime.now(timezone.utc)
+    with limiting_ca() as directory:
+        ca = ["--directory", directory, "--ca-file", env("ACME_CA_FILE")]
+        error = fails(person, 6, "rate-limited", "obtain", "-d", "x.test", *SOLVER, *ca)
+    at = datetime.fromisoformat(error["retry_at"])
+    assert timedelta(days=10) <= at - before.replace(microsecond=0) < timedelta(days=11)
+    assert error["hint"] == f"try again after {at:%Y-%m-%d %H:%M} UTC"
+    assert error["problem"]["type"].endswith(":rateLimited")
+    assert "\x1b" not in json.dumps(error["message"], ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["obtian"], "obtian"),
+        (["obtain"], "-d/--domain"),
+        (["obtain", "-d", "x.test"], "--webroot DIR, --standalone or --hook CMD"),
+        (["obtain", "-d", "x.test", "--webroot", "/", "--standalone"], "not allowed with argument"),
+        (["obtain", "-d", "*.x.test", "--standalone"], "use --hook, with dns-01"),
+        (["obtain", "-d", "x.test,", "--standalone"], "has an empty name in it"),
+        (["obtain", "-d", "x y", "--hook", "true"], "x y"),
+        (["obtain", "-d", "x.test", "--webroot", "/nowhere"], "/nowhere is no folder"),
+        (["obtain", "-d", "x.test", "--standalone", "web"], "PORT, HOST:PORT"),
+        (["obtain", "-d", "x.test", "--standalone", "--cleanup-hook", "x"], "go with --hook"),
+        (["obtain", "-d", "x.test", "--standalone", "--key-type", "dsa"], "invalid choice: 'dsa'"),
+        (["obtain", "-d", "x.test", "--standalone", "--dir", "letsencrypt"], "--dir"),
+        (["obtain", "-d", "x.test", "--standalone", "--contact", "me"], "'me' is no mail address"),
+        (["show", "--directory", "letsencrpyt"], "none of letsencrypt, letsencrypt-staging"),
+        (["show", "--directory", "http://ca.test/dir"], "no https URL"),
+        (["show", "--ca-file", "/nowhere.pem"], "/nowhere.pem: No such file"),
+        (["show", "--proxy", "http://me:hunter2@proxy:1"], "use --proxy-file"),
+        (["show", "nobody.test"], "acme-micro show lists what there is"),
+        (["renew", "nobody.test"], "there is no certificate nobody.test"),
+        (["revoke"], "its NAME, or --cert FILE"),
+        (["revoke", "nobody.test"], "there is no certificate nobody.test"),
+        (["revoke", "x.test", "--key", "/dev/null"], "--key goes with --cert"),
+        (["account"], "ACTION"),
+        (["account", "contacts", "a@x.test"], "add --directory"),
+    ],
+)
+def test_a_wrong_usage_is_told_what_to_do(person, arguments, says):
+    error = fails(person, 2, "usage", *arguments)
+    assert says in f"{error['message']}\n{error.get('hint')}"
+    assert "hunter2" not in json.dumps(error) or "hunter2" in " ".join(arguments)
+    assert not list(person.folder.rglob("ca.json"))
+
+
+def test_no_arguments_and_the_versions():
+    done = subprocess.run(COMMAND, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2 and "one of obtain, renew, revoke, show, account" in done.stderr
+    done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, timeout=30)
+    assert done.stdout == f"acme-micro {acme.__version__} (library {acme.library_version()})\n"
+
+
+def test_a_password_for_the_proxy_comes_from_a_file_and_goes_nowhere(person, tmp_path):
+    file = tmp_path / "proxy"
+    file.write_text("http://me:hunter2@localhost:9\n")
+    done = person.runs("account", "create", *person.ca, "--proxy-file", str(file), "-v", "--json", status=3)
+    assert "localhost:9" in done.err and "hunter2" not in done.err + done.out
+
+
+def test_two_cas_in_a_folder(person):
+    """Which is meant has to be said, except where all are."""
+    for name in ("one", "two"):
+        folder = person.folder / f"{name}.test_dir"
+        folder.mkdir(parents=True, mode=0o700)
+        (folder / "ca.json").write_text(json.dumps({"directory": f"https://{name}.test/dir"}))
+    for arguments in (["account", "rollover"], ["obtain", "-d", "x.test", *SOLVER]):
+        error = fails(person, 2, "usage", *arguments)
+        assert error["message"] == "which CA?" and "one.test_dir, two.test_dir" in error["hint"]
+    assert person.runs("show", "--json").json["certificates"] == []
+    (folder / "ca.json").write_text("{")
+    assert "ca.json" in fails(person, 2, "usage", "show")["message"]
+
+
+def test_the_manual_has_each_exit_status_and_kind():
+    manual = (Path(__file__).parents[1] / "acme-micro.1").read_text()
+    for _, kind, status in KINDS:
+        assert f".It {status}\n" in manual, status
+        assert f".Ar {kind}" in manual or f"\n.Ql {kind}" in manual, kind
+
+
+def test_who_reads_no_further_is_no_error(person):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [*COMMAND, "show", "--json", "--folder", str(person.folder)]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=30)
+    os.close(writer)
+    assert done.stderr == "" and done.returncode == 141

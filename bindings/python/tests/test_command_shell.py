@@ -1,0 +1,145 @@
+"""The command's completions and its manual say what its parser takes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parents[1]
+COMPLETIONS, MANUAL = HERE / "completions", HERE / "acme-micro.1"
+sys.path.insert(0, str(COMPLETIONS))
+import generate  # noqa: E402
+
+
+@pytest.mark.parametrize("file", generate.FILES)
+def test_completions_are_those_of_the_parser(file):
+    written = (COMPLETIONS / file).read_text()
+    assert written == generate.FILES[file](generate.commands()), "run completions/generate.py"
+
+
+def shell(command: list[str], **options) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, **options)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """A PATH on which the command is."""
+    program = tmp_path / "bin" / "acme-micro"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m acme_micro "$@"\n')
+    program.chmod(0o755)
+    return f"{program.parent}:{os.environ['PATH']}"
+
+
+EXPECTED = [
+    ("", ["obtain", "renew", "revoke", "show", "account"]),
+    ("re", ["renew", "revoke"]),
+    ("account ", ["show", "create", "contacts", "rollover", "deactivate"]),
+    ("account create --eab-", ["--eab-kid", "--eab-key-file", "--eab-algorithm"]),
+    ("account create --key-type rsa", ["rsa2048", "rsa3072", "rsa4096"]),
+    ("obtain --directory go", ["google", "google-staging"]),
+    ("obtain -d x.test --web", ["--webroot"]),
+    ("obtain -d x.test --standalone --fo", ["--force", "--folder"]),
+    ("obtain --webroot ~+/a", ["~+/acme", "~+/album"]),
+    ("revoke --reason s", ["superseded"]),
+    ("revoke --cert ~+/f", ["~+/file.pem"]),
+]
+
+
+@pytest.mark.parametrize(("typed", "wanted"), EXPECTED)
+def test_bash_completes(typed, wanted, path, tmp_path):
+    for folder in ("acme", "album"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "file.pem").touch()
+    typed, wanted = typed.replace("~+", str(tmp_path)), [w.replace("~+", str(tmp_path)) for w in wanted]
+    # As bash does it after a TAB, but for compopt, which works nowhere else.
+    script = """
+        source "$1"; shift
+        compopt() { :; }
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+        complete -p acme-micro >/dev/null && _acme_micro
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    words = ["acme-micro", *typed.split(" ")]
+    file = str(COMPLETIONS / "acme-micro.bash")
+    found = shell(["bash", "-euc", script, "bash", file, *words], env={**os.environ, "PATH": path})
+    assert [word for word in found.split("\n") if word and (word[0] != "-" or "-" in typed)] == wanted
+
+
+def test_bash_completes_by_a_real_tab(path, tmp_path):
+    """What is typed, a TAB and a newline, in an interactive shell on a terminal."""
+    import pty
+
+    rc = tmp_path / "rc"
+    rc.write_text(f"PS1='$ '\nbind 'set enable-bracketed-paste off'\nsource {COMPLETIONS}/acme-micro.bash\n")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        environment = {**os.environ, "PATH": path, "TERM": "dumb", "INPUTRC": "/dev/null"}
+        os.execvpe("bash", ["bash", "--noprofile", "--rcfile", str(rc), "-i"], environment)
+    os.write(terminal, b"echo acme-micro; acme-micro acc\tcre\t--he\t\nexit\n")
+    said = b""
+    while True:
+        try:
+            more = os.read(terminal, 4096)
+        except OSError:  # the shell has ended
+            break
+        if not more:
+            break
+        said += more
+    os.waitpid(pid, 0)
+    assert b"usage: acme-micro account create" in said, said.decode()
+
+
+def test_fish_completes(path, tmp_path):
+    for typed, wanted in EXPECTED:
+        if "~+" in typed:
+            continue
+        file = COMPLETIONS / "acme-micro.fish"
+        command = f"source {file}; complete -C 'acme-micro {typed}'"
+        found = shell(["fish", "-N", "-c", command], env={**os.environ, "PATH": path, "HOME": str(tmp_path)})
+        words = [line.split("\t")[0] for line in found.splitlines()]
+        assert sorted(words) == sorted(wanted), typed
+
+
+def test_zsh_loads_it(path, tmp_path):
+    script = "autoload -Uz compinit && compinit -D -u && [[ ${_comps[acme-micro]} == _acme-micro ]] && autoload +X -Uz _acme-micro"
+    shell(["zsh", "-fc", f"fpath=({COMPLETIONS} $fpath); {script}"], env={**os.environ, "HOME": str(tmp_path)})
+    shell(["zsh", "-n", str(COMPLETIONS / "_acme-micro")])
+
+
+def test_the_manual_is_well_formed():
+    lint = subprocess.run(["mandoc", "-T", "lint", str(MANUAL)], capture_output=True, text=True, timeout=30)
+    # Of other manuals this machine need not have any.
+    assert [line for line in lint.stdout.splitlines() if "referenced manual not found" not in line] == []
+
+
+def test_the_manual_has_each_option_and_no_other():
+    text = MANUAL.read_text()
+    described = set(re.findall(r"(?:^\.It|,) Fl (-?[a-z-]+)", text, re.MULTILINE | re.IGNORECASE))
+    taken = {
+        name[1:]
+        for command in generate.commands().walk()
+        for argument in command.options
+        for name in argument.names
+    }
+    assert described == taken
+    for command in generate.commands().walk():
+        if command.name and not command.below:
+            assert re.search(rf"^\.It Cm {command.name}( |$)", text, re.MULTILINE), command.name
+        for argument in command.arguments:
+            for choice in argument.choices:
+                assert re.search(rf"(Cm|,) .*\b{choice}\b", text), choice
+
+
+def test_the_tools_are_here():
+    for tool in ("bash", "zsh", "fish", "mandoc"):
+        assert shutil.which(tool), f"{tool} is missing: tests/setup installs it"
