@@ -65,6 +65,12 @@ def crate() -> Path:
     return ROOT / "target/debug"
 
 
+COMMAND = f"""#!/bin/sh
+exec env PYTHONPATH='{ROOT}/bindings/python/src' ACME_MICRO_LIBRARY='{LIBRARY}' \\
+    '{sys.executable}' -m acme_micro "$@" --folder "$ACME_FOLDER"
+"""
+
+
 class Case(unittest.TestCase):
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
@@ -72,6 +78,19 @@ class Case(unittest.TestCase):
         self.folder = Path(folder.name)
         self.webroot = self.folder / "html"
         (self.webroot / ".well-known/acme-challenge").mkdir(parents=True)
+        self.tools = {"PATH": f"{self.folder}/bin:{os.environ['PATH']}", "ACME_FOLDER": f"{self.folder}/acme"}
+        self.tool("acme-micro", COMMAND)
+
+    def tool(self, name: str, text: str) -> None:
+        """A program that blocks find on the PATH."""
+        file = self.folder / "bin" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        file.chmod(0o755)
+
+    def shell(self, text: str) -> str:
+        """Runs the commands, with the tools."""
+        return run("bash", "-ec", text, cwd=self.folder, env={**os.environ, **self.tools})
 
     def program_c(self, source: str, *flags: str) -> Path:
         file = self.folder / "program.c"
@@ -135,13 +154,10 @@ print(verb, name, value, file=open(os.environ["DNS_LOG"], "a"))
 class DnsCase(Case):
     def setUp(self) -> None:
         super().setUp()
-        tool = self.folder / "bin/dns-record"
-        tool.parent.mkdir()
-        tool.write_text(DNS_RECORD)
-        tool.chmod(0o755)
+        self.tool("dns-record", DNS_RECORD)
         self.log = self.folder / "dns.log"
         self.log.touch()
-        self.tools = {"PATH": f"{tool.parent}:{os.environ['PATH']}", "DNS_LOG": str(self.log)}
+        self.tools["DNS_LOG"] = str(self.log)
 
     def taken_down(self) -> list[str]:
         """Which records were made; each has to have been taken down."""

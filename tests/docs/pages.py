@@ -68,6 +68,7 @@ def changed(text: str, **more: str) -> str:
     text = text.replace("ACME_LETSENCRYPT_STAGING", f'"{DIRECTORY}"')
     text = text.replace("acme.LETSENCRYPT_STAGING", repr(DIRECTORY))
     text = text.replace("DirectoryUrl::LetsEncryptStaging", f'DirectoryUrl::Other("{DIRECTORY}")')
+    text = text.replace("--agree-terms", f"--agree-terms --directory {DIRECTORY}")
     for old, new in more.items():
         assert old in text, f"{old!r} is no more in {text}"
         text = text.replace(old, new)

@@ -21,6 +21,11 @@ def asked(url: str, **body: str) -> None:
 
 
 class DnsChallenges(DnsCase):
+    @shows("dns-challenges sh hook")
+    def test_hook(self, text):
+        self.shell(changed(text, **{"example.org": "sh.dns.test"}))
+        self.assertEqual(self.taken_down(), ["_acme-challenge.sh.dns.test"] * 2)
+
     @shows("dns-challenges python solver")
     def test_solver(self, text):
         self.python(changed(text, **{"example.org": "solver.dns.test"}), **self.tools)

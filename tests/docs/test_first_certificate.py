@@ -19,6 +19,17 @@ class FirstCertificate(Case):
         run("bash", "-ec", changed(text, **{WEBROOT: str(self.folder / "new")}))
         self.assertTrue((self.folder / "new/.well-known/acme-challenge").is_dir())
 
+    @shows("first-certificate sh command")
+    def test_command(self, text):
+        names = {WEBROOT: str(self.webroot), "example.org": self.names("sh")[0]}
+        with web_server(self.webroot):
+            out = self.shell(changed(text, **names))
+        self.assertRegex(out, r"(?m)^sh\.guides\.test +")
+        (chain,) = (self.folder / "acme").glob("*/sh.guides.test.chain.pem")
+        (key,) = (self.folder / "acme").glob("*/sh.guides.test.key.pem")
+        self.is_valid(chain, key, *self.names("sh"))
+        self.is_clean()
+
     @shows("first-certificate c program", "first-certificate sh build")
     def test_c(self, text, build):
         self.program_c(changed(text, **{WEBROOT: str(self.webroot)}))

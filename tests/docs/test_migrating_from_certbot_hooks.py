@@ -8,19 +8,29 @@ from pages import changed, main, shows
 
 
 class FromCertbot(DnsCase):
-    @shows("migrating-from-certbot-hooks python hooks", "migrating-from-certbot-hooks python import")
-    def test_hooks(self, hooks, take_over):
+    def setUp(self) -> None:
+        super().setUp()
         # Scripts as people have them.
         for name, text in {
             "auth": 'dns-record add "_acme-challenge.$CERTBOT_DOMAIN" "$CERTBOT_VALIDATION"\n'
             'echo "id of $CERTBOT_DOMAIN"',
             "cleanup": 'test "$CERTBOT_AUTH_OUTPUT" = "id of $CERTBOT_DOMAIN"\n'
             'dns-record remove "_acme-challenge.$CERTBOT_DOMAIN" "$CERTBOT_VALIDATION"',
-            "deploy": 'test -s "$RENEWED_LINEAGE/hooks.certbot.test.key.pem"\n'
-            'echo "deployed $RENEWED_DOMAINS"',
+            "deploy": 'test -s "${ACME_KEY_FILE:-$RENEWED_LINEAGE/hooks.certbot.test.key.pem}"\n'
+            'echo "deployed $RENEWED_DOMAINS" | tee -a deployed',
         }.items():
             (self.folder / name).write_text(f"#!/bin/sh\nset -e\n{text}\n")
             (self.folder / name).chmod(0o755)
+
+    @shows("migrating-from-certbot-hooks sh hooks")
+    def test_command(self, text):
+        self.shell(changed(text, **{"example.org": "sh.certbot.test"}))
+        deployed = (self.folder / "deployed").read_text()
+        self.assertEqual(deployed, "deployed sh.certbot.test *.sh.certbot.test\n")
+        self.assertEqual(self.taken_down(), ["_acme-challenge.sh.certbot.test"] * 2)
+
+    @shows("migrating-from-certbot-hooks python hooks", "migrating-from-certbot-hooks python import")
+    def test_hooks(self, hooks, take_over):
         told = f"""
 {hooks}
 {take_over}

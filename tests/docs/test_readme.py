@@ -71,6 +71,15 @@ class Readme(Case):
         for target in commands:
             self.assertIn(f"make {target} ", listed)
 
+    @shows("README sh command")
+    def test_command(self, text):
+        names = {WEBROOT: str(self.webroot), "example.org": "sh.readme.test"}
+        with web_server(self.webroot):
+            self.shell(changed(text, **names))
+        (chain,) = (self.folder / "acme").glob("*/sh.readme.test.chain.pem")
+        (key,) = (self.folder / "acme").glob("*/sh.readme.test.key.pem")
+        self.is_valid(chain, key, "sh.readme.test")
+
     @shows("README c obtain")
     def test_c(self, text):
         names = {"example.org": "c.readme.test"}

@@ -8,6 +8,16 @@ from pages import DIRECTORY, WEBROOT, changed, main, run, shows
 
 
 class Renewals(Case):
+    @shows("renewals sh timer")
+    def test_command(self, text):
+        names = {
+            "example.org": "sh.renewals.test", WEBROOT: str(self.webroot),
+            "systemctl reload nginx": "echo reloaded >>reloads",
+        }  # fmt: skip
+        with web_server(self.webroot):
+            self.shell(changed(text, **names))
+        self.assertEqual((self.folder / "reloads").read_text(), "reloaded\n", "renewed without need")
+
     @shows("renewals python daily")
     def test_daily(self, text):
         text = changed(
