@@ -16,7 +16,13 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs/guides").glob("*.md"))]
+GUIDES = sorted((ROOT / "docs/guides").glob("*.md"))
+PAGES = {
+    "README": ROOT / "README.md",
+    "CONTRIBUTING": ROOT / "CONTRIBUTING.md",
+    "python-README": ROOT / "bindings/python/README.md",
+    **{guide.stem: guide for guide in GUIDES},
+}
 CODE = "c cpp python rust sh".split()
 # Where readers are told to go to, and where the tests go.
 DIRECTORY = os.environ["ACME_DIRECTORY"]
@@ -26,12 +32,12 @@ WEBROOT = "/var/www/html"
 def blocks() -> dict[str, str]:
     """The code by page, language and name, as in "renewals python daily"."""
     found = {}
-    for page in PAGES:
+    for page, file in PAGES.items():
         for language, name, text in re.findall(
-            r"^```(\w+) ?(\S*)\n(.*?)^```$", page.read_text(), re.M | re.S
+            r"^```(\w+) ?(\S*)\n(.*?)^```$", file.read_text(), re.M | re.S
         ):
             if language in CODE:
-                key = f"{page.stem} {language} {name}"
+                key = f"{page} {language} {name}"
                 assert name and key not in found, f"{key!r}: a name of its own is needed"
                 found[key] = text
     return found

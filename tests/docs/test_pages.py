@@ -8,7 +8,7 @@ import subprocess
 import unittest
 from pathlib import Path
 
-from pages import BLOCKS, PAGES, ROOT
+from pages import BLOCKS, GUIDES, ROOT
 
 
 class Pages(unittest.TestCase):
@@ -26,7 +26,7 @@ class Pages(unittest.TestCase):
 
     def test_guides(self):
         readme = (ROOT / "README.md").read_text()
-        for page in PAGES[2:]:
+        for page in GUIDES:
             self.assertIn(f"({page.relative_to(ROOT)})", readme)
 
 

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""bindings/python/README.md: its programs run."""
+
+from __future__ import annotations
+
+import sys
+import unittest
+
+from case import Case, web_server
+from pages import DIRECTORY, WEBROOT, main, shows
+
+# What the fragments take for given.
+ASYNC = """
+from __future__ import annotations
+import asyncio
+import sys
+import urllib.error
+import urllib.request
+import acme_micro as acme
+
+key = acme.PrivateKey.generate()
+"""
+# Stands in for httpx, which is no business of the tests: as much of it as the fragment calls.
+HTTPX = """
+class Headers(list):
+    def multi_items(self):
+        return self
+
+class Response:
+    def __init__(self, answer):
+        self.status_code, self.content = answer.status, answer.read()
+        self.headers = Headers(answer.headers.items())
+
+class Http:
+    async def request(self, method, url, headers, content):
+        request = urllib.request.Request(url, content or None, dict(headers), method=method)
+        def send():
+            try:
+                return Response(urllib.request.urlopen(request))
+            except urllib.error.HTTPError as refused:
+                return Response(refused)
+        return await asyncio.to_thread(send)
+"""
+
+
+class PythonReadme(Case):
+    def here(self, text: str) -> str:
+        text = text.replace("acme.LETSENCRYPT", repr(DIRECTORY)).replace(WEBROOT, str(self.webroot))
+        return text.replace("/var/lib/acme", str(self.folder / "store"))
+
+    @shows("python-README python obtain", "python-README python store")
+    def test_obtain(self, obtain, store):
+        text = self.here(obtain + store).replace("example.org", "py.readme.test")
+        with web_server(self.webroot):
+            self.python(text)
+        chain, key = self.folder / "py.readme.test.pem", self.folder / "py.readme.test.key"
+        self.is_valid(chain, key, "py.readme.test", "www.py.readme.test")
+        stored = self.folder / "store/py.readme.test"
+        chain, key = stored.with_suffix(".test.chain.pem"), stored.with_suffix(".test.key.pem")
+        self.is_valid(chain, key, "py.readme.test", "www.py.readme.test")
+        self.is_clean()
+
+    @shows("python-README python asyncio")
+    def test_asyncio(self, text):
+        text = self.here(text).replace("example.org", "async.readme.test")
+        text = "".join(f"    {line}\n" for line in text.splitlines())
+        program = f"""{ASYNC}
+async def main():
+    solver = acme.Webroot(sys.argv[1])
+{text}
+    print(*one.names, *two.names)
+
+asyncio.run(main())
+"""
+        with web_server(self.webroot):
+            out = self.python(program, self.webroot)
+        self.assertEqual(out, "a.async.readme.test b.async.readme.test\n")
+        self.is_clean()
+
+    @unittest.skipIf(sys.version_info < (3, 10), "the fragment says that it is for Python 3.10")
+    @shows("python-README python steps")
+    def test_steps(self, text):
+        program = f"""{ASYNC}{HTTPX}
+{text}
+
+class Site(dict):
+    def update(self, paths):
+        for path, body in paths.items():
+            with open(sys.argv[1] + path, "w") as file:
+                file.write(body)
+        super().update(paths)
+
+site = Site()
+with acme.Client({DIRECTORY!r}, key, terms_agreed=True) as ca:
+    print(*asyncio.run(obtain(ca, ["steps.readme.test"], Http(), site)).names, len(site))
+"""
+        with web_server(self.webroot):
+            self.assertEqual(self.python(program, self.webroot), "steps.readme.test 0\n")
+
+
+if __name__ == "__main__":
+    main("python-README")
