@@ -19,25 +19,25 @@ from .text import plain
 NEXT = "account.next.pem"
 
 
-def account(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+async def account(arguments: argparse.Namespace, home: Home, output: Output) -> int:
     if arguments.action == "show":
-        return _show(arguments, home, output)
+        return await _show(arguments, home, output)
     default = DIRECTORIES[DEFAULT] if arguments.action == "create" else None
     ca = home.ca(arguments, default)
-    text = _ACTIONS[arguments.action](ca, arguments, output)
+    text = await _ACTIONS[arguments.action](ca, arguments, output)
     output.result(text, {"command": "account", "action": arguments.action, "account": _account(ca)})
     return 0
 
 
-def _show(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+async def _show(arguments: argparse.Namespace, home: Home, output: Output) -> int:
     found: list[dict[str, Any]] = []
     for ca in home.cas(arguments):
         if not ca.has_account:
             continue
-        with ca.client() as client:
+        async with ca.client() as client:
             output.step(f"asking {ca.name}")
             try:
-                client.find_account()
+                await client.find_account()
                 found.append({**_account(ca), "url": client.account_url, "is_valid": True})
             except AcmeError as error:
                 output.error(error, about=ca.name)
@@ -48,37 +48,37 @@ def _show(arguments: argparse.Namespace, home: Home, output: Output) -> int:
     return 0
 
 
-def _create(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
+async def _create(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
     ca.store.account_key(KEY_TYPES[arguments.key_type or "p256"])
-    with ca.client(arguments) as client:
+    async with ca.client(arguments) as client:
         output.step(f"asking {ca.name}")
-        url = client.register()
+        url = await client.register()
     ca.keep_account_url(url)
     return f"{ca.name}: the account is {plain(url)}"
 
 
-def _contacts(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
-    with ca.client() as client:
-        client.update_contacts(arguments.contact)
+async def _contacts(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
+    async with ca.client() as client:
+        await client.update_contacts(arguments.contact)
     return f"{ca.name}: the account's contacts are {', '.join(arguments.contact) or 'none'} now"
 
 
-def _rollover(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
+async def _rollover(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
     """The new key is on the disk before the CA hears of it, and the old one stays until the CA has
     taken it: killed in between, the next try goes on with both."""
-    with ca.at_work(), ca.client() as client:
+    async with ca.at_work(), ca.client() as client:
         path = ca.path / NEXT
         key = PrivateKey.load_or_generate(path, KEY_TYPES[arguments.key_type or "p256"])
-        client.change_key(key)
+        await client.change_key(key)
         ca.take_account_key(path)
     return f"{ca.name}: the account has a new key, {key.thumbprint}"
 
 
-def _deactivate(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
+async def _deactivate(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
     if not arguments.yes:
         raise UsageError("deactivating an account cannot be undone", "add --yes if you mean it")
-    with ca.client() as client:
-        client.deactivate()
+    async with ca.client() as client:
+        await client.deactivate()
     ca.set_account_aside()
     return f"{ca.name}: the account is deactivated; its key in {ca.path} ends in .deactivated now"
 

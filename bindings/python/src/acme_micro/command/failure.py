@@ -41,7 +41,7 @@ class DeployFailed(CommandError):
 class Interrupted(KeyboardInterrupt):
     """A signal asked the command to end."""
 
-    def __init__(self, number: int):
+    def __init__(self, number: int = signal.SIGINT):
         super().__init__(number)
         self.number = number
 
@@ -113,7 +113,8 @@ def hint_for(error: BaseException) -> str | None:
         return None
     page = plain(error.help_url or "")
     if isinstance(error, errors.TermsNotAgreed):
-        return f"read the CA's terms of service{page and ' at '}{page}, then add --agree-terms"
+        where = page and f" at {page}"
+        return f"read the CA's terms of service{where}; then obtain, or account create, with --agree-terms"
     if isinstance(error, errors.ExternalAccountRequired):
         return "this CA wants --eab-kid and --eab-key-file; its website shows you both"
     if isinstance(error, errors.AccountError):

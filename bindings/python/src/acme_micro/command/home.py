@@ -6,62 +6,27 @@ Besides what the store keeps, there is in it:
 ``ca.json``     which CA it is, and how it is reached
 ``NAME.json``   how a certificate is obtained, for renewals, and how they have gone
 =============== ==================================================================
-
-No key and no password is in them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from .._folder import PUBLIC, SECRET, Folder
+from .._folder import PUBLIC, Folder
+from ..aio import AsyncClient
 from ..certificates import Certificate
-from ..client import Client
 from ..errors import StoreError
 from ..store import ACCOUNT_KEY, ACCOUNT_URL, Store
 from .cas import DEFAULT, name_of
 from .failure import UsageError
+from .settings import CaSettings, CertificateSettings, read, updated, write
 
 CA_FILE, CHAIN = "ca.json", ".chain.pem"
-
-
-@dataclass(frozen=True)
-class CaSettings:
-    """Which CA it is, and how it is reached."""
-
-    directory: str
-    ca_file: str | None = None
-    allow_host: tuple[str, ...] = ()
-    proxy: str | None = None
-    proxy_file: str | None = None
-
-
-@dataclass(frozen=True)
-class CertificateSettings:
-    """How a certificate is obtained."""
-
-    names: tuple[str, ...]
-    webroot: str | None = None
-    standalone: tuple[str, int] | None = None
-    hook: str | None = None
-    cleanup_hook: str | None = None
-    challenge_type: str | None = None
-    key_type: str | None = None
-    profile: str | None = None
-    preferred_chain: str | None = None
-    deploy_hook: str | None = None
-    #: Fingerprint of the certificate that the deploy hook has seen.
-    deployed: str | None = None
-    #: How many renewals in a row have been tried, and when the next one may be; seconds since 1970.
-    tries: int = 0
-    next_try: float = 0
 
 
 class Ca:
@@ -73,7 +38,7 @@ class Ca:
         self.store = Store(path)
         self._folder = Folder(path)
 
-    def client(self, arguments: argparse.Namespace | None = None) -> Client:
+    def client(self, arguments: argparse.Namespace | None = None) -> AsyncClient:
         """The account here; the arguments may have what is needed to make one."""
         options: dict[str, Any] = {}
         if arguments is not None:
@@ -83,7 +48,7 @@ class Ca:
                 eab=_eab(arguments.eab_kid, arguments.eab_key_file),
                 eab_algorithm=arguments.eab_algorithm,
             )
-        return self.store.client(
+        return self.store.async_client(
             self.settings.directory,
             ca_file=self.settings.ca_file,
             allowed_hosts=self.settings.allow_host,
@@ -97,19 +62,19 @@ class Ca:
 
     def keep(self) -> None:
         """Writes ``ca.json`` down, once there is an account: what has never worked is not kept."""
-        known = _read(self._folder, CA_FILE, CaSettings)
+        known = read(self._folder, CA_FILE, CaSettings)
         if self.store.account_url is not None and known != self.settings:
-            _write(self._folder, CA_FILE, self.settings)
+            write(self._folder, CA_FILE, self.settings)
 
     def keep_account_url(self, url: str) -> None:
         if self.store.account_url != url:
             self._folder.write(ACCOUNT_URL, f"{url}\n".encode(), PUBLIC)
         self.keep()
 
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
         """Nobody else obtains anything here meanwhile."""
-        with self.store._work(ACCOUNT_KEY):
+        async with self.store._work_async(ACCOUNT_KEY):
             yield
 
     def names(self) -> tuple[str, ...]:
@@ -118,11 +83,11 @@ class Ca:
 
     def certificate_settings(self, name: str) -> CertificateSettings | None:
         """None: a program without this command has obtained it."""
-        return _read(self._folder, self._file_of(name), CertificateSettings)
+        return read(self._folder, self._file_of(name), CertificateSettings)
 
     def keep_certificate_settings(self, name: str, settings: CertificateSettings) -> None:
         if self.certificate_settings(name) != settings:
-            _write(self._folder, self._file_of(name), settings)
+            write(self._folder, self._file_of(name), settings)
 
     def set_aside(self, name: str) -> None:
         """Renames a certificate's files, so that nothing uses them any more, nor its key."""
@@ -164,7 +129,7 @@ class Home:
         """Those of the arguments' CA, or all that there are."""
         if arguments.directory:
             return [self.ca(arguments)]
-        return [Ca(path, _updated(settings, arguments)) for path, settings in self._known()]
+        return [Ca(path, updated(settings, arguments)) for path, settings in self._known()]
 
     def ca(self, arguments: argparse.Namespace, default: str | None = None) -> Ca:
         """The arguments' CA, or the only one that there is; where there is none, the default."""
@@ -185,7 +150,7 @@ class Home:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise self._unusable(error) from None
-        return Ca(path, _updated(settings, arguments))
+        return Ca(path, updated(settings, arguments))
 
     def wanted(self, arguments: argparse.Namespace) -> list[tuple[Ca, list[str]]]:
         """The certificates that the arguments name, or all, by CA."""
@@ -223,7 +188,7 @@ class Home:
         except OSError as error:
             raise self._unusable(error) from None
         for path in paths:
-            settings = _read(Folder(path), CA_FILE, CaSettings)
+            settings = read(Folder(path), CA_FILE, CaSettings)
             if settings is not None:
                 yield path, settings
 
@@ -251,43 +216,6 @@ def describe(ca: Ca, name: str, certificate: Certificate) -> dict[str, Any]:
         "days_left": certificate.days_left,
         **ca.paths(name),
     }
-
-
-# --- files ----------------------------------------------------------------------------------------
-
-Settings = TypeVar("Settings", CaSettings, CertificateSettings)
-
-
-def _read(folder: Folder, file: str, kind: type[Settings]) -> Settings | None:
-    data = folder.read(file)
-    if data is None:
-        return None
-    known = {field.name for field in fields(kind)}
-    try:
-        found = json.loads(data)
-        values = {name: _frozen(value) for name, value in found.items() if name in known}
-        return kind(**values)
-    except (ValueError, TypeError, AttributeError) as error:
-        why = f"{folder.path_of(file)} is not what this command has written: {error}"
-        raise UsageError(why, "remove the file, and say once more how it is obtained") from None
-
-
-def _write(folder: Folder, file: str, settings: CaSettings | CertificateSettings) -> None:
-    text = json.dumps({"version": 1, **asdict(settings)}, indent=2)
-    folder.write(file, f"{text}\n".encode(), SECRET)
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _updated(settings: CaSettings, arguments: argparse.Namespace) -> CaSettings:
-    """With what the arguments say of the way to the CA."""
-    said = {name: getattr(arguments, name) for name in ("ca_file", "proxy", "proxy_file")}
-    said["allow_host"] = tuple(arguments.allow_host or ())
-    if said["proxy"] or said["proxy_file"]:  # one takes the other's place
-        settings = replace(settings, proxy=None, proxy_file=None)
-    return replace(settings, **{name: value for name, value in said.items() if value})
 
 
 def _proxy(settings: CaSettings) -> str | None:

@@ -6,13 +6,14 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
+from ..aio import AsyncClient
 from ..certificates import Certificate
-from ..client import Client
 from .cas import DEFAULT, DIRECTORIES
 from .failure import DeployFailed, HookFailed, UsageError
-from .home import Ca, CertificateSettings, Home, describe
+from .home import Ca, Home, describe
 from .output import Output
 from .parser import KEY_TYPES
+from .settings import CertificateSettings
 from .solve import make_solver, run_hook
 from .text import day
 
@@ -22,23 +23,23 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def obtain(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+async def obtain(arguments: argparse.Namespace, home: Home, output: Output) -> int:
     names = tuple(dict.fromkeys(name for names in arguments.domain for name in names))
     settings = CertificateSettings(names, **{name: getattr(arguments, name) for name in SETTINGS})
     _check(settings)
     name = arguments.name or names[0]
     ca = home.ca(arguments, DIRECTORIES[DEFAULT])
-    with ca.client(arguments) as client:
-        found = obtain_one(ca, client, name, settings, output, force=arguments.force)
+    async with ca.client(arguments) as client:
+        found = await obtain_one(ca, client, name, settings, output, force=arguments.force)
     output.result(_text(found), {"command": "obtain", "certificate": found})
     if ca.settings.directory == DIRECTORIES[DEFAULT]:
         output.note(f"{DEFAULT} is for trying: nobody trusts this; now add --directory letsencrypt")
     return 0
 
 
-def obtain_one(
+async def obtain_one(
     ca: Ca,
-    client: Client,
+    client: AsyncClient,
     name: str,
     settings: CertificateSettings,
     output: Output,
@@ -53,7 +54,7 @@ def obtain_one(
         settings = replace(settings, **kept)
     output.step(f"{', '.join(settings.names)}: asking {ca.name}")
     try:
-        certificate = ca.store.obtain(
+        certificate = await ca.store.obtain_async(
             client,
             settings.names,
             make_solver(settings, output),
@@ -68,11 +69,11 @@ def obtain_one(
     is_new = before is None or before.fingerprint != certificate.fingerprint
     output.step(f"{name}: {'new' if is_new else 'not due yet; it is good'} until {day(certificate.not_after)}")
     ca.keep_certificate_settings(name, settings)
-    _deploy(ca, name, settings, certificate, output)
+    await _deploy(ca, name, settings, certificate, output)
     return {**describe(ca, name, certificate), "is_new": is_new}
 
 
-def _deploy(
+async def _deploy(
     ca: Ca, name: str, settings: CertificateSettings, certificate: Certificate, output: Output
 ) -> None:
     """Runs the deploy hook until it has seen this certificate: also what an earlier run, which was
@@ -89,7 +90,7 @@ def _deploy(
         "RENEWED_DOMAINS": " ".join(certificate.names),
     }
     try:
-        run_hook(settings.deploy_hook, variables)
+        await run_hook(settings.deploy_hook, variables)
     except HookFailed as error:
         hint = f"the certificate is there: {paths['chain_file']}; the next run tries the hook again"
         raise DeployFailed(str(error), hint) from None

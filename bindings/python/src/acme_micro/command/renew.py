@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from ..client import Client
+from ..aio import AsyncClient
 from ..errors import AcmeError, next_try
 from .failure import CommandError, DeployFailed, document, kind_of
 from .home import Ca, Home
@@ -19,7 +19,7 @@ from .text import day, day_and_time, plain
 FAILURES = (AcmeError, CommandError, OSError)
 
 
-def renew(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+async def renew(arguments: argparse.Namespace, home: Home, output: Output) -> int:
     """One that fails does not stop the others. When to renew is the CA's word (RFC 9773): of the time
     that it names each certificate has its own moment, so that no run needs to wait a while."""
     done: list[dict[str, Any]] = []
@@ -32,10 +32,10 @@ def renew(arguments: argparse.Namespace, home: Home, output: Output) -> int:
 
     for ca, names in home.wanted(arguments):
         try:
-            with ca.client() as client:
+            async with ca.client() as client:
                 for name in names:
                     try:
-                        done.append(_renew_one(ca, client, name, arguments, output))
+                        done.append(await _renew_one(ca, client, name, arguments, output))
                     except FAILURES as error:
                         failed(ca, name, error)
         except FAILURES as error:  # no client, for want of a file
@@ -47,8 +47,8 @@ def renew(arguments: argparse.Namespace, home: Home, output: Output) -> int:
     return kind_of(failures[0])[1] if failures else 0
 
 
-def _renew_one(
-    ca: Ca, client: Client, name: str, arguments: argparse.Namespace, output: Output
+async def _renew_one(
+    ca: Ca, client: AsyncClient, name: str, arguments: argparse.Namespace, output: Output
 ) -> dict[str, Any]:
     """After failures it is not before :func:`acme_micro.next_try` that the CA is asked again, however
     often this runs; and a CA that always says "now" is asked for a certificate a day."""
@@ -62,7 +62,7 @@ def _renew_one(
         output.step(f"{name}: not tried again before {day_and_time(at)}")
         return {"name": name, "ca": ca.name, "ok": True, "is_new": False, "next_try": at}
     try:
-        found = obtain_one(ca, client, name, settings, output, force=arguments.force)
+        found = await obtain_one(ca, client, name, settings, output, force=arguments.force)
     except DeployFailed:
         raise  # the CA has nothing to do with that
     except FAILURES as error:

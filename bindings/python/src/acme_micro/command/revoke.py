@@ -12,7 +12,7 @@ from .output import Output
 from .parser import REASONS
 
 
-def revoke(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+async def revoke(arguments: argparse.Namespace, home: Home, output: Output) -> int:
     if (arguments.name is None) == (arguments.cert is None):
         raise UsageError("which certificate?", "its NAME, or --cert FILE for one that is elsewhere")
     if arguments.key and not arguments.cert:
@@ -26,8 +26,8 @@ def revoke(arguments: argparse.Namespace, home: Home, output: Output) -> int:
     if certificate is None:
         raise UsageError(f"{arguments.name} cannot be used", "revoke it with --cert and --key")
     output.step(f"{', '.join(certificate.names)}: asking {ca.name} to revoke it")
-    with ca.client() as client:
-        client.revoke(certificate, REASONS[arguments.reason], key=key)
+    async with ca.client() as client:
+        await client.revoke(certificate, REASONS[arguments.reason], key=key)
     text = f"{', '.join(certificate.names)}: revoked"
     if arguments.name:
         # Nothing is to use it any more, nor to renew it with this key, which may be known.

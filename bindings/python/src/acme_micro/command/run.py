@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from types import FrameType
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from .. import __version__, library_version
 from .failure import Interrupted, UsageError, kind_of
@@ -16,7 +17,7 @@ from .home import Home
 from .output import Output
 from .parser import make_parser
 
-Command = Callable[[argparse.Namespace, Home, Output], int]
+Command = Callable[[argparse.Namespace, Home, Output], Coroutine[Any, Any, int]]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -27,14 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = Output(as_json="--json" in given, quiet=False, verbose=False)
     command = None
     try:
-        catch_signals()
         parsed = make_parser().parse_args(given)
         command = parsed.command
         if parsed.version:
             return _tell_versions()
         run = _command(command)
         output = Output(as_json=parsed.json, quiet=parsed.quiet, verbose=parsed.verbose)
-        return run(parsed, Home(parsed.folder), output)
+        return asyncio.run(_until_a_signal(run(parsed, Home(parsed.folder), output)))
     except BrokenPipeError:
         # Whoever read the result has seen enough. Nothing is left for Python to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -47,18 +47,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
 
 
-def catch_signals() -> None:
-    """The first signal ends what is under way, and that takes its challenges down; of those that come
-    meanwhile nothing is to be seen. Programs that we run do not inherit it."""
+async def _until_a_signal(running: Coroutine[Any, Any, int]) -> int:
+    """The first signal cancels what is under way, which takes its challenges down; nothing comes of
+    those that follow meanwhile."""
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(running)
+    came: list[int] = []
 
-    def end(number: int, frame: FrameType | None) -> None:
-        for each in SIGNALS:
-            signal.signal(each, lambda *_: None)
-        raise Interrupted(number)
+    def end(number: int) -> None:
+        if not came:
+            task.cancel()
+        came.append(number)
 
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
-            signal.signal(number, end)
+            loop.add_signal_handler(number, end, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise Interrupted(*came[:1]) from None
 
 
 def _command(name: str | None) -> Command:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from typing import Any
 
-from ..client import Client
+from ..aio import AsyncClient
 from ..errors import AcmeError
 from ..operation import RenewalInfo
 from .failure import document
@@ -14,30 +16,32 @@ from .home import Ca, Home, describe
 from .output import Output
 from .text import day, plain, table
 
-HEADING = ("NAME", "CA", "DAYS", "EXPIRES", "RENEWAL WINDOW", "RENEWED", "NAMES")
+HEADING = ("NAME", "CA", "DAYS", "EXPIRES", "RENEWAL WINDOW", "RENEWS", "NAMES")
 
 
-def show(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+async def show(arguments: argparse.Namespace, home: Home, output: Output) -> int:
     """A CA that does not answer costs its columns, not the table."""
     found: list[dict[str, Any]] = []
     for ca, names in home.wanted(arguments):
-        with ca.client() as client:
-            for name in names:
-                found.append(_one(ca, None if arguments.offline else client, name, output))
+        async with AsyncExitStack() as stack:
+            client = None
+            if ca.has_account and not arguments.offline:
+                client = await stack.enter_async_context(ca.client())
+            found += await asyncio.gather(*(_one(ca, client, name, output) for name in names))
     rows = [HEADING, *(_row(one) for one in found)]
     text = table(rows) if found else f"there is no certificate in {home.path}"
     output.result(text, {"command": "show", "folder": str(home.path), "certificates": found})
     return 0
 
 
-def _one(ca: Ca, client: Client | None, name: str, output: Output) -> dict[str, Any]:
+async def _one(ca: Ca, client: AsyncClient | None, name: str, output: Output) -> dict[str, Any]:
     certificate = ca.store.certificate(name)
     if certificate is None:
         return {"name": name, "ca": ca.name, "usable": False, **ca.paths(name)}
     found = {**describe(ca, name, certificate), "usable": True, "renewal": None}
     if client is not None:
         try:
-            info = client.renewal_info(certificate)
+            info = await client.renewal_info(certificate)
         except AcmeError as error:
             output.error(error, about=name)
             return {**found, "renewal_error": document(error)}

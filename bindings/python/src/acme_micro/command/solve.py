@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
-from ..solvers import Solver, Standalone, Webroot
+from ..aio import AnySolver, call
+from ..async_standalone import AsyncStandalone
+from ..solvers import AsyncSolver, Webroot
 from ..steps import Challenge
 from .failure import HookFailed
-from .home import CertificateSettings
 from .output import Output
-from .text import plain
+from .settings import CertificateSettings
 
 
-def make_solver(settings: CertificateSettings, output: Output) -> Solver:
+def make_solver(settings: CertificateSettings, output: Output) -> AsyncSolver:
     """What the settings ask for; it tells what it does."""
-    solver: Solver
     if settings.webroot:
-        solver = Webroot(settings.webroot)
-    elif settings.standalone:
+        return Telling(Webroot(settings.webroot), output)
+    if settings.standalone:
         host, port = settings.standalone
-        solver = Standalone(port, host)
-    else:
-        solver = Hook(settings)
-    return Telling(solver, output)
+        return Telling(AsyncStandalone(port, host), output)
+    return Telling(Hook(settings), output)
 
 
 class Telling:
     """A solver that tells what it does."""
 
-    def __init__(self, solver: Solver, output: Output):
+    def __init__(self, solver: AnySolver, output: Output):
         self._solver, self._output = solver, output
         self.challenge_types: Sequence[str] = getattr(solver, "challenge_types")
 
-    def publish(self, challenges: tuple[Challenge, ...]) -> None:
+    async def publish(self, challenges: tuple[Challenge, ...]) -> None:
         self._output.step(f"publishing {_kinds(challenges)} for {_names(challenges)}")
-        self._solver.publish(challenges)
+        await call(self._solver.publish, challenges)
         self._output.step("published; the CA looks at it")
 
-    def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
+    async def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
         self._output.step(f"taking down {_kinds(challenges)} for {_names(challenges)}")
-        self._solver.unpublish(challenges)
+        await call(self._solver.unpublish, challenges)
 
 
 class Hook:
@@ -60,18 +59,18 @@ class Hook:
         self._unpublish = settings.cleanup_hook or self._publish
         self._said: dict[tuple[str, str], str] = {}
 
-    def publish(self, challenges: tuple[Challenge, ...]) -> None:
+    async def publish(self, challenges: tuple[Challenge, ...]) -> None:
         for left, challenge in zip(reversed(range(len(challenges))), challenges):
-            said = run_hook(self._publish, self._environment("publish", challenge, left))
+            said = await run_hook(self._publish, self._environment("publish", challenge, left))
             self._said[challenge.identifier, challenge.token] = said
 
-    def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
+    async def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
         failure: HookFailed | None = None
         for left, challenge in zip(reversed(range(len(challenges))), challenges):
             said = self._said.pop((challenge.identifier, challenge.token), "")
             variables = self._environment("unpublish", challenge, left)
             try:
-                run_hook(self._unpublish, {**variables, "CERTBOT_AUTH_OUTPUT": said})
+                await run_hook(self._unpublish, {**variables, "CERTBOT_AUTH_OUTPUT": said})
             except HookFailed as error:  # no reason to leave the others
                 failure = error
         if failure is not None:
@@ -95,32 +94,34 @@ class Hook:
         }
 
 
-def run_hook(command: str, variables: Mapping[str, str]) -> str:
+async def run_hook(command: str, variables: Mapping[str, str]) -> str:
     """Runs a hook; gives what it says. People see that on standard error: results are elsewhere.
 
     It is in a session of its own: a Ctrl-C is ours, and whatever it has started ends with it.
     """
-    with subprocess.Popen(
-        ["/bin/sh", "-c", command],
+    process = await asyncio.create_subprocess_exec(
+        "/bin/sh",
+        "-c",
+        command,
         env={**os.environ, **variables},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        errors="replace",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
-    ) as process:
-        try:
-            said, _ = process.communicate()
-        except BaseException:
+    )
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-            raise
+        await process.wait()
+        raise
+    said = output.decode(errors="replace")
     sys.stderr.write(said)
     sys.stderr.flush()
     status = process.returncode
-    if status != 0:
+    if status:
         how = f"status {status}" if status > 0 else f"signal {-status}"
-        about = variables.get("ACME_NAME", "")
-        raise HookFailed(f"{plain(about)}: the hook ended with {how}: {command}")
+        raise HookFailed(f"{variables['ACME_NAME']}: the hook ended with {how}: {command}")
     return said.strip()
 
 
