@@ -302,3 +302,14 @@ def test_its_types_are_seen(installed, tmp_path):
     program.write_text("import acme_micro\nreveal_type(acme_micro.PrivateKey.generate().pem)\n")
     says = python("-m", "mypy", "--strict", "--python-executable", installed, program, cwd=tmp_path)
     assert 'Revealed type is "builtins.str"' in says or 'Revealed type is "str"' in says, says
+
+
+def test_the_command_comes_along(installed, tmp_path):
+    prefix = installed.parent.parent
+    assert f"acme-micro {VERSION} (library {VERSION})" in run(prefix / "bin" / "acme-micro", "--version")
+    assert run(prefix / "bin" / "acme-micro", "show", "--folder", tmp_path).startswith("there is no cert")
+    assert (prefix / "share/man/man1/acme-micro.1").is_file()
+    completions = prefix / "share/bash-completion/completions/acme-micro.bash"
+    assert "complete -F _acme_micro acme-micro" in run(
+        "bash", "-c", "source $0 && complete -p acme-micro", completions
+    )

@@ -177,8 +177,10 @@ def test_no_arguments_and_the_versions():
 def test_a_password_for_the_proxy_comes_from_a_file_and_goes_nowhere(person, tmp_path):
     file = tmp_path / "proxy"
     file.write_text("http://me:hunter2@localhost:9\n")
-    done = person.runs("account", "create", *person.ca, "--proxy-file", str(file), "-v", "--json", status=3)
+    done = person.runs("account", "create", "--proxy-file", str(file), "-v", "--json", status=3)
     assert "localhost:9" in done.err and "hunter2" not in done.err + done.out
+    # In an empty folder the CA is one where nothing that fails costs anything.
+    assert done.json["error"]["url"] == acme.LETSENCRYPT_STAGING
 
 
 def test_two_cas_in_a_folder(person):
@@ -186,6 +188,7 @@ def test_two_cas_in_a_folder(person):
     for name in ("one", "two"):
         folder = person.folder / f"{name}.test_dir"
         folder.mkdir(parents=True, mode=0o700)
+        (folder / "ca.json").touch(0o600)
         (folder / "ca.json").write_text(json.dumps({"directory": f"https://{name}.test/dir"}))
     for arguments in (["account", "rollover"], ["obtain", "-d", "x.test", *SOLVER]):
         error = fails(person, 2, "usage", *arguments)
@@ -193,6 +196,9 @@ def test_two_cas_in_a_folder(person):
     assert person.runs("show", "--json").json["certificates"] == []
     (folder / "ca.json").write_text("{")
     assert "ca.json" in fails(person, 2, "usage", "show")["message"]
+    # Commands to run are among what is remembered.
+    (folder / "ca.json").chmod(0o666)
+    assert "chmod 600" in fails(person, 7, "store", "show")["message"]
 
 
 def test_the_manual_has_each_exit_status_and_kind():
