@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +39,11 @@ class Person:
         self.ca = ["--directory", env("ACME_DIRECTORY"), "--ca-file", env("ACME_CA_FILE")]
         self.environment = dict(os.environ)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
         """Begins a run, in a process group of its own, as a terminal does."""
         return subprocess.Popen(
             [*COMMAND, *arguments, "--folder", str(self.folder)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True,
             env=self.environment, start_new_session=True,
         )  # fmt: skip
 
@@ -51,6 +53,20 @@ class Person:
         out, err = process.communicate(timeout=60)
         assert process.returncode == status, (out, err)
         return Run(status, out, err)
+
+    def seen(self, *arguments: str) -> str:
+        """What is seen on a terminal during a run, besides its result."""
+        terminal, inside = pty.openpty()
+        process = self.start(*arguments, stderr=inside)
+        os.close(inside)
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+        seen = b""
+        with suppress(OSError):  # at its end
+            while more := os.read(terminal, 4096):
+                seen += more
+        os.close(terminal)
+        return seen.decode()
 
     def obtains(self, *arguments: str, status: int = 0) -> Run:
         return self.runs("obtain", *self.ca, "--agree-terms", *arguments, status=status)

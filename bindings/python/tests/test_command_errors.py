@@ -194,8 +194,9 @@ def test_two_cas_in_a_folder(person):
         error = fails(person, 2, "usage", *arguments)
         assert error["message"] == "which CA?" and "one.test_dir, two.test_dir" in error["hint"]
     assert person.runs("show", "--json").json["certificates"] == []
-    (folder / "ca.json").write_text("{")
-    assert "ca.json" in fails(person, 2, "usage", "show")["message"]
+    for text in "{", "[]", '{"version": 2, "directory": "https://two.test/dir"}':
+        (folder / "ca.json").write_text(text)
+        assert "ca.json is not what this command has written" in fails(person, 2, "usage", "show")["message"]
     # Commands to run are among what is remembered.
     (folder / "ca.json").chmod(0o666)
     assert "chmod 600" in fails(person, 7, "store", "show")["message"]

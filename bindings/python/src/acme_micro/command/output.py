@@ -41,7 +41,8 @@ class Output:
 
     def error(self, error: BaseException, about: str = "") -> None:
         """What went wrong, and what to do."""
-        self._say(f"{about}{about and ': '}{message_of(error)}")
+        message, prefix = message_of(error), about and f"{plain(about)}: "
+        self._say(message if message.startswith(prefix) else prefix + message)
         hint = hint_for(error)
         if hint:
             self._say(f"  {hint}")

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from .._folder import SECRET, Folder
 from .failure import UsageError
 
+VERSION = 1
+
 
 @dataclass(frozen=True)
 class CaSettings:
@@ -63,6 +65,8 @@ def read(folder: Folder, file: str, kind: type[Settings]) -> Settings | None:
     known = {field.name for field in fields(kind)}
     try:
         found = json.loads(data)
+        if found.get("version", VERSION) > VERSION:
+            raise ValueError("a newer version has")
         values = {name: _frozen(value) for name, value in found.items() if name in known}
         return kind(**values)
     except (ValueError, TypeError, AttributeError) as error:
@@ -72,7 +76,7 @@ def read(folder: Folder, file: str, kind: type[Settings]) -> Settings | None:
 
 def write(folder: Folder, file: str, settings: CaSettings | CertificateSettings) -> None:
     """All of it, or what was there before."""
-    text = json.dumps({"version": 1, **asdict(settings)}, indent=2)
+    text = json.dumps({"version": VERSION, **asdict(settings)}, indent=2)
     folder.write(file, f"{text}\n".encode(), SECRET)
 
 
