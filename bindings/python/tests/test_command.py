@@ -201,7 +201,7 @@ def test_a_deploy_hook_that_fails_is_tried_again_without_another_order(person, w
     assert check(person, "deploy.test", ["deploy.test"]) == serial
 
 
-def test_one_that_fails_does_not_stop_the_others_and_is_not_tried_at_once(person, webroot, tmp_path):
+def test_one_that_fails_does_not_stop_the_others_and_is_not_tried_at_once(person, webroot, new_pebble, tmp_path):
     (tmp_path / "webroots" / "two").mkdir()
     for name, root in (("bad.test", "two"), ("good.test", "one")):
         person.obtains("-d", name, "--webroot", str(tmp_path / "webroots" / root))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -74,28 +76,35 @@ def test_bash_completes(typed, wanted, path, tmp_path):
     assert [word for word in found.split("\n") if word and (word[0] != "-" or "-" in typed)] == wanted
 
 
-def test_bash_completes_by_a_real_tab(path, tmp_path):
-    """What is typed, a TAB and a newline, in an interactive shell on a terminal."""
-    import pty
+BASH_RC = "PS1='$ '\nbind 'set enable-bracketed-paste off'\nsource {}/acme-micro.bash\n"
+ZSH_RC = "PS1='$ '\nfpath=({} $fpath)\nautoload -Uz compinit && compinit -D -u\n"
 
-    rc = tmp_path / "rc"
-    rc.write_text(f"PS1='$ '\nbind 'set enable-bracketed-paste off'\nsource {COMPLETIONS}/acme-micro.bash\n")
+
+@pytest.mark.parametrize(
+    ("command", "file", "text"),
+    [
+        (["bash", "--noprofile", "--rcfile", "rc", "-i"], "rc", BASH_RC),
+        (["zsh", "-d", "-i"], ".zshrc", ZSH_RC),
+    ],
+    ids=["bash", "zsh"],
+)
+def test_a_real_tab_completes(command, file, text, path, tmp_path):
+    """What is typed, with TABs, in an interactive shell on a terminal."""
+    (tmp_path / file).write_text(text.format(COMPLETIONS))
+    environment = {
+        **os.environ, "PATH": path, "TERM": "dumb", "INPUTRC": "/dev/null", "ZDOTDIR": str(tmp_path)
+    }  # fmt: skip
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(tmp_path)
-        environment = {**os.environ, "PATH": path, "TERM": "dumb", "INPUTRC": "/dev/null"}
-        os.execvpe("bash", ["bash", "--noprofile", "--rcfile", str(rc), "-i"], environment)
-    os.write(terminal, b"echo acme-micro; acme-micro acc\tcre\t--he\t\nexit\n")
+        os.execvpe(command[0], command, environment)
+    os.write(terminal, b"acme-micro acc\tcre\t--he\t\nexit\n")
     said = b""
-    while True:
-        try:
-            more = os.read(terminal, 4096)
-        except OSError:  # the shell has ended
-            break
-        if not more:
-            break
-        said += more
+    with suppress(OSError):  # the shell has ended
+        while more := os.read(terminal, 4096):
+            said += more
     os.waitpid(pid, 0)
+    os.close(terminal)
     assert b"usage: acme-micro account create" in said, said.decode()
 
 
@@ -108,12 +117,6 @@ def test_fish_completes(path, tmp_path):
         found = shell(["fish", "-N", "-c", command], env={**os.environ, "PATH": path, "HOME": str(tmp_path)})
         words = [line.split("\t")[0] for line in found.splitlines()]
         assert sorted(words) == sorted(wanted), typed
-
-
-def test_zsh_loads_it(path, tmp_path):
-    script = "autoload -Uz compinit && compinit -D -u && [[ ${_comps[acme-micro]} == _acme-micro ]] && autoload +X -Uz _acme-micro"
-    shell(["zsh", "-fc", f"fpath=({COMPLETIONS} $fpath); {script}"], env={**os.environ, "HOME": str(tmp_path)})
-    shell(["zsh", "-n", str(COMPLETIONS / "_acme-micro")])
 
 
 def test_the_manual_is_well_formed():
