@@ -226,6 +226,16 @@ def test_one_that_fails_does_not_stop_the_others_and_is_not_tried_at_once(person
     check(person, "bad.test", ["bad.test", "more.bad.test"])
 
 
+def test_a_ca_that_does_not_answer_is_no_reason_not_to_show(person, webroot):
+    person.obtains("-d", "lonely.test", *webroot)
+    settings = person.path("ca.json")
+    settings.write_text(settings.read_text().replace(env("ACME_DIRECTORY"), "https://127.0.0.1:9/dir"))
+    row = person.runs("show").out.splitlines()[1]
+    assert "(reckoned)" in row and row.endswith("lonely.test")
+    row = person.runs("show", "--offline").out.splitlines()[1]
+    assert row.split()[4:] == ["?", "?", "lonely.test"]
+
+
 # --- signals ------------------------------------------------------------------------------------------
 
 
