@@ -173,11 +173,23 @@ audit: ## licences, advisories, the oldest Rust, the API beside 0.14.0: asks the
 test-docs: build docs man ## the documentation: links, pages, examples
 	$(WITH_PEBBLE) tests/docs/run
 
-docs: ## the references as HTML, in target/doc
-	@mkdir -p target/doc
+REFERENCE := target/reference/xml/index.xml
 
-man: ## the man pages, in target/man
-	@mkdir -p target/man/man3
+docs: $(REFERENCE) $(STAGED) ## the references of C, C++, Python and Rust as HTML, in target/doc
+	VERSION=$(VERSION) doxygen docs/reference/Doxyfile-cpp
+	ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' PYTHONPATH='$(CURDIR)/bindings/python/src' \
+	    $(PYTHON) docs/reference/python_html.py target/doc/python
+	RUSTDOCFLAGS='-D warnings' cargo doc $(CARGOFLAGS) --no-deps --lib --features capi
+	@cp docs/reference/index.html target/doc/index.html
+
+man: $(REFERENCE) ## the man pages of the C API, in target/man
+	python3 docs/reference/man.py target/reference/xml target/man/man3
+
+# The C reference, as HTML in target/doc/c and as XML.
+$(REFERENCE): $(wildcard docs/reference/* docs/reference/examples/* include/*.h) Cargo.toml
+	@mkdir -p target/reference target/doc
+	python3 docs/reference/snippets.py >target/reference/examples.dox
+	VERSION=$(VERSION) doxygen docs/reference/Doxyfile
 
 BENCH_PROGRAMS := $(patsubst tests/bench/%.c,target/c/bench/%,$(wildcard tests/bench/*.c))
 

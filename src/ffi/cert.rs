@@ -154,7 +154,7 @@ pub extern "C" fn acme_cert_der(
     der.map_or(null(), Vec::as_ptr)
 }
 
-/// Its private key, borrowed; NULL when it was parsed, or ordered with a CSR made elsewhere.
+/// The certificate's private key; NULL when it was parsed, or ordered with a CSR made elsewhere.
 /// @param cert The certificate.
 /// @return Borrowed, valid until cert is freed, or NULL.
 #[unsafe(no_mangle)]

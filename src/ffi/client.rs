@@ -50,7 +50,7 @@ impl ShownClient {
     }
 }
 
-/// Makes a client. No request is sent.
+/// Makes a client: one account at one CA. No request is sent.
 /// @param options Read during the call only; the key that it names is kept as far as it is
 ///   needed.
 /// @param client Out: the client, which you free with acme_client_free().
@@ -177,8 +177,8 @@ pub extern "C" fn acme_client_http01_answer(
     })
 }
 
-/// The same without a client, for another process or machine: thumbprint is the account key's
-/// (acme_key_thumbprint()), and every path that could be a challenge's is answered.
+/// The body to answer a CA's http-01 request with, without a client, for another process or machine:
+/// every path that could be a challenge's is answered (RFC 8555 section 8.3). Any thread.
 /// @param thumbprint acme_key_thumbprint() of the account's key, in 43 characters.
 /// @param path The request's path, without a query; need not end in a NUL.
 /// @param size Bytes of path.

@@ -27,7 +27,7 @@ pub struct acme_driver_t {
 
 handle!(acme_driver_t, ShownDriver, b"acmedrvr");
 
-/// For acme_driver_new(). Zero means default; a NULL pointer: all defaults.
+/// Options for acme_driver_new(). Zero means default; a NULL pointer: all defaults.
 #[derive_ReprC]
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -51,7 +51,7 @@ pub type acme_op_fn = Option<unsafe extern "C" fn(op: *mut acme_op_t, user: *mut
 pub type acme_op_done_fn =
     Option<unsafe extern "C" fn(op: *mut acme_op_t, status: acme_status_t, user: *mut c_void)>;
 
-/// For acme_driver_add(): what happens to one operation. All of them are called from
+/// Callbacks for acme_driver_add(): what happens to one operation. All of them are called from
 /// acme_driver_dispatch() and acme_driver_free() only, on the thread that calls those.
 #[derive_ReprC]
 #[repr(C)]

@@ -70,7 +70,7 @@ pub extern "C" fn acme_last_error() -> *const acme_error_t {
     last_error()
 }
 
-/// Its status code; ACME_OK for NULL.
+/// An error's status code; ACME_OK for NULL.
 /// @param error From acme_last_error(), acme_op_error() or acme_error_subproblem(); may be NULL.
 /// @return An ACME_ERR_* value; ACME_OK for NULL.
 #[unsafe(no_mangle)]
@@ -78,7 +78,7 @@ pub extern "C" fn acme_error_status(error: Option<&acme_error_t>) -> acme_status
     error.map_or(acme_status_t::ACME_OK, |error| error.status)
 }
 
-/// One line for a log or a person: what was tried, on what, and why it failed.
+/// An error in one line, for a log or a person: what was tried, on what, and why it failed.
 /// @param error The error; may be NULL.
 /// @return Text, valid as long as the error is; NULL for NULL. No secret is in it.
 #[unsafe(no_mangle)]
@@ -86,7 +86,7 @@ pub extern "C" fn acme_error_message(error: Option<&acme_error_t>) -> *const c_c
     pointer_to(error.map(|error| &error.message))
 }
 
-/// 1: the same request will fail again until its input changes. 0: a retry may help.
+/// Whether the same request will fail again until its input changes; when not, a retry may help.
 /// @param error The error; may be NULL.
 /// @return 1 or 0; 0 for NULL.
 #[unsafe(no_mangle)]

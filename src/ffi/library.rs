@@ -70,7 +70,7 @@ pub extern "C" fn acme_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// The same as a number; compare with ACME_MICRO_VERSION_NUMBER.
+/// Version of the library at run time, as a number; compare with ACME_MICRO_VERSION_NUMBER.
 /// @return The major version times 65536, plus the minor one times 256, plus the patch level.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_version_number() -> u32 {

@@ -247,9 +247,9 @@ fn in_hand() -> Error {
     Error::new(ErrorKind::Misuse, why)
 }
 
-/// Advances the operation. now: 0 for the system clock, which may be set meanwhile: it is read at the
-/// first such poll only, and time goes on from there. > 0: an ACME_STEP_* for you to do. 0: done.
-/// < 0: failed, an ACME_ERR_*; see acme_op_error().
+/// Advances the operation and says what to do next. now: 0 for the system clock, which may be set
+/// meanwhile: it is read at the first such poll only, and time goes on from there. > 0: an
+/// ACME_STEP_* for you to do. 0: done. < 0: failed, an ACME_ERR_*; see acme_op_error().
 /// @param op The operation. One thread at a time.
 /// @param now Milliseconds since 1970, or 0. It goes on from poll to poll; one that lies before
 ///   the last is taken as that.
@@ -268,7 +268,7 @@ pub extern "C" fn acme_op_poll(op: *mut acme_op_t, now: acme_time_t) -> c_int {
     if status == acme_status_t::ACME_OK { step as c_int } else { status as c_int }
 }
 
-/// ACME_STEP_REQUEST: the request to send. Valid until the next poll; keep its id for the answer.
+/// The request to send, at ACME_STEP_REQUEST. Keep its id for the answer.
 /// @param op The operation.
 /// @return Borrowed, until the next poll; NULL when the last poll said something else.
 #[unsafe(no_mangle)]
@@ -277,8 +277,8 @@ pub extern "C" fn acme_op_request(op: *const acme_op_t) -> *const acme_http_requ
     peek(op).and_then(pointer).unwrap_or(null())
 }
 
-/// One header field of the answer to the request with this id. Pass them all, in the order they
-/// came; space around the value is ignored.
+/// Hands over one header field of the answer to a request. Pass them all, in the order they came; space
+/// around the value is ignored.
 /// @param op The operation. While a driver has it, nobody else answers its requests.
 /// @param request_id The id of the request that is being answered.
 /// @param name The field's name, in any case; need not end in a NUL.
@@ -304,8 +304,8 @@ pub extern "C" fn acme_op_response_header(
     })
 }
 
-/// Some bytes of its body; call as often as bytes arrive. Over 1 MiB in all: ACME_ERR_PROTOCOL, and
-/// the rest need not be fed.
+/// Hands over some bytes of an answer's body; call as often as bytes arrive. Over 1 MiB in all:
+/// ACME_ERR_PROTOCOL, and the rest need not be fed.
 /// @param op The operation.
 /// @param request_id The id of the request that is being answered.
 /// @param data The next bytes of the body, with no transfer or content encoding; copied.
@@ -325,7 +325,7 @@ pub extern "C" fn acme_op_response_body(
     })
 }
 
-/// The answer is complete and had this HTTP status (200 to 599). Do not follow 3xx yourself.
+/// Says that an answer is complete, and its HTTP status. Do not follow 3xx yourself.
 /// @param op The operation.
 /// @param request_id The id of the request that is being answered.
 /// @param http_status 200 to 599.
@@ -343,7 +343,7 @@ pub extern "C" fn acme_op_response_end(
     })
 }
 
-/// No complete answer came, and why (NULL: unknown). The operation tries again as it sees fit.
+/// Says that no complete answer came, and why. The operation tries again as it sees fit.
 /// @param op The operation.
 /// @param request_id The id of the request that is being answered.
 /// @param why For the message of the error that may come of it; copied. NULL: unknown.
@@ -361,7 +361,7 @@ pub extern "C" fn acme_op_response_failed(
     })
 }
 
-/// After ACME_STEP_WAIT: milliseconds from that poll until the next one is useful, at most
+/// How many milliseconds after the poll that said ACME_STEP_WAIT the next one is useful, at most
 /// 2147483647; -1: not before you answer something.
 /// @param op The operation.
 /// @return Milliseconds, 0 to 2147483647, or -1; 0 for NULL.
@@ -370,8 +370,7 @@ pub extern "C" fn acme_op_wait_ms(op: *const acme_op_t) -> i64 {
     peek(op).map_or(0, |shown: &ShownOp| shown.shown().wait_ms)
 }
 
-/// ACME_STEP_PUBLISH and ACME_STEP_UNPUBLISH: the index-th challenge; NULL past the end. Valid until
-/// the next poll.
+/// The index-th challenge, at ACME_STEP_PUBLISH and ACME_STEP_UNPUBLISH; NULL past the end.
 /// @param op The operation.
 /// @param index From 0.
 /// @return Borrowed, until the next poll, while a driver has the operation until done; NULL past
@@ -381,9 +380,8 @@ pub extern "C" fn acme_op_challenge(op: *const acme_op_t, index: usize) -> *cons
     peek(op).map_or(null(), |shown: &ShownOp| shown.challenge(index))
 }
 
-/// Before acme_op_published(), for the types of challenge whose answer has a payload that you make
-/// ("onion-csr-01", "device-attest-01"): the payload, a JSON object. challenge is what
-/// acme_op_challenge() or the publish callback shows right now.
+/// Hands over the payload of the answer to a challenge, before acme_op_published(), for the types whose
+/// answer has one that you make: "onion-csr-01" (RFC 9799) and "device-attest-01".
 /// @param op The operation.
 /// @param challenge One that op shows right now; a copy of it is none.
 /// @param json The payload, a JSON object; copied.
@@ -411,8 +409,8 @@ pub extern "C" fn acme_op_respond_with(
     })
 }
 
-/// Every challenge is in place (failure NULL), or why not: the operation then ends with
-/// ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH. Any thread while a driver has it.
+/// Says that every challenge is in place, or why not: the operation then ends with ACME_ERR_HOST, by
+/// way of ACME_STEP_UNPUBLISH. Any thread while a driver has it.
 /// @param op The operation.
 /// @param failure NULL: all are in place. Else why not, for the message of the error; copied.
 /// @return ACME_OK; ACME_ERR_MISUSE: nothing is waiting to be published.
@@ -436,7 +434,7 @@ pub extern "C" fn acme_op_cancel(op: *const acme_op_t) {
     }
 }
 
-/// Why it failed; NULL while it has not. Valid until the operation is freed.
+/// Why the operation failed; NULL while it has not.
 /// @param op The operation.
 /// @return Borrowed, until op is freed, or NULL.
 #[unsafe(no_mangle)]
@@ -474,8 +472,7 @@ pub extern "C" fn acme_op_state(op: *const acme_op_t) -> *const c_char {
     STATES.iter().find(|text| text.to_bytes() == state).map_or(null(), |text| text.as_ptr())
 }
 
-/// The order's URL, to resume it after a restart; NULL before there is one. Valid until the next
-/// poll.
+/// The order's URL, to resume it after a restart; NULL before there is one.
 /// @param op The operation.
 /// @return Text, valid until the next poll, or NULL.
 #[unsafe(no_mangle)]
@@ -484,8 +481,7 @@ pub extern "C" fn acme_op_order_url(op: *const acme_op_t) -> *const c_char {
 }
 
 /// The certificate's key, from the beginning: store it before the CA issues a certificate for it.
-/// NULL when the order is for a CSR made elsewhere, or the operation is no order. Valid until the
-/// operation is freed.
+/// NULL when the order is for a CSR made elsewhere, or the operation is no order.
 /// @param op The operation.
 /// @return Borrowed, valid until op is freed, or NULL.
 #[unsafe(no_mangle)]
@@ -494,7 +490,7 @@ pub extern "C" fn acme_op_key(op: *const acme_op_t) -> *const acme_key_t {
     peek(op).and_then(key).unwrap_or(null())
 }
 
-/// ACME_STEP_SIGN: what to sign. Valid until the next poll; keep its id for the answer.
+/// What to sign, at ACME_STEP_SIGN. Keep its id for the answer.
 /// @param op The operation.
 /// @return Borrowed, until the next poll; NULL when the last poll said something else.
 #[unsafe(no_mangle)]
@@ -503,8 +499,9 @@ pub extern "C" fn acme_op_sign_request(op: *const acme_op_t) -> *const acme_sign
     peek(op).and_then(pointer).unwrap_or(null())
 }
 
-/// The signature over the input with this id; ECDSA in DER, or the two integers in full width. One
-/// that is not right ends the operation with ACME_ERR_CRYPTO.
+/// Hands over the signature that acme_op_sign_request() asks for; ECDSA in DER, or the two integers in
+/// full width. One that is not right ends the operation with ACME_ERR_CRYPTO. Any thread while a driver
+/// has it.
 /// @param op The operation.
 /// @param sign_id The id of the acme_sign_request_t that is being answered.
 /// @param signature The signature's bytes; copied.
@@ -524,7 +521,8 @@ pub extern "C" fn acme_op_signed(
     })
 }
 
-/// There is no signature, and why (NULL: unknown): the operation ends with ACME_ERR_HOST.
+/// Says that there is no signature, and why: the operation ends with ACME_ERR_HOST. Any thread while a
+/// driver has it.
 /// @param op The operation.
 /// @param sign_id The id of the acme_sign_request_t that is being answered.
 /// @param why For the message of the error; copied. NULL: unknown.
@@ -542,7 +540,7 @@ pub extern "C" fn acme_op_sign_failed(
     })
 }
 
-/// After ACME_STEP_DONE of an order: the certificate, now yours; NULL when there is none (none was
+/// The certificate, now yours, after ACME_STEP_DONE of an order; NULL when there is none (none was
 /// due), or it has been taken.
 /// @param op The operation.
 /// @return The certificate, which you free with acme_cert_free(), or NULL.
@@ -552,8 +550,8 @@ pub extern "C" fn acme_op_take_cert(op: *mut acme_op_t) -> *mut acme_cert_t {
     catch(cert).unwrap_or(null_mut())
 }
 
-/// After ACME_STEP_DONE of acme_begin_renewal_info(), or of an order with only_if_due that was not;
-/// else NULL. Valid until the operation is freed.
+/// When to renew, after ACME_STEP_DONE of acme_begin_renewal_info(), or of an order with only_if_due
+/// that was not; else NULL.
 /// @param op The operation.
 /// @return Borrowed, valid until op is freed, or NULL.
 #[unsafe(no_mangle)]
@@ -562,8 +560,8 @@ pub extern "C" fn acme_op_renewal_info(op: *const acme_op_t) -> *const acme_rene
     peek(op).and_then(pointer).unwrap_or(null())
 }
 
-/// After ACME_STEP_DONE of acme_begin_authorize() or acme_begin_list_orders(): the index-th URL; NULL
-/// past the end. Valid until the operation is freed.
+/// The index-th URL, after ACME_STEP_DONE of acme_begin_authorize() or acme_begin_list_orders(); NULL
+/// past the end.
 /// @param op The operation.
 /// @param index From 0; authorizations are in the order of the names.
 /// @return Text, valid until op is freed; NULL past the end.
@@ -573,7 +571,7 @@ pub extern "C" fn acme_op_url(op: *const acme_op_t, index: usize) -> *const c_ch
     peek(op).map_or(null(), url)
 }
 
-/// A pointer of yours that travels with the operation.
+/// Sets a pointer of yours, which travels with the operation.
 /// @param op The operation; NULL is fine.
 /// @param user The pointer; may be NULL. The library never looks at what it points to.
 #[unsafe(no_mangle)]
@@ -591,7 +589,7 @@ pub extern "C" fn acme_op_user_data(op: *const acme_op_t) -> *mut c_void {
     peek(op).map_or(null_mut(), |shown| shown.user.load(Ordering::Acquire))
 }
 
-/// Drops the operation at any moment. Challenges still published are then yours to take down. While
+/// Frees the operation, at any moment. Challenges still published are then yours to take down. While
 /// acme_op_run() or a driver has it in hand it does nothing but set ACME_ERR_MISUSE.
 /// @param op The operation; NULL is fine.
 #[unsafe(no_mangle)]

@@ -13,7 +13,7 @@ use super::op::acme_op_t;
 /// A moment: milliseconds since 1970-01-01 UTC. 0: none, or as input: the system clock.
 pub type acme_time_t = i64;
 
-/// For acme_client_new(). Zero means default. Every member is pointer-sized: no padding.
+/// Options for acme_client_new(). Zero means default. Every member is pointer-sized: no padding.
 #[derive_ReprC]
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -87,7 +87,7 @@ pub struct acme_client_options_t {
     pub ip_version: usize,
 }
 
-/// For acme_begin_order() and acme_obtain(). Zero means default.
+/// Options for acme_begin_order() and acme_obtain(). Zero means default.
 #[derive_ReprC]
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -146,7 +146,7 @@ pub struct acme_order_options_t {
     pub abandon_on_failure: usize,
 }
 
-/// For acme_begin_authorize(). Zero means default.
+/// Options for acme_begin_authorize(). Zero means default.
 #[derive_ReprC]
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -301,7 +301,7 @@ pub type acme_sign_fn = Option<
     ) -> c_int,
 >;
 
-/// For acme_op_run() and acme_obtain(). Zero means default; a NULL pointer: all defaults.
+/// Options for acme_op_run() and acme_obtain(). Zero means default; a NULL pointer: all defaults.
 #[derive_ReprC]
 #[repr(C)]
 #[derive(Clone, Copy)]

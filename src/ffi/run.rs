@@ -19,9 +19,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// Room for a signature: RSA with 4096 bits has the longest.
 const MAX_SIGNATURE: usize = 512;
 
-/// Blocking: sends the request with this id (acme_op_request()->id) with the built-in HTTPS client
-/// and feeds the answer. For hosts without an HTTP client: call it on a worker thread, poll when it
-/// returns. It takes request_timeout_s at most.
+/// Sends a request (acme_op_request()) with the built-in HTTPS client and feeds the answer. Blocking.
+/// For hosts without an HTTP client: call it on a worker thread, poll when it returns. It takes
+/// request_timeout_s at most.
 /// @param op The operation. Another thread may poll it meanwhile.
 /// @param request_id The id of the request to send.
 /// @return ACME_OK: an answer has been fed, or why none came; ACME_ERR_MISUSE: no such request is
@@ -38,8 +38,7 @@ pub extern "C" fn acme_op_send(op: *mut acme_op_t, request_id: u64) -> acme_stat
     })
 }
 
-/// Blocking: polls op to its end, with the built-in HTTPS client and your callbacks. options may
-/// be NULL.
+/// Polls an operation to its end, with the built-in HTTPS client and your callbacks. Blocking.
 /// @param op The operation, which may have been polled before; you free it afterwards.
 /// @param options The callbacks, read during the call only; NULL: none.
 /// @return ACME_OK: what has come of it can be taken. Else as acme_op_error(), which says it in
@@ -56,9 +55,9 @@ pub extern "C" fn acme_op_run(
     })
 }
 
-/// Blocking: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one. run may be NULL. *cert
-/// is NULL with ACME_OK when only_if_due is set and the renewal is not due. To resume an order after
-/// a failure, use the three: acme_op_order_url() then has its URL.
+/// Obtains a certificate: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one. Blocking.
+/// *cert is NULL with ACME_OK when only_if_due is set and the renewal is not due. To resume an order
+/// after a failure, use the three: acme_op_order_url() then has its URL.
 /// @param client The client.
 /// @param order What is wanted, as for acme_begin_order(); read during the call only.
 /// @param run The callbacks, read during the call only; NULL: none, for names that are proven

@@ -271,7 +271,10 @@ class acme_challenge_t(Structure):
 
 
 class acme_client_options_t(Structure):
-    """For acme_client_new(). Zero means default. Every member is pointer-sized: no padding."""
+    """Options for acme_client_new().
+    
+    Zero means default. Every member is pointer-sized: no padding.
+    """
 
     if TYPE_CHECKING:
         size: int
@@ -328,7 +331,7 @@ class acme_client_options_t(Structure):
 
 
 class acme_order_options_t(Structure):
-    """For acme_begin_order() and acme_obtain(). Zero means default."""
+    """Options for acme_begin_order() and acme_obtain(). Zero means default."""
 
     if TYPE_CHECKING:
         size: int
@@ -379,7 +382,7 @@ class acme_order_options_t(Structure):
 
 
 class acme_authorize_options_t(Structure):
-    """For acme_begin_authorize(). Zero means default."""
+    """Options for acme_begin_authorize(). Zero means default."""
 
     if TYPE_CHECKING:
         size: int
@@ -499,7 +502,10 @@ acme_sign_fn = CFUNCTYPE(c_int, POINTER(acme_sign_request_t), POINTER(c_uint8), 
 
 
 class acme_run_options_t(Structure):
-    """For acme_op_run() and acme_obtain(). Zero means default; a NULL pointer: all defaults."""
+    """Options for acme_op_run() and acme_obtain().
+    
+    Zero means default; a NULL pointer: all defaults.
+    """
 
     if TYPE_CHECKING:
         size: int
@@ -520,7 +526,7 @@ class acme_run_options_t(Structure):
 
 
 class acme_driver_options_t(Structure):
-    """For acme_driver_new(). Zero means default; a NULL pointer: all defaults."""
+    """Options for acme_driver_new(). Zero means default; a NULL pointer: all defaults."""
 
     if TYPE_CHECKING:
         size: int
@@ -543,7 +549,7 @@ acme_op_fn = CFUNCTYPE(None, POINTER(acme_op_t), c_void_p)
 
 
 class acme_driver_callbacks_t(Structure):
-    """For acme_driver_add(): what happens to one operation.
+    """Callbacks for acme_driver_add(): what happens to one operation.
     
     All of them are called from acme_driver_dispatch() and acme_driver_free() only, on the thread
     that calls those.
@@ -577,17 +583,17 @@ acme_last_error: Callable[[], _Pointer[acme_error_t]] = _bind(
     "acme_last_error", POINTER(acme_error_t)
 )
 
-# Its status code; ACME_OK for NULL.
+# An error's status code; ACME_OK for NULL.
 acme_error_status: Callable[[_Pointer[acme_error_t]], int] = _bind(
     "acme_error_status", c_int32, POINTER(acme_error_t)
 )
 
-# One line for a log or a person: what was tried, on what, and why it failed.
+# An error in one line, for a log or a person: what was tried, on what, and why it failed.
 acme_error_message: Callable[[_Pointer[acme_error_t]], bytes | None] = _bind(
     "acme_error_message", c_char_p, POINTER(acme_error_t)
 )
 
-# 1: the same request will fail again until its input changes. 0: a retry may help.
+# Whether the same request will fail again until its input changes; when not, a retry may help.
 acme_error_is_permanent: Callable[[_Pointer[acme_error_t]], int] = _bind(
     "acme_error_is_permanent", c_int, POINTER(acme_error_t)
 )
@@ -649,7 +655,7 @@ acme_error_subproblem: Callable[[_Pointer[acme_error_t], int], _Pointer[acme_err
 # Version of the library at run time, such as "0.14.1".
 acme_version: Callable[[], bytes | None] = _bind("acme_version", c_char_p)
 
-# The same as a number; compare with ACME_MICRO_VERSION_NUMBER.
+# Version of the library at run time, as a number; compare with ACME_MICRO_VERSION_NUMBER.
 acme_version_number: Callable[[], int] = _bind("acme_version_number", c_uint32)
 
 # ACME_FEATURE_* bits compiled into this library.
@@ -764,7 +770,7 @@ acme_cert_der: Callable[
     "acme_cert_der", POINTER(c_uint8), POINTER(acme_cert_t), c_size_t, POINTER(c_size_t)
 )
 
-# Its private key, borrowed; NULL when it was parsed, or ordered with a CSR made elsewhere.
+# The certificate's private key; NULL when it was parsed, or ordered with a CSR made elsewhere.
 acme_cert_key: Callable[[_Pointer[acme_cert_t]], _Pointer[acme_key_t]] = _bind(
     "acme_cert_key", POINTER(acme_key_t), POINTER(acme_cert_t)
 )
@@ -820,7 +826,7 @@ acme_cert_free: Callable[[_Pointer[acme_cert_t]], None] = _bind(
     "acme_cert_free", None, POINTER(acme_cert_t)
 )
 
-# Makes a client. No request is sent.
+# Makes a client: one account at one CA. No request is sent.
 acme_client_new: Callable[
     [_Pointer[acme_client_options_t], _Pointer[_Pointer[acme_client_t]]], int
 ] = _bind(
@@ -867,8 +873,8 @@ acme_client_http01_answer: Callable[
     c_size_t,
 )
 
-# The same without a client, for another process or machine: thumbprint is the account key's
-# (acme_key_thumbprint()), and every path that could be a challenge's is answered.
+# The body to answer a CA's http-01 request with, without a client, for another process or machine:
+# every path that could be a challenge's is answered (RFC 8555 section 8.3). Any thread.
 acme_http01_answer: Callable[[bytes | None, bytes | None, int, bytes | None, int], int] = _bind(
     "acme_http01_answer", c_size_t, c_char_p, c_char_p, c_size_t, c_char_p, c_size_t
 )
@@ -1022,19 +1028,19 @@ acme_begin_list_orders: Callable[
     "acme_begin_list_orders", c_int32, POINTER(acme_client_t), POINTER(POINTER(acme_op_t))
 )
 
-# Advances the operation. now: 0 for the system clock, which may be set meanwhile: it is read at the
-# first such poll only, and time goes on from there. > 0: an ACME_STEP_* for you to do. 0: done. <
-# 0: failed, an ACME_ERR_*; see acme_op_error().
+# Advances the operation and says what to do next. now: 0 for the system clock, which may be set
+# meanwhile: it is read at the first such poll only, and time goes on from there. > 0: an
+# ACME_STEP_* for you to do. 0: done. < 0: failed, an ACME_ERR_*; see acme_op_error().
 acme_op_poll: Callable[[_Pointer[acme_op_t], int], int] = _bind(
     "acme_op_poll", c_int, POINTER(acme_op_t), c_int64
 )
 
-# ACME_STEP_REQUEST: the request to send. Valid until the next poll; keep its id for the answer.
+# The request to send, at ACME_STEP_REQUEST. Keep its id for the answer.
 acme_op_request: Callable[[_Pointer[acme_op_t]], _Pointer[acme_http_request_t]] = _bind(
     "acme_op_request", POINTER(acme_http_request_t), POINTER(acme_op_t)
 )
 
-# One header field of the answer to the request with this id. Pass them all, in the order they came;
+# Hands over one header field of the answer to a request. Pass them all, in the order they came;
 # space around the value is ignored.
 acme_op_response_header: Callable[
     [_Pointer[acme_op_t], int, bytes | None, int, bytes | None, int], int
@@ -1049,37 +1055,35 @@ acme_op_response_header: Callable[
     c_size_t,
 )
 
-# Some bytes of its body; call as often as bytes arrive. Over 1 MiB in all: ACME_ERR_PROTOCOL, and
-# the rest need not be fed.
+# Hands over some bytes of an answer's body; call as often as bytes arrive. Over 1 MiB in all:
+# ACME_ERR_PROTOCOL, and the rest need not be fed.
 acme_op_response_body: Callable[[_Pointer[acme_op_t], int, bytes | None, int], int] = _bind(
     "acme_op_response_body", c_int32, POINTER(acme_op_t), c_uint64, c_void_p, c_size_t
 )
 
-# The answer is complete and had this HTTP status (200 to 599). Do not follow 3xx yourself.
+# Says that an answer is complete, and its HTTP status. Do not follow 3xx yourself.
 acme_op_response_end: Callable[[_Pointer[acme_op_t], int, int], int] = _bind(
     "acme_op_response_end", c_int32, POINTER(acme_op_t), c_uint64, c_int
 )
 
-# No complete answer came, and why (NULL: unknown). The operation tries again as it sees fit.
+# Says that no complete answer came, and why. The operation tries again as it sees fit.
 acme_op_response_failed: Callable[[_Pointer[acme_op_t], int, bytes | None], int] = _bind(
     "acme_op_response_failed", c_int32, POINTER(acme_op_t), c_uint64, c_char_p
 )
 
-# After ACME_STEP_WAIT: milliseconds from that poll until the next one is useful, at most
+# How many milliseconds after the poll that said ACME_STEP_WAIT the next one is useful, at most
 # 2147483647; -1: not before you answer something.
 acme_op_wait_ms: Callable[[_Pointer[acme_op_t]], int] = _bind(
     "acme_op_wait_ms", c_int64, POINTER(acme_op_t)
 )
 
-# ACME_STEP_PUBLISH and ACME_STEP_UNPUBLISH: the index-th challenge; NULL past the end. Valid until
-# the next poll.
+# The index-th challenge, at ACME_STEP_PUBLISH and ACME_STEP_UNPUBLISH; NULL past the end.
 acme_op_challenge: Callable[[_Pointer[acme_op_t], int], _Pointer[acme_challenge_t]] = _bind(
     "acme_op_challenge", POINTER(acme_challenge_t), POINTER(acme_op_t), c_size_t
 )
 
-# Before acme_op_published(), for the types of challenge whose answer has a payload that you make
-# ("onion-csr-01", "device-attest-01"): the payload, a JSON object. challenge is what
-# acme_op_challenge() or the publish callback shows right now.
+# Hands over the payload of the answer to a challenge, before acme_op_published(), for the types
+# whose answer has one that you make: "onion-csr-01" (RFC 9799) and "device-attest-01".
 acme_op_respond_with: Callable[
     [_Pointer[acme_op_t], _Pointer[acme_challenge_t], bytes | None, int], int
 ] = _bind(
@@ -1091,8 +1095,8 @@ acme_op_respond_with: Callable[
     c_size_t,
 )
 
-# Every challenge is in place (failure NULL), or why not: the operation then ends with
-# ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH. Any thread while a driver has it.
+# Says that every challenge is in place, or why not: the operation then ends with ACME_ERR_HOST, by
+# way of ACME_STEP_UNPUBLISH. Any thread while a driver has it.
 acme_op_published: Callable[[_Pointer[acme_op_t], bytes | None], int] = _bind(
     "acme_op_published", c_int32, POINTER(acme_op_t), c_char_p
 )
@@ -1103,7 +1107,7 @@ acme_op_cancel: Callable[[_Pointer[acme_op_t]], None] = _bind(
     "acme_op_cancel", None, POINTER(acme_op_t)
 )
 
-# Why it failed; NULL while it has not. Valid until the operation is freed.
+# Why the operation failed; NULL while it has not.
 acme_op_error: Callable[[_Pointer[acme_op_t]], _Pointer[acme_error_t]] = _bind(
     "acme_op_error", POINTER(acme_error_t), POINTER(acme_op_t)
 )
@@ -1115,54 +1119,54 @@ acme_op_state: Callable[[_Pointer[acme_op_t]], bytes | None] = _bind(
     "acme_op_state", c_char_p, POINTER(acme_op_t)
 )
 
-# The order's URL, to resume it after a restart; NULL before there is one. Valid until the next
-# poll.
+# The order's URL, to resume it after a restart; NULL before there is one.
 acme_op_order_url: Callable[[_Pointer[acme_op_t]], bytes | None] = _bind(
     "acme_op_order_url", c_char_p, POINTER(acme_op_t)
 )
 
 # The certificate's key, from the beginning: store it before the CA issues a certificate for it.
-# NULL when the order is for a CSR made elsewhere, or the operation is no order. Valid until the
-# operation is freed.
+# NULL when the order is for a CSR made elsewhere, or the operation is no order.
 acme_op_key: Callable[[_Pointer[acme_op_t]], _Pointer[acme_key_t]] = _bind(
     "acme_op_key", POINTER(acme_key_t), POINTER(acme_op_t)
 )
 
-# ACME_STEP_SIGN: what to sign. Valid until the next poll; keep its id for the answer.
+# What to sign, at ACME_STEP_SIGN. Keep its id for the answer.
 acme_op_sign_request: Callable[[_Pointer[acme_op_t]], _Pointer[acme_sign_request_t]] = _bind(
     "acme_op_sign_request", POINTER(acme_sign_request_t), POINTER(acme_op_t)
 )
 
-# The signature over the input with this id; ECDSA in DER, or the two integers in full width. One
-# that is not right ends the operation with ACME_ERR_CRYPTO.
+# Hands over the signature that acme_op_sign_request() asks for; ECDSA in DER, or the two integers
+# in full width. One that is not right ends the operation with ACME_ERR_CRYPTO. Any thread while a
+# driver has it.
 acme_op_signed: Callable[[_Pointer[acme_op_t], int, bytes | None, int], int] = _bind(
     "acme_op_signed", c_int32, POINTER(acme_op_t), c_uint64, c_void_p, c_size_t
 )
 
-# There is no signature, and why (NULL: unknown): the operation ends with ACME_ERR_HOST.
+# Says that there is no signature, and why: the operation ends with ACME_ERR_HOST. Any thread while
+# a driver has it.
 acme_op_sign_failed: Callable[[_Pointer[acme_op_t], int, bytes | None], int] = _bind(
     "acme_op_sign_failed", c_int32, POINTER(acme_op_t), c_uint64, c_char_p
 )
 
-# After ACME_STEP_DONE of an order: the certificate, now yours; NULL when there is none (none was
+# The certificate, now yours, after ACME_STEP_DONE of an order; NULL when there is none (none was
 # due), or it has been taken.
 acme_op_take_cert: Callable[[_Pointer[acme_op_t]], _Pointer[acme_cert_t]] = _bind(
     "acme_op_take_cert", POINTER(acme_cert_t), POINTER(acme_op_t)
 )
 
-# After ACME_STEP_DONE of acme_begin_renewal_info(), or of an order with only_if_due that was not;
-# else NULL. Valid until the operation is freed.
+# When to renew, after ACME_STEP_DONE of acme_begin_renewal_info(), or of an order with only_if_due
+# that was not; else NULL.
 acme_op_renewal_info: Callable[[_Pointer[acme_op_t]], _Pointer[acme_renewal_info_t]] = _bind(
     "acme_op_renewal_info", POINTER(acme_renewal_info_t), POINTER(acme_op_t)
 )
 
-# After ACME_STEP_DONE of acme_begin_authorize() or acme_begin_list_orders(): the index-th URL; NULL
-# past the end. Valid until the operation is freed.
+# The index-th URL, after ACME_STEP_DONE of acme_begin_authorize() or acme_begin_list_orders(); NULL
+# past the end.
 acme_op_url: Callable[[_Pointer[acme_op_t], int], bytes | None] = _bind(
     "acme_op_url", c_char_p, POINTER(acme_op_t), c_size_t
 )
 
-# A pointer of yours that travels with the operation.
+# Sets a pointer of yours, which travels with the operation.
 acme_op_set_user_data: Callable[[_Pointer[acme_op_t], int | None], None] = _bind(
     "acme_op_set_user_data", None, POINTER(acme_op_t), c_void_p
 )
@@ -1172,28 +1176,27 @@ acme_op_user_data: Callable[[_Pointer[acme_op_t]], int | None] = _bind(
     "acme_op_user_data", c_void_p, POINTER(acme_op_t)
 )
 
-# Drops the operation at any moment. Challenges still published are then yours to take down. While
+# Frees the operation, at any moment. Challenges still published are then yours to take down. While
 # acme_op_run() or a driver has it in hand it does nothing but set ACME_ERR_MISUSE.
 acme_op_free: Callable[[_Pointer[acme_op_t]], None] = _bind(
     "acme_op_free", None, POINTER(acme_op_t)
 )
 
-# Blocking: sends the request with this id (acme_op_request()->id) with the built-in HTTPS client
-# and feeds the answer. For hosts without an HTTP client: call it on a worker thread, poll when it
-# returns. It takes request_timeout_s at most.
+# Sends a request (acme_op_request()) with the built-in HTTPS client and feeds the answer. Blocking.
+# For hosts without an HTTP client: call it on a worker thread, poll when it returns. It takes
+# request_timeout_s at most.
 acme_op_send: Callable[[_Pointer[acme_op_t], int], int] = _bind(
     "acme_op_send", c_int32, POINTER(acme_op_t), c_uint64
 )
 
-# Blocking: polls op to its end, with the built-in HTTPS client and your callbacks. options may be
-# NULL.
+# Polls an operation to its end, with the built-in HTTPS client and your callbacks. Blocking.
 acme_op_run: Callable[[_Pointer[acme_op_t], _Pointer[acme_run_options_t]], int] = _bind(
     "acme_op_run", c_int32, POINTER(acme_op_t), POINTER(acme_run_options_t)
 )
 
-# Blocking: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one. run may be NULL. *cert
-# is NULL with ACME_OK when only_if_due is set and the renewal is not due. To resume an order after
-# a failure, use the three: acme_op_order_url() then has its URL.
+# Obtains a certificate: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one. Blocking.
+# *cert is NULL with ACME_OK when only_if_due is set and the renewal is not due. To resume an order
+# after a failure, use the three: acme_op_order_url() then has its URL.
 acme_obtain: Callable[
     [
         _Pointer[acme_client_t],

@@ -27,6 +27,7 @@ class AsyncStandalone:
         self._starting = asyncio.Lock()
 
     async def publish(self, challenges: tuple[Challenge, ...]) -> None:
+        """Answers for these; the first start the server."""
         self._answers.publish(challenges)
         self._users += 1
         async with self._starting:
@@ -34,6 +35,7 @@ class AsyncStandalone:
                 self._server = await asyncio.start_server(self._serve, *self._address)
 
     async def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
+        """Answers for them no longer; the last stop the server."""
         self._answers.unpublish(challenges)
         async with self._starting:  # interrupted before here, this is called once more
             self._users -= 1

@@ -271,6 +271,7 @@ class StoreError(AcmeError, OSError):
 
     @classmethod
     def of(cls, path: str, error: OSError) -> StoreError:
+        """What the system said of the file at ``path``."""
         self = cls(f"{path}: {error.strerror or error}")
         self.path, self.errno = path, error.errno
         return self

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Operation", "RenewalInfo", "Signer"]
 
-#: Signs with a key outside the process: gives the signature over ``step.input``.
 Signer = Callable[[Sign], bytes]
+"""Signs with a key outside the process: gives the signature over ``step.input``."""
 
 # A cancellation by another thread or a signal handler is noticed after this many seconds.
 NAP = 0.25

@@ -98,6 +98,7 @@ class Webroot:
         self._made: Counter[str] = Counter()
 
     def publish(self, challenges: tuple[Challenge, ...]) -> None:
+        """Writes a file for each of these, readable for the web server."""
         try:
             self._publish(challenges)
         except OSError as error:
@@ -127,6 +128,7 @@ class Webroot:
             os.close(folder)
 
     def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
+        """Removes the files again."""
         try:
             folder = self._open(create=False)
         except FileNotFoundError:
@@ -207,10 +209,12 @@ class MemoryHttp01:
         self._answers: dict[str, bytes] = {}
 
     def publish(self, challenges: tuple[Challenge, ...]) -> None:
+        """From now on :meth:`answer` knows these."""
         for challenge in challenges:
             self._answers[_check_http01(challenge)] = challenge.key_authorization.encode()
 
     def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
+        """From now on it does not."""
         for challenge in challenges:
             self._answers.pop(challenge.http_path or "", None)
 
@@ -263,12 +267,14 @@ class Standalone(MemoryHttp01):
         self._server: ThreadingHTTPServer | None = None
 
     def publish(self, challenges: tuple[Challenge, ...]) -> None:
+        """Answers for these; the first start the server."""
         super().publish(challenges)
         if self._server is None:
             self._server = _listen(self._address, _handler(self))
             threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
+        """Answers for them no longer; the last stop the server."""
         super().unpublish(challenges)
         if self._server is not None and not self._answers:
             self._server.shutdown()

@@ -188,8 +188,8 @@ class Sign:
         _of(self)._sign_failed(self.id, _reason(why))
 
 
-#: What iterating over an operation gives.
 Step = Union[Request, Wait, Publish, Unpublish, Sign]
+"""What iterating over an operation gives."""
 
 
 def _of(step: Request | Publish | Sign) -> Operation:

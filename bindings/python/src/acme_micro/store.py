@@ -101,7 +101,7 @@ class Store:
 
     @property
     def folder(self) -> str:
-        """Its path."""
+        """The folder's path."""
         return self._folder.path
 
     def client(self, directory_url: str, **options: Any) -> Client:
