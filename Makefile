@@ -17,9 +17,8 @@ ABI := 1.0.0
 SONAME := libacme-micro.so.1
 
 # Cargo's names have an underscore, as a crate's name must; what we install has the hyphen.
-SHARED := target/release/libacme_micro.so
 STATIC := target/release/libacme_micro.a
-# The shared library under its installed name, for programs linked in this tree.
+# The shared library under its installed name, for programs linked in this tree, too.
 STAGED := target/c/lib/$(SONAME)
 
 C_COMPILE = $(CC) -std=c99 -Wall -Wextra -Wpedantic $(WERROR) $(CPPFLAGS) $(CFLAGS) -Iinclude
@@ -43,8 +42,8 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo test build c header check-header test-rust test-simulation test-c test-python \
-        test-wheel wheel test-crate audit test-docs docs man test-fuzz fuzz coverage bench soak lint \
-        fetch install uninstall clean distclean FORCE
+        test-wheel wheel test-crate audit test-install test-docs docs man test-fuzz fuzz coverage bench \
+        soak lint fetch install uninstall clean distclean FORCE
 
 help: ## list what there is to make
 	@echo 'acme-micro $(VERSION):'
@@ -62,14 +61,34 @@ test: ## everything CI runs: lint, Rust, C and Python tests, beside a test CA
 
 build: $(STAGED) ## the shared and the static library
 
+# No file of the build says in which folders it was made. Of two that fit, rustc takes the later.
+REMAP_HERE := --remap-path-prefix=$(CURDIR)=/acme-micro
+REMAP_CARGO := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
+# RUSTFLAGS replaces what .cargo/config.toml says, --config adds to it.
+CARGO_RELEASE = $(if $(RUSTFLAGS),RUSTFLAGS='$(RUSTFLAGS) $(REMAP_HERE) $(REMAP_CARGO)') \
+    cargo rustc $(CARGOFLAGS) --config 'build.rustflags=["$(REMAP_HERE)", "$(REMAP_CARGO)"]' --release
+
 # Always run, for only cargo knows what is out of date; but the file changes only when the library
-# did, so nothing is linked again without need. Both libraries come from one run: they share its
-# long link-time optimization, and a second run with another SONAME would undo the first.
-$(STAGED): FORCE
-	ACME_MICRO_SONAME=$(SONAME) cargo rustc $(CARGOFLAGS) --release --lib --features capi \
-	    --crate-type cdylib,staticlib
+# did, so nothing is linked again without need.
+$(STATIC): FORCE
+	$(CARGO_RELEASE) --lib --features capi --crate-type staticlib
+
+target/c/symbols.map: abi/libacme-micro.symbols abi/version-script.awk
 	@mkdir -p $(@D)
-	@cmp -s $(SHARED) $@ || install -m 755 $(SHARED) $@
+	sort -k2,2V -k1,1 $< | awk -f abi/version-script.awk >$@
+
+OPENSSL_LIBS ?= $(shell pkg-config --libs openssl)
+# It stays when it is unloaded, and relocations take a thirtieth of the room: see build.rs.
+LOADING := -Wl,-z,relro,-z,now,-z,noexecstack,-z,nodelete \
+    -Wl,-z,pack-relative-relocs,-z,noseparate-code
+
+# The static library, linked: rustc gives a shared one no symbol versions. See docs/abi.md.
+# Who wants to debug it says so to cargo; else there would be what Rust's own library has of that.
+$(STAGED): $(STATIC) target/c/symbols.map Makefile
+	@mkdir -p $(@D)
+	$(CC) -shared -o $@ -Wl,-soname,$(SONAME) -Wl,--version-script=target/c/symbols.map $(LOADING) \
+	    -Wl,--gc-sections,--as-needed,-z,defs $(if $(CARGO_PROFILE_RELEASE_DEBUG),,-Wl,--strip-debug) \
+	    $(LDFLAGS) -Wl,--whole-archive $(STATIC) -Wl,--no-whole-archive $(OPENSSL_LIBS) -pthread -ldl -lm
 	@ln -sf $(SONAME) $(@D)/libacme-micro.so
 
 c: $(C_PROGRAMS) ## the C and C++ examples and the C test programs, in target/c
@@ -170,6 +189,10 @@ audit: ## licences, advisories, the oldest Rust, the API beside 0.14.0: asks the
 	@tests/setup audit
 	@tests/crate/audit
 
+test-install: build man ## what make install installs, and programs on it; the same build elsewhere
+	$(WITH_PEBBLE) tests/install/run
+	tests/install/elsewhere
+
 test-docs: build docs man ## the documentation: links, pages, examples
 	$(WITH_PEBBLE) tests/docs/run
 
@@ -245,9 +268,9 @@ FILL_IN = sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$
     -e 's|@CMAKEDIR@|$(CMAKEDIR)|; s|@VERSION@|$(VERSION)|; s|@SONAME@|$(SONAME)|; s|@OPENSSL@|$(OPENSSL)|'
 
 install: ## install libraries, headers, man pages, pkg-config and CMake files (after make build)
-	@test -f $(SHARED) -a -f $(STATIC) || { echo 'nothing to install yet: make build' >&2; exit 1; }
+	@test -f $(STAGED) -a -f $(STATIC) || { echo 'nothing to install yet: make build' >&2; exit 1; }
 	install -d '$(DESTDIR)$(PKGCONFIGDIR)' '$(DESTDIR)$(CMAKEDIR)' '$(DESTDIR)$(INCLUDEDIR)'
-	install -m 755 $(SHARED) '$(DESTDIR)$(LIBDIR)/libacme-micro.so.$(ABI)'
+	install -m 755 $(STAGED) '$(DESTDIR)$(LIBDIR)/libacme-micro.so.$(ABI)'
 	ln -sf libacme-micro.so.$(ABI) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
 	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libacme-micro.so'
 	install -m 644 $(STATIC) '$(DESTDIR)$(LIBDIR)/libacme-micro.a'

@@ -1,7 +1,9 @@
 //! Names the shared library: its SONAME carries the number of its ABI, not the crate's version.
 //!
-//! The Makefile says the name, and says it only when it builds the shared library: Cargo warns
-//! about link arguments for a cdylib in every other build. cargo-c sets the same one by itself.
+//! The shared library that is installed is linked by the Makefile, with symbol versions. This is for
+//! those that are linked by rustc: the Python package's, which says the name, and says it only when it
+//! builds the library, for Cargo warns about link arguments for a cdylib in every other build. cargo-c
+//! sets the same one by itself.
 
 #[allow(clippy::disallowed_methods)] // the environment is how a build is told things
 fn main() {
