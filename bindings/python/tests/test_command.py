@@ -68,7 +68,7 @@ def make_due(person: Person, name: str) -> None:
 # --- obtain, renew, show ------------------------------------------------------------------------------
 
 
-def test_a_certificate_is_obtained_shown_and_renewed_when_the_ca_says_so(person, webroot, new_pebble, tmp_path):
+def test_obtained_shown_and_renewed_when_the_ca_says_so(person, webroot, new_pebble, tmp_path):
     log = tmp_path / "deployed"
     deploy = f'echo "$ACME_NAME" $ACME_NAMES "$ACME_CHAIN_FILE" "$ACME_KEY_FILE" >>{log}'
     obtaining = [*names_of(NAMES), *webroot, "--deploy-hook", deploy]
@@ -134,7 +134,7 @@ def test_standalone_with_all_that_can_be_asked_for(person, new_pebble):
     assert one["name"] == "all" and one["key_type"] == "p384" and one["days_left"] == 5
     assert one["chain_file"] == str(person.path("all.chain.pem")) and one["is_new"]
     # Step by step, and no secret among it.
-    told = ["asking 127", "publishing http-01 for ", "taking down http-01", "all: new until 20"]
+    told = ["asking 127", "publishing http-01 for ", "taking down http-01", "all: new, good until 20"]
     assert [one for one in told if one in done.err] == sorted(told, key=done.err.index) == told
     assert "HTTP status 201" in done.err
     for key in person.path("all.key.pem"), person.path("account.pem"):
@@ -201,7 +201,7 @@ def test_a_deploy_hook_that_fails_is_tried_again_without_another_order(person, w
     assert check(person, "deploy.test", ["deploy.test"]) == serial
 
 
-def test_one_that_fails_does_not_stop_the_others_and_is_not_tried_at_once(person, webroot, new_pebble, tmp_path):
+def test_one_that_fails_does_not_stop_the_others(person, webroot, new_pebble, tmp_path):
     (tmp_path / "webroots" / "two").mkdir()
     for name, root in (("bad.test", "two"), ("good.test", "one")):
         person.obtains("-d", name, "--webroot", str(tmp_path / "webroots" / root))

@@ -67,7 +67,8 @@ async def obtain_one(
     finally:
         ca.keep()
     is_new = before is None or before.fingerprint != certificate.fingerprint
-    output.step(f"{name}: {'new' if is_new else 'not due yet; it is good'} until {day(certificate.not_after)}")
+    what = "new, good" if is_new else "not due yet; it is good"
+    output.step(f"{name}: {what} until {day(certificate.not_after)}")
     ca.keep_certificate_settings(name, settings)
     await _deploy(ca, name, settings, certificate, output)
     return {**describe(ca, name, certificate), "is_new": is_new}

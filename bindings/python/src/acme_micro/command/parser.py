@@ -46,10 +46,12 @@ def make_parser() -> Parser:
     def command(name: str, help: str, *parts: Part) -> None:
         _add(commands, name, help, *parts)
 
-    command("obtain", "obtain a certificate, or renew it when it is due", _obtain, _ca, _new_account, _common)
-    command("renew", "renew the certificates that are due", _renew, _ca, _common)
+    due = "obtain a certificate, or renew it when it is due"
+    command("obtain", due, _obtain, _ca, _new_account, _common)
+    command("renew", "renew the certificates that are due", _some, _renew, _ca, _common)
     command("revoke", "revoke a certificate", _revoke, _ca, _common)
-    command("show", "list the certificates, and when they are renewed", _show, _ca, _common)
+    listed = "list the certificates, and when they are renewed"
+    command("show", listed, _some, _show, _ca, _common)
     command("account", "show, create or change an account at a CA", _account)
     return parser
 
@@ -129,8 +131,13 @@ def _obtain(parser: Parser) -> None:
     cert.add_argument("--force", action="store_true", help="a new one, even if it is not time")
 
 
+def _some(parser: Parser) -> None:
+    parser.add_argument(
+        "name", type=str.lower, nargs="*", metavar=CERTIFICATES, help="only these certificates"
+    )
+
+
 def _renew(parser: Parser) -> None:
-    parser.add_argument("name", type=str.lower, nargs="*", metavar=CERTIFICATES, help="only these certificates")
     parser.add_argument("--force", action="store_true", help="even if it is not time")
 
 
@@ -144,7 +151,6 @@ def _revoke(parser: Parser) -> None:
 
 
 def _show(parser: Parser) -> None:
-    parser.add_argument("name", type=str.lower, nargs="*", metavar=CERTIFICATES, help="only these certificates")
     parser.add_argument("--offline", action="store_true", help="do not ask the CAs when to renew")
 
 

@@ -12,12 +12,24 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from .. import __version__, library_version
+from .account import account
 from .failure import Interrupted, UsageError, kind_of
 from .home import Home
+from .obtain import obtain
 from .output import Output
 from .parser import make_parser
+from .renew import renew
+from .revoke import revoke
+from .show import show
 
 Command = Callable[[argparse.Namespace, Home, Output], Coroutine[Any, Any, int]]
+COMMANDS: dict[str, Command] = {
+    "obtain": obtain,
+    "renew": renew,
+    "revoke": revoke,
+    "show": show,
+    "account": account,
+}
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -32,9 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = parsed.command
         if parsed.version:
             return _tell_versions()
-        run = _command(command)
+        if command is None:
+            raise UsageError("what is to be done?", f"one of {', '.join(COMMANDS)}; or --help")
         output = Output(as_json=parsed.json, quiet=parsed.quiet, verbose=parsed.verbose)
-        return asyncio.run(_until_a_signal(run(parsed, Home(parsed.folder), output)))
+        running = COMMANDS[command](parsed, Home(parsed.folder), output)
+        return asyncio.run(_until_a_signal(running))
     except BrokenPipeError:
         # Whoever read the result has seen enough. Nothing is left for Python to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -65,19 +79,6 @@ async def _until_a_signal(running: Coroutine[Any, Any, int]) -> int:
         return await task
     except asyncio.CancelledError:
         raise Interrupted(*came[:1]) from None
-
-
-def _command(name: str | None) -> Command:
-    from .account import account
-    from .obtain import obtain
-    from .renew import renew
-    from .revoke import revoke
-    from .show import show
-
-    commands = {command.__name__: command for command in (obtain, renew, revoke, show, account)}
-    if name is None:
-        raise UsageError("what is to be done?", f"one of {', '.join(commands)}; or --help")
-    return commands[name]
 
 
 def _tell_versions() -> int:
