@@ -71,8 +71,9 @@
 //! - `http` (default): the built-in HTTPS client, over the system's OpenSSL and with its roots, and
 //!   with it the API of 0.14. Without it the library opens no socket.
 //! - `capi`: the C functions.
-//! - `vendored`: compiles OpenSSL in.
+//! - `vendored`: compiles OpenSSL in; the roots are the system's still.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)

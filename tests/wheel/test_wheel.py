@@ -128,7 +128,7 @@ def test_the_source_archive_has_the_whole_crate(source):
 
 
 def test_the_source_archive_has_what_the_readme_names(source):
-    for name in ("LICENSE", "README.md", "examples/https_server.py"):
+    for name in ("LICENSE", "README.md", "examples/https_server.py", "acme-micro.1"):
         ours = (PACKAGE / name).read_bytes()
         assert (source / name).read_bytes() == ours
         assert not (source / name).is_symlink()
@@ -140,14 +140,14 @@ def test_the_source_archive_has_what_the_readme_names(source):
 
 def test_what_is_in_the_wheel(wheel):
     with zipfile.ZipFile(wheel) as archive:
-        names = files(archive)
-    package = PACKAGE / "src" / "acme_micro"
-    ours = {f"acme_micro/{file.relative_to(package)}" for file in package.rglob("*.py")}
-    ours |= {f"acme_micro/{file.name}" for file in package.iterdir() if file.is_file()}
-    assert "acme_micro/py.typed" in ours and "acme_micro/__init__.py" in ours
-    extra = {name for name in names if not name.startswith(f"{INFO}/")} - ours
-    assert not ours - names
-    assert {name for name in extra if ".data/" not in name} == {LIBRARY}
+        names = {name for name in files(archive) if not name.startswith(f"{INFO}/")}
+    root = PACKAGE / "src"
+    ours = {str(file.relative_to(root)) for file in root.glob("acme_micro/**/*.py")}
+    assert len(ours) > 20
+    data = f"acme_micro-{VERSION}.data/data/share/"
+    package = {name for name in names if not name.startswith(data)}
+    assert package == ours | {"acme_micro/py.typed", LIBRARY}
+    assert f"{data}man/man1/acme-micro.1" in names
     assert read(wheel, f"{INFO}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
 
 
@@ -220,6 +220,16 @@ def test_the_platform_is_true(wheel, tmp_path):
         (platform,) = platforms(wheel)
         assert platform.startswith("linux_")
         assert f'platform tag: "{platform}"' in auditwheel(wheel)
+
+
+def test_the_library_shows_its_own_symbols_only(wheel, tmp_path):
+    """Python's ssl module has an OpenSSL in the same process: they must not meet."""
+    library = tmp_path / "library.so"
+    library.write_bytes(read(wheel, LIBRARY))
+    symbols = run("nm", "--dynamic", "--defined-only", "--format=posix", library).splitlines()
+    shown = {re.split("[ @]", symbol)[0] for symbol in symbols if " A " not in symbol}
+    listed = (ROOT / "abi" / "libacme-micro.symbols").read_text().splitlines()
+    assert shown == {line.split()[0].split("@")[0] for line in listed if line.startswith("acme_")}
 
 
 @pytest.mark.parametrize("oldest, text", [
@@ -313,3 +323,9 @@ def test_the_command_comes_along(installed, tmp_path):
     assert "complete -F _acme_micro acme-micro" in run(
         "bash", "-c", "source $0 && complete -p acme-micro", completions
     )
+
+
+def test_the_command(installed, tmp_path):
+    assert VERSION in run(installed.parent / "acme-micro", "--version", cwd=tmp_path)
+    manual = installed.parents[1] / "share" / "man" / "man1" / "acme-micro.1"
+    assert manual.read_bytes() == (PACKAGE / "acme-micro.1").read_bytes()
