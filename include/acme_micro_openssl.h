@@ -60,8 +60,8 @@ ACME_MUST_CHECK acme_status_t acme_openssl_store_new(acme_openssl_store_t **stor
 void acme_openssl_store_free(acme_openssl_store_t *store);
 
 /**
- * New handshakes for the names of cert use it from now on, in the place of what was set for them
- * before. The first name that was ever set is also that of clients which ask for no name, or for
+ * Sets the certificate of the names that it has: new handshakes use it from now on, in the place of
+ * what was set for them before. The first name that was ever set is also that of clients which ask for no name, or for
  * one that is not in the store. key: NULL for the certificate's own, acme_cert_key(); given for a
  * certificate that was read from a file. cert and key are copied.
  *
@@ -76,7 +76,8 @@ ACME_MUST_CHECK acme_status_t acme_openssl_store_set(acme_openssl_store_t *store
                                                      const acme_key_t *key);
 
 /**
- * The same with a key of OpenSSL's, such as one of an engine or a provider.
+ * Sets a certificate as acme_openssl_store_set() does, with a key of OpenSSL's, such as one of an
+ * engine or a provider.
  * @param store The store.
  * @param cert The certificate with its chain; copied.
  * @param key The certificate's key; the store takes a reference of its own.
@@ -93,7 +94,7 @@ ACME_MUST_CHECK acme_status_t acme_openssl_store_set_pkey(acme_openssl_store_t *
 void acme_openssl_store_remove(acme_openssl_store_t *store, const char *name);
 
 /**
- * Answers this challenge from now on: a handshake for its name that offers "acme-tls/1", and
+ * Answers a challenge from now on: a handshake for its name that offers "acme-tls/1", and
  * nothing else, gets the certificate that RFC 8737 wants. Other handshakes go on as before.
  * @param store The store.
  * @param challenge The challenge; read during the call only.
@@ -104,7 +105,7 @@ ACME_MUST_CHECK acme_status_t acme_openssl_store_challenge_add(acme_openssl_stor
                                                                const acme_challenge_t *challenge);
 
 /**
- * Answers it no longer; one that is not there is fine.
+ * Answers a challenge no longer; one that is not there is fine.
  * @param store The store.
  * @param challenge The challenge; read during the call only.
  */
@@ -125,7 +126,7 @@ void acme_openssl_store_challenge_remove(acme_openssl_store_t *store,
 ACME_MUST_CHECK acme_status_t acme_openssl_attach(SSL_CTX *ctx, acme_openssl_store_t *store);
 
 /**
- * For SSL_CTX_set_client_hello_cb(): chooses the certificate.
+ * Chooses the certificate, as SSL_CTX_set_client_hello_cb() wants it done.
  * @param ssl The connection.
  * @param alert Out: the alert to send, when the handshake ends here.
  * @param store The acme_openssl_store_t, as the callback's argument.
@@ -134,7 +135,8 @@ ACME_MUST_CHECK acme_status_t acme_openssl_attach(SSL_CTX *ctx, acme_openssl_sto
 int acme_openssl_client_hello_cb(SSL *ssl, int *alert, void *store);
 
 /**
- * For SSL_CTX_set_alpn_select_cb(): chooses "acme-tls/1" for a CA that asks about a challenge.
+ * Chooses "acme-tls/1" for a CA that asks about a challenge, as SSL_CTX_set_alpn_select_cb() wants it
+ * done.
  * @param ssl The connection.
  * @param out Out: the protocol; static.
  * @param out_size Out: its bytes.

@@ -207,7 +207,9 @@ class Reference:
         """The first sentence, for a line NAME, without its references' sections."""
         texts = (element.find(f"{kind}description") for kind in ("brief", "detailed"))
         plain = " ".join("".join(para.itertext()) for text in texts for para in text.findall("para"))
-        sentence = re.split(r"(?<!e\.g)(?:[.:;] |[.]$)", re.sub(r"\s+", " ", plain).strip())[0].strip()
+        plain = re.sub(r"\s+", " ", plain).strip()
+        ends = (end.start() for end in re.finditer(r"[.:;] |\.?$", plain))
+        sentence = next(plain[:end] for end in ends if plain[:end].count("(") == plain[:end].count(")"))
         if re.match(r"[A-Z][a-z]|A ", sentence):
             sentence = sentence[0].lower() + sentence[1:]
         return escape(sentence)
@@ -298,7 +300,7 @@ def returned(book: Reference, member: Element) -> list[str]:
     return blocks
 
 
-def function_page(book: Reference, name: str, member: Element, version: str | None) -> Page:
+def function_page(book: Reference, name: str, member: Element, since: str | None) -> Page:
     page = Page(name, book.summary(member))
     page.section("SYNOPSIS", synopsis(book.header[name], prototype(member)))
     page.section("DESCRIPTION", *book.described(member))
@@ -309,7 +311,7 @@ def function_page(book: Reference, name: str, member: Element, version: str | No
         for item in items
     ))  # fmt: skip
     result = returned(book, member)
-    if result and plain(member.find("type")) == "acme_status_t" and name != "acme_error_status":
+    if result and plain(member.find("type")) == "acme_status_t" and since and name != "acme_error_status":
         result.append(
             ".PP\nAny function that can fail also gives\n\\fBACME_ERR_INVALID_ARGUMENT\\fP for a NULL that is not allowed,\n"
             "\\fBACME_ERR_MISUSE\\fP for a handle of the wrong kind, and\n\\fBACME_ERR_PANIC\\fP for a bug in the library;\n"
@@ -319,9 +321,9 @@ def function_page(book: Reference, name: str, member: Element, version: str | No
     snippet = EXAMPLES.get(name)
     if snippet:
         page.section("EXAMPLE", listing(snippet.text))
-    if version:
-        page.section("AVAILABILITY", f"Added in {version}.")
-    page.section("SEE ALSO", see_also(book, name, member, also=["acme_last_error"] if result[1:] else []))
+    if since:
+        page.section("AVAILABILITY", f"Added in {since}.")
+    page.section("SEE ALSO", see_also(book, name, member, also=["acme_last_error"] if result[1:] and since else []))
     return page
 
 

@@ -53,6 +53,7 @@ class Functions(unittest.TestCase):
             with self.subTest(name):
                 found = sections(name)
                 self.assertIn(f"{name} \\- ", found["NAME"])
+                self.assertEqual(found["NAME"].count("("), found["NAME"].count(")"), found["NAME"])
                 shown = re.sub(r"\s+", "", re.sub(r"\\f[BP]", "", found["SYNOPSIS"]))
                 self.assertIn(re.sub(r"\s+", "", declaration).replace("(void)", "("), shown.replace("(void)", "("))
                 parameters = re.findall(r"(\w+)(?=[,)])", declaration.partition("(")[2])

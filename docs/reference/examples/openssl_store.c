@@ -1,8 +1,16 @@
 /* openssl_store.c - certificates of a server on OpenSSL that change while it runs. */
 #include "example.h"
 
+#include <openssl/err.h>
+
 #define ACME_MICRO_OPENSSL_IMPLEMENTATION
 #include "acme_micro_openssl.h"
+
+static int refused(acme_status_t status)
+{
+    fprintf(stderr, "certificate: %s\n", acme_strerror(status));
+    return 1;
+}
 
 //! [openssl-store-new openssl-attach]
 /* For a server that has no certificate yet. */
@@ -11,7 +19,7 @@ static acme_openssl_store_t *make_store(SSL_CTX *ctx)
     acme_openssl_store_t *store = NULL;
 
     if (acme_openssl_store_new(&store) != ACME_OK || acme_openssl_attach(ctx, store) != ACME_OK)
-        failed("TLS");
+        ERR_print_errors_fp(stderr);
     return store;
 }
 //! [openssl-store-new openssl-attach]
@@ -34,7 +42,9 @@ static int unpublish_in(const acme_challenge_t *challenge, void *user)
 /* New handshakes use it from now on; connections under way go on. */
 static int use(acme_openssl_store_t *store, const acme_cert_t *cert)
 {
-    return acme_openssl_store_set(store, cert, NULL) == ACME_OK ? 0 : failed("certificate");
+    acme_status_t status = acme_openssl_store_set(store, cert, NULL);
+
+    return status == ACME_OK ? 0 : refused(status);
 }
 //! [openssl-store-set]
 
@@ -42,9 +52,9 @@ static int use(acme_openssl_store_t *store, const acme_cert_t *cert)
 /* The key is a token's, and OpenSSL's provider knows it. */
 static int use_with(acme_openssl_store_t *store, const acme_cert_t *cert, EVP_PKEY *key)
 {
-    if (acme_openssl_store_set_pkey(store, cert, key) != ACME_OK)
-        return failed("certificate");
-    return 0;
+    acme_status_t status = acme_openssl_store_set_pkey(store, cert, key);
+
+    return status == ACME_OK ? 0 : refused(status);
 }
 //! [openssl-store-set-pkey]
 
