@@ -9,8 +9,6 @@ import os
 import stat
 import subprocess
 import sys
-import venv
-import zipfile
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -263,22 +261,3 @@ def test_a_library_that_is_not_there_says_what_was_tried():
     env = {**os.environ, "ACME_MICRO_LIBRARY": "/nowhere/lib.so"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.returncode != 0 and "/nowhere/lib.so" in done.stderr
-
-
-def test_pip_installs_it_from_the_source_tree(tmp_path):
-    """With the library that the tests use, to save a build; the build itself is `make build`'s."""
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = str(tmp_path / "venv" / "bin" / "python")
-    # The certificate that Pebble's environment trusts is no registry's.
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "SSL_CERT_FILE")}
-    env["ACME_MICRO_PREBUILT"] = env.pop("ACME_MICRO_LIBRARY")
-    pip = [python, "-m", "pip", "-q", "--disable-pip-version-check"]
-    wheels = tmp_path / "wheels"
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", wheels, HERE], check=True, env=env)
-    (wheel,) = wheels.iterdir()
-    assert "-py3-none-linux_" in wheel.name
-    assert "acme_micro/_lib/libacme-micro.so.1" in zipfile.ZipFile(wheel).namelist()
-    subprocess.run([*pip, "install", wheel], check=True, env=env)
-    code = "import acme_micro; print(acme_micro.library_version())"
-    done = subprocess.run([python, "-c", code], env=env, capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout.strip() == acme.__version__, done.stderr
