@@ -1,12 +1,14 @@
 /*
  * floor.c - what no ACME client that uses OpenSSL can go below: the cryptography and the traffic of
- * one issuance with a new account, by OpenSSL alone. No ACME, no JSON, no HTTP library.
+ * some certificates, by OpenSSL alone. No ACME, no JSON, no HTTP library.
  *
- *   floor ADDRESS PORT PATH CA_FILE
+ *   floor ADDRESS PORT PATH CA_FILE CERTIFICATES NAMES ACCOUNT
  *
- * Two P-256 keys (account, certificate); nine signatures (newAccount, newOrder, authorization,
- * challenge, order, finalize, order, certificate; the CSR's own); one TLS handshake, verified; ten
- * requests on that connection (those eight, directory and nonce), all of them a GET of PATH.
+ * For each certificate a P-256 key, the CSR's signature and one for each request: newOrder, an
+ * authorization and a challenge for each name, order, finalize, order, certificate; two certificates
+ * parsed. Once, a TLS handshake, verified, directory and nonce. ACCOUNT is a file with the account's
+ * key in PEM, or "-": then that is made, and there is newAccount. All requests are a GET of PATH, on that
+ * connection.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,9 +16,8 @@
 
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
-
-enum { KEYS = 2, SIGNATURES = 9, REQUESTS = 10 };
 
 static int failed(const char *what)
 {
@@ -61,7 +62,7 @@ static int answer(BIO *bio)
     }
 }
 
-static int talk(SSL_CTX *context, char **argv)
+static int talk(SSL_CTX *context, char **argv, int requests)
 {
     char request[512], place[128];
     BIO *bio = BIO_new_ssl_connect(context);
@@ -78,7 +79,7 @@ static int talk(SSL_CTX *context, char **argv)
     if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), argv[1]) != 1 ||
         BIO_do_connect(bio) != 1 || BIO_do_handshake(bio) != 1)
         result = failed("connecting");
-    for (i = 0; i < REQUESTS && result == 0; i++) {
+    for (i = 0; i < requests && result == 0; i++) {
         if (BIO_write(bio, request, (int)strlen(request)) <= 0)
             result = failed("writing");
         else
@@ -88,29 +89,63 @@ static int talk(SSL_CTX *context, char **argv)
     return result;
 }
 
+/* What comes with each certificate but the requests; the chain is twice the one in the file. */
+static int certify(EVP_PKEY *account, const char *chain, int names)
+{
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    int i, result = key ? sign(key) : failed("making a key");
+
+    for (i = 0; i < 5 + 2 * names && result == 0; i++)
+        result = sign(account);
+    for (i = 0; i < 2 && result == 0; i++) {
+        BIO *file = BIO_new_file(chain, "r");
+        X509 *certificate = file ? PEM_read_bio_X509(file, NULL, NULL, NULL) : NULL;
+
+        if (!certificate)
+            result = failed(chain);
+        X509_free(certificate);
+        BIO_free(file);
+    }
+    EVP_PKEY_free(key);
+    return result;
+}
+
+static EVP_PKEY *account_key(const char *path)
+{
+    BIO *file = BIO_new_file(path, "r");
+    EVP_PKEY *key = file ? PEM_read_bio_PrivateKey(file, NULL, NULL, NULL) : NULL;
+
+    BIO_free(file);
+    return key;
+}
+
 int main(int argc, char **argv)
 {
-    EVP_PKEY *keys[KEYS];
+    EVP_PKEY *account;
     SSL_CTX *context;
-    int i, result = 0;
+    int i, certificates, names, new, result = 0;
 
-    if (argc != 5) {
-        fputs("usage: floor ADDRESS PORT PATH CA_FILE\n", stderr);
+    if (argc != 8) {
+        fputs("usage: floor ADDRESS PORT PATH CA_FILE CERTIFICATES NAMES ACCOUNT\n", stderr);
         return 2;
     }
+    certificates = atoi(argv[5]);
+    names = atoi(argv[6]);
+    new = strcmp(argv[7], "-") == 0;
     context = SSL_CTX_new(TLS_client_method());
     if (!context || SSL_CTX_load_verify_locations(context, argv[4], NULL) != 1)
         return failed(argv[4]);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
-    for (i = 0; i < KEYS; i++)
-        if (!(keys[i] = EVP_EC_gen("P-256")))
-            return failed("making a key");
-    for (i = 0; i < SIGNATURES && result == 0; i++)
-        result = sign(keys[i == SIGNATURES - 1]);
+    account = new ? EVP_EC_gen("P-256") : account_key(argv[7]);
+    if (!account)
+        return failed(argv[7]);
+    if (new)
+        result = sign(account);
+    for (i = 0; i < certificates && result == 0; i++)
+        result = certify(account, argv[4], names);
     if (result == 0)
-        result = talk(context, argv);
-    for (i = 0; i < KEYS; i++)
-        EVP_PKEY_free(keys[i]);
+        result = talk(context, argv, 2 + new + certificates * (5 + 2 * names));
+    EVP_PKEY_free(account);
     SSL_CTX_free(context);
     return result;
 }

@@ -1,21 +1,24 @@
 /*
- * in_flight.c - what memory an operation in flight takes.
+ * in_flight.c - what an operation in flight takes, of memory and of the processor.
  *
- *   in_flight N [fresh]
+ *   in_flight N [NAMES [fresh]]
  *
- * Begins N orders for one name each, on one client, and takes them all from step to step against a
- * CA that is a few texts in this file; there is no network. After each round one line:
+ * Begins N orders for NAMES names (1) each, on one client, and takes them all from step to step against
+ * a CA that is a few texts in this file; there is no network. After each round one line:
  *
  *   STATE STEP HEAP RSS        bytes for each operation: allocated, and by the growth of VmRSS
  *
  * The state is that of the first: a few others lag behind it, for they need a nonce first.
  *
- * and at the end, of all polls, how long each held the thread, in microseconds:
+ * and at the end, of all polls, how long each held the thread, in microseconds of its CPU time, and what
+ * each certificate took, in all polls and in beginning and freeing; the CA's own work is not in it:
  *
  *   poll COUNT MEDIAN P99.9 MAX
+ *   each MICROSECONDS REQUESTS
  *
  * No step may be lost and none be given twice: each operation is to order, look, publish, answer,
- * take down, finalize and ask for the certificate once, or this ends with 1.
+ * take down, finalize and ask for the certificate once (look and answer once for each name), or this
+ * ends with 1.
  *
  * The certificate key is made before and shared, or, with "fresh", made by the library for each.
  */
@@ -28,10 +31,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+
 #include "acme_micro.h"
 
 #define CA "https://acme.ca.example"
-#define NAME "www.example.org"
+#define NAME "www%zu.example.org"
+/* When it is at the beginning, in milliseconds: any time. */
+#define START 1795530245000
 
 static const char directory[] =
     "{\"newNonce\":\"" CA "/acme/new-nonce\",\"newAccount\":\"" CA "/acme/new-acct\","
@@ -39,17 +48,14 @@ static const char directory[] =
     "\"keyChange\":\"" CA "/acme/key-change\",\"meta\":{\"termsOfService\":\"" CA "/terms\"}}";
 
 /* With a status and, at the end, whatever else there is to say. */
-static const char order[] =
-    "{\"status\":\"%s\",\"expires\":\"2099-01-01T00:00:00Z\","
-    "\"identifiers\":[{\"type\":\"dns\",\"value\":\"" NAME "\"}],"
-    "\"authorizations\":[\"" CA "/acme/authz/123456789/1234567890\"],"
-    "\"finalize\":\"" CA "/acme/finalize/123456789/1234567890\"%s}";
+static char *order;
 static const char certificate[] =
     ",\"certificate\":\"" CA "/acme/cert/0123456789abcdef0123456789abcdef0123\"";
+static char *chain;
 
 #define CHALLENGE(type, last) \
-    "{\"type\":\"" type "\",\"status\":\"pending\",\"url\":\"" CA "/acme/chall/123456789/1234567890/" \
-    last "\",\"token\":\"0123456789abcdefghijklmnopqrstuvwxyzABCDEFG\"}"
+    "{\"type\":\"" type "\",\"status\":\"pending\",\"url\":\"" CA "/acme/chall/123456789/%zu/" last \
+    "\",\"token\":\"0123456789abcdefghijklmnopqrstuvwxyzABCDEFG\"}"
 static const char authorization[] =
     "{\"status\":\"pending\",\"expires\":\"2099-01-01T00:00:00Z\","
     "\"identifier\":{\"type\":\"dns\",\"value\":\"" NAME "\"},\"challenges\":["
@@ -73,18 +79,74 @@ static void header(acme_op_t *op, uint64_t id, const char *name, const char *val
 /* What each operation has done, and is to do once. */
 enum { ORDERED, LOOKED, PUBLISHED, ANSWERED, TAKEN_DOWN, FINALIZED, ASKED, DEEDS };
 
+/* The order's text for so many names, with places for its status and what else there is to say. */
+static void write_order(size_t names)
+{
+    size_t size = 512 + names * 160, length, i;
+
+    order = malloc(size);
+    check(order != NULL, "memory");
+    length = (size_t)snprintf(order, size, "{\"status\":\"%%s\",\"expires\":"
+                              "\"2099-01-01T00:00:00Z\",\"identifiers\":[");
+    for (i = 0; i < names; i++)
+        length += (size_t)snprintf(order + length, size - length,
+                                   "%s{\"type\":\"dns\",\"value\":\"" NAME "\"}", i ? "," : "", i);
+    length += (size_t)snprintf(order + length, size - length, "],\"authorizations\":[");
+    for (i = 0; i < names; i++)
+        length += (size_t)snprintf(order + length, size - length,
+                                   "%s\"" CA "/acme/authz/123456789/%zu\"", i ? "," : "", i);
+    snprintf(order + length, size - length,
+             "],\"finalize\":\"" CA "/acme/finalize/123456789/1234567890\"%%s}");
+}
+
+/* The certificate that all get, for they share a key. */
+static void write_chain(const acme_key_t *key, size_t names)
+{
+    size_t size = names * 40, length = 0, i;
+    char *alternatives = malloc(size), *text;
+    BIO *pem = BIO_new_mem_buf(acme_key_pem(key), -1), *out = BIO_new(BIO_s_mem());
+    EVP_PKEY *parsed = PEM_read_bio_PrivateKey(pem, NULL, NULL, NULL);
+    X509 *cert = X509_new();
+    X509_EXTENSION *extension;
+    time_t begun = START / 1000;
+
+    check(alternatives && out && parsed && cert, "a certificate");
+    for (i = 0; i < names; i++)
+        length += (size_t)snprintf(alternatives + length, size - length, "%sDNS:" NAME, i ? "," : "", i);
+    X509_set_version(cert, 2);
+    ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
+    X509_time_adj(X509_getm_notBefore(cert), 0, &begun);
+    X509_time_adj(X509_getm_notAfter(cert), 90 * 86400, &begun);
+    X509_set_pubkey(cert, parsed);
+    extension = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, alternatives);
+    check(extension && X509_add_ext(cert, extension, -1) == 1 &&
+          X509_sign(cert, parsed, EVP_sha256()) > 0 && PEM_write_bio_X509(out, cert) == 1 &&
+          BIO_write(out, "", 1) == 1 && BIO_get_mem_data(out, &text) > 0, "a certificate");
+    chain = strdup(text);
+    check(chain != NULL, "memory");
+    X509_EXTENSION_free(extension);
+    X509_free(cert);
+    EVP_PKEY_free(parsed);
+    BIO_free(out);
+    BIO_free(pem);
+    free(alternatives);
+}
+
+static size_t requests;
+
 /* The CA. What it knows of an operation is what that has done. */
 static void answer(acme_op_t *op, uint64_t id, const char *path)
 {
     int *done = acme_op_user_data(op), *finalized = &done[FINALIZED];
     static unsigned long nonces;
-    char nonce[64], text[2048] = "";
+    static char text[65536];
+    const char *type = "application/json";
+    char nonce[64];
+    size_t name;
     int status = 200;
 
-    snprintf(nonce, sizeof nonce, "nonce-of-a-usual-length-%020lu", nonces++);
-    header(op, id, "Replay-Nonce", nonce);
-    header(op, id, "Content-Type", "application/json");
-    header(op, id, "Cache-Control", "public, max-age=0, no-cache");
+    requests++;
+    *text = 0;
     if (strcmp(path, "/directory") == 0) {
         strcpy(text, directory);
     } else if (strcmp(path, "/acme/new-order") == 0) {
@@ -92,9 +154,9 @@ static void answer(acme_op_t *op, uint64_t id, const char *path)
         header(op, id, "Location", CA "/acme/order/123456789/1234567890");
         snprintf(text, sizeof text, order, "pending", "");
         status = 201;
-    } else if (strncmp(path, "/acme/authz/", 12) == 0) {
+    } else if (sscanf(path, "/acme/authz/123456789/%zu", &name) == 1) {
         done[LOOKED]++;
-        strcpy(text, authorization);
+        snprintf(text, sizeof text, authorization, name, name, name, name);
     } else if (strncmp(path, "/acme/order/", 12) == 0) {
         snprintf(text, sizeof text, order, *finalized ? "valid" : "ready",
                  *finalized ? certificate : "");
@@ -104,9 +166,17 @@ static void answer(acme_op_t *op, uint64_t id, const char *path)
     } else if (strncmp(path, "/acme/chall/", 12) == 0) {
         done[ANSWERED]++;
         strcpy(text, "{}");
+    } else if (strncmp(path, "/acme/cert/", 11) == 0) {
+        done[ASKED]++;
+        strcpy(text, chain);
+        type = "application/pem-certificate-chain";
     } else {
         status = 204; /* newNonce */
     }
+    snprintf(nonce, sizeof nonce, "nonce-of-a-usual-length-%020lu", nonces++);
+    header(op, id, "Replay-Nonce", nonce);
+    header(op, id, "Content-Type", type);
+    header(op, id, "Cache-Control", "public, max-age=0, no-cache");
     check(acme_op_response_body(op, id, text, strlen(text)) == ACME_OK, "an answer");
     check(acme_op_response_end(op, id, status) == ACME_OK, "the end of an answer");
 }
@@ -115,7 +185,7 @@ static double microseconds(void)
 {
     struct timespec now;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
 }
 
@@ -159,28 +229,43 @@ static acme_client_t *new_client(const acme_key_t *key)
 
 static const char *const steps[] = { "done", "request", "wait", "publish", "unpublish" };
 
+static char **write_names(size_t count)
+{
+    char **names = calloc(count, sizeof *names);
+    size_t i;
+
+    check(names != NULL, "memory");
+    for (i = 0; i < count; i++) {
+        names[i] = malloc(40);
+        check(names[i] != NULL, "memory");
+        snprintf(names[i], 40, NAME, i);
+    }
+    return names;
+}
+
 int main(int argc, char **argv)
 {
-    const char *names[] = { NAME };
     acme_order_options_t options = ACME_ORDER_OPTIONS_INIT;
     acme_key_t *account_key = NULL, *key = NULL;
     acme_client_t *client;
     acme_op_t **ops;
-    size_t count, i, heap_before, rss_before;
-    acme_time_t now = 1795530245000; /* any */
-    int *said, (*done)[DEEDS];
-    double *polls;
+    size_t count, names, i, heap_before, rss_before;
+    acme_time_t now = START;
+    int *said, (*done)[DEEDS], fresh;
+    double *polls, engine = 0, before;
     size_t at_end = 0, polled = 0, most;
 
     count = argc > 1 ? strtoul(argv[1], NULL, 10) : 0;
-    if (count == 0) {
-        fputs("usage: in_flight N [fresh]\n", stderr);
+    names = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
+    fresh = argc > 3;
+    if (count == 0 || names == 0) {
+        fputs("usage: in_flight N [NAMES [fresh]]\n", stderr);
         return 2;
     }
     check(acme_key_generate(ACME_KEY_P256, &account_key) == ACME_OK &&
           acme_key_generate(ACME_KEY_P256, &key) == ACME_OK, "keys");
     ops = calloc(count, sizeof *ops);
-    most = count * 60;
+    most = count * (60 + 8 * names);
     said = malloc(count * sizeof *said);
     done = malloc(count * sizeof *done);
     polls = malloc(most * sizeof *polls);
@@ -189,32 +274,34 @@ int main(int argc, char **argv)
     memset(said, 0, count * sizeof *said);
     memset(done, 0, count * sizeof *done);
     memset(polls, 1, most * sizeof *polls);
-    options.names = names;
-    options.name_count = 1;
-    options.key = argc > 2 ? NULL : key;
+    write_order(names);
+    write_chain(key, names);
+    options.names = (const char *const *)write_names(names);
+    options.name_count = names;
+    options.key = fresh ? NULL : key;
     client = new_client(account_key);
 
     heap_before = heap();
     rss_before = rss();
+    before = microseconds();
     for (i = 0; i < count; i++) {
         check(acme_begin_order(client, &options, &ops[i]) == ACME_OK, "beginning");
         acme_op_set_user_data(ops[i], done[i]);
     }
+    engine += microseconds() - before;
     while (at_end < count) {
-        at_end = 0;
-        for (i = 0; i < count; i++) {
-            double before;
+        int waiting = 1;
 
-            if (strcmp(acme_op_state(ops[i]), "certificate") == 0) {
-                if (said[i] == ACME_STEP_REQUEST &&
-                    strncmp(acme_op_request(ops[i])->path, "/acme/cert/", 11) == 0) {
-                    done[i][ASKED]++;
-                    said[i] = 0;
-                }
-                if (done[i][ASKED]) {
-                    at_end++;
-                    continue;
-                }
+        for (i = at_end = 0; i < count; i++) {
+            /* With fresh keys there is no certificate that is right; all else has been done. */
+            if (fresh && said[i] == ACME_STEP_REQUEST &&
+                strncmp(acme_op_request(ops[i])->path, "/acme/cert/", 11) == 0) {
+                done[i][ASKED] = 1;
+                said[i] = ACME_STEP_DONE;
+            }
+            if (done[i][ASKED] && said[i] == ACME_STEP_DONE) {
+                at_end++;
+                continue;
             }
             if (said[i] == ACME_STEP_REQUEST) {
                 const acme_http_request_t *request = acme_op_request(ops[i]);
@@ -229,31 +316,51 @@ int main(int argc, char **argv)
             before = microseconds();
             said[i] = acme_op_poll(ops[i], now);
             check(polled < most, "an end");
-            polls[polled++] = microseconds() - before;
-            check(said[i] > 0, "a step");
+            polls[polled] = microseconds() - before;
+            engine += polls[polled++];
+            check(said[i] >= ACME_STEP_DONE, "a step");
+            waiting &= said[i] == ACME_STEP_WAIT || said[i] == ACME_STEP_DONE;
         }
         printf("%s %s %.0f %.0f\n", acme_op_state(ops[0]), steps[said[0]],
                (double)(heap() - heap_before) / (double)count,
                (double)(rss() - rss_before) / (double)count);
-        now += 5000; /* longer than any wait here */
+        if (waiting)
+            now += 5000; /* longer than any wait here */
     }
-    for (i = 0; i < count * DEEDS; i++)
-        if (done[i / DEEDS][i % DEEDS] != 1) {
-            fprintf(stderr, "in_flight: operation %zu did step %zu %d times\n", i / DEEDS,
-                    i % DEEDS, done[i / DEEDS][i % DEEDS]);
+    for (i = 0; i < count * DEEDS; i++) {
+        size_t deed = i % DEEDS;
+        int expected = deed == LOOKED || deed == ANSWERED ? (int)names : 1;
+
+        if (done[i / DEEDS][deed] != expected) {
+            fprintf(stderr, "in_flight: operation %zu did step %zu %d times\n", i / DEEDS, deed,
+                    done[i / DEEDS][deed]);
             return 1;
         }
+    }
     qsort(polls, polled, sizeof *polls, by_size);
     printf("poll %zu %.1f %.1f %.1f\n", polled, polls[polled / 2], polls[polled * 999 / 1000],
            polls[polled - 1]);
-    for (i = 0; i < count; i++)
+    before = microseconds();
+    for (i = 0; i < count; i++) {
+        acme_cert_t *cert = fresh ? NULL : acme_op_take_cert(ops[i]);
+
+        check(fresh || cert != NULL, "a certificate");
+        acme_cert_free(cert);
         acme_op_free(ops[i]);
+    }
+    engine += microseconds() - before;
+    printf("each %.1f %.1f\n", engine / (double)count, (double)requests / (double)count);
     acme_client_free(client);
     acme_key_free(key);
     acme_key_free(account_key);
+    for (i = 0; i < names; i++)
+        free((void *)options.names[i]);
+    free((void *)options.names);
     free(polls);
     free(done);
     free(said);
     free(ops);
+    free(order);
+    free(chain);
     return 0;
 }

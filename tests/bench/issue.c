@@ -1,21 +1,28 @@
 /*
- * issue.c - one issuance, as short as the library makes it; what it costs is for run to measure.
+ * issue.c - one certificate or many, as short as the library makes it; what they cost is for run to
+ * measure.
  *
- *   issue DIRECTORY CA_FILE ACCOUNT NAME...
+ *   issue DIRECTORY CA_FILE ACCOUNT issue NAME...
+ *   issue DIRECTORY CA_FILE ACCOUNT many COUNT in-a-row|at-once PREFIX
  *
  * ACCOUNT is "-" for a new account that is forgotten, or a file with the account's URL in its first
- * line and its key after it; a file that is not there is made. The certificate's key is a fresh
- * P-256 key. The CA has to believe every challenge without looking (PEBBLE_VA_ALWAYS_VALID=1), for
- * none is published.
+ * line and its key after it; a file that is not there is made. Each certificate's key is a fresh P-256
+ * key. Many are for the names PREFIX0.test, PREFIX1.test, ...: in a row by acme_obtain(), at once by a
+ * driver that is given them all. The CA has to believe every challenge without looking
+ * (PEBBLE_VA_ALWAYS_VALID=1), for none is published.
  */
+#include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "acme_micro.h"
 
-static int refused(const char *what)
+static int issued;
+
+static int refused(const char *what, const acme_error_t *error)
 {
-    fprintf(stderr, "issue: %s: %s\n", what, acme_error_message(acme_last_error()));
+    fprintf(stderr, "issue: %s: %s\n", what, error ? acme_error_message(error) : "?");
     return 1;
 }
 
@@ -59,25 +66,104 @@ static int store(const char *path, const char *url, const char *pem)
     return fclose(file);
 }
 
+static void believed(acme_op_t *op, void *user)
+{
+    (void)user;
+    if (acme_op_published(op, NULL) != ACME_OK)
+        refused("publishing", acme_last_error());
+}
+
+static void unpublished(acme_op_t *op, void *user)
+{
+    (void)op;
+    (void)user;
+}
+
+static void done(acme_op_t *op, acme_status_t status, void *user)
+{
+    acme_cert_t *cert = acme_op_take_cert(op);
+
+    (void)user;
+    if (status != ACME_OK || !cert)
+        refused("an order", acme_op_error(op));
+    else
+        issued++;
+    acme_cert_free(cert);
+    acme_op_free(op);
+}
+
+static int obtain(const acme_client_t *client, const acme_order_options_t *order)
+{
+    acme_run_options_t run = ACME_RUN_OPTIONS_INIT;
+    acme_cert_t *cert = NULL;
+
+    run.publish = nothing;
+    if (acme_obtain(client, order, &run, &cert) != ACME_OK)
+        return refused("an order", acme_last_error());
+    acme_cert_free(cert);
+    issued++;
+    return 0;
+}
+
+static int add(acme_driver_t *driver, const acme_client_t *client, const acme_order_options_t *order)
+{
+    acme_driver_callbacks_t callbacks = ACME_DRIVER_CALLBACKS_INIT;
+    acme_op_t *op = NULL;
+
+    callbacks.done = done;
+    callbacks.publish = believed;
+    callbacks.unpublish = unpublished;
+    if (acme_begin_order(client, order, &op) != ACME_OK ||
+        acme_driver_add(driver, op, &callbacks) != ACME_OK)
+        return refused("beginning", acme_last_error());
+    return 0;
+}
+
+static int many(const acme_client_t *client, int count, int at_once, const char *prefix)
+{
+    acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
+    acme_driver_t *driver = NULL;
+    struct pollfd readable;
+    char name[256];
+    const char *names[] = { name };
+    int i, result = 0;
+
+    if (at_once && acme_driver_new(NULL, &driver) != ACME_OK)
+        return refused("a driver", acme_last_error());
+    order.names = names;
+    order.name_count = 1;
+    for (i = 0; i < count && result == 0; i++) {
+        snprintf(name, sizeof name, "%s%d.test", prefix, i);
+        result = at_once ? add(driver, client, &order) : obtain(client, &order);
+    }
+    while (result == 0 && acme_driver_count(driver) > 0) {
+        readable.fd = acme_driver_fd(driver);
+        readable.events = POLLIN;
+        if (poll(&readable, 1, -1) < 0 || acme_driver_dispatch(driver) != ACME_OK)
+            result = refused("dispatching", acme_last_error());
+    }
+    acme_driver_free(driver);
+    return result == 0 && issued == count ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
     const char *contacts[] = { "mailto:bench@example.org" };
     acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
     acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
-    acme_run_options_t run = ACME_RUN_OPTIONS_INIT;
     acme_client_t *client = NULL;
-    acme_cert_t *cert = NULL;
     acme_key_t *key;
     char url[1024];
-    int result = 0;
+    int result;
 
-    if (argc < 5) {
-        fputs("usage: issue DIRECTORY CA_FILE ACCOUNT NAME...\n", stderr);
+    if (argc < 6 || (strcmp(argv[4], "many") == 0 && argc != 8)) {
+        fputs("usage: issue DIRECTORY CA_FILE ACCOUNT issue NAME...\n"
+              "       issue DIRECTORY CA_FILE ACCOUNT many COUNT in-a-row|at-once PREFIX\n", stderr);
         return 2;
     }
     key = account_key(argv[3], url, sizeof url);
     if (!key)
-        return refused(argv[3]);
+        return refused(argv[3], acme_last_error());
 
     options.directory_url = argv[1];
     options.ca_file = argv[2];
@@ -86,19 +172,20 @@ int main(int argc, char **argv)
     options.contacts = contacts;
     options.contact_count = 1;
     options.terms_agreed = 1;
-    order.names = (const char *const *)(argv + 4);
-    order.name_count = (size_t)(argc - 4);
-    run.publish = nothing;
-
-    if (acme_client_new(&options, &client) != ACME_OK ||
-        acme_obtain(client, &order, &run, &cert) != ACME_OK) {
-        result = refused(argv[1]);
-    } else if (strcmp(argv[3], "-") != 0 && !*url &&
-               store(argv[3], acme_client_account_url(client), acme_key_pem(key)) != 0) {
-        perror(argv[3]);
-        result = 1;
+    if (acme_client_new(&options, &client) != ACME_OK) {
+        result = refused(argv[1], acme_last_error());
+    } else if (strcmp(argv[4], "many") == 0) {
+        result = many(client, atoi(argv[5]), strcmp(argv[6], "at-once") == 0, argv[7]);
+    } else {
+        order.names = (const char *const *)(argv + 5);
+        order.name_count = (size_t)(argc - 5);
+        result = obtain(client, &order);
+        if (result == 0 && strcmp(argv[3], "-") != 0 && !*url &&
+            store(argv[3], acme_client_account_url(client), acme_key_pem(key)) != 0) {
+            perror(argv[3]);
+            result = 1;
+        }
     }
-    acme_cert_free(cert);
     acme_client_free(client);
     acme_key_free(key);
     return result;

@@ -1,49 +1,95 @@
 /*
- * measure.c - runs a program and prints what it took, in one line:
+ * measure.c - runs commands and prints what they took together, in one line:
  *
- *   measure PROGRAM [ARG]...
- *   0 12.345 1034.567 8120       exit status; ms of CPU, user and system; ms of wall time; peak KiB
+ *   measure JOBS FILE
+ *   0 11.345 1.020 1034.567 8120 1
  *
- * Not Python's own os.wait4(): a process inherits the peak of the one that it was forked from, and
- * Python's is larger than what is measured here.
+ *   commands that failed; ms of CPU as user and as system; ms of wall time; peak KiB of the largest
+ *   process; how many processes there were
+ *
+ * FILE has a command in each line, its words separated by tabs; JOBS of them run at once. Not Python's
+ * own os.wait4(): a process inherits the peak of the one that it was forked from, and Python's is larger
+ * than what is measured here. What a command's own children took is in its figures.
  */
 #define _DEFAULT_SOURCE
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { WORDS = 256, LINE = 16384 };
 
 static double ms(struct timeval time)
 {
     return (double)time.tv_sec * 1e3 + (double)time.tv_usec / 1e3;
 }
 
-int main(int argc, char **argv)
+static pid_t start(char *line)
 {
-    struct timespec start, end;
-    struct rusage used;
-    int status;
+    char *words[WORDS + 1] = { NULL };
+    size_t count = 0;
+    char *word;
     pid_t child;
 
-    if (argc < 2)
-        return 2;
-    clock_gettime(CLOCK_MONOTONIC, &start);
-    child = fork();
+    line[strcspn(line, "\n")] = 0;
+    for (word = strtok(line, "\t"); word && count < WORDS; word = strtok(NULL, "\t"))
+        words[count++] = word;
+    child = words[0] && !word ? fork() : -1;
     if (child == 0) {
-        execv(argv[1], argv + 1);
-        perror(argv[1]);
+        execv(words[0], words);
+        perror(words[0]);
         _exit(127);
     }
-    if (child < 0 || wait4(child, &status, 0, &used) != child) {
-        perror(argv[1]);
-        return 1;
+    return child;
+}
+
+int main(int argc, char **argv)
+{
+    static char line[LINE];
+    struct timespec begun, end;
+    struct rusage used;
+    double user = 0, system = 0;
+    long peak = 0;
+    int jobs = argc == 3 ? atoi(argv[1]) : 0, running = 0, failed = 0, count = 0, more = 1, status;
+    FILE *commands = jobs > 0 ? fopen(argv[2], "r") : NULL;
+
+    if (!commands) {
+        fputs("usage: measure JOBS FILE\n", stderr);
+        return 2;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+    while (more || running) {
+        if (more && running < jobs) {
+            more = fgets(line, sizeof line, commands) != NULL;
+            if (!more)
+                continue;
+            if (start(line) < 0) {
+                fputs("measure: cannot start a command\n", stderr);
+                return 1;
+            }
+            running++;
+            count++;
+        } else {
+            if (wait4(-1, &status, 0, &used) < 0) {
+                perror("measure");
+                return 1;
+            }
+            running--;
+            failed += status != 0;
+            user += ms(used.ru_utime);
+            system += ms(used.ru_stime);
+            if (used.ru_maxrss > peak)
+                peak = used.ru_maxrss;
+        }
     }
     clock_gettime(CLOCK_MONOTONIC, &end);
-    printf("%d %.3f %.3f %ld\n", WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
-           ms(used.ru_utime) + ms(used.ru_stime),
-           (double)(end.tv_sec - start.tv_sec) * 1e3 + (double)(end.tv_nsec - start.tv_nsec) / 1e6,
-           used.ru_maxrss);
+    fclose(commands);
+    printf("%d %.3f %.3f %.3f %ld %d\n", failed, user, system,
+           (double)(end.tv_sec - begun.tv_sec) * 1e3 + (double)(end.tv_nsec - begun.tv_nsec) / 1e6,
+           peak, count);
     return 0;
 }

@@ -2,7 +2,7 @@
 """Runs a command beside an ACME server of its own.
 
     with_pebble.py [--eab KID:HMAC]... [--env NAME=VALUE]... [--keep-logs DIR] [--tools DIR]
-                   -- COMMAND [ARG]...
+                   [--no-retry-after] -- COMMAND [ARG]...
 
 Starts Pebble (Let's Encrypt's test CA) and pebble-challtestsrv (a DNS server that says 127.0.0.1
 to every question) on free loopback ports, runs COMMAND, stops both. Runs may nest or go on side by
@@ -13,6 +13,8 @@ two servers.
     --env NAME=VALUE    a variable for Pebble, such as PEBBLE_WFE_NONCEREJECT=50
     --keep-logs DIR     put pebble.log and challtestsrv.log there and leave them
     --tools DIR         where the two servers are, instead of target/tools
+    --no-retry-after    Pebble asks nobody to wait; else it asks for a second, for orders and
+                        authorizations
 
 What COMMAND finds in its environment:
 
@@ -143,6 +145,7 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]
     parser.add_argument("--env", type=pair("="), action="append", default=[], help=hidden)
     parser.add_argument("--keep-logs", type=Path, help=hidden)
     parser.add_argument("--tools", type=Path, default=TOOLS, help=hidden)
+    parser.add_argument("--no-retry-after", action="store_true", help=hidden)
 
     # By hand: what argparse makes of "--" has changed between versions of Python.
     split = arguments.index("--") if "--" in arguments else len(arguments)
@@ -193,7 +196,7 @@ def start_once(
     dns_management = f"http://127.0.0.1:{ports['dns_management']}"
 
     config = directory / "pebble.json"
-    config.write_text(json.dumps(pebble_config(directory, ports, options.eab), indent=2))
+    config.write_text(json.dumps(pebble_config(directory, ports, options), indent=2))
     environment = {"PEBBLE_VA_NOSLEEP": "1", **os.environ, **dict(options.env)}
 
     dns = Server(
@@ -231,7 +234,8 @@ def start_once(
     }
 
 
-def pebble_config(directory: Path, ports: Ports, eab: list[tuple[str, str]]) -> dict[str, object]:
+def pebble_config(directory: Path, ports: Ports, options: argparse.Namespace) -> dict[str, object]:
+    wait = 0 if options.no_retry_after else 1
     return {
         "pebble": {
             "listenAddress": f"127.0.0.1:{ports['acme']}",
@@ -240,10 +244,10 @@ def pebble_config(directory: Path, ports: Ports, eab: list[tuple[str, str]]) -> 
             "privateKey": str(directory / "https.key"),
             "httpPort": ports["http"],
             "tlsPort": ports["tls"],
-            "externalAccountBindingRequired": bool(eab),
-            "externalAccountMACKeys": dict(eab),
+            "externalAccountBindingRequired": bool(options.eab),
+            "externalAccountMACKeys": dict(options.eab),
             "domainBlocklist": ["blocked-domain.example"],
-            "retryAfter": {"authz": 1, "order": 1},
+            "retryAfter": {"authz": wait, "order": wait},
             "keyAlgorithm": "ecdsa",
             "profiles": {
                 "default": {"description": "Ninety days", "validityPeriod": 90 * 86400},

@@ -1,0 +1,56 @@
+"""What has been measured, in a file; and the arithmetic."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+Figures = dict[str, Any]
+
+
+class Results:
+    """A part is measured as a whole, in one run, or not at all: what is compared was measured together."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self.parts: dict[str, Any] = json.loads(path.read_text())["parts"] if path.exists() else {}
+
+    def add(self, part: str, rounds: int, figures: Figures) -> None:
+        self.parts[part] = {
+            "measured": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
+            # Above the number of processors something else was going on.
+            "load": round(os.getloadavg()[1], 1),
+            "rounds": rounds,
+            **figures,
+        }
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"machine": machine(), "parts": dict(sorted(self.parts.items()))}, indent=1)
+        self._path.write_text(text + "\n")
+
+
+def machine() -> dict[str, Any]:
+    def said_by(*command: str) -> str:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+    return {
+        "system": platform.freedesktop_os_release().get("PRETTY_NAME", platform.system()),
+        "processors": os.cpu_count(),
+        "openssl": said_by("openssl", "version"),
+        "rust": said_by("rustc", "--version"),
+        "pebble": os.environ.get("PEBBLE_VERSION"),
+    }
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """The middle, and how far the others are from it."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def ratio(value: float | None, base: float | None) -> float | None:
+    return value / base if value is not None and base else None

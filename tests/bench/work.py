@@ -1,0 +1,267 @@
+"""Certificates from Pebble, by ours, the peers and the floor in turns."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+from peers import OURS, PEERS, Ca, Missing, Peer, Run
+from relay import Relay
+from results import Figures, summary
+
+BENCH = Path(__file__).resolve().parents[2] / "target" / "c" / "bench"
+FLOOR = "OpenSSL alone"
+TRIES = 20
+
+# The names in each certificate; e and f are many certificates with one.
+WORKS = {"a": 1, "b": 1, "c": 10, "d": 100, "e": 1, "f": 1}
+TITLES = {
+    "a": "new account, one name",
+    "b": "known account, one name",
+    "c": "known account, 10 names",
+    "d": "known account, 100 names",
+    "e": "many certificates in a row, for each",
+    "f": "many certificates at once, for each",
+}
+
+# With the CA's roots for the system's own, in a mount namespace; what that takes is not measured.
+SYSTEM_ROOTS = [
+    "unshare", "--mount", "--map-root-user", "sh", "-c",
+    'mount --bind "$0" /etc/ssl/certs/ca-certificates.crt && exec "$@"',
+]  # fmt: skip
+
+
+class Failed(Exception):
+    """A peer did not do its work; the text is what it said."""
+
+
+class Bench:
+    def __init__(self, url: urllib.parse.SplitResult, ca: Ca, rounds: int):
+        assert url.hostname and url.port
+        self._url, self._ca, self._rounds = url, ca, rounds
+        self._patience = float(os.environ.get("BENCH_PATIENCE", "0")) or float("inf")
+        self._many = int(os.environ.get("BENCH_MANY", "200"))
+        self._relay = Relay((url.hostname, url.port))
+        self._relayed = Ca(f"https://{url.hostname}:{self._relay.port}{url.path}", ca.ca_file)
+        self._folder = tempfile.TemporaryDirectory(prefix="bench-")
+        self._prepared: set[Path] = set()
+        self._missing: dict[str, str] = {}
+        self._versions: dict[str, str] = {}
+        wanted = os.environ.get("BENCH_PEERS", "").split()
+        self._peers: list[Peer] = []
+        for peer in PEERS:
+            try:
+                self._versions[peer.name] = peer.version()
+            except Missing as missing:
+                self._missing[peer.name] = str(missing)
+            else:
+                if peer is OURS or not wanted or any(word in peer.name for word in wanted):
+                    self._peers.append(peer)
+                else:
+                    self._missing[peer.name] = "not asked for in BENCH_PEERS"
+        # Names are new in each run of the benchmark.
+        self._names = 0
+
+    def measure(self, work: str) -> Figures:
+        runs: dict[str, list[dict[str, float]]] = {peer.name: [] for peer in self._peers}
+        failures = dict.fromkeys(runs, 0)
+        failed: dict[str, str] = {}
+        floor: list[dict[str, float]] = []
+        out_of_patience: set[str] = set()
+        for number in range(self._rounds):
+            floor.append(self._measure_floor(work))
+            for peer in self._peers:
+                if peer.name in failed or peer.name in out_of_patience:
+                    continue
+                begun = time.monotonic()
+                try:
+                    figures, again = self._measure(peer, work, self._ca)
+                except Failed as error:
+                    failed[peer.name] = str(error)
+                else:
+                    runs[peer.name].append(figures)
+                    failures[peer.name] += again
+                if time.monotonic() - begun > self._patience:
+                    out_of_patience.add(peer.name)
+        peers: Figures = {}
+        for peer in self._peers:
+            if peer.name in failed:
+                continue
+            peers[peer.name] = {
+                "kind": peer.kind,
+                "version": self._versions[peer.name],
+                "runs": len(runs[peer.name]),
+                "repeated": failures[peer.name],
+                **summaries(runs[peer.name]),
+            }
+            if peer.name not in out_of_patience:
+                peers[peer.name].update(self._traffic(peer, work))
+        if OURS.name in peers and (found := self._instructions(work)):
+            peers[OURS.name]["instructions"] = found
+        return {
+            "title": TITLES[work],
+            "peers": peers,
+            "floor": {**summaries(floor), "requests": {"median": requests_needed(work)}},
+            "missing": {**self._missing, **{name: f"failed: {why}" for name, why in failed.items()}},
+        }
+
+    def _measure(self, peer: Peer, work: str, ca: Ca) -> tuple[dict[str, float], int]:
+        """The figures, for each certificate, and how often it had to be repeated."""
+        for again in range(TRIES):
+            run, count = self._run(peer, work, ca)
+            seen = log_size()
+            try:
+                figures = self._call(peer, run)
+            except Failed:
+                if not peer.fails_at_times:
+                    raise
+                continue
+            requests = len(read_requests(seen))
+            # Processes at once share what they load; each is counted as if it did not.
+            figures["peak_kib"] *= run.jobs
+            return {
+                "wall_ms": figures["wall_ms"] / count,
+                "cpu_ms": (figures["user_ms"] + figures["system_ms"]) / count,
+                "user_ms": figures["user_ms"] / count,
+                "system_ms": figures["system_ms"] / count,
+                "peak_kib": figures["peak_kib"],
+                "requests": requests / count,
+            }, again
+        raise Failed(f"{TRIES} tries failed")
+
+    def _run(self, peer: Peer, work: str, ca: Ca) -> tuple[Run, int]:
+        """What is to be run for it, and how many certificates that gives."""
+        folder = self._place(peer, ca)
+        if folder not in self._prepared:
+            folder.mkdir(parents=True)
+            for again in range(TRIES):
+                try:
+                    self._call(peer, peer.prepare(ca, folder))
+                    break
+                except Failed:
+                    if not peer.fails_at_times or again == TRIES - 1:
+                        raise
+            self._prepared.add(folder)
+        self._names += 1
+        prefix = f"n{self._names}-{time.time_ns() % 10**9}"
+        names = [f"{prefix}.{i}.test" for i in range(WORKS[work])]
+        count = min(self._many, peer.many)
+        if work == "a":
+            return peer.new(ca, folder, names[0]), 1
+        if work == "e":
+            return peer.in_a_row(ca, folder, f"{prefix}.", count), count
+        if work == "f":
+            return peer.at_once(ca, folder, f"{prefix}.", count), count
+        return peer.known(ca, folder, names), 1
+
+    def _place(self, peer: Peer, ca: Ca) -> Path:
+        place = "relayed" if ca is self._relayed else "direct"
+        return Path(self._folder.name, re.sub(r"[^a-z0-9]+", "-", peer.name.lower()), place)
+
+    def _call(self, peer: Peer, run: Run) -> dict[str, float]:
+        roots = [*SYSTEM_ROOTS, self._ca.ca_file] if peer.needs_system_roots else []
+        return call(run, roots)
+
+    def _measure_floor(self, work: str) -> dict[str, float]:
+        count = self._many if work in "ef" else 1
+        # With the key of our own known account.
+        self._run(OURS, work, self._ca)
+        account = "-" if work == "a" else str(self._place(OURS, self._ca) / "account")
+        command = [
+            str(BENCH / "floor"), self._url.hostname, str(self._url.port), self._url.path,
+            self._ca.ca_file, str(count), str(WORKS[work]), account,
+        ]  # fmt: skip
+        figures = call(Run([command]), [])
+        return {
+            "wall_ms": figures["wall_ms"] / count,
+            "cpu_ms": (figures["user_ms"] + figures["system_ms"]) / count,
+            "peak_kib": figures["peak_kib"],
+        }
+
+    def _traffic(self, peer: Peer, work: str) -> Figures:
+        """Once, through the relay."""
+        self._measure_quietly(peer, work)
+        relay = self._relay
+        relay.reset()
+        figures = self._measure_quietly(peer, work)
+        count = min(self._many, peer.many) if work in "ef" else 1
+        if figures is None:
+            return {}
+        return {
+            "connections": relay.connections,
+            "bytes_sent": relay.sent / count,
+            "bytes_received": relay.received / count,
+        }
+
+    def _measure_quietly(self, peer: Peer, work: str) -> dict[str, float] | None:
+        try:
+            figures, again = self._measure(peer, work, self._relayed)
+        except Failed:
+            return None
+        return figures if again == 0 else None
+
+    def _instructions(self, work: str) -> float | None:
+        if work in "ef" or not shutil.which("valgrind"):
+            return None
+        run, _ = self._run(OURS, work, self._ca)
+        output = subprocess.run(
+            ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *run.commands[0]],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        found = re.search(r"Collected *: *(\d+)", output.stderr)
+        return float(found.group(1)) if found and output.returncode == 0 else None
+
+
+def requests_needed(work: str) -> float:
+    """Directory and nonce once for a process; newOrder, authorizations, challenges, order, finalize,
+    order, certificate."""
+    each = 5 + 2 * WORKS[work]
+    return float(each if work in "ef" else 2 + (work == "a") + each)
+
+
+def call(run: Run, prefix: list[str]) -> dict[str, float]:
+    with tempfile.NamedTemporaryFile("w", suffix=".commands") as commands:
+        commands.writelines("\t".join(command) + "\n" for command in run.commands)
+        commands.flush()
+        done = subprocess.run(
+            [*prefix, str(BENCH / "measure"), str(run.jobs), commands.name],
+            capture_output=True, text=True, errors="replace",
+            env={**os.environ, **trust()},
+        )  # fmt: skip
+    # What the commands print on standard output comes before.
+    line = done.stdout.rstrip("\n").rpartition("\n")[2].split()
+    if done.returncode or len(line) != 6 or line[0] != "0":
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise Failed(said[-1] if said else f"status {done.returncode}")
+    names = ("user_ms", "system_ms", "wall_ms", "peak_kib", "processes")
+    return dict(zip(names, map(float, line[1:]), strict=True))
+
+
+def trust() -> dict[str, str]:
+    """The variables in which the peers look for roots; SSL_CERT_FILE is set already."""
+    ca_file = os.environ["ACME_CA_FILE"]
+    names = ("CURL_CA_BUNDLE", "LEGO_CA_CERTIFICATES", "REQUESTS_CA_BUNDLE")
+    return dict.fromkeys(names, ca_file)
+
+
+def summaries(runs: list[dict[str, float]]) -> dict[str, Any]:
+    return {name: summary([run[name] for run in runs]) for name in runs[0]} if runs else {}
+
+
+def log_size() -> int:
+    return Path(os.environ["PEBBLE_LOG"]).stat().st_size
+
+
+def read_requests(start: int) -> list[str]:
+    """What Pebble was asked for since its log had this size."""
+    with open(os.environ["PEBBLE_LOG"], encoding="utf-8", errors="replace") as log:
+        log.seek(start)
+        lines = [line.split() for line in log if line.rstrip().endswith("-> calling handler()")]
+    return [words[words.index("->") - 1].split("/")[1] for words in lines]
