@@ -286,7 +286,8 @@ install: ## install libraries, headers, man pages, pkg-config and CMake files (a
 	$(FILL_IN) packaging/cmake/acme-micro-config-version.cmake.in \
 	    >'$(DESTDIR)$(CMAKEDIR)/acme-micro-config-version.cmake'
 	chmod 644 '$(DESTDIR)$(PKGCONFIGDIR)/acme-micro.pc' '$(DESTDIR)$(CMAKEDIR)'/*.cmake
-	@if ls target/man/man3/*.3 >/dev/null 2>&1; then set -x; \
+	@if ls target/man/man3/*.3 >/dev/null 2>&1; then \
+	    echo 'and the man pages, to $(DESTDIR)$(MANDIR)/man3'; \
 	    install -d '$(DESTDIR)$(MANDIR)/man3' && \
 	    install -m 644 target/man/man3/*.3 '$(DESTDIR)$(MANDIR)/man3'; \
 	else echo 'without man pages, as they have not been made: make man'; fi
