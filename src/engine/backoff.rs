@@ -24,8 +24,10 @@ const LOST_DELAY: Duration = Duration::from_millis(500);
 /// its error says when.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// The first look at an order comes soon, for CAs that are quick; then at doubling intervals.
-const FIRST_POLL: Duration = Duration::from_millis(250);
+/// The first look at an order comes at once, but for the moment that a quick CA needs; the second soon;
+/// then at doubling intervals.
+const FIRST_POLL: Duration = Duration::from_millis(10);
+const SECOND_POLL: Duration = Duration::from_millis(250);
 const MAX_POLL: Duration = Duration::from_secs(8);
 /// A CA may ask for a slower pace than this, not for a faster one.
 const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -135,7 +137,10 @@ impl Polls {
         }
         self.count += 1;
         match retry_after {
-            None => Ok(doubled(FIRST_POLL, self.count - 1, MAX_POLL)),
+            None => Ok(match self.count.checked_sub(2) {
+                None => FIRST_POLL,
+                Some(doublings) => doubled(SECOND_POLL, doublings, MAX_POLL),
+            }),
             Some(delay) if delay <= MAX_RETRY_AFTER => Ok(delay.max(MIN_RETRY_AFTER)),
             Some(delay) => give_up("the CA needs more time".to_owned())
                 .map_err(|error: Error| error.with_retry_at(Some(now.after(delay)))),
@@ -240,7 +245,7 @@ mod tests {
         while let Ok(delay) = polls.next(None, NOW) {
             delays.push(delay.as_millis());
         }
-        assert_eq!(delays[..7], [250, 500, 1000, 2000, 4000, 8000, 8000]);
+        assert_eq!(delays[..8], [10, 250, 500, 1000, 2000, 4000, 8000, 8000]);
         assert_eq!(delays.len(), 120);
         let asked = |seconds| Polls::default().next(Some(Duration::from_secs(seconds)), NOW);
         assert_eq!(asked(0).unwrap(), Duration::from_secs(1));
