@@ -895,7 +895,8 @@ acme_status_t acme_cert_parse(const void *pem,
 /// @param challenge What acme_op_challenge() or a publish callback shows right now.
 /// @param key The key to certify, kept as far as it is needed; NULL: a fresh P-256 key.
 /// @param cert Out: the certificate, which you free with acme_cert_free().
-/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the challenge is of a type without a token.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the challenge is of a type without a token;
+///   ACME_ERR_UNSUPPORTED: the key is outside the process.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_cert_create_tls_alpn(const acme_challenge_t *challenge,
@@ -977,9 +978,9 @@ ACME_API void acme_cert_free(acme_cert_t *cert);
 /// @param options Read during the call only; the key that it names is kept as far as it is
 ///   needed.
 /// @param client Out: the client, which you free with acme_client_free().
-/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: a member is lacking or malformed, or a file that
-///   it names is; ACME_ERR_UNSUPPORTED: this library does not know a member, or was built without
-///   an HTTP client.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: a member is lacking or malformed, or a file that it
+///   names is; ACME_ERR_POLICY: the directory's URL is not https; ACME_ERR_UNSUPPORTED: this
+///   library does not know a member, or was built without an HTTP client.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_client_new(const acme_client_options_t *options,

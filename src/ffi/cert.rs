@@ -102,7 +102,8 @@ pub extern "C" fn acme_cert_parse(
 /// @param challenge What acme_op_challenge() or a publish callback shows right now.
 /// @param key The key to certify, kept as far as it is needed; NULL: a fresh P-256 key.
 /// @param cert Out: the certificate, which you free with acme_cert_free().
-/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the challenge is of a type without a token.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the challenge is of a type without a token;
+///   ACME_ERR_UNSUPPORTED: the key is outside the process.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_cert_create_tls_alpn(

@@ -54,9 +54,9 @@ impl ShownClient {
 /// @param options Read during the call only; the key that it names is kept as far as it is
 ///   needed.
 /// @param client Out: the client, which you free with acme_client_free().
-/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: a member is lacking or malformed, or a file that
-///   it names is; ACME_ERR_UNSUPPORTED: this library does not know a member, or was built without
-///   an HTTP client.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: a member is lacking or malformed, or a file that it
+///   names is; ACME_ERR_POLICY: the directory's URL is not https; ACME_ERR_UNSUPPORTED: this
+///   library does not know a member, or was built without an HTTP client.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_client_new(

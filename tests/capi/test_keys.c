@@ -66,6 +66,11 @@ static void keys(void)
 
 static void encrypted_and_external(void)
 {
+    static const char *const names[] = { "example.org" };
+    static const uint8_t digest[32] = { 1 };
+    acme_challenge_t challenge = { 0 };
+    acme_cert_t *cert = NULL;
+    acme_csr_t *csr = NULL;
     acme_key_t *key = new_key(), *other = NULL;
     const char *pem = acme_key_pem(key);
     char *text = shell("openssl pkcs8 -topk8 -passout pass:secret", pem, strlen(pem));
@@ -80,7 +85,16 @@ static void encrypted_and_external(void)
     OK(acme_key_from_public(text, strlen(text), &other));
     CHECK(!acme_key_pem(other));
     CHECK(strcmp(acme_key_thumbprint(other), acme_key_thumbprint(key)) == 0);
+    CHECK_STATUS(acme_csr_create(other, names, 1, &csr), ACME_ERR_UNSUPPORTED, "outside the process");
+    CHECK_STATUS(acme_csr_create(key, names, 0, &csr), ACME_ERR_INVALID_ARGUMENT, "one name");
+    challenge.identifier = names[0];
+    CHECK_STATUS(acme_cert_create_tls_alpn(&challenge, key, &cert), ACME_ERR_INVALID_ARGUMENT, "digest");
+    challenge.tls_alpn_digest = digest;
+    CHECK_STATUS(acme_cert_create_tls_alpn(&challenge, other, &cert), ACME_ERR_UNSUPPORTED,
+                 "outside the process");
     acme_key_free(other);
+    CHECK_STATUS(acme_key_from_public("x", 1, &other), ACME_ERR_PARSE, "public key");
+    CHECK(strlen(acme_key_thumbprint(key)) == 43);
     acme_key_free(key);
     free(text);
     text = shell("openssl ecparam -name secp256k1 -genkey -noout", "", 0);
