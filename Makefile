@@ -1,7 +1,7 @@
 # acme-micro: `make` lists what there is to make.
 #
 # Variables: PREFIX LIBDIR INCLUDEDIR MANDIR DESTDIR for install; CC CFLAGS CXX CXXFLAGS CPPFLAGS LDFLAGS
-# WERROR for the C and C++ programs; CARGOFLAGS (such as --locked) for cargo.
+# WERROR for the C and C++ programs; CARGOFLAGS (such as --locked) for cargo. See docs/packaging.md.
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
@@ -294,7 +294,8 @@ install: ## install libraries, headers, man pages, pkg-config and CMake files (a
 
 # Folders that every system has stay.
 uninstall: ## remove what install installed
-	rm -f '$(DESTDIR)$(LIBDIR)'/$(SONAME)* '$(DESTDIR)$(LIBDIR)/libacme-micro.so' \
+	rm -f '$(DESTDIR)$(LIBDIR)'/$(SONAME).* '$(DESTDIR)$(LIBDIR)/$(SONAME)' \
+	    '$(DESTDIR)$(LIBDIR)/libacme-micro.so' \
 	    '$(DESTDIR)$(LIBDIR)/libacme-micro.a' '$(DESTDIR)$(PKGCONFIGDIR)/acme-micro.pc' \
 	    $(HEADERS:%='$(DESTDIR)$(INCLUDEDIR)/%') '$(DESTDIR)$(MANDIR)'/man3/acme_*.3 \
 	    '$(DESTDIR)$(MANDIR)'/man3/acme-micro.3 '$(DESTDIR)$(MANDIR)'/man3/libacme-micro.3
