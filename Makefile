@@ -42,8 +42,8 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo test build c header check-header test-rust test-simulation test-c test-python \
-        test-wheel wheel test-crate audit test-install test-docs docs man test-fuzz fuzz coverage bench \
-        soak lint fetch install uninstall clean distclean FORCE
+        test-wheel wheel test-crate audit test-install deb test-debian test-buildd test-docs docs man \
+        test-fuzz fuzz coverage bench soak lint fetch install uninstall clean distclean FORCE
 
 help: ## list what there is to make
 	@echo 'acme-micro $(VERSION):'
@@ -192,6 +192,18 @@ audit: ## licences, advisories, the oldest Rust, the API beside 0.14.0: asks the
 test-install: build man ## what make install installs, and programs on it; the same build elsewhere
 	$(WITH_PEBBLE) tests/install/run
 	tests/install/elsewhere
+
+deb: ## Debian's packages, in target/deb: source package, and what is built of it offline
+	packaging/deb
+
+# Beside Pebble the clean root is there: it comes from Debian's archive.
+test-debian: ## Debian's packages: lintian, installed in a clean root, used there, purged
+	@$(if $(PEBBLE_MANAGEMENT),,tests/packages/root)
+	$(WITH_PEBBLE) tests/packages/run
+
+test-buildd: ## the same source package built in Debian 13, with its own Rust: takes minutes, asks the network
+	packaging/deb source
+	tests/packages/buildd trixie
 
 test-docs: build docs man ## the documentation: links, pages, examples
 	$(WITH_PEBBLE) tests/docs/run
