@@ -42,6 +42,7 @@ pub struct SigningRequest {
 pub(crate) struct UnsignedRequest {
     key: Key,
     info: Vec<u8>,
+    names: Vec<String>,
 }
 
 impl UnsignedRequest {
@@ -51,8 +52,9 @@ impl UnsignedRequest {
         if names.is_empty() {
             return Err(Error::invalid_argument("a signing request needs at least one name"));
         }
-        let names: Vec<Vec<u8>> = names.iter().map(|name| general_name(name)).collect();
-        let mut extensions = extension(SUBJECT_ALT_NAME, &der::element(SEQUENCE, &names.concat()));
+        let general: Vec<Vec<u8>> = names.iter().map(|name| general_name(name)).collect();
+        let mut extensions =
+            extension(SUBJECT_ALT_NAME, &der::element(SEQUENCE, &general.concat()));
         if must_staple {
             extensions.extend(extension(TLS_FEATURE, STATUS_REQUEST));
         }
@@ -61,7 +63,8 @@ impl UnsignedRequest {
         let public_key = key.public_key().public_key_to_der()?;
         let attributes = der::element(ATTRIBUTES, &attribute);
         let info = der::of(SEQUENCE, &[VERSION, NO_SUBJECT, &public_key, &attributes]);
-        Ok(UnsignedRequest { key: key.clone(), info })
+        let names = names.iter().map(|name| as_read(name)).collect();
+        Ok(UnsignedRequest { key: key.clone(), info, names })
     }
 
     pub(crate) fn key(&self) -> &Key {
@@ -73,13 +76,17 @@ impl UnsignedRequest {
         &self.info
     }
 
-    /// The request with its signature, in JOSE's form.
+    /// The request with its signature, in JOSE's form: which is right, for this process has just made it
+    /// or accepted it ([`Key::accept`]). To read it back and verify it takes longer than to make it.
     pub(crate) fn signed(&self, signature: &[u8]) -> Result<SigningRequest> {
         let kind = self.key.kind();
         // The first byte of a bit string counts its unused bits.
         let signature = der::of(BIT_STRING, &[&[0], &signature::to_x509(kind, signature)?]);
-        let request = der::of(SEQUENCE, &[&self.info, algorithm(kind), &signature]);
-        SigningRequest::parse(&request)
+        Ok(SigningRequest {
+            public_key: self.key.public_key().clone(),
+            der: der::of(SEQUENCE, &[&self.info, algorithm(kind), &signature]),
+            names: self.names.clone(),
+        })
     }
 }
 
@@ -89,6 +96,11 @@ fn general_name(name: &str) -> Vec<u8> {
         Ok(IpAddr::V6(address)) => der::element(IP_ADDRESS, &address.octets()),
         Err(_) => der::element(DNS_NAME, name.as_bytes()),
     }
+}
+
+/// As the name reads in what has been made of it: an address has many forms.
+fn as_read(name: &str) -> String {
+    name.parse::<IpAddr>().map_or_else(|_| name.to_owned(), |address| address.to_string())
 }
 
 fn extension(oid: &[u8], value: &[u8]) -> Vec<u8> {
@@ -182,12 +194,15 @@ mod tests {
 
     #[test]
     fn j06_a_request_names_what_was_asked_for_and_reads_back() {
-        let asked = names(&["example.org", "*.example.org", "192.0.2.7", "2001:db8::1"]);
+        let asked = names(&["example.org", "*.example.org", "192.0.2.7", "2001:DB8:0::1"]);
         for kind in [KeyType::P256, KeyType::P384, KeyType::Rsa2048, KeyType::Ed25519] {
             let key = Key::generate(kind).unwrap();
             let request = SigningRequest::create(&key, &asked).unwrap();
             let again = SigningRequest::parse(request.der()).unwrap();
-            assert_eq!(again.names(), asked);
+            assert_eq!(again.names()[..3], asked[..3]);
+            assert_eq!(again.names()[3], "2001:db8::1");
+            assert_eq!(again.names(), request.names());
+            assert!(again.public_key().public_eq(request.public_key()));
             assert!(again.public_key().public_eq(key.public_key()));
             let parsed = X509Req::from_der(request.der()).unwrap();
             assert!(parsed.subject_name().entries().next().is_none());

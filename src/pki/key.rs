@@ -41,7 +41,8 @@ impl Key {
             (None, Some(bits)) => PKey::from_rsa(Rsa::generate(bits)?)?,
             (None, None) => PKey::generate_ed25519()?,
         };
-        Key::from_pkey(pkey)
+        // Its parts belong together: they have just been made.
+        Key::of_private(pkey)
     }
 
     /// Reads a PEM or DER key: PKCS#8, SEC 1 or PKCS#1. PEM may have other things beside the key, such
@@ -100,7 +101,15 @@ impl Key {
             _ => pkey,
         };
         check(&pkey)?;
-        let public = PKey::public_key_from_der(&pkey.public_key_to_der()?)?;
+        Key::of_private(pkey)
+    }
+
+    fn of_private(pkey: PKey<Private>) -> Result<Key> {
+        // By way of DER it takes OpenSSL's decoders, longer than making the key does.
+        let public = match pkey.ec_key() {
+            Ok(ec) => PKey::from_ec_key(EcKey::from_public_key(ec.group(), ec.public_key())?)?,
+            Err(_) => PKey::public_key_from_der(&pkey.public_key_to_der()?)?,
+        };
         Key::new(Some(pkey), public)
     }
 

@@ -99,33 +99,50 @@ static void write_order(size_t names)
              "],\"finalize\":\"" CA "/acme/finalize/123456789/1234567890\"%%s}");
 }
 
-/* The certificate that all get, for they share a key. */
+/* A certificate for key, signed with the issuer's, with one extension. */
+static void certify(EVP_PKEY *key, EVP_PKEY *issuer, int extension, const char *value, BIO *out)
+{
+    X509 *cert = X509_new();
+    X509_NAME *name = X509_NAME_new();
+    X509_EXTENSION *made = X509V3_EXT_conf_nid(NULL, NULL, extension, value);
+    time_t begun = START / 1000;
+
+    check(cert && name && made, "a certificate");
+    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"in_flight", -1, -1, 0);
+    X509_set_version(cert, 2);
+    ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
+    X509_time_adj(X509_getm_notBefore(cert), 0, &begun);
+    X509_time_adj(X509_getm_notAfter(cert), 90 * 86400, &begun);
+    /* The issuer's own is some root's: as most are, the chain is without it. */
+    if (key == issuer)
+        X509_set_subject_name(cert, name);
+    else
+        X509_set_issuer_name(cert, name);
+    X509_set_pubkey(cert, key);
+    check(X509_add_ext(cert, made, -1) == 1 && X509_sign(cert, issuer, EVP_sha256()) > 0 &&
+          PEM_write_bio_X509(out, cert) == 1, "a certificate");
+    X509_EXTENSION_free(made);
+    X509_NAME_free(name);
+    X509_free(cert);
+}
+
+/* The chain that all get, for they share a key: a certificate and its issuer's. */
 static void write_chain(const acme_key_t *key, size_t names)
 {
     size_t size = names * 40, length = 0, i;
     char *alternatives = malloc(size), *text;
     BIO *pem = BIO_new_mem_buf(acme_key_pem(key), -1), *out = BIO_new(BIO_s_mem());
-    EVP_PKEY *parsed = PEM_read_bio_PrivateKey(pem, NULL, NULL, NULL);
-    X509 *cert = X509_new();
-    X509_EXTENSION *extension;
-    time_t begun = START / 1000;
+    EVP_PKEY *parsed = PEM_read_bio_PrivateKey(pem, NULL, NULL, NULL), *issuer = EVP_EC_gen("P-256");
 
-    check(alternatives && out && parsed && cert, "a certificate");
+    check(alternatives && out && parsed && issuer, "a certificate");
     for (i = 0; i < names; i++)
         length += (size_t)snprintf(alternatives + length, size - length, "%sDNS:" NAME, i ? "," : "", i);
-    X509_set_version(cert, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
-    X509_time_adj(X509_getm_notBefore(cert), 0, &begun);
-    X509_time_adj(X509_getm_notAfter(cert), 90 * 86400, &begun);
-    X509_set_pubkey(cert, parsed);
-    extension = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, alternatives);
-    check(extension && X509_add_ext(cert, extension, -1) == 1 &&
-          X509_sign(cert, parsed, EVP_sha256()) > 0 && PEM_write_bio_X509(out, cert) == 1 &&
-          BIO_write(out, "", 1) == 1 && BIO_get_mem_data(out, &text) > 0, "a certificate");
+    certify(parsed, issuer, NID_subject_alt_name, alternatives, out);
+    certify(issuer, issuer, NID_basic_constraints, "critical,CA:TRUE", out);
+    check(BIO_write(out, "", 1) == 1 && BIO_get_mem_data(out, &text) > 0, "a chain");
     chain = strdup(text);
     check(chain != NULL, "memory");
-    X509_EXTENSION_free(extension);
-    X509_free(cert);
+    EVP_PKEY_free(issuer);
     EVP_PKEY_free(parsed);
     BIO_free(out);
     BIO_free(pem);
