@@ -60,12 +60,12 @@ class Person:
         process = self.start(*arguments, stderr=inside)
         os.close(inside)
         process.communicate(timeout=60)
-        assert process.returncode == 0
         seen = b""
         with suppress(OSError):  # at its end
             while more := os.read(terminal, 4096):
                 seen += more
         os.close(terminal)
+        assert process.returncode == 0, seen.decode()
         return seen.decode()
 
     def obtains(self, *arguments: str, status: int = 0) -> Run:
