@@ -26,7 +26,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// The first look at an order comes at once, but for the moment that a quick CA needs; the second soon;
 /// then at doubling intervals.
-const FIRST_POLL: Duration = Duration::from_millis(10);
+const FIRST_POLL: Duration = Duration::from_millis(3);
 const SECOND_POLL: Duration = Duration::from_millis(250);
 const MAX_POLL: Duration = Duration::from_secs(8);
 /// A CA may ask for a slower pace than this, not for a faster one.
@@ -245,7 +245,7 @@ mod tests {
         while let Ok(delay) = polls.next(None, NOW) {
             delays.push(delay.as_millis());
         }
-        assert_eq!(delays[..8], [10, 250, 500, 1000, 2000, 4000, 8000, 8000]);
+        assert_eq!(delays[..8], [3, 250, 500, 1000, 2000, 4000, 8000, 8000]);
         assert_eq!(delays.len(), 120);
         let asked = |seconds| Polls::default().next(Some(Duration::from_secs(seconds)), NOW);
         assert_eq!(asked(0).unwrap(), Duration::from_secs(1));

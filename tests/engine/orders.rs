@@ -69,7 +69,7 @@ fn an_order_may_take_minutes_to_be_processed() {
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /finalize/2"), 1);
     assert_eq!(ca.count("POST /order/2"), 41);
-    assert_eq!(ca.delays[..9], [10, 10, 250, 500, 1000, 2000, 4000, 8000, 8000]);
+    assert_eq!(ca.delays[..9], [3, 3, 250, 500, 1000, 2000, 4000, 8000, 8000]);
 }
 
 #[test]
