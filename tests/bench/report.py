@@ -7,11 +7,6 @@ from typing import Any
 from results import ratio
 
 OURS = "acme-micro (C)"
-COLUMNS = (
-    ("wall ms", "wall_ms", 1), ("CPU ms", "cpu_ms", 1), ("user", "user_ms", 1), ("system", "system_ms", 1),
-    ("peak MB", "peak_kib", 1024), ("requests", "requests", 1),
-)  # fmt: skip
-
 
 def print_report(parts: dict[str, Any]) -> None:
     for part, figures in sorted(parts.items()):
@@ -22,6 +17,8 @@ def print_report(parts: dict[str, Any]) -> None:
             print_scale(figures)
         elif part == "start":
             print_start(figures)
+        elif part == "slow":
+            print_slow(figures)
         else:
             print_work(figures)
 
@@ -73,6 +70,13 @@ def print_start(figures: dict[str, Any]) -> None:
           + ", ".join(f"{name} {size}" for name, size in figures["loaded"].items()))
     for name, found in figures["figures"].items():
         print(f"  {name:40} {found['median']:9.2f}   {spread(found)}")
+
+
+def print_slow(figures: dict[str, Any]) -> None:
+    one = figures["wall_ms"]["1"]["median"]
+    for names, found in figures["wall_ms"].items():
+        print(f"  {names:>4} name(s): {found['median']:7.0f} ms ({spread(found)}), "
+              f"{found['median'] / one:.2f} of one name's")
 
 
 def spread(found: dict[str, float]) -> str:

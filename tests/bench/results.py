@@ -18,7 +18,7 @@ class Results:
     """A part is measured as a whole, in one run, or not at all: what is compared was measured together."""
 
     def __init__(self, path: Path):
-        self._path = path
+        self.path = path
         self.parts: dict[str, Any] = json.loads(path.read_text())["parts"] if path.exists() else {}
 
     def add(self, part: str, rounds: int, figures: Figures) -> None:
@@ -29,9 +29,9 @@ class Results:
             "rounds": rounds,
             **figures,
         }
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"machine": machine(), "parts": dict(sorted(self.parts.items()))}, indent=1)
-        self._path.write_text(text + "\n")
+        self.path.write_text(text + "\n")
 
 
 def machine() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -19,6 +20,8 @@ from results import Figures, summary
 BENCH = Path(__file__).resolve().parents[2] / "target" / "c" / "bench"
 FLOOR = "OpenSSL alone"
 TRIES = 20
+# No run takes longer, unless it hangs.
+LONGEST_S = 1800
 
 # The names in each certificate; e and f are many certificates with one.
 WORKS = {"a": 1, "b": 1, "c": 10, "d": 100, "e": 1, "f": 1}
@@ -187,25 +190,20 @@ class Bench:
 
     def _traffic(self, peer: Peer, work: str) -> Figures:
         """Once, through the relay."""
-        self._measure_quietly(peer, work)
         relay = self._relay
-        relay.reset()
-        figures = self._measure_quietly(peer, work)
-        count = min(self._many, peer.many) if work in "ef" else 1
-        if figures is None:
+        try:
+            _, count = self._run(peer, work, self._relayed)  # which makes its account
+            relay.reset()
+            _, again = self._measure(peer, work, self._relayed)
+        except Failed:
+            return {}
+        if again:
             return {}
         return {
             "connections": relay.connections,
             "bytes_sent": relay.sent / count,
             "bytes_received": relay.received / count,
         }
-
-    def _measure_quietly(self, peer: Peer, work: str) -> dict[str, float] | None:
-        try:
-            figures, again = self._measure(peer, work, self._relayed)
-        except Failed:
-            return None
-        return figures if again == 0 else None
 
     def _instructions(self, work: str) -> float | None:
         if work in "ef" or not shutil.which("valgrind"):
@@ -230,16 +228,21 @@ def call(run: Run, prefix: list[str]) -> dict[str, float]:
     with tempfile.NamedTemporaryFile("w", suffix=".commands") as commands:
         commands.writelines("\t".join(command) + "\n" for command in run.commands)
         commands.flush()
-        done = subprocess.run(
+        process = subprocess.Popen(
             [*prefix, str(BENCH / "measure"), str(run.jobs), commands.name],
-            capture_output=True, text=True, errors="replace",
-            env={**os.environ, **trust()},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+            env={**os.environ, **trust()}, start_new_session=True,
         )  # fmt: skip
+        try:
+            output, errors = process.communicate(timeout=LONGEST_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise Failed(f"not done after {LONGEST_S} s") from None
     # What the commands print on standard output comes before.
-    line = done.stdout.rstrip("\n").rpartition("\n")[2].split()
-    if done.returncode or len(line) != 6 or line[0] != "0":
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise Failed(said[-1] if said else f"status {done.returncode}")
+    line = output.rstrip("\n").rpartition("\n")[2].split()
+    if process.returncode or len(line) != 6 or line[0] != "0":
+        said = (errors.strip() or output.strip()).splitlines()
+        raise Failed(said[-1] if said else f"status {process.returncode}")
     names = ("user_ms", "system_ms", "wall_ms", "peak_kib", "processes")
     return dict(zip(names, map(float, line[1:]), strict=True))
 
