@@ -167,7 +167,7 @@ PYTEST = ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' PYTHONPATH='$(CURDIR)/bindings
 
 test-python: $(STAGED) ## the Python tests
 	$(PYTHON) -m mypy --strict bindings/python/src
-	$(PYTEST) bindings/python
+	$(PYTEST) bindings/python tests/bench
 
 # On the library that is here; `make wheel` has the long form.
 TEST_WHEEL = $(WITH_PEBBLE) $(PYTHON) -m pytest tests/wheel

@@ -39,7 +39,7 @@ def machine() -> dict[str, Any]:
         return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
     return {
-        "system": platform.freedesktop_os_release().get("PRETTY_NAME", platform.system()),
+        "system": said_by("sh", "-c", '. /etc/os-release && echo "$PRETTY_NAME"') or platform.system(),
         "processors": os.cpu_count(),
         "openssl": said_by("openssl", "version"),
         "rust": said_by("rustc", "--version"),

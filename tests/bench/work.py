@@ -244,7 +244,7 @@ def call(run: Run, prefix: list[str]) -> dict[str, float]:
         said = (errors.strip() or output.strip()).splitlines()
         raise Failed(said[-1] if said else f"status {process.returncode}")
     names = ("user_ms", "system_ms", "wall_ms", "peak_kib", "processes")
-    return dict(zip(names, map(float, line[1:]), strict=True))
+    return dict(zip(names, map(float, line[1:])))
 
 
 def trust() -> dict[str, str]:
