@@ -17,17 +17,19 @@ class FromCertbot(DnsCase):
             "cleanup": 'test "$CERTBOT_AUTH_OUTPUT" = "id of $CERTBOT_DOMAIN"\n'
             'dns-record remove "_acme-challenge.$CERTBOT_DOMAIN" "$CERTBOT_VALIDATION"',
             "deploy": 'test -s "${ACME_KEY_FILE:-$RENEWED_LINEAGE/hooks.certbot.test.key.pem}"\n'
-            'echo "deployed $RENEWED_DOMAINS" | tee -a deployed',
+            'echo "deployed $RENEWED_DOMAINS" | tee -a "$(dirname "$0")/deployed"',
         }.items():
             (self.folder / name).write_text(f"#!/bin/sh\nset -e\n{text}\n")
             (self.folder / name).chmod(0o755)
 
     @shows("migrating-from-certbot-hooks sh hooks")
     def test_command(self, text):
-        self.shell(changed(text, **{"example.org": "sh.certbot.test"}))
-        deployed = (self.folder / "deployed").read_text()
-        self.assertEqual(deployed, "deployed sh.certbot.test *.sh.certbot.test\n")
+        self.shell(changed(text, **{"example.org": "sh.certbot.test", "/etc/acme": str(self.folder)}))
+        once = "deployed sh.certbot.test *.sh.certbot.test\n"
+        self.assertEqual((self.folder / "deployed").read_text(), once)
         self.assertEqual(self.taken_down(), ["_acme-challenge.sh.certbot.test"] * 2)
+        self.shell("cd / && acme-micro renew --force")
+        self.assertEqual((self.folder / "deployed").read_text(), once * 2)
 
     @shows("migrating-from-certbot-hooks python hooks", "migrating-from-certbot-hooks python import")
     def test_hooks(self, hooks, take_over):
