@@ -10,9 +10,14 @@
  * key in PEM, or "-": then that is made, and there is newAccount. All requests are a GET of PATH, on that
  * connection.
  */
+#define _DEFAULT_SOURCE
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -67,7 +72,7 @@ static int talk(SSL_CTX *context, char **argv, int requests)
     char request[512], place[128];
     BIO *bio = BIO_new_ssl_connect(context);
     SSL *ssl = NULL;
-    int i, result = 0;
+    int i, on = 1, result = 0;
 
     snprintf(place, sizeof place, "%s:%s", argv[1], argv[2]);
     snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: floor\r\n\r\n",
@@ -76,8 +81,10 @@ static int talk(SSL_CTX *context, char **argv, int requests)
         return failed("a connection");
     BIO_get_ssl(bio, &ssl);
     BIO_set_conn_hostname(bio, place);
+    /* What is written goes out at once, as with all clients. */
     if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), argv[1]) != 1 ||
-        BIO_do_connect(bio) != 1 || BIO_do_handshake(bio) != 1)
+        BIO_do_connect(bio) != 1 || BIO_do_handshake(bio) != 1 ||
+        setsockopt((int)BIO_get_fd(bio, NULL), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0)
         result = failed("connecting");
     for (i = 0; i < requests && result == 0; i++) {
         if (BIO_write(bio, request, (int)strlen(request)) <= 0)
