@@ -51,7 +51,7 @@ fn issue(account: &Account, names: &[&str]) -> Result<(), Error> {
         if let Some(order) = order.confirm_validations() {
             break order;
         }
-        // Without an end the order that its own mistake leaves pending would be looked at for ever.
+        // Not for ever, should its own mistake leave the order pending.
         looks += 1;
         if looks == 10 {
             return Err(Error::msg("the order is still pending"));
