@@ -89,15 +89,30 @@ def commands() -> Command:
 # --- bash -----------------------------------------------------------------------------------------
 
 
+BASH_WORDS = r"""
+# The words that begin with what is typed, quoted for the command line: what a certificate is called may
+# be a command. compgen -W would run it.
+_acme_micro_words() {
+    local word quoted
+    for word; do
+        printf -v quoted %q "$word"
+        if [[ $word == "$current"* || $quoted == "$current"* ]]; then
+            COMPREPLY+=("$quoted")
+        fi
+    done
+}
+""".strip().split("\n")
+
+
 def bash_value(argument: Argument) -> str:
     """Completes a value."""
     if argument.choices:
-        return f"_acme_micro_words '{' '.join(argument.choices)}'"
+        return f"_acme_micro_words {' '.join(argument.choices)}"
     return {
         options.FILES: "_acme_micro_files -f",
         options.FOLDERS: "_acme_micro_files -d",
         options.COMMANDS: "_acme_micro_files -c",
-        options.CERTIFICATES: f'_acme_micro_words "$({CERTIFICATES})"',
+        options.CERTIFICATES: "_acme_micro_certificates",
     }.get(argument.kind or "", ":")
 
 
@@ -117,7 +132,13 @@ def bash(root: Command) -> str:
         HEADER,
         "# shellcheck shell=bash",
         "",
-        "_acme_micro_words() { mapfile -t COMPREPLY < <(compgen -W \"$1\" -- \"$current\"); }",
+        *BASH_WORDS,
+        "",
+        "_acme_micro_certificates() {",
+        "    local names",
+        f"    mapfile -t names < <({CERTIFICATES})",
+        '    _acme_micro_words "${names[@]}"',
+        "}",
         "",
         "_acme_micro_files() {",
         "    compopt -o filenames",
@@ -147,7 +168,7 @@ def bash(root: Command) -> str:
             lines.append(f"            {bash_value(command.positional)}")
             lines.append("            return")
             lines.append("        fi")
-        lines.append(f"        _acme_micro_words '{' '.join(words)}'")
+        lines.append(f"        _acme_micro_words {' '.join(words)}")
         lines.append("        ;;")
     lines += ["    esac", "}", "", "complete -F _acme_micro acme-micro"]
     return "\n".join(lines) + "\n"

@@ -80,7 +80,7 @@ BASH_RC = "PS1='$ '\nbind 'set enable-bracketed-paste off'\nsource {}/acme-micro
 ZSH_RC = "PS1='$ '\nfpath=({} $fpath)\nautoload -Uz compinit && compinit -D -u\n"
 
 
-@pytest.mark.parametrize(
+SHELLS = pytest.mark.parametrize(
     ("command", "file", "text"),
     [
         (["bash", "--noprofile", "--rcfile", "rc", "-i"], "rc", BASH_RC),
@@ -88,24 +88,54 @@ ZSH_RC = "PS1='$ '\nfpath=({} $fpath)\nautoload -Uz compinit && compinit -D -u\n
     ],
     ids=["bash", "zsh"],
 )
-def test_a_real_tab_completes(command, file, text, path, tmp_path):
-    """What is typed, with TABs, in an interactive shell on a terminal."""
-    (tmp_path / file).write_text(text.format(COMPLETIONS))
+
+
+def typed(keys: str, command: list[str], path: str, folder: Path) -> str:
+    """What an interactive shell says on a terminal to what is typed, with TABs."""
     environment = {
-        **os.environ, "PATH": path, "TERM": "dumb", "INPUTRC": "/dev/null", "ZDOTDIR": str(tmp_path)
+        **os.environ, "PATH": path, "TERM": "dumb", "INPUTRC": "/dev/null", "ZDOTDIR": str(folder)
     }  # fmt: skip
     pid, terminal = pty.fork()
     if pid == 0:
-        os.chdir(tmp_path)
+        os.chdir(folder)
         os.execvpe(command[0], command, environment)
-    os.write(terminal, b"acme-micro acc\tcre\t--he\t\nexit\n")
+    os.write(terminal, f"{keys}\nexit\n".encode())
     said = b""
     with suppress(OSError):  # the shell has ended
         while more := os.read(terminal, 4096):
             said += more
     os.waitpid(pid, 0)
     os.close(terminal)
-    assert b"usage: acme-micro account create" in said, said.decode()
+    return said.decode()
+
+
+@SHELLS
+def test_a_real_tab_completes(command, file, text, path, tmp_path):
+    (tmp_path / file).write_text(text.format(COMPLETIONS))
+    said = typed("acme-micro acc\tcre\t--he\t", command, path, tmp_path)
+    assert "usage: acme-micro account create" in said, said
+
+
+@pytest.fixture
+def a_name_that_is_a_command(tmp_path: Path, path: str) -> Path:
+    """The only certificate of the command's folder has it; gives the file that it would make."""
+    ca = tmp_path / "acme" / "x.test_dir"
+    ca.mkdir(parents=True, mode=0o700)
+    (ca / "ca.json").touch(0o600)
+    (ca / "ca.json").write_text('{"directory": "https://x.test/dir"}')
+    (ca / "$(>pwned).chain.pem").touch()
+    program = tmp_path / "bin" / "acme-micro"
+    program.write_text(program.read_text().replace('"$@"', f'"$@" --folder {ca.parent}'))
+    return tmp_path / "pwned"
+
+
+@SHELLS
+def test_a_tab_runs_nothing_that_a_name_says(command, file, text, path, tmp_path, a_name_that_is_a_command):
+    """Neither the TAB nor the command line that it leaves."""
+    (tmp_path / file).write_text(text.format(COMPLETIONS))
+    said = typed("acme-micro show --offline \t && echo \\<done\\>", command, path, tmp_path)
+    assert re.search(r"\$\(>pwned\) +x.test_dir +-", said) and "<done>" in said, said
+    assert not a_name_that_is_a_command.exists()
 
 
 def test_fish_completes(path, tmp_path):
@@ -117,6 +147,15 @@ def test_fish_completes(path, tmp_path):
         found = shell(["fish", "-N", "-c", command], env={**os.environ, "PATH": path, "HOME": str(tmp_path)})
         words = [line.split("\t")[0] for line in found.splitlines()]
         assert sorted(words) == sorted(wanted), typed
+
+
+def test_fish_runs_nothing_that_a_name_says(path, tmp_path, a_name_that_is_a_command):
+    file = COMPLETIONS / "acme-micro.fish"
+    command = f"source {file}; complete -C 'acme-micro renew '"
+    environment = {**os.environ, "PATH": path, "HOME": str(tmp_path)}
+    found = shell(["fish", "-N", "-c", command], env=environment, cwd=tmp_path)
+    assert "$(>pwned)" in [line.split("\t")[0] for line in found.splitlines()]
+    assert not a_name_that_is_a_command.exists()
 
 
 def test_the_manual_is_well_formed():
