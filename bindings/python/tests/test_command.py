@@ -226,6 +226,80 @@ def test_one_that_fails_does_not_stop_the_others(person, webroot, new_pebble, tm
     check(person, "bad.test", ["bad.test", "more.bad.test"])
 
 
+DAMAGE: list[tuple[str, object]] = [
+    ("key_type", "foo"), ("next_try", "x"), ("next_try", 1e300), ("tries", True), ("names", 5),
+    ("names", ["a.test", 5]), ("standalone", ["", 70000]), ("hook", ["true"]),
+]  # fmt: skip
+
+
+def test_a_file_that_somebody_has_damaged_stops_nothing_else(person, webroot, new_pebble):
+    person.obtains("-d", "good.test", *webroot)
+    written = json.loads(person.path("good.test.json").read_text())
+    for number, (field, value) in enumerate(DAMAGE):
+        file = person.path(f"bad{number}.test.json")
+        file.touch(0o600)
+        file.write_text(json.dumps({**written, field: value}))
+        file.with_suffix(".chain.pem").touch()
+    done = person.runs("renew", "--json", status=7)
+    *bad, good = done.json["certificates"]
+    assert good["ok"] and not done.json["ok"] and "Traceback" not in done.err
+    for (field, _), found in zip(DAMAGE, bad):
+        assert found["error"]["kind"] == "store" and field in found["error"]["message"], field
+    assert len(bad) == len(DAMAGE)
+    for file in person.path("").glob("bad*"):
+        file.unlink()
+
+    # And a whole CA of which nothing can be known.
+    other = person.folder / "a.test_dir"
+    other.mkdir(mode=0o700)
+    (other / "ca.json").touch(0o600)
+    for text in ("{", '{"directory": 5}', '{"directory": "x"}', "[" * 100_000):
+        (other / "ca.json").write_text(text)
+        for command, flag in (("renew", "ok"), ("show", "usable")):
+            done = person.runs(command, "--json", status=7)
+            damaged, *others = done.json["certificates"]
+            assert (damaged["name"], damaged["ca"], damaged[flag]) == (None, "a.test_dir", False)
+            assert damaged["error"]["message"] in done.err and not done.json["ok"]
+            assert [(one["name"], one[flag]) for one in others] == [("good.test", True)]
+    # Who says which is meant has nothing to do with it.
+    person.runs("renew", "good.test")
+    person.runs("renew", *person.ca)
+    assert "a.test_dir" in person.runs("renew", "other.test", status=7).err
+
+
+def test_a_file_that_cannot_be_used_costs_its_row_and_not_the_table(person, webroot):
+    for name in ("bad.test", "good.test"):
+        person.obtains("-d", name, *webroot)
+
+    def damaged() -> None:
+        done = person.runs("show", "--offline", "--json", status=7)
+        bad, good = done.json["certificates"]
+        assert good["usable"] and not bad["usable"] and not done.json["ok"]
+        assert bad["error"]["kind"] == "store" and bad["error"]["message"] in done.err
+        _, row, other = person.runs("show", "--offline", status=7).out.splitlines()
+        assert bad["error"]["message"] in row and other.endswith(" good.test")
+
+    chain, key = person.path("bad.test.chain.pem"), person.path("bad.test.key.pem")
+    key.chmod(0o644)
+    damaged()
+    key.chmod(0o600)
+    written = key.read_bytes()
+    key.write_bytes(b"none")
+    damaged()
+    key.write_bytes(written)
+    chain.unlink()
+    for spoil in (lambda: chain.symlink_to(key), lambda: chain.mkdir(), lambda: os.mkfifo(chain)):
+        spoil()
+        damaged()
+        chain.rmdir() if chain.is_dir() else chain.unlink()
+    # A file that is needed to ask the CA, and is gone.
+    settings = json.loads(person.path("ca.json").read_text())
+    person.path("ca.json").write_text(json.dumps({**settings, "ca_file": "/nowhere.pem"}))
+    done = person.runs("show", status=2)
+    assert "/nowhere.pem" in done.err
+    assert done.out.splitlines()[1].split()[4:] == ["?", "?", "good.test"]
+
+
 def test_a_ca_that_does_not_answer_is_no_reason_not_to_show(person, webroot):
     person.obtains("-d", "lonely.test", *webroot)
     settings = person.path("ca.json")

@@ -196,10 +196,12 @@ def test_two_cas_in_a_folder(person):
     assert person.runs("show", "--json").json["certificates"] == []
     for text in "{", "[]", '{"version": 2, "directory": "https://two.test/dir"}':
         (folder / "ca.json").write_text(text)
-        assert "ca.json is not what this command has written" in fails(person, 2, "usage", "show")["message"]
+        error = fails(person, 7, "store", "account", "rollover")
+        assert "ca.json is not what this command has written" in error["message"]
+        assert "remove the file" in error["hint"]
     # Commands to run are among what is remembered.
     (folder / "ca.json").chmod(0o666)
-    assert "chmod 600" in fails(person, 7, "store", "show")["message"]
+    assert "chmod 600" in fails(person, 7, "store", "account", "rollover")["message"]
 
 
 def test_the_manual_has_each_exit_status_and_kind():

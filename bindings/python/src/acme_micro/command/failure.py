@@ -26,6 +26,12 @@ class UsageError(CommandError):
     kind, status = "usage", 2
 
 
+class Damaged(CommandError):
+    """A file of the folder is not what this command writes."""
+
+    kind, status = "store", 7
+
+
 class HookFailed(CommandError):
     """A hook ended with another status than 0."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from ..certificates import Certificate
 from ..errors import StoreError
 from ..store import ACCOUNT_KEY, ACCOUNT_URL, Store
 from .cas import DEFAULT, name_of
-from .failure import UsageError
+from .failure import CommandError, UsageError
 from .settings import CaSettings, CertificateSettings, read, updated, write
 
 CA_FILE, CHAIN = "ca.json", ".chain.pem"
@@ -124,17 +124,23 @@ class Home:
 
     def __init__(self, path: Path | None):
         self.path = (path or default_folder()).absolute()
+        #: What keeps a CA's folder from being used, by the folder's name.
+        self.unusable: dict[str, Exception] = {}
 
     def cas(self, arguments: argparse.Namespace) -> list[Ca]:
-        """Those of the arguments' CA, or all that there are."""
+        """Those of the arguments' CA, or all that can be used; the others are :attr:`unusable`."""
         if arguments.directory:
             return [self.ca(arguments)]
-        return [Ca(path, updated(settings, arguments)) for path, settings in self._known()]
+        return [Ca(path, updated(settings, arguments)) for path, settings in self._known().items()]
 
     def ca(self, arguments: argparse.Namespace, default: str | None = None) -> Ca:
         """The arguments' CA, or the only one that there is; where there is none, the default."""
-        known = dict(self._known())
+        known = self._known()
         directory = arguments.directory
+        for name, error in self.unusable.items():
+            if directory is None or name == name_of(directory):
+                raise error
+        self.unusable.clear()  # it is another's
         if directory is None and not known:
             directory = default
         if directory is None and len(known) == 1:
@@ -160,6 +166,8 @@ class Home:
         for name in wanted:
             if name not in known:
                 raise self._no_such(name)
+        if wanted:
+            self.unusable.clear()  # what is wanted is elsewhere
         chosen = ((ca, [name for name in ca.names() if not wanted or name in wanted]) for ca in cas)
         return [(ca, names) for ca, names in chosen if names]
 
@@ -173,24 +181,33 @@ class Home:
             raise UsageError(f"{name}: from which CA?", f"add --directory: there are {cas}")
         return found[0]
 
-    def _no_such(self, name: str) -> UsageError:
+    def _no_such(self, name: str) -> Exception:
+        for error in self.unusable.values():
+            return error  # who knows what is there?
         why = f"there is no certificate {name} in {self.path}"
         return UsageError(why, "acme-micro show lists what there is")
 
     def _unusable(self, error: OSError) -> StoreError:
         return StoreError.of(str(self.path), error)
 
-    def _known(self) -> Iterator[tuple[Path, CaSettings]]:
+    def _known(self) -> dict[Path, CaSettings]:
+        """What can be used of each CA's folder, and why the others cannot."""
         try:
             paths = sorted(path for path in self.path.iterdir() if (path / CA_FILE).is_file())
         except FileNotFoundError:
-            return
+            return {}
         except OSError as error:
             raise self._unusable(error) from None
+        known = {}
         for path in paths:
-            settings = read(Folder(path), CA_FILE, CaSettings)
-            if settings is not None:
-                yield path, settings
+            try:
+                settings = read(Folder(path), CA_FILE, CaSettings)
+            except (StoreError, CommandError) as error:
+                self.unusable[path.name] = error
+            else:
+                if settings is not None:
+                    known[path] = settings
+        return known
 
 
 def default_folder() -> Path:

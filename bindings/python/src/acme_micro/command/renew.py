@@ -30,7 +30,12 @@ async def renew(arguments: argparse.Namespace, home: Home, output: Output) -> in
         failures.append(error)
         done.append({"name": name, "ca": ca.name, "ok": False, "error": document(error)})
 
-    for ca, names in home.wanted(arguments):
+    wanted = home.wanted(arguments)
+    for name, error in home.unusable.items():
+        output.error(error, about=name)
+        failures.append(error)
+        done.append({"name": None, "ca": name, "ok": False, "error": document(error)})
+    for ca, names in wanted:
         try:
             async with ca.client() as client:
                 for name in names:

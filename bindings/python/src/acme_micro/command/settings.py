@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any, Callable, TypeVar
 
 from .._folder import SECRET, Folder
-from .failure import UsageError
+from .._native import KeyType
+from .cas import directory_of
+from .failure import Damaged
 
 VERSION = 1
+# The year 9999, in seconds.
+FOREVER = 253_370_764_800
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,9 @@ class CaSettings:
     allow_host: tuple[str, ...] = ()
     proxy: str | None = None
     proxy_file: str | None = None
+
+    def __post_init__(self) -> None:
+        directory_of(self.directory)
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,14 @@ class CertificateSettings:
     tries: int = 0
     next_try: float = 0
 
+    def __post_init__(self) -> None:
+        if self.key_type is not None and self.key_type.upper() not in KeyType.__members__:
+            raise ValueError(f"there is no key_type {self.key_type}")
+        if self.standalone is not None and not 0 < self.standalone[1] < 65536:
+            raise ValueError(f"standalone has no port {self.standalone[1]}")
+        if not (0 <= self.tries < 1 << 31 and 0 <= self.next_try < FOREVER):
+            raise ValueError("tries or next_try is no such number")
+
 
 def updated(settings: CaSettings, arguments: argparse.Namespace) -> CaSettings:
     """With what the arguments say of the way to the CA."""
@@ -62,22 +77,43 @@ def read(folder: Folder, file: str, kind: type[Settings]) -> Settings | None:
     data = folder.read(file, secret=True)
     if data is None:
         return None
-    known = {field.name for field in fields(kind)}
+    known = {field.name: FITS[str(field.type)] for field in fields(kind)}
     try:
         found = json.loads(data)
         if found.get("version", VERSION) > VERSION:
             raise ValueError("a newer version has")
         values = {name: _frozen(value) for name, value in found.items() if name in known}
+        for name, value in values.items():
+            if not known[name](value):
+                raise ValueError(f"{name} cannot be {json.dumps(value)}")
         return kind(**values)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         why = f"{folder.path_of(file)} is not what this command has written: {error}"
-        raise UsageError(why, "remove the file, and say once more how it is obtained") from None
+        raise Damaged(why, "remove the file, and obtain once more") from None
 
 
 def write(folder: Folder, file: str, settings: CaSettings | CertificateSettings) -> None:
     """All of it, or what was there before."""
     text = json.dumps({"version": VERSION, **asdict(settings)}, indent=2)
     folder.write(file, f"{text}\n".encode(), SECRET)
+
+
+def _is(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds) and not isinstance(value, bool)
+
+
+# What a value has to be, by the type of its field: anybody may have edited the file.
+FITS: dict[str, Callable[[Any], bool]] = {
+    "str": _is(str),
+    "str | None": _is(str, type(None)),
+    "int": _is(int),
+    "float": _is(int, float),
+    "tuple[str, ...]": lambda value: isinstance(value, tuple) and all(map(_is(str), value)),
+    "tuple[str, int] | None": lambda value: (
+        value is None
+        or (isinstance(value, tuple) and len(value) == 2 and _is(str)(value[0]) and _is(int)(value[1]))
+    ),
+}
 
 
 def _frozen(value: Any) -> Any:

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from ..aio import AsyncClient
-from ..errors import AcmeError
+from ..errors import AcmeError, StoreError
 from ..operation import RenewalInfo
-from .failure import document
+from .failure import CommandError, document, kind_of
 from .home import Ca, Home, describe
 from .output import Output
 from .text import day, plain, table
@@ -20,18 +20,40 @@ HEADING = ("NAME", "CA", "DAYS", "EXPIRES", "RENEWAL WINDOW", "RENEWS", "NAMES")
 
 
 async def show(arguments: argparse.Namespace, home: Home, output: Output) -> int:
-    """A CA that does not answer costs its columns, not the table."""
+    """A CA that does not answer costs its columns, and a file that cannot be used its row; neither costs
+    the table."""
     found: list[dict[str, Any]] = []
-    for ca, names in home.wanted(arguments):
+    failures: list[Exception] = []
+
+    def unusable(ca: str, name: str | None, error: Exception, **more: Any) -> dict[str, Any]:
+        output.error(error, about=name or ca)
+        failures.append(error)
+        return {"name": name, "ca": ca, "usable": False, **more, "error": document(error)}
+
+    async def one(ca: Ca, client: AsyncClient | None, name: str) -> dict[str, Any]:
+        try:
+            return await _one(ca, client, name, output)
+        except StoreError as error:
+            return unusable(ca.name, name, error, **ca.paths(name))
+
+    wanted = home.wanted(arguments)
+    found += [unusable(ca, None, error) for ca, error in home.unusable.items()]
+    for ca, names in wanted:
         async with AsyncExitStack() as stack:
             client = None
-            if ca.has_account and not arguments.offline:
-                client = await stack.enter_async_context(ca.client())
-            found += await asyncio.gather(*(_one(ca, client, name, output) for name in names))
+            if not arguments.offline:
+                try:
+                    if ca.has_account:
+                        client = await stack.enter_async_context(ca.client())
+                except (AcmeError, CommandError) as error:  # a file that it needs
+                    output.error(error, about=ca.name)
+                    failures.append(error)
+            found += await asyncio.gather(*(one(ca, client, name) for name in names))
     rows = [HEADING, *(_row(one) for one in found)]
     text = table(rows) if found else f"there is no certificate in {home.path}"
-    output.result(text, {"command": "show", "folder": str(home.path), "certificates": found})
-    return 0
+    result = {"command": "show", "folder": str(home.path), "certificates": found}
+    output.result(text, {"ok": not failures, **result})
+    return kind_of(failures[0])[1] if failures else 0
 
 
 async def _one(ca: Ca, client: AsyncClient | None, name: str, output: Output) -> dict[str, Any]:
@@ -50,9 +72,10 @@ async def _one(ca: Ca, client: AsyncClient | None, name: str, output: Output) ->
 
 
 def _row(found: dict[str, Any]) -> tuple[str, ...]:
-    name, ca = plain(found["name"]), found["ca"]
+    name, ca = plain(found["name"] or "-"), found["ca"]
     if not found["usable"]:
-        return name, ca, "-", "-", "-", "-", "cannot be used: key and chain do not fit"
+        why = found["error"]["message"] if "error" in found else "key and chain do not fit"
+        return name, ca, "-", "-", "-", "-", f"cannot be used: {why}"
     window, at = _window(found["renewal"])
     names = " ".join(found["names"])
     return name, ca, str(found["days_left"]), day(found["not_after"]), window, at, names
