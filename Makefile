@@ -232,15 +232,13 @@ $(REFERENCE): docs/reference/Doxyfile docs/reference/link_names $(wildcard docs/
 
 BENCH_PROGRAMS := $(patsubst tests/bench/%.c,target/c/bench/%,$(wildcard tests/bench/*.c))
 
-# The CA believes every challenge at once, and asks nobody to wait: what is measured is the client. It
-# looks for no authorization to use again: a Pebble that does locks up when many orders come at once.
+# The CA believes every challenge at once, and asks nobody to wait: what is measured is the client.
 # BENCH_ONLY, BENCH_ROUNDS and others, for a part of it: the head of tests/bench/run.
 bench: build $(BENCH_PROGRAMS) ## what the library costs, beside its peers and bare OpenSSL: takes hours
 	@tests/setup bench
 	@PYTHONPATH='$(CURDIR)/bindings/python/src' ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' \
 	    python3 tests/pebble/with_pebble.py --tools target/tools/bench --no-retry-after \
-	    --env PEBBLE_VA_ALWAYS_VALID=1 --env PEBBLE_WFE_NONCEREJECT=0 --env PEBBLE_AUTHZREUSE=0 \
-	    -- tests/bench/run
+	    --env PEBBLE_VA_ALWAYS_VALID=1 --env PEBBLE_WFE_NONCEREJECT=0 -- tests/bench/run
 
 target/c/bench/%: tests/bench/%.c include/acme_micro.h $(STAGED)
 	@mkdir -p $(@D)
