@@ -218,3 +218,44 @@ def test_who_reads_no_further_is_no_error(person):
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=30)
     os.close(writer)
     assert done.stderr == "" and done.returncode == 141
+
+
+def in_shell(person: Person, line: str, status: int, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A line of a shell in which ``$@`` is the command."""
+    line = line.replace("--folder", f"--folder '{person.folder}'")
+    done = subprocess.run(
+        ["/bin/sh", "-c", line, "sh", *COMMAND], capture_output=True, text=True, timeout=30,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize("options", ["", "--json"])
+def test_a_result_that_cannot_be_written_is_an_error_of_its_own(person, options):
+    for stream in (">/dev/full", ">&-"):
+        done = in_shell(person, f'"$@" show {options} --folder {stream}', 11)
+        assert done.stderr.startswith("acme-micro: standard output cannot be written: ")
+        assert len(done.stderr.splitlines()) == 1
+        # What went wrong before stays what it is.
+        in_shell(person, f'"$@" renew nobody.test {options} --folder {stream}', 2)
+    in_shell(person, '"$@" --version >/dev/full', 11)
+
+
+def test_nobody_has_to_hear_what_is_said(person):
+    for stream in ("2>/dev/full", "2>&-"):
+        done = in_shell(person, f'"$@" obtain --json --folder {stream}', 2)
+        assert json.loads(done.stdout)["error"]["kind"] == "usage"
+        in_shell(person, f'"$@" account create -v --directory https://localhost:9/dir --folder {stream}', 3)
+
+
+def test_what_a_stream_cannot_show_is_written_in_ascii(tmp_path):
+    person = Person(tmp_path / "k\u00e4se")
+    done = in_shell(person, '"$@" show --folder', 0, PYTHONIOENCODING="ascii")
+    assert done.stdout.endswith("/k\\xe4se\n")
+
+
+def test_verbose_tells_of_the_ca_and_of_nothing_within_python(person):
+    nobody = ["--directory", "https://localhost:9/dir"]
+    assert "selector" not in person.runs("account", "create", *nobody, "-v", status=3).err

@@ -44,6 +44,12 @@ class DeployFailed(CommandError):
     kind, status = "deploy", 10
 
 
+class OutputFailed(CommandError):
+    """The result cannot be told."""
+
+    kind, status = "output", 11
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal asked the command to end."""
 

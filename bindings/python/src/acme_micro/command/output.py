@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
+import os
 import sys
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from .. import logging as library_log
 from .._native import LogLevel
-from .failure import document, hint_for, message_of
+from .failure import OutputFailed, document, hint_for, message_of
 from .text import plain
+
+
+def open_streams() -> None:
+    """What whoever has started us has closed leads nowhere: no file that is opened takes its place. What
+    a stream cannot show is written in ASCII."""
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(number)
+    for stream in sys.stdout, sys.stderr:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")
+
+
+def write(text: str) -> None:
+    """A result, to standard output, at once."""
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        print(text, flush=True)
+    except OSError as error:
+        if sys.stdout is not None:  # nothing is left for Python to flush
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OutputFailed(f"standard output cannot be written: {error.strerror}") from None
 
 
 class Output:
@@ -26,6 +57,7 @@ class Output:
         handler.setFormatter(_Line("acme-micro: %(message)s"))
         level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
         logging.basicConfig(handlers=[handler], level=level, force=True)
+        logging.getLogger("asyncio").setLevel(logging.WARNING)  # its selector is no step of ours
         if verbose:
             library_log.install(LogLevel.DEBUG)
 
@@ -50,20 +82,21 @@ class Output:
     def result(self, text: str, found: dict[str, Any]) -> None:
         """What has come of it: the text or, with --json, the object."""
         if self._json:
-            print(json.dumps({"ok": True, **found}, default=_to_json, indent=2))
+            write(json.dumps({"ok": True, **found}, default=_to_json, indent=2))
         elif text and not self._quiet:
-            print(text)
-        sys.stdout.flush()
+            write(text)
 
     def failure(self, error: BaseException, command: str | None) -> None:
         """That there is no result."""
         self.error(error)
-        if self._json:
+        if self._json and not isinstance(error, OutputFailed):
             found = {"ok": False, "command": command, "error": document(error)}
-            print(json.dumps(found, default=_to_json, indent=2), flush=True)
+            with suppress(OSError, OutputFailed):  # there is a status, too
+                write(json.dumps(found, default=_to_json, indent=2))
 
     def _say(self, text: str) -> None:
-        print(f"acme-micro: {plain(text)}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # nobody listens
+            print(f"acme-micro: {plain(text)}", file=sys.stderr, flush=True)
 
 
 class _Line(logging.Formatter):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
 import sys
 import traceback
@@ -16,7 +15,7 @@ from .account import account
 from .failure import Interrupted, UsageError, kind_of
 from .home import Home
 from .obtain import obtain
-from .output import Output
+from .output import Output, open_streams, write
 from .parser import make_parser
 from .renew import renew
 from .revoke import revoke
@@ -36,6 +35,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command, with these arguments or the process's own; gives its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    open_streams()
     # Before we know what is wanted, for mistakes in it.
     output = Output(as_json="--json" in given, quiet=False, verbose=False)
     command = None
@@ -50,8 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         running = COMMANDS[command](parsed, Home(parsed.folder), output)
         return asyncio.run(_until_a_signal(running))
     except BrokenPipeError:
-        # Whoever read the result has seen enough. Nothing is left for Python to flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read the result has seen enough.
         return 128 + signal.SIGPIPE
     except (Exception, KeyboardInterrupt) as error:
         output.failure(error, command)
@@ -82,5 +81,5 @@ async def _until_a_signal(running: Coroutine[Any, Any, int]) -> int:
 
 
 def _tell_versions() -> int:
-    print(f"acme-micro {__version__} (library {library_version()})")
+    write(f"acme-micro {__version__} (library {library_version()})")
     return 0
