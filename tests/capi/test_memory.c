@@ -137,11 +137,9 @@ static void m04_m08_many_issuances_take_no_more_than_a_few(void)
         CHECK(fails || status == ACME_OK);
     }
     CHECK(heap() <= heap_before + 64 * 1024);
-#ifdef __SANITIZE_ADDRESS__
-    (void)rss_before; /* what has been freed is kept for a while, to be watched */
-#else
-    CHECK(rss() <= rss_before + 1024 * 1024);
-#endif
+    /* Under AddressSanitizer and valgrind, which keep what has been freed for a while, it says nothing. */
+    if (!getenv("ACME_TEST_SLOW"))
+        CHECK(rss() <= rss_before + 1024 * 1024);
     acme_key_free(key);
 }
 
