@@ -70,9 +70,34 @@ def test_a_rollover_that_was_killed_is_finished(person):
     ) as client:
         url = client.find_account()
         client.change_key(new)  # and here somebody pulls the plug
+    done = person.runs("account", "show", "--json")
+    (shown,) = done.json["accounts"]
+    assert shown["is_valid"] is False and shown["error"]["kind"] == "account"
+    assert shown["error"]["hint"].startswith("acme-micro account rollover finishes")
+    assert shown["error"]["hint"] in done.err and "account show" not in done.err
     person.runs("account", "rollover")
     assert acme.PrivateKey.load(person.path("account.pem")).thumbprint == new.thumbprint
     assert at_ca(person.path("account.pem")) == url
+
+
+def test_a_ca_that_does_not_answer_has_not_said_that_an_account_is_bad(person):
+    person.runs("account", "create", *person.ca, "--agree-terms")
+    (known,) = person.runs("account", "show", "--json").json["accounts"]
+    settings = person.path("ca.json")
+    settings.write_text(settings.read_text().replace(env("ACME_DIRECTORY"), "https://127.0.0.1:9/dir"))
+    done = person.runs("account", "show", "--json", status=3).json
+    (shown,) = done["accounts"]
+    assert done["ok"] is False and shown["is_valid"] is None and shown["error"]["kind"] == "network"
+    assert (shown["url"], shown["thumbprint"]) == (known["url"], known["thumbprint"])
+    assert "not known whether usable: " in person.runs("account", "show", status=3).out
+    # Nor has one whose key cannot be read, or about which nothing can.
+    person.path("account.pem").chmod(0o644)
+    (shown,) = person.runs("account", "show", "--json", status=7).json["accounts"]
+    assert shown["is_valid"] is None and "chmod 600" in shown["error"]["message"]
+    settings.write_text("{")
+    (shown,) = person.runs("account", "show", "--json", status=7).json["accounts"]
+    assert shown["is_valid"] is None and "ca.json" in shown["error"]["message"]
+    person.runs("account", "show", status=7)
 
 
 def test_external_account_binding_whose_key_nobody_sees(person, tmp_path):

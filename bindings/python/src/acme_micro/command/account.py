@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..errors import AcmeError
+from ..errors import AccountError, AcmeError
 from ..keys import PrivateKey
 from ..store import ACCOUNT_KEY
 from .cas import DEFAULT, DIRECTORIES
-from .failure import UsageError, document
+from .failure import CommandError, UsageError, document, kind_of
 from .home import Ca, Home
 from .output import Output
 from .parser import KEY_TYPES
@@ -17,6 +17,7 @@ from .text import plain
 
 # The key that is to come, until the CA has taken it.
 NEXT = "account.next.pem"
+ROLLOVER = "acme-micro account rollover finishes the change of its key that was begun"
 
 
 async def account(arguments: argparse.Namespace, home: Home, output: Output) -> int:
@@ -30,22 +31,45 @@ async def account(arguments: argparse.Namespace, home: Home, output: Output) -> 
 
 
 async def _show(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+    """That a CA does not know an account is an answer; what keeps it from giving one is a failure."""
     found: list[dict[str, Any]] = []
-    for ca in home.cas(arguments):
+    failures: list[Exception] = []
+
+    def unknown(account: dict[str, Any], error: Exception) -> None:
+        output.error(error, about=account["ca"])
+        failures.append(error)
+        found.append({**account, "is_valid": None, "terms_url": None, "error": document(error)})
+
+    cas = home.cas(arguments)
+    for name, error in home.unusable.items():
+        unknown({"ca": name}, error)
+    for ca in cas:
         if not ca.has_account:
             continue
-        async with ca.client() as client:
-            output.step(f"asking {ca.name}")
-            try:
-                await client.find_account()
-                found.append({**_account(ca), "url": client.account_url, "is_valid": True})
-            except AcmeError as error:
-                output.error(error, about=ca.name)
-                found.append({**_account(ca), "is_valid": False, "error": document(error)})
-            found[-1]["terms_url"] = client.terms_url
+        account = {"ca": ca.name}
+        try:
+            account = _account(ca)
+            found.append(await _ask(ca, account, output))
+        except (AcmeError, CommandError) as error:
+            unknown(account, error)
     text = "\n".join(map(_text, found)) or f"there is no account in {home.path}"
-    output.result(text, {"command": "account", "action": "show", "accounts": found})
-    return 0
+    result = {"command": "account", "action": "show", "accounts": found}
+    output.result(text, {"ok": not failures, **result})
+    return kind_of(failures[0])[1] if failures else 0
+
+
+async def _ask(ca: Ca, account: dict[str, Any], output: Output) -> dict[str, Any]:
+    """An account, and whether its CA knows it."""
+    async with ca.client() as client:
+        output.step(f"asking {ca.name}")
+        try:
+            await client.find_account()
+        except AccountError as error:
+            hint = ROLLOVER if (ca.path / NEXT).exists() else ""
+            output.error(error, about=ca.name, hint=hint)
+            told = {**document(error), "hint": hint or None}
+            return {**account, "is_valid": False, "terms_url": client.terms_url, "error": told}
+        return {**account, "url": client.account_url, "is_valid": True, "terms_url": client.terms_url}
 
 
 async def _create(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
@@ -106,10 +130,12 @@ def _account(ca: Ca) -> dict[str, Any]:
 
 
 def _text(found: dict[str, Any]) -> str:
-    lines = [f"{found['ca']}: {plain(found['url'] or 'no account yet')}"]
-    lines.append(f"  key    {found['key_file']} ({found['key_type']}, {found['thumbprint']})")
+    lines = [f"{found['ca']}: {plain(found.get('url') or 'no URL known')}"]
+    if "thumbprint" in found:
+        lines.append(f"  key    {found['key_file']} ({found['key_type']}, {found['thumbprint']})")
     if found["terms_url"]:
         lines.append(f"  terms  {plain(found['terms_url'])}")
     if not found["is_valid"]:
-        lines.append(f"  not usable: {found['error']['message']}")
+        how = "not known whether usable" if found["is_valid"] is None else "not usable"
+        lines.append(f"  {how}: {found['error']['message']}")
     return "\n".join(lines)

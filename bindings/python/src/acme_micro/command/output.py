@@ -71,11 +71,11 @@ class Output:
         if not self._quiet:
             self._say(text)
 
-    def error(self, error: BaseException, about: str = "") -> None:
-        """What went wrong, and what to do."""
+    def error(self, error: BaseException, about: str = "", hint: str | None = None) -> None:
+        """What went wrong, and what to do: the hint, unless there is a better one."""
         message, prefix = message_of(error), about and f"{plain(about)}: "
         self._say(message if message.startswith(prefix) else prefix + message)
-        hint = hint_for(error)
+        hint = hint_for(error) if hint is None else hint
         if hint:
             self._say(f"  {hint}")
 
