@@ -140,7 +140,7 @@ def test_standalone_with_all_that_can_be_asked_for(person, new_pebble):
     for key in person.path("all.key.pem"), person.path("account.pem"):
         assert key.read_text().splitlines()[1] not in done.err + done.out
     # What a renewal needs, and no more.
-    kept = json.loads(person.path("all.json").read_text())
+    kept = json.loads(person.path("all.renewal.json").read_text())
     assert kept["standalone"] == ["127.0.0.1", int(env("PEBBLE_HTTP_PORT"))]
     assert kept["profile"] == "shortlived" and kept["names"] == ["a.all.test", "b.all.test"]
     assert person.seen("renew", "all", "--force", "-q") == ""
@@ -208,7 +208,7 @@ def test_one_that_fails_does_not_stop_the_others(person, webroot, new_pebble, tm
     serials = {name: check(person, name, [name]) for name in ("bad.test", "good.test")}
     (tmp_path / "webroots" / "two").rename(tmp_path / "two")
     # Pebble, like any CA, need not look again at what was proven a moment ago: so the order is for more.
-    settings = person.path("bad.test.json")
+    settings = person.path("bad.test.renewal.json")
     settings.write_text(settings.read_text().replace('"bad.test"', '"bad.test", "more.bad.test"'))
     make_due(person, "good.test")
 
@@ -234,12 +234,12 @@ DAMAGE: list[tuple[str, object]] = [
 
 def test_a_file_that_somebody_has_damaged_stops_nothing_else(person, webroot, new_pebble):
     person.obtains("-d", "good.test", *webroot)
-    written = json.loads(person.path("good.test.json").read_text())
+    written = json.loads(person.path("good.test.renewal.json").read_text())
     for number, (field, value) in enumerate(DAMAGE):
-        file = person.path(f"bad{number}.test.json")
+        file = person.path(f"bad{number}.test.renewal.json")
         file.touch(0o600)
         file.write_text(json.dumps({**written, field: value}))
-        file.with_suffix(".chain.pem").touch()
+        person.path(f"bad{number}.test.chain.pem").touch()
     done = person.runs("renew", "--json", status=7)
     *bad, good = done.json["certificates"]
     assert good["ok"] and not done.json["ok"] and "Traceback" not in done.err
@@ -298,6 +298,43 @@ def test_a_file_that_cannot_be_used_costs_its_row_and_not_the_table(person, webr
     done = person.runs("show", status=2)
     assert "/nowhere.pem" in done.err
     assert done.out.splitlines()[1].split()[4:] == ["?", "?", "good.test"]
+
+
+def test_a_certificate_may_be_called_as_the_cas_own_file(person):
+    person.obtains("-d", "called.test", "--name", "ca", *standalone())
+    assert "ca: renewed" in person.runs("renew", "ca", "--force").out
+    person.runs("revoke", "ca")
+    assert person.path("ca.json").exists()
+
+
+def standalone() -> list[str]:
+    return ["--standalone", f"127.0.0.1:{env('PEBBLE_HTTP_PORT')}"]
+
+
+def test_a_way_to_the_ca_is_remembered_when_it_has_worked(person, tmp_path):
+    person.obtains("-d", "way.test", *standalone())
+    first = person.path("ca.json").read_text()
+    nowhere = ["--proxy", "http://127.0.0.1:1"]
+    other = ["--ca-file", env("PEBBLE_ROOT")]
+    # Where nothing is due nothing fails.
+    for way in ["--force", *other], nowhere:
+        person.runs("renew", *way, status=3 if "--force" in way else 0)
+        assert person.path("ca.json").read_text() == first
+    good = tmp_path / "good.pem"
+    good.write_text(Path(env("ACME_CA_FILE")).read_text())
+    for arguments in (
+        ["account", "contacts", "--ca-file", str(good)],
+        ["renew", "--allow-host", "localhost"],
+    ):
+        person.runs(*arguments)
+        assert arguments[-1] in person.path("ca.json").read_text()
+    # And forgotten, as soon as one says so.
+    settings = json.loads(person.path("ca.json").read_text())
+    person.path("ca.json").write_text(json.dumps({**settings, "proxy": nowhere[1]}))
+    person.runs("renew", "--force", status=3)
+    person.runs("renew", "way.test", "--force", "--proxy", "", "--allow-host", "")
+    kept = json.loads(person.path("ca.json").read_text())
+    assert kept["proxy"] is None and kept["allow_host"] == [] and kept["ca_file"] == str(good)
 
 
 def test_a_ca_that_does_not_answer_is_no_reason_not_to_show(person, webroot):

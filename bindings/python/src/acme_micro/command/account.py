@@ -77,7 +77,7 @@ async def _create(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
     async with ca.client(arguments) as client:
         output.step(f"asking {ca.name}")
         url = await client.register()
-    ca.keep_account_url(url)
+        ca.keep_account_url(url)
     return f"{ca.name}: the account is {plain(url)}"
 
 

@@ -2,10 +2,12 @@
 
 Besides what the store keeps, there is in it:
 
-=============== ==================================================================
-``ca.json``     which CA it is, and how it is reached
-``NAME.json``   how a certificate is obtained, for renewals, and how they have gone
-=============== ==================================================================
+===================== ============================================================
+``ca.json``           which CA it is, and how it is reached
+``NAME.renewal.json`` how a certificate is obtained, for renewals, and how they went
+===================== ============================================================
+
+No NAME makes the one of the other.
 """
 
 from __future__ import annotations
@@ -20,13 +22,13 @@ from typing import Any
 from .._folder import PUBLIC, Folder
 from ..aio import AsyncClient
 from ..certificates import Certificate
-from ..errors import StoreError
+from ..errors import AcmeError, StoreError
 from ..store import ACCOUNT_KEY, ACCOUNT_URL, Store
 from .cas import DEFAULT, name_of
 from .failure import CommandError, UsageError
 from .settings import CaSettings, CertificateSettings, read, updated, write
 
-CA_FILE, CHAIN = "ca.json", ".chain.pem"
+CA_FILE, CHAIN, RENEWAL = "ca.json", ".chain.pem", ".renewal.json"
 
 
 class Ca:
@@ -38,7 +40,8 @@ class Ca:
         self.store = Store(path)
         self._folder = Folder(path)
 
-    def client(self, arguments: argparse.Namespace | None = None) -> AsyncClient:
+    @asynccontextmanager
+    async def client(self, arguments: argparse.Namespace | None = None) -> AsyncIterator[AsyncClient]:
         """The account here; the arguments may have what is needed to make one."""
         options: dict[str, Any] = {}
         if arguments is not None:
@@ -48,28 +51,45 @@ class Ca:
                 eab=_eab(arguments.eab_kid, arguments.eab_key_file),
                 eab_algorithm=arguments.eab_algorithm,
             )
-        return self.store.async_client(
+        is_new = self.store.account_url is None
+        async with self.store.async_client(
             self.settings.directory,
             ca_file=self.settings.ca_file,
             allowed_hosts=self.settings.allow_host,
             proxy=_proxy(self.settings),
             **options,
-        )
+        ) as client:
+            may_work = True
+            try:
+                yield client
+            except BaseException as error:
+                may_work = isinstance(error, CommandError)
+                raise
+            finally:
+                await self._keep(client, is_new, may_work)
 
     @property
     def has_account(self) -> bool:
         return (self.path / ACCOUNT_KEY).exists()
 
-    def keep(self) -> None:
-        """Writes ``ca.json`` down, once there is an account: what has never worked is not kept."""
+    async def _keep(self, client: AsyncClient, is_new: bool, may_work: bool) -> None:
+        """Writes ``ca.json`` down, once there is an account. What has never worked is not kept: another
+        way to the CA than the one that is known has to lead to the account."""
         known = read(self._folder, CA_FILE, CaSettings)
-        if self.store.account_url is not None and known != self.settings:
-            write(self._folder, CA_FILE, self.settings)
+        if known == self.settings or self.store.account_url is None:
+            return
+        if known is not None or not is_new:
+            if not may_work:
+                return
+            try:
+                await client.find_account()
+            except AcmeError:
+                return
+        write(self._folder, CA_FILE, self.settings)
 
     def keep_account_url(self, url: str) -> None:
         if self.store.account_url != url:
             self._folder.write(ACCOUNT_URL, f"{url}\n".encode(), PUBLIC)
-        self.keep()
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -116,7 +136,7 @@ class Ca:
             raise StoreError.of(old, error) from None
 
     def _file_of(self, name: str) -> str:
-        return os.path.basename(self.store.chain_file(name))[: -len(CHAIN)] + ".json"
+        return os.path.basename(self.store.chain_file(name))[: -len(CHAIN)] + RENEWAL
 
 
 class Home:

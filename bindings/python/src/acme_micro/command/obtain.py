@@ -53,19 +53,16 @@ async def obtain_one(
         kept = {what: getattr(earlier, what) for what in ("deployed", "tries", "next_try")}
         settings = replace(settings, **kept)
     output.step(f"{', '.join(settings.names)}: asking {ca.name}")
-    try:
-        certificate = await ca.store.obtain_async(
-            client,
-            settings.names,
-            make_solver(settings, output),
-            name=name,
-            key_type=KEY_TYPES[settings.key_type or "p256"],
-            renew_now=force,
-            profile=settings.profile,
-            preferred_chain=settings.preferred_chain,
-        )
-    finally:
-        ca.keep()
+    certificate = await ca.store.obtain_async(
+        client,
+        settings.names,
+        make_solver(settings, output),
+        name=name,
+        key_type=KEY_TYPES[settings.key_type or "p256"],
+        renew_now=force,
+        profile=settings.profile,
+        preferred_chain=settings.preferred_chain,
+    )
     is_new = before is None or before.fingerprint != certificate.fingerprint
     what = "new, good" if is_new else "not due yet; it is good"
     output.step(f"{name}: {what} until {day(certificate.not_after)}")

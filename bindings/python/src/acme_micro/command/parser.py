@@ -80,7 +80,7 @@ def _ca(parser: Parser) -> None:
         f"if not given, the only one of the folder; if there is none, {DEFAULT}",
     )
     group.add_argument(
-        "--ca-file", type=_file, metavar=FILES, help="PEM file of the roots to trust for its HTTPS"
+        "--ca-file", type=_forgettable, metavar=FILES, help="PEM file of the roots to trust for its HTTPS"
     )
     group.add_argument(
         "--allow-host", action="append", metavar="HOST", help="another host its URLs may be on"
@@ -88,7 +88,7 @@ def _ca(parser: Parser) -> None:
     proxy = group.add_mutually_exclusive_group()
     proxy.add_argument("--proxy", type=_proxy, metavar="PROXY", help="the proxy to go through: a URL")
     proxy.add_argument(
-        "--proxy-file", type=_file, metavar=FILES, help="file with the proxy's URL and password"
+        "--proxy-file", type=_forgettable, metavar=FILES, help="file with the proxy's URL and password"
     )
 
 
@@ -209,6 +209,11 @@ def _address(text: str) -> tuple[str, int]:
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} has no port: it is PORT, HOST:PORT or [ADDRESS]:PORT")
     return host.strip("[]"), int(port)
+
+
+def _forgettable(text: str) -> str:
+    """A file, or nothing: none any more."""
+    return text and _file(text)
 
 
 def _file(text: str) -> str:

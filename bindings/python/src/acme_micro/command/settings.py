@@ -61,12 +61,15 @@ class CertificateSettings:
 
 
 def updated(settings: CaSettings, arguments: argparse.Namespace) -> CaSettings:
-    """With what the arguments say of the way to the CA."""
-    said = {name: getattr(arguments, name) for name in ("ca_file", "proxy", "proxy_file")}
-    said["allow_host"] = tuple(arguments.allow_host or ())
-    if said["proxy"] or said["proxy_file"]:  # one takes the other's place
+    """With what the arguments say of the way to the CA; what is empty there forgets."""
+    names = "ca_file", "allow_host", "proxy", "proxy_file"
+    said = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    if "allow_host" in said:
+        said["allow_host"] = tuple(host for host in said["allow_host"] if host)
+    if "proxy" in said or "proxy_file" in said:  # one takes the other's place
         settings = replace(settings, proxy=None, proxy_file=None)
-    return replace(settings, **{name: value for name, value in said.items() if value})
+    unset = CaSettings(settings.directory)
+    return replace(settings, **{name: value or getattr(unset, name) for name, value in said.items()})
 
 
 Settings = TypeVar("Settings", CaSettings, CertificateSettings)
