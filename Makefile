@@ -43,7 +43,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 .DELETE_ON_ERROR:
 .PHONY: help demo test build c header check-header test-rust test-simulation test-c test-python \
         test-wheel wheel test-crate audit test-install deb test-debian test-buildd test-docs docs man \
-        test-fuzz fuzz coverage bench soak lint fetch install uninstall clean distclean FORCE
+        test-fuzz fuzz coverage bench soak lint fetch install uninstall check-folders clean distclean FORCE
 
 help: ## list what there is to make
 	@echo 'acme-micro $(VERSION):'
@@ -278,12 +278,18 @@ fetch:
 HEADERS := acme_micro.h acme_micro.hpp acme_micro_openssl.h
 PKGCONFIGDIR = $(LIBDIR)/pkgconfig
 CMAKEDIR = $(LIBDIR)/cmake/acme-micro
+SPACE := $() $()
 # What it is tested with, and so what who links statically has to have.
 OPENSSL := 3.0
 FILL_IN = sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
     -e 's|@CMAKEDIR@|$(CMAKEDIR)|; s|@VERSION@|$(VERSION)|; s|@SONAME@|$(SONAME)|; s|@OPENSSL@|$(OPENSSL)|'
 
-install: ## install libraries, headers, man pages, pkg-config and CMake files (after make build)
+CMAKE_FILES := acme-micro-config.cmake acme-micro-config-version.cmake
+# Those that man.py writes are called as what the headers declare.
+PAGES = acme-micro libacme-micro \
+    $(shell grep -ohw 'acme_[a-z0-9_]*[a-z0-9]' include/*.h | grep -vx acme_micro | sort -u)
+
+install: check-folders ## install libraries, headers, man pages, pkg-config and CMake files (after make build)
 	@test -f $(STAGED) -a -f $(STATIC) || { echo 'nothing to install yet: make build' >&2; exit 1; }
 	install -d '$(DESTDIR)$(PKGCONFIGDIR)' '$(DESTDIR)$(CMAKEDIR)' '$(DESTDIR)$(INCLUDEDIR)'
 	install -m 755 $(STAGED) '$(DESTDIR)$(LIBDIR)/libacme-micro.so.$(ABI)'
@@ -291,29 +297,49 @@ install: ## install libraries, headers, man pages, pkg-config and CMake files (a
 	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libacme-micro.so'
 	install -m 644 $(STATIC) '$(DESTDIR)$(LIBDIR)/libacme-micro.a'
 	install -m 644 $(HEADERS:%=include/%) '$(DESTDIR)$(INCLUDEDIR)'
-	$(FILL_IN) -e 's|dir=$(PREFIX)/|dir=$${prefix}/|' packaging/acme-micro.pc.in \
+	$(FILL_IN) -e 's|dir=$(PREFIX)/|dir=$${prefix}/|; /dir=/s| |\\ |g' \
+	    -e 's|^prefix=.*|$(subst $(SPACE),\\ ,prefix=$(PREFIX))|' packaging/acme-micro.pc.in \
 	    >'$(DESTDIR)$(PKGCONFIGDIR)/acme-micro.pc'
 	$(FILL_IN) packaging/cmake/acme-micro-config.cmake.in \
 	    >'$(DESTDIR)$(CMAKEDIR)/acme-micro-config.cmake'
 	$(FILL_IN) packaging/cmake/acme-micro-config-version.cmake.in \
 	    >'$(DESTDIR)$(CMAKEDIR)/acme-micro-config-version.cmake'
-	chmod 644 '$(DESTDIR)$(PKGCONFIGDIR)/acme-micro.pc' '$(DESTDIR)$(CMAKEDIR)'/*.cmake
+	chmod 644 '$(DESTDIR)$(PKGCONFIGDIR)/acme-micro.pc' \
+	    $(foreach file,$(CMAKE_FILES),'$(DESTDIR)$(CMAKEDIR)/$(file)')
 	@if ls target/man/man3/*.3 >/dev/null 2>&1; then \
 	    echo 'and the man pages, to $(DESTDIR)$(MANDIR)/man3'; \
 	    install -d '$(DESTDIR)$(MANDIR)/man3' && \
 	    install -m 644 target/man/man3/*.3 '$(DESTDIR)$(MANDIR)/man3'; \
 	else echo 'without man pages, as they have not been made: make man'; fi
 
-# Folders that every system has stay.
-uninstall: ## remove what install installed
-	rm -f '$(DESTDIR)$(LIBDIR)'/$(SONAME).* '$(DESTDIR)$(LIBDIR)/$(SONAME)' \
-	    '$(DESTDIR)$(LIBDIR)/libacme-micro.so' \
-	    '$(DESTDIR)$(LIBDIR)/libacme-micro.a' '$(DESTDIR)$(PKGCONFIGDIR)/acme-micro.pc' \
-	    $(HEADERS:%='$(DESTDIR)$(INCLUDEDIR)/%') '$(DESTDIR)$(MANDIR)'/man3/acme_*.3 \
-	    '$(DESTDIR)$(MANDIR)'/man3/acme-micro.3 '$(DESTDIR)$(MANDIR)'/man3/libacme-micro.3
-	rm -rf '$(DESTDIR)$(CMAKEDIR)'
-	@rmdir '$(DESTDIR)$(LIBDIR)/cmake' '$(DESTDIR)$(PKGCONFIGDIR)' '$(DESTDIR)$(MANDIR)/man3' \
-	    2>/dev/null || true
+# Where it left a folder empty, that goes, and those above it up to PREFIX; but a system's own stay.
+uninstall: check-folders ## remove what install installed, and folders that are empty then
+	rm -f '$(DESTDIR)$(LIBDIR)/libacme-micro.so.$(ABI)' '$(DESTDIR)$(LIBDIR)/$(SONAME)' \
+	    '$(DESTDIR)$(LIBDIR)/libacme-micro.so' '$(DESTDIR)$(LIBDIR)/libacme-micro.a' \
+	    '$(DESTDIR)$(PKGCONFIGDIR)/acme-micro.pc' \
+	    $(foreach file,$(CMAKE_FILES),'$(DESTDIR)$(CMAKEDIR)/$(file)') \
+	    $(foreach file,$(HEADERS),'$(DESTDIR)$(INCLUDEDIR)/$(file)')
+	@echo 'and the man pages, from $(DESTDIR)$(MANDIR)/man3'
+	@rm -f $(foreach page,$(PAGES),'$(DESTDIR)$(MANDIR)/man3/$(page).3')
+	@for folder in '$(CMAKEDIR)' '$(LIBDIR)/cmake' '$(PKGCONFIGDIR)' '$(MANDIR)/man3'; do \
+	    rmdir '$(DESTDIR)'"$$folder" 2>/dev/null || true; \
+	done
+	@case '$(DESTDIR)$(PREFIX)' in '' | / | /usr | /usr/ | /usr/local | /usr/local/) exit ;; esac; \
+	for folder in '$(LIBDIR)' '$(INCLUDEDIR)' '$(MANDIR)'; do \
+	    while rmdir '$(DESTDIR)'"$$folder" 2>/dev/null; do \
+	        case "$$folder" in '$(PREFIX)'/*) folder=$${folder%/*} ;; *) break ;; esac; \
+	    done; \
+	done
+
+# What the shell, sed, pkg-config and CMake take as it is, and a space.
+check-folders: export FOLDERS = $(PREFIX)$(LIBDIR)$(INCLUDEDIR)$(MANDIR)$(findstring ',$(DESTDIR))
+check-folders:
+	@others=$$(printf %s "$$FOLDERS" | LC_ALL=C \
+	    tr -ds 'A-Za-z0-9 /._+~%,=\200-\377-' '\1-\177'; echo .); \
+	[ "$$others" = . ] || { \
+	    echo "make: PREFIX, LIBDIR, INCLUDEDIR, MANDIR and DESTDIR may not have $${others%.} in them" >&2; \
+	    exit 1; \
+	}
 
 clean: ## remove what was built, but not what tests/setup installed
 	@mkdir -p target
