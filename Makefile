@@ -41,7 +41,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 # Cargo uses all cores by itself, and prerequisites are meant to be made from left to right.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test build c header check-header test-rust test-simulation test-c test-python \
+.PHONY: help setup demo test build c header check-header test-rust test-simulation test-c test-python \
         test-wheel wheel test-crate audit test-install deb test-debian test-buildd test-docs docs man \
         test-fuzz fuzz coverage bench soak lint fetch install uninstall check-folders clean distclean FORCE
 
@@ -49,13 +49,16 @@ help: ## list what there is to make
 	@echo 'acme-micro $(VERSION):'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# What a fresh clone or a fresh machine has not; a moment when it has.
+setup:
+	@tests/setup test
+
 demo: ## obtain a certificate from a test CA on this machine, by a C program
 	@tests/setup demo
 	@$(MAKE) --no-print-directory target/c/obtain
 	@tests/demo
 
-test: ## everything CI runs: lint, Rust, C and Python tests, beside a test CA
-	@tests/setup test
+test: setup ## everything CI runs: lint, Rust, C and Python tests, beside a test CA
 	@$(MAKE) --no-print-directory fetch build
 	@python3 tests/pebble/with_pebble.py -- tests/run-all
 
@@ -175,8 +178,7 @@ TEST_WHEEL = $(WITH_PEBBLE) $(PYTHON) -m pytest tests/wheel
 test-wheel: $(STAGED) ## the Python package as it is distributed: source archive, wheel, installed
 	$(TEST_WHEEL)
 
-wheel: ## the Python wheel for any Linux and its source archive, in target/wheel: takes minutes
-	@tests/setup test
+wheel: setup ## the Python wheel for any Linux and its source archive, in target/wheel: takes minutes
 	rm -rf target/wheel
 	$(PYTHON) -m build --outdir target/wheel bindings/python
 	$(PYTHON) -m auditwheel show target/wheel/*.whl
@@ -193,7 +195,7 @@ test-install: build man ## what make install installs, and programs on it; the s
 	$(WITH_PEBBLE) tests/install/run
 	tests/install/elsewhere
 
-deb: ## Debian's packages, in target/deb: source package, and what is built of it offline
+deb: setup ## Debian's packages, in target/deb: source package, and what is built of it offline
 	packaging/deb
 
 # Beside Pebble the clean root is there: it comes from Debian's archive.
@@ -201,7 +203,7 @@ test-debian: ## Debian's packages: lintian, installed in a clean root, used ther
 	@$(if $(PEBBLE_MANAGEMENT),,tests/packages/root)
 	$(WITH_PEBBLE) tests/packages/run
 
-test-buildd: ## the same source package built in Debian 13, with its own Rust: takes minutes, asks the network
+test-buildd: setup ## the same source package built in Debian 13, with its own Rust: takes minutes, asks the network
 	packaging/deb source
 	tests/packages/buildd trixie
 
@@ -213,7 +215,7 @@ REFERENCE := target/reference/xml/index.xml
 DOXYGEN_WARNINGS ?= FAIL_ON_WARNINGS
 DOXYGEN = VERSION=$(VERSION) DOXYGEN_WARNINGS=$(DOXYGEN_WARNINGS) doxygen
 
-docs: $(REFERENCE) $(STAGED) ## the references of C, C++, Python and Rust as HTML, in target/doc
+docs: setup $(REFERENCE) $(STAGED) ## the references of C, C++, Python and Rust as HTML, in target/doc
 	$(DOXYGEN) docs/reference/Doxyfile-cpp
 	ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' PYTHONPATH='$(CURDIR)/bindings/python/src' \
 	    $(PYTHON) docs/reference/python_html.py target/doc/python

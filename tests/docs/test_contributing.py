@@ -26,6 +26,19 @@ class Contributing(unittest.TestCase):
         run(sys.executable, ROOT / "bindings/python/gen_native.py", "--check")
         self.assertIn("  make header ", run("make", "help", cwd=ROOT))
 
+    def test_a_fresh_clone(self):
+        """What needs more than Rust and a C compiler gets it, before all else."""
+        for target in ("deb", "docs", "wheel", "test-buildd"):
+            commands = run("make", "--dry-run", "--no-print-directory", target, cwd=ROOT).splitlines()
+            self.assertEqual(commands[0], "tests/setup test", target)
+
+    def test_make_alone(self):
+        """It lists what there is, so no page may have it build something."""
+        self.assertEqual(run("make", cwd=ROOT), run("make", "help", cwd=ROOT))
+        for page in sorted(ROOT.glob("docs/**/*.md")):
+            self.assertNotIn("`make`, `make install`", page.read_text(), page)
+            self.assertNotRegex(page.read_text(), r"(?m)^(\w+ && )?make( &&|$)", page)
+
 
 if __name__ == "__main__":
     main("CONTRIBUTING")
