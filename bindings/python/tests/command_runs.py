@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +30,30 @@ class Run:
 
     @property
     def json(self) -> Any:
-        """The whole of standard output: one object and nothing else."""
-        return json.loads(self.out)
+        """The whole of standard output: one object and nothing else, of which the manual has each field."""
+        found = json.loads(self.out)
+        untold = set(fields(found)) - described()
+        assert not untold, f"acme-micro.1 does not have {untold}"
+        return found
+
+
+def fields(value: Any) -> Iterator[str]:
+    """The names in an object and in those that it has; what a CA's document has is the CA's."""
+    if isinstance(value, list):
+        for one in value:
+            yield from fields(one)
+    if isinstance(value, dict):
+        for name, one in value.items():
+            yield name
+            if name != "problem":
+                yield from fields(one)
+
+
+@cache
+def described() -> frozenset[str]:
+    """The words of the manual's section on JSON."""
+    manual = (Path(__file__).parents[1] / "acme-micro.1").read_text()
+    return frozenset(re.findall(r"\w+", manual.split(".Sh JSON\n")[1].split(".Sh ")[0]))
 
 
 class Person:

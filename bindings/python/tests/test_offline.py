@@ -202,6 +202,7 @@ def test_t09_what_keeps_the_webroot_from_writing_is_said_with_the_path(tmp_path,
         with pytest.raises(OSError, match=str(root)) as caught:
             acme.Webroot(root).publish((challenge,))
         assert caught.value.errno == expected
+        assert str(caught.value).endswith(f": '{root}/.well-known/acme-challenge'")
 
 
 @pytest.fixture

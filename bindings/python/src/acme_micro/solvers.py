@@ -103,8 +103,8 @@ class Webroot:
             self._publish(challenges)
         except OSError as error:
             # What is relative to a descriptor, or has no name at all, would say little.
-            error.filename, error.filename2 = os.path.join(self._path, *FOLDERS), None
-            raise
+            path = os.path.join(self._path, *FOLDERS)
+            raise OSError(error.errno, error.strerror, path) from error
 
     def _publish(self, challenges: tuple[Challenge, ...]) -> None:
         folder = self._open(create=True)
