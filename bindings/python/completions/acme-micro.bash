@@ -63,7 +63,7 @@ _acme_micro() {
         _acme_micro_words p256 p384 p521 rsa2048 rsa3072 rsa4096 ed25519
         return
         ;;
-    --profile | --preferred-chain | --allow-host | --proxy | --contact | --eab-kid)
+    --profile | --preferred-chain | --hook-timeout | --allow-host | --proxy | --contact | --eab-kid)
         :
         return
         ;;
@@ -89,7 +89,7 @@ _acme_micro() {
         _acme_micro_words -h --help -V --version obtain renew revoke show account
         ;;
     'obtain')
-        _acme_micro_words -h --help -d --domain --webroot --standalone --hook --cleanup-hook --challenge-type --name --key-type --profile --preferred-chain --deploy-hook --force --directory --ca-file --allow-host --proxy --proxy-file --agree-terms --contact --eab-kid --eab-key-file --eab-algorithm --folder --json -q --quiet -v --verbose
+        _acme_micro_words -h --help -d --domain --webroot --standalone --hook --cleanup-hook --challenge-type --name --key-type --profile --preferred-chain --deploy-hook --hook-timeout --force --directory --ca-file --allow-host --proxy --proxy-file --agree-terms --contact --eab-kid --eab-key-file --eab-algorithm --folder --json -q --quiet -v --verbose
         ;;
     'renew')
         if [[ $current != -* ]]; then

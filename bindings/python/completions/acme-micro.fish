@@ -20,6 +20,7 @@ complete -c acme-micro -n '__fish_seen_subcommand_from obtain; and not __fish_se
 complete -c acme-micro -n '__fish_seen_subcommand_from obtain; and not __fish_seen_subcommand_from account' -l profile -x -d 'one of the CA\'s profiles'
 complete -c acme-micro -n '__fish_seen_subcommand_from obtain; and not __fish_seen_subcommand_from account' -l preferred-chain -x -d 'the chain to a root of this name'
 complete -c acme-micro -n '__fish_seen_subcommand_from obtain; and not __fish_seen_subcommand_from account' -l deploy-hook -x -a '(__fish_complete_command)' -d 'run after each new certificate'
+complete -c acme-micro -n '__fish_seen_subcommand_from obtain; and not __fish_seen_subcommand_from account' -l hook-timeout -x -d 'how long a hook may take; 600 if not given'
 complete -c acme-micro -n '__fish_seen_subcommand_from obtain; and not __fish_seen_subcommand_from account' -l force -d 'a new one, even if it is not time'
 complete -c acme-micro -n '__fish_seen_subcommand_from obtain; and not __fish_seen_subcommand_from account' -l directory -x -a 'letsencrypt letsencrypt-staging google google-staging zerossl' -d 'the CA: a URL, or letsencrypt, letsencrypt-staging, google, google-staging, zerossl; if not given, the only one of the folder; if there is none, letsencrypt-staging'
 complete -c acme-micro -n '__fish_seen_subcommand_from obtain; and not __fish_seen_subcommand_from account' -l ca-file -r -F -d 'PEM file of the roots to trust for its HTTPS'

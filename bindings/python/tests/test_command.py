@@ -372,6 +372,49 @@ def test_a_signal_takes_the_challenges_down(person, tmp_path, number):
     assert "\norder https://" in person.path("slow.test.order").read_text()
 
 
+def test_what_a_hook_leaves_running_is_not_waited_for(person, tmp_path):
+    pid = tmp_path / "pid"
+    hook = f"echo said; test $ACME_ACTION = unpublish || {{ sleep 600 2>/dev/null & echo $! >{pid}; }}; exit 3"
+    try:
+        done = person.obtains("-d", "left.test", "--hook", hook, status=8)
+        assert "said" in done.err and "status 3" in done.err
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+DEAF = "trap '' TERM; echo >{log}; while :; do sleep 1; done"
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_hook_that_hears_no_signal_is_killed(person, tmp_path, signals):
+    log = tmp_path / "log"
+    process = person.start(
+        "obtain", *person.ca, "--agree-terms", "-d", "deaf.test",
+        "--hook", DEAF.format(log=log), "--cleanup-hook", f"echo unpublish >>{log}",
+    )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while not log.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for _ in range(signals):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert log.read_text() == "\nunpublish\n"
+
+
+def test_a_hook_has_a_time_limit(person, webroot, tmp_path):
+    limit = ["--hook-timeout", "1"]
+    hook = "test $ACME_ACTION = unpublish || sleep 600"
+    failed = person.obtains("-d", "hung.test", "--hook", hook, *limit, "--json", status=8)
+    assert "hung.test: the hook took over 1 seconds" in failed.json["error"]["message"]
+    deploy = ["--deploy-hook", "sleep 600", *limit]
+    failed = person.obtains("-d", "hung.test", *webroot, *deploy, "--json", status=10)
+    assert "the hook took over 1 seconds" in failed.json["error"]["message"]
+    # Also in renewals.
+    person.runs("renew", status=10)
+
+
 # --- revoke -------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,8 @@ SETTINGS = (
 async def obtain(arguments: argparse.Namespace, home: Home, output: Output) -> int:
     names = tuple(dict.fromkeys(name for names in arguments.domain for name in names))
     settings = CertificateSettings(names, **{name: getattr(arguments, name) for name in SETTINGS})
+    if arguments.hook_timeout is not None:
+        settings = replace(settings, hook_timeout=arguments.hook_timeout)
     _check(settings)
     name = arguments.name or names[0]
     ca = home.ca(arguments, DIRECTORIES[DEFAULT])
@@ -88,7 +90,7 @@ async def _deploy(
         "RENEWED_DOMAINS": " ".join(certificate.names),
     }
     try:
-        await run_hook(settings.deploy_hook, variables)
+        await run_hook(settings.deploy_hook, variables, settings.hook_timeout)
     except HookFailed as error:
         hint = f"the certificate is there: {paths['chain_file']}; the next run tries the hook again"
         raise DeployFailed(str(error), hint) from None

@@ -128,6 +128,9 @@ def _obtain(parser: Parser) -> None:
     cert.add_argument("--profile", metavar="PROFILE", help="one of the CA's profiles")
     cert.add_argument("--preferred-chain", metavar="CN", help="the chain to a root of this name")
     cert.add_argument("--deploy-hook", metavar=COMMANDS, help="run after each new certificate")
+    cert.add_argument(
+        "--hook-timeout", type=_seconds, metavar="SECONDS", help="how long a hook may take; 600 if not given"
+    )
     cert.add_argument("--force", action="store_true", help="a new one, even if it is not time")
 
 
@@ -209,6 +212,12 @@ def _address(text: str) -> tuple[str, int]:
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} has no port: it is PORT, HOST:PORT or [ADDRESS]:PORT")
     return host.strip("[]"), int(port)
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return int(text)
 
 
 def _forgettable(text: str) -> str:

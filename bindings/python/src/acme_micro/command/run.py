@@ -20,6 +20,7 @@ from .parser import make_parser
 from .renew import renew
 from .revoke import revoke
 from .show import show
+from .solve import kill_hooks
 
 Command = Callable[[argparse.Namespace, Home, Output], Coroutine[Any, Any, int]]
 COMMANDS: dict[str, Command] = {
@@ -61,14 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _until_a_signal(running: Coroutine[Any, Any, int]) -> int:
-    """The first signal cancels what is under way, which takes its challenges down; nothing comes of
-    those that follow meanwhile."""
+    """The first signal cancels what is under way, which takes its challenges down; those that follow
+    meanwhile kill the hooks that this waits for."""
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(running)
     came: list[int] = []
 
     def end(number: int) -> None:
         if not came:
             task.cancel()
+        else:
+            kill_hooks()
         came.append(number)
 
     for number in SIGNALS:

@@ -13,6 +13,7 @@ from .cas import directory_of
 from .failure import Damaged
 
 VERSION = 1
+HOOK_TIMEOUT = 600
 # The year 9999, in seconds.
 FOREVER = 253_370_764_800
 
@@ -45,6 +46,8 @@ class CertificateSettings:
     profile: str | None = None
     preferred_chain: str | None = None
     deploy_hook: str | None = None
+    #: How long a hook may take, in seconds.
+    hook_timeout: int = HOOK_TIMEOUT
     #: Fingerprint of the certificate that the deploy hook has seen.
     deployed: str | None = None
     #: How many renewals in a row have been tried, and when the next one may be; seconds since 1970.
@@ -56,6 +59,8 @@ class CertificateSettings:
             raise ValueError(f"there is no key_type {self.key_type}")
         if self.standalone is not None and not 0 < self.standalone[1] < 65536:
             raise ValueError(f"standalone has no port {self.standalone[1]}")
+        if self.hook_timeout < 1:
+            raise ValueError("hook_timeout is no such number")
         if not (0 <= self.tries < 1 << 31 and 0 <= self.next_try < FOREVER):
             raise ValueError("tries or next_try is no such number")
 

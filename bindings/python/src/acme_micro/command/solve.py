@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -57,11 +58,12 @@ class Hook:
         self._names = settings.names
         self._publish = settings.hook or ""
         self._unpublish = settings.cleanup_hook or self._publish
+        self._timeout = settings.hook_timeout
         self._said: dict[tuple[str, str], str] = {}
 
     async def publish(self, challenges: tuple[Challenge, ...]) -> None:
         for left, challenge in zip(reversed(range(len(challenges))), challenges):
-            said = await run_hook(self._publish, self._environment("publish", challenge, left))
+            said = await self._run(self._publish, self._environment("publish", challenge, left))
             self._said[challenge.identifier, challenge.token] = said
 
     async def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
@@ -70,11 +72,14 @@ class Hook:
             said = self._said.pop((challenge.identifier, challenge.token), "")
             variables = self._environment("unpublish", challenge, left)
             try:
-                await run_hook(self._unpublish, {**variables, "CERTBOT_AUTH_OUTPUT": said})
+                await self._run(self._unpublish, {**variables, "CERTBOT_AUTH_OUTPUT": said})
             except HookFailed as error:  # no reason to leave the others
                 failure = error
         if failure is not None:
             raise failure
+
+    async def _run(self, command: str, variables: Mapping[str, str]) -> str:
+        return await run_hook(command, variables, self._timeout)
 
     def _environment(self, action: str, challenge: Challenge, left: int) -> dict[str, str]:
         value = challenge.dns_value or challenge.key_authorization
@@ -94,30 +99,68 @@ class Hook:
         }
 
 
-async def run_hook(command: str, variables: Mapping[str, str]) -> str:
+# After a SIGTERM this long, in seconds, until a SIGKILL.
+GRACE = 5
+_running: set[asyncio.subprocess.Process] = set()
+
+
+def kill_hooks() -> None:
+    """Whoever asks twice does not want to wait for them."""
+    for process in _running:
+        _signal(process, signal.SIGKILL)
+
+
+def _signal(process: asyncio.subprocess.Process, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Ends a hook that is still there: by asking it, and then without."""
+    if process.returncode is not None:
+        return
+    _signal(process, signal.SIGTERM)
+    try:
+        await asyncio.wait_for(process.wait(), GRACE)
+    except asyncio.TimeoutError:
+        pass
+    finally:
+        if process.returncode is None:
+            _signal(process, signal.SIGKILL)
+            await process.wait()
+
+
+async def run_hook(command: str, variables: Mapping[str, str], timeout: int) -> str:
     """Runs a hook; gives what it says. People see that on standard error: results are elsewhere.
 
-    It is in a session of its own: a Ctrl-C is ours, and whatever it has started ends with it.
+    It is in a session of its own: a Ctrl-C is ours, and whatever it has started ends with it. What it
+    says goes to a file, not to a pipe: that would end only with all that it leaves running.
     """
-    process = await asyncio.create_subprocess_exec(
-        "/bin/sh",
-        "-c",
-        command,
-        env={**os.environ, **variables},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        output, _ = await process.communicate()
-    except asyncio.CancelledError:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        await process.wait()
-        raise
-    said = output.decode(errors="replace")
+    with tempfile.TemporaryFile() as output:
+        process = await asyncio.create_subprocess_exec(
+            "/bin/sh",
+            "-c",
+            command,
+            env={**os.environ, **variables},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            start_new_session=True,
+        )
+        _running.add(process)
+        in_time = True
+        try:
+            await asyncio.wait_for(process.wait(), timeout)
+        except asyncio.TimeoutError:
+            in_time = False
+        finally:
+            await _end(process)
+            _running.discard(process)
+        output.seek(0)
+        said = output.read().decode(errors="replace")
     sys.stderr.write(said)
     sys.stderr.flush()
+    if not in_time:
+        raise HookFailed(f"{variables['ACME_NAME']}: the hook took over {timeout} seconds: {command}")
     status = process.returncode
     if status:
         how = f"status {status}" if status > 0 else f"signal {-status}"
