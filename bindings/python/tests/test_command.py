@@ -337,6 +337,14 @@ def test_a_way_to_the_ca_is_remembered_when_it_has_worked(person, tmp_path):
     assert kept["proxy"] is None and kept["allow_host"] == [] and kept["ca_file"] == str(good)
 
 
+def test_a_name_too_long_for_a_file_is_found_as_it_is_typed(person, webroot):
+    name = "\u6f22" * 60
+    person.obtains("-d", "long.test", "--name", name, *webroot)
+    assert len(person.runs("show", name, "--json").json["certificates"]) == 1
+    person.runs("renew", name, "--force")
+    person.runs("revoke", name)
+
+
 def test_a_ca_that_does_not_answer_is_no_reason_not_to_show(person, webroot):
     person.obtains("-d", "lonely.test", *webroot)
     settings = person.path("ca.json")

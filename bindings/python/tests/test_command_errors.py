@@ -150,6 +150,7 @@ def test_who_is_rate_limited_is_told_until_when(person):
         (["show", "--directory", "letsencrpyt"], "none of letsencrypt, letsencrypt-staging"),
         (["show", "--directory", "http://ca.test/dir"], "no https URL"),
         (["show", "--ca-file", "/nowhere.pem"], "/nowhere.pem: No such file"),
+        (["show", "--ca-file", "/dev/stdin"], "/dev/stdin: renewals need it, too"),
         (["show", "--proxy", "http://me:hunter2@proxy:1"], "use --proxy-file"),
         (["show", "nobody.test"], "acme-micro show lists what there is"),
         (["renew", "nobody.test"], "there is no certificate nobody.test"),
@@ -259,3 +260,17 @@ def test_what_a_stream_cannot_show_is_written_in_ascii(tmp_path):
 def test_verbose_tells_of_the_ca_and_of_nothing_within_python(person):
     nobody = ["--directory", "https://localhost:9/dir"]
     assert "selector" not in person.runs("account", "create", *nobody, "-v", status=3).err
+
+
+def test_who_only_looks_makes_no_folder(person):
+    for command in (["show"], ["account", "show"], ["renew"]):
+        person.runs(*command, "--directory", "https://localhost:9/dir")
+    assert not person.folder.exists()
+
+
+def test_a_folder_that_anybody_can_write_to_is_not_used(person):
+    person.folder.mkdir()
+    person.folder.chmod(0o777)
+    for command in (["show"], ["account", "create"]):
+        assert "chmod o-w" in fails(person, 7, "store", *command)["message"]
+    assert list(person.folder.iterdir()) == []

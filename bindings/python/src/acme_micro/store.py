@@ -136,6 +136,11 @@ class Store:
         chains = (file for file in self._folder.names() if file.endswith(CHAIN))
         return tuple(_name_of(file[: -len(CHAIN)]) for file in chains)
 
+    @staticmethod
+    def _called(name: str) -> str:
+        """What :meth:`names` has for it."""
+        return _name_of(_file_of(name))
+
     def certificate(self, name: str) -> Certificate | None:
         """A certificate that is here, with its key; None when there is none that can be used."""
         key = self._key(_file_of(name) + KEY)

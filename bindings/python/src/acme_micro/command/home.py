@@ -13,7 +13,9 @@ No NAME makes the one of the other.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -101,6 +103,10 @@ class Ca:
         """What there is a certificate for."""
         return self.store.names()
 
+    def called(self, name: str) -> str:
+        """What :meth:`names` has for it: of a name that is too long for a file, less."""
+        return self.store._called(name)
+
     def certificate_settings(self, name: str) -> CertificateSettings | None:
         """None: a program without this command has obtained it."""
         return read(self._folder, self._file_of(name), CertificateSettings)
@@ -150,7 +156,8 @@ class Home:
     def cas(self, arguments: argparse.Namespace) -> list[Ca]:
         """Those of the arguments' CA, or all that can be used; the others are :attr:`unusable`."""
         if arguments.directory:
-            return [self.ca(arguments)]
+            there = os.path.isdir(self.path / name_of(arguments.directory))
+            return [self.ca(arguments)] if there else []  # who only looks makes no folder
         return [Ca(path, updated(settings, arguments)) for path, settings in self._known().items()]
 
     def ca(self, arguments: argparse.Namespace, default: str | None = None) -> Ca:
@@ -181,10 +188,10 @@ class Home:
     def wanted(self, arguments: argparse.Namespace) -> list[tuple[Ca, list[str]]]:
         """The certificates that the arguments name, or all, by CA."""
         cas = self.cas(arguments)
-        wanted = list(dict.fromkeys(arguments.name))
+        wanted = {ca.called(name) for ca in cas for name in arguments.name}
         known = {name for ca in cas for name in ca.names()}
-        for name in wanted:
-            if name not in known:
+        for name in arguments.name:
+            if not any(ca.called(name) in known for ca in cas):
                 raise self._no_such(name)
         if wanted:
             self.unusable.clear()  # what is wanted is elsewhere
@@ -193,7 +200,7 @@ class Home:
 
     def find(self, arguments: argparse.Namespace, name: str) -> Ca:
         """The CA whose certificate this is."""
-        found = [ca for ca in self.cas(arguments) if name in ca.names()]
+        found = [ca for ca in self.cas(arguments) if ca.called(name) in ca.names()]
         if not found:
             raise self._no_such(name)
         if len(found) > 1:
@@ -213,6 +220,9 @@ class Home:
     def _known(self) -> dict[Path, CaSettings]:
         """What can be used of each CA's folder, and why the others cannot."""
         try:
+            if os.stat(self.path).st_mode & stat.S_IWOTH:
+                why = "anybody can write to this folder; chmod o-w it"
+                raise PermissionError(errno.EPERM, why)
             paths = sorted(path for path in self.path.iterdir() if (path / CA_FILE).is_file())
         except FileNotFoundError:
             return {}

@@ -222,7 +222,15 @@ def _seconds(text: str) -> int:
 
 def _forgettable(text: str) -> str:
     """A file, or nothing: none any more."""
-    return text and _file(text)
+    return text and _lasting(text)
+
+
+def _lasting(text: str) -> str:
+    """A file for renewals to read, too: no pipe, such as a shell's <(...)."""
+    path = _file(text)
+    if not Path(path).is_file() or path.startswith(("/dev/", "/proc/")):
+        raise argparse.ArgumentTypeError(f"{text}: renewals need it, too, and this is no regular file")
+    return path
 
 
 def _file(text: str) -> str:

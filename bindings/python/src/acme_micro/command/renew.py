@@ -61,7 +61,7 @@ async def _renew_one(
     if settings is None:
         output.note(f"{name}: left alone, for it was not obtained by this command")
         return {"name": name, "ca": ca.name, "ok": True, "is_new": False, "settings": None}
-    insists = arguments.force or name in arguments.name
+    insists = arguments.force or name in map(ca.called, arguments.name)
     if time.time() < settings.next_try and not insists:
         at = datetime.fromtimestamp(settings.next_try, timezone.utc)
         output.step(f"{name}: not tried again before {day_and_time(at)}")
