@@ -355,6 +355,59 @@ def test_a_ca_that_does_not_answer_is_no_reason_not_to_show(person, webroot):
     assert row.split()[4:] == ["?", "?", "lonely.test"]
 
 
+KILLED = """
+    import os, signal, sys
+    from acme_micro.command import main
+    from acme_micro.store import _Issuance
+    _Issuance._forget_order = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+    main(sys.argv[1:])
+"""
+
+
+def test_what_was_obtained_before_a_crash_is_renewed(person):
+    """The chain was there, and nothing else was done."""
+    arguments = ["obtain", *person.ca, "--agree-terms", "-d", "crash.test", *standalone()]
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), *arguments, "--folder", str(person.folder)]
+    assert subprocess.run(command, timeout=60).returncode == -signal.SIGKILL
+    assert person.path("crash.test.chain.pem").exists()
+    done = person.runs("renew", "--force", "--json").json["certificates"]
+    assert [(one["name"], one["is_new"]) for one in done] == [("crash.test", True)]
+
+
+def test_a_deploy_hook_is_remembered_until_one_forgets_it(person, webroot, tmp_path):
+    log = tmp_path / "log"
+    obtaining = ["-d", "hooked.test", *webroot, "--force"]
+    for more, wanted in (["--deploy-hook", f"echo >>{log}"], 1), ([], 2), (["--deploy-hook", ""], 2), ([], 2):
+        person.obtains(*obtaining, *more)
+        assert log.read_text() == "\n" * wanted
+
+
+def test_a_deploy_hook_does_not_wait_for_the_ca(person, webroot, tmp_path):
+    """It has failed, and so has a renewal before it, which is not tried again for some time."""
+    flag = tmp_path / "ready"
+    obtaining = ["-d", "wait.test", *webroot, "--deploy-hook", f"test -e {flag}"]
+    person.obtains(*obtaining, status=10)
+    file = person.path("wait.test.renewal.json")
+    waiting = json.dumps({**json.loads(file.read_text()), "tries": 3, "next_try": time.time() + 9999})
+    file.write_text(waiting)
+    person.runs("renew", status=10)
+    flag.touch()
+    person.runs("renew")
+    assert json.loads(file.read_text())["deployed"] and "not tried" in person.runs("renew", "-v").err
+    # By hand it has worked: nothing is waited for any more.
+    person.obtains(*obtaining)
+    assert (json.loads(file.read_text())["tries"], json.loads(file.read_text())["next_try"]) == (0, 0)
+
+
+def test_of_two_runs_at_once_one_obtains_and_deploys(person, webroot, tmp_path):
+    log = tmp_path / "log"
+    deploy = ["--deploy-hook", f"echo >>{log}; sleep 1"]
+    arguments = ["obtain", *person.ca, "--agree-terms", "-d", "twice.test", *webroot, *deploy, "--json"]
+    runs = [person.start(*arguments) for _ in range(2)]
+    found = [json.loads(run.communicate(timeout=60)[0])["certificate"]["is_new"] for run in runs]
+    assert sorted(found) == [False, True] and log.read_text() == "\n"
+
+
 # --- signals ------------------------------------------------------------------------------------------
 
 

@@ -53,7 +53,7 @@ class Ca:
                 eab=_eab(arguments.eab_kid, arguments.eab_key_file),
                 eab_algorithm=arguments.eab_algorithm,
             )
-        is_new = self.store.account_url is None
+        is_first = read(self._folder, CA_FILE, CaSettings) is None
         async with self.store.async_client(
             self.settings.directory,
             ca_file=self.settings.ca_file,
@@ -62,31 +62,32 @@ class Ca:
             **options,
         ) as client:
             may_work = True
+            if is_first:  # at once: what a run that is killed has obtained is to be renewed
+                write(self._folder, CA_FILE, self.settings)
             try:
                 yield client
             except BaseException as error:
                 may_work = isinstance(error, CommandError)
                 raise
             finally:
-                await self._keep(client, is_new, may_work)
+                if not is_first:
+                    await self._keep(client, may_work)
+                elif self.store.account_url is None:
+                    self._folder.remove(CA_FILE)
 
     @property
     def has_account(self) -> bool:
         return (self.path / ACCOUNT_KEY).exists()
 
-    async def _keep(self, client: AsyncClient, is_new: bool, may_work: bool) -> None:
-        """Writes ``ca.json`` down, once there is an account. What has never worked is not kept: another
-        way to the CA than the one that is known has to lead to the account."""
-        known = read(self._folder, CA_FILE, CaSettings)
-        if known == self.settings or self.store.account_url is None:
+    async def _keep(self, client: AsyncClient, may_work: bool) -> None:
+        """Writes down another way to the CA than the one that is known, if it leads to the account: what
+        has never worked is not kept."""
+        if not may_work or read(self._folder, CA_FILE, CaSettings) == self.settings:
             return
-        if known is not None or not is_new:
-            if not may_work:
-                return
-            try:
-                await client.find_account()
-            except AcmeError:
-                return
+        try:
+            await client.find_account()
+        except AcmeError:
+            return
         write(self._folder, CA_FILE, self.settings)
 
     def keep_account_url(self, url: str) -> None:
@@ -96,7 +97,7 @@ class Ca:
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
         """Nobody else obtains anything here meanwhile."""
-        async with self.store._work_async(ACCOUNT_KEY):
+        async with self.store._work_async(CA_FILE):
             yield
 
     def names(self) -> tuple[str, ...]:

@@ -49,11 +49,22 @@ async def obtain_one(
     force: bool,
 ) -> dict[str, Any]:
     """One certificate, and all that belongs to it; gives it as programs see it."""
+    async with ca.at_work():  # of two runs at once one finds what the other has done
+        return await _obtain_one(ca, client, name, settings, output, force)
+
+
+async def _obtain_one(
+    ca: Ca, client: AsyncClient, name: str, settings: CertificateSettings, output: Output, force: bool
+) -> dict[str, Any]:
     before = ca.store.certificate(name)
     earlier = ca.certificate_settings(name)
     if earlier is not None:
-        kept = {what: getattr(earlier, what) for what in ("deployed", "tries", "next_try")}
-        settings = replace(settings, **kept)
+        settings = replace(settings, deployed=earlier.deployed)
+        if settings.deploy_hook is None:
+            settings = replace(settings, deploy_hook=earlier.deploy_hook)
+    if before is None:
+        # There is no other way that works; and a run that is killed soon leaves one to renew by.
+        ca.keep_certificate_settings(name, settings)
     output.step(f"{', '.join(settings.names)}: asking {ca.name}")
     certificate = await ca.store.obtain_async(
         client,
@@ -73,12 +84,20 @@ async def obtain_one(
     return {**describe(ca, name, certificate), "is_new": is_new}
 
 
+async def deploy_what_was_left(ca: Ca, name: str, output: Output) -> None:
+    """Runs the deploy hook if it has not seen the certificate that is here."""
+    async with ca.at_work():
+        settings, certificate = ca.certificate_settings(name), ca.store.certificate(name)
+        if settings is not None and certificate is not None:
+            await _deploy(ca, name, settings, certificate, output)
+
+
 async def _deploy(
     ca: Ca, name: str, settings: CertificateSettings, certificate: Certificate, output: Output
 ) -> None:
     """Runs the deploy hook until it has seen this certificate: also what an earlier run, which was
     killed or whose hook failed, has left."""
-    if settings.deploy_hook is None or settings.deployed == certificate.fingerprint:
+    if not settings.deploy_hook or settings.deployed == certificate.fingerprint:
         return
     output.step(f"{name}: {settings.deploy_hook}")
     paths = ca.paths(name)

@@ -12,7 +12,7 @@ from ..aio import AsyncClient
 from ..errors import AcmeError, next_try
 from .failure import CommandError, DeployFailed, document, kind_of
 from .home import Ca, Home
-from .obtain import obtain_one
+from .obtain import deploy_what_was_left, obtain_one
 from .output import Output
 from .text import day, day_and_time, plain
 
@@ -65,6 +65,7 @@ async def _renew_one(
     if time.time() < settings.next_try and not insists:
         at = datetime.fromtimestamp(settings.next_try, timezone.utc)
         output.step(f"{name}: not tried again before {day_and_time(at)}")
+        await deploy_what_was_left(ca, name, output)
         return {"name": name, "ca": ca.name, "ok": True, "is_new": False, "next_try": at}
     try:
         found = await obtain_one(ca, client, name, settings, output, force=arguments.force)
