@@ -355,6 +355,20 @@ def test_a_ca_that_does_not_answer_is_no_reason_not_to_show(person, webroot):
     assert row.split()[4:] == ["?", "?", "lonely.test"]
 
 
+def test_a_key_that_no_ca_wanted_does_not_stay(person, webroot):
+    """As one that was refused: there is a key, and no certificate."""
+    obtaining = ["-d", "key.test", *webroot, "--key-type"]
+    person.obtains("-d", "key.test", "--hook", "false", "--key-type", "ed25519", status=8)
+    refused = person.path("key.test.key.pem").read_text()
+    done = person.obtains(*obtaining, "p384", "--json")
+    assert done.json["certificate"]["key_type"] == "p384" and done.err == ""
+    assert person.path("key.test.key.pem.unused").read_text() == refused
+    # One that is in use stays, and this is said, but not by each renewal.
+    done = person.obtains(*obtaining, "rsa2048", "--force", "--json")
+    assert done.json["certificate"]["key_type"] == "p384" and "its key stays p384" in done.err
+    assert person.runs("renew", "--force").err == ""
+
+
 KILLED = """
     import os, signal, sys
     from acme_micro.command import main

@@ -25,6 +25,7 @@ from .._folder import PUBLIC, Folder
 from ..aio import AsyncClient
 from ..certificates import Certificate
 from ..errors import AcmeError, StoreError
+from ..keys import PrivateKey
 from ..store import ACCOUNT_KEY, ACCOUNT_URL, Store
 from .cas import DEFAULT, name_of
 from .failure import CommandError, UsageError
@@ -121,6 +122,20 @@ class Ca:
         self._folder.remove(self._file_of(name))
         for path in self.store.chain_file(name), self.store.key_file(name):
             self._rename(path, f"{path}.revoked")
+
+    def key_type(self, name: str) -> str | None:
+        """Of the key that is there for a certificate."""
+        if not os.path.exists(self.store.key_file(name)):
+            return None
+        return PrivateKey.load(self.store.key_file(name)).type.name.lower()
+
+    def has_chain(self, name: str) -> bool:
+        return os.path.exists(self.store.chain_file(name))
+
+    def set_key_aside(self, name: str) -> None:
+        """Renames a key for which no CA has given a certificate, to make one of another type."""
+        path = self.store.key_file(name)
+        self._rename(path, f"{path}.unused")
 
     def set_account_aside(self) -> None:
         """Renames the account's key: it is of no use, but what was made with it may need it."""

@@ -62,6 +62,13 @@ async def _obtain_one(
         settings = replace(settings, deployed=earlier.deployed)
         if settings.deploy_hook is None:
             settings = replace(settings, deploy_hook=earlier.deploy_hook)
+    key_type = ca.key_type(name)
+    if settings.key_type is not None and key_type not in (None, settings.key_type):
+        if ca.has_chain(name):
+            output.note(f"{name}: its key stays {key_type}; another --name, or revoke, makes a new one")
+            settings = replace(settings, key_type=key_type)
+        else:
+            ca.set_key_aside(name)
     if before is None:
         # There is no other way that works; and a run that is killed soon leaves one to renew by.
         ca.keep_certificate_settings(name, settings)
