@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from pathlib import Path
 
@@ -98,6 +99,20 @@ def test_a_ca_that_does_not_answer_has_not_said_that_an_account_is_bad(person):
     (shown,) = person.runs("account", "show", "--json", status=7).json["accounts"]
     assert shown["is_valid"] is None and "ca.json" in shown["error"]["message"]
     person.runs("account", "show", status=7)
+
+
+def test_who_waits_for_another_program_says_so(person):
+    person.runs("account", "create", *person.ca, "--agree-terms")
+    with open(person.path(".lock"), "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = person.start("account", "rollover", "-v")
+        said = ""
+        while "somebody else is at work here" not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+    process.communicate(timeout=60)
+    assert process.returncode == 0
 
 
 def test_external_account_binding_whose_key_nobody_sees(person, tmp_path):

@@ -297,12 +297,20 @@ class Store:
         why = f"somebody else has been at work here for {self._lock_timeout:g} seconds"
         return StoreError.of(self._folder.path_of(file), OSError(errno.EWOULDBLOCK, why))
 
-    @contextmanager
-    def _work(self, file: str) -> Iterator[None]:
-        deadline = time.monotonic() + self._lock_timeout
+    def _begin(self, file: str) -> Iterator[None]:
+        """Begins work, after a nap of the caller's each time that somebody else is still at it."""
+        deadline, told = time.monotonic() + self._lock_timeout, False
         while not self._folder.enter(file):
             if time.monotonic() >= deadline:
                 raise self._busy(file)
+            if not told:
+                logger.info("%s: waiting, for somebody else is at work here", self._folder.path)
+                told = True
+            yield
+
+    @contextmanager
+    def _work(self, file: str) -> Iterator[None]:
+        for _ in self._begin(file):
             time.sleep(NAP)
         try:
             yield
@@ -311,10 +319,7 @@ class Store:
 
     @asynccontextmanager
     async def _work_async(self, file: str) -> AsyncIterator[None]:
-        deadline = time.monotonic() + self._lock_timeout
-        while not self._folder.enter(file):
-            if time.monotonic() >= deadline:
-                raise self._busy(file)
+        for _ in self._begin(file):
             await asyncio.sleep(NAP)
         try:
             yield

@@ -56,6 +56,8 @@ class Output:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_Line("acme-micro: %(message)s"))
         level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
+        if self.watched and not verbose:
+            level = logging.INFO  # that it waits for another program
         logging.basicConfig(handlers=[handler], level=level, force=True)
         logging.getLogger("asyncio").setLevel(logging.WARNING)  # its selector is no step of ours
         if verbose:
