@@ -20,7 +20,7 @@ from webroot_server import serving
 
 PROGRAM = Path(__file__).with_name("store_program.py")
 NAMES = ["store.test", "www.store.test"]
-STORED = {"account.pem", "account.url", "store.test.key.pem", "store.test.chain.pem"}
+STORED = {".lock", "account.pem", "account.url", "store.test.key.pem", "store.test.chain.pem"}
 WEIGHTY = ("sent account", "sent order", "published", "sent finalize", "rename")
 # They mostly wait for the CA.
 AT_ONCE = 10
@@ -65,7 +65,7 @@ class Scene:
                 acme.PrivateKey.parse(text)
             elif file.name.endswith(".chain.pem"):
                 assert set(acme.Certificate.parse(text).names) == set(NAMES)
-            elif not file.name.startswith("tmp-"):
+            elif file.name != ".lock" and not file.name.startswith("tmp-"):
                 assert text.endswith("\n")
 
     def check_finished(self) -> None:
