@@ -20,19 +20,20 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from ctypes import create_string_buffer
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _native
 from ._arguments import PathLike, to_text
 from .errors import InvalidArgument
 from .steps import Challenge
+
+if TYPE_CHECKING:
+    from http.server import HTTPServer
 
 __all__ = [
     "AsyncSolver",
@@ -264,13 +265,15 @@ class Standalone(MemoryHttp01):
         """``host`` is an address to listen on; none: all, IPv4 and IPv6."""
         super().__init__()
         self._address = (host, port)
-        self._server: ThreadingHTTPServer | None = None
+        self._server: HTTPServer | None = None
 
     def publish(self, challenges: tuple[Challenge, ...]) -> None:
         """Answers for these; the first start the server."""
         super().publish(challenges)
         if self._server is None:
-            self._server = _listen(self._address, _handler(self))
+            from ._http01_server import listen  # with all of http.server, which few programs need
+
+            self._server = listen(self._address, self)
             threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
@@ -280,42 +283,3 @@ class Standalone(MemoryHttp01):
             self._server.shutdown()
             self._server.server_close()
             self._server = None
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def server_bind(self) -> None:
-        if self.address_family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        super().server_bind()
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
-
-
-def _listen(address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> _Server:
-    """On all addresses an IPv6 socket takes IPv4 along, but not every machine has IPv6."""
-    host = address[0]
-    if host == "" and socket.has_dualstack_ipv6():
-        return _Server6(("::", address[1]), handler)
-    return (_Server6 if ":" in host else _Server)(address, handler)
-
-
-def _handler(solver: MemoryHttp01) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 10
-
-        def do_GET(self) -> None:
-            body = solver.answer(self.path)
-            self.send_response(404 if body is None else 200)
-            self.send_header("Content-Type", "application/octet-stream")
-            self.send_header("Content-Length", str(len(body or b"")))
-            self.end_headers()
-            self.wfile.write(body or b"")
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    return Handler

@@ -1,0 +1,49 @@
+"""The server of :class:`acme_micro.Standalone`."""
+
+from __future__ import annotations
+
+import socket
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .solvers import MemoryHttp01
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+def listen(address: tuple[str, int], solver: MemoryHttp01) -> HTTPServer:
+    """On all addresses an IPv6 socket takes IPv4 along, but not every machine has IPv6."""
+    host, handler = address[0], _handler(solver)
+    if host == "" and socket.has_dualstack_ipv6():
+        return _Server6(("::", address[1]), handler)
+    return (_Server6 if ":" in host else _Server)(address, handler)
+
+
+def _handler(solver: MemoryHttp01) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10
+
+        def do_GET(self) -> None:
+            body = solver.answer(self.path)
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Type", "application/octet-stream")
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    return Handler
