@@ -3,8 +3,9 @@
 //! that are killed at any step. Time is virtual, and a run is a seed: the same one is the same run.
 //!
 //! Environment: SIMULATION_CERTIFICATES is how many are issued in all (`make test` has 20,000, `make
-//! soak` a million); SIMULATION_SEED, SIMULATION_FAULTS (of 100 requests) and SIMULATION_TRACE are for
-//! `one_seed`, which repeats a run.
+//! soak` a million), after the seed SIMULATION_FIRST, so that a long campaign can be run in parts;
+//! SIMULATION_SEED, SIMULATION_FAULTS (of 100 requests) and SIMULATION_TRACE are for `one_seed`, which
+//! repeats a run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(missing_docs)]
@@ -75,7 +76,7 @@ fn runs(first: u64, faults: u64, certificates: usize) -> Report {
 #[test]
 fn no_certificate_is_lost_with_a_fault_at_every_fifth_request() {
     let wanted = number("SIMULATION_CERTIFICATES", 500) as usize;
-    let report = runs(0, 20, wanted);
+    let report = runs(number("SIMULATION_FIRST", 0), 20, wanted);
     assert!(report.certificates >= wanted && report.kills > wanted / 20);
     assert!(report.faults * 6 > report.requests, "so few faults: {report:?}");
 }
