@@ -73,6 +73,9 @@ class Obtain(unittest.TestCase):
         root = self.folder / "root"
         root.mkdir()
         challenges = root / ".well-known" / "acme-challenge"
+        # A web server that takes the CA's connection and says nothing: the CA waits for it.
+        port = int(os.environ["PEBBLE_HTTP_PORT"])
+        self.addCleanup(socket.create_server(("127.0.0.1", port)).close)
         for signum in (signal.SIGINT, signal.SIGTERM):
             program = obtain(self.folder, "--webroot", str(root))
             await_true(lambda: challenges.is_dir() and list(challenges.iterdir()))
