@@ -270,6 +270,8 @@ impl Desk {
         let request = Arc::new(Request { id, method, url, headers, body });
         let gathering = Gathering::default();
         let outstanding = Outstanding { request, spare, said: false, gathering, answer: None };
+        // Most often it is the only one, and there may be a hundred thousand orders.
+        self.requests.reserve_exact(1);
         self.requests.push(outstanding);
         id
     }
