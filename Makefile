@@ -249,7 +249,7 @@ target/c/bench/%: tests/bench/%.c include/acme_micro.h $(STAGED)
 
 soak: ## the long forms of some tests: minutes to hours
 	ACME_PAIRS=5 cargo test $(CARGOFLAGS) --features capi --test engine two_answers
-	SIMULATION_CERTIFICATES=1000000 cargo test $(CARGOFLAGS) --features capi --test simulation
+	SIMULATION_CERTIFICATES=1000000 cargo test $(CARGOFLAGS) --profile soak --features capi --test simulation
 	FUZZ_RUNS=1000000 cargo test $(CARGOFLAGS) --lib the_engine_takes
 	ACME_SIGNATURES=1000000 cargo test $(CARGOFLAGS) --features capi --lib j01_
 	$(MAKE) --no-print-directory build c
