@@ -34,6 +34,8 @@ pub(super) struct Desk {
     pub spare_after: Time,
     /// The operation has fetched the directory itself.
     pub knows_directory: bool,
+    /// A part of the flow is about to.
+    pub asks_directory: bool,
     pub random: u64,
     last_id: u64,
     requests: Vec<Outstanding>,
@@ -87,6 +89,7 @@ impl Desk {
             cancellation_is_noted: false,
             spare_after: Time::from_millis(i64::MIN),
             knows_directory: false,
+            asks_directory: false,
             random: seed,
             last_id: 0,
             requests: Vec::new(),

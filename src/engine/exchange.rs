@@ -66,6 +66,15 @@ impl Session {
         if let Some(directory) = self.client.directory() {
             return Ok(directory);
         }
+        // Boxed: it is rare, and each request of a flow would have room for it.
+        Box::pin(self.ask_directory()).await
+    }
+
+    async fn ask_directory(&self) -> Result<Arc<Directory>> {
+        let _turn = self.io.directory_turn().await?;
+        if let Some(directory) = self.client.directory() {
+            return Ok(directory);
+        }
         self.io.enter("directory");
         let url = self.client.policy().directory().clone();
         let call = Call { doing: "fetching the directory", url: url.as_str(), repeatable: true };

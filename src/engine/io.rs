@@ -246,6 +246,14 @@ impl Io {
         Asked { io: self, id }
     }
 
+    /// The turn to ask for the directory. Where several parts of the flow miss it, one asks, and the
+    /// others find it when their turns come.
+    pub(super) async fn directory_turn(&self) -> Result<DirectoryTurn<'_>> {
+        let is_free = |desk: &mut Desk| !std::mem::replace(&mut desk.asks_directory, true);
+        self.effect(|desk| is_free(desk).then_some(())).await?;
+        Ok(DirectoryTurn(self))
+    }
+
     /// Has the host sign with a key that is outside the process. The signature is unchecked.
     pub(super) async fn sign(&self, key: &Key, input: &[u8]) -> Result<Vec<u8>> {
         let id = self.desk().put_signing(key, input);
@@ -309,6 +317,15 @@ impl Io {
             Poll::Pending
         })
         .await;
+    }
+}
+
+pub(super) struct DirectoryTurn<'a>(&'a Io);
+
+impl Drop for DirectoryTurn<'_> {
+    fn drop(&mut self) {
+        self.0.desk().asks_directory = false;
+        self.0.unsettle();
     }
 }
 

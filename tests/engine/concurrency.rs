@@ -100,6 +100,29 @@ fn one_failure_among_many_under_way_ends_all_and_cleans_up() {
     }
 }
 
+#[test]
+fn who_misses_the_directory_at_the_same_time_asks_for_it_once() {
+    for pace in [Pace::Eager, Pace::Shuffled(1)] {
+        let mut ca = Script::new();
+        ca.on("POST /authz/1").nth(1).problem(403, "unauthorized");
+        let operation = ca.client.obtain(OrderOptions::new(many(20))).unwrap();
+        ca.run(&operation).map(drop).unwrap_err();
+        let mut options = OrderOptions::new(many(20));
+        options.order_url = operation.order_url();
+        assert!(options.order_url.is_some());
+        // After what makes no sense the next operation has doubts about the directory, and has a nonce.
+        ca.on("POST /account/1").then(|_, answer| answer.body = b"<html>".to_vec());
+        let operation = ca.client.update_contacts(Vec::new()).unwrap();
+        ca.run(&operation).unwrap_err();
+        ca.transcript.clear();
+        ca.pace = pace;
+        ca.order(options).unwrap();
+        assert_eq!(ca.transcript[0], "POST /order/1");
+        assert_eq!(ca.count("GET /directory"), 1, "{:?}", ca.transcript);
+        assert_eq!(ca.count("POST /new-order"), 0, "{:?}", ca.transcript);
+    }
+}
+
 /// What a simple host makes of a step; `None`: the operation has ended.
 fn advance<T>(ca: &mut Script, operation: &Operation<T>, now: &mut i64) -> Option<()> {
     match operation.poll(Time::from_millis(*now)).unwrap() {

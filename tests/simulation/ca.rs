@@ -139,6 +139,8 @@ pub struct Ca {
     replaced: BTreeSet<String>,
     revoked: BTreeSet<Vec<u8>>,
     failures: BTreeMap<(usize, String), Vec<i64>>,
+    /// When which account was refused an order for that.
+    refusals: Vec<(usize, i64)>,
     rng: Rng,
     nonces: BTreeSet<String>,
     /// How often a nonce may be refused: those that the way has given out itself or again.
@@ -157,6 +159,7 @@ impl Ca {
             replaced: BTreeSet::new(),
             revoked: BTreeSet::new(),
             failures: BTreeMap::new(),
+            refusals: Vec::new(),
             rng,
             nonces: BTreeSet::new(),
             excused: BTreeMap::new(),
@@ -445,6 +448,14 @@ impl Ca {
 
 /// Orders.
 impl Ca {
+    /// The moment from which on an account may ask for a name again that has failed too often.
+    fn limited_until(&self, account: usize, name: &str) -> Option<i64> {
+        let failures = self.failures.get(&(account, name.to_owned()))?;
+        let recent = failures.iter().filter(|at| **at > self.now - HOUR);
+        let excess = recent.clone().count().checked_sub(FAILURES_AN_HOUR + 1)?;
+        recent.clone().nth(excess).map(|at| at + HOUR)
+    }
+
     fn new_order(&mut self, account: usize, payload: &Value) -> Answer {
         let identifiers = payload["identifiers"].as_array().expect("identifiers");
         let names: Vec<String> = identifiers
@@ -461,12 +472,18 @@ impl Ca {
             return Answer::problem(409, "alreadyReplaced");
         }
         let now = self.now;
-        let dead = names.iter().any(|name| {
-            let failures = self.failures.get(&(account, bare(name).to_owned()));
-            failures
-                .is_some_and(|f| f.iter().filter(|at| **at > now - HOUR).count() > FAILURES_AN_HOUR)
-        });
-        assert!(!dead, "the client goes on with a name that fails: {names:?}");
+        let limited = |name: &String| self.limited_until(account, bare(name));
+        if let Some(until) = names.iter().filter_map(limited).max() {
+            self.refusals.retain(|(_, at)| *at > now - HOUR);
+            self.refusals.push((account, now));
+            let refused = self.refusals.iter().filter(|(whose, _)| *whose == account).count();
+            assert!(
+                refused <= FAILURES_AN_HOUR,
+                "the client goes on with a name that fails: {names:?}"
+            );
+            let wait = (until - now) / SECOND + 1;
+            return Answer::problem(429, "rateLimited").with("Retry-After", wait);
+        }
         let unfinished = |n: &usize| {
             let order = &self.orders[*n];
             let same = order.account == account && order.names == names;

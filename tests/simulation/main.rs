@@ -22,6 +22,7 @@ mod program;
 mod rng;
 mod world;
 
+use std::panic::catch_unwind;
 use std::sync::Mutex;
 
 use world::{Plan, Report, run};
@@ -36,40 +37,44 @@ fn number(name: &str, default: u64) -> u64 {
     }
 }
 
+/// Seeds that fail, after which there is no need of more.
+const ENOUGH_FAILURES: usize = 10;
+
+#[derive(Default)]
+struct Sum {
+    report: Report,
+    last: u64,
+    failed: Vec<u64>,
+}
+
 /// Runs seeds, from the first, on all cores, until there are this many certificates.
 fn runs(first: u64, faults: u64, certificates: usize) -> Report {
-    let sum = Mutex::new((first, Report::default()));
+    let sum = Mutex::new(Sum { last: first, ..Sum::default() });
+    let next = || {
+        let mut sum = sum.lock().unwrap();
+        let is_over =
+            sum.report.certificates >= certificates || sum.failed.len() >= ENOUGH_FAILURES;
+        sum.last += u64::from(!is_over);
+        (!is_over).then_some(sum.last)
+    };
+    let work = || {
+        while let Some(seed) = next() {
+            let outcome = catch_unwind(|| run(Plan { seed, faults, certificates: CERTIFICATES }));
+            let mut sum = sum.lock().unwrap();
+            match outcome {
+                Ok(report) => sum.report.add(&report),
+                Err(_) => sum.failed.push(seed),
+            }
+        }
+    };
     std::thread::scope(|scope| {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers: Vec<_> = (0..cores)
-            .map(|_| {
-                scope.spawn(|| {
-                    loop {
-                        let seed = {
-                            let mut sum = sum.lock().unwrap();
-                            if sum.1.certificates >= certificates {
-                                break;
-                            }
-                            sum.0 += 1;
-                            sum.0
-                        };
-                        let report = run(Plan { seed, faults, certificates: CERTIFICATES });
-                        let mut sum = sum.lock().unwrap();
-                        sum.1.certificates += report.certificates;
-                        sum.1.requests += report.requests;
-                        sum.1.faults += report.faults;
-                        sum.1.kills += report.kills;
-                        sum.1.failures += report.failures;
-                    }
-                })
-            })
-            .collect();
-        for worker in workers {
-            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
         }
     });
-    let (last, report) = sum.into_inner().unwrap();
+    let Sum { report, last, failed } = sum.into_inner().unwrap();
     println!("{faults} of 100 requests: seeds {} to {last}: {report:?}", first + 1);
+    assert!(failed.is_empty(), "these seeds failed: {failed:?}");
     report
 }
 

@@ -41,6 +41,17 @@ pub struct Report {
     pub trace: u64,
 }
 
+impl Report {
+    /// All but the trace, which is one run's.
+    pub fn add(&mut self, other: &Report) {
+        self.certificates += other.certificates;
+        self.requests += other.requests;
+        self.faults += other.faults;
+        self.kills += other.kills;
+        self.failures += other.failures;
+    }
+}
+
 #[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Event {
     /// A program looks at what there is to do.
