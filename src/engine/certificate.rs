@@ -62,7 +62,11 @@ impl Session {
                 Err(error) => warn!("leaving out an alternate chain: {error}"),
             }
         }
-        Ok(choose(preference, chains))
+        let (chain, is_met) = choose(preference, chains);
+        if !is_met {
+            warn!("none of the CA's chains has {preference:?}: its own choice stays");
+        }
+        Ok((chain, is_met))
     }
 
     async fn alternate(&self, plan: &Plan, url: &str, account: &str) -> Result<CertificateChain> {

@@ -286,8 +286,10 @@ fn c13_the_preferred_chain_is_taken_if_there_is_one() {
     let (ca, issued, _) = preferring("Test Root", &["</other/1>;rel=alternate"]);
     assert!(issued.preference_met && ca.count("POST /other/*") == 0);
     // None has it: the CA's own choice, and the host is told.
-    let (_, issued, _) = preferring("No Root", &[]);
+    let (_, issued, lines) = preferring("No Root", &[]);
     assert!(!issued.preference_met);
+    let told = r#"WARN: none of the CA's chains has Root("No Root"): its own choice stays"#;
+    assert!(lines.iter().any(|line| line.contains(told)), "{lines:?}");
     assert_eq!(issued.chain.root_name().as_deref(), Some("Test Root"));
 }
 

@@ -149,7 +149,11 @@ impl Program {
         let mut started = Vec::new();
         let chore_is_due = now >= self.next_chore && !self.is_busy_with_chore();
         if self.new_key.is_some()
-            || chore_is_due && self.busy.is_empty() && rng.chance(1, 3) && !calm
+            || chore_is_due
+                && self.busy.is_empty()
+                && rng.chance(1, 3)
+                && !calm
+                && self.has_account()
         {
             // Which key is right has to be known before anything else.
             if chore_is_due && self.busy.is_empty() {
@@ -177,6 +181,11 @@ impl Program {
         let waiting = waiting.filter(|(n, _)| !self.busy.contains(&Task::Certificate(*n)));
         let next = waiting.map(|(_, site)| site.next).chain([self.next_chore]);
         (started, next.filter(|at| *at > now).min())
+    }
+
+    /// Only an account that is known to exist can have another key.
+    fn has_account(&self) -> bool {
+        self.sites.iter().any(|site| site.chain.is_some())
     }
 
     fn is_busy_with_chore(&self) -> bool {

@@ -122,6 +122,12 @@ def test_obtained_shown_and_renewed_when_the_ca_says_so(person, webroot, new_peb
     assert log.read_text() == f"shop.test shop.test www.shop.test {chain} {key}\n" * 3
 
 
+def test_a_chain_that_the_ca_has_not_is_told_of(person, webroot):
+    done = person.obtains("-d", "alt.test", *webroot, "--preferred-chain", "No Such Root")
+    assert "none of the CA's chains has Root(\"No Such Root\"): its own choice stays" in done.err
+    check(person, "alt.test", ["alt.test"])
+
+
 def test_standalone_with_all_that_can_be_asked_for(person, new_pebble):
     host = f"127.0.0.1:{env('PEBBLE_HTTP_PORT')}"
     done = person.obtains(

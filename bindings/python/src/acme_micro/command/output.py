@@ -60,8 +60,8 @@ class Output:
             level = logging.INFO  # that it waits for another program
         logging.basicConfig(handlers=[handler], level=level, force=True)
         logging.getLogger("asyncio").setLevel(logging.WARNING)  # its selector is no step of ours
-        if verbose:
-            library_log.install(LogLevel.DEBUG)
+        # Of the library, too, whoever asks for nothing hears only what may be wrong.
+        library_log.install(LogLevel.DEBUG if verbose else LogLevel.ERROR if quiet else LogLevel.WARN)
 
     def step(self, text: str) -> None:
         """What is being done."""
