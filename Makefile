@@ -41,7 +41,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 # Cargo uses all cores by itself, and prerequisites are meant to be made from left to right.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test build c header check-header test-rust test-simulation test-c test-python \
+.PHONY: help setup setup-bench demo test build c header check-header test-rust test-simulation test-c test-python \
         test-wheel wheel test-crate audit test-install deb test-debian test-buildd test-docs docs man \
         test-fuzz fuzz coverage bench soak lint fetch install uninstall check-folders clean distclean FORCE
 
@@ -168,7 +168,7 @@ coverage: ## how many lines of src/ the Rust and the C tests have run (after tes
 PYTEST = ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' PYTHONPATH='$(CURDIR)/bindings/python/src' \
     $(WITH_PEBBLE) $(PYTHON) -m pytest
 
-test-python: $(STAGED) ## the Python tests
+test-python: $(STAGED) target/c/bench/in_flight ## the Python tests
 	$(PYTHON) -m mypy --strict bindings/python/src
 	$(PYTEST) bindings/python tests/bench
 
@@ -234,10 +234,12 @@ $(REFERENCE): docs/reference/Doxyfile docs/reference/link_names $(wildcard docs/
 
 BENCH_PROGRAMS := $(patsubst tests/bench/%.c,target/c/bench/%,$(wildcard tests/bench/*.c))
 
+setup-bench:
+	@tests/setup bench
+
 # The CA believes every challenge at once, and asks nobody to wait: what is measured is the client.
 # BENCH_ONLY, BENCH_ROUNDS and others, for a part of it: the head of tests/bench/run.
-bench: build $(BENCH_PROGRAMS) ## what the library costs, beside its peers and bare OpenSSL: takes hours
-	@tests/setup bench
+bench: setup-bench build $(BENCH_PROGRAMS) ## what the library costs, beside its peers and bare OpenSSL: takes hours
 	@PYTHONPATH='$(CURDIR)/bindings/python/src' ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' \
 	    python3 tests/pebble/with_pebble.py --tools target/tools/bench --no-retry-after \
 	    --env PEBBLE_VA_ALWAYS_VALID=1 --env PEBBLE_WFE_NONCEREJECT=0 -- tests/bench/run

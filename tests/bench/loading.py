@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ def measure_start(rounds: int) -> Figures:
         size = os.stat(stripped.name).st_size
     loaded = {Path(name).name: os.stat(name).st_size for name in libraries(LIBRARY)}
     openssl = next(name for name in libraries(LIBRARY) if "libssl" in name)
+    python = PYTHON if PYTHON.exists() else sys.executable
     runs: dict[str, list[float]] = {}
     for _ in range(rounds * 5):
         for what, library in (("dlopen", str(LIBRARY)), ("dlopen of libssl alone", openssl)):
@@ -32,7 +34,7 @@ def measure_start(rounds: int) -> Figures:
             runs.setdefault(f"{what}, KiB", []).append(kib)
         for what, code in (("python", "pass"), ("python -c 'import acme_micro'", "import acme_micro")):
             begun = time.perf_counter()
-            subprocess.run([PYTHON, "-c", code], check=True)
+            subprocess.run([python, "-c", code], check=True)
             runs.setdefault(f"{what}, ms", []).append((time.perf_counter() - begun) * 1000)
     return {
         "title": "size and start",

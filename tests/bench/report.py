@@ -42,9 +42,10 @@ def print_work(figures: dict[str, Any]) -> None:
               f"{spread(cpu):>15} {shown(ratio(cpu['median'], middle(ours, 'cpu_ms')), 2):>6} "
               f"{shown(middle(row, 'user_ms')):>7} {shown(middle(row, 'system_ms')):>7} "
               f"{shown(row['peak_kib']['median'] / 1024):>8} {shown(middle(row, 'requests')):>8} "
-              f"{shown(row.get('connections'), 0):>6} {shown(kilo(row.get('bytes_sent'))):>8} "
+              f"{shown(row.get('connections')):>6} {shown(kilo(row.get('bytes_sent'))):>8} "
               f"{shown(kilo(row.get('bytes_received'))):>7} {row.get('runs', figures['rounds']):5}"
-              + (f"  {row['repeated']} more failed" if row.get("repeated") else ""))
+              + (f"  {row['repeated']} more failed" if row.get("repeated") else "")
+              + (f"  {row['hung']} more hung, it or the CA" if row.get("hung") else ""))
     if "instructions" in ours:
         print(f"  {OURS}: {ours['instructions'] / 1e6:.1f} million instructions")
     for name, why in figures["missing"].items():

@@ -27,10 +27,11 @@ class Results:
             # Above the number of processors something else was going on.
             "load": round(os.getloadavg()[1], 1),
             "rounds": rounds,
+            "machine": machine(),
             **figures,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"machine": machine(), "parts": dict(sorted(self.parts.items()))}, indent=1)
+        text = json.dumps({"parts": dict(sorted(self.parts.items()))}, indent=1)
         self.path.write_text(text + "\n")
 
 
@@ -44,6 +45,7 @@ def machine() -> dict[str, Any]:
         "openssl": said_by("openssl", "version"),
         "rust": said_by("rustc", "--version"),
         "pebble": os.environ.get("PEBBLE_VERSION"),
+        "commit": said_by("git", "describe", "--always", "--dirty"),
     }
 
 

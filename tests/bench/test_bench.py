@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import threading
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -15,7 +16,7 @@ from plot import write_plot
 from relay import Relay
 from report import OURS, print_report
 from results import Results, ratio, summary
-from work import read_requests, requests_needed, summaries
+from work import BENCH, read_requests, requests_needed, summaries
 
 
 def a_work() -> dict[str, object]:
@@ -33,6 +34,13 @@ def a_work() -> dict[str, object]:
     }
 
 
+def test_an_order_in_flight_is_sixteen_kib_at_most() -> None:
+    output = subprocess.run([BENCH / "in_flight", "200"], check=True, capture_output=True, text=True).stdout
+    lines = [line.split() for line in output.splitlines()]
+    heap = [float(line[2]) for line in lines if line[0] not in ("poll", "each")]
+    assert len(heap) > 10 and 10_000 < max(heap) <= 16 * 1024
+
+
 def test_a_figure_is_the_middle_with_its_spread() -> None:
     assert summary([5.0, 1.0, 3.0]) == {"median": 3.0, "low": 1.0, "high": 5.0}
     assert summary([4.0, 1.0]) == {"median": 2.5, "low": 1.0, "high": 4.0}
@@ -41,7 +49,7 @@ def test_a_figure_is_the_middle_with_its_spread() -> None:
 
 
 def test_the_fewest_requests_are_those_of_the_protocol() -> None:
-    assert [requests_needed(work) for work in "abcdef"] == [10, 9, 27, 207, 7, 7]
+    assert [requests_needed(work, 20) for work in "abcdef"] == [10, 9, 27, 207, 7.1, 7.1]
 
 
 def test_a_part_is_kept_until_it_is_measured_again(tmp_path: Path) -> None:
@@ -69,9 +77,10 @@ def test_the_table_has_medians_ratios_and_who_is_missing(
 def test_the_plot_has_a_bar_for_each(tmp_path: Path) -> None:
     path = tmp_path / "plot.svg"
     assert not write_plot({}, path)
-    assert write_plot({"b": a_work()}, path)
+    assert not write_plot({"b": a_work()}, path)
+    assert write_plot({"b": a_work(), "e": a_work()}, path)
     bars = ElementTree.parse(path).getroot().findall("{http://www.w3.org/2000/svg}rect")
-    assert len(bars) == 1 + 4 * 3
+    assert len(bars) == 1 + 5 * 3
     assert all(float(bar.get("width", "0")) > 0 for bar in bars)
 
 

@@ -86,6 +86,8 @@ class Bench:
                     self._peers.append(peer)
                 else:
                     self._missing[peer.name] = "not asked for in BENCH_PEERS"
+        # How often a run of f had to be killed.
+        self._hangs: dict[str, int] = {}
         # Names are new in each run of the benchmark.
         self._names = 0
 
@@ -97,10 +99,11 @@ class Bench:
         out_of_patience: set[str] = set()
         for number in range(self._rounds):
             floor.append(self._measure_floor(work))
-            for peer in self._peers:
+            # Each is another one's successor in each round: what that left behind falls on all, too.
+            first = number % len(self._peers)
+            for peer in self._peers[first:] + self._peers[:first]:
                 if peer.name in failed or peer.name in out_of_patience:
                     continue
-                begun = time.monotonic()
                 try:
                     figures, again = self._measure_apart(peer) if work == "f" else self.once(peer, work)
                 except Failed as error:
@@ -108,8 +111,8 @@ class Bench:
                 else:
                     runs[peer.name].append(figures)
                     failures[peer.name] += again
-                if time.monotonic() - begun > self._patience:
-                    out_of_patience.add(peer.name)
+                    if figures["wall_ms"] * self._count(peer, work) / 1000 > self._patience:
+                        out_of_patience.add(peer.name)
         peers: Figures = {}
         for peer in self._peers:
             if peer.name in failed:
@@ -119,6 +122,7 @@ class Bench:
                 "version": self._versions[peer.name],
                 "runs": len(runs[peer.name]),
                 "repeated": failures[peer.name],
+                "hung": self._hangs.get(peer.name, 0) if work == "f" else 0,
                 **summaries(runs[peer.name]),
             }
             if work != "f" and peer.name not in out_of_patience:
@@ -128,7 +132,7 @@ class Bench:
         return {
             "title": TITLES[work],
             "peers": peers,
-            "floor": {**summaries(floor), "requests": {"median": requests_needed(work)}},
+            "floor": {**summaries(floor), "requests": {"median": requests_needed(work, self._many)}},
             "missing": {**self._missing, **{name: f"failed: {why}" for name, why in failed.items()}},
         }
 
@@ -138,13 +142,14 @@ class Bench:
     def _measure_apart(self, peer: Peer) -> tuple[dict[str, float], int]:
         """f, by once.py beside another Pebble."""
         command = [sys.executable, *PEBBLE, sys.executable, str(Path(__file__).with_name("once.py"))]
-        for hangs in range(HANGS):
+        for _ in range(HANGS):
             done = subprocess.run([*command, peer.name], capture_output=True, text=True)
             if done.returncode == 0:
                 figures, again = json.loads(done.stdout)
-                return figures, hangs + again
+                return figures, again
             if done.returncode != HUNG_STATUS:
                 raise Failed(done.stderr.strip().splitlines()[0])
+            self._hangs[peer.name] = self._hangs.get(peer.name, 0) + 1
         raise Failed(f"hung {HANGS} times")
 
     def _measure(self, peer: Peer, work: str, ca: Ca) -> tuple[dict[str, float], int]:
@@ -189,14 +194,18 @@ class Bench:
         self._names += 1
         prefix = f"n{self._names}-{time.time_ns() % 10**9}"
         names = [f"{prefix}.{i}.test" for i in range(WORKS[work])]
-        count = min(self._many, peer.many)
+        count = self._count(peer, work)
         if work == "a":
-            return peer.new(ca, folder, names[0]), 1
+            return peer.new(ca, folder, names[0]), count
         if work == "e":
             return peer.in_a_row(ca, folder, f"{prefix}.", count), count
         if work == "f":
             return peer.at_once(ca, folder, f"{prefix}.", count), count
-        return peer.known(ca, folder, names), 1
+        return peer.known(ca, folder, names), count
+
+    def _count(self, peer: Peer, work: str) -> int:
+        """The certificates of one run."""
+        return min(self._many, peer.many) if work in "ef" else 1
 
     def _place(self, peer: Peer, ca: Ca) -> Path:
         place = "relayed" if ca is self._relayed else "direct"
@@ -234,7 +243,7 @@ class Bench:
         if again:
             return {}
         return {
-            "connections": relay.connections,
+            "connections": relay.connections / count,
             "bytes_sent": relay.sent / count,
             "bytes_received": relay.received / count,
         }
@@ -251,11 +260,11 @@ class Bench:
         return float(found.group(1)) if found and output.returncode == 0 else None
 
 
-def requests_needed(work: str) -> float:
-    """Directory and nonce once for a process; newOrder, authorizations, challenges, order, finalize,
-    order, certificate."""
-    each = 5 + 2 * WORKS[work]
-    return float(each if work in "ef" else 2 + (work == "a") + each)
+def requests_needed(work: str, many: int) -> float:
+    """For each certificate. Directory and nonce once for a process; newOrder, authorizations, challenges,
+    order, finalize, order, certificate."""
+    count = many if work in "ef" else 1
+    return 5 + 2 * WORKS[work] + (2 + (work == "a")) / count
 
 
 def call(run: Run, prefix: list[str], longest: float = LONGEST_OTHERS_S) -> dict[str, float]:

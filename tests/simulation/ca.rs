@@ -79,6 +79,14 @@ impl Answer {
         self
     }
 
+    /// What a header says, if it is a number that makes sense.
+    pub fn seconds(&self, name: &str) -> Option<i64> {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found
+            .and_then(|(_, value)| value.parse().ok())
+            .filter(|seconds| (0..1_000_000_000).contains(seconds))
+    }
+
     pub fn json(&self) -> Option<Value> {
         serde_json::from_slice(&self.body).ok()
     }

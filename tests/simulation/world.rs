@@ -336,8 +336,8 @@ impl World {
         let running = self.running.get_mut(&id).unwrap();
         running.requests += 1;
         self.report.requests += 1;
-        if let Some(failed) = running.failed.remove(request.url()) {
-            assert!(self.now > failed, "no delay after a failure: {}", request.url());
+        if let Some(earliest) = running.failed.remove(request.url()) {
+            assert!(self.now >= earliest, "too soon after a failure: {}", request.url());
         }
         if request.url() == format!("{BASE}/new-order") {
             let known = running.operation.order_url();
@@ -439,14 +439,15 @@ impl World {
         let Some(running) = self.running.get_mut(&operation) else { return };
         let reply = running.operation.reply(request.id);
         let Some(answer) = answer else {
-            running.failed.insert(request.url().to_owned(), self.now);
+            running.failed.insert(request.url().to_owned(), self.now + 1);
             reply.failed("the connection was cut").unwrap();
             return self.poll(operation);
         };
         let json = answer.json().unwrap_or_default();
         // What the CA refuses for a reason is not asked again, or is another request.
         if matches!(answer.status, 408 | 429 | 500..) {
-            running.failed.insert(request.url().to_owned(), self.now);
+            let wait = answer.seconds("Retry-After").unwrap_or(0);
+            running.failed.insert(request.url().to_owned(), self.now + (wait * 1000).max(1));
         } else if json["type"] == "urn:ietf:params:acme:error:badNonce" {
             running.faults += 1;
         }

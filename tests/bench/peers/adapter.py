@@ -81,6 +81,8 @@ class Program(Peer):
     def version(self) -> str:
         self.path()
         query = ["dpkg-query", "-W", "-f", "${Version}", self.program]
+        if not shutil.which(query[0]):
+            return "of unknown version"
         found = subprocess.run(query, capture_output=True, text=True)
         return found.stdout.rpartition("-")[0].rpartition(":")[2] or "of unknown version"
 
