@@ -38,7 +38,8 @@ struct visitor {
 struct responder {
     unsigned short port;
     const char *thumbprint;
-    int listener; /* -1: not running */
+    int listener;  /* -1: not running */
+    int published; /* challenges that are up, of however many orders */
     int stop[2];  /* a pipe: closing [1] ends the thread */
     pthread_t thread;
     struct visitor visitors[VISITORS];
@@ -157,21 +158,25 @@ static int responder_failed(const char *what)
     return -1;
 }
 
-/* Called for each challenge; the first one starts the server. */
+/* Called for each challenge, by one thread at a time; the first one starts the server. */
 static int responder_publish(const acme_challenge_t *challenge, void *user)
 {
     struct responder *responder = (struct responder *)user;
 
     (void)challenge;
-    if (responder->listener >= 0)
+    if (responder->listener >= 0) {
+        responder->published++;
         return 0;
+    }
     responder->listener = listen_on(responder->port);
     if (responder->listener < 0)
         return responder_failed("listening for the CA");
     if (pipe(responder->stop) == 0) {
         errno = pthread_create(&responder->thread, NULL, serve, responder);
-        if (errno == 0)
+        if (errno == 0) {
+            responder->published = 1;
             return 0;
+        }
         close(responder->stop[0]);
         close(responder->stop[1]);
     }
@@ -180,13 +185,13 @@ static int responder_publish(const acme_challenge_t *challenge, void *user)
     return responder_failed("starting the server");
 }
 
-/* All challenges are taken down together: the first call ends the server. */
+/* Called for each challenge; when none is up any more, the server ends. */
 static int responder_unpublish(const acme_challenge_t *challenge, void *user)
 {
     struct responder *responder = (struct responder *)user;
 
     (void)challenge;
-    if (responder->listener >= 0) {
+    if (responder->listener >= 0 && --responder->published == 0) {
         close(responder->stop[1]);
         pthread_join(responder->thread, NULL);
         close(responder->stop[0]);

@@ -23,7 +23,7 @@ BENCH = Path(__file__).resolve().parents[2] / "target" / "c" / "bench"
 FLOOR = "OpenSSL alone"
 TRIES = 20
 # No run takes longer, unless it hangs.
-LONGEST_S = {"f": 180}
+LONGEST_S = {"f": 60}
 LONGEST_OTHERS_S = 1800
 # Pebble locks itself up, now and then, when many orders come at once: FindValidAuthorization() holds the
 # store's lock while it waits for an authorization's, whose holder asks the store who the account is. So
