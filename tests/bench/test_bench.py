@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from markdown import work_table
 from peers import PEERS, Ca, Missing
 from peers.libraries import Library
 from plot import write_plot
@@ -28,7 +29,7 @@ def a_work() -> dict[str, object]:
     floor = {**summaries([{"wall_ms": 4.0, "cpu_ms": 4.0, "peak_kib": 4.0}]), "requests": {"median": 9.0}}
     return {
         "title": "a work",
-        "peers": {OURS: row(10), "other <&>": {**row(20), "connections": 3, "bytes_sent": 2500}},
+        "peers": {OURS: row(10), "other <&>": {**row(20), "connections": 3, "bytes_sent": 2500, "bytes_received": 4000}},
         "floor": floor,
         "missing": {"gone": "it is not installed"},
     }
@@ -72,6 +73,13 @@ def test_the_table_has_medians_ratios_and_who_is_missing(
     other = next(line for line in lines if "other <&>" in line).split()
     assert {"40.0", "20.0-60.0", "2.00", "2.5", "3"} <= set(other)
     assert "  gone: MISSING: it is not installed" in lines
+
+
+def test_so_have_the_tables_of_the_page() -> None:
+    lines = work_table({**a_work(), "rounds": 5}).splitlines()
+    other = "| other <&> 1.2 † | 40.0 (20.0 to 60.0) | 2.00 | 40.0 (20.0 to 60.0) | 2.00 | 0.0 | 40.0 | 3 |"
+    assert len(lines) == 2 + 3 and lines[-1].startswith(other)
+    assert lines[2].startswith("| *OpenSSL alone* | 4.0 (4.0 to 4.0) | 0.20 |")
 
 
 def test_the_plot_has_a_bar_for_each(tmp_path: Path) -> None:
