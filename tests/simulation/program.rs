@@ -40,6 +40,8 @@ struct Site {
     order_url: Option<String>,
     chain: Option<CertificateChain>,
     failures: u32,
+    /// Its certificate was to be revoked; what came of it may never have been heard.
+    revocation_asked: bool,
     next: i64,
 }
 
@@ -72,7 +74,15 @@ impl Program {
             let more = more.iter().take(rng.below(5) as usize).map(|sub| format!("{sub}.{domain}"));
             let names = std::iter::once(domain.clone()).chain(more).collect();
             let key = pki::key(rng);
-            Site { names, key, order_url: None, chain: None, failures: 0, next: 0 }
+            Site {
+                names,
+                key,
+                order_url: None,
+                chain: None,
+                failures: 0,
+                revocation_asked: false,
+                next: 0,
+            }
         });
         let sites = sites.collect();
         Program {
@@ -109,7 +119,8 @@ impl Program {
             && self.sites.iter().all(|site| {
                 let chain = site.chain.as_ref();
                 let current = |c: &CertificateChain| c.not_after() > Time::from_millis(now);
-                site.order_url.is_none() && chain.is_some_and(|c| current(c) && !ca.is_revoked(c))
+                let stands = |c: &CertificateChain| site.revocation_asked || !ca.is_revoked(c);
+                site.order_url.is_none() && chain.is_some_and(|c| current(c) && stands(c))
             })
     }
 
@@ -220,10 +231,11 @@ impl Program {
     fn chore(&mut self, rng: &mut Rng) -> (Task, Operation<Outcome>, usize) {
         let client = self.client();
         let n = rng.below(self.sites.len() as u64) as usize;
-        let site = &self.sites[n];
+        let site = &mut self.sites[n];
         let done = |()| Outcome::Done;
         match (rng.below(5), &site.chain) {
             (0, Some(chain)) => {
+                site.revocation_asked = true;
                 let by_its_key = rng.chance(1, 2).then_some(&site.key);
                 let reason = RevocationReason::Superseded;
                 let operation = client.revoke(chain, reason, by_its_key).unwrap();
@@ -272,6 +284,7 @@ impl Program {
                 assert_eq!(named, asked, "a certificate for other names");
                 order.delivered = true;
                 site.chain = Some(issued.chain.clone());
+                site.revocation_asked = false;
                 site.order_url = None;
                 site.failures = 0;
                 site.next = now + 6 * 60 * MINUTE;
