@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from report import OURS, middle
+from report import OURS, label, middle
 from work import FLOOR, WORKS
 
 RESULTS = Path(__file__).resolve().parents[2] / "target/bench/results.json"
@@ -28,7 +28,7 @@ def work_table(figures: dict[str, Any]) -> str:
         connections = f"{row['connections']:.3g}" if "connections" in row else ""
         kb = f"{row['bytes_sent'] / 1000:.1f}, {row['bytes_received'] / 1000:.1f}" if "bytes_sent" in row else ""
         cells = [
-            label(name, row, figures["rounds"]), *times, f"{row['peak_kib']['median'] / 1024:.1f}",
+            named(name, row, figures["rounds"]), *times, f"{row['peak_kib']['median'] / 1024:.1f}",
             number(middle(row, "requests")), connections, kb,
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
@@ -49,11 +49,9 @@ def scale_table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def label(name: str, row: dict[str, Any], rounds: int) -> str:
-    version = row.get("version", "")
-    shown = name if not version or name.startswith("acme-micro") else f"{name} {version}"
-    shown = {OURS: f"**{name}**", FLOOR: f"*{name}*"}.get(name, shown)
-    return shown + " †" * (row.get("runs", rounds) < rounds)
+def named(name: str, row: dict[str, Any], rounds: int) -> str:
+    mark = {OURS: "**", FLOOR: "*"}.get(name, "")
+    return f"{mark}{label(name, row)}{mark}" + " †" * (row.get("runs", rounds) < rounds)
 
 
 def spread(found: dict[str, float]) -> str:

@@ -7,7 +7,7 @@ from math import log
 from pathlib import Path
 from typing import Any
 
-from report import OURS
+from report import OURS, label
 
 FLOOR = "OpenSSL alone"
 PANELS = (
@@ -63,11 +63,6 @@ def write_plot(parts: dict[str, Any], path: Path) -> bool:
 
 def rows_of(part: dict[str, Any]) -> dict[str, Any]:
     return {**{name: row for name, row in part["peers"].items() if row["runs"]}, FLOOR: part["floor"]}
-
-
-def label(name: str, row: dict[str, Any]) -> str:
-    version = row.get("version", "")
-    return name if not version or version in name else f"{name} {version}"
 
 
 def number(value: float) -> str:

@@ -23,6 +23,12 @@ def print_report(parts: dict[str, Any]) -> None:
             print_work(figures)
 
 
+def label(name: str, row: dict[str, Any]) -> str:
+    """With its version, unless the name has it."""
+    version = row.get("version", "")
+    return name if not version or version in name else f"{name} {version}"
+
+
 def middle(figures: dict[str, Any], name: str) -> float | None:
     found = figures.get(name)
     return found["median"] if isinstance(found, dict) else found
@@ -35,9 +41,8 @@ def print_work(figures: dict[str, Any]) -> None:
           f"{'KB sent':>8} {'KB got':>7} {'runs':>5}")
     rows = {**figures["peers"], "OpenSSL alone (the floor)": figures["floor"]}
     for name, row in sorted(rows.items(), key=lambda item: item[1]["cpu_ms"]["median"]):
-        label = f"{name} {row['version']}" if "version" in row and row["version"] not in name else name
         wall, cpu = row["wall_ms"], row["cpu_ms"]
-        print(f"  {label[:28]:28} {wall['median']:9.1f} {spread(wall):>17} "
+        print(f"  {label(name, row)[:28]:28} {wall['median']:9.1f} {spread(wall):>17} "
               f"{shown(ratio(wall['median'], middle(ours, 'wall_ms')), 2):>6} {cpu['median']:8.1f} "
               f"{spread(cpu):>15} {shown(ratio(cpu['median'], middle(ours, 'cpu_ms')), 2):>6} "
               f"{shown(middle(row, 'user_ms')):>7} {shown(middle(row, 'system_ms')):>7} "
