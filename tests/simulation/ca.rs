@@ -705,3 +705,16 @@ pub fn httpdate(millis: i64) -> String {
     let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(millis as u64);
     httpdate::fmt_http_date(at)
 }
+
+#[test]
+fn a_name_that_failed_too_often_waits_until_an_hour_has_passed() {
+    let mut ca = Ca::new(Rng(1), 10 * HOUR);
+    let failed: Vec<i64> = (0..6).map(|n| 9 * HOUR + n * SECOND + 1).collect();
+    ca.failures.insert((0, "a.example".to_owned()), failed[..5].to_vec());
+    assert_eq!(ca.limited_until(0, "a.example"), None);
+    ca.failures.insert((0, "a.example".to_owned()), failed.clone());
+    assert_eq!(ca.limited_until(0, "a.example"), Some(failed[0] + HOUR));
+    assert_eq!((ca.limited_until(1, "a.example"), ca.limited_until(0, "b.example")), (None, None));
+    ca.now = failed[0] + HOUR;
+    assert_eq!(ca.limited_until(0, "a.example"), None);
+}
