@@ -133,6 +133,16 @@ static inline int threads(void)
     return entries("/proc/self/task");
 }
 
+/* One that was joined may stand in /proc for a moment longer; one that is left over stays there. */
+static inline int threads_are(int wanted)
+{
+    int tries;
+
+    for (tries = 0; threads() != wanted && tries < 1000; tries++)
+        poll(NULL, 0, 10);
+    return threads() == wanted;
+}
+
 static inline int descriptors(void)
 {
     return entries("/proc/self/fd");
