@@ -91,6 +91,7 @@ enum class status : std::int32_t {
     protocol = ACME_ERR_PROTOCOL,
     timeout = ACME_ERR_TIMEOUT,
     policy = ACME_ERR_POLICY,
+    server = ACME_ERR_SERVER,
     problem = ACME_ERR_PROBLEM,
     rate_limited = ACME_ERR_RATE_LIMITED,
     terms = ACME_ERR_TERMS,
@@ -299,6 +300,9 @@ class policy_error : public error { public: using error::error; };
 class operation_timeout : public error { public: using error::error; };
 /// The CA refused; problem_json() is its problem document.
 class problem_error : public error { public: using error::error; };
+/// The CA failed: serverInternal or HTTP status 5xx, in an answer, a challenge or an order. A retry may
+/// help.
+class server_error : public problem_error { public: using problem_error::problem_error; };
 /// The CA refused for now; retry_at() is the earliest time worth a retry, if it named one.
 class rate_limited : public problem_error { public: using problem_error::problem_error; };
 /// The CA wants its terms of service agreed to; see client::terms_url().
@@ -343,6 +347,7 @@ namespace detail {
     case status::crypto: throw crypto_error(shown);
     case status::transport: throw transport_error(shown);
     case status::protocol: throw protocol_error(shown);
+    case status::server: throw server_error(shown);
     case status::policy: throw policy_error(shown);
     case status::timeout: throw operation_timeout(shown);
     case status::problem: throw problem_error(shown);

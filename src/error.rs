@@ -36,6 +36,9 @@ pub enum ErrorKind {
     Timeout,
     /// A URL or redirect was refused: not https, or on a host that was not allowed.
     Policy,
+    /// The CA failed: `serverInternal` or HTTP status 5xx, in an answer, a challenge or an order. A
+    /// retry may help.
+    Server,
     /// The CA refused with a problem document that no other kind describes.
     Problem,
     /// The CA refused for now; see [`Error::retry_at`].
@@ -112,9 +115,11 @@ impl Error {
 
     /// The CA's refusal: a problem document under an HTTP status.
     pub(crate) fn refused(problem: Problem, http_status: u16) -> Error {
-        Error::new(problem.error_kind(), problem.to_string())
-            .with_problem(problem)
-            .with_http_status(http_status)
+        let kind = match problem.error_kind() {
+            ErrorKind::Problem if http_status >= 500 => ErrorKind::Server,
+            kind => kind,
+        };
+        Error::new(kind, problem.to_string()).with_problem(problem).with_http_status(http_status)
     }
 
     /// Names what was tried, unless something closer to the cause has already been named.
@@ -220,6 +225,11 @@ impl Error {
         self.0.kind
     }
 
+    /// The bare reason, without what was tried, where and for whom.
+    pub(crate) fn reason(&self) -> &str {
+        &self.0.reason
+    }
+
     /// The URL that was asked, if it is about one.
     pub fn url(&self) -> Option<&str> {
         self.0.url.as_deref()
@@ -276,6 +286,7 @@ impl Error {
                 | ErrorKind::Protocol
                 | ErrorKind::Timeout
                 | ErrorKind::RateLimited
+                | ErrorKind::Server
                 | ErrorKind::Certificate
                 | ErrorKind::Host
                 | ErrorKind::Canceled => false,
@@ -290,6 +301,11 @@ impl Error {
         !self.0.hopeless
             && !self.0.unsent
             && (self.0.kind == ErrorKind::Transport || broken && !refused)
+    }
+
+    /// Did the CA make a challenge or an order fail by a fault of its own?
+    pub(crate) fn is_ca_fault(&self) -> bool {
+        self.0.kind == ErrorKind::Server && self.0.http_status.is_none()
     }
 
     /// Is it a refusal with this ACME error type, such as `badNonce`?

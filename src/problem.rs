@@ -4,8 +4,9 @@
 //! registrations, with what each means for a retry.
 
 use std::fmt;
+use std::net::IpAddr;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::error::ErrorKind;
 
@@ -17,6 +18,9 @@ const MAX_SUBPROBLEMS: usize = 100;
 const MAX_DETAIL: usize = 1024;
 /// Bytes of a document's text.
 const MAX_TEXT: usize = 2048;
+/// Maximum length of a URL in a detail. Let's Encrypt's link that lifts a pause names every paused
+/// name, so it has some thousand characters.
+const MAX_HELP_URL: usize = 4096;
 /// How deep sub-problems nest; RFC 8555 knows one level.
 const MAX_NESTING: usize = 4;
 
@@ -27,6 +31,7 @@ pub struct Problem {
     detail: Option<String>,
     instance: Option<String>,
     identifier: Option<String>,
+    help_url: Option<String>,
     subproblems: Vec<Problem>,
     /// How many there are of them in the document.
     subproblem_count: usize,
@@ -60,6 +65,7 @@ impl Problem {
             detail: text("detail").map(|detail| printable(detail, MAX_DETAIL)),
             instance: text("instance").map(|url| printable(url, MAX_DETAIL)),
             identifier: identifier.and_then(Value::as_str).map(|id| printable(id, 255)),
+            help_url: help_url(text("instance"), text("detail")),
             subproblems: match subproblems {
                 Some(list) if depth < MAX_NESTING => list
                     .iter()
@@ -93,16 +99,37 @@ impl Problem {
         self.instance.as_deref()
     }
 
-    /// The page that it leads to: its `instance`, or the first https URL in its detail, where Let's
-    /// Encrypt has those that lift a pause.
+    /// The page that it leads to: its `instance`, or the first https URL in its whole detail or in one
+    /// of its sub-problems.
     pub(crate) fn help_url(&self) -> Option<&str> {
-        let instance = self.instance.as_deref().filter(|url| url.starts_with("https://"));
-        instance.or_else(|| {
-            let detail = self.detail.as_deref()?;
-            let url = detail.get(detail.find("https://")?..)?.split_ascii_whitespace().next()?;
-            let url = url.split(['"', '<', '>', ')', '\'']).next()?;
-            Some(url.trim_end_matches(['.', ',', ';', ':']))
-        })
+        let of_subproblem = || self.subproblems.iter().find_map(Problem::help_url);
+        self.help_url.as_deref().or_else(of_subproblem)
+    }
+
+    /// One problem for several identifiers that failed, each with its own.
+    pub(crate) fn compound(detail: &str, parts: Vec<(String, Option<Problem>)>) -> Problem {
+        let named = parts.into_iter().map(|(identifier, problem)| {
+            let mut part = match problem.map(|problem| serde_json::from_str(&problem.json)) {
+                Some(Ok(Value::Object(members))) => members,
+                _ => Map::from_iter([("type".to_owned(), json!("about:blank"))]),
+            };
+            let type_ = if identifier.parse::<IpAddr>().is_ok() { "ip" } else { "dns" };
+            part.insert("identifier".to_owned(), json!({"type": type_, "value": identifier}));
+            Value::Object(part)
+        });
+        let subproblems: Vec<Value> = named.collect();
+        let type_ = format!("{ACME_ERROR}compound");
+        let json = json!({"type": type_, "detail": detail, "subproblems": subproblems});
+        Problem {
+            type_,
+            detail: Some(printable(detail, MAX_DETAIL)),
+            instance: None,
+            identifier: None,
+            help_url: None,
+            subproblem_count: subproblems.len(),
+            subproblems: subproblems.iter().filter_map(|sub| Problem::nested(sub, 1)).collect(),
+            json: json.to_string(),
+        }
     }
 
     /// The identifier that a sub-problem is about.
@@ -129,6 +156,14 @@ impl Problem {
         }
     }
 
+    /// Did the CA find that the request's signature is not by the account's key? RFC 8555 has no type
+    /// of its own for that; Boulder and Pebble call it malformed.
+    pub(crate) fn is_about_signature(&self) -> bool {
+        let detail = self.detail.as_deref().unwrap_or_default();
+        matches!(self.name(), Some("malformed" | "unauthorized"))
+            && detail.contains("JWS verification error")
+    }
+
     fn summary(&self) -> String {
         let name = self.name().unwrap_or(&self.type_);
         self.detail.as_ref().map_or(name.to_owned(), |detail| format!("{name}: {detail}"))
@@ -141,6 +176,7 @@ impl Problem {
             Some("externalAccountRequired") => ErrorKind::EabRequired,
             Some("accountDoesNotExist") => ErrorKind::Account,
             Some("rejectedIdentifier" | "unsupportedIdentifier") => ErrorKind::Order,
+            Some("serverInternal") => ErrorKind::Server,
             _ => ErrorKind::Problem,
         }
     }
@@ -153,6 +189,9 @@ impl Problem {
                 "badNonce" | "caa" | "connection" | "dns" | "incorrectResponse" | "orderNotReady"
                 | "rateLimited" | "serverInternal" | "tls",
             ) => false,
+            // CA quirk (Boulder): the server keeps an account's key for some seconds after it was
+            // changed.
+            Some("malformed") if self.is_about_signature() => false,
             // "compound": as bad as the worst of its parts.
             Some("compound") => self.subproblems.iter().any(|sub| sub.is_permanent(http_status)),
             Some(
@@ -177,6 +216,18 @@ impl Problem {
             _ => is_permanent_status(http_status),
         }
     }
+}
+
+/// An instance or, in a detail, the first https URL. Punctuation behind it is not a part of it.
+fn help_url(instance: Option<&str>, detail: Option<&str>) -> Option<String> {
+    let instance = instance.filter(|url| url.starts_with("https://"));
+    let url = instance.or_else(|| {
+        let detail = detail?;
+        let url = detail.get(detail.find("https://")?..)?.split_ascii_whitespace().next()?;
+        let url = url.split(['"', '<', '>', ')', '\'']).next()?;
+        Some(url.trim_end_matches(['.', ',', ';', ':']))
+    });
+    url.filter(|url| url.len() <= MAX_HELP_URL).map(|url| printable(url, MAX_HELP_URL))
 }
 
 /// What an HTTP status alone says about a retry.

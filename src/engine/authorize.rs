@@ -1,24 +1,36 @@
 //! Proving control of each identifier of an order. RFC 8555 sections 7.5, 7.5.1 and 8.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::Polls;
+use super::backoff::delay_after_lost;
 use super::challenge::{Challenge, ChallengeType};
 use super::claim::Claim;
 use super::concurrently::concurrently;
 use super::exchange::{Answered, Call, Identity, Session};
 use super::order_options::Plan;
 use crate::error::{Error, ErrorKind, Result};
-use crate::problem::printable;
+use crate::problem::{Problem, printable};
 use crate::request::{self, Respond};
 use crate::resource::authorization::{Authorization, AuthorizationStatus};
 use crate::resource::challenge::ChallengeStatus;
 use crate::resource::identifier::Identifier;
 use crate::resource::order::{Order, OrderStatus};
+use crate::time::Time;
 
-/// An order that stays pending is looked into after this many looks, and again after as many: is
-/// an authorization invalid already, or was an answer to a challenge lost?
+/// The authorizations of an order that stays pending are fetched after this many polls of the order,
+/// and again after as many: one may be invalid already, or a response to a challenge may be lost.
 pub(super) const POLLS_A_REVIEW: u32 = 6;
+
+/// Maximum time that challenges stay up after an order has failed, while the CA still validates some
+/// of them. A challenge that is taken down too early is one more failed authorization, and CAs count
+/// those. A validation takes up to a minute, with slow servers and several vantage points.
+const MAX_SETTLING: Duration = Duration::from_secs(60);
+
+/// Maximum number of failed names whose reasons a message tells; the others are named.
+const MAX_REASONS: usize = 5;
 
 /// A challenge that was chosen, and where it lives at the CA.
 pub(super) struct Proof {
@@ -26,12 +38,22 @@ pub(super) struct Proof {
     pub authorization_url: String,
     challenge_url: String,
     kind: ChallengeType,
-    /// Not answered yet, as far as the CA says.
-    pending: bool,
-    /// Answered, and what the CA said to that was lost.
-    lost: bool,
-    /// What it is answered with: an empty object, or what the host makes of it.
+    response: ResponseState,
+    /// The payload of the response: an empty object, or what the host makes of it.
     payload: Vec<u8>,
+}
+
+/// How far the response to a challenge is (RFC 8555 section 7.5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ResponseState {
+    /// The CA has no response yet.
+    Unsent,
+    /// It was sent, and the CA's answer was lost: the CA may have it or not. It is not sent again
+    /// before this time.
+    Lost(Time),
+    /// The CA has it. It is never sent again, whatever status the CA shows: Boulder's challenges stay
+    /// pending while they are validated, and a second response is refused.
+    Received,
 }
 
 impl Session {
@@ -58,7 +80,7 @@ impl Session {
             proofs.extend(self.choose(&plan.claim, url, &authorization, account)?);
         }
         if proofs.is_empty() {
-            return self.await_ready(plan, order_url, &[], account).await;
+            return self.await_ready(plan, order_url, &mut [], account).await;
         }
         let ready = self.prove(proofs, account, Some((plan, order_url))).await?;
         let none = || Error::new(ErrorKind::Panic, "an order that was not waited for");
@@ -81,19 +103,92 @@ impl Session {
             for (proof, payload) in proofs.iter_mut().zip(payloads) {
                 proof.take_payload(payload)?;
             }
-            let pending = proofs.iter().filter(|proof| proof.pending);
-            let heard = concurrently(pending.map(|proof| self.respond(proof, account))).await?;
-            let pending = proofs.iter_mut().filter(|proof| proof.pending);
-            pending.zip(heard).for_each(|(proof, heard)| proof.lost = !heard);
-            match order {
-                Some((plan, url)) => self.await_ready(plan, url, &proofs, account).await.map(Some),
-                None => {
-                    let looks = proofs.iter().map(|proof| self.await_decided(proof, account));
-                    concurrently(looks).await.map(|_| None)
-                }
+            let outcome = match self.respond_to_all(&mut proofs, account).await {
+                Ok(()) => self.await_validation(&mut proofs, account, order).await,
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Err(error) => Err(self.settle(&proofs, account, error).await),
+                outcome => outcome,
             }
         };
         self.io.with_published(challenges, prove).await
+    }
+
+    /// Sends the responses that the CA does not have yet. After the first that fails no other is begun.
+    async fn respond_to_all(&self, proofs: &mut [Proof], account: &str) -> Result<()> {
+        let failed = &AtomicBool::new(false);
+        let unsent = proofs.iter_mut().filter(|proof| proof.response == ResponseState::Unsent);
+        let responses = unsent.map(|proof| async move {
+            if failed.load(Ordering::Relaxed) {
+                return Ok(Ok(()));
+            }
+            let response = self.respond(proof, account).await;
+            failed.fetch_or(response.is_err(), Ordering::Relaxed);
+            Ok(response.map(|state| proof.response = state))
+        });
+        concurrently(responses).await?.into_iter().collect()
+    }
+
+    async fn await_validation(
+        &self,
+        proofs: &mut [Proof],
+        account: &str,
+        order: Option<(&Plan, &str)>,
+    ) -> Result<Option<Answered<Order>>> {
+        match order {
+            Some((plan, url)) => self.await_ready(plan, url, proofs, account).await.map(Some),
+            None => {
+                let looks = proofs.iter_mut().map(|proof| self.await_decided(proof, account));
+                concurrently(looks).await.map(|_| None)
+            }
+        }
+    }
+
+    /// After a failure: leaves the challenges up while the CA validates others of them, for
+    /// [`MAX_SETTLING`] at most. Gives the error, and in place of an order's the reasons of all
+    /// authorizations that failed.
+    async fn settle(&self, proofs: &[Proof], account: &str, error: Error) -> Error {
+        // A CA that is out of reach, or asks for a slower pace, is not asked more.
+        let ends_at_once =
+            [ErrorKind::Transport, ErrorKind::Timeout, ErrorKind::RateLimited, ErrorKind::Canceled];
+        let is_down = matches!(error.http_status(), Some(408 | 500..));
+        if is_down || error.is_unsent() || ends_at_once.contains(&error.kind()) {
+            return error;
+        }
+        let until = self.io.now().after(MAX_SETTLING);
+        let mut undecided: Vec<&Proof> =
+            proofs.iter().filter(|proof| proof.response != ResponseState::Unsent).collect();
+        let (mut failures, mut polls) = (Vec::new(), Polls::default());
+        loop {
+            let looks = undecided.iter().map(|proof| async move {
+                Ok((*proof, self.authorization(&proof.authorization_url, account).await?))
+            });
+            let Ok(found) = concurrently(looks).await else { break };
+            undecided.clear();
+            for (proof, authorization) in found {
+                match authorization.status {
+                    AuthorizationStatus::Pending => undecided.push(proof),
+                    AuthorizationStatus::Invalid => {
+                        failures.push(failure(&authorization).at(&proof.challenge_url));
+                    }
+                    _ => {}
+                }
+            }
+            let Ok(delay) = polls.next(None, self.io.now()) else { break };
+            if undecided.is_empty()
+                || self.io.now().after(delay) > until
+                || self.io.sleep(delay).await.is_err()
+            {
+                break;
+            }
+        }
+        match error.kind() {
+            ErrorKind::Challenge | ErrorKind::Order | ErrorKind::Server => {
+                joined(failures).unwrap_or(error)
+            }
+            _ => error,
+        }
     }
 
     pub(crate) async fn authorization(&self, url: &str, account: &str) -> Result<Authorization> {
@@ -161,44 +256,56 @@ impl Session {
             payload: request::json(&Respond {})?,
             authorization_url: url.to_owned(),
             challenge_url: offer.url.clone(),
-            // "processing": it has been answered, by an earlier run perhaps.
-            pending: is_unanswered(offer.status),
-            lost: false,
+            // "processing": an earlier run may have responded.
+            response: match is_unanswered(offer.status) {
+                true => ResponseState::Unsent,
+                false => ResponseState::Received,
+            },
             identifier,
         };
         Ok(Some((proof, challenge)))
     }
 
-    /// Tells the CA that a challenge is in place; `false`: its answer is lost. The looks at the order
-    /// show what became of it.
-    pub(super) async fn respond(&self, proof: &Proof, account: &str) -> Result<bool> {
+    /// Tells the CA that a challenge is in place (RFC 8555 section 7.5.1).
+    async fn respond(&self, proof: &mut Proof, account: &str) -> Result<ResponseState> {
         let call =
             Call { doing: "answering the challenge", url: &proof.challenge_url, repeatable: false };
-        // What the answer says of the challenge, the order will say too.
+        // The challenge in the CA's answer is not read: the order tells the same.
         let error = match self.post(&call, Identity::Account(account), &proof.payload).await {
-            Ok(_) => return Ok(true),
-            Err(error) if error.is_lost() => return Ok(false),
+            Ok(_) => return Ok(ResponseState::Received),
+            Err(error) if error.is_lost() => {
+                let now = self.io.now();
+                let asked = delay_after_lost(&error, now)?.unwrap_or_default();
+                return Ok(ResponseState::Lost(now.after(asked)));
+            }
             Err(error) => error.about(&proof.identifier.value),
         };
-        let is_refused = error.problem().is_some() && !error.is_unsent();
+        let is_conflict = error.http_status() == Some(409);
+        let is_refused = (error.problem().is_some() || is_conflict) && !error.is_unsent();
         if !is_refused || error.kind() == ErrorKind::RateLimited {
             return Err(error);
         }
-        // A refusal may only mean that the challenge is decided already.
+        // The CA may have an earlier response, from this run or another one.
         let authorization = self.authorization(&proof.authorization_url, account).await?;
         match authorization.status {
-            AuthorizationStatus::Valid => Ok(true),
-            AuthorizationStatus::Invalid => Err(failure(&authorization).at(&proof.challenge_url)),
+            AuthorizationStatus::Valid => Ok(ResponseState::Received),
+            AuthorizationStatus::Invalid => {
+                proof.response = ResponseState::Received;
+                Err(failure(&authorization).at(&proof.challenge_url))
+            }
+            // CA quirk (Boulder): the challenge is still pending while it is validated.
+            _ if is_conflict => Ok(ResponseState::Received),
+            _ if !proof.is_unanswered_in(&authorization) => Ok(ResponseState::Received),
             _ => Err(error),
         }
     }
 
-    /// Looks at the order - one request, however many authorizations - until it is decided.
+    /// Polls the order - one request, however many authorizations - until it is decided.
     async fn await_ready(
         &self,
         plan: &Plan,
         order_url: &str,
-        proofs: &[Proof],
+        proofs: &mut [Proof],
         account: &str,
     ) -> Result<Answered<Order>> {
         let (mut polls, mut retry_after) = (Polls::default(), None);
@@ -209,48 +316,55 @@ impl Session {
             let order = self.order(plan, order_url, account).await?;
             match order.value.status {
                 OrderStatus::Pending => {
-                    let due = proofs.iter().filter(|proof| proof.review_is_due(&polls));
-                    for proof in self.unanswered(due, account).await? {
-                        self.respond(proof, account).await?;
-                    }
+                    let now = self.io.now();
+                    let due = proofs.iter_mut().filter(|proof| proof.review_is_due(&polls, now));
+                    concurrently(due.map(|proof| self.review(proof, account))).await?;
                 }
-                OrderStatus::Invalid => {
-                    // Which name it was stands in the authorizations.
-                    self.unanswered(proofs.iter(), account).await?;
-                    return Err(invalid_order(&order.value, order_url));
-                }
+                OrderStatus::Invalid => return Err(invalid_order(&order.value, order_url)),
                 _ => return Ok(order),
             }
             retry_after = order.retry_after;
         }
     }
 
-    /// Looks at the authorizations one by one: fails with the reason when one has failed, and gives
-    /// those whose challenge the CA does not know to be answered.
-    async fn unanswered<'a>(
+    /// Fetches one authorization of a pending order: fails with the reason when it has failed, and
+    /// responds again when the response was lost.
+    async fn review(&self, proof: &mut Proof, account: &str) -> Result<()> {
+        let authorization = self.authorization(&proof.authorization_url, account).await?;
+        if authorization.status == AuthorizationStatus::Invalid {
+            return Err(failure(&authorization).at(&proof.challenge_url));
+        }
+        self.respond_again(proof, &authorization, account).await
+    }
+
+    /// Responds again when the response was lost and the CA shows no sign of it.
+    pub(super) async fn respond_again(
         &self,
-        proofs: impl Iterator<Item = &'a Proof>,
+        proof: &mut Proof,
+        authorization: &Authorization,
         account: &str,
-    ) -> Result<Vec<&'a Proof>> {
-        let looks = proofs.map(|proof| async move {
-            let authorization = self.authorization(&proof.authorization_url, account).await?;
-            if authorization.status == AuthorizationStatus::Invalid {
-                return Err(failure(&authorization).at(&proof.challenge_url));
+    ) -> Result<()> {
+        match proof.response {
+            ResponseState::Lost(until)
+                if self.io.now() >= until && proof.is_unanswered_in(authorization) =>
+            {
+                proof.response = self.respond(proof, account).await?;
             }
-            Ok(proof.is_unanswered_in(&authorization).then_some(proof))
-        });
-        Ok(concurrently(looks).await?.into_iter().flatten().collect())
+            _ => {}
+        }
+        Ok(())
     }
 }
 
 impl Proof {
-    /// Is it time to ask whether the CA knows of our answer? Soon, when its own was lost.
-    pub(super) fn review_is_due(&self, polls: &Polls) -> bool {
-        self.lost && polls.count() == 1 || polls.count() % POLLS_A_REVIEW == 0
+    /// Is it time to fetch the authorization? Soon, when the answer to our response was lost.
+    pub(super) fn review_is_due(&self, polls: &Polls, now: Time) -> bool {
+        let is_lost = matches!(self.response, ResponseState::Lost(until) if now >= until);
+        is_lost || polls.count() % POLLS_A_REVIEW == 0
     }
 
-    /// Does the CA not know that the challenge has been answered?
-    pub(super) fn is_unanswered_in(&self, authorization: &Authorization) -> bool {
+    /// Does the CA show no sign of a response to the challenge?
+    fn is_unanswered_in(&self, authorization: &Authorization) -> bool {
         let mut ours = authorization.challenges.iter().filter(|c| c.url == self.challenge_url);
         let pending = authorization.status == AuthorizationStatus::Pending;
         pending && ours.any(|c| is_unanswered(c.status))
@@ -270,7 +384,7 @@ impl Proof {
     }
 }
 
-/// A CA that does not say what state a challenge is in has not been answered either.
+/// A challenge without a known status has no response either.
 fn is_unanswered(status: ChallengeStatus) -> bool {
     matches!(status, ChallengeStatus::Pending | ChallengeStatus::Unknown)
 }
@@ -278,9 +392,8 @@ fn is_unanswered(status: ChallengeStatus) -> bool {
 /// Why an order is invalid, as far as it says so itself.
 pub(super) fn invalid_order(order: &Order, url: &str) -> Error {
     let error = match &order.error {
-        Some(problem) => {
-            Error::new(ErrorKind::Order, problem.to_string()).with_problem(problem.clone())
-        }
+        Some(problem) => Error::new(kind_for(problem, ErrorKind::Order), problem.to_string())
+            .with_problem(problem.clone()),
         None => Error::new(ErrorKind::Order, "the order is invalid, and the CA does not say why"),
     };
     error.doing("waiting for the order").at(url)
@@ -293,11 +406,42 @@ pub(crate) fn failure(authorization: &Authorization) -> Error {
     let error = match failed.and_then(|c| c.error.as_ref().map(|problem| (c, problem))) {
         Some((challenge, problem)) => {
             let why = format!("{} failed: {problem}", printable(&challenge.type_, 40));
-            Error::new(ErrorKind::Challenge, why).with_problem(problem.clone())
+            let kind = kind_for(problem, ErrorKind::Challenge);
+            Error::new(kind, why).with_problem(problem.clone())
         }
         None => Error::new(ErrorKind::Challenge, "the CA does not say why the challenge failed"),
     };
     error.doing("proving control").about(&printable(&identifier, 255))
+}
+
+/// Whose fault a failed challenge or order is: the CA's own, or `otherwise`.
+fn kind_for(problem: &Problem, otherwise: ErrorKind) -> ErrorKind {
+    match problem.name() {
+        Some("serverInternal") => ErrorKind::Server,
+        _ => otherwise,
+    }
+}
+
+/// One error for all authorizations that failed. `None` without any.
+fn joined(mut failures: Vec<Error>) -> Option<Error> {
+    if failures.len() < 2 {
+        return failures.pop();
+    }
+    let name = |error: &Error| error.identifier().unwrap_or("?").to_owned();
+    let mut why = format!("{} names failed", failures.len());
+    for error in failures.iter().take(MAX_REASONS) {
+        why.push_str(&format!("; {}: {}", name(error), printable(error.reason(), 400)));
+    }
+    let others: Vec<String> = failures.iter().skip(MAX_REASONS).map(name).collect();
+    if !others.is_empty() {
+        why.push_str(&format!("; and {}", others.join(", ")));
+    }
+    let is_servers = failures.iter().all(|error| error.kind() == ErrorKind::Server);
+    let kind = if is_servers { ErrorKind::Server } else { ErrorKind::Challenge };
+    let parts = failures.iter().map(|error| (name(error), error.problem().cloned())).collect();
+    let problem = Problem::compound(&format!("{} names failed", failures.len()), parts);
+    let error = Error::new(kind, printable(&why, 3000)).with_problem(problem);
+    Some(error.doing("proving control"))
 }
 
 fn no_choice(acceptable: &[ChallengeType], authorization: &Authorization) -> Error {

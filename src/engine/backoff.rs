@@ -6,6 +6,7 @@ use std::hash::BuildHasher;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::problem::Problem;
 use crate::time::Time;
 
 /// Tries of one request that ends in `badNonce`. A CA that refuses half of all good nonces
@@ -19,6 +20,15 @@ const MAX_NONCE_DELAY: Duration = Duration::from_secs(1);
 /// Tries of one request that gets no answer, or "something broke on our side" (5xx, 408).
 const LOST_TRIES: u32 = 4;
 const LOST_DELAY: Duration = Duration::from_millis(500);
+const MAX_LOST_DELAY: Duration = Duration::from_secs(8);
+/// Minimum time for which such a request is tried again once an order exists: a CA that restarts is
+/// away for some seconds, and a challenge that is up is not taken down for that.
+const MIN_PATIENCE_WITH_ORDER: Duration = Duration::from_secs(30);
+
+/// Time after a change of the account's key in which the CA may still refuse signatures by the new
+/// one (Boulder: 5 s), and the delay between tries.
+pub(super) const KEY_CHANGE_DELAY: Duration = Duration::from_secs(10);
+const SIGNATURE_DELAY: Duration = Duration::from_secs(1);
 
 /// The longest Retry-After that is waited for inside an operation; above, the operation ends and
 /// its error says when.
@@ -32,6 +42,9 @@ const MAX_POLL: Duration = Duration::from_secs(8);
 /// A CA may ask for a slower pace than this, not for a faster one.
 const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 const MAX_POLLS: u32 = 120;
+/// Polls at the pace that the CA names, if that is quicker than ours: then ours, so that all polls
+/// together last for as long as an operation may by default.
+const POLLS_AT_CAS_PACE: u32 = 50;
 
 /// Between the operations of a host that keeps a certificate fresh: after the first, the second and
 /// the third that had to be, and after all others. (Let's Encrypt's integration guide has these.)
@@ -76,11 +89,30 @@ pub(crate) fn next_try_after(
     retry_at.map_or(next, |at| at.max(next))
 }
 
+/// The CA's Retry-After with an answer that leaves open what became of the request: such a request is
+/// sent again only after a look. Fails when the CA asks for a longer wait than an operation has.
+pub(super) fn delay_after_lost(error: &Error, now: Time) -> Result<Option<Duration>> {
+    match error.retry_at().map(|at| at.since(now)) {
+        Some(asked) if asked > MAX_RETRY_AFTER => Err(error.clone()),
+        asked => Ok(asked),
+    }
+}
+
+/// What makes another try of a request worth more patience.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Circumstances {
+    /// The operation has an order.
+    pub has_order: bool,
+    /// The account's key was changed a moment ago ([`KEY_CHANGE_DELAY`]).
+    pub has_new_key: bool,
+}
+
 /// The tries of one request.
 #[derive(Default)]
 pub(super) struct Tries {
     bad_nonce: u32,
     lost: u32,
+    lost_since: Option<Time>,
     rate_limited: bool,
 }
 
@@ -91,6 +123,7 @@ impl Tries {
         &mut self,
         error: &Error,
         now: Time,
+        circumstances: Circumstances,
         jitter: impl FnOnce(u64) -> u64,
     ) -> Option<Duration> {
         let asked = error.retry_at().map(|at| at.since(now));
@@ -113,12 +146,16 @@ impl Tries {
         }
         if error.is_lost() {
             self.lost += 1;
-            let full = doubled(LOST_DELAY, self.lost - 1, Duration::MAX);
+            let since = *self.lost_since.get_or_insert(now);
+            let full = doubled(LOST_DELAY, self.lost - 1, MAX_LOST_DELAY);
             let half = u64::try_from(full.as_millis() / 2).unwrap_or(u64::MAX);
             let delay = Duration::from_millis(half + jitter(half));
-            return (self.lost < LOST_TRIES).then(|| delay.max(asked.unwrap_or_default()));
+            let goes_on = self.lost < LOST_TRIES
+                || circumstances.has_order && now.since(since) < MIN_PATIENCE_WITH_ORDER;
+            return goes_on.then(|| delay.max(asked.unwrap_or_default()));
         }
-        None
+        let is_about_signature = error.problem().is_some_and(Problem::is_about_signature);
+        (is_about_signature && circumstances.has_new_key).then_some(SIGNATURE_DELAY)
     }
 }
 
@@ -141,7 +178,10 @@ impl Polls {
                 None => FIRST_POLL,
                 Some(doublings) => doubled(SECOND_POLL, doublings, MAX_POLL),
             }),
-            Some(delay) if delay <= MAX_RETRY_AFTER => Ok(delay.max(MIN_RETRY_AFTER)),
+            Some(delay) if delay <= MAX_RETRY_AFTER => {
+                let is_long = self.count > POLLS_AT_CAS_PACE;
+                Ok(delay.max(if is_long { MAX_POLL } else { MIN_RETRY_AFTER }))
+            }
             Some(delay) => give_up("the CA needs more time".to_owned())
                 .map_err(|error: Error| error.with_retry_at(Some(now.after(delay)))),
         }
@@ -165,7 +205,7 @@ mod tests {
     fn delays(error: &Error) -> Vec<u64> {
         let mut tries = Tries::default();
         let mut delays = Vec::new();
-        while let Some(delay) = tries.after(error, NOW, |bound| bound - 1) {
+        while let Some(delay) = tries.after(error, NOW, Circumstances::default(), |n| n - 1) {
             delays.push(delay.as_millis() as u64);
             assert!(delays.len() < 1000);
         }

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::jose::eab::ExternalAccount;
 use crate::pki::{CertificateChain, Key};
 use crate::resource::directory::Directory;
+use crate::time::Time;
 use crate::url::{Url, UrlPolicy};
 
 /// An operation ends after this long, the time that publishing takes not counted.
@@ -99,6 +100,7 @@ struct Learned {
     directory_is_doubtful: bool,
     account_url: Option<String>,
     account_key: Key,
+    key_changed_at: Option<Time>,
     seed: u64,
 }
 
@@ -136,6 +138,7 @@ impl Client {
             directory_is_doubtful: false,
             account_url: options.account_url.clone(),
             account_key: options.account_key.clone(),
+            key_changed_at: None,
             seed,
         };
         Ok(Client(Arc::new(Inner {
@@ -384,8 +387,15 @@ impl Client {
         self.learned().account_key.clone()
     }
 
-    pub(super) fn set_account_key(&self, key: Key) {
-        self.learned().account_key = key;
+    /// Signs with another key from now on.
+    pub(super) fn change_account_key(&self, key: Key, now: Time) {
+        let mut learned = self.learned();
+        (learned.account_key, learned.key_changed_at) = (key, Some(now));
+    }
+
+    /// Was the account's key changed less than this time ago, by this client?
+    pub(super) fn has_changed_key_within(&self, time: Duration, now: Time) -> bool {
+        self.learned().key_changed_at.is_some_and(|at| now.since(at) < time)
     }
 
     pub(super) fn policy(&self) -> &UrlPolicy {

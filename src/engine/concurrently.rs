@@ -4,10 +4,9 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 
+use super::ca_rates::MAX_CONCURRENT;
 use crate::error::Result;
 
-/// Requests of one operation under way at once, at most.
-const MAX_LANES: usize = 16;
 /// Each request under way at once costs a nonce to be fetched, so a lane is worth it only when it
 /// has a few jobs to do one after the other.
 const JOBS_A_LANE: usize = 4;
@@ -27,7 +26,7 @@ where
 
 async fn run<T>(waiting: Vec<Job<'_, T>>) -> Result<Vec<T>> {
     let mut done: Vec<Option<T>> = waiting.iter().map(|_| None).collect();
-    let lanes = waiting.len().div_ceil(JOBS_A_LANE).clamp(1, MAX_LANES);
+    let lanes = waiting.len().div_ceil(JOBS_A_LANE).clamp(1, MAX_CONCURRENT as usize);
     let mut waiting = waiting.into_iter().enumerate();
     let mut running: Vec<(usize, Job<'_, T>)> = Vec::new();
     poll_fn(move |context| {

@@ -326,6 +326,11 @@ impl Desk {
         self.wake = Some(self.wake.map_or(time, |wake| wake.min(time)));
     }
 
+    /// No optional newNonce request goes out before this time.
+    pub(super) fn delay_spares_until(&mut self, time: Time) {
+        self.spare_after = self.spare_after.max(time);
+    }
+
     pub(super) fn is_publishing(&self) -> bool {
         self.solving.as_ref().is_some_and(|solving| solving.publish && solving.answer.is_none())
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::Response;
-use super::backoff::Tries;
+use super::backoff::{Circumstances, KEY_CHANGE_DELAY, Tries};
 use super::client::Client;
 use super::io::Io;
 use super::operation::Method;
@@ -247,6 +247,8 @@ impl Session {
         let url = self.client.policy().check(directory.new_nonce()?)?;
         let (mut tries, mut nonceless) = (Tries::default(), 0);
         loop {
+            let turn = pool.turn(self.io.now());
+            self.io.desk().delay_spares_until(turn);
             let spare =
                 self.io.send_spare(url.clone(), self.client.headers(), |now| pool.take(now)).await;
             let judged = match spare {
@@ -261,7 +263,7 @@ impl Session {
                     let delay = self.delay(&mut tries, &error)?;
                     // The operation's other requests do not ask for one meanwhile either.
                     let until = self.io.now().after(delay);
-                    self.io.desk().spare_after = until;
+                    self.io.desk().delay_spares_until(until);
                     self.io.sleep(delay).await.map_err(|ended| ended.after(&error))?;
                 }
                 Ok(Some(nonce)) => return Ok(nonce),
@@ -304,7 +306,8 @@ impl Session {
             Some(problem) => Error::refused(problem, status),
             None => {
                 let shown = printable(&String::from_utf8_lossy(&response.body), 80);
-                Error::new(ErrorKind::Problem, format!("HTTP status {status}: {shown:?}"))
+                let kind = if status >= 500 { ErrorKind::Server } else { ErrorKind::Problem };
+                Error::new(kind, format!("HTTP status {status}: {shown:?}"))
                     .with_http_status(status)
             }
         };
@@ -332,8 +335,12 @@ impl Session {
 
     /// The delay until the next try; fails when there is to be none.
     fn delay(&self, tries: &mut Tries, error: &Error) -> Result<Duration> {
-        let jitter = |bound| self.io.random(bound);
-        match tries.after(error, self.io.now(), jitter) {
+        let now = self.io.now();
+        let circumstances = Circumstances {
+            has_order: self.io.desk().order_url.is_some(),
+            has_new_key: self.client.has_changed_key_within(KEY_CHANGE_DELAY, now),
+        };
+        match tries.after(error, now, circumstances, |bound| self.io.random(bound)) {
             Some(delay) => {
                 debug!("trying again in {} ms: {error}", delay.as_millis());
                 Ok(delay)

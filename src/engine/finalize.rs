@@ -2,6 +2,7 @@
 
 use super::Polls;
 use super::authorize::{POLLS_A_REVIEW, invalid_order};
+use super::backoff::delay_after_lost;
 use super::exchange::{Answered, Call, Identity, Session};
 use super::order_options::{CertificateRequest, Plan};
 use crate::base64url;
@@ -55,7 +56,10 @@ impl Session {
                         // Too early: the order will be ready for it.
                         Err(error) if error.is_problem("orderNotReady") => {}
                         // Whether it took effect, the order will show.
-                        Err(error) if error.is_lost() && lost < LOST_FINALIZES => lost += 1,
+                        Err(error) if error.is_lost() && lost < LOST_FINALIZES => {
+                            lost += 1;
+                            order.retry_after = delay_after_lost(&error, self.io.now())?;
+                        }
                         Err(error) => return Err(error),
                     }
                 }

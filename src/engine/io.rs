@@ -194,6 +194,12 @@ impl Io {
         .await
     }
 
+    /// Does the operation's time limit leave more than this?
+    pub(super) fn has_time_for(&self, delay: Duration) -> bool {
+        let desk = self.desk();
+        desk.deadline.is_none_or(|deadline| deadline.since(desk.now) > delay)
+    }
+
     /// Waits for so long.
     pub(super) async fn sleep(&self, delay: Duration) -> Result<()> {
         let until = self.now().after(delay);

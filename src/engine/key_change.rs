@@ -24,12 +24,29 @@ impl Session {
             // Lost, or done by an earlier try that was: the CA knows which of the keys is right.
             Err(error) if leaves_open(&error) => match self.is_our_key(new).await? {
                 true => Ok(()),
-                false if error.is_lost() => self.ask_key_change(&old, new).await,
+                false if error.is_lost() => {
+                    self.sleep_after_lost(&error).await?;
+                    self.ask_key_change(&old, new).await
+                }
                 false => Err(error),
             },
             outcome => outcome,
         };
-        outcome.inspect(|()| self.client.set_account_key(new.clone()))
+        outcome?;
+        self.client.change_account_key(new.clone(), self.io.now());
+        self.await_new_key().await;
+        Ok(())
+    }
+
+    /// Waits until the CA takes the new key for the account. CA quirk (Boulder): its front ends keep an
+    /// account's key for 5 seconds, and refuse the new one so long. A program that ends after the change
+    /// must be able to go on with the new key at once. The key is changed whatever comes of this.
+    async fn await_new_key(&self) {
+        let Some(account) = self.client.account_url() else { return };
+        let call = Call { doing: "fetching the account", url: &account, repeatable: true };
+        if let Err(error) = self.post(&call, Identity::Account(&account), b"").await {
+            log::debug!("the account's key is changed; asking with the new one: {error}");
+        }
     }
 
     /// Is this our account's key by now? It may well be another account's. Where our account is not
@@ -74,15 +91,15 @@ impl Session {
 }
 
 /// Does this leave open which key is the account's? So does an answer that is none, and a refusal of
-/// the key that signed: after a key change the CA no longer takes the old one. 409 says that the new
-/// one is another account's.
+/// the key that signed: after a key change the CA no longer takes the old one. 409 says that an account
+/// has the new key: ours, if an earlier try has changed it.
 fn leaves_open(error: &Error) -> bool {
-    if error.http_status() == Some(409) || error.is_unsent() {
+    if error.is_unsent() {
         return false;
     }
     error.is_lost()
         || error.kind() == ErrorKind::Protocol
-        || error.http_status().is_some_and(|status| status == 401 || status == 403)
+        || matches!(error.http_status(), Some(401 | 403 | 409))
         || error.is_problem("malformed")
         || error.is_problem("accountDoesNotExist")
 }

@@ -35,6 +35,7 @@ mod abandon;
 mod answer;
 mod authorize;
 mod backoff;
+mod ca_rates;
 mod certificate;
 mod challenge;
 mod claim;

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use log::warn;
 
+use super::backoff::delay_after_lost;
 use super::exchange::{Answered, Call, Identity, Session};
 use super::order_options::Plan;
 use crate::error::{Error, ErrorKind, Result};
+use crate::problem::Problem;
 use crate::request::{self, Named, NewOrder};
 use crate::resource::directory::Directory;
 use crate::resource::identifier::Identifier;
@@ -40,10 +42,7 @@ impl Session {
             match self.place_order(&payload, account).await {
                 Err(e) if payload.replaces.is_some() && may_be_for_replaces(&e) => {
                     if e.is_lost() {
-                        self.io
-                            .sleep(Duration::from_secs(1))
-                            .await
-                            .map_err(|ended| ended.after(&e))?;
+                        self.sleep_after_lost(&e).await?;
                     }
                     warn!("ordering without naming the certificate that is replaced: {e}");
                     payload.replaces = None;
@@ -76,13 +75,19 @@ impl Session {
         };
         let (url, order) = match self.by_directory(submit).await {
             Err(error) if error.is_lost() => {
-                self.io.sleep(Duration::from_secs(1)).await.map_err(|e| e.after(&error))?;
+                self.sleep_after_lost(&error).await?;
                 self.by_directory(submit).await?
             }
             outcome => outcome?,
         };
         self.io.note_order(&url);
         Ok((url, order))
+    }
+
+    /// Waits before a request is sent once more whose answer was lost.
+    pub(super) async fn sleep_after_lost(&self, error: &Error) -> Result<()> {
+        let asked = delay_after_lost(error, self.io.now())?.unwrap_or_default();
+        self.io.sleep(asked.max(Duration::from_secs(1))).await.map_err(|ended| ended.after(error))
     }
 }
 
@@ -127,6 +132,7 @@ fn may_be_for_replaces(error: &Error) -> bool {
     ];
     matches!(error.http_status(), Some(400 | 403 | 404 | 409 | 500))
         && !error.is_unsent()
+        && !error.problem().is_some_and(Problem::is_about_signature)
         && error.kind() != ErrorKind::RateLimited
         && !unrelated.iter().any(|name| error.is_problem(name))
 }

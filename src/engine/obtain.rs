@@ -1,5 +1,7 @@
 //! Obtaining a certificate, from order to download. RFC 8555 sections 7.1 and 7.4.
 
+use std::time::Duration;
+
 use super::authorize::invalid_order;
 use super::exchange::{Answered, Session};
 use super::finalize::Finalized;
@@ -12,6 +14,9 @@ use crate::resource::order::{Order, OrderStatus};
 
 /// Times that an order's names are proven: some may have to be again while it is finalized.
 const MAX_ROUNDS: u32 = 3;
+
+/// Delay before the one new order after the CA itself made the first one fail (`serverInternal`).
+const DELAY_AFTER_CA_FAULT: Duration = Duration::from_secs(60);
 
 /// A certificate as it was issued.
 #[derive(Clone, Debug)]
@@ -83,6 +88,14 @@ impl Session {
                 if is_old && matches!(error.kind(), ErrorKind::Certificate | ErrorKind::Order) =>
             {
                 log::warn!("{error}; ordering once more");
+                let (url, order) = self.new_order(&plan, &account).await?;
+                self.complete(&plan, url, order, &account).await
+            }
+            // The order failed because the CA did.
+            Err(error) if error.is_ca_fault() && self.io.has_time_for(DELAY_AFTER_CA_FAULT) => {
+                log::warn!("{error}; ordering once more in a minute");
+                let waited = self.io.sleep(DELAY_AFTER_CA_FAULT).await;
+                waited.map_err(|ended| ended.after(&error))?;
                 let (url, order) = self.new_order(&plan, &account).await?;
                 self.complete(&plan, url, order, &account).await
             }
@@ -175,8 +188,8 @@ impl Session {
         let outcome = self.authorize(plan, url, order, account).await;
         // What failed otherwise may be resumed.
         let given_up = [ErrorKind::Challenge, ErrorKind::Order, ErrorKind::Host];
-        if outcome.as_ref().is_err_and(|e| plan.abandon_on_failure && given_up.contains(&e.kind()))
-        {
+        let is_given_up = |e: &Error| given_up.contains(&e.kind()) || e.is_ca_fault();
+        if plan.abandon_on_failure && outcome.as_ref().is_err_and(is_given_up) {
             self.give_up(order, account).await;
         }
         outcome

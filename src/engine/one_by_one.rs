@@ -79,6 +79,9 @@ impl Session {
                     Ok(()) => answered = true,
                     // Whether it took effect, the authorization shows.
                     Err(error) if error.is_lost() && lost < MAX_LOST => lost += 1,
+                    // CA quirk (Boulder): a challenge that is being validated stays pending, and a
+                    // second response is a conflict.
+                    Err(error) if error.http_status() == Some(409) => answered = true,
                     // It may only mean that the challenge is decided already.
                     Err(error) if error.problem().is_some() => refusal = Some(error),
                     Err(error) => return Err(error),

@@ -141,8 +141,8 @@ impl Session {
     }
 
     /// Looks at one authorization until it is decided.
-    pub(super) async fn await_decided(&self, proof: &Proof, account: &str) -> Result<()> {
-        let url = &proof.authorization_url;
+    pub(super) async fn await_decided(&self, proof: &mut Proof, account: &str) -> Result<()> {
+        let url = &proof.authorization_url.clone();
         let place = |e: Error| e.doing("waiting for the authorization").at(url);
         let (mut polls, mut retry_after) = (Polls::default(), None);
         loop {
@@ -153,9 +153,8 @@ impl Session {
             match look.value.status {
                 AuthorizationStatus::Valid => return Ok(()),
                 AuthorizationStatus::Pending => {
-                    // An answer to the challenge may have been lost.
-                    if proof.review_is_due(&polls) && proof.is_unanswered_in(&look.value) {
-                        self.respond(proof, account).await?;
+                    if proof.review_is_due(&polls, self.io.now()) {
+                        self.respond_again(proof, &look.value, account).await?;
                     }
                     retry_after = look.retry_after;
                 }

@@ -33,6 +33,9 @@ pub enum acme_status_t {
     ACME_ERR_TIMEOUT = -22,
     /// A URL or redirect was refused: not https, or on a host that was not allowed.
     ACME_ERR_POLICY = -23,
+    /// The CA failed: serverInternal or HTTP status 5xx, in an answer, a challenge or an order. A
+    /// retry may help.
+    ACME_ERR_SERVER = -24,
     /// The CA refused with a problem document; see acme_error_problem_type().
     ACME_ERR_PROBLEM = -30,
     /// The CA refused for now; see acme_error_retry_at().
@@ -59,7 +62,7 @@ pub enum acme_status_t {
 use acme_status_t::*;
 
 /// Every code, the error kind it stands for, and its text.
-const TABLE: [(acme_status_t, Option<ErrorKind>, &CStr); 21] = [
+const TABLE: [(acme_status_t, Option<ErrorKind>, &CStr); 22] = [
     (ACME_OK, None, c"success"),
     (ACME_ERR_INVALID_ARGUMENT, Some(ErrorKind::InvalidArgument), c"invalid argument"),
     (ACME_ERR_MISUSE, Some(ErrorKind::Misuse), c"the call does not fit the handle's state"),
@@ -71,6 +74,7 @@ const TABLE: [(acme_status_t, Option<ErrorKind>, &CStr); 21] = [
     (ACME_ERR_PROTOCOL, Some(ErrorKind::Protocol), c"the CA's answer breaks the protocol"),
     (ACME_ERR_TIMEOUT, Some(ErrorKind::Timeout), c"the time limit ran out"),
     (ACME_ERR_POLICY, Some(ErrorKind::Policy), c"a URL was refused"),
+    (ACME_ERR_SERVER, Some(ErrorKind::Server), c"the CA failed"),
     (ACME_ERR_PROBLEM, Some(ErrorKind::Problem), c"the CA refused"),
     (ACME_ERR_RATE_LIMITED, Some(ErrorKind::RateLimited), c"the CA refused for now"),
     (ACME_ERR_TERMS, Some(ErrorKind::Terms), c"the terms of service are not agreed to"),

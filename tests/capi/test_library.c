@@ -26,7 +26,7 @@ static void status_texts(void)
     static const int all[] = {
         ACME_OK, ACME_ERR_INVALID_ARGUMENT, ACME_ERR_MISUSE, ACME_ERR_UNSUPPORTED, ACME_ERR_PANIC,
         ACME_ERR_PARSE, ACME_ERR_CRYPTO, ACME_ERR_TRANSPORT, ACME_ERR_PROTOCOL, ACME_ERR_TIMEOUT,
-        ACME_ERR_POLICY, ACME_ERR_PROBLEM, ACME_ERR_RATE_LIMITED, ACME_ERR_TERMS,
+        ACME_ERR_POLICY, ACME_ERR_SERVER, ACME_ERR_PROBLEM, ACME_ERR_RATE_LIMITED, ACME_ERR_TERMS,
         ACME_ERR_EAB_REQUIRED, ACME_ERR_ACCOUNT, ACME_ERR_CHALLENGE, ACME_ERR_ORDER,
         ACME_ERR_CERTIFICATE, ACME_ERR_HOST, ACME_ERR_CANCELED,
     };
@@ -48,7 +48,8 @@ static void status_texts(void)
     CHECK(known == count); /* so the list above is whole */
     /* The numbers, which are never to change. */
     CHECK(ACME_OK == 0 && ACME_ERR_PARSE == -10 && ACME_ERR_TRANSPORT == -20);
-    CHECK(ACME_ERR_PROBLEM == -30 && ACME_ERR_HOST == -40 && ACME_ERR_CANCELED == -41);
+    CHECK(ACME_ERR_SERVER == -24 && ACME_ERR_PROBLEM == -30);
+    CHECK(ACME_ERR_HOST == -40 && ACME_ERR_CANCELED == -41);
 }
 
 /* --- log ---------------------------------------------------------------------------------------- */

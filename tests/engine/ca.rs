@@ -93,6 +93,8 @@ pub struct Authorization {
     /// How often a challenge of it has been answered.
     pub answers: u32,
     looks_left: u32,
+    /// When its validation ends; with [`Ca::validation_takes`].
+    validated_at: i64,
     error: Option<Value>,
 }
 
@@ -104,6 +106,8 @@ pub struct Order {
     pub finalizes: u32,
     looks_left: u32,
     pub invalid: bool,
+    /// Why it is invalid.
+    pub error: Option<Value>,
     pub chain: Option<Vec<u8>>,
 }
 
@@ -111,6 +115,7 @@ struct Account {
     jwk: Value,
     /// The key before, with which a client may come that does not know better.
     former: Option<Value>,
+    changed_at: i64,
     deactivated: bool,
 }
 
@@ -123,12 +128,24 @@ pub struct Ca {
     pub eab: Option<(String, Vec<u8>)>,
     /// Looks at an order after a challenge was answered until its authorization is valid.
     pub validation_looks: u32,
+    /// Time from the response to a challenge to the end of its validation, in milliseconds, in place of
+    /// looks.
+    pub validation_takes: i64,
+    /// As at Boulder, a challenge stays pending while it is validated, and a second response is 409.
+    pub validates_in_silence: bool,
+    /// As at Boulder, an account's old key is the one that counts for this long after a change.
+    pub caches_keys_for: i64,
+    /// As at Boulder, a pending order for the same names is handed out again.
+    pub reuses_orders: bool,
+    /// The clock, in milliseconds since 1970.
+    pub now: i64,
     /// Looks at an order after finalize until it is valid.
     pub processing_looks: u32,
     /// Names whose authorizations are valid from the beginning.
     pub proven: Vec<String>,
-    /// Names whose challenges fail.
+    /// Names whose challenges fail, and the type of the problem.
     pub failing: Vec<String>,
+    pub failure: &'static str,
     /// Types of challenge that it offers.
     pub offers: Vec<&'static str>,
     /// It has renewal information: this window, in seconds from the beginning of the script.
@@ -166,9 +183,15 @@ impl Default for Ca {
             terms: true,
             eab: None,
             validation_looks: 0,
+            validation_takes: 0,
+            validates_in_silence: false,
+            caches_keys_for: 0,
+            reuses_orders: false,
+            now: START,
             processing_looks: 1,
             proven: Vec::new(),
             failing: Vec::new(),
+            failure: "connection",
             offers: vec!["http-01", "dns-01", "tls-alpn-01"],
             renewal_window: None,
             replaced: Vec::new(),
@@ -188,6 +211,19 @@ impl Default for Ca {
             used: HashSet::new(),
             last_nonce: 0,
             random: 1,
+        }
+    }
+}
+
+impl Ca {
+    /// Let's Encrypt's server, as far as it differs from the others.
+    pub fn boulder() -> Ca {
+        Ca {
+            validates_in_silence: true,
+            validation_takes: 1500,
+            caches_keys_for: 5000,
+            reuses_orders: true,
+            ..Ca::default()
         }
     }
 }
@@ -268,7 +304,7 @@ impl Ca {
 
     /// Makes an account as an earlier run would have.
     pub fn know(&mut self, jwk: Value) -> String {
-        self.accounts.push(Account { jwk, former: None, deactivated: false });
+        self.accounts.push(Account { jwk, former: None, changed_at: 0, deactivated: false });
         format!("{BASE}/account/{}", self.accounts.len())
     }
 
@@ -320,7 +356,14 @@ impl Ca {
         if kid.is_some_and(|kid| self.account(kid).deactivated) {
             return Answer::problem(401, "unauthorized");
         }
+        if kid.is_some_and(|kid| self.has_old_key_in_cache(kid, post)) {
+            let detail = "Unable to validate JWS :: JWS verification error";
+            let mut answer = Answer::problem(400, "malformed");
+            answer.edit(|problem| problem["detail"] = json!(detail));
+            return answer;
+        }
         match (parts.as_slice(), &post.json) {
+            (["account", _], None) => Answer::json(200, &json!({"status": "valid"})),
             (["account", n], Some(payload)) => {
                 assert_eq!(kid, Some(format!("{BASE}/account/{n}").as_str()));
                 let deactivated = payload["status"] == "deactivated";
@@ -373,6 +416,12 @@ impl Ca {
             }
             (_, payload) => panic!("no strict server expects a POST to {path} with {payload:?}"),
         }
+    }
+
+    fn has_old_key_in_cache(&self, kid: &str, post: &Post) -> bool {
+        let account = self.account(kid);
+        let is_cached = self.now < account.changed_at + self.caches_keys_for;
+        is_cached && account.former.as_ref().is_some_and(|former| !post.jws.is_by(former))
     }
 
     pub fn directory(&self) -> Value {
@@ -439,6 +488,14 @@ impl Ca {
             self.replaced.push(replaces.clone());
         }
         let identifiers = payload["identifiers"].as_array().expect("identifiers");
+        let ordered: Vec<&str> =
+            identifiers.iter().filter_map(|identifier| identifier["value"].as_str()).collect();
+        let same = (0..self.orders.len())
+            .find(|n| self.orders[*n].names == ordered && self.order_status(*n) == "pending");
+        if let Some(n) = same.filter(|_| self.reuses_orders) {
+            return Answer::json(201, &self.order(n))
+                .header("Location", &format!("{BASE}/order/{}", n + 1));
+        }
         let mut names = Vec::new();
         let mut authorizations = Vec::new();
         for identifier in identifiers {
@@ -457,7 +514,7 @@ impl Ca {
             });
         }
         let (key, chain, looks_left) = (None, None, 0);
-        let (finalizes, invalid) = (0, false);
+        let (finalizes, invalid, error) = (0, false, None);
         self.orders.push(Order {
             names,
             authorizations,
@@ -465,6 +522,7 @@ impl Ca {
             finalizes,
             looks_left,
             invalid,
+            error,
             chain,
         });
         let number = self.orders.len();
@@ -481,14 +539,15 @@ impl Ca {
         assert!(inner.protected.get("nonce").is_none());
         let url = post.jws.header("kid").to_owned();
         let asked: Value = serde_json::from_slice(&inner.payload).unwrap();
-        assert_eq!(asked, json!({"account": url, "oldKey": self.account(&url).jwk}));
         if let Some(other) = self.accounts.iter().position(|account| account.jwk == new) {
             return Answer::problem(409, "malformed")
                 .header("Location", &format!("{BASE}/account/{}", other + 1));
         }
+        assert_eq!(asked, json!({"account": url, "oldKey": self.account(&url).jwk}));
         let number: usize = url.rsplit('/').next().unwrap().parse().unwrap();
         let account = &mut self.accounts[number - 1];
         account.former = Some(std::mem::replace(&mut account.jwk, new));
+        account.changed_at = self.now;
         Answer::json(200, &json!({"status": "valid"}))
     }
 
@@ -515,6 +574,7 @@ impl Ca {
             payload: Value::Null,
             answers: 0,
             looks_left: 0,
+            validated_at: 0,
             error: None,
         });
         number
@@ -543,6 +603,9 @@ impl Ca {
     }
 
     fn look_at(&mut self, a: usize) {
+        if self.validation_takes > 0 {
+            return;
+        }
         let authorization = &mut self.authorizations[a];
         if authorization.answered.is_some() && authorization.status == "pending" {
             match authorization.looks_left.checked_sub(1) {
@@ -552,12 +615,32 @@ impl Ca {
         }
     }
 
+    /// Ends the validations whose time has come.
+    pub fn validate_until_now(&mut self) {
+        if self.validation_takes == 0 {
+            return;
+        }
+        for a in 0..self.authorizations.len() {
+            let authorization = &self.authorizations[a];
+            let is_over = self.now >= authorization.validated_at;
+            if authorization.answered.is_some() && authorization.status == "pending" && is_over {
+                self.decide(a);
+            }
+        }
+    }
+
+    /// Is a challenge for this name being validated right now?
+    pub fn is_validating(&self, name: &str) -> bool {
+        let mut ours = self.authorizations.iter().filter(|a| a.name == name);
+        ours.any(|a| a.answered.is_some() && a.status == "pending")
+    }
+
     fn decide(&mut self, a: usize) {
         let authorization = &mut self.authorizations[a];
         if self.failing.contains(&authorization.name) {
             authorization.status = "invalid";
             authorization.error = Some(json!({
-                "type": "urn:ietf:params:acme:error:connection",
+                "type": format!("urn:ietf:params:acme:error:{}", self.failure),
                 "detail": format!("cannot reach {}", authorization.name), "status": 400,
             }));
         } else {
@@ -589,6 +672,9 @@ impl Ca {
             "status": status, "expires": "2026-12-01T00:00:00Z", "identifiers": identifiers,
             "authorizations": urls, "finalize": format!("{BASE}/finalize/{}", n + 1),
         });
+        if let Some(error) = &order.error {
+            json["error"] = error.clone();
+        }
         if status == "valid" {
             json["certificate"] = json!(format!("{BASE}/cert/{}", n + 1));
         }
@@ -599,7 +685,7 @@ impl Ca {
         let authorization = &self.authorizations[a];
         let answered = authorization.answered.as_deref() == Some(kind);
         let status = match authorization.status {
-            "pending" if answered => "processing",
+            "pending" if answered && !self.validates_in_silence => "processing",
             "valid" | "invalid" if !answered => "pending",
             status => status,
         };
@@ -667,9 +753,20 @@ impl Ca {
         if authorization.status != "pending" {
             return Answer::problem(400, "malformed");
         }
+        if authorization.answered.is_some() && self.validates_in_silence {
+            let mut answer = Answer::problem(409, "conflict");
+            let detail = "Unable to update challenge :: failed to mark authz as processing: \
+                          Authorization is already being validated.";
+            answer.edit(|problem| problem["detail"] = json!(detail));
+            return answer;
+        }
         authorization.answers += 1;
         if authorization.answered.is_none() {
             authorization.answered = Some(kind.to_owned());
+            authorization.validated_at = self.now + self.validation_takes;
+            if self.validation_takes > 0 {
+                return Answer::json(200, &self.challenge(a, kind));
+            }
             authorization.looks_left = self.validation_looks;
             match authorization.looks_left.checked_sub(1) {
                 Some(left) => authorization.looks_left = left,

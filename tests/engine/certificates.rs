@@ -425,7 +425,7 @@ fn c25_a_resource_instead_of_a_certificate_is_refused() {
         let mut ca = Script::new();
         ca.on("POST /cert/1").answer(body);
         let error = ca.obtain(&["example.org"]).unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::Certificate | ErrorKind::Problem), "{error}");
+        assert!(matches!(error.kind(), ErrorKind::Certificate | ErrorKind::Server), "{error}");
         assert_eq!(ca.count("POST /new-order"), 1);
         assert_eq!(ca.count("POST /cert/1"), 1);
     }

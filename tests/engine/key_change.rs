@@ -38,7 +38,7 @@ fn the_account_has_the_new_key_from_then_on() {
     let (mut ca, new) = registered();
     let old = ca.account_key.clone();
     change(&mut ca, &new).unwrap();
-    assert_eq!(ca.transcript, ["POST /key-change"]);
+    assert_eq!(ca.transcript, ["POST /key-change", "POST /account/1"]);
     assert_eq!(ca.client.account_key().thumbprint(), new.thumbprint());
     ca.obtain(&["example.org"]).unwrap();
     restart(&mut ca, &old, None);
@@ -52,7 +52,8 @@ fn a11_when_the_answer_is_lost_the_ca_is_asked_which_key_it_knows() {
     let (mut ca, new) = registered();
     ca.on("POST /key-change").nth(1).lose_answer();
     change(&mut ca, &new).unwrap();
-    assert_eq!(ca.transcript, ["POST /key-change", "GET /new-nonce", "POST /new-account"]);
+    let asked = ["POST /key-change", "GET /new-nonce", "POST /new-account", "POST /account/1"];
+    assert_eq!(ca.transcript, asked);
     assert_eq!(ca.client.account_key().thumbprint(), new.thumbprint());
 
     let (mut ca, new) = registered();

@@ -12,6 +12,7 @@ mod script;
 mod account;
 mod authorizations;
 mod authorizing;
+mod boulder;
 mod bounds;
 mod certificates;
 mod chains;

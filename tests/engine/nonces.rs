@@ -180,8 +180,11 @@ fn n06_new_nonce_is_asked_by_get_and_its_refusal_is_final() {
         let mut ca = Script::new();
         ca.on("GET /new-nonce").answer(Answer::new(status, "no").without_nonce());
         let error = ca.obtain(&["example.org"]).unwrap_err();
-        assert_eq!((error.kind(), error.http_status()), (ErrorKind::Problem, Some(status)));
-        let tries = if status < 500 { 1 } else { 4 };
+        let (kind, tries) = match status {
+            501 => (ErrorKind::Server, 4),
+            _ => (ErrorKind::Problem, 1),
+        };
+        assert_eq!((error.kind(), error.http_status()), (kind, Some(status)));
         assert_eq!(ca.count("GET /new-nonce"), tries, "{status}");
         assert_eq!(ca.count("POST *"), 0);
     }
@@ -321,7 +324,8 @@ fn n15_a_wrong_signature_is_not_blindly_tried_again() {
             let what = format!("POST {path}");
             ca.on(&what).answer(Answer::json(status, &wrong));
             let error = ca.obtain(&["example.org"]).unwrap_err();
-            assert!(error.is_permanent(), "{path}: {error}");
+            // The CA may have an old key in a cache.
+            assert!(!error.is_permanent(), "{path}: {error}");
             assert!(error.to_string().contains("JWS verification error"), "{error}");
             assert_eq!(ca.count(&what), 1, "{path}");
         }

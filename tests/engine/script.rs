@@ -51,6 +51,17 @@ pub enum Interference {
 
 type Interfere = Box<dyn FnMut(usize, Moment) -> Interference + Send>;
 
+/// A time in which the CA cannot be reached.
+pub struct Outage {
+    /// It begins with the n-th request like this, counted from 1.
+    pub from: (String, usize),
+    /// Milliseconds.
+    pub lasts: i64,
+    /// The first request is done, and the connection closed before its answer.
+    pub closes: bool,
+    pub began: Option<i64>,
+}
+
 /// A scripted CA and host, and what happened.
 pub struct Script {
     pub client: Client,
@@ -67,6 +78,7 @@ pub struct Script {
     /// What challenges are answered with whose type wants more than an empty object.
     pub payload: Option<String>,
     pub interfere: Option<Interfere>,
+    pub outage: Option<Outage>,
     /// The clock.
     pub now: i64,
     /// `"POST /order/1"`, in the order in which the engine gave them out.
@@ -88,6 +100,8 @@ pub struct Script {
     rules: Vec<Rule>,
     up: BTreeMap<(String, String, String), i32>,
     ever_published: Vec<String>,
+    /// Challenges that were taken down while the CA validated them.
+    pub early: Vec<String>,
 }
 
 struct Rule {
@@ -203,6 +217,7 @@ impl Script {
             publishing_takes: Duration::ZERO,
             payload: None,
             interfere: None,
+            outage: None,
             now: START,
             transcript: Vec::new(),
             bodies: Vec::new(),
@@ -216,6 +231,7 @@ impl Script {
             rules: Vec::new(),
             up: BTreeMap::new(),
             ever_published: Vec::new(),
+            early: Vec::new(),
         }
     }
 
@@ -224,6 +240,13 @@ impl Script {
         let mut script = Script::new();
         script.obtain(&["earlier.example"]).unwrap();
         script.forget();
+        script
+    }
+
+    /// A host at Let's Encrypt's server.
+    pub fn at_boulder() -> Script {
+        let mut script = Script::new();
+        script.ca = Ca::boulder();
         script
     }
 
@@ -399,8 +422,23 @@ impl Script {
 
     /// What comes back for a request; `Err`: nothing.
     pub fn answer(&mut self, request: &Request) -> Result<Answer, &'static str> {
-        let post = self.ca.check(request);
+        self.ca.now = self.now;
+        self.ca.validate_until_now();
         let label = label(request);
+        let mut is_closed = false;
+        if let Some(outage) = &mut self.outage {
+            let (what, nth) = &outage.from;
+            let seen = self.transcript.iter().filter(|sent| matches(what, sent)).count();
+            if outage.began.is_none() && label == *what && seen == *nth {
+                outage.began = Some(self.now);
+                is_closed = outage.closes;
+            }
+            let until = outage.began.map(|began| began + outage.lasts);
+            if !is_closed && until.is_some_and(|until| self.now < until) {
+                return Err("connection refused");
+            }
+        }
+        let post = self.ca.check(request);
         let mut action = None;
         for rule in self.rules.iter_mut().filter(|rule| matches(&rule.what, &label)) {
             rule.seen += 1;
@@ -427,6 +465,7 @@ impl Script {
                     false => ca.serve(path, post.as_ref(), &published),
                 };
                 match action {
+                    _ if is_closed => return Err("connection reset by peer"),
                     Some(Action::LoseAnswer) => return Err("connection reset by peer"),
                     Some(Action::Then(change)) => change(ca, &mut answer),
                     _ => {}
@@ -496,6 +535,11 @@ impl Script {
     pub fn unpublish(&mut self, challenges: &[Challenge]) {
         for challenge in challenges {
             let what = format!("{} {}", challenge.kind().as_str(), challenge.identifier());
+            self.ca.now = self.now;
+            self.ca.validate_until_now();
+            if self.ca.is_validating(challenge.identifier().trim_start_matches("*.")) {
+                self.early.push(what.clone());
+            }
             self.events.push(format!("UNPUBLISH {what}"));
             match self.up.get_mut(&key(challenge)) {
                 Some(count) if *count > 0 => *count -= 1,

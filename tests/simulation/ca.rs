@@ -23,9 +23,20 @@ pub const DAY: i64 = 24 * HOUR;
 /// Failed validations of one name that an account may have in an hour; at Let's Encrypt, too.
 const FAILURES_AN_HOUR: usize = 5;
 
-/// What one CA does differently from another.
+/// Which CA is simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Any that RFC 8555 allows, and whose own parts never fail.
+    Any,
+    /// Let's Encrypt's server.
+    Boulder,
+    /// Smallstep's server, with its short certificates.
+    StepCa,
+}
+
+/// The behaviour in which one CA differs from another.
 pub struct Policy {
-    /// How long the certificates live, in days.
+    /// Time for which the certificates are valid.
     pub lifetime: i64,
     /// Milliseconds from the answer to a challenge until it has been validated, and from finalize to
     /// the certificate.
@@ -38,18 +49,69 @@ pub struct Policy {
     /// An order for the same names is given out again while it is not finished, as Boulder does.
     pub reuses_orders: bool,
     pub renewal_info: bool,
+    /// It lets accounts change keys, and authorizes ahead of orders.
+    pub key_change: bool,
+    pub pre_authorization: bool,
+    /// A challenge stays pending while it is validated, and a second response is a conflict.
+    pub validates_in_silence: bool,
+    /// Time for which the old key of an account counts after a change.
+    pub caches_keys_for: i64,
+    /// One in so many validations and finalizations fails by a fault of its own (0: none), and one in
+    /// so many requests finds a part of it away.
+    pub own_faults: u64,
+    pub outages: u64,
 }
 
 impl Policy {
-    pub fn any(rng: &mut Rng) -> Policy {
+    pub fn of(profile: Profile, rng: &mut Rng) -> Policy {
+        match profile {
+            Profile::Any => Policy::any(rng),
+            Profile::Boulder => Policy {
+                lifetime: *rng.pick(&[6 * DAY, 45 * DAY, 90 * DAY]),
+                validation: *rng.pick(&[300, 4 * SECOND, 9 * SECOND, 30 * SECOND]),
+                processing: *rng.pick(&[700, 15 * SECOND]),
+                retry_after: None,
+                reuse: *rng.pick(&[7 * HOUR, 30 * DAY]),
+                reuses_orders: true,
+                renewal_info: true,
+                key_change: true,
+                pre_authorization: false,
+                validates_in_silence: true,
+                caches_keys_for: 5 * SECOND,
+                own_faults: 40,
+                outages: 100,
+            },
+            Profile::StepCa => Policy {
+                lifetime: *rng.pick(&[300 * SECOND, DAY]),
+                validation: 0,
+                processing: 0,
+                retry_after: None,
+                reuse: 0,
+                reuses_orders: false,
+                renewal_info: false,
+                key_change: false,
+                pre_authorization: false,
+                outages: 100,
+                ..Policy::any(rng)
+            },
+        }
+    }
+
+    fn any(rng: &mut Rng) -> Policy {
         Policy {
-            lifetime: *rng.pick(&[6, 47, 90, 398]),
+            lifetime: *rng.pick(&[6 * DAY, 47 * DAY, 90 * DAY, 398 * DAY]),
             validation: *rng.pick(&[0, 300, 4 * SECOND, 40 * SECOND]),
             processing: *rng.pick(&[0, 700, 15 * SECOND, 90 * SECOND]),
             retry_after: *rng.pick(&[None, Some(1), Some(3), Some(20)]),
             reuse: *rng.pick(&[0, HOUR, 30 * DAY]),
             reuses_orders: rng.chance(1, 2),
             renewal_info: rng.chance(2, 3),
+            key_change: true,
+            pre_authorization: true,
+            validates_in_silence: false,
+            caches_keys_for: 0,
+            own_faults: 0,
+            outages: 0,
         }
     }
 }
@@ -94,6 +156,8 @@ impl Answer {
 
 struct Account {
     jwk: Value,
+    /// The key before, and when it was changed.
+    former: Option<(Value, i64)>,
     active: bool,
     contact: Value,
 }
@@ -106,6 +170,7 @@ pub struct Authorization {
     expires: i64,
     token: String,
     answered: Option<(&'static str, i64)>,
+    error: Option<Value>,
 }
 
 pub struct Order {
@@ -117,6 +182,8 @@ pub struct Order {
     /// When it was finalized, for which key.
     finalized: Option<(i64, PKey<Public>)>,
     pub issued: Option<CertificateChain>,
+    /// Why it is invalid, if its authorizations do not tell.
+    error: Option<Value>,
     /// Its identifier in renewal information.
     id: Option<String>,
     /// An answer about it was falsified: what the client does with it proves nothing any more.
@@ -139,6 +206,8 @@ pub type Published<'a> = &'a dyn Fn(&str, &str, &str) -> bool;
 
 pub struct Ca {
     pub policy: Policy,
+    /// Its own parts do not fail any more.
+    pub is_calm: bool,
     pub now: i64,
     pub orders: Vec<Order>,
     accounts: Vec<Account>,
@@ -157,9 +226,10 @@ pub struct Ca {
 }
 
 impl Ca {
-    pub fn new(mut rng: Rng, now: i64) -> Ca {
+    pub fn new(profile: Profile, mut rng: Rng, now: i64) -> Ca {
         Ca {
-            policy: Policy::any(&mut rng),
+            policy: Policy::of(profile, &mut rng),
+            is_calm: false,
             now,
             orders: Vec::new(),
             accounts: Vec::new(),
@@ -278,10 +348,12 @@ impl Ca {
     fn directory(&self) -> Value {
         let url = |path: &str| format!("{BASE}/{path}");
         let renewal_info = self.policy.renewal_info.then(|| url("renewal-info"));
+        let new_authz = self.policy.pre_authorization.then(|| url("new-authz"));
+        let key_change = self.policy.key_change.then(|| url("key-change"));
         json!({
             "newNonce": url("new-nonce"), "newAccount": url("new-account"),
-            "newOrder": url("new-order"), "newAuthz": url("new-authz"),
-            "revokeCert": url("revoke"), "keyChange": url("key-change"),
+            "newOrder": url("new-order"), "newAuthz": new_authz,
+            "revokeCert": url("revoke"), "keyChange": key_change,
             "renewalInfo": renewal_info, "meta": {"termsOfService": url("terms")},
         })
     }
@@ -291,6 +363,9 @@ impl Ca {
             b"" => None,
             payload => Some(serde_json::from_slice(payload).expect("a JSON payload")),
         };
+        if !self.is_calm && self.policy.outages > 0 && self.rng.chance(1, self.policy.outages) {
+            return Answer::problem(500, "serverInternal").with("Retry-After", 60);
+        }
         let mut parts = path.split('/').skip(1);
         let what = parts.next().unwrap_or_default();
         let n = parts.next().and_then(|n| n.parse::<usize>().ok());
@@ -305,14 +380,21 @@ impl Ca {
         let account = jws.header("kid").strip_prefix("https://ca.example/account/");
         let account: usize = account.and_then(|n| n.parse().ok()).expect("an account's URL");
         assert!(account < self.accounts.len(), "there is no account {account}");
-        if !jws.is_by(&self.accounts[account].jwk) {
-            return Answer::problem(400, "malformed"); // as Boulder says it after a key change
+        if !jws.is_by(self.known_key(account)) {
+            let type_ = "urn:ietf:params:acme:error:malformed";
+            let detail = "Unable to validate JWS :: JWS verification error";
+            let problem = json!({"type": type_, "detail": detail});
+            return Answer::new(400, problem.to_string());
         }
         if !self.accounts[account].active {
             return Answer::problem(401, "unauthorized");
         }
         let owned = |owner: usize| assert_eq!(owner, account, "{path} is another account's");
         match (what, n, &payload) {
+            ("account", Some(of), None) => {
+                owned(of);
+                Answer::new(200, self.account(of).to_string())
+            }
             ("account", Some(of), Some(payload)) => {
                 owned(of);
                 self.update_account(account, payload)
@@ -391,12 +473,20 @@ impl Ca {
             None => {
                 assert_eq!(payload["termsOfServiceAgreed"], true, "the terms are not agreed to");
                 let contact = payload["contact"].clone();
-                self.accounts.push(Account { jwk, active: true, contact });
+                self.accounts.push(Account { jwk, former: None, active: true, contact });
                 (201, self.accounts.len() - 1)
             }
         };
         Answer::new(status, self.account(n).to_string())
             .with("Location", format!("{BASE}/account/{n}"))
+    }
+
+    /// The key that counts for an account: for a while the one before.
+    fn known_key(&self, n: usize) -> &Value {
+        let account = &self.accounts[n];
+        let cached = account.former.as_ref();
+        let cached = cached.filter(|(_, at)| self.now < at + self.policy.caches_keys_for);
+        cached.map_or(&account.jwk, |(former, _)| former)
     }
 
     fn account(&self, n: usize) -> Value {
@@ -425,12 +515,14 @@ impl Ca {
         assert!(inner.protected.get("nonce").is_none(), "the inner JWS has no nonce");
         let change: Value = serde_json::from_slice(&inner.payload).expect("a JSON payload");
         assert_eq!(change["account"], format!("{BASE}/account/{n}"));
-        assert_eq!(change["oldKey"], self.accounts[n].jwk);
         if let Some(other) = self.accounts.iter().position(|account| account.jwk == jwk) {
             let location = format!("{BASE}/account/{other}");
             return Answer::problem(409, "malformed").with("Location", location);
         }
-        self.accounts[n].jwk = jwk;
+        assert_eq!(change["oldKey"], self.accounts[n].jwk);
+        let now = self.now;
+        let account = &mut self.accounts[n];
+        account.former = Some((std::mem::replace(&mut account.jwk, jwk), now));
         Answer::new(200, self.account(n).to_string())
     }
 
@@ -509,6 +601,7 @@ impl Ca {
                 replaces,
                 finalized: None,
                 issued: None,
+                error: None,
                 id: None,
                 spoiled: false,
                 delivered: false,
@@ -537,12 +630,14 @@ impl Ca {
             expires: now + 7 * DAY,
             token,
             answered: None,
+            error: None,
         });
         self.authorizations.len() - 1
     }
 
     /// Brings everything up to the present.
     fn advance(&mut self, published: Published<'_>) {
+        let own_faults = if self.is_calm { 0 } else { self.policy.own_faults };
         for authorization in &mut self.authorizations {
             if authorization.expires <= self.now
                 && matches!(authorization.status, "pending" | "valid")
@@ -556,12 +651,18 @@ impl Ca {
             let account = &self.accounts[authorization.account];
             let thumbprint = jws::thumbprint(&account.jwk);
             let expected = format!("{}.{thumbprint}", authorization.token);
-            if published(kind, &authorization.name, &expected) {
+            if own_faults > 0 && self.rng.chance(1, own_faults) {
+                authorization.status = "invalid";
+                authorization.error = Some(fault_of_its_own("Could not communicate with VA"));
+            } else if published(kind, &authorization.name, &expected) {
                 authorization.status = "valid";
                 // For as long as the order takes, at least.
                 authorization.expires = self.now + self.policy.reuse.max(HOUR);
             } else {
                 authorization.status = "invalid";
+                let type_ = "urn:ietf:params:acme:error:connection";
+                let detail = format!("nothing is there{}", ".".repeat(2000));
+                authorization.error = Some(json!({"type": type_, "detail": detail}));
                 let failed = (authorization.account, authorization.name.clone());
                 self.failures.entry(failed).or_default().push(self.now);
             }
@@ -570,6 +671,9 @@ impl Ca {
 
     fn order_status(&self, n: usize) -> &'static str {
         let order = &self.orders[n];
+        if order.error.is_some() {
+            return "invalid";
+        }
         if let Some((at, _)) = order.finalized {
             return if at + self.policy.processing > self.now { "processing" } else { "valid" };
         }
@@ -595,6 +699,9 @@ impl Ca {
             "identifiers": identifiers, "authorizations": authorizations,
             "finalize": format!("{BASE}/finalize/{n}"),
         });
+        if let Some(error) = &order.error {
+            json["error"] = error.clone();
+        }
         if status == "valid" {
             json["certificate"] = json!(format!("{BASE}/cert/{n}"));
         }
@@ -620,7 +727,7 @@ impl Ca {
         let authorization = &self.authorizations[a];
         let answered = authorization.answered.is_some_and(|(answered, _)| answered == kind);
         let status = match authorization.status {
-            "pending" if answered => "processing",
+            "pending" if answered && !self.policy.validates_in_silence => "processing",
             "valid" | "invalid" if answered => authorization.status,
             _ => "pending",
         };
@@ -628,9 +735,8 @@ impl Ca {
             "type": kind, "status": status, "token": authorization.token,
             "url": format!("{BASE}/chall/{a}/{kind}"),
         });
-        if status == "invalid" {
-            let type_ = "urn:ietf:params:acme:error:connection";
-            json["error"] = json!({"type": type_, "detail": "nothing is there"});
+        if let Some(error) = authorization.error.as_ref().filter(|_| status == "invalid") {
+            json["error"] = error.clone();
         }
         json
     }
@@ -641,8 +747,10 @@ impl Ca {
         if authorization.status != "pending" {
             return Answer::problem(400, "malformed");
         }
-        if authorization.answered.is_none() {
-            authorization.answered = Some((kind, self.now));
+        match authorization.answered {
+            Some(_) if self.policy.validates_in_silence => return Answer::problem(409, "conflict"),
+            Some(_) => {}
+            None => authorization.answered = Some((kind, self.now)),
         }
         Answer::new(200, self.challenge(a, kind).to_string())
     }
@@ -663,8 +771,15 @@ impl Ca {
         named.sort();
         ordered.sort();
         assert_eq!(named, ordered, "the csr's names are the order's");
-        let from = self.now / 1000 - 3600;
-        let valid = (from, from + self.policy.lifetime * 86_400);
+        let own_faults = if self.is_calm { 0 } else { self.policy.own_faults };
+        if own_faults > 0 && self.rng.chance(1, own_faults) {
+            self.orders[n].error = Some(fault_of_its_own("Error finalizing order"));
+            return Answer::new(200, self.order(n).to_string());
+        }
+        let order = &mut self.orders[n];
+        let backdated = (self.policy.lifetime / 5).min(HOUR);
+        let from = (self.now - backdated) / 1000;
+        let valid = (from, from + self.policy.lifetime / 1000);
         let serial = self.rng.next() >> 2 | 1 << 61;
         let chain = pki::chain(&key, &order.names, serial, valid);
         let chain = CertificateChain::parse(&chain).unwrap();
@@ -696,6 +811,10 @@ impl Ca {
     }
 }
 
+fn fault_of_its_own(detail: &str) -> Value {
+    json!({"type": "urn:ietf:params:acme:error:serverInternal", "detail": detail})
+}
+
 fn bare(name: &str) -> &str {
     name.trim_start_matches("*.")
 }
@@ -708,7 +827,7 @@ pub fn httpdate(millis: i64) -> String {
 
 #[test]
 fn a_name_that_failed_too_often_waits_until_an_hour_has_passed() {
-    let mut ca = Ca::new(Rng(1), 10 * HOUR);
+    let mut ca = Ca::new(Profile::Any, Rng(1), 10 * HOUR);
     let failed: Vec<i64> = (0..6).map(|n| 9 * HOUR + n * SECOND + 1).collect();
     ca.failures.insert((0, "a.example".to_owned()), failed[..5].to_vec());
     assert_eq!(ca.limited_until(0, "a.example"), None);

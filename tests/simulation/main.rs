@@ -3,8 +3,8 @@
 //! that are killed at any step. Time is virtual, and a run is a seed: the same one is the same run.
 //!
 //! Environment: SIMULATION_CERTIFICATES is how many are issued in all (`make test` has 20,000, `make
-//! soak` a million), after the seed SIMULATION_FIRST, so that a long campaign can be run in parts;
-//! SIMULATION_SEED, SIMULATION_FAULTS (of 100 requests) and SIMULATION_TRACE are for `one_seed`, which
+//! soak` a million) of each kind of CA, after the seed SIMULATION_FIRST, so that a long campaign can be run in parts;
+//! SIMULATION_CA, SIMULATION_SEED, SIMULATION_FAULTS (of 100 requests) and SIMULATION_TRACE are for `one_seed`, which
 //! repeats a run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -25,10 +25,13 @@ mod world;
 use std::panic::catch_unwind;
 use std::sync::Mutex;
 
+use ca::Profile;
 use world::{Plan, Report, run};
 
 /// Certificates of a run; many short lives find more than one long one.
 const CERTIFICATES: usize = 12;
+
+const PROFILES: [Profile; 3] = [Profile::Any, Profile::Boulder, Profile::StepCa];
 
 fn number(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
@@ -48,7 +51,7 @@ struct Sum {
 }
 
 /// Runs seeds, from the first, on all cores, until there are this many certificates.
-fn runs(first: u64, faults: u64, certificates: usize) -> Report {
+fn runs(profile: Profile, first: u64, faults: u64, certificates: usize) -> Report {
     let sum = Mutex::new(Sum { last: first, ..Sum::default() });
     let next = || {
         let mut sum = sum.lock().unwrap();
@@ -59,7 +62,8 @@ fn runs(first: u64, faults: u64, certificates: usize) -> Report {
     };
     let work = || {
         while let Some(seed) = next() {
-            let outcome = catch_unwind(|| run(Plan { seed, faults, certificates: CERTIFICATES }));
+            let plan = Plan { profile, seed, faults, certificates: CERTIFICATES };
+            let outcome = catch_unwind(|| run(plan));
             let mut sum = sum.lock().unwrap();
             match outcome {
                 Ok(report) => sum.report.add(&report),
@@ -73,41 +77,64 @@ fn runs(first: u64, faults: u64, certificates: usize) -> Report {
         }
     });
     let Sum { report, last, failed } = sum.into_inner().unwrap();
-    println!("{faults} of 100 requests: seeds {} to {last}: {report:?}", first + 1);
+    println!("{profile:?}, {faults} of 100 requests: seeds {} to {last}: {report:?}", first + 1);
     assert!(failed.is_empty(), "these seeds failed: {failed:?}");
     report
 }
 
 #[test]
 fn no_certificate_is_lost_with_a_fault_at_every_fifth_request() {
+    with_faults(Profile::Any);
+}
+
+#[test]
+fn no_certificate_of_boulder_is_lost_with_a_fault_at_every_fifth_request() {
+    with_faults(Profile::Boulder);
+}
+
+#[test]
+fn no_certificate_of_step_ca_is_lost_with_a_fault_at_every_fifth_request() {
+    with_faults(Profile::StepCa);
+}
+
+fn with_faults(profile: Profile) {
     let wanted = number("SIMULATION_CERTIFICATES", 500) as usize;
-    let report = runs(number("SIMULATION_FIRST", 0), 20, wanted);
+    let report = runs(profile, number("SIMULATION_FIRST", 0), 20, wanted);
     assert!(report.certificates >= wanted && report.kills > wanted / 20);
     assert!(report.faults * 6 > report.requests, "so few faults: {report:?}");
 }
 
 #[test]
 fn no_certificate_is_lost_with_faults_at_every_second_request() {
-    runs(1_000_000, 50, number("SIMULATION_CERTIFICATES", 500) as usize / 10);
+    for profile in PROFILES {
+        runs(profile, 1_000_000, 50, number("SIMULATION_CERTIFICATES", 500) as usize / 20);
+    }
 }
 
 #[test]
 fn where_nothing_goes_wrong_nothing_fails() {
-    let report = runs(2_000_000, 0, 200);
-    assert_eq!((report.faults, report.failures), (0, 0));
+    for profile in PROFILES {
+        let report = runs(profile, 2_000_000, 0, 200);
+        assert_eq!((report.faults, report.failures), (0, 0), "{profile:?}");
+    }
 }
 
 #[test]
 fn a_seed_repeats_exactly() {
-    for seed in 1..20 {
-        let plan = Plan { seed, faults: 20, certificates: 5 };
-        assert_eq!(run(plan), run(plan));
+    for profile in PROFILES {
+        for seed in 1..10 {
+            let plan = Plan { profile, seed, faults: 20, certificates: 5 };
+            assert_eq!(run(plan), run(plan));
+        }
     }
 }
 
 #[test]
 fn one_seed() {
+    let name = std::env::var("SIMULATION_CA").unwrap_or_else(|_| "Any".to_owned());
+    let named = PROFILES.into_iter().find(|profile| format!("{profile:?}") == name);
     let plan = Plan {
+        profile: named.unwrap_or_else(|| panic!("SIMULATION_CA is one of {PROFILES:?}")),
         seed: number("SIMULATION_SEED", 1),
         faults: number("SIMULATION_FAULTS", 20),
         certificates: number("SIMULATION_CERTIFICATES", CERTIFICATES as u64).min(1000) as usize,

@@ -7,7 +7,7 @@ use acme_micro::engine::{
     AuthorizeOptions, ChallengeType, Client, ClientOptions, Issued, Operation, OrderOptions,
     Renewal, RenewalInfo, RevocationReason,
 };
-use acme_micro::{AcmeError, CertificateChain, Key, Time};
+use acme_micro::{AcmeError, CertificateChain, ErrorKind, Key, Time};
 
 use super::ca::{BASE, Ca, DAY};
 use super::pki;
@@ -64,6 +64,11 @@ pub struct Program {
 /// The delay after so many failures in a row.
 fn ladder(failures: u32) -> i64 {
     MINUTE.saturating_mul(10_i64.saturating_pow(failures)).min(DAY)
+}
+
+/// Time until a program does something else than certificates.
+fn pause(ca: &Ca, rng: &mut Rng) -> i64 {
+    rng.below(2 * ca.policy.lifetime.max(DAY) as u64) as i64
 }
 
 impl Program {
@@ -287,7 +292,8 @@ impl Program {
                 site.revocation_asked = false;
                 site.order_url = None;
                 site.failures = 0;
-                site.next = now + 6 * 60 * MINUTE;
+                let left = issued.chain.not_after().as_millis() - now;
+                site.next = now + (left / 4).clamp(1, 6 * 60 * MINUTE);
             }
             (Task::Certificate(n), Ok(Outcome::NotDue(info))) => {
                 let site = &mut self.sites[n];
@@ -306,8 +312,7 @@ impl Program {
             (Task::ChangeKey, Ok(_)) => {
                 self.account_key = self.new_key.take().expect("a new key");
                 assert!(ca.knows(&self.account_key), "the CA does not know the new key");
-                self.next_chore =
-                    now + rng.below(2 * ca.policy.lifetime as u64 * DAY as u64) as i64;
+                self.next_chore = now + pause(ca, rng);
                 self.chore_failures = 0;
             }
             (Task::Revoke(n), Ok(_)) => {
@@ -315,14 +320,16 @@ impl Program {
                 let site = &mut self.sites[n];
                 site.chain = None;
                 site.next = now;
-                self.next_chore =
-                    now + rng.below(2 * ca.policy.lifetime as u64 * DAY as u64) as i64;
+                self.next_chore = now + pause(ca, rng);
                 self.chore_failures = 0;
             }
             (_, Ok(_)) => {
-                self.next_chore =
-                    now + rng.below(2 * ca.policy.lifetime as u64 * DAY as u64) as i64;
+                self.next_chore = now + pause(ca, rng);
                 self.chore_failures = 0;
+            }
+            (Task::ChangeKey, Err(error)) if error.kind() == ErrorKind::Unsupported => {
+                self.new_key = None;
+                self.next_chore = now + pause(ca, rng);
             }
             (_, Err(error)) => {
                 self.next_chore = later(self.chore_failures, &error);

@@ -3,13 +3,13 @@
 //! goes wrong any more, that every program has its certificates and none was lost.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
 use acme_micro::engine::{Operation, Request, Step};
 use acme_micro::{ErrorKind, Time};
 
-use super::ca::{Answer, BASE, Ca, DAY};
+use super::ca::{Answer, BASE, Ca, DAY, Profile};
 use super::faults::{Fault, falsify};
 use super::program::{Outcome, Program, Task};
 use super::rng::Rng;
@@ -22,6 +22,7 @@ const TIME_LIMIT: i64 = 600_000;
 /// What a run is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
+    pub profile: Profile,
     pub seed: u64,
     /// Requests of 100 at which something goes wrong.
     pub faults: u64,
@@ -95,6 +96,10 @@ struct Running {
     faults: usize,
     looks: usize,
     names: usize,
+    /// The CA has made an order fail by a fault of its own, so that there is another one.
+    saw_ca_fault: bool,
+    /// URLs of challenges to which the CA has answered that it has the response.
+    responded: HashSet<String>,
     /// The URL and time of the last failure that asks for a delay.
     failed: HashMap<String, i64>,
     up: Vec<(String, String, String)>,
@@ -123,10 +128,10 @@ pub fn run(plan: Plan) -> Report {
     impl Drop for Name {
         fn drop(&mut self) {
             if std::thread::panicking() {
-                let Plan { seed, faults, certificates } = self.0;
+                let Plan { profile, seed, faults, certificates } = self.0;
                 eprintln!(
-                    "this run again: SIMULATION_SEED={seed} SIMULATION_FAULTS={faults} \
-                     SIMULATION_CERTIFICATES={certificates} cargo test --test simulation one_seed \
+                    "this run again: SIMULATION_CA={profile:?} SIMULATION_SEED={seed} \
+                     SIMULATION_FAULTS={faults} SIMULATION_CERTIFICATES={certificates} cargo test --test simulation one_seed \
                      -- --nocapture"
                 );
             }
@@ -134,7 +139,7 @@ pub fn run(plan: Plan) -> Report {
     }
     let _name = Name(plan);
     let mut rng = Rng(plan.seed);
-    let ca = Ca::new(Rng(rng.next()), START);
+    let ca = Ca::new(plan.profile, Rng(rng.next()), START);
     let count = 1 + rng.below(3) as usize;
     let programs = (0..count).map(|n| Program::new(n, &mut rng)).collect();
     let mut world = World {
@@ -181,6 +186,7 @@ impl World {
         while let Some(Reverse((at, _, event))) = self.events.pop() {
             assert!(at >= self.now);
             (self.now, self.ca.now) = (at, at);
+            self.ca.is_calm = self.is_calm();
             self.note(&event);
             match event {
                 Event::Look { program } if self.looks[program] == at => self.look(program),
@@ -272,6 +278,8 @@ impl World {
                 faults: 0,
                 looks: 0,
                 names,
+                saw_ca_fault: false,
+                responded: HashSet::new(),
                 failed: HashMap::new(),
                 up: Vec::new(),
                 is_polled: false,
@@ -306,6 +314,8 @@ impl World {
                     return;
                 }
                 Ok(Step::Publish(challenges)) => {
+                    // After a lie the same challenge may be in another round.
+                    running.responded.clear();
                     running.publishing_since = Some(self.now);
                     for challenge in challenges.iter() {
                         let key = (
@@ -336,6 +346,7 @@ impl World {
         let running = self.running.get_mut(&id).unwrap();
         running.requests += 1;
         self.report.requests += 1;
+        assert!(!running.responded.contains(request.url()), "a second response to a challenge");
         if let Some(earliest) = running.failed.remove(request.url()) {
             assert!(self.now >= earliest, "too soon after a failure: {}", request.url());
         }
@@ -454,6 +465,14 @@ impl World {
         if matches!(json["status"].as_str(), Some("pending" | "processing")) {
             running.looks += 1;
         }
+        running.faults += usize::from(answer.status >= 500);
+        if answer.status == 200 {
+            let text = String::from_utf8_lossy(&answer.body);
+            running.saw_ca_fault |= text.contains("serverInternal");
+            if request.url().contains("/chall/") && json["status"].is_string() {
+                running.responded.insert(request.url().to_owned());
+            }
+        }
         let mut fed = Ok(());
         for (name, value) in &answer.headers {
             fed = fed.and_then(|()| reply.header(name.as_bytes(), value.as_bytes()));
@@ -472,7 +491,8 @@ impl World {
         assert!(took <= TIME_LIMIT, "{what:?}: it took {took} ms");
         // Each name has an authorization and a challenge; each fault may cost a request, a nonce and
         // a look at what has become of it; and who is told to wait looks again.
-        let ceiling = 12 + 5 * running.names + running.looks + 3 * running.faults;
+        let orders = 1 + usize::from(running.saw_ca_fault);
+        let ceiling = orders * (12 + 5 * running.names) + running.looks + 3 * running.faults;
         assert!(
             running.requests <= ceiling,
             "{what:?}: {} requests, {ceiling} would do: {} names, {} looks, {} faults, {error:?}",

@@ -75,6 +75,9 @@ class Status(enum.IntEnum):
     ERR_TIMEOUT = -22
     # A URL or redirect was refused: not https, or on a host that was not allowed.
     ERR_POLICY = -23
+    # The CA failed: serverInternal or HTTP status 5xx, in an answer, a challenge or an order. A
+    # retry may help.
+    ERR_SERVER = -24
     # The CA refused with a problem document; see acme_error_problem_type().
     ERR_PROBLEM = -30
     # The CA refused for now; see acme_error_retry_at().

@@ -12,6 +12,7 @@ caller would treat in its own way, and is also the builtin exception that it res
         PolicyError                       a URL was refused: not https, or a host not allowed
         OperationTimeout (TimeoutError)   the operation's own time limit ran out
         ProblemError                      the CA refused; .problem is why
+            ServerError                   ... by a fault of its own; a retry may help
             RateLimited                   ... for now; .retry_at is until when
             TermsNotAgreed                ... until its terms of service are agreed to
             ExternalAccountRequired       ... without an external account binding
@@ -57,6 +58,7 @@ __all__ = [
     "ProtocolError",
     "PublishFailed",
     "RateLimited",
+    "ServerError",
     "Status",
     "StoreError",
     "TermsNotAgreed",
@@ -202,6 +204,13 @@ class ProblemError(AcmeError):
     _status = Status.ERR_PROBLEM
 
 
+class ServerError(ProblemError):
+    """The CA failed: ``serverInternal`` or HTTP status 5xx, in an answer, a challenge or an order. A
+    retry may help."""
+
+    _status = Status.ERR_SERVER
+
+
 class RateLimited(ProblemError):
     """The CA refused for now; ``retry_at`` is the earliest time worth a retry, if it named one."""
 
@@ -295,6 +304,7 @@ _CLASSES: dict[int, type[AcmeError]] = {
     Status.ERR_PROTOCOL: ProtocolError,
     Status.ERR_TIMEOUT: OperationTimeout,
     Status.ERR_POLICY: PolicyError,
+    Status.ERR_SERVER: ServerError,
     Status.ERR_PROBLEM: ProblemError,
     Status.ERR_RATE_LIMITED: RateLimited,
     Status.ERR_TERMS: TermsNotAgreed,

@@ -63,6 +63,7 @@ KINDS: tuple[tuple[type[BaseException], str, int], ...] = (
     (errors.InvalidArgument, "usage", 2),
     (errors.TransportError, "network", 3),
     (errors.OperationTimeout, "timeout", 3),
+    (errors.ServerError, "server", 3),
     (errors.RateLimited, "rate-limited", 6),
     (errors.TermsNotAgreed, "terms", 9),
     (errors.ExternalAccountRequired, "external-account", 9),

@@ -1,0 +1,410 @@
+//! An issuance at Boulder, Let's Encrypt's server: challenges stay pending while they are validated, a
+//! second response is a conflict, accounts are cached, and faults of its own parts stand in
+//! challenges and orders.
+
+use std::time::Duration;
+
+use acme_micro::engine::{Client, ClientOptions, OrderOptions};
+use acme_micro::{ErrorKind, Key, KeyType};
+use serde_json::json;
+
+use super::ca::{Answer, BASE};
+use super::script::{Interference, Outage, Outcome, Pace, Script};
+
+const NAMES: [&str; 3] = ["a.example", "b.example", "c.example"];
+
+/// What happens to one request of an issuance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mishap {
+    Nothing,
+    LostRequest,
+    LostAnswer,
+    Unavailable,
+}
+
+fn issue(seconds: i64, phase: u32, mishap: Mishap, pace: Pace) -> (Script, Outcome) {
+    let mut ca = Script::at_boulder();
+    ca.ca.validation_takes = seconds * 1000;
+    ca.pace = pace;
+    match mishap {
+        Mishap::Nothing => {}
+        Mishap::LostRequest => ca.on("*").nth(phase).lose_request(),
+        Mishap::LostAnswer => ca.on("*").nth(phase).lose_answer(),
+        Mishap::Unavailable => {
+            ca.on("*").nth(phase).answer(Answer::problem(500, "serverInternal"));
+        }
+    }
+    let outcome = ca.obtain(&NAMES);
+    (ca, outcome)
+}
+
+/// Ten phases: the first ten requests of an issuance, from the directory to the polls of the order.
+#[test]
+fn a_validation_of_up_to_a_minute_ends_in_a_certificate() {
+    use Mishap::{LostAnswer, LostRequest, Nothing, Unavailable};
+    for seconds in [1, 2, 3, 4, 5, 8, 9, 13, 16, 21, 30, 34, 45, 60] {
+        for phase in 1..=10 {
+            for mishap in [Nothing, LostRequest, LostAnswer, Unavailable] {
+                for pace in [Pace::Blocking, Pace::Eager, Pace::Shuffled(seconds as u64)] {
+                    let case = format!("{seconds} s, {mishap:?} at {phase}, {pace:?}");
+                    let (ca, outcome) = issue(seconds, phase, mishap, pace);
+                    outcome.unwrap_or_else(|error| panic!("{case}: {error}"));
+                    assert_eq!(ca.early, [""; 0], "{case}: {:?}", ca.events);
+                    let answers: Vec<u32> =
+                        ca.ca.authorizations.iter().map(|a| a.answers).collect();
+                    assert_eq!(answers, [1, 1, 1], "{case}");
+                    // A response is sent again only where the CA's answer to it was lost.
+                    let lost = u32::from(mishap != Nothing);
+                    assert!(ca.count("POST /chall/*") <= 3 + lost as usize, "{case}");
+                    assert_eq!(ca.ca.orders.len(), 1, "{case}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_conflict_means_that_an_earlier_run_has_responded() {
+    let mut ca = Script::at_boulder();
+    ca.ca.validation_takes = 20_000;
+    let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
+    // The first run ends just after its response.
+    ca.interfere = Some(Box::new(|n, _| match n {
+        15.. => Interference::Cancel,
+        _ => Interference::Nothing,
+    }));
+    assert_eq!(ca.run(&operation).unwrap_err().kind(), ErrorKind::Canceled);
+    assert_eq!(ca.count("POST /chall/*"), 1, "{:?}", ca.transcript);
+    ca.interfere = None;
+    ca.early.clear();
+    let mut options = OrderOptions::new(["example.org"]);
+    options.order_url = operation.order_url();
+    ca.order(options).unwrap();
+    assert_eq!(ca.count("POST /chall/*"), 2);
+    assert!(ca.early.is_empty(), "{:?}", ca.events);
+    assert_eq!(ca.ca.authorizations[0].answers, 1);
+}
+
+#[test]
+fn a_conflict_that_no_validation_follows_ends_with_the_time_limit() {
+    let mut ca = Script::at_boulder();
+    ca.on("POST /chall/1/http-01").answer(Answer::problem(409, "conflict"));
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Timeout, false), "{error}");
+    assert_eq!(ca.count("POST /chall/*"), 1);
+    assert!(ca.elapsed() >= Duration::from_secs(500), "{:?}", ca.elapsed());
+}
+
+#[test]
+fn names_ahead_of_an_order_are_validated_as_patiently() {
+    use acme_micro::engine::AuthorizeOptions;
+    for seconds in [1, 9, 30, 60] {
+        for lost in [false, true] {
+            let mut ca = Script::at_boulder();
+            ca.ca.pre_authorizes = true;
+            ca.ca.validation_takes = seconds * 1000;
+            if lost {
+                ca.on("POST /chall/1/http-01").nth(1).lose_answer();
+            }
+            let operation = ca.client.authorize(AuthorizeOptions::new(NAMES)).unwrap();
+            ca.run(&operation).unwrap();
+            assert_eq!(ca.count("POST /chall/*"), 3 + usize::from(lost), "{seconds}");
+            assert!(ca.early.is_empty());
+        }
+    }
+}
+
+#[test]
+fn one_name_that_fails_does_not_take_the_others_challenges_down() {
+    let mut ca = Script::at_boulder();
+    ca.ca.failing = vec!["b.example".to_owned()];
+    ca.ca.validation_takes = 40_000;
+    // The bad name fails at once, the others take their time.
+    ca.on("POST /chall/2/http-01").then(|ca, _| ca.authorizations[1].status = "invalid");
+    let error = ca.obtain(&NAMES).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Challenge, "{error}");
+    assert_eq!(error.identifier(), Some("b.example"));
+    assert!(ca.early.is_empty(), "{:?}", ca.events);
+    let states: Vec<&str> = ca.ca.authorizations.iter().map(|a| a.status).collect();
+    assert_eq!(states, ["valid", "invalid", "valid"], "the CA can use the others again");
+}
+
+#[test]
+fn an_operation_does_not_wait_for_ever_for_names_that_no_longer_matter() {
+    let mut ca = Script::at_boulder();
+    ca.ca.validation_takes = 1_000_000;
+    ca.on("POST /chall/2/http-01").then(|ca, _| ca.authorizations[1].status = "invalid");
+    let error = ca.obtain(&NAMES).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Challenge, "{error}");
+    assert!(ca.elapsed() <= Duration::from_secs(70), "{:?}", ca.elapsed());
+}
+
+#[test]
+fn a_response_that_is_refused_leaves_the_other_challenges_up() {
+    let mut ca = Script::at_boulder();
+    ca.ca.validation_takes = 20_000;
+    ca.on("POST /chall/2/http-01").problem(403, "unauthorized");
+    let error = ca.obtain(&NAMES).unwrap_err();
+    assert_eq!((error.kind(), error.identifier()), (ErrorKind::Problem, Some("b.example")));
+    assert!(ca.early.is_empty(), "{:?}", ca.events);
+    assert_eq!(ca.count("POST /chall/3/http-01"), 0, "nothing more is begun");
+}
+
+#[test]
+fn all_names_that_failed_are_told() {
+    for pace in [Pace::Blocking, Pace::Eager] {
+        let mut ca = Script::at_boulder();
+        ca.pace = pace;
+        ca.ca.failing = vec!["a.example".to_owned(), "c.example".to_owned()];
+        let error = ca.obtain(&NAMES).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Challenge);
+        let text = error.to_string();
+        for part in ["2 names failed", "a.example: http-01 failed", "c.example: http-01 failed"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("b.example") && error.identifier().is_none(), "{text}");
+        let problem = error.problem().unwrap();
+        assert_eq!(problem.name(), Some("compound"));
+        let parts = problem.subproblems();
+        let names: Vec<_> = parts.iter().map(|part| part.identifier().unwrap()).collect();
+        assert_eq!(names, ["a.example", "c.example"]);
+        assert_eq!(parts[1].name(), Some("connection"));
+        assert_eq!(parts[1].detail(), Some("cannot reach c.example"));
+        let json: serde_json::Value = serde_json::from_str(problem.json()).unwrap();
+        assert_eq!(json["subproblems"][0]["identifier"]["value"], "a.example");
+    }
+    // A hundred of them, too: a few with reasons, the rest by name.
+    let names: Vec<String> = (0..100).map(|n| format!("host-{n:02}.example.org")).collect();
+    let mut ca = Script::at_boulder();
+    ca.ca.failing = names.clone();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let error = ca.obtain(&names).unwrap_err();
+    assert_eq!(error.problem().unwrap().subproblems().len(), 100);
+    let text = error.to_string();
+    assert!(text.contains("100 names failed") && text.len() < 4096, "{text}");
+    assert!(text.contains("host-00.example.org: http-01 failed"), "{text}");
+    assert!(text.contains("host-99.example.org"), "{text}");
+}
+
+#[test]
+fn requests_just_after_a_key_change_are_signed_until_the_ca_takes_the_new_key() {
+    let new = Key::generate(KeyType::P256).unwrap();
+    let mut ca = Script::at_boulder();
+    ca.register().unwrap();
+    let operation = ca.client.change_key(&new);
+    ca.run(&operation).unwrap();
+    // The change has waited for that: a program that starts now can go on with the new key.
+    let mut options = ClientOptions::new(format!("{BASE}/directory"), new);
+    options.account_url = Some(format!("{BASE}/account/1"));
+    ca.client = Client::new(options).unwrap();
+    ca.forget();
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.count("POST /new-order"), 1, "{:?}", ca.transcript);
+}
+
+#[test]
+fn a_front_end_that_still_has_the_old_key_is_asked_again() {
+    let keys = [(); 2].map(|()| Key::generate(KeyType::P256).unwrap());
+    let wrong = json!({
+        "type": "urn:ietf:params:acme:error:malformed",
+        "detail": "Unable to validate JWS :: JWS verification error",
+    });
+    for what in [
+        "POST /new-order",
+        "POST /authz/1",
+        "POST /chall/1/http-01",
+        "POST /order/1",
+        "POST /finalize/1",
+        "POST /cert/1",
+    ] {
+        // The first front end has the new key, the next one has not.
+        let mut ca = Script::at_boulder();
+        ca.ca.caches_keys_for = 0;
+        ca.register().unwrap();
+        let operation = ca.client.change_key(&keys[0]);
+        ca.run(&operation).unwrap();
+        ca.on(what).times(5).answer(Answer::json(400, &wrong));
+        ca.obtain(&["example.org"]).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(ca.ca.orders.len(), 1);
+    }
+    // Ten seconds later it is an error: one that may pass, for the key may be in another cache.
+    let mut ca = Script::at_boulder();
+    ca.register().unwrap();
+    let operation = ca.client.change_key(&keys[0]);
+    ca.run(&operation).unwrap();
+    let operation = ca.client.change_key(&keys[1]);
+    ca.run(&operation).unwrap();
+    ca.now += 11_000;
+    ca.forget();
+    ca.on("POST /new-order").answer(Answer::json(400, &wrong));
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Problem, false));
+    assert_eq!(ca.count("POST /new-order"), 1);
+}
+
+#[test]
+fn a_refused_signature_is_no_reason_to_order_without_replaces() {
+    let mut ca = Script::at_boulder();
+    ca.ca.renewal_window = Some((-2, -1));
+    let old = ca.obtain(&["example.org"]).unwrap();
+    ca.forget();
+    ca.on("POST /new-order").then(|_, answer| {
+        *answer = Answer::problem(400, "malformed");
+        answer.edit(|problem| problem["detail"] = json!("JWS verification error"));
+    });
+    let mut options = OrderOptions::new(["example.org"]);
+    options.replaces = Some(old.chain);
+    let error = ca.order(options).unwrap_err();
+    assert!(!error.is_permanent(), "{error}");
+    assert_eq!(ca.count("POST /new-order"), 1);
+}
+
+#[test]
+fn a_ca_whose_validation_is_broken_gets_one_new_order_after_a_minute() {
+    for heals in [true, false] {
+        let mut ca = Script::at_boulder();
+        ca.ca.failing = vec!["example.org".to_owned()];
+        ca.ca.failure = "serverInternal";
+        if heals {
+            ca.on("POST /new-order").nth(2).then(|ca, _| ca.failing.clear());
+        }
+        let outcome = ca.obtain(&["example.org"]);
+        assert_eq!(ca.count("POST /new-order"), 2);
+        assert!(ca.delays.contains(&60_000), "{:?}", ca.delays);
+        match outcome {
+            Ok(issued) => assert!(heals && issued.order_url.ends_with("/order/2")),
+            Err(error) => {
+                assert!(!heals, "{error}");
+                assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Server, false));
+                assert_eq!(error.identifier(), Some("example.org"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_ca_that_breaks_while_it_finalizes_gets_one_new_order_after_a_minute() {
+    let mut ca = Script::at_boulder();
+    ca.on("POST /finalize/1").then(|ca, answer| {
+        ca.orders[0].invalid = true;
+        ca.orders[0].error = Some(json!({
+            "type": "urn:ietf:params:acme:error:serverInternal", "detail": "Error finalizing order",
+        }));
+        *answer = Answer::json(200, &ca.order(0));
+    });
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!(ca.count("POST /new-order"), 2);
+    assert!(ca.elapsed() >= Duration::from_secs(60));
+    // Not where the time limit would end the wait, and not when somebody has canceled.
+    let mut options = OrderOptions::new(["example.org"]);
+    options.time_limit = Duration::from_secs(30);
+    let mut ca = Script::at_boulder();
+    ca.ca.failing = vec!["example.org".to_owned()];
+    ca.ca.failure = "serverInternal";
+    let error = ca.order(options).unwrap_err();
+    assert_eq!((error.kind(), ca.count("POST /new-order")), (ErrorKind::Server, 1));
+    assert!(ca.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_ca_that_is_away_for_some_seconds_loses_no_order() {
+    for (what, first) in [
+        ("POST /authz/1", 1),
+        ("POST /chall/1/http-01", 1),
+        ("POST /order/1", 1),
+        ("POST /order/1", 2),
+        ("POST /finalize/1", 1),
+        ("POST /cert/1", 1),
+    ] {
+        for away in [5, 25] {
+            for closes in [false, true] {
+                let mut ca = Script::at_boulder();
+                let (from, lasts) = ((what.to_owned(), first), away * 1000);
+                ca.outage = Some(Outage { from, lasts, closes, began: None });
+                let case = format!("{what} {first}, {away} s, closes: {closes}");
+                ca.obtain(&["example.org"]).unwrap_or_else(|error| panic!("{case}: {error}"));
+                assert!(ca.early.is_empty(), "{case}");
+                assert_eq!(ca.ca.orders.len(), 1, "{case}");
+                assert!(ca.transcript.len() < 40, "{case}: {:?}", ca.transcript);
+            }
+        }
+    }
+}
+
+#[test]
+fn five_hundred_with_a_minute_to_wait_is_waited_for() {
+    for what in ["POST /authz/1", "POST /chall/1/http-01", "POST /order/1", "POST /finalize/1"] {
+        let mut ca = Script::at_boulder();
+        let away = Answer::problem(500, "serverInternal").header("Retry-After", "60");
+        ca.on(what).nth(1).answer(away);
+        ca.obtain(&["example.org"]).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(ca.ca.orders.len(), 1, "{what}");
+    }
+}
+
+#[test]
+fn the_link_that_lifts_a_pause_is_whole_however_long() {
+    for length in [100, 900, 1100, 2000, 3900] {
+        let url = format!("https://ca.example/sfe/v1/unpause?jwt={}", "e".repeat(length));
+        let detail = format!(
+            "Your account is temporarily prevented from requesting certificates for a.example and \
+             possibly others. Please visit: {url}"
+        );
+        for (detail, what) in [
+            (detail.clone(), "at the end"),
+            (format!("{detail}. It is a page."), "before a full stop"),
+            (format!("{}{detail}", "Ünïcode text. ".repeat(150)), "far behind"),
+        ] {
+            let problem =
+                json!({"type": "urn:ietf:params:acme:error:rateLimited", "detail": detail});
+            let mut ca = Script::at_boulder();
+            ca.on("POST /new-order").answer(Answer::json(429, &problem));
+            let error = ca.obtain(&["example.org"]).unwrap_err();
+            assert_eq!(error.help_url(), Some(url.as_str()), "{length} {what}");
+        }
+    }
+}
+
+#[test]
+fn an_order_that_is_handed_out_again_is_finished() {
+    let mut ca = Script::at_boulder();
+    ca.on("POST /new-order").nth(1).lose_answer();
+    ca.obtain(&["example.org"]).unwrap();
+    assert_eq!((ca.count("POST /new-order"), ca.ca.orders.len()), (2, 1));
+}
+
+#[test]
+fn a_pause_that_the_ca_asks_for_is_kept_where_an_answer_was_lost() {
+    let away = || Answer::problem(500, "serverInternal").header("Retry-After", "60");
+    for what in ["POST /new-order", "POST /chall/1/http-01", "POST /finalize/1"] {
+        let mut ca = Script::at_boulder();
+        ca.on(what).nth(1).answer(away());
+        ca.obtain(&["example.org"]).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(ca.count(what), 2, "{what}");
+        assert!(ca.elapsed() >= Duration::from_secs(60), "{what}: {:?}", ca.elapsed());
+    }
+    let mut ca = Script::at_boulder();
+    ca.register().unwrap();
+    ca.forget();
+    ca.on("POST /key-change").nth(1).answer(away());
+    let operation = ca.client.change_key(&Key::generate(KeyType::P256).unwrap());
+    ca.run(&operation).unwrap();
+    assert!(ca.delays.contains(&60_000), "{:?}", ca.delays);
+}
+
+#[test]
+fn a_key_that_an_earlier_run_has_changed_is_ours() {
+    let new = Key::generate(KeyType::P256).unwrap();
+    let mut ca = Script::at_boulder();
+    ca.register().unwrap();
+    let operation = ca.client.change_key(&new);
+    ca.run(&operation).unwrap();
+    // A program that heard nothing of it asks again with the old key, which is in the cache.
+    let mut options = ClientOptions::new(format!("{BASE}/directory"), ca.account_key.clone());
+    options.account_url = Some(format!("{BASE}/account/1"));
+    ca.client = Client::new(options).unwrap();
+    ca.ca.caches_keys_for = 1_000_000;
+    let operation = ca.client.change_key(&new);
+    ca.run(&operation).unwrap();
+    assert_eq!(ca.client.account_key().thumbprint(), new.thumbprint());
+}
