@@ -322,17 +322,6 @@ class host_error : public error { public: using error::error; };
 /// operation::cancel() was called.
 class canceled : public error { public: using error::error; };
 
-/// When to try again, after so many tries in a row, to keep a certificate fresh: a minute, ten, a
-/// hundred minutes later, then a day; and what the error, if there was one, says. Tries that succeed
-/// count until a look has shown that it is not time to renew. See acme_next_try().
-inline time_point next_try(std::size_t tries, const error *failed = nullptr,
-                           std::optional<time_point> now = std::nullopt)
-{
-    const std::optional<time_point> retry_at = failed ? failed->retry_at() : std::nullopt;
-    return detail::to_time(acme_next_try(tries, failed && failed->permanent(),
-                                         detail::from_time(retry_at), detail::from_time(now)));
-}
-
 namespace detail {
 
 /// Throws what the C API tells of a failure as the class that belongs to it.
@@ -884,6 +873,22 @@ public:
         return acme_cert_days_left(native_handle(), detail::from_time(now));
     }
 };
+
+/// When to try again, to keep a certificate fresh: a minute, ten, a hundred minutes later, then a day;
+/// and what the error, if there was one, says. After a failure tries is the failures in a row, after a
+/// success the renewals in a row: a success ends the former, a look that shows that it is not time to
+/// renew ends both. The delay is shorter where the certificate in use, which is current, would expire
+/// meanwhile; after a success it is the new one. now: the system clock's time. See acme_next_try().
+inline time_point next_try(std::size_t tries, const error *failed = nullptr,
+                           const certificate *current = nullptr,
+                           std::optional<time_point> now = std::nullopt)
+{
+    const std::optional<time_point> retry_at = failed ? failed->retry_at() : std::nullopt;
+    return detail::to_time(acme_next_try(tries, failed && failed->permanent(),
+                                         detail::from_time(retry_at),
+                                         current ? current->native_handle() : nullptr,
+                                         detail::from_time(now)));
+}
 
 // --- options ------------------------------------------------------------------------------------
 // Aggregates: what is not set has its default. They are looked at during the call that takes them;

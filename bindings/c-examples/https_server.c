@@ -48,7 +48,7 @@ static const char *const *names;
 static size_t name_count;
 static struct event *driver_event, *renewal_timer;
 static int renewing, renew_now, stopping;
-static size_t tries; /* in a row, failed or not */
+static size_t failures, renewals; /* in a row */
 
 /* A second later at least, and twelve hours at most: the clock may be set meanwhile. */
 static void renew_in(acme_time_t milliseconds)
@@ -82,6 +82,16 @@ static int serve_certificate(acme_cert_t *new_cert)
            acme_cert_days_left(cert, 0));
     fflush(stdout);
     return 0;
+}
+
+/* How long after a try that has ended now the next one is. */
+static acme_time_t next_try(int is_renewed, const acme_error_t *error)
+{
+    failures = is_renewed ? 0 : failures + 1;
+    if (is_renewed)
+        renewals++;
+    return until(acme_next_try(is_renewed ? renewals : failures, acme_error_is_permanent(error),
+                               acme_error_retry_at(error), cert, 0));
 }
 
 static void on_publish(acme_op_t *op, void *user)
@@ -118,7 +128,7 @@ static void on_done(acme_op_t *op, acme_status_t status, void *user)
     if (new_cert && store(state, "chain.pem", 0644, acme_cert_chain_pem(new_cert)) != 0)
         perror("https_server: chain.pem");
     if (status == ACME_OK && info && !new_cert) {
-        tries = 0;
+        failures = renewals = 0;
         delay = until(info->renew_at < info->check_again_at ? info->renew_at
                                                             : info->check_again_at);
     } else {
@@ -126,11 +136,8 @@ static void on_done(acme_op_t *op, acme_status_t status, void *user)
 
         if (status != ACME_OK)
             complain(names[0], error);
-        if (new_cert)
-            (void)serve_certificate(new_cert);
-        /* With a new certificate, then asks the CA when to renew it. */
-        delay = until(acme_next_try(++tries, acme_error_is_permanent(error),
-                                    acme_error_retry_at(error), 0));
+        /* After a success, too: then it asks the CA when to renew the new one. */
+        delay = next_try(new_cert && serve_certificate(new_cert) == 0, error);
     }
     acme_op_free(op);
     if (!stopping)
@@ -165,8 +172,8 @@ static void renew(evutil_socket_t fd, short events, void *user)
         return;
     }
     complain(names[0], acme_last_error());
+    renew_in(next_try(0, acme_last_error()));
     acme_op_free(op);
-    renew_in(3600 * 1000);
 }
 
 static void on_driver(evutil_socket_t fd, short events, void *user)

@@ -139,7 +139,8 @@ public:
 private:
     void keep()
     {
-        std::size_t tries = 0;  // in a row, failed or not
+        std::size_t failures = 0, renewals = 0;  // in a row
+        const auto in_use = [this] { return cert_ ? &*cert_ : nullptr; };
         std::unique_lock<std::mutex> lock(mutex_);
         while (!stopping_) {
             const bool now = std::exchange(renew_now_, false);
@@ -147,11 +148,13 @@ private:
             lock.unlock();
             try {
                 const auto look = renew(now);
-                tries = look ? 0 : tries + 1;
-                next = look ? *look : acme::next_try(tries);
+                failures = 0;
+                renewals = look ? 0 : renewals + 1;
+                next = look ? *look : acme::next_try(renewals, nullptr, in_use());
             } catch (const std::exception &error) {
                 std::cerr << "https_server-cpp: " << error.what() << std::endl;
-                next = acme::next_try(++tries, dynamic_cast<const acme::error *>(&error));
+                const auto failed = dynamic_cast<const acme::error *>(&error);
+                next = acme::next_try(++failures, failed, in_use());
             }
             lock.lock();
             // In pieces of twelve hours: the clock may be set meanwhile.

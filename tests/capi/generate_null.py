@@ -31,6 +31,7 @@ OPTIONAL = {
     "acme_op_run": {"options"},
     "acme_obtain": {"run"},
     "acme_driver_new": {"options"},
+    "acme_next_try": {"cert"},
 }
 # In a call with nothing wrong; by function and parameter, by parameter, by type.
 VALUES = {

@@ -225,16 +225,85 @@ static void r14_when_to_try_again(void)
     size_t i;
 
     for (i = 0; i < sizeof steps / sizeof *steps; i++) {
-        acme_time_t next = acme_next_try(steps[i].tries, 0, 0, now);
+        acme_time_t next = acme_next_try(steps[i].tries, 0, 0, NULL, now);
 
         CHECK(next >= now + steps[i].least && next < now + steps[i].least * 3 / 2);
     }
-    CHECK(acme_next_try(1, 1, 0, now) >= now + day);
-    CHECK(acme_next_try(1, 0, now + 3 * day, now) == now + 3 * day);
-    CHECK(acme_next_try(1, 0, now - day, now) >= now + minute);
-    CHECK(acme_next_try(1, 0, 0, 0) > acme_next_try(1, 0, 0, 1) + day); /* 0 is the system clock */
-    CHECK(acme_next_try(9, 1, INT64_MAX, INT64_MAX) == INT64_MAX);
-    CHECK(acme_next_try(9, 1, INT64_MIN, INT64_MIN) > INT64_MIN);
+    CHECK(acme_next_try(1, 1, 0, NULL, now) >= now + day);
+    CHECK(acme_next_try(1, 0, now + 3 * day, NULL, now) == now + 3 * day);
+    CHECK(acme_next_try(1, 0, now - day, NULL, now) >= now + minute);
+    /* 0 is the system clock. */
+    CHECK(acme_next_try(1, 0, 0, NULL, 0) > acme_next_try(1, 0, 0, NULL, 1) + day);
+    CHECK(acme_next_try(9, 1, INT64_MAX, NULL, INT64_MAX) == INT64_MAX);
+    CHECK(acme_next_try(9, 1, INT64_MIN, NULL, INT64_MIN) > INT64_MIN);
+}
+
+/* A certificate that is valid from then on, for so many seconds. */
+static acme_cert_t *cert_from(acme_time_t from, long lifetime)
+{
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    BIO *pem = BIO_new(BIO_s_mem());
+    X509 *made = X509_new();
+    acme_cert_t *cert = NULL;
+    char *text;
+    long size;
+
+    ASN1_TIME_set(X509_getm_notBefore(made), (time_t)(from / 1000));
+    ASN1_TIME_set(X509_getm_notAfter(made), (time_t)(from / 1000 + lifetime));
+    X509_set_pubkey(made, key);
+    X509_sign(made, key, EVP_sha256());
+    PEM_write_bio_X509(pem, made);
+    size = BIO_get_mem_data(pem, &text);
+    OK(acme_cert_parse(text, (size_t)size, &cert));
+    BIO_free(pem);
+    X509_free(made);
+    EVP_PKEY_free(key);
+    return cert;
+}
+
+/* What is left of the certificate decides, too. */
+static void r15_when_to_try_again_with_a_certificate(void)
+{
+    const acme_time_t from = 1795530245000, second = 1000, hour = 3600 * second;
+    const struct {
+        long lifetime;
+        acme_time_t age;
+        size_t tries;
+        acme_time_t least, most;
+    } cases[] = {
+        { 300, 0, 1, 60 * second, 90 * second }, /* whatever has been before: a success is the first */
+        { 300, 0, 4, 112 * second, 156 * second },
+        { 300, 200 * second, 4, 37 * second, 50 * second },
+        { 300, 299 * second, 4, 30 * second, 40 * second },
+        { 300, 300 * second, 4, 45 * second, 60 * second },
+        { 86400, 0, 4, 9 * hour, 13 * hour },
+        { 86400, 20 * hour, 4, 90 * 60 * second, 2 * hour },
+        { 86400, 25 * hour, 4, 135 * 60 * second, 3 * hour },
+        { 90 * 86400, 65 * 24 * hour, 4, 24 * hour, 36 * hour },
+        { 90 * 86400, 91 * 24 * hour, 4, 24 * hour, 36 * hour },
+    };
+    acme_cert_t *cert;
+    acme_key_t *key = new_key();
+    size_t i;
+
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        acme_time_t now = from + cases[i].age, next;
+
+        cert = cert_from(from, cases[i].lifetime);
+        next = acme_next_try(cases[i].tries, 0, 0, cert, now);
+        CHECK(next >= now + cases[i].least && next <= now + cases[i].most);
+        if (cases[i].tries == 4) {
+            next = acme_next_try(1, 1, 0, cert, now);
+            CHECK(next >= now + cases[i].least && next <= now + cases[i].most);
+        }
+        CHECK(acme_next_try(1, 0, now + 48 * hour, cert, now) == now + 48 * hour);
+        CHECK(acme_next_try(4, 1, 0, cert, INT64_MAX) == INT64_MAX);
+        CHECK(acme_next_try(4, 1, 0, cert, INT64_MIN) > INT64_MIN);
+        acme_cert_free(cert);
+    }
+    /* What is no certificate is taken for none. */
+    CHECK(acme_next_try(1, 1, 0, (const acme_cert_t *)key, from) >= from + 24 * hour);
+    acme_key_free(key);
 }
 
 /* --- what a host feeds ---------------------------------------------------------------------------- */
@@ -352,6 +421,7 @@ int main(void)
     refusals();
     many_subproblems();
     r14_when_to_try_again();
+    r15_when_to_try_again_with_a_certificate();
     f13_calls_out_of_order();
     f14_headers_and_statuses_that_are_none();
     return report("test_errors");

@@ -505,11 +505,20 @@ static void answers()
 
     // The next try is not before that; else a minute later, half as much again, or a day.
     CHECK(acme::next_try(1, &limited) == limited.retry_at());
-    CHECK(acme::next_try(1, nullptr, now) >= now + 1min);
-    CHECK(acme::next_try(1, nullptr, now) < now + 90s);
-    CHECK(acme::next_try(1, &compound, now) >= now + (compound.permanent() ? 24h : 0h));
-    CHECK(acme::next_try(99, &limited, now) >= now + 24h);
+    CHECK(acme::next_try(1, nullptr, nullptr, now) >= now + 1min);
+    CHECK(acme::next_try(1, nullptr, nullptr, now) < now + 90s);
+    CHECK(acme::next_try(1, &compound, nullptr, now) >= now + (compound.permanent() ? 24h : 0h));
+    CHECK(acme::next_try(99, &limited, nullptr, now) >= now + 24h);
     CHECK(acme::next_try(1) > system_clock::now() + 50s);
+    // Nor too late for the certificate: one of a day is due after half of it.
+    const acme::certificate in_use = acme::certificate::parse(
+        shell("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "
+              "/dev/null -subj /CN=x -days 1 2>/dev/null", ""));
+    const acme::time_point from = in_use.not_before();
+    CHECK(acme::next_try(9, nullptr, &in_use, from) > from + 8h);
+    CHECK(acme::next_try(9, nullptr, &in_use, from) < from + 13h);
+    CHECK(acme::next_try(9, nullptr, &in_use, from + 20h) <= from + 22h);
+    CHECK(acme::next_try(1, &limited, &in_use) == limited.retry_at());
     op = acme::client(options).begin_order(order_for({"a.test"}));
     CHECK(op.poll(now) == acme::step::request);
     op.response_failed(op.request().id, "the cable is out");

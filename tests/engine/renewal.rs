@@ -1,5 +1,7 @@
 //! When to renew, and saying what is renewed. RFC 9773.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use acme_micro::engine::{Issued, OrderOptions, Renewal, RenewalInfo, next_try};
@@ -281,31 +283,145 @@ fn a_ca_without_renewal_information_is_not_told_what_is_replaced() {
     assert!(ca.ca.replaced.is_empty());
 }
 
-/// A month in the life of a host that keeps its certificate fresh by [`next_try`], as the examples do.
-fn keep_for_a_month(ca: &mut Script, mut chain: CertificateChain) -> CertificateChain {
-    let mut tries = 0;
-    while ca.now < START + 30 * DAY * 1000 {
-        let looked = renew(ca, &chain);
+/// A host that keeps its certificate fresh by [`next_try`], as the examples do.
+struct Keeper {
+    chain: CertificateChain,
+    failures: usize,
+    renewals: usize,
+}
+
+impl Keeper {
+    fn of(chain: CertificateChain) -> Keeper {
+        Keeper { chain, failures: 0, renewals: 0 }
+    }
+
+    /// One round: when the next one is, and whether there is a new certificate.
+    fn round(&mut self, ca: &mut Script) -> (Time, bool) {
+        let looked = renew(ca, &self.chain);
         let now = Time::from_millis(ca.now);
-        let next = match looked {
+        let (tries, error) = match looked {
             Ok(Renewal::NotDue(info)) => {
-                tries = 0;
-                info.renew_at.min(info.check_again_at)
+                (self.failures, self.renewals) = (0, 0);
+                return (info.renew_at.min(info.check_again_at), false);
             }
             Ok(Renewal::Renewed(issued)) => {
-                chain = issued.chain;
-                tries += 1;
-                next_try(tries, None, now)
+                self.chain = issued.chain;
+                (self.failures, self.renewals) = (0, self.renewals + 1);
+                (self.renewals, None)
             }
             Err(error) => {
-                tries += 1;
-                next_try(tries, Some(&error), now)
+                self.failures += 1;
+                (self.failures, Some(error))
             }
         };
+        let next = next_try(tries, error.as_ref(), Some(&self.chain), now);
+        assert!(next >= now.after(Duration::from_secs(30)), "too soon");
+        (next, error.is_none())
+    }
+}
+
+fn keep_for_a_month(ca: &mut Script, chain: CertificateChain) -> CertificateChain {
+    let mut keeper = Keeper::of(chain);
+    while ca.now < START + 30 * DAY * 1000 {
+        let now = Time::from_millis(ca.now);
+        let (next, _) = keeper.round(ca);
         assert!(next >= now.after(Duration::from_secs(60)), "too soon");
         ca.now = next.as_millis();
     }
-    chain
+    keeper.chain
+}
+
+/// The CA issues certificates that are valid from now on, so many seconds.
+fn issues(ca: &mut Script, lifetime: i64) {
+    let from = (ca.now - START) / 1000;
+    ca.ca.issue = Box::new(move |key, names| {
+        let until = from + lifetime;
+        let leaf = pki::leaf(key, &Contents { names, from, until, ..Contents::default() });
+        pki::pem(&[&leaf, &pki::intermediate().certificate])
+    });
+}
+
+/// The CA does not take orders from the moment on at which a certificate has to be renewed, for so many
+/// seconds: the worst moment.
+fn survive(lifetime: i64, outage: i64) {
+    let is_down = Arc::new(AtomicBool::new(true));
+    let mut ca = Script::new();
+    ca.on("POST /cert/*").then(|_, answer| answer.remove("Date"));
+    let down = Arc::clone(&is_down);
+    ca.on("POST /new-order").then(move |_, answer| {
+        if down.load(Ordering::Relaxed) {
+            *answer = Answer::problem(503, "serverInternal");
+        }
+    });
+    let mut keeper = Keeper::of(chain(0, lifetime));
+    ca.now = RenewalInfo::by_lifetime(&keeper.chain, at(0)).renew_at.as_millis();
+    let restored = Time::from_millis(ca.now + outage * 1000);
+    let (mut tries, mut renewals) = (0, 0);
+    while renewals < 3 {
+        let now = Time::from_millis(ca.now);
+        is_down.store(now < restored, Ordering::Relaxed);
+        issues(&mut ca, lifetime);
+        let expires = keeper.chain.not_after();
+        let (next, is_new) = keeper.round(&mut ca);
+        let about = format!("{lifetime} s, out for {outage} s, {tries} tries");
+        tries += i64::from(now < restored);
+        if is_new {
+            // One that is new is not neglected for what has been.
+            let delay = next.since(Time::from_millis(ca.now)).as_secs();
+            assert!((60..=90).contains(&delay), "the next look after {delay} s: {about}");
+            // Without one for as long as the CA was, and no longer than the pace from then on; issuing
+            // takes a few seconds.
+            let least = Duration::from_secs((lifetime / 64).clamp(40, 3600) as u64 + 5);
+            let pace = Duration::from_secs((lifetime / 8).clamp(60, 36 * 3600) as u64);
+            let allowed = match restored.after(least) < expires || renewals > 0 {
+                true => Duration::ZERO,
+                false => restored.since(expires) + pace,
+            };
+            let without = Time::from_millis(ca.now).since(expires);
+            assert!(without <= allowed, "{without:?} without a certificate: {about}");
+            renewals += 1;
+        }
+        ca.now = next.as_millis();
+    }
+    // The first three, then one a day; while time gets short some more; then at that pace.
+    let expired = restored.since(at(lifetime)).as_secs() as i64;
+    let most = 12 + outage / DAY + expired / (lifetime / 8 * 3 / 4).clamp(45, DAY);
+    assert!(tries <= most, "{tries} tries in {outage} s, at {lifetime} s");
+    assert!(tries >= 1 && ca.count("POST /new-order") as i64 == 2 * tries + renewals);
+}
+
+#[test]
+fn r15_an_outage_costs_no_certificate_more_than_it_must() {
+    for lifetime in [300, DAY, 6 * DAY, 90 * DAY] {
+        for twentieth in (1..=30).step_by(3) {
+            survive(lifetime, lifetime * twentieth / 20);
+        }
+        survive(lifetime, 1);
+        // Until shortly before it expires, and until shortly after.
+        let due = RenewalInfo::by_lifetime(&chain(0, lifetime), at(0)).renew_at;
+        let left = at(lifetime).since(due).as_secs() as i64;
+        for second in [-3700, -1800, -100, -45, -10, 0, 10, 100] {
+            survive(lifetime, (left + second).max(1));
+        }
+    }
+}
+
+#[test]
+fn r10_a_ca_that_says_now_for_ever_leaves_short_certificates_no_gap() {
+    let (mut ca, _) = with_window(-2, -1);
+    ca.on("POST /cert/*").then(|_, answer| answer.remove("Date"));
+    let mut keeper = Keeper::of(chain(0, 300));
+    for round in 0..20 {
+        issues(&mut ca, 300);
+        let (next, is_new) = keeper.round(&mut ca);
+        let waits = next.since(Time::from_millis(ca.now)).as_secs();
+        assert!(
+            is_new && (if round == 0 { 60..=90 } else { 110..=156 }).contains(&waits),
+            "{waits}"
+        );
+        ca.now = next.as_millis();
+        assert!(keeper.chain.not_after() > next);
+    }
 }
 
 #[test]

@@ -88,30 +88,33 @@ async def keep_fresh(
     started: asyncio.Event,
 ) -> None:
     """Obtains, and renews for ever. A failure leaves the certificate that is in use in place."""
-    tries, serial = 0, None  # tries in a row, failed or not
+    in_use, serial = store.certificate(options.names[0]), None
+    failures = renewals = 0  # in a row
     while True:
         error: Exception | None = None
         try:
             renew_now = options.renew_every is not None and serial is not None
-            fresh = await store.obtain_async(ca, options.names, solver, renew_now=renew_now)
-            if fresh.serial != serial:
+            in_use = await store.obtain_async(ca, options.names, solver, renew_now=renew_now)
+            if in_use.serial != serial:
                 certificates.use_newest()
-                serial = fresh.serial
-                print(f"certificate {serial} until {fresh.not_after:%Y-%m-%d %H:%M}", flush=True)
+                serial = in_use.serial
+                print(f"certificate {serial} until {in_use.not_after:%Y-%m-%d %H:%M}", flush=True)
                 started.set()
             if options.renew_every is not None:
+                failures = 0
                 await asyncio.sleep(options.renew_every)
                 continue
-            info = await ca.renewal_info(fresh)
+            info = await ca.renewal_info(in_use)
+            failures, renewals = 0, renewals + 1
             if not info.is_due:
-                tries = 0
+                renewals = 0
                 await sleep_until(min(info.renew_at, info.check_again_at))
                 continue
         except (acme.AcmeError, OSError) as failed:
             error = failed
             print(f"failed: {error}", flush=True)
-        tries += 1
-        await sleep_until(acme.next_try(tries, error))
+            failures += 1
+        await sleep_until(acme.next_try(failures or renewals, error, in_use))
 
 
 async def sleep_until(moment: datetime) -> None:

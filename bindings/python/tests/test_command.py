@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import acme_micro as acme
 from command_runs import COMMAND, Person
 from conftest import env, openssl
 from test_command_shell import generate
@@ -232,8 +233,69 @@ def test_one_that_fails_does_not_stop_the_others(person, webroot, new_pebble, tm
     check(person, "bad.test", ["bad.test", "more.bad.test"])
 
 
+def kept(person: Person, name: str, **changed: object) -> tuple[int, int, float]:
+    """How many failures and renewals in a row are remembered, and how long the next try waits. What is
+    None is taken out before."""
+    file = person.path(f"{name}.renewal.json")
+    found = {**json.loads(file.read_text()), **changed}
+    file.write_text(json.dumps({field: value for field, value in found.items() if value is not None}))
+    found = json.loads(file.read_text())
+    return found.get("failures", 0), found.get("renewals", 0), found["next_try"] - time.time()
+
+
+def test_r15_a_success_ends_what_failures_have_begun(person, webroot, new_pebble):
+    person.obtains("-d", "after.test", *webroot)
+    kept(person, "after.test", failures=3)
+    make_due(person, "after.test")
+    assert "after.test: renewed" in person.runs("renew").out
+    failures, renewals, wait = kept(person, "after.test")
+    assert (failures, renewals) == (0, 1) and 0 < wait <= 90
+    # A look that shows that it is not due ends the renewals, too.
+    kept(person, "after.test", next_try=0)
+    person.runs("renew")
+    assert kept(person, "after.test")[:2] == (0, 0)
+    assert json.loads(person.path("after.test.renewal.json").read_text())["next_try"] == 0
+
+    # A CA that always says "now" is asked for one a day, in the end.
+    kept(person, "after.test", renewals=3)
+    make_due(person, "after.test")
+    assert "after.test: renewed" in person.runs("renew").out
+    failures, renewals, wait = kept(person, "after.test")
+    assert (failures, renewals) == (0, 4) and 86000 < wait <= 36 * 3600
+
+    # Before there were two counts a success may have put off the next try for too long.
+    make_due(person, "after.test")
+    old = {"tries": 4, "failures": None, "renewals": None, "next_try": time.time() + 32 * 3600}
+    kept(person, "after.test", **old)
+    assert "after.test: renewed" in person.runs("renew").out
+    assert kept(person, "after.test")[:2] == (0, 1)
+
+
+def test_r15_a_short_certificate_is_tried_for_in_time(person, webroot, new_pebble, tmp_path):
+    person.obtains("-d", "short.test", *webroot)
+    until = datetime.now(timezone.utc) + timedelta(minutes=5)
+    with acme.Store(person.path("")) as store:
+        with store.client(env("ACME_DIRECTORY"), ca_file=env("ACME_CA_FILE")) as ca:
+            solver = acme.Webroot(webroot[1])
+            store.obtain(ca, ["short.test"], solver, renew_now=True, not_after=until)
+    make_due(person, "short.test")
+    # Pebble need not look again at what was proven a moment ago: so the order is for more.
+    kept(person, "short.test", failures=3, names=["short.test", "more.short.test"])
+    folder = tmp_path / "webroots"
+    (folder / "one").rename(tmp_path / "elsewhere")
+    person.runs("renew", status=8)
+    failures, _, wait = kept(person, "short.test")
+    assert failures == 4 and 0 < wait <= 160, "a day, for one that ends in five minutes"
+    assert "not tried again before" in person.runs("renew", "-v").err
+    (tmp_path / "elsewhere").rename(folder / "one")
+    kept(person, "short.test", next_try=time.time() - 1)
+    assert "short.test: renewed" in person.runs("renew").out
+    failures, renewals, wait = kept(person, "short.test")
+    assert (failures, renewals) == (0, 1) and 0 < wait <= 90
+
+
 DAMAGE: list[tuple[str, object]] = [
-    ("key_type", "foo"), ("next_try", "x"), ("next_try", 1e300), ("tries", True), ("names", 5),
+    ("key_type", "foo"), ("next_try", "x"), ("next_try", 1e300), ("failures", True), ("names", 5),
     ("names", ["a.test", 5]), ("standalone", ["", 70000]), ("hook", ["true"]),
 ]  # fmt: skip
 
@@ -408,7 +470,7 @@ def test_a_deploy_hook_does_not_wait_for_the_ca(person, webroot, tmp_path):
     obtaining = ["-d", "wait.test", *webroot, "--deploy-hook", f"test -e {flag}"]
     person.obtains(*obtaining, status=10)
     file = person.path("wait.test.renewal.json")
-    waiting = json.dumps({**json.loads(file.read_text()), "tries": 3, "next_try": time.time() + 9999})
+    waiting = json.dumps({**json.loads(file.read_text()), "failures": 3, "next_try": time.time() + 9999})
     file.write_text(waiting)
     person.runs("renew", status=10)
     flag.touch()
@@ -416,7 +478,7 @@ def test_a_deploy_hook_does_not_wait_for_the_ca(person, webroot, tmp_path):
     assert json.loads(file.read_text())["deployed"] and "not tried" in person.runs("renew", "-v").err
     # By hand it has worked: nothing is waited for any more.
     person.obtains(*obtaining)
-    assert (json.loads(file.read_text())["tries"], json.loads(file.read_text())["next_try"]) == (0, 0)
+    assert (json.loads(file.read_text())["failures"], json.loads(file.read_text())["next_try"]) == (0, 0)
 
 
 def test_of_two_runs_at_once_one_obtains_and_deploys(person, webroot, tmp_path):

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from conftest import openssl
 
 import acme_micro as acme
 from acme_micro import _native
@@ -120,6 +121,25 @@ def test_r14_when_to_try_again():
     limited = acme.RateLimited("later", retry_at=now + 10 * day)
     assert acme.next_try(1, limited) - limited.retry_at < timedelta(milliseconds=1)
     assert acme.next_try(1, OSError("disk full")) < now + 3 * minute
+
+
+def test_r15_when_to_try_again_with_a_certificate():
+    options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -days 1".split()
+    certificate = acme.Certificate.parse(openssl("req", *options, "-keyout", os.devnull))
+    now = datetime.now(timezone.utc)
+    minute, hour = timedelta(minutes=1), timedelta(hours=1)
+    # After a success it is the first step, whatever has been before; and due is after half of a day.
+    assert now + minute <= acme.next_try(1, None, certificate) <= now + 3 * minute
+    refused = acme.ProblemError("no", permanent=True)
+    for tries, error in (4, None), (1, refused):
+        assert now + 8 * hour <= acme.next_try(tries, error, certificate) <= now + 13 * hour
+    limited = acme.RateLimited("later", retry_at=now + 240 * hour)
+    assert acme.next_try(1, limited, certificate) > now + 239 * hour
+    with pytest.raises(TypeError, match="certificate must be Certificate"):
+        acme.next_try(1, None, "certificate")
+    certificate.close()
+    with pytest.raises(ValueError, match="certificate is closed"):
+        acme.next_try(1, None, certificate)
 
 
 def test_nothing_secret_is_shown():

@@ -23,11 +23,17 @@ static void explain(const acme_error_t *error)
 //! [error]
 
 //! [retry]
-/* When a daemon has its next try, after one that ended just now. */
-static acme_time_t next_try(const acme_error_t *error, size_t tries_in_a_row)
+static size_t failures, renewals; /* in a row; both are 0 once it is not due */
+
+/* When a daemon has its next try, after one that ended just now. After a failure the certificate in
+ * use is the old one, after a success the new one. */
+static acme_time_t next_try(const acme_error_t *error, const acme_cert_t *in_use)
 {
-    return acme_next_try(tries_in_a_row, acme_error_is_permanent(error),
-                         acme_error_retry_at(error), 0);
+    failures = error ? failures + 1 : 0;
+    if (!error)
+        renewals++;
+    return acme_next_try(error ? failures : renewals, acme_error_is_permanent(error),
+                         acme_error_retry_at(error), in_use, 0);
 }
 //! [retry]
 
@@ -49,7 +55,7 @@ int main(int argc, char **argv)
     if (acme_obtain(client, &order, NULL, &cert) != ACME_OK)
         explain(acme_last_error());
     //! [last-error]
-    result = cert || next_try(acme_last_error(), 1) <= (acme_time_t)time(NULL) * 1000;
+    result = cert || next_try(acme_last_error(), NULL) <= (acme_time_t)time(NULL) * 1000;
     acme_client_free(client);
     acme_key_free(key);
     return result;

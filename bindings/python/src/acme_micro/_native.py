@@ -609,13 +609,22 @@ acme_error_retry_at: Callable[[_Pointer[acme_error_t]], int] = _bind(
 # When to try again, by a program that keeps a certificate fresh: a minute after `now` (0: the
 # system clock's time), the end of the first try; ten minutes after the second in a row, a hundred
 # after the third, then a day. A day at once when `is_permanent` (acme_error_is_permanent()) is not
-# 0; never before `retry_at` (acme_error_retry_at()), which is 0 when there is none. Half as much
-# again is added at random, at most: programs that failed together do not come back together.  Tries
-# that succeed count, too. They are over, and the next one is the first, when a look has shown that
-# it is not time to renew (only_if_due, acme_begin_renewal_info()): a CA that says "now" for ever is
-# then asked for one certificate a day. Any thread; no error.
-acme_next_try: Callable[[int, int, int, int], int] = _bind(
-    "acme_next_try", c_int64, c_size_t, c_int, c_int64, c_int64
+# 0. Half as much again is added at random, at most: programs that failed together do not come back
+# together.  There are two counts, and `tries` is the one that fits the last try. After a failure it
+# is the failures in a row: a success sets them to 0. After a success it is the renewals in a row: a
+# look that shows that it is not time to renew (only_if_due, acme_begin_renewal_info()) sets them to
+# 0, and the failures, too. A CA that says "now" for ever is then asked for about one certificate a
+# day.  `cert`, the certificate that is in use, makes the delay shorter where that would be too long
+# for it. Before its renewal is due by its lifetime (after two thirds, or half if that is shorter
+# than ten days) the next try is not after that. From then on the delay is at most half of the time
+# until it expires. Neither makes the delay shorter than a 64th of the lifetime, which counts as at
+# least 40 seconds and at most an hour. Once the certificate has expired the delay is at most an
+# eighth of the lifetime, or a minute if that is longer. Where that is shorter, the delay is a time
+# in the last quarter of what is allowed; so none is shorter than 30 seconds.  `retry_at`
+# (acme_error_retry_at()), the CA's word, comes first: the next try is never before it. Any thread;
+# no error.
+acme_next_try: Callable[[int, int, int, _Pointer[acme_cert_t], int], int] = _bind(
+    "acme_next_try", c_int64, c_size_t, c_int, c_int64, POINTER(acme_cert_t), c_int64
 )
 
 # The URL that was asked; NULL when it is not about one.

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..aio import AsyncClient
+from ..certificates import Certificate
 from ..errors import AcmeError, next_try
 from .failure import CommandError, DeployFailed, document, kind_of
 from .home import Ca, Home
@@ -56,7 +57,8 @@ async def _renew_one(
     ca: Ca, client: AsyncClient, name: str, arguments: argparse.Namespace, output: Output
 ) -> dict[str, Any]:
     """After failures it is not before :func:`acme_micro.next_try` that the CA is asked again, however
-    often this runs; and a CA that always says "now" is asked for a certificate a day."""
+    often this runs; and a CA that always says "now" is asked for a certificate a day, or as often as
+    a short one needs."""
     settings = ca.certificate_settings(name)
     if settings is None:
         output.note(f"{name}: left alone, for it was not obtained by this command")
@@ -76,16 +78,29 @@ async def _renew_one(
         raise
     if found["is_new"] and not insists:
         _note_try(ca, name, None)
-    elif settings.tries:
-        _change(ca, name, tries=0, next_try=0.0)
+    else:
+        _change(ca, name, failures=0, renewals=0, next_try=0.0)
     return {**found, "ok": True}
 
 
 def _note_try(ca: Ca, name: str, error: Exception | None) -> None:
     settings = ca.certificate_settings(name)
-    if settings is not None:
-        at = next_try(settings.tries + 1, error).timestamp()
-        _change(ca, name, tries=settings.tries + 1, next_try=at)
+    if settings is None:
+        return
+    if error is None:
+        failures, renewals = 0, settings.renewals + 1
+    else:
+        failures, renewals = settings.failures + 1, settings.renewals
+    at = next_try(failures or renewals, error, _in_use(ca, name))
+    _change(ca, name, failures=failures, renewals=renewals, next_try=at.timestamp())
+
+
+def _in_use(ca: Ca, name: str) -> Certificate | None:
+    """After a failure the old one, after a success the new one; None if it cannot be used."""
+    try:
+        return ca.store.certificate(name)
+    except FAILURES:
+        return None
 
 
 def _change(ca: Ca, name: str, **values: Any) -> None:

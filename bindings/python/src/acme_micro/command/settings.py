@@ -50,8 +50,10 @@ class CertificateSettings:
     hook_timeout: int = HOOK_TIMEOUT
     #: Fingerprint of the certificate that the deploy hook has seen.
     deployed: str | None = None
-    #: How many renewals in a row have been tried, and when the next one may be; seconds since 1970.
-    tries: int = 0
+    #: How many tries have failed in a row, how many renewals in a row there have been, and when the next
+    #: try may be; seconds since 1970.
+    failures: int = 0
+    renewals: int = 0
     next_try: float = 0
 
     def __post_init__(self) -> None:
@@ -61,8 +63,10 @@ class CertificateSettings:
             raise ValueError(f"standalone has no port {self.standalone[1]}")
         if self.hook_timeout < 1:
             raise ValueError("hook_timeout is no such number")
-        if not (0 <= self.tries < 1 << 31 and 0 <= self.next_try < FOREVER):
-            raise ValueError("tries or next_try is no such number")
+        if not (0 <= self.failures < 1 << 31 and 0 <= self.renewals < 1 << 31):
+            raise ValueError("failures or renewals is no such number")
+        if not 0 <= self.next_try < FOREVER:
+            raise ValueError("next_try is no such number")
 
 
 def updated(settings: CaSettings, arguments: argparse.Namespace) -> CaSettings:
@@ -91,6 +95,8 @@ def read(folder: Folder, file: str, kind: type[Settings]) -> Settings | None:
         if found.get("version", VERSION) > VERSION:
             raise ValueError("a newer version has")
         values = {name: _frozen(value) for name, value in found.items() if name in known}
+        if "failures" not in found:  # it counted successes, too: what it says may be too late
+            values.pop("next_try", None)
         for name, value in values.items():
             if not known[name](value):
                 raise ValueError(f"{name} cannot be {json.dumps(value)}")
