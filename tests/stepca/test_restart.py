@@ -71,10 +71,12 @@ def test_killed_before_finalize(up, people, webroot, tmp_path):
     try:
         await_file(tmp_path / "proven")
         up.kill()
-    finally:
         (tmp_path / "go-on").touch()
-    up.start()
-    out, err = process.communicate(timeout=PATIENCE_S)
+        up.start()
+        out, err = process.communicate(timeout=PATIENCE_S)
+    finally:
+        (tmp_path / "go-on").touch()  # or the hook would stay
+        process.kill()
     assert process.returncode == 0, (out, err)
     judge(person.path("killed.test.chain.pem"), person.path("killed.test.key.pem"), ["killed.test"], up.root)
     assert published(webroot) == []
