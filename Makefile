@@ -42,7 +42,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-bench demo test build c header check-header test-rust test-simulation test-c test-python \
-        test-wheel wheel test-crate audit test-install deb test-debian test-buildd test-docs docs man \
+        test-stepca test-wheel wheel test-crate audit test-install deb test-debian test-buildd test-docs docs man \
         test-fuzz fuzz coverage bench soak lint fetch install uninstall check-folders clean distclean FORCE
 
 help: ## list what there is to make
@@ -59,7 +59,7 @@ demo: ## obtain a certificate from a test CA on this machine, by a C program
 	@tests/demo
 
 test: setup ## everything CI runs: lint, Rust, C and Python tests, beside a test CA
-	@$(MAKE) --no-print-directory fetch build
+	@$(MAKE) --no-print-directory fetch build $(STEPCA_PROGRAMS)
 	@python3 tests/pebble/with_pebble.py -- tests/run-all
 
 build: $(STAGED) ## the shared and the static library
@@ -165,12 +165,23 @@ test-c: build c $(SANITIZED) ## the C and C++ tests
 coverage: ## how many lines of src/ the Rust and the C tests have run (after test-rust and test-c)
 	tests/coverage/report
 
-PYTEST = ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' PYTHONPATH='$(CURDIR)/bindings/python/src' \
-    $(WITH_PEBBLE) $(PYTHON) -m pytest
+OUR_PACKAGE = ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' PYTHONPATH='$(CURDIR)/bindings/python/src'
+PYTEST = $(OUR_PACKAGE) $(WITH_PEBBLE) $(PYTHON) -m pytest
 
 test-python: $(STAGED) target/c/bench/in_flight ## the Python tests
 	$(PYTHON) -m mypy --strict bindings/python/src
 	$(PYTEST) bindings/python tests/bench
+
+# Made before suites run side by side: test-c makes them, too.
+STEPCA_PROGRAMS := target/c/obtain target/c/https_server
+STEPCA_GO = Go $(shell sed -n 's/^go //p' tests/stepca/go/go.mod)
+
+test-stepca: $(STAGED) $(STEPCA_PROGRAMS) ## C programs, the Python package and the command at step-ca
+	@if [ -e target/tools/stepca/sources ]; then \
+	    $(OUR_PACKAGE) $(PYTHON) -m pytest tests/stepca; \
+	else \
+	    echo 'test-stepca: NOT RUN, step-ca is not here: tests/setup builds it with $(STEPCA_GO) or later'; \
+	fi
 
 # On the library that is here; `make wheel` has the long form.
 TEST_WHEEL = $(WITH_PEBBLE) $(PYTHON) -m pytest tests/wheel

@@ -56,7 +56,9 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Callable, TypeVar
 
+T = TypeVar("T")
 TOOLS = Path(__file__).resolve().parents[2] / "target" / "tools"
 
 ATTEMPTS = 3  # a port can be lost to another program between our choice and Pebble's bind
@@ -166,14 +168,25 @@ def start_servers(stack: contextlib.ExitStack, options: argparse.Namespace) -> d
     logs.mkdir(parents=True, exist_ok=True)
     make_certificates(directory)
 
+    return try_to_start(
+        stack,
+        lambda this_attempt: start_once(this_attempt, programs, directory, logs.resolve(), options),
+        [logs / "challtestsrv.log", logs / "pebble.log"],
+    )
+
+
+def try_to_start(
+    stack: contextlib.ExitStack, start: Callable[[contextlib.ExitStack], T], logs: list[Path]
+) -> T:
+    """What start returns at the first attempt that does not fail."""
     for attempt in range(1, ATTEMPTS + 1):
         with contextlib.ExitStack() as this_attempt:
             try:
-                found = start_once(this_attempt, programs, directory, logs.resolve(), options)
+                found = start(this_attempt)
             except StartError as error:
                 if attempt == ATTEMPTS:
-                    print_tail(logs / "challtestsrv.log")
-                    print_tail(logs / "pebble.log")
+                    for log in logs:
+                        print_tail(log)
                     raise
                 say(f"{error}; trying again")
             else:
@@ -199,12 +212,7 @@ def start_once(
     config.write_text(json.dumps(pebble_config(directory, ports, options), indent=2))
     environment = {"PEBBLE_VA_NOSLEEP": "1", **os.environ, **dict(options.env)}
 
-    dns = Server(
-        stack,
-        [programs["pebble-challtestsrv"], *challtestsrv_arguments(programs, ports)],
-        logs / "challtestsrv.log",
-        environment,
-    )
+    dns = start_dns(stack, programs["pebble-challtestsrv"], ports, logs / "challtestsrv.log")
     pebble = Server(
         stack,
         [programs["pebble"], "-config", str(config), "-dnsserver", f"127.0.0.1:{ports['dns']}"],
@@ -257,18 +265,21 @@ def pebble_config(directory: Path, ports: Ports, options: argparse.Namespace) ->
     }
 
 
-def challtestsrv_arguments(programs: dict[str, str], ports: Ports) -> list[str]:
+def start_dns(stack: contextlib.ExitStack, program: str, ports: Ports, log: Path) -> Server:
+    return Server(stack, [program, *challtestsrv_arguments(program, ports)], log, dict(os.environ))
+
+
+def challtestsrv_arguments(program: str, ports: Ports) -> list[str]:
     """DNS and management only: the challenges are answered by the program under test."""
-    usage = subprocess.run(
-        [programs["pebble-challtestsrv"], "-help"], capture_output=True, text=True, timeout=STOP_S
-    ).stderr
+    help = subprocess.run([program, "-help"], capture_output=True, text=True, timeout=STOP_S)
+    usage = help.stderr
     # Debian 12's is older: it has no DoH server, and its DNS server is named after dns-01.
     dns_option = "-dnsserver" if "-dnsserver" in usage else "-dns01"
     off = ["-http01", "-https01", "-tlsalpn01"] + (["-doh"] if "-doh " in usage else [])
     arguments = [argument for option in off for argument in (option, "")]
     arguments += [dns_option, f"127.0.0.1:{ports['dns']}"]
     arguments += ["-management", f"127.0.0.1:{ports['dns_management']}"]
-    # Without an IPv6 answer Pebble connects to 127.0.0.1, where the tests listen.
+    # Without an IPv6 answer the CA connects to 127.0.0.1, where the tests listen.
     return arguments + ["-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""]
 
 
@@ -310,15 +321,19 @@ def make_certificates(directory: Path) -> None:
          "-set_serial", "1", "-days", "30", "-extfile", "openssl.cnf", "-extensions", "server",
          "-out", "https.pem"],
     ):  # fmt: skip
-        try:
-            subprocess.run(
-                ["openssl", *command],
-                cwd=directory, check=True, timeout=START_S, capture_output=True, text=True,
-            )  # fmt: skip
-        except subprocess.CalledProcessError as error:
-            raise StartError(f"openssl {command[0]} failed: {error.stderr.strip()}") from error
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise StartError(f"openssl: {error}") from error
+        openssl(directory, *command)
+
+
+def openssl(directory: Path, *command: str) -> None:
+    try:
+        subprocess.run(
+            ["openssl", *command],
+            cwd=directory, check=True, timeout=START_S, capture_output=True, text=True,
+        )  # fmt: skip
+    except subprocess.CalledProcessError as error:
+        raise StartError(f"openssl {command[0]} failed: {error.stderr.strip()}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise StartError(f"openssl: {error}") from error
 
 
 class Ports(dict):

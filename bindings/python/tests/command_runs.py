@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from conftest import env
+from outside import env
 
 COMMAND = [sys.executable, "-m", "acme_micro"]
 
@@ -59,9 +59,10 @@ def described() -> frozenset[str]:
 class Person:
     """Somebody at a shell, who has a folder for the command and a CA."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, directory: str | None = None, ca_file: str | None = None):
         self.folder = folder
-        self.ca = ["--directory", env("ACME_DIRECTORY"), "--ca-file", env("ACME_CA_FILE")]
+        self.ca = ["--directory", directory or env("ACME_DIRECTORY")]
+        self.ca += ["--ca-file", ca_file or env("ACME_CA_FILE")]
         self.environment = dict(os.environ)
 
     def start(self, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:

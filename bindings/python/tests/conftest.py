@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import urllib.request
 from pathlib import Path
 
 import pytest
+from outside import PebbleDns, env, openssl
 
 import acme_micro as acme
 
+__all__ = ["PebbleDns", "env", "openssl", "verify"]
+
 # A shell may have what it starts in the background ignore SIGINT, and whatever that starts inherits it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def env(name: str) -> str:
-    if name not in os.environ:
-        pytest.fail(f"{name} is not set: run these tests with `make test-python`, beside Pebble")
-    return os.environ[name]
 
 
 @pytest.fixture
@@ -43,35 +36,6 @@ def new_pebble() -> None:
 @pytest.fixture
 def standalone() -> acme.Standalone:
     return acme.Standalone(int(env("PEBBLE_HTTP_PORT")))
-
-
-class PebbleDns:
-    """dns-01 at Pebble's challenge test server."""
-
-    challenge_types = ("dns-01",)
-
-    def publish(self, challenges):
-        for c in challenges:
-            self.post("/set-txt", host=c.dns_name + ".", value=c.dns_value)
-
-    def unpublish(self, challenges):
-        for c in challenges:
-            self.post("/clear-txt", host=c.dns_name + ".")
-
-    @staticmethod
-    def post(path: str, **body: str) -> None:
-        url = env("PEBBLE_CHALLTESTSRV").rstrip("/") + path
-        request = urllib.request.Request(url, json.dumps(body).encode(), method="POST")
-        with urllib.request.urlopen(request, timeout=10):
-            pass
-
-
-def openssl(*arguments: str, input: str = "") -> str:
-    done = subprocess.run(
-        ["openssl", *arguments], input=input, capture_output=True, text=True, timeout=30
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def verify(cert: acme.Certificate, names: list[str], folder: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import signal
-import stat
 import subprocess
 import sys
 import textwrap
@@ -20,6 +19,7 @@ import pytest
 import acme_micro as acme
 from command_runs import COMMAND, Person
 from conftest import env, openssl
+from outside import judge
 from test_command_shell import generate
 from test_pebble_all_of_acme import management
 from webroot_server import serving
@@ -47,13 +47,8 @@ def names_of(options: list[str]) -> list[str]:
 
 def check(person: Person, name: str, names: list[str]) -> str:
     """What openssl says of the files; gives the serial number."""
-    chain, key = str(person.path(f"{name}.chain.pem")), str(person.path(f"{name}.key.pem"))
-    openssl("verify", "-CAfile", env("PEBBLE_ROOT"), "-untrusted", chain, chain)
-    shown = openssl("x509", "-in", chain, "-noout", "-ext", "subjectAltName")
-    assert sorted(shown.split("\n")[1].replace(",", "").split()) == sorted(f"DNS:{n}" for n in names)
-    assert openssl("pkey", "-in", key, "-pubout") == openssl("x509", "-in", chain, "-noout", "-pubkey")
-    assert stat.S_IMODE(os.stat(key).st_mode) == 0o600
-    return openssl("x509", "-in", chain, "-noout", "-serial").split("=")[1].strip().lower()
+    chain, key = person.path(f"{name}.chain.pem"), person.path(f"{name}.key.pem")
+    return judge(chain, key, names, env("PEBBLE_ROOT"))
 
 
 def make_due(person: Person, name: str) -> None:

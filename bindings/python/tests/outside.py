@@ -1,0 +1,59 @@
+"""What tests use that is not ours: the environment, Pebble's DNS server, the program openssl."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+
+def env(name: str) -> str:
+    if name not in os.environ:
+        pytest.fail(f"{name} is not set: run these tests with `make`, beside a CA")
+    return os.environ[name]
+
+
+class PebbleDns:
+    """dns-01 at Pebble's challenge test server."""
+
+    challenge_types = ("dns-01",)
+
+    def publish(self, challenges):
+        for c in challenges:
+            self.post("/set-txt", host=c.dns_name + ".", value=c.dns_value)
+
+    def unpublish(self, challenges):
+        for c in challenges:
+            self.post("/clear-txt", host=c.dns_name + ".")
+
+    @staticmethod
+    def post(path: str, **body: str) -> None:
+        url = env("PEBBLE_CHALLTESTSRV").rstrip("/") + path
+        request = urllib.request.Request(url, json.dumps(body).encode(), method="POST")
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+
+
+def openssl(*arguments: str, input: str = "") -> str:
+    done = subprocess.run(
+        ["openssl", *arguments], input=input, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def judge(chain: str | Path, key: str | Path, names: list[str], root: str) -> str:
+    """What the openssl command line, which is independent, says of a certificate's files; gives the
+    serial number."""
+    openssl("verify", "-CAfile", root, "-untrusted", str(chain), str(chain))
+    shown = openssl("x509", "-in", str(chain), "-noout", "-ext", "subjectAltName")
+    assert sorted(shown.split("\n")[1].replace(",", "").split()) == sorted(f"DNS:{n}" for n in names)
+    public = openssl("pkey", "-in", str(key), "-pubout")
+    assert public == openssl("x509", "-in", str(chain), "-noout", "-pubkey")
+    assert stat.S_IMODE(os.stat(key).st_mode) == 0o600
+    return openssl("x509", "-in", str(chain), "-noout", "-serial").split("=")[1].strip().lower()
