@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import limits
-import namespace
+import addresses
 from hierarchy import INTERMEDIATES, LOGS, NAME, Hierarchy
-from namespace import INTERNAL
+from addresses import INTERNAL
 
 # In the namespace all ports are free. The ACME server leaves 443 to programs under test.
 PORTS = {
@@ -175,7 +175,7 @@ class Configuration:
             dnsTimeout="2s",
             dnsStaticResolvers=[address("challenge-doh")],
             issuerDomain=CAA_IDENTITY,
-            accountURIPrefixes=[f"{url(namespace.CA)}/acme/acct/"],
+            accountURIPrefixes=[f"{url(addresses.CA)}/acme/acct/"],
             **more,
         )
 
@@ -260,11 +260,11 @@ class Configuration:
             "TLSListenAddress": f"0.0.0.0:{PORTS['acme']}",
             "serverCertificatePath": self.keys.path("part.pem"),
             "serverKeyPath": self.keys.path("part.key"),
-            "subscriberAgreementURL": f"{url(namespace.CA)}/terms/v1",
+            "subscriberAgreementURL": f"{url(addresses.CA)}/terms/v1",
             "directoryCAAIdentity": CAA_IDENTITY,
             "directoryWebsite": f"https://{NAME}/",
             "legacyKeyIDPrefix": f"https://{NAME}/reg/",
-            "accountURIPrefix": f"{url(namespace.CA)}/acme/acct/",
+            "accountURIPrefix": f"{url(addresses.CA)}/acme/acct/",
             "goodkey": {},
             "tls": self.tls(),
             "raService": service("ra", "60s"),

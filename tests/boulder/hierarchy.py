@@ -8,7 +8,7 @@ import secrets
 import subprocess
 from pathlib import Path
 
-import namespace
+import addresses
 from with_pebble import StartError
 
 # What each of Boulder's parts calls itself. Its certificates name it too, and so it has to have a
@@ -40,7 +40,7 @@ keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth, clientAuth
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
-subjectAltName = DNS:{NAME}, IP:{namespace.INTERNAL}, IP:{namespace.CA}, IP:{namespace.CA_OF_FEW_ACCOUNTS}
+subjectAltName = DNS:{NAME}, IP:{addresses.INTERNAL}, IP:{addresses.CA}, IP:{addresses.CA_OF_FEW_ACCOUNTS}
 """
 
 EC = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import namespace
+import addresses
 
 DUPLICATE_CERTIFICATES = 2
 FAILED_AUTHORIZATIONS = 3
@@ -29,7 +29,7 @@ OVERRIDES = [
     {
         "NewRegistrationsPerIPAddress": {
             **UNLIMITED,
-            "ids": [{"id": namespace.CA, "comment": "all other tests"}],
+            "ids": [{"id": addresses.CA, "comment": "all other tests"}],
         }
     }
 ]

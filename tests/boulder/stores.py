@@ -7,7 +7,7 @@ from pathlib import Path
 
 from configuration import PORTS, address
 from hierarchy import Hierarchy
-from namespace import INTERNAL
+from addresses import INTERNAL
 from with_pebble import StartError
 
 # Nothing has to outlive the machine.

@@ -17,6 +17,7 @@ class WebServer:
     def __init__(self, root: Path):
         self.root = root
         self.answers_after_s = 0.0
+        self.redirects_to = ""
         self.user_agents: list[str] = []
         web = self
 
@@ -24,6 +25,11 @@ class WebServer:
             def do_GET(self) -> None:
                 web.user_agents.append(self.headers["User-Agent"])
                 time.sleep(web.answers_after_s)
+                if web.redirects_to:
+                    self.send_response(302)
+                    self.send_header("Location", web.redirects_to)
+                    self.end_headers()
+                    return
                 try:
                     body = (web.root / self.path.lstrip("/")).read_bytes()
                 except OSError:

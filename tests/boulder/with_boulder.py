@@ -45,11 +45,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "pebble"))
 
+import addresses
 import namespace
 import stores
+from addresses import INTERNAL
 from configuration import LOGS, NAME, PERSPECTIVES, PORTS, Configuration, address, url
 from hierarchy import Hierarchy
-from namespace import INTERNAL
 from parts import Parts
 from with_pebble import SIGNALS, Interrupted, StartError, http_answers, on_signal, run
 
@@ -111,11 +112,11 @@ def start_boulder(stack: contextlib.ExitStack, options: argparse.Namespace) -> d
         raise
     parts.keeper.start()
     return {
-        "ACME_DIRECTORY": f"{url(namespace.CA)}/directory",
+        "ACME_DIRECTORY": f"{url(addresses.CA)}/directory",
         "ACME_CA_FILE": keys.path("https-ca.pem"),
         "SSL_CERT_FILE": keys.path("https-ca.pem"),
-        "BOULDER_FEW_ACCOUNTS": f"{url(namespace.CA_OF_FEW_ACCOUNTS)}/directory",
-        "BOULDER_WEB": namespace.WEB,
+        "BOULDER_FEW_ACCOUNTS": f"{url(addresses.CA_OF_FEW_ACCOUNTS)}/directory",
+        "BOULDER_WEB": addresses.WEB,
         "BOULDER_CHALLTESTSRV": f"http://{address('challtestsrv')}",
         "BOULDER_ROOT": keys.path("root.pem"),
         "BOULDER_SFE": f"http://{address('sfe')}",
@@ -181,14 +182,14 @@ def chall_test_srv(keys: Hierarchy) -> list[str]:
         str(TOOLS / "chall-test-srv"), *off, "-dns01", address("challenge-dns"),
         "-doh", address("challenge-doh"), "-doh-cert", keys.path("part.pem"),
         "-doh-cert-key", keys.path("part.key"), "-management", address("challtestsrv"),
-        "-defaultIPv4", namespace.WEB, "-defaultIPv6", "",
+        "-defaultIPv4", addresses.WEB, "-defaultIPv6", "",
     ]  # fmt: skip
 
 
 def wait_until_ready(keys: Hierarchy) -> None:
     tls = ssl.create_default_context(cafile=keys.path("https-ca.pem"))
     deadline = time.monotonic() + READY_S
-    while not http_answers(f"{url(namespace.CA)}/directory", tls):
+    while not http_answers(f"{url(addresses.CA)}/directory", tls):
         if time.monotonic() > deadline:
             raise StartError(f"Boulder's directory could not be read within {READY_S} s")
         time.sleep(0.05)
