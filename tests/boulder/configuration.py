@@ -48,7 +48,7 @@ PROFILES = {
     "shortlived": ("160h", 25, ["dns", "ip"]),
 }
 
-DATABASES = {"boulder_sa": "sa", "incidents_sa": "incidents_sa"}  # and who uses each
+DATABASES = {"boulder_sa_next": "sa", "incidents_sa_next": "incidents_sa"}  # and who uses each
 
 # Let's Encrypt's servers have it: a changed account key is not known to them for so long.
 ACCOUNT_CACHE_TTL = "5s"
@@ -158,8 +158,8 @@ class Configuration:
             "sa",
             "sa.StorageAuthority",
             "sa.StorageAuthorityReadOnly",
-            db=database("boulder_sa"),
-            incidentsDB=database("incidents_sa"),
+            db=database("boulder_sa_next"),
+            incidentsDB=database("incidents_sa_next"),
         )
 
     def publisher(self) -> dict[str, object]:
@@ -235,6 +235,8 @@ class Configuration:
             caService=service("ca"),
             saService=service("sa"),
             publisherService=service("publisher"),
+            # A second answer to a challenge under way is a conflict.
+            features={"setAuthzProcessing": True},
             ctLogs={"stagger": "500ms", "logListFile": self.log_list, "sctLogs": list(LOGS)},
         )
 

@@ -27,7 +27,7 @@ class Person(command_runs.Person):
 
     def runs(self, *arguments: str, status: int = 0) -> Run:
         run = self.tries(*arguments)
-        assert run.status == status, run
+        assert run.status == status, f"status {run.status}\n{run.out}{run.err}"
         return run
 
     def obtaining(self, *arguments: str) -> list[str]:
@@ -35,7 +35,7 @@ class Person(command_runs.Person):
 
     def renewal_record(self, name: str) -> dict[str, Any]:
         """What ``renew`` has noted about the certificate: how often it was tried, and when to again."""
-        return json.loads(self.path("renewal.json").read_text())[name]
+        return json.loads(self.path(f"{name}.renewal.json").read_text())
 
     def account(self) -> tuple[str, str]:
         """Makes an account, or finds it; gives its URL, and its number at Boulder."""

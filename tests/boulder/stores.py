@@ -10,6 +10,16 @@ from hierarchy import Hierarchy
 from addresses import INTERNAL
 from with_pebble import StartError
 
+# Of the two that come with Boulder, the one that is to be next: the other does not know of validations
+# that are under way.
+SCHEMA = (
+    "00-create-databases.sql",
+    "01-boulder_sa_next.sql",
+    "01-incidents_sa_next.sql",
+    "01-mtcmeta_44947_4_1_0_44.sql",  # not used, but users are granted rights in it
+    "02-users_next.sql",
+)
+
 # Nothing has to outlive the machine.
 FAST = ["--skip-log-bin", "--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0"]
 
@@ -32,10 +42,8 @@ def mariadb(folder: Path) -> list[str]:
 
 def load_schema(folder: Path, schema: Path) -> None:
     """Boulder's databases, tables and users."""
-    files = [path for path in sorted(schema.glob("0*.sql")) if "_next" not in path.name]
-    if not files:
-        raise StartError(f"{schema} has no schema; run tests/setup boulder")
-    for file in files:
+    for name in SCHEMA:
+        file = schema / name
         done = subprocess.run(
             ["mariadb", "--no-defaults", "--user=root", f"--socket={socket(folder)}"],
             input=file.read_text(), capture_output=True, text=True,
