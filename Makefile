@@ -41,7 +41,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 # Cargo uses all cores by itself, and prerequisites are meant to be made from left to right.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-bench setup-boulder test-boulder demo test build c header check-header test-rust test-simulation test-c test-python \
+.PHONY: help setup setup-bench demo test build c header check-header test-rust test-simulation test-c test-python \
         test-wheel wheel test-crate audit test-install deb test-debian test-buildd test-docs docs man \
         test-fuzz fuzz coverage bench soak lint fetch install uninstall check-folders clean distclean FORCE
 
@@ -249,13 +249,14 @@ target/c/bench/%: tests/bench/%.c include/acme_micro.h $(STAGED)
 	$(C_COMPILE) $< -o $@ $(LDFLAGS) -Ltarget/c/lib -lacme-micro \
 	    -Wl,-rpath,'$$ORIGIN/../lib' -Wl,--as-needed -lssl -lcrypto
 
+.PHONY: setup-boulder test-boulder
 setup-boulder:
 	@tests/setup boulder
 
-# BOULDER_ONLY: as pytest's -k.
-test-boulder: setup-boulder build target/c/obtain target/c/https_server ## against Boulder, the server of Let's Encrypt: needs root, takes minutes
+# BOULDER_ONLY="pausing or limits" runs a part of it, as pytest's -k.
+test-boulder: setup-boulder build target/c/obtain target/c/https_server ## the command and programs at Boulder, the server of Let's Encrypt: needs root, takes minutes
 	ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' PYTHONPATH='$(CURDIR)/bindings/python/src' \
-	    python3 tests/boulder/with_boulder.py --keep-logs target/boulder-logs -- \
+	    python3 tests/boulder/with_boulder.py --keep-logs target/boulder/logs -- \
 	    $(PYTHON) -m pytest tests/boulder $(if $(BOULDER_ONLY),-k '$(BOULDER_ONLY)')
 
 soak: ## the long forms of some tests: minutes to hours
