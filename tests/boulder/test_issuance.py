@@ -151,7 +151,17 @@ def test_a_hundred_names(person, web):
     person.obtains(*domains(*names), *web.options, "--name", "hundred")
 
     person.check("hundred", dns(*names))
+    # Each is answered once, however long the other validations take.
     assert [status for *_, status in log.requests("/acme/chall/")] == [200] * 100
+
+
+def test_nonces_for_many_names_are_not_asked_for_in_a_moment(person, web):
+    """Let's Encrypt gives an address ten at once."""
+    names = [f"host-{number:03}.nonces.example.com" for number in range(100)]
+    run = person.obtains(*domains(*names), *web.options, "--name", "nonces", "-v")
+
+    # Boulder's log leaves them out.
+    assert run.err.count("/acme/new-nonce: HTTP status") <= 10
 
 
 @pytest.mark.parametrize(("profile", "most"), [("classic", 100), ("tlsserver", 25)])

@@ -169,9 +169,10 @@ def dnsmasq() -> list[str]:
     for part in ("nonce-1", "nonce-2"):
         records.append(f"--srv-host=_nonce._tcp.{NAME},nonce.{NAME},{PORTS[part]}")
     return [
-        "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts",
-        "--user=root", "--pid-file=", f"--listen-address={INTERNAL}", "--bind-interfaces",
-        f"--port={PORTS['service-dns']}", *records,
+        # Not to a user of its own: one that changes users no longer ends with this program.
+        "dnsmasq", "--no-daemon",
+        "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces",
+        f"--listen-address={INTERNAL}", f"--port={PORTS['service-dns']}", *records,
     ]  # fmt: skip
 
 
