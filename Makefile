@@ -260,6 +260,16 @@ target/c/bench/%: tests/bench/%.c include/acme_micro.h $(STAGED)
 	$(C_COMPILE) $< -o $@ $(LDFLAGS) -Ltarget/c/lib -lacme-micro \
 	    -Wl,-rpath,'$$ORIGIN/../lib' -Wl,--as-needed -lssl -lcrypto
 
+.PHONY: setup-boulder test-boulder
+setup-boulder:
+	@tests/setup boulder
+
+# BOULDER_ONLY="pausing or limits" runs a part of it, as pytest's -k.
+test-boulder: setup-boulder build target/c/obtain target/c/https_server ## the command and programs at Boulder, the server of Let's Encrypt: needs root, takes minutes
+	ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' PYTHONPATH='$(CURDIR)/bindings/python/src' \
+	    python3 tests/boulder/with_boulder.py --keep-logs target/boulder/logs -- \
+	    $(PYTHON) -m pytest tests/boulder $(if $(BOULDER_ONLY),-k '$(BOULDER_ONLY)')
+
 soak: ## the long forms of some tests: minutes to hours
 	ACME_PAIRS=5 cargo test $(CARGOFLAGS) --features capi --test engine two_answers
 	SIMULATION_CERTIFICATES=1000000 cargo test $(CARGOFLAGS) --profile soak --features capi --test simulation

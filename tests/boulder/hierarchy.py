@@ -1,0 +1,118 @@
+"""The keys and certificates that Boulder runs on, all made by the openssl program."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+import subprocess
+from pathlib import Path
+
+import addresses
+from with_pebble import StartError
+
+# What each of Boulder's parts calls itself. Its certificates name it too, and so it has to have a
+# public suffix.
+NAME = "boulder.example.com"
+
+CONFIG = f"""\
+[req]
+distinguished_name = name
+prompt = no
+[name]
+CN = with_boulder.py
+[root]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign, cRLSign
+subjectKeyIdentifier = hash
+[intermediate]
+basicConstraints = critical, CA:TRUE, pathlen:0
+keyUsage = critical, digitalSignature, keyCertSign, cRLSign
+extendedKeyUsage = serverAuth
+certificatePolicies = 2.23.140.1.2.1
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+authorityInfoAccess = caIssuers;URI:http://{NAME}/root
+crlDistributionPoints = URI:http://{NAME}/root.crl
+[part]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth, clientAuth
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+subjectAltName = DNS:{NAME}, IP:{addresses.INTERNAL}, IP:{addresses.CA}, IP:{addresses.CA_OF_FEW_ACCOUNTS}
+"""
+
+EC = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+RSA = ["rsa:2048"]
+INTERMEDIATES = {"int-ecdsa": EC, "int-rsa": RSA}
+LOGS = ("log-a", "log-b")  # each of another operator, as two have to be
+
+
+class Hierarchy:
+    """A folder of them."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir()
+        (folder / "openssl.cnf").write_text(CONFIG)
+        self.make("https-ca", EC, "root", "Test CA for Boulder's parts")
+        self.make("part", EC, "part", NAME, issuer="https-ca")
+        self.make("root", EC, "root", "Test root")
+        for name, key in INTERMEDIATES.items():
+            self.make(name, key, "intermediate", f"Test {name}", issuer="root")
+        for name in LOGS:
+            openssl(folder, "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", f"{name}.key")
+        for name in ("nonce", "unpause"):
+            (folder / f"{name}.hmac").write_text(secrets.token_hex(32))
+        (folder / "redis.password").write_text("redis")
+
+    def path(self, name: str) -> str:
+        return str(self.folder / name)
+
+    def make(self, name: str, key: list[str], kind: str, subject: str, issuer: str = "") -> None:
+        """NAME.pem, and NAME.key; its own issuer if no other is named."""
+        subject = f"/O=Boulder for acme-micro/C=US/CN={subject}"
+        signed = ["-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key"] if issuer else []
+        openssl(
+            self.folder, "req", "-x509", "-config", "openssl.cnf", "-extensions", kind,
+            "-newkey", *key, "-nodes", "-keyout", f"{name}.key", "-subj", subject,
+            "-days", "365", *signed, "-out", f"{name}.pem",
+        )  # fmt: skip
+
+    def log_key(self, name: str) -> str:
+        """Of a certificate transparency log, as its server wants it."""
+        return base64.b64encode(self.der("ec", "-in", f"{name}.key")).decode()
+
+    def log_list(self, urls: dict[str, str]) -> dict[str, object]:
+        """Who runs the logs, and where they are, in the schema that browsers publish."""
+        operators = []
+        for name, url in urls.items():
+            public = self.der("ec", "-in", f"{name}.key", "-pubout")
+            log = {
+                "description": name,
+                "log_id": base64.b64encode(hashlib.sha256(public).digest()).decode(),
+                "key": base64.b64encode(public).decode(),
+                "url": url,
+                "mmd": 86400,
+                "state": {"usable": {"timestamp": "2000-01-01T00:00:00Z"}},
+                "temporal_interval": {
+                    "start_inclusive": "2000-01-01T00:00:00Z",
+                    "end_exclusive": "2100-01-01T00:00:00Z",
+                },
+            }
+            operators.append({"name": f"Operator of {name}", "email": [f"log@{NAME}"], "logs": [log]})
+        return {"version": "0.1", "log_list_timestamp": "2000-01-01T00:00:00Z", "operators": operators}
+
+    def der(self, *arguments: str) -> bytes:
+        return openssl(self.folder, *arguments, "-outform", "DER")
+
+
+def openssl(folder: Path, *arguments: str) -> bytes:
+    try:
+        done = subprocess.run(["openssl", *arguments], cwd=folder, capture_output=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise StartError(f"openssl: {error}") from error
+    if done.returncode != 0:
+        raise StartError(f"openssl {arguments[0]} failed: {done.stderr.decode().strip()}")
+    return done.stdout
