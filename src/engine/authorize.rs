@@ -164,7 +164,12 @@ impl Session {
             let looks = undecided.iter().map(|proof| async move {
                 Ok((*proof, self.authorization(&proof.authorization_url, account).await?))
             });
-            let Ok(found) = concurrently(looks).await else { break };
+            let found = match concurrently(looks).await {
+                Ok(found) => found,
+                // The CA asks for a longer wait than this operation has: no new order before that.
+                Err(ended) if ended.retry_at().is_some() => return ended.after(&error),
+                Err(_) => break,
+            };
             undecided.clear();
             for (proof, authorization) in found {
                 match authorization.status {

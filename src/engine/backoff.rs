@@ -59,6 +59,8 @@ const TOP: Duration = Duration::from_secs(24 * 3600);
 const SHARE: u32 = 64;
 const LEAST_LIMIT: Duration = Duration::from_secs(40);
 const MOST_LIMIT: Duration = Duration::from_secs(3600);
+/// The limits are for certificates of minutes or longer; one of seconds, in a test, has this share.
+const TEST_SHARE: u32 = 4;
 /// The same once it has expired: then there is less to lose.
 const EXPIRED_SHARE: u32 = 8;
 const EXPIRED_LIMIT: Duration = Duration::from_secs(60);
@@ -79,11 +81,11 @@ const EXPIRED_LIMIT: Duration = Duration::from_secs(60);
 /// - Before its renewal is due ([`RenewalInfo::by_lifetime`]) the next try is not after that.
 /// - From then on the delay is at most half of the time until it expires.
 /// - Neither makes the delay shorter than a 64th of the lifetime, which counts as at least 40 seconds
-///   and at most an hour.
+///   and at most an hour; nor than a quarter of the lifetime, if that is less.
 /// - Once it has expired the delay is at most an eighth of the lifetime, or a minute if that is longer.
 ///
 /// Where that is shorter, the delay is a time in the last quarter of what is allowed. So none is shorter
-/// than 30 seconds. The CA's own [`Error::retry_at`] comes first: the next try is never before it.
+/// than 30 seconds, if the certificate lives for three minutes or longer. The CA's own [`Error::retry_at`] comes first: the next try is never before it.
 ///
 /// ```
 /// use acme_micro::{Time, engine::next_try};
@@ -134,7 +136,8 @@ fn longest_delay(chain: &CertificateChain, now: Time) -> Option<Duration> {
     }
     let due = RenewalInfo::by_lifetime(chain, now).renew_at;
     let left = if now < due { due.since(now) } else { end.since(now) / 2 };
-    Some(left.max((lifetime / SHARE).clamp(LEAST_LIMIT, MOST_LIMIT)))
+    let least = (lifetime / SHARE).clamp(LEAST_LIMIT, MOST_LIMIT).min(lifetime / TEST_SHARE);
+    Some(left.max(least))
 }
 
 /// The CA's Retry-After with an answer that leaves open what became of the request: such a request is

@@ -65,8 +65,7 @@ def test_a_binding_that_the_ca_knows_and_those_that_it_refuses(stepca, people, w
     person.runs("renew", "--force")
     assert serial(person) != first
 
-    # One that is used already, and one that is unknown: step-ca answers both with 500, which is its own
-    # fault.
+    # One that is used already, and one that is unknown: step-ca answers both with 500, a fault of its own.
     for kid in stepca.eab_kid, "unknown":
-        _, done = obtain("refused", kid, stepca.eab_key, 4)
+        _, done = obtain("refused", kid, stepca.eab_key, 3)
         assert "serverInternal" in done.err

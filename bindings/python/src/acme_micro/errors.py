@@ -154,7 +154,8 @@ def next_try(
         it expires; neither makes it shorter than a 64th of the lifetime, which counts as at least 40
         seconds and at most an hour. Once it has expired the delay is at most an eighth of the lifetime,
         or a minute if that is longer. Where that is shorter, the delay is a time in the last quarter of
-        what is allowed; so none is shorter than 30 seconds.
+        what is allowed; so none is shorter than 30 seconds, for a certificate of three minutes or
+        longer.
     """
     from ._handle import handle_of
     from .certificates import Certificate
