@@ -156,7 +156,13 @@ impl Session {
         if is_down || error.is_unsent() || ends_at_once.contains(&error.kind()) {
             return error;
         }
-        let until = self.io.now().after(MAX_SETTLING);
+        let now = self.io.now();
+        let until = now.after(MAX_SETTLING);
+        // A request that was given up for this error may have been told to wait.
+        let wait = self.io.desk().asked_to_wait_until.since(now);
+        if self.io.sleep(wait).await.is_err() {
+            return error;
+        }
         let mut undecided: Vec<&Proof> =
             proofs.iter().filter(|proof| proof.response != ResponseState::Unsent).collect();
         let (mut failures, mut polls) = (Vec::new(), Polls::default());

@@ -32,6 +32,8 @@ pub(super) struct Desk {
     pub cancellation_is_noted: bool,
     /// No spare request is said before: the last one has failed.
     pub spare_after: Time,
+    /// Until when the CA has asked, in a Retry-After, not to be asked again.
+    pub asked_to_wait_until: Time,
     /// The operation has fetched the directory itself.
     pub knows_directory: bool,
     /// A part of the flow is about to.
@@ -88,6 +90,7 @@ impl Desk {
             order_url: None,
             cancellation_is_noted: false,
             spare_after: Time::from_millis(i64::MIN),
+            asked_to_wait_until: Time::from_millis(i64::MIN),
             knows_directory: false,
             asks_directory: false,
             random: seed,

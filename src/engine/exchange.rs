@@ -342,6 +342,10 @@ impl Session {
         };
         match tries.after(error, now, circumstances, |bound| self.io.random(bound)) {
             Some(delay) => {
+                if let Some(at) = error.retry_at() {
+                    let mut desk = self.io.desk();
+                    desk.asked_to_wait_until = desk.asked_to_wait_until.max(at);
+                }
                 debug!("trying again in {} ms: {error}", delay.as_millis());
                 Ok(delay)
             }

@@ -316,6 +316,7 @@ impl World {
                 Ok(Step::Publish(challenges)) => {
                     // After a lie the same challenge may be in another round.
                     running.responded.clear();
+                    running.failed.retain(|url, _| !url.contains("/chall/"));
                     running.publishing_since = Some(self.now);
                     for challenge in challenges.iter() {
                         let key = (
