@@ -155,6 +155,27 @@ def test_standalone_with_all_that_can_be_asked_for(person, new_pebble):
     assert "all: not due yet; it is good until 20" in person.seen("renew")
 
 
+def test_a_final_dot_is_not_part_of_a_name(person, webroot):
+    done = person.obtains("-d", "Dot.test.,www.dot.test.", *webroot, "--json")
+    one = done.json["certificate"]
+    assert one["name"] == "dot.test" and one["names"] == ["dot.test", "www.dot.test"]
+    serial = check(person, "dot.test", ["dot.test", "www.dot.test"])
+    assert one["chain_file"] == str(person.path("dot.test.chain.pem"))
+    assert person.path("dot.test.renewal.json").exists()
+    # It is the same certificate.
+    again = person.obtains("-d", "dot.test,www.dot.test", *webroot, "--json")
+    assert not again.json["certificate"]["is_new"]
+    assert [path.name for path in person.path("").glob("*.chain.pem")] == ["dot.test.chain.pem"]
+    person.obtains("-d", "dot.test", "--name", "other.", *webroot)
+    assert person.path("other.chain.pem").exists()
+    (shown,) = person.runs("show", "dot.test.", "--json").json["certificates"]
+    assert (shown["name"], shown["serial"]) == ("dot.test", serial)
+    (renewed,) = person.runs("renew", "DOT.test.", "--force", "--json").json["certificates"]
+    assert renewed["is_new"] and renewed["name"] == "dot.test"
+    person.runs("revoke", "dot.test.")
+    assert person.path("dot.test.chain.pem.revoked").exists()
+
+
 HOOK = """
     import json, os, sys, urllib.request
     name, value = "_acme-challenge." + os.environ["CERTBOT_DOMAIN"], os.environ["CERTBOT_VALIDATION"]
