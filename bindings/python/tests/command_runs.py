@@ -8,14 +8,14 @@ import pty
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from conftest import env
+from conftest import env, openssl
 
 COMMAND = [sys.executable, "-m", "acme_micro"]
 
@@ -59,9 +59,10 @@ def described() -> frozenset[str]:
 class Person:
     """Somebody at a shell, who has a folder for the command and a CA."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, pebble: Mapping[str, str] | None = None):
+        of = pebble.__getitem__ if pebble else env
         self.folder = folder
-        self.ca = ["--directory", env("ACME_DIRECTORY"), "--ca-file", env("ACME_CA_FILE")]
+        self.ca = ["--directory", of("ACME_DIRECTORY"), "--ca-file", of("ACME_CA_FILE")]
         self.environment = dict(os.environ)
 
     def start(self, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
@@ -95,6 +96,14 @@ class Person:
 
     def obtains(self, *arguments: str, status: int = 0) -> Run:
         return self.runs("obtain", *self.ca, "--agree-terms", *arguments, status=status)
+
+    def has_certificate(self, name: str) -> None:
+        """As if there had been one for a key that is there: self-signed, for a day."""
+        chain, key = self.path(f"{name}.chain.pem"), self.path(f"{name}.key.pem")
+        openssl(
+            "req", "-x509", "-key", str(key), "-subj", f"/CN={name}",
+            "-addext", f"subjectAltName=DNS:{name}", "-days", "1", "-out", str(chain),
+        )  # fmt: skip
 
     def path(self, name: str) -> Path:
         """Of a file in the CA's folder, which is the only one."""

@@ -15,7 +15,7 @@ from .output import Output
 from .parser import KEY_TYPES
 from .settings import CertificateSettings
 from .solve import make_solver, run_hook
-from .text import day
+from .text import time_left, until
 
 SETTINGS = (
     "webroot", "standalone", "hook", "cleanup_hook", "challenge_type",
@@ -85,7 +85,7 @@ async def _obtain_one(
     )
     is_new = before is None or before.fingerprint != certificate.fingerprint
     what = "new, good" if is_new else "not due yet; it is good"
-    output.step(f"{name}: {what} until {day(certificate.not_after)}")
+    output.step(f"{name}: {what} until {until(certificate.not_after)}")
     ca.keep_certificate_settings(name, settings)
     await _deploy(ca, name, settings, certificate, output)
     return {**describe(ca, name, certificate), "is_new": is_new}
@@ -140,8 +140,9 @@ def _check(settings: CertificateSettings) -> None:
 
 def _text(found: dict[str, Any]) -> str:
     what = "new certificate" if found["is_new"] else "not due for renewal"
+    end = found["not_after"]
     return (
-        f"{found['name']}: {what}, good until {day(found['not_after'])} ({found['days_left']} days)\n"
+        f"{found['name']}: {what}, good until {until(end)} ({time_left(end)})\n"
         f"  chain  {found['chain_file']}\n"
         f"  key    {found['key_file']}"
     )
