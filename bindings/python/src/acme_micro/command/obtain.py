@@ -8,8 +8,10 @@ from typing import Any
 
 from ..aio import AsyncClient
 from ..certificates import Certificate
+from ..errors import AcmeError
 from .cas import DEFAULT, DIRECTORIES
 from .failure import DeployFailed, HookFailed, UsageError
+from .hints import advise_of_challenges
 from .home import Ca, Home, describe
 from .output import Output
 from .parser import KEY_TYPES
@@ -50,7 +52,11 @@ async def obtain_one(
 ) -> dict[str, Any]:
     """One certificate, and all that belongs to it; gives it as programs see it."""
     async with ca.at_work():  # of two runs at once one finds what the other has done
-        return await _obtain_one(ca, client, name, settings, output, force)
+        try:
+            return await _obtain_one(ca, client, name, settings, output, force)
+        except AcmeError as error:
+            advise_of_challenges(error, settings)
+            raise
 
 
 async def _obtain_one(
