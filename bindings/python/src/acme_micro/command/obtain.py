@@ -9,8 +9,9 @@ from typing import Any
 from ..aio import AsyncClient
 from ..certificates import Certificate
 from ..errors import AcmeError
+from ..store import refuses_key
 from .cas import DEFAULT, DIRECTORIES
-from .failure import DeployFailed, HookFailed, UsageError
+from .failure import DeployFailed, HookFailed, UsageError, advise
 from .hints import advise_of_challenges
 from .home import Ca, Home, describe
 from .output import Output
@@ -52,11 +53,16 @@ async def obtain_one(
 ) -> dict[str, Any]:
     """One certificate, and all that belongs to it; gives it as programs see it."""
     async with ca.at_work():  # of two runs at once one finds what the other has done
+        known = ca.store.account_url
         try:
             return await _obtain_one(ca, client, name, settings, output, force)
         except AcmeError as error:
-            advise_of_challenges(error, settings)
+            _advise(error, ca, settings)
             raise
+        finally:
+            url = ca.store.account_url
+            if known is None and url is not None and ca.has_deactivated_account:
+                output.note(f"{ca.name}: the old account is deactivated, so a new one is registered: {url}")
 
 
 async def _obtain_one(
@@ -95,6 +101,12 @@ async def _obtain_one(
     ca.keep_certificate_settings(name, settings)
     await _deploy(ca, name, settings, certificate, output)
     return {**describe(ca, name, certificate), "is_new": is_new}
+
+
+def _advise(error: AcmeError, ca: Ca, settings: CertificateSettings) -> None:
+    advise_of_challenges(error, settings)
+    if refuses_key(error) and not ca.has_account:
+        advise(error, "acme-micro account create --key-type TYPE makes an account with another type of key")
 
 
 async def deploy_what_was_left(ca: Ca, name: str, output: Output) -> None:
