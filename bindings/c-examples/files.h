@@ -117,14 +117,24 @@ static char *load(int dir, const char *name)
 
 /* --- the folder ------------------------------------------------------------------------------- */
 
-/* The name of a file that belongs to a certificate, such as NAME.key.pem, with "_" for the "*" of a wildcard.
- * -1: it cannot be part of a file's name. */
+/* The length of a name without its final dot: "example.org." is example.org. */
+static inline int name_length(const char *name)
+{
+    size_t length = strlen(name);
+
+    while (length > 0 && name[length - 1] == '.')
+        length--;
+    return (int)length;
+}
+
+/* The name of a file that belongs to a certificate, such as NAME.key.pem, with "_" for the "*" of a wildcard
+ * and without a final dot. -1: it cannot be part of a file's name. */
 static inline int file_name(char file[FILE_NAME_SIZE], const char *name, const char *ending)
 {
     char *c;
 
     if (*name == 0 || *name == '.' || strchr(name, '/') ||
-        snprintf(file, FILE_NAME_SIZE, "%s%s", name, ending) >= FILE_NAME_SIZE)
+        snprintf(file, FILE_NAME_SIZE, "%.*s%s", name_length(name), name, ending) >= FILE_NAME_SIZE)
         return -1;
     for (c = file; *c; c++) {
         *c = (char)tolower((unsigned char)*c);

@@ -206,7 +206,7 @@ static char *journal_purpose(const acme_client_options_t *client, const acme_ord
             client->directory_url, acme_key_thumbprint(client->account_key),
             acme_key_thumbprint(order->key));
     for (i = 0; i < order->name_count; i++)
-        fprintf(lines, "name %s\n", order->names[i]);
+        fprintf(lines, "name %.*s\n", name_length(order->names[i]), order->names[i]);
     return fclose(lines) == 0 ? text : NULL;
 }
 

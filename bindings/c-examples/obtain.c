@@ -14,8 +14,8 @@
  *
  *       account.pem     account key: whoever has it is the account
  *       account.url     what the CA calls the account
- *       NAME.key.pem    key of the certificate; NAME is the first one given, in small letters and with
- *                       "_" for "*"
+ *       NAME.key.pem    key of the certificate; NAME is the first one given, in small letters, with
+ *                       "_" for "*" and without a final dot
  *       NAME.chain.pem  the certificate and its issuers, in the order servers want
  *       NAME.order      an order under way (journal.h); gone when the certificate is there
  *
@@ -67,16 +67,17 @@ static const char *utc(acme_time_t moment, char text[32])
 static int refused(const char *what)
 {
     const acme_error_t *error = acme_last_error();
+    const char *help = acme_error_help_url(error);
     acme_time_t retry_at = acme_error_retry_at(error);
     char text[32];
 
     fprintf(stderr, "obtain: %s: %s", what, acme_error_message(error));
     if (acme_error_problem_type(error))
         fprintf(stderr, " [%s]", acme_error_problem_type(error));
-    if (acme_error_help_url(error))
-        fprintf(stderr, " [see %s]", acme_error_help_url(error));
-    if (retry_at)
-        fprintf(stderr, " [try again after %s]", utc(retry_at, text));
+    if (help && !strstr(acme_error_message(error), help))
+        fprintf(stderr, " [see %s]", help);
+    if (retry_at) /* the next whole second is not too early */
+        fprintf(stderr, " [try again after %s]", utc(retry_at + 999, text));
     fputc('\n', stderr);
     return acme_error_is_permanent(error) ? REFUSED : TRY_LATER;
 }

@@ -158,9 +158,9 @@ impl Session {
         }
         let now = self.io.now();
         let until = now.after(MAX_SETTLING);
-        // A request that was given up for this error may have been told to wait.
-        let wait = self.io.desk().asked_to_wait_until.since(now);
-        if self.io.sleep(wait).await.is_err() {
+        // This error may have cut off other requests while they waited to be tried again.
+        let wait = self.io.desk().next_retry.since(now);
+        if wait > MAX_SETTLING || self.io.sleep(wait).await.is_err() {
             return error;
         }
         let mut undecided: Vec<&Proof> =
@@ -172,8 +172,12 @@ impl Session {
             });
             let found = match concurrently(looks).await {
                 Ok(found) => found,
-                // The CA asks for a longer wait than this operation has: no new order before that.
-                Err(ended) if ended.retry_at().is_some() => return ended.after(&error),
+                // The CA asks for a slower pace: there is no new order at once.
+                Err(ended)
+                    if ended.retry_at().is_some() || ended.kind() == ErrorKind::RateLimited =>
+                {
+                    return ended.after(&error);
+                }
                 Err(_) => break,
             };
             undecided.clear();

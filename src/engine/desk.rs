@@ -32,8 +32,8 @@ pub(super) struct Desk {
     pub cancellation_is_noted: bool,
     /// No spare request is said before: the last one has failed.
     pub spare_after: Time,
-    /// Until when the CA has asked, in a Retry-After, not to be asked again.
-    pub asked_to_wait_until: Time,
+    /// When the last request that failed may be tried again.
+    pub next_retry: Time,
     /// The operation has fetched the directory itself.
     pub knows_directory: bool,
     /// A part of the flow is about to.
@@ -90,7 +90,7 @@ impl Desk {
             order_url: None,
             cancellation_is_noted: false,
             spare_after: Time::from_millis(i64::MIN),
-            asked_to_wait_until: Time::from_millis(i64::MIN),
+            next_retry: Time::from_millis(i64::MIN),
             knows_directory: false,
             asks_directory: false,
             random: seed,
@@ -332,6 +332,11 @@ impl Desk {
     /// No optional newNonce request goes out before this time.
     pub(super) fn delay_spares_until(&mut self, time: Time) {
         self.spare_after = self.spare_after.max(time);
+    }
+
+    /// Whatever is asked after a failure waits for the retries that the failure has cut off.
+    pub(super) fn delay_retries_until(&mut self, time: Time) {
+        self.next_retry = self.next_retry.max(time);
     }
 
     pub(super) fn is_publishing(&self) -> bool {

@@ -340,12 +340,11 @@ impl Session {
             has_order: self.io.desk().order_url.is_some(),
             has_new_key: self.client.has_changed_key_within(KEY_CHANGE_DELAY, now),
         };
-        match tries.after(error, now, circumstances, |bound| self.io.random(bound)) {
+        let delay = tries.after(error, now, circumstances, |bound| self.io.random(bound));
+        let next_retry = delay.map(|delay| now.after(delay)).or(error.retry_at());
+        self.io.desk().delay_retries_until(next_retry.unwrap_or(now));
+        match delay {
             Some(delay) => {
-                if let Some(at) = error.retry_at() {
-                    let mut desk = self.io.desk();
-                    desk.asked_to_wait_until = desk.asked_to_wait_until.max(at);
-                }
                 debug!("trying again in {} ms: {error}", delay.as_millis());
                 Ok(delay)
             }

@@ -96,6 +96,12 @@ class Loop(unittest.TestCase):
         self.verify(["good.loops.test"])
         self.assertFalse(Path(self.folder, "blocked-domain.example.chain.pem").exists())
 
+    def test_a_final_dot_is_not_part_of_a_name(self):
+        program = start(self.folder, [["dot.loops.test."]])
+        out, errors = program.communicate(timeout=120)
+        self.assertEqual((program.returncode, errors), (0, ""))
+        self.verify(["dot.loops.test"])
+
     def test_a_ca_that_hangs_up_is_asked_again(self):
         with socket.create_server(("127.0.0.1", 0)) as rude:
             directory = f"https://127.0.0.1:{rude.getsockname()[1]}/dir"

@@ -1,9 +1,14 @@
 #!/usr/bin/env python3
 """bindings/c-examples/obtain.c, in the ways in which the world treats a program on port 80."""
 
+import datetime
+import http.server
+import json
 import os
+import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -115,6 +120,59 @@ class Obtain(unittest.TestCase):
             program = obtain(self.folder, "--port", port)
             self.assertIn("belongs to another user", program.communicate(timeout=60)[1])
             self.assertEqual(program.returncode, 1)
+
+    def test_a_final_dot_is_not_part_of_a_name(self):
+        port = os.environ["PEBBLE_HTTP_PORT"]
+        program = obtain(self.folder, "--port", port, names=("dot.test.", "www.dot.test"))
+        said, errors = program.communicate(timeout=60)
+        self.assertEqual((program.returncode, errors), (0, ""))
+        self.assertIn("out/dot.test.chain.pem: valid until", said)
+        files = {path.name for path in (self.folder / "out").iterdir()}
+        self.assertLessEqual({"dot.test.key.pem", "dot.test.chain.pem"}, files)
+        # An order that is under way is for the same name, with the dot and without it. This webroot cannot
+        # take a challenge.
+        root = self.folder / "root"
+        root.mkdir()
+        (root / ".well-known").touch()
+        for name in ("dot.test", "dot.test."):
+            program = obtain(self.folder, "--webroot", str(root), names=(name, "fresh.dot.test"))
+            _, errors = program.communicate(timeout=60)
+            self.assertNotIn("not the journal of this order", errors)
+        self.assertIn("\nname dot.test\n", (self.folder / "out" / "dot.test.order").read_text())
+
+    def test_a_limit_is_told_with_its_end_and_once(self):
+        url, after = "https://ca.test/limits", 86400
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                problem = {"type": "urn:ietf:params:acme:error:rateLimited", "detail": f"see {url}"}
+                body = json.dumps(problem).encode()
+                self.send_response(429)
+                self.send_header("Content-Type", "application/problem+json")
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Retry-After", str(after))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format, *args):
+                pass
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate = Path(os.environ["ACME_CA_FILE"]).parent / "https.pem"
+        context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            directory = f"https://localhost:{server.server_address[1]}/dir"
+            before = time.time()
+            program = obtain(self.folder, "--directory", directory)
+            _, errors = program.communicate(timeout=60)
+            server.shutdown()
+        self.assertEqual((program.returncode, errors.count(url)), (4, 1), errors)
+        told = re.search(r"\[try again after (.*) UTC\]", errors)[1]
+        told = datetime.datetime.strptime(f"{told} +0000", "%Y-%m-%d %H:%M:%S %z").timestamp()
+        # To the second, and not too early.
+        self.assertGreaterEqual(told, before + after)
 
     def test_wrong_usage(self):
         for bad in ["80x", "0", "-1", "65536", ""]:

@@ -2,7 +2,7 @@
 """Runs a command beside an ACME server of its own.
 
     with_pebble.py [--eab KID:HMAC]... [--env NAME=VALUE]... [--keep-logs DIR] [--tools DIR]
-                   [--no-retry-after] -- COMMAND [ARG]...
+                   [--no-retry-after] [--validity SECONDS] -- COMMAND [ARG]...
 
 Starts Pebble (Let's Encrypt's test CA) and pebble-challtestsrv (a DNS server that says 127.0.0.1
 to every question) on free loopback ports, runs COMMAND, stops both. Runs may nest or go on side by
@@ -15,6 +15,7 @@ two servers.
     --tools DIR         where the two servers are, instead of target/tools
     --no-retry-after    Pebble asks nobody to wait; else it asks for a second, for orders and
                         authorizations
+    --validity SECONDS  how long each certificate is good; else ninety days or six, as Pebble likes
 
 What COMMAND finds in its environment:
 
@@ -148,6 +149,7 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]
     parser.add_argument("--keep-logs", type=Path, help=hidden)
     parser.add_argument("--tools", type=Path, default=TOOLS, help=hidden)
     parser.add_argument("--no-retry-after", action="store_true", help=hidden)
+    parser.add_argument("--validity", type=int, help=hidden)
 
     # By hand: what argparse makes of "--" has changed between versions of Python.
     split = arguments.index("--") if "--" in arguments else len(arguments)
@@ -244,6 +246,12 @@ def start_once(
 
 def pebble_config(directory: Path, ports: Ports, options: argparse.Namespace) -> dict[str, object]:
     wait = 0 if options.no_retry_after else 1
+    profiles = {
+        "default": {"description": "Ninety days", "validityPeriod": 90 * 86400},
+        "shortlived": {"description": "Six days", "validityPeriod": 6 * 86400},
+    }
+    if options.validity:
+        profiles = {"default": {"description": "As asked for", "validityPeriod": options.validity}}
     return {
         "pebble": {
             "listenAddress": f"127.0.0.1:{ports['acme']}",
@@ -257,10 +265,7 @@ def pebble_config(directory: Path, ports: Ports, options: argparse.Namespace) ->
             "domainBlocklist": ["blocked-domain.example"],
             "retryAfter": {"authz": wait, "order": wait},
             "keyAlgorithm": "ecdsa",
-            "profiles": {
-                "default": {"description": "Ninety days", "validityPeriod": 90 * 86400},
-                "shortlived": {"description": "Six days", "validityPeriod": 6 * 86400},
-            },
+            "profiles": profiles,
         }
     }
 

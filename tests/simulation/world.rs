@@ -449,15 +449,20 @@ impl World {
     fn answer(&mut self, id: u64) {
         let Exchange { operation, request, answer, .. } = self.exchanges.remove(&id).unwrap();
         let Some(running) = self.running.get_mut(&operation) else { return };
+        let is_awaited = running.operation.request(request.id).is_some();
         let reply = running.operation.reply(request.id);
         let Some(answer) = answer else {
-            running.failed.insert(request.url().to_owned(), self.now + 1);
+            if is_awaited {
+                running.failed.insert(request.url().to_owned(), self.now + 1);
+            }
             reply.failed("the connection was cut").unwrap();
             return self.poll(operation);
         };
         let json = answer.json().unwrap_or_default();
         // What the CA refuses for a reason is not asked again, or is another request.
-        if matches!(answer.status, 408 | 429 | 500..) {
+        if !is_awaited {
+            // The operation has given the request up, and does not look at the answer.
+        } else if matches!(answer.status, 408 | 429 | 500..) {
             let wait = answer.seconds("Retry-After").unwrap_or(0);
             running.failed.insert(request.url().to_owned(), self.now + (wait * 1000).max(1));
         } else if json["type"] == "urn:ietf:params:acme:error:badNonce" {

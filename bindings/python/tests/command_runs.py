@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from outside import env
+from outside import env, openssl
 
 COMMAND = [sys.executable, "-m", "acme_micro"]
 
@@ -96,6 +96,14 @@ class Person:
 
     def obtains(self, *arguments: str, status: int = 0) -> Run:
         return self.runs("obtain", *self.ca, "--agree-terms", *arguments, status=status)
+
+    def has_certificate(self, name: str) -> None:
+        """As if there had been one for a key that is there: self-signed, for a day."""
+        chain, key = self.path(f"{name}.chain.pem"), self.path(f"{name}.key.pem")
+        openssl(
+            "req", "-x509", "-key", str(key), "-subj", f"/CN={name}",
+            "-addext", f"subjectAltName=DNS:{name}", "-days", "1", "-out", str(chain),
+        )  # fmt: skip
 
     def path(self, name: str) -> Path:
         """Of a file in the CA's folder, which is the only one."""

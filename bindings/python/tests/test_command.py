@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -17,11 +18,12 @@ from pathlib import Path
 import pytest
 
 import acme_micro as acme
+from acme_micro.command.text import time_left
 from command_runs import COMMAND, Person
 from conftest import env, openssl
 from outside import judge
 from test_command_shell import generate
-from test_pebble_all_of_acme import management
+from test_pebble_all_of_acme import another_pebble, management
 from webroot_server import serving
 
 NAMES = ["shop.test", "www.shop.test"]
@@ -51,6 +53,11 @@ def check(person: Person, name: str, names: list[str]) -> str:
     return judge(chain, key, names, env("PEBBLE_ROOT"))
 
 
+def cells(row: str) -> list[str]:
+    """Of the table."""
+    return re.split("  +", row)
+
+
 def make_due(person: Person, name: str) -> None:
     """The CA says that it is time to renew."""
     now = datetime.now(timezone.utc).replace(microsecond=0)
@@ -67,7 +74,8 @@ def make_due(person: Person, name: str) -> None:
 def test_obtained_shown_and_renewed_when_the_ca_says_so(person, webroot, new_pebble, tmp_path):
     log = tmp_path / "deployed"
     deploy = f'echo "$ACME_NAME" $ACME_NAMES "$ACME_CHAIN_FILE" "$ACME_KEY_FILE" >>{log}'
-    obtaining = [*names_of(NAMES), *webroot, "--deploy-hook", deploy]
+    # Without a profile Pebble takes any, and a renewal for less time than before is warned of.
+    obtaining = [*names_of(NAMES), *webroot, "--deploy-hook", deploy, "--profile", "default"]
 
     first = person.obtains(*obtaining)
     serial = check(person, "shop.test", NAMES)
@@ -86,13 +94,14 @@ def test_obtained_shown_and_renewed_when_the_ca_says_so(person, webroot, new_peb
 
     shown = person.runs("show")
     heading, row = shown.out.splitlines()
-    assert heading.split()[:4] == ["NAME", "CA", "DAYS", "EXPIRES"]
+    assert heading.split()[:4] == ["NAME", "CA", "LEFT", "EXPIRES"]
     assert row.startswith("shop.test  127.0.0.1:") and row.endswith("shop.test www.shop.test")
     (one,) = person.runs("show", "--json", "shop.test").json["certificates"]
     days = openssl("x509", "-in", chain, "-noout", "-enddate", "-dateopt", "iso_8601")
     assert days.split("=")[1].strip() == one["not_after"].replace("T", " ").replace("+00:00", "Z")
     window = [one["renewal"][what][:10] for what in ("window_start", "window_end", "renew_at")]
-    assert row.split()[2:8] == [str(one["days_left"]), one["not_after"][:10], window[0], "..", *window[1:]]
+    start, end, at = window
+    assert cells(row)[2:6] == [f"{one['days_left']} days", one["not_after"][:10], f"{start} .. {end}", at]
     assert one["serial"] == serial and one["renewal"]["from_ca"] and not one["renewal"]["is_due"]
 
     # As shells complete them.
@@ -101,7 +110,7 @@ def test_obtained_shown_and_renewed_when_the_ca_says_so(person, webroot, new_peb
     assert subprocess.check_output(listed, text=True) == "shop.test\n"
 
     make_due(person, "shop.test")
-    assert person.runs("show").out.splitlines()[1].split()[7] == "now"
+    assert cells(person.runs("show").out.splitlines()[1])[5] == "now"
     renewed = person.runs("renew")
     assert renewed.out.startswith("shop.test: renewed, good until 20") and renewed.err == ""
     second = check(person, "shop.test", NAMES)
@@ -149,6 +158,69 @@ def test_standalone_with_all_that_can_be_asked_for(person, new_pebble):
     assert check(person, "all", ["a.all.test", "b.all.test"]) != one["serial"]
     # Who watches is told what is done, also when it is little.
     assert "all: not due yet; it is good until 20" in person.seen("renew")
+
+
+def test_a_certificate_for_less_than_two_days_is_told_of_by_the_minute(new_pebble, tmp_path):
+    minute = r"20\d\d-\d\d-\d\d \d\d:\d\d UTC"
+    with another_pebble("--validity", "300") as pebble:
+        person = Person(tmp_path / "acme", pebble["ACME_DIRECTORY"], pebble["ACME_CA_FILE"])
+        listening = ["--standalone", f"127.0.0.1:{pebble['PEBBLE_HTTP_PORT']}"]
+        done = person.obtains("-d", "short.test", *listening)
+        assert re.match(rf"short.test: new certificate, good until {minute} \([45] min\)\n", done.out)
+        assert re.search(rf"not due yet; it is good until {minute}", person.runs("renew", "-v").err)
+        # Of the window nobody is told a moment that is too early, nor of the end one that is too late.
+        (one,) = person.runs("show", "--json").json["certificates"]
+        renews = datetime.fromisoformat(one["renewal"]["renew_at"])
+        heading, row = map(cells, person.runs("show").out.splitlines())
+        assert re.fullmatch("[34] min", row[2]) and re.fullmatch(rf"{minute} \.\. {minute}", row[4])
+        assert row[3] == f"{one['not_after'][:16].replace('T', ' ')} UTC"
+        assert row[5] == f"{renews + timedelta(seconds=-renews.second % 60):%Y-%m-%d %H:%M} UTC"
+        assert one["days_left"] == 0
+        done = person.runs("renew", "--force")
+        assert re.fullmatch(rf"short.test: renewed, good until {minute}\n", done.out)
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        (timedelta(days=89, hours=1), "89 days"),
+        (timedelta(days=2, seconds=1), "2 days"),
+        (timedelta(hours=47, minutes=59, seconds=30), "47 h 59 min"),
+        (timedelta(seconds=90), "1 min"),
+        (timedelta(seconds=-1), "expired"),
+    ],
+)
+def test_less_than_two_days_are_hours_and_minutes(left, told):
+    assert time_left(datetime.now(timezone.utc) + left) == told
+
+
+def test_a_time_at_which_renew_tries_again_is_rounded_up(person, webroot):
+    person.obtains("-d", "again.test", *webroot)
+    file = person.path("again.test.renewal.json")
+    at = datetime.now(timezone.utc).replace(minute=0, second=44, microsecond=0) + timedelta(hours=2)
+    file.write_text(json.dumps({**json.loads(file.read_text()), "tries": 1, "next_try": at.timestamp()}))
+    assert f"not tried again before {at:%Y-%m-%d %H}:01 UTC" in person.runs("renew", "-v").err
+
+
+def test_a_final_dot_is_not_part_of_a_name(person, webroot):
+    done = person.obtains("-d", "Dot.test.,www.dot.test.", *webroot, "--json")
+    one = done.json["certificate"]
+    assert one["name"] == "dot.test" and one["names"] == ["dot.test", "www.dot.test"]
+    serial = check(person, "dot.test", ["dot.test", "www.dot.test"])
+    assert one["chain_file"] == str(person.path("dot.test.chain.pem"))
+    assert person.path("dot.test.renewal.json").exists()
+    # It is the same certificate.
+    again = person.obtains("-d", "dot.test,www.dot.test", *webroot, "--json")
+    assert not again.json["certificate"]["is_new"]
+    assert [path.name for path in person.path("").glob("*.chain.pem")] == ["dot.test.chain.pem"]
+    person.obtains("-d", "dot.test", "--name", "other.", *webroot)
+    assert person.path("other.chain.pem").exists()
+    (shown,) = person.runs("show", "dot.test.", "--json").json["certificates"]
+    assert (shown["name"], shown["serial"]) == ("dot.test", serial)
+    (renewed,) = person.runs("renew", "DOT.test.", "--force", "--json").json["certificates"]
+    assert renewed["is_new"] and renewed["name"] == "dot.test"
+    person.runs("revoke", "dot.test.")
+    assert person.path("dot.test.chain.pem.revoked").exists()
 
 
 HOOK = """
@@ -360,7 +432,7 @@ def test_a_file_that_cannot_be_used_costs_its_row_and_not_the_table(person, webr
     person.path("ca.json").write_text(json.dumps({**settings, "ca_file": "/nowhere.pem"}))
     done = person.runs("show", status=2)
     assert "/nowhere.pem" in done.err
-    assert done.out.splitlines()[1].split()[4:] == ["?", "?", "good.test"]
+    assert cells(done.out.splitlines()[1])[4:] == ["?", "?", "good.test"]
 
 
 def test_a_certificate_may_be_called_as_the_cas_own_file(person):
@@ -415,7 +487,7 @@ def test_a_ca_that_does_not_answer_is_no_reason_not_to_show(person, webroot):
     row = person.runs("show").out.splitlines()[1]
     assert "(reckoned)" in row and row.endswith("lonely.test")
     row = person.runs("show", "--offline").out.splitlines()[1]
-    assert row.split()[4:] == ["?", "?", "lonely.test"]
+    assert cells(row)[4:] == ["?", "?", "lonely.test"]
 
 
 def test_a_key_that_no_ca_wanted_does_not_stay(person, webroot):
@@ -429,7 +501,7 @@ def test_a_key_that_no_ca_wanted_does_not_stay(person, webroot):
     # One that is in use stays, and this is said, but not by each renewal.
     done = person.obtains(*obtaining, "rsa2048", "--force", "--json")
     assert done.json["certificate"]["key_type"] == "p384" and "its key stays p384" in done.err
-    assert person.runs("renew", "--force").err == ""
+    assert "its key stays" not in person.runs("renew", "--force").err
 
 
 KILLED = """

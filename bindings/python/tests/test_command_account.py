@@ -11,12 +11,17 @@ import pytest
 import acme_micro as acme
 from command_runs import Person
 from conftest import env
+from small_ca import small_ca
 from test_pebble_all_of_acme import another_pebble
 
 
 @pytest.fixture
 def person(tmp_path: Path) -> Person:
     return Person(tmp_path / "acme")
+
+
+def standalone() -> list[str]:
+    return ["--standalone", f"127.0.0.1:{env('PEBBLE_HTTP_PORT')}"]
 
 
 def at_ca(key: Path) -> str:
@@ -59,6 +64,98 @@ def test_the_life_of_an_account(person):
         at_ca(person.path("account.pem.deactivated"))
     assert person.runs("account", "show", "--json").json["accounts"] == []
     assert person.runs(*creating, "--json").json["account"]["url"] != created["url"]
+
+
+def test_a_new_account_after_a_deactivation_is_told_of(person):
+    person.obtains("-d", "again.test", *standalone())
+    person.runs("account", "deactivate", "--yes")
+    # While there is no new one there is nothing to tell of it.
+    assert "deactivated" not in person.runs("renew", "--force", status=9).err
+    done = person.obtains("-d", "again.test", *standalone(), "--force")
+    told = f"the old account is deactivated, so a new one is registered: {at_ca(person.path('account.pem'))}"
+    assert done.err.count(told) == 1
+    assert "deactivated" not in person.runs("renew", "--force").err
+
+
+def test_renew_tells_of_a_new_account_too(person, tmp_path):
+    """At a CA without terms of service it is made without further ado."""
+    with small_ca(of_order={"type": "rejectedIdentifier"}) as ca:
+        at = ["--directory", f"{ca.url}/dir", "--ca-file", env("ACME_CA_FILE")]
+        person.runs("obtain", "-d", "x.test", "--webroot", str(tmp_path), *at, status=4)
+        person.has_certificate("x.test")
+        person.runs("account", "deactivate", "--yes")
+        assert person.runs("renew", "--force", status=4).err.count("so a new one is registered") == 1
+        assert "registered" not in person.runs("renew", "--force", status=4).err
+    assert ca.accounts == 2
+
+
+# --- keys that a CA refuses ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["Pebble", "badPublicKey", "badSignatureAlgorithm"])
+def test_a_key_that_the_ca_refuses_is_not_kept(person, how):
+    """Pebble takes no Ed25519; Boulder takes no P-521 either."""
+    with small_ca() as ca:
+        creating = ["account", "create", *person.ca, "--agree-terms"]
+        if how != "Pebble":
+            ca.of_account = {"type": how, "detail": "ECDSA curve P-521 not allowed", "status": 400}
+            creating[2:4] = ["--directory", f"{ca.url}/dir"]
+        done = person.runs(*creating, "--key-type", "ed25519", "--json", status=4)
+        assert "account create --key-type p256" in done.json["error"]["hint"]
+        (unused,) = person.folder.glob("*/account.pem.unused")
+        assert f"{unused}".removesuffix(".unused") in done.err and "refuses this key" in done.err
+        assert not unused.with_name("account.pem").exists()
+        ca.of_account = None
+        created = person.runs(*creating, "--key-type", "p384", "--json")
+    assert created.json["account"]["key_type"] == "p384" and created.err == ""
+
+
+def test_obtain_goes_on_after_a_key_that_the_ca_refuses(person, tmp_path):
+    with small_ca(of_account={"type": "badPublicKey"}) as ca:
+        at = ["--directory", f"{ca.url}/dir", "--ca-file", env("ACME_CA_FILE")]
+        obtaining = ["obtain", "-d", "x.test", "--webroot", str(tmp_path), *at, "--json"]
+        hint = person.runs(*obtaining, status=4).json["error"]["hint"]
+        assert hint.startswith("acme-micro account create --key-type")
+        ca.of_account = None
+        person.runs("account", "create", *at, "--key-type", "rsa2048")
+        # By now it may be registered: it stays.
+        ca.of_account = ca.of_order = {"type": "badPublicKey"}
+        key = person.path("account.pem").read_text()
+        person.runs(*obtaining, status=4)
+        done = person.runs("account", "create", *at, "--json", status=4)
+        assert "hint" not in done.json["error"]
+    assert person.path("account.pem").read_text() == key
+
+
+def test_a_key_whose_registration_was_not_refused_stays(person):
+    creating = ["account", "create", "--ca-file", env("ACME_CA_FILE"), "--key-type", "p521", "--directory"]
+    with small_ca(of_account={"type": "malformed"}) as ca:
+        person.runs(*creating, f"{ca.url}/dir", status=4)
+    person.runs(*creating, "https://localhost:9/dir", status=3)
+    keys = list(person.folder.glob("*/account.pem"))
+    assert [acme.PrivateKey.load(key).type for key in keys] == [acme.KeyType.P521] * 2
+
+
+def test_a_key_type_that_the_account_has_not_is_told(person):
+    creating = ["account", "create", *person.ca, "--agree-terms", "--key-type"]
+    person.runs(*creating, "p384")
+    done = person.runs(*creating, "p256", "--json")
+    assert done.json["account"]["key_type"] == "p384"
+    assert "the account's key stays p384; acme-micro account rollover --key-type p256" in done.err
+    assert person.runs(*creating, "p384").err == ""
+
+
+def test_a_rollover_to_a_key_that_the_ca_refuses_leaves_nothing(person):
+    person.runs("account", "create", *person.ca, "--agree-terms")
+    done = person.runs("account", "rollover", "--key-type", "ed25519", "--json", status=4)
+    assert "account rollover --key-type p256" in done.json["error"]["hint"]
+    assert not person.path("account.next.pem").exists()
+    rolled = person.runs("account", "rollover", "--key-type", "p384", "--json")
+    assert rolled.json["account"]["key_type"] == "p384"
+    # One that was begun is finished, and that it is of another type is told.
+    acme.PrivateKey.load_or_generate(person.path("account.next.pem"))
+    done = person.runs("account", "rollover", "--key-type", "rsa2048", "--json")
+    assert done.json["account"]["key_type"] == "p256" and "once more makes a rsa2048 key" in done.err
 
 
 def test_a_rollover_that_was_killed_is_finished(person):

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-import ssl
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import acme_micro as acme
-from acme_micro.command.failure import KINDS
+from acme_micro.command.failure import ACME_ERROR, KINDS, document, hint_for
+from acme_micro.command.hints import advise_of_challenges
+from acme_micro.command.output import Output
+from acme_micro.command.settings import CertificateSettings
+from acme_micro.command.text import day_and_time, not_before
 from command_runs import COMMAND, Person
 from conftest import env
+from small_ca import SmallCa, small_ca
 
 SOLVER = ["--hook", "true"]
 FIELDS = {
@@ -84,51 +85,171 @@ def test_errors_without_json_are_two_lines(person):
     assert done.out == "" and first.startswith("acme-micro: ") and second.startswith("acme-micro:   ")
 
 
-@contextmanager
-def limiting_ca() -> Iterator[str]:
-    """A CA that wants to be left alone for ten days."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            problem = {
-                "type": "urn:ietf:params:acme:error:rateLimited",
-                "detail": "too many \x1b[31mcertificates",
-            }
-            body = json.dumps(problem).encode()
-            self.send_response(429)
-            self.send_header("Content-Type", "application/problem+json")
-            self.send_header("Retry-After", "864000")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    folder = Path(env("ACME_CA_FILE")).parent
-    context.load_cert_chain(folder / "https.pem", folder / "https.key")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"https://localhost:{server.server_address[1]}/dir"
-        finally:
-            server.shutdown()
-            thread.join()
+def at(ca: SmallCa) -> list[str]:
+    return ["--directory", f"{ca.url}/dir", "--ca-file", env("ACME_CA_FILE")]
 
 
 def test_who_is_rate_limited_is_told_until_when(person):
+    """The minute in the hint is not before the moment that the CA names."""
     before = datetime.now(timezone.utc)
-    with limiting_ca() as directory:
-        ca = ["--directory", directory, "--ca-file", env("ACME_CA_FILE")]
-        error = fails(person, 6, "rate-limited", "obtain", "-d", "x.test", *SOLVER, *ca)
-    at = datetime.fromisoformat(error["retry_at"])
-    assert timedelta(days=10) <= at - before.replace(microsecond=0) < timedelta(days=11)
-    assert error["hint"] == f"try again after {at:%Y-%m-%d %H:%M} UTC"
+    limit = {"type": "rateLimited", "detail": "too many \x1b[31mcertificates", "status": 429}
+    with small_ca(at_all=limit, header={"Retry-After": "864000"}) as ca:
+        error = fails(person, 6, "rate-limited", "obtain", "-d", "x.test", *SOLVER, *at(ca))
+    moment = datetime.fromisoformat(error["retry_at"])
+    assert timedelta(days=10) <= moment - before < timedelta(days=11)
+    hint = datetime.strptime(error["hint"], "try again after %Y-%m-%d %H:%M UTC")
+    assert timedelta(0) <= hint.replace(tzinfo=timezone.utc) - moment < timedelta(minutes=1)
     assert error["problem"]["type"].endswith(":rateLimited")
     assert "\x1b" not in json.dumps(error["message"], ensure_ascii=False)
+
+
+def test_a_time_before_which_nothing_is_tried_is_rounded_up():
+    exact = datetime(2026, 11, 29, 10, 0, tzinfo=timezone.utc)
+    assert not_before(exact) == exact
+    for late in (timedelta(microseconds=1), timedelta(seconds=44), timedelta(seconds=59.9)):
+        assert day_and_time(not_before(exact + late)) == "2026-11-29 10:01 UTC"
+
+
+# --- hints --------------------------------------------------------------------------------------------
+
+WAYS = {
+    "webroot": ["--webroot", "/"],
+    "standalone": ["--standalone", "127.0.0.1:8080"],
+    "dns": ["--hook", "true"],
+    "http": ["--hook", "true", "--challenge-type", "http-01"],
+}
+PORT = "that its port 80 leads to port 8080 of this machine"
+
+
+@pytest.mark.parametrize(
+    ("way", "problem", "says"),
+    [
+        ("webroot", "connection", "cannot reach port 80 of x.test: check its A and AAAA records, the firewall"),
+        ("webroot", "dns", "does not find the address of x.test"),
+        ("webroot", "tls", "redirects the CA to a server whose TLS does not work"),
+        ("webroot", "unauthorized", "does not serve the files of --webroot: check"),
+        ("webroot", "incorrectResponse", "that its web server serves /webroot"),
+        ("standalone", "connection", f"check its A and AAAA records, {PORT}, the firewall"),
+        ("standalone", "unauthorized", "another server answers on port 80 of x.test: check"),
+        ("dns", "unauthorized", "does not find the hook's TXT record for x.test"),
+        ("dns", "dns", "does not find the hook's TXT record for x.test"),
+        ("http", "unauthorized", "does not serve what the hook publishes"),
+        ("http", "connection", "cannot reach port 80 of x.test"),
+        ("webroot", "caa", "the CAA record for x.test does not allow this CA"),
+        ("dns", "caa", "the CAA record for x.test does not allow this CA"),
+        ("webroot", "serverInternal", "the CA had a fault: try again later"),
+        ("dns", "rejectedIdentifier", None),
+        ("webroot", "malformed", None),
+    ],
+)
+def test_a_hint_goes_by_what_the_ca_saw_and_how_it_was_published(way, problem, says):
+    settings = {
+        "webroot": CertificateSettings(("x.test",), webroot="/webroot"),
+        "standalone": CertificateSettings(("x.test",), standalone=("", 8080)),
+        "dns": CertificateSettings(("x.test",), hook="true"),
+        "http": CertificateSettings(("x.test",), hook="true", challenge_type="http-01"),
+    }[way]
+    error = acme.ChallengeFailed("", identifier="x.test", problem={"type": f"{ACME_ERROR}{problem}"})
+    advise_of_challenges(error, settings)
+    hint = hint_for(error)
+    assert hint is None if says is None else says in (hint or "")
+    assert way == "webroot" or "--webroot" not in (hint or "")
+    others = ("caa", "serverInternal", "dns", "unauthorized")
+    assert not (problem in others and "firewall" in (hint or ""))
+
+
+def test_an_address_has_no_records():
+    problem = {"type": f"{ACME_ERROR}connection"}
+    error = acme.ChallengeFailed("", identifier="192.0.2.1", problem=problem)
+    advise_of_challenges(error, CertificateSettings(("192.0.2.1",), webroot="/webroot"))
+    assert hint_for(error) == "the CA cannot reach port 80 of 192.0.2.1: check the firewall"
+
+
+@pytest.mark.parametrize(
+    ("way", "offered", "says"),
+    [
+        ("webroot", ["tls-alpn-01"], "this command does http-01, dns-01"),
+        ("webroot", ["tls-alpn-01", "dns-01"], "the CA offers dns-01: use --hook CMD"),
+        ("dns", ["dns-account-01"], "use --hook CMD --challenge-type dns-account-01"),
+        ("dns", ["http-01", "tls-alpn-01"], "the CA offers http-01: use --webroot DIR or --standalone"),
+    ],
+)
+def test_where_nothing_was_tried_a_hint_names_what_the_ca_offers(person, way, offered, says):
+    with small_ca(types=offered) as ca:
+        error = fails(person, 5, "challenge", "obtain", "-d", "x.test", *WAYS[way], *at(ca))
+    assert says in error["hint"] and "firewall" not in error["hint"]
+
+
+@pytest.mark.parametrize("problem", ["caa", "connection"])
+def test_obtain_and_renew_tell_the_hint(person, tmp_path, problem):
+    with small_ca(of_challenge={"type": problem}) as ca:
+        done = person.runs(
+            "obtain", "-d", "x.test", "--webroot", str(tmp_path), *at(ca), "--json", status=5
+        )
+        hint = done.json["error"]["hint"]
+        assert ("firewall" in hint) == (problem == "connection")
+        assert done.err.endswith(f"acme-micro:   {hint}\n")
+        person.has_certificate("x.test")
+        done = person.runs("renew", "--force", "--json", status=5)
+        assert done.json["certificates"][0]["error"]["hint"] == hint and hint in done.err
+
+
+def test_each_of_several_names_that_failed_has_its_hint():
+    """In JSON; the message names them all."""
+    problems = {"a.test": "dns", "b.test": "caa"}
+    failures = [
+        acme.ChallengeFailed(name, identifier=name, problem={"type": f"{ACME_ERROR}{problem}"})
+        for name, problem in problems.items()
+    ]
+    error = acme.ChallengeFailed("a.test: dns; b.test: caa", problem=failures[0].problem, subproblems=failures)
+    advise_of_challenges(error, CertificateSettings(("a.test", "b.test"), webroot="/webroot"))
+    told = document(error)
+    assert [one["identifier"] for one in told["subproblems"]] == list(problems)
+    assert "address of a.test" in told["subproblems"][0]["hint"]
+    assert "CAA record for b.test" in told["subproblems"][1]["hint"]
+    assert "a.test" in told["message"] and "b.test" in told["message"]
+
+
+@pytest.mark.parametrize(("status", "ends"), [(429, 6), (403, 4)])
+def test_a_hint_does_not_repeat_a_url_of_the_message(person, status, ends):
+    url = "https://ca.test/unpause?jwt=x"
+    kind = "rateLimited" if status == 429 else "rejectedIdentifier"
+    with small_ca(of_order={"type": kind, "detail": f"please visit: {url}", "status": status}) as ca:
+        done = person.runs("obtain", "-d", "x.test", *SOLVER, *at(ca), "--json", status=ends)
+    assert done.json["error"]["help_url"] == url and done.err.count(url) == 1
+
+
+# --- what is said once --------------------------------------------------------------------------------
+
+
+def test_an_error_is_told_once_whatever_the_library_logs(person):
+    with small_ca(of_order={"type": "rejectedIdentifier", "detail": "no such name"}) as ca:
+        done = person.runs("obtain", "-d", "x.test", *SOLVER, *at(ca), "-v", status=4)
+    assert done.err.count("no such name") == 1 and "/order: HTTP status 403" in done.err
+    assert done.err.splitlines()[-1].startswith("acme-micro: creating the order at ")
+
+
+def test_a_reason_that_no_error_has_is_told(capsys):
+    """The library has given up a request, and goes on without what it asked for."""
+    output = Output(as_json=False, quiet=False, verbose=True)
+    logger = logging.getLogger("acme_micro")
+    logger.debug("giving up: one")
+    logger.debug("giving up: two")
+    logger.warning("without it: two")
+    logger.debug("giving up: three")
+    output.result("", {})
+    said = ["giving up: one", "without it: two", "giving up: three"]
+    assert capsys.readouterr().err.splitlines() == [f"acme-micro: {line}" for line in said]
+
+
+def test_a_warning_is_told_once(capsys):
+    Output(as_json=False, quiet=False, verbose=False)
+    for _ in range(2):
+        logging.getLogger("acme_micro").warning("by the lifetime")
+    assert capsys.readouterr().err == "acme-micro: by the lifetime\n"
+
+
+# --- usage --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

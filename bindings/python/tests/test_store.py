@@ -24,6 +24,7 @@ from acme_micro import _folder
 from acme_micro._folder import Folder
 from acme_micro._journal import Journal, Purpose
 from conftest import env, verify
+from small_ca import SmallCa, small_ca
 from webroot_server import serving
 
 NAMES = ["keeper.test", "www.keeper.test"]
@@ -85,6 +86,90 @@ def test_a_certificate_is_kept_and_renewed_when_it_is_time(store, solver, tmp_pa
     with acme.Store(store.folder) as same, client(same) as ca:
         assert same.account_key().pem == store.account_key().pem
         assert ca.account_url == store.account_url
+
+
+def test_a_final_dot_is_not_part_of_a_name(store, solver):
+    async def again() -> acme.Certificate:
+        async with async_client(store) as ca:
+            return await store.obtain_async(ca, ["keeper.test", "www.keeper.test."], solver)
+
+    with client(store) as ca:
+        first = store.obtain(ca, ["keeper.test.", "www.keeper.test"], solver)
+    assert asyncio.run(again()).serial == first.serial
+    assert store.names() == ("keeper.test",)
+    assert store.chain_file("keeper.test.") == store.chain_file("keeper.test")
+    assert store.certificate("keeper.test.") is not None
+
+
+def test_an_order_is_gone_on_with_for_the_name_with_a_final_dot(store, tmp_path):
+    nowhere = acme.Webroot(tmp_path / "nowhere")
+    with small_ca() as ca, store.client(f"{ca.url}/dir", ca_file=env("ACME_CA_FILE")) as client:
+        for names in (NAMES, [f"{name}." for name in NAMES]):
+            with pytest.raises(FileNotFoundError):
+                store.obtain(client, names, nowhere)
+        assert ca.orders == 1 and "keeper.test.order" in files(store.folder)
+
+
+# --- keys that a CA refuses ---------------------------------------------------------------------------
+
+
+def refused(store: acme.Store, how: str, solver: acme.Webroot, ca: SmallCa) -> None:
+    """A key of which the CA makes no account."""
+    options = {"ca_file": env("ACME_CA_FILE")}
+
+    async def on_a_loop() -> None:
+        async with store.async_client(f"{ca.url}/dir", **options) as client:
+            await (client.register() if how == "async" else store.obtain_async(client, NAMES, solver))
+
+    if how.startswith("async"):
+        return asyncio.run(on_a_loop())
+    with store.client(f"{ca.url}/dir", **options) as client:
+        if how == "register":
+            client.register()
+        elif how == "obtain":
+            store.obtain(client, NAMES, solver)
+        else:
+            for step in client.order(NAMES):
+                step.send()
+
+
+@pytest.mark.parametrize("problem", ["badPublicKey", "badSignatureAlgorithm"])
+@pytest.mark.parametrize("how", ["register", "obtain", "steps", "async", "async obtain"])
+def test_an_account_key_that_the_ca_refuses_is_set_aside(store, solver, caplog, how, problem):
+    key = store.account_key(acme.KeyType.P521)
+    with small_ca(of_account={"type": problem, "status": 400}) as ca:
+        with pytest.raises(acme.ProblemError, match=problem):
+            refused(store, how, solver, ca)
+        assert "the CA refuses this key" in caplog.text
+        assert acme.PrivateKey.load(path(store, "account.pem.unused")).thumbprint == key.thumbprint
+        assert store.account_key().type == acme.KeyType.P256
+        ca.of_account = None
+        with store.client(f"{ca.url}/dir", ca_file=env("ACME_CA_FILE")) as client:
+            client.register()
+
+
+def test_an_account_key_that_may_have_an_account_stays(store, solver, caplog):
+    text = store.account_key().pem
+    refusal = {"type": "badPublicKey", "status": 400}
+    with small_ca(of_order=refusal, of_account=None) as ca:
+        # The certificate's key is refused, and the account is known.
+        with pytest.raises(acme.ProblemError):
+            refused(store, "obtain", solver, ca)
+        ca.of_account = refusal
+        with store.client(f"{ca.url}/dir", ca_file=env("ACME_CA_FILE"), account_url=None) as client:
+            with pytest.raises(acme.ProblemError):
+                client.register()
+        # Nobody knows, for whoever only looks has not registered it.
+        path(store, "account.url").unlink()
+        with store.client(f"{ca.url}/dir", ca_file=env("ACME_CA_FILE")) as client:
+            with pytest.raises(acme.ProblemError):
+                client.find_account()
+        # Somebody else is at work, perhaps with another key.
+        with store._work("x.test"):
+            other = acme.Store(store.folder)
+            with pytest.raises(acme.ProblemError):
+                refused(other, "register", solver, ca)
+    assert path(store, "account.pem").read_text() == text and "refuses this key" not in caplog.text
 
 
 def test_certificates_at_once_on_an_event_loop(store, solver, tmp_path):

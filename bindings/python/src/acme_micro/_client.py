@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ctypes import POINTER, c_char_p, cast, pointer, sizeof
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from ._handle import Handle, create, handle_of
 from ._native import ChainBy, RevocationReason
 from ._values import from_text
 from .certificates import Certificate, SigningRequest
-from .errors import InvalidArgument
+from .errors import AcmeError, InvalidArgument
 from .keys import PrivateKey
 from .operation import Operation
 from .solvers import answer_from
@@ -45,6 +46,9 @@ class ClientBase(Handle[_native.acme_client_t]):
     """What :class:`Client` and :class:`AsyncClient` have in common: one account at one CA, and
     operations to be begun, for programs that do the steps themselves.
     """
+
+    # Called with what an operation fails with that registers the account if need be.
+    _on_failure: Callable[[ClientBase, AcmeError], None] | None = None
 
     def __init__(
         self,
@@ -197,7 +201,7 @@ class ClientBase(Handle[_native.acme_client_t]):
 
     def begin_register(self) -> Operation:
         """Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3)."""
-        return self._begin(_native.acme_begin_register)
+        return self._registering(self._begin(_native.acme_begin_register))
 
     def begin_find_account(self) -> Operation:
         """Finds the account of the key and makes none (RFC 8555 section 7.3.1).
@@ -275,7 +279,7 @@ class ClientBase(Handle[_native.acme_client_t]):
             raise InvalidArgument("challenge_types is empty")
         options.subdomains = bool(subdomains)
         options.timeout_s = _seconds(timeout, "timeout")
-        return self._begin(_native.acme_begin_authorize, pointer(options))
+        return self._registering(self._begin(_native.acme_begin_authorize, pointer(options)))
 
     def begin_deactivate_authorization(self, authorization_url: str) -> Operation:
         """Deactivates an authorization, for good (RFC 8555 section 7.5.2)."""
@@ -384,7 +388,7 @@ class ClientBase(Handle[_native.acme_client_t]):
         options.preferred_chain = to_optional_text(preferred_chain, "preferred_chain")
         options.preferred_chain_by = to_enum(preferred_chain_by, ChainBy, "preferred_chain_by")
         options.must_staple = bool(must_staple)
-        return self._begin(_native.acme_begin_order, pointer(options))
+        return self._registering(self._begin(_native.acme_begin_order, pointer(options)))
 
     def _begin(self, begin: Any, *arguments: Any) -> Operation:
         handle = self._handle
@@ -394,6 +398,11 @@ class ClientBase(Handle[_native.acme_client_t]):
             return status
 
         return Operation._begin(create(_native.acme_op_t, _native.acme_op_free, call))
+
+    def _registering(self, operation: Operation) -> Operation:
+        if self._on_failure:
+            operation._on_failure = partial(self._on_failure, self)
+        return operation
 
     def _account_url(self) -> str:
         url = self.account_url

@@ -102,10 +102,10 @@ class Folder:
                 os.unlink(name, dir_fd=self._dir)
                 os.fsync(self._dir)
 
-    def set_aside(self, name: str) -> None:
+    def set_aside(self, name: str, ending: str) -> None:
         """Renames a file that is of no use, but not ours to throw away."""
         with self._named(name):
-            os.rename(name, f"{name}.bad", src_dir_fd=self._dir, dst_dir_fd=self._dir)
+            os.rename(name, f"{name}{ending}", src_dir_fd=self._dir, dst_dir_fd=self._dir)
 
     def check_room(self) -> None:
         """Fails now where :meth:`write` would fail soon."""

@@ -240,7 +240,10 @@ class _Run:
         if self._failure is not None:
             raise self._failure
         if status < 0:
-            raise error_of(_native.acme_op_error(handle))
+            error = error_of(_native.acme_op_error(handle))
+            if self.operation._on_failure:
+                await on_thread(self.operation._on_failure, error)
+            raise error
         self.operation._finish()
 
     async def _outcome(self) -> int:

@@ -94,6 +94,8 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
     _order_url: str | None
     # Called with the order's URL, once there is one.
     _on_order: Callable[[str], None] | None
+    # Called with what the operation fails with.
+    _on_failure: Callable[[AcmeError], None] | None
 
     @classmethod
     def _begin(cls, pointer: _Pointer[_native.acme_op_t]) -> Operation:
@@ -103,7 +105,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
         self._certificate = None
         self._renewal_info = None
         self._urls = ()
-        self._order_url = self._on_order = None
+        self._order_url = self._on_order = self._on_failure = None
         key = _native.acme_op_key(pointer)
         self._key = PrivateKey._wrap(borrow(key, pointer)) if key else None
         self._look()
@@ -119,6 +121,10 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
                 check(_native.acme_op_published(self._handle, None))
             try:
                 step = check(_native.acme_op_poll(self._handle, 0))
+            except AcmeError as error:
+                if self._on_failure:
+                    self._on_failure(error)
+                raise
             finally:
                 self._look()
             if step == _native.Step.REQUEST:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, unquote
 
 from ._arguments import PathLike, to_list, to_text
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["Store"]
 
 ACCOUNT_KEY, ACCOUNT_URL = "account.pem", "account.url"
+# How the file of a key ends that no CA has taken.
+UNUSED = ".unused"
 KEY, CHAIN, ORDER = ".key.pem", ".chain.pem", ".order"
 # An order that this many runs in a row did not survive is given up for a new one.
 MAX_RUNS = 3
@@ -59,7 +61,15 @@ FINAL = (
     ProtocolError,
 )
 
+# RFC 8555 sections 6.2 and 6.7: the algorithm, or the key itself.
+REFUSALS_OF_KEY = (
+    "urn:ietf:params:acme:error:badSignatureAlgorithm",
+    "urn:ietf:params:acme:error:badPublicKey",
+)
+
 logger = logging.getLogger("acme_micro")
+
+AnyClient = TypeVar("AnyClient", bound=ClientBase)
 
 
 class Store:
@@ -85,6 +95,9 @@ class Store:
     holds its old text or its new one, and no symbolic link is followed. A program that was killed
     goes on where it was: with the same account and the same order.
 
+    An account's key that the CA refuses, such as one on a curve that it does not take, is renamed to
+    ``account.pem.unused``; the next client has another one.
+
     Programs, threads, tasks and forked processes may share a folder: who obtains has it locked
     (``flock`` of its file ``.lock``), others wait for ``lock_timeout`` seconds. Reading needs no lock. A
     file that cannot be read, written or trusted raises :class:`StoreError`.
@@ -109,13 +122,13 @@ class Store:
 
         The other options are :class:`Client`'s.
         """
-        return Client(directory_url, **self._account(options))
+        return self._watched(Client(directory_url, **self._account(options)))
 
     def async_client(self, directory_url: str, **options: Any) -> AsyncClient:
         """The same for asyncio."""
         from .aio import AsyncClient
 
-        return AsyncClient(directory_url, **self._account(options))
+        return self._watched(AsyncClient(directory_url, **self._account(options)))
 
     def account_key(self, type: KeyType = KeyType.P256) -> PrivateKey:
         """The account's key, made as a key of this type when there is none."""
@@ -261,6 +274,27 @@ class Store:
             return options
         return {"account_key": self.account_key(), "account_url": self.account_url, **options}
 
+    def _watched(self, client: AnyClient) -> AnyClient:
+        client._on_failure = self._set_refused_key_aside
+        return client
+
+    def _set_refused_key_aside(self, client: ClientBase, error: AcmeError) -> None:
+        """The CA refuses keys such as the account's, and so has no account of it: the next client gets
+        another one. Not a key that may have an account, and not while somebody else is at work."""
+        if not refuses_key(error) or client._pointer is None or client.account_url or self.account_url:
+            return
+        with suppress(StoreError):
+            if not self._folder.enter(ACCOUNT_KEY):
+                return
+            try:
+                key = self._key(ACCOUNT_KEY)
+                if key is not None and key.thumbprint == client.account_thumbprint:
+                    self._folder.set_aside(ACCOUNT_KEY, UNUSED)
+                    path = self._folder.path_of(ACCOUNT_KEY)
+                    logger.warning("%s: the CA refuses this key; it is in %s%s now", path, path, UNUSED)
+            finally:
+                self._folder.leave(ACCOUNT_KEY)
+
     def _key(self, file: str) -> PrivateKey | None:
         data = self._folder.read(file, secret=True)
         if data is None:
@@ -339,7 +373,7 @@ class _Issuance:
         solver: AnySolver,
         options: dict[str, Any],
     ):
-        self._names = to_list(names, "names")
+        self._names = [_without_dot(name) for name in to_list(names, "names")]
         if not self._names:
             raise InvalidArgument("names is empty")
         self.file = _file_of(self._names[0] if name is None else name)
@@ -382,7 +416,7 @@ class _Issuance:
         journal = Journal.parse(text, self._journal.purpose) if text else self._journal
         if journal is None:
             logger.warning("%s: not readable; set aside", self._folder.path_of(file))
-            self._folder.set_aside(file)
+            self._folder.set_aside(file, ".bad")
             return
         self._left = journal.published
         if journal.order_url and journal.runs >= MAX_RUNS:
@@ -515,6 +549,16 @@ async def _all(notes: list[asyncio.Future[None]]) -> None:
         raise canceled
 
 
+def refuses_key(error: AcmeError) -> bool:
+    """Does the CA take no such key, whatever it is asked for?"""
+    return error.problem_type in REFUSALS_OF_KEY
+
+
+def _without_dot(name: str) -> str:
+    """``example.org.`` is ``example.org``."""
+    return name.removesuffix(".") if isinstance(name, str) else name
+
+
 def _file_of(name: str) -> str:
     """What the files of a certificate are called, before their endings.
 
@@ -524,7 +568,7 @@ def _file_of(name: str) -> str:
     to_text(name, "name")
     if not name or name[0] == ".":
         raise InvalidArgument(f"{name!r} is no name for a file")
-    characters = [quote(c, safe=":") for c in name.lower().replace("*", "_")]
+    characters = [quote(c, safe=":") for c in name.lower().rstrip(".").replace("*", "_")]
     file = "".join(characters)
     if len(file) > 200:
         while sum(map(len, characters)) > 150:

@@ -10,7 +10,7 @@ solve          how names are proven: webroot, a server of its own, or hooks
 obtain, renew, revoke, show, account
                the subcommands
 output         progress for people, results for people or programs
-failure        the exit status of each error, and what to do about it
+failure        the exit status of each error, and what to do about it; ``hints`` of challenges
 ============== =======================================================================
 """
 

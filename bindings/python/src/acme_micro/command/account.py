@@ -7,9 +7,9 @@ from typing import Any
 
 from ..errors import AccountError, AcmeError
 from ..keys import PrivateKey
-from ..store import ACCOUNT_KEY
+from ..store import ACCOUNT_KEY, refuses_key
 from .cas import DEFAULT, DIRECTORIES
-from .failure import CommandError, UsageError, document, kind_of
+from .failure import CommandError, UsageError, advise, document, kind_of
 from .home import Ca, Home
 from .output import Output
 from .parser import KEY_TYPES
@@ -73,11 +73,19 @@ async def _ask(ca: Ca, account: dict[str, Any], output: Output) -> dict[str, Any
 
 
 async def _create(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
-    ca.store.account_key(KEY_TYPES[arguments.key_type or "p256"])
+    key = ca.store.account_key(KEY_TYPES[arguments.key_type or "p256"])
     async with ca.client(arguments) as client:
         output.step(f"asking {ca.name}")
-        url = await client.register()
+        try:
+            url = await client.register()
+        except AcmeError as error:
+            if refuses_key(error) and not ca.has_account:
+                advise(error, _another("create", key))
+            raise
         ca.keep_account_url(url)
+    if arguments.key_type not in (None, _type(key)):
+        how = f"acme-micro account rollover --key-type {arguments.key_type} replaces it"
+        output.note(f"{ca.name}: the account's key stays {_type(key)}; {how}")
     return f"{ca.name}: the account is {plain(url)}"
 
 
@@ -93,8 +101,17 @@ async def _rollover(ca: Ca, arguments: argparse.Namespace, output: Output) -> st
     async with ca.at_work(), ca.client() as client:
         path = ca.path / NEXT
         key = PrivateKey.load_or_generate(path, KEY_TYPES[arguments.key_type or "p256"])
-        await client.change_key(key)
+        try:
+            await client.change_key(key)
+        except AcmeError as error:
+            if refuses_key(error):
+                ca.set_next_account_key_aside(path)
+                advise(error, _another("rollover", key))
+            raise
         ca.take_account_key(path)
+    if arguments.key_type not in (None, _type(key)):
+        how = f"the same command once more makes a {arguments.key_type} key"
+        output.note(f"{ca.name}: a change to a {_type(key)} key that was begun is finished; {how}")
     return f"{ca.name}: the account has a new key, {key.thumbprint}"
 
 
@@ -105,6 +122,16 @@ async def _deactivate(ca: Ca, arguments: argparse.Namespace, output: Output) -> 
         await client.deactivate()
     ca.set_account_aside()
     return f"{ca.name}: the account is deactivated; its key in {ca.path} ends in .deactivated now"
+
+
+def _type(key: PrivateKey) -> str:
+    return key.type.name.lower()
+
+
+def _another(action: str, key: PrivateKey) -> str:
+    """What to do when the CA refuses a key."""
+    type = "rsa2048" if _type(key) == "p256" else "p256"
+    return f"acme-micro account {action} --key-type {type} makes a key of another type"
 
 
 _ACTIONS = {
@@ -124,7 +151,7 @@ def _account(ca: Ca) -> dict[str, Any]:
     return {
         **found,
         "key_file": str(ca.path / ACCOUNT_KEY),
-        "key_type": key.type.name.lower(),
+        "key_type": _type(key),
         "thumbprint": key.thumbprint,
     }
 

@@ -7,7 +7,10 @@ from typing import Any
 
 from .. import errors
 from ..errors import AcmeError
-from .text import day_and_time, plain
+from .text import day_and_time, not_before, plain
+
+# What the types of a CA's problems begin with (RFC 8555 section 6.7).
+ACME_ERROR = "urn:ietf:params:acme:error:"
 
 
 class CommandError(Exception):
@@ -118,13 +121,23 @@ def message_of(error: BaseException) -> str:
     return plain(str(error))
 
 
+def advise(error: AcmeError, hint: str | None) -> None:
+    """Notes what to do about this very error; whoever knows how it came about knows best."""
+    setattr(error, "hint", hint)
+
+
 def hint_for(error: BaseException) -> str | None:
     """What a person may do about it."""
     if isinstance(error, CommandError):
         return error.hint
     if not isinstance(error, AcmeError):
         return None
+    hint: str | None = getattr(error, "hint", None)
+    if hint:
+        return hint
     page = plain(error.help_url or "")
+    if page in message_of(error):
+        page = ""  # once is enough
     if isinstance(error, errors.TermsNotAgreed):
         where = page and f" at {page}"
         return f"read the CA's terms of service{where}; then obtain, or account create, with --agree-terms"
@@ -133,7 +146,11 @@ def hint_for(error: BaseException) -> str | None:
     if isinstance(error, errors.AccountError):
         return "acme-micro account show tells what is known of the account"
     if error.retry_at is not None:
-        return f"try again after {day_and_time(error.retry_at)}{page and '; see '}{page}"
-    if isinstance(error, errors.ChallengeFailed):
-        return "the CA must be able to see the challenge from outside: DNS, firewall, --webroot"
+        at = day_and_time(not_before(error.retry_at))
+        return f"try again after {at}{page and '; see '}{page}"
+    if error.problem_type == f"{ACME_ERROR}serverInternal":
+        return "the CA had a fault: try again later"
+    if error.problem_type == f"{ACME_ERROR}caa":
+        whose = error.identifier or "the domain"
+        return f"the CAA record for {whose} does not allow this CA: change the record, or use another CA"
     return f"see {page}" if page else None

@@ -26,12 +26,12 @@ from ..aio import AsyncClient
 from ..certificates import Certificate
 from ..errors import AcmeError, StoreError
 from ..keys import PrivateKey
-from ..store import ACCOUNT_KEY, ACCOUNT_URL, Store
+from ..store import ACCOUNT_KEY, ACCOUNT_URL, UNUSED, Store
 from .cas import DEFAULT, name_of
 from .failure import CommandError, UsageError
 from .settings import CaSettings, CertificateSettings, read, updated, write
 
-CA_FILE, CHAIN, RENEWAL = "ca.json", ".chain.pem", ".renewal.json"
+CA_FILE, CHAIN, RENEWAL, DEACTIVATED = "ca.json", ".chain.pem", ".renewal.json", ".deactivated"
 
 
 class Ca:
@@ -79,6 +79,10 @@ class Ca:
     @property
     def has_account(self) -> bool:
         return (self.path / ACCOUNT_KEY).exists()
+
+    @property
+    def has_deactivated_account(self) -> bool:
+        return (self.path / f"{ACCOUNT_KEY}{DEACTIVATED}").exists()
 
     async def _keep(self, client: AsyncClient, may_work: bool) -> None:
         """Writes down another way to the CA than the one that is known, if it leads to the account: what
@@ -135,13 +139,17 @@ class Ca:
     def set_key_aside(self, name: str) -> None:
         """Renames a key for which no CA has given a certificate, to make one of another type."""
         path = self.store.key_file(name)
-        self._rename(path, f"{path}.unused")
+        self._rename(path, f"{path}{UNUSED}")
 
     def set_account_aside(self) -> None:
         """Renames the account's key: it is of no use, but what was made with it may need it."""
         self._folder.remove(ACCOUNT_URL)
         path = str(self.path / ACCOUNT_KEY)
-        self._rename(path, f"{path}.deactivated")
+        self._rename(path, f"{path}{DEACTIVATED}")
+
+    def set_next_account_key_aside(self, path: Path) -> None:
+        """Renames what was to be the account's key, and is refused."""
+        self._rename(str(path), f"{path}{UNUSED}")
 
     def take_account_key(self, path: Path) -> None:
         """Makes this file the account's key."""

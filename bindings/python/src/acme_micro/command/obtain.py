@@ -8,14 +8,17 @@ from typing import Any
 
 from ..aio import AsyncClient
 from ..certificates import Certificate
+from ..errors import AcmeError
+from ..store import refuses_key
 from .cas import DEFAULT, DIRECTORIES
-from .failure import DeployFailed, HookFailed, UsageError
+from .failure import DeployFailed, HookFailed, UsageError, advise
+from .hints import advise_of_challenges
 from .home import Ca, Home, describe
 from .output import Output
 from .parser import KEY_TYPES
 from .settings import CertificateSettings
 from .solve import make_solver, run_hook
-from .text import day
+from .text import time_left, until
 
 SETTINGS = (
     "webroot", "standalone", "hook", "cleanup_hook", "challenge_type",
@@ -50,7 +53,16 @@ async def obtain_one(
 ) -> dict[str, Any]:
     """One certificate, and all that belongs to it; gives it as programs see it."""
     async with ca.at_work():  # of two runs at once one finds what the other has done
-        return await _obtain_one(ca, client, name, settings, output, force)
+        known = ca.store.account_url
+        try:
+            return await _obtain_one(ca, client, name, settings, output, force)
+        except AcmeError as error:
+            _advise(error, ca, settings)
+            raise
+        finally:
+            url = ca.store.account_url
+            if known is None and url is not None and ca.has_deactivated_account:
+                output.note(f"{ca.name}: the old account is deactivated, so a new one is registered: {url}")
 
 
 async def _obtain_one(
@@ -85,10 +97,16 @@ async def _obtain_one(
     )
     is_new = before is None or before.fingerprint != certificate.fingerprint
     what = "new, good" if is_new else "not due yet; it is good"
-    output.step(f"{name}: {what} until {day(certificate.not_after)}")
+    output.step(f"{name}: {what} until {until(certificate.not_after)}")
     ca.keep_certificate_settings(name, settings)
     await _deploy(ca, name, settings, certificate, output)
     return {**describe(ca, name, certificate), "is_new": is_new}
+
+
+def _advise(error: AcmeError, ca: Ca, settings: CertificateSettings) -> None:
+    advise_of_challenges(error, settings)
+    if refuses_key(error) and not ca.has_account:
+        advise(error, "acme-micro account create --key-type TYPE makes an account with another type of key")
 
 
 async def deploy_what_was_left(ca: Ca, name: str, output: Output) -> None:
@@ -140,8 +158,9 @@ def _check(settings: CertificateSettings) -> None:
 
 def _text(found: dict[str, Any]) -> str:
     what = "new certificate" if found["is_new"] else "not due for renewal"
+    end = found["not_after"]
     return (
-        f"{found['name']}: {what}, good until {day(found['not_after'])} ({found['days_left']} days)\n"
+        f"{found['name']}: {what}, good until {until(end)} ({time_left(end)})\n"
         f"  chain  {found['chain_file']}\n"
         f"  key    {found['key_file']}"
     )

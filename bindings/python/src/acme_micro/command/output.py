@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -15,7 +16,10 @@ from typing import Any
 from .. import logging as library_log
 from .._native import LogLevel
 from .failure import OutputFailed, document, hint_for, message_of
-from .text import plain
+from .text import SECOND, not_before, plain
+
+# What the library logs, with the message of the error that it then raises.
+GIVING_UP = "acme-micro: giving up: "
 
 
 def open_streams() -> None:
@@ -53,7 +57,10 @@ class Output:
         self._quiet = quiet
         #: Do people watch? For a cron job or a timer no news is good news.
         self.watched = not quiet and (verbose or sys.stderr.isatty())
-        handler = logging.StreamHandler(sys.stderr)
+        self._lock = threading.RLock()  # the library logs on its own threads
+        #: A line that the next one may make needless.
+        self._held = ""
+        handler = _Lines(self)
         handler.setFormatter(_Line("acme-micro: %(message)s"))
         level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
         if self.watched and not verbose:
@@ -83,6 +90,7 @@ class Output:
 
     def result(self, text: str, found: dict[str, Any]) -> None:
         """What has come of it: the text or, with --json, the object."""
+        self._write("")
         if self._json:
             write(json.dumps({"ok": True, **found}, default=_to_json, indent=2))
         elif text and not self._quiet:
@@ -97,8 +105,41 @@ class Output:
                 write(json.dumps(found, default=_to_json, indent=2))
 
     def _say(self, text: str) -> None:
-        with suppress(OSError):  # nobody listens
-            print(f"acme-micro: {plain(text)}", file=sys.stderr, flush=True)
+        self._write(f"acme-micro: {plain(text)}")
+
+    def log(self, line: str) -> None:
+        """A line of the library's. Why it gives up is, as a rule, what the next line says."""
+        if not line.startswith(GIVING_UP):
+            return self._write(line)
+        with self._lock:
+            self._write("")
+            self._held = line
+
+    def _write(self, line: str) -> None:
+        """Writes what was held, unless this line has it, and this line."""
+        with self._lock:
+            held, self._held = self._held, ""
+            if plain(held.removeprefix(GIVING_UP)) in line:
+                held = ""
+            for one in filter(None, (held, line)):
+                with suppress(OSError):  # nobody listens
+                    print(one, file=sys.stderr, flush=True)
+
+
+class _Lines(logging.Handler):
+    """Log lines, among what else is said."""
+
+    def __init__(self, output: Output):
+        super().__init__()
+        self._output = output
+        self._warned: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)
+        if record.levelno >= logging.INFO and line in self._warned:
+            return  # once is enough
+        self._warned.add(line)
+        self._output.log(line)
 
 
 class _Line(logging.Formatter):
@@ -110,5 +151,5 @@ class _Line(logging.Formatter):
 
 def _to_json(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds")
+        return not_before(value, SECOND).isoformat(timespec="seconds")
     return str(value)

@@ -122,7 +122,7 @@ def _obtain(parser: Parser) -> None:
     more.add_argument("--challenge-type", choices=HOOK_TYPES, help="dns-01 if not given")
     cert = parser.add_argument_group("the certificate")
     cert.add_argument(
-        "--name", type=str.lower, metavar=CERTIFICATES, help="of its files; else its first name"
+        "--name", type=_name, metavar=CERTIFICATES, help="of its files; else its first name"
     )
     cert.add_argument("--key-type", choices=tuple(KEY_TYPES), help="of a new key; p256 if not given")
     cert.add_argument("--profile", metavar="PROFILE", help="one of the CA's profiles")
@@ -136,7 +136,7 @@ def _obtain(parser: Parser) -> None:
 
 def _some(parser: Parser) -> None:
     parser.add_argument(
-        "name", type=str.lower, nargs="*", metavar=CERTIFICATES, help="only these certificates"
+        "name", type=_name, nargs="*", metavar=CERTIFICATES, help="only these certificates"
     )
 
 
@@ -146,7 +146,7 @@ def _renew(parser: Parser) -> None:
 
 def _revoke(parser: Parser) -> None:
     parser.add_argument(
-        "name", type=str.lower, nargs="?", metavar=CERTIFICATES, help="a certificate of the folder"
+        "name", type=_name, nargs="?", metavar=CERTIFICATES, help="a certificate of the folder"
     )
     parser.add_argument("--reason", choices=tuple(REASONS), default="unspecified", help="why")
     parser.add_argument("--cert", type=_file, metavar=FILES, help="PEM file of another certificate")
@@ -192,8 +192,13 @@ def _directory(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _name(text: str) -> str:
+    """A final dot is not part of a name: example.org. is example.org."""
+    return text.lower().removesuffix(".")
+
+
 def _names(text: str) -> list[str]:
-    names = [name.strip().lower() for name in text.split(",")]
+    names = [_name(name.strip()) for name in text.split(",")]
     if not all(names):
         raise argparse.ArgumentTypeError(f"{text!r} has an empty name in it")
     return names

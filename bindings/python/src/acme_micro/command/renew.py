@@ -15,7 +15,7 @@ from .failure import CommandError, DeployFailed, document, kind_of
 from .home import Ca, Home
 from .obtain import deploy_what_was_left, obtain_one
 from .output import Output
-from .text import day, day_and_time, plain
+from .text import day_and_time, not_before, plain, until
 
 FAILURES = (AcmeError, CommandError, OSError)
 
@@ -66,7 +66,7 @@ async def _renew_one(
     insists = arguments.force or name in map(ca.called, arguments.name)
     if time.time() < settings.next_try and not insists:
         at = datetime.fromtimestamp(settings.next_try, timezone.utc)
-        output.step(f"{name}: not tried again before {day_and_time(at)}")
+        output.step(f"{name}: not tried again before {day_and_time(not_before(at))}")
         await deploy_what_was_left(ca, name, output)
         return {"name": name, "ca": ca.name, "ok": True, "is_new": False, "next_try": at}
     try:
@@ -110,4 +110,4 @@ def _change(ca: Ca, name: str, **values: Any) -> None:
 
 
 def _line(found: dict[str, Any]) -> str:
-    return f"{plain(found['name'])}: renewed, good until {day(found['not_after'])}"
+    return f"{plain(found['name'])}: renewed, good until {until(found['not_after'])}"

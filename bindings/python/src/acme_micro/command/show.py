@@ -6,6 +6,7 @@ import argparse
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from ..aio import AsyncClient
@@ -14,9 +15,9 @@ from ..operation import RenewalInfo
 from .failure import CommandError, document, kind_of
 from .home import Ca, Home, describe
 from .output import Output
-from .text import day, plain, table
+from .text import day, day_and_time, is_near, not_before, plain, table, time_left
 
-HEADING = ("NAME", "CA", "DAYS", "EXPIRES", "RENEWAL WINDOW", "RENEWS", "NAMES")
+HEADING = ("NAME", "CA", "LEFT", "EXPIRES", "RENEWAL WINDOW", "RENEWS", "NAMES")
 
 
 async def show(arguments: argparse.Namespace, home: Home, output: Output) -> int:
@@ -76,14 +77,18 @@ def _row(found: dict[str, Any]) -> tuple[str, ...]:
     if not found["usable"]:
         why = found["error"]["message"] if "error" in found else "key and chain do not fit"
         return name, ca, "-", "-", "-", "-", f"cannot be used: {why}"
-    window, at = _window(found["renewal"])
-    names = " ".join(found["names"])
-    return name, ca, str(found["days_left"]), day(found["not_after"]), window, at, names
+    renewal, end = found["renewal"], found["not_after"]
+    info = RenewalInfo(**{k: v for k, v in renewal.items() if k != "is_due"}) if renewal else None
+    by_minute = is_near(end) or (info is not None and is_near(info.renew_at))
+    window, at = _window(info, by_minute) if info else ("?", "?")
+    expires = day_and_time(end) if by_minute else day(end)
+    return name, ca, time_left(end), expires, window, at, " ".join(found["names"])
 
 
-def _window(renewal: dict[str, Any] | None) -> tuple[str, str]:
-    if renewal is None:
-        return "?", "?"
-    info = RenewalInfo(**{name: value for name, value in renewal.items() if name != "is_due"})
-    window = f"{day(info.window_start)} .. {day(info.window_end)}"
-    return window if info.from_ca else f"{window} (reckoned)", "now" if info.is_due else day(info.renew_at)
+def _window(info: RenewalInfo, by_minute: bool) -> tuple[str, str]:
+    def since(moment: datetime) -> str:
+        return day_and_time(not_before(moment)) if by_minute else day(moment)
+
+    end = day_and_time(info.window_end) if by_minute else day(info.window_end)
+    window = f"{since(info.window_start)} .. {end}"
+    return window if info.from_ca else f"{window} (reckoned)", "now" if info.is_due else since(info.renew_at)

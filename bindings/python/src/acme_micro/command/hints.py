@@ -1,0 +1,80 @@
+"""What to do about a challenge, by what the CA says of it and by how it was published."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+
+from ..errors import AcmeError, ChallengeFailed
+from .failure import ACME_ERROR, advise
+from .settings import CertificateSettings
+
+# The options with which this command does a type of challenge.
+OPTIONS = {
+    "http-01": "--webroot DIR or --standalone",
+    "dns-01": "--hook CMD",
+    "dns-account-01": "--hook CMD --challenge-type dns-account-01",
+    "dns-persist-01": "--hook CMD --challenge-type dns-persist-01",
+}
+# The types that a CA offers are in the library's message, and nowhere else.
+OFFER = re.compile(r"the CA offers (.+), none of which is acceptable")
+RECORDS = "its A and AAAA records"
+
+
+def advise_of_challenges(error: AcmeError, settings: CertificateSettings) -> None:
+    """Notes what to do about the challenges that failed."""
+    for one in (error, *error.subproblems):
+        if isinstance(one, ChallengeFailed):
+            advise(one, _hint(one, settings))
+
+
+def _hint(error: ChallengeFailed, settings: CertificateSettings) -> str | None:
+    """None: the way to the challenge has nothing to do with it."""
+    offer = None if error.problem else OFFER.search(str(error))
+    if offer:
+        return _another_type(offer[1].split(", "))
+    problem = (error.problem_type or "").removeprefix(ACME_ERROR)
+    if problem not in ("connection", "dns", "incorrectResponse", "tls", "unauthorized"):
+        return None
+    name = error.identifier or "the name"
+    if settings.hook and settings.challenge_type != "http-01":
+        return (
+            f"the CA does not find the hook's TXT record for {name}: when the hook ends, "
+            "all name servers of the zone must have it"
+        )
+    if problem == "dns":
+        return f"the CA does not find the address of {name}: check {RECORDS}"
+    if problem == "connection":
+        return f"the CA cannot reach port 80 of {name}: check {_checks(name, settings, 'the firewall')}"
+    if problem == "tls":
+        return f"port 80 of {name} redirects the CA to a server whose TLS does not work"
+    if settings.webroot:
+        checks = _checks(name, settings, f"that its web server serves {settings.webroot}")
+        return f"port 80 of {name} does not serve the files of --webroot: check {checks}"
+    if settings.standalone:
+        checks = _checks(name, settings)
+        return f"another server answers on port 80 of {name}" + (checks and f": check {checks}")
+    return f"port 80 of {name} does not serve what the hook publishes: it must when the hook ends"
+
+
+def _another_type(offered: list[str]) -> str:
+    for type, option in OPTIONS.items():
+        if type in offered:
+            return f"the CA offers {type}: use {option}"
+    return f"this command does {', '.join(OPTIONS)}, none of which the CA offers"
+
+
+def _checks(name: str, settings: CertificateSettings, *more: str) -> str:
+    """What is worth a look, on the way to port 80 of this name."""
+    checks = [] if _is_address(name) else [RECORDS]
+    if settings.standalone and settings.standalone[1] != 80:
+        checks.append(f"that its port 80 leads to port {settings.standalone[1]} of this machine")
+    return ", ".join([*checks, *more])
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
