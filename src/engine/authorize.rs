@@ -125,7 +125,10 @@ impl Session {
             }
             let response = self.respond(proof, account).await;
             failed.fetch_or(response.is_err(), Ordering::Relaxed);
-            Ok(response.map(|state| proof.response = state))
+            match response {
+                Err(error) if ends_at_once(&error) => Err(error),
+                response => Ok(response.map(|state| proof.response = state)),
+            }
         });
         concurrently(responses).await?.into_iter().collect()
     }
@@ -149,11 +152,7 @@ impl Session {
     /// [`MAX_SETTLING`] at most. Gives the error, and in place of an order's the reasons of all
     /// authorizations that failed.
     async fn settle(&self, proofs: &[Proof], account: &str, error: Error) -> Error {
-        // A CA that is out of reach, or asks for a slower pace, is not asked more.
-        let ends_at_once =
-            [ErrorKind::Transport, ErrorKind::Timeout, ErrorKind::RateLimited, ErrorKind::Canceled];
-        let is_down = matches!(error.http_status(), Some(408 | 500..));
-        if is_down || error.is_unsent() || ends_at_once.contains(&error.kind()) {
+        if ends_at_once(&error) {
             return error;
         }
         let now = self.io.now();
@@ -427,6 +426,14 @@ pub(crate) fn failure(authorization: &Authorization) -> Error {
         None => Error::new(ErrorKind::Challenge, "the CA does not say why the challenge failed"),
     };
     error.doing("proving control").about(&printable(&identifier, 255))
+}
+
+/// A CA that is out of reach, or asks for a slower pace, is not asked more.
+fn ends_at_once(error: &Error) -> bool {
+    let kinds =
+        [ErrorKind::Transport, ErrorKind::Timeout, ErrorKind::RateLimited, ErrorKind::Canceled];
+    let is_down = matches!(error.http_status(), Some(408 | 500..));
+    is_down || error.is_unsent() || kinds.contains(&error.kind())
 }
 
 /// Whose fault a failed challenge or order is: the CA's own, or `otherwise`.

@@ -21,7 +21,7 @@ def is_refused(run, why: str) -> datetime:
     assert why in error["message"]
     assert not error["permanent"]
     assert error["help_url"].startswith("https://letsencrypt.org/docs/rate-limits")
-    assert error["help_url"] in error["hint"]
+    assert error["help_url"] in error["message"] + error["hint"]
     retry_at = datetime.fromisoformat(error["retry_at"])
     assert retry_at > datetime.now(timezone.utc)
     return retry_at
