@@ -42,7 +42,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-bench demo test build c header check-header test-rust test-simulation test-c test-python \
-        test-stepca test-wheel wheel test-crate audit test-install deb test-debian test-buildd test-docs docs man \
+        test-stepca test-slow test-wheel wheel test-crate audit test-install deb test-debian test-buildd test-docs docs man \
         test-fuzz fuzz coverage bench soak lint fetch install uninstall check-folders clean distclean FORCE
 
 help: ## list what there is to make
@@ -185,6 +185,12 @@ test-stepca: $(STAGED) $(STEPCA_PROGRAMS) ## C programs, the Python package and 
 
 # On the library that is here; `make wheel` has the long form.
 TEST_WHEEL = $(WITH_PEBBLE) $(PYTHON) -m pytest tests/wheel
+
+# Pebble sleeps before each validation, as real CAs take their time.
+test-slow: $(STAGED) target/c/obtain target/c/obtain-cpp ## a certificate in each language from a CA that takes its time
+	@cargo test $(CARGOFLAGS) --quiet --no-run --test slow
+	$(OUR_PACKAGE) python3 tests/pebble/with_pebble.py --env PEBBLE_VA_NOSLEEP=0 \
+	    --env PEBBLE_VA_SLEEPTIME=15 --env PEBBLE_WFE_NONCEREJECT=0 -- $(PYTHON) -m pytest tests/slow
 
 test-wheel: $(STAGED) ## the Python package as it is distributed: source archive, wheel, installed
 	$(TEST_WHEEL)

@@ -2,6 +2,7 @@
 //! makes sense to try again.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::problem::{Problem, printable};
 use crate::time::Time;
@@ -329,7 +330,8 @@ impl fmt::Display for Error {
         }
         f.write_str(&details.reason)?;
         match details.retry_at {
-            Some(time) => write!(f, ", retry after {time}"),
+            // Up to the next second: a try within this one may be too early.
+            Some(time) => write!(f, ", retry after {}", time.after(Duration::from_millis(999))),
             None => Ok(()),
         }
     }
@@ -360,7 +362,7 @@ mod tests {
             .doing("creating the order")
             .at("https://ca.example/new-order")
             .about("example.org")
-            .with_retry_at(Some(Time::from_millis(1_796_094_245_000)))
+            .with_retry_at(Some(Time::from_millis(1_796_094_244_001)))
             .doing("something further away");
         assert_eq!(
             error.to_string(),

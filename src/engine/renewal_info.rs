@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use log::warn;
 use openssl::sha::Sha256;
 
 use super::exchange::{Call, Session};
@@ -100,7 +99,12 @@ impl Session {
                 Err(error)
             }
             Err(error) => {
-                warn!("renewal by the certificate's lifetime: {error}");
+                // A CA that never has any is no news.
+                let level = match error.kind() {
+                    ErrorKind::Unsupported => log::Level::Info,
+                    _ => log::Level::Warn,
+                };
+                log::log!(level, "renewal by the certificate's lifetime: {error}");
                 Ok(RenewalInfo::by_lifetime(chain, self.io.now()))
             }
         }
