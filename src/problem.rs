@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::error::ErrorKind;
 
@@ -107,29 +107,22 @@ impl Problem {
     }
 
     /// One problem for several identifiers that failed, each with its own.
-    pub(crate) fn compound(detail: &str, parts: Vec<(String, Option<Problem>)>) -> Problem {
-        let named = parts.into_iter().map(|(identifier, problem)| {
-            let mut part = match problem.map(|problem| serde_json::from_str(&problem.json)) {
-                Some(Ok(Value::Object(members))) => members,
-                _ => Map::from_iter([("type".to_owned(), json!("about:blank"))]),
-            };
-            let type_ = if identifier.parse::<IpAddr>().is_ok() { "ip" } else { "dns" };
-            part.insert("identifier".to_owned(), json!({"type": type_, "value": identifier}));
-            Value::Object(part)
-        });
-        let subproblems: Vec<Value> = named.collect();
-        let type_ = format!("{ACME_ERROR}compound");
-        let json = json!({"type": type_, "detail": detail, "subproblems": subproblems});
-        Problem {
-            type_,
-            detail: Some(printable(detail, MAX_DETAIL)),
-            instance: None,
-            identifier: None,
-            help_url: None,
-            subproblem_count: subproblems.len(),
-            subproblems: subproblems.iter().filter_map(|sub| Problem::nested(sub, 1)).collect(),
-            json: json.to_string(),
+    pub(crate) fn compound(parts: &[(&str, Option<&Problem>)]) -> Option<Problem> {
+        let count = parts.len();
+        let mut json =
+            format!(r#"{{"type":"{ACME_ERROR}compound","detail":"{count} names failed""#);
+        json.push_str(r#","subproblems":["#);
+        for (n, (identifier, problem)) in parts.iter().enumerate() {
+            // An object, to which a member is added.
+            let own = problem.and_then(|problem| problem.json.strip_suffix('}'));
+            json.push_str(if n == 0 { "" } else { "," });
+            json.push_str(own.unwrap_or(r#"{"type":"about:blank""#));
+            let kind = if identifier.parse::<IpAddr>().is_ok() { "ip" } else { "dns" };
+            let value = Value::from(*identifier);
+            json.push_str(&format!(r#","identifier":{{"type":"{kind}","value":{value}}}}}"#));
         }
+        json.push_str("]}");
+        Problem::parse(json.as_bytes())
     }
 
     /// The identifier that a sub-problem is about.

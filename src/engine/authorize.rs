@@ -39,6 +39,8 @@ pub(super) struct Proof {
     challenge_url: String,
     kind: ChallengeType,
     response: ResponseState,
+    /// Why the response was not taken.
+    failure: Option<Error>,
     /// The payload of the response: an empty object, or what the host makes of it.
     payload: Vec<u8>,
 }
@@ -121,16 +123,21 @@ impl Session {
         let unsent = proofs.iter_mut().filter(|proof| proof.response == ResponseState::Unsent);
         let responses = unsent.map(|proof| async move {
             if failed.load(Ordering::Relaxed) {
-                return Ok(Ok(()));
+                return Ok(());
             }
-            let response = self.respond(proof, account).await;
-            failed.fetch_or(response.is_err(), Ordering::Relaxed);
-            match response {
-                Err(error) if ends_at_once(&error) => Err(error),
-                response => Ok(response.map(|state| proof.response = state)),
+            match self.respond(proof, account).await {
+                Ok(state) => proof.response = state,
+                Err(error) if ends_at_once(&error) => return Err(error),
+                // Those under way still get their answers.
+                Err(error) => {
+                    failed.store(true, Ordering::Relaxed);
+                    proof.failure = Some(error);
+                }
             }
+            Ok(())
         });
-        concurrently(responses).await?.into_iter().collect()
+        concurrently(responses).await?;
+        proofs.iter_mut().find_map(|proof| proof.failure.take()).map_or(Ok(()), Err)
     }
 
     async fn await_validation(
@@ -166,9 +173,7 @@ impl Session {
             proofs.iter().filter(|proof| proof.response != ResponseState::Unsent).collect();
         let (mut failures, mut polls) = (Vec::new(), Polls::default());
         loop {
-            let looks = undecided.iter().map(|proof| async move {
-                Ok((*proof, self.authorization(&proof.authorization_url, account).await?))
-            });
+            let looks = undecided.iter().map(|p| self.authorization(&p.authorization_url, account));
             let found = match concurrently(looks).await {
                 Ok(found) => found,
                 // The CA asks for a slower pace: there is no new order at once.
@@ -179,8 +184,7 @@ impl Session {
                 }
                 Err(_) => break,
             };
-            undecided.clear();
-            for (proof, authorization) in found {
+            for (proof, authorization) in std::mem::take(&mut undecided).into_iter().zip(found) {
                 match authorization.status {
                     AuthorizationStatus::Pending => undecided.push(proof),
                     AuthorizationStatus::Invalid => {
@@ -268,6 +272,7 @@ impl Session {
         let proof = Proof {
             kind,
             payload: request::json(&Respond {})?,
+            failure: None,
             authorization_url: url.to_owned(),
             challenge_url: offer.url.clone(),
             // "processing": an earlier run may have responded.
@@ -449,21 +454,25 @@ fn joined(mut failures: Vec<Error>) -> Option<Error> {
     if failures.len() < 2 {
         return failures.pop();
     }
-    let name = |error: &Error| error.identifier().unwrap_or("?").to_owned();
-    let mut why = format!("{} names failed", failures.len());
-    for error in failures.iter().take(MAX_REASONS) {
-        why.push_str(&format!("; {}: {}", name(error), printable(error.reason(), 400)));
-    }
-    let others: Vec<String> = failures.iter().skip(MAX_REASONS).map(name).collect();
-    if !others.is_empty() {
-        why.push_str(&format!("; and {}", others.join(", ")));
+    let named = failures.iter().map(|error| (error.identifier().unwrap_or("?"), error));
+    let named: Vec<(&str, &Error)> = named.collect();
+    let mut why = format!("{} names failed", named.len());
+    for (n, (name, error)) in named.iter().enumerate() {
+        why.push_str(if n <= MAX_REASONS { "; " } else { ", " });
+        why.push_str(name);
+        if n < MAX_REASONS {
+            why.push_str(": ");
+            why.push_str(&printable(error.reason(), 400));
+        }
     }
     let is_servers = failures.iter().all(|error| error.kind() == ErrorKind::Server);
     let kind = if is_servers { ErrorKind::Server } else { ErrorKind::Challenge };
-    let parts = failures.iter().map(|error| (name(error), error.problem().cloned())).collect();
-    let problem = Problem::compound(&format!("{} names failed", failures.len()), parts);
-    let error = Error::new(kind, printable(&why, 3000)).with_problem(problem);
-    Some(error.doing("proving control"))
+    let error = Error::new(kind, printable(&why, 3000)).doing("proving control");
+    let parts: Vec<_> = named.iter().map(|(name, error)| (*name, error.problem())).collect();
+    Some(match Problem::compound(&parts) {
+        Some(problem) => error.with_problem(problem),
+        None => error,
+    })
 }
 
 fn no_choice(acceptable: &[ChallengeType], authorization: &Authorization) -> Error {
