@@ -98,7 +98,7 @@ fn no_certificate_of_step_ca_is_lost_with_a_fault_at_every_fifth_request() {
 }
 
 fn with_faults(profile: Profile) {
-    let wanted = number("SIMULATION_CERTIFICATES", 500) as usize;
+    let wanted = number("SIMULATION_CERTIFICATES", 200) as usize;
     let report = runs(profile, number("SIMULATION_FIRST", 0), 20, wanted);
     assert!(report.certificates >= wanted && report.kills > wanted / 20);
     assert!(report.faults * 6 > report.requests, "so few faults: {report:?}");
@@ -107,7 +107,7 @@ fn with_faults(profile: Profile) {
 #[test]
 fn no_certificate_is_lost_with_faults_at_every_second_request() {
     for profile in PROFILES {
-        runs(profile, 1_000_000, 50, number("SIMULATION_CERTIFICATES", 500) as usize / 20);
+        runs(profile, 1_000_000, 50, number("SIMULATION_CERTIFICATES", 200) as usize / 20);
     }
 }
 
