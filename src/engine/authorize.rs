@@ -292,7 +292,8 @@ impl Session {
         // The challenge in the CA's answer is not read: the order tells the same.
         let error = match self.post(&call, Identity::Account(account), &proof.payload).await {
             Ok(_) => return Ok(ResponseState::Received),
-            Err(error) if error.is_lost() => {
+            // A fault of the CA's own does not tell whether it has the response, whatever the HTTP status.
+            Err(error) if error.is_lost() || error.kind() == ErrorKind::Server => {
                 let now = self.io.now();
                 let asked = delay_after_lost(&error, now)?.unwrap_or_default();
                 return Ok(ResponseState::Lost(now.after(asked)));
@@ -364,10 +365,11 @@ impl Session {
         account: &str,
     ) -> Result<()> {
         match proof.response {
-            ResponseState::Lost(until)
-                if self.io.now() >= until && proof.is_unanswered_in(authorization) =>
-            {
-                proof.response = self.respond(proof, account).await?;
+            ResponseState::Lost(until) if self.io.now() >= until => {
+                proof.response = match proof.is_unanswered_in(authorization) {
+                    true => self.respond(proof, account).await?,
+                    false => ResponseState::Received,
+                };
             }
             _ => {}
         }
