@@ -62,7 +62,7 @@ def test_a_renewal_that_is_limited_is_tried_when_the_ca_says(person, web):
     assert by_name["unlimited.example.com"]["ok"]
     retry_at = datetime.fromisoformat(by_name["limited.example.com"]["error"]["retry_at"])
     record = person.renewal_record("limited.example.com")
-    assert record["tries"] == 1
+    assert record["failures"] == 1
     assert abs(record["next_try"] - retry_at.timestamp()) < 5
 
     log = ServerLog()

@@ -80,5 +80,5 @@ def test_a_renewal_that_met_such_a_fault_is_tried_again_in_minutes(person, web):
     (renewal,) = run.json["certificates"]
     assert renewal["error"]["permanent"] is False
     record = person.renewal_record(name)
-    assert record["tries"] == 1
+    assert record["failures"] == 1
     assert record["next_try"] < time.time() + 10 * 60
