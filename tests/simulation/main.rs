@@ -101,7 +101,8 @@ fn with_faults(profile: Profile) {
     let wanted = number("SIMULATION_CERTIFICATES", 200) as usize;
     let report = runs(profile, number("SIMULATION_FIRST", 0), 20, wanted);
     assert!(report.certificates >= wanted && report.kills > wanted / 20);
-    assert!(report.faults * 6 > report.requests, "so few faults: {report:?}");
+    // Certificates of minutes are renewed while others wait, when nothing goes wrong any more.
+    assert!(report.faults * 10 > report.requests, "so few faults: {report:?}");
 }
 
 #[test]

@@ -270,9 +270,11 @@ impl Program {
         rng: &mut Rng,
     ) {
         self.busy.retain(|busy| *busy != task);
+        // What the CA asks for counts, but for a day at most: a false Retry-After of a month must not
+        // let certificates of minutes go by in the thousands.
         let later = |failures: u32, error: &AcmeError| {
             let asked = error.retry_at().map_or(0, |at| at.as_millis());
-            (now + ladder(failures)).max(asked)
+            (now + ladder(failures)).max(asked.min(now + DAY))
         };
         match (task, outcome) {
             (Task::Certificate(n), Ok(Outcome::Issued(issued))) => {
