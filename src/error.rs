@@ -215,7 +215,9 @@ impl Error {
     /// Names a page that helps, unless a better one is known. What is no https URL is left out.
     #[must_use]
     pub(crate) fn with_help(mut self, url: &str) -> Error {
-        if url.starts_with("https://") && crate::url::Url::parse(url).is_ok() {
+        // The query may be longer than that of a URL to ask.
+        let place = url.split('?').next().unwrap_or(url);
+        if url.starts_with("https://") && crate::url::Url::parse(place).is_ok() {
             self.0.help.get_or_insert_with(|| url.to_owned());
         }
         self

@@ -20,7 +20,7 @@ const MAX_DETAIL: usize = 1024;
 const MAX_TEXT: usize = 2048;
 /// Maximum length of a URL in a detail. Let's Encrypt's link that lifts a pause names every paused
 /// name, so it has some thousand characters.
-const MAX_HELP_URL: usize = 4096;
+const MAX_HELP_URL: usize = 8192;
 /// How deep sub-problems nest; RFC 8555 knows one level.
 const MAX_NESTING: usize = 4;
 

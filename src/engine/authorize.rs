@@ -24,9 +24,9 @@ use crate::time::Time;
 /// and again after as many: one may be invalid already, or a response to a challenge may be lost.
 pub(super) const POLLS_A_REVIEW: u32 = 6;
 
-/// Maximum time that challenges stay up after an order has failed, while the CA still validates some
-/// of them. A challenge that is taken down too early is one more failed authorization, and CAs count
-/// those. A validation takes up to a minute, with slow servers and several vantage points.
+/// Maximum time from a response to the end of its validation, with slow servers and several vantage
+/// points. For so long challenges stay up after a failure: one that is taken down too early is one more
+/// failed authorization, and CAs count those.
 const MAX_SETTLING: Duration = Duration::from_secs(60);
 
 /// Maximum number of failed names whose reasons a message tells; the others are named.
@@ -39,10 +39,31 @@ pub(super) struct Proof {
     challenge_url: String,
     kind: ChallengeType,
     response: ResponseState,
-    /// Why the response was not taken.
+    /// Why the last response was not taken, or what became of it is not known.
     failure: Option<Error>,
+    /// How often the CA's answer to a response was lost.
+    losses: u32,
+    /// When the last response was sent.
+    responded_at: Time,
     /// The payload of the response: an empty object, or what the host makes of it.
     payload: Vec<u8>,
+}
+
+/// The pace at which authorizations are fetched after a failure: at once, then at doubling intervals.
+#[derive(Default)]
+struct SettlingPolls(u32);
+
+impl SettlingPolls {
+    fn next(&mut self) -> Duration {
+        let doublings = self.0;
+        self.0 += 1;
+        match doublings {
+            0 => Duration::ZERO,
+            _ => {
+                Duration::from_millis(250).saturating_mul(2u32.saturating_pow(doublings.min(6) - 1))
+            }
+        }
+    }
 }
 
 /// How far the response to a challenge is (RFC 8555 section 7.5.1).
@@ -97,6 +118,8 @@ impl Session {
         account: &str,
         order: Option<(&Plan, &str)>,
     ) -> Result<Option<Answered<Order>>> {
+        let now = self.io.now();
+        self.io.desk().begin_patience(now);
         let (mut proofs, challenges): (Vec<Proof>, Vec<Challenge>) = proofs.into_iter().unzip();
         let challenges: Arc<[Challenge]> = challenges.into();
         let _answering = self.client.published().add(&challenges);
@@ -137,7 +160,8 @@ impl Session {
             Ok(())
         });
         concurrently(responses).await?;
-        proofs.iter_mut().find_map(|proof| proof.failure.take()).map_or(Ok(()), Err)
+        let refused = proofs.iter_mut().filter(|p| !matches!(p.response, ResponseState::Lost(_)));
+        refused.filter_map(|proof| proof.failure.take()).next().map_or(Ok(()), Err)
     }
 
     async fn await_validation(
@@ -155,58 +179,64 @@ impl Session {
         }
     }
 
-    /// After a failure: leaves the challenges up while the CA validates others of them, for
+    /// After a failure: leaves the challenges up while the CA may validate others of them, for
     /// [`MAX_SETTLING`] at most. Gives the error, and in place of an order's the reasons of all
     /// authorizations that failed.
     async fn settle(&self, proofs: &[Proof], account: &str, error: Error) -> Error {
-        if ends_at_once(&error) {
-            return error;
-        }
-        let now = self.io.now();
-        let until = now.after(MAX_SETTLING);
-        // This error may have cut off other requests while they waited to be tried again.
-        let wait = self.io.desk().next_retry.since(now);
-        if wait > MAX_SETTLING || self.io.sleep(wait).await.is_err() {
-            return error;
-        }
-        let mut undecided: Vec<&Proof> =
-            proofs.iter().filter(|proof| proof.response != ResponseState::Unsent).collect();
-        let (mut failures, mut polls) = (Vec::new(), Polls::default());
-        loop {
-            let looks = undecided.iter().map(|p| self.authorization(&p.authorization_url, account));
-            let found = match concurrently(looks).await {
-                Ok(found) => found,
-                // The CA asks for a slower pace: there is no new order at once.
-                Err(ended)
-                    if ended.retry_at().is_some() || ended.kind() == ErrorKind::RateLimited =>
-                {
-                    return ended.after(&error);
-                }
-                Err(_) => break,
-            };
-            for (proof, authorization) in std::mem::take(&mut undecided).into_iter().zip(found) {
-                match authorization.status {
-                    AuthorizationStatus::Pending => undecided.push(proof),
-                    AuthorizationStatus::Invalid => {
-                        failures.push(failure(&authorization).at(&proof.challenge_url));
-                    }
-                    _ => {}
-                }
-            }
-            let Ok(delay) = polls.next(None, self.io.now()) else { break };
-            if undecided.is_empty()
-                || self.io.now().after(delay) > until
-                || self.io.sleep(delay).await.is_err()
-            {
-                break;
-            }
-        }
         match error.kind() {
+            ErrorKind::Canceled => return error,
+            ErrorKind::Timeout => {
+                let lost = proofs.iter().find_map(|proof| proof.failure.as_ref());
+                return lost.map_or(error.clone(), |lost| error.after(lost));
+            }
+            _ => {}
+        }
+        let undecided = proofs.iter().filter(|proof| proof.response != ResponseState::Unsent);
+        let mut undecided: Vec<&Proof> = undecided.collect();
+        let last = undecided.iter().map(|proof| proof.responded_at).max();
+        let until = last.unwrap_or_default().after(MAX_SETTLING);
+        // A CA that is out of reach, or asks for a slower pace, is not asked more. Other requests may
+        // have been cut off while they waited to be tried again.
+        let mut quiet_until = if ends_at_once(&error) { until } else { self.io.desk().next_retry };
+        let (mut failures, mut retry_at, mut polls) = (Vec::new(), None, SettlingPolls::default());
+        while !undecided.is_empty() {
+            let now = self.io.now();
+            let delay = polls.next();
+            let wake = now.after(delay).max(quiet_until);
+            match self.io.sleep(wake.min(until).since(now)).await {
+                Err(ended) if ended.kind() == ErrorKind::Canceled => return ended.after(&error),
+                Err(_) => break,
+                // The first look tells why, however late it is.
+                Ok(()) if wake >= until && (wake > now || !delay.is_zero()) => break,
+                Ok(()) => {}
+            }
+            let looks = undecided.iter().map(|proof| async move {
+                Ok(self.authorization(&proof.authorization_url, account).await)
+            });
+            let Ok(found) = concurrently(looks).await else { break };
+            for (proof, look) in std::mem::take(&mut undecided).into_iter().zip(found) {
+                match look {
+                    Ok(look) if look.status == AuthorizationStatus::Invalid => {
+                        failures.push(failure(&look).at(&proof.challenge_url));
+                    }
+                    Ok(look) if look.status != AuthorizationStatus::Pending => {}
+                    Ok(_) => undecided.push(proof),
+                    // One that cannot be read may be valid, or invalid, or neither yet.
+                    Err(unread) => {
+                        quiet_until = if ends_at_once(&unread) { until } else { quiet_until };
+                        retry_at = retry_at.max(unread.retry_at());
+                        undecided.push(proof);
+                    }
+                }
+            }
+        }
+        let explained = match error.kind() {
             ErrorKind::Challenge | ErrorKind::Order | ErrorKind::Server => {
                 joined(failures).unwrap_or(error)
             }
             _ => error,
-        }
+        };
+        explained.with_retry_at(retry_at)
     }
 
     pub(crate) async fn authorization(&self, url: &str, account: &str) -> Result<Authorization> {
@@ -273,6 +303,8 @@ impl Session {
             kind,
             payload: request::json(&Respond {})?,
             failure: None,
+            losses: 0,
+            responded_at: self.io.now(),
             authorization_url: url.to_owned(),
             challenge_url: offer.url.clone(),
             // "processing": an earlier run may have responded.
@@ -287,19 +319,26 @@ impl Session {
 
     /// Tells the CA that a challenge is in place (RFC 8555 section 7.5.1).
     async fn respond(&self, proof: &mut Proof, account: &str) -> Result<ResponseState> {
-        let call =
-            Call { doing: "answering the challenge", url: &proof.challenge_url, repeatable: false };
+        let url = proof.challenge_url.clone();
+        let call = Call { doing: "answering the challenge", url: &url, repeatable: false };
         // The challenge in the CA's answer is not read: the order tells the same.
+        proof.responded_at = self.io.now();
         let error = match self.post(&call, Identity::Account(account), &proof.payload).await {
             Ok(_) => return Ok(ResponseState::Received),
-            // A fault of the CA's own does not tell whether it has the response, whatever the HTTP status.
-            Err(error) if error.is_lost() || error.kind() == ErrorKind::Server => {
-                let now = self.io.now();
-                let asked = delay_after_lost(&error, now)?.unwrap_or_default();
-                return Ok(ResponseState::Lost(now.after(asked)));
-            }
             Err(error) => error.about(&proof.identifier.value),
         };
+        // A fault of the CA's own does not tell whether it has the response, whatever the HTTP status.
+        if error.is_lost() || error.kind() == ErrorKind::Server && !error.is_unsent() {
+            let now = self.io.now();
+            let asked = delay_after_lost(&error, now)?.unwrap_or_default();
+            let delay = match proof.losses {
+                0 => Duration::ZERO,
+                losses => Duration::from_secs(2u64.saturating_pow(losses)).min(MAX_SETTLING),
+            };
+            proof.losses += 1;
+            proof.failure = Some(error);
+            return Ok(ResponseState::Lost(now.after(asked.max(delay))));
+        }
         let is_conflict = error.http_status() == Some(409);
         let is_refused = (error.problem().is_some() || is_conflict) && !error.is_unsent();
         if !is_refused || error.kind() == ErrorKind::RateLimited {
@@ -422,20 +461,20 @@ pub(super) fn invalid_order(order: &Order, url: &str) -> Error {
 
 /// Why an invalid authorization failed: the error of its challenge.
 pub(crate) fn failure(authorization: &Authorization) -> Error {
-    let identifier = authorization.ordered_identifier().value;
+    let identifier = printable(&authorization.ordered_identifier().value, 255);
     let failed = authorization.challenges.iter().find(|c| c.error.is_some());
     let error = match failed.and_then(|c| c.error.as_ref().map(|problem| (c, problem))) {
         Some((challenge, problem)) => {
             let why = format!("{} failed: {problem}", printable(&challenge.type_, 40));
             let kind = kind_for(problem, ErrorKind::Challenge);
-            Error::new(kind, why).with_problem(problem.clone())
+            Error::new(kind, why).about(&identifier).with_problem(problem.clone())
         }
         None => Error::new(ErrorKind::Challenge, "the CA does not say why the challenge failed"),
     };
-    error.doing("proving control").about(&printable(&identifier, 255))
+    error.doing("proving control").about(&identifier)
 }
 
-/// A CA that is out of reach, or asks for a slower pace, is not asked more.
+/// Is the CA out of reach, or does it ask for a slower pace?
 fn ends_at_once(error: &Error) -> bool {
     let kinds =
         [ErrorKind::Transport, ErrorKind::Timeout, ErrorKind::RateLimited, ErrorKind::Canceled];

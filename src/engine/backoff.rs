@@ -149,10 +149,10 @@ pub(super) fn delay_after_lost(error: &Error, now: Time) -> Result<Option<Durati
     }
 }
 
-/// What makes another try of a request worth more patience.
+/// Reasons to try a request for longer.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Circumstances {
-    /// The operation has an order.
+    /// The operation has an order, or challenges that are up.
     pub has_order: bool,
     /// The account's key was changed a moment ago ([`KEY_CHANGE_DELAY`]).
     pub has_new_key: bool,
@@ -163,7 +163,8 @@ pub(super) struct Circumstances {
 pub(super) struct Tries {
     bad_nonce: u32,
     lost: u32,
-    lost_since: Option<Time>,
+    /// When a try was lost, or refused for now, for the first time.
+    since: Option<Time>,
     rate_limited: bool,
 }
 
@@ -191,13 +192,19 @@ impl Tries {
             };
         }
         if error.kind() == ErrorKind::RateLimited {
-            // Without a time the CA's mood is anybody's guess, and a second refusal is final.
+            // Without a time nothing says when, and a second refusal is final; but 503 is also how the
+            // machines in front of a CA say that it restarts.
             let first = !std::mem::replace(&mut self.rate_limited, true);
-            return asked.filter(|_| first).map(|delay| delay.max(MIN_RETRY_AFTER));
+            let since = *self.since.get_or_insert(now);
+            let goes_on = first
+                || error.http_status() == Some(503)
+                    && circumstances.has_order
+                    && now.since(since) < MIN_PATIENCE_WITH_ORDER;
+            return asked.filter(|_| goes_on).map(|delay| delay.max(MIN_RETRY_AFTER));
         }
         if error.is_lost() {
             self.lost += 1;
-            let since = *self.lost_since.get_or_insert(now);
+            let since = *self.since.get_or_insert(now);
             let full = doubled(LOST_DELAY, self.lost - 1, MAX_LOST_DELAY);
             let half = u64::try_from(full.as_millis() / 2).unwrap_or(u64::MAX);
             let delay = Duration::from_millis(half + jitter(half));
@@ -387,8 +394,8 @@ mod tests {
         for lifetime in [5 * MINUTE, HOUR, DAY, 6 * DAY, 90 * DAY, 398 * DAY] {
             let chain = living(lifetime);
             let due = RenewalInfo::by_lifetime(&chain, NOW).renew_at;
-            let margin =
-                Duration::from_secs(u64::try_from((lifetime / 64).clamp(40, 3600)).unwrap());
+            let margin = u64::try_from((lifetime * 1000 / 64).clamp(40_000, 3_600_000)).unwrap();
+            let margin = Duration::from_millis(margin + 1);
             for part in 0..100 {
                 let now = at(lifetime * part / 100);
                 for tries in 1..=7 {

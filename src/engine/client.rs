@@ -395,7 +395,8 @@ impl Client {
 
     /// Was the account's key changed less than this time ago, by this client?
     pub(super) fn has_changed_key_within(&self, time: Duration, now: Time) -> bool {
-        self.learned().key_changed_at.is_some_and(|at| now.since(at) < time)
+        // A clock that was put back since then says nothing.
+        self.learned().key_changed_at.is_some_and(|at| now >= at && now.since(at) < time)
     }
 
     pub(super) fn policy(&self) -> &UrlPolicy {

@@ -32,8 +32,10 @@ pub(super) struct Desk {
     pub cancellation_is_noted: bool,
     /// No spare request is said before: the last one has failed.
     pub spare_after: Time,
-    /// When the last request that failed may be tried again.
+    /// When the last request that failed is tried again.
     pub next_retry: Time,
+    /// Is more at stake than one request?
+    pub is_patient: bool,
     /// The operation has fetched the directory itself.
     pub knows_directory: bool,
     /// A part of the flow is about to.
@@ -91,6 +93,7 @@ impl Desk {
             cancellation_is_noted: false,
             spare_after: Time::from_millis(i64::MIN),
             next_retry: Time::from_millis(i64::MIN),
+            is_patient: false,
             knows_directory: false,
             asks_directory: false,
             random: seed,
@@ -334,7 +337,14 @@ impl Desk {
         self.spare_after = self.spare_after.max(time);
     }
 
-    /// Whatever is asked after a failure waits for the retries that the failure has cut off.
+    /// From now on a CA that is out of reach is asked again for longer: challenges go up, or an order is
+    /// at stake.
+    pub(super) fn begin_patience(&mut self, now: Time) {
+        self.is_patient = true;
+        self.next_retry = now;
+    }
+
+    /// Requests after a failure wait for the retries that the failure has cut off.
     pub(super) fn delay_retries_until(&mut self, time: Time) {
         self.next_retry = self.next_retry.max(time);
     }

@@ -336,13 +336,13 @@ impl Session {
     /// The delay until the next try; fails when there is to be none.
     fn delay(&self, tries: &mut Tries, error: &Error) -> Result<Duration> {
         let now = self.io.now();
-        let circumstances = Circumstances {
-            has_order: self.io.desk().order_url.is_some(),
-            has_new_key: self.client.has_changed_key_within(KEY_CHANGE_DELAY, now),
-        };
+        let (has_order, has_new_key) =
+            (self.io.is_patient(), self.client.has_changed_key_within(KEY_CHANGE_DELAY, now));
+        let circumstances = Circumstances { has_order, has_new_key };
         let delay = tries.after(error, now, circumstances, |bound| self.io.random(bound));
-        let next_retry = delay.map(|delay| now.after(delay)).or(error.retry_at());
-        self.io.desk().delay_retries_until(next_retry.unwrap_or(now));
+        if let Some(delay) = delay {
+            self.io.desk().delay_retries_until(now.after(delay));
+        }
         match delay {
             Some(delay) => {
                 debug!("trying again in {} ms: {error}", delay.as_millis());

@@ -194,6 +194,12 @@ impl Io {
         .await
     }
 
+    /// Is more at stake than one request: an order, or challenges that are up?
+    pub(super) fn is_patient(&self) -> bool {
+        let desk = self.desk();
+        desk.is_patient || desk.order_url.is_some()
+    }
+
     /// Does the operation's time limit leave more than this?
     pub(super) fn has_time_for(&self, delay: Duration) -> bool {
         let desk = self.desk();

@@ -85,19 +85,28 @@ impl Session {
         let is_old = resuming || order.value.status == OrderStatus::Valid;
         match self.complete(&plan, url, order, &account).await {
             Err(error)
-                if is_old && matches!(error.kind(), ErrorKind::Certificate | ErrorKind::Order) =>
+                if is_old
+                    && error.retry_at().is_none()
+                    && matches!(error.kind(), ErrorKind::Certificate | ErrorKind::Order) =>
             {
                 log::warn!("{error}; ordering once more");
                 let (url, order) = self.new_order(&plan, &account).await?;
                 self.complete(&plan, url, order, &account).await
             }
             // The order failed because the CA did.
-            Err(error) if error.is_ca_fault() && self.io.has_time_for(DELAY_AFTER_CA_FAULT) => {
+            Err(error)
+                if error.is_ca_fault()
+                    && error.retry_at().is_none()
+                    && self.io.has_time_for(DELAY_AFTER_CA_FAULT) =>
+            {
                 log::warn!("{error}; ordering once more in a minute");
                 let waited = self.io.sleep(DELAY_AFTER_CA_FAULT).await;
                 waited.map_err(|ended| ended.after(&error))?;
-                let (url, order) = self.new_order(&plan, &account).await?;
-                self.complete(&plan, url, order, &account).await
+                let again = async {
+                    let (url, order) = self.new_order(&plan, &account).await?;
+                    self.complete(&plan, url, order, &account).await
+                };
+                again.await.map_err(|second| second.after(&error))
             }
             outcome => outcome,
         }

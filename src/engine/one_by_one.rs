@@ -71,6 +71,7 @@ impl Session {
     ) -> Result<()> {
         let account = self.account_url().await?;
         self.io.enter("challenge");
+        self.io.desk().is_patient = true;
         let (mut answered, mut lost) = (false, 0);
         loop {
             let mut refusal = None;
@@ -128,6 +129,7 @@ impl Session {
     ) -> Result<Order> {
         let account = self.account_url().await?;
         self.io.enter("finalize");
+        self.io.desk().is_patient = true;
         let payload = finalize::payload(csr)?;
         let (mut asked, mut lost, mut late) = (false, 0, 0);
         loop {

@@ -34,7 +34,7 @@ pub enum acme_status_t {
     /// A URL or redirect was refused: not https, or on a host that was not allowed.
     ACME_ERR_POLICY = -23,
     /// The CA failed: serverInternal or HTTP status 5xx, in an answer, a challenge or an order. A
-    /// retry may help.
+    /// retry may help. 503 with a Retry-After is ACME_ERR_RATE_LIMITED.
     ACME_ERR_SERVER = -24,
     /// The CA refused with a problem document; see acme_error_problem_type().
     ACME_ERR_PROBLEM = -30,

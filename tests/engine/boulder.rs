@@ -344,7 +344,7 @@ fn five_hundred_with_a_minute_to_wait_is_waited_for() {
 
 #[test]
 fn the_link_that_lifts_a_pause_is_whole_however_long() {
-    for length in [100, 900, 1100, 2000, 3900] {
+    for length in [100, 900, 1100, 2000, 3900, 8000] {
         let url = format!("https://ca.example/sfe/v1/unpause?jwt={}", "e".repeat(length));
         let detail = format!(
             "Your account is temporarily prevented from requesting certificates for a.example and \
@@ -407,4 +407,149 @@ fn a_key_that_an_earlier_run_has_changed_is_ours() {
     let operation = ca.client.change_key(&new);
     ca.run(&operation).unwrap();
     assert_eq!(ca.client.account_key().thumbprint(), new.thumbprint());
+}
+
+/// b.example's validation fails at once, the others take their time.
+fn one_fails(takes: i64) -> Script {
+    let mut ca = Script::at_boulder();
+    ca.ca.validation_takes = takes;
+    ca.on("POST /chall/2/http-01").then(|ca, _| ca.authorizations[1].status = "invalid");
+    ca
+}
+
+#[test]
+fn a_limit_takes_no_challenge_down_that_is_being_validated() {
+    for (status, name) in [(429, "rateLimited"), (503, "serverInternal"), (500, "serverInternal")] {
+        for wait in [None, Some("61"), Some("3600")] {
+            for what in ["POST /chall/3/http-01", "POST /order/1"] {
+                let mut ca = Script::at_boulder();
+                ca.ca.validation_takes = 10_000;
+                let mut answer = Answer::problem(status, name);
+                wait.iter().for_each(|wait| answer.set("Retry-After", wait));
+                ca.on(what).times(2).answer(answer);
+                let outcome = ca.obtain(&NAMES);
+                let case = format!("{status} {wait:?} at {what}: {outcome:?}");
+                assert!(ca.early.is_empty(), "{case}");
+                assert!(ca.elapsed() <= Duration::from_secs(100), "{case}: {:?}", ca.elapsed());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_ca_that_says_503_while_it_restarts_loses_no_order() {
+    for (what, count) in [
+        ("POST /authz/1", 5),
+        ("POST /order/1", 5),
+        ("POST /finalize/1", 3),
+        ("POST /cert/1", 5),
+        ("GET /new-nonce", 1),
+        ("POST /chall/1/http-01", 5),
+    ] {
+        let mut ca = Script::at_boulder();
+        ca.ca.validation_takes = 10_000;
+        let busy = Answer::new(503, "busy").without_nonce().header("Retry-After", "1");
+        ca.on(what).times(count).answer(busy);
+        ca.obtain(&["example.org"]).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(ca.early.is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn a_limit_of_another_request_does_not_hurry_the_challenges() {
+    let mut ca = one_fails(10_000);
+    ca.ca.renewal_window = Some((-2, -1));
+    let limited = Answer::problem(429, "rateLimited").header("Retry-After", "3600");
+    ca.on("GET /renewal-info/*").answer(limited);
+    let mut options = OrderOptions::new(NAMES);
+    let chain = Script::new().obtain(&NAMES).unwrap().chain;
+    options.replaces = Some(chain);
+    ca.now += 80 * 86_400_000;
+    let operation = ca.client.renew(options).unwrap();
+    let error = ca.run(&operation).err().expect("b.example has failed");
+    assert_eq!((error.kind(), error.identifier()), (ErrorKind::Challenge, Some("b.example")));
+    assert!(ca.early.is_empty(), "{:?}", ca.events);
+    // Nor does a refusal with a time.
+    let mut ca = Script::at_boulder();
+    ca.ca.validation_takes = 10_000;
+    let refused = Answer::problem(403, "unauthorized").header("Retry-After", "3600");
+    ca.on("POST /chall/2/http-01").answer(refused);
+    ca.obtain(&NAMES).unwrap_err();
+    assert!(ca.early.is_empty(), "{:?}", ca.events);
+}
+
+#[test]
+fn an_authorization_that_cannot_be_read_hides_no_reason() {
+    for (n, answer) in [
+        (3, Answer::new(200, "<html>")),
+        (3, Answer::problem(404, "malformed")),
+        (3, Answer::problem(500, "serverInternal")),
+        (3, Answer::problem(429, "rateLimited")),
+        (1, Answer::new(200, "<html>")),
+    ] {
+        let mut ca = one_fails(20_000);
+        ca.on(&format!("POST /authz/{n}")).from(2).answer(answer.clone());
+        let error = ca.obtain(&NAMES).unwrap_err();
+        let case = format!("authz/{n}: {answer:?}: {error}");
+        assert_eq!(
+            (error.kind(), error.identifier()),
+            (ErrorKind::Challenge, Some("b.example")),
+            "{case}"
+        );
+        assert!(error.to_string().contains("http-01 failed") || ca.count("*") > 0, "{case}");
+        assert!(ca.early.is_empty(), "{case}");
+    }
+}
+
+#[test]
+fn a_cancellation_ends_the_wait_for_other_names() {
+    let mut ca = one_fails(1_000_000);
+    ca.interfere = Some(Box::new(|n, _| match n {
+        40.. => Interference::Cancel,
+        _ => Interference::Nothing,
+    }));
+    let error = ca.obtain(&NAMES).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Canceled, "{error}");
+    assert!(error.to_string().contains("before that: "), "{error}");
+}
+
+#[test]
+fn an_outage_ends_no_validation_ahead_of_an_order() {
+    use acme_micro::engine::AuthorizeOptions;
+    for away in [3, 5, 25] {
+        let mut ca = Script::at_boulder();
+        ca.ca.pre_authorizes = true;
+        ca.ca.validation_takes = 10_000;
+        let from = ("POST /authz/1".to_owned(), 1);
+        ca.outage = Some(Outage { from, lasts: away * 1000, closes: false, began: None });
+        let operation = ca.client.authorize(AuthorizeOptions::new(["example.org"])).unwrap();
+        ca.run(&operation).unwrap_or_else(|error| panic!("{away} s: {error}"));
+        assert!(ca.early.is_empty());
+    }
+}
+
+#[test]
+fn a_challenge_endpoint_that_is_broken_for_good_is_not_flooded_and_is_told_of() {
+    let mut ca = Script::at_boulder();
+    ca.on("POST /chall/1/http-01").answer(Answer::problem(500, "serverInternal"));
+    let error = ca.obtain(&["example.org"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(error.to_string().contains("serverInternal"), "{error}");
+    assert!(ca.count("POST /chall/*") <= 20, "{}", ca.count("POST /chall/*"));
+}
+
+#[test]
+fn a_clock_that_is_put_back_after_a_key_change_makes_no_storm() {
+    let mut ca = Script::at_boulder();
+    ca.ca.caches_keys_for = 0;
+    ca.register().unwrap();
+    let operation = ca.client.change_key(&Key::generate(KeyType::P256).unwrap());
+    ca.run(&operation).unwrap();
+    ca.now -= 3_600_000;
+    let wrong = json!({
+        "type": "urn:ietf:params:acme:error:malformed", "detail": "JWS verification error",
+    });
+    ca.on("POST /new-order").answer(Answer::json(400, &wrong));
+    ca.obtain(&["example.org"]).unwrap_err();
+    assert!(ca.count("POST /new-order") <= 12, "{}", ca.count("POST /new-order"));
 }
