@@ -1,7 +1,7 @@
 //! Proving control of each identifier of an order. RFC 8555 sections 7.5, 7.5.1 and 8.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Polls;
@@ -207,26 +207,34 @@ impl Session {
                 Err(ended) if ended.kind() == ErrorKind::Canceled => return ended.after(&error),
                 Err(_) => break,
                 // The first look tells why, however late it is.
-                Ok(()) if wake >= until && (wake > now || !delay.is_zero()) => break,
+                Ok(()) if wake >= until && (quiet_until >= until || !delay.is_zero()) => break,
                 Ok(()) => {}
             }
-            let looks = undecided.iter().map(|proof| async move {
-                Ok(self.authorization(&proof.authorization_url, account).await)
+            // An answer counts that has come before another one ended the rest.
+            let found: Mutex<Vec<(&str, Authorization)>> = Mutex::default();
+            let looks = undecided.iter().map(|proof| async {
+                let url = proof.authorization_url.as_str();
+                match self.authorization(url, account).await {
+                    Ok(look) => {
+                        found.lock().unwrap_or_else(PoisonError::into_inner).push((url, look))
+                    }
+                    Err(error) if ends_at_once(&error) => return Err(error),
+                    Err(_) => {} // It may be valid, or invalid, or neither yet.
+                }
+                Ok(())
             });
-            let Ok(found) = concurrently(looks).await else { break };
-            for (proof, look) in std::mem::take(&mut undecided).into_iter().zip(found) {
-                match look {
-                    Ok(look) if look.status == AuthorizationStatus::Invalid => {
-                        failures.push(failure(&look).at(&proof.challenge_url));
-                    }
-                    Ok(look) if look.status != AuthorizationStatus::Pending => {}
-                    Ok(_) => undecided.push(proof),
-                    // One that cannot be read may be valid, or invalid, or neither yet.
-                    Err(unread) => {
-                        quiet_until = if ends_at_once(&unread) { until } else { quiet_until };
-                        retry_at = retry_at.max(unread.retry_at());
-                        undecided.push(proof);
-                    }
+            if let Err(ended) = concurrently(looks).await {
+                // With a time to try again there is no new order at once.
+                (quiet_until, retry_at) = (until, ended.retry_at().or(Some(self.io.now())));
+            }
+            for (url, look) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                if look.status == AuthorizationStatus::Invalid {
+                    let failed = undecided.iter().find(|proof| proof.authorization_url == url);
+                    let place = failed.map_or(url, |proof| &proof.challenge_url);
+                    failures.push(failure(&look).at(place));
+                }
+                if look.status != AuthorizationStatus::Pending {
+                    undecided.retain(|proof| proof.authorization_url != url);
                 }
             }
         }

@@ -283,6 +283,17 @@ impl Ca {
         }
     }
 
+    /// Is the challenge with this key authorization being validated?
+    pub fn is_validating(&self, key_authorization: &str) -> bool {
+        self.authorizations.iter().any(|authorization| {
+            authorization.status == "pending"
+                && authorization
+                    .answered
+                    .is_some_and(|(_, at)| at + self.policy.validation > self.now)
+                && key_authorization.starts_with(&authorization.token)
+        })
+    }
+
     /// Does the order at this URL still lead to a certificate?
     pub fn can_be_resumed(&self, url: &str) -> bool {
         let order = self.order_of(url).filter(|n| *n < self.orders.len());

@@ -333,7 +333,11 @@ impl World {
                 Ok(Step::Unpublish(challenges)) => {
                     assert!(!challenges.is_empty());
                     assert_eq!(challenges.len(), running.up.len(), "not all is taken down");
-                    running.up.clear();
+                    let up = std::mem::take(&mut running.up);
+                    // Where nothing went wrong on the way, nothing is a reason to be early.
+                    let early = up.iter().find(|(_, _, secret)| self.ca.is_validating(secret));
+                    let is_sound = running.faults == 0 && !running.responded.is_empty();
+                    assert!(early.is_none() || !is_sound, "down too early: {early:?}");
                 }
                 Ok(Step::Done) => return self.end(id, None),
                 Ok(step) => panic!("an unknown step: {step:?}"),
