@@ -120,7 +120,7 @@ enum acme_status_t
   /// A URL or redirect was refused: not https, or on a host that was not allowed.
   ACME_ERR_POLICY = -23,
   /// The CA failed: serverInternal or HTTP status 5xx, in an answer, a challenge or an order. A
-  /// retry may help.
+  /// retry may help. 503 with a Retry-After is ACME_ERR_RATE_LIMITED.
   ACME_ERR_SERVER = -24,
   /// The CA refused with a problem document; see acme_error_problem_type().
   ACME_ERR_PROBLEM = -30,
@@ -713,10 +713,10 @@ ACME_API acme_time_t acme_error_retry_at(const acme_error_t *error);
 /// Before its renewal is due by its lifetime (after two thirds, or half if that is shorter than ten
 /// days) the next try is not after that. From then on the delay is at most half of the time until it
 /// expires. Neither makes the delay shorter than a 64th of the lifetime, which counts as at least 40
-/// seconds and at most an hour; nor than a quarter of the lifetime, if that is less. Once the certificate has expired the delay is at most an eighth of the
-/// lifetime, or a minute if that is longer. Where that is shorter, the delay is a time in the last
-/// quarter of what is allowed; so none is shorter than 30 seconds, if the certificate lives for three
-/// minutes or longer.
+/// seconds and at most an hour; nor than a quarter of the lifetime, if that is less. Once the
+/// certificate has expired the delay is at most an eighth of the lifetime, or a minute if that is longer.
+/// Where that is shorter, the delay is a time in the last quarter of what is allowed; so none is shorter
+/// than 30 seconds, if the certificate lives for three minutes or longer.
 ///
 /// `retry_at` (acme_error_retry_at()), the CA's word, comes first: the next try is never before it.
 /// Any thread; no error.

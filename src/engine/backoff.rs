@@ -85,7 +85,8 @@ const EXPIRED_LIMIT: Duration = Duration::from_secs(60);
 /// - Once it has expired the delay is at most an eighth of the lifetime, or a minute if that is longer.
 ///
 /// Where that is shorter, the delay is a time in the last quarter of what is allowed. So none is shorter
-/// than 30 seconds, if the certificate lives for three minutes or longer. The CA's own [`Error::retry_at`] comes first: the next try is never before it.
+/// than 30 seconds, if the certificate lives for three minutes or longer. The CA's own
+/// [`Error::retry_at`] comes first: the next try is never before it.
 ///
 /// ```
 /// use acme_micro::{Time, engine::next_try};
@@ -435,7 +436,7 @@ mod tests {
                 }
             }
         }
-        // What was never valid is no reason to hurry.
+        // A certificate that was never valid is no reason to hurry.
         assert!(next_try(4, None, Some(&valid(DAY, 0)), at(2 * DAY)) >= at(3 * DAY));
     }
 

@@ -117,10 +117,10 @@ pub extern "C" fn acme_error_retry_at(error: Option<&acme_error_t>) -> acme_time
 /// Before its renewal is due by its lifetime (after two thirds, or half if that is shorter than ten
 /// days) the next try is not after that. From then on the delay is at most half of the time until it
 /// expires. Neither makes the delay shorter than a 64th of the lifetime, which counts as at least 40
-/// seconds and at most an hour; nor than a quarter of the lifetime, if that is less. Once the certificate has expired the delay is at most an eighth of the
-/// lifetime, or a minute if that is longer. Where that is shorter, the delay is a time in the last
-/// quarter of what is allowed; so none is shorter than 30 seconds, if the certificate lives for three
-/// minutes or longer.
+/// seconds and at most an hour; nor than a quarter of the lifetime, if that is less. Once the
+/// certificate has expired the delay is at most an eighth of the lifetime, or a minute if that is longer.
+/// Where that is shorter, the delay is a time in the last quarter of what is allowed; so none is shorter
+/// than 30 seconds, if the certificate lives for three minutes or longer.
 ///
 /// `retry_at` (acme_error_retry_at()), the CA's word, comes first: the next try is never before it.
 /// Any thread; no error.

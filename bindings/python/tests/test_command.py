@@ -127,6 +127,19 @@ def test_obtained_shown_and_renewed_when_the_ca_says_so(person, webroot, new_peb
     assert log.read_text() == f"shop.test shop.test www.shop.test {chain} {key}\n" * 3
 
 
+def test_of_several_names_that_fail_each_has_its_reason_and_its_hint(person, tmp_path):
+    (tmp_path / "web").mkdir()
+    names = ["a.fail.test", "b.fail.test"]
+    options = [option for name in names for option in ("-d", name)]
+    done = person.obtains(*options, "--webroot", str(tmp_path / "web"), "--json", status=5)
+    assert "2 names failed" in done.err
+    for name in names:
+        assert f"{name}: http-01 failed" in done.err
+        assert f"the CA cannot reach port 80 of {name}" in done.err
+    found = {one["identifier"]: one for one in done.json["error"]["subproblems"]}
+    assert sorted(found) == names and all("port 80" in one["hint"] for one in found.values())
+
+
 def test_a_chain_that_the_ca_has_not_is_told_of(person, webroot):
     done = person.obtains("-d", "alt.test", *webroot, "--preferred-chain", "No Such Root")
     assert "none of the CA's chains has Root(\"No Such Root\"): its own choice stays" in done.err

@@ -76,7 +76,7 @@ class Status(enum.IntEnum):
     # A URL or redirect was refused: not https, or on a host that was not allowed.
     ERR_POLICY = -23
     # The CA failed: serverInternal or HTTP status 5xx, in an answer, a challenge or an order. A
-    # retry may help.
+    # retry may help. 503 with a Retry-After is ACME_ERR_RATE_LIMITED.
     ERR_SERVER = -24
     # The CA refused with a problem document; see acme_error_problem_type().
     ERR_PROBLEM = -30

@@ -152,7 +152,7 @@ def next_try(
         makes the delay shorter where that would be too long for it. Before its renewal is due by its
         lifetime the next try is not after that; from then on the delay is at most half of the time until
         it expires; neither makes it shorter than a 64th of the lifetime, which counts as at least 40
-        seconds and at most an hour. Once it has expired the delay is at most an eighth of the lifetime,
+        seconds and at most an hour, nor than a quarter of the lifetime, if that is less. Once it has expired the delay is at most an eighth of the lifetime,
         or a minute if that is longer. Where that is shorter, the delay is a time in the last quarter of
         what is allowed; so none is shorter than 30 seconds, for a certificate of three minutes or
         longer.

@@ -9,8 +9,12 @@ from .. import errors
 from ..errors import AcmeError
 from .text import day_and_time, not_before, plain
 
-# What the types of a CA's problems begin with (RFC 8555 section 6.7).
+# The types of a CA's problems begin with this (RFC 8555 section 6.7).
 ACME_ERROR = "urn:ietf:params:acme:error:"
+
+
+# Hints that are shown for one error.
+MAX_HINTS = 3
 
 
 class CommandError(Exception):
@@ -122,7 +126,7 @@ def message_of(error: BaseException) -> str:
 
 
 def advise(error: AcmeError, hint: str | None) -> None:
-    """Notes what to do about this very error; whoever knows how it came about knows best."""
+    """Notes what to do about this very error, where more is known than the error tells."""
     setattr(error, "hint", hint)
 
 
@@ -135,6 +139,10 @@ def hint_for(error: BaseException) -> str | None:
     hint: str | None = getattr(error, "hint", None)
     if hint:
         return hint
+    # Of several names that failed, each kind of failure once.
+    hints = list(dict.fromkeys(filter(None, map(hint_for, error.subproblems))))
+    if hints:
+        return "; ".join(hints[:MAX_HINTS]) + ("; and so on" if len(hints) > MAX_HINTS else "")
     page = plain(error.help_url or "")
     if page in message_of(error):
         page = ""  # once is enough
@@ -148,7 +156,7 @@ def hint_for(error: BaseException) -> str | None:
     if error.retry_at is not None:
         at = day_and_time(not_before(error.retry_at))
         return f"try again after {at}{page and '; see '}{page}"
-    if error.problem_type == f"{ACME_ERROR}serverInternal":
+    if isinstance(error, errors.ServerError) or error.problem_type == f"{ACME_ERROR}serverInternal":
         return "the CA had a fault: try again later"
     if error.problem_type == f"{ACME_ERROR}caa":
         whose = error.identifier or "the domain"

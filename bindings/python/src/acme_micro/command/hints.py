@@ -24,19 +24,19 @@ RECORDS = "its A and AAAA records"
 def advise_of_challenges(error: AcmeError, settings: CertificateSettings) -> None:
     """Notes what to do about the challenges that failed."""
     for one in (error, *error.subproblems):
-        if isinstance(one, ChallengeFailed):
+        if isinstance(error, ChallengeFailed):
             advise(one, _hint(one, settings))
 
 
-def _hint(error: ChallengeFailed, settings: CertificateSettings) -> str | None:
-    """None: the way to the challenge has nothing to do with it."""
+def _hint(error: AcmeError, settings: CertificateSettings) -> str | None:
+    """None, where the way to the challenge is not the cause."""
     offer = None if error.problem else OFFER.search(str(error))
     if offer:
         return _another_type(offer[1].split(", "))
     problem = (error.problem_type or "").removeprefix(ACME_ERROR)
     if problem not in ("connection", "dns", "incorrectResponse", "tls", "unauthorized"):
         return None
-    name = error.identifier or "the name"
+    name = (error.identifier or "the name").removeprefix("*.")
     if settings.hook and settings.challenge_type != "http-01":
         return (
             f"the CA does not find the hook's TXT record for {name}: when the hook ends, "
@@ -65,7 +65,7 @@ def _another_type(offered: list[str]) -> str:
 
 
 def _checks(name: str, settings: CertificateSettings, *more: str) -> str:
-    """What is worth a look, on the way to port 80 of this name."""
+    """The things to check on the way to port 80 of this name."""
     checks = [] if _is_address(name) else [RECORDS]
     if settings.standalone and settings.standalone[1] != 80:
         checks.append(f"that its port 80 leads to port {settings.standalone[1]} of this machine")

@@ -108,7 +108,7 @@ class Output:
         self._write(f"acme-micro: {plain(text)}")
 
     def log(self, line: str) -> None:
-        """A line of the library's. Why it gives up is, as a rule, what the next line says."""
+        """A line of the library's. The next line usually says again why it gives up."""
         if not line.startswith(GIVING_UP):
             return self._write(line)
         with self._lock:
