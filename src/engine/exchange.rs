@@ -247,8 +247,6 @@ impl Session {
         let url = self.client.policy().check(directory.new_nonce()?)?;
         let (mut tries, mut nonceless) = (Tries::default(), 0);
         loop {
-            let turn = pool.turn(self.io.now());
-            self.io.desk().delay_spares_until(turn);
             let spare =
                 self.io.send_spare(url.clone(), self.client.headers(), |now| pool.take(now)).await;
             let judged = match spare {

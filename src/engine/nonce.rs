@@ -5,7 +5,6 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::ca_rates::NEW_NONCE;
 use crate::time::Time;
 
 /// More than are ever under way at once are of no use.
@@ -13,31 +12,13 @@ const MAX_NONCES: usize = 16;
 /// CAs forget nonces; an old one costs a refusal.
 const MAX_AGE: Duration = Duration::from_secs(300);
 
-/// Maximum delay of a newNonce request for the sake of the CA's rate. More is a clock that was put back.
-const MAX_TURN_DELAY: Duration = Duration::from_secs(60);
-
 /// A pool of nonces of one CA, shared by all operations of a client.
 #[derive(Default)]
-pub(super) struct NoncePool {
-    nonces: Mutex<Vec<(String, Time)>>,
-    /// When the CA would have forgotten all newNonce requests so far (the generic cell rate algorithm).
-    idle_from: Mutex<Option<Time>>,
-}
+pub(super) struct NoncePool(Mutex<Vec<(String, Time)>>);
 
 impl NoncePool {
     fn nonces(&self) -> MutexGuard<'_, Vec<(String, Time)>> {
-        self.nonces.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// When one more newNonce request may go out, within the CA's rate for all operations together.
-    pub(super) fn turn(&self, now: Time) -> Time {
-        let (interval, at_once) = (NEW_NONCE.interval(), NEW_NONCE.at_once());
-        let mut idle_from = self.idle_from.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = idle_from.filter(|from| from.since(now) <= MAX_TURN_DELAY);
-        let from = known.map_or(now, |from| from.max(now));
-        let delay = from.since(now).saturating_sub(interval * (at_once - 1));
-        *idle_from = Some(from.after(interval));
-        now.after(delay)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The newest nonce.
@@ -80,26 +61,6 @@ mod tests {
         assert_eq!(left, MAX_NONCES - 2);
         pool.put("old", at(0));
         assert_eq!(pool.take(at(301)), None);
-    }
-
-    #[test]
-    fn newnonce_requests_keep_within_the_rate_of_the_ca() {
-        let pool = NoncePool::default();
-        let start = Time::from_millis(0);
-        let turns: Vec<i64> = (0..12).map(|_| pool.turn(start).as_millis()).collect();
-        assert_eq!(turns, [0, 0, 0, 0, 0, 0, 0, 0, 50, 100, 150, 200]);
-        // Half a second later there is room for as many again.
-        let later = Time::from_millis(700);
-        assert_eq!((0..8).map(|_| pool.turn(later)).max(), Some(later));
-        // A thousand that ask at once are spread.
-        let turns: Vec<Time> = (0..1000).map(|_| pool.turn(later)).collect();
-        let distinct: std::collections::HashSet<i64> =
-            turns.iter().map(|t| t.as_millis()).collect();
-        assert_eq!(distinct.len(), 1000);
-        assert!(turns.iter().all(|turn| turn.since(later) <= MAX_TURN_DELAY));
-        // A clock that was put back holds nothing up.
-        let earlier = Time::from_millis(-1_000_000_000);
-        assert_eq!(pool.turn(earlier), earlier);
     }
 
     #[test]
