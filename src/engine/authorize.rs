@@ -13,7 +13,6 @@ use super::exchange::{Answered, Call, Identity, Session};
 use super::order_options::Plan;
 use crate::error::{Error, ErrorKind, Result};
 use crate::problem::{Problem, printable};
-use crate::request::{self, Respond};
 use crate::resource::authorization::{Authorization, AuthorizationStatus};
 use crate::resource::challenge::ChallengeStatus;
 use crate::resource::identifier::Identifier;
@@ -45,8 +44,8 @@ pub(super) struct Proof {
     losses: u32,
     /// When the last response was sent.
     responded_at: Time,
-    /// The payload of the response: an empty object, or what the host makes of it.
-    payload: Vec<u8>,
+    /// The payload of the response, if it is another than an empty object.
+    payload: Option<Vec<u8>>,
 }
 
 /// The pace at which authorizations are fetched after a failure: at once, then at doubling intervals.
@@ -133,7 +132,8 @@ impl Session {
                 Err(error) => Err(error),
             };
             match outcome {
-                Err(error) => Err(self.settle(&proofs, account, error).await),
+                // Boxed: it is rare, and each order in flight would have room for it.
+                Err(error) => Err(Box::pin(self.settle(&proofs, account, error)).await),
                 outcome => outcome,
             }
         };
@@ -309,7 +309,7 @@ impl Session {
         let challenge = challenge.map_err(|e| e.about(&identifier.value))?;
         let proof = Proof {
             kind,
-            payload: request::json(&Respond {})?,
+            payload: None,
             failure: None,
             losses: 0,
             responded_at: self.io.now(),
@@ -331,7 +331,8 @@ impl Session {
         let call = Call { doing: "answering the challenge", url: &url, repeatable: false };
         // The challenge in the CA's answer is not read: the order tells the same.
         proof.responded_at = self.io.now();
-        let error = match self.post(&call, Identity::Account(account), &proof.payload).await {
+        let payload = proof.payload.as_deref().unwrap_or(b"{}");
+        let error = match self.post(&call, Identity::Account(account), payload).await {
             Ok(_) => return Ok(ResponseState::Received),
             Err(error) => error.about(&proof.identifier.value),
         };
@@ -440,7 +441,7 @@ impl Proof {
 
     fn take_payload(&mut self, payload: Option<Vec<u8>>) -> Result<()> {
         match payload {
-            Some(payload) => self.payload = payload,
+            Some(payload) => self.payload = Some(payload),
             None if self.kind.takes_payload() => {
                 let kind = self.kind.as_str();
                 let why = format!("the host gave no payload to answer {kind} with");
