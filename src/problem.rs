@@ -177,14 +177,15 @@ impl Problem {
     /// Will the same request fail again? One table for every type (RFC 8555 section 6.7, RFC 9773
     /// section 7.4, RFC 9891); unknown types go by HTTP status.
     pub(crate) fn is_permanent(&self, http_status: u16) -> bool {
+        // CA quirk (Boulder): the server keeps an account's key for some seconds after it was changed.
+        if self.is_about_signature() {
+            return false;
+        }
         match self.name() {
             Some(
                 "badNonce" | "caa" | "connection" | "dns" | "incorrectResponse" | "orderNotReady"
                 | "rateLimited" | "serverInternal" | "tls",
             ) => false,
-            // CA quirk (Boulder): the server keeps an account's key for some seconds after it was
-            // changed.
-            Some("malformed") if self.is_about_signature() => false,
             // "compound": as bad as the worst of its parts.
             Some("compound") => self.subproblems.iter().any(|sub| sub.is_permanent(http_status)),
             Some(

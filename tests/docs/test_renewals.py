@@ -115,6 +115,12 @@ int main(int argc, char **argv)
     root = "/nowhere";
     acme_cert_free(cert);
     cert = NULL;
+    /* An account of its own: the CA may not use the authorizations again. */
+    acme_client_free(client);
+    acme_key_free(account_key);
+    CHECK(acme_key_generate(ACME_KEY_P256, &account_key) == ACME_OK);
+    options.account_key = account_key;
+    CHECK(acme_client_new(&options, &client) == ACME_OK);
     (void)renew(client, key, &run, &cert, &failures, &renewals);
     CHECK(failures == 1 && renewals == 0);
     acme_client_free(client);
