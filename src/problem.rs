@@ -150,11 +150,13 @@ impl Problem {
     }
 
     /// Did the CA find that the request's signature is not by the account's key? RFC 8555 has no type
-    /// of its own for that; Boulder and Pebble call it malformed.
+    /// of its own for that; Boulder and Pebble call it malformed. A wrong HMAC key of an external
+    /// account binding has a similar text, and is another fault: the key stays wrong.
     pub(crate) fn is_about_signature(&self) -> bool {
         let detail = self.detail.as_deref().unwrap_or_default();
         matches!(self.name(), Some("malformed" | "unauthorized"))
             && detail.contains("JWS verification error")
+            && !detail.contains("external account")
     }
 
     fn summary(&self) -> String {
