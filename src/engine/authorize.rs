@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Polls;
-use super::backoff::delay_after_lost;
 use super::challenge::{Challenge, ChallengeType};
-use super::claim::Claim;
-use super::concurrently::concurrently;
 use super::exchange::{Answered, Call, Identity, Session};
+use super::identifiers::Claim;
+use super::join::join_bounded;
 use super::order_options::Plan;
+use super::retry::delay_after_lost;
 use crate::error::{Error, ErrorKind, Result};
 use crate::problem::{Problem, printable};
 use crate::resource::authorization::{Authorization, AuthorizationStatus};
@@ -96,7 +96,7 @@ impl Session {
             return Err(Error::protocol(why).doing("reading the order").at(order_url));
         }
         let authorizations =
-            concurrently(urls.iter().map(|url| self.authorization(url, account))).await?;
+            join_bounded(urls.iter().map(|url| self.authorization(url, account))).await?;
         let mut proofs = Vec::new();
         for (url, authorization) in urls.iter().zip(authorizations) {
             proofs.extend(self.choose(&plan.claim, url, &authorization, account)?);
@@ -159,7 +159,7 @@ impl Session {
             }
             Ok(())
         });
-        concurrently(responses).await?;
+        join_bounded(responses).await?;
         let refused = proofs.iter_mut().filter(|p| !matches!(p.response, ResponseState::Lost(_)));
         refused.filter_map(|proof| proof.failure.take()).next().map_or(Ok(()), Err)
     }
@@ -174,7 +174,7 @@ impl Session {
             Some((plan, url)) => self.await_ready(plan, url, proofs, account).await.map(Some),
             None => {
                 let looks = proofs.iter_mut().map(|proof| self.await_decided(proof, account));
-                concurrently(looks).await.map(|_| None)
+                join_bounded(looks).await.map(|_| None)
             }
         }
     }
@@ -223,7 +223,7 @@ impl Session {
                 }
                 Ok(())
             });
-            if let Err(ended) = concurrently(looks).await {
+            if let Err(ended) = join_bounded(looks).await {
                 // With a time to try again there is no new order at once.
                 (quiet_until, retry_at) = (until, ended.retry_at().or(Some(self.io.now())));
             }
@@ -386,7 +386,7 @@ impl Session {
                 OrderStatus::Pending => {
                     let now = self.io.now();
                     let due = proofs.iter_mut().filter(|proof| proof.review_is_due(&polls, now));
-                    concurrently(due.map(|proof| self.review(proof, account))).await?;
+                    join_bounded(due.map(|proof| self.review(proof, account))).await?;
                 }
                 OrderStatus::Invalid => return Err(invalid_order(&order.value, order_url)),
                 _ => return Ok(order),

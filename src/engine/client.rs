@@ -3,24 +3,15 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::exchange::Session;
 use super::http01::Published;
-use super::io::Io;
 use super::nonce::NoncePool;
-use super::obtain::{Issued, Renewal};
-use super::operation::Operation;
-use super::order_options::OrderOptions;
-use super::pre_authorize::AuthorizeOptions;
-use super::register::Registered;
-use super::renewal_info::RenewalInfo;
-use super::revoke::RevocationReason;
-use super::transcript::{Line, Transcript};
+use super::url_policy::UrlPolicy;
 use crate::error::{Error, Result};
 use crate::jose::eab::ExternalAccount;
-use crate::pki::{CertificateChain, Key};
+use crate::pki::Key;
 use crate::resource::directory::Directory;
 use crate::time::Time;
-use crate::url::{Url, UrlPolicy};
+use crate::url::Url;
 
 /// An operation ends after this long, the time that publishing takes not counted.
 pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(600);
@@ -173,103 +164,11 @@ impl Client {
         &self.0.published
     }
 
-    /// Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3).
-    pub fn register(&self) -> Operation<Registered> {
-        self.start(TIME_LIMIT, |session| async move { session.register().await })
-            .noted("register", None)
-    }
-
-    /// Finds the account of the key; none is made (RFC 8555 section 7.3.1). A key that the CA does
-    /// not know is [`ErrorKind::Account`](crate::ErrorKind::Account).
-    pub fn find_account(&self) -> Operation<Registered> {
-        self.start(TIME_LIMIT, |session| async move { session.find_account().await })
-            .noted("find_account", None)
-    }
-
-    /// Replaces the account's contacts (RFC 8555 section 7.3.2); an empty list removes them.
-    pub fn update_contacts(&self, contacts: Vec<String>) -> Result<Operation<()>> {
-        contacts.iter().try_for_each(|contact| check_contact(contact))?;
-        Ok(self
-            .start(TIME_LIMIT, |session| async move { session.update_contacts(&contacts).await }))
-    }
-
-    /// Replaces the account's key (RFC 8555 section 7.3.5). Store the new key before, and forget
-    /// the old one after: if the program ends in between, run it again with the old key.
-    pub fn change_key(&self, new: &Key) -> Operation<()> {
-        let new = new.clone();
-        self.start(TIME_LIMIT, |session| async move { session.change_key(&new).await })
-    }
-
-    /// Deactivates the account, for good (RFC 8555 section 7.3.6).
-    pub fn deactivate_account(&self) -> Operation<()> {
-        self.start(TIME_LIMIT, |session| async move { session.deactivate_account().await })
-    }
-
-    /// Asks the CA when to renew (RFC 9773); what it does not say, the certificate's lifetime does.
-    pub fn renewal_info(&self, chain: &CertificateChain) -> Operation<RenewalInfo> {
-        let chain = chain.clone();
-        self.start(TIME_LIMIT, |session| async move { session.renewal_info(&chain).await })
-    }
-
-    /// Renews [`OrderOptions::replaces`] if the CA, or the certificate's lifetime, says that it is
-    /// time to.
-    pub fn renew(&self, options: OrderOptions) -> Result<Operation<Renewal>> {
-        if options.replaces.is_none() {
-            return Err(Error::invalid_argument("there is no certificate to renew (replaces)"));
-        }
-        let limit = options.time_limit;
-        let shown = Transcript::is_wanted().then(|| options.shown());
-        let plan = options.plan(self)?;
-        let operation = self.start(limit, |session| async move { session.renew(plan).await });
-        Ok(operation.noted("renew", shown))
-    }
-
     /// The profiles that the CA offers, each with its description; empty until its directory is
     /// known.
     pub fn profiles(&self) -> Vec<(String, String)> {
         let learned = self.learned();
         learned.directory.as_ref().map_or(Vec::new(), |directory| directory.profiles().to_vec())
-    }
-
-    /// Obtains a certificate (RFC 8555 section 7.1): account if needed, order, challenges,
-    /// finalize, download. What cannot work is refused here, before anything is sent.
-    pub fn obtain(&self, options: OrderOptions) -> Result<Operation<Issued>> {
-        let limit = options.time_limit;
-        let shown = Transcript::is_wanted().then(|| options.shown());
-        let plan = options.plan(self)?;
-        let operation = self.start(limit, |session| async move { session.obtain(plan).await });
-        Ok(operation.noted("obtain", shown))
-    }
-
-    /// Proves names ahead of an order, where the CA lets one (RFC 8555 section 7.4.1). Gives the
-    /// URLs of their authorizations.
-    pub fn authorize(&self, options: AuthorizeOptions) -> Result<Operation<Vec<String>>> {
-        let (limit, subdomains) = (options.time_limit, options.subdomains);
-        let claim = options.claim()?;
-        Ok(self.start(limit, move |session| async move {
-            session.pre_authorize(claim, subdomains).await
-        }))
-    }
-
-    /// Deactivates an authorization, for good (RFC 8555 section 7.5.2).
-    pub fn deactivate_authorization(&self, url: &str) -> Result<Operation<()>> {
-        let url = self.argument_url("authorization_url", url)?;
-        Ok(self.start(
-            TIME_LIMIT,
-            |session| async move { session.deactivate_authorization(&url).await },
-        ))
-    }
-
-    /// Deactivates what is still pending of an order's authorizations, for an order that is not
-    /// going to be resumed: CAs limit how many an account may leave pending.
-    pub fn abandon_order(&self, url: &str) -> Result<Operation<()>> {
-        let url = self.argument_url("order_url", url)?;
-        Ok(self.start(TIME_LIMIT, |session| async move { session.abandon_order(&url).await }))
-    }
-
-    /// The URLs of the account's orders, where the CA lists them (RFC 8555 section 7.1.2.1).
-    pub fn orders(&self) -> Operation<Vec<String>> {
-        self.start(TIME_LIMIT, |session| async move { session.orders().await })
     }
 
     /// A URL from the host, which has to be one that the CA could have given.
@@ -279,73 +178,18 @@ impl Client {
         Ok(url.to_owned())
     }
 
-    /// Revokes a certificate (RFC 8555 section 7.6): as the account that ordered it or, with `key`,
-    /// as whoever has the certificate's key.
-    pub fn revoke(
-        &self,
-        chain: &CertificateChain,
-        reason: RevocationReason,
-        key: Option<&Key>,
-    ) -> Result<Operation<()>> {
-        if key.is_some_and(|key| !chain.is_for_key(key)) {
-            return Err(Error::invalid_argument("the key is not the certificate's"));
-        }
-        let (leaf, key) = (chain.ders().first().cloned().unwrap_or_default(), key.cloned());
-        Ok(self.start(TIME_LIMIT, move |session| async move {
-            session.revoke(&leaf, reason as u32, key.as_ref()).await
-        }))
-    }
-
-    /// Starts a flow as an operation.
-    pub(crate) fn start<T, F>(
-        &self,
-        limit: Duration,
-        flow: impl FnOnce(Session) -> F,
-    ) -> Operation<T>
-    where
-        F: Future<Output = Result<T>> + Send + 'static,
-    {
-        let io = self.io(limit);
-        Operation::new(self.clone(), io.clone(), flow(Session { client: self.clone(), io }))
-    }
-
-    /// What an operation works with.
-    fn io(&self, limit: Duration) -> Io {
-        let seed = {
-            let mut learned = self.learned();
-            learned.seed = learned.seed.wrapping_add(1);
-            learned.seed
-        };
-        let io = Io::new(limit, seed);
-        let transcript = Transcript::begin(seed, self.account_key().thumbprint());
-        if transcript.is_some() {
-            io.desk().transcript = transcript;
-            io.note(|| self.shown(limit));
-        }
-        io
-    }
-
-    /// What has to be known of it to repeat an operation.
-    fn shown(&self, limit: Duration) -> Line {
-        let options = self.options();
-        Line::default()
-            .text("begin", Some(env!("CARGO_PKG_VERSION")))
-            .text("directory", Some(&options.directory_url))
-            .text("account_url", self.account_url().as_deref())
-            .texts("contacts", &options.contacts)
-            .flag("terms_agreed", options.terms_agreed)
-            .text("agreed_terms", options.agreed_terms.as_deref())
-            .flag("external_account", options.external_account.is_some())
-            .texts("allowed_hosts", &options.allowed_hosts)
-            .flag("allow_http_loopback", options.allow_http_loopback)
-            .number("time_limit_s", i64::try_from(limit.as_secs()).ok())
-    }
-
     /// Takes over what another client has learned of the same CA.
     #[cfg(feature = "http")]
     pub(crate) fn learn_from(&self, other: &Client) {
         let directory = other.directory();
         self.learned().directory = directory;
+    }
+
+    /// The seed of the next operation.
+    pub(super) fn next_seed(&self) -> u64 {
+        let mut learned = self.learned();
+        learned.seed = learned.seed.wrapping_add(1);
+        learned.seed
     }
 
     fn learned(&self) -> MutexGuard<'_, Learned> {
@@ -454,7 +298,7 @@ fn check_account_url(policy: &UrlPolicy, url: &str) -> Result<()> {
 }
 
 /// A contact is a URL; a mailto has one address and no header fields (RFC 8555 section 7.3).
-fn check_contact(contact: &str) -> Result<()> {
+pub(super) fn check_contact(contact: &str) -> Result<()> {
     let scheme = contact.split_once(':').filter(|(scheme, rest)| {
         !rest.is_empty() && !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric())
     });

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answer::Response;
-use super::backoff::{Circumstances, KEY_CHANGE_DELAY, Tries};
 use super::client::Client;
 use super::io::Io;
-use super::operation::Method;
+use super::response::Response;
+use super::retry::{Circumstances, KEY_CHANGE_DELAY, Tries};
+use super::step::Method;
 use crate::error::{Error, ErrorKind, Result};
 use crate::jose::jws::{self, KeyReference};
 use crate::pki::Key;

@@ -2,9 +2,9 @@
 
 use super::Polls;
 use super::authorize::{POLLS_A_REVIEW, invalid_order};
-use super::backoff::delay_after_lost;
 use super::exchange::{Answered, Call, Identity, Session};
 use super::order_options::{CertificateRequest, Plan};
+use super::retry::delay_after_lost;
 use crate::base64url;
 use crate::error::{Error, Result};
 use crate::pki::SigningRequest;

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::answer::Response;
 use super::challenge::Challenge;
-use super::desk::Desk;
-use super::operation::{Method, Step};
+use super::effects::Desk;
+use super::response::Response;
+use super::step::{Method, Step};
 use super::transcript::{self, Line};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;

@@ -31,23 +31,22 @@
 //! # }
 //! ```
 
-mod abandon;
-mod answer;
 mod authorize;
-mod backoff;
+mod begin;
+mod ca_profiles;
 mod ca_rates;
 mod certificate;
 mod challenge;
-mod claim;
 mod client;
-mod concurrently;
-mod desk;
+mod deactivate;
+mod effects;
 mod exchange;
 mod finalize;
 mod http01;
+mod identifiers;
 mod io;
+mod join;
 mod key_change;
-mod limits;
 mod new_order;
 mod nonce;
 mod obtain;
@@ -59,27 +58,35 @@ mod order_options;
 mod pre_authorize;
 mod register;
 mod renewal_info;
+mod reply;
+mod response;
+mod retry;
 mod revoke;
+mod step;
 mod transcript;
 mod update_account;
+mod url_policy;
 
-pub use answer::Reply;
-pub use backoff::next_try;
 pub use challenge::{Challenge, ChallengeType};
 pub use client::{Client, ClientOptions};
 pub use http01::http01_answer;
 pub use obtain::{Issued, Renewal};
-pub use operation::{Method, Operation, Request, Step, ToSign};
+pub use operation::Operation;
 pub use order_options::OrderOptions;
 pub use pre_authorize::AuthorizeOptions;
 pub use register::Registered;
 pub use renewal_info::RenewalInfo;
+pub use reply::Reply;
+pub use retry::next_try;
 pub use revoke::RevocationReason;
+pub use step::{Method, Request, Step, ToSign};
 
-pub(crate) use backoff::Polls;
-#[cfg(feature = "capi")]
-pub(crate) use backoff::next_try_after;
 #[cfg(feature = "http")]
 pub(crate) use client::TIME_LIMIT;
 #[cfg(feature = "http")]
 pub(crate) use exchange::Session;
+pub(crate) use retry::Polls;
+#[cfg(feature = "capi")]
+pub(crate) use retry::next_try_after;
+#[cfg(any(test, fuzzing))]
+pub(crate) use url_policy::UrlPolicy;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use log::warn;
 
-use super::backoff::delay_after_lost;
 use super::exchange::{Answered, Call, Identity, Session};
 use super::order_options::Plan;
+use super::retry::delay_after_lost;
 use crate::error::{Error, ErrorKind, Result};
 use crate::problem::Problem;
 use crate::request::{self, Named, NewOrder};

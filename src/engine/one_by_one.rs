@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::authorize::{failure, invalid_order};
 use super::certificate::Download;
-use super::concurrently::concurrently;
 use super::exchange::{Answered, Call, Identity, Session};
 use super::finalize;
+use super::join::join_bounded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{CertificateChain, SigningRequest};
 use crate::request::{self, Named, NewOrder, Respond};
@@ -58,7 +58,7 @@ impl Session {
             .authorizations
             .iter()
             .map(|url| async move { Ok((url.clone(), self.authorization(url, account).await?)) });
-        concurrently(looks).await
+        join_bounded(looks).await
     }
 
     /// Answers one challenge, and looks at its authorization until it is decided (RFC 8555 section

@@ -4,111 +4,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
-use super::answer::Reply;
-use super::challenge::Challenge;
 use super::client::Client;
 use super::io::Io;
+use super::reply::Reply;
+use super::step::{Request, Step};
 use super::transcript::Line;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pki::Key;
 use crate::time::Time;
-use crate::url::Url;
-
-/// The HTTP methods that are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// For the directory and for nonces.
-    Get,
-    /// For everything else (RFC 8555 section 6.2).
-    Post,
-}
-
-impl Method {
-    /// `"GET"` or `"POST"`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Method::Get => "GET",
-            Method::Post => "POST",
-        }
-    }
-}
-
-/// An HTTP request for the host to send.
-#[derive(Debug)]
-pub struct Request {
-    /// Names this request when it is answered; never used twice in an operation.
-    pub id: u64,
-    /// GET or POST.
-    pub method: Method,
-    pub(crate) url: Url,
-    /// Header fields to send besides `Host` and `Content-Length`.
-    pub headers: Vec<(&'static str, String)>,
-    /// Empty for GET.
-    pub body: Vec<u8>,
-}
-
-impl Request {
-    /// The absolute URL: send it byte for byte, the signature covers it.
-    pub fn url(&self) -> &str {
-        self.url.as_str()
-    }
-
-    /// The URL's host, without the brackets of an IPv6 address.
-    pub fn host(&self) -> &str {
-        self.url.host()
-    }
-
-    /// The URL's port.
-    pub fn port(&self) -> u16 {
-        self.url.port()
-    }
-
-    /// The URL's path and query, at least `/`.
-    pub fn path(&self) -> String {
-        self.url.path()
-    }
-}
-
-/// Something to be signed with a key that lives outside the process ([`Key::external`]).
-#[derive(Debug)]
-pub struct ToSign {
-    /// Names it when it is answered; never used twice in an operation.
-    pub id: u64,
-    /// The key, by its public half.
-    pub key: Key,
-    /// The bytes to be signed, not hashed yet: with the key's own algorithm
-    /// ([`ToSign::algorithm`]).
-    pub input: Vec<u8>,
-}
-
-impl ToSign {
-    /// The algorithm by its name in JOSE (RFC 7518 section 3.1): `"ES256"` is ECDSA on P-256 with
-    /// SHA-256, `"RS256"` is RSASSA-PKCS1-v1_5 with SHA-256.
-    pub fn algorithm(&self) -> &'static str {
-        self.key.kind().algorithm()
-    }
-}
-
-/// What the host is to do next. Everything but [`Step::Wait`] is said once.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Step {
-    /// Send this request and answer it with [`Operation::reply`]. More requests may come before
-    /// it is answered.
-    Request(Arc<Request>),
-    /// Sign this with a key that is outside the process, and answer with [`Operation::signed`].
-    Sign(Arc<ToSign>),
-    /// Nothing to do for this long; `None`: until an answer comes in. Polling earlier is harmless.
-    Wait(Option<Duration>),
-    /// Publish all of these, then call [`Operation::published`].
-    Publish(Arc<[Challenge]>),
-    /// Take the same challenges down and poll again. Comes before success and failure alike.
-    Unpublish(Arc<[Challenge]>),
-    /// Finished well: [`Operation::take`] has the result.
-    Done,
-}
 
 /// A flow in progress. May be shared; polled by one thread at a time.
 pub struct Operation<T> {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use openssl::pkey::{PKey, Public};
 
+use super::ca_profiles;
 use super::challenge::ChallengeType;
-use super::claim::Claim;
 use super::client::{Client, TIME_LIMIT};
-use super::limits;
+use super::identifiers::Claim;
 use super::transcript::Line;
 use crate::error::{Error, Result};
 use crate::pki::{
@@ -129,7 +129,11 @@ impl OrderOptions {
                 return refuse("not_after is not after not_before");
             }
         }
-        limits::check(client.policy().directory().host(), self.profile.as_deref(), identifiers)?;
+        ca_profiles::check(
+            client.policy().directory().host(),
+            self.profile.as_deref(),
+            identifiers,
+        )?;
         let (key, request) = match (self.key, self.csr) {
             (Some(_), Some(_)) => return refuse("a certificate key and a csr exclude each other"),
             (None, Some(_)) if self.must_staple => {

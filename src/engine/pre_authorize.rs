@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::Polls;
 use super::authorize::{Proof, failure};
 use super::challenge::ChallengeType;
-use super::claim::Claim;
 use super::client::TIME_LIMIT;
-use super::concurrently::concurrently;
 use super::exchange::{Answered, Call, Identity, Session};
+use super::identifiers::Claim;
+use super::join::join_bounded;
 use crate::error::{Error, Result};
 use crate::request::{self, Named, NewAuthorization};
 use crate::resource::Resource;
@@ -106,7 +106,7 @@ impl Session {
             });
             made.await.map_err(|e| e.doing("creating an authorization"))
         });
-        concurrently(made).await
+        join_bounded(made).await
     }
 
     async fn new_authorization(

@@ -8,9 +8,9 @@
 use log::{Level, Metadata, Record};
 use serde_json::Value;
 
-use super::answer::Response;
 use super::challenge::Challenge;
-use super::operation::{Method, Request, Step};
+use super::response::Response;
+use super::step::{Method, Request, Step};
 use crate::base64url::{decode_pasted, is_base64url};
 use crate::error::{Error, Result};
 use crate::resource::challenge::is_token;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::base64url::is_base64url;
+use crate::engine::UrlPolicy;
 use crate::error::{Error, ErrorKind};
 use crate::header::Headers;
 use crate::pki::{CertificateChain, ChainPreference, Key, SigningRequest};
@@ -18,7 +19,7 @@ use crate::resource::order_list::OrderList;
 use crate::resource::renewal_info::RenewalInfo;
 use crate::resource::{self, Resource};
 use crate::time::{self, Time};
-use crate::url::{Url, UrlPolicy};
+use crate::url::Url;
 
 /// 2026-11-24T14:24:05Z.
 const NOW: Time = Time::from_millis(1_795_530_245_000);

@@ -4,54 +4,12 @@
 use std::time::Duration;
 
 use super::io::Io;
+use super::response::PartialResponse;
 use crate::error::{Error, ErrorKind, Result};
-use crate::header::Headers;
 use crate::problem::printable;
 
 #[cfg(feature = "http")]
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
-
-/// The largest body of any answer: a chain of ten certificates or an order of a thousand names is
-/// far smaller.
-pub(super) const MAX_BODY: usize = 1024 * 1024;
-
-/// A whole answer.
-#[derive(Debug)]
-pub(crate) struct Response {
-    pub status: u16,
-    pub headers: Headers,
-    pub body: Vec<u8>,
-}
-
-/// An answer that is coming in.
-#[derive(Debug, Default)]
-pub(super) struct Gathering {
-    headers: Headers,
-    body: Vec<u8>,
-}
-
-impl Gathering {
-    pub(super) fn header(&mut self, name: &[u8], value: &[u8]) -> Result<()> {
-        self.headers
-            .add(name, value)
-            .map_err(|_| Error::protocol("the header of the CA's answer is too large"))
-    }
-
-    pub(super) fn body(&mut self, data: &[u8]) -> Result<()> {
-        let too_large = || Error::protocol("the CA's answer is larger than 1 MiB");
-        if data.len() > MAX_BODY.saturating_sub(self.body.len()) {
-            return Err(too_large());
-        }
-        // The size is the server's choice: running out of memory must be an error here.
-        self.body.try_reserve(data.len()).map_err(|_| too_large())?;
-        self.body.extend_from_slice(data);
-        Ok(())
-    }
-
-    pub(super) fn end(self, status: u16) -> Response {
-        Response { status, headers: self.headers, body: self.body }
-    }
-}
 
 /// Feeds the answer to one request into an operation: header fields, body, then the end - or that
 /// none came. An answer that is no longer wanted (the operation was canceled) is accepted and
@@ -112,7 +70,7 @@ impl<'a> Reply<'a> {
 
     // Every way to feed an answer is one of these two: the host is woken at its end.
 
-    fn gather(&self, add: impl FnOnce(&mut Gathering) -> Result<()>) -> Result<()> {
+    fn gather(&self, add: impl FnOnce(&mut PartialResponse) -> Result<()>) -> Result<()> {
         let gathered = self.io.desk().gather(self.request_id, add);
         if gathered.is_err() {
             self.io.wake(); // that was the end of the answer

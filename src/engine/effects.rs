@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answer::{Gathering, Response};
 use super::challenge::Challenge;
-use super::operation::{Method, Request, Step, ToSign};
+use super::response::{PartialResponse, Response};
+use super::step::{Method, Request, Step, ToSign};
 use super::transcript::{Line, Transcript};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
@@ -57,7 +57,7 @@ struct Outstanding {
     /// Only to be sent when the host has nothing else to send.
     spare: bool,
     said: bool,
-    gathering: Gathering,
+    gathering: PartialResponse,
     answer: Option<Result<Response>>,
 }
 
@@ -167,7 +167,7 @@ impl Desk {
     pub(super) fn gather(
         &mut self,
         id: u64,
-        add: impl FnOnce(&mut Gathering) -> Result<()>,
+        add: impl FnOnce(&mut PartialResponse) -> Result<()>,
     ) -> Result<()> {
         let Some(outstanding) = self.awaiting(id)? else { return Ok(()) };
         if let Err(error) = add(&mut outstanding.gathering) {
@@ -277,7 +277,7 @@ impl Desk {
         self.last_id += 1;
         let id = self.last_id;
         let request = Arc::new(Request { id, method, url, headers, body });
-        let gathering = Gathering::default();
+        let gathering = PartialResponse::default();
         let outstanding = Outstanding { request, spare, said: false, gathering, answer: None };
         // Most often it is the only one, and there may be a hundred thousand orders.
         self.requests.reserve_exact(1);

@@ -1,8 +1,8 @@
 //! Giving up authorizations that nobody is going to use: an account may leave only so many pending.
 //! RFC 8555 section 7.5.2.
 
-use super::claim::MAX_NAMES;
 use super::exchange::{Call, Identity, Session};
+use super::identifiers::MAX_NAMES;
 use crate::error::{ErrorKind, Result};
 use crate::request::{self, Deactivate};
 use crate::resource::authorization::{Authorization, AuthorizationStatus};

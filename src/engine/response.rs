@@ -1,0 +1,46 @@
+//! The response to a request, while it comes in and when it is whole.
+
+use crate::error::{Error, Result};
+use crate::header::Headers;
+
+/// The largest body of any answer: a chain of ten certificates or an order of a thousand names is
+/// far smaller.
+pub(super) const MAX_BODY: usize = 1024 * 1024;
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub status: u16,
+    pub headers: Headers,
+    pub body: Vec<u8>,
+}
+
+/// An answer that is coming in.
+#[derive(Debug, Default)]
+pub(super) struct PartialResponse {
+    headers: Headers,
+    body: Vec<u8>,
+}
+
+impl PartialResponse {
+    pub(super) fn header(&mut self, name: &[u8], value: &[u8]) -> Result<()> {
+        self.headers
+            .add(name, value)
+            .map_err(|_| Error::protocol("the header of the CA's answer is too large"))
+    }
+
+    pub(super) fn body(&mut self, data: &[u8]) -> Result<()> {
+        let too_large = || Error::protocol("the CA's answer is larger than 1 MiB");
+        if data.len() > MAX_BODY.saturating_sub(self.body.len()) {
+            return Err(too_large());
+        }
+        // The size is the server's choice: running out of memory must be an error here.
+        self.body.try_reserve(data.len()).map_err(|_| too_large())?;
+        self.body.extend_from_slice(data);
+        Ok(())
+    }
+
+    pub(super) fn end(self, status: u16) -> Response {
+        Response { status, headers: self.headers, body: self.body }
+    }
+}
