@@ -41,7 +41,7 @@ impl Driver {
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let operation = self.client.start(crate::engine::TIME_LIMIT, flow);
+        let operation = self.client.start(crate::engine::limits::DEFAULT_TIMEOUT, flow);
         run::run(&operation, &mut Sender(&self.http)).map_err(shown)?;
         let none = || Error::new(ErrorKind::Panic, "a flow without a result");
         Ok(operation.take().ok_or_else(none)?)

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::client::{Client, TIME_LIMIT, check_contact};
+use super::client::{Client, check_contact};
 use super::exchange::Session;
 use super::io::Io;
+use super::limits::DEFAULT_TIMEOUT;
 use super::obtain::{Issued, Renewal};
 use super::operation::Operation;
 use super::order_options::OrderOptions;
@@ -19,40 +20,41 @@ use crate::pki::{CertificateChain, Key};
 impl Client {
     /// Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3).
     pub fn register(&self) -> Operation<Registered> {
-        self.start(TIME_LIMIT, |session| async move { session.register().await })
-            .noted("register", None)
+        self.start(DEFAULT_TIMEOUT, |session| async move { session.register().await })
+            .record_start("register", None)
     }
 
     /// Finds the account of the key; none is made (RFC 8555 section 7.3.1). A key that the CA does
     /// not know is [`ErrorKind::Account`](crate::ErrorKind::Account).
     pub fn find_account(&self) -> Operation<Registered> {
-        self.start(TIME_LIMIT, |session| async move { session.find_account().await })
-            .noted("find_account", None)
+        self.start(DEFAULT_TIMEOUT, |session| async move { session.find_account().await })
+            .record_start("find_account", None)
     }
 
     /// Replaces the account's contacts (RFC 8555 section 7.3.2); an empty list removes them.
     pub fn update_contacts(&self, contacts: Vec<String>) -> Result<Operation<()>> {
         contacts.iter().try_for_each(|contact| check_contact(contact))?;
-        Ok(self
-            .start(TIME_LIMIT, |session| async move { session.update_contacts(&contacts).await }))
+        Ok(self.start(DEFAULT_TIMEOUT, |session| async move {
+            session.update_contacts(&contacts).await
+        }))
     }
 
     /// Replaces the account's key (RFC 8555 section 7.3.5). Store the new key before, and forget
     /// the old one after: if the program ends in between, run it again with the old key.
     pub fn change_key(&self, new: &Key) -> Operation<()> {
         let new = new.clone();
-        self.start(TIME_LIMIT, |session| async move { session.change_key(&new).await })
+        self.start(DEFAULT_TIMEOUT, |session| async move { session.change_key(&new).await })
     }
 
     /// Deactivates the account, for good (RFC 8555 section 7.3.6).
     pub fn deactivate_account(&self) -> Operation<()> {
-        self.start(TIME_LIMIT, |session| async move { session.deactivate_account().await })
+        self.start(DEFAULT_TIMEOUT, |session| async move { session.deactivate_account().await })
     }
 
     /// Asks the CA when to renew (RFC 9773); what it does not say, the certificate's lifetime does.
     pub fn renewal_info(&self, chain: &CertificateChain) -> Operation<RenewalInfo> {
         let chain = chain.clone();
-        self.start(TIME_LIMIT, |session| async move { session.renewal_info(&chain).await })
+        self.start(DEFAULT_TIMEOUT, |session| async move { session.renewal_info(&chain).await })
     }
 
     /// Renews [`OrderOptions::replaces`] if the CA, or the certificate's lifetime, says that it is
@@ -61,52 +63,51 @@ impl Client {
         if options.replaces.is_none() {
             return Err(Error::invalid_argument("there is no certificate to renew (replaces)"));
         }
-        let limit = options.time_limit;
-        let shown = Transcript::is_wanted().then(|| options.shown());
+        let timeout = options.timeout;
+        let line = Transcript::is_wanted().then(|| options.to_transcript());
         let plan = options.plan(self)?;
-        let operation = self.start(limit, |session| async move { session.renew(plan).await });
-        Ok(operation.noted("renew", shown))
+        let operation = self.start(timeout, |session| async move { session.renew(plan).await });
+        Ok(operation.record_start("renew", line))
     }
 
     /// Obtains a certificate (RFC 8555 section 7.1): account if needed, order, challenges,
     /// finalize, download. What cannot work is refused here, before anything is sent.
     pub fn obtain(&self, options: OrderOptions) -> Result<Operation<Issued>> {
-        let limit = options.time_limit;
-        let shown = Transcript::is_wanted().then(|| options.shown());
+        let timeout = options.timeout;
+        let line = Transcript::is_wanted().then(|| options.to_transcript());
         let plan = options.plan(self)?;
-        let operation = self.start(limit, |session| async move { session.obtain(plan).await });
-        Ok(operation.noted("obtain", shown))
+        let operation = self.start(timeout, |session| async move { session.obtain(plan).await });
+        Ok(operation.record_start("obtain", line))
     }
 
     /// Proves names ahead of an order, where the CA lets one (RFC 8555 section 7.4.1). Gives the
     /// URLs of their authorizations.
     pub fn authorize(&self, options: AuthorizeOptions) -> Result<Operation<Vec<String>>> {
-        let (limit, subdomains) = (options.time_limit, options.subdomains);
-        let claim = options.claim()?;
-        Ok(self.start(limit, move |session| async move {
-            session.pre_authorize(claim, subdomains).await
+        let (timeout, subdomains) = (options.timeout, options.subdomains);
+        let identifiers = options.plan()?;
+        Ok(self.start(timeout, move |session| async move {
+            session.pre_authorize(identifiers, subdomains).await
         }))
     }
 
     /// Deactivates an authorization, for good (RFC 8555 section 7.5.2).
     pub fn deactivate_authorization(&self, url: &str) -> Result<Operation<()>> {
         let url = self.argument_url("authorization_url", url)?;
-        Ok(self.start(
-            TIME_LIMIT,
-            |session| async move { session.deactivate_authorization(&url).await },
-        ))
+        Ok(self.start(DEFAULT_TIMEOUT, |session| async move {
+            session.deactivate_authorization(&url).await
+        }))
     }
 
     /// Deactivates what is still pending of an order's authorizations, for an order that is not
-    /// going to be resumed: CAs limit how many an account may leave pending.
+    /// going to be resumed: CAs timeout how many an account may leave pending.
     pub fn abandon_order(&self, url: &str) -> Result<Operation<()>> {
         let url = self.argument_url("order_url", url)?;
-        Ok(self.start(TIME_LIMIT, |session| async move { session.abandon_order(&url).await }))
+        Ok(self.start(DEFAULT_TIMEOUT, |session| async move { session.abandon_order(&url).await }))
     }
 
     /// The URLs of the account's orders, where the CA lists them (RFC 8555 section 7.1.2.1).
     pub fn orders(&self) -> Operation<Vec<String>> {
-        self.start(TIME_LIMIT, |session| async move { session.orders().await })
+        self.start(DEFAULT_TIMEOUT, |session| async move { session.orders().await })
     }
 
     /// Revokes a certificate (RFC 8555 section 7.6): as the account that ordered it or, with `key`,
@@ -121,7 +122,7 @@ impl Client {
             return Err(Error::invalid_argument("the key is not the certificate's"));
         }
         let (leaf, key) = (chain.ders().first().cloned().unwrap_or_default(), key.cloned());
-        Ok(self.start(TIME_LIMIT, move |session| async move {
+        Ok(self.start(DEFAULT_TIMEOUT, move |session| async move {
             session.revoke(&leaf, reason as u32, key.as_ref()).await
         }))
     }
@@ -129,30 +130,30 @@ impl Client {
     /// Starts a flow as an operation.
     pub(crate) fn start<T, F>(
         &self,
-        limit: Duration,
+        timeout: Duration,
         flow: impl FnOnce(Session) -> F,
     ) -> Operation<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let io = self.io(limit);
+        let io = self.io(timeout);
         Operation::new(self.clone(), io.clone(), flow(Session { client: self.clone(), io }))
     }
 
     /// What an operation works with.
-    fn io(&self, limit: Duration) -> Io {
+    fn io(&self, timeout: Duration) -> Io {
         let seed = self.next_seed();
-        let io = Io::new(limit, seed);
+        let io = Io::new(timeout, seed);
         let transcript = Transcript::begin(seed, self.account_key().thumbprint());
         if transcript.is_some() {
-            io.desk().transcript = transcript;
-            io.note(|| self.shown(limit));
+            io.effects().transcript = transcript;
+            io.note(|| self.to_transcript(timeout));
         }
         io
     }
 
     /// What has to be known of it to repeat an operation.
-    fn shown(&self, limit: Duration) -> Line {
+    fn to_transcript(&self, timeout: Duration) -> Line {
         let options = self.options();
         Line::default()
             .text("begin", Some(env!("CARGO_PKG_VERSION")))
@@ -160,10 +161,10 @@ impl Client {
             .text("account_url", self.account_url().as_deref())
             .texts("contacts", &options.contacts)
             .flag("terms_agreed", options.terms_agreed)
-            .text("agreed_terms", options.agreed_terms.as_deref())
+            .text("agreed_terms", options.agreed_terms_url.as_deref())
             .flag("external_account", options.external_account.is_some())
             .texts("allowed_hosts", &options.allowed_hosts)
             .flag("allow_http_loopback", options.allow_http_loopback)
-            .number("time_limit_s", i64::try_from(limit.as_secs()).ok())
+            .number("time_limit_s", i64::try_from(timeout.as_secs()).ok())
     }
 }

@@ -2,29 +2,17 @@
 //!
 //! RFC 8555 section 7.4.2.
 
-use std::time::Duration;
-
 use log::warn;
 
 use super::exchange::{Call, Identity, Session};
+use super::limits::{
+    DOWNLOAD_DELAY, MAX_ALTERNATES, MAX_CLOCK_DIFFERENCE, MAX_DOWNLOADS, MAX_ISSUERS,
+};
 use super::order_options::Plan;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{CertificateChain, ChainPreference};
 use crate::problem::printable;
 use crate::time::{self, Time};
-
-/// Looks at a certificate's URL that is not there, and the time between them.
-const MAX_LOOKS: u32 = 4;
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// Clocks that differ by more are worth a word when a certificate's dates are wrong.
-const MAX_SKEW: Duration = Duration::from_secs(300);
-
-/// Alternate chains looked at.
-const MAX_ALTERNATES: usize = 8;
-
-/// Links from a certificate to its issuer's that are followed.
-const MAX_ISSUERS: usize = 9;
 
 /// A chain as the CA gives it out, and what it says beside it.
 pub(super) struct Download {
@@ -48,7 +36,7 @@ impl Session {
     ) -> Result<(CertificateChain, bool)> {
         let Download { chain, alternates, now, .. } = self.download(url, account).await?;
         self.check(plan, &chain, now).map_err(|e| e.doing("checking the certificate").at(url))?;
-        let Some(preference) = &plan.chain else { return Ok((chain, true)) };
+        let Some(preference) = &plan.options.preferred_chain else { return Ok((chain, true)) };
         let mut chains = vec![chain];
         for alternate in &alternates {
             if chains.last().is_some_and(|chain| preference.is_met_by(chain)) {
@@ -79,7 +67,7 @@ impl Session {
     /// Downloads a chain. A leaf that comes alone is completed, as far as links lead to its issuers:
     /// many programs that it is shown to cannot do without.
     pub(super) async fn download(&self, url: &str, account: &str) -> Result<Download> {
-        self.io.enter("certificate");
+        self.io.set_state("certificate");
         let mut found = self.download_one(url, account).await?;
         if found.chain.ders().len() > 1 || found.chain.ends_in_root() {
             return Ok(found);
@@ -114,26 +102,32 @@ impl Session {
 
     async fn download_one(&self, url: &str, account: &str) -> Result<Download> {
         let call = Call { doing: "downloading the certificate", url, repeatable: true };
-        let mut looks = 1;
+        let mut downloads = 1;
         let response = loop {
             let not_there = match self.post(&call, Identity::Account(account), b"").await {
                 // Not all of the CA's machines know it yet.
-                Err(e) if matches!(e.http_status(), Some(403 | 404)) && looks < MAX_LOOKS => {
+                Err(e)
+                    if matches!(e.http_status(), Some(403 | 404)) && downloads < MAX_DOWNLOADS =>
+                {
                     Some(e)
                 }
-                Ok(response) if response.body.trim_ascii().is_empty() && looks < MAX_LOOKS => None,
+                Ok(response)
+                    if response.body.trim_ascii().is_empty() && downloads < MAX_DOWNLOADS =>
+                {
+                    None
+                }
                 outcome => break outcome?,
             };
-            looks += 1;
+            downloads += 1;
             let ended = |ended: Error| match &not_there {
                 Some(error) => ended.after(error),
                 None => ended,
             };
-            self.io.sleep(LOOK_AGAIN).await.map_err(ended)?;
+            self.io.sleep(DOWNLOAD_DELAY).await.map_err(ended)?;
         };
-        let place = |e: Error| e.with_kind(ErrorKind::Certificate).doing(call.doing).at(url);
+        let in_context = |e: Error| e.with_kind(ErrorKind::Certificate).doing(call.doing).at(url);
         let chain = CertificateChain::parse(&response.body).map_err(|error| {
-            place(match response.headers.last("content-type") {
+            in_context(match response.headers.last("content-type") {
                 Some(shown) => error.noting(&format!("it is shown as {}", printable(shown, 80))),
                 None => error,
             })
@@ -164,17 +158,17 @@ impl Session {
             let why = "the CA issued a certificate for a key that is not ours";
             return Err(Error::new(ErrorKind::Certificate, why));
         }
-        let named = plan.claim.identifiers.iter().filter(|id| !id.is_of_device());
+        let named = plan.identifiers.ordered.iter().filter(|id| !id.is_of_device());
         let names: Vec<String> = named.map(|id| id.value.clone()).collect();
         let ours = self.io.now();
-        let is_skewed = now.since(ours).max(ours.since(now)) > MAX_SKEW;
+        let is_skewed = now.since(ours).max(ours.since(now)) > MAX_CLOCK_DIFFERENCE;
         chain.verify(&names, now).map_err(|error| match is_skewed && !chain.is_valid_at(now) {
             true => {
                 error.because(&format!("by the CA's clock; here it is {ours}: check the clocks"))
             }
             false => error,
         })?;
-        let Some(old) = &plan.replaces else { return Ok(()) };
+        let Some(old) = &plan.options.replaces else { return Ok(()) };
         if chain.fingerprint() == old.fingerprint() {
             let why = "the CA gave out the very certificate that is to be replaced";
             return Err(Error::new(ErrorKind::Certificate, why));

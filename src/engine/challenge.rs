@@ -73,7 +73,7 @@ impl ChallengeType {
 
     /// Can it prove this identifier? RFC 8555 sections 8.3 and 8.4, RFC 8737 section 3, RFC 8738
     /// section 7, RFC 9799 section 3.
-    pub(super) fn can_prove(self, identifier: &Identifier) -> bool {
+    pub(super) fn can_validate(self, identifier: &Identifier) -> bool {
         let name = identifier.value.strip_prefix("*.").unwrap_or(&identifier.value);
         let is_dns = identifier.type_ == "dns";
         match self {
@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(ChallengeType::from_name("http-02"), None);
         let provers = |name: &str| -> Vec<&str> {
             let identifier = Identifier::from_name(name).unwrap();
-            let able = NAMES.iter().filter(|(kind, _)| kind.can_prove(&identifier));
+            let able = NAMES.iter().filter(|(kind, _)| kind.can_validate(&identifier));
             able.map(|(_, name)| *name).collect()
         };
         let dns = ["dns-01", "dns-account-01", "dns-persist-01"];

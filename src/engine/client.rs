@@ -13,9 +13,6 @@ use crate::resource::directory::Directory;
 use crate::time::Time;
 use crate::url::Url;
 
-/// An operation ends after this long, the time that publishing takes not counted.
-pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(600);
-
 /// What a [`Client`] is made from.
 #[derive(Clone)]
 pub struct ClientOptions {
@@ -33,7 +30,7 @@ pub struct ClientOptions {
     /// The same for the terms at this URL only ([`Client::terms_of_service`]): when the CA's are
     /// others by now, no account is made and [`ErrorKind::Terms`](crate::ErrorKind::Terms) names
     /// both.
-    pub agreed_terms: Option<String>,
+    pub agreed_terms_url: Option<String>,
     /// External account binding, for CAs that want one. It is for making an account: one that the
     /// key has already is kept, whatever it was bound to.
     pub external_account: Option<ExternalAccount>,
@@ -60,7 +57,7 @@ impl ClientOptions {
             account_url: None,
             contacts: Vec::new(),
             terms_agreed: false,
-            agreed_terms: None,
+            agreed_terms_url: None,
             external_account: None,
             user_agent: None,
             accept_language: None,
@@ -106,8 +103,8 @@ impl Client {
         if let Some(url) = &options.account_url {
             check_account_url(&policy, url)?;
         }
-        if options.terms_agreed && options.agreed_terms.is_some() {
-            let why = "terms_agreed agrees to any terms, agreed_terms to one; set one of them";
+        if options.terms_agreed && options.agreed_terms_url.is_some() {
+            let why = "terms_agreed agrees to any terms, agreed_terms_url to one; set one of them";
             return Err(Error::invalid_argument(why));
         }
         for contact in &options.contacts {

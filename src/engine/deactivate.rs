@@ -2,7 +2,7 @@
 //! RFC 8555 section 7.5.2.
 
 use super::exchange::{Call, Identity, Session};
-use super::identifiers::MAX_NAMES;
+use super::limits::MAX_NAMES;
 use crate::error::{ErrorKind, Result};
 use crate::request::{self, Deactivate};
 use crate::resource::authorization::{Authorization, AuthorizationStatus};
@@ -12,27 +12,27 @@ impl Session {
     /// Deactivates an authorization, for good: whoever orders its name has to prove it anew.
     pub(crate) async fn deactivate_authorization(&self, url: &str) -> Result<()> {
         let account = self.known_account_url().await?;
-        self.io.enter("authorization");
+        self.io.set_state("authorization");
         self.deactivate(url, &account).await
     }
 
     /// Deactivates what is still pending of an order's authorizations.
     pub(crate) async fn abandon_order(&self, url: &str) -> Result<()> {
         let account = self.known_account_url().await?;
-        self.io.enter("order");
+        self.io.set_state("order");
         let order = self.fetch::<Order>("fetching the order", url, &account, "an order").await?;
         self.deactivate_pending(&order.value, &account).await
     }
 
     /// The same after a failure, which is what the host is told of.
-    pub(super) async fn give_up(&self, order: &Order, account: &str) {
+    pub(super) async fn deactivate_after_failure(&self, order: &Order, account: &str) {
         if let Err(error) = self.deactivate_pending(order, account).await {
             log::warn!("authorizations stay pending: {error}");
         }
     }
 
     async fn deactivate_pending(&self, order: &Order, account: &str) -> Result<()> {
-        self.io.enter("authorization");
+        self.io.set_state("authorization");
         let mut failure = None;
         for url in order.distinct_authorizations().into_iter().take(MAX_NAMES) {
             // One that the CA refuses does not keep the others pending.

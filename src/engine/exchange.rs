@@ -8,8 +8,12 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::io::Io;
+use super::limits::{
+    KEY_CHANGE_TIME, MAX_FETCHES_OF_UNKNOWN_STATUS, MAX_REDIRECTS, MAX_RESPONSES_WITHOUT_NONCE,
+    UNKNOWN_STATUS_DELAY,
+};
 use super::response::Response;
-use super::retry::{Circumstances, KEY_CHANGE_DELAY, Tries};
+use super::retry::{Circumstances, RetryState};
 use super::step::Method;
 use crate::error::{Error, ErrorKind, Result};
 use crate::jose::jws::{self, KeyReference};
@@ -19,14 +23,6 @@ use crate::resource::directory::Directory;
 use crate::resource::{self, Resource};
 use crate::time;
 use crate::url::Url;
-
-/// Redirects followed, for GET only: a signed request names its URL.
-const MAX_REDIRECTS: usize = 3;
-/// Answers of newNonce without a usable nonce, after which there is no hope.
-const MAX_NONCELESS: usize = 3;
-/// Looks at a resource whose state is none of RFC 8555, and the time between them.
-const MAX_STATELESS: usize = 3;
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a flow works with: a client, and the desk to its operation's host.
 #[derive(Clone)]
@@ -54,7 +50,7 @@ pub(crate) enum Identity<'a> {
 }
 
 /// A resource as it came, with what the header said about it.
-pub(crate) struct Answered<T> {
+pub(crate) struct Fetched<T> {
     pub value: T,
     pub location: Option<String>,
     pub retry_after: Option<Duration>,
@@ -67,15 +63,15 @@ impl Session {
             return Ok(directory);
         }
         // Boxed: it is rare, and each request of a flow would have room for it.
-        Box::pin(self.ask_directory()).await
+        Box::pin(self.fetch_directory()).await
     }
 
-    async fn ask_directory(&self) -> Result<Arc<Directory>> {
+    async fn fetch_directory(&self) -> Result<Arc<Directory>> {
         let _turn = self.io.directory_turn().await?;
         if let Some(directory) = self.client.directory() {
             return Ok(directory);
         }
-        self.io.enter("directory");
+        self.io.set_state("directory");
         let url = self.client.policy().directory().clone();
         let call = Call { doing: "fetching the directory", url: url.as_str(), repeatable: true };
         let fetched = async {
@@ -85,7 +81,7 @@ impl Session {
         let directory =
             Arc::new(fetched.await.map_err(|e| e.doing(call.doing).at(call.url).unsent())?);
         if let (Some(now), Some(earlier)) =
-            (directory.terms_of_service(), &self.client.options().agreed_terms)
+            (directory.terms_of_service(), &self.client.options().agreed_terms_url)
         {
             if now != earlier {
                 let (now, earlier) = (printable(now, 500), printable(earlier, 500));
@@ -93,26 +89,29 @@ impl Session {
             }
         }
         self.client.set_directory(directory.clone());
-        self.io.desk().knows_directory = true;
+        self.io.effects().knows_directory = true;
         Ok(directory)
     }
 
     /// Asks at a URL of the directory. A CA that has moved it answers 404 or 410 there: a directory
     /// from before this operation is then fetched anew, and if it is another one it is asked there.
-    pub(super) async fn by_directory<T, F>(&self, ask: impl Fn(Arc<Directory>) -> F) -> Result<T>
+    pub(super) async fn with_directory<T, F>(
+        &self,
+        request: impl Fn(Arc<Directory>) -> F,
+    ) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
         let known = self.directory().await?;
-        match ask(known.clone()).await {
+        match request(known.clone()).await {
             Err(error) if matches!(error.http_status(), Some(404 | 410)) => {
-                if !self.io.desk().knows_directory {
+                if !self.io.effects().knows_directory {
                     self.client.replace_directory(&known);
                 }
                 match self.directory().await {
                     Ok(directory) if directory != known => {
                         log::warn!("{error}; the directory is another one by now");
-                        ask(directory).await
+                        request(directory).await
                     }
                     Ok(_) => Err(error),
                     Err(failed) => Err(failed.after(&error)),
@@ -130,15 +129,15 @@ impl Session {
         url: &str,
         account: &str,
         what: &str,
-    ) -> Result<Answered<T>> {
+    ) -> Result<Fetched<T>> {
         let call = Call { doing, url, repeatable: true };
-        for _ in 0..MAX_STATELESS {
-            let answer: Answered<T> =
+        for _ in 0..MAX_FETCHES_OF_UNKNOWN_STATUS {
+            let fetched: Fetched<T> =
                 self.submit(&call, Identity::Account(account), b"", what).await?;
-            if answer.value.has_known_status() {
-                return Ok(answer);
+            if fetched.value.has_known_status() {
+                return Ok(fetched);
             }
-            self.io.sleep(LOOK_AGAIN).await.map_err(|e| e.doing(doing).at(url))?;
+            self.io.sleep(UNKNOWN_STATUS_DELAY).await.map_err(|e| e.doing(doing).at(url))?;
         }
         let why = format!("{what} without a status of RFC 8555");
         Err(Error::protocol(why).doing(doing).at(url))
@@ -151,7 +150,7 @@ impl Session {
         identity: Identity<'_>,
         payload: &[u8],
         what: &str,
-    ) -> Result<Answered<T>> {
+    ) -> Result<Fetched<T>> {
         let response = self.post(call, identity, payload).await?;
         self.read(call, what, &response)
     }
@@ -163,31 +162,31 @@ impl Session {
         identity: Identity<'_>,
         payload: &[u8],
     ) -> Result<Response> {
-        let place = |e: Error| e.doing(call.doing).at(call.url);
-        let url = self.client.policy().check(call.url).map_err(place)?;
-        let mut tries = Tries::default();
+        let in_context = |e: Error| e.doing(call.doing).at(call.url);
+        let url = self.client.policy().check(call.url).map_err(in_context)?;
+        let mut retry = RetryState::default();
         loop {
-            let nonce = self.nonce().await.map_err(|e| place(e).unsent())?;
+            let nonce = self.nonce().await.map_err(|e| in_context(e).unsent())?;
             let (key, reference) = match identity {
                 Identity::Account(url) => (self.client.account_key(), KeyReference::Kid(url)),
                 Identity::Key(key) => (key.clone(), KeyReference::Jwk),
             };
             let jws = jws::Unsigned::request(&key, reference, call.url, &nonce, payload);
-            let jws = jws.map_err(place)?;
-            let signature = self.sign(&key, jws.input()).await.map_err(place)?;
-            let body = jws.signed(&signature).map_err(place)?;
+            let jws = jws.map_err(in_context)?;
+            let signature = self.sign(&key, jws.input()).await.map_err(in_context)?;
+            let body = jws.signed(&signature).map_err(in_context)?;
             let mut headers = self.client.headers();
             headers.push(("Content-Type", "application/jose+json".to_owned()));
             let sent = self.io.send(Method::Post, url.clone(), headers, body).await;
             let sent = sent.inspect(|response| self.keep_nonce(response));
             let error = match sent.and_then(|response| self.judge(call.url, response)) {
                 Ok(response) => return Ok(response),
-                Err(error) => place(error),
+                Err(error) => in_context(error),
             };
             if error.is_lost() && !call.repeatable {
                 return Err(error);
             }
-            self.delay_or_fail(&mut tries, error).await?;
+            self.delay_or_fail(&mut retry, error).await?;
         }
     }
 
@@ -201,7 +200,7 @@ impl Session {
 
     /// One logical GET; redirects are followed where the URL policy lets them lead.
     pub(super) async fn get(&self, call: &Call<'_>, mut url: Url) -> Result<Response> {
-        let (mut tries, mut redirects) = (Tries::default(), 0);
+        let (mut retry, mut redirects) = (RetryState::default(), 0);
         loop {
             let sent =
                 self.io.send(Method::Get, url.clone(), self.client.headers(), Vec::new()).await;
@@ -216,7 +215,7 @@ impl Session {
                     Err(error) => error.doing(call.doing).at(call.url),
                 },
             };
-            self.delay_or_fail(&mut tries, error).await?;
+            self.delay_or_fail(&mut retry, error).await?;
         }
     }
 
@@ -238,14 +237,14 @@ impl Session {
     async fn nonce(&self) -> Result<String> {
         match self.client.nonces().take(self.io.now()) {
             Some(nonce) => Ok(nonce),
-            None => self.by_directory(|directory| self.new_nonce(directory)).await,
+            None => self.with_directory(|directory| self.new_nonce(directory)).await,
         }
     }
 
     async fn new_nonce(&self, directory: Arc<Directory>) -> Result<String> {
         let pool = self.client.nonces();
         let url = self.client.policy().check(directory.new_nonce()?)?;
-        let (mut tries, mut nonceless) = (Tries::default(), 0);
+        let (mut retry, mut nonceless) = (RetryState::default(), 0);
         loop {
             let spare =
                 self.io.send_spare(url.clone(), self.client.headers(), |now| pool.take(now)).await;
@@ -254,21 +253,23 @@ impl Session {
                 Ok(Ok(response)) => self.judge(url.as_str(), response),
                 Err(error) => Err(error),
             };
-            let place = |e: Error| e.doing("fetching a nonce").at(url.as_str());
+            let in_context = |e: Error| e.doing("fetching a nonce").at(url.as_str());
             match judged.map(|response| response.headers.nonce().map(str::to_owned)) {
                 Err(error) => {
-                    let error = place(error);
-                    let delay = self.delay(&mut tries, &error)?;
+                    let error = in_context(error);
+                    let delay = self.delay(&mut retry, &error)?;
                     // The operation's other requests do not ask for one meanwhile either.
                     let until = self.io.now().after(delay);
-                    self.io.desk().delay_spares_until(until);
+                    self.io.effects().delay_spares_until(until);
                     self.io.sleep(delay).await.map_err(|ended| ended.after(&error))?;
                 }
                 Ok(Some(nonce)) => return Ok(nonce),
                 Ok(None) => {
                     nonceless += 1;
-                    if nonceless == MAX_NONCELESS {
-                        return Err(place(Error::protocol("the answers have no usable nonce")));
+                    if nonceless == MAX_RESPONSES_WITHOUT_NONCE {
+                        return Err(in_context(Error::protocol(
+                            "the answers have no usable nonce",
+                        )));
                     }
                 }
             }
@@ -279,7 +280,7 @@ impl Session {
     fn keep_nonce(&self, response: &Response) {
         if let Some(nonce) = response.headers.nonce() {
             self.client.nonces().put(nonce, self.io.now());
-            self.io.unsettle();
+            self.io.request_repoll();
         }
     }
 
@@ -326,20 +327,20 @@ impl Session {
         Err(error.with_retry_at(retry_after.map(|delay| self.io.now().after(delay))))
     }
 
-    async fn delay_or_fail(&self, tries: &mut Tries, error: Error) -> Result<()> {
-        let delay = self.delay(tries, &error)?;
+    async fn delay_or_fail(&self, retry: &mut RetryState, error: Error) -> Result<()> {
+        let delay = self.delay(retry, &error)?;
         self.io.sleep(delay).await.map_err(|ended| ended.after(&error))
     }
 
     /// The delay until the next try; fails when there is to be none.
-    fn delay(&self, tries: &mut Tries, error: &Error) -> Result<Duration> {
+    fn delay(&self, retry: &mut RetryState, error: &Error) -> Result<Duration> {
         let now = self.io.now();
         let (has_order, has_new_key) =
-            (self.io.is_patient(), self.client.has_changed_key_within(KEY_CHANGE_DELAY, now));
+            (self.io.is_patient(), self.client.has_changed_key_within(KEY_CHANGE_TIME, now));
         let circumstances = Circumstances { has_order, has_new_key };
-        let delay = tries.after(error, now, circumstances, |bound| self.io.random(bound));
+        let delay = retry.after(error, now, circumstances, |bound| self.io.random(bound));
         if let Some(delay) = delay {
-            self.io.desk().delay_retries_until(now.after(delay));
+            self.io.effects().delay_retries_until(now.after(delay));
         }
         match delay {
             Some(delay) => {
@@ -358,9 +359,9 @@ impl Session {
         call: &Call<'_>,
         what: &str,
         response: &Response,
-    ) -> Result<Answered<T>> {
+    ) -> Result<Fetched<T>> {
         let value = resource::parse(what, &response.body);
-        Ok(Answered {
+        Ok(Fetched {
             value: value.map_err(|e| e.doing(call.doing).at(call.url))?,
             location: response.headers.last("location").map(str::to_owned),
             retry_after: self.retry_after(response),
@@ -373,15 +374,15 @@ impl Session {
     }
 }
 
-impl<T> Answered<T> {
+impl<T> Fetched<T> {
     /// The URL of what a POST made; "the server MUST return its URL in the Location header"
     /// (RFC 8555 sections 7.3 and 7.4).
     pub(crate) fn created_at(&self, session: &Session, call: &Call<'_>) -> Result<String> {
-        let place = |e: Error| e.doing(call.doing).at(call.url);
+        let in_context = |e: Error| e.doing(call.doing).at(call.url);
         let location = self.location.as_deref();
         let location =
-            location.ok_or_else(|| place(Error::protocol("the answer has no Location")))?;
-        session.client.policy().check(location).map_err(place)?;
+            location.ok_or_else(|| in_context(Error::protocol("the answer has no Location")))?;
+        session.client.policy().check(location).map_err(in_context)?;
         Ok(location.to_owned())
     }
 }

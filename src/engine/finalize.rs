@@ -1,10 +1,10 @@
 //! From an order that is ready to its certificate. RFC 8555 sections 7.4 and 7.4.2.
 
-use super::Polls;
-use super::authorize::{POLLS_A_REVIEW, invalid_order};
-use super::exchange::{Answered, Call, Identity, Session};
+use super::exchange::{Call, Fetched, Identity, Session};
+use super::failures::invalid_order;
+use super::limits::{MAX_FETCHES_WITHOUT_CERTIFICATE, MAX_LOST_RESPONSES, POLLS_PER_REVIEW};
 use super::order_options::{CertificateRequest, Plan};
-use super::retry::delay_after_lost;
+use super::retry::{Polls, delay_after_lost};
 use crate::base64url;
 use crate::error::{Error, Result};
 use crate::pki::SigningRequest;
@@ -12,18 +12,12 @@ use crate::problem::printable;
 use crate::request::{self, Finalize};
 use crate::resource::order::{Order, OrderStatus};
 
-/// Answers to finalize that may be lost before the CA is taken to be broken.
-const LOST_FINALIZES: u32 = 3;
-
-/// A CA may say "valid" a moment before it says where the certificate is.
-const LOOKS_FOR_CERTIFICATE: u32 = 3;
-
 /// What came of it.
 pub(super) enum Finalized {
     /// The certificate is at this URL.
     Certificate(String),
     /// The order is pending: something is to be proven, still or again.
-    Pending(Box<Answered<Order>>),
+    Pending(Box<Fetched<Order>>),
 }
 
 impl Session {
@@ -33,30 +27,30 @@ impl Session {
         &self,
         plan: &Plan,
         url: &str,
-        mut order: Answered<Order>,
+        mut order: Fetched<Order>,
         account: &str,
     ) -> Result<Finalized> {
-        self.io.enter("finalize");
+        self.io.set_state("finalize");
         // The request itself, with its parsed key, is not kept for as long as the CA takes.
         let payload = payload(&self.signing_request(plan).await?)?;
         let (mut polls, mut lacking) = (Polls::default(), 0);
-        let place = |e: Error| e.doing("waiting for the certificate").at(url);
-        let (mut asked, mut lost) = (false, 0);
+        let in_context = |e: Error| e.doing("waiting for the certificate").at(url);
+        let (mut sent, mut lost) = (false, 0);
         loop {
             match order.value.status {
                 // Sent again only after a look at the order has shown that it is still ready.
-                OrderStatus::Ready if !asked => {
-                    asked = true;
-                    match self.ask(&payload, url, &order.value, account).await {
-                        Ok(answer) if self.is_about(plan, url, &answer)? => {
-                            order = answer;
+                OrderStatus::Ready if !sent => {
+                    sent = true;
+                    match self.send_csr(&payload, url, &order.value, account).await {
+                        Ok(fetched) if self.is_about(plan, url, &fetched)? => {
+                            order = fetched;
                             continue;
                         }
                         Ok(_) => {}
                         // Too early: the order will be ready for it.
                         Err(error) if error.is_problem("orderNotReady") => {}
                         // Whether it took effect, the order will show.
-                        Err(error) if error.is_lost() && lost < LOST_FINALIZES => {
+                        Err(error) if error.is_lost() && lost < MAX_LOST_RESPONSES => {
                             lost += 1;
                             order.retry_after = delay_after_lost(&error, self.io.now())?;
                         }
@@ -65,14 +59,14 @@ impl Session {
                 }
                 OrderStatus::Valid => match order.value.certificate.take() {
                     Some(certificate) => return Ok(Finalized::Certificate(certificate)),
-                    None if lacking == LOOKS_FOR_CERTIFICATE => {
+                    None if lacking == MAX_FETCHES_WITHOUT_CERTIFICATE => {
                         let why = "the order is valid but names no certificate";
-                        return Err(place(Error::protocol(why)));
+                        return Err(in_context(Error::protocol(why)));
                     }
                     None => lacking += 1,
                 },
                 OrderStatus::Invalid => return Err(invalid_order(&order.value, url)),
-                OrderStatus::Pending if polls.count() == POLLS_A_REVIEW => {
+                OrderStatus::Pending if polls.count() == POLLS_PER_REVIEW => {
                     return Ok(Finalized::Pending(Box::new(order)));
                 }
                 // A state that none of ours is: the next look decides.
@@ -81,20 +75,20 @@ impl Session {
                 | OrderStatus::Ready
                 | OrderStatus::Processing => {}
             }
-            let delay = polls.next(order.retry_after, self.io.now()).map_err(place)?;
-            self.io.sleep(delay).await.map_err(place)?;
+            let delay = polls.next(order.retry_after, self.io.now()).map_err(in_context)?;
+            self.io.sleep(delay).await.map_err(in_context)?;
             order = self.order(plan, url, account).await?;
-            asked = false;
+            sent = false;
         }
     }
 
     /// Is it our order that finalize was answered with? One for other names is an error; another one
     /// for the same names is not believed.
-    fn is_about(&self, plan: &Plan, url: &str, answer: &Answered<Order>) -> Result<bool> {
-        let same = answer.value.check_identifiers(&plan.claim.identifiers);
+    fn is_about(&self, plan: &Plan, url: &str, fetched: &Fetched<Order>) -> Result<bool> {
+        let same = fetched.value.check_identifiers(&plan.identifiers.ordered);
         same.map_err(|e| e.doing("finalizing the order").at(url))?;
         let base = self.client.policy().check(url)?;
-        let location = answer.location.as_deref().map(|location| base.join(location));
+        let location = fetched.location.as_deref().map(|location| base.join(location));
         let ours = location.is_none_or(|location| location == url);
         if !ours {
             log::warn!("finalize was answered with another order than {}", printable(url, 500));
@@ -114,13 +108,13 @@ impl Session {
     }
 
     /// Sends the CSR.
-    pub(crate) async fn ask(
+    pub(crate) async fn send_csr(
         &self,
         payload: &[u8],
         order_url: &str,
         order: &Order,
         account: &str,
-    ) -> Result<Answered<Order>> {
+    ) -> Result<Fetched<Order>> {
         let finalize = order.finalize.as_deref().ok_or_else(|| {
             Error::protocol("the order is ready but has no finalize URL")
                 .doing("finalizing the order")

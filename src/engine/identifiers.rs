@@ -2,17 +2,15 @@
 //! sent.
 
 use super::challenge::ChallengeType;
+use super::limits::MAX_NAMES;
 use crate::error::{Error, Result};
 use crate::problem::printable;
 use crate::resource::identifier::Identifier;
 
-/// More than any CA takes.
-pub(super) const MAX_NAMES: usize = 1000;
-
 /// Identifiers, and how to prove each.
 #[derive(Clone, Debug)]
-pub(crate) struct Claim {
-    pub identifiers: Vec<Identifier>,
+pub(crate) struct IdentifierPlan {
+    pub ordered: Vec<Identifier>,
     /// Acceptable types, best first, for those that have no type of their own.
     types: Vec<ChallengeType>,
     by_name: Vec<(Identifier, [ChallengeType; 1])>,
@@ -20,14 +18,14 @@ pub(crate) struct Claim {
     pub ancestor: Option<Identifier>,
 }
 
-impl Claim {
+impl IdentifierPlan {
     /// Refuses what no challenge can prove.
     pub(super) fn new(
         names: &[String],
         types: Vec<ChallengeType>,
         by_name: &[(String, ChallengeType)],
         ancestor: Option<&str>,
-    ) -> Result<Claim> {
+    ) -> Result<IdentifierPlan> {
         let identifiers = canonical(names)?;
         if types.is_empty() {
             return Err(Error::invalid_argument("there is no challenge type to choose from"));
@@ -46,19 +44,19 @@ impl Claim {
         });
         let by_name = by_name.collect::<Result<_>>()?;
         let ancestor = ancestor.map(|name| ancestor_of(name, &identifiers)).transpose()?;
-        let claim = Claim { identifiers, types, by_name, ancestor };
-        let mut with_own_type = claim.by_name.iter().map(|(identifier, _)| identifier);
-        if let Some(both) = with_own_type.find(|id| claim.ancestor_of(id).is_some()) {
+        let plan = IdentifierPlan { ordered: identifiers, types, by_name, ancestor };
+        let mut with_own_type = plan.by_name.iter().map(|(identifier, _)| identifier);
+        if let Some(both) = with_own_type.find(|id| plan.ancestor_of(id).is_some()) {
             let why = "is proven by the ancestor domain, and has a challenge type of its own";
             let why = format!("{} {why}", both.value);
             return Err(Error::invalid_argument(why).about(&both.value));
         }
-        for identifier in &claim.identifiers {
-            let proven = claim.ancestor_of(identifier).unwrap_or(identifier);
-            let mut types = claim.types_for(identifier).iter();
-            if !types.any(|kind| kind.can_prove(proven)) {
+        for identifier in &plan.ordered {
+            let proven = plan.ancestor_of(identifier).unwrap_or(identifier);
+            let mut types = plan.types_for(identifier).iter();
+            if !types.any(|kind| kind.can_validate(proven)) {
                 let types: Vec<&str> =
-                    claim.types_for(identifier).iter().map(|kind| kind.as_str()).collect();
+                    plan.types_for(identifier).iter().map(|kind| kind.as_str()).collect();
                 let why = match identifier.is_wildcard() {
                     true => "a wildcard can be proven by dns-01 and its kin only, not by",
                     false => "this name cannot be proven by",
@@ -71,7 +69,7 @@ impl Claim {
                 .about(&identifier.value));
             }
         }
-        Ok(claim)
+        Ok(plan)
     }
 
     /// Acceptable types of challenge for this identifier, best first.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::challenge::Challenge;
-use super::effects::Desk;
+use super::effects::Effects;
 use super::response::Response;
 use super::step::{Method, Step};
 use super::transcript::{self, Line};
@@ -31,21 +31,21 @@ pub(crate) struct Io(Arc<Shared>);
 struct Shared {
     canceled: AtomicBool,
     waker: Mutex<Option<Waker>>,
-    desk: Mutex<Desk>,
+    effects: Mutex<Effects>,
 }
 
 impl Io {
-    pub(super) fn new(time_limit: Duration, seed: u64) -> Io {
-        let desk = Mutex::new(Desk::new(time_limit, seed));
-        Io(Arc::new(Shared { canceled: AtomicBool::new(false), waker: Mutex::new(None), desk }))
+    pub(super) fn new(timeout: Duration, seed: u64) -> Io {
+        let effects = Mutex::new(Effects::new(timeout, seed));
+        Io(Arc::new(Shared { canceled: AtomicBool::new(false), waker: Mutex::new(None), effects }))
     }
 
-    pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
+    pub(super) fn effects(&self) -> MutexGuard<'_, Effects> {
         // No code that holds this lock can leave the desk half changed.
-        self.0.desk.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.effects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// May be called by a signal handler, in the middle of whatever this thread does with the desk: it
+    /// May be called by a signal handler, in the middle of whatever this thread does with the effects: it
     /// waits for no lock. Who has the waker's looks at `canceled` next, or wakes the host anyway.
     pub(super) fn cancel(&self) {
         self.0.canceled.store(true, Ordering::SeqCst);
@@ -58,9 +58,9 @@ impl Io {
     /// Adds the cancellation to the transcript, at the poll that notices it.
     pub(super) fn note_cancellation(&self) {
         if self.0.canceled.load(Ordering::SeqCst) {
-            let mut desk = self.desk();
-            if !std::mem::replace(&mut desk.cancellation_is_noted, true) {
-                desk.note(|| Line::default().flag("canceled", true));
+            let mut effects = self.effects();
+            if !std::mem::replace(&mut effects.cancellation_is_noted, true) {
+                effects.note(|| Line::default().flag("canceled", true));
             }
         }
     }
@@ -74,12 +74,12 @@ impl Io {
 
     /// Adds a line to the transcript, and hands it over.
     pub(super) fn note(&self, line: impl FnOnce() -> Line) {
-        self.desk().note(line);
+        self.effects().note(line);
         self.write();
     }
 
     pub(super) fn note_step(&self, now: Time, step: &Result<Step>) {
-        if let Some(transcript) = &mut self.desk().transcript {
+        if let Some(transcript) = &mut self.effects().transcript {
             transcript.step(now, step);
         }
         self.write();
@@ -94,9 +94,9 @@ impl Io {
             let failed = outcome.as_ref().err().map(String::as_str);
             Line::default().number("signed", Some(id as i64)).text("failed", failed)
         });
-        let answered = self.desk().answer_signing(id, outcome);
+        let taken = self.effects().end_signing(id, outcome);
         self.wake();
-        answered
+        taken
     }
 
     pub(super) fn published(&self, outcome: Result<(), String>) -> Result<()> {
@@ -104,9 +104,9 @@ impl Io {
             let failed = outcome.as_ref().err().map(String::as_str);
             Line::default().flag("published", true).text("failed", failed)
         });
-        let answered = self.desk().answer_publish(outcome);
+        let taken = self.effects().end_publish(outcome);
         self.wake();
-        answered
+        taken
     }
 
     pub(super) fn respond_with(&self, n: usize, payload: &[u8]) -> Result<()> {
@@ -117,12 +117,12 @@ impl Io {
             let payload = transcript::concealed(payload).unwrap_or_default();
             Line::default().number("respond_with", Some(n as i64)).raw("payload", &payload)
         });
-        self.desk().take_payload(n, payload.to_vec())
+        self.effects().take_payload(n, payload.to_vec())
     }
 
     /// Hands over what was added to the transcript.
     pub(super) fn write(&self) {
-        let lines = self.desk().transcript.as_mut().map(|transcript| transcript.taken());
+        let lines = self.effects().transcript.as_mut().map(|transcript| transcript.taken());
         transcript::write(lines.unwrap_or_default());
     }
 
@@ -143,51 +143,51 @@ impl Io {
 /// The flow's side.
 impl Io {
     pub(super) fn now(&self) -> Time {
-        self.desk().now
+        self.effects().now
     }
 
     /// A number below `bound` (which is not 0), for jitter; SplitMix64.
     pub(super) fn random(&self, bound: u64) -> u64 {
-        let mut desk = self.desk();
-        desk.random = desk.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = desk.random;
+        let mut effects = self.effects();
+        effects.random = effects.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = effects.random;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % bound.max(1)
     }
 
     /// Names where the flow is.
-    pub(super) fn enter(&self, place: &'static str) {
-        self.desk().place = place;
+    pub(super) fn set_state(&self, state: &'static str) {
+        self.effects().state = state;
     }
 
     pub(super) fn note_order(&self, url: &str) {
-        self.desk().order_url = Some(url.to_owned());
+        self.effects().order_url = Some(url.to_owned());
     }
 
     /// Has the whole flow looked at again in this poll.
-    pub(super) fn unsettle(&self) {
-        self.desk().unsettled = true;
+    pub(super) fn request_repoll(&self) {
+        self.effects().needs_repoll = true;
     }
 
     /// Awaits an effect: asks `answer` at each poll, until it has one or the operation must end.
-    async fn effect<T>(&self, mut answer: impl FnMut(&mut Desk) -> Option<T>) -> Result<T> {
+    async fn effect<T>(&self, mut ready: impl FnMut(&mut Effects) -> Option<T>) -> Result<T> {
         poll_fn(|_| {
-            let mut desk = self.desk();
-            if let Some(value) = answer(&mut desk) {
+            let mut effects = self.effects();
+            if let Some(value) = ready(&mut effects) {
                 return Poll::Ready(Ok(value));
             }
             if self.0.canceled.load(Ordering::Relaxed) {
                 let why = "the operation was canceled";
                 return Poll::Ready(Err(Error::new(ErrorKind::Canceled, why)));
             }
-            if let Some(deadline) = desk.deadline.filter(|_| !desk.is_publishing()) {
-                if desk.now >= deadline {
-                    let limit = desk.time_limit.as_secs();
+            if let Some(deadline) = effects.deadline.filter(|_| !effects.is_publishing()) {
+                if effects.now >= deadline {
+                    let limit = effects.timeout.as_secs();
                     let why = format!("the operation's time limit of {limit} s ran out");
                     return Poll::Ready(Err(Error::new(ErrorKind::Timeout, why)));
                 }
-                desk.wake_at(deadline);
+                effects.wake_at(deadline);
             }
             Poll::Pending
         })
@@ -196,23 +196,23 @@ impl Io {
 
     /// Is more at stake than one request: an order, or challenges that are up?
     pub(super) fn is_patient(&self) -> bool {
-        let desk = self.desk();
-        desk.is_patient || desk.order_url.is_some()
+        let effects = self.effects();
+        effects.is_patient || effects.order_url.is_some()
     }
 
     /// Does the operation's time limit leave more than this?
     pub(super) fn has_time_for(&self, delay: Duration) -> bool {
-        let desk = self.desk();
-        desk.deadline.is_none_or(|deadline| deadline.since(desk.now) > delay)
+        let effects = self.effects();
+        effects.deadline.is_none_or(|deadline| deadline.since(effects.now) > delay)
     }
 
     /// Waits for so long.
     pub(super) async fn sleep(&self, delay: Duration) -> Result<()> {
         let until = self.now().after(delay);
-        let awake = |desk: &mut Desk| {
-            let over = desk.now >= until;
+        let awake = |effects: &mut Effects| {
+            let over = effects.now >= until;
             if !over {
-                desk.wake_at(until);
+                effects.wake_at(until);
             }
             over.then_some(())
         };
@@ -227,8 +227,8 @@ impl Io {
         headers: Vec<(&'static str, String)>,
         body: Vec<u8>,
     ) -> Result<Response> {
-        let asked = self.ask(method, url, headers, body, false);
-        self.effect(|desk| desk.take_answer(asked.id)).await?
+        let awaited = self.queue_request(method, url, headers, body, false);
+        self.effect(|effects| effects.take_response(awaited.id)).await?
     }
 
     /// Has a GET sent if the host finds nothing else to do, unless `needless` gets a value before.
@@ -238,40 +238,41 @@ impl Io {
         headers: Vec<(&'static str, String)>,
         mut needless: impl FnMut(Time) -> Option<T>,
     ) -> Result<Result<Response, T>> {
-        let asked = self.ask(Method::Get, url, headers, Vec::new(), true);
-        self.effect(|desk| match desk.is_said(asked.id) {
-            true => desk.take_answer(asked.id).map(|answer| answer.map(Ok)),
-            false => needless(desk.now).map(|value| Ok(Err(value))),
+        let awaited = self.queue_request(Method::Get, url, headers, Vec::new(), true);
+        self.effect(|effects| match effects.is_issued(awaited.id) {
+            true => effects.take_response(awaited.id).map(|response| response.map(Ok)),
+            false => needless(effects.now).map(|value| Ok(Err(value))),
         })
         .await?
     }
 
-    fn ask(
+    fn queue_request(
         &self,
         method: Method,
         url: Url,
         headers: Vec<(&'static str, String)>,
         body: Vec<u8>,
         spare: bool,
-    ) -> Asked<'_> {
-        let id = self.desk().put_request(method, url, headers, body, spare);
-        Asked { io: self, id }
+    ) -> Awaited<'_> {
+        let id = self.effects().add_request(method, url, headers, body, spare);
+        Awaited { io: self, id }
     }
 
     /// The turn to ask for the directory. Where several parts of the flow miss it, one asks, and the
     /// others find it when their turns come.
     pub(super) async fn directory_turn(&self) -> Result<DirectoryTurn<'_>> {
-        let is_free = |desk: &mut Desk| !std::mem::replace(&mut desk.asks_directory, true);
-        self.effect(|desk| is_free(desk).then_some(())).await?;
+        let is_free =
+            |effects: &mut Effects| !std::mem::replace(&mut effects.fetches_directory, true);
+        self.effect(|effects| is_free(effects).then_some(())).await?;
         Ok(DirectoryTurn(self))
     }
 
     /// Has the host sign with a key that is outside the process. The signature is unchecked.
     pub(super) async fn sign(&self, key: &Key, input: &[u8]) -> Result<Vec<u8>> {
-        let id = self.desk().put_signing(key, input);
-        let asked = Asked { io: self, id };
-        let answer = self.effect(|desk| desk.take_signature(asked.id)).await?;
-        answer.map_err(|why| {
+        let id = self.effects().add_signing(key, input);
+        let awaited = Awaited { io: self, id };
+        let signature = self.effect(|effects| effects.take_signature(awaited.id)).await?;
+        signature.map_err(|why| {
             let why = format!("the host could not sign: {}", printable(&why, 500));
             Error::new(ErrorKind::Host, why)
         })
@@ -289,7 +290,7 @@ impl Io {
     {
         let outcome = async { body(self.publish(challenges.clone()).await?).await };
         let outcome = outcome.await;
-        if !self.desk().withdraw_challenges() {
+        if !self.effects().withdraw_challenges() {
             let passing = match challenges.iter().any(Challenge::is_persistent) {
                 true => challenges.iter().filter(|one| !one.is_persistent()).cloned().collect(),
                 false => challenges,
@@ -302,13 +303,13 @@ impl Io {
     }
 
     async fn publish(&self, challenges: Arc<[Challenge]>) -> Result<Vec<Option<Vec<u8>>>> {
-        self.desk().put_challenges(challenges, true);
-        let published = self.effect(|desk| {
-            let solving = desk.solving.as_mut()?;
-            let answer = solving.answer.take()?;
+        self.effects().add_challenges(challenges, true);
+        let published = self.effect(|effects| {
+            let solving = effects.solving.as_mut()?;
+            let outcome = solving.outcome.take()?;
             let payloads = std::mem::take(&mut solving.payloads);
-            desk.resume_deadline();
-            Some(answer.map(|()| payloads))
+            effects.resume_deadline();
+            Some(outcome.map(|()| payloads))
         });
         published.await?.map_err(|why| {
             let why = format!("the host could not publish a challenge: {}", printable(&why, 500));
@@ -319,11 +320,11 @@ impl Io {
     /// Not an [`Io::effect`]: neither cancellation nor the deadline may skip it. The host's next
     /// poll is its answer.
     async fn unpublish(&self, challenges: Arc<[Challenge]>) {
-        self.desk().put_challenges(challenges, false);
+        self.effects().add_challenges(challenges, false);
         poll_fn(|_| {
-            let mut desk = self.desk();
-            if desk.solving.as_ref().is_none_or(|solving| solving.said_at.is_some()) {
-                desk.solving = None;
+            let mut effects = self.effects();
+            if effects.solving.as_ref().is_none_or(|solving| solving.issued_at.is_some()) {
+                effects.solving = None;
                 return Poll::Ready(());
             }
             Poll::Pending
@@ -336,19 +337,19 @@ pub(super) struct DirectoryTurn<'a>(&'a Io);
 
 impl Drop for DirectoryTurn<'_> {
     fn drop(&mut self) {
-        self.0.desk().asks_directory = false;
-        self.0.unsettle();
+        self.0.effects().fetches_directory = false;
+        self.0.request_repoll();
     }
 }
 
 /// A request in the books for as long as its answer is awaited.
-struct Asked<'a> {
+struct Awaited<'a> {
     io: &'a Io,
     id: u64,
 }
 
-impl Drop for Asked<'_> {
+impl Drop for Awaited<'_> {
     fn drop(&mut self) {
-        self.io.desk().forget(self.id);
+        self.io.effects().forget(self.id);
     }
 }

@@ -4,12 +4,8 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 
-use super::ca_rates::MAX_CONCURRENT;
+use super::limits::{JOBS_PER_LANE, MAX_CONCURRENT};
 use crate::error::Result;
-
-/// Each request under way at once costs a nonce to be fetched, so a lane is worth it only when it
-/// has a few jobs to do one after the other.
-const JOBS_A_LANE: usize = 4;
 
 /// One of them. Boxed here and not where it starts, so that this code stands in the library once for
 /// each type of result and not for each kind of job.
@@ -26,7 +22,7 @@ where
 
 async fn run<T>(waiting: Vec<Job<'_, T>>) -> Result<Vec<T>> {
     let mut done: Vec<Option<T>> = waiting.iter().map(|_| None).collect();
-    let lanes = waiting.len().div_ceil(JOBS_A_LANE).clamp(1, MAX_CONCURRENT as usize);
+    let lanes = waiting.len().div_ceil(JOBS_PER_LANE).clamp(1, MAX_CONCURRENT as usize);
     let mut waiting = waiting.into_iter().enumerate();
     let mut running: Vec<(usize, Job<'_, T>)> = Vec::new();
     poll_fn(move |context| {

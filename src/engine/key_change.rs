@@ -20,13 +20,13 @@ impl Session {
         if new.thumbprint() == old.thumbprint() {
             return Err(Error::invalid_argument("the new key is the account's key already"));
         }
-        let outcome = match self.ask_key_change(&old, new).await {
+        let outcome = match self.send_key_change(&old, new).await {
             // Lost, or done by an earlier try that was: the CA knows which of the keys is right.
             Err(error) if leaves_open(&error) => match self.is_our_key(new).await? {
                 true => Ok(()),
                 false if error.is_lost() => {
                     self.sleep_after_lost(&error).await?;
-                    self.ask_key_change(&old, new).await
+                    self.send_key_change(&old, new).await
                 }
                 false => Err(error),
             },
@@ -57,9 +57,9 @@ impl Session {
         Ok(found.is_some_and(|url| ours.is_none_or(|ours| ours == url)))
     }
 
-    async fn ask_key_change(&self, old: &Key, new: &Key) -> Result<()> {
+    async fn send_key_change(&self, old: &Key, new: &Key) -> Result<()> {
         let account = &self.known_account_url().await?;
-        self.by_directory(|directory| self.key_change(directory, account, old, new)).await
+        self.with_directory(|directory| self.key_change(directory, account, old, new)).await
     }
 
     async fn key_change(
@@ -69,7 +69,7 @@ impl Session {
         old: &Key,
         new: &Key,
     ) -> Result<()> {
-        self.io.enter("key-change");
+        self.io.set_state("key-change");
         let url = directory.key_change.as_deref().ok_or_else(|| {
             Error::new(ErrorKind::Unsupported, "this CA does not offer to change keys (keyChange)")
         })?;

@@ -34,20 +34,23 @@
 mod authorize;
 mod begin;
 mod ca_profiles;
-mod ca_rates;
 mod certificate;
 mod challenge;
+mod choose;
 mod client;
 mod deactivate;
 mod effects;
 mod exchange;
+mod failures;
 mod finalize;
 mod http01;
 mod identifiers;
 mod io;
 mod join;
 mod key_change;
+pub(crate) mod limits;
 mod new_order;
+mod next_try;
 mod nonce;
 mod obtain;
 #[cfg(feature = "http")]
@@ -55,6 +58,7 @@ mod one_by_one;
 mod operation;
 mod order_list;
 mod order_options;
+mod pending_challenge;
 mod pre_authorize;
 mod register;
 mod renewal_info;
@@ -62,6 +66,7 @@ mod reply;
 mod response;
 mod retry;
 mod revoke;
+mod settle;
 mod step;
 mod transcript;
 mod update_account;
@@ -70,6 +75,7 @@ mod url_policy;
 pub use challenge::{Challenge, ChallengeType};
 pub use client::{Client, ClientOptions};
 pub use http01::http01_answer;
+pub use next_try::next_try;
 pub use obtain::{Issued, Renewal};
 pub use operation::Operation;
 pub use order_options::OrderOptions;
@@ -77,16 +83,12 @@ pub use pre_authorize::AuthorizeOptions;
 pub use register::Registered;
 pub use renewal_info::RenewalInfo;
 pub use reply::Reply;
-pub use retry::next_try;
 pub use revoke::RevocationReason;
 pub use step::{Method, Request, Step, ToSign};
 
 #[cfg(feature = "http")]
-pub(crate) use client::TIME_LIMIT;
-#[cfg(feature = "http")]
 pub(crate) use exchange::Session;
-pub(crate) use retry::Polls;
 #[cfg(feature = "capi")]
-pub(crate) use retry::next_try_after;
+pub(crate) use next_try::next_try_after;
 #[cfg(any(test, fuzzing))]
 pub(crate) use url_policy::UrlPolicy;

@@ -2,11 +2,11 @@
 //! draft-ietf-acme-profiles (profile).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use log::warn;
 
-use super::exchange::{Answered, Call, Identity, Session};
+use super::exchange::{Call, Fetched, Identity, Session};
+use super::limits::MIN_DELAY_AFTER_LOST;
 use super::order_options::Plan;
 use super::retry::delay_after_lost;
 use crate::error::{Error, ErrorKind, Result};
@@ -23,18 +23,18 @@ impl Session {
         &self,
         plan: &Plan,
         account: &str,
-    ) -> Result<(String, Answered<Order>)> {
+    ) -> Result<(String, Fetched<Order>)> {
         let directory = self.directory().await?;
-        self.io.enter("order");
-        if plan.claim.ancestor.is_some() {
+        self.io.set_state("order");
+        if plan.identifiers.ancestor.is_some() {
             directory.check_subdomains().map_err(|e| e.doing("creating the order"))?;
         }
-        let replaces = plan.replaces.as_ref().filter(|_| directory.renewal_info.is_some());
+        let replaces = plan.options.replaces.as_ref().filter(|_| directory.renewal_info.is_some());
         let replaces = replaces.and_then(|chain| chain.renewal_id());
         let mut payload = NewOrder {
-            identifiers: plan.claim.identifiers.iter().map(|id| named(plan, id)).collect(),
-            not_before: plan.not_before.map(|time| time.to_string()),
-            not_after: plan.not_after.map(|time| time.to_string()),
+            identifiers: plan.identifiers.ordered.iter().map(|id| named(plan, id)).collect(),
+            not_before: plan.options.not_before.map(|time| time.to_string()),
+            not_after: plan.options.not_after.map(|time| time.to_string()),
             replaces: replaces.as_deref(),
             profile: offered_profile(plan, &directory)?,
         };
@@ -47,7 +47,7 @@ impl Session {
                     warn!("ordering without naming the certificate that is replaced: {e}");
                     payload.replaces = None;
                 }
-                Err(e) if plan.profile_optional && e.is_problem("invalidProfile") => {
+                Err(e) if plan.options.profile_optional && e.is_problem("invalidProfile") => {
                     if payload.profile.take().is_none() {
                         return Err(e);
                     }
@@ -64,19 +64,19 @@ impl Session {
         &self,
         payload: &NewOrder<'_>,
         account: &str,
-    ) -> Result<(String, Answered<Order>)> {
+    ) -> Result<(String, Fetched<Order>)> {
         let payload = &request::json(payload)?;
         let submit = |directory: Arc<Directory>| async move {
             let (doing, url) = ("creating the order", directory.new_order()?);
             let call = Call { doing, url, repeatable: false };
             let identity = Identity::Account(account);
-            let order: Answered<Order> = self.submit(&call, identity, payload, "an order").await?;
+            let order: Fetched<Order> = self.submit(&call, identity, payload, "an order").await?;
             Ok((order.created_at(self, &call)?, order))
         };
-        let (url, order) = match self.by_directory(submit).await {
+        let (url, order) = match self.with_directory(submit).await {
             Err(error) if error.is_lost() => {
                 self.sleep_after_lost(&error).await?;
-                self.by_directory(submit).await?
+                self.with_directory(submit).await?
             }
             outcome => outcome?,
         };
@@ -87,18 +87,18 @@ impl Session {
     /// Waits before a request is sent once more whose answer was lost.
     pub(super) async fn sleep_after_lost(&self, error: &Error) -> Result<()> {
         let asked = delay_after_lost(error, self.io.now())?.unwrap_or_default();
-        self.io.sleep(asked.max(Duration::from_secs(1))).await.map_err(|ended| ended.after(error))
+        self.io.sleep(asked.max(MIN_DELAY_AFTER_LOST)).await.map_err(|ended| ended.after(error))
     }
 }
 
 fn named<'a>(plan: &'a Plan, identifier: &'a Identifier) -> Named<'a> {
-    let ancestor = plan.claim.ancestor_of(identifier).map(|ancestor| ancestor.value.as_str());
+    let ancestor = plan.identifiers.ancestor_of(identifier).map(|ancestor| ancestor.value.as_str());
     Named { ancestor_domain: ancestor, ..Named::plain(identifier) }
 }
 
 /// The profile to ask for, as far as the directory offers it.
 fn offered_profile<'a>(plan: &'a Plan, directory: &Directory) -> Result<Option<&'a str>> {
-    let Some(profile) = plan.profile.as_deref() else { return Ok(None) };
+    let Some(profile) = plan.options.profile.as_deref() else { return Ok(None) };
     let offered = directory.profiles();
     if offered.iter().any(|(name, _)| name == profile) {
         return Ok(Some(profile));
@@ -109,7 +109,7 @@ fn offered_profile<'a>(plan: &'a Plan, directory: &Directory) -> Result<Option<&
         crate::problem::printable(profile, 100),
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     );
-    match plan.profile_optional {
+    match plan.options.profile_optional {
         true => {
             warn!("ordering without the profile: {why}");
             Ok(None)

@@ -3,14 +3,9 @@
 //! RFC 8555 section 6.5. A nonce leaves the pool for good when it is taken: none is sent twice.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
+use super::limits::{MAX_NONCE_AGE, MAX_NONCES};
 use crate::time::Time;
-
-/// More than are ever under way at once are of no use.
-const MAX_NONCES: usize = 16;
-/// CAs forget nonces; an old one costs a refusal.
-const MAX_AGE: Duration = Duration::from_secs(300);
 
 /// A pool of nonces of one CA, shared by all operations of a client.
 #[derive(Default)]
@@ -24,7 +19,7 @@ impl NoncePool {
     /// The newest nonce.
     pub(super) fn take(&self, now: Time) -> Option<String> {
         let mut nonces = self.nonces();
-        nonces.retain(|(_, came)| now.since(*came) <= MAX_AGE);
+        nonces.retain(|(_, came)| now.since(*came) <= MAX_NONCE_AGE);
         nonces.pop().map(|(nonce, _)| nonce)
     }
 

@@ -1,22 +1,15 @@
 //! Obtaining a certificate, from order to download. RFC 8555 sections 7.1 and 7.4.
 
-use std::time::Duration;
-
-use super::authorize::invalid_order;
-use super::exchange::{Answered, Session};
+use super::exchange::{Fetched, Session};
+use super::failures::invalid_order;
 use super::finalize::Finalized;
+use super::limits::{DELAY_AFTER_CA_FAULT, MAX_ROUNDS};
 use super::order_options::Plan;
 use super::renewal_info::RenewalInfo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{CertificateChain, Key};
 use crate::problem::printable;
 use crate::resource::order::{Order, OrderStatus};
-
-/// Times that an order's names are proven: some may have to be again while it is finalized.
-const MAX_ROUNDS: u32 = 3;
-
-/// Delay before the one new order after the CA itself made the first one fail (`serverInternal`).
-const DELAY_AFTER_CA_FAULT: Duration = Duration::from_secs(60);
 
 /// A certificate as it was issued.
 #[derive(Clone, Debug)]
@@ -41,9 +34,11 @@ pub enum Renewal {
 }
 
 impl Session {
-    /// Renews `plan.replaces` if it is time to, or if other names are wanted by now.
+    /// Renews `plan.options.replaces` if it is time to, or if other names are wanted by now.
     pub(crate) async fn renew(&self, plan: Plan) -> Result<Renewal> {
-        if let Some(chain) = plan.replaces.as_ref().filter(|chain| plan.is_for_names_of(chain)) {
+        if let Some(chain) =
+            plan.options.replaces.as_ref().filter(|chain| plan.is_for_names_of(chain))
+        {
             let directory = self.directory().await;
             let info = match &directory {
                 Ok(_) => self.renewal_info(chain).await?,
@@ -61,7 +56,7 @@ impl Session {
     /// The whole of an issuance.
     pub(crate) async fn obtain(&self, plan: Plan) -> Result<Issued> {
         let mut account = self.account_url().await?;
-        let resumed = match &plan.order_url {
+        let resumed = match &plan.options.order_url {
             Some(url) => self.resume(&plan, url, &account).await?,
             None => None,
         };
@@ -76,7 +71,7 @@ impl Session {
                     account = self.account_url().await?;
                     self.new_order(&plan, &account).await?
                 }
-                Err(error) => return Err(self.explained(error, &account).await),
+                Err(error) => return Err(self.explain_key_mismatch(error, &account).await),
                 Ok(placed) => placed,
             },
         };
@@ -119,9 +114,9 @@ impl Session {
         plan: &Plan,
         url: &str,
         account: &str,
-    ) -> Result<Option<(String, Answered<Order>)>> {
-        self.io.enter("order");
-        let order: Answered<Order> =
+    ) -> Result<Option<(String, Fetched<Order>)>> {
+        self.io.set_state("order");
+        let order: Fetched<Order> =
             match self.fetch("fetching the order", url, account, "an order").await {
                 Err(error) if is_forgotten(&error) && error.url() == Some(url) => {
                     log::warn!("{error}; ordering anew");
@@ -131,7 +126,7 @@ impl Session {
             };
         let of_no_use = match order.value.status {
             OrderStatus::Invalid => Err(invalid_order(&order.value, url)),
-            _ => order.value.check_identifiers(&plan.claim.identifiers),
+            _ => order.value.check_identifiers(&plan.identifiers.ordered),
         };
         if let Err(error) = of_no_use {
             log::warn!("not resuming {}: {error}; ordering anew", printable(url, 500));
@@ -147,10 +142,10 @@ impl Session {
         plan: &Plan,
         url: &str,
         account: &str,
-    ) -> Result<Answered<Order>> {
-        let order: Answered<Order> =
+    ) -> Result<Fetched<Order>> {
+        let order: Fetched<Order> =
             self.fetch("fetching the order", url, account, "an order").await?;
-        let same = order.value.check_identifiers(&plan.claim.identifiers);
+        let same = order.value.check_identifiers(&plan.identifiers.ordered);
         same.map_err(|e| e.doing("reading the order").at(url))?;
         Ok(order)
     }
@@ -160,11 +155,11 @@ impl Session {
         &self,
         plan: &Plan,
         url: String,
-        order: Answered<Order>,
+        order: Fetched<Order>,
         account: &str,
     ) -> Result<Issued> {
         let at = |e: Error| e.doing("reading the order").at(&url);
-        order.value.check_identifiers(&plan.claim.identifiers).map_err(at)?;
+        order.value.check_identifiers(&plan.identifiers.ordered).map_err(at)?;
         let order = match order.value.status {
             OrderStatus::Unknown => self.order(plan, &url, account).await?,
             _ => order,
@@ -172,12 +167,12 @@ impl Session {
         let mut order = order;
         for _ in 0..MAX_ROUNDS {
             if order.value.status == OrderStatus::Pending {
-                order = self.prove_order(plan, &url, &order.value, account).await?;
+                order = self.authorize_order(plan, &url, &order.value, account).await?;
             }
             match self.finalize(plan, &url, order, account).await? {
                 Finalized::Certificate(at) => {
                     let (chain, preference_met) = self.certificate(plan, &at, account).await?;
-                    let key = plan.key.clone();
+                    let key = plan.options.key.clone();
                     return Ok(Issued { chain, key, order_url: url, preference_met });
                 }
                 Finalized::Pending(again) => order = *again,
@@ -187,19 +182,19 @@ impl Session {
         Err(Error::new(ErrorKind::Timeout, why).doing("finalizing the order").at(&url))
     }
 
-    async fn prove_order(
+    async fn authorize_order(
         &self,
         plan: &Plan,
         url: &str,
         order: &Order,
         account: &str,
-    ) -> Result<Answered<Order>> {
+    ) -> Result<Fetched<Order>> {
         let outcome = self.authorize(plan, url, order, account).await;
         // What failed otherwise may be resumed.
         let given_up = [ErrorKind::Challenge, ErrorKind::Order, ErrorKind::Host];
         let is_given_up = |e: &Error| given_up.contains(&e.kind()) || e.is_ca_fault();
-        if plan.abandon_on_failure && outcome.as_ref().is_err_and(is_given_up) {
-            self.give_up(order, account).await;
+        if plan.options.abandon_on_failure && outcome.as_ref().is_err_and(is_given_up) {
+            self.deactivate_after_failure(order, account).await;
         }
         outcome
     }

@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
-use super::authorize::{failure, invalid_order};
 use super::certificate::Download;
-use super::exchange::{Answered, Call, Identity, Session};
+use super::exchange::{Call, Fetched, Identity, Session};
+use super::failures::{failure, invalid_order};
 use super::finalize;
 use super::join::join_bounded;
+use crate::engine::limits::{
+    MAX_FETCHES_WITHOUT_CERTIFICATE, MAX_LOST_RESPONSES, MAX_RETRY_AFTER, MIN_CALLER_POLL_DELAY,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{CertificateChain, SigningRequest};
 use crate::request::{self, Named, NewOrder, Respond};
@@ -16,25 +19,14 @@ use crate::resource::challenge::ChallengeStatus;
 use crate::resource::identifier::Identifier;
 use crate::resource::order::{Order, OrderStatus};
 
-/// The least time between two looks, whatever the caller says.
-const MIN_PACE: Duration = Duration::from_millis(100);
-/// The longest Retry-After that is waited for.
-const MAX_PACE: Duration = Duration::from_secs(60);
-
-/// Answers to one challenge, or to one finalize, that may be lost before the CA is taken to be
-/// broken.
-const MAX_LOST: u32 = 3;
-/// Looks at an order that its CA's machines do not all know to be finalized yet.
-const MAX_LATE: u32 = 3;
-
 impl Session {
     /// Places an order for these names.
     pub(crate) async fn order_names(
         &self,
         identifiers: &[Identifier],
-    ) -> Result<(String, Answered<Order>)> {
+    ) -> Result<(String, Fetched<Order>)> {
         let account = self.account_url().await?;
-        self.io.enter("order");
+        self.io.set_state("order");
         let (not_before, not_after, replaces, profile) = (None, None, None, None);
         let identifiers = identifiers.iter().map(Named::plain).collect();
         let payload = NewOrder { identifiers, not_before, not_after, replaces, profile };
@@ -53,7 +45,7 @@ impl Session {
         order: &Order,
     ) -> Result<Vec<(String, Authorization)>> {
         let account = &self.account_url().await?;
-        self.io.enter("authorization");
+        self.io.set_state("authorization");
         let looks = order
             .authorizations
             .iter()
@@ -70,8 +62,8 @@ impl Session {
         delay: Duration,
     ) -> Result<()> {
         let account = self.account_url().await?;
-        self.io.enter("challenge");
-        self.io.desk().is_patient = true;
+        self.io.set_state("challenge");
+        self.io.effects().is_patient = true;
         let (mut answered, mut lost) = (false, 0);
         loop {
             let mut refusal = None;
@@ -79,7 +71,7 @@ impl Session {
                 match self.answer(challenge_url, &account).await {
                     Ok(()) => answered = true,
                     // Whether it took effect, the authorization shows.
-                    Err(error) if error.is_lost() && lost < MAX_LOST => lost += 1,
+                    Err(error) if error.is_lost() && lost < MAX_LOST_RESPONSES => lost += 1,
                     // CA quirk (Boulder): a challenge that is being validated stays pending, and a
                     // second response is a conflict.
                     Err(error) if error.http_status() == Some(409) => answered = true,
@@ -107,7 +99,7 @@ impl Session {
         &self,
         url: &str,
         account: &str,
-    ) -> Result<Answered<Authorization>> {
+    ) -> Result<Fetched<Authorization>> {
         self.fetch("fetching the authorization", url, account, "an authorization").await
     }
 
@@ -128,27 +120,28 @@ impl Session {
         delay: Duration,
     ) -> Result<Order> {
         let account = self.account_url().await?;
-        self.io.enter("finalize");
-        self.io.desk().is_patient = true;
+        self.io.set_state("finalize");
+        self.io.effects().is_patient = true;
         let payload = finalize::payload(csr)?;
         let (mut asked, mut lost, mut late) = (false, 0, 0);
         loop {
             if !asked {
-                match self.ask(&payload, url, order, &account).await {
+                match self.send_csr(&payload, url, order, &account).await {
                     Ok(answer) if has_certificate(&answer.value) => return Ok(answer.value),
                     Ok(_) => asked = true,
                     // Whether it took effect, the order shows.
-                    Err(error) if error.is_lost() && lost < MAX_LOST => lost += 1,
+                    Err(error) if error.is_lost() && lost < MAX_LOST_RESPONSES => lost += 1,
                     Err(error) => return Err(error),
                 }
             }
             let doing = "waiting for the certificate";
-            let look: Answered<Order> = self.fetch(doing, url, &account, "an order").await?;
+            let look: Fetched<Order> = self.fetch(doing, url, &account, "an order").await?;
             match look.value.status {
                 OrderStatus::Processing => asked = true,
                 OrderStatus::Ready if !asked => {}
                 OrderStatus::Ready | OrderStatus::Valid
-                    if look.value.certificate.is_none() && late < MAX_LATE =>
+                    if look.value.certificate.is_none()
+                        && late < MAX_FETCHES_WITHOUT_CERTIFICATE =>
                 {
                     asked = true;
                     late += 1;
@@ -181,8 +174,8 @@ impl Session {
 
     /// The caller's pace, unless the CA asks for a slower one.
     async fn wait(&self, delay: Duration, retry_after: Option<Duration>) -> Result<()> {
-        let asked = retry_after.unwrap_or_default().min(MAX_PACE);
-        self.io.sleep(delay.max(asked).max(MIN_PACE)).await
+        let asked = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
+        self.io.sleep(delay.max(asked).max(MIN_CALLER_POLL_DELAY)).await
     }
 }
 

@@ -37,7 +37,7 @@ impl<T> Operation<T> {
     }
 
     /// Says in the transcript which flow this is, and with what options.
-    pub(super) fn noted(self, flow: &str, options: Option<Line>) -> Operation<T> {
+    pub(super) fn record_start(self, flow: &str, options: Option<Line>) -> Operation<T> {
         self.io.note_flow(flow, options);
         self
     }
@@ -76,18 +76,18 @@ impl<T> Operation<T> {
             Run::Failed(error) => return Err(error.clone()),
         };
         self.io.note_cancellation();
-        self.io.desk().begin_poll(now);
+        self.io.effects().begin_poll(now);
         let mut context = Context::from_waker(Waker::noop());
         let step = loop {
             match flow.as_mut().poll(&mut context) {
-                Poll::Pending if self.io.desk().is_unsettled() => {}
-                Poll::Pending => break Ok(self.io.desk().next_step()),
+                Poll::Pending if self.io.effects().take_needs_repoll() => {}
+                Poll::Pending => break Ok(self.io.effects().next_step()),
                 Poll::Ready(Ok(value)) => {
                     *run = Run::Done(Some(value));
                     break Ok(Step::Done);
                 }
                 Poll::Ready(Err(error)) => {
-                    if may_be_the_directorys(&error) {
+                    if may_be_for_directory(&error) {
                         self.client.doubt_directory();
                     }
                     *run = Run::Failed(error.clone());
@@ -106,7 +106,7 @@ impl<T> Operation<T> {
 
     /// A request that has been given out and not been answered.
     pub fn request(&self, id: u64) -> Option<Arc<Request>> {
-        self.io.desk().unanswered(id)
+        self.io.effects().unanswered(id)
     }
 
     /// Answers [`Step::Sign`]: the signature, or why there is none. ECDSA signatures may be in DER
@@ -162,18 +162,18 @@ impl<T> Operation<T> {
     /// `"authorization"`, `"publish"`, `"challenge"`, `"unpublish"`, `"finalize"`, `"certificate"`,
     /// `"revocation"`, `"key-change"`, `"renewal-info"`, `"order-list"`.
     pub fn state(&self) -> &'static str {
-        self.io.desk().place()
+        self.io.effects().state()
     }
 
     /// The order's URL, to resume it after a restart; `None` before there is one.
     pub fn order_url(&self) -> Option<String> {
-        self.io.desk().order_url.clone()
+        self.io.effects().order_url.clone()
     }
 }
 
 /// Such a failure may lie in what the directory says: the next operation asks for it anew, lest one
 /// false answer spoil a client for good.
-fn may_be_the_directorys(error: &Error) -> bool {
+fn may_be_for_directory(error: &Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::EabRequired

@@ -1,12 +1,10 @@
 //! The orders of an account, where the CA lists them. RFC 8555 section 7.1.2.1.
 
 use super::exchange::{Call, Identity, Session};
+use super::limits::MAX_PAGES;
 use crate::error::{Error, ErrorKind, Result};
 use crate::resource;
 use crate::resource::order_list::OrderList;
-
-/// Pages read. More are a circle, or a list that nobody wants in one piece.
-const MAX_PAGES: usize = 100;
 
 impl Session {
     /// The URLs of the account's orders. What CAs list differs: those that are pending at least.
@@ -17,16 +15,16 @@ impl Session {
             let why = "this CA does not list an account's orders";
             Error::new(ErrorKind::Unsupported, why).doing(doing).at(&found.url)
         })?;
-        self.io.enter("order-list");
+        self.io.set_state("order-list");
         let mut orders = Vec::new();
         for _ in 0..MAX_PAGES {
             let call = Call { doing, url: &next, repeatable: true };
-            let place = |e: Error| e.doing(call.doing).at(call.url);
+            let in_context = |e: Error| e.doing(call.doing).at(call.url);
             let response = self.post(&call, Identity::Account(&found.url), b"").await?;
             let list: OrderList =
-                resource::parse("a list of orders", &response.body).map_err(place)?;
+                resource::parse("a list of orders", &response.body).map_err(in_context)?;
             for url in list.orders {
-                self.client.policy().check(&url).map_err(place)?;
+                self.client.policy().check(&url).map_err(in_context)?;
                 orders.push(url);
             }
             match response.headers.links("next", 1).first() {

@@ -1,13 +1,15 @@
 //! What certificate is wanted: options, checked before anything is sent.
 
+use std::mem::take;
 use std::time::Duration;
 
 use openssl::pkey::{PKey, Public};
 
 use super::ca_profiles;
 use super::challenge::ChallengeType;
-use super::client::{Client, TIME_LIMIT};
-use super::identifiers::Claim;
+use super::client::Client;
+use super::identifiers::IdentifierPlan;
+use super::limits::DEFAULT_TIMEOUT;
 use super::transcript::Line;
 use crate::error::{Error, Result};
 use crate::pki::{
@@ -45,7 +47,7 @@ pub struct OrderOptions {
     /// takes that.
     pub replaces: Option<CertificateChain>,
     /// Which of several chains is wanted. Default: the CA's own choice.
-    pub chain: Option<ChainPreference>,
+    pub preferred_chain: Option<ChainPreference>,
     /// Ask for the TLS feature extension "must staple" (RFC 7633).
     pub must_staple: bool,
     /// Resume the order at this URL ([`Operation::order_url`](super::Operation::order_url)); a fresh
@@ -57,7 +59,7 @@ pub struct OrderOptions {
     /// order cannot be resumed then. After other failures, which a later try may mend, they stay.
     pub abandon_on_failure: bool,
     /// Give up after this long, the time that publishing takes not counted. Default: 600 s.
-    pub time_limit: Duration,
+    pub timeout: Duration,
 }
 
 impl OrderOptions {
@@ -75,20 +77,20 @@ impl OrderOptions {
             profile: None,
             profile_optional: false,
             replaces: None,
-            chain: None,
+            preferred_chain: None,
             must_staple: false,
             order_url: None,
             abandon_on_failure: false,
-            time_limit: TIME_LIMIT,
+            timeout: DEFAULT_TIMEOUT,
         }
     }
 
     /// For a transcript. The key is left out, and its CSR comes later.
-    pub(super) fn shown(&self) -> Line {
+    pub(super) fn to_transcript(&self) -> Line {
         let types = self.challenge_types.iter().map(|kind| kind.as_str().to_owned());
         let by_name =
             self.challenge_by_name.iter().map(|(name, kind)| format!("{} {name}", kind.as_str()));
-        let chain = self.chain.as_ref().map(|chain| format!("{chain:?}"));
+        let chain = self.preferred_chain.as_ref().map(|chain| format!("{chain:?}"));
         Line::default()
             .texts("names", &self.names)
             .texts("challenge_types", &types.collect::<Vec<_>>())
@@ -104,24 +106,24 @@ impl OrderOptions {
             .flag("abandon_on_failure", self.abandon_on_failure)
     }
 
-    /// Refuses what cannot work, before anything is sent.
-    pub(super) fn plan(self, client: &Client) -> Result<Plan> {
+    /// Refuses options that cannot work, before anything is sent.
+    pub(super) fn plan(mut self, client: &Client) -> Result<Plan> {
         let refuse = |why: &str| Err(Error::invalid_argument(why));
         let names = match &self.csr {
             Some(csr) if self.names.is_empty() => csr.names().to_vec(),
-            _ => self.names,
+            _ => take(&mut self.names),
         };
-        let claim = Claim::new(
+        let identifiers = IdentifierPlan::new(
             &names,
-            self.challenge_types,
-            &self.challenge_by_name,
-            self.ancestor_domain.as_deref(),
+            take(&mut self.challenge_types),
+            &take(&mut self.challenge_by_name),
+            self.ancestor_domain.take().as_deref(),
         )?;
-        let identifiers = &claim.identifiers;
+        let ordered = &identifiers.ordered;
         if let Some(url) = &self.order_url {
             client.argument_url("order_url", url)?;
         }
-        if self.time_limit.is_zero() {
+        if self.timeout.is_zero() {
             return refuse("the time limit is zero");
         }
         if let (Some(start), Some(end)) = (self.not_before, self.not_after) {
@@ -129,62 +131,41 @@ impl OrderOptions {
                 return refuse("not_after is not after not_before");
             }
         }
-        ca_profiles::check(
-            client.policy().directory().host(),
-            self.profile.as_deref(),
-            identifiers,
-        )?;
-        let (key, request) = match (self.key, self.csr) {
+        ca_profiles::check(client.policy().directory().host(), self.profile.as_deref(), ordered)?;
+        let request = match (self.key.take(), self.csr.take()) {
             (Some(_), Some(_)) => return refuse("a certificate key and a csr exclude each other"),
             (None, Some(_)) if self.must_staple => {
                 return refuse("must_staple is for the maker of the csr to ask for");
             }
-            (None, Some(csr)) => (None, made_elsewhere(csr, identifiers)?),
+            (None, Some(csr)) => made_elsewhere(csr, ordered)?,
             (key, None) => {
                 let key = key.map_or_else(|| Key::generate(KeyType::P256), Ok)?;
-                let request = CertificateRequest::new(&key, identifiers, self.must_staple)?;
-                (Some(key), request)
+                let request = CertificateRequest::new(&key, ordered, self.must_staple)?;
+                self.key = Some(key);
+                request
             }
         };
         // RFC 8555 section 11.1: "the account key pair [must not be] the certificate's".
         if request.public_key().public_eq(client.account_key().public_key()) {
             return refuse("the certificate's key is the account's key; use another one");
         }
-        Ok(Plan {
-            claim,
-            key,
-            request,
-            order_url: self.order_url,
-            abandon_on_failure: self.abandon_on_failure,
-            not_before: self.not_before,
-            not_after: self.not_after,
-            profile: self.profile,
-            profile_optional: self.profile_optional,
-            replaces: self.replaces,
-            chain: self.chain,
-        })
+        Ok(Plan { identifiers, request, options: Box::new(self) })
     }
 }
 
 /// An order that can work.
 pub(crate) struct Plan {
-    pub claim: Claim,
-    pub key: Option<Key>,
+    pub identifiers: IdentifierPlan,
     pub request: CertificateRequest,
-    pub order_url: Option<String>,
-    pub abandon_on_failure: bool,
-    pub not_before: Option<Time>,
-    pub not_after: Option<Time>,
-    pub profile: Option<String>,
-    pub profile_optional: bool,
-    pub replaces: Option<CertificateChain>,
-    pub chain: Option<ChainPreference>,
+    /// The options after the check. The names, the challenge types and the CSR have moved to the
+    /// members above. `key` is `None` only when the CSR was made elsewhere.
+    pub options: Box<OrderOptions>,
 }
 
 impl Plan {
     /// Whether a certificate is for the names that are ordered, all of them and no others.
     pub(super) fn is_for_names_of(&self, chain: &CertificateChain) -> bool {
-        are_names_of(&self.claim.identifiers, chain.names()).unwrap_or(false)
+        are_names_of(&self.identifiers.ordered, chain.names()).unwrap_or(false)
     }
 }
 

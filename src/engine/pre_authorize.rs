@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Polls;
-use super::authorize::{Proof, failure};
 use super::challenge::ChallengeType;
-use super::client::TIME_LIMIT;
-use super::exchange::{Answered, Call, Identity, Session};
-use super::identifiers::Claim;
+use super::exchange::{Call, Fetched, Identity, Session};
+use super::failures::failure;
+use super::identifiers::IdentifierPlan;
 use super::join::join_bounded;
+use super::limits::DEFAULT_TIMEOUT;
+use super::pending_challenge::PendingChallenge;
+use super::retry::Polls;
 use crate::error::{Error, Result};
 use crate::request::{self, Named, NewAuthorization};
 use crate::resource::Resource;
@@ -28,7 +29,7 @@ pub struct AuthorizeOptions {
     /// Each name is to prove those below it, too, where the CA takes that (RFC 9444).
     pub subdomains: bool,
     /// Give up after this long, the time that publishing takes not counted. Default: 600 s.
-    pub time_limit: Duration,
+    pub timeout: Duration,
 }
 
 impl AuthorizeOptions {
@@ -38,24 +39,22 @@ impl AuthorizeOptions {
             names: names.into_iter().map(Into::into).collect(),
             challenge_types: vec![ChallengeType::Http01],
             subdomains: false,
-            time_limit: TIME_LIMIT,
+            timeout: DEFAULT_TIMEOUT,
         }
     }
 
     /// Refuses what cannot work, before anything is sent.
-    pub(super) fn claim(self) -> Result<Claim> {
-        let claim = Claim::new(&self.names, self.challenge_types, &[], None)?;
+    pub(super) fn plan(self) -> Result<IdentifierPlan> {
+        let identifiers = IdentifierPlan::new(&self.names, self.challenge_types, &[], None)?;
         let refuse = |why: &str, identifier: &Identifier| {
             let why = format!("{}: {why}", identifier.value);
             Err(Error::invalid_argument(why).about(&identifier.value))
         };
-        match claim.identifiers.iter().find(|id| id.is_wildcard() || id.type_ != "dns") {
+        match identifiers.ordered.iter().find(|id| id.is_wildcard() || id.type_ != "dns") {
             Some(id) if id.is_wildcard() => refuse("a wildcard is proven by its order only", id),
             Some(id) if self.subdomains => refuse("only a DNS name has names below it", id),
-            _ if self.time_limit.is_zero() => {
-                Err(Error::invalid_argument("the time limit is zero"))
-            }
-            _ => Ok(claim),
+            _ if self.timeout.is_zero() => Err(Error::invalid_argument("the time limit is zero")),
+            _ => Ok(identifiers),
         }
     }
 }
@@ -64,7 +63,7 @@ impl Session {
     /// Has every name become proven. Gives the URLs of their authorizations.
     pub(crate) async fn pre_authorize(
         &self,
-        claim: Claim,
+        identifiers: IdentifierPlan,
         subdomains: bool,
     ) -> Result<Vec<String>> {
         let mut account = self.account_url().await?;
@@ -73,35 +72,35 @@ impl Session {
             let allowed = directory.check_subdomains();
             allowed.map_err(|e| e.doing("creating an authorization"))?;
         }
-        let made = match self.new_authorizations(&claim, subdomains, &account).await {
+        let made = match self.new_authorizations(&identifiers, subdomains, &account).await {
             Err(error) if error.is_problem("accountDoesNotExist") => {
                 // As in an issuance: the CA has lost the account.
                 self.client.set_account_url(None);
                 account = self.account_url().await?;
-                self.new_authorizations(&claim, subdomains, &account).await?
+                self.new_authorizations(&identifiers, subdomains, &account).await?
             }
             outcome => outcome?,
         };
         let account = &account;
-        let mut proofs = Vec::new();
+        let mut pending = Vec::new();
         for (url, authorization) in &made {
-            proofs.extend(self.choose(&claim, url, authorization, account)?);
+            pending.extend(self.choose(&identifiers, url, authorization, account)?);
         }
-        if !proofs.is_empty() {
-            self.prove(proofs, account, None).await?;
+        if !pending.is_empty() {
+            self.solve(pending, account, None).await?;
         }
         Ok(made.into_iter().map(|(url, _)| url).collect())
     }
 
     async fn new_authorizations(
         &self,
-        claim: &Claim,
+        identifiers: &IdentifierPlan,
         subdomains: bool,
         account: &str,
     ) -> Result<Vec<(String, Authorization)>> {
-        self.io.enter("authorization");
-        let made = claim.identifiers.iter().map(|identifier| async move {
-            let made = self.by_directory(|directory| {
+        self.io.set_state("authorization");
+        let made = identifiers.ordered.iter().map(|identifier| async move {
+            let made = self.with_directory(|directory| {
                 self.new_authorization(directory, identifier, subdomains, account)
             });
             made.await.map_err(|e| e.doing("creating an authorization"))
@@ -119,15 +118,15 @@ impl Session {
         let named = Named { subdomain_auth_allowed: subdomains, ..Named::plain(identifier) };
         let payload = NewAuthorization { identifier: named };
         let doing = "creating an authorization";
-        // A second one, when the first one's answer was lost, is a CA's to reuse or forget.
+        // A second one, when the first one's fetched was lost, is a CA's to reuse or forget.
         let call = Call { doing, url: directory.new_authz()?, repeatable: true };
         let identity = Identity::Account(account);
-        let answer =
+        let fetched =
             self.submit(&call, identity, &request::json(&payload)?, "an authorization").await;
-        let answer: Answered<Authorization> = answer.map_err(|e| e.about(&identifier.value))?;
-        let url = answer.created_at(self, &call)?;
-        let authorization = match answer.value.has_known_status() {
-            true => answer.value,
+        let fetched: Fetched<Authorization> = fetched.map_err(|e| e.about(&identifier.value))?;
+        let url = fetched.created_at(self, &call)?;
+        let authorization = match fetched.value.has_known_status() {
+            true => fetched.value,
             false => self.authorization(&url, account).await?,
         };
         let why = match authorization.ordered_identifier() == *identifier {
@@ -141,24 +140,28 @@ impl Session {
     }
 
     /// Looks at one authorization until it is decided.
-    pub(super) async fn await_decided(&self, proof: &mut Proof, account: &str) -> Result<()> {
-        let url = &proof.authorization_url.clone();
-        let place = |e: Error| e.doing("waiting for the authorization").at(url);
+    pub(super) async fn await_decided(
+        &self,
+        challenge: &mut PendingChallenge,
+        account: &str,
+    ) -> Result<()> {
+        let url = &challenge.authorization_url.clone();
+        let in_context = |e: Error| e.doing("waiting for the authorization").at(url);
         let (mut polls, mut retry_after) = (Polls::default(), None);
         loop {
-            let delay = polls.next(retry_after, self.io.now()).map_err(place)?;
-            self.io.sleep(delay).await.map_err(place)?;
-            let look: Answered<Authorization> =
+            let delay = polls.next(retry_after, self.io.now()).map_err(in_context)?;
+            self.io.sleep(delay).await.map_err(in_context)?;
+            let fetched: Fetched<Authorization> =
                 self.fetch("fetching the authorization", url, account, "an authorization").await?;
-            match look.value.status {
+            match fetched.value.status {
                 AuthorizationStatus::Valid => return Ok(()),
                 AuthorizationStatus::Pending => {
-                    if proof.review_is_due(&polls, self.io.now()) {
-                        self.respond_again(proof, &look.value, account).await?;
+                    if challenge.review_is_due(&polls, self.io.now()) {
+                        self.respond_again(challenge, &fetched.value, account).await?;
                     }
-                    retry_after = look.retry_after;
+                    retry_after = fetched.retry_after;
                 }
-                _ => return Err(failure(&look.value).at(url)),
+                _ => return Err(failure(&fetched.value).at(url)),
             }
         }
     }

@@ -29,14 +29,14 @@ impl Session {
 
     /// newAccount. It may be repeated: the CA answers with the existing account for a known key.
     pub(crate) async fn register(&self) -> Result<Registered> {
-        self.by_directory(|directory| self.register_at(directory)).await
+        self.with_directory(|directory| self.register_at(directory)).await
     }
 
     async fn register_at(&self, directory: Arc<Directory>) -> Result<Registered> {
         let options = self.client.options();
         let terms = directory.terms_of_service();
         let agreed =
-            options.terms_agreed || terms.is_some() && terms == options.agreed_terms.as_deref();
+            options.terms_agreed || terms.is_some() && terms == options.agreed_terms_url.as_deref();
         let lacks_terms = terms.is_some() && !agreed;
         let lacks_eab = directory.external_account_required() && options.external_account.is_none();
 
@@ -56,7 +56,7 @@ impl Session {
             Err(error) if error.is_problem("accountDoesNotExist") => {
                 let at = error.url().unwrap_or_default().to_owned();
                 let lacking = if lacks_terms {
-                    lacks_agreement(terms.unwrap_or_default(), options.agreed_terms.as_deref())
+                    lacks_agreement(terms.unwrap_or_default(), options.agreed_terms_url.as_deref())
                 } else if lacks_eab {
                     let why = "a new account at this CA needs an external account binding: a key \
                                id and an HMAC key, which the CA's web site gives out";
@@ -84,7 +84,7 @@ impl Session {
     }
 
     async fn find_account_of(&self, key: &Key) -> Result<Registered> {
-        self.by_directory(|directory| async move {
+        self.with_directory(|directory| async move {
             self.new_account(&directory, "finding the account", key, &NewAccount::find()).await
         })
         .await
@@ -108,22 +108,22 @@ impl Session {
         key: &Key,
         payload: &NewAccount<'_>,
     ) -> Result<Registered> {
-        self.io.enter("account");
+        self.io.set_state("account");
         let call = Call { doing, url: directory.new_account()?, repeatable: true };
         let is_bound = payload.external_account_binding.is_some();
         let payload = request::json(payload)?;
-        let answer =
+        let fetched =
             self.submit::<Account>(&call, Identity::Key(key), &payload, "an account").await;
         let refused = |error: &Error| {
             error.is_problem("unauthorized") && error.url() == Some(call.url) && !is_bound
         };
-        let answer = answer.map_err(|error| match refused(&error) {
+        let fetched = fetched.map_err(|error| match refused(&error) {
             // It is this key's account that is not: it has been deactivated.
             true => error.with_kind(ErrorKind::Account),
             false => error,
         })?;
-        let url = answer.created_at(self, &call)?;
-        match answer.value.status {
+        let url = fetched.created_at(self, &call)?;
+        match fetched.value.status {
             None | Some(AccountStatus::Valid) => {}
             Some(status) => {
                 let why = format!("the account is {}", status.as_str());
@@ -133,7 +133,7 @@ impl Session {
         if key.thumbprint() == self.client.account_key().thumbprint() {
             self.client.set_account_url(Some(&url));
         }
-        Ok(Registered { url, account: answer.value })
+        Ok(Registered { url, account: fetched.value })
     }
 }
 

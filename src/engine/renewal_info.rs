@@ -5,18 +5,13 @@ use std::time::Duration;
 use openssl::sha::Sha256;
 
 use super::exchange::{Call, Session};
+use super::limits::{CHECK_AGAIN, MAX_CHECK_AGAIN, MIN_CHECK_AGAIN};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::CertificateChain;
 use crate::problem::printable;
 use crate::resource;
-use crate::resource::renewal_info::{self as shown, Window};
+use crate::resource::renewal_info::{self as resources, Window};
 use crate::time::Time;
-
-/// When to ask again if the CA does not say, and how much of what it says is heeded (RFC 9773
-/// section 4.3.2: "clients SHOULD set reasonable limits").
-const CHECK_AGAIN: Duration = Duration::from_secs(6 * 3600);
-const MIN_CHECK_AGAIN: Duration = Duration::from_secs(60);
-const MAX_CHECK_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
 /// Certificates that live shorter than this are renewed at half of their lifetime, others at two
 /// thirds.
@@ -93,7 +88,7 @@ impl Session {
     /// When to renew `chain`. What the CA cannot or will not say, its lifetime does: a renewal is
     /// never held up by missing information.
     pub(crate) async fn renewal_info(&self, chain: &CertificateChain) -> Result<RenewalInfo> {
-        match self.ask_renewal_info(chain).await {
+        match self.fetch_renewal_info(chain).await {
             Ok(info) => Ok(info),
             Err(error) if matches!(error.kind(), ErrorKind::Canceled | ErrorKind::Timeout) => {
                 Err(error)
@@ -111,7 +106,7 @@ impl Session {
     }
 
     /// renewalInfo is asked by an unsigned GET (RFC 9773 section 4.1).
-    async fn ask_renewal_info(&self, chain: &CertificateChain) -> Result<RenewalInfo> {
+    async fn fetch_renewal_info(&self, chain: &CertificateChain) -> Result<RenewalInfo> {
         let directory = self.directory().await?;
         let unsupported = |why: &str| Error::new(ErrorKind::Unsupported, why);
         let base = directory.renewal_info.as_deref();
@@ -119,14 +114,14 @@ impl Session {
         let id = chain.renewal_id();
         let id =
             id.ok_or_else(|| unsupported("the certificate has no authority key identifier"))?;
-        self.io.enter("renewal-info");
+        self.io.set_state("renewal-info");
         let url = format!("{}/{id}", base.trim_end_matches('/'));
         let call = Call { doing: "asking for renewal information", url: &url, repeatable: true };
-        let place = |e: Error| e.doing(call.doing).at(call.url);
-        let url = self.client.policy().check(call.url).map_err(place)?;
+        let in_context = |e: Error| e.doing(call.doing).at(call.url);
+        let url = self.client.policy().check(call.url).map_err(in_context)?;
         let response = self.get(&call, url).await?;
-        let info: shown::RenewalInfo =
-            resource::parse("renewal information", &response.body).map_err(place)?;
+        let info: resources::RenewalInfo =
+            resource::parse("renewal information", &response.body).map_err(in_context)?;
         let asked = self.retry_after(&response).unwrap_or(CHECK_AGAIN);
         let check_again = asked.clamp(MIN_CHECK_AGAIN, MAX_CHECK_AGAIN);
         Ok(RenewalInfo::within(

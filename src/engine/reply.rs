@@ -26,12 +26,12 @@ impl<'a> Reply<'a> {
 
     /// One header field. Pass them all: what does not matter is not kept.
     pub fn header(&self, name: &[u8], value: &[u8]) -> Result<()> {
-        self.gather(|gathering| gathering.header(name, value))
+        self.receive(|partial| partial.header(name, value))
     }
 
     /// Some bytes of the body.
     pub fn body(&self, data: &[u8]) -> Result<()> {
-        self.gather(|gathering| gathering.body(data))
+        self.receive(|partial| partial.body(data))
     }
 
     /// The answer is complete and had this HTTP status. Redirects are answers too.
@@ -46,21 +46,21 @@ impl<'a> Reply<'a> {
 
     /// An answer came, but is of no use: it breaks a limit, say. It is not asked for again.
     pub fn unusable(&self, why: &str) -> Result<()> {
-        self.gather(|_| Err(Error::protocol(printable(why, 500))))
+        self.receive(|_| Err(Error::protocol(printable(why, 500))))
     }
 
     /// No answer came, and none will until something changes on this side. It is not asked for again.
     pub fn hopeless(&self, why: &str) -> Result<()> {
         let why = format!("no answer: {}", printable(why, 500));
         let error = Error::new(ErrorKind::Transport, why).hopeless();
-        self.gather(|_| Err(error))
+        self.receive(|_| Err(error))
     }
 
     /// How long the operation has left; a day when it is not limited.
     #[cfg(feature = "http")]
     pub(crate) fn time_left(&self) -> Duration {
-        let desk = self.io.desk();
-        desk.deadline.map_or(A_DAY, |deadline| deadline.since(desk.now)).min(A_DAY)
+        let effects = self.io.effects();
+        effects.deadline.map_or(A_DAY, |deadline| deadline.since(effects.now)).min(A_DAY)
     }
 
     /// No complete answer came, and why.
@@ -70,16 +70,16 @@ impl<'a> Reply<'a> {
 
     // Every way to feed an answer is one of these two: the host is woken at its end.
 
-    fn gather(&self, add: impl FnOnce(&mut PartialResponse) -> Result<()>) -> Result<()> {
-        let gathered = self.io.desk().gather(self.request_id, add);
-        if gathered.is_err() {
+    fn receive(&self, add: impl FnOnce(&mut PartialResponse) -> Result<()>) -> Result<()> {
+        let received = self.io.effects().receive(self.request_id, add);
+        if received.is_err() {
             self.io.wake(); // that was the end of the answer
         }
-        gathered
+        received
     }
 
     fn finish(&self, end: Result<u16, &str>) -> Result<()> {
-        let ended = self.io.desk().end_answer(self.request_id, end);
+        let ended = self.io.effects().end_response(self.request_id, end);
         self.io.wake();
         ended
     }

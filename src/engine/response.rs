@@ -1,11 +1,8 @@
 //! The response to a request, while it comes in and when it is whole.
 
+use super::limits::MAX_BODY;
 use crate::error::{Error, Result};
 use crate::header::Headers;
-
-/// The largest body of any answer: a chain of ten certificates or an order of a thousand names is
-/// far smaller.
-pub(super) const MAX_BODY: usize = 1024 * 1024;
 
 /// A whole answer.
 #[derive(Debug)]

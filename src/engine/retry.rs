@@ -1,145 +1,17 @@
 //! How often and how soon something is tried again: every ceiling of the library, by name. None can
 //! be switched off.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::time::Duration;
 
-use super::RenewalInfo;
+use super::limits::{
+    FIRST_POLL_DELAY, LOST_DELAY, MAX_LOST_DELAY, MAX_LOST_TRIES, MAX_NONCE_DELAY, MAX_NONCE_TRIES,
+    MAX_POLL_DELAY, MAX_POLLS, MAX_POLLS_AT_CA_PACE, MAX_RETRY_AFTER, MIN_RETRY_AFTER,
+    MIN_RETRY_TIME_WITH_ORDER, NONCE_DELAY, NONCE_TRIES_AT_ONCE, SECOND_POLL_DELAY,
+    SIGNATURE_DELAY,
+};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pki::CertificateChain;
 use crate::problem::Problem;
 use crate::time::Time;
-
-/// Tries of one request that ends in `badNonce`. A CA that refuses half of all good nonces
-/// (Pebble can) then fails one issuance in 100,000; ten tries would lose one in 100.
-const NONCE_TRIES: u32 = 20;
-/// The first of them at once: the refusal brought a fresh nonce.
-const NONCE_TRIES_AT_ONCE: u32 = 5;
-const NONCE_DELAY: Duration = Duration::from_millis(100);
-const MAX_NONCE_DELAY: Duration = Duration::from_secs(1);
-
-/// Tries of one request that gets no answer, or "something broke on our side" (5xx, 408).
-const LOST_TRIES: u32 = 4;
-const LOST_DELAY: Duration = Duration::from_millis(500);
-const MAX_LOST_DELAY: Duration = Duration::from_secs(8);
-/// Minimum time for which such a request is tried again once an order exists: a CA that restarts is
-/// away for some seconds, and a challenge that is up is not taken down for that.
-const MIN_PATIENCE_WITH_ORDER: Duration = Duration::from_secs(30);
-
-/// Time after a change of the account's key in which the CA may still refuse signatures by the new
-/// one (Boulder: 5 s), and the delay between tries.
-pub(super) const KEY_CHANGE_DELAY: Duration = Duration::from_secs(10);
-const SIGNATURE_DELAY: Duration = Duration::from_secs(1);
-
-/// The longest Retry-After that is waited for inside an operation; above, the operation ends and
-/// its error says when.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
-
-/// The first look at an order comes at once, but for the moment that a quick CA needs; the second soon;
-/// then at doubling intervals.
-const FIRST_POLL: Duration = Duration::from_millis(3);
-const SECOND_POLL: Duration = Duration::from_millis(250);
-const MAX_POLL: Duration = Duration::from_secs(8);
-/// A CA may ask for a slower pace than this, not for a faster one.
-const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
-const MAX_POLLS: u32 = 120;
-/// Polls at the pace that the CA names, if that is quicker than ours: then ours, so that all polls
-/// together last for as long as an operation may by default.
-const POLLS_AT_CAS_PACE: u32 = 50;
-
-/// Between the operations of a host that keeps a certificate fresh: after the first, the second and
-/// the third in a row, and after all others. (Let's Encrypt's integration guide has these.)
-const LADDER: [Duration; 3] =
-    [Duration::from_secs(60), Duration::from_secs(600), Duration::from_secs(6000)];
-const TOP: Duration = Duration::from_secs(24 * 3600);
-
-/// A certificate that must be renewed makes these delays shorter, but none shorter than its lifetime
-/// divided by [`SHARE`], within these limits. Of the least the last quarter is 30 to 40 seconds.
-const SHARE: u32 = 64;
-const LEAST_LIMIT: Duration = Duration::from_secs(40);
-const MOST_LIMIT: Duration = Duration::from_secs(3600);
-/// The limits are for certificates of minutes or longer; one of seconds, in a test, has this share.
-const TEST_SHARE: u32 = 4;
-/// The same once it has expired: then there is less to lose.
-const EXPIRED_SHARE: u32 = 8;
-const EXPIRED_LIMIT: Duration = Duration::from_secs(60);
-
-/// When to try again, for a host that keeps a certificate fresh: a minute after the first try, ten
-/// minutes after the second in a row, a hundred after the third, then a day; a day at once after an
-/// error that is permanent. Half as much again is added at random, at most: hosts that failed
-/// together do not come back together.
-///
-/// There are two counts, and `tries` is the one that fits the last try. After a failure it is the
-/// failures in a row: a success sets them to 0. After a success it is the renewals in a row: a look
-/// that shows that it is not time to renew ([`RenewalInfo::is_due`]) sets them to 0, and the failures,
-/// too. A CA that says "now" for ever is then asked for about one certificate a day.
-///
-/// `certificate` is the one that is in use: after a failure the one to be replaced, after a success
-/// the new one. It makes the delay shorter where that would be too long for it:
-///
-/// - Before its renewal is due ([`RenewalInfo::by_lifetime`]) the next try is not after that.
-/// - From then on the delay is at most half of the time until it expires.
-/// - Neither makes the delay shorter than a 64th of the lifetime, which counts as at least 40 seconds
-///   and at most an hour; nor than a quarter of the lifetime, if that is less.
-/// - Once it has expired the delay is at most an eighth of the lifetime, or a minute if that is longer.
-///
-/// Where that is shorter, the delay is a time in the last quarter of what is allowed. So none is shorter
-/// than 30 seconds, if the certificate lives for three minutes or longer. The CA's own
-/// [`Error::retry_at`] comes first: the next try is never before it.
-///
-/// ```
-/// use acme_micro::{Time, engine::next_try};
-///
-/// let (now, minute) = (Time::now(), 60_000);
-/// let wait = next_try(1, None, None, now).as_millis() - now.as_millis();
-/// assert!((minute..minute * 3 / 2).contains(&wait));
-/// ```
-pub fn next_try(
-    tries: usize,
-    error: Option<&Error>,
-    certificate: Option<&CertificateChain>,
-    now: Time,
-) -> Time {
-    let permanent = error.is_some_and(Error::is_permanent);
-    next_try_after(tries, permanent, error.and_then(Error::retry_at), certificate, now)
-}
-
-/// The same, by what of the error matters.
-pub(crate) fn next_try_after(
-    tries: usize,
-    permanent: bool,
-    retry_at: Option<Time>,
-    certificate: Option<&CertificateChain>,
-    now: Time,
-) -> Time {
-    let step = LADDER.get(tries.saturating_sub(1)).filter(|_| !permanent);
-    let step = *step.unwrap_or(&TOP);
-    let longest = certificate.and_then(|chain| longest_delay(chain, now));
-    let most = (step + step / 2).min(longest.unwrap_or(Duration::MAX));
-    let least = step.min(most / 4 * 3);
-    // Where to find a number that is another one in each process, without asking the system.
-    let random = RandomState::new().hash_one(now);
-    let spread = u64::try_from((most - least).as_millis()).unwrap_or(u64::MAX);
-    let next = now.after(least + Duration::from_millis(random % spread.max(1)));
-    retry_at.map_or(next, |at| at.max(next))
-}
-
-/// The longest delay that is good for a certificate. One that was never valid says nothing.
-fn longest_delay(chain: &CertificateChain, now: Time) -> Option<Duration> {
-    let end = chain.not_after();
-    let lifetime = end.since(chain.not_before());
-    if lifetime.is_zero() {
-        return None;
-    }
-    if now >= end {
-        return Some((lifetime / EXPIRED_SHARE).max(EXPIRED_LIMIT));
-    }
-    let due = RenewalInfo::by_lifetime(chain, now).renew_at;
-    let left = if now < due { due.since(now) } else { end.since(now) / 2 };
-    let least = (lifetime / SHARE).clamp(LEAST_LIMIT, MOST_LIMIT).min(lifetime / TEST_SHARE);
-    Some(left.max(least))
-}
 
 /// The CA's Retry-After with an answer that leaves open what became of the request: such a request is
 /// sent again only after a look. Fails when the CA asks for a longer wait than an operation has.
@@ -155,13 +27,13 @@ pub(super) fn delay_after_lost(error: &Error, now: Time) -> Result<Option<Durati
 pub(super) struct Circumstances {
     /// The operation has an order, or challenges that are up.
     pub has_order: bool,
-    /// The account's key was changed a moment ago ([`KEY_CHANGE_DELAY`]).
+    /// The account's key was changed a moment ago ([`KEY_CHANGE_TIME`]).
     pub has_new_key: bool,
 }
 
 /// The tries of one request.
 #[derive(Default)]
-pub(super) struct Tries {
+pub(super) struct RetryState {
     bad_nonce: u32,
     lost: u32,
     /// When a try was lost, or refused for now, for the first time.
@@ -169,7 +41,7 @@ pub(super) struct Tries {
     rate_limited: bool,
 }
 
-impl Tries {
+impl RetryState {
     /// The delay before the next try after this failure; `None`: give up. `jitter` gives a number
     /// below its argument.
     pub(super) fn after(
@@ -187,7 +59,7 @@ impl Tries {
             self.bad_nonce += 1;
             let doublings = self.bad_nonce.checked_sub(NONCE_TRIES_AT_ONCE);
             return match doublings {
-                _ if self.bad_nonce >= NONCE_TRIES => None,
+                _ if self.bad_nonce >= MAX_NONCE_TRIES => None,
                 None => Some(Duration::ZERO),
                 Some(n) => Some(doubled(NONCE_DELAY, n, MAX_NONCE_DELAY)),
             };
@@ -200,7 +72,7 @@ impl Tries {
             let goes_on = first
                 || error.http_status() == Some(503)
                     && circumstances.has_order
-                    && now.since(since) < MIN_PATIENCE_WITH_ORDER;
+                    && now.since(since) < MIN_RETRY_TIME_WITH_ORDER;
             return asked.filter(|_| goes_on).map(|delay| delay.max(MIN_RETRY_AFTER));
         }
         if error.is_lost() {
@@ -209,8 +81,8 @@ impl Tries {
             let full = doubled(LOST_DELAY, self.lost - 1, MAX_LOST_DELAY);
             let half = u64::try_from(full.as_millis() / 2).unwrap_or(u64::MAX);
             let delay = Duration::from_millis(half + jitter(half));
-            let goes_on = self.lost < LOST_TRIES
-                || circumstances.has_order && now.since(since) < MIN_PATIENCE_WITH_ORDER;
+            let goes_on = self.lost < MAX_LOST_TRIES
+                || circumstances.has_order && now.since(since) < MIN_RETRY_TIME_WITH_ORDER;
             return goes_on.then(|| delay.max(asked.unwrap_or_default()));
         }
         let is_about_signature = error.problem().is_some_and(Problem::is_about_signature);
@@ -234,12 +106,12 @@ impl Polls {
         self.count += 1;
         match retry_after {
             None => Ok(match self.count.checked_sub(2) {
-                None => FIRST_POLL,
-                Some(doublings) => doubled(SECOND_POLL, doublings, MAX_POLL),
+                None => FIRST_POLL_DELAY,
+                Some(doublings) => doubled(SECOND_POLL_DELAY, doublings, MAX_POLL_DELAY),
             }),
             Some(delay) if delay <= MAX_RETRY_AFTER => {
-                let is_long = self.count > POLLS_AT_CAS_PACE;
-                Ok(delay.max(if is_long { MAX_POLL } else { MIN_RETRY_AFTER }))
+                let is_long = self.count > MAX_POLLS_AT_CA_PACE;
+                Ok(delay.max(if is_long { MAX_POLL_DELAY } else { MIN_RETRY_AFTER }))
             }
             Some(delay) => give_up("the CA needs more time".to_owned())
                 .map_err(|error: Error| error.with_retry_at(Some(now.after(delay)))),
@@ -262,9 +134,9 @@ mod tests {
     const NOW: Time = Time::from_millis(0);
 
     fn delays(error: &Error) -> Vec<u64> {
-        let mut tries = Tries::default();
+        let mut retry = RetryState::default();
         let mut delays = Vec::new();
-        while let Some(delay) = tries.after(error, NOW, Circumstances::default(), |n| n - 1) {
+        while let Some(delay) = retry.after(error, NOW, Circumstances::default(), |n| n - 1) {
             delays.push(delay.as_millis() as u64);
             assert!(delays.len() < 1000);
         }
@@ -290,189 +162,6 @@ mod tests {
         assert_eq!(delays(&at(30)), [30_000]);
         assert_eq!(delays(&at(0)), [1000]);
         assert!(delays(&at(61)).is_empty());
-    }
-
-    const MINUTE: i64 = 60;
-    const HOUR: i64 = 60 * MINUTE;
-    const DAY: i64 = 24 * HOUR;
-
-    fn at(seconds: i64) -> Time {
-        Time::from_millis(seconds * 1000)
-    }
-
-    /// A certificate that is valid from 1970 on, so long; or from and until then.
-    fn living(lifetime: i64) -> CertificateChain {
-        valid(0, lifetime)
-    }
-
-    fn valid(from: i64, until: i64) -> CertificateChain {
-        let time = |seconds| openssl::asn1::Asn1Time::from_unix(seconds).unwrap();
-        let key = crate::pki::Key::generate(crate::pki::KeyType::P256).unwrap();
-        let mut builder = openssl::x509::X509::builder().unwrap();
-        builder.set_not_before(&time(from)).unwrap();
-        builder.set_not_after(&time(until)).unwrap();
-        builder.set_pubkey(key.public_key()).unwrap();
-        let digest = openssl::hash::MessageDigest::sha256();
-        builder.sign(key.private_key().unwrap(), digest).unwrap();
-        CertificateChain::parse(&builder.build().to_pem().unwrap()).unwrap()
-    }
-
-    #[test]
-    fn r14_no_number_of_failures_makes_the_delay_short() {
-        let (minute, day) = (60_000, 86_400_000);
-        let delay = |tries| next_try(tries, None, None, NOW).as_millis();
-        for (tries, least) in [(0, minute), (1, minute), (2, 10 * minute), (3, 100 * minute)] {
-            assert!((least..least * 3 / 2).contains(&delay(tries)), "{tries}");
-        }
-        // Thirty years of one a minute are sixteen million; and the numbers that overflow.
-        let many = (4..1_000_000).chain((0..64).map(|bit| usize::MAX >> bit).filter(|n| *n > 3));
-        for tries in many {
-            assert!((day..day * 3 / 2).contains(&delay(tries)), "{tries}");
-        }
-        // At any time, of a clock that is wrong, too.
-        for now in [i64::MIN, -1, 0, i64::MAX - 1, i64::MAX].map(Time::from_millis) {
-            for tries in [0, 1, 4, usize::MAX] {
-                let next = next_try(tries, None, None, now);
-                assert!(next >= now.after(LADDER[0]), "{now:?} {tries}");
-            }
-        }
-    }
-
-    #[test]
-    fn r15_a_certificate_bounds_the_delay_by_what_is_left_of_it() {
-        // Lifetime, age, and the bounds that each try in a row has, the last of them for all others.
-        type Bounds = (i64, i64);
-        const ONE: Bounds = (MINUTE, 90);
-        const TWO: Bounds = (10 * MINUTE, 15 * MINUTE);
-        const THREE: Bounds = (100 * MINUTE, 150 * MINUTE);
-        const MORE: Bounds = (DAY, 36 * HOUR);
-        let table: [(i64, i64, &[Bounds]); 18] = [
-            // Five minutes: due after 150 to 156 seconds.
-            (5 * MINUTE, 0, &[ONE, (112, 156)]),
-            (5 * MINUTE, 160, &[(52, 70)]),
-            (5 * MINUTE, 240, &[(30, 40)]),
-            (5 * MINUTE, 299, &[(30, 40)]),
-            (5 * MINUTE, 300, &[(45, 60)]),
-            (5 * MINUTE, 3000 * DAY, &[(45, 60)]),
-            // A day, as step-ca's: due after 12 hours and up to half an hour.
-            (DAY, 0, &[ONE, TWO, THREE, (9 * HOUR, 12 * HOUR + HOUR / 2)]),
-            (DAY, 13 * HOUR, &[ONE, TWO, THREE, (247 * MINUTE, 330 * MINUTE)]),
-            (DAY, DAY - 10 * MINUTE, &[ONE, TWO, (1012, 1350)]),
-            (DAY, 25 * HOUR, &[ONE, TWO, THREE, (135 * MINUTE, 180 * MINUTE)]),
-            // Six days: due after 72 hours and up to three.
-            (6 * DAY, 0, &[ONE, TWO, THREE, MORE]),
-            (6 * DAY, 4 * DAY, &[ONE, TWO, THREE, (18 * HOUR, DAY)]),
-            (6 * DAY, 6 * DAY - HOUR, &[ONE, TWO, (45 * MINUTE, HOUR)]),
-            (6 * DAY, 7 * DAY, &[ONE, TWO, THREE, (13 * HOUR, 18 * HOUR)]),
-            // Ninety days: due after 60 and up to two more.
-            (90 * DAY, 65 * DAY, &[ONE, TWO, THREE, MORE]),
-            (90 * DAY, 89 * DAY, &[ONE, TWO, THREE, (9 * HOUR, 12 * HOUR)]),
-            (90 * DAY, 90 * DAY - HOUR, &[ONE, TWO, (45 * MINUTE, HOUR)]),
-            (90 * DAY, 91 * DAY, &[ONE, TWO, THREE, MORE]),
-        ];
-        let refused = problem("rejectedIdentifier", 400);
-        for (lifetime, age, bounds) in table {
-            let chain = living(lifetime);
-            let check = |tries: usize, error, (least, most): Bounds| {
-                let next = next_try(tries, error, Some(&chain), at(age));
-                let (least, most) = (at(age + least), at(age + most));
-                assert!(least <= next && next <= most, "{lifetime} {age} {tries}: {next:?}");
-            };
-            let last = *bounds.last().unwrap();
-            for _ in 0..100 {
-                for tries in 1..=7 {
-                    check(tries, None, *bounds.get(tries - 1).unwrap_or(&last));
-                }
-                check(0, None, bounds[0]);
-                check(usize::MAX, None, last);
-                check(1, Some(&refused), last);
-            }
-        }
-    }
-
-    #[test]
-    fn r15_before_it_is_due_the_next_try_is_not_after_that() {
-        for lifetime in [5 * MINUTE, HOUR, DAY, 6 * DAY, 90 * DAY, 398 * DAY] {
-            let chain = living(lifetime);
-            let due = RenewalInfo::by_lifetime(&chain, NOW).renew_at;
-            let margin = u64::try_from((lifetime * 1000 / 64).clamp(40_000, 3_600_000)).unwrap();
-            let margin = Duration::from_millis(margin + 1);
-            for part in 0..100 {
-                let now = at(lifetime * part / 100);
-                for tries in 1..=7 {
-                    let next = next_try(tries, None, Some(&chain), now);
-                    assert!(next <= due.max(now.after(margin)) || due <= now, "{lifetime} {part}");
-                    assert!(next >= now.after(Duration::from_secs(30)), "{lifetime} {part}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn r15_with_wrong_clocks_and_dates_the_delay_is_neither_short_nor_endless() {
-        // The years 1 and 9999 are the furthest that a certificate can name.
-        let (first, last) = (-62_135_596_800, 253_402_300_799);
-        let dates = [
-            (first, last),
-            (first, first + 1),
-            (last - 1, last),
-            (0, 0),
-            (0, 1),
-            (DAY, 0),
-            (last, first),
-        ];
-        let moments = [i64::MIN, i64::MIN + 1, -1, 0, 1000, 86_400_000, i64::MAX - 1, i64::MAX];
-        for (from, until) in dates {
-            let chain = valid(from, until);
-            let edges = [from, until].map(|seconds| at(seconds).as_millis());
-            for now in moments.into_iter().chain(edges).map(Time::from_millis) {
-                for tries in [0, 1, 2, 3, 4, usize::MAX] {
-                    let next = next_try(tries, None, Some(&chain), now);
-                    // One for a second, and valid right now, has a fraction of that.
-                    let is_short = until - from == 1 && chain.not_after() > now;
-                    let least = Duration::from_millis(if is_short { 100 } else { 30_000 });
-                    assert!(next >= now.after(least), "{from} {until} {now:?}");
-                    assert!(next <= now.after(TOP + TOP / 2), "{from} {until} {now:?}");
-                }
-            }
-        }
-        // A certificate that was never valid is no reason to hurry.
-        assert!(next_try(4, None, Some(&valid(DAY, 0)), at(2 * DAY)) >= at(3 * DAY));
-    }
-
-    #[test]
-    fn r14_what_will_fail_again_waits_a_day_and_what_the_ca_says_is_heeded() {
-        let day = Duration::from_secs(86_400);
-        let refused = problem("rejectedIdentifier", 400);
-        assert!(refused.is_permanent());
-        assert!(next_try(1, Some(&refused), None, NOW) >= NOW.after(day));
-        let short = living(5 * MINUTE);
-        for certificate in [None, Some(&short)] {
-            let limited = |after: u64| {
-                let at = NOW.after(Duration::from_secs(after));
-                let error = problem("rateLimited", 429).with_retry_at(Some(at));
-                next_try(1, Some(&error), certificate, NOW)
-            };
-            assert_eq!(limited(7200), NOW.after(Duration::from_secs(7200)));
-            assert!(limited(1) >= NOW.after(LADDER[0]));
-        }
-    }
-
-    #[test]
-    fn r13_those_who_failed_together_do_not_come_back_together() {
-        let busiest = |tries, certificate: Option<&CertificateChain>, now| {
-            let mut moments: Vec<i64> = (0..10_000)
-                .map(|_| next_try(tries, None, certificate, now).as_millis() / 1000)
-                .collect();
-            moments.sort_unstable();
-            moments.chunk_by(|a, b| a == b).map(<[i64]>::len).max().unwrap()
-        };
-        // Five minutes, 33 in each second on average.
-        assert!(busiest(2, None, NOW) < 100);
-        // The last quarter of what is allowed: 22 minutes, 38 seconds, and of the shortest ten.
-        assert!(busiest(4, Some(&living(DAY)), at(DAY - 3 * HOUR)) < 30);
-        assert!(busiest(4, Some(&living(5 * MINUTE)), NOW) < 450);
-        assert!(busiest(4, Some(&living(5 * MINUTE)), at(5 * MINUTE - 1)) < 1300);
     }
 
     #[test]

@@ -44,8 +44,8 @@ impl Session {
         let identity = key.map_or(Identity::Account(&account), Identity::Key);
         let payload = Revoke { certificate: base64url::encode(leaf), reason };
         let payload = &request::json(&payload)?;
-        let revoked = self.by_directory(|directory| async move {
-            self.io.enter("revocation");
+        let revoked = self.with_directory(|directory| async move {
+            self.io.set_state("revocation");
             let url = directory.revoke_cert()?;
             let call = Call { doing: "revoking the certificate", url, repeatable: true };
             self.post(&call, identity, payload).await

@@ -71,23 +71,25 @@ impl Transcript {
     pub(super) fn step(&mut self, now: Time, step: &Result<Step>) {
         let line = Line::default();
         let step = match step {
-            Ok(Step::Request(request)) => line.raw("request", &shown(request)),
+            Ok(Step::Request(request)) => line.raw("request", &request_line(request)),
             Ok(Step::Sign(to_sign)) => line.number("sign", Some(to_sign.id as i64)),
             Ok(Step::Wait(delay)) => {
                 let millis = delay.and_then(|delay| i64::try_from(delay.as_millis()).ok());
                 line.number("wait_ms", millis.or(Some(-1)))
             }
-            Ok(Step::Publish(challenges)) => line.texts("publish", &all(challenges)),
-            Ok(Step::Unpublish(challenges)) => line.texts("unpublish", &all(challenges)),
+            Ok(Step::Publish(challenges)) => line.texts("publish", &challenge_names(challenges)),
+            Ok(Step::Unpublish(challenges)) => {
+                line.texts("unpublish", &challenge_names(challenges))
+            }
             Ok(Step::Done) => line.flag("done", true),
             Err(error) => line.raw("failed", &failure(error)),
         };
         self.add(Line::default().number("poll", Some(now.as_millis())).raw("step", &step.end()));
     }
 
-    pub(super) fn answer(&mut self, id: u64, answer: &Result<Response>) {
+    pub(super) fn response(&mut self, id: u64, response: &Result<Response>) {
         let line = Line::default().number("answer", Some(id as i64));
-        let line = match answer {
+        let line = match response {
             Ok(response) => {
                 let headers: Vec<String> = response
                     .headers
@@ -171,11 +173,11 @@ fn failure(error: &Error) -> String {
 }
 
 /// `"dns-01 example.org"`.
-fn all(challenges: &[Challenge]) -> Vec<String> {
+fn challenge_names(challenges: &[Challenge]) -> Vec<String> {
     challenges.iter().map(|one| format!("{} {}", one.kind().as_str(), one.identifier())).collect()
 }
 
-fn shown(request: &Request) -> String {
+fn request_line(request: &Request) -> String {
     let line = Line::default()
         .number("id", Some(request.id as i64))
         .text("method", Some(request.method.as_str()))

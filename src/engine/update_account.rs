@@ -1,8 +1,7 @@
 //! Changing an account, and ending it. RFC 8555 sections 7.3.2 and 7.3.6.
 
-use std::time::Duration;
-
 use super::exchange::{Call, Identity, Session};
+use super::limits::MIN_DELAY_AFTER_LOST;
 use crate::error::{Error, ErrorKind, Result};
 use crate::problem::printable;
 use crate::request::{self, Deactivate, UpdateContacts};
@@ -12,7 +11,7 @@ impl Session {
     /// Replaces the account's contacts.
     pub(crate) async fn update_contacts(&self, contacts: &[String]) -> Result<()> {
         let url = self.account_url().await?;
-        self.io.enter("account");
+        self.io.set_state("account");
         let call = Call { doing: "changing the account's contacts", url: &url, repeatable: true };
         let payload = request::json(&UpdateContacts { contact: contacts })?;
         self.submit::<Account>(&call, Identity::Account(&url), &payload, "an account").await?;
@@ -22,16 +21,16 @@ impl Session {
     /// Deactivates the account, for good.
     pub(crate) async fn deactivate_account(&self) -> Result<()> {
         let url = self.known_account_url().await?;
-        self.io.enter("account");
+        self.io.set_state("account");
         let call = Call { doing: "deactivating the account", url: &url, repeatable: false };
         let identity = Identity::Account(&url);
         let payload = request::json(&Deactivate::new())?;
-        let ask = || self.submit::<Account>(&call, identity, &payload, "an account");
-        let outcome = match ask().await {
+        let send = || self.submit::<Account>(&call, identity, &payload, "an account");
+        let outcome = match send().await {
             // The answer was lost. If it took effect the CA now refuses the account.
             Err(error) if error.is_lost() => {
-                self.io.sleep(Duration::from_secs(1)).await.map_err(|e| e.after(&error))?;
-                match ask().await {
+                self.io.sleep(MIN_DELAY_AFTER_LOST).await.map_err(|e| e.after(&error))?;
+                match send().await {
                     Err(again)
                         if matches!(again.http_status(), Some(401 | 403)) && !again.is_unsent() =>
                     {
@@ -58,7 +57,7 @@ impl Session {
 
     /// A CA's refusal, which may be for the key: the host says that the account at this URL is ours,
     /// and another account's key may stand in the file by now. Nothing changes here.
-    pub(super) async fn explained(&self, error: Error, account: &str) -> Error {
+    pub(super) async fn explain_key_mismatch(&self, error: Error, account: &str) -> Error {
         let given = self.client.options().account_url.as_deref() == Some(account);
         if !given || !(error.is_problem("malformed") || error.is_problem("unauthorized")) {
             return error;

@@ -39,7 +39,7 @@ fn authorize_options(given: &acme_authorize_options_t) -> Result<AuthorizeOption
     options.challenge_types = types.unwrap_or(options.challenge_types);
     options.subdomains = flag(given.subdomains, "subdomains")?;
     if given.timeout_s > 0 {
-        options.time_limit = Duration::from_secs(given.timeout_s as u64);
+        options.timeout = Duration::from_secs(given.timeout_s as u64);
     }
     Ok(options)
 }

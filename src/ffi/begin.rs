@@ -283,14 +283,14 @@ fn order_options(given: &acme_order_options_t) -> Result<OrderOptions> {
     options.key = optional_key(given.key, "key")?;
     options.order_url = optional_text(given.order_url, "order_url")?.map(str::to_owned);
     if given.timeout_s > 0 {
-        options.time_limit = Duration::from_secs(given.timeout_s as u64);
+        options.timeout = Duration::from_secs(given.timeout_s as u64);
     }
     options.not_before = optional_date(given.not_before, "not_before")?;
     options.not_after = optional_date(given.not_after, "not_after")?;
     options.profile = optional_text(given.profile, "profile")?.map(str::to_owned);
     options.profile_optional = flag(given.profile_optional, "profile_optional")?;
     options.replaces = optional_chain(given.replaces, "replaces")?;
-    options.chain = chain_preference(given)?;
+    options.preferred_chain = chain_preference(given)?;
     options.must_staple = flag(given.must_staple, "must_staple")?;
     Ok(options)
 }

@@ -82,7 +82,7 @@ fn client_options(given: &acme_client_options_t) -> Result<ClientOptions> {
     options.contacts = owned(texts(given.contacts, given.contact_count, "contacts")?);
     options.terms_agreed = flag(given.terms_agreed, "terms_agreed")?;
     let agreed_terms = optional_text(given.agreed_terms_url, "agreed_terms_url")?;
-    options.agreed_terms = agreed_terms.map(str::to_owned);
+    options.agreed_terms_url = agreed_terms.map(str::to_owned);
     let languages = optional_text(given.accept_language, "accept_language")?;
     options.accept_language = languages.map(str::to_owned);
     options.external_account = external_account(given)?;

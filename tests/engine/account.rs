@@ -312,7 +312,7 @@ fn terms_are_agreed_to_by_their_url() {
         let url = url.to_owned();
         Script::with(|options| {
             options.terms_agreed = false;
-            options.agreed_terms = Some(url);
+            options.agreed_terms_url = Some(url);
         })
     };
     let mut ca = agreeing(TERMS);
@@ -334,7 +334,7 @@ fn terms_are_agreed_to_by_their_url() {
     let key = Key::generate(KeyType::P256).unwrap();
     let mut options = ClientOptions::new("https://ca.example/directory", key);
     options.terms_agreed = true;
-    options.agreed_terms = Some(TERMS.to_owned());
+    options.agreed_terms_url = Some(TERMS.to_owned());
     assert_eq!(Client::new(options).err().unwrap().kind(), ErrorKind::InvalidArgument);
     // Where there are none, none is agreed to.
     let mut ca = agreeing(old);

@@ -297,7 +297,7 @@ fn a_ca_that_breaks_while_it_finalizes_gets_one_new_order_after_a_minute() {
     assert!(ca.elapsed() >= Duration::from_secs(60));
     // Not where the time limit would end the wait, and not when somebody has canceled.
     let mut options = OrderOptions::new(["example.org"]);
-    options.time_limit = Duration::from_secs(30);
+    options.timeout = Duration::from_secs(30);
     let mut ca = Script::at_boulder();
     ca.ca.failing = vec!["example.org".to_owned()];
     ca.ca.failure = "serverInternal";

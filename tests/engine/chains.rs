@@ -195,7 +195,7 @@ fn preferring(root: &str, links: &[&str]) -> (Script, Issued, Vec<String>) {
     });
     ca.on("POST /other/*").answer(Answer::problem(400, "malformed"));
     let mut options = OrderOptions::new(["example.org"]);
-    options.chain = Some(ChainPreference::Root(root.to_owned()));
+    options.preferred_chain = Some(ChainPreference::Root(root.to_owned()));
     let (issued, lines) = log::lines(|| ca.order(options));
     (ca, issued.unwrap(), lines)
 }
@@ -249,7 +249,7 @@ fn with_other(make: impl Fn(&PKey<Public>) -> Vec<u8> + Send + 'static) -> (Issu
     ca.on("POST /other/1")
         .make(move |ca| Answer::new(200, make(ca.orders[0].key.as_ref().unwrap())));
     let mut options = OrderOptions::new(["example.org"]);
-    options.chain = Some(ChainPreference::Root("Another Root".to_owned()));
+    options.preferred_chain = Some(ChainPreference::Root("Another Root".to_owned()));
     let (issued, lines) = log::lines(|| ca.order(options));
     (issued.unwrap(), lines)
 }

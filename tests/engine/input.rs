@@ -126,7 +126,7 @@ fn an_order_url_elsewhere_and_no_time_are_refused() {
         refused(options);
     }
     let mut options = OrderOptions::new(["example.org"]);
-    options.time_limit = Duration::ZERO;
+    options.timeout = Duration::ZERO;
     refused(options);
 }
 

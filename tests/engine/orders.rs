@@ -474,7 +474,7 @@ fn o11_a_resumed_order_whose_authorization_is_dead_is_replaced_once() {
 /// A client with a month's time for its order at a slow CA; what comes of it, and how to resume it.
 fn patient(script: &mut Script) -> (Outcome, OrderOptions) {
     let mut options = OrderOptions::new(["example.org"]);
-    options.time_limit = Duration::from_secs(30 * 86_400);
+    options.timeout = Duration::from_secs(30 * 86_400);
     options.key = Some(Key::generate(KeyType::P256).unwrap());
     let operation = script.client.obtain(options.clone()).unwrap();
     let outcome = script.run(&operation);

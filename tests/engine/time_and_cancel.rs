@@ -29,7 +29,7 @@ fn a_shorter_time_limit_holds_to_the_millisecond() {
     let mut ca = Script::new();
     ca.ca.validation_looks = u32::MAX;
     let mut options = OrderOptions::new(["example.org"]);
-    options.time_limit = Duration::from_millis(12_345);
+    options.timeout = Duration::from_millis(12_345);
     assert_eq!(ca.order(options).unwrap_err().kind(), ErrorKind::Timeout);
     assert_eq!(ca.elapsed().as_millis(), 12_345);
 }
@@ -38,7 +38,7 @@ fn a_shorter_time_limit_holds_to_the_millisecond() {
 fn no_limit_in_sight_does_no_harm() {
     let mut ca = Script::new();
     let mut options = OrderOptions::new(["example.org"]);
-    options.time_limit = Duration::MAX;
+    options.timeout = Duration::MAX;
     ca.order(options).unwrap();
 }
 
@@ -48,7 +48,7 @@ fn the_reason_of_a_failure_survives_the_time_limit() {
     let limited = super::ca::Answer::problem(429, "rateLimited").header("Retry-After", "50");
     ca.on("POST /new-order").answer(limited);
     let mut options = OrderOptions::new(["example.org"]);
-    options.time_limit = Duration::from_secs(20);
+    options.timeout = Duration::from_secs(20);
     let error = ca.order(options).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.to_string().contains("rateLimited"), "{error}");

@@ -220,7 +220,7 @@ impl Program {
         options.order_url = site.order_url.clone();
         options.replaces = site.chain.clone();
         options.abandon_on_failure = false;
-        options.time_limit = Duration::from_secs(600);
+        options.timeout = Duration::from_secs(600);
         let issued = |issued| Outcome::Issued(Box::new(issued));
         // An order that is under way is finished, whatever the CA says of the certificate before.
         let operation = match site.chain.is_some() && site.order_url.is_none() {

@@ -86,7 +86,7 @@ fn client_of(begin: &Value, id: u64) -> Client {
     options.account_url = text(&begin["account_url"]);
     options.contacts = texts(&begin["contacts"]);
     options.terms_agreed = begin["terms_agreed"] == true;
-    options.agreed_terms = text(&begin["agreed_terms"]);
+    options.agreed_terms_url = text(&begin["agreed_terms"]);
     if begin["external_account"] == true {
         options.external_account = Some(ExternalAccount::new("id", &"A".repeat(64)).unwrap());
     }

@@ -760,7 +760,7 @@ fn a_request_is_not_waited_for_beyond_the_operations_limit() {
     ca.allow_http_loopback = true;
     let client = Client::new(ca).unwrap();
     let mut order = OrderOptions::new(["example.org"]);
-    order.time_limit = Duration::from_secs(2);
+    order.timeout = Duration::from_secs(2);
     let mut program = Program { http: HttpClient::new(&HttpOptions::default()).unwrap() };
     let error = run(&client.obtain(order).unwrap(), &mut program).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);

@@ -69,7 +69,7 @@ pub fn obtain(data: &[u8]) {
     let replaced = CertificateChain::parse(replaced).unwrap();
     options.replaces = (flags & 64 != 0).then(|| replaced.clone());
     if flags & 128 != 0 {
-        options.chain = Some(ChainPreference::Root("Another CA".to_owned()));
+        options.preferred_chain = Some(ChainPreference::Root("Another CA".to_owned()));
         (options.profile, options.profile_optional) = (Some("short".to_owned()), true);
     }
     let kind = bytes.below(4);
