@@ -636,6 +636,9 @@ struct challenge {
     std::string tls_alpn_name;
     /// onion-csr-01 and device-attest-01: the challenge object, for operation::respond_with().
     std::string json;
+    /// Whether the record stays published after the validation (dns-persist-01).
+    /// step::unpublish does not show the challenge then.
+    bool persistent = false;
     /// What it was copied from, for operation::respond_with() and functions in C: theirs until the
     /// operation is polled again, or the handler that got it returns.
     const acme_challenge_t *shown = nullptr;
@@ -717,6 +720,7 @@ inline challenge from_c(const acme_challenge_t *shown)
     }
     made.tls_alpn_name = to_string(shown->tls_alpn_name);
     made.json = to_string(shown->json);
+    made.persistent = shown->persistent != 0;
     made.shown = shown;
     return made;
 }

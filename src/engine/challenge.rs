@@ -12,103 +12,11 @@ use openssl::sha::sha256;
 use crate::base64url;
 use crate::error::{Error, Result};
 use crate::resource::challenge::Challenge as Offer;
+pub use crate::resource::challenge_type::ChallengeType;
 use crate::resource::identifier::Identifier;
 
-/// The longest DNS name, RFC 1035 section 2.3.4.
-const MAX_NAME: usize = 253;
-
-/// The types of challenge that can be answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ChallengeType {
-    /// A file on port 80 of the host; RFC 8555 section 8.3. Not for wildcards.
-    Http01,
-    /// A TXT record; RFC 8555 section 8.4. Also for wildcards. Not for IP addresses.
-    Dns01,
-    /// A certificate in a handshake on port 443; RFC 8737. Not for wildcards.
-    TlsAlpn01,
-    /// As dns-01, at a name of the account's own, so that several accounts can prove one name;
-    /// draft-ietf-acme-dns-account-label.
-    DnsAccount01,
-    /// A TXT record that names the account and stays; draft-ietf-acme-dns-persist. It is published
-    /// but never taken down.
-    DnsPersist01,
-    /// A request signed by a hidden service's key, for `.onion` names; RFC 9799. The host makes the
-    /// answer's payload.
-    OnionCsr01,
-    /// A device's attestation, for identifiers of devices; draft-ietf-acme-device-attest. The host
-    /// makes the answer's payload.
-    DeviceAttest01,
-}
-
-use ChallengeType::*;
-
-const NAMES: [(ChallengeType, &str); 7] = [
-    (Http01, "http-01"),
-    (Dns01, "dns-01"),
-    (TlsAlpn01, "tls-alpn-01"),
-    (DnsAccount01, "dns-account-01"),
-    (DnsPersist01, "dns-persist-01"),
-    (OnionCsr01, "onion-csr-01"),
-    (DeviceAttest01, "device-attest-01"),
-];
-
-impl ChallengeType {
-    /// Its name in ACME, such as `"http-01"`.
-    pub fn as_str(self) -> &'static str {
-        NAMES.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
-    }
-
-    /// The type of this name.
-    pub fn from_name(name: &str) -> Option<ChallengeType> {
-        NAMES.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
-    }
-
-    /// Does the host make the payload of the answer ([`Operation::respond_with`])?
-    ///
-    /// [`Operation::respond_with`]: super::Operation::respond_with
-    pub fn takes_payload(self) -> bool {
-        matches!(self, OnionCsr01 | DeviceAttest01)
-    }
-
-    /// Can it prove this identifier? RFC 8555 sections 8.3 and 8.4, RFC 8737 section 3, RFC 8738
-    /// section 7, RFC 9799 section 3.
-    pub(super) fn can_validate(self, identifier: &Identifier) -> bool {
-        let name = identifier.value.strip_prefix("*.").unwrap_or(&identifier.value);
-        let is_dns = identifier.type_ == "dns";
-        match self {
-            Http01 | TlsAlpn01 => (is_dns || identifier.type_ == "ip") && !identifier.is_wildcard(),
-            Dns01 | DnsAccount01 | DnsPersist01 => {
-                is_dns && self.dns_prefix("").len() + name.len() <= MAX_NAME
-            }
-            OnionCsr01 => is_dns && name.ends_with(".onion"),
-            DeviceAttest01 => identifier.is_of_device(),
-        }
-    }
-
-    /// What stands before the name in that of the TXT record.
-    fn dns_prefix(self, account_url: &str) -> String {
-        match self {
-            Dns01 => "_acme-challenge.".to_owned(),
-            DnsAccount01 => {
-                let hash = sha256(account_url.as_bytes());
-                format!("_{}._acme-challenge.", base32(hash.get(..10).unwrap_or_default()))
-            }
-            DnsPersist01 => "_validation-persist.".to_owned(),
-            _ => String::new(),
-        }
-    }
-}
-
-/// RFC 4648 section 6, in lower case, of a multiple of five bytes: no padding.
-fn base32(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-    let quintet = |chunk: &[u8], n: usize| {
-        let bits = chunk.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
-        ALPHABET.get((bits >> (35 - 5 * n)) as usize & 31).copied().unwrap_or_default()
-    };
-    bytes.chunks(5).flat_map(|chunk| (0..8).map(move |n| char::from(quintet(chunk, n)))).collect()
-}
+/// Path of a key authorization at a web server, before the token (RFC 8555 section 8.3).
+pub(super) const HTTP01_PATH: &str = "/.well-known/acme-challenge/";
 
 /// A challenge to publish.
 #[derive(Clone)]
@@ -122,22 +30,35 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// One of RFC 8555 or RFC 8737. `token` has been checked to be base64url.
+    /// Makes a challenge of a type whose TXT record, if it has one, is at the same name for every
+    /// account. `token` has been checked to be base64url.
     pub(crate) fn new(
         kind: ChallengeType,
         identifier: &str,
         token: &str,
         thumbprint: &str,
     ) -> Challenge {
-        let key_authorization = format!("{token}.{thumbprint}");
-        let value = || base64url::encode(sha256(key_authorization.as_bytes()));
-        let record = (kind == Dns01).then(|| (kind.dns_prefix("") + identifier, value()));
-        let (identifier, token) = (identifier.to_owned(), token.to_owned());
-        Challenge { kind, identifier, token, key_authorization, record, json: None }
+        let mut made = Challenge::without_record(kind, identifier, token, thumbprint);
+        made.record = made.record_with("", base64url::encode(made.digest()));
+        made
     }
 
-    /// Whatever the CA offers, as the account with this URL has to publish it. `below`: it is to
-    /// prove names below this one, too.
+    fn without_record(
+        kind: ChallengeType,
+        identifier: &str,
+        token: &str,
+        thumbprint: &str,
+    ) -> Challenge {
+        let key_authorization = match kind.has_token() {
+            true => format!("{token}.{thumbprint}"),
+            false => String::new(),
+        };
+        let (identifier, token) = (identifier.to_owned(), token.to_owned());
+        Challenge { kind, identifier, token, key_authorization, record: None, json: None }
+    }
+
+    /// Makes the challenge that a CA offers, as the account with this URL has to publish it. `below`:
+    /// it also validates the names below this one.
     pub(super) fn offered(
         kind: ChallengeType,
         offer: &Offer,
@@ -146,30 +67,23 @@ impl Challenge {
         account_url: &str,
         thumbprint: &str,
     ) -> Result<Challenge> {
-        let name = identifier.value.strip_prefix("*.").unwrap_or(&identifier.value);
-        let token = match kind {
-            DnsPersist01 | OnionCsr01 => "",
-            _ => offer.checked_token()?,
+        let token = match kind.has_token() {
+            true => offer.checked_token()?,
+            false => "",
         };
-        let mut challenge = Challenge::new(kind, name, token, thumbprint);
-        match kind {
-            DnsAccount01 => {
-                let value = base64url::encode(challenge.digest());
-                challenge.record = Some((kind.dns_prefix(account_url) + name, value));
-            }
-            DnsPersist01 => {
-                challenge.record = Some((
-                    kind.dns_prefix("") + name,
-                    persistent_value(offer, account_url, below)?,
-                ));
-            }
-            _ => {}
-        }
-        if token.is_empty() {
-            challenge.key_authorization.clear();
-        }
-        challenge.json.clone_from(&offer.json);
-        Ok(challenge)
+        let mut made = Challenge::without_record(kind, identifier.host(), token, thumbprint);
+        let content = match kind.is_persistent() {
+            true => persistent_value(offer, account_url, below)?,
+            false => base64url::encode(made.digest()),
+        };
+        made.record = made.record_with(account_url, content);
+        made.json.clone_from(&offer.json);
+        Ok(made)
+    }
+
+    /// Name and content of the TXT record, for the types that have one.
+    fn record_with(&self, account_url: &str, content: String) -> Option<(String, String)> {
+        Some((self.kind.record_prefix(account_url)? + &self.identifier, content))
     }
 
     /// Its type.
@@ -196,7 +110,7 @@ impl Challenge {
 
     /// http-01: the path to serve it at, on port 80 of the identifier.
     pub fn http_path(&self) -> Option<String> {
-        (self.kind == Http01).then(|| format!("/.well-known/acme-challenge/{}", self.token))
+        self.kind.is_http_file().then(|| format!("{HTTP01_PATH}{}", self.token))
     }
 
     /// dns-01 and its kin: name of the TXT record.
@@ -218,7 +132,7 @@ impl Challenge {
     /// tls-alpn-01: the server name that the CA's handshake asks for: the DNS name, or the reverse
     /// name of an IP address (RFC 8738 section 6).
     pub fn tls_server_name(&self) -> Option<String> {
-        (self.kind == TlsAlpn01).then(|| match self.identifier.parse() {
+        self.kind.is_tls_certificate().then(|| match self.identifier.parse() {
             Ok(address) => reverse_name(address),
             Err(_) => self.identifier.clone(),
         })
@@ -232,7 +146,7 @@ impl Challenge {
 
     /// Does it stay published after it has done its work?
     pub fn is_persistent(&self) -> bool {
-        self.kind == DnsPersist01
+        self.kind.is_persistent()
     }
 }
 
@@ -276,6 +190,7 @@ impl fmt::Debug for Challenge {
 
 #[cfg(test)]
 mod tests {
+    use super::ChallengeType::*;
     use super::*;
 
     // The token and thumbprint of RFC 8555 sections 8.1 and 8.3.
@@ -353,26 +268,5 @@ mod tests {
             name("4321:0:1:2:3:4:567:89ab").as_deref(),
             Some("b.a.9.8.7.6.5.0.4.0.0.0.3.0.0.0.2.0.0.0.1.0.0.0.0.0.0.0.1.2.3.4.ip6.arpa")
         );
-    }
-
-    #[test]
-    fn names_and_types_go_together() {
-        for (kind, name) in NAMES {
-            assert_eq!((kind.as_str(), ChallengeType::from_name(name)), (name, Some(kind)));
-        }
-        assert_eq!(ChallengeType::from_name("http-02"), None);
-        let provers = |name: &str| -> Vec<&str> {
-            let identifier = Identifier::from_name(name).unwrap();
-            let able = NAMES.iter().filter(|(kind, _)| kind.can_validate(&identifier));
-            able.map(|(_, name)| *name).collect()
-        };
-        let dns = ["dns-01", "dns-account-01", "dns-persist-01"];
-        assert_eq!(provers("*.example.org"), dns);
-        assert_eq!(provers("192.0.2.7"), ["http-01", "tls-alpn-01"]);
-        assert_eq!(provers("permanent-identifier:A-1"), ["device-attest-01"]);
-        assert!(provers("*.abc.onion").contains(&"onion-csr-01"));
-        let long = format!("{}.{}", [["a"; 57].concat().as_str(); 3].join("."), ["b"; 60].concat());
-        assert_eq!(long.len(), 234);
-        assert_eq!(provers(&format!("*.{long}")), ["dns-01"]);
     }
 }

@@ -3,18 +3,16 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::challenge::{Challenge, ChallengeType};
+use super::challenge::{Challenge, HTTP01_PATH};
 use crate::base64url::is_base64url;
 use crate::resource::challenge::is_token;
-
-const PATH: &str = "/.well-known/acme-challenge/";
 
 /// The body to answer a request for this path with, by an account that is known by its thumbprint
 /// ([`Key::thumbprint`](crate::Key::thumbprint)) alone: whoever holds the account may prove its names
 /// with it, so nothing has to be shared with the program that orders. `None`: no challenge has such a
 /// path. A query is not part of the path.
 pub fn http01_answer(thumbprint: &str, path: &str) -> Option<String> {
-    let token = path.strip_prefix(PATH).filter(|token| is_token(token))?;
+    let token = path.strip_prefix(HTTP01_PATH).filter(|token| is_token(token))?;
     // SHA-256 in base64url (RFC 7638).
     if thumbprint.len() != 43 || !is_base64url(thumbprint) {
         return None;
@@ -32,8 +30,8 @@ impl Published {
     }
 
     pub(super) fn answer(&self, path: &str) -> Option<String> {
-        let token = path.strip_prefix(PATH)?;
-        let is_it = |one: &&Challenge| one.kind() == ChallengeType::Http01 && one.token() == token;
+        let token = path.strip_prefix(HTTP01_PATH)?;
+        let is_it = |one: &&Challenge| one.kind().is_http_file() && one.token() == token;
         let challenges = self.challenges();
         let found = challenges.iter().flat_map(|ours| ours.iter()).find(is_it)?;
         Some(found.key_authorization().to_owned())
@@ -60,6 +58,7 @@ impl Drop for Answering<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::challenge::ChallengeType;
     use super::*;
 
     const TOKEN: &str = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0";
@@ -68,7 +67,7 @@ mod tests {
     fn only_what_could_be_a_challenge_is_answered() {
         let thumbprint = "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI";
         let answer = |path: &str| http01_answer(thumbprint, path);
-        let path = format!("{PATH}{TOKEN}");
+        let path = format!("{HTTP01_PATH}{TOKEN}");
         assert_eq!(answer(&path), Some(format!("{TOKEN}.{thumbprint}")));
         for bad in ["", "thumb", &thumbprint[1..], &format!("{}=", &thumbprint[1..])] {
             assert_eq!(http01_answer(bad, &path), None, "{bad}");
@@ -76,16 +75,16 @@ mod tests {
         for bad in [
             "",
             "/",
-            PATH,
+            HTTP01_PATH,
             TOKEN,
             &format!("{path}/"),
             &format!("{path}?x=1"),
             &format!("{path}=",),
             &format!("/{path}"),
-            &format!("{PATH}../../etc/passwd"),
-            &format!("{PATH}<script>aaaaaaaaaaaaaaaaaaaaaa"),
-            &format!("{PATH}short"),
-            &format!("{PATH}{}", "a".repeat(513)),
+            &format!("{HTTP01_PATH}../../etc/passwd"),
+            &format!("{HTTP01_PATH}<script>aaaaaaaaaaaaaaaaaaaaaa"),
+            &format!("{HTTP01_PATH}short"),
+            &format!("{HTTP01_PATH}{}", "a".repeat(513)),
         ] {
             assert_eq!(answer(bad), None, "{bad}");
         }
@@ -95,7 +94,7 @@ mod tests {
     fn a_challenge_is_answered_for_as_long_as_it_is_published() {
         let published = Published::default();
         let make = |kind| Challenge::new(kind, "example.org", TOKEN, "thumb");
-        let path = format!("{PATH}{TOKEN}");
+        let path = format!("{HTTP01_PATH}{TOKEN}");
         let both = [make(ChallengeType::Http01), make(ChallengeType::Dns01)];
         let one = published.add(&Arc::from(both));
         let two = published.add(&Arc::from([make(ChallengeType::Http01)]));

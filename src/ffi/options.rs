@@ -201,6 +201,10 @@ pub struct acme_challenge_t {
     /// onion-csr-01 (RFC 9799) and device-attest-01: the challenge object as JSON, to make the
     /// answer's payload from; see acme_op_respond_with().
     pub json: *const c_char,
+    /// 1: the record stays published after the validation, for later orders (dns-persist-01).
+    /// ACME_STEP_UNPUBLISH does not show the challenge, and a program must not remove the record
+    /// by itself. 0: the record is removed.
+    pub persistent: usize,
 }
 
 /// One HTTP header field.

@@ -133,6 +133,7 @@ impl ShownChallenge {
             tls_alpn_digest: null(),
             tls_alpn_name: challenge.tls_server_name().map_or(null(), |name| show(&name)),
             json: challenge.json().map_or(null(), &mut show),
+            persistent: challenge.is_persistent().into(),
         };
         if challenge.kind() == ChallengeType::TlsAlpn01 {
             c.tls_alpn_digest = digest.as_ptr();

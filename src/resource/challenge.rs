@@ -1,8 +1,7 @@
 //! One way to prove control of an identifier. RFC 8555 sections 7.1.5 and 8.
 
-use serde_json::Value;
-
-use super::identifier::is_label;
+use super::challenge_type::ChallengeType;
+use super::identifier::{MAX_DNS_NAME, is_label};
 use super::{Members, Resource, states};
 use crate::base64url::is_base64url;
 use crate::error::{Error, Result};
@@ -46,8 +45,10 @@ pub(crate) struct Challenge {
 
 impl Resource for Challenge {
     fn read(members: &Members<'_>) -> Option<Challenge> {
+        let type_ = members.text("type")?;
+        let kind = ChallengeType::from_name(&type_);
         Some(Challenge {
-            type_: members.text("type")?,
+            type_,
             url: members.text("url")?,
             status: members.value("status").into(),
             token: members.text("token"),
@@ -55,10 +56,7 @@ impl Resource for Challenge {
             error: members.value("error").and_then(Problem::from_json),
             issuer_domain_names: members.texts("issuer-domain-names"),
             account_uri: members.text("accounturi"),
-            json: match members.value("type").and_then(Value::as_str) {
-                Some("onion-csr-01" | "device-attest-01") => Some(members.json()),
-                _ => None,
-            },
+            json: kind.is_some_and(ChallengeType::takes_payload).then(|| members.json()),
         })
     }
 }
@@ -67,7 +65,7 @@ impl Challenge {
     /// The name by which a dns-persist-01 record calls this CA: the first that it offers and that is
     /// one. It becomes part of a DNS record, so what is not a DNS name goes no further than here.
     pub(crate) fn issuer_domain_name(&self) -> Result<&str> {
-        let is_name = |name: &&String| name.len() <= 253 && name.split('.').all(is_label);
+        let is_name = |name: &&String| name.len() <= MAX_DNS_NAME && name.split('.').all(is_label);
         let first = self.issuer_domain_names.iter().find(is_name);
         first.map(String::as_str).ok_or_else(|| {
             let why = "the CA's dns-persist-01 challenge has no usable issuer-domain-names";

@@ -10,8 +10,11 @@ use super::{Members, Resource, idna};
 use crate::error::{Error, Result};
 use crate::problem::printable;
 
-/// The longest DNS name, RFC 1035 section 2.3.4, less what "_acme-challenge." takes.
-const MAX_NAME: usize = 253 - "_acme-challenge.".len();
+/// Maximum length of a DNS name; RFC 1035 section 2.3.4.
+pub(crate) const MAX_DNS_NAME: usize = 253;
+
+/// Maximum length of an identifier's name: there must be room for "_acme-challenge." before it.
+const MAX_NAME: usize = MAX_DNS_NAME - "_acme-challenge.".len();
 
 /// Identifiers of devices, RFC 4043 and RFC 4108, as draft-ietf-acme-device-attest uses them: in
 /// names they stand behind their type and a colon.
@@ -79,6 +82,11 @@ impl Identifier {
         }
     }
 
+    /// The name without `*.`.
+    pub(crate) fn host(&self) -> &str {
+        self.value.strip_prefix("*.").unwrap_or(&self.value)
+    }
+
     pub(crate) fn is_wildcard(&self) -> bool {
         self.value.starts_with("*.")
     }
@@ -89,8 +97,7 @@ impl Identifier {
 
     /// Is it a DNS name below this one?
     pub(crate) fn is_below(&self, ancestor: &str) -> bool {
-        let name = self.value.strip_prefix("*.").unwrap_or(&self.value);
-        let rest = name.strip_suffix(ancestor);
+        let rest = self.host().strip_suffix(ancestor);
         self.type_ == "dns" && rest.is_some_and(|rest| rest.ends_with('.'))
     }
 }

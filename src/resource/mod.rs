@@ -9,6 +9,7 @@
 pub(crate) mod account;
 pub(crate) mod authorization;
 pub(crate) mod challenge;
+pub(crate) mod challenge_type;
 pub(crate) mod directory;
 pub(crate) mod identifier;
 mod idna;

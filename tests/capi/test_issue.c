@@ -301,7 +301,7 @@ static void accounts_and_renewals(void)
 /* --- beyond a first certificate --------------------------------------------------------------- */
 
 /* dns_publish() and dns_unpublish(), and what they were asked for. */
-static int dns_ups, dns_downs;
+static int dns_ups, dns_downs, last_persistent;
 static char last_dns_name[300], last_dns_value[300];
 
 static int count_up(const acme_challenge_t *challenge, void *user)
@@ -309,6 +309,7 @@ static int count_up(const acme_challenge_t *challenge, void *user)
     dns_ups++;
     snprintf(last_dns_name, sizeof last_dns_name, "%s", challenge->dns_name);
     snprintf(last_dns_value, sizeof last_dns_value, "%s", challenge->dns_value);
+    last_persistent = (int)challenge->persistent;
     return dns_publish(challenge, user);
 }
 
@@ -331,7 +332,7 @@ static void dns_types(acme_client_t *client)
     order.name_challenge_types = &type;
     OK(acme_obtain(client, &order, &run, &cert));
     verify(cert, "*.types.capi.test");
-    CHECK(dns_ups == 1 && dns_downs == 1 && last_dns_name[0] == '_');
+    CHECK(dns_ups == 1 && dns_downs == 1 && last_dns_name[0] == '_' && last_persistent == 0);
     CHECK(strstr(last_dns_name, "._acme-challenge.types.capi.test") == last_dns_name + 17);
     acme_cert_free(cert);
 
@@ -339,7 +340,7 @@ static void dns_types(acme_client_t *client)
     type = "dns-persist-01"; /* has no token, names the account, and stays */
     OK(acme_obtain(client, &order, &run, &cert));
     verify(cert, "*.stays.capi.test");
-    CHECK(dns_ups == 2 && dns_downs == 1);
+    CHECK(dns_ups == 2 && dns_downs == 1 && last_persistent == 1);
     CHECK(strcmp(last_dns_name, "_validation-persist.stays.capi.test") == 0);
     CHECK(strstr(last_dns_value, acme_client_account_url(client)) != NULL);
     CHECK(strstr(last_dns_value, "; policy=wildcard") != NULL);

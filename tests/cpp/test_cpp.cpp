@@ -213,7 +213,7 @@ static void tls_alpn(const acme::client &ca)
     };
     THROWS(std::runtime_error, "enough", ca.obtain(order, handlers));
     CHECK(kept && kept->tls_alpn_digest && kept->tls_alpn_name == "alpn.cpp.test");
-    CHECK(kept->http_path.empty() && kept->dns_name.empty());
+    CHECK(kept->http_path.empty() && kept->dns_name.empty() && !kept->persistent);
     // A copy may be kept: the operation is gone.
     const acme::key key = acme::key::generate();
     const acme::certificate cert = acme::certificate::tls_alpn(*kept, &key);
@@ -223,6 +223,9 @@ static void tls_alpn(const acme::client &ca)
     CHECK(has_text(text, "1.3.6.1.5.5.7.1.31: critical") && has_text(text, "DNS:alpn.cpp.test"));
     kept->tls_alpn_digest.reset();
     THROWS(acme::invalid_argument, "tls_alpn_digest", acme::certificate::tls_alpn(*kept));
+    order.challenge_types = {"dns-persist-01"};
+    THROWS(std::runtime_error, "enough", ca.obtain(order, handlers));
+    CHECK(kept->type == "dns-persist-01" && kept->persistent);
 }
 
 static void accounts_and_renewals(web_server &web)

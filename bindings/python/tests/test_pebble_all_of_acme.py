@@ -87,6 +87,7 @@ def test_dns_persist_01_names_the_account_and_stays(new_pebble, client, name, tm
             assert f"; accounturi={client.account_url}" in challenge.dns_value
             assert challenge.dns_value.endswith("; policy=wildcard") == name.startswith("*.")
             assert (challenge.token, challenge.key_authorization) == ("", "")
+            assert challenge.persistent
 
         def unpublish(self, challenges):
             self.taken_down += challenges
@@ -103,6 +104,7 @@ def test_each_name_by_a_type_of_its_own(client, standalone, tmp_path):
     class Mixed:
         def publish(self, challenges):
             self.types = {c.identifier: c.type for c in challenges}
+            assert not any(c.persistent for c in challenges)
             standalone.publish(tuple(c for c in challenges if c.http_path))
             PebbleDns().publish([c for c in challenges if c.dns_name])
 

@@ -378,7 +378,7 @@ def test_x05_what_was_left_goes_at_the_end_of_a_run_and_stops_none(store, solver
 
 def test_what_is_published_is_known_by_its_token_alone():
     challenge = acme.Challenge("dns-01", "x.test", "TOKEN", "TOKEN.THUMB", None, "_acme-challenge.x.test", "?")
-    persistent = acme.Challenge("dns-persist-01", "x.test", "", "", None, "_p.x.test", "?")
+    persistent = acme.Challenge("dns-persist-01", "x.test", "", "", None, "_p.x.test", "?", persistent=True)
     purpose = Purpose("https://ca/dir", "THUMB", "KEY", ("x.test",))
     journal = Journal(purpose).with_published([challenge, persistent]).with_published([challenge])
     assert journal.text().count("THUMB") == 1

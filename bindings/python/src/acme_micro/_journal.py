@@ -77,7 +77,7 @@ class Journal:
 
     def with_published(self, challenges: Iterable[Challenge]) -> Journal:
         """What stays published is nobody's to take down."""
-        more = [c for c in challenges if not c.is_persistent]
+        more = [c for c in challenges if not c.persistent]
         known = {identity(c) for c in more}
         kept = [c for c in self.published if identity(c) not in known]
         return replace(self, published=(*kept, *more))

@@ -258,6 +258,7 @@ class acme_challenge_t(Structure):
         tls_alpn_digest: _Pointer[c_uint8]
         tls_alpn_name: bytes | None
         json: bytes | None
+        persistent: int
 
     _fields_ = [
         ("type", c_char_p),
@@ -270,6 +271,7 @@ class acme_challenge_t(Structure):
         ("tls_alpn_digest", POINTER(c_uint8)),
         ("tls_alpn_name", c_char_p),
         ("json", c_char_p),
+        ("persistent", c_size_t),
     ]
 
 

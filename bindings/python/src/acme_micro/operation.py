@@ -160,7 +160,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
                     time.sleep(NAP if step.seconds is None else min(step.seconds, NAP))
                 elif isinstance(step, Publish):
                     # What stays published is nobody's to take down.
-                    published = tuple(c for c in step.challenges if not c.is_persistent)
+                    published = tuple(c for c in step.challenges if not c.persistent)
                     try:
                         _publish(self, _required(solver), step)
                     except Exception as error:

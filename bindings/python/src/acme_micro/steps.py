@@ -60,11 +60,8 @@ class Challenge:
     #: onion-csr-01 (RFC 9799) and device-attest-01: the challenge object, to make the answer's
     #: payload from; see :meth:`Publish.respond_with`.
     object: Mapping[str, Any] | None = field(default=None, repr=False, hash=False)
-
-    @property
-    def is_persistent(self) -> bool:
-        """Does it stay published after it has done its work?"""
-        return self.type == "dns-persist-01"
+    #: Whether the record stays published after the validation, for later orders (dns-persist-01).
+    persistent: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -221,6 +218,7 @@ def challenge_from_c(shown: _native.acme_challenge_t) -> Challenge:
         tls_alpn_digest=string_at(digest, 32) if digest else None,
         tls_alpn_name=from_text(shown.tls_alpn_name),
         object=json.loads(shown.json) if shown.json else None,
+        persistent=bool(shown.persistent),
     )
 
 
