@@ -223,7 +223,7 @@ impl Failure {
         match self {
             Failure::Lost(why) => reply.failed(why),
             Failure::Unusable(why) => reply.unusable(why),
-            Failure::Hopeless(why) => reply.hopeless(why),
+            Failure::Hopeless(why) => reply.failed_for_good(why),
         }
     }
 

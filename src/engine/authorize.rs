@@ -1,4 +1,5 @@
-//! Proving control of each identifier of an order. RFC 8555 sections 7.5, 7.5.1 and 8.
+//! Authorization of each identifier of an order: solving a challenge of each, and waiting until the CA has
+//! validated them. RFC 8555 sections 7.5, 7.5.1 and 8.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,7 @@ use crate::resource::authorization::{Authorization, AuthorizationStatus};
 use crate::resource::order::{Order, OrderStatus};
 
 impl Session {
-    /// Has every authorization of a pending order become valid. Gives the order, no longer pending.
+    /// Makes every authorization of a pending order valid. Returns the order, which is no longer pending.
     pub(super) async fn authorize(
         &self,
         plan: &Plan,
@@ -47,8 +48,8 @@ impl Session {
         ready.ok_or_else(none)
     }
 
-    /// Has the challenges published, answers them, and waits until they are decided: by looking at
-    /// their order, or without one at each authorization.
+    /// Publishes the challenges, responds to them, and waits until the CA has validated them. It polls
+    /// the order, or without an order each authorization.
     pub(super) async fn solve(
         &self,
         pending: Vec<(PendingChallenge, Challenge)>,
@@ -71,7 +72,7 @@ impl Session {
                 Err(error) => Err(error),
             };
             match outcome {
-                // Boxed: it is rare, and each order in flight would have room for it.
+                // Boxed because it is rare: otherwise every order in flight would reserve memory for it.
                 Err(error) => Err(Box::pin(self.settle(&pending, account, error)).await),
                 outcome => outcome,
             }
@@ -79,7 +80,7 @@ impl Session {
         self.io.with_published(challenges, solve).await
     }
 
-    /// Sends the responses that the CA does not have yet. After the first that fails no other is begun.
+    /// Sends the responses that the CA does not have yet. After the first failure it begins no other.
     async fn respond_to_all(&self, pending: &mut [PendingChallenge], account: &str) -> Result<()> {
         let failed = &AtomicBool::new(false);
         let unsent =
@@ -91,7 +92,7 @@ impl Session {
             match self.respond(challenge, account).await {
                 Ok(state) => challenge.response = state,
                 Err(error) if ends_at_once(&error) => return Err(error),
-                // Those under way still get their answers.
+                // Responses that are being sent are still completed.
                 Err(error) => {
                     failed.store(true, Ordering::Relaxed);
                     challenge.failure = Some(error);
@@ -133,14 +134,14 @@ impl Session {
     ) -> Result<ResponseState> {
         let url = challenge.challenge_url.clone();
         let call = Call { doing: "answering the challenge", url: &url, repeatable: false };
-        // The challenge in the CA's answer is not read: the order tells the same.
+        // The challenge object that comes back is not read: the order shows the same.
         challenge.responded_at = self.io.now();
         let payload = challenge.payload.as_deref().unwrap_or(b"{}");
         let error = match self.post(&call, Identity::Account(account), payload).await {
             Ok(_) => return Ok(ResponseState::Received),
             Err(error) => error.about(&challenge.identifier.value),
         };
-        // A fault of the CA's own does not tell whether it has the response, whatever the HTTP status.
+        // After a fault of the CA, whatever the HTTP status, the CA may have the response or not.
         if error.is_lost() || error.kind() == ErrorKind::Server && !error.is_unsent() {
             let now = self.io.now();
             let asked = delay_after_lost(&error, now)?.unwrap_or_default();
@@ -172,7 +173,7 @@ impl Session {
         }
     }
 
-    /// Polls the order - one request, however many authorizations - until it is decided.
+    /// Polls the order until it is no longer pending: one request, however many authorizations it has.
     async fn await_ready(
         &self,
         plan: &Plan,
@@ -200,8 +201,8 @@ impl Session {
         }
     }
 
-    /// Fetches one authorization of a pending order: fails with the reason when it has failed, and
-    /// responds again when the response was lost.
+    /// Fetches one authorization of a pending order. Fails with the reason if the authorization has
+    /// failed, and responds again if the response was lost.
     async fn review(&self, challenge: &mut PendingChallenge, account: &str) -> Result<()> {
         let authorization = self.authorization(&challenge.authorization_url, account).await?;
         if authorization.status == AuthorizationStatus::Invalid {
@@ -210,7 +211,7 @@ impl Session {
         self.respond_again(challenge, &authorization, account).await
     }
 
-    /// Responds again when the response was lost and the CA shows no sign of it.
+    /// Responds again if the response was lost and the CA shows no sign of it.
     pub(super) async fn respond_again(
         &self,
         challenge: &mut PendingChallenge,

@@ -1,4 +1,4 @@
-//! Beginning operations: a method of [`Client`] for each flow.
+//! Beginning operations: one method of [`Client`] for each flow.
 
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ impl Client {
             .record_start("register", None)
     }
 
-    /// Finds the account of the key; none is made (RFC 8555 section 7.3.1). A key that the CA does
-    /// not know is [`ErrorKind::Account`](crate::ErrorKind::Account).
+    /// Finds the account of the key, and creates none (RFC 8555 section 7.3.1). For a key that the CA
+    /// does not know the error is [`ErrorKind::Account`](crate::ErrorKind::Account).
     pub fn find_account(&self) -> Operation<Registered> {
         self.start(DEFAULT_TIMEOUT, |session| async move { session.find_account().await })
             .record_start("find_account", None)
@@ -39,26 +39,26 @@ impl Client {
         }))
     }
 
-    /// Replaces the account's key (RFC 8555 section 7.3.5). Store the new key before, and forget
-    /// the old one after: if the program ends in between, run it again with the old key.
+    /// Replaces the account's key (RFC 8555 section 7.3.5). Store the new key before, and delete the
+    /// old one after. If the program ends in between, run the operation again with the old key.
     pub fn change_key(&self, new: &Key) -> Operation<()> {
         let new = new.clone();
         self.start(DEFAULT_TIMEOUT, |session| async move { session.change_key(&new).await })
     }
 
-    /// Deactivates the account, for good (RFC 8555 section 7.3.6).
+    /// Deactivates the account permanently (RFC 8555 section 7.3.6).
     pub fn deactivate_account(&self) -> Operation<()> {
         self.start(DEFAULT_TIMEOUT, |session| async move { session.deactivate_account().await })
     }
 
-    /// Asks the CA when to renew (RFC 9773); what it does not say, the certificate's lifetime does.
+    /// Fetches from the CA when to renew (RFC 9773). Without that, the certificate's lifetime decides.
     pub fn renewal_info(&self, chain: &CertificateChain) -> Operation<RenewalInfo> {
         let chain = chain.clone();
         self.start(DEFAULT_TIMEOUT, |session| async move { session.renewal_info(&chain).await })
     }
 
-    /// Renews [`OrderOptions::replaces`] if the CA, or the certificate's lifetime, says that it is
-    /// time to.
+    /// Renews [`OrderOptions::replaces`] if its renewal is due, by the CA's renewal information or by
+    /// the certificate's lifetime.
     pub fn renew(&self, options: OrderOptions) -> Result<Operation<Renewal>> {
         if options.replaces.is_none() {
             return Err(Error::invalid_argument("there is no certificate to renew (replaces)"));
@@ -71,7 +71,7 @@ impl Client {
     }
 
     /// Obtains a certificate (RFC 8555 section 7.1): account if needed, order, challenges,
-    /// finalize, download. What cannot work is refused here, before anything is sent.
+    /// finalize, download. Options that cannot work are refused here, before anything is sent.
     pub fn obtain(&self, options: OrderOptions) -> Result<Operation<Issued>> {
         let timeout = options.timeout;
         let line = Transcript::is_wanted().then(|| options.to_transcript());
@@ -80,8 +80,8 @@ impl Client {
         Ok(operation.record_start("obtain", line))
     }
 
-    /// Proves names ahead of an order, where the CA lets one (RFC 8555 section 7.4.1). Gives the
-    /// URLs of their authorizations.
+    /// Obtains authorizations before an order, if the CA supports that (RFC 8555 section 7.4.1). The
+    /// result is their URLs.
     pub fn authorize(&self, options: AuthorizeOptions) -> Result<Operation<Vec<String>>> {
         let (timeout, subdomains) = (options.timeout, options.subdomains);
         let identifiers = options.plan()?;
@@ -90,7 +90,7 @@ impl Client {
         }))
     }
 
-    /// Deactivates an authorization, for good (RFC 8555 section 7.5.2).
+    /// Deactivates an authorization permanently (RFC 8555 section 7.5.2).
     pub fn deactivate_authorization(&self, url: &str) -> Result<Operation<()>> {
         let url = self.argument_url("authorization_url", url)?;
         Ok(self.start(DEFAULT_TIMEOUT, |session| async move {
@@ -98,20 +98,20 @@ impl Client {
         }))
     }
 
-    /// Deactivates what is still pending of an order's authorizations, for an order that is not
-    /// going to be resumed: CAs timeout how many an account may leave pending.
+    /// Deactivates the pending authorizations of an order that will not be resumed: CAs limit how
+    /// many an account may leave pending.
     pub fn abandon_order(&self, url: &str) -> Result<Operation<()>> {
         let url = self.argument_url("order_url", url)?;
         Ok(self.start(DEFAULT_TIMEOUT, |session| async move { session.abandon_order(&url).await }))
     }
 
-    /// The URLs of the account's orders, where the CA lists them (RFC 8555 section 7.1.2.1).
+    /// Lists the URLs of the account's orders, if the CA supports that (RFC 8555 section 7.1.2.1).
     pub fn orders(&self) -> Operation<Vec<String>> {
         self.start(DEFAULT_TIMEOUT, |session| async move { session.orders().await })
     }
 
-    /// Revokes a certificate (RFC 8555 section 7.6): as the account that ordered it or, with `key`,
-    /// as whoever has the certificate's key.
+    /// Revokes a certificate (RFC 8555 section 7.6). The account that ordered it signs the request, or
+    /// `key`, which is then the certificate's key.
     pub fn revoke(
         &self,
         chain: &CertificateChain,
@@ -140,7 +140,7 @@ impl Client {
         Operation::new(self.clone(), io.clone(), flow(Session { client: self.clone(), io }))
     }
 
-    /// What an operation works with.
+    /// Makes the `Io` of an operation.
     fn io(&self, timeout: Duration) -> Io {
         let seed = self.next_seed();
         let io = Io::new(timeout, seed);
@@ -152,7 +152,7 @@ impl Client {
         io
     }
 
-    /// What has to be known of it to repeat an operation.
+    /// The first line of a transcript: everything about the client that is needed to repeat the run.
     fn to_transcript(&self, timeout: Duration) -> Line {
         let options = self.options();
         Line::default()

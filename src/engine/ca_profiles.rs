@@ -1,18 +1,18 @@
-//! What is known of CAs beyond their directory, so that an order that cannot work is refused before
-//! anything is sent.
+//! Limits of a CA's profiles that its directory does not tell. They allow to refuse an order that cannot
+//! work before anything is sent.
 
 use crate::error::{Error, Result};
 use crate::resource::identifier::Identifier;
 
-/// Let's Encrypt's profiles: names in a certificate, and whether one may be an IP address. They are
-/// documented at its web site, and not in its directory.
+/// CA quirk (Let's Encrypt): its profiles, with the maximum number of names and whether IP addresses are
+/// allowed. These limits are on its web site, and not in its directory.
 const LETS_ENCRYPT: [(&str, usize, bool); 3] =
     [("classic", 100, false), ("tlsserver", 25, false), ("shortlived", 25, true)];
 
-/// The profile that an order gets that names none.
+/// The profile of an order that names no profile.
 const LETS_ENCRYPT_DEFAULT: &str = "classic";
 
-/// Refuses more names than the profile allows, and addresses where it allows none.
+/// Refuses more names than the profile allows, and IP addresses where it does not allow them.
 pub(super) fn check(host: &str, profile: Option<&str>, identifiers: &[Identifier]) -> Result<()> {
     if !host.ends_with(".letsencrypt.org") {
         return Ok(());

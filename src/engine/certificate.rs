@@ -1,4 +1,4 @@
-//! Downloading the certificate, checking it, and choosing among several chains.
+//! Downloading the certificate, checking it, and choosing one of several chains.
 //!
 //! RFC 8555 section 7.4.2.
 
@@ -14,20 +14,20 @@ use crate::pki::{CertificateChain, ChainPreference};
 use crate::problem::printable;
 use crate::time::{self, Time};
 
-/// A chain as the CA gives it out, and what it says beside it.
+/// A downloaded chain, and the header fields about it.
 pub(super) struct Download {
     pub chain: CertificateChain,
     /// The URLs of other chains for the same certificate.
     alternates: Vec<String>,
-    /// That of its issuer's certificate.
+    /// The URL of the issuer's certificate.
     up: Option<String>,
-    /// The CA's own clock: a wrong one here must not throw a good certificate away.
+    /// The CA's time. A wrong clock here must not reject a good certificate.
     pub now: Time,
 }
 
 impl Session {
-    /// The certificate, checked, in the chain that is preferred if the CA has it; and whether that
-    /// is so.
+    /// Downloads and checks the certificate. Returns the preferred chain if the CA has it, and whether
+    /// the CA has it.
     pub(super) async fn certificate(
         &self,
         plan: &Plan,
@@ -64,8 +64,8 @@ impl Session {
         Ok(chain)
     }
 
-    /// Downloads a chain. A leaf that comes alone is completed, as far as links lead to its issuers:
-    /// many programs that it is shown to cannot do without.
+    /// Downloads a chain. A leaf without its issuers is completed by following links to them: many TLS
+    /// clients do not accept a leaf alone.
     pub(super) async fn download(&self, url: &str, account: &str) -> Result<Download> {
         self.io.set_state("certificate");
         let mut found = self.download_one(url, account).await?;
@@ -105,7 +105,8 @@ impl Session {
         let mut downloads = 1;
         let response = loop {
             let not_there = match self.post(&call, Identity::Account(account), b"").await {
-                // Not all of the CA's machines know it yet.
+                // CA quirk (several): some of its servers do not have a new certificate yet. They respond
+                // with 403 or 404, or with an empty body.
                 Err(e)
                     if matches!(e.http_status(), Some(403 | 404)) && downloads < MAX_DOWNLOADS =>
                 {
@@ -152,7 +153,7 @@ impl Session {
         })
     }
 
-    /// Only what was asked for is handed over. `now` is the CA's time, if it says what it is.
+    /// Checks that the certificate is the requested one. `now` is the CA's time, if it tells it.
     fn check(&self, plan: &Plan, chain: &CertificateChain, now: Time) -> Result<()> {
         if !chain.is_for(plan.request.public_key()) {
             let why = "the CA issued a certificate for a key that is not ours";
@@ -181,7 +182,7 @@ impl Session {
     }
 }
 
-/// The first chain that is as preferred, else the CA's own choice, which comes first.
+/// Chooses the first chain that meets the preference, otherwise the CA's own choice, which comes first.
 fn choose(
     preference: &ChainPreference,
     mut chains: Vec<CertificateChain>,

@@ -1,4 +1,5 @@
-//! What has to be published for a challenge, in the forms that it takes.
+//! A challenge for the program to publish, in all forms that it needs. The types are a table in
+//! `resource/challenge_type.rs`.
 //!
 //! RFC 8555 section 8.1 (key authorization), 8.3 (http-01), 8.4 (dns-01); RFC 8737 (tls-alpn-01);
 //! draft-ietf-acme-dns-account-label (dns-account-01); draft-ietf-acme-dns-persist (dns-persist-01);
@@ -91,7 +92,7 @@ impl Challenge {
         self.kind
     }
 
-    /// The DNS name (without `*.`) or IP address to be proven.
+    /// The DNS name (without `*.`) or IP address that the CA validates.
     pub fn identifier(&self) -> &str {
         &self.identifier
     }
@@ -102,8 +103,8 @@ impl Challenge {
         &self.token
     }
 
-    /// http-01: the body to serve, exactly. Not secret once published; keep it out of logs before.
-    /// Empty for the types that have no token.
+    /// http-01: the exact body to serve. It is not secret once it is published; keep it out of logs
+    /// before. Empty for the types that have no token.
     pub fn key_authorization(&self) -> &str {
         &self.key_authorization
     }
@@ -113,12 +114,12 @@ impl Challenge {
         self.kind.is_http_file().then(|| format!("{HTTP01_PATH}{}", self.token))
     }
 
-    /// dns-01 and its kin: name of the TXT record.
+    /// dns-01, dns-account-01 and dns-persist-01: name of the TXT record.
     pub fn dns_name(&self) -> Option<&str> {
         self.record.as_ref().map(|(name, _)| name.as_str())
     }
 
-    /// dns-01 and its kin: content of the TXT record.
+    /// dns-01, dns-account-01 and dns-persist-01: content of the TXT record.
     pub fn dns_value(&self) -> Option<&str> {
         self.record.as_ref().map(|(_, value)| value.as_str())
     }
@@ -129,8 +130,8 @@ impl Challenge {
         sha256(self.key_authorization.as_bytes())
     }
 
-    /// tls-alpn-01: the server name that the CA's handshake asks for: the DNS name, or the reverse
-    /// name of an IP address (RFC 8738 section 6).
+    /// tls-alpn-01: the server name in the CA's handshake: the DNS name, or the reverse name of an IP
+    /// address (RFC 8738 section 6).
     pub fn tls_server_name(&self) -> Option<String> {
         self.kind.is_tls_certificate().then(|| match self.identifier.parse() {
             Ok(address) => reverse_name(address),
@@ -138,20 +139,20 @@ impl Challenge {
         })
     }
 
-    /// onion-csr-01 and device-attest-01: the challenge object as JSON, which the host makes the
-    /// answer's payload from.
+    /// onion-csr-01 and device-attest-01: the challenge object as JSON. The program makes the payload of
+    /// the response from it.
     pub fn json(&self) -> Option<&str> {
         self.json.as_deref()
     }
 
-    /// Does it stay published after it has done its work?
+    /// Whether the record stays published after the validation, for later orders.
     pub fn is_persistent(&self) -> bool {
         self.kind.is_persistent()
     }
 }
 
-/// The content of a dns-persist-01 record. The account is the one that we know to be ours: were it
-/// the CA's word, it could have us let another account in.
+/// Makes the content of a dns-persist-01 record. It names our account as we know it. If it named the
+/// account that the CA's challenge names, a CA could make us authorize another account.
 fn persistent_value(offer: &Offer, account_url: &str, below: bool) -> Result<String> {
     if offer.account_uri.as_deref().is_some_and(|uri| uri != account_url) {
         let why = "the CA's dns-persist-01 challenge is for another account than ours";
@@ -181,7 +182,7 @@ fn reverse_name(address: IpAddr) -> String {
     }
 }
 
-/// Shows neither the key authorization nor what is made of it.
+/// Shows neither the key authorization nor anything that is made from it.
 impl fmt::Debug for Challenge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Challenge({} for {})", self.kind.as_str(), self.identifier)

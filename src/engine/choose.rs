@@ -11,7 +11,7 @@ use crate::resource::authorization::{Authorization, AuthorizationStatus};
 use crate::resource::challenge::ChallengeStatus;
 
 impl Session {
-    /// Picks the challenge to answer; `None`: the identifier is proven already.
+    /// Chooses the challenge to solve. `None`: the authorization is valid already.
     pub(super) fn choose(
         &self,
         identifiers: &IdentifierPlan,
@@ -40,7 +40,7 @@ impl Session {
         match authorization.status {
             AuthorizationStatus::Valid => return Ok(None),
             AuthorizationStatus::Pending => {}
-            // Not by us, or not now: what can be done about it is to order anew.
+            // An earlier run has failed. A new order has new authorizations.
             AuthorizationStatus::Invalid => {
                 return Err(failure(authorization).with_kind(ErrorKind::Order));
             }
@@ -74,7 +74,7 @@ impl Session {
             responded_at: self.io.now(),
             authorization_url: url.to_owned(),
             challenge_url: offer.url.clone(),
-            // "processing": an earlier run may have responded.
+            // "processing" means that an earlier run may have responded.
             response: match has_no_response(offer.status) {
                 true => ResponseState::Unsent,
                 false => ResponseState::Received,

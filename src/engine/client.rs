@@ -1,4 +1,4 @@
-//! One account at one CA: what its operations share.
+//! One account at one CA: the state that its operations share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,38 +13,39 @@ use crate::resource::directory::Directory;
 use crate::time::Time;
 use crate::url::Url;
 
-/// What a [`Client`] is made from.
+/// Options of a [`Client`].
 #[derive(Clone)]
 pub struct ClientOptions {
-    /// The CA's directory.
+    /// URL of the CA's directory.
     pub directory_url: String,
     /// The account's key. Store it before the first request: it is the account.
     pub account_key: Key,
-    /// What [`Client::account_url`] said earlier; saves a request.
+    /// The account's URL, from an earlier [`Client::account_url`]; saves a request.
     pub account_url: Option<String>,
-    /// `mailto:` URLs.
+    /// Contacts of a new account: `mailto:` URLs.
     pub contacts: Vec<String>,
-    /// The operator has agreed to the CA's terms of service. Without it an existing account is
-    /// found, and none is made.
+    /// Agreement to the CA's terms of service, whatever they are. Without it an existing account is
+    /// found, and no new account is created.
     pub terms_agreed: bool,
-    /// The same for the terms at this URL only ([`Client::terms_of_service`]): when the CA's are
-    /// others by now, no account is made and [`ErrorKind::Terms`](crate::ErrorKind::Terms) names
-    /// both.
+    /// Agreement to the terms at this URL only ([`Client::terms_of_service`]). If the CA's terms have
+    /// another URL by now, no account is created and [`ErrorKind::Terms`](crate::ErrorKind::Terms)
+    /// names both URLs.
     pub agreed_terms_url: Option<String>,
-    /// External account binding, for CAs that want one. It is for making an account: one that the
-    /// key has already is kept, whatever it was bound to.
+    /// External account binding, for CAs that require one. It is used to create an account. An existing
+    /// account of the key keeps its binding.
     pub external_account: Option<ExternalAccount>,
-    /// Named to the CA before the library's own name, such as `"exampled/1.2"`.
+    /// Name and version of the program for the `User-Agent` field, such as `"exampled/1.2"`. The
+    /// library's name follows it.
     pub user_agent: Option<String>,
-    /// The languages that the CA's messages are wanted in, as in HTTP's `Accept-Language`, such as
-    /// `"de, en;q=0.5"` (RFC 8555 section 6.1).
+    /// Languages of the CA's messages, as in HTTP's `Accept-Language`, such as `"de, en;q=0.5"` (RFC
+    /// 8555 section 6.1).
     pub accept_language: Option<String>,
-    /// Hosts besides the directory's own that the CA's URLs may be on. Loopback and link-local
-    /// addresses count only if the directory is at one, too.
+    /// Hosts of the CA's URLs in addition to the directory's. Loopback and link-local addresses are
+    /// allowed only if the directory is at one, too.
     pub allowed_hosts: Vec<String>,
-    /// Plain http for loopback addresses, for tests.
+    /// Allows plain http for loopback addresses, for tests.
     pub allow_http_loopback: bool,
-    /// For runs that repeat exactly: seeds the jitter of delays. Default: random.
+    /// Seed of the jitter of delays, for runs that repeat exactly. Default: random.
     pub seed: Option<u64>,
 }
 
@@ -81,10 +82,11 @@ struct Inner {
     learned: Mutex<Learned>,
 }
 
-/// What the CA has told, or the random seed has become, so far.
+/// The changing part: what the CA has told so far, and the random seed.
 struct Learned {
     directory: Option<Arc<Directory>>,
-    /// The next operation is to ask for it anew; what it says of terms and profiles is told still.
+    /// Whether the next operation fetches the directory again. Terms and profiles of the known one are
+    /// still shown.
     directory_is_doubtful: bool,
     account_url: Option<String>,
     account_key: Key,
@@ -139,18 +141,19 @@ impl Client {
         })))
     }
 
-    /// The account's URL, worth storing; `None` until an operation has needed it.
+    /// The account's URL. Store it: it saves a request. `None` until an operation has needed it.
     pub fn account_url(&self) -> Option<String> {
         self.learned().account_url.clone()
     }
 
-    /// The CA's terms of service; `None` until its directory is known, or when it has none.
+    /// URL of the CA's terms of service; `None` if the CA has none, or its directory is not known yet.
     pub fn terms_of_service(&self) -> Option<String> {
         self.learned().directory.as_ref()?.terms_of_service().map(str::to_owned)
     }
 
-    /// The body to answer a CA's http-01 request for this path with, if the challenge is one of an
-    /// operation of this client and published right now; see also [`http01_answer`]. Any thread.
+    /// The body of the response to a CA's http-01 request for this path, if the challenge belongs to an
+    /// operation of this client and is published now; see also [`http01_answer`]. Any thread may call
+    /// it.
     ///
     /// [`http01_answer`]: super::http01_answer
     pub fn http01_answer(&self, path: &str) -> Option<String> {
@@ -168,14 +171,14 @@ impl Client {
         learned.directory.as_ref().map_or(Vec::new(), |directory| directory.profiles().to_vec())
     }
 
-    /// A URL from the host, which has to be one that the CA could have given.
+    /// Checks a URL that the host gives: it must be one that the CA could have given.
     pub(super) fn argument_url(&self, name: &str, url: &str) -> Result<String> {
         let checked = self.policy().check(url);
         checked.map_err(|e| Error::invalid_argument(format!("{name}: {e}")))?;
         Ok(url.to_owned())
     }
 
-    /// Takes over what another client has learned of the same CA.
+    /// Takes over the directory that another client of the same CA has fetched.
     #[cfg(feature = "http")]
     pub(crate) fn learn_from(&self, other: &Client) {
         let directory = other.directory();
@@ -203,14 +206,14 @@ impl Client {
         (learned.directory, learned.directory_is_doubtful) = (Some(directory), false);
     }
 
-    /// Has this directory asked for anew, unless there is another one by now.
+    /// Has this directory fetched again, unless another part of the program has replaced it already.
     pub(super) fn replace_directory(&self, old: &Arc<Directory>) {
         let mut learned = self.learned();
         let is_known = learned.directory.as_ref().is_some_and(|known| Arc::ptr_eq(known, old));
         learned.directory_is_doubtful |= is_known;
     }
 
-    /// Has the directory asked for anew by the next operation.
+    /// Has the next operation fetch the directory again.
     pub(super) fn doubt_directory(&self) {
         self.learned().directory_is_doubtful = true;
     }
@@ -223,20 +226,20 @@ impl Client {
         &self.0.options
     }
 
-    /// The account's key: the one that was given, or the one that it was replaced by.
+    /// The account's key: the given one, or the one that has replaced it.
     pub fn account_key(&self) -> Key {
         self.learned().account_key.clone()
     }
 
-    /// Signs with another key from now on.
+    /// Replaces the key that signs requests.
     pub(super) fn change_account_key(&self, key: Key, now: Time) {
         let mut learned = self.learned();
         (learned.account_key, learned.key_changed_at) = (key, Some(now));
     }
 
-    /// Was the account's key changed less than this time ago, by this client?
+    /// Whether this client has changed the account's key less than this time ago.
     pub(super) fn has_changed_key_within(&self, time: Duration, now: Time) -> bool {
-        // A clock that was put back since then says nothing.
+        // After the clock was set back, the time since the change is unknown.
         self.learned().key_changed_at.is_some_and(|at| now >= at && now.since(at) < time)
     }
 
@@ -248,7 +251,7 @@ impl Client {
         &self.0.nonces
     }
 
-    /// Sent with every request.
+    /// The header fields of every request.
     pub(super) fn headers(&self) -> Vec<(&'static str, String)> {
         let languages = self.0.options.accept_language.as_ref();
         let languages = languages.map(|languages| ("Accept-Language", languages.clone()));
@@ -269,7 +272,7 @@ fn user_agent(host: Option<&str>) -> Result<String> {
     Ok(format!("{} {own}", host.trim()))
 }
 
-/// RFC 9110 section 12.5.4.
+/// Checks the syntax of `Accept-Language`; RFC 9110 section 12.5.4.
 fn check_languages(languages: &str) -> Result<()> {
     let sound = |b: u8| b.is_ascii_alphanumeric() || b"-*,;=. ".contains(&b);
     match !languages.trim().is_empty() && languages.len() <= 200 && languages.bytes().all(sound) {
@@ -280,7 +283,8 @@ fn check_languages(languages: &str) -> Result<()> {
     }
 }
 
-/// That of another CA is not a matter of allowed_hosts: it would tell one CA of the account at another.
+/// Refuses the URL of an account at another CA. `allowed_hosts` is no cure for that: requests would tell
+/// one CA about the account at the other.
 fn check_account_url(policy: &UrlPolicy, url: &str) -> Result<()> {
     let Err(error) = policy.check(url) else { return Ok(()) };
     let (ours, why) = (policy.directory().host(), error.to_string());
@@ -294,7 +298,8 @@ fn check_account_url(policy: &UrlPolicy, url: &str) -> Result<()> {
     }))
 }
 
-/// A contact is a URL; a mailto has one address and no header fields (RFC 8555 section 7.3).
+/// Refuses a contact that is not a URL, and a `mailto:` with several addresses or with header fields (RFC
+/// 8555 section 7.3).
 pub(super) fn check_contact(contact: &str) -> Result<()> {
     let scheme = contact.split_once(':').filter(|(scheme, rest)| {
         !rest.is_empty() && !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric())

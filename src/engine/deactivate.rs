@@ -1,4 +1,4 @@
-//! Giving up authorizations that nobody is going to use: an account may leave only so many pending.
+//! Deactivating authorizations that will not be used: CAs limit how many an account may leave pending.
 //! RFC 8555 section 7.5.2.
 
 use super::exchange::{Call, Identity, Session};
@@ -9,14 +9,14 @@ use crate::resource::authorization::{Authorization, AuthorizationStatus};
 use crate::resource::order::Order;
 
 impl Session {
-    /// Deactivates an authorization, for good: whoever orders its name has to prove it anew.
+    /// Deactivates an authorization permanently. The next order of its name needs a new one.
     pub(crate) async fn deactivate_authorization(&self, url: &str) -> Result<()> {
         let account = self.known_account_url().await?;
         self.io.set_state("authorization");
         self.deactivate(url, &account).await
     }
 
-    /// Deactivates what is still pending of an order's authorizations.
+    /// Deactivates the pending authorizations of an order.
     pub(crate) async fn abandon_order(&self, url: &str) -> Result<()> {
         let account = self.known_account_url().await?;
         self.io.set_state("order");
@@ -24,7 +24,7 @@ impl Session {
         self.deactivate_pending(&order.value, &account).await
     }
 
-    /// The same after a failure, which is what the host is told of.
+    /// Does the same after a failure. An error here is only logged: the host gets the first failure.
     pub(super) async fn deactivate_after_failure(&self, order: &Order, account: &str) {
         if let Err(error) = self.deactivate_pending(order, account).await {
             log::warn!("authorizations stay pending: {error}");
@@ -35,7 +35,7 @@ impl Session {
         self.io.set_state("authorization");
         let mut failure = None;
         for url in order.distinct_authorizations().into_iter().take(MAX_NAMES) {
-            // One that the CA refuses does not keep the others pending.
+            // An error for one authorization does not keep the others pending.
             match self.deactivate_if_pending(url, account).await {
                 Err(error) if matches!(error.kind(), ErrorKind::Canceled | ErrorKind::Timeout) => {
                     return Err(error);

@@ -1,85 +1,91 @@
-//! The desk between a flow and its host: what has been asked for, what has been said, what has been
-//! answered. Plain data; `io` is how a flow waits at it.
+//! The effects that a flow has requested, and what the host has replied so far: plain data.
+//!
+//! A flow *adds* an effect (a request, a signature, challenges). A poll *issues* it to the host as a
+//! `Step`, once. The host's reply stays here until the flow takes it. `io` is how a flow waits for it.
+
+mod host;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::challenge::Challenge;
 use super::response::{PartialResponse, Response};
-use super::step::{Method, Request, Step, ToSign};
-use super::transcript::{Line, Transcript};
-use crate::error::{Error, ErrorKind, Result};
+use super::step::{Method, Request, ToSign};
+use super::transcript::Transcript;
+use crate::error::Result;
 use crate::pki::Key;
-use crate::problem::printable;
 use crate::time::Time;
 use crate::url::Url;
 
-/// What lies between a flow and its host.
+/// The effects of one operation.
 pub(super) struct Effects {
-    /// The host's clock at the last poll.
+    /// The host's clock at the last poll. It can jump.
     clock: Time,
-    /// Time as the flow sees it: goes on from poll to poll, never back, whatever the clock does.
+    /// The flow's time. It goes forward from poll to poll, also when the host's clock is set back.
     pub now: Time,
     pub timeout: Duration,
-    /// Set by the first poll; moved on by the time that publishing takes.
+    /// The end of the operation. The first poll sets it; the time that publishing takes is added.
     pub deadline: Option<Time>,
-    /// The earliest moment that anything waits for; gathered anew in each poll.
+    /// The earliest time that a part of the flow waits for. Each poll collects it anew.
     wake: Option<Time>,
-    /// Something happened that an earlier part of the flow may be waiting for.
+    /// A part of the flow has produced something that an already polled part may be waiting for.
     pub needs_repoll: bool,
+    /// The public state, such as `"order"`.
     pub state: &'static str,
     pub order_url: Option<String>,
     pub cancellation_is_noted: bool,
-    /// No spare request is said before: the last one has failed.
+    /// Spare requests are not issued before this time: the last one failed.
     pub spare_after: Time,
-    /// When the last request that failed is tried again.
+    /// The time of the latest retry that is planned after a failed request.
     pub next_retry: Time,
-    /// Is more at stake than one request?
+    /// Whether retries go on for longer: an order exists, or challenges are published.
     pub is_patient: bool,
-    /// The operation has fetched the directory itself.
+    /// Whether this operation has fetched the directory itself.
     pub knows_directory: bool,
-    /// A part of the flow is about to.
+    /// Whether a part of the flow is fetching the directory now.
     pub fetches_directory: bool,
+    /// State of the generator of jitter.
     pub random: u64,
     last_id: u64,
     requests: Vec<Outstanding>,
     signings: Vec<Signing>,
-    /// Requests and signatures under way whose answer nobody wants any more.
+    /// Ids of issued requests and signatures that the flow no longer waits for. Their replies are ignored.
     discarded: Vec<u64>,
     pub solving: Option<Solving>,
-    /// What is being written down, for whom it is wanted.
+    /// The transcript, if the log wants one.
     pub transcript: Option<Box<Transcript>>,
 }
 
-/// A request that the flow awaits the answer of.
+/// A request whose response the flow awaits.
 struct Outstanding {
     request: Arc<Request>,
-    /// Only to be sent when the host has nothing else to send.
+    /// Whether it is issued only when the host has nothing else to send.
     spare: bool,
     issued: bool,
     partial: PartialResponse,
     response: Option<Result<Response>>,
 }
 
-/// Something that the host is to sign.
+/// A signature that the flow awaits.
 struct Signing {
     to_sign: Arc<ToSign>,
     issued: bool,
     signature: Option<Result<Vec<u8>, String>>,
 }
 
-/// Challenges that the host is to publish or to take down.
+/// Challenges that the host publishes or removes.
 pub(super) struct Solving {
     pub challenges: Arc<[Challenge]>,
+    /// `true`: publish; `false`: remove.
     pub publish: bool,
     pub issued_at: Option<Time>,
-    /// What the host wants the challenges to be answered with, of the types that take it.
+    /// The payloads of the responses, for the challenge types that take one from the host.
     pub payloads: Vec<Option<Vec<u8>>>,
     pub outcome: Option<Result<(), String>>,
 }
 
 impl Effects {
-    /// `seed` feeds the jitter of delays: the same seed and answers give the same run.
+    /// `seed` feeds the jitter of delays: the same seed and the same replies give the same run.
     pub(super) fn new(timeout: Duration, seed: u64) -> Effects {
         Effects {
             clock: Time::default(),
@@ -107,161 +113,9 @@ impl Effects {
     }
 }
 
-/// The host's side.
-impl Effects {
-    pub(super) fn begin_poll(&mut self, clock: Time) {
-        if self.deadline.is_none() {
-            (self.clock, self.now) = (clock, clock);
-            self.deadline = Some(clock.after(self.timeout));
-        }
-        self.now = self.now.after(clock.since(self.clock));
-        self.clock = clock;
-        self.wake = None;
-        self.needs_repoll = false;
-    }
-
-    pub(super) fn take_needs_repoll(&mut self) -> bool {
-        std::mem::take(&mut self.needs_repoll)
-    }
-
-    /// The first thing that has not been said to the host yet.
-    pub(super) fn next_step(&mut self) -> Step {
-        if let Some(request) = self.issue_request(false) {
-            return Step::Request(request);
-        }
-        if let Some(signing) = self.signings.iter_mut().find(|signing| !signing.issued) {
-            signing.issued = true;
-            return Step::Sign(signing.to_sign.clone());
-        }
-        let now = self.now;
-        if let Some(solving) = self.solving.as_mut().filter(|solving| solving.issued_at.is_none()) {
-            solving.issued_at = Some(now);
-            let challenges = solving.challenges.clone();
-            return match solving.publish {
-                true => Step::Publish(challenges),
-                false => Step::Unpublish(challenges),
-            };
-        }
-        if now >= self.spare_after {
-            if let Some(request) = self.issue_request(true) {
-                return Step::Request(request);
-            }
-        } else if self.requests.iter().any(|o| o.spare && !o.issued) {
-            self.wake_at(self.spare_after);
-        }
-        Step::Wait(self.wake.map(|wake| wake.since(now)))
-    }
-
-    /// Where the flow is, in a word.
-    pub(super) fn state(&self) -> &'static str {
-        let waits_for_nonce = !self.requests.is_empty() && self.requests.iter().all(|r| r.spare);
-        if waits_for_nonce { "nonce" } else { self.state }
-    }
-
-    pub(super) fn unanswered(&self, id: u64) -> Option<Arc<Request>> {
-        let outstanding = self.requests.iter().find(|o| o.request.id == id)?;
-        (outstanding.issued && outstanding.response.is_none()).then(|| outstanding.request.clone())
-    }
-
-    /// Takes in a piece of an answer. A piece that breaks a limit ends the answer.
-    pub(super) fn receive(
-        &mut self,
-        id: u64,
-        add: impl FnOnce(&mut PartialResponse) -> Result<()>,
-    ) -> Result<()> {
-        let Some(outstanding) = self.awaiting(id)? else { return Ok(()) };
-        if let Err(error) = add(&mut outstanding.partial) {
-            outstanding.response = Some(Err(error.clone()));
-            self.note_response(id);
-            return Err(error);
-        }
-        Ok(())
-    }
-
-    pub(super) fn end_response(&mut self, id: u64, end: Result<u16, &str>) -> Result<()> {
-        let Some(outstanding) = self.awaiting(id)? else {
-            self.discarded.retain(|gone| *gone != id);
-            return Ok(());
-        };
-        let partial = std::mem::take(&mut outstanding.partial);
-        outstanding.response = Some(match end {
-            Ok(status) => Ok(partial.end(status)),
-            Err(why) => {
-                let why = format!("no answer: {}", printable(why, 500));
-                Err(Error::new(ErrorKind::Transport, why))
-            }
-        });
-        self.note_response(id);
-        Ok(())
-    }
-
-    fn note_response(&mut self, id: u64) {
-        let Some(transcript) = &mut self.transcript else { return };
-        let found = self.requests.iter().find(|o| o.request.id == id);
-        if let Some(response) = found.and_then(|outstanding| outstanding.response.as_ref()) {
-            transcript.response(id, response);
-        }
-    }
-
-    /// Adds a line to the transcript.
-    pub(super) fn note(&mut self, line: impl FnOnce() -> Line) {
-        if let Some(transcript) = &mut self.transcript {
-            transcript.add(line());
-        }
-    }
-
-    pub(super) fn end_signing(&mut self, id: u64, outcome: Result<Vec<u8>, String>) -> Result<()> {
-        if self.discarded.contains(&id) {
-            self.discarded.retain(|gone| *gone != id);
-            return Ok(());
-        }
-        match self.signings.iter_mut().find(|signing| signing.to_sign.id == id) {
-            Some(signing) if signing.issued && signing.signature.is_none() => {
-                signing.signature = Some(outcome);
-                Ok(())
-            }
-            _ => {
-                let why = format!("nothing with the id {id} is waiting to be signed");
-                Err(Error::new(ErrorKind::Misuse, why))
-            }
-        }
-    }
-
-    /// Takes what the n-th challenge is to be answered with.
-    pub(super) fn take_payload(&mut self, n: usize, payload: Vec<u8>) -> Result<()> {
-        let misuse = |why: &str| Err(Error::new(ErrorKind::Misuse, why));
-        let Some(solving) = self.solving.as_mut().filter(|s| s.publish && s.outcome.is_none())
-        else {
-            return misuse("nothing is waiting to be published");
-        };
-        match (solving.challenges.get(n), solving.payloads.get_mut(n)) {
-            (Some(challenge), Some(payload_slot)) if challenge.kind().takes_payload() => {
-                *payload_slot = Some(payload);
-                Ok(())
-            }
-            (Some(_), _) => misuse("a challenge of this type is answered without a payload"),
-            (None, _) => misuse("there is no challenge with this number"),
-        }
-    }
-
-    pub(super) fn end_publish(&mut self, outcome: Result<(), String>) -> Result<()> {
-        match &mut self.solving {
-            Some(solving)
-                if solving.publish && solving.issued_at.is_some() && solving.outcome.is_none() =>
-            {
-                solving.outcome = Some(outcome);
-                Ok(())
-            }
-            // Canceled while the host was publishing: it is told to take them down.
-            Some(solving) if !solving.publish => Ok(()),
-            _ => Err(Error::new(ErrorKind::Misuse, "nothing is waiting to be published")),
-        }
-    }
-}
-
 /// The flow's side.
 impl Effects {
-    /// Puts a request on the desk and gives its id.
+    /// Adds a request and returns its id.
     pub(super) fn add_request(
         &mut self,
         method: Method,
@@ -275,7 +129,8 @@ impl Effects {
         let request = Arc::new(Request { id, method, url, headers, body });
         let partial = PartialResponse::default();
         let outstanding = Outstanding { request, spare, issued: false, partial, response: None };
-        // Most often it is the only one, and there may be a hundred thousand orders.
+        // Usually it is the only one. A program can have a hundred thousand orders in flight, so no
+        // room is reserved for more.
         self.requests.reserve_exact(1);
         self.requests.push(outstanding);
         id
@@ -288,7 +143,7 @@ impl Effects {
             Some(Solving { challenges, publish, issued_at: None, payloads, outcome: None });
     }
 
-    /// Puts something to be signed on the desk and gives its id.
+    /// Adds a signature by `key` over `input` and returns its id.
     pub(super) fn add_signing(&mut self, key: &Key, input: &[u8]) -> u64 {
         self.last_id += 1;
         let id = self.last_id;
@@ -304,7 +159,8 @@ impl Effects {
         Some(signature)
     }
 
-    /// Takes back challenges that the host has not been told of: it need not take them down.
+    /// Drops challenges that were not issued yet: the host has nothing to remove. Returns whether it
+    /// did.
     pub(super) fn withdraw_challenges(&mut self) -> bool {
         let not_issued = self.solving.as_ref().is_some_and(|solving| solving.issued_at.is_none());
         if not_issued {
@@ -313,7 +169,8 @@ impl Effects {
         not_issued
     }
 
-    /// Nobody wants the answer any more. One that is under way is ignored when it comes.
+    /// Removes a request or a signature that the flow no longer awaits. A reply that still comes is
+    /// ignored.
     pub(super) fn forget(&mut self, id: u64) {
         let (requests, signings) = (&self.requests, &self.signings);
         let sent = requests.iter().any(|o| o.request.id == id && o.issued && o.response.is_none());
@@ -330,19 +187,19 @@ impl Effects {
         self.wake = Some(self.wake.map_or(time, |wake| wake.min(time)));
     }
 
-    /// No optional newNonce request goes out before this time.
+    /// Issues no spare request before this time.
     pub(super) fn delay_spares_until(&mut self, time: Time) {
         self.spare_after = self.spare_after.max(time);
     }
 
-    /// From now on a CA that is out of reach is asked again for longer: challenges go up, or an order is
-    /// at stake.
+    /// Makes retries go on for longer from now on: challenges are published, and a CA that restarts
+    /// must not make their validation fail.
     pub(super) fn begin_patience(&mut self, now: Time) {
         self.is_patient = true;
         self.next_retry = now;
     }
 
-    /// Requests after a failure wait for the retries that the failure has cut off.
+    /// Records a planned retry. `Session::settle` sends no request before it.
     pub(super) fn delay_retries_until(&mut self, time: Time) {
         self.next_retry = self.next_retry.max(time);
     }
@@ -351,7 +208,7 @@ impl Effects {
         self.solving.as_ref().is_some_and(|solving| solving.publish && solving.outcome.is_none())
     }
 
-    /// The time that publishing took does not count.
+    /// Moves the deadline by the time that publishing took.
     pub(super) fn resume_deadline(&mut self) {
         let took = self.solving.as_ref().and_then(|s| s.issued_at).map(|at| self.now.since(at));
         self.deadline = self.deadline.map(|deadline| deadline.after(took.unwrap_or_default()));
@@ -367,29 +224,5 @@ impl Effects {
         let response = self.requests.get_mut(at)?.response.take()?;
         self.requests.remove(at);
         Some(response)
-    }
-
-    fn issue_request(&mut self, spare: bool) -> Option<Arc<Request>> {
-        let not_issued = |o: &&mut Outstanding| !o.issued && o.spare == spare;
-        let outstanding = self.requests.iter_mut().find(not_issued)?;
-        outstanding.issued = true;
-        Some(outstanding.request.clone())
-    }
-
-    /// The request that an answer is for; `None` when nobody wants the answer any more.
-    fn awaiting(&mut self, id: u64) -> Result<Option<&mut Outstanding>> {
-        let misuse = |why: &str| Err(Error::new(ErrorKind::Misuse, format!("request {id} {why}")));
-        if self.discarded.contains(&id) {
-            return Ok(None);
-        }
-        match self.requests.iter_mut().find(|o| o.request.id == id) {
-            Some(outstanding) if !outstanding.issued => misuse("has not been given out"),
-            Some(outstanding) => match &outstanding.response {
-                None => Ok(Some(outstanding)),
-                Some(Err(error)) if error.kind() == ErrorKind::Protocol => Err(error.clone()),
-                Some(_) => misuse("has been answered already"),
-            },
-            None => misuse("is not waiting for an answer"),
-        }
     }
 }

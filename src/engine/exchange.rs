@@ -1,7 +1,22 @@
-//! One logical request: with a nonce, signed, sent, tried again where that is right. All retry logic
-//! of the library is here.
+//! One logical request: nonce, signature, sending, judging the response, trying again.
 //!
 //! RFC 8555 sections 6.2 to 6.7.
+//!
+//! Blind repetition is here only: the same request again after `badNonce`, a lost response, a rate limit
+//! or a fresh key. Requests that may have taken effect (`Call::repeatable` is false) are sent again by
+//! their flows, after a fetch has shown what became of them, or with another payload:
+//!
+//! - `authorize.rs`: a response to a challenge,
+//! - `finalize.rs`: the CSR,
+//! - `new_order.rs`: newOrder, once, and again without `replaces` or an optional profile,
+//! - `obtain.rs`: a new order in place of one that cannot be completed,
+//! - `certificate.rs`: a download that is not ready,
+//! - `key_change.rs` and `update_account.rs`: a key change and a deactivation,
+//! - `compat/flows.rs`: the same for the API of 0.14.
+//!
+//! `with_directory` repeats a request at the URL of a newer directory. The built-in HTTP client sends a
+//! GET again when the server has closed a kept connection, and never a POST. `retry.rs` decides when to try again;
+//! the numbers are in `limits.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,32 +39,32 @@ use crate::resource::{self, Resource};
 use crate::time;
 use crate::url::Url;
 
-/// What a flow works with: a client, and the desk to its operation's host.
+/// The client and the operation of a flow. Flows are methods of this.
 #[derive(Clone)]
 pub(crate) struct Session {
     pub client: Client,
     pub io: Io,
 }
 
-/// What is asked, and how to speak of it when it fails.
+/// A request: its URL, and its name in errors.
 #[derive(Clone, Copy)]
 pub(crate) struct Call<'a> {
     pub doing: &'static str,
     pub url: &'a str,
-    /// May it be sent again when the answer was lost, so that it may have taken effect already?
+    /// Whether it may be sent again when the response was lost. It may have taken effect already.
     pub repeatable: bool,
 }
 
-/// Who signs a request (RFC 8555 section 6.2).
+/// The signer of a request (RFC 8555 section 6.2).
 #[derive(Clone, Copy)]
 pub(crate) enum Identity<'a> {
     /// The account with this URL, by its key.
     Account(&'a str),
-    /// A key that the CA need not know: it is sent along.
+    /// A key that the CA may not know: the request contains the public key.
     Key(&'a Key),
 }
 
-/// A resource as it came, with what the header said about it.
+/// A resource, and the header fields about it.
 pub(crate) struct Fetched<T> {
     pub value: T,
     pub location: Option<String>,
@@ -57,12 +72,12 @@ pub(crate) struct Fetched<T> {
 }
 
 impl Session {
-    /// The directory; asked for once a client.
+    /// The directory; fetched once per client.
     pub(crate) async fn directory(&self) -> Result<Arc<Directory>> {
         if let Some(directory) = self.client.directory() {
             return Ok(directory);
         }
-        // Boxed: it is rare, and each request of a flow would have room for it.
+        // Boxed because it is rare: otherwise every request of a flow would reserve memory for it.
         Box::pin(self.fetch_directory()).await
     }
 
@@ -93,8 +108,9 @@ impl Session {
         Ok(directory)
     }
 
-    /// Asks at a URL of the directory. A CA that has moved it answers 404 or 410 there: a directory
-    /// from before this operation is then fetched anew, and if it is another one it is asked there.
+    /// Sends a request to a URL of the directory. A CA that has moved the URL responds with 404 or 410:
+    /// a directory from before this operation is then fetched again, and if it has changed, the
+    /// request goes to its new URL.
     pub(super) async fn with_directory<T, F>(
         &self,
         request: impl Fn(Arc<Directory>) -> F,
@@ -121,8 +137,8 @@ impl Session {
         }
     }
 
-    /// POST-as-GET: fetches a resource (RFC 8555 section 6.3), in a state that we know: one of the
-    /// CA's own may pass.
+    /// Fetches a resource by POST-as-GET (RFC 8555 section 6.3). A resource with an unknown status is
+    /// fetched again: a status of the CA's own may pass.
     pub(crate) async fn fetch<T: Resource>(
         &self,
         doing: &'static str,
@@ -143,7 +159,7 @@ impl Session {
         Err(Error::protocol(why).doing(doing).at(url))
     }
 
-    /// POSTs a payload and reads a resource from the answer.
+    /// POSTs a payload and reads a resource from the response.
     pub(crate) async fn submit<T: Resource>(
         &self,
         call: &Call<'_>,
@@ -155,7 +171,7 @@ impl Session {
         self.read(call, what, &response)
     }
 
-    /// One logical signed request.
+    /// Sends one logical signed request.
     pub(crate) async fn post(
         &self,
         call: &Call<'_>,
@@ -190,7 +206,7 @@ impl Session {
         }
     }
 
-    /// A signature in JOSE's form: by OpenSSL, or by the host when the key is outside the process.
+    /// Signs in JOSE's form: by OpenSSL, or by the host when the key is outside the process.
     pub(super) async fn sign(&self, key: &Key, input: &[u8]) -> Result<Vec<u8>> {
         match key.is_external() {
             true => key.accept(input, &self.io.sign(key, input).await?),
@@ -198,7 +214,7 @@ impl Session {
         }
     }
 
-    /// One logical GET; redirects are followed where the URL policy lets them lead.
+    /// Sends one logical GET. Redirects are followed if the URL policy allows their targets.
     pub(super) async fn get(&self, call: &Call<'_>, mut url: Url) -> Result<Response> {
         let (mut retry, mut redirects) = (RetryState::default(), 0);
         loop {
@@ -231,9 +247,9 @@ impl Session {
         self.client.policy().check(&from.join(location))
     }
 
-    /// A nonce that nobody has used: from the pool, or from newNonce (by GET: a host's HTTP client
-    /// then needs no HEAD; RFC 8555 section 7.2). While other requests are under way, one of their
-    /// answers may bring it: the GET goes out only if the host has nothing else to send.
+    /// Returns an unused nonce: from the pool, or from newNonce (by GET, so that a host's HTTP client
+    /// needs no HEAD; RFC 8555 section 7.2). While other requests are in flight, a response may bring a
+    /// nonce. So the GET is a spare request, issued only if the host has nothing else to send.
     async fn nonce(&self) -> Result<String> {
         match self.client.nonces().take(self.io.now()) {
             Some(nonce) => Ok(nonce),
@@ -258,7 +274,7 @@ impl Session {
                 Err(error) => {
                     let error = in_context(error);
                     let delay = self.delay(&mut retry, &error)?;
-                    // The operation's other requests do not ask for one meanwhile either.
+                    // The operation's other requests fetch no nonce in this time either.
                     let until = self.io.now().after(delay);
                     self.io.effects().delay_spares_until(until);
                     self.io.sleep(delay).await.map_err(|ended| ended.after(&error))?;
@@ -276,7 +292,7 @@ impl Session {
         }
     }
 
-    /// Keeps the nonce of an answer; those of refusals count, too (RFC 8555 section 6.5).
+    /// Keeps the nonce of a response, also of an error response (RFC 8555 section 6.5).
     fn keep_nonce(&self, response: &Response) {
         if let Some(nonce) = response.headers.nonce() {
             self.client.nonces().put(nonce, self.io.now());
@@ -284,12 +300,12 @@ impl Session {
         }
     }
 
-    /// Tells success from failure.
+    /// Returns a successful response, and makes an error of any other.
     fn judge(&self, url: &str, response: Response) -> Result<Response> {
         debug!("{url}: HTTP status {}", response.status);
         let status = response.status;
         if (200..300).contains(&status) {
-            // Under whatever status: nothing else has such a type.
+            // A problem document is an error also with a success status: nothing else has such a type.
             let problem = Problem::parse(&response.body).filter(|p| p.name().is_some());
             return match problem {
                 Some(problem) => Err(Error::refused(problem, status)),
@@ -313,11 +329,11 @@ impl Session {
         if status == 429 || status == 503 && retry_after.is_some() {
             error = error.with_kind(ErrorKind::RateLimited);
         }
-        // So a deactivated account is answered (RFC 8555 section 7.3.6).
+        // The response for a deactivated account (RFC 8555 section 7.3.6).
         if status == 401 && error.is_problem("unauthorized") {
             error = error.with_kind(ErrorKind::Account);
         }
-        // RFC 8555 section 7.3.5.
+        // A conflict of keys: Location names the account (RFC 8555 section 7.3.5).
         if let Some(url) = response.headers.last("location").filter(|_| status == 409) {
             error = error.noting(&format!("it belongs to {}", printable(url, 500)));
         }
@@ -332,7 +348,7 @@ impl Session {
         self.io.sleep(delay).await.map_err(|ended| ended.after(&error))
     }
 
-    /// The delay until the next try; fails when there is to be none.
+    /// Returns the delay until the next try. Fails with the error when there is no next try.
     fn delay(&self, retry: &mut RetryState, error: &Error) -> Result<Duration> {
         let now = self.io.now();
         let (has_order, has_new_key) =
@@ -375,7 +391,7 @@ impl Session {
 }
 
 impl<T> Fetched<T> {
-    /// The URL of what a POST made; "the server MUST return its URL in the Location header"
+    /// Returns the URL of the resource that a POST created; "the server MUST return its URL in the Location header"
     /// (RFC 8555 sections 7.3 and 7.4).
     pub(crate) fn created_at(&self, session: &Session, call: &Call<'_>) -> Result<String> {
         let in_context = |e: Error| e.doing(call.doing).at(call.url);

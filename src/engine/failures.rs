@@ -1,4 +1,4 @@
-//! Errors of authorizations and orders that failed, from what the CA says of them.
+//! Errors for failed authorizations and orders, with the reasons that the CA gives.
 
 use crate::error::{Error, ErrorKind};
 use crate::problem::{Problem, printable};
@@ -8,7 +8,7 @@ use crate::resource::order::Order;
 /// Maximum number of failed names whose reasons a message tells. It only names the others.
 const MAX_REASONS: usize = 5;
 
-/// Why an order is invalid, as far as it says so itself.
+/// The error for an invalid order, with the reason that the order itself gives.
 pub(super) fn invalid_order(order: &Order, url: &str) -> Error {
     let error = match &order.error {
         Some(problem) => Error::new(kind_for(problem, ErrorKind::Order), problem.to_string())
@@ -18,7 +18,7 @@ pub(super) fn invalid_order(order: &Order, url: &str) -> Error {
     error.doing("waiting for the order").at(url)
 }
 
-/// Why an invalid authorization failed: the error of its challenge.
+/// The error for an invalid authorization: the error of its challenge.
 pub(crate) fn failure(authorization: &Authorization) -> Error {
     let identifier = printable(&authorization.ordered_identifier().value, 255);
     let failed = authorization.challenges.iter().find(|c| c.error.is_some());
@@ -33,7 +33,7 @@ pub(crate) fn failure(authorization: &Authorization) -> Error {
     error.doing("proving control").about(&identifier)
 }
 
-/// Whose fault a failed challenge or order is: the CA's own, or `otherwise`.
+/// The kind of error of a failed challenge or order: a fault of the CA itself, or `otherwise`.
 fn kind_for(problem: &Problem, otherwise: ErrorKind) -> ErrorKind {
     match problem.name() {
         Some("serverInternal") => ErrorKind::Server,
@@ -41,7 +41,7 @@ fn kind_for(problem: &Problem, otherwise: ErrorKind) -> ErrorKind {
     }
 }
 
-/// Is the CA out of reach, or does it ask for a slower pace?
+/// Whether the CA cannot be reached, or requests a slower pace. No further request is sent then.
 pub(super) fn ends_at_once(error: &Error) -> bool {
     let kinds =
         [ErrorKind::Transport, ErrorKind::Timeout, ErrorKind::RateLimited, ErrorKind::Canceled];
@@ -49,7 +49,7 @@ pub(super) fn ends_at_once(error: &Error) -> bool {
     is_down || error.is_unsent() || kinds.contains(&error.kind())
 }
 
-/// One error for all authorizations that failed. `None` without any.
+/// Joins the errors of all failed authorizations into one. `None`: there are no errors.
 pub(super) fn joined(mut failures: Vec<Error>) -> Option<Error> {
     if failures.len() < 2 {
         return failures.pop();

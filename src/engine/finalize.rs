@@ -1,4 +1,4 @@
-//! From an order that is ready to its certificate. RFC 8555 sections 7.4 and 7.4.2.
+//! Finalizing a ready order, until its certificate has a URL. RFC 8555 section 7.4.
 
 use super::exchange::{Call, Fetched, Identity, Session};
 use super::failures::invalid_order;
@@ -12,17 +12,17 @@ use crate::problem::printable;
 use crate::request::{self, Finalize};
 use crate::resource::order::{Order, OrderStatus};
 
-/// What came of it.
+/// The outcome of finalization.
 pub(super) enum Finalized {
     /// The certificate is at this URL.
     Certificate(String),
-    /// The order is pending: something is to be proven, still or again.
+    /// The order is pending: it needs an authorization again.
     Pending(Box<Fetched<Order>>),
 }
 
 impl Session {
-    /// Brings an order to `valid`, whatever state it is in, and gives the certificate's URL; or the
-    /// order, when it stays pending.
+    /// Brings an order to `valid`, whatever its status is. Returns the certificate's URL, or the order if
+    /// it stays pending.
     pub(super) async fn finalize(
         &self,
         plan: &Plan,
@@ -31,14 +31,14 @@ impl Session {
         account: &str,
     ) -> Result<Finalized> {
         self.io.set_state("finalize");
-        // The request itself, with its parsed key, is not kept for as long as the CA takes.
+        // Only the payload is kept while the CA works; the parsed CSR with its key is dropped here.
         let payload = payload(&self.signing_request(plan).await?)?;
         let (mut polls, mut lacking) = (Polls::default(), 0);
         let in_context = |e: Error| e.doing("waiting for the certificate").at(url);
         let (mut sent, mut lost) = (false, 0);
         loop {
             match order.value.status {
-                // Sent again only after a look at the order has shown that it is still ready.
+                // The CSR is sent again only after a fetch has shown that the order is still ready.
                 OrderStatus::Ready if !sent => {
                     sent = true;
                     match self.send_csr(&payload, url, &order.value, account).await {
@@ -47,9 +47,9 @@ impl Session {
                             continue;
                         }
                         Ok(_) => {}
-                        // Too early: the order will be ready for it.
+                        // Too early: the order becomes ready later.
                         Err(error) if error.is_problem("orderNotReady") => {}
-                        // Whether it took effect, the order will show.
+                        // The order will show whether the request took effect.
                         Err(error) if error.is_lost() && lost < MAX_LOST_RESPONSES => {
                             lost += 1;
                             order.retry_after = delay_after_lost(&error, self.io.now())?;
@@ -59,6 +59,7 @@ impl Session {
                 }
                 OrderStatus::Valid => match order.value.certificate.take() {
                     Some(certificate) => return Ok(Finalized::Certificate(certificate)),
+                    // CA quirk (several): an order is valid a moment before it names its certificate.
                     None if lacking == MAX_FETCHES_WITHOUT_CERTIFICATE => {
                         let why = "the order is valid but names no certificate";
                         return Err(in_context(Error::protocol(why)));
@@ -69,7 +70,7 @@ impl Session {
                 OrderStatus::Pending if polls.count() == POLLS_PER_REVIEW => {
                     return Ok(Finalized::Pending(Box::new(order)));
                 }
-                // A state that none of ours is: the next look decides.
+                // Nothing to do in this status; fetch the order again.
                 OrderStatus::Unknown
                 | OrderStatus::Pending
                 | OrderStatus::Ready
@@ -82,8 +83,8 @@ impl Session {
         }
     }
 
-    /// Is it our order that finalize was answered with? One for other names is an error; another one
-    /// for the same names is not believed.
+    /// Whether the response to finalize is our order. An order for other names is an error. Another order
+    /// for the same names is ignored.
     fn is_about(&self, plan: &Plan, url: &str, fetched: &Fetched<Order>) -> Result<bool> {
         let same = fetched.value.check_identifiers(&plan.identifiers.ordered);
         same.map_err(|e| e.doing("finalizing the order").at(url))?;
@@ -107,7 +108,7 @@ impl Session {
         }
     }
 
-    /// Sends the CSR.
+    /// Sends the CSR to the order's finalize URL.
     pub(crate) async fn send_csr(
         &self,
         payload: &[u8],
@@ -125,7 +126,7 @@ impl Session {
     }
 }
 
-/// What finalize is asked with (RFC 8555 section 7.4).
+/// The payload of the finalize request (RFC 8555 section 7.4).
 pub(super) fn payload(csr: &SigningRequest) -> Result<Vec<u8>> {
     request::json(&Finalize { csr: base64url::encode(csr.der()) })
 }

@@ -1,4 +1,4 @@
-//! Answers to a CA's http-01 requests, for hosts that have an HTTP server already. RFC 8555 section
+//! Responses to a CA's http-01 requests, for programs with an HTTP server of their own. RFC 8555 section
 //! 8.3.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,10 +7,10 @@ use super::challenge::{Challenge, HTTP01_PATH};
 use crate::base64url::is_base64url;
 use crate::resource::challenge::is_token;
 
-/// The body to answer a request for this path with, by an account that is known by its thumbprint
-/// ([`Key::thumbprint`](crate::Key::thumbprint)) alone: whoever holds the account may prove its names
-/// with it, so nothing has to be shared with the program that orders. `None`: no challenge has such a
-/// path. A query is not part of the path.
+/// Returns the body of the response to a request for this path, from the account's thumbprint
+/// ([`Key::thumbprint`](crate::Key::thumbprint)) alone. A server with this function needs no connection
+/// to the program that orders; it lets the account obtain certificates for every name that leads to
+/// it. `None`: no challenge has such a path. A query is not part of the path.
 pub fn http01_answer(thumbprint: &str, path: &str) -> Option<String> {
     let token = path.strip_prefix(HTTP01_PATH).filter(|token| is_token(token))?;
     // SHA-256 in base64url (RFC 7638).
@@ -20,7 +20,7 @@ pub fn http01_answer(thumbprint: &str, path: &str) -> Option<String> {
     Some(format!("{token}.{thumbprint}"))
 }
 
-/// The http-01 challenges of a client's operations that are published right now.
+/// The challenges of a client's operations that are published now.
 #[derive(Default)]
 pub(super) struct Published(Mutex<Vec<Arc<[Challenge]>>>);
 
@@ -37,14 +37,14 @@ impl Published {
         Some(found.key_authorization().to_owned())
     }
 
-    /// Answers for these from now on, until what comes back is dropped.
+    /// Adds these challenges until the returned value is dropped.
     pub(super) fn add(&self, challenges: &Arc<[Challenge]>) -> Answering<'_> {
         self.challenges().push(challenges.clone());
         Answering { published: self, ours: challenges.clone() }
     }
 }
 
-/// Challenges that are answered for.
+/// Challenges in a [`Published`]; dropping this removes them.
 pub(super) struct Answering<'a> {
     published: &'a Published,
     ours: Arc<[Challenge]>,

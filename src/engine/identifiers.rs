@@ -1,5 +1,4 @@
-//! Which identifiers are to be proven, and by which types of challenge: checked before anything is
-//! sent.
+//! The identifiers of an order, and the challenge types for each: checked before anything is sent.
 
 use super::challenge::ChallengeType;
 use super::limits::MAX_NAMES;
@@ -7,19 +6,19 @@ use crate::error::{Error, Result};
 use crate::problem::printable;
 use crate::resource::identifier::Identifier;
 
-/// Identifiers, and how to prove each.
+/// Identifiers, and the challenge types that are acceptable for each.
 #[derive(Clone, Debug)]
 pub(crate) struct IdentifierPlan {
     pub ordered: Vec<Identifier>,
-    /// Acceptable types, best first, for those that have no type of their own.
+    /// Acceptable types, best first, for the identifiers without a type of their own.
     types: Vec<ChallengeType>,
     by_name: Vec<(Identifier, [ChallengeType; 1])>,
-    /// The name that proves those below it (RFC 9444).
+    /// The name whose authorization is valid for the names below it (RFC 9444).
     pub ancestor: Option<Identifier>,
 }
 
 impl IdentifierPlan {
-    /// Refuses what no challenge can prove.
+    /// Checks the names. Refuses a name that no acceptable challenge type can validate.
     pub(super) fn new(
         names: &[String],
         types: Vec<ChallengeType>,
@@ -78,7 +77,7 @@ impl IdentifierPlan {
         own.map_or(&self.types, |(_, own)| own)
     }
 
-    /// The name above this one that is to prove it.
+    /// The name above this one that is authorized in its place.
     pub(super) fn ancestor_of(&self, identifier: &Identifier) -> Option<&Identifier> {
         self.ancestor.as_ref().filter(|ancestor| identifier.is_below(&ancestor.value))
     }
@@ -99,7 +98,7 @@ fn ancestor_of(name: &str, identifiers: &[Identifier]) -> Result<Identifier> {
     Ok(ancestor)
 }
 
-/// The names as identifiers. Each may stand there once.
+/// Makes identifiers of the names. Refuses a name that is listed twice.
 pub(super) fn canonical(names: &[String]) -> Result<Vec<Identifier>> {
     if names.is_empty() || names.len() > MAX_NAMES {
         return Err(Error::invalid_argument(format!(

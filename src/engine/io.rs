@@ -1,9 +1,40 @@
-//! How a flow waits for its host: each *effect* that it awaits here, the host sees as a [`Step`]
-//! and answers.
+//! How a flow waits for its host. Each *effect* that a flow awaits here is a [`Step`] for the host.
 //!
-//! Cancellation and the time limit are checked in one place, where an effect is awaited.
+//! # Theory of operation
+//!
+//! **Parts.** A flow is an `async fn`. [`Operation`] owns its future and polls it by hand. [`Effects`] is
+//! the plain data between the flow and the host. `Io` is the handle to it that both sides have.
+//!
+//! **A poll.** [`Operation::poll`] sets the time and polls the future. Each part of the flow that waits
+//! (a flow can have several, see `join.rs`) checks whether its reply is there, and if not, adds its
+//! effect, or has added it before. When the future is pending, the poll issues the first effect that
+//! the host does not have yet. If the host has all of them, the step is `Wait` until the earliest time
+//! that a part waits for. An effect is issued once; the next poll issues the next one.
+//!
+//! **Polled again.** The futures ignore their wakers: the host's next poll polls the whole flow. Within a
+//! poll, a later part can produce something that an earlier part needs: a nonce, or the turn to fetch
+//! the directory. The later part then calls [`Io::request_repoll`], and the flow is polled once more
+//! before a step is issued. Otherwise the host would be told to wait although a request is ready.
+//!
+//! **Spare requests.** Each signed request needs a nonce, and each response brings one. A part without a
+//! nonce adds a *spare* newNonce request. It is issued only when the host has nothing else to send and
+//! polls again while other requests are in flight. If a nonce comes first, the spare request is dropped.
+//! So a host that sends one request at a time pays for no extra nonces, and one that can send several
+//! gets them. After a failed spare request, the next one waits until `Effects::spare_after`.
+//!
+//! **The end.** [`Io::effect`] is the one place that checks cancellation and the deadline. Every wait of a
+//! flow goes through it, except `unpublish`: published challenges are removed on every way out.
+//!
+//! **Locks.** There are two: of the effects and of the waker. Each is held for a few lines, never both,
+//! and no code of the program runs meanwhile: the waker and the log are called without locks. While the
+//! effects are locked, no other lock is taken but the nonce pool's ([`Io::send_spare`]). `cancel` may be
+//! called by a signal handler, so it waits for no lock (it only *tries* the waker's). One statement must
+//! not contain two of `effects()`, `now()`, `random()`, ...: a temporary guard lives until the end of its
+//! statement, so the second would wait for the first forever.
 //!
 //! [`Step`]: super::Step
+//! [`Operation`]: super::Operation
+//! [`Operation::poll`]: super::Operation::poll
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +55,7 @@ use crate::problem::printable;
 use crate::time::Time;
 use crate::url::Url;
 
-/// A desk, and the way to it from both sides. Clones lead to the same one.
+/// The handle to the effects of one operation. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Io(Arc<Shared>);
 
@@ -41,12 +72,12 @@ impl Io {
     }
 
     pub(super) fn effects(&self) -> MutexGuard<'_, Effects> {
-        // No code that holds this lock can leave the desk half changed.
+        // No code that holds this lock can panic between two changes that belong together.
         self.0.effects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// May be called by a signal handler, in the middle of whatever this thread does with the effects: it
-    /// waits for no lock. Who has the waker's looks at `canceled` next, or wakes the host anyway.
+    /// Async-signal-safe: waits for no lock. If another thread holds the waker's lock, that thread checks
+    /// `canceled` afterwards ([`Io::set_waker`]) or wakes the host anyway ([`Io::wake`]).
     pub(super) fn cancel(&self) {
         self.0.canceled.store(true, Ordering::SeqCst);
         let waker = self.0.waker.try_lock().ok().and_then(|waker| waker.clone());
@@ -72,7 +103,7 @@ impl Io {
         }
     }
 
-    /// Adds a line to the transcript, and hands it over.
+    /// Adds a line to the transcript, and writes it to the log.
     pub(super) fn note(&self, line: impl FnOnce() -> Line) {
         self.effects().note(line);
         self.write();
@@ -120,13 +151,13 @@ impl Io {
         self.effects().take_payload(n, payload.to_vec())
     }
 
-    /// Hands over what was added to the transcript.
+    /// Writes the new lines of the transcript to the log.
     pub(super) fn write(&self) {
         let lines = self.effects().transcript.as_mut().map(|transcript| transcript.taken());
         transcript::write(lines.unwrap_or_default());
     }
 
-    /// Says that a poll is useful now. No lock is held while the host's waker runs.
+    /// Wakes the host: a poll is useful now. No lock is held while its waker runs.
     pub(super) fn wake(&self) {
         self.write();
         let waker = self.waker().clone();
@@ -156,7 +187,7 @@ impl Io {
         (z ^ (z >> 31)) % bound.max(1)
     }
 
-    /// Names where the flow is.
+    /// Sets the public state.
     pub(super) fn set_state(&self, state: &'static str) {
         self.effects().state = state;
     }
@@ -165,12 +196,12 @@ impl Io {
         self.effects().order_url = Some(url.to_owned());
     }
 
-    /// Has the whole flow looked at again in this poll.
+    /// Has the whole flow polled once more in this poll.
     pub(super) fn request_repoll(&self) {
         self.effects().needs_repoll = true;
     }
 
-    /// Awaits an effect: asks `answer` at each poll, until it has one or the operation must end.
+    /// Awaits an effect: calls `ready` at each poll until it returns a value, or the operation must end.
     async fn effect<T>(&self, mut ready: impl FnMut(&mut Effects) -> Option<T>) -> Result<T> {
         poll_fn(|_| {
             let mut effects = self.effects();
@@ -194,19 +225,19 @@ impl Io {
         .await
     }
 
-    /// Is more at stake than one request: an order, or challenges that are up?
+    /// Whether retries go on for longer: there is an order, or challenges are published.
     pub(super) fn is_patient(&self) -> bool {
         let effects = self.effects();
         effects.is_patient || effects.order_url.is_some()
     }
 
-    /// Does the operation's time limit leave more than this?
+    /// Whether more time than this is left before the deadline.
     pub(super) fn has_time_for(&self, delay: Duration) -> bool {
         let effects = self.effects();
         effects.deadline.is_none_or(|deadline| deadline.since(effects.now) > delay)
     }
 
-    /// Waits for so long.
+    /// Waits for this long.
     pub(super) async fn sleep(&self, delay: Duration) -> Result<()> {
         let until = self.now().after(delay);
         let awake = |effects: &mut Effects| {
@@ -219,7 +250,8 @@ impl Io {
         self.effect(awake).await
     }
 
-    /// Has a request sent and awaits the answer. "No answer" is [`ErrorKind::Transport`].
+    /// Sends a request by the host and awaits the response. Without one the error is
+    /// [`ErrorKind::Transport`].
     pub(super) async fn send(
         &self,
         method: Method,
@@ -231,7 +263,7 @@ impl Io {
         self.effect(|effects| effects.take_response(awaited.id)).await?
     }
 
-    /// Has a GET sent if the host finds nothing else to do, unless `needless` gets a value before.
+    /// Sends a spare GET, unless `needless` returns a value before the request is issued.
     pub(super) async fn send_spare<T>(
         &self,
         url: Url,
@@ -258,8 +290,8 @@ impl Io {
         Awaited { io: self, id }
     }
 
-    /// The turn to ask for the directory. Where several parts of the flow miss it, one asks, and the
-    /// others find it when their turns come.
+    /// Waits for the turn to fetch the directory. When several parts of the flow lack it, one fetches
+    /// it, and the others find it when their turns come.
     pub(super) async fn directory_turn(&self) -> Result<DirectoryTurn<'_>> {
         let is_free =
             |effects: &mut Effects| !std::mem::replace(&mut effects.fetches_directory, true);
@@ -267,7 +299,7 @@ impl Io {
         Ok(DirectoryTurn(self))
     }
 
-    /// Has the host sign with a key that is outside the process. The signature is unchecked.
+    /// Signs by the host, with a key that is outside the process. The signature is unchecked.
     pub(super) async fn sign(&self, key: &Key, input: &[u8]) -> Result<Vec<u8>> {
         let id = self.effects().add_signing(key, input);
         let awaited = Awaited { io: self, id };
@@ -278,8 +310,8 @@ impl Io {
         })
     }
 
-    /// Publishes the challenges, runs `body` with what the host wants each to be answered with, and
-    /// takes those that do not stay down again on every way out.
+    /// Publishes the challenges, runs `body` with the payloads that the host gives for them, and removes
+    /// the challenges on every way out, except persistent ones.
     pub(super) async fn with_published<T, F>(
         &self,
         challenges: Arc<[Challenge]>,
@@ -317,8 +349,8 @@ impl Io {
         })
     }
 
-    /// Not an [`Io::effect`]: neither cancellation nor the deadline may skip it. The host's next
-    /// poll is its answer.
+    /// Removes challenges. Not an [`Io::effect`]: neither cancellation nor the deadline may skip it. The
+    /// host's next poll means that it has removed them.
     async fn unpublish(&self, challenges: Arc<[Challenge]>) {
         self.effects().add_challenges(challenges, false);
         poll_fn(|_| {
@@ -333,6 +365,7 @@ impl Io {
     }
 }
 
+/// The turn to fetch the directory; it ends when this is dropped.
 pub(super) struct DirectoryTurn<'a>(&'a Io);
 
 impl Drop for DirectoryTurn<'_> {
@@ -342,7 +375,7 @@ impl Drop for DirectoryTurn<'_> {
     }
 }
 
-/// A request in the books for as long as its answer is awaited.
+/// A request or a signature that is awaited. Dropping this removes it from the effects.
 struct Awaited<'a> {
     io: &'a Io,
     id: u64,

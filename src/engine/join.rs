@@ -1,4 +1,6 @@
-//! Several parts of one flow at the same time.
+//! Runs several parts of one flow at the same time.
+//!
+//! There is no async runtime: the parts are futures that the flow's own future polls, some at a time.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -7,11 +9,11 @@ use std::task::Poll;
 use super::limits::{JOBS_PER_LANE, MAX_CONCURRENT};
 use crate::error::Result;
 
-/// One of them. Boxed here and not where it starts, so that this code stands in the library once for
-/// each type of result and not for each kind of job.
+/// A part of a flow. It is boxed here and not by the caller, so that the compiler makes this code once
+/// for each type of result, not once for each kind of job.
 type Job<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
-/// Runs all jobs, some at a time; gives their results in order, or the first error.
+/// Runs all jobs, a limited number at a time. Returns their results in order, or the first error.
 pub(super) async fn join_bounded<'a, F, T>(jobs: impl IntoIterator<Item = F>) -> Result<Vec<T>>
 where
     F: Future<Output = Result<T>> + Send + 'a,

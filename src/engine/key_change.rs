@@ -1,7 +1,7 @@
 //! Replacing the account's key. RFC 8555 section 7.3.5.
 //!
-//! Both keys are the host's to keep until this is done: after a crash in between, the CA knows one
-//! of them, and asking again with the old key settles which.
+//! The program must keep both keys until this is done. After a crash in between, the CA knows one of
+//! them, and a second key change, begun with the old key, finds out which.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use crate::resource::account::Account;
 use crate::resource::directory::Directory;
 
 impl Session {
-    /// Replaces the account's key by `new`. The client uses it from then on.
+    /// Replaces the account's key by `new`. The client uses the new key from then on.
     pub(crate) async fn change_key(&self, new: &Key) -> Result<()> {
         let old = self.client.account_key();
         if new.thumbprint() == old.thumbprint() {
             return Err(Error::invalid_argument("the new key is the account's key already"));
         }
         let outcome = match self.send_key_change(&old, new).await {
-            // Lost, or done by an earlier try that was: the CA knows which of the keys is right.
+            // The response was lost, or an earlier key change took effect: ask the CA which key it has.
             Err(error) if leaves_open(&error) => match self.is_our_key(new).await? {
                 true => Ok(()),
                 false if error.is_lost() => {
@@ -38,9 +38,10 @@ impl Session {
         Ok(())
     }
 
-    /// Waits until the CA takes the new key for the account. CA quirk (Boulder): its front ends keep an
-    /// account's key for 5 seconds, and refuse the new one so long. A program that ends after the change
-    /// must be able to go on with the new key at once. The key is changed whatever comes of this.
+    /// Waits until the CA accepts the new key of the account. CA quirk (Boulder): its front ends cache an
+    /// account's key for 5 seconds, and refuse the new key for that long. A program that ends after the
+    /// change must be able to continue with the new key at once. An error here is only logged: the key
+    /// is changed already.
     async fn await_new_key(&self) {
         let Some(account) = self.client.account_url() else { return };
         let call = Call { doing: "fetching the account", url: &account, repeatable: true };
@@ -49,8 +50,8 @@ impl Session {
         }
     }
 
-    /// Is this our account's key by now? It may well be another account's. Where our account is not
-    /// known, the old key does not lead to it any more: then the new one's is ours.
+    /// Whether this is our account's key now. It may be the key of another account. If our account's URL
+    /// is not known, the old key no longer finds it, so the new key's account is ours.
     async fn is_our_key(&self, new: &Key) -> Result<bool> {
         let ours = self.client.account_url();
         let found = self.account_of(new).await?;
@@ -78,10 +79,10 @@ impl Session {
         let payload = inner.signed(&self.sign(new, inner.input()).await?)?;
         let call = Call { doing: "changing the account's key", url, repeatable: false };
         let identity = Identity::Account(account);
-        // The old key is given up for nothing less than an account.
+        // Only a response with an account object ends the use of the old key.
         match self.submit::<Account>(&call, identity, &payload, "an account").await {
             Ok(_) => Ok(()),
-            // 409: "the new key is already in use"; Location says by which account.
+            // 409: another account has the new key; Location names it.
             Err(error) if error.http_status() == Some(409) => {
                 Err(error.with_kind(ErrorKind::Account))
             }
@@ -90,9 +91,9 @@ impl Session {
     }
 }
 
-/// Does this leave open which key is the account's? So does an answer that is none, and a refusal of
-/// the key that signed: after a key change the CA no longer takes the old one. 409 says that an account
-/// has the new key: ours, if an earlier try has changed it.
+/// Whether the error leaves open which key the account has. A response that is not an account does, and
+/// so does a refusal of the signing key: after a key change the CA no longer accepts the old key. 409
+/// means that an account has the new key: ours, if an earlier try has changed it.
 fn leaves_open(error: &Error) -> bool {
     if error.is_unsent() {
         return false;

@@ -1,13 +1,14 @@
 //! The protocol, as operations that do no I/O.
 //!
-//! An [`Operation`] is polled for the next [`Step`]: send this request, publish these challenges,
-//! wait. The host does it in whatever way it does such things, pushes the answer in, and polls
-//! again. Time comes in with each poll; there is no clock, no socket and no thread in here, so an
-//! operation fits any event loop and a test can play a whole issuance in no time.
+//! The *host* is the code around the engine: the program, or a driver of this library. It polls an
+//! [`Operation`] for the next [`Step`]: send this request, publish these challenges, wait. It does that
+//! in its own way, feeds the response in, and polls again. Time comes in with each poll. The engine has
+//! no clock, no socket and no thread, so an operation fits any event loop, and a test runs a whole
+//! issuance without waiting.
 //!
 //! Inside, a flow is an `async fn` that reads like RFC 8555 section 7.1 from top to bottom
 //! ([`Client::obtain`]). There is no async runtime: the operation owns the future and polls it by
-//! hand. What a flow needs from outside it awaits through one object, `io::Io`.
+//! hand. A flow awaits everything from outside through one object, `io::Io`, whose file explains how.
 //!
 //! ```
 //! use acme_micro::engine::{Client, ClientOptions, OrderOptions, Step};

@@ -1,4 +1,4 @@
-//! Placing an order. RFC 8555 section 7.4; RFC 9773 section 5 (replaces);
+//! Placing an order with newOrder. RFC 8555 section 7.4; RFC 9773 section 5 (replaces);
 //! draft-ietf-acme-profiles (profile).
 
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::resource::identifier::Identifier;
 use crate::resource::order::Order;
 
 impl Session {
-    /// newOrder. What the CA need not take (`replaces`, an optional profile) is left out when it
-    /// refuses: a renewal is never held up by it.
+    /// Places an order. If the CA refuses `replaces` or an optional profile, the order is placed again
+    /// without: neither may stop a renewal.
     pub(super) async fn new_order(
         &self,
         plan: &Plan,
@@ -58,8 +58,8 @@ impl Session {
         }
     }
 
-    /// When the answer is lost the order is sent once more: a CA that made it twice keeps one that
-    /// nobody uses, and many give out the first one again.
+    /// Sends newOrder. If the response is lost, the request is sent once more. Many CAs return the first
+    /// order again then; others keep an unused order.
     pub(crate) async fn place_order(
         &self,
         payload: &NewOrder<'_>,
@@ -84,7 +84,7 @@ impl Session {
         Ok((url, order))
     }
 
-    /// Waits before a request is sent once more whose answer was lost.
+    /// Waits before a request whose response was lost is sent once more.
     pub(super) async fn sleep_after_lost(&self, error: &Error) -> Result<()> {
         let asked = delay_after_lost(error, self.io.now())?.unwrap_or_default();
         self.io.sleep(asked.max(MIN_DELAY_AFTER_LOST)).await.map_err(|ended| ended.after(error))
@@ -96,7 +96,7 @@ fn named<'a>(plan: &'a Plan, identifier: &'a Identifier) -> Named<'a> {
     Named { ancestor_domain: ancestor, ..Named::plain(identifier) }
 }
 
-/// The profile to ask for, as far as the directory offers it.
+/// The profile to request, if the directory offers it.
 fn offered_profile<'a>(plan: &'a Plan, directory: &Directory) -> Result<Option<&'a str>> {
     let Some(profile) = plan.options.profile.as_deref() else { return Ok(None) };
     let offered = directory.profiles();
@@ -118,8 +118,9 @@ fn offered_profile<'a>(plan: &'a Plan, directory: &Directory) -> Result<Option<&
     }
 }
 
-/// CAs refuse a bad `replaces` with 400, 403, 404 or 409 and various types of problem, and Pebble with
-/// 500: whatever is not clearly about something else may be about it.
+/// Whether `replaces` may be the reason of the error. CAs refuse a bad `replaces` with 400, 403, 404 or
+/// 409 and various types of problem, so every error that is not clearly about something else may be
+/// about it. CA quirk (Pebble): it refuses with 500.
 fn may_be_for_replaces(error: &Error) -> bool {
     let unrelated = [
         "accountDoesNotExist",

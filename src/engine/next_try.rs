@@ -13,27 +13,28 @@ use crate::error::Error;
 use crate::pki::CertificateChain;
 use crate::time::Time;
 
-/// When to try again, for a host that keeps a certificate fresh: a minute after the first try, ten
-/// minutes after the second in a row, a hundred after the third, then a day; a day at once after an
-/// error that is permanent. Half as much again is added at random, at most: hosts that failed
-/// together do not come back together.
+/// Returns the time of the next try, for a program that keeps a certificate fresh: a minute after the
+/// first try, ten minutes after the second in a row, a hundred after the third, then a day. After a
+/// permanent error the delay is a day at once. A random time of up to half the delay is added, so that
+/// programs that failed together do not come back together.
 ///
-/// There are two counts, and `tries` is the one that fits the last try. After a failure it is the
-/// failures in a row: a success sets them to 0. After a success it is the renewals in a row: a look
-/// that shows that it is not time to renew ([`RenewalInfo::is_due`]) sets them to 0, and the failures,
-/// too. A CA that says "now" for ever is then asked for about one certificate a day.
+/// There are two counts, and `tries` is the one that fits the last try. After a failure it is the number
+/// of failures in a row; a success sets it to 0. After a success it is the number of renewals in a row.
+/// A check that shows that renewal is not due ([`RenewalInfo::is_due`]) sets both to 0. A CA whose
+/// renewal information always says "now" then issues about one certificate a day.
 ///
-/// `certificate` is the one that is in use: after a failure the one to be replaced, after a success
-/// the new one. It makes the delay shorter where that would be too long for it:
+/// `certificate` is the certificate in use: after a failure the one to be replaced, after a success the
+/// new one. It shortens a delay that would be too long for it:
 ///
-/// - Before its renewal is due ([`RenewalInfo::by_lifetime`]) the next try is not after that.
-/// - From then on the delay is at most half of the time until it expires.
-/// - Neither makes the delay shorter than a 64th of the lifetime, which counts as at least 40 seconds
-///   and at most an hour; nor than a quarter of the lifetime, if that is less.
-/// - Once it has expired the delay is at most an eighth of the lifetime, or a minute if that is longer.
+/// - Before its renewal is due ([`RenewalInfo::by_lifetime`]), the next try is at that time at the
+///   latest.
+/// - From then on, the delay is at most half of the time until it expires.
+/// - Neither rule makes the delay shorter than a 64th of the lifetime, which counts as at least 40
+///   seconds and at most an hour; nor shorter than a quarter of the lifetime, if that is less.
+/// - Once it has expired, the delay is at most an eighth of the lifetime, or a minute if that is longer.
 ///
-/// Where that is shorter, the delay is a time in the last quarter of what is allowed. So none is shorter
-/// than 30 seconds, if the certificate lives for three minutes or longer. The CA's own
+/// A shortened delay is a random time in the last quarter of the allowed time. So no delay is shorter
+/// than 30 seconds if the certificate lives for three minutes or longer. The CA's own
 /// [`Error::retry_at`] comes first: the next try is never before it.
 ///
 /// ```
@@ -53,7 +54,7 @@ pub fn next_try(
     next_try_after(tries, permanent, error.and_then(Error::retry_at), certificate, now)
 }
 
-/// The same, by what of the error matters.
+/// [`next_try`] with the parts of the error that matter.
 pub(crate) fn next_try_after(
     tries: usize,
     permanent: bool,
@@ -66,14 +67,14 @@ pub(crate) fn next_try_after(
     let longest = certificate.and_then(|chain| longest_delay(chain, now));
     let most = (step + step / 2).min(longest.unwrap_or(Duration::MAX));
     let least = step.min(most / 4 * 3);
-    // Where to find a number that is another one in each process, without asking the system.
+    // The keys of `RandomState` differ in each process: a random number without a system call.
     let random = RandomState::new().hash_one(now);
     let spread = u64::try_from((most - least).as_millis()).unwrap_or(u64::MAX);
     let next = now.after(least + Duration::from_millis(random % spread.max(1)));
     retry_at.map_or(next, |at| at.max(next))
 }
 
-/// The longest delay that is good for a certificate. One that was never valid says nothing.
+/// Maximum delay for a certificate. `None`: the certificate was never valid, so there is no maximum.
 fn longest_delay(chain: &CertificateChain, now: Time) -> Option<Duration> {
     let end = chain.not_after();
     let lifetime = end.since(chain.not_before());

@@ -1,6 +1,6 @@
-//! The nonces that a CA has handed out and nobody has used yet.
+//! The unused nonces that a CA has given out.
 //!
-//! RFC 8555 section 6.5. A nonce leaves the pool for good when it is taken: none is sent twice.
+//! RFC 8555 section 6.5. A nonce that is taken never comes back to the pool, so none is sent twice.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +16,7 @@ impl NoncePool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The newest nonce.
+    /// Takes the newest nonce.
     pub(super) fn take(&self, now: Time) -> Option<String> {
         let mut nonces = self.nonces();
         nonces.retain(|(_, came)| now.since(*came) <= MAX_NONCE_AGE);

@@ -1,4 +1,4 @@
-//! Obtaining a certificate, from order to download. RFC 8555 sections 7.1 and 7.4.
+//! Obtaining a certificate, from the order to the download. RFC 8555 sections 7.1 and 7.4.
 
 use super::exchange::{Fetched, Session};
 use super::failures::invalid_order;
@@ -11,30 +11,30 @@ use crate::pki::{CertificateChain, Key};
 use crate::problem::printable;
 use crate::resource::order::{Order, OrderStatus};
 
-/// A certificate as it was issued.
+/// An issued certificate.
 #[derive(Clone, Debug)]
 pub struct Issued {
-    /// The chain, checked: its key is the one asked for, its names are the order's.
+    /// The chain. It has been checked: its key is the requested one, its names are the order's.
     pub chain: CertificateChain,
-    /// Its private key; `None` when a CSR was made elsewhere.
+    /// The certificate's private key; `None` when the CSR was made elsewhere.
     pub key: Option<Key>,
-    /// The order it comes from.
+    /// The URL of the order.
     pub order_url: String,
-    /// Is it the chain that was preferred? `true` when any would do.
+    /// Whether it is the preferred chain; `true` without a preference.
     pub preference_met: bool,
 }
 
-/// What came of a renewal.
+/// The outcome of a renewal.
 #[derive(Clone, Debug)]
 pub enum Renewal {
-    /// It is not time yet; nothing was ordered.
+    /// The renewal is not due yet; no order was placed.
     NotDue(RenewalInfo),
     /// The new certificate.
     Renewed(Issued),
 }
 
 impl Session {
-    /// Renews `plan.options.replaces` if it is time to, or if other names are wanted by now.
+    /// Renews the replaced certificate if that is due, or if the order is for other names.
     pub(crate) async fn renew(&self, plan: Plan) -> Result<Renewal> {
         if let Some(chain) =
             plan.options.replaces.as_ref().filter(|chain| plan.is_for_names_of(chain))
@@ -47,13 +47,13 @@ impl Session {
             if !info.is_due(self.io.now()) {
                 return Ok(Renewal::NotDue(info));
             }
-            // A CA that refuses its directory is not asked for it twice.
+            // A failed directory is not fetched a second time.
             directory?;
         }
         self.obtain(plan).await.map(Renewal::Renewed)
     }
 
-    /// The whole of an issuance.
+    /// Runs a whole issuance.
     pub(crate) async fn obtain(&self, plan: Plan) -> Result<Issued> {
         let mut account = self.account_url().await?;
         let resumed = match &plan.options.order_url {
@@ -65,8 +65,8 @@ impl Session {
             Some(found) => found,
             None => match self.new_order(&plan, &account).await {
                 Err(error) if error.is_problem("accountDoesNotExist") => {
-                    // The CA has lost the account (Pebble does at each start): once more, from the
-                    // beginning, with the same key.
+                    // CA quirk (Pebble): it forgets its accounts when it ends. Register again with the
+                    // same key.
                     self.client.set_account_url(None);
                     account = self.account_url().await?;
                     self.new_order(&plan, &account).await?
@@ -75,8 +75,8 @@ impl Session {
                 Ok(placed) => placed,
             },
         };
-        // One from before: resumed, or given out again by the CA. It may have been finished with a
-        // key that we do not have, or lack an authorization that has run out.
+        // An old order: resumed, or returned again by the CA. It may have been finalized with a key that
+        // we do not have, or lack an authorization that has expired.
         let is_old = resuming || order.value.status == OrderStatus::Valid;
         match self.complete(&plan, url, order, &account).await {
             Err(error)
@@ -88,7 +88,7 @@ impl Session {
                 let (url, order) = self.new_order(&plan, &account).await?;
                 self.complete(&plan, url, order, &account).await
             }
-            // The order failed because the CA did.
+            // A fault of the CA itself made the order fail.
             Err(error)
                 if error.is_ca_fault()
                     && error.retry_at().is_none()
@@ -107,8 +107,8 @@ impl Session {
         }
     }
 
-    /// The order at this URL; `None`: it leads nowhere any more, and another one has to be placed. So
-    /// a host may keep an order's URL until it has the certificate, whatever happens.
+    /// Fetches the order at this URL. `None`: the order is gone or cannot be used, and a new one has to
+    /// be placed. So a host can keep an order's URL until it has the certificate, whatever happens.
     async fn resume(
         &self,
         plan: &Plan,
@@ -136,7 +136,7 @@ impl Session {
         Ok(Some((url.to_owned(), order)))
     }
 
-    /// Looks at the order, which has to be for the same names still.
+    /// Fetches the order, which must still be for the same names.
     pub(super) async fn order(
         &self,
         plan: &Plan,
@@ -150,7 +150,7 @@ impl Session {
         Ok(order)
     }
 
-    /// Takes an order, whatever its state, to a certificate.
+    /// Brings an order, whatever its status, to a certificate.
     async fn complete(
         &self,
         plan: &Plan,
@@ -190,7 +190,7 @@ impl Session {
         account: &str,
     ) -> Result<Fetched<Order>> {
         let outcome = self.authorize(plan, url, order, account).await;
-        // What failed otherwise may be resumed.
+        // After other failures the order can be resumed.
         let given_up = [ErrorKind::Challenge, ErrorKind::Order, ErrorKind::Host];
         let is_given_up = |e: &Error| given_up.contains(&e.kind()) || e.is_ca_fault();
         if plan.options.abandon_on_failure && outcome.as_ref().is_err_and(is_given_up) {
@@ -200,7 +200,8 @@ impl Session {
     }
 }
 
-/// The CA knows an order no more, or not as this account's: it has run out, or the account is lost.
+/// Whether the CA no longer knows the order, or not as an order of this account: it has expired, or the
+/// account is lost.
 fn is_forgotten(error: &Error) -> bool {
     match error.http_status() {
         Some(404 | 410) => true,

@@ -1,4 +1,4 @@
-//! An operation: a flow in progress, and what it asks of its host.
+//! An operation: a flow in progress, which its host polls for the next step.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -36,7 +36,7 @@ impl<T> Operation<T> {
         Operation { client, io, run: Mutex::new(Run::Going(Box::pin(flow))) }
     }
 
-    /// Says in the transcript which flow this is, and with what options.
+    /// Writes the flow's name and its options to the transcript.
     pub(super) fn record_start(self, flow: &str, options: Option<Line>) -> Operation<T> {
         self.io.note_flow(flow, options);
         self
@@ -55,8 +55,8 @@ impl<T> Operation<T> {
         Operation { client: self.client, io: self.io, run: Mutex::new(run) }
     }
 
-    /// Advances the operation as far as it goes at `now` and tells the next step. Once it has
-    /// failed, each poll gives the same error.
+    /// Advances the operation as far as possible at `now` and returns the next step. After a failure
+    /// each poll returns the same error.
     pub fn poll(&self, now: Time) -> Result<Step> {
         let mut run = match self.run.try_lock() {
             Ok(run) => run,
@@ -99,31 +99,30 @@ impl<T> Operation<T> {
         step
     }
 
-    /// The answer to the request with this id, to be fed in.
+    /// Begins to feed in the response to the request with this id.
     pub fn reply(&self, request_id: u64) -> Reply<'_> {
         Reply::new(&self.io, request_id)
     }
 
-    /// A request that has been given out and not been answered.
+    /// The request with this id, if it was given out and has no response yet.
     pub fn request(&self, id: u64) -> Option<Arc<Request>> {
         self.io.effects().unanswered(id)
     }
 
-    /// Answers [`Step::Sign`]: the signature, or why there is none. ECDSA signatures may be in DER
-    /// or in JOSE's form; a wrong one ends the operation with
-    /// [`ErrorKind::Crypto`].
+    /// Ends [`Step::Sign`]: takes the signature, or the reason why the host cannot sign. An ECDSA signature may
+    /// be in DER or in JOSE's form. A wrong signature ends the operation with [`ErrorKind::Crypto`].
     pub fn signed(&self, id: u64, outcome: Result<Vec<u8>, String>) -> Result<()> {
         self.io.signed(id, outcome)
     }
 
-    /// Answers [`Step::Publish`]: every challenge is in place, or why not. The operation then ends
-    /// with [`ErrorKind::Host`], by way of [`Step::Unpublish`].
+    /// Ends [`Step::Publish`]: all challenges are published, or the reason why not. After a failure the
+    /// operation gives out [`Step::Unpublish`] and ends with [`ErrorKind::Host`].
     pub fn published(&self, outcome: Result<(), String>) -> Result<()> {
         self.io.published(outcome)
     }
 
-    /// Before [`Operation::published`]: what the n-th challenge is answered with, a JSON object (RFC
-    /// 8555 section 7.5.1). For the types that want more than an empty one
+    /// Sets the payload of the response to the n-th challenge, a JSON object (RFC 8555 section 7.5.1).
+    /// Call it before [`Operation::published`], for the types whose payload is not an empty object
     /// ([`ChallengeType::takes_payload`]).
     ///
     /// [`ChallengeType::takes_payload`]: super::ChallengeType::takes_payload
@@ -131,14 +130,15 @@ impl<T> Operation<T> {
         self.io.respond_with(n, payload)
     }
 
-    /// Ends the operation at its next poll, by way of [`Step::Unpublish`] if need be. Any thread.
+    /// Ends the operation at its next poll, after [`Step::Unpublish`] if challenges are published. Any
+    /// thread may call it.
     pub fn cancel(&self) {
         self.io.cancel();
     }
 
-    /// Has `waker` woken, on whatever thread, whenever an answer or a cancellation comes in (at
-    /// once when it has been canceled before): the next poll will then get further. `None`: nobody
-    /// is woken, as at first.
+    /// Sets the waker. It is woken, on any thread, when a reply or a cancellation comes in (at once if
+    /// the operation has been canceled before): the next poll will then get further. `None` removes the
+    /// waker; a new operation has none.
     pub fn set_waker(&self, waker: Option<Waker>) {
         self.io.set_waker(waker);
     }
@@ -150,7 +150,7 @@ impl<T> Operation<T> {
         (directory.host(), directory.port())
     }
 
-    /// The result, once, after [`Step::Done`].
+    /// Takes the result after [`Step::Done`]; once.
     pub fn take(&self) -> Option<T> {
         match self.run.try_lock().as_deref_mut() {
             Ok(Run::Done(value)) => value.take(),
@@ -158,7 +158,7 @@ impl<T> Operation<T> {
         }
     }
 
-    /// Where the flow is, in a word: `"directory"`, `"nonce"`, `"account"`, `"order"`,
+    /// The state of the flow, in a word: `"directory"`, `"nonce"`, `"account"`, `"order"`,
     /// `"authorization"`, `"publish"`, `"challenge"`, `"unpublish"`, `"finalize"`, `"certificate"`,
     /// `"revocation"`, `"key-change"`, `"renewal-info"`, `"order-list"`.
     pub fn state(&self) -> &'static str {
@@ -171,8 +171,8 @@ impl<T> Operation<T> {
     }
 }
 
-/// Such a failure may lie in what the directory says: the next operation asks for it anew, lest one
-/// false answer spoil a client for good.
+/// Whether the directory may be the cause of the failure. The next operation then fetches it again, so
+/// that one wrong response does not make the client useless.
 fn may_be_for_directory(error: &Error) -> bool {
     matches!(
         error.kind(),

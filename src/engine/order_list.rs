@@ -1,4 +1,4 @@
-//! The orders of an account, where the CA lists them. RFC 8555 section 7.1.2.1.
+//! The orders of an account, if the CA lists them. RFC 8555 section 7.1.2.1.
 
 use super::exchange::{Call, Identity, Session};
 use super::limits::MAX_PAGES;
@@ -7,7 +7,8 @@ use crate::resource;
 use crate::resource::order_list::OrderList;
 
 impl Session {
-    /// The URLs of the account's orders. What CAs list differs: those that are pending at least.
+    /// Fetches the URLs of the account's orders. All CAs with a list include the pending orders; other
+    /// orders may be missing.
     pub(crate) async fn orders(&self) -> Result<Vec<String>> {
         let found = self.find_account().await?;
         let doing = "listing the orders";

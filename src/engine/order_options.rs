@@ -1,4 +1,4 @@
-//! What certificate is wanted: options, checked before anything is sent.
+//! Options of an order, and the check of them before anything is sent.
 
 use std::mem::take;
 use std::time::Duration;
@@ -18,47 +18,45 @@ use crate::pki::{
 use crate::resource::identifier::Identifier;
 use crate::time::Time;
 
-/// What certificate is wanted, and how to prove the right to it.
+/// Options of an order: the certificate, and the challenge types for its names.
 #[derive(Clone, Debug)]
 pub struct OrderOptions {
-    /// DNS names, `*.` wildcards, IP addresses. With `csr` they may be left out.
+    /// DNS names, `*.` wildcards, IP addresses. Optional with `csr`.
     pub names: Vec<String>,
     /// Acceptable types of challenge, best first. Default: http-01.
     pub challenge_types: Vec<ChallengeType>,
-    /// Names that are to be proven by a type of their own.
+    /// Challenge types of single names, in place of `challenge_types`.
     pub challenge_by_name: Vec<(String, ChallengeType)>,
-    /// A name above some of `names` that proves them in their place, where the CA takes that (RFC
+    /// A name above some of `names` that is authorized in their place, if the CA supports that (RFC
     /// 9444).
     pub ancestor_domain: Option<String>,
-    /// The certificate's key, stored before; default: a fresh P-256 key.
+    /// The certificate's key; store it first. Default: a fresh P-256 key.
     pub key: Option<Key>,
-    /// A request made elsewhere; excludes `key`.
+    /// A CSR that was made elsewhere; excludes `key`.
     pub csr: Option<SigningRequest>,
-    /// When the certificate is to start and to stop being valid; few CAs take it (RFC 8555 section
-    /// 7.4).
+    /// Start of the certificate's validity; few CAs support it (RFC 8555 section 7.4).
     pub not_before: Option<Time>,
-    /// See `not_before`.
+    /// End of the certificate's validity; few CAs support it.
     pub not_after: Option<Time>,
-    /// A profile that the CA offers ([`Client::profiles`]).
+    /// The certificate's profile, one that the CA offers ([`Client::profiles`]).
     pub profile: Option<String>,
-    /// Go on without the profile when the CA does not offer it or refuses it.
+    /// Orders without the profile if the CA does not offer it or refuses it.
     pub profile_optional: bool,
-    /// The certificate that is being renewed: named in the order (RFC 9773 section 5), where the CA
-    /// takes that.
+    /// The certificate that is being renewed. The order names it if the CA supports that (RFC 9773
+    /// section 5).
     pub replaces: Option<CertificateChain>,
-    /// Which of several chains is wanted. Default: the CA's own choice.
+    /// The preferred one of several chains. Default: the CA's own choice.
     pub preferred_chain: Option<ChainPreference>,
-    /// Ask for the TLS feature extension "must staple" (RFC 7633).
+    /// Requests the TLS feature extension "must staple" (RFC 7633).
     pub must_staple: bool,
-    /// Resume the order at this URL ([`Operation::order_url`](super::Operation::order_url)); a fresh
-    /// one is placed when it leads nowhere any more: it failed or is gone, or is for other names or
-    /// another key.
+    /// The URL of an order to resume ([`Operation::order_url`](super::Operation::order_url)). A new
+    /// order is placed if that order has failed or is gone, or is for other names or another key.
     pub order_url: Option<String>,
-    /// When a challenge fails, or cannot be published, deactivate the order's other pending
-    /// authorizations: CAs limit how many an account may leave pending (RFC 8555 section 7.5.2). The
-    /// order cannot be resumed then. After other failures, which a later try may mend, they stay.
+    /// Deactivates the order's other pending authorizations if a challenge fails or cannot be published:
+    /// CAs limit how many an account may leave pending (RFC 8555 section 7.5.2). The order cannot be
+    /// resumed then. After other failures, which a later try may repair, the authorizations stay.
     pub abandon_on_failure: bool,
-    /// Give up after this long, the time that publishing takes not counted. Default: 600 s.
+    /// Timeout of the operation, not counting the time that publishing takes. Default: 600 s.
     pub timeout: Duration,
 }
 
@@ -85,7 +83,7 @@ impl OrderOptions {
         }
     }
 
-    /// For a transcript. The key is left out, and its CSR comes later.
+    /// The options as a line of the transcript, without the key. The CSR is in a later line.
     pub(super) fn to_transcript(&self) -> Line {
         let types = self.challenge_types.iter().map(|kind| kind.as_str().to_owned());
         let by_name =
@@ -153,7 +151,7 @@ impl OrderOptions {
     }
 }
 
-/// An order that can work.
+/// A checked order.
 pub(crate) struct Plan {
     pub identifiers: IdentifierPlan,
     pub request: CertificateRequest,
@@ -169,11 +167,11 @@ impl Plan {
     }
 }
 
-/// The request to finalize with.
+/// The CSR to finalize with.
 pub(crate) enum CertificateRequest {
-    /// Made elsewhere.
+    /// A CSR that was made elsewhere.
     Made(SigningRequest),
-    /// To be signed by the key, wherever that is.
+    /// A CSR that the key signs later, inside or outside the process.
     Unsigned(UnsignedRequest),
 }
 
@@ -196,8 +194,8 @@ impl CertificateRequest {
     }
 }
 
-/// A request made elsewhere has to be for the names of the order. What it says of a device is
-/// between its maker and the CA.
+/// Checks a CSR that was made elsewhere: it must be for the names of the order. Identifiers of devices
+/// are not checked; only its maker and the CA understand them.
 fn made_elsewhere(csr: SigningRequest, identifiers: &[Identifier]) -> Result<CertificateRequest> {
     match are_names_of(identifiers, csr.names())? {
         true => Ok(CertificateRequest::Made(csr)),

@@ -1,4 +1,4 @@
-//! Proving names ahead of an order. RFC 8555 section 7.4.1; RFC 9444 section 4.2 (for the names
+//! Authorizing names before an order. RFC 8555 section 7.4.1; RFC 9444 section 4.2 (for the names
 //! below them, too).
 
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use crate::resource::authorization::{Authorization, AuthorizationStatus};
 use crate::resource::directory::Directory;
 use crate::resource::identifier::Identifier;
 
-/// What is to be proven ahead of an order, and how.
+/// Options of an authorization before an order.
 #[derive(Clone, Debug)]
 pub struct AuthorizeOptions {
-    /// DNS names and IP addresses. Not wildcards: they can be proven by an order only.
+    /// DNS names and IP addresses. Wildcards are authorized by an order only.
     pub names: Vec<String>,
     /// Acceptable types of challenge, best first. Default: http-01.
     pub challenge_types: Vec<ChallengeType>,
-    /// Each name is to prove those below it, too, where the CA takes that (RFC 9444).
+    /// Makes each authorization valid for the names below, too, if the CA supports that (RFC 9444).
     pub subdomains: bool,
-    /// Give up after this long, the time that publishing takes not counted. Default: 600 s.
+    /// Timeout of the operation, not counting the time that publishing takes. Default: 600 s.
     pub timeout: Duration,
 }
 
@@ -43,7 +43,7 @@ impl AuthorizeOptions {
         }
     }
 
-    /// Refuses what cannot work, before anything is sent.
+    /// Refuses options that cannot work, before anything is sent.
     pub(super) fn plan(self) -> Result<IdentifierPlan> {
         let identifiers = IdentifierPlan::new(&self.names, self.challenge_types, &[], None)?;
         let refuse = |why: &str, identifier: &Identifier| {
@@ -60,7 +60,7 @@ impl AuthorizeOptions {
 }
 
 impl Session {
-    /// Has every name become proven. Gives the URLs of their authorizations.
+    /// Makes an authorization of every name valid. Returns their URLs.
     pub(crate) async fn pre_authorize(
         &self,
         identifiers: IdentifierPlan,
@@ -74,7 +74,7 @@ impl Session {
         }
         let made = match self.new_authorizations(&identifiers, subdomains, &account).await {
             Err(error) if error.is_problem("accountDoesNotExist") => {
-                // As in an issuance: the CA has lost the account.
+                // CA quirk (Pebble): it forgets its accounts when it ends, as in `obtain`.
                 self.client.set_account_url(None);
                 account = self.account_url().await?;
                 self.new_authorizations(&identifiers, subdomains, &account).await?
@@ -139,7 +139,7 @@ impl Session {
         Err(Error::protocol(why).doing(doing).at(&url).about(&identifier.value))
     }
 
-    /// Looks at one authorization until it is decided.
+    /// Polls one authorization until it is no longer pending.
     pub(super) async fn await_decided(
         &self,
         challenge: &mut PendingChallenge,

@@ -10,7 +10,7 @@ use crate::request::{self, NewAccount};
 use crate::resource::account::{Account, AccountStatus};
 use crate::resource::directory::Directory;
 
-/// An account that the CA knows.
+/// A registered account.
 #[derive(Clone, Debug)]
 pub struct Registered {
     /// The account's URL: store it beside the key.
@@ -19,7 +19,7 @@ pub struct Registered {
 }
 
 impl Session {
-    /// The account's URL; the account is registered if need be.
+    /// Returns the account's URL. Registers the account if its URL is not known.
     pub(crate) async fn account_url(&self) -> Result<String> {
         match self.client.account_url() {
             Some(url) => Ok(url),
@@ -27,7 +27,7 @@ impl Session {
         }
     }
 
-    /// newAccount. It may be repeated: the CA answers with the existing account for a known key.
+    /// Sends newAccount. It may be repeated: for a known key the CA returns the existing account.
     pub(crate) async fn register(&self) -> Result<Registered> {
         self.with_directory(|directory| self.register_at(directory)).await
     }
@@ -45,7 +45,7 @@ impl Session {
         let payload = NewAccount {
             contact: &options.contacts,
             terms_of_service_agreed: agreed,
-            // Without what a new account takes, one that exists can still be found.
+            // Without the terms or the binding of a new account, an existing one can still be found.
             only_return_existing: lacks_terms || lacks_eab,
             external_account_binding: binding
                 .map(|eab| eab.bind(&key, directory.new_account()?))
@@ -66,8 +66,8 @@ impl Session {
                 };
                 Err(lacking.doing(doing).at(&at))
             }
-            // Some CAs take a binding once: by an earlier try, whose answer was lost, the account may
-            // be there.
+            // CA quirk (Google): it accepts a binding once. An earlier try whose response was lost may
+            // have created the account.
             Err(error)
                 if binding.is_some()
                     && (error.is_problem("unauthorized") || error.is_problem("malformed")) =>
@@ -78,7 +78,7 @@ impl Session {
         }
     }
 
-    /// The account of the client's key, if the CA knows one; none is made (RFC 8555 section 7.3.1).
+    /// Finds the account of the client's key, and creates none (RFC 8555 section 7.3.1).
     pub(crate) async fn find_account(&self) -> Result<Registered> {
         self.find_account_of(&self.client.account_key()).await
     }
@@ -90,7 +90,7 @@ impl Session {
         .await
     }
 
-    /// The URL of the account that this key is of, if it is of one.
+    /// Returns the URL of this key's account; `None`: the CA knows no account of the key.
     pub(super) async fn account_of(&self, key: &Key) -> Result<Option<String>> {
         match self.find_account_of(key).await {
             Ok(found) => Ok(Some(found.url)),
@@ -99,8 +99,7 @@ impl Session {
         }
     }
 
-    /// newAccount with this key, which is the client's unless it is another one's account that is
-    /// looked for.
+    /// Sends newAccount, signed by this key: the client's, or another key whose account is searched.
     async fn new_account(
         &self,
         directory: &Directory,
@@ -118,7 +117,7 @@ impl Session {
             error.is_problem("unauthorized") && error.url() == Some(call.url) && !is_bound
         };
         let fetched = fetched.map_err(|error| match refused(&error) {
-            // It is this key's account that is not: it has been deactivated.
+            // The account of this key has been deactivated.
             true => error.with_kind(ErrorKind::Account),
             false => error,
         })?;

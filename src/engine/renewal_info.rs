@@ -13,7 +13,7 @@ use crate::resource;
 use crate::resource::renewal_info::{self as resources, Window};
 use crate::time::Time;
 
-/// Certificates that live shorter than this are renewed at half of their lifetime, others at two
+/// Maximum lifetime of a certificate that is renewed at half of its lifetime. Others are renewed at two
 /// thirds.
 const SHORT_LIVED: Duration = Duration::from_secs(10 * 24 * 3600);
 
@@ -22,26 +22,27 @@ const SHORT_LIVED: Duration = Duration::from_secs(10 * 24 * 3600);
 pub struct RenewalInfo {
     /// Start of the window to renew in.
     pub window_start: Time,
-    /// End of that window; what lies in the past means: now.
+    /// End of that window. A window in the past means: renew now.
     pub window_end: Time,
-    /// The moment in the window that is this certificate's: the same each time, as long as the
-    /// window stays, and spread evenly over all certificates.
+    /// This certificate's time in the window. It stays the same while the window does. The times of many
+    /// certificates are spread evenly.
     pub renew_at: Time,
-    /// Ask again then: the CA may move the window, to the past even.
+    /// Time to fetch the renewal information again: the CA may move the window, even into the past.
     pub check_again_at: Time,
-    /// A page that explains the window, such as an incident's. Untrusted text.
+    /// URL of a page that explains the window, for example by an incident. Untrusted text.
     pub explanation_url: Option<String>,
-    /// Does it come from the CA? If not, it is reckoned from the certificate's lifetime.
+    /// Whether the window is the CA's. If not, it is computed from the certificate's lifetime.
     pub from_ca: bool,
 }
 
 impl RenewalInfo {
-    /// Is it time to renew?
+    /// Whether the renewal is due.
     pub fn is_due(&self, now: Time) -> bool {
         now >= self.renew_at
     }
 
-    /// What the certificate's lifetime says: after two thirds of it, or after half if it is short.
+    /// Computes the window from the certificate's lifetime: after two thirds of it, or after half of a
+    /// short one.
     pub fn by_lifetime(chain: &CertificateChain, now: Time) -> RenewalInfo {
         let lifetime = chain.not_after().since(chain.not_before());
         let wait = if lifetime < SHORT_LIVED { lifetime / 2 } else { lifetime / 3 * 2 };
@@ -58,7 +59,7 @@ impl RenewalInfo {
         from_ca: bool,
     ) -> RenewalInfo {
         let lifetime = chain.not_after().since(chain.not_before());
-        // Whatever the CA says: not in the last tenth of the certificate's life.
+        // Never in the last tenth of the certificate's lifetime, even if the CA's window is there.
         let latest = chain.not_before().after(lifetime - lifetime / 10);
         RenewalInfo {
             renew_at: moment_in(&window, &chain.fingerprint()).min(latest),
@@ -71,8 +72,8 @@ impl RenewalInfo {
     }
 }
 
-/// A moment of the window, "uniformly random" (RFC 9773 section 4.2) but picked once: what it
-/// depends on is the certificate and the window.
+/// A time in the window, "uniformly random" (RFC 9773 section 4.2), but always the same for one
+/// certificate and one window.
 fn moment_in(window: &Window, fingerprint: &[u8; 32]) -> Time {
     let mut hash = Sha256::new();
     hash.update(fingerprint);
@@ -85,8 +86,8 @@ fn moment_in(window: &Window, fingerprint: &[u8; 32]) -> Time {
 }
 
 impl Session {
-    /// When to renew `chain`. What the CA cannot or will not say, its lifetime does: a renewal is
-    /// never held up by missing information.
+    /// Returns when to renew `chain`. If the CA does not tell, its lifetime decides: missing information
+    /// never stops a renewal.
     pub(crate) async fn renewal_info(&self, chain: &CertificateChain) -> Result<RenewalInfo> {
         match self.fetch_renewal_info(chain).await {
             Ok(info) => Ok(info),
@@ -94,7 +95,7 @@ impl Session {
                 Err(error)
             }
             Err(error) => {
-                // A CA that never has any is no news.
+                // A CA without renewal information is normal, so that is no warning.
                 let level = match error.kind() {
                     ErrorKind::Unsupported => log::Level::Info,
                     _ => log::Level::Warn,
@@ -105,7 +106,7 @@ impl Session {
         }
     }
 
-    /// renewalInfo is asked by an unsigned GET (RFC 9773 section 4.1).
+    /// Fetches renewalInfo by an unsigned GET (RFC 9773 section 4.1).
     async fn fetch_renewal_info(&self, chain: &CertificateChain) -> Result<RenewalInfo> {
         let directory = self.directory().await?;
         let unsupported = |why: &str| Error::new(ErrorKind::Unsupported, why);

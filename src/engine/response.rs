@@ -1,10 +1,10 @@
-//! The response to a request, while it comes in and when it is whole.
+//! The response to a request: complete, and while it comes in.
 
 use super::limits::MAX_BODY;
 use crate::error::{Error, Result};
 use crate::header::Headers;
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub status: u16,
@@ -12,7 +12,7 @@ pub(crate) struct Response {
     pub body: Vec<u8>,
 }
 
-/// An answer that is coming in.
+/// A response that is coming in.
 #[derive(Debug, Default)]
 pub(super) struct PartialResponse {
     headers: Headers,

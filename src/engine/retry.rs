@@ -1,5 +1,5 @@
-//! How often and how soon something is tried again: every ceiling of the library, by name. None can
-//! be switched off.
+//! When a request is tried again, and when a resource is polled again. The numbers are in `limits.rs`;
+//! none can be switched off. `exchange.rs` names the files that send a request again.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::problem::Problem;
 use crate::time::Time;
 
-/// The CA's Retry-After with an answer that leaves open what became of the request: such a request is
-/// sent again only after a look. Fails when the CA asks for a longer wait than an operation has.
+/// The CA's Retry-After in a response that does not tell whether the request took effect. Such a request
+/// is sent again only after a fetch. Fails when the CA asks for a longer delay than an operation waits.
 pub(super) fn delay_after_lost(error: &Error, now: Time) -> Result<Option<Duration>> {
     match error.retry_at().map(|at| at.since(now)) {
         Some(asked) if asked > MAX_RETRY_AFTER => Err(error.clone()),
@@ -22,28 +22,28 @@ pub(super) fn delay_after_lost(error: &Error, now: Time) -> Result<Option<Durati
     }
 }
 
-/// Reasons to try a request for longer.
+/// Reasons to try a request again for longer.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Circumstances {
-    /// The operation has an order, or challenges that are up.
+    /// The operation has an order, or published challenges.
     pub has_order: bool,
     /// The account's key was changed a moment ago ([`KEY_CHANGE_TIME`]).
     pub has_new_key: bool,
 }
 
-/// The tries of one request.
+/// The failed tries of one request.
 #[derive(Default)]
 pub(super) struct RetryState {
     bad_nonce: u32,
     lost: u32,
-    /// When a try was lost, or refused for now, for the first time.
+    /// The time of the first lost response or rate limit.
     since: Option<Time>,
     rate_limited: bool,
 }
 
 impl RetryState {
-    /// The delay before the next try after this failure; `None`: give up. `jitter` gives a number
-    /// below its argument.
+    /// Returns the delay before the next try after this failure; `None`: give up. `jitter` returns a
+    /// number below its argument.
     pub(super) fn after(
         &mut self,
         error: &Error,
@@ -65,8 +65,8 @@ impl RetryState {
             };
         }
         if error.kind() == ErrorKind::RateLimited {
-            // Without a time nothing says when, and a second refusal is final; but 503 is also how the
-            // machines in front of a CA say that it restarts.
+            // A rate limit without a time is final, and so is a second one. But a load balancer in front
+            // of a CA that restarts also responds with 503.
             let first = !std::mem::replace(&mut self.rate_limited, true);
             let since = *self.since.get_or_insert(now);
             let goes_on = first
@@ -90,14 +90,14 @@ impl RetryState {
     }
 }
 
-/// The pace at which a resource is looked at until it changes.
+/// The pace at which a resource is polled until it changes.
 #[derive(Default)]
 pub(crate) struct Polls {
     count: u32,
 }
 
 impl Polls {
-    /// The delay before the next look; `retry_after` is what the CA asked for at the last one.
+    /// Returns the delay before the next poll. `retry_after` is from the response to the last poll.
     pub(crate) fn next(&mut self, retry_after: Option<Duration>, now: Time) -> Result<Duration> {
         let give_up = |why: String| Err(Error::new(ErrorKind::Timeout, why));
         if self.count == MAX_POLLS {

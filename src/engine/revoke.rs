@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::pki::Key;
 use crate::request::{self, Revoke};
 
-/// Why a certificate is revoked; RFC 5280 section 5.3.1. Which of them a CA takes is its own policy;
-/// public ones take the first five that are not about a CA or an AA.
+/// Reasons of a revocation; RFC 5280 section 5.3.1. Each CA decides which reasons it accepts. Public CAs
+/// accept the first five that are not about a CA or an AA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RevocationReason {
@@ -15,21 +15,21 @@ pub enum RevocationReason {
     Unspecified = 0,
     /// The private key is, or may be, known to others.
     KeyCompromise = 1,
-    /// The same of the CA that issued it.
+    /// The issuing CA's private key is, or may be, known to others.
     CaCompromise = 2,
     /// The names changed owner.
     AffiliationChanged = 3,
-    /// There is a new certificate.
+    /// A new certificate has replaced it.
     Superseded = 4,
     /// The service ended.
     CessationOfOperation = 5,
-    /// It is suspended for now.
+    /// The certificate is suspended.
     CertificateHold = 6,
-    /// It is no longer suspended.
+    /// The certificate is no longer suspended.
     RemoveFromCrl = 8,
-    /// What it was issued for was withdrawn.
+    /// The right that it was issued for was withdrawn.
     PrivilegeWithdrawn = 9,
-    /// As `CaCompromise`, of an attribute authority.
+    /// An attribute authority's private key is, or may be, known to others.
     AaCompromise = 10,
 }
 
@@ -51,7 +51,7 @@ impl Session {
             self.post(&call, identity, payload).await
         });
         match revoked.await {
-            // What was wanted is so: by an earlier try of ours whose answer was lost, perhaps.
+            // The certificate is revoked, perhaps by an earlier try whose response was lost.
             Err(error) if error.is_problem("alreadyRevoked") => Ok(()),
             outcome => outcome.map(|_| ()),
         }

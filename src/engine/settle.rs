@@ -1,4 +1,4 @@
-//! After a failure: waits for the validations that are still under way.
+//! Waits, after a failure, for the validations that are still in progress.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -27,9 +27,9 @@ impl SettlingPolls {
 }
 
 impl Session {
-    /// After a failure: leaves the challenges up while the CA may validate others of them, for
-    /// [`MAX_SETTLE_TIME`] at most. Gives the error, and in place of an order's the reasons of all
-    /// authorizations that failed.
+    /// Waits while the CA may still validate other challenges of the order, which stay published, for
+    /// [`MAX_SETTLE_TIME`] at most. Returns the error; an order's error is replaced by the reasons of
+    /// all authorizations that failed.
     pub(super) async fn settle(
         &self,
         pending: &[PendingChallenge],
@@ -49,8 +49,8 @@ impl Session {
         let mut undecided: Vec<&PendingChallenge> = undecided.collect();
         let last = undecided.iter().map(|challenge| challenge.responded_at).max();
         let until = last.unwrap_or_default().after(MAX_SETTLE_TIME);
-        // A CA that is out of reach, or asks for a slower pace, is not asked more. Other requests may
-        // have been cut off while they waited to be tried again.
+        // A CA that cannot be reached, or requests a slower pace, gets no more requests. Other requests
+        // may have been waiting for a retry when the failure ended them: the planned time still holds.
         let mut quiet_until =
             if ends_at_once(&error) { until } else { self.io.effects().next_retry };
         let (mut failures, mut retry_at, mut polls) = (Vec::new(), None, SettlingPolls::default());
@@ -61,11 +61,11 @@ impl Session {
             match self.io.sleep(wake.min(until).since(now)).await {
                 Err(ended) if ended.kind() == ErrorKind::Canceled => return ended.after(&error),
                 Err(_) => break,
-                // The first fetched tells why, however late it is.
+                // The first fetch explains the failure, so it is made even if it is late.
                 Ok(()) if wake >= until && (quiet_until >= until || !delay.is_zero()) => break,
                 Ok(()) => {}
             }
-            // An answer counts that has come before another one ended the rest.
+            // The first error ends all fetches. Responses that came before it still count.
             let found: Mutex<Vec<(&str, Authorization)>> = Mutex::default();
             let fetches = undecided.iter().map(|challenge| async {
                 let url = challenge.authorization_url.as_str();
@@ -74,12 +74,12 @@ impl Session {
                         found.lock().unwrap_or_else(PoisonError::into_inner).push((url, fetched))
                     }
                     Err(error) if ends_at_once(&error) => return Err(error),
-                    Err(_) => {} // It may be valid, or invalid, or neither yet.
+                    Err(_) => {} // The status stays unknown.
                 }
                 Ok(())
             });
             if let Err(ended) = join_bounded(fetches).await {
-                // With a time to try again there is no new order at once.
+                // A time in the error keeps `obtain` from placing a new order at once.
                 (quiet_until, retry_at) = (until, ended.retry_at().or(Some(self.io.now())));
             }
             for (url, fetched) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {

@@ -7,7 +7,7 @@ use super::challenge::Challenge;
 use crate::pki::Key;
 use crate::url::Url;
 
-/// The HTTP methods that are used.
+/// The HTTP methods of ACME requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// For the directory and for nonces.
@@ -29,12 +29,12 @@ impl Method {
 /// An HTTP request for the host to send.
 #[derive(Debug)]
 pub struct Request {
-    /// Names this request when it is answered; never used twice in an operation.
+    /// The id by which the response is fed in; unique in an operation.
     pub id: u64,
     /// GET or POST.
     pub method: Method,
     pub(crate) url: Url,
-    /// Header fields to send besides `Host` and `Content-Length`.
+    /// Header fields to send in addition to `Host` and `Content-Length`.
     pub headers: Vec<(&'static str, String)>,
     /// Empty for GET.
     pub body: Vec<u8>,
@@ -62,41 +62,41 @@ impl Request {
     }
 }
 
-/// Something to be signed with a key that lives outside the process ([`Key::external`]).
+/// Bytes to sign with a key that is outside the process ([`Key::external`]).
 #[derive(Debug)]
 pub struct ToSign {
-    /// Names it when it is answered; never used twice in an operation.
+    /// The id by which the signature is fed in; unique in an operation.
     pub id: u64,
-    /// The key, by its public half.
+    /// The key; only its public half is here.
     pub key: Key,
-    /// The bytes to be signed, not hashed yet: with the key's own algorithm
-    /// ([`ToSign::algorithm`]).
+    /// The bytes to sign with the key's own algorithm ([`ToSign::algorithm`]), not hashed yet.
     pub input: Vec<u8>,
 }
 
 impl ToSign {
-    /// The algorithm by its name in JOSE (RFC 7518 section 3.1): `"ES256"` is ECDSA on P-256 with
+    /// The algorithm's name in JOSE (RFC 7518 section 3.1): `"ES256"` is ECDSA on P-256 with
     /// SHA-256, `"RS256"` is RSASSA-PKCS1-v1_5 with SHA-256.
     pub fn algorithm(&self) -> &'static str {
         self.key.kind().algorithm()
     }
 }
 
-/// What the host is to do next. Everything but [`Step::Wait`] is said once.
+/// The next task of the host. Every step but [`Step::Wait`] is given out once.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Step {
-    /// Send this request and answer it with [`Operation::reply`](super::Operation::reply). More requests may come before
-    /// it is answered.
+    /// Send this request and feed the response in with
+    /// [`Operation::reply`](super::Operation::reply). More requests may come before the response.
     Request(Arc<Request>),
-    /// Sign this with a key that is outside the process, and answer with [`Operation::signed`].
+    /// Sign this with a key that is outside the process, and feed the signature in with
+    /// [`Operation::signed`](super::Operation::signed).
     Sign(Arc<ToSign>),
-    /// Nothing to do for this long; `None`: until an answer comes in. Polling earlier is harmless.
+    /// Nothing to do for this long; `None`: until a response comes in. Polling earlier is harmless.
     Wait(Option<Duration>),
-    /// Publish all of these, then call [`Operation::published`].
+    /// Publish all of these, then call [`Operation::published`](super::Operation::published).
     Publish(Arc<[Challenge]>),
-    /// Take the same challenges down and poll again. Comes before success and failure alike.
+    /// Remove the same challenges and poll again. Comes before success and before failure.
     Unpublish(Arc<[Challenge]>),
-    /// Finished well: [`Operation::take`] has the result.
+    /// The operation has succeeded: [`Operation::take`](super::Operation::take) has the result.
     Done,
 }

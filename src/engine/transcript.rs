@@ -1,9 +1,9 @@
-//! The transcript of an operation: each step that its host was given and each answer that it gave, a
-//! JSON object a line, so that the run can be repeated without the CA (docs/testing.md).
+//! The transcript of an operation: each step for the host and each reply of the host, one JSON object per
+//! line, so that the run can be repeated without the CA (docs/testing.md).
 //!
-//! It goes to the log, at the level "trace" and with the target `acme_micro::transcript`. What is
-//! secret, or would prove something to somebody, is not in it: no key, no token, no key
-//! authorization, no external account binding, no signature.
+//! It goes to the log, at the level "trace" and with the target `acme_micro::transcript`. It contains no
+//! secrets and nothing that another party could use: no key, no token, no key authorization, no
+//! external account binding, no signature.
 
 use log::{Level, Metadata, Record};
 use serde_json::Value;
@@ -17,30 +17,30 @@ use crate::resource::challenge::is_token;
 use crate::time::Time;
 
 const TARGET: &str = "acme_micro::transcript";
-/// Stands for what is left out; a token that engines take.
+/// Replacement of secrets. It has the form of a token, so that a repeated run accepts it.
 const REDACTED: &str = "redacted-redacted-redacted";
 
-/// Tokens that are looked for in each line: as many as an order has names.
+/// Maximum number of tokens that are searched in each line: one for each name of an order.
 const MAX_TOKENS: usize = 1000;
 
-/// The transcript of one operation that is being written.
+/// The transcript of one operation.
 pub(super) struct Transcript {
     operation: String,
     thumbprint: String,
-    /// Those that the CA has given out; it may quote one in anything that it says later.
+    /// Tokens that the CA has given out. It may quote one in any later response.
     tokens: Vec<String>,
-    /// Not handed to the log yet: nothing is called while the desk is locked.
+    /// Lines for the log. They are written later: the log is not called while the effects are locked.
     lines: Vec<String>,
 }
 
 impl Transcript {
-    /// Does anybody want transcripts?
+    /// Whether the log accepts transcripts.
     pub(super) fn is_wanted() -> bool {
         let metadata = Metadata::builder().level(Level::Trace).target(TARGET).build();
         Level::Trace <= log::max_level() && log::logger().enabled(&metadata)
     }
 
-    /// `None`: nobody wants one.
+    /// Begins a transcript; `None`: the log does not accept it.
     pub(super) fn begin(seed: u64, thumbprint: &str) -> Option<Box<Transcript>> {
         Transcript::is_wanted().then(|| {
             Box::new(Transcript {
@@ -67,7 +67,7 @@ impl Transcript {
         std::mem::take(&mut self.lines)
     }
 
-    /// What a poll at this time came to.
+    /// Adds the step that a poll at this time returned.
     pub(super) fn step(&mut self, now: Time, step: &Result<Step>) {
         let line = Line::default();
         let step = match step {
@@ -109,12 +109,12 @@ impl Transcript {
     }
 }
 
-/// A JSON object in the making. Members without a value are left out.
+/// A JSON object that is being built. Members without a value are left out.
 #[derive(Default)]
 pub(super) struct Line(String);
 
 impl Line {
-    /// A value that is JSON already.
+    /// Adds a member whose value is JSON already.
     pub(super) fn raw(mut self, name: &str, json: &str) -> Line {
         self.0.push(if self.0.is_empty() { '{' } else { ',' });
         self.0.extend(["\"", name, "\":", json]);
@@ -140,7 +140,7 @@ impl Line {
         }
     }
 
-    /// `true`, or left out.
+    /// Adds a member if the flag is `true`.
     pub(super) fn flag(self, name: &str, flag: bool) -> Line {
         if flag { self.raw(name, "true") } else { self }
     }
@@ -155,7 +155,7 @@ fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// Hands lines to the log. No lock may be held.
+/// Writes lines to the log. The caller must hold no lock.
 pub(super) fn write(lines: Vec<String>) {
     for line in lines {
         let mut record = Record::builder();
@@ -189,26 +189,26 @@ fn request_line(request: &Request) -> String {
     .end()
 }
 
-/// The payload of a JWS, as JSON; "" for POST-as-GET.
+/// Returns the payload of a JWS as JSON; "" for POST-as-GET.
 fn payload(jws: &[u8]) -> Option<String> {
     let jws: Value = serde_json::from_slice(jws).ok()?;
     let payload = decode_pasted(jws.get("payload")?.as_str()?)?;
     Some(concealed(&payload).unwrap_or_else(|| quoted(&String::from_utf8_lossy(&payload))))
 }
 
-/// JSON without its secrets.
+/// Returns JSON without its secrets.
 pub(super) fn concealed(json: &[u8]) -> Option<String> {
     concealed_and_noted(json, &mut Vec::new())
 }
 
-/// The same; the tokens among them are noted.
+/// Returns JSON without its secrets, and adds the tokens among them to `tokens`.
 fn concealed_and_noted(json: &[u8], tokens: &mut Vec<String>) -> Option<String> {
     let mut value = serde_json::from_slice(json).ok()?;
     conceal(&mut value, tokens);
     Some(value.to_string())
 }
 
-/// Leaves out what stands in members that are secrets: tokens, and signed objects within others.
+/// Replaces the values of secret members: tokens, and signed objects within others.
 fn conceal(value: &mut Value, tokens: &mut Vec<String>) {
     match value {
         Value::Object(members) if members.contains_key("signature") => *value = REDACTED.into(),
@@ -230,7 +230,7 @@ fn conceal(value: &mut Value, tokens: &mut Vec<String>) {
     }
 }
 
-/// Leaves out key authorizations, wherever a CA may quote one: they end in the thumbprint.
+/// Removes key authorizations, wherever a CA may quote one: they end in the thumbprint.
 fn without(mut line: String, thumbprint: &str) -> String {
     while let Some(at) = line.find(thumbprint) {
         let before = line.get(..at).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Changing an account, and ending it. RFC 8555 sections 7.3.2 and 7.3.6.
+//! Changing an account, and deactivating it. RFC 8555 sections 7.3.2 and 7.3.6.
 
 use super::exchange::{Call, Identity, Session};
 use super::limits::MIN_DELAY_AFTER_LOST;
@@ -18,7 +18,7 @@ impl Session {
         Ok(())
     }
 
-    /// Deactivates the account, for good.
+    /// Deactivates the account permanently.
     pub(crate) async fn deactivate_account(&self) -> Result<()> {
         let url = self.known_account_url().await?;
         self.io.set_state("account");
@@ -27,7 +27,7 @@ impl Session {
         let payload = request::json(&Deactivate::new())?;
         let send = || self.submit::<Account>(&call, identity, &payload, "an account");
         let outcome = match send().await {
-            // The answer was lost. If it took effect the CA now refuses the account.
+            // The response was lost. If the request took effect, the CA now refuses the account.
             Err(error) if error.is_lost() => {
                 self.io.sleep(MIN_DELAY_AFTER_LOST).await.map_err(|e| e.after(&error))?;
                 match send().await {
@@ -47,7 +47,7 @@ impl Session {
         outcome
     }
 
-    /// The account's URL, for what makes no sense for an account that is made for it.
+    /// Returns the URL of an existing account, for requests that make no sense with a new one.
     pub(super) async fn known_account_url(&self) -> Result<String> {
         match self.client.account_url() {
             Some(url) => Ok(url),
@@ -55,8 +55,9 @@ impl Session {
         }
     }
 
-    /// A CA's refusal, which may be for the key: the host says that the account at this URL is ours,
-    /// and another account's key may stand in the file by now. Nothing changes here.
+    /// Explains an error that a wrong key may have caused: the program has set the account's URL, and the
+    /// key in its file may be another account's. Fetches the key's account and adds the result to the
+    /// error.
     pub(super) async fn explain_key_mismatch(&self, error: Error, account: &str) -> Error {
         let given = self.client.options().account_url.as_deref() == Some(account);
         if !given || !(error.is_problem("malformed") || error.is_problem("unauthorized")) {

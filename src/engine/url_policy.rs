@@ -5,7 +5,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::url::{Url, bare_host, shown};
 
-/// Decides which URLs may be asked.
+/// Decides which URLs may be requested.
 #[derive(Clone, Debug)]
 pub(crate) struct UrlPolicy {
     directory: Url,
@@ -14,7 +14,7 @@ pub(crate) struct UrlPolicy {
 }
 
 impl UrlPolicy {
-    /// A policy around the directory's URL, which itself has to satisfy it.
+    /// Makes a policy from the directory's URL, which must satisfy it itself.
     pub(crate) fn new(
         directory: &str,
         allowed_hosts: &[String],
@@ -37,7 +37,7 @@ impl UrlPolicy {
         &self.directory
     }
 
-    /// Lets a URL of the CA pass, or says why not.
+    /// Checks a URL of the CA. The error says why it is not allowed.
     pub(crate) fn check(&self, text: &str) -> Result<Url> {
         let url = Url::parse(text).map_err(|why| {
             let shown = shown(text, 200);
