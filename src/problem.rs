@@ -153,6 +153,7 @@ impl Problem {
     /// of its own for that; Boulder and Pebble call it malformed. A wrong HMAC key of an external
     /// account binding has a similar text, and is another fault: the key stays wrong.
     pub(crate) fn is_about_signature(&self) -> bool {
+        // CA quirk (Boulder, Pebble): they use "malformed" or "unauthorized", with this text.
         let detail = self.detail.as_deref().unwrap_or_default();
         matches!(self.name(), Some("malformed" | "unauthorized"))
             && detail.contains("JWS verification error")
@@ -218,6 +219,7 @@ impl Problem {
 fn help_url(instance: Option<&str>, detail: Option<&str>) -> Option<String> {
     let instance = instance.filter(|url| url.starts_with("https://"));
     let url = instance.or_else(|| {
+        // CA quirk (Let's Encrypt): the page that lifts a pause is named in the text only.
         let detail = detail?;
         let url = detail.get(detail.find("https://")?..)?.split_ascii_whitespace().next()?;
         let url = url.split(['"', '<', '>', ')', '\'']).next()?;

@@ -26,7 +26,7 @@
 //!         // Send it, then:
 //!         operation.reply(request.id).failed("this example has no network")?;
 //!     }
-//!     step => panic!("the first step is to ask for the directory, not {step:?}"),
+//!     step => panic!("the first step is to fetch the directory, not {step:?}"),
 //! }
 //! # Ok(())
 //! # }

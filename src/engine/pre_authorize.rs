@@ -118,7 +118,8 @@ impl Session {
         let named = Named { subdomain_auth_allowed: subdomains, ..Named::plain(identifier) };
         let payload = NewAuthorization { identifier: named };
         let doing = "creating an authorization";
-        // A second one, when the first one's fetched was lost, is a CA's to reuse or forget.
+        // Repeatable: if the response is lost, a second authorization does no harm. The CA reuses or drops
+        // the first.
         let call = Call { doing, url: directory.new_authz()?, repeatable: true };
         let identity = Identity::Account(account);
         let fetched =

@@ -13,10 +13,11 @@ use crate::base64url;
 use crate::error::{Error, Result};
 use crate::pki::Key;
 
-/// RFC 7518 section 3.2 wants an HS256 key of 32 bytes; CAs have handed out shorter ones.
+/// Minimum size of an HMAC key in bytes. RFC 7518 section 3.2 requires 32 for HS256.
+/// CA quirk (several): CAs have given out shorter keys.
 const MIN_MAC_KEY: usize = 16;
 
-/// A key identifier and MAC key, as a CA shows them to its customers.
+/// A key identifier and an HMAC key, as a CA's web site gives them out.
 #[derive(Clone)]
 pub struct ExternalAccount {
     key_id: String,
@@ -37,7 +38,7 @@ pub enum MacAlgorithm {
 }
 
 impl MacAlgorithm {
-    /// Its name in JOSE: `"HS256"`, `"HS384"`, `"HS512"`.
+    /// The name in JOSE: `"HS256"`, `"HS384"`, `"HS512"`.
     pub fn as_str(self) -> &'static str {
         match self {
             MacAlgorithm::Hs256 => "HS256",
@@ -63,7 +64,8 @@ impl MacAlgorithm {
 }
 
 impl ExternalAccount {
-    /// `mac_key` is base64url as the CA shows it; the standard alphabet and padding are accepted.
+    /// Checks a key identifier and a key. `mac_key` is base64url, as the CA's web site shows it; the
+    /// standard alphabet and padding are accepted.
     pub fn new(key_id: &str, mac_key: &str) -> Result<ExternalAccount> {
         if key_id.trim().is_empty() || key_id.trim().contains(char::is_control) {
             return Err(Error::invalid_argument(
@@ -84,7 +86,7 @@ impl ExternalAccount {
         Ok(ExternalAccount { key_id: key_id.trim().to_owned(), mac_key, algorithm })
     }
 
-    /// The same account with another algorithm, for a CA that asks for it.
+    /// Sets another algorithm, for a CA that requires it.
     #[must_use]
     pub fn with_algorithm(mut self, algorithm: MacAlgorithm) -> ExternalAccount {
         self.algorithm = algorithm;

@@ -10,7 +10,7 @@ use crate::base64url;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
 
-/// Which key signed: by account URL, or in full where the CA cannot know it yet.
+/// The reference to the signing key in the protected header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum KeyReference<'a> {
     /// The account's URL (RFC 8555 section 6.2).
@@ -19,7 +19,7 @@ pub(crate) enum KeyReference<'a> {
     Jwk,
 }
 
-/// A protected header. A field that is `None` is absent.
+/// A protected header. A member that is `None` is absent.
 #[derive(Serialize)]
 pub(super) struct Protected<'a> {
     pub alg: &'a str,
@@ -32,16 +32,15 @@ pub(super) struct Protected<'a> {
     pub url: &'a str,
 }
 
-/// A JWS that is still to be signed: by a key of ours, or by one outside the process.
+/// A JWS without its signature. The key may be outside the process.
 pub(crate) struct Unsigned {
-    /// Protected header and payload in base64url, with a dot between: what the signature is over
-    /// (RFC 7515 section 5.1).
+    /// The signing input (RFC 7515 section 5.1): protected header and payload in base64url, with a dot
+    /// between them.
     input: String,
 }
 
 impl Unsigned {
-    /// The body of one request: this payload (empty for POST-as-GET, RFC 8555 section 6.3), this
-    /// URL, this nonce.
+    /// Makes the body of a request. The payload is empty for POST-as-GET (RFC 8555 section 6.3).
     pub(crate) fn request(
         key: &Key,
         reference: KeyReference<'_>,
@@ -57,7 +56,7 @@ impl Unsigned {
         Unsigned::new(&Protected { alg, jwk, kid, nonce: Some(nonce), url }, payload)
     }
 
-    /// The inner JWS of a key change, for the new key: it has a URL but no nonce (RFC 8555 section
+    /// Makes the inner JWS of a key change, for the new key. It has a URL and no nonce (RFC 8555 section
     /// 7.3.5).
     pub(crate) fn key_change(key: &Key, url: &str, payload: &[u8]) -> Result<Unsigned> {
         let (alg, jwk) = (key.kind().algorithm(), raw(key.jwk())?);
@@ -69,12 +68,12 @@ impl Unsigned {
         Ok(Unsigned { input: format!("{protected}.{}", base64url::encode(payload)) })
     }
 
-    /// What the signature is over.
+    /// The signing input.
     pub(crate) fn input(&self) -> &[u8] {
         self.input.as_bytes()
     }
 
-    /// The flattened JSON serialization, with the signature in JOSE's form.
+    /// Returns the flattened JSON serialization with this signature, which is in JOSE's form.
     pub(crate) fn signed(&self, signature: &[u8]) -> Result<Vec<u8>> {
         let (protected, payload) = self.input.split_once('.').unwrap_or_default();
         let signature = &base64url::encode(signature);
@@ -90,7 +89,7 @@ struct Flattened<'a> {
     signature: &'a str,
 }
 
-/// Canonical JSON of ours as a value to embed.
+/// Makes an embedded value of JSON that this library has written.
 pub(crate) fn raw(json: &str) -> Result<Box<RawValue>> {
     RawValue::from_string(json.to_owned()).map_err(internal)
 }
@@ -133,7 +132,7 @@ mod tests {
         }
     }
 
-    /// Ends the test unless OpenSSL takes the signature; `true`: r or s starts with a zero byte.
+    /// Panics unless OpenSSL accepts the signature. Returns whether r or s starts with a zero byte.
     fn verify(key: &Key, message: &[u8], signature: &[u8]) -> bool {
         let (width, digest) = match key.kind() {
             KeyType::P256 => (32, MessageDigest::sha256()),
@@ -158,11 +157,11 @@ mod tests {
         r[0] == 0 || s[0] == 0
     }
 
-    /// Makes so many signatures and checks them. Gives how many have a zero byte to lose.
+    /// Makes this number of signatures and checks them. Returns how many start with a zero byte.
     fn sign_and_verify(kind: KeyType, count: usize) -> usize {
         let (mut key, mut short) = (Key::generate(kind).unwrap(), 0);
         for n in 0..count {
-            // Another key now and then.
+            // A new key for each hundred signatures.
             if n % 100 == 99 && matches!(kind, KeyType::P256 | KeyType::Ed25519) {
                 key = Key::generate(kind).unwrap();
             }
@@ -173,7 +172,7 @@ mod tests {
         short
     }
 
-    /// The slow kinds have a small share of them.
+    // The slow key types get a small share of the signatures.
     #[test]
     fn j01_j05_a_hundred_thousand_signatures_have_full_width_and_verify() {
         let all = crate::jose::tests::signatures_to_test();

@@ -1,4 +1,4 @@
-//! An account as the CA shows it. RFC 8555 section 7.1.2.
+//! An account at the CA. RFC 8555 section 7.1.2.
 
 use super::{Members, Resource, states};
 

@@ -1,4 +1,4 @@
-//! One way to prove control of an identifier. RFC 8555 sections 7.1.5 and 8.
+//! A challenge at the CA. RFC 8555 sections 7.1.5 and 8.
 
 use super::challenge_type::ChallengeType;
 use super::identifier::{MAX_DNS_NAME, is_label};
@@ -7,11 +7,13 @@ use crate::base64url::is_base64url;
 use crate::error::{Error, Result};
 use crate::problem::{Problem, printable};
 
-/// 128 bits in base64url: "it MUST have at least 128 bits of entropy" (RFC 8555 section 8.3).
+/// Minimum length of a token: 128 bits in base64url. "It MUST have at least 128 bits of entropy" (RFC 8555
+/// section 8.3).
 const MIN_TOKEN: usize = 22;
+/// Maximum length of a token. Tokens become parts of file names and paths.
 const MAX_TOKEN: usize = 512;
 
-/// Can it be a token? RFC 8555 section 8.3.
+/// Whether the text can be a token; RFC 8555 section 8.3.
 pub(crate) fn is_token(text: &str) -> bool {
     is_base64url(text) && (MIN_TOKEN..=MAX_TOKEN).contains(&text.len())
 }
@@ -26,7 +28,7 @@ states! {
     }
 }
 
-/// A challenge object. Types that have no token (dns-persist-01) lack it.
+/// A challenge object.
 #[derive(Clone, Debug)]
 pub(crate) struct Challenge {
     pub type_: String,
@@ -35,11 +37,11 @@ pub(crate) struct Challenge {
     pub token: Option<String>,
     pub validated: Option<String>,
     pub error: Option<Problem>,
-    /// dns-persist-01: the names by which a record may call this CA.
+    /// dns-persist-01: the names of this CA that a record may use.
     pub issuer_domain_names: Vec<String>,
-    /// dns-persist-01: the account that the CA expects to be named.
+    /// dns-persist-01: the account that the CA expects in the record.
     pub account_uri: Option<String>,
-    /// The whole object, of the types whose answer the host makes from it.
+    /// The whole object, for the types whose response the program makes from it.
     pub json: Option<String>,
 }
 
@@ -62,8 +64,8 @@ impl Resource for Challenge {
 }
 
 impl Challenge {
-    /// The name by which a dns-persist-01 record calls this CA: the first that it offers and that is
-    /// one. It becomes part of a DNS record, so what is not a DNS name goes no further than here.
+    /// Returns the CA's name for a dns-persist-01 record: the first of its names that is a DNS name. It
+    /// becomes part of a DNS record, so other text is refused here.
     pub(crate) fn issuer_domain_name(&self) -> Result<&str> {
         let is_name = |name: &&String| name.len() <= MAX_DNS_NAME && name.split('.').all(is_label);
         let first = self.issuer_domain_names.iter().find(is_name);
@@ -73,8 +75,8 @@ impl Challenge {
         })
     }
 
-    /// The token, once it is known to be one. It becomes part of a path and of a file name: what is
-    /// not base64url goes no further than here.
+    /// Returns the token after checking it. It becomes part of a path and of a file name, so text that is
+    /// not base64url is refused here.
     pub(crate) fn checked_token(&self) -> Result<&str> {
         let token = self.token.as_deref().unwrap_or_default();
         if is_token(token) {

@@ -1,9 +1,9 @@
-//! The directory: where everything else is. RFC 8555 section 7.1.1.
+//! The directory: the URLs of the CA's other resources. RFC 8555 section 7.1.1.
 
 use super::{Members, Resource};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The directory object. Whatever a CA leaves out is missed only by what needs it.
+/// The directory object. A URL that the CA leaves out is an error only for the flow that needs it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Directory {
     pub new_nonce: Option<String>,
@@ -23,9 +23,9 @@ pub(crate) struct Meta {
     pub website: Option<String>,
     pub caa_identities: Option<Vec<String>>,
     pub external_account_required: Option<bool>,
-    /// Names may be proven by one above them (RFC 9444 section 4.4).
+    /// Whether a name can be authorized by a name above it (RFC 9444 section 4.4).
     pub subdomain_auth_allowed: Option<bool>,
-    /// Profiles of certificates, and what the CA says of each (draft-ietf-acme-profiles).
+    /// Profiles of certificates, each with its description (draft-ietf-acme-profiles).
     pub profiles: Vec<(String, String)>,
 }
 
@@ -58,7 +58,7 @@ impl Resource for Meta {
 }
 
 impl Directory {
-    /// The three that nothing works without.
+    /// Checks that the three URLs are there that every order needs.
     pub(crate) fn check(self) -> Result<Directory> {
         self.new_nonce()?;
         self.new_account()?;
@@ -88,7 +88,7 @@ impl Directory {
         self.meta.as_ref()?.terms_of_service.as_deref()
     }
 
-    /// The profiles that are offered, each with its description.
+    /// The CA's profiles, each with its description.
     pub(crate) fn profiles(&self) -> &[(String, String)] {
         self.meta.as_ref().map_or(&[], |meta| &meta.profiles)
     }
@@ -100,7 +100,7 @@ impl Directory {
         })
     }
 
-    /// Refuses to have names proven by one above them at a CA that does not say that it can.
+    /// Fails if the CA does not tell that names can be authorized by a name above them.
     pub(crate) fn check_subdomains(&self) -> Result<()> {
         let meta = self.meta.as_ref();
         match meta.is_some_and(|meta| meta.subdomain_auth_allowed == Some(true)) {

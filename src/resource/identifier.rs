@@ -1,4 +1,4 @@
-//! What a certificate is for: a DNS name or an IP address.
+//! Identifiers of a certificate: DNS names, IP addresses, identifiers of devices.
 //!
 //! RFC 8555 section 9.7.7 (dns), RFC 8738 (ip).
 
@@ -16,8 +16,8 @@ pub(crate) const MAX_DNS_NAME: usize = 253;
 /// Maximum length of an identifier's name: there must be room for "_acme-challenge." before it.
 const MAX_NAME: usize = MAX_DNS_NAME - "_acme-challenge.".len();
 
-/// Identifiers of devices, RFC 4043 and RFC 4108, as draft-ietf-acme-device-attest uses them: in
-/// names they stand behind their type and a colon.
+/// Types of identifiers of devices, RFC 4043 and RFC 4108, as draft-ietf-acme-device-attest uses them. A
+/// name of the program has the type and a colon before the identifier.
 const DEVICE_TYPES: [&str; 2] = ["permanent-identifier", "hardware-module"];
 
 /// An identifier object.
@@ -35,9 +35,9 @@ impl Resource for Identifier {
 }
 
 impl Identifier {
-    /// Takes a name as a person writes it: a DNS name (perhaps with a wildcard), an IP address, or a
-    /// device's identifier behind its type, `permanent-identifier:...` or `hardware-module:...`.
-    /// Comes out canonical: A-labels, lower case, no dot at the end, addresses in their shortest form.
+    /// Reads a name as a person writes it: a DNS name (also with a wildcard), an IP address, or a device's
+    /// identifier behind its type, `permanent-identifier:...` or `hardware-module:...`. The result is
+    /// canonical: A-labels, lower case, no dot at the end, addresses in their shortest form.
     pub(crate) fn from_name(name: &str) -> Result<Identifier> {
         if let Ok(address) = name.parse::<IpAddr>() {
             return Ok(Identifier { type_: "ip".to_owned(), value: address.to_string() });
@@ -67,7 +67,7 @@ impl Identifier {
         if host.contains('*') {
             return refuse("has a wildcard that is not its whole first label");
         }
-        // What is left may read as an address, such as "127.0.0.1." or "*.127.0.0.1".
+        // Without the dot or the wildcard it may be an address, such as "127.0.0.1." or "*.127.0.0.1".
         if host.parse::<IpAddr>().is_ok() || !host.split('.').all(is_label) {
             return refuse("is neither a DNS name nor an IP address");
         }
@@ -95,14 +95,14 @@ impl Identifier {
         DEVICE_TYPES.contains(&self.type_.as_str())
     }
 
-    /// Is it a DNS name below this one?
+    /// Whether it is a DNS name below this one.
     pub(crate) fn is_below(&self, ancestor: &str) -> bool {
         let rest = self.host().strip_suffix(ancestor);
         self.type_ == "dns" && rest.is_some_and(|rest| rest.ends_with('.'))
     }
 }
 
-/// Letters, digits and inner hyphens; RFC 5890 section 2.3.1.
+/// Whether it has only letters, digits and inner hyphens; RFC 5890 section 2.3.1.
 pub(super) fn is_label(label: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     (1..=63).contains(&label.len())

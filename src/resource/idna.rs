@@ -1,10 +1,10 @@
-//! Names as people write them, to names as DNS has them: U-labels to A-labels.
+//! International names to names in DNS: U-labels to A-labels.
 //!
 //! RFC 5891, RFC 3492 (Punycode). The tables of full Unicode processing (UTS 46) are larger than the
-//! rest of this library, so it does what names that are really registered need: letters become
-//! lower case, and what would have to be normalized first is refused with a hint.
+//! rest of this library. So this code does the part that registered names need: letters become lower
+//! case, and a name that needs normalization is refused with a hint.
 
-/// RFC 3492 section 5.
+/// Parameters of Punycode; RFC 3492 section 5.
 const BASE: u32 = 36;
 const T_MIN: u32 = 1;
 const T_MAX: u32 = 26;
@@ -13,12 +13,13 @@ const DAMP: u32 = 700;
 const INITIAL_BIAS: u32 = 72;
 const INITIAL_N: u32 = 128;
 
-/// The A-label of a label; ASCII stays as it is. The error says what is wrong with it.
+/// Returns the A-label of a label; ASCII only becomes lower case. The error says what is wrong with the
+/// label.
 pub(super) fn to_ascii(label: &str) -> Result<String, &'static str> {
     if label.is_ascii() {
         return Ok(label.to_ascii_lowercase());
     }
-    // Character by character, as UTS 46 does: a sigma at the end is a sigma like others.
+    // Each character on its own, as in UTS 46: a sigma at the end has no special form.
     let lower: String = label.chars().flat_map(char::to_lowercase).collect();
     for c in lower.chars() {
         check(c)?;
@@ -43,14 +44,14 @@ fn check(c: char) -> Result<(), &'static str> {
         | '\u{3200}'..='\u{33ff}' => {
             Err("has a character in a compatibility form; write the plain one")
         }
-        // Marks of Indic scripts and the joiners between them are not "alphanumeric".
+        // Marks of Indic scripts and their joiners are allowed, but are not "alphanumeric".
         '\u{900}'..='\u{dff}' | '\u{200c}' | '\u{200d}' | '\u{b7}' | '\u{30fb}' => Ok(()),
         c if c.is_alphanumeric() && !c.is_ascii() => Ok(()),
         _ => Err("has a character that a name cannot have"),
     }
 }
 
-/// RFC 3492 section 6.3. `None`: overflow.
+/// Encodes a label; RFC 3492 section 6.3. `None`: overflow.
 fn punycode(label: &str) -> Option<String> {
     let mut output: String = label.chars().filter(char::is_ascii).collect();
     let basic = u32::try_from(output.len()).ok()?;

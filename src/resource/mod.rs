@@ -1,9 +1,9 @@
-//! What the CA says: the resources of RFC 8555 section 7.1, read tolerantly.
+//! The resources of a CA (RFC 8555 section 7.1), read tolerantly.
 //!
-//! Members that are unknown, null or of the wrong type are as good as absent, so that what a CA adds
-//! tomorrow breaks nothing today. What a flow cannot do without, it asks for by name.
+//! Members that are unknown, null or of the wrong type count as absent, so that a later addition by a CA
+//! breaks nothing. A flow that needs a member checks for it.
 
-// Some members are only shown, by the API of 0.14.
+// Some members are only read by the API of 0.14.
 #![cfg_attr(not(feature = "http"), allow(dead_code))]
 
 pub(crate) mod account;
@@ -22,15 +22,15 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::problem::printable;
 
-/// Characters kept of a description.
+/// Maximum number of characters of a profile's description.
 const MAX_DESCRIPTION: usize = 1024;
 
-/// Something that a CA shows.
+/// A JSON object of a CA.
 pub(crate) trait Resource: Sized {
-    /// Reads it; `None`: it lacks what makes no sense to be without.
+    /// Reads the object; `None`: it lacks a member without which it makes no sense.
     fn read(members: &Members<'_>) -> Option<Self>;
 
-    /// Is it in a state of RFC 8555, if it has states?
+    /// Whether its status, if it has one, is defined by RFC 8555.
     fn has_known_status(&self) -> bool {
         true
     }
@@ -59,7 +59,7 @@ fn json(body: &[u8]) -> serde_json::Result<Value> {
     serde_json::from_slice(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body))
 }
 
-/// The members of a JSON object, as far as they make sense.
+/// The members of a JSON object. Members of the wrong type count as absent.
 pub(crate) struct Members<'a>(&'a Map<String, Value>);
 
 impl Members<'_> {
@@ -71,7 +71,7 @@ impl Members<'_> {
         Some(self.value(name)?.as_str()?.to_owned())
     }
 
-    /// All of them, as JSON.
+    /// All members, as JSON.
     fn json(&self) -> String {
         Value::Object(self.0.clone()).to_string()
     }
@@ -104,14 +104,14 @@ impl Members<'_> {
     }
 }
 
-/// Makes the enum of a resource's states (RFC 8555 section 7.1.6).
+/// Makes the enum of a resource's statuses (RFC 8555 section 7.1.6).
 macro_rules! states {
     ($(#[$doc:meta])* $name:ident { $($text:literal => $variant:ident),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub(crate) enum $name {
             $($variant,)+
-            /// Missing, or none of RFC 8555.
+            /// Missing, or not defined by RFC 8555.
             #[default]
             Unknown,
         }

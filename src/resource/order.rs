@@ -1,4 +1,4 @@
-//! An order. RFC 8555 section 7.1.3; its states: section 7.1.6.
+//! An order at the CA. RFC 8555 section 7.1.3; its statuses: section 7.1.6.
 
 use serde_json::{Map, Value};
 
@@ -54,15 +54,15 @@ impl Resource for Order {
 }
 
 impl Order {
-    /// Its authorizations, each once: a CA may name one for several identifiers. A mebibyte may hold
-    /// hundreds of thousands, so none is compared with all others.
+    /// The URLs of its authorizations, each once: a CA may name one for several identifiers. A response
+    /// of 1 MiB may list hundreds of thousands, so a map finds the duplicates.
     pub(crate) fn distinct_authorizations(&self) -> Vec<&String> {
         let mut seen = Map::new();
         let is_new = |url: &&String| seen.insert((*url).clone(), Value::Null).is_none();
         self.authorizations.iter().filter(is_new).collect()
     }
 
-    /// Is it an order for exactly these identifiers (canonical)?
+    /// Checks that it is an order for exactly these canonical identifiers.
     pub(crate) fn check_identifiers(&self, asked: &[Identifier]) -> Result<()> {
         let named: Vec<Identifier> = self.identifiers.iter().map(Identifier::canonical).collect();
         if same_names(&named, asked) {

@@ -10,7 +10,7 @@ pub(crate) struct Window {
     pub end: Time,
 }
 
-/// A RenewalInfo object. "The end timestamp MUST be after the start": one that is not, is none.
+/// A RenewalInfo object. "The end timestamp MUST be after the start": another window counts as absent.
 #[derive(Clone, Debug)]
 pub(crate) struct RenewalInfo {
     pub window: Window,
