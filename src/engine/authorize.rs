@@ -144,14 +144,14 @@ impl Session {
         // After a fault of the CA, whatever the HTTP status, the CA may have the response or not.
         if error.is_lost() || error.kind() == ErrorKind::Server && !error.is_unsent() {
             let now = self.io.now();
-            let asked = delay_after_lost(&error, now)?.unwrap_or_default();
+            let retry_after = delay_after_lost(&error, now)?.unwrap_or_default();
             let delay = match challenge.losses {
                 0 => Duration::ZERO,
                 losses => Duration::from_secs(2u64.saturating_pow(losses)).min(MAX_SETTLE_TIME),
             };
             challenge.losses += 1;
             challenge.failure = Some(error);
-            return Ok(ResponseState::Lost(now.after(asked.max(delay))));
+            return Ok(ResponseState::Lost(now.after(retry_after.max(delay))));
         }
         let is_conflict = error.http_status() == Some(409);
         let is_refused = (error.problem().is_some() || is_conflict) && !error.is_unsent();

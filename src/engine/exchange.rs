@@ -320,10 +320,9 @@ impl Session {
         let mut error = match Problem::parse(&response.body) {
             Some(problem) => Error::refused(problem, status),
             None => {
-                let shown = printable(&String::from_utf8_lossy(&response.body), 80);
+                let text = printable(&String::from_utf8_lossy(&response.body), 80);
                 let kind = if status >= 500 { ErrorKind::Server } else { ErrorKind::Problem };
-                Error::new(kind, format!("HTTP status {status}: {shown:?}"))
-                    .with_http_status(status)
+                Error::new(kind, format!("HTTP status {status}: {text:?}")).with_http_status(status)
             }
         };
         if status == 429 || status == 503 && retry_after.is_some() {

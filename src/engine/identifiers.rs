@@ -34,10 +34,9 @@ impl IdentifierPlan {
             match identifiers.contains(&identifier) {
                 true => Ok((identifier, [*kind])),
                 false => {
-                    let shown = printable(name, 100);
-                    let why =
-                        format!("a challenge type is given for {shown}, which is not ordered");
-                    Err(Error::invalid_argument(why).about(&shown))
+                    let text = printable(name, 100);
+                    let why = format!("a challenge type is given for {text}, which is not ordered");
+                    Err(Error::invalid_argument(why).about(&text))
                 }
             }
         });
@@ -51,9 +50,9 @@ impl IdentifierPlan {
             return Err(Error::invalid_argument(why).about(&both.value));
         }
         for identifier in &plan.ordered {
-            let proven = plan.ancestor_of(identifier).unwrap_or(identifier);
+            let authorized = plan.ancestor_of(identifier).unwrap_or(identifier);
             let mut types = plan.types_for(identifier).iter();
-            if !types.any(|kind| kind.can_validate(proven)) {
+            if !types.any(|kind| kind.can_validate(authorized)) {
                 let types: Vec<&str> =
                     plan.types_for(identifier).iter().map(|kind| kind.as_str()).collect();
                 let why = match identifier.is_wildcard() {

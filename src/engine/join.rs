@@ -37,8 +37,8 @@ async fn run<T>(waiting: Vec<Job<'_, T>>) -> Result<Vec<T>> {
             running.retain_mut(|(n, job)| match job.as_mut().poll(context) {
                 Poll::Pending => true,
                 Poll::Ready(Ok(value)) => {
-                    if let Some(place) = done.get_mut(*n) {
-                        *place = Some(value);
+                    if let Some(slot) = done.get_mut(*n) {
+                        *slot = Some(value);
                     }
                     false
                 }

@@ -86,8 +86,11 @@ impl Session {
 
     /// Waits before a request whose response was lost is sent once more.
     pub(super) async fn sleep_after_lost(&self, error: &Error) -> Result<()> {
-        let asked = delay_after_lost(error, self.io.now())?.unwrap_or_default();
-        self.io.sleep(asked.max(MIN_DELAY_AFTER_LOST)).await.map_err(|ended| ended.after(error))
+        let retry_after = delay_after_lost(error, self.io.now())?.unwrap_or_default();
+        self.io
+            .sleep(retry_after.max(MIN_DELAY_AFTER_LOST))
+            .await
+            .map_err(|ended| ended.after(error))
     }
 }
 

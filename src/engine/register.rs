@@ -137,13 +137,13 @@ impl Session {
 }
 
 fn lacks_agreement(terms: &str, earlier: Option<&str>) -> Error {
-    let shown = printable(terms, 500);
+    let text = printable(terms, 500);
     let why = match earlier {
         None => format!(
-            "a new account needs agreement to the terms of service, {shown}; set terms_agreed"
+            "a new account needs agreement to the terms of service, {text}; set terms_agreed"
         ),
         Some(earlier) => format!(
-            "the terms of service are {shown} now; those agreed to are {}",
+            "the terms of service are {text} now; those agreed to are {}",
             printable(earlier, 500)
         ),
     };

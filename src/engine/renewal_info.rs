@@ -123,8 +123,8 @@ impl Session {
         let response = self.get(&call, url).await?;
         let info: resources::RenewalInfo =
             resource::parse("renewal information", &response.body).map_err(in_context)?;
-        let asked = self.retry_after(&response).unwrap_or(CHECK_AGAIN);
-        let check_again = asked.clamp(MIN_CHECK_AGAIN, MAX_CHECK_AGAIN);
+        let delay = self.retry_after(&response).unwrap_or(CHECK_AGAIN);
+        let check_again = delay.clamp(MIN_CHECK_AGAIN, MAX_CHECK_AGAIN);
         Ok(RenewalInfo::within(
             info.window,
             chain,

@@ -17,8 +17,8 @@ use crate::time::Time;
 /// is sent again only after a fetch. Fails when the CA asks for a longer delay than an operation waits.
 pub(super) fn delay_after_lost(error: &Error, now: Time) -> Result<Option<Duration>> {
     match error.retry_at().map(|at| at.since(now)) {
-        Some(asked) if asked > MAX_RETRY_AFTER => Err(error.clone()),
-        asked => Ok(asked),
+        Some(delay) if delay > MAX_RETRY_AFTER => Err(error.clone()),
+        retry_after => Ok(retry_after),
     }
 }
 
@@ -51,8 +51,8 @@ impl RetryState {
         circumstances: Circumstances,
         jitter: impl FnOnce(u64) -> u64,
     ) -> Option<Duration> {
-        let asked = error.retry_at().map(|at| at.since(now));
-        if asked.is_some_and(|delay| delay > MAX_RETRY_AFTER) {
+        let retry_after = error.retry_at().map(|at| at.since(now));
+        if retry_after.is_some_and(|delay| delay > MAX_RETRY_AFTER) {
             return None;
         }
         if error.is_problem("badNonce") {
@@ -73,7 +73,7 @@ impl RetryState {
                 || error.http_status() == Some(503)
                     && circumstances.has_order
                     && now.since(since) < MIN_RETRY_TIME_WITH_ORDER;
-            return asked.filter(|_| goes_on).map(|delay| delay.max(MIN_RETRY_AFTER));
+            return retry_after.filter(|_| goes_on).map(|delay| delay.max(MIN_RETRY_AFTER));
         }
         if error.is_lost() {
             self.lost += 1;
@@ -83,7 +83,7 @@ impl RetryState {
             let delay = Duration::from_millis(half + jitter(half));
             let goes_on = self.lost < MAX_LOST_TRIES
                 || circumstances.has_order && now.since(since) < MIN_RETRY_TIME_WITH_ORDER;
-            return goes_on.then(|| delay.max(asked.unwrap_or_default()));
+            return goes_on.then(|| delay.max(retry_after.unwrap_or_default()));
         }
         let is_about_signature = error.problem().is_some_and(Problem::is_about_signature);
         (is_about_signature && circumstances.has_new_key).then_some(SIGNATURE_DELAY)

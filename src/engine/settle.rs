@@ -86,8 +86,8 @@ impl Session {
                 if fetched.status == AuthorizationStatus::Invalid {
                     let failed =
                         undecided.iter().find(|challenge| challenge.authorization_url == url);
-                    let place = failed.map_or(url, |challenge| &challenge.challenge_url);
-                    failures.push(failure(&fetched).at(place));
+                    let at = failed.map_or(url, |challenge| &challenge.challenge_url);
+                    failures.push(failure(&fetched).at(at));
                 }
                 if fetched.status != AuthorizationStatus::Pending {
                     undecided.retain(|challenge| challenge.authorization_url != url);
