@@ -21,7 +21,8 @@ impl SettlingPolls {
         self.0 += 1;
         match doublings {
             0 => Duration::ZERO,
-            _ => SETTLE_POLL_DELAY * 2u32.pow((doublings - 1).min(MAX_SETTLE_DOUBLINGS)),
+            _ => SETTLE_POLL_DELAY
+                .saturating_mul(2u32.saturating_pow((doublings - 1).min(MAX_SETTLE_DOUBLINGS))),
         }
     }
 }

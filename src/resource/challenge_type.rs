@@ -48,18 +48,21 @@ enum Published {
     HttpFile,
     /// A certificate with the digest of the key authorization.
     TlsCertificate,
-    /// A TXT record at the name behind this prefix.
+    /// A TXT record at the identifier's name with this prefix.
     TxtRecord(Prefix),
     /// Nothing. The program gives the payload of the response instead.
     Payload,
 }
 
-/// The labels before the identifier in the name of a TXT record.
+/// The labels before the identifier in the name of a TXT record ([`ChallengeType::record_prefix`]).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Prefix {
-    Fixed(&'static str),
-    /// This text behind a label that is made from the account's URL.
-    OfAccount(&'static str),
+    /// `_acme-challenge.`
+    AcmeChallenge,
+    /// `_LABEL._acme-challenge.`, with a label that is made from the account's URL.
+    OfAccount,
+    /// `_validation-persist.`
+    ValidationPersist,
 }
 
 /// The identifiers that a type can validate.
@@ -92,7 +95,7 @@ const TYPES: [TypeFacts; 7] = [
         kind: Dns01,
         name: "dns-01",
         has_token: true,
-        published: Published::TxtRecord(Prefix::Fixed("_acme-challenge.")),
+        published: Published::TxtRecord(Prefix::AcmeChallenge),
         is_persistent: false,
         validates: Validates::DnsNames,
     },
@@ -110,7 +113,7 @@ const TYPES: [TypeFacts; 7] = [
         kind: DnsAccount01,
         name: "dns-account-01",
         has_token: true,
-        published: Published::TxtRecord(Prefix::OfAccount("._acme-challenge.")),
+        published: Published::TxtRecord(Prefix::OfAccount),
         is_persistent: false,
         validates: Validates::DnsNames,
     },
@@ -119,7 +122,7 @@ const TYPES: [TypeFacts; 7] = [
         kind: DnsPersist01,
         name: "dns-persist-01",
         has_token: false,
-        published: Published::TxtRecord(Prefix::Fixed("_validation-persist.")),
+        published: Published::TxtRecord(Prefix::ValidationPersist),
         is_persistent: true,
         validates: Validates::DnsNames,
     },
@@ -192,14 +195,15 @@ impl ChallengeType {
 
     /// The labels before the identifier in the name of the TXT record. `None` for types without one.
     pub(crate) fn record_prefix(self, account_url: &str) -> Option<String> {
-        match self.facts().published {
-            Published::TxtRecord(Prefix::Fixed(prefix)) => Some(prefix.to_owned()),
-            Published::TxtRecord(Prefix::OfAccount(prefix)) => {
+        let Published::TxtRecord(prefix) = self.facts().published else { return None };
+        Some(match prefix {
+            Prefix::AcmeChallenge => "_acme-challenge.".to_owned(),
+            Prefix::ValidationPersist => "_validation-persist.".to_owned(),
+            Prefix::OfAccount => {
                 let hash = sha256(account_url.as_bytes());
-                Some(format!("_{}{prefix}", base32(hash.get(..10).unwrap_or_default())))
+                format!("_{}._acme-challenge.", base32(hash.get(..10).unwrap_or_default()))
             }
-            _ => None,
-        }
+        })
     }
 
     /// Whether the key authorization is published as a file.
