@@ -15,8 +15,8 @@ import acme_micro as acme
 OUTAGE_S = 5
 PATIENCE_S = 120
 
-# Publishes http-01 in a folder, and waits for the test before it removes the challenge: at that time the CA has
-# validated the names, and the order is not finalized yet.
+# Publishes http-01 in a folder, and waits for the test before it removes the challenge: at that time the CA
+# has validated the names, and the order is not finalized yet.
 HOOK = """\
 file={webroot}$ACME_HTTP_PATH
 if [ "$ACME_ACTION" = publish ]; then
