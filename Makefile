@@ -17,9 +17,9 @@ VERSION := $(shell sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)
 ABI := 1.0.0
 SONAME := libacme-micro.so.1
 
-# Cargo's names have an underscore, as a crate's name must; what we install has the hyphen.
+# Cargo's file names have an underscore, as in the crate's name; installed files have a hyphen.
 STATIC := target/release/libacme_micro.a
-# The shared library under its installed name, for programs linked in this tree, too.
+# The shared library under its installed name; programs of this tree link with it, too.
 STAGED := target/c/lib/$(SONAME)
 
 C_COMPILE = $(CC) -std=c99 -Wall -Wextra -Wpedantic $(WERROR) $(CPPFLAGS) $(CFLAGS) -Iinclude
@@ -41,11 +41,11 @@ PYTEST_ONLY = $(if $(ONLY),-k '$(ONLY)')
 # Python tests run side by side, for most of them wait.
 PYTEST_JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 
-# Whatever the user's environment says, the paths above are where cargo builds.
+# Cargo always builds into the paths above, whatever the user's environment sets.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 .DEFAULT_GOAL := help
-# Cargo uses all cores by itself, and prerequisites are meant to be made from left to right.
+# Cargo uses all cores by itself, and make has to make prerequisites from left to right.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-bench setup-boulder demo test check flaky build c header check-header test-rust \
@@ -91,15 +91,15 @@ fetch:
 
 build: $(STAGED) ## build the shared and the static library
 
-# No file of the build says in which folders it was made. Of two that fit, rustc takes the later.
+# No built file contains the folders of the build. If two prefixes match, rustc uses the later one.
 REMAP_HERE := --remap-path-prefix=$(CURDIR)=/acme-micro
 REMAP_CARGO := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
-# RUSTFLAGS replaces what .cargo/config.toml says, --config adds to it.
+# RUSTFLAGS replaces the flags of .cargo/config.toml; --config adds to them.
 CARGO_RELEASE = $(if $(RUSTFLAGS),RUSTFLAGS='$(RUSTFLAGS) $(REMAP_HERE) $(REMAP_CARGO)') \
     cargo rustc $(CARGOFLAGS) --config 'build.rustflags=["$(REMAP_HERE)", "$(REMAP_CARGO)"]' --release
 
-# Always run, for only cargo knows what is out of date; but the file changes only when the library
-# did, so nothing is linked again without need.
+# Always run, because only cargo knows what is out of date. The file changes only if the library does, so
+# programs are not linked again without need.
 $(STATIC): FORCE
 	$(CARGO_RELEASE) --lib --features capi --crate-type staticlib
 
@@ -108,12 +108,13 @@ target/c/symbols.map: abi/libacme-micro.symbols abi/version-script.awk
 	sort -k2,2V -k1,1 $< | awk -f abi/version-script.awk >$@
 
 OPENSSL_LIBS ?= $(shell pkg-config --libs openssl)
-# It stays when it is unloaded, and relocations take a thirtieth of the room: see build.rs.
+# The library stays loaded after dlclose(), and relocations take a thirtieth of the space: see build.rs.
 LOADING := -Wl,-z,relro,-z,now,-z,noexecstack,-z,nodelete \
     -Wl,-z,pack-relative-relocs,-z,noseparate-code
 
-# The static library, linked: rustc gives a shared one no symbol versions. See docs/abi.md.
-# Who wants to debug it says so to cargo; else there would be what Rust's own library has of that.
+# The C compiler links the static library into the shared one: rustc sets no symbol versions. See docs/abi.md.
+# Debug information is removed unless CARGO_PROFILE_RELEASE_DEBUG is set; otherwise the library would contain
+# that of Rust's standard library.
 $(STAGED): $(STATIC) target/c/symbols.map Makefile
 	@mkdir -p $(@D)
 	$(CC) -shared -o $@ -Wl,-soname,$(SONAME) -Wl,--version-script=target/c/symbols.map $(LOADING) \
@@ -129,7 +130,7 @@ target/c/%: bindings/c-examples/%.c $(wildcard bindings/c-examples/*.h include/*
 target/c/%-cpp: bindings/c-examples/%.cpp $(wildcard include/*) $(STAGED)
 	$(CXX_COMPILE) $< -o $@ $(C_LINK) $(LDLIBS)
 
-# The header of PKCS#11; the token's own library is loaded at run time.
+# Only the header of PKCS#11: the program loads the token's library at run time.
 target/c/pkcs11: CPPFLAGS += $(shell pkg-config --cflags p11-kit-1)
 target/c/pkcs11: LDLIBS += -ldl
 target/c/libuv: LDLIBS += $(shell pkg-config --libs libuv)
@@ -139,7 +140,7 @@ target/c/https_server: LDLIBS += $(shell pkg-config --libs libevent_openssl libe
 target/c/https_server-cpp: CPPFLAGS += $(shell pkg-config --cflags cpp-httplib)
 target/c/https_server-cpp: LDLIBS += $(shell pkg-config --libs cpp-httplib) -lssl -lcrypto
 
-# The library's header needs no OpenSSL; the tests' own TLS server does.
+# The library's header needs no OpenSSL, but the tests' TLS server does.
 target/c/%: tests/capi/%.c $(wildcard tests/capi/*.h include/*.h) $(STAGED)
 	$(C_COMPILE) $< -o $@ $(C_LINK) -lssl -lcrypto $(LDLIBS)
 
@@ -147,7 +148,7 @@ target/c/null_calls.h: tests/capi/generate_null.py include/acme_micro.h
 	@mkdir -p $(@D)
 	$(PYTHON) $< >$@
 
-# It loads the library by hand, again and again.
+# test_unload must not link the library, because it loads it with dlopen() repeatedly.
 target/c/test_unload: LDFLAGS += -Wl,--as-needed
 
 target/c/test_null: target/c/null_calls.h
@@ -155,10 +156,10 @@ target/c/test_null: CPPFLAGS += -Itarget/c
 target/c/test_null: LDLIBS += -lm
 target/c/torture: LDLIBS += -ldl
 
-header: ## write include/acme_micro.h anew from src/ffi
+header: ## generate include/acme_micro.h from src/ffi
 	ACME_UPDATE_HEADER=1 cargo test $(CARGOFLAGS) --features capi --test header
 
-check-header: ## fail when include/acme_micro.h is not what src/ffi says
+check-header: ## fail if include/acme_micro.h does not match src/ffi
 	cargo test $(CARGOFLAGS) --features capi --test header
 
 ##@ Test: each suite of make test by itself
@@ -177,11 +178,11 @@ test-rust: fetch ## the Rust tests
 	@rm -rf '$(COUNTS)'
 	$(COUNTED) $(WITH_PEBBLE) cargo test $(CARGOFLAGS) --features capi $(if $(ONLY),'$(ONLY)')
 
-test-simulation: ## 20,000 certificates from each kind of simulated CA, with faults on the way to it
+test-simulation: ## 20,000 certificates from each kind of simulated CA, with faults in the network
 	SIMULATION_CERTIFICATES=20000 cargo test $(CARGOFLAGS) --profile soak --features capi \
 	    --test simulation -- --nocapture
 
-# The library with AddressSanitizer in it, for tests. Stable Rust has it when it is told to be nightly.
+# The library with AddressSanitizer, for tests. RUSTC_BOOTSTRAP enables it in stable Rust.
 SANITIZED := target/c/asan/libacme-micro.so
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
@@ -215,7 +216,7 @@ test-stepca: $(STAGED) $(STEPCA_PROGRAMS) ## C programs, the Python package and 
 	@if [ -e target/tools/stepca/sources ]; then \
 	    $(OUR_PACKAGE) $(PYTHON) -m pytest tests/stepca $(PYTEST_ONLY); \
 	else \
-	    echo 'test-stepca: NOT RUN, step-ca is not here: tests/setup builds it with $(STEPCA_GO) or later'; \
+	    echo 'test-stepca: NOT RUN, step-ca is not installed: run tests/setup with $(STEPCA_GO) or later'; \
 	fi
 
 # With the library of this tree; `make wheel` has the long form.
@@ -227,13 +228,13 @@ test-slow: $(STAGED) target/c/obtain target/c/obtain-cpp ## a certificate in eac
 	$(OUR_PACKAGE) python3 tests/pebble/with_pebble.py --env PEBBLE_VA_NOSLEEP=0 \
 	    --env PEBBLE_VA_SLEEPTIME=15 --env PEBBLE_WFE_NONCEREJECT=0 -- $(PYTHON) -m pytest tests/slow $(PYTEST_ONLY)
 
-test-wheel: $(STAGED) ## the Python package as it is distributed: source archive, wheel, installed
+test-wheel: $(STAGED) ## the Python package as distributed: source archive, wheel, installation
 	$(TEST_WHEEL)
 
-test-crate: fetch ## the crate as it is distributed: package, documentation, dependencies
+test-crate: fetch ## the crate as distributed: package, documentation, dependencies
 	$(WITH_PEBBLE) tests/crate/run
 
-test-install: build man ## what make install installs, and programs on it; the same build elsewhere
+test-install: build man ## the installed files, programs that use them, the same build in another folder
 	$(WITH_PEBBLE) tests/install/run
 	tests/install/elsewhere
 
@@ -307,11 +308,11 @@ flaky: setup ## run suites again and again at the extremes of what a CA may do: 
 	@$(MAKE) --no-print-directory fetch build c $(SANITIZED) target/c/bench/in_flight docs man
 	tests/flaky
 
-audit: ## licences, advisories, the oldest Rust, the API beside 0.14.0: asks the network
+audit: ## licences, advisories, the oldest Rust, the API compared with 0.14.0: uses the network
 	@tests/setup audit
 	@tests/crate/audit
 
-test-buildd: setup ## the same source package built in Debian 13, with its own Rust: takes minutes, asks the network
+test-buildd: setup ## the same source package built in Debian 13 with Debian's Rust: takes minutes, uses the network
 	packaging/deb source
 	tests/packages/buildd trixie
 
@@ -340,12 +341,12 @@ wheel: setup ## the Python wheel for any Linux and its source archive, in target
 	$(PYTHON) -m auditwheel show target/wheel/*.whl
 	ACME_WHEEL_DIR='$(CURDIR)/target/wheel' $(TEST_WHEEL)
 
-deb: setup ## Debian's packages, in target/deb: source package, and what is built of it offline
+deb: setup ## Debian's packages, in target/deb: source package, and binary packages built offline
 	packaging/deb
 
 ##@ Clean
 
-clean: ## remove what was built, but not what tests/setup installed
+clean: ## remove built files, but not the tools that tests/setup installed
 	@mkdir -p target
 	find target -mindepth 1 -maxdepth 1 ! -name tools ! -name venv -exec rm -rf {} +
 

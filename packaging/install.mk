@@ -17,7 +17,7 @@ PAGES = acme-micro libacme-micro \
     $(shell grep -ohw 'acme_[a-z0-9_]*[a-z0-9]' include/*.h | grep -vx acme_micro | sort -u)
 
 install: check-folders ## install libraries, headers, man pages, pkg-config and CMake files, after make build
-	@test -f $(STAGED) -a -f $(STATIC) || { echo 'nothing to install yet: make build' >&2; exit 1; }
+	@test -f $(STAGED) -a -f $(STATIC) || { echo 'nothing to install yet: run make build' >&2; exit 1; }
 	install -d '$(DESTDIR)$(PKGCONFIGDIR)' '$(DESTDIR)$(CMAKEDIR)' '$(DESTDIR)$(INCLUDEDIR)'
 	install -m 755 $(STAGED) '$(DESTDIR)$(LIBDIR)/libacme-micro.so.$(ABI)'
 	ln -sf libacme-micro.so.$(ABI) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
@@ -37,7 +37,7 @@ install: check-folders ## install libraries, headers, man pages, pkg-config and 
 	    echo 'and the man pages, to $(DESTDIR)$(MANDIR)/man3'; \
 	    install -d '$(DESTDIR)$(MANDIR)/man3' && \
 	    install -m 644 target/man/man3/*.3 '$(DESTDIR)$(MANDIR)/man3'; \
-	else echo 'without man pages, as they have not been made: make man'; fi
+	else echo 'no man pages installed: run make man first'; fi
 
 # Removes folders that are empty afterwards, up to PREFIX, but none of the system's own.
 uninstall: check-folders ## remove what install installed, and folders that are empty then
