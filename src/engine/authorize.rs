@@ -61,7 +61,7 @@ impl Session {
         let (mut pending, challenges): (Vec<PendingChallenge>, Vec<Challenge>) =
             pending.into_iter().unzip();
         let challenges: Arc<[Challenge]> = challenges.into();
-        let _answering = self.client.published().add(&challenges);
+        let _published = self.client.published().add(&challenges);
         let solve = |payloads: Vec<Option<Vec<u8>>>| async move {
             self.io.set_state("challenge");
             for (challenge, payload) in pending.iter_mut().zip(payloads) {
@@ -126,7 +126,8 @@ impl Session {
         Ok(self.fetch("fetching the authorization", url, account, what).await?.value)
     }
 
-    /// Tells the CA that a challenge is in place (RFC 8555 section 7.5.1).
+    /// Responds to a challenge: tells the CA that it is published (RFC 8555 section 7.5.1). Returns the
+    /// new state of the response.
     async fn respond(
         &self,
         challenge: &mut PendingChallenge,

@@ -38,19 +38,19 @@ impl Published {
     }
 
     /// Adds these challenges until the returned value is dropped.
-    pub(super) fn add(&self, challenges: &Arc<[Challenge]>) -> Answering<'_> {
+    pub(super) fn add(&self, challenges: &Arc<[Challenge]>) -> Guard<'_> {
         self.challenges().push(challenges.clone());
-        Answering { published: self, ours: challenges.clone() }
+        Guard { published: self, ours: challenges.clone() }
     }
 }
 
 /// Challenges in a [`Published`]; dropping this removes them.
-pub(super) struct Answering<'a> {
+pub(super) struct Guard<'a> {
     published: &'a Published,
     ours: Arc<[Challenge]>,
 }
 
-impl Drop for Answering<'_> {
+impl Drop for Guard<'_> {
     fn drop(&mut self) {
         self.published.challenges().retain(|known| !Arc::ptr_eq(known, &self.ours));
     }

@@ -9,9 +9,11 @@ use crate::resource::identifier::Identifier;
 /// Identifiers, and the challenge types that are acceptable for each.
 #[derive(Clone, Debug)]
 pub(crate) struct IdentifierPlan {
+    /// The identifiers of the order.
     pub ordered: Vec<Identifier>,
     /// Acceptable types, best first, for the identifiers without a type of their own.
     types: Vec<ChallengeType>,
+    /// The identifiers with a type of their own.
     by_name: Vec<(Identifier, [ChallengeType; 1])>,
     /// The name whose authorization is valid for the names below it (RFC 9444).
     pub ancestor: Option<Identifier>,
