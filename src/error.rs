@@ -4,7 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::problem::{Problem, printable};
+use crate::problem::Problem;
+use crate::text::printable;
 use crate::time::Time;
 use crate::url;
 
@@ -63,6 +64,21 @@ pub enum ErrorKind {
     Canceled,
 }
 
+impl ErrorKind {
+    /// Returns the kind of failure that a problem document describes.
+    pub(crate) fn of(problem: &Problem) -> ErrorKind {
+        match problem.name() {
+            Some("rateLimited") => ErrorKind::RateLimited,
+            Some("userActionRequired" | "agreementRequired") => ErrorKind::Terms,
+            Some("externalAccountRequired") => ErrorKind::EabRequired,
+            Some("accountDoesNotExist") => ErrorKind::Account,
+            Some("rejectedIdentifier" | "unsupportedIdentifier") => ErrorKind::Order,
+            Some("serverInternal") => ErrorKind::Server,
+            _ => ErrorKind::Problem,
+        }
+    }
+}
+
 /// What went wrong.
 ///
 /// Its text reads: what was tried, on what, why it failed, and when a retry makes sense:
@@ -82,7 +98,7 @@ struct Details {
     http_status: Option<u16>,
     retry_at: Option<Time>,
     help: Option<String>,
-    hopeless: bool,
+    permanent: bool,
     unsent: bool,
 }
 
@@ -101,7 +117,7 @@ impl Error {
             http_status: None,
             retry_at: None,
             help: None,
-            hopeless: false,
+            permanent: false,
             unsent: false,
         }))
     }
@@ -116,7 +132,7 @@ impl Error {
 
     /// The CA's refusal: a problem document under an HTTP status.
     pub(crate) fn refused(problem: Problem, http_status: u16) -> Error {
-        let kind = match problem.error_kind() {
+        let kind = match ErrorKind::of(&problem) {
             ErrorKind::Problem if http_status >= 500 => ErrorKind::Server,
             kind => kind,
         };
@@ -195,8 +211,8 @@ impl Error {
 
     /// Says that the same input will fail again, where the kind of failure does not.
     #[must_use]
-    pub(crate) fn hopeless(mut self) -> Error {
-        self.0.hopeless = true;
+    pub(crate) fn permanent(mut self) -> Error {
+        self.0.permanent = true;
         self
     }
 
@@ -266,7 +282,7 @@ impl Error {
 
     /// Will the same request fail again until its input changes? `false`: a retry may help.
     pub fn is_permanent(&self) -> bool {
-        self.0.hopeless
+        self.0.permanent
             || match self.0.kind {
                 ErrorKind::InvalidArgument
                 | ErrorKind::Misuse
@@ -301,7 +317,7 @@ impl Error {
     pub(crate) fn is_lost(&self) -> bool {
         let broken = matches!(self.0.http_status, Some(408 | 500..=599));
         let refused = self.0.kind == ErrorKind::RateLimited || self.is_problem("badNonce");
-        !self.0.hopeless
+        !self.0.permanent
             && !self.0.unsent
             && (self.0.kind == ErrorKind::Transport || broken && !refused)
     }
@@ -346,6 +362,13 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Returns OpenSSL's reasons without its error numbers, functions and source lines.
+#[cfg(feature = "http")]
+pub(crate) fn reasons(errors: &openssl::error::ErrorStack) -> String {
+    let reasons: Vec<_> = errors.errors().iter().filter_map(|error| error.reason()).collect();
+    if reasons.is_empty() { "OpenSSL gives no reason".to_owned() } else { reasons.join(", ") }
+}
 
 impl From<openssl::error::ErrorStack> for Error {
     fn from(stack: openssl::error::ErrorStack) -> Error {

@@ -48,7 +48,7 @@
 //! }
 //! ```
 //!
-//! This is the API of acme-micro 0.14. It blocks, for 600 seconds a call at most. An error from the
+//! This is the API of acme-micro 0.14. Each call blocks, for 600 seconds at most. An error from the
 //! CA or the network holds an [`AcmeError`] (`downcast_ref`): what was tried, on which name, whether
 //! and when a retry makes sense, and the CA's whole problem document.
 //!
@@ -91,16 +91,14 @@ macro_rules! debug {
     };
 }
 
-#[cfg(feature = "http")]
-pub mod api;
 mod base64url;
-// The drivers have a clock, and sleep; see clippy.toml.
+// The hosts of the engine read the clock, and sleep; see clippy.toml.
 #[allow(clippy::disallowed_methods)]
-mod client;
+mod blocking;
+#[allow(clippy::disallowed_methods)]
+mod clock;
 #[cfg(feature = "http")]
-mod credentials;
-#[cfg(feature = "http")]
-mod dial;
+mod compat;
 #[cfg(all(feature = "http", unix))]
 #[allow(clippy::disallowed_methods)]
 pub mod driver;
@@ -111,41 +109,32 @@ mod ffi;
 #[path = "../tests/fuzz/targets/mod.rs"]
 pub mod fuzz;
 mod header;
-#[cfg(feature = "http")]
-#[allow(clippy::disallowed_methods)]
-mod http;
 mod jose;
-#[cfg(feature = "http")]
-pub mod order;
 mod pki;
 mod problem;
-#[cfg(feature = "http")]
-mod proxy;
 mod request;
 mod resource;
-#[cfg(feature = "http")]
-mod socks;
+mod text;
 mod time;
 #[cfg(feature = "http")]
 #[allow(clippy::disallowed_methods)]
-mod tls;
+mod transport;
 mod url;
 
 #[cfg(feature = "http")]
 pub use anyhow::{Error, Result};
+pub use blocking::{Host, run};
 #[cfg(feature = "http")]
-pub use client::account::{Account, RevocationReason};
-#[cfg(feature = "http")]
-pub use client::certificate::{Certificate, create_p256_key, create_p384_key, create_rsa_key};
-#[cfg(feature = "http")]
-pub use client::directory::{Directory, DirectoryUrl};
-pub use client::run::{Host, run};
+pub use compat::{
+    Account, Certificate, Directory, DirectoryUrl, RevocationReason, api, create_p256_key,
+    create_p384_key, create_rsa_key, order,
+};
 pub use error::{Error as AcmeError, ErrorKind};
-#[cfg(feature = "http")]
-pub use http::{HttpClient, HttpOptions, IpVersion};
 pub use jose::eab::{ExternalAccount, MacAlgorithm};
 pub use pki::{
     CertificateChain, ChainPreference, Key, KeyType, SigningRequest, tls_alpn_certificate,
 };
 pub use problem::Problem;
 pub use time::Time;
+#[cfg(feature = "http")]
+pub use transport::{HttpClient, HttpOptions, IpVersion};

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use crate::error::ErrorKind;
+use crate::text::printable;
 
 /// The prefix of every ACME error type.
 const ACME_ERROR: &str = "urn:ietf:params:acme:error:";
@@ -164,18 +164,6 @@ impl Problem {
         self.detail.as_ref().map_or(name.to_owned(), |detail| format!("{name}: {detail}"))
     }
 
-    pub(crate) fn error_kind(&self) -> ErrorKind {
-        match self.name() {
-            Some("rateLimited") => ErrorKind::RateLimited,
-            Some("userActionRequired" | "agreementRequired") => ErrorKind::Terms,
-            Some("externalAccountRequired") => ErrorKind::EabRequired,
-            Some("accountDoesNotExist") => ErrorKind::Account,
-            Some("rejectedIdentifier" | "unsupportedIdentifier") => ErrorKind::Order,
-            Some("serverInternal") => ErrorKind::Server,
-            _ => ErrorKind::Problem,
-        }
-    }
-
     /// Will the same request fail again? One table for every type (RFC 8555 section 6.7, RFC 9773
     /// section 7.4, RFC 9891); unknown types go by HTTP status.
     pub(crate) fn is_permanent(&self, http_status: u16) -> bool {
@@ -245,31 +233,6 @@ impl fmt::Display for Problem {
             n => write!(f, "; and {} more", n - 3),
         }
     }
-}
-
-/// Text from the wire, fit for one line of a log: control characters and what turns the direction
-/// of writing are escaped, and it is cut after `max` bytes.
-pub(crate) fn printable(text: &str, max: usize) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-            || matches!(c, '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
-    let mut out = String::new();
-    for c in text.chars() {
-        let whole = out.len();
-        if hidden(c) {
-            out.extend(c.escape_unicode())
-        } else {
-            out.push(c)
-        }
-        if out.len() > max {
-            out.truncate(whole);
-            out.push('…');
-            break;
-        }
-    }
-    out
 }
 
 /// A body in which what is not UTF-8, or half of a surrogate pair, stands for itself no more.
@@ -362,14 +325,6 @@ mod tests {
             let body = format!(r#"{{"type":"{bad_nonce}","detail":"{broken}"}}"#);
             assert_eq!(Problem::parse(body.as_bytes()), None, "{broken}");
         }
-    }
-
-    #[test]
-    fn p04_text_is_cut_by_what_it_takes_up() {
-        assert_eq!(printable("ééé", 4), "éé…");
-        assert_eq!(printable("éé", 4), "éé");
-        assert_eq!(printable("\u{1b}\u{1b}", 10), r"\u{1b}…");
-        assert_eq!(printable("", 0), "");
     }
 
     #[test]

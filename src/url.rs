@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::problem::printable;
+use crate::text::printable;
 
 /// No CA has a reason for longer ones.
 const MAX_LENGTH: usize = 4096;

@@ -4,16 +4,20 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The modules of each floor, by the first part of their path.
-const FLOORS: [&[&str]; 5] = [
-    &["base64url", "error", "header", "problem", "time", "url"],
-    &["jose", "pki"],
-    &["engine", "request", "resource"],
-    &["api", "client", "credentials", "dial", "driver", "http", "order", "proxy", "socks", "tls"],
+/// The modules of each floor, by the first part of their path: a folder of src/ each, and files of its root.
+const FLOORS: [&[&str]; 9] = [
+    &["base64url", "error", "header", "problem", "text", "time", "url"],
+    &["pki"],
+    &["jose"],
+    &["resource", "request"],
+    &["engine"],
+    &["clock", "transport"],
+    &["blocking", "driver"],
+    &["compat"],
     &["ffi"],
 ];
 
-/// What the floors up to the engine never touch.
+/// Paths that the engine and the floors below it never use.
 const OUTSIDE: [&str; 7] = [
     "std::net",
     "std::fs",
@@ -49,10 +53,16 @@ fn sources() -> Vec<(String, PathBuf, String)> {
             let first = path.strip_prefix(&root).unwrap().iter().next().unwrap();
             let module = first.to_str().unwrap().trim_end_matches(".rs").to_owned();
             let text = fs::read_to_string(&path).unwrap();
-            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
-            (module, path, code)
+            (module, path, without_tests(&text).to_owned())
         })
         .collect()
+}
+
+/// Returns the code above a file's unit tests.
+fn without_tests(text: &str) -> &str {
+    let tests = ["#[cfg(test)]\nmod tests", "#[cfg(test)]\npub(crate) mod tests"];
+    let end = tests.iter().filter_map(|start| text.find(start)).min();
+    &text[..end.unwrap_or(text.len())]
 }
 
 #[test]
@@ -87,7 +97,8 @@ fn no_file_uses_a_floor_above_its_own() {
 
 #[test]
 fn below_the_drivers_nothing_touches_the_world() {
-    for (module, path, code) in sources().into_iter().filter(|(m, ..)| floor(m) <= 2) {
+    for (module, path, code) in sources().into_iter().filter(|(m, ..)| floor(m) <= floor("engine"))
+    {
         let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
         // Addresses are values; sockets are not.
         let code: String = lines.collect::<Vec<_>>().join("\n").replace("std::net::IpAddr", "");

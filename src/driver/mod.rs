@@ -43,30 +43,31 @@
 //! # }
 //! ```
 
-mod alarm;
-mod inbox;
+mod driven;
 mod pool;
-mod table;
+mod ready_queue;
+mod slab;
 mod threads;
+mod timer_thread;
 mod timers;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::task::{Wake, Waker};
+use std::task::Wake;
 use std::time::{Duration, Instant};
 
-use crate::client::clock::SteadyClock;
-use crate::engine::{Challenge, Operation, Reply, Step, ToSign};
+use crate::clock::SteadyClock;
+use crate::engine::{Challenge, Operation, Step, ToSign};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::HttpClient;
-use crate::time::Time;
+use crate::transport::HttpClient;
 
-use alarm::Alarm;
-use inbox::{Inbox, Link};
+use driven::Driven;
+pub use driven::DriverOptions;
 use pool::{Job, Pool};
-use table::{Key, Table};
+use ready_queue::{OperationWaker, ReadyQueue};
+use slab::{Key, Slab};
+use timer_thread::TimerThread;
 use timers::Timers;
 
 #[cfg(feature = "capi")]
@@ -80,24 +81,6 @@ const LONGEST_STRETCH: Duration = Duration::from_millis(1);
 
 /// A thread that has had nothing to do for so long ends. ureq keeps idle connections as long.
 pub(crate) const LINGER: Duration = Duration::from_secs(15);
-
-/// The ceilings of a [`Driver`].
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct DriverOptions {
-    /// Threads that send requests, one at a time each. They are started when there is something to
-    /// send; one more keeps the time.
-    pub max_threads: usize,
-    /// Requests under way at once to one host, and with it connections: a CA that hangs does not
-    /// keep the others waiting as long as this is smaller than `max_threads`.
-    pub max_requests_per_ca: usize,
-}
-
-impl Default for DriverOptions {
-    fn default() -> DriverOptions {
-        DriverOptions { max_threads: 8, max_requests_per_ca: 4 }
-    }
-}
 
 /// What an operation has come to.
 #[derive(Debug)]
@@ -127,11 +110,11 @@ pub enum Event {
 ///
 /// The threads do not follow into a child that is made by fork(): there a driver is of no use.
 pub struct Driver<P> {
-    inbox: Arc<Inbox>,
-    alarm: Alarm,
+    ready: Arc<ReadyQueue>,
+    timer_thread: TimerThread,
     pool: Pool,
     timers: Timers,
-    operations: Table<Entry<P>>,
+    operations: Slab<Entry<P>>,
     /// Not begun yet, by CA.
     waiting: Vec<Waiting>,
     /// When the present row of calls of [`Driver::next_event`] began.
@@ -142,7 +125,7 @@ struct Entry<P> {
     payload: P,
     operation: Arc<dyn Driven>,
     http: HttpClient,
-    link: Arc<Link>,
+    waker: Arc<OperationWaker>,
     clock: SteadyClock,
     /// The earliest of its times in [`Timers`].
     timer: Option<Instant>,
@@ -152,37 +135,6 @@ struct Waiting {
     host: String,
     port: u16,
     keys: VecDeque<Key>,
-}
-
-/// An operation, whatever its result.
-trait Driven: Send + Sync {
-    fn poll(&self, now: Time) -> Result<Step>;
-    fn reply(&self, request_id: u64) -> Reply<'_>;
-    fn set_waker(&self, waker: Option<Waker>);
-    fn cancel(&self);
-}
-
-impl<T: Send> Driven for Operation<T> {
-    fn poll(&self, now: Time) -> Result<Step> {
-        let poll = || Operation::poll(self, now);
-        panic::catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(|bug| {
-            // Dropping it could panic again. The others go on; the next poll of this one tells.
-            std::mem::forget(bug);
-            poll()
-        })
-    }
-
-    fn reply(&self, request_id: u64) -> Reply<'_> {
-        Operation::reply(self, request_id)
-    }
-
-    fn set_waker(&self, waker: Option<Waker>) {
-        Operation::set_waker(self, waker);
-    }
-
-    fn cancel(&self) {
-        Operation::cancel(self);
-    }
 }
 
 impl<P: Clone> Driver<P> {
@@ -200,13 +152,13 @@ impl<P: Clone> Driver<P> {
         if options.max_threads == 0 || options.max_requests_per_ca == 0 {
             return Err(Error::invalid_argument("a driver that may send nothing"));
         }
-        let inbox = Arc::new(Inbox::new().map_err(|error| lacking("descriptors", &error))?);
+        let ready = Arc::new(ReadyQueue::new().map_err(|error| lacking("descriptors", &error))?);
         Ok(Driver {
-            alarm: Alarm::new(inbox.clone(), spawn, linger),
-            pool: Pool::new(*options, inbox.clone(), spawn, linger),
-            inbox,
+            timer_thread: TimerThread::new(ready.clone(), spawn, linger),
+            pool: Pool::new(*options, ready.clone(), spawn, linger),
+            ready,
             timers: Timers::default(),
-            operations: Table::new(),
+            operations: Slab::new(),
             waiting: Vec::new(),
             stretch: None,
         })
@@ -223,22 +175,22 @@ impl<P: Clone> Driver<P> {
         http: &HttpClient,
         payload: P,
     ) -> Result<()> {
-        self.alarm.start().map_err(|error| lacking("threads", &error))?;
+        self.timer_thread.start().map_err(|error| lacking("threads", &error))?;
         let (host, port) = operation.ca();
-        let (inbox, http) = (self.inbox.clone(), http.clone());
+        let (ready, http) = (self.ready.clone(), http.clone());
         let driven: Arc<dyn Driven> = operation.clone();
         let key = self.operations.insert(|key| {
-            let link = Arc::new(Link::new(key, inbox));
-            driven.set_waker(Some(link.clone().into()));
+            let waker = Arc::new(OperationWaker::new(key, ready));
+            driven.set_waker(Some(waker.clone().into()));
             let clock = SteadyClock::new();
-            Entry { payload, operation: driven, http, link, clock, timer: None }
+            Entry { payload, operation: driven, http, waker, clock, timer: None }
         });
         let key = key.ok_or_else(|| Error::new(ErrorKind::Host, "too many operations"))?;
         match self.waiting.iter_mut().find(|w| w.port == port && w.host == host) {
             Some(waiting) => waiting.keys.push_back(key),
             None => self.waiting.push(Waiting { host: host.to_owned(), port, keys: [key].into() }),
         }
-        self.inbox.nudge();
+        self.ready.nudge();
         Ok(())
     }
 
@@ -264,15 +216,15 @@ impl<P: Clone> Driver<P> {
         loop {
             let now = Instant::now();
             if now.saturating_duration_since(start) >= LONGEST_STRETCH {
-                self.inbox.leave();
+                self.ready.leave();
                 break;
             }
             while let Some((at, key)) = self.timers.take_due(now) {
                 self.ring(at, key);
             }
-            match self.inbox.take() {
+            match self.ready.take() {
                 Some(key) => {
-                    if let Some(event) = self.look_at(key) {
+                    if let Some(event) = self.poll_operation(key) {
                         return Some(event);
                     }
                 }
@@ -285,14 +237,14 @@ impl<P: Clone> Driver<P> {
         self.timers.tidy(operations.len(), |at, key| {
             operations.get(key).is_some_and(|entry| entry.timer == Some(at))
         });
-        self.alarm.set(self.timers.earliest());
+        self.timer_thread.set(self.timers.earliest());
         None
     }
 
     fn ring(&mut self, at: Instant, key: Key) {
         if let Some(entry) = self.operations.get_mut(key).filter(|entry| entry.timer == Some(at)) {
             entry.timer = None;
-            entry.link.wake_by_ref();
+            entry.waker.wake_by_ref();
         }
     }
 
@@ -303,21 +255,21 @@ impl<P: Clone> Driver<P> {
         let Some(key) = waiting.and_then(|waiting| waiting.keys.pop_front()) else { return false };
         self.waiting.retain(|waiting| !waiting.keys.is_empty());
         if let Some(entry) = self.operations.get(key) {
-            entry.link.wake_by_ref();
+            entry.waker.wake_by_ref();
         }
         true
     }
 
     /// Goes on with one operation.
-    fn look_at(&mut self, key: Key) -> Option<(P, Event)> {
+    fn poll_operation(&mut self, key: Key) -> Option<(P, Event)> {
         let Driver { operations, pool, timers, .. } = self;
         let entry = operations.get_mut(key)?;
-        entry.link.looked_at();
+        entry.waker.begin_poll();
         let event = loop {
             match entry.operation.poll(entry.clock.now()) {
                 Ok(Step::Request(request)) => pool.submit(Job {
                     operation: entry.operation.clone(),
-                    link: entry.link.clone(),
+                    waker: entry.waker.clone(),
                     http: entry.http.clone(),
                     request,
                 }),
@@ -334,14 +286,14 @@ impl<P: Clone> Driver<P> {
         };
         if !matches!(event, Event::Done(_)) {
             // There may be more to do meanwhile.
-            entry.link.wake_by_ref();
+            entry.waker.wake_by_ref();
             return Some((entry.payload.clone(), event));
         }
         let entry = operations.remove(key)?;
         entry.leave();
         if self.is_empty() {
             self.timers = Timers::default();
-            self.alarm.rest();
+            self.timer_thread.rest();
         }
         Some((entry.payload, event))
     }
@@ -361,13 +313,13 @@ impl<P> Entry<P> {
     /// The driver has no more to do with the operation.
     fn leave(&self) {
         self.operation.set_waker(None);
-        self.link.leave();
+        self.waker.leave();
     }
 }
 
 impl<P> AsFd for Driver<P> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inbox.as_fd()
+        self.ready.as_fd()
     }
 }
 
@@ -375,7 +327,7 @@ impl<P> Drop for Driver<P> {
     fn drop(&mut self) {
         self.operations.values().for_each(Entry::leave);
         self.pool.stop();
-        self.alarm.stop();
+        self.timer_thread.stop();
     }
 }
 
@@ -392,8 +344,8 @@ mod tests {
 
     use super::*;
     use crate::engine::{Client, ClientOptions, Registered};
-    use crate::http::HttpOptions;
     use crate::pki::{Key, KeyType};
+    use crate::transport::HttpOptions;
 
     const LIMITS: DriverOptions = DriverOptions { max_threads: 8, max_requests_per_ca: 3 };
 
@@ -552,9 +504,9 @@ mod tests {
         let mut driver = Driver::with_threads(&LIMITS, spawn, linger).unwrap();
         for round in 1..=3 {
             add(&mut driver, &client, round);
-            assert!(driver.alarm.is_going());
+            assert!(driver.timer_thread.is_going());
             assert_eq!(run(&mut driver).len(), 1);
-            while driver.alarm.is_going() || driver.pool.is_going() {
+            while driver.timer_thread.is_going() || driver.pool.is_going() {
                 thread::sleep(Duration::from_millis(5));
             }
             assert_eq!(connections.load(Ordering::Relaxed), round);

@@ -5,16 +5,17 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::inbox::{Inbox, Link};
+use super::driven::{Driven, DriverOptions};
+use super::ready_queue::{OperationWaker, ReadyQueue};
 use super::threads::{Spawn, Threads};
-use super::{Driven, DriverOptions};
 use crate::engine::Request;
-use crate::http::{Answer, HttpClient};
+use crate::transport::HttpClient;
+use crate::transport::outcome::Outcome;
 
 /// A request to be sent for an operation.
 pub(super) struct Job {
     pub operation: Arc<dyn Driven>,
-    pub link: Arc<Link>,
+    pub waker: Arc<OperationWaker>,
     pub http: HttpClient,
     pub request: Arc<Request>,
 }
@@ -28,7 +29,7 @@ pub(super) struct Pool {
 struct Shared {
     limits: DriverOptions,
     linger: Duration,
-    inbox: Arc<Inbox>,
+    ready: Arc<ReadyQueue>,
     state: Mutex<State>,
     work: Condvar,
 }
@@ -36,7 +37,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// One for each CA that is being asked something.
-    lanes: VecDeque<Lane>,
+    queues: VecDeque<HostQueue>,
     /// How many threads there are.
     threads: usize,
     /// One for each way to connect, so that connections are shared as far as they can be.
@@ -44,7 +45,7 @@ struct State {
     stopped: bool,
 }
 
-struct Lane {
+struct HostQueue {
     host: String,
     port: u16,
     waiting: VecDeque<Job>,
@@ -55,12 +56,12 @@ struct Lane {
 impl Pool {
     pub(super) fn new(
         limits: DriverOptions,
-        inbox: Arc<Inbox>,
+        ready: Arc<ReadyQueue>,
         spawn: Spawn,
         linger: Duration,
     ) -> Pool {
         let (state, work) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { limits, linger, inbox, state, work });
+        let shared = Arc::new(Shared { limits, linger, ready, state, work });
         Pool { shared, threads: Threads::new(spawn) }
     }
 
@@ -76,9 +77,9 @@ impl Pool {
             match self.threads.start(Box::new(move || shared.work())) {
                 Ok(()) => state.threads += 1,
                 Err(error) if state.threads == 0 => {
-                    let unsent = std::mem::take(&mut state.lanes);
+                    let unsent = std::mem::take(&mut state.queues);
                     drop(state);
-                    for job in unsent.into_iter().flat_map(|lane| lane.waiting) {
+                    for job in unsent.into_iter().flat_map(|queue| queue.waiting) {
                         let why = format!("no thread can be started: {error}");
                         let _ = job.operation.reply(job.request.id).failed(&why);
                     }
@@ -93,10 +94,10 @@ impl Pool {
     /// Is it worth giving this CA more to do?
     pub(super) fn has_room(&self, host: &str, port: u16) -> bool {
         let state = self.shared.state();
-        let lane = state.lanes.iter().find(|lane| lane.is_for(host, port));
+        let queue = state.queues.iter().find(|queue| queue.is_for(host, port));
         // As many again as are under way: no thread runs dry.
-        lane.is_none_or(|lane| {
-            lane.waiting.len() + lane.under_way < 2 * self.shared.limits.max_requests_per_ca
+        queue.is_none_or(|queue| {
+            queue.waiting.len() + queue.under_way < 2 * self.shared.limits.max_requests_per_ca
         })
     }
 
@@ -109,7 +110,7 @@ impl Pool {
     pub(super) fn stop(&self) {
         let mut state = self.shared.state();
         state.stopped = true;
-        let unsent = std::mem::take(&mut state.lanes);
+        let unsent = std::mem::take(&mut state.queues);
         let clients = std::mem::take(&mut state.clients);
         drop(state);
         drop(unsent);
@@ -154,11 +155,11 @@ impl Shared {
 
     fn send(&self, job: &Job, http: &HttpClient) {
         let reply = job.operation.reply(job.request.id);
-        let wanted = || (!job.link.is_gone()).then(|| http.fetch(&job.request, &reply));
+        let wanted = || (!job.waker.is_gone()).then(|| http.fetch(&job.request, &reply));
         let answer = panic::catch_unwind(AssertUnwindSafe(wanted)).unwrap_or_else(|bug| {
             // Dropping it could panic again.
             std::mem::forget(bug);
-            Some(Answer::none("a bug in the HTTP client"))
+            Some(Outcome::lost("a bug in the HTTP client"))
         });
         // First of all: whoever hears of the answer may find room for another request.
         self.state().done(job.request.host(), job.request.port());
@@ -166,46 +167,51 @@ impl Shared {
             // What breaks a limit has ended the answer.
             let _ = answer.feed(&reply);
         }
-        self.inbox.nudge();
+        self.ready.nudge();
     }
 }
 
 impl State {
     fn put(&mut self, job: Job) {
         let (host, port) = (job.request.host(), job.request.port());
-        match self.lanes.iter_mut().find(|lane| lane.is_for(host, port)) {
-            Some(lane) => lane.waiting.push_back(job),
+        match self.queues.iter_mut().find(|queue| queue.is_for(host, port)) {
+            Some(queue) => queue.waiting.push_back(job),
             None => {
                 let host = host.to_owned();
-                self.lanes.push_back(Lane { host, port, waiting: [job].into(), under_way: 0 });
+                self.queues.push_back(HostQueue {
+                    host,
+                    port,
+                    waiting: [job].into(),
+                    under_way: 0,
+                });
             }
         }
     }
 
-    /// The next request that may be sent. Its lane goes to the end of the row.
+    /// The next request that may be sent. Its queue goes to the end of the row.
     fn take(&mut self, per_ca: usize) -> Option<Job> {
-        let at = self.lanes.iter().position(|lane| lane.startable(per_ca) > 0)?;
-        let mut lane = self.lanes.remove(at)?;
-        let job = lane.waiting.pop_front();
-        lane.under_way += 1;
-        self.lanes.push_back(lane);
+        let at = self.queues.iter().position(|queue| queue.startable(per_ca) > 0)?;
+        let mut queue = self.queues.remove(at)?;
+        let job = queue.waiting.pop_front();
+        queue.under_way += 1;
+        self.queues.push_back(queue);
         job
     }
 
     fn done(&mut self, host: &str, port: u16) {
-        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.is_for(host, port)) {
-            lane.under_way -= 1;
+        if let Some(queue) = self.queues.iter_mut().find(|queue| queue.is_for(host, port)) {
+            queue.under_way -= 1;
         }
-        self.lanes.retain(|lane| lane.under_way > 0 || !lane.waiting.is_empty());
+        self.queues.retain(|queue| queue.under_way > 0 || !queue.waiting.is_empty());
     }
 
     /// How many requests could be sent now if there were threads enough.
     fn startable(&self, per_ca: usize) -> usize {
-        self.lanes.iter().map(|lane| lane.startable(per_ca)).sum()
+        self.queues.iter().map(|queue| queue.startable(per_ca)).sum()
     }
 
     fn under_way(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.under_way).sum()
+        self.queues.iter().map(|queue| queue.under_way).sum()
     }
 
     /// The client of ours that connects as `like` does; it keeps so many connections to a CA.
@@ -219,7 +225,7 @@ impl State {
     }
 }
 
-impl Lane {
+impl HostQueue {
     fn is_for(&self, host: &str, port: u16) -> bool {
         self.port == port && self.host == host
     }

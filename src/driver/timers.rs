@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-use super::table::Key;
+use super::slab::Key;
 
 /// Times, each with its operation. A time is not taken back: whoever hears of it checks whether it
 /// still matters.
@@ -39,15 +39,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::driver::table::Table;
+    use crate::driver::slab::Slab;
 
     #[test]
     fn times_come_in_order_and_never_early() {
-        let mut table = Table::new();
+        let mut slab = Slab::new();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut timers = Timers::default();
-        let keys: Vec<Key> = (0..100).map(|_| table.insert(|_| ()).unwrap()).collect();
+        let keys: Vec<Key> = (0..100).map(|_| slab.insert(|_| ()).unwrap()).collect();
         for (n, key) in keys.iter().enumerate() {
             timers.set(at(n as u64 * 37 % 100), *key);
         }
@@ -64,8 +64,8 @@ mod tests {
 
     #[test]
     fn what_no_longer_matters_does_not_pile_up() {
-        let mut table = Table::new();
-        let key = table.insert(|_| ()).unwrap();
+        let mut slab = Slab::new();
+        let key = slab.insert(|_| ()).unwrap();
         let start = Instant::now();
         let mut timers = Timers::default();
         for n in 0..10_000 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::io::Io;
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::Headers;
-use crate::problem::printable;
+use crate::text::printable;
 
 #[cfg(feature = "http")]
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
@@ -92,9 +92,9 @@ impl<'a> Reply<'a> {
     }
 
     /// No answer came, and none will until something changes on this side. It is not asked for again.
-    pub fn hopeless(&self, why: &str) -> Result<()> {
+    pub fn failed_for_good(&self, why: &str) -> Result<()> {
         let why = format!("no answer: {}", printable(why, 500));
-        let error = Error::new(ErrorKind::Transport, why).hopeless();
+        let error = Error::new(ErrorKind::Transport, why).permanent();
         self.gather(|_| Err(error))
     }
 

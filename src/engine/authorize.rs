@@ -12,11 +12,12 @@ use super::concurrently::concurrently;
 use super::exchange::{Answered, Call, Identity, Session};
 use super::order_options::Plan;
 use crate::error::{Error, ErrorKind, Result};
-use crate::problem::{Problem, printable};
+use crate::problem::Problem;
 use crate::resource::authorization::{Authorization, AuthorizationStatus};
 use crate::resource::challenge::ChallengeStatus;
 use crate::resource::identifier::Identifier;
 use crate::resource::order::{Order, OrderStatus};
+use crate::text::printable;
 use crate::time::Time;
 
 /// The authorizations of an order that stays pending are fetched after this many polls of the order,
@@ -459,7 +460,7 @@ fn is_unanswered(status: ChallengeStatus) -> bool {
 }
 
 /// Why an order is invalid, as far as it says so itself.
-pub(super) fn invalid_order(order: &Order, url: &str) -> Error {
+pub(crate) fn invalid_order(order: &Order, url: &str) -> Error {
     let error = match &order.error {
         Some(problem) => Error::new(kind_for(problem, ErrorKind::Order), problem.to_string())
             .with_problem(problem.clone()),
@@ -538,5 +539,5 @@ fn no_choice(acceptable: &[ChallengeType], authorization: &Authorization) -> Err
         ),
     )
     .about(&printable(&authorization.identifier.value, 255))
-    .hopeless()
+    .permanent()
 }

@@ -10,7 +10,7 @@ use super::exchange::{Call, Identity, Session};
 use super::order_options::Plan;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{CertificateChain, ChainPreference};
-use crate::problem::printable;
+use crate::text::printable;
 use crate::time::{self, Time};
 
 /// Looks at a certificate's URL that is not there, and the time between them.
@@ -27,7 +27,7 @@ const MAX_ALTERNATES: usize = 8;
 const MAX_ISSUERS: usize = 9;
 
 /// A chain as the CA gives it out, and what it says beside it.
-pub(super) struct Download {
+pub(crate) struct Download {
     pub chain: CertificateChain,
     /// The URLs of other chains for the same certificate.
     alternates: Vec<String>,
@@ -78,7 +78,7 @@ impl Session {
 
     /// Downloads a chain. A leaf that comes alone is completed, as far as links lead to its issuers:
     /// many programs that it is shown to cannot do without.
-    pub(super) async fn download(&self, url: &str, account: &str) -> Result<Download> {
+    pub(crate) async fn download(&self, url: &str, account: &str) -> Result<Download> {
         self.io.enter("certificate");
         let mut found = self.download_one(url, account).await?;
         if found.chain.ders().len() > 1 || found.chain.ends_in_root() {

@@ -3,8 +3,8 @@
 
 use super::challenge::ChallengeType;
 use crate::error::{Error, Result};
-use crate::problem::printable;
 use crate::resource::identifier::Identifier;
+use crate::text::printable;
 
 /// More than any CA takes.
 pub(super) const MAX_NAMES: usize = 1000;

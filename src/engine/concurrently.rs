@@ -16,7 +16,7 @@ const JOBS_A_LANE: usize = 4;
 type Job<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 /// Runs all jobs, some at a time; gives their results in order, or the first error.
-pub(super) async fn concurrently<'a, F, T>(jobs: impl IntoIterator<Item = F>) -> Result<Vec<T>>
+pub(crate) async fn concurrently<'a, F, T>(jobs: impl IntoIterator<Item = F>) -> Result<Vec<T>>
 where
     F: Future<Output = Result<T>> + Send + 'a,
     T: 'a,

@@ -10,7 +10,7 @@ use super::operation::{Method, Request, Step, ToSign};
 use super::transcript::{Line, Transcript};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
-use crate::problem::printable;
+use crate::text::printable;
 use crate::time::Time;
 use crate::url::Url;
 

@@ -8,9 +8,9 @@ use super::order_options::{CertificateRequest, Plan};
 use crate::base64url;
 use crate::error::{Error, Result};
 use crate::pki::SigningRequest;
-use crate::problem::printable;
 use crate::request::{self, Finalize};
 use crate::resource::order::{Order, OrderStatus};
+use crate::text::printable;
 
 /// Answers to finalize that may be lost before the CA is taken to be broken.
 const LOST_FINALIZES: u32 = 3;
@@ -132,6 +132,6 @@ impl Session {
 }
 
 /// What finalize is asked with (RFC 8555 section 7.4).
-pub(super) fn payload(csr: &SigningRequest) -> Result<Vec<u8>> {
+pub(crate) fn payload(csr: &SigningRequest) -> Result<Vec<u8>> {
     request::json(&Finalize { csr: base64url::encode(csr.der()) })
 }

@@ -20,7 +20,7 @@ use super::operation::{Method, Step};
 use super::transcript::{self, Line};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
-use crate::problem::printable;
+use crate::text::printable;
 use crate::time::Time;
 use crate::url::Url;
 
@@ -156,8 +156,14 @@ impl Io {
         (z ^ (z >> 31)) % bound.max(1)
     }
 
+    /// Repeats a lost request for longer: more than one request is at stake.
+    #[cfg(feature = "http")]
+    pub(crate) fn be_patient(&self) {
+        self.desk().is_patient = true;
+    }
+
     /// Names where the flow is.
-    pub(super) fn enter(&self, place: &'static str) {
+    pub(crate) fn enter(&self, place: &'static str) {
         self.desk().place = place;
     }
 
@@ -207,7 +213,7 @@ impl Io {
     }
 
     /// Waits for so long.
-    pub(super) async fn sleep(&self, delay: Duration) -> Result<()> {
+    pub(crate) async fn sleep(&self, delay: Duration) -> Result<()> {
         let until = self.now().after(delay);
         let awake = |desk: &mut Desk| {
             let over = desk.now >= until;

@@ -33,17 +33,17 @@
 
 mod abandon;
 mod answer;
-mod authorize;
+pub(crate) mod authorize;
 mod backoff;
 mod ca_rates;
-mod certificate;
+pub(crate) mod certificate;
 mod challenge;
 mod claim;
 mod client;
-mod concurrently;
+pub(crate) mod concurrently;
 mod desk;
-mod exchange;
-mod finalize;
+pub(crate) mod exchange;
+pub(crate) mod finalize;
 mod http01;
 mod io;
 mod key_change;
@@ -51,8 +51,6 @@ mod limits;
 mod new_order;
 mod nonce;
 mod obtain;
-#[cfg(feature = "http")]
-mod one_by_one;
 mod operation;
 mod order_list;
 mod order_options;

@@ -9,8 +9,8 @@ use super::order_options::Plan;
 use super::renewal_info::RenewalInfo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{CertificateChain, Key};
-use crate::problem::printable;
 use crate::resource::order::{Order, OrderStatus};
+use crate::text::printable;
 
 /// Times that an order's names are proven: some may have to be again while it is finalized.
 const MAX_ROUNDS: u32 = 3;

@@ -7,9 +7,9 @@ use openssl::sha::Sha256;
 use super::exchange::{Call, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::CertificateChain;
-use crate::problem::printable;
 use crate::resource;
 use crate::resource::renewal_info::{self as shown, Window};
+use crate::text::printable;
 use crate::time::Time;
 
 /// When to ask again if the CA does not say, and how much of what it says is heeded (RFC 9773

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::exchange::{Call, Identity, Session};
 use crate::error::{Error, ErrorKind, Result};
-use crate::problem::printable;
 use crate::request::{self, Deactivate, UpdateContacts};
 use crate::resource::account::Account;
+use crate::text::printable;
 
 impl Session {
     /// Replaces the account's contacts.

@@ -307,7 +307,7 @@ pub(super) fn acceptable_types(
 
 fn challenge_type(name: &str) -> Result<ChallengeType> {
     ChallengeType::from_name(name).ok_or_else(|| {
-        let shown = crate::problem::printable(name, 40);
+        let shown = crate::text::printable(name, 40);
         Error::invalid_argument(format!("\"{shown}\" is no challenge type; see acme_challenge_t"))
     })
 }

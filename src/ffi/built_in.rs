@@ -19,7 +19,7 @@ use super::options::acme_client_options_t;
 use crate::engine::{Operation, Reply, Request};
 use crate::error::{Error, Result};
 #[cfg(feature = "http")]
-use crate::http::{HttpClient, HttpOptions, IpVersion};
+use crate::transport::{HttpClient, HttpOptions, IpVersion};
 
 /// What ACME sends and gets is small: who needs longer has another problem.
 #[cfg(feature = "http")]
@@ -44,7 +44,7 @@ impl BuiltIn {
             proxy: optional_text(given.proxy, "proxy")?.map(str::to_owned),
             proxy_from_env: false,
             ip_version: ip_version(given.ip_version)?,
-            timeout: timeout(given.request_timeout_s)?,
+            request_timeout: timeout(given.request_timeout_s)?,
         };
         Ok(BuiltIn { http: HttpClient::new(&options)? })
     }
@@ -69,7 +69,7 @@ fn ip_version(given: usize) -> Result<IpVersion> {
 #[cfg(feature = "http")]
 fn timeout(seconds: usize) -> Result<Duration> {
     match u64::try_from(seconds) {
-        Ok(0) => Ok(HttpOptions::default().timeout),
+        Ok(0) => Ok(HttpOptions::default().request_timeout),
         Ok(seconds @ 1..=LONGEST_TIMEOUT_S) => Ok(Duration::from_secs(seconds)),
         _ => {
             let why = format!("request_timeout_s is {seconds}, more than {LONGEST_TIMEOUT_S}");

@@ -9,7 +9,7 @@ use super::handle::peek;
 use super::options::acme_time_t;
 use super::status::acme_status_t;
 use crate::engine::next_try_after;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::problem::Problem;
 use crate::time::Time;
 
@@ -48,7 +48,7 @@ impl acme_error_t {
 
     fn subproblem(problem: &Problem, whole: &Error) -> acme_error_t {
         acme_error_t {
-            status: problem.error_kind().into(),
+            status: ErrorKind::of(problem).into(),
             message: c_text(problem.to_string()),
             permanent: problem.is_permanent(whole.http_status().unwrap_or(0)),
             retry_at: 0,

@@ -22,7 +22,7 @@ use super::options::{
 };
 use super::shown::{ShownChallenge, ShownRenewalInfo, ShownRequest, ShownToSign};
 use super::status::acme_status_t;
-use crate::client::clock::SteadyClock;
+use crate::clock::SteadyClock;
 use crate::engine::{Challenge, Issued, Operation, RenewalInfo, Request, Step, ToSign};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;

@@ -12,7 +12,7 @@ use super::handle::{borrow, give, release};
 use super::op::{ShownOp, acme_op_t};
 use super::options::{acme_challenge_fn, acme_order_options_t, acme_run_options_t};
 use super::status::acme_status_t;
-use crate::client::run::{Host, run};
+use crate::blocking::{Host, run};
 use crate::engine::{Challenge, Reply, Request, ToSign};
 use crate::error::{Error, ErrorKind, Result};
 

@@ -15,7 +15,7 @@ use super::key::Key;
 use super::key_type::KeyType;
 use crate::base64url;
 use crate::error::{Error, ErrorKind, Result};
-use crate::problem::printable;
+use crate::text::printable;
 use crate::time::Time;
 
 /// Certificates in a chain; public CAs send two to four.

@@ -11,12 +11,12 @@ use openssl::pkey::{Id, PKey, Private, Public};
 use openssl::rsa::Rsa;
 use zeroize::Zeroizing;
 
+use super::jwk;
 use super::key_type::KeyType;
 use super::pkcs8;
 use super::signature;
-use super::weakness;
+use super::weak_keys;
 use crate::error::{Error, ErrorKind, Result};
-use crate::jose::jwk;
 
 /// A key. Cheap to clone: clones share one.
 #[derive(Clone)]
@@ -137,7 +137,7 @@ impl Key {
             )
         })?;
         if let Ok(rsa) = public.rsa() {
-            weakness::check(&rsa)?;
+            weak_keys::check(&rsa)?;
         }
         let jwk = jwk::canonical(&public, kind)?;
         let thumbprint = jwk::thumbprint(&jwk);

@@ -6,7 +6,8 @@ use super::identifier::is_label;
 use super::{Members, Resource, states};
 use crate::base64url::is_base64url;
 use crate::error::{Error, Result};
-use crate::problem::{Problem, printable};
+use crate::problem::Problem;
+use crate::text::printable;
 
 /// 128 bits in base64url: "it MUST have at least 128 bits of entropy" (RFC 8555 section 8.3).
 const MIN_TOKEN: usize = 22;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Members, Resource, idna};
 use crate::error::{Error, Result};
-use crate::problem::printable;
+use crate::text::printable;
 
 /// The longest DNS name, RFC 1035 section 2.3.4, less what "_acme-challenge." takes.
 const MAX_NAME: usize = 253 - "_acme-challenge.".len();

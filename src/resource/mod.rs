@@ -19,7 +19,7 @@ pub(crate) mod renewal_info;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::problem::printable;
+use crate::text::printable;
 
 /// Characters kept of a description.
 const MAX_DESCRIPTION: usize = 1024;

@@ -406,7 +406,7 @@ fn whoever_waits_is_woken_by_answers_and_by_cancellation() {
         |reply| reply.end(200),
         |reply| reply.failed("no network"),
         |reply| reply.unusable("it is upside down"),
-        |reply| reply.hopeless("the proxy says no"),
+        |reply| reply.failed_for_good("the proxy says no"),
         |reply| reply.body(&vec![0; 1024 * 1024 + 1]),
     ];
     for (n, end) in ends.iter().enumerate() {

@@ -163,7 +163,7 @@ fn answer<T>(operation: &Operation<T>, id: u64, given: &Value) {
         let why = failed["text"].as_str().unwrap();
         let no_answer = why.strip_prefix("no answer: ");
         let _ = match (failed["permanent"] == true, no_answer) {
-            (true, Some(why)) => reply.hopeless(why),
+            (true, Some(why)) => reply.failed_for_good(why),
             (false, Some(why)) => reply.failed(why),
             (_, None) => reply.unusable(why),
         };

@@ -292,7 +292,7 @@ impl World<'_> {
         let answer = match self.bytes.below(24) {
             1 => return reply.failed("connection reset").unwrap(),
             2 => return assert!(reply.unusable("it is too large").is_err()),
-            3 => return assert!(reply.hopeless("no such host").is_err()),
+            3 => return assert!(reply.failed_for_good("no such host").is_err()),
             4 => self.problem(),
             5 | 6 => self.edited(honest),
             7 => Answer { status: self.status(), ..honest },

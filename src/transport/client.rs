@@ -6,115 +6,35 @@
 
 use std::fmt;
 use std::io::ErrorKind;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ureq::http::{HeaderMap, Request as Message, Response, header};
 use ureq::unversioned::transport::Connector;
-use ureq::{Agent, Body, Error, Proxy, Timeout};
+use ureq::{Agent, Body, Error, Proxy};
 
-use crate::credentials::Credentials;
-use crate::dial::{Dialer, SyncResolver, place, proxy_for};
+use super::connect::{ConnectionFactory, SyncResolver, place, proxy_for};
+use super::options::{HttpOptions, IpVersion};
+use super::outcome::{Failure, HttpResponse, Limits, MAX_BODY, Outcome};
+use super::proxy;
+use super::tls::OpensslConnector;
+use super::tls_config::TlsConfig;
 use crate::engine::{Method, Reply, Request};
 use crate::error::{Error as AcmeError, Result as AcmeResult};
-use crate::proxy;
-use crate::tls::{Hopeless, OpensslConnector};
 
-pub use crate::dial::IpVersion;
-
-/// For one request, unless the options say otherwise.
-const TIMEOUT: Duration = Duration::from_secs(30);
 /// For TCP, the proxy and TLS together; a third of the whole if that is longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// ureq adds the time limit to the clock, which must not overflow.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// Connections to a host that are kept for the next request.
 const KEPT: usize = 2;
-/// The largest body of an answer.
-const MAX_BODY: u64 = 1024 * 1024;
 /// The largest header of an answer.
 const MAX_HEADER: usize = 64 * 1024;
 /// Holds the largest header. A connection has two of these, one below TLS and one above.
 const INPUT_BUFFER: usize = 80 * 1024;
 /// Holds the longest line of a request's header; bodies go through in pieces. Two as well.
 const OUTPUT_BUFFER: usize = 16 * 1024;
-
-/// How an [`HttpClient`] connects.
-///
-/// ```
-/// use acme_micro::{HttpClient, HttpOptions};
-///
-/// let mut options = HttpOptions::default();
-/// options.proxy = Some("socks5://proxy.example:1080".to_owned());
-/// let http = HttpClient::new(&options)?;
-/// # Ok::<(), acme_micro::AcmeError>(())
-/// ```
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct HttpOptions {
-    /// A PEM file of CA certificates to trust instead of those that the system trusts, or that
-    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
-    pub ca_file: Option<PathBuf>,
-    /// A directory of CA certificates to trust instead of the system's, as `openssl rehash` makes
-    /// it: PEM files under hashed names. With `ca_file` both are trusted. It is looked into while
-    /// connecting.
-    pub ca_dir: Option<PathBuf>,
-    /// A PEM file of CA certificates to trust besides the system's, or besides `ca_file` and
-    /// `ca_dir`.
-    pub extra_ca_file: Option<PathBuf>,
-    /// A PEM file: the certificate to show to a CA that asks for one (TLS client authentication),
-    /// and those that lead from it to a root. Goes with `client_key_file`.
-    pub client_cert_file: Option<PathBuf>,
-    /// A PEM file: the certificate's key, without a passphrase.
-    pub client_key_file: Option<PathBuf>,
-    /// A proxy to go through: `http://`, `https://` (CONNECT; TLS to the proxy), `socks5://`,
-    /// `socks5h://` (the same) or `socks4a://`, then `user:password@` if it wants them
-    /// (percent-encoded), and `host:port`. It resolves the names of hosts behind it. No error and no
-    /// `Debug` shows the password.
-    pub proxy: Option<String>,
-    /// Whether to go through the proxy that `ALL_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY` name, but
-    /// for hosts in `NO_PROXY`. Without effect when `proxy` is set.
-    pub proxy_from_env: bool,
-    /// Which addresses of the CA, or of the proxy, are connected to.
-    pub ip_version: IpVersion,
-    /// The limit for one request, from name resolution to the last byte of the answer; 30 seconds
-    /// unless set. Connecting gets 10 seconds of it, or a third if that is more. Name resolution
-    /// itself is not interrupted: the system's resolver has its own time limits.
-    pub timeout: Duration,
-}
-
-impl Default for HttpOptions {
-    fn default() -> HttpOptions {
-        HttpOptions {
-            ca_file: None,
-            ca_dir: None,
-            extra_ca_file: None,
-            client_cert_file: None,
-            client_key_file: None,
-            proxy: None,
-            proxy_from_env: false,
-            ip_version: IpVersion::Any,
-            timeout: TIMEOUT,
-        }
-    }
-}
-
-impl fmt::Debug for HttpOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpOptions")
-            .field("ca_file", &self.ca_file)
-            .field("ca_dir", &self.ca_dir)
-            .field("extra_ca_file", &self.extra_ca_file)
-            .field("client_cert_file", &self.client_cert_file)
-            .field("proxy", &self.proxy.as_ref().map(|_| "not shown"))
-            .field("proxy_from_env", &self.proxy_from_env)
-            .field("ip_version", &self.ip_version)
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
-    }
-}
 
 /// The built-in HTTP client: blocking, without threads of its own. Clones share its connections.
 ///
@@ -152,7 +72,7 @@ impl fmt::Debug for HttpOptions {
 #[derive(Clone)]
 pub struct HttpClient {
     agent: Agent,
-    credentials: Arc<Credentials>,
+    credentials: Arc<TlsConfig>,
     ip_version: IpVersion,
     timeout: Duration,
     connect_timeout: Duration,
@@ -167,92 +87,24 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-/// A whole answer, whatever its status.
-#[derive(Clone, Debug)]
-pub(crate) struct HttpAnswer {
-    /// The HTTP status, 200 to 599.
-    pub status: u16,
-    /// Names in lower case, and values as they came.
-    pub headers: Vec<(String, Vec<u8>)>,
-    /// At most 1 MiB.
-    pub body: Vec<u8>,
-}
-
-/// The answer to a request of an operation, or why there is none.
-pub(crate) struct Answer(Result<HttpAnswer, Failure>);
-
-impl Answer {
-    /// There is none.
-    #[cfg(unix)]
-    pub(crate) fn none(why: &str) -> Answer {
-        Answer(Err(why.to_owned().into()))
-    }
-
-    /// The error says that the answer was not taken.
-    pub(crate) fn feed(self, reply: &Reply<'_>) -> AcmeResult<()> {
-        let answer = match self.0 {
-            Ok(answer) => answer,
-            Err(failure) => return failure.tell(reply),
-        };
-        for (name, value) in &answer.headers {
-            reply.header(name.as_bytes(), value)?;
-        }
-        reply.body(&answer.body)?;
-        reply.end(answer.status)
-    }
-}
-
-/// Why there is no answer.
-enum Failure {
-    /// It may come when it is asked for again.
-    Lost(String),
-    /// There is one, but it is not HTTP, or larger than any that a CA has reason to send.
-    Unusable(String),
-    /// The peer is not whom we trust, or a proxy does not take the user and password.
-    Hopeless(String),
-}
-
-impl From<String> for Failure {
-    fn from(why: String) -> Failure {
-        Failure::Lost(why)
-    }
-}
-
-impl Failure {
-    fn tell(&self, reply: &Reply<'_>) -> AcmeResult<()> {
-        match self {
-            Failure::Lost(why) => reply.failed(why),
-            Failure::Unusable(why) => reply.unusable(why),
-            Failure::Hopeless(why) => reply.hopeless(why),
-        }
-    }
-
-    #[cfg(test)]
-    fn why(self) -> String {
-        match self {
-            Failure::Lost(why) | Failure::Unusable(why) | Failure::Hopeless(why) => why,
-        }
-    }
-}
-
 impl HttpClient {
     /// A client without connections yet. Reads the files that the options name; the error says which
     /// option and file is wrong, and why.
     pub fn new(options: &HttpOptions) -> AcmeResult<HttpClient> {
-        let credentials = Arc::new(Credentials::read(options)?);
+        let credentials = Arc::new(TlsConfig::read(options)?);
         let wrong_proxy = |why| AcmeError::invalid_argument(format!("proxy: {why}"));
         let proxy = match &options.proxy {
             Some(url) => Some(proxy::parse(url).map_err(wrong_proxy)?),
             None if options.proxy_from_env => proxy::from_env().map_err(wrong_proxy)?,
             None => None,
         };
-        let timeout = options.timeout.min(LONGEST_TIMEOUT);
+        let timeout = options.request_timeout.min(LONGEST_TIMEOUT);
         Ok(HttpClient::connecting(credentials, proxy, options.ip_version, timeout, KEPT))
     }
 
     /// Keeps so many connections to a host, and twice as many in all.
     fn connecting(
-        credentials: Arc<Credentials>,
+        credentials: Arc<TlsConfig>,
         proxy: Option<Proxy>,
         ip_version: IpVersion,
         timeout: Duration,
@@ -275,9 +127,10 @@ impl HttpClient {
             .max_idle_connections_per_host(kept)
             .build();
         let resolver = SyncResolver { ip_version };
-        let dialer = Dialer::new(OpensslConnector::new(credentials.clone(), true), resolver);
-        let connections_made = dialer.connections_made.clone();
-        let connector = dialer.chain(OpensslConnector::new(credentials.clone(), false));
+        let factory =
+            ConnectionFactory::new(OpensslConnector::new(credentials.clone(), true), resolver);
+        let connections_made = factory.connections_made.clone();
+        let connector = factory.chain(OpensslConnector::new(credentials.clone(), false));
         let agent = Agent::with_parts(config, connector, resolver);
         HttpClient {
             agent,
@@ -338,12 +191,12 @@ impl HttpClient {
     }
 
     /// Sends a request; the answer is fed to `reply` later.
-    pub(crate) fn fetch(&self, request: &Request, reply: &Reply<'_>) -> Answer {
+    pub(crate) fn fetch(&self, request: &Request, reply: &Reply<'_>) -> Outcome {
         let headers: Vec<(&str, &str)> =
             request.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         // Not beyond the operation's own limit.
         let limit = self.timeout.min(reply.time_left());
-        Answer(self.ask_within(limit, request.method, request.url(), &headers, &request.body))
+        Outcome(self.ask_within(limit, request.method, request.url(), &headers, &request.body))
     }
 
     /// The answer, or why there is none.
@@ -354,7 +207,7 @@ impl HttpClient {
         url: &str,
         headers: &[(&str, &str)],
         body: &[u8],
-    ) -> Result<HttpAnswer, String> {
+    ) -> Result<HttpResponse, String> {
         self.ask_within(self.timeout, method, url, headers, body).map_err(Failure::why)
     }
 
@@ -370,7 +223,7 @@ impl HttpClient {
         url: &str,
         headers: &[(&str, &str)],
         body: &[u8],
-    ) -> Result<HttpAnswer, Failure> {
+    ) -> Result<HttpResponse, Failure> {
         #[cfg(unix)]
         if !self.is_of_this_process() {
             return self.apart(0).ask_within(limit, method, url, headers, body);
@@ -392,18 +245,19 @@ impl HttpClient {
                 self.agent.run(request.timeout_global(Some(limit)).build())
             }
         };
+        let limits = Limits { connecting: self.connect_timeout, request: limit };
         let asking = format!("asking {host}");
         let (head, mut body) =
-            answer.map_err(|error| self.describe(&asking, limit, error))?.into_parts();
+            answer.map_err(|error| Failure::new(&asking, &limits, error))?.into_parts();
         let reading = format!("reading the answer of {host}");
         check(head.status.as_u16(), &head.headers)
             .map_err(|why| Failure::Unusable(format!("{reading}: {why}")))?;
         let body = body.with_config().limit(MAX_BODY).read_to_vec();
         let fields = head.headers.iter();
-        Ok(HttpAnswer {
+        Ok(HttpResponse {
             status: head.status.as_u16(),
             headers: fields.map(|(n, v)| (n.to_string(), v.as_bytes().to_vec())).collect(),
-            body: body.map_err(|error| self.describe(&reading, limit, error))?,
+            body: body.map_err(|error| Failure::new(&reading, &limits, error))?,
         })
     }
 
@@ -419,44 +273,6 @@ impl HttpClient {
         let again = self.agent.configure_request(request);
         let again = again.timeout_global(Some(limit.saturating_sub(start.elapsed())));
         self.agent.run(again.max_idle_age(Duration::ZERO).build())
-    }
-
-    /// One line for an error while `doing` something. Errors in connecting name their step already.
-    fn describe(&self, doing: &str, limit: Duration, error: Error) -> Failure {
-        let failure = match &error {
-            Error::BodyExceedsLimit(_) | Error::LargeResponseHeader(..) | Error::Protocol(_) => {
-                Failure::Unusable
-            }
-            Error::Other(error) if error.is::<Hopeless>() => Failure::Hopeless,
-            _ => Failure::Lost,
-        };
-        failure(self.reason(doing, limit, error))
-    }
-
-    fn reason(&self, doing: &str, limit: Duration, error: Error) -> String {
-        match error {
-            Error::Timeout(Timeout::Connect) => {
-                let limit = self.connect_timeout.min(limit);
-                format!("{doing}: timeout, no connection within {} s", limit.as_secs())
-            }
-            Error::Timeout(_) => {
-                format!("{doing}: timeout, not done within {} s", limit.as_secs())
-            }
-            Error::BodyExceedsLimit(MAX_BODY) => {
-                format!("{doing}: the answer is larger than 1 MiB")
-            }
-            Error::BodyExceedsLimit(_) => format!("{doing}: the answer has no end"),
-            Error::LargeResponseHeader(..) => {
-                format!("{doing}: the header of the answer is larger than 64 KiB")
-            }
-            Error::Io(e) if e.kind() == ErrorKind::UnexpectedEof => {
-                format!("{doing}: the connection was closed too early")
-            }
-            Error::Io(error) => format!("{doing}: {error}"),
-            Error::Protocol(error) => format!("{doing}: not HTTP/1.1: {error}"),
-            Error::Other(error) => error.to_string(),
-            error => format!("{doing}: {error}"),
-        }
     }
 }
 
@@ -534,7 +350,7 @@ mod tests {
     }
 
     /// The answer to one GET.
-    fn get(answer: &[u8]) -> Result<HttpAnswer, String> {
+    fn get(answer: &[u8]) -> Result<HttpResponse, String> {
         let (url, _seen) = server(vec![vec![answer.to_vec()]]);
         client().ask(Method::Get, &url, &[], b"")
     }
@@ -616,7 +432,9 @@ mod tests {
     fn h08_a_silent_server_ends_in_a_timeout() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let timeout = Duration::from_millis(200);
-        let client = HttpClient::new(&HttpOptions { timeout, ..HttpOptions::default() }).unwrap();
+        let client =
+            HttpClient::new(&HttpOptions { request_timeout: timeout, ..HttpOptions::default() })
+                .unwrap();
         for scheme in ["http", "https"] {
             let url = format!("{scheme}://{}/", listener.local_addr().unwrap());
             let start = Instant::now();
@@ -650,7 +468,7 @@ mod tests {
     fn any_timeout_will_do() {
         let (url, _seen) = server(vec![vec![OK.to_vec()]]);
         for (timeout, works) in [(Duration::ZERO, false), (Duration::MAX, true)] {
-            let options = HttpOptions { timeout, ..HttpOptions::default() };
+            let options = HttpOptions { request_timeout: timeout, ..HttpOptions::default() };
             let client = HttpClient::new(&options).unwrap();
             assert_eq!(client.ask(Method::Get, &url, &[], b"").is_ok(), works);
         }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::driver::Driver;
-use crate::api::{ApiAuth, ApiChallenge};
+use super::api::{ApiAuth, ApiChallenge};
+use super::runner::Runner;
 use crate::engine::{self, ChallengeType};
 use crate::error::Error as AcmeError;
 use crate::error::ErrorKind;
@@ -26,16 +26,16 @@ pub struct TlsAlpn;
 
 /// The authorization of one name.
 pub struct Auth {
-    driver: Driver,
+    runner: Runner,
     url: String,
     api: ApiAuth,
     authorization: Authorization,
 }
 
 impl Auth {
-    pub(super) fn new(driver: Driver, url: String, authorization: &Authorization) -> Auth {
+    pub(super) fn new(runner: Runner, url: String, authorization: &Authorization) -> Auth {
         let api = ApiAuth::from(authorization);
-        Auth { driver, url, api, authorization: authorization.clone() }
+        Auth { runner, url, api, authorization: authorization.clone() }
     }
 
     /// The name, without the `*.` of a wildcard.
@@ -67,7 +67,7 @@ impl Auth {
         let mut offered = self.authorization.challenges.iter();
         let found = offered.find(|challenge| challenge.type_ == kind.as_str())?;
         Some(Challenge {
-            driver: self.driver.clone(),
+            runner: self.runner.clone(),
             authorization_url: self.url.clone(),
             domain: self.domain_name().to_owned(),
             kind,
@@ -91,7 +91,7 @@ impl fmt::Debug for Auth {
 
 /// A challenge. Put its proof in place, then [`Challenge::validate`].
 pub struct Challenge<A> {
-    driver: Driver,
+    runner: Runner,
     authorization_url: String,
     domain: String,
     kind: ChallengeType,
@@ -138,7 +138,7 @@ impl<A> Challenge<A> {
     /// as the CA asks for; for 600 seconds at most.
     pub fn validate(&self, delay: Duration) -> anyhow::Result<()> {
         let (challenge, authorization) = (self.api.url.clone(), self.authorization_url.clone());
-        let validated = self.driver.run(move |session| async move {
+        let validated = self.runner.run(move |session| async move {
             session.validate(&challenge, &authorization, delay).await
         });
         validated.map_err(failure)
@@ -150,7 +150,7 @@ impl<A> Challenge<A> {
     }
 
     fn proof(&self) -> Result<engine::Challenge, AcmeError> {
-        let key = self.driver.client().account_key();
+        let key = self.runner.client().account_key();
         let token = self.challenge.checked_token()?;
         Ok(engine::Challenge::new(self.kind, &self.domain, token, key.thumbprint()))
     }

@@ -4,17 +4,17 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::inbox::Inbox;
+use super::ready_queue::ReadyQueue;
 use super::threads::{Spawn, Threads};
 
-/// Nudges the inbox when the time has come.
-pub(super) struct Alarm {
+/// Nudges the ready when the time has come.
+pub(super) struct TimerThread {
     shared: Arc<Shared>,
     threads: Threads,
 }
 
 struct Shared {
-    inbox: Arc<Inbox>,
+    ready: Arc<ReadyQueue>,
     linger: Duration,
     state: Mutex<State>,
     changed: Condvar,
@@ -30,13 +30,13 @@ struct State {
     stopped: bool,
 }
 
-impl Alarm {
-    pub(super) fn new(inbox: Arc<Inbox>, spawn: Spawn, linger: Duration) -> Alarm {
-        let shared = Shared { inbox, linger, state: Mutex::default(), changed: Condvar::new() };
-        Alarm { shared: Arc::new(shared), threads: Threads::new(spawn) }
+impl TimerThread {
+    pub(super) fn new(ready: Arc<ReadyQueue>, spawn: Spawn, linger: Duration) -> TimerThread {
+        let shared = Shared { ready, linger, state: Mutex::default(), changed: Condvar::new() };
+        TimerThread { shared: Arc::new(shared), threads: Threads::new(spawn) }
     }
 
-    /// Makes sure that the alarm will ring.
+    /// Makes sure that the timer_thread will ring.
     pub(super) fn start(&self) -> io::Result<()> {
         let mut state = self.shared.state();
         state.wanted = true;
@@ -48,7 +48,7 @@ impl Alarm {
         Ok(())
     }
 
-    /// The alarm is not needed for now.
+    /// The timer_thread is not needed for now.
     pub(super) fn rest(&self) {
         let mut state = self.shared.state();
         (state.at, state.wanted) = (None, false);
@@ -90,7 +90,7 @@ impl Shared {
             let sleep = match state.at {
                 Some(at) if at <= now => {
                     state.at = None;
-                    self.inbox.nudge();
+                    self.ready.nudge();
                     continue;
                 }
                 Some(at) => at.saturating_duration_since(now),

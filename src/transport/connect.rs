@@ -1,7 +1,7 @@
 //! Opens what is below TLS: a connection to the host, or through the proxy. Resolves names.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +12,12 @@ use ureq::unversioned::resolver::{ArrayVec, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::time::Duration;
 use ureq::unversioned::transport::{ConnectionDetails, Connector, Either, NextTimeout};
 use ureq::unversioned::transport::{TcpConnector, Transport, TransportAdapter};
-use ureq::{Error, Proxy, Timeout};
+use ureq::{Error, Proxy, ProxyProtocol, Timeout};
 
-use crate::proxy::{self, Target};
-use crate::tls::{Hopeless, OpensslConnector, bare, time_left};
+use super::options::IpVersion;
+use super::proxy::{self, Target};
+use super::socks::{socks4a, socks5};
+use super::tls::{OpensslConnector, PermanentFailure, bare, time_left};
 
 /// Addresses tried of one host: what ureq's list of them holds.
 const MAX_ADDRESSES: usize = 16;
@@ -24,20 +26,8 @@ const MAX_ADDRESSES: usize = 16;
 /// once more. (RFC 8305 tries the next one beside it sooner, which takes threads or `unsafe`.)
 const PATIENCE: std::time::Duration = std::time::Duration::from_millis(1500);
 
-/// Which addresses are connected to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum IpVersion {
-    /// All: IPv6 and IPv4 by turns, beginning with the one that the system's resolver puts first.
-    #[default]
-    Any,
-    /// IPv4 only.
-    V4,
-    /// IPv6 only.
-    V6,
-}
-
 /// Opens connections.
-pub(crate) struct Dialer {
+pub(crate) struct ConnectionFactory {
     tcp: TcpConnector,
     /// For proxies that are spoken to in TLS.
     tls: OpensslConnector,
@@ -45,9 +35,14 @@ pub(crate) struct Dialer {
     pub connections_made: Arc<AtomicUsize>,
 }
 
-impl Dialer {
-    pub(crate) fn new(tls: OpensslConnector, resolver: SyncResolver) -> Dialer {
-        Dialer { tcp: TcpConnector::default(), tls, resolver, connections_made: Arc::default() }
+impl ConnectionFactory {
+    pub(crate) fn new(tls: OpensslConnector, resolver: SyncResolver) -> ConnectionFactory {
+        ConnectionFactory {
+            tcp: TcpConnector::default(),
+            tls,
+            resolver,
+            connections_made: Arc::default(),
+        }
     }
 
     fn through(
@@ -69,10 +64,10 @@ impl Dialer {
         };
         let mut stream = TransportAdapter::new(transport, details.current_time.clone());
         stream.set_timeout(time_left(details));
-        proxy::tunnel(&mut stream, proxy, &target).map_err(|error| match error.kind() {
+        tunnel(&mut stream, proxy, &target).map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 let proxy = place(proxy.uri());
-                Error::Other(Hopeless(format!("asking the proxy {proxy}: {error}")).into())
+                Error::Other(PermanentFailure(format!("asking the proxy {proxy}: {error}")).into())
             }
             _ => named("asking the proxy", proxy.uri(), error.into()),
         })?;
@@ -123,13 +118,13 @@ impl Dialer {
     }
 }
 
-impl fmt::Debug for Dialer {
+impl fmt::Debug for ConnectionFactory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Dialer")
+        f.write_str("ConnectionFactory")
     }
 }
 
-impl Connector<()> for Dialer {
+impl Connector<()> for ConnectionFactory {
     type Out = Box<dyn Transport>;
 
     fn connect(
@@ -184,6 +179,20 @@ fn by_turns(addresses: Vec<SocketAddr>) -> impl Iterator<Item = SocketAddr> {
 /// No address yet.
 fn none() -> ResolvedSocketAddrs {
     ArrayVec::from_fn(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
+}
+
+/// Asks the proxy at the other end of `stream` to connect it to `target`.
+pub(crate) fn tunnel(
+    stream: &mut (impl Read + Write),
+    through: &Proxy,
+    target: &Target<'_>,
+) -> io::Result<()> {
+    let credentials = through.username().map(|user| (user, through.password().unwrap_or_default()));
+    match through.protocol() {
+        ProxyProtocol::Socks5 | ProxyProtocol::Socks5h => socks5(stream, credentials, target),
+        ProxyProtocol::Socks4A => socks4a(stream, credentials.map_or("", |(user, _)| user), target),
+        _ => proxy::connect(stream, credentials, target),
+    }
 }
 
 /// The proxy on the way to this URL, if there is one.
@@ -258,14 +267,13 @@ impl Resolver for SyncResolver {
 mod tests {
     #![allow(clippy::disallowed_methods)] // there is a server in a thread
 
-    use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::thread;
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::credentials::Credentials;
-    use crate::http::HttpOptions;
+    use crate::transport::options::HttpOptions;
+    use crate::transport::tls_config::TlsConfig;
 
     #[test]
     fn a_place_has_no_password() {
@@ -317,10 +325,10 @@ mod tests {
             .timeout_connect(Some(limit))
             .timeout_global(Some(limit))
             .build();
-        let credentials = Arc::new(Credentials::read(&HttpOptions::default()).unwrap());
+        let credentials = Arc::new(TlsConfig::read(&HttpOptions::default()).unwrap());
         let tls = OpensslConnector::new(credentials, true);
-        let dialer = Dialer::new(tls, SyncResolver { ip_version: IpVersion::Any });
-        let agent = ureq::Agent::with_parts(config, dialer, Fixed(addresses.to_vec()));
+        let factory = ConnectionFactory::new(tls, SyncResolver { ip_version: IpVersion::Any });
+        let agent = ureq::Agent::with_parts(config, factory, Fixed(addresses.to_vec()));
         agent.get("http://ca.example/").call().map(|_| ())
     }
 

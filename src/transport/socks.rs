@@ -5,7 +5,7 @@
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 
-use crate::proxy::{Target, denied, read, refused};
+use super::proxy::{Target, denied, read, refused};
 
 const NO_AUTHENTICATION: u8 = 0;
 const USER_AND_PASSWORD: u8 = 2;
@@ -147,7 +147,7 @@ pub(crate) fn socks4a(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::tests::Peer;
+    use crate::transport::proxy::tests::Peer;
 
     const HOST: Target<'_> = Target { host: "ca.example", port: 443 };
     const OPEN: [u8; 10] = [5, 0, 0, 1, 0, 0, 0, 0, 0, 0];

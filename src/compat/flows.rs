@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::authorize::{failure, invalid_order};
-use super::certificate::Download;
-use super::concurrently::concurrently;
-use super::exchange::{Answered, Call, Identity, Session};
-use super::finalize;
+use crate::engine::authorize::{failure, invalid_order};
+use crate::engine::certificate::Download;
+use crate::engine::concurrently::concurrently;
+use crate::engine::exchange::{Answered, Call, Identity, Session};
+use crate::engine::finalize;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{CertificateChain, SigningRequest};
 use crate::request::{self, Named, NewOrder, Respond};
@@ -71,7 +71,7 @@ impl Session {
     ) -> Result<()> {
         let account = self.account_url().await?;
         self.io.enter("challenge");
-        self.io.desk().is_patient = true;
+        self.io.be_patient();
         let (mut answered, mut lost) = (false, 0);
         loop {
             let mut refusal = None;
@@ -129,7 +129,7 @@ impl Session {
     ) -> Result<Order> {
         let account = self.account_url().await?;
         self.io.enter("finalize");
-        self.io.desk().is_patient = true;
+        self.io.be_patient();
         let payload = finalize::payload(csr)?;
         let (mut asked, mut lost, mut late) = (false, 0, 0);
         loop {

@@ -3,33 +3,33 @@
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
-use super::run::{self, Host};
-use crate::api::ApiProblem;
+use super::api::ApiProblem;
+use crate::blocking::{self, Host};
 use crate::engine::{Challenge, Client, Reply, Request, Session};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::HttpClient;
+use crate::transport::HttpClient;
 
 /// A client of the engine, and the connections that its requests go over.
 #[derive(Clone)]
-pub(super) struct Driver {
+pub(super) struct Runner {
     client: Client,
     http: HttpClient,
 }
 
 // As in 0.14. What a panic left half done is not seen: shared state is changed under locks, a step at
 // a time, and whole between the steps; a broken connection is not used again.
-impl UnwindSafe for Driver {}
-impl RefUnwindSafe for Driver {}
+impl UnwindSafe for Runner {}
+impl RefUnwindSafe for Runner {}
 
-impl Driver {
-    pub(super) fn new(client: Client, http: HttpClient) -> Driver {
-        Driver { client, http }
+impl Runner {
+    pub(super) fn new(client: Client, http: HttpClient) -> Runner {
+        Runner { client, http }
     }
 
     /// The same connections for another account. What is known of the CA stays known.
-    pub(super) fn with_client(&self, client: Client) -> Driver {
+    pub(super) fn with_client(&self, client: Client) -> Runner {
         client.learn_from(&self.client);
-        Driver { client, http: self.http.clone() }
+        Runner { client, http: self.http.clone() }
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -42,7 +42,7 @@ impl Driver {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let operation = self.client.start(crate::engine::TIME_LIMIT, flow);
-        run::run(&operation, &mut Sender(&self.http)).map_err(shown)?;
+        blocking::run(&operation, &mut Sender(&self.http)).map_err(to_anyhow)?;
         let none = || Error::new(ErrorKind::Panic, "a flow without a result");
         Ok(operation.take().ok_or_else(none)?)
     }
@@ -50,7 +50,7 @@ impl Driver {
 
 /// An error as callers of 0.14 know it: a refusal reads `type: detail`, as the CA says it (RFC 8555
 /// section 6.7). Inside are the problem, as [`ApiProblem`], and the whole error.
-pub(super) fn shown(error: Error) -> anyhow::Error {
+pub(super) fn to_anyhow(error: Error) -> anyhow::Error {
     match error.problem().map(ApiProblem::from) {
         Some(problem) => anyhow::Error::new(error).context(problem),
         None => error.into(),

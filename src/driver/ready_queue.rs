@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Wake;
 
-use super::table::Key;
+use super::slab::Key;
 
 /// Filled by any thread, emptied by the host's.
-pub(super) struct Inbox {
+pub(super) struct ReadyQueue {
     state: Mutex<State>,
     /// Readable while the flag is up.
     reader: UnixStream,
@@ -25,12 +25,12 @@ struct State {
     flag_up: bool,
 }
 
-impl Inbox {
-    pub(super) fn new() -> io::Result<Inbox> {
+impl ReadyQueue {
+    pub(super) fn new() -> io::Result<ReadyQueue> {
         let (reader, writer) = UnixStream::pair()?;
         reader.set_nonblocking(true)?;
         writer.set_nonblocking(true)?;
-        Ok(Inbox { state: Mutex::default(), reader, writer })
+        Ok(ReadyQueue { state: Mutex::default(), reader, writer })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -81,27 +81,27 @@ impl Inbox {
     }
 }
 
-impl AsFd for Inbox {
+impl AsFd for ReadyQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
     }
 }
 
-/// The way of one operation to the inbox, for whoever has news for it.
-pub(super) struct Link {
+/// The way of one operation to the ready, for whoever has news for it.
+pub(super) struct OperationWaker {
     key: Key,
-    inbox: Arc<Inbox>,
+    ready: Arc<ReadyQueue>,
     queued: AtomicBool,
     gone: AtomicBool,
 }
 
-impl Link {
-    pub(super) fn new(key: Key, inbox: Arc<Inbox>) -> Link {
-        Link { key, inbox, queued: AtomicBool::new(false), gone: AtomicBool::new(false) }
+impl OperationWaker {
+    pub(super) fn new(key: Key, ready: Arc<ReadyQueue>) -> OperationWaker {
+        OperationWaker { key, ready, queued: AtomicBool::new(false), gone: AtomicBool::new(false) }
     }
 
-    /// From here on, news puts it into the inbox again.
-    pub(super) fn looked_at(&self) {
+    /// From here on, news puts it into the ready again.
+    pub(super) fn begin_poll(&self) {
         self.queued.store(false, Ordering::Release);
     }
 
@@ -115,14 +115,14 @@ impl Link {
     }
 }
 
-impl Wake for Link {
-    fn wake(self: Arc<Link>) {
+impl Wake for OperationWaker {
+    fn wake(self: Arc<OperationWaker>) {
         self.wake_by_ref();
     }
 
-    fn wake_by_ref(self: &Arc<Link>) {
+    fn wake_by_ref(self: &Arc<OperationWaker>) {
         if !self.queued.swap(true, Ordering::AcqRel) {
-            self.inbox.put(self.key);
+            self.ready.put(self.key);
         }
     }
 }
@@ -130,58 +130,60 @@ impl Wake for Link {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::table::Table;
+    use crate::driver::slab::Slab;
 
     /// Bytes in the socket; they are gone then.
-    fn bytes(inbox: &Inbox) -> usize {
-        (&inbox.reader).read(&mut [0; 64]).unwrap_or(0)
+    fn bytes(ready: &ReadyQueue) -> usize {
+        (&ready.reader).read(&mut [0; 64]).unwrap_or(0)
     }
 
-    fn inbox_and_keys() -> (Arc<Inbox>, Key, Key) {
-        let mut table = Table::new();
-        let mut key = || table.insert(|_| ()).unwrap();
-        (Arc::new(Inbox::new().unwrap()), key(), key())
+    fn queue_and_keys() -> (Arc<ReadyQueue>, Key, Key) {
+        let mut slab = Slab::new();
+        let mut key = || slab.insert(|_| ()).unwrap();
+        (Arc::new(ReadyQueue::new().unwrap()), key(), key())
     }
 
     #[test]
     fn the_flag_is_up_while_there_is_something() {
-        let (inbox, a, b) = inbox_and_keys();
-        assert_eq!((inbox.take(), bytes(&inbox)), (None, 0));
+        let (ready, a, b) = queue_and_keys();
+        assert_eq!((ready.take(), bytes(&ready)), (None, 0));
         for _ in 0..100_000 {
-            inbox.put(a); // more than a socket holds
+            ready.put(a); // more than a socket holds
         }
-        inbox.put(b);
+        ready.put(b);
         for _ in 0..100_000 {
-            assert_eq!(inbox.take(), Some(a));
+            assert_eq!(ready.take(), Some(a));
         }
-        assert_eq!((inbox.take(), bytes(&inbox)), (Some(b), 1));
-        assert_eq!((inbox.take(), bytes(&inbox)), (None, 0));
-        inbox.nudge();
-        inbox.nudge();
-        assert_eq!(bytes(&inbox), 1);
+        assert_eq!((ready.take(), bytes(&ready)), (Some(b), 1));
+        assert_eq!((ready.take(), bytes(&ready)), (None, 0));
+        ready.nudge();
+        ready.nudge();
+        assert_eq!(bytes(&ready), 1);
     }
 
     #[test]
     fn what_is_left_raises_the_flag_anew() {
-        let (inbox, a, _) = inbox_and_keys();
-        inbox.put(a);
-        inbox.leave();
-        assert_eq!((inbox.take(), bytes(&inbox)), (Some(a), 1));
+        let (ready, a, _) = queue_and_keys();
+        ready.put(a);
+        ready.leave();
+        assert_eq!((ready.take(), bytes(&ready)), (Some(a), 1));
     }
 
     #[test]
     fn an_operation_is_in_it_once() {
-        let (inbox, a, b) = inbox_and_keys();
-        let (of_a, of_b) =
-            (Arc::new(Link::new(a, inbox.clone())), Arc::new(Link::new(b, inbox.clone())));
-        for link in [&of_a, &of_b, &of_a, &of_b] {
-            link.wake_by_ref();
+        let (ready, a, b) = queue_and_keys();
+        let (of_a, of_b) = (
+            Arc::new(OperationWaker::new(a, ready.clone())),
+            Arc::new(OperationWaker::new(b, ready.clone())),
+        );
+        for waker in [&of_a, &of_b, &of_a, &of_b] {
+            waker.wake_by_ref();
         }
-        assert_eq!((inbox.take(), inbox.take(), inbox.take()), (Some(a), Some(b), None));
+        assert_eq!((ready.take(), ready.take(), ready.take()), (Some(a), Some(b), None));
         of_a.wake_by_ref();
-        assert_eq!(inbox.take(), None); // has not been looked at
-        of_a.looked_at();
+        assert_eq!(ready.take(), None); // has not been looked at
+        of_a.begin_poll();
         of_a.wake_by_ref();
-        assert_eq!(inbox.take(), Some(a));
+        assert_eq!(ready.take(), Some(a));
     }
 }

@@ -7,9 +7,9 @@ use openssl::bn::{BigNum, BigNumContext};
 use openssl::pkey::{HasPublic, PKeyRef};
 use openssl::sha::sha256;
 
+use super::key_type::KeyType;
 use crate::base64url;
 use crate::error::Result;
-use crate::pki::KeyType;
 
 /// The key as canonical JSON: members in order, no white space (RFC 7638 section 3.3).
 pub(crate) fn canonical<T: HasPublic>(key: &PKeyRef<T>, kind: KeyType) -> Result<String> {
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn j01_t14_coordinates_with_leading_zero_bytes_keep_their_width() {
         let mut short = 0;
-        for d in 1..u32::try_from(crate::jose::tests::signatures_to_test() / 20).unwrap() {
+        for d in 1..u32::try_from(crate::pki::tests::signatures_to_test() / 20).unwrap() {
             let key = p256(d);
             let json: serde_json::Value = serde_json::from_str(key.jwk()).unwrap();
             for name in ["x", "y"] {

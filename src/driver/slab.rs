@@ -1,6 +1,6 @@
 //! The operations of a driver, by keys that are never used twice.
 
-/// Names a value in a [`Table`]; after the value is gone it names none.
+/// Names a value in a [`Slab`]; after the value is gone it names none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     place: u32,
@@ -9,7 +9,7 @@ pub(super) struct Key {
 }
 
 /// Values by their keys.
-pub(super) struct Table<V> {
+pub(super) struct Slab<V> {
     slots: Vec<Slot<V>>,
     free: Vec<u32>,
 }
@@ -19,9 +19,9 @@ struct Slot<V> {
     value: Option<V>,
 }
 
-impl<V> Table<V> {
-    pub(super) fn new() -> Table<V> {
-        Table { slots: Vec::new(), free: Vec::new() }
+impl<V> Slab<V> {
+    pub(super) fn new() -> Slab<V> {
+        Slab { slots: Vec::new(), free: Vec::new() }
     }
 
     /// Puts in what `make` makes for its key. `None`: no room, there are four billion already.
@@ -73,15 +73,15 @@ mod tests {
 
     #[test]
     fn a_key_names_its_own_value_only() {
-        let mut table = Table::new();
-        let a = table.insert(|_| "a").unwrap();
-        let b = table.insert(|_| "b").unwrap();
-        assert_eq!((table.get(a), table.get(b), table.len()), (Some(&"a"), Some(&"b"), 2));
-        assert_eq!((table.remove(a), table.remove(a)), (Some("a"), None));
-        let c = table.insert(|key| if key == a { "a again" } else { "c" }).unwrap();
-        assert_eq!((table.get(a), table.get(c), table.len()), (None, Some(&"c"), 2));
-        *table.get_mut(c).unwrap() = "changed";
-        assert!(table.get_mut(a).is_none());
-        assert_eq!(table.values().copied().collect::<Vec<_>>(), ["changed", "b"]);
+        let mut slab = Slab::new();
+        let a = slab.insert(|_| "a").unwrap();
+        let b = slab.insert(|_| "b").unwrap();
+        assert_eq!((slab.get(a), slab.get(b), slab.len()), (Some(&"a"), Some(&"b"), 2));
+        assert_eq!((slab.remove(a), slab.remove(a)), (Some("a"), None));
+        let c = slab.insert(|key| if key == a { "a again" } else { "c" }).unwrap();
+        assert_eq!((slab.get(a), slab.get(c), slab.len()), (None, Some(&"c"), 2));
+        *slab.get_mut(c).unwrap() = "changed";
+        assert!(slab.get_mut(a).is_none());
+        assert_eq!(slab.values().copied().collect::<Vec<_>>(), ["changed", "b"]);
     }
 }

@@ -13,13 +13,12 @@ use openssl::x509::X509;
 use openssl::x509::store::X509Lookup;
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Result};
-use crate::http::HttpOptions;
+use super::options::HttpOptions;
+use crate::error::{Error, Result, reasons};
 use crate::pki::Key;
-use crate::tls::reasons;
 
 /// What a TLS connection is verified with, and what it shows of itself when it is asked to.
-pub(crate) struct Credentials {
+pub(crate) struct TlsConfig {
     /// No roots were given that replace the system's.
     system: bool,
     roots: Vec<X509>,
@@ -34,9 +33,9 @@ struct Identity {
     key: Key,
 }
 
-impl Credentials {
+impl TlsConfig {
     /// Reads the files that the options name. The error names the option and the file.
-    pub(crate) fn read(options: &HttpOptions) -> Result<Credentials> {
+    pub(crate) fn read(options: &HttpOptions) -> Result<TlsConfig> {
         let mut roots = Vec::new();
         for (name, file) in
             [("ca_file", &options.ca_file), ("extra_ca_file", &options.extra_ca_file)]
@@ -55,12 +54,12 @@ impl Credentials {
             }
         };
         let system = options.ca_file.is_none() && ca_dir.is_none();
-        Ok(Credentials { system, roots, ca_dir, identity })
+        Ok(TlsConfig { system, roots, ca_dir, identity })
     }
 
     /// Would a peer notice no difference? Client certificates are not compared, only told apart.
     #[cfg(unix)]
-    pub(crate) fn are_those_of(&self, other: &Credentials) -> bool {
+    pub(crate) fn are_those_of(&self, other: &TlsConfig) -> bool {
         std::ptr::eq(self, other)
             || self.system == other.system
                 && self.roots == other.roots

@@ -17,7 +17,8 @@ use ureq::unversioned::transport::time::{Duration, Instant};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers};
 use ureq::unversioned::transport::{NextTimeout, Transport, TransportAdapter};
 
-use crate::credentials::Credentials;
+use super::tls_config::TlsConfig;
+use crate::error::reasons;
 use crate::time::Time;
 
 /// What [`Error::Tls`] says, and only that: the peer or the network ended the connection without
@@ -32,29 +33,29 @@ const MAX_RECEIVED: usize = 2 * 1024 * 1024;
 /// OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED.
 const TIME_ERRORS: [i32; 2] = [9, 10];
 
-/// Asking again is of no use, and could do harm, until something changes on this side.
+/// A failure that a retry does not mend, and could make worse, until something changes on this side.
 #[derive(Debug)]
-pub(crate) struct Hopeless(pub String);
+pub(crate) struct PermanentFailure(pub String);
 
-impl fmt::Display for Hopeless {
+impl fmt::Display for PermanentFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Hopeless {}
+impl std::error::Error for PermanentFailure {}
 
 /// Wraps connections for https URLs in TLS. What the system trusts - its store, or `SSL_CERT_FILE`
 /// and `SSL_CERT_DIR` - is read when the first connection is made, which takes 20 to 40 ms.
 pub(crate) struct OpensslConnector {
-    credentials: Arc<Credentials>,
+    credentials: Arc<TlsConfig>,
     anonymous: bool,
     context: OnceLock<SslContext>,
 }
 
 impl OpensslConnector {
     /// `anonymous`: shows no client certificate.
-    pub(crate) fn new(credentials: Arc<Credentials>, anonymous: bool) -> OpensslConnector {
+    pub(crate) fn new(credentials: Arc<TlsConfig>, anonymous: bool) -> OpensslConnector {
         OpensslConnector { credentials, anonymous, context: OnceLock::new() }
     }
 
@@ -82,7 +83,7 @@ impl OpensslConnector {
 }
 
 /// `SslConnector` is not used: it reads the system's roots even if others are given.
-fn new_context(credentials: &Credentials, anonymous: bool) -> Result<SslContext, ErrorStack> {
+fn new_context(credentials: &TlsConfig, anonymous: bool) -> Result<SslContext, ErrorStack> {
     let mut builder = SslContext::builder(SslMethod::tls_client())?;
     builder.set_verify(SslVerifyMode::PEER);
     // The system's configuration may ask for more than this, and then has its way.
@@ -126,7 +127,9 @@ impl Connector<Box<dyn Transport>> for OpensslConnector {
             Err(HandshakeError::Failure(tried) | HandshakeError::WouldBlock(tried)) => {
                 // Who cannot be trusted now is not asked three times more.
                 return Err(match distrust(tried.ssl().verify_result()) {
-                    Some(why) => Error::Other(Hopeless(format!("TLS with {host}: {why}")).into()),
+                    Some(why) => {
+                        Error::Other(PermanentFailure(format!("TLS with {host}: {why}")).into())
+                    }
                     None => failed(why_failed(tried)),
                 });
             }
@@ -201,12 +204,6 @@ fn from_ssl(error: ssl::Error) -> Error {
 /// what is left in it for the reason why a read or write comes back.
 fn forget_old_errors() {
     drop(ErrorStack::get());
-}
-
-/// OpenSSL's reasons without its error numbers, functions and source lines.
-pub(crate) fn reasons(errors: &ErrorStack) -> String {
-    let reasons: Vec<_> = errors.errors().iter().filter_map(|error| error.reason()).collect();
-    if reasons.is_empty() { "OpenSSL gives no reason".to_owned() } else { reasons.join(", ") }
 }
 
 impl fmt::Debug for OpensslConnector {
@@ -302,7 +299,8 @@ mod tests {
 
     use super::*;
     use crate::engine::Method;
-    use crate::http::{HttpClient, HttpOptions};
+    use crate::transport::client::HttpClient;
+    use crate::transport::options::HttpOptions;
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     const NO_LENGTH: &[u8] = b"HTTP/1.1 200 OK\r\n\r\nok";

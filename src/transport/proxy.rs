@@ -8,8 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ureq::{Proxy, ProxyProtocol};
 
-use crate::problem::printable;
-use crate::socks::{socks4a, socks5};
+use crate::text::printable;
 
 /// The most that is read of a proxy's answer to CONNECT.
 const MAX_ANSWER: usize = 16 * 1024;
@@ -78,20 +77,6 @@ fn check(proxy: &Proxy) -> Result<(), &'static str> {
     }
 }
 
-/// Has the proxy at the other end of `stream` connect it to `target`.
-pub(crate) fn tunnel(
-    stream: &mut (impl Read + Write),
-    proxy: &Proxy,
-    target: &Target<'_>,
-) -> io::Result<()> {
-    let credentials = proxy.username().map(|user| (user, proxy.password().unwrap_or_default()));
-    match proxy.protocol() {
-        ProxyProtocol::Socks5 | ProxyProtocol::Socks5h => socks5(stream, credentials, target),
-        ProxyProtocol::Socks4A => socks4a(stream, credentials.map_or("", |(user, _)| user), target),
-        _ => connect(stream, credentials, target),
-    }
-}
-
 /// It is the user and password that the proxy does not take: asking again would only lock them out.
 pub(crate) fn denied(why: &str) -> io::Error {
     io::Error::new(ErrorKind::PermissionDenied, why)
@@ -102,7 +87,8 @@ pub(crate) fn refused(why: impl Into<String>) -> io::Error {
     io::Error::other(why.into())
 }
 
-fn connect(
+/// CONNECT.
+pub(super) fn connect(
     stream: &mut (impl Read + Write),
     credentials: Option<(&str, &str)>,
     target: &Target<'_>,

@@ -5,29 +5,29 @@ use std::time::Duration;
 use anyhow::Context as _;
 use openssl::pkey::{self, PKey};
 
-use super::authorization::Auth;
+use super::api::ApiOrder;
+pub use super::authorization::{Auth, Challenge};
 use super::certificate::Certificate;
-use super::driver::{Driver, shown};
-use crate::api::ApiOrder;
+use super::runner::{Runner, to_anyhow};
 use crate::pki::{Key, SigningRequest};
 use crate::resource::order::{Order, OrderStatus};
 
 /// An order and where it is.
 struct Placed {
-    driver: Driver,
+    runner: Runner,
     url: String,
     order: Order,
     api: ApiOrder,
 }
 
 impl Placed {
-    fn new(driver: Driver, url: String, order: Order) -> Placed {
+    fn new(runner: Runner, url: String, order: Order) -> Placed {
         let api = ApiOrder::from(&order);
-        Placed { driver, url, order, api }
+        Placed { runner, url, order, api }
     }
 
     fn copy(&self) -> Placed {
-        Placed::new(self.driver.clone(), self.url.clone(), self.order.clone())
+        Placed::new(self.runner.clone(), self.url.clone(), self.order.clone())
     }
 }
 
@@ -35,8 +35,8 @@ impl Placed {
 pub struct NewOrder(Placed);
 
 impl NewOrder {
-    pub(super) fn new(driver: Driver, url: String, order: Order) -> NewOrder {
-        NewOrder(Placed::new(driver, url, order))
+    pub(super) fn new(runner: Runner, url: String, order: Order) -> NewOrder {
+        NewOrder(Placed::new(runner, url, order))
     }
 
     /// Are all authorizations valid, as far as is known? [`NewOrder::refresh`] asks.
@@ -53,8 +53,8 @@ impl NewOrder {
     pub fn refresh(&mut self) -> anyhow::Result<()> {
         let url = self.0.url.clone();
         let order =
-            self.0.driver.run(move |session| async move { session.look_at_order(&url).await })?;
-        self.0 = Placed::new(self.0.driver.clone(), self.0.url.clone(), order);
+            self.0.runner.run(move |session| async move { session.look_at_order(&url).await })?;
+        self.0 = Placed::new(self.0.runner.clone(), self.0.url.clone(), order);
         Ok(())
     }
 
@@ -62,8 +62,8 @@ impl NewOrder {
     pub fn authorizations(&self) -> anyhow::Result<Vec<Auth>> {
         let order = self.0.order.clone();
         let authorizations =
-            self.0.driver.run(|session| async move { session.authorizations(&order).await })?;
-        let auth = |(url, authorization)| Auth::new(self.0.driver.clone(), url, &authorization);
+            self.0.runner.run(|session| async move { session.authorizations(&order).await })?;
+        let auth = |(url, authorization)| Auth::new(self.0.runner.clone(), url, &authorization);
         Ok(authorizations.into_iter().map(auth).collect())
     }
 
@@ -95,18 +95,18 @@ impl CsrOrder {
     }
 
     fn finalize_key(self, key: &Key, delay: Duration) -> anyhow::Result<CertOrder> {
-        let Placed { driver, url, order, .. } = self.0;
+        let Placed { runner, url, order, .. } = self.0;
         let names: Vec<String> = order.identifiers.iter().map(|id| id.value.clone()).collect();
         let csr = SigningRequest::create(key, &names)?;
         let (at, request) = (url.clone(), csr.clone());
-        let order = driver.run(move |session| async move {
+        let order = runner.run(move |session| async move {
             session.finalize_order(&request, &at, &order, delay).await
         })?;
         if order.status != OrderStatus::Valid {
             let text = format!("Order is in status: {:?}", ApiOrder::from(&order).status);
-            return Err(shown(order.not_valid(&url)).context(text));
+            return Err(to_anyhow(order.not_valid(&url)).context(text));
         }
-        Ok(CertOrder { placed: Placed::new(driver, url, order), key: key.clone(), csr })
+        Ok(CertOrder { placed: Placed::new(runner, url, order), key: key.clone(), csr })
     }
 
     /// The order as the CA shows it.
@@ -128,7 +128,7 @@ impl CertOrder {
         let (order, csr) = (self.placed.order, self.csr);
         let chain = self
             .placed
-            .driver
+            .runner
             .run(|session| async move { session.certificate_of(&order, &csr).await })?;
         Ok(Certificate::new(self.key.to_pem()?, chain.pem().to_owned()))
     }

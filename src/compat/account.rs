@@ -1,16 +1,16 @@
 //! An account at a CA. RFC 8555 section 7.1.2.
 
+use super::api::ApiAccount;
 use super::certificate::Certificate;
-use super::driver::Driver;
 use super::order::NewOrder;
-use crate::api::ApiAccount;
+use super::runner::Runner;
 use crate::resource;
 use crate::resource::identifier::Identifier;
 
 /// An account. Clones are the same one.
 #[derive(Clone)]
 pub struct Account {
-    driver: Driver,
+    runner: Runner,
     api: ApiAccount,
 }
 
@@ -39,13 +39,13 @@ pub enum RevocationReason {
 }
 
 impl Account {
-    pub(super) fn new(driver: Driver, account: &resource::account::Account) -> Account {
-        Account { driver, api: ApiAccount::from(account) }
+    pub(super) fn new(runner: Runner, account: &resource::account::Account) -> Account {
+        Account { runner, api: ApiAccount::from(account) }
     }
 
     /// The account's private key as PEM. Secret: whoever has it is the account.
     pub fn acme_private_key_pem(&self) -> anyhow::Result<String> {
-        let key = self.driver.client().account_key();
+        let key = self.runner.client().account_key();
         let pkey = key.private_key()?;
         // EC keys in the form that 0.14 wrote.
         let pem = match pkey.ec_key() {
@@ -66,8 +66,8 @@ impl Account {
             }
         }
         let (url, order) =
-            self.driver.run(|session| async move { session.order_names(&identifiers).await })?;
-        Ok(NewOrder::new(self.driver.clone(), url, order.value))
+            self.runner.run(|session| async move { session.order_names(&identifiers).await })?;
+        Ok(NewOrder::new(self.runner.clone(), url, order.value))
     }
 
     /// Revokes a certificate (RFC 8555 section 7.6). One that is revoked already is no failure.
@@ -77,7 +77,7 @@ impl Account {
         reason: RevocationReason,
     ) -> anyhow::Result<()> {
         let (leaf, reason) = (cert.certificate_der()?, reason as u32);
-        self.driver.run(move |session| async move { session.revoke(&leaf, reason, None).await })
+        self.runner.run(move |session| async move { session.revoke(&leaf, reason, None).await })
     }
 
     /// The account as the CA shows it.

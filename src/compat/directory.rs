@@ -3,11 +3,11 @@
 use anyhow::Context as _;
 
 use super::account::Account;
-use super::driver::Driver;
-use crate::api::ApiDirectory;
+use super::api::ApiDirectory;
+use super::runner::Runner;
 use crate::engine::{Client, ClientOptions};
-use crate::http::{HttpClient, HttpOptions};
 use crate::pki::{Key, KeyType};
+use crate::transport::{HttpClient, HttpOptions};
 
 /// Which CA.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ impl DirectoryUrl<'_> {
 #[derive(Clone)]
 pub struct Directory {
     url: String,
-    driver: Driver,
+    runner: Runner,
     api: ApiDirectory,
 }
 
@@ -51,10 +51,10 @@ impl Directory {
     pub fn from_url_with(url: DirectoryUrl<'_>, http: HttpClient) -> anyhow::Result<Directory> {
         // Nothing is signed yet: this key is nobody's.
         let key = Key::generate(KeyType::P256)?;
-        let driver = Driver::new(client(url.as_str(), key, Vec::new())?, http);
-        let directory = driver.run(|session| async move { session.directory().await })?;
+        let runner = Runner::new(client(url.as_str(), key, Vec::new())?, http);
+        let directory = runner.run(|session| async move { session.directory().await })?;
         let api = ApiDirectory::from(&*directory);
-        Ok(Directory { url: url.as_str().to_owned(), driver, api })
+        Ok(Directory { url: url.as_str().to_owned(), runner, api })
     }
 
     /// Makes an account with a fresh P-256 key, and agrees to the CA's terms of service. Store the
@@ -71,9 +71,9 @@ impl Directory {
 
     fn account(&self, key: Key, contact: Vec<String>) -> anyhow::Result<Account> {
         let client = client(&self.url, key, contact)?;
-        let driver = self.driver.with_client(client);
-        let registered = driver.run(|session| async move { session.register().await })?;
-        Ok(Account::new(driver, &registered.account))
+        let runner = self.runner.with_client(client);
+        let registered = runner.run(|session| async move { session.register().await })?;
+        Ok(Account::new(runner, &registered.account))
     }
 
     /// The directory as the CA shows it.
