@@ -699,42 +699,6 @@ ACME_API int acme_error_is_permanent(const acme_error_t *error);
 /// @return Milliseconds since 1970; 0: none.
 ACME_API acme_time_t acme_error_retry_at(const acme_error_t *error);
 
-/// When to try again, by a program that keeps a certificate fresh: a minute after `now` (0: the system
-/// clock's time), the end of the first try; ten minutes after the second in a row, a hundred after the
-/// third, then a day. A day at once when `is_permanent` (acme_error_is_permanent()) is not 0. Half as
-/// much again is added at random, at most: programs that failed together do not come back together.
-///
-/// There are two counts, and `tries` is the one that fits the last try. After a failure it is the
-/// failures in a row: a success sets them to 0. After a success it is the renewals in a row: a look
-/// that shows that it is not time to renew (only_if_due, acme_begin_renewal_info()) sets them to 0, and
-/// the failures, too. A CA that says "now" for ever is then asked for about one certificate a day.
-///
-/// `cert`, the certificate that is in use, makes the delay shorter where that would be too long for it.
-/// Before its renewal is due by its lifetime (after two thirds, or half if that is shorter than ten
-/// days) the next try is not after that. From then on the delay is at most half of the time until it
-/// expires. Neither makes the delay shorter than a 64th of the lifetime, which counts as at least 40
-/// seconds and at most an hour; nor than a quarter of the lifetime, if that is less. Once the
-/// certificate has expired the delay is at most an eighth of the lifetime, or a minute if that is longer.
-/// Where that is shorter, the delay is a time in the last quarter of what is allowed; so none is shorter
-/// than 30 seconds, if the certificate lives for three minutes or longer.
-///
-/// `retry_at` (acme_error_retry_at()), the CA's word, comes first: the next try is never before it.
-/// Any thread; no error.
-/// @param tries After a failure, how many there have been in a row; after a success, how many renewals
-///   in a row. With the one that has just ended; 0 is taken as 1.
-/// @param is_permanent acme_error_is_permanent() of the last try; 0 when it succeeded.
-/// @param retry_at acme_error_retry_at() of the last try, in milliseconds since 1970; 0: none.
-/// @param cert The certificate that is in use: after a failure the one to be replaced, after a success
-///   the new one. Read during the call only. NULL: none.
-/// @param now When the last try ended, in milliseconds since 1970; 0: the system clock's time.
-/// @return When to try next, in milliseconds since 1970.
-ACME_API
-acme_time_t acme_next_try(size_t tries,
-                          int is_permanent,
-                          acme_time_t retry_at,
-                          const acme_cert_t *cert,
-                          acme_time_t now);
-
 /// The URL that was asked; NULL when it is not about one.
 /// @param error The error; may be NULL.
 /// @return Text, valid as long as the error is, or NULL.
@@ -772,6 +736,42 @@ ACME_API size_t acme_error_subproblem_count(const acme_error_t *error);
 /// @param index From 0.
 /// @return Borrowed, valid as long as error is; NULL past the end.
 ACME_API const acme_error_t *acme_error_subproblem(const acme_error_t *error, size_t index);
+
+/// When to try again, by a program that keeps a certificate fresh: a minute after `now` (0: the system
+/// clock's time), the end of the first try; ten minutes after the second in a row, a hundred after the
+/// third, then a day. A day at once when `is_permanent` (acme_error_is_permanent()) is not 0. Half as
+/// much again is added at random, at most: programs that failed together do not come back together.
+///
+/// There are two counts, and `tries` is the one that fits the last try. After a failure it is the
+/// failures in a row: a success sets them to 0. After a success it is the renewals in a row: a look
+/// that shows that it is not time to renew (only_if_due, acme_begin_renewal_info()) sets them to 0, and
+/// the failures, too. A CA that says "now" for ever is then asked for about one certificate a day.
+///
+/// `cert`, the certificate that is in use, makes the delay shorter where that would be too long for it.
+/// Before its renewal is due by its lifetime (after two thirds, or half if that is shorter than ten
+/// days) the next try is not after that. From then on the delay is at most half of the time until it
+/// expires. Neither makes the delay shorter than a 64th of the lifetime, which counts as at least 40
+/// seconds and at most an hour; nor than a quarter of the lifetime, if that is less. Once the
+/// certificate has expired the delay is at most an eighth of the lifetime, or a minute if that is longer.
+/// Where that is shorter, the delay is a time in the last quarter of what is allowed; so none is shorter
+/// than 30 seconds, if the certificate lives for three minutes or longer.
+///
+/// `retry_at` (acme_error_retry_at()), the CA's word, comes first: the next try is never before it.
+/// Any thread; no error.
+/// @param tries After a failure, how many there have been in a row; after a success, how many renewals
+///   in a row. With the one that has just ended; 0 is taken as 1.
+/// @param is_permanent acme_error_is_permanent() of the last try; 0 when it succeeded.
+/// @param retry_at acme_error_retry_at() of the last try, in milliseconds since 1970; 0: none.
+/// @param cert The certificate that is in use: after a failure the one to be replaced, after a success
+///   the new one. Read during the call only. NULL: none.
+/// @param now When the last try ended, in milliseconds since 1970; 0: the system clock's time.
+/// @return When to try next, in milliseconds since 1970.
+ACME_API
+acme_time_t acme_next_try(size_t tries,
+                          int is_permanent,
+                          acme_time_t retry_at,
+                          const acme_cert_t *cert,
+                          acme_time_t now);
 
 /// Version of the library at run time, such as "0.14.1".
 /// @return Static text; never NULL.
@@ -1229,53 +1229,6 @@ ACME_API ACME_MUST_CHECK int acme_op_poll(acme_op_t *op, acme_time_t now);
 /// @return Borrowed, until the next poll; NULL when the last poll said something else.
 ACME_API const acme_http_request_t *acme_op_request(const acme_op_t *op);
 
-/// Hands over one header field of the answer to a request. Pass them all, in the order they came; space
-/// around the value is ignored.
-/// @param op The operation. While a driver has it, nobody else answers its requests.
-/// @param request_id The id of the request that is being answered.
-/// @param name The field's name, in any case; need not end in a NUL.
-/// @param name_size Bytes of name.
-/// @param value The field's value; need not end in a NUL.
-/// @param value_size Bytes of value.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
-///   ACME_ERR_PROTOCOL: the answer is over a limit, and the rest need not be fed.
-ACME_API
-acme_status_t acme_op_response_header(acme_op_t *op,
-                                      uint64_t request_id,
-                                      const char *name,
-                                      size_t name_size,
-                                      const char *value,
-                                      size_t value_size);
-
-/// Hands over some bytes of an answer's body; call as often as bytes arrive. Over 1 MiB in all:
-/// ACME_ERR_PROTOCOL, and the rest need not be fed.
-/// @param op The operation.
-/// @param request_id The id of the request that is being answered.
-/// @param data The next bytes of the body, with no transfer or content encoding; copied.
-/// @param size Number of them; 0 is fine.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
-///   ACME_ERR_PROTOCOL: more than 1 MiB.
-ACME_API
-acme_status_t acme_op_response_body(acme_op_t *op,
-                                    uint64_t request_id,
-                                    const void *data,
-                                    size_t size);
-
-/// Says that an answer is complete, and its HTTP status. Do not follow 3xx yourself.
-/// @param op The operation.
-/// @param request_id The id of the request that is being answered.
-/// @param http_status 200 to 599.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
-///   ACME_ERR_INVALID_ARGUMENT: another status.
-ACME_API acme_status_t acme_op_response_end(acme_op_t *op, uint64_t request_id, int http_status);
-
-/// Says that no complete answer came, and why. The operation tries again as it sees fit.
-/// @param op The operation.
-/// @param request_id The id of the request that is being answered.
-/// @param why For the message of the error that may come of it; copied. NULL: unknown.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer.
-ACME_API acme_status_t acme_op_response_failed(acme_op_t *op, uint64_t request_id, const char *why);
-
 /// How many milliseconds after the poll that said ACME_STEP_WAIT the next one is useful, at most
 /// 2147483647; -1: not before you answer something.
 /// @param op The operation.
@@ -1330,17 +1283,6 @@ ACME_API const acme_error_t *acme_op_error(const acme_op_t *op);
 /// @return Static text; NULL for NULL.
 ACME_API const char *acme_op_state(const acme_op_t *op);
 
-/// The order's URL, to resume it after a restart; NULL before there is one.
-/// @param op The operation.
-/// @return Text, valid until the next poll, or NULL.
-ACME_API const char *acme_op_order_url(const acme_op_t *op);
-
-/// The certificate's key, from the beginning: store it before the CA issues a certificate for it.
-/// NULL when the order is for a CSR made elsewhere, or the operation is no order.
-/// @param op The operation.
-/// @return Borrowed, valid until op is freed, or NULL.
-ACME_API const acme_key_t *acme_op_key(const acme_op_t *op);
-
 /// What to sign, at ACME_STEP_SIGN. Keep its id for the answer.
 /// @param op The operation.
 /// @return Borrowed, until the next poll; NULL when the last poll said something else.
@@ -1371,6 +1313,80 @@ acme_status_t acme_op_sign_failed(acme_op_t *op,
                                   uint64_t sign_id,
                                   const char *why);
 
+/// Sets a pointer of yours, which travels with the operation.
+/// @param op The operation; NULL is fine.
+/// @param user The pointer; may be NULL. The library never looks at what it points to.
+ACME_API void acme_op_set_user_data(acme_op_t *op, void *user);
+
+/// The pointer set by acme_op_set_user_data(); NULL at first.
+/// @param op The operation.
+/// @return The pointer, or NULL.
+ACME_API void *acme_op_user_data(const acme_op_t *op);
+
+/// Frees the operation, at any moment. Challenges still published are then yours to take down. While
+/// acme_op_run() or a driver has it in hand it does nothing but set ACME_ERR_MISUSE.
+/// @param op The operation; NULL is fine.
+ACME_API
+void acme_op_free(acme_op_t *op);
+
+/// Hands over one header field of the answer to a request. Pass them all, in the order they came; space
+/// around the value is ignored.
+/// @param op The operation. While a driver has it, nobody else answers its requests.
+/// @param request_id The id of the request that is being answered.
+/// @param name The field's name, in any case; need not end in a NUL.
+/// @param name_size Bytes of name.
+/// @param value The field's value; need not end in a NUL.
+/// @param value_size Bytes of value.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
+///   ACME_ERR_PROTOCOL: the answer is over a limit, and the rest need not be fed.
+ACME_API
+acme_status_t acme_op_response_header(acme_op_t *op,
+                                      uint64_t request_id,
+                                      const char *name,
+                                      size_t name_size,
+                                      const char *value,
+                                      size_t value_size);
+
+/// Hands over some bytes of an answer's body; call as often as bytes arrive. Over 1 MiB in all:
+/// ACME_ERR_PROTOCOL, and the rest need not be fed.
+/// @param op The operation.
+/// @param request_id The id of the request that is being answered.
+/// @param data The next bytes of the body, with no transfer or content encoding; copied.
+/// @param size Number of them; 0 is fine.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
+///   ACME_ERR_PROTOCOL: more than 1 MiB.
+ACME_API
+acme_status_t acme_op_response_body(acme_op_t *op,
+                                    uint64_t request_id,
+                                    const void *data,
+                                    size_t size);
+
+/// Says that an answer is complete, and its HTTP status. Do not follow 3xx yourself.
+/// @param op The operation.
+/// @param request_id The id of the request that is being answered.
+/// @param http_status 200 to 599.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
+///   ACME_ERR_INVALID_ARGUMENT: another status.
+ACME_API acme_status_t acme_op_response_end(acme_op_t *op, uint64_t request_id, int http_status);
+
+/// Says that no complete answer came, and why. The operation tries again as it sees fit.
+/// @param op The operation.
+/// @param request_id The id of the request that is being answered.
+/// @param why For the message of the error that may come of it; copied. NULL: unknown.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer.
+ACME_API acme_status_t acme_op_response_failed(acme_op_t *op, uint64_t request_id, const char *why);
+
+/// The order's URL, to resume it after a restart; NULL before there is one.
+/// @param op The operation.
+/// @return Text, valid until the next poll, or NULL.
+ACME_API const char *acme_op_order_url(const acme_op_t *op);
+
+/// The certificate's key, from the beginning: store it before the CA issues a certificate for it.
+/// NULL when the order is for a CSR made elsewhere, or the operation is no order.
+/// @param op The operation.
+/// @return Borrowed, valid until op is freed, or NULL.
+ACME_API const acme_key_t *acme_op_key(const acme_op_t *op);
+
 /// The certificate, now yours, after ACME_STEP_DONE of an order; NULL when there is none (none was
 /// due), or it has been taken.
 /// @param op The operation.
@@ -1392,22 +1408,6 @@ const acme_renewal_info_t *acme_op_renewal_info(const acme_op_t *op);
 ACME_API
 const char *acme_op_url(const acme_op_t *op,
                         size_t index);
-
-/// Sets a pointer of yours, which travels with the operation.
-/// @param op The operation; NULL is fine.
-/// @param user The pointer; may be NULL. The library never looks at what it points to.
-ACME_API void acme_op_set_user_data(acme_op_t *op, void *user);
-
-/// The pointer set by acme_op_set_user_data(); NULL at first.
-/// @param op The operation.
-/// @return The pointer, or NULL.
-ACME_API void *acme_op_user_data(const acme_op_t *op);
-
-/// Frees the operation, at any moment. Challenges still published are then yours to take down. While
-/// acme_op_run() or a driver has it in hand it does nothing but set ACME_ERR_MISUSE.
-/// @param op The operation; NULL is fine.
-ACME_API
-void acme_op_free(acme_op_t *op);
 
 /// Sends a request (acme_op_request()) with the built-in HTTPS client and feeds the answer. Blocking.
 /// For hosts without an HTTP client: call it on a worker thread, poll when it returns. It takes

@@ -4,11 +4,11 @@ use std::ffi::c_char;
 use std::time::Duration;
 
 use super::begin::{acceptable_types, begin};
-use super::boundary::{flag, read_options, text, texts};
 use super::client::acme_client_t;
-use super::op::{Outcome, acme_op_t};
-use super::options::acme_authorize_options_t;
+use super::convert::{flag, read_options, text, texts};
+use super::outcome::Outcome;
 use super::status::acme_status_t;
+use super::types::{acme_authorize_options_t, acme_op_t};
 use crate::engine::AuthorizeOptions;
 use crate::error::Result;
 
@@ -27,9 +27,9 @@ pub extern "C" fn acme_begin_authorize(
     options: *const acme_authorize_options_t,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| {
+    begin(client, op, |client| {
         let options = authorize_options(&read_options(options, "options")?)?;
-        Ok(shown.client.authorize(options)?.map(Outcome::Urls))
+        Ok(client.engine.authorize(options)?.map(Outcome::Urls))
     })
 }
 
@@ -57,9 +57,9 @@ pub extern "C" fn acme_begin_deactivate_authorization(
     authorization_url: *const c_char,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| {
+    begin(client, op, |client| {
         let url = text(authorization_url, "authorization_url")?;
-        Ok(shown.client.deactivate_authorization(url)?.map(|()| Outcome::Done))
+        Ok(client.engine.deactivate_authorization(url)?.map(|()| Outcome::Done))
     })
 }
 
@@ -76,9 +76,9 @@ pub extern "C" fn acme_begin_abandon_order(
     order_url: *const c_char,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| {
+    begin(client, op, |client| {
         let url = text(order_url, "order_url")?;
-        Ok(shown.client.abandon_order(url)?.map(|()| Outcome::Done))
+        Ok(client.engine.abandon_order(url)?.map(|()| Outcome::Done))
     })
 }
 
@@ -94,5 +94,5 @@ pub extern "C" fn acme_begin_list_orders(
     client: *const acme_client_t,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| Ok(shown.client.orders().map(Outcome::Urls)))
+    begin(client, op, |client| Ok(client.engine.orders().map(Outcome::Urls)))
 }

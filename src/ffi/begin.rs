@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use safer_ffi::derive_ReprC;
 
-use super::boundary::{Out, flag, guard, optional_text, optional_texts, read_options, text, texts};
-use super::cert::{ShownCert, acme_cert_t};
-use super::client::{ShownClient, acme_client_t};
-use super::csr::acme_csr_t;
+use super::cert::CertState;
+use super::client::{ClientState, acme_client_t};
+use super::convert::{Out, flag, optional_text, optional_texts, read_options, text, texts};
+use super::guard::guard;
 use super::handle::{borrow, give};
-use super::key::{ShownKey, acme_key_t};
-use super::op::{Outcome, ShownOp, acme_op_t};
-use super::options::acme_order_options_t;
+use super::key::KeyState;
+use super::op::OpState;
+use super::outcome::Outcome;
 use super::status::acme_status_t;
+use super::types::{acme_cert_t, acme_csr_t, acme_key_t, acme_op_t, acme_order_options_t};
 use crate::engine::{ChallengeType, Operation, OrderOptions, Renewal, RevocationReason};
 use crate::error::{Error, Result};
 use crate::pki::{CertificateChain, ChainPreference, Key, KeyType, SigningRequest};
@@ -82,12 +83,12 @@ use acme_chain_by_t::*;
 pub(super) fn begin(
     client: *const acme_client_t,
     op: *mut *mut acme_op_t,
-    start: impl FnOnce(&ShownClient) -> Result<Operation<Outcome>>,
+    start: impl FnOnce(&ClientState) -> Result<Operation<Outcome>>,
 ) -> acme_status_t {
     guard(|| {
         let out = Out::handle(op, "op")?;
-        let client: &ShownClient = borrow(client, "client")?;
-        out.set(give(ShownOp::begin(client, start(client)?, None)));
+        let client: &ClientState = borrow(client, "client")?;
+        out.set(give(OpState::begin(client, start(client)?, None)));
         Ok(())
     })
 }
@@ -103,7 +104,7 @@ pub extern "C" fn acme_begin_register(
     client: *const acme_client_t,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| Ok(shown.client.register().map(|_| Outcome::Done)))
+    begin(client, op, |client| Ok(client.engine.register().map(|_| Outcome::Done)))
 }
 
 /// Finds the account of the key and makes none (RFC 8555 section 7.3.1): ACME_ERR_ACCOUNT when the
@@ -117,7 +118,7 @@ pub extern "C" fn acme_begin_find_account(
     client: *const acme_client_t,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| Ok(shown.client.find_account().map(|_| Outcome::Done)))
+    begin(client, op, |client| Ok(client.engine.find_account().map(|_| Outcome::Done)))
 }
 
 /// Replaces the account's contacts, "mailto:..." URLs; none removes them (RFC 8555 section 7.3.2).
@@ -134,9 +135,9 @@ pub extern "C" fn acme_begin_update_contacts(
     count: usize,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| {
+    begin(client, op, |client| {
         let contacts = texts(contacts, count, "contacts")?.into_iter().map(str::to_owned);
-        Ok(shown.client.update_contacts(contacts.collect())?.map(|()| Outcome::Done))
+        Ok(client.engine.update_contacts(contacts.collect())?.map(|()| Outcome::Done))
     })
 }
 
@@ -154,9 +155,9 @@ pub extern "C" fn acme_begin_key_change(
     new_key: *const acme_key_t,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| {
-        let new_key: &ShownKey = borrow(new_key, "new_key")?;
-        Ok(shown.client.change_key(&new_key.key).map(|()| Outcome::Done))
+    begin(client, op, |client| {
+        let new_key: &KeyState = borrow(new_key, "new_key")?;
+        Ok(client.engine.change_key(&new_key.key).map(|()| Outcome::Done))
     })
 }
 
@@ -170,7 +171,7 @@ pub extern "C" fn acme_begin_deactivate(
     client: *const acme_client_t,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| Ok(shown.client.deactivate_account().map(|()| Outcome::Done)))
+    begin(client, op, |client| Ok(client.engine.deactivate_account().map(|()| Outcome::Done)))
 }
 
 /// Asks the CA when to renew cert (RFC 9773); what the CA does not say, the certificate's lifetime
@@ -186,9 +187,9 @@ pub extern "C" fn acme_begin_renewal_info(
     cert: *const acme_cert_t,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| {
-        let cert: &ShownCert = borrow(cert, "cert")?;
-        Ok(shown.client.renewal_info(cert.chain()).map(Outcome::RenewalInfo))
+    begin(client, op, |client| {
+        let cert: &CertState = borrow(cert, "cert")?;
+        Ok(client.engine.renewal_info(cert.chain()).map(Outcome::RenewalInfo))
     })
 }
 
@@ -210,14 +211,14 @@ pub extern "C" fn acme_begin_revoke(
     reason: c_int,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| {
-        let cert: &ShownCert = borrow(cert, "cert")?;
+    begin(client, op, |client| {
+        let cert: &CertState = borrow(cert, "cert")?;
         let known = REASONS.iter().find(|(code, _)| *code as c_int == reason);
         let (_, reason) = known.ok_or_else(|| {
             Error::invalid_argument(format!("reason is {reason}, which is no ACME_REVOKE_* value"))
         })?;
         let key = optional_key(key, "key")?;
-        Ok(shown.client.revoke(cert.chain(), *reason, key.as_ref())?.map(|()| Outcome::Done))
+        Ok(client.engine.revoke(cert.chain(), *reason, key.as_ref())?.map(|()| Outcome::Done))
     })
 }
 
@@ -238,26 +239,26 @@ pub extern "C" fn acme_begin_order(
 ) -> acme_status_t {
     guard(|| {
         let out = Out::handle(op, "op")?;
-        let client: &ShownClient = borrow(client, "client")?;
+        let client: &ClientState = borrow(client, "client")?;
         out.set(give(begin_order(client, &read_options(options, "options")?)?));
         Ok(())
     })
 }
 
-pub(super) fn begin_order(client: &ShownClient, given: &acme_order_options_t) -> Result<ShownOp> {
+pub(super) fn begin_order(client: &ClientState, given: &acme_order_options_t) -> Result<OpState> {
     let mut options = order_options(given)?;
     if options.key.is_none() && options.csr.is_none() {
         options.key = Some(Key::generate(KeyType::P256)?);
     }
     let key = options.key.clone();
     let operation = match flag(given.only_if_due, "only_if_due")? {
-        false => client.client.obtain(options)?.map(Outcome::Certificate),
-        true => client.client.renew(options)?.map(|renewal| match renewal {
+        false => client.engine.obtain(options)?.map(Outcome::Certificate),
+        true => client.engine.renew(options)?.map(|renewal| match renewal {
             Renewal::NotDue(info) => Outcome::RenewalInfo(info),
             Renewal::Renewed(issued) => Outcome::Certificate(issued),
         }),
     };
-    Ok(ShownOp::begin(client, operation, key))
+    Ok(OpState::begin(client, operation, key))
 }
 
 fn order_options(given: &acme_order_options_t) -> Result<OrderOptions> {

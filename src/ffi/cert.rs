@@ -3,29 +3,21 @@
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr::null;
 
-use safer_ffi::derive_ReprC;
-
-use super::boundary::{Out, bytes, c_text, check_pointer, guard, pointer_to, text};
+use super::convert::{Out, bytes, c_text, check_pointer, pointer_to, text};
+use super::guard::guard;
 use super::handle::{borrow, give, handle, peek, release};
-use super::key::{ShownKey, acme_key_t, key_type};
-use super::options::{acme_challenge_t, acme_time_t};
+use super::key::{KeyState, key_type};
 use super::status::acme_status_t;
+use super::types::{acme_cert_t, acme_challenge_t, acme_key_t, acme_time_t, moment};
 use crate::pki::{CertificateChain, Key, KeyType, tls_alpn_certificate};
 use crate::time::Time;
 
-/// A certificate chain, leaf first, with its private key when the library has it.
-#[derive_ReprC]
-#[repr(opaque)]
-pub struct acme_cert_t {
-    _private: [u8; 0],
-}
-
-handle!(acme_cert_t, ShownCert, b"acmecert");
+handle!(acme_cert_t, CertState, b"acmecert");
 
 const MILLIS_A_DAY: i64 = 24 * 3600 * 1000;
 
 /// A chain, with its texts for C.
-pub struct ShownCert {
+pub struct CertState {
     chain: CertificateChain,
     pem: CString,
     names: Vec<CString>,
@@ -45,7 +37,7 @@ unsafe impl Sync for OwnedKey {}
 
 impl OwnedKey {
     pub(super) fn new(key: Key) -> OwnedKey {
-        OwnedKey(give(ShownKey::new(key)))
+        OwnedKey(give(KeyState::new(key)))
     }
 
     pub(super) fn handle(&self) -> *const acme_key_t {
@@ -59,9 +51,9 @@ impl Drop for OwnedKey {
     }
 }
 
-impl ShownCert {
-    pub(super) fn new(chain: CertificateChain, key: Option<Key>) -> ShownCert {
-        ShownCert {
+impl CertState {
+    pub(super) fn new(chain: CertificateChain, key: Option<Key>) -> CertState {
+        CertState {
             pem: c_text(chain.pem()),
             names: chain.names().iter().map(c_text).collect(),
             serial: c_text(hex(&chain.serial().unwrap_or_default())),
@@ -92,7 +84,7 @@ pub extern "C" fn acme_cert_parse(
     guard(|| {
         let out = Out::handle(cert, "cert")?;
         let chain = CertificateChain::parse(bytes(pem, size, "pem")?)?;
-        out.set(give(ShownCert::new(chain, None)));
+        out.set(give(CertState::new(chain, None)));
         Ok(())
     })
 }
@@ -124,7 +116,7 @@ pub extern "C" fn acme_cert_create_tls_alpn(
             false => borrow(key, "key")?.key.clone(),
         };
         let chain = tls_alpn_certificate(identifier, &digest, &key, Time::now())?;
-        out.set(give(ShownCert::new(chain, Some(key))));
+        out.set(give(CertState::new(chain, Some(key))));
         Ok(())
     })
 }
@@ -134,7 +126,7 @@ pub extern "C" fn acme_cert_create_tls_alpn(
 /// @return Text, valid until cert is freed; NULL for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_chain_pem(cert: *const acme_cert_t) -> *const c_char {
-    pointer_to(peek(cert).map(|shown| &shown.pem))
+    pointer_to(peek(cert).map(|cert| &cert.pem))
 }
 
 /// The index-th certificate of the chain as DER, 0 the leaf; NULL past the end. size may be NULL.
@@ -148,7 +140,7 @@ pub extern "C" fn acme_cert_der(
     index: usize,
     size: *mut usize,
 ) -> *const u8 {
-    let der = peek(cert).and_then(|shown| shown.chain.ders().get(index));
+    let der = peek(cert).and_then(|cert| cert.chain.ders().get(index));
     if let Ok(out) = Out::new(size, "size") {
         out.set(der.map_or(0, Vec::len));
     }
@@ -160,7 +152,7 @@ pub extern "C" fn acme_cert_der(
 /// @return Borrowed, valid until cert is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_key(cert: *const acme_cert_t) -> *const acme_key_t {
-    peek(cert).and_then(|shown| shown.key.as_ref()).map_or(null(), OwnedKey::handle)
+    peek(cert).and_then(|cert| cert.key.as_ref()).map_or(null(), OwnedKey::handle)
 }
 
 /// Whether this is the leaf's key: 1 or 0. For a certificate and a key that were stored.
@@ -181,7 +173,7 @@ pub extern "C" fn acme_cert_is_for(cert: *const acme_cert_t, key: *const acme_ke
 /// @return Text, valid until cert is freed; NULL past the end.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_name(cert: *const acme_cert_t, index: usize) -> *const c_char {
-    pointer_to(peek(cert).and_then(|shown| shown.names.get(index)))
+    pointer_to(peek(cert).and_then(|cert| cert.names.get(index)))
 }
 
 /// The leaf's serial number, in lower-case hexadecimal digits.
@@ -189,7 +181,7 @@ pub extern "C" fn acme_cert_name(cert: *const acme_cert_t, index: usize) -> *con
 /// @return Text, valid until cert is freed; NULL for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_serial(cert: *const acme_cert_t) -> *const c_char {
-    pointer_to(peek(cert).map(|shown| &shown.serial))
+    pointer_to(peek(cert).map(|cert| &cert.serial))
 }
 
 /// SHA-256 of the leaf, in lower-case hexadecimal digits.
@@ -197,7 +189,7 @@ pub extern "C" fn acme_cert_serial(cert: *const acme_cert_t) -> *const c_char {
 /// @return 64 characters, valid until cert is freed; NULL for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_fingerprint(cert: *const acme_cert_t) -> *const c_char {
-    pointer_to(peek(cert).map(|shown| &shown.fingerprint))
+    pointer_to(peek(cert).map(|cert| &cert.fingerprint))
 }
 
 /// Kind of the leaf's key: an ACME_KEY_* value; 0 when it is none of those.
@@ -205,7 +197,7 @@ pub extern "C" fn acme_cert_fingerprint(cert: *const acme_cert_t) -> *const c_ch
 /// @return An ACME_KEY_* value, or 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_key_type(cert: *const acme_cert_t) -> c_int {
-    key_type(peek(cert).and_then(|shown| shown.chain.key_type()))
+    key_type(peek(cert).and_then(|cert| cert.chain.key_type()))
 }
 
 /// Identifier for renewal information (RFC 9773 section 4.1); NULL when the leaf has no authority key
@@ -214,7 +206,7 @@ pub extern "C" fn acme_cert_key_type(cert: *const acme_cert_t) -> c_int {
 /// @return Text, valid until cert is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_ari_id(cert: *const acme_cert_t) -> *const c_char {
-    pointer_to(peek(cert).and_then(|shown| shown.ari_id.as_ref()))
+    pointer_to(peek(cert).and_then(|cert| cert.ari_id.as_ref()))
 }
 
 /// When the leaf starts to be valid; 0 for NULL.
@@ -222,7 +214,7 @@ pub extern "C" fn acme_cert_ari_id(cert: *const acme_cert_t) -> *const c_char {
 /// @return Milliseconds since 1970.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_not_before(cert: *const acme_cert_t) -> acme_time_t {
-    peek(cert).map_or(0, |shown| shown.chain.not_before().as_millis())
+    peek(cert).map_or(0, |cert| cert.chain.not_before().as_millis())
 }
 
 /// When the leaf expires; 0 for NULL.
@@ -230,7 +222,7 @@ pub extern "C" fn acme_cert_not_before(cert: *const acme_cert_t) -> acme_time_t 
 /// @return Milliseconds since 1970.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_not_after(cert: *const acme_cert_t) -> acme_time_t {
-    peek(cert).map_or(0, |shown| shown.chain.not_after().as_millis())
+    peek(cert).map_or(0, |cert| cert.chain.not_after().as_millis())
 }
 
 /// Whole days until the leaf expires, from now (0: the system clock); negative once it has.
@@ -239,8 +231,8 @@ pub extern "C" fn acme_cert_not_after(cert: *const acme_cert_t) -> acme_time_t {
 /// @return Days, rounded down; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_days_left(cert: *const acme_cert_t, now: acme_time_t) -> c_int {
-    let Some(shown) = peek(cert) else { return 0 };
-    let left = shown.chain.not_after().as_millis().saturating_sub(moment(now).as_millis());
+    let Some(cert) = peek(cert) else { return 0 };
+    let left = cert.chain.not_after().as_millis().saturating_sub(moment(now).as_millis());
     c_int::try_from(left.div_euclid(MILLIS_A_DAY)).unwrap_or(c_int::MAX)
 }
 
@@ -253,9 +245,4 @@ pub extern "C" fn acme_cert_free(cert: *mut acme_cert_t) {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A moment as it comes in: 0 is the system clock's.
-pub(super) fn moment(time: acme_time_t) -> Time {
-    if time == 0 { Time::now() } else { Time::from_millis(time) }
 }

@@ -6,14 +6,15 @@ use std::sync::{Mutex, PoisonError};
 
 use safer_ffi::derive_ReprC;
 
-use super::boundary::{
-    Out, bytes, c_text, catch, copy_out, flag, guard, optional_text, read_options, text, texts,
+use super::convert::{
+    Out, bytes, c_text, copy_out, flag, optional_text, read_options, text, texts,
 };
-use super::built_in::BuiltIn;
+use super::guard::{catch, guard};
 use super::handle::{borrow, give, handle, peek, release};
-use super::key::ShownKey;
-use super::options::acme_client_options_t;
+use super::http_client::BuiltInHttp;
+use super::key::KeyState;
 use super::status::acme_status_t;
+use super::types::acme_client_options_t;
 use crate::engine::{Client, ClientOptions, http01_answer};
 use crate::error::{Error, Result};
 use crate::jose::eab::{ExternalAccount, MacAlgorithm};
@@ -25,27 +26,27 @@ pub struct acme_client_t {
     _private: [u8; 0],
 }
 
-handle!(acme_client_t, ShownClient, b"acmeclnt");
+handle!(acme_client_t, ClientState, b"acmeclnt");
 
 /// A client, its HTTP client, and the texts that have been shown.
-pub struct ShownClient {
-    pub(super) client: Client,
-    pub(super) http: BuiltIn,
-    shown: Mutex<Vec<CString>>,
+pub struct ClientState {
+    pub(super) engine: Client,
+    pub(super) http: BuiltInHttp,
+    texts: Mutex<Vec<CString>>,
 }
 
-impl ShownClient {
+impl ClientState {
     /// A pointer to `text` that stays valid for as long as the client: what was shown before is
     /// kept. An account's URL and a CA's terms change seldom.
-    fn show(&self, text: Option<String>) -> *const c_char {
+    fn keep_text(&self, text: Option<String>) -> *const c_char {
         let Some(text) = text.map(c_text) else { return null() };
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = shown.iter().find(|known| **known == text) {
+        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = texts.iter().find(|known| **known == text) {
             return known.as_ptr();
         }
         // The bytes of a CString stay where they are when it moves.
         let pointer = text.as_ptr();
-        shown.push(text);
+        texts.push(text);
         pointer
     }
 }
@@ -66,16 +67,16 @@ pub extern "C" fn acme_client_new(
     guard(|| {
         let out = Out::handle(client, "client")?;
         let given = read_options(options, "options")?;
-        let client = Client::new(client_options(&given)?)?;
-        let http = BuiltIn::new(&given)?;
-        out.set(give(ShownClient { client, http, shown: Mutex::new(Vec::new()) }));
+        let engine = Client::new(client_options(&given)?)?;
+        let http = BuiltInHttp::new(&given)?;
+        out.set(give(ClientState { engine, http, texts: Mutex::new(Vec::new()) }));
         Ok(())
     })
 }
 
 fn client_options(given: &acme_client_options_t) -> Result<ClientOptions> {
     let owned = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect();
-    let account_key: &ShownKey = borrow(given.account_key, "account_key")?;
+    let account_key: &KeyState = borrow(given.account_key, "account_key")?;
     let mut options =
         ClientOptions::new(text(given.directory_url, "directory_url")?, account_key.key.clone());
     options.account_url = optional_text(given.account_url, "account_url")?.map(str::to_owned);
@@ -116,7 +117,7 @@ fn external_account(given: &acme_client_options_t) -> Result<Option<ExternalAcco
 /// @return Text, valid until client is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_client_account_url(client: *const acme_client_t) -> *const c_char {
-    peek(client).map_or(null(), |shown| shown.show(shown.client.account_url()))
+    peek(client).map_or(null(), |client| client.keep_text(client.engine.account_url()))
 }
 
 /// URL of the CA's terms of service; NULL until its directory is known, or when it has none. Valid
@@ -125,7 +126,7 @@ pub extern "C" fn acme_client_account_url(client: *const acme_client_t) -> *cons
 /// @return Text, valid until client is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_client_terms_url(client: *const acme_client_t) -> *const c_char {
-    peek(client).map_or(null(), |shown| shown.show(shown.client.terms_of_service()))
+    peek(client).map_or(null(), |client| client.keep_text(client.engine.terms_of_service()))
 }
 
 /// The index-th certificate profile that the CA offers (draft-ietf-acme-profiles); NULL past the
@@ -135,8 +136,8 @@ pub extern "C" fn acme_client_terms_url(client: *const acme_client_t) -> *const 
 /// @return Text, valid until client is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_client_profile(client: *const acme_client_t, index: usize) -> *const c_char {
-    let name = |shown: &ShownClient| shown.client.profiles().into_iter().nth(index);
-    peek(client).map_or(null(), |shown| shown.show(name(shown).map(|(name, _)| name)))
+    let name = |client: &ClientState| client.engine.profiles().into_iter().nth(index);
+    peek(client).map_or(null(), |client| client.keep_text(name(client).map(|(name, _)| name)))
 }
 
 /// What the CA says of its index-th profile; as acme_client_profile().
@@ -148,8 +149,8 @@ pub extern "C" fn acme_client_profile_text(
     client: *const acme_client_t,
     index: usize,
 ) -> *const c_char {
-    let text = |shown: &ShownClient| shown.client.profiles().into_iter().nth(index);
-    peek(client).map_or(null(), |shown| shown.show(text(shown).map(|(_, text)| text)))
+    let text = |client: &ClientState| client.engine.profiles().into_iter().nth(index);
+    peek(client).map_or(null(), |client| client.keep_text(text(client).map(|(_, text)| text)))
 }
 
 /// The body to answer a CA's http-01 request with, if the challenge is one of an operation of this
@@ -172,8 +173,8 @@ pub extern "C" fn acme_client_http01_answer(
     room: usize,
 ) -> usize {
     answer_into(body, room, || {
-        let client: &ShownClient = borrow(client, "client")?;
-        Ok(client.client.http01_answer(utf8(bytes(path.cast(), size, "path")?)))
+        let client: &ClientState = borrow(client, "client")?;
+        Ok(client.engine.http01_answer(utf8(bytes(path.cast(), size, "path")?)))
     })
 }
 

@@ -3,20 +3,12 @@
 use std::ffi::{c_char, c_void};
 use std::ptr::null;
 
-use safer_ffi::derive_ReprC;
-
-use super::boundary::{Out, bytes, guard, texts};
+use super::convert::{Out, bytes, texts};
+use super::guard::guard;
 use super::handle::{borrow, give, handle, peek, release};
-use super::key::acme_key_t;
 use super::status::acme_status_t;
+use super::types::{acme_csr_t, acme_key_t};
 use crate::pki::SigningRequest;
-
-/// A certificate signing request (PKCS#10, RFC 2986).
-#[derive_ReprC]
-#[repr(opaque)]
-pub struct acme_csr_t {
-    _private: [u8; 0],
-}
 
 handle!(acme_csr_t, SigningRequest, b"acme_csr");
 

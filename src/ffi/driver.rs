@@ -6,11 +6,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use safer_ffi::derive_ReprC;
 
-use super::boundary::{Options, Out, catch, fail, guard, read_options};
-use super::built_in::{Driver, Event, new_driver};
+use super::convert::{Options, Out, read_options};
+use super::guard::{catch, fail, guard};
 use super::handle::{borrow, give, handle, peek, release};
-use super::op::{ShownOp, acme_op_t};
+use super::http_client::{Driver, Event, new_driver};
+use super::op::OpState;
 use super::status::acme_status_t;
+use super::types::acme_op_t;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The most threads, and requests, that may be asked for.
@@ -25,7 +27,7 @@ pub struct acme_driver_t {
     _private: [u8; 0],
 }
 
-handle!(acme_driver_t, ShownDriver, b"acmedrvr");
+handle!(acme_driver_t, DriverState, b"acmedrvr");
 
 /// Options for acme_driver_new(). Zero means default; a NULL pointer: all defaults.
 #[derive_ReprC]
@@ -82,7 +84,7 @@ unsafe impl Options for acme_driver_options_t {}
 unsafe impl Options for acme_driver_callbacks_t {}
 
 /// A driver, and who is at work with it.
-pub struct ShownDriver {
+pub struct DriverState {
     driver: Mutex<Driver<Added>>,
     fd: c_int,
     /// Callbacks are being called.
@@ -100,7 +102,7 @@ struct Added {
     callbacks: acme_driver_callbacks_t,
 }
 
-impl ShownDriver {
+impl DriverState {
     fn driver(&self) -> MutexGuard<'_, Driver<Added>> {
         self.driver.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,15 +126,15 @@ impl ShownDriver {
 
 impl Added {
     fn tell(self, event: Event) {
-        let shown: Result<&ShownOp> = borrow(self.op, "op");
+        let op: Result<&OpState> = borrow(self.op, "op");
         // Nobody can free it while it is in the driver.
-        let Ok(shown) = shown else { return };
+        let Ok(op) = op else { return };
         match event {
             Event::Publish(challenges) => {
-                shown.show_challenges(&challenges);
+                op.set_challenges(&challenges);
                 if !self.call(self.callbacks.publish) {
                     let why = "there is no publish callback".to_owned();
-                    let _ = shown.operation.published(Err(why));
+                    let _ = op.operation.published(Err(why));
                 }
             }
             Event::Unpublish(_) => {
@@ -140,10 +142,10 @@ impl Added {
                 self.call(self.callbacks.unpublish);
             }
             Event::Sign(to_sign) => {
-                shown.show_to_sign(&to_sign);
+                op.set_sign_request(&to_sign);
                 if !self.call(self.callbacks.sign) {
                     let why = "there is no sign callback".to_owned();
-                    let _ = shown.operation.signed(to_sign.id, Err(why));
+                    let _ = op.operation.signed(to_sign.id, Err(why));
                 }
             }
             Event::Done(outcome) => {
@@ -151,8 +153,8 @@ impl Added {
                     Ok(()) => acme_status_t::ACME_OK,
                     Err(error) => error.kind().into(),
                 };
-                shown.show_end(&outcome);
-                shown.let_go();
+                op.store_outcome(&outcome);
+                op.release();
                 if let Some(done) = self.callbacks.done {
                     // SAFETY: the host's own function with the host's own pointers.
                     unsafe { done(self.op, status, self.callbacks.user) }
@@ -190,7 +192,7 @@ pub extern "C" fn acme_driver_new(
             return Err(Error::invalid_argument(why));
         }
         let (driver, fd) = new_driver(given.max_threads, given.max_requests_per_ca)?;
-        out.set(give(ShownDriver {
+        out.set(give(DriverState {
             driver: Mutex::new(driver),
             fd,
             dispatching: AtomicBool::new(false),
@@ -207,7 +209,7 @@ pub extern "C" fn acme_driver_new(
 /// @return A descriptor, valid until driver is freed; -1 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_driver_fd(driver: *const acme_driver_t) -> c_int {
-    peek(driver).map_or(-1, |shown: &ShownDriver| shown.fd)
+    peek(driver).map_or(-1, |state: &DriverState| state.fd)
 }
 
 /// Hands an operation that has been begun and not been polled to the driver, which carries it out.
@@ -230,21 +232,21 @@ pub extern "C" fn acme_driver_add(
     callbacks: *const acme_driver_callbacks_t,
 ) -> acme_status_t {
     guard(|| {
-        let shown: &ShownDriver = borrow(driver, "driver")?;
-        shown.check()?;
-        let added: &ShownOp = borrow(op, "op")?;
+        let state: &DriverState = borrow(driver, "driver")?;
+        state.check()?;
+        let added: &OpState = borrow(op, "op")?;
         let callbacks: acme_driver_callbacks_t = read_options(callbacks, "callbacks")?;
         if callbacks.done.is_none() {
             return Err(Error::invalid_argument("callbacks->done is NULL"));
         }
-        added.take_in_hand()?;
-        let mut driver = shown.driver();
+        added.acquire()?;
+        let mut driver = state.driver();
         // With the lock, so that it is either refused or seen by acme_driver_free().
-        let taken = match shown.ending.load(Ordering::Acquire) {
+        let taken = match state.ending.load(Ordering::Acquire) {
             true => Err(misuse("this driver is being freed")),
             false => added.http.add_to(&mut driver, &added.operation, Added { op, callbacks }),
         };
-        taken.inspect_err(|_| added.let_go())
+        taken.inspect_err(|_| added.release())
     })
 }
 
@@ -253,7 +255,7 @@ pub extern "C" fn acme_driver_add(
 /// @return Those whose done has not been called; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_driver_count(driver: *const acme_driver_t) -> usize {
-    peek(driver).map_or(0, |shown: &ShownDriver| shown.driver().len())
+    peek(driver).map_or(0, |state: &DriverState| state.driver().len())
 }
 
 /// Goes on with every operation that can go on, and calls back. Does not block: after about a
@@ -266,10 +268,10 @@ pub extern "C" fn acme_driver_count(driver: *const acme_driver_t) -> usize {
 #[must_use]
 pub extern "C" fn acme_driver_dispatch(driver: *mut acme_driver_t) -> acme_status_t {
     guard(|| {
-        let shown: &ShownDriver = borrow(driver, "driver")?;
-        shown.check()?;
-        let _dispatching = Dispatching::start(&shown.dispatching)?;
-        shown.dispatch();
+        let state: &DriverState = borrow(driver, "driver")?;
+        state.check()?;
+        let _dispatching = Dispatching::start(&state.dispatching)?;
+        state.dispatch();
         Ok(())
     })
 }
@@ -283,16 +285,16 @@ pub extern "C" fn acme_driver_dispatch(driver: *mut acme_driver_t) -> acme_statu
 /// @param driver The driver; NULL is fine.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_driver_free(driver: *mut acme_driver_t) {
-    let Some(shown) = peek(driver) else { return };
+    let Some(state) = peek(driver) else { return };
     let ended = catch(|| {
-        shown.check()?;
-        let _dispatching = Dispatching::start(&shown.dispatching)?;
-        let driver = shown.driver();
-        shown.ending.store(true, Ordering::Release);
+        state.check()?;
+        let _dispatching = Dispatching::start(&state.dispatching)?;
+        let driver = state.driver();
+        state.ending.store(true, Ordering::Release);
         driver.cancel_all();
         drop(driver);
-        while !shown.driver().is_empty() {
-            shown.dispatch();
+        while !state.driver().is_empty() {
+            state.dispatch();
         }
         Ok(())
     });

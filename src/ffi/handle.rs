@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::boundary::catch;
+use super::guard::catch;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The mark of a slot that has been freed.

@@ -6,22 +6,15 @@ use std::sync::OnceLock;
 use safer_ffi::derive_ReprC;
 use zeroize::Zeroize;
 
-use super::boundary::{Out, bytes, c_text, guard, pointer_to, text};
+use super::convert::{Out, bytes, c_text, pointer_to, text};
+use super::guard::guard;
 use super::handle::{give, handle, peek, release};
 use super::status::acme_status_t;
+use super::types::acme_key_t;
 use crate::error::{Error, Result};
 use crate::pki::{Key, KeyType};
 
-/// A private key: an account's or a certificate's. Wiped from memory when freed. EC keys are held where
-/// OpenSSL holds such: in its secure heap, which is neither swapped nor dumped, if the host has called
-/// CRYPTO_secure_malloc_init() before.
-#[derive_ReprC]
-#[repr(opaque)]
-pub struct acme_key_t {
-    _private: [u8; 0],
-}
-
-handle!(acme_key_t, ShownKey, b"acme_key");
+handle!(acme_key_t, KeyState, b"acme_key");
 
 /// Kinds of key.
 #[derive_ReprC]
@@ -62,19 +55,19 @@ const TYPES: [(acme_key_type_t, KeyType); 7] = [
 ];
 
 /// A key, and its texts once somebody has asked for them.
-pub struct ShownKey {
+pub struct KeyState {
     pub(super) key: Key,
     thumbprint: CString,
     pem: OnceLock<CString>,
 }
 
-impl ShownKey {
-    pub(super) fn new(key: Key) -> ShownKey {
-        ShownKey { thumbprint: c_text(key.thumbprint()), pem: OnceLock::new(), key }
+impl KeyState {
+    pub(super) fn new(key: Key) -> KeyState {
+        KeyState { thumbprint: c_text(key.thumbprint()), pem: OnceLock::new(), key }
     }
 }
 
-impl Drop for ShownKey {
+impl Drop for KeyState {
     fn drop(&mut self) {
         if let Some(pem) = self.pem.take() {
             pem.into_bytes().zeroize();
@@ -96,7 +89,7 @@ pub extern "C" fn acme_key_generate(r#type: c_int, key: *mut *mut acme_key_t) ->
         let (_, kind) = kind.ok_or_else(|| {
             Error::invalid_argument(format!("type is {type}, which is no ACME_KEY_* value"))
         })?;
-        out.set(give(ShownKey::new(Key::generate(*kind)?)));
+        out.set(give(KeyState::new(Key::generate(*kind)?)));
         Ok(())
     })
 }
@@ -116,7 +109,7 @@ pub extern "C" fn acme_key_parse(
 ) -> acme_status_t {
     guard(|| {
         let out = Out::handle(key, "key")?;
-        out.set(give(ShownKey::new(Key::parse(bytes(data, size, "data")?)?)));
+        out.set(give(KeyState::new(Key::parse(bytes(data, size, "data")?)?)));
         Ok(())
     })
 }
@@ -139,7 +132,7 @@ pub extern "C" fn acme_key_parse_encrypted(
         let out = Out::handle(key, "key")?;
         let data = bytes(data, size, "data")?;
         let parsed = Key::parse_encrypted(data, text(passphrase, "passphrase")?)?;
-        out.set(give(ShownKey::new(parsed)));
+        out.set(give(KeyState::new(parsed)));
         Ok(())
     })
 }
@@ -160,7 +153,7 @@ pub extern "C" fn acme_key_from_public(
 ) -> acme_status_t {
     guard(|| {
         let out = Out::handle(key, "key")?;
-        out.set(give(ShownKey::new(Key::external(bytes(data, size, "data")?)?)));
+        out.set(give(KeyState::new(Key::external(bytes(data, size, "data")?)?)));
         Ok(())
     })
 }
@@ -172,15 +165,15 @@ pub extern "C" fn acme_key_from_public(
 ///   acme_key_from_public().
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_key_pem(key: *const acme_key_t) -> *const c_char {
-    let Some(shown) = peek(key) else { return std::ptr::null() };
-    if shown.pem.get().is_none() {
+    let Some(key) = peek(key) else { return std::ptr::null() };
+    if key.pem.get().is_none() {
         let pem = || -> Result<()> {
-            let _ = shown.pem.set(c_text(&*shown.key.to_pem()?));
+            let _ = key.pem.set(c_text(&*key.key.to_pem()?));
             Ok(())
         };
-        let _ = super::boundary::catch(pem);
+        let _ = super::guard::catch(pem);
     }
-    pointer_to(shown.pem.get())
+    pointer_to(key.pem.get())
 }
 
 /// Kind of key: an ACME_KEY_* value; 0 for NULL.
@@ -188,7 +181,7 @@ pub extern "C" fn acme_key_pem(key: *const acme_key_t) -> *const c_char {
 /// @return An ACME_KEY_* value; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_key_type(key: *const acme_key_t) -> c_int {
-    key_type(peek(key).map(|shown| shown.key.kind()))
+    key_type(peek(key).map(|key| key.key.kind()))
 }
 
 /// RFC 7638 thumbprint, base64url: what a stateless http-01 responder appends to the token and a
@@ -197,7 +190,7 @@ pub extern "C" fn acme_key_type(key: *const acme_key_t) -> c_int {
 /// @return 43 characters, valid until key is freed; NULL for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_key_thumbprint(key: *const acme_key_t) -> *const c_char {
-    pointer_to(peek(key).map(|shown| &shown.thumbprint))
+    pointer_to(peek(key).map(|key| &key.thumbprint))
 }
 
 /// Frees the handle; operations and clients that use the key keep it.

@@ -5,13 +5,15 @@ use std::ptr::null_mut;
 use std::sync::Arc;
 
 use super::begin::begin_order;
-use super::boundary::{Out, guard, read_options};
-use super::cert::acme_cert_t;
-use super::client::{ShownClient, acme_client_t};
+use super::client::{ClientState, acme_client_t};
+use super::convert::{Out, read_options};
+use super::guard::guard;
 use super::handle::{borrow, give, release};
-use super::op::{ShownOp, acme_op_t};
-use super::options::{acme_challenge_fn, acme_order_options_t, acme_run_options_t};
+use super::op::OpState;
 use super::status::acme_status_t;
+use super::types::{
+    acme_cert_t, acme_challenge_fn, acme_op_t, acme_order_options_t, acme_run_options_t,
+};
 use crate::blocking::{Host, run};
 use crate::engine::{Challenge, Reply, Request, ToSign};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,12 +31,12 @@ const MAX_SIGNATURE: usize = 512;
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_send(op: *mut acme_op_t, request_id: u64) -> acme_status_t {
     guard(|| {
-        let shown: &ShownOp = borrow(op, "op")?;
-        let request = shown.operation.request(request_id).ok_or_else(|| {
+        let op: &OpState = borrow(op, "op")?;
+        let request = op.operation.request(request_id).ok_or_else(|| {
             let why = format!("request {request_id} is not waiting for an answer");
             Error::new(ErrorKind::Misuse, why)
         })?;
-        shown.http.send(&request, &shown.operation.reply(request_id))
+        op.http.send(&request, &op.operation.reply(request_id))
     })
 }
 
@@ -49,10 +51,7 @@ pub extern "C" fn acme_op_run(
     op: *mut acme_op_t,
     options: *const acme_run_options_t,
 ) -> acme_status_t {
-    guard(|| {
-        let shown: &ShownOp = borrow(op, "op")?;
-        run_to_end(op, shown, &run_options(options, "options")?)
-    })
+    guard(|| run_to_end(op, borrow(op, "op")?, &run_options(options, "options")?))
 }
 
 /// Obtains a certificate: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one. Blocking.
@@ -74,12 +73,12 @@ pub extern "C" fn acme_obtain(
 ) -> acme_status_t {
     guard(|| {
         let out = Out::handle(cert, "cert")?;
-        let client: &ShownClient = borrow(client, "client")?;
+        let client: &ClientState = borrow(client, "client")?;
         let run = run_options(run, "run")?;
         let op: *mut acme_op_t = give(begin_order(client, &read_options(order, "order")?)?);
-        let outcome = borrow(op, "op").and_then(|shown: &ShownOp| {
-            run_to_end(op, shown, &run)?;
-            Ok(shown.take_cert())
+        let outcome = borrow(op, "op").and_then(|state: &OpState| {
+            run_to_end(op, state, &run)?;
+            Ok(state.take_cert())
         });
         release(op);
         out.set(outcome?.map_or(null_mut(), give));
@@ -96,41 +95,41 @@ fn run_options(options: *const acme_run_options_t, name: &str) -> Result<acme_ru
     read_options(options, name)
 }
 
-fn run_to_end(op: *mut acme_op_t, shown: &ShownOp, options: &acme_run_options_t) -> Result<()> {
-    let _running = Running::start(shown)?;
-    let mut host = Callbacks { op, shown, options };
-    let outcome = run(&shown.operation, &mut host);
-    shown.show_end(&outcome);
+fn run_to_end(handle: *mut acme_op_t, op: &OpState, options: &acme_run_options_t) -> Result<()> {
+    let _running = Running::start(op)?;
+    let mut host = Callbacks { handle, op, options };
+    let outcome = run(&op.operation, &mut host);
+    op.store_outcome(&outcome);
     outcome
 }
 
 /// Marks an operation as being run; the mark goes on every way out.
-struct Running<'a>(&'a ShownOp);
+struct Running<'a>(&'a OpState);
 
 impl Running<'_> {
-    fn start(shown: &ShownOp) -> Result<Running<'_>> {
-        shown.take_in_hand()?;
-        Ok(Running(shown))
+    fn start(op: &OpState) -> Result<Running<'_>> {
+        op.acquire()?;
+        Ok(Running(op))
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.let_go();
+        self.0.release();
     }
 }
 
 /// Does the steps with the host's callbacks. No lock is held while one of them runs.
 struct Callbacks<'a> {
-    op: *mut acme_op_t,
-    shown: &'a ShownOp,
+    handle: *mut acme_op_t,
+    op: &'a OpState,
     options: &'a acme_run_options_t,
 }
 
 impl Callbacks<'_> {
     fn call(&self, callback: acme_challenge_fn, index: usize) -> c_int {
-        let challenge = self.shown.challenge(index);
-        // SAFETY: the host's own function with the host's own pointer; the challenge is shown until
+        let challenge = self.op.challenge(index);
+        // SAFETY: the host's own function with the host's own pointer; the challenge is op until
         // the next step.
         callback.map_or(0, |callback| unsafe { callback(challenge, self.options.user) })
     }
@@ -139,12 +138,12 @@ impl Callbacks<'_> {
 impl Host for Callbacks<'_> {
     fn send(&mut self, request: &Arc<Request>, reply: &Reply<'_>) {
         let sent = match self.options.send {
-            None => self.shown.http.send(request, reply),
+            None => self.op.http.send(request, reply),
             Some(send) => {
-                let request = self.shown.show_request(request);
+                let request = self.op.set_request(request);
                 // SAFETY: the host's own function; op is the handle it gave us, the request is
-                // shown until the next one.
-                match unsafe { send(self.op, request, self.options.user) } {
+                // op until the next one.
+                match unsafe { send(self.handle, request, self.options.user) } {
                     0 => Ok(()),
                     code => Err(Error::new(
                         ErrorKind::Host,
@@ -162,7 +161,7 @@ impl Host for Callbacks<'_> {
         let Some(sign) = self.options.sign else {
             return Err("there is no sign callback in the run options".to_owned());
         };
-        let request = self.shown.show_to_sign(to_sign);
+        let request = self.op.set_sign_request(to_sign);
         let mut signature = [0u8; MAX_SIGNATURE];
         let mut size = signature.len();
         // SAFETY: the host's own function with the host's own pointer; it may write `size` bytes
@@ -177,7 +176,7 @@ impl Host for Callbacks<'_> {
     }
 
     fn publish(&mut self, challenges: &[Challenge]) -> Result<(), String> {
-        self.shown.show_challenges(challenges);
+        self.op.set_challenges(challenges);
         if self.options.publish.is_none() {
             return Err("there is no publish callback in the run options".to_owned());
         }
@@ -191,7 +190,7 @@ impl Host for Callbacks<'_> {
     }
 
     fn unpublish(&mut self, challenges: &[Challenge]) {
-        self.shown.show_challenges(challenges);
+        self.op.set_challenges(challenges);
         for (index, challenge) in challenges.iter().enumerate() {
             match self.call(self.options.unpublish, index) {
                 0 => {}

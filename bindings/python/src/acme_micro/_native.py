@@ -606,28 +606,6 @@ acme_error_retry_at: Callable[[_Pointer[acme_error_t]], int] = _bind(
     "acme_error_retry_at", c_int64, POINTER(acme_error_t)
 )
 
-# When to try again, by a program that keeps a certificate fresh: a minute after `now` (0: the
-# system clock's time), the end of the first try; ten minutes after the second in a row, a hundred
-# after the third, then a day. A day at once when `is_permanent` (acme_error_is_permanent()) is not
-# 0. Half as much again is added at random, at most: programs that failed together do not come back
-# together.  There are two counts, and `tries` is the one that fits the last try. After a failure it
-# is the failures in a row: a success sets them to 0. After a success it is the renewals in a row: a
-# look that shows that it is not time to renew (only_if_due, acme_begin_renewal_info()) sets them to
-# 0, and the failures, too. A CA that says "now" for ever is then asked for about one certificate a
-# day.  `cert`, the certificate that is in use, makes the delay shorter where that would be too long
-# for it. Before its renewal is due by its lifetime (after two thirds, or half if that is shorter
-# than ten days) the next try is not after that. From then on the delay is at most half of the time
-# until it expires. Neither makes the delay shorter than a 64th of the lifetime, which counts as at
-# least 40 seconds and at most an hour; nor than a quarter of the lifetime, if that is less. Once
-# the certificate has expired the delay is at most an eighth of the lifetime, or a minute if that is
-# longer. Where that is shorter, the delay is a time in the last quarter of what is allowed; so none
-# is shorter than 30 seconds, if the certificate lives for three minutes or longer.  `retry_at`
-# (acme_error_retry_at()), the CA's word, comes first: the next try is never before it. Any thread;
-# no error.
-acme_next_try: Callable[[int, int, int, _Pointer[acme_cert_t], int], int] = _bind(
-    "acme_next_try", c_int64, c_size_t, c_int, c_int64, POINTER(acme_cert_t), c_int64
-)
-
 # The URL that was asked; NULL when it is not about one.
 acme_error_url: Callable[[_Pointer[acme_error_t]], bytes | None] = _bind(
     "acme_error_url", c_char_p, POINTER(acme_error_t)
@@ -663,6 +641,28 @@ acme_error_subproblem_count: Callable[[_Pointer[acme_error_t]], int] = _bind(
 # The index-th subproblem, itself an error; NULL past the end.
 acme_error_subproblem: Callable[[_Pointer[acme_error_t], int], _Pointer[acme_error_t]] = _bind(
     "acme_error_subproblem", POINTER(acme_error_t), POINTER(acme_error_t), c_size_t
+)
+
+# When to try again, by a program that keeps a certificate fresh: a minute after `now` (0: the
+# system clock's time), the end of the first try; ten minutes after the second in a row, a hundred
+# after the third, then a day. A day at once when `is_permanent` (acme_error_is_permanent()) is not
+# 0. Half as much again is added at random, at most: programs that failed together do not come back
+# together.  There are two counts, and `tries` is the one that fits the last try. After a failure it
+# is the failures in a row: a success sets them to 0. After a success it is the renewals in a row: a
+# look that shows that it is not time to renew (only_if_due, acme_begin_renewal_info()) sets them to
+# 0, and the failures, too. A CA that says "now" for ever is then asked for about one certificate a
+# day.  `cert`, the certificate that is in use, makes the delay shorter where that would be too long
+# for it. Before its renewal is due by its lifetime (after two thirds, or half if that is shorter
+# than ten days) the next try is not after that. From then on the delay is at most half of the time
+# until it expires. Neither makes the delay shorter than a 64th of the lifetime, which counts as at
+# least 40 seconds and at most an hour; nor than a quarter of the lifetime, if that is less. Once
+# the certificate has expired the delay is at most an eighth of the lifetime, or a minute if that is
+# longer. Where that is shorter, the delay is a time in the last quarter of what is allowed; so none
+# is shorter than 30 seconds, if the certificate lives for three minutes or longer.  `retry_at`
+# (acme_error_retry_at()), the CA's word, comes first: the next try is never before it. Any thread;
+# no error.
+acme_next_try: Callable[[int, int, int, _Pointer[acme_cert_t], int], int] = _bind(
+    "acme_next_try", c_int64, c_size_t, c_int, c_int64, POINTER(acme_cert_t), c_int64
 )
 
 # Version of the library at run time, such as "0.14.1".
@@ -1053,37 +1053,6 @@ acme_op_request: Callable[[_Pointer[acme_op_t]], _Pointer[acme_http_request_t]] 
     "acme_op_request", POINTER(acme_http_request_t), POINTER(acme_op_t)
 )
 
-# Hands over one header field of the answer to a request. Pass them all, in the order they came;
-# space around the value is ignored.
-acme_op_response_header: Callable[
-    [_Pointer[acme_op_t], int, bytes | None, int, bytes | None, int], int
-] = _bind(
-    "acme_op_response_header",
-    c_int32,
-    POINTER(acme_op_t),
-    c_uint64,
-    c_char_p,
-    c_size_t,
-    c_char_p,
-    c_size_t,
-)
-
-# Hands over some bytes of an answer's body; call as often as bytes arrive. Over 1 MiB in all:
-# ACME_ERR_PROTOCOL, and the rest need not be fed.
-acme_op_response_body: Callable[[_Pointer[acme_op_t], int, bytes | None, int], int] = _bind(
-    "acme_op_response_body", c_int32, POINTER(acme_op_t), c_uint64, c_void_p, c_size_t
-)
-
-# Says that an answer is complete, and its HTTP status. Do not follow 3xx yourself.
-acme_op_response_end: Callable[[_Pointer[acme_op_t], int, int], int] = _bind(
-    "acme_op_response_end", c_int32, POINTER(acme_op_t), c_uint64, c_int
-)
-
-# Says that no complete answer came, and why. The operation tries again as it sees fit.
-acme_op_response_failed: Callable[[_Pointer[acme_op_t], int, bytes | None], int] = _bind(
-    "acme_op_response_failed", c_int32, POINTER(acme_op_t), c_uint64, c_char_p
-)
-
 # How many milliseconds after the poll that said ACME_STEP_WAIT the next one is useful, at most
 # 2147483647; -1: not before you answer something.
 acme_op_wait_ms: Callable[[_Pointer[acme_op_t]], int] = _bind(
@@ -1132,17 +1101,6 @@ acme_op_state: Callable[[_Pointer[acme_op_t]], bytes | None] = _bind(
     "acme_op_state", c_char_p, POINTER(acme_op_t)
 )
 
-# The order's URL, to resume it after a restart; NULL before there is one.
-acme_op_order_url: Callable[[_Pointer[acme_op_t]], bytes | None] = _bind(
-    "acme_op_order_url", c_char_p, POINTER(acme_op_t)
-)
-
-# The certificate's key, from the beginning: store it before the CA issues a certificate for it.
-# NULL when the order is for a CSR made elsewhere, or the operation is no order.
-acme_op_key: Callable[[_Pointer[acme_op_t]], _Pointer[acme_key_t]] = _bind(
-    "acme_op_key", POINTER(acme_key_t), POINTER(acme_op_t)
-)
-
 # What to sign, at ACME_STEP_SIGN. Keep its id for the answer.
 acme_op_sign_request: Callable[[_Pointer[acme_op_t]], _Pointer[acme_sign_request_t]] = _bind(
     "acme_op_sign_request", POINTER(acme_sign_request_t), POINTER(acme_op_t)
@@ -1161,6 +1119,64 @@ acme_op_sign_failed: Callable[[_Pointer[acme_op_t], int, bytes | None], int] = _
     "acme_op_sign_failed", c_int32, POINTER(acme_op_t), c_uint64, c_char_p
 )
 
+# Sets a pointer of yours, which travels with the operation.
+acme_op_set_user_data: Callable[[_Pointer[acme_op_t], int | None], None] = _bind(
+    "acme_op_set_user_data", None, POINTER(acme_op_t), c_void_p
+)
+
+# The pointer set by acme_op_set_user_data(); NULL at first.
+acme_op_user_data: Callable[[_Pointer[acme_op_t]], int | None] = _bind(
+    "acme_op_user_data", c_void_p, POINTER(acme_op_t)
+)
+
+# Frees the operation, at any moment. Challenges still published are then yours to take down. While
+# acme_op_run() or a driver has it in hand it does nothing but set ACME_ERR_MISUSE.
+acme_op_free: Callable[[_Pointer[acme_op_t]], None] = _bind(
+    "acme_op_free", None, POINTER(acme_op_t)
+)
+
+# Hands over one header field of the answer to a request. Pass them all, in the order they came;
+# space around the value is ignored.
+acme_op_response_header: Callable[
+    [_Pointer[acme_op_t], int, bytes | None, int, bytes | None, int], int
+] = _bind(
+    "acme_op_response_header",
+    c_int32,
+    POINTER(acme_op_t),
+    c_uint64,
+    c_char_p,
+    c_size_t,
+    c_char_p,
+    c_size_t,
+)
+
+# Hands over some bytes of an answer's body; call as often as bytes arrive. Over 1 MiB in all:
+# ACME_ERR_PROTOCOL, and the rest need not be fed.
+acme_op_response_body: Callable[[_Pointer[acme_op_t], int, bytes | None, int], int] = _bind(
+    "acme_op_response_body", c_int32, POINTER(acme_op_t), c_uint64, c_void_p, c_size_t
+)
+
+# Says that an answer is complete, and its HTTP status. Do not follow 3xx yourself.
+acme_op_response_end: Callable[[_Pointer[acme_op_t], int, int], int] = _bind(
+    "acme_op_response_end", c_int32, POINTER(acme_op_t), c_uint64, c_int
+)
+
+# Says that no complete answer came, and why. The operation tries again as it sees fit.
+acme_op_response_failed: Callable[[_Pointer[acme_op_t], int, bytes | None], int] = _bind(
+    "acme_op_response_failed", c_int32, POINTER(acme_op_t), c_uint64, c_char_p
+)
+
+# The order's URL, to resume it after a restart; NULL before there is one.
+acme_op_order_url: Callable[[_Pointer[acme_op_t]], bytes | None] = _bind(
+    "acme_op_order_url", c_char_p, POINTER(acme_op_t)
+)
+
+# The certificate's key, from the beginning: store it before the CA issues a certificate for it.
+# NULL when the order is for a CSR made elsewhere, or the operation is no order.
+acme_op_key: Callable[[_Pointer[acme_op_t]], _Pointer[acme_key_t]] = _bind(
+    "acme_op_key", POINTER(acme_key_t), POINTER(acme_op_t)
+)
+
 # The certificate, now yours, after ACME_STEP_DONE of an order; NULL when there is none (none was
 # due), or it has been taken.
 acme_op_take_cert: Callable[[_Pointer[acme_op_t]], _Pointer[acme_cert_t]] = _bind(
@@ -1177,22 +1193,6 @@ acme_op_renewal_info: Callable[[_Pointer[acme_op_t]], _Pointer[acme_renewal_info
 # past the end.
 acme_op_url: Callable[[_Pointer[acme_op_t], int], bytes | None] = _bind(
     "acme_op_url", c_char_p, POINTER(acme_op_t), c_size_t
-)
-
-# Sets a pointer of yours, which travels with the operation.
-acme_op_set_user_data: Callable[[_Pointer[acme_op_t], int | None], None] = _bind(
-    "acme_op_set_user_data", None, POINTER(acme_op_t), c_void_p
-)
-
-# The pointer set by acme_op_set_user_data(); NULL at first.
-acme_op_user_data: Callable[[_Pointer[acme_op_t]], int | None] = _bind(
-    "acme_op_user_data", c_void_p, POINTER(acme_op_t)
-)
-
-# Frees the operation, at any moment. Challenges still published are then yours to take down. While
-# acme_op_run() or a driver has it in hand it does nothing but set ACME_ERR_MISUSE.
-acme_op_free: Callable[[_Pointer[acme_op_t]], None] = _bind(
-    "acme_op_free", None, POINTER(acme_op_t)
 )
 
 # Sends a request (acme_op_request()) with the built-in HTTPS client and feeds the answer. Blocking.

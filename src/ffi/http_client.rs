@@ -13,9 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "http")]
-use super::boundary::optional_text;
-use super::op::Outcome;
-use super::options::acme_client_options_t;
+use super::convert::optional_text;
+use super::outcome::Outcome;
+#[cfg(all(feature = "http", unix))]
+use super::signals::spawn_without_signals;
+use super::types::acme_client_options_t;
 use crate::engine::{Operation, Reply, Request};
 use crate::error::{Error, Result};
 #[cfg(feature = "http")]
@@ -26,14 +28,14 @@ use crate::transport::{HttpClient, HttpOptions, IpVersion};
 const LONGEST_TIMEOUT_S: u64 = 3600;
 
 #[derive(Clone)]
-pub(super) struct BuiltIn {
+pub(super) struct BuiltInHttp {
     #[cfg(feature = "http")]
     http: HttpClient,
 }
 
 #[cfg(feature = "http")]
-impl BuiltIn {
-    pub(super) fn new(given: &acme_client_options_t) -> Result<BuiltIn> {
+impl BuiltInHttp {
+    pub(super) fn new(given: &acme_client_options_t) -> Result<BuiltInHttp> {
         let path = |text, name| optional_text(text, name).map(|text| text.map(Into::into));
         let options = HttpOptions {
             ca_file: path(given.ca_file, "ca_file")?,
@@ -46,7 +48,7 @@ impl BuiltIn {
             ip_version: ip_version(given.ip_version)?,
             request_timeout: timeout(given.request_timeout_s)?,
         };
-        Ok(BuiltIn { http: HttpClient::new(&options)? })
+        Ok(BuiltInHttp { http: HttpClient::new(&options)? })
     }
 
     pub(super) fn send(&self, request: &Request, reply: &Reply<'_>) -> Result<()> {
@@ -79,8 +81,8 @@ fn timeout(seconds: usize) -> Result<Duration> {
 }
 
 #[cfg(not(feature = "http"))]
-impl BuiltIn {
-    pub(super) fn new(given: &acme_client_options_t) -> Result<BuiltIn> {
+impl BuiltInHttp {
+    pub(super) fn new(given: &acme_client_options_t) -> Result<BuiltInHttp> {
         let texts = [
             given.ca_file,
             given.ca_dir,
@@ -91,7 +93,7 @@ impl BuiltIn {
         ];
         let asked = texts.iter().any(|text| !text.is_null());
         match asked || given.ip_version != 0 || given.request_timeout_s != 0 {
-            false => Ok(BuiltIn {}),
+            false => Ok(BuiltInHttp {}),
             true => Err(without_http()),
         }
     }
@@ -102,7 +104,7 @@ impl BuiltIn {
 }
 
 #[cfg(all(feature = "http", unix))]
-impl BuiltIn {
+impl BuiltInHttp {
     /// Hands an operation to a driver, which connects as this client does.
     pub(super) fn add_to<P: Clone>(
         &self,
@@ -128,45 +130,13 @@ pub(super) fn new_driver<P: Clone>(
     if max_requests_per_ca > 0 {
         options.max_requests_per_ca = max_requests_per_ca;
     }
-    let driver = Driver::with_threads(&options, signals::spawn_without, crate::driver::LINGER)?;
+    let driver = Driver::with_threads(&options, spawn_without_signals, crate::driver::LINGER)?;
     let fd = driver.as_fd().as_raw_fd();
     Ok((driver, fd))
 }
 
-#[cfg(all(feature = "http", unix))]
-mod signals {
-    use std::io;
-    use std::mem::MaybeUninit;
-    use std::ptr::null_mut;
-    use std::thread::JoinHandle;
-
-    use crate::driver::{Body, spawn};
-
-    /// What a thread itself does wrong; the host may have a handler that reports it.
-    const OWN_FAULTS: [i32; 4] = [libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSEGV];
-
-    /// Starts a thread that receives no signals: they are the host's, for its own threads.
-    pub(super) fn spawn_without(body: Body) -> io::Result<JoinHandle<()>> {
-        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-        let mut before = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: sigfillset() makes the set that it is given; sigdelset() and pthread_sigmask()
-        // read it then, and the latter writes the other. A thread starts with its maker's mask.
-        unsafe {
-            libc::sigfillset(all.as_mut_ptr());
-            for fault in OWN_FAULTS {
-                libc::sigdelset(all.as_mut_ptr(), fault);
-            }
-            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-        }
-        let thread = spawn(body);
-        // SAFETY: the call above has written the set.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), null_mut()) };
-        thread
-    }
-}
-
 #[cfg(not(all(feature = "http", unix)))]
-impl BuiltIn {
+impl BuiltInHttp {
     pub(super) fn add_to<P>(
         &self,
         driver: &mut Driver<P>,

@@ -1,17 +1,49 @@
-//! The structs that cross the boundary: options in, shown ones out.
+//! The types that cross the boundary and belong to no single file: handles, options in, views out.
 
 use std::ffi::{c_char, c_int, c_void};
 
 use safer_ffi::derive_ReprC;
 
-use super::boundary::Options;
-use super::cert::acme_cert_t;
-use super::csr::acme_csr_t;
-use super::key::acme_key_t;
-use super::op::acme_op_t;
+use super::convert::Options;
+use crate::time::Time;
 
 /// A moment: milliseconds since 1970-01-01 UTC. 0: none, or as input: the system clock.
 pub type acme_time_t = i64;
+
+/// A moment as it comes in: 0 is the system clock's.
+pub(super) fn moment(time: acme_time_t) -> Time {
+    if time == 0 { Time::now() } else { Time::from_millis(time) }
+}
+
+/// A private key: an account's or a certificate's. Wiped from memory when freed. EC keys are held where
+/// OpenSSL holds such: in its secure heap, which is neither swapped nor dumped, if the host has called
+/// CRYPTO_secure_malloc_init() before.
+#[derive_ReprC]
+#[repr(opaque)]
+pub struct acme_key_t {
+    _private: [u8; 0],
+}
+
+/// A certificate signing request (PKCS#10, RFC 2986).
+#[derive_ReprC]
+#[repr(opaque)]
+pub struct acme_csr_t {
+    _private: [u8; 0],
+}
+
+/// A certificate chain, leaf first, with its private key when the library has it.
+#[derive_ReprC]
+#[repr(opaque)]
+pub struct acme_cert_t {
+    _private: [u8; 0],
+}
+
+/// One operation in progress: a state machine that you poll. It does no I/O of its own.
+#[derive_ReprC]
+#[repr(opaque)]
+pub struct acme_op_t {
+    _private: [u8; 0],
+}
 
 /// Options for acme_client_new(). Zero means default. Every member is pointer-sized: no padding.
 #[derive_ReprC]

@@ -4,14 +4,14 @@ use std::ffi::CString;
 use std::ptr::null;
 use std::sync::Arc;
 
-use super::boundary::{c_text, pointer_to};
-use super::options::{
+use super::convert::{c_text, pointer_to};
+use super::types::{
     acme_challenge_t, acme_header_t, acme_http_request_t, acme_renewal_info_t, acme_sign_request_t,
 };
 use crate::engine::{Challenge, ChallengeType, RenewalInfo, Request, ToSign};
 
 /// A request, in C's words.
-pub(super) struct ShownRequest {
+pub(super) struct RequestView {
     pub(super) c: acme_http_request_t,
     _headers: Vec<acme_header_t>,
     _texts: Vec<CString>,
@@ -19,10 +19,10 @@ pub(super) struct ShownRequest {
 }
 
 // SAFETY: the pointers lead to what the struct itself owns and never changes.
-unsafe impl Send for ShownRequest {}
+unsafe impl Send for RequestView {}
 
-impl ShownRequest {
-    pub(super) fn new(request: &Arc<Request>) -> ShownRequest {
+impl RequestView {
+    pub(super) fn new(request: &Arc<Request>) -> RequestView {
         let mut texts = Vec::new();
         let mut show = |text: &str| {
             let text = c_text(text);
@@ -48,22 +48,22 @@ impl ShownRequest {
             body: request.body.as_ptr(),
             body_size: request.body.len(),
         };
-        ShownRequest { c, _headers: headers, _texts: texts, _request: request.clone() }
+        RequestView { c, _headers: headers, _texts: texts, _request: request.clone() }
     }
 }
 
 /// Something to sign, in C's words.
-pub(super) struct ShownToSign {
+pub(super) struct SignRequestView {
     pub(super) c: acme_sign_request_t,
     _texts: [CString; 2],
     _to_sign: Arc<ToSign>,
 }
 
-// SAFETY: as for ShownRequest.
-unsafe impl Send for ShownToSign {}
+// SAFETY: as for RequestView.
+unsafe impl Send for SignRequestView {}
 
-impl ShownToSign {
-    pub(super) fn new(to_sign: &Arc<ToSign>) -> ShownToSign {
+impl SignRequestView {
+    pub(super) fn new(to_sign: &Arc<ToSign>) -> SignRequestView {
         let texts = [c_text(to_sign.key.thumbprint()), c_text(to_sign.algorithm())];
         let [thumbprint, algorithm] = &texts;
         let c = acme_sign_request_t {
@@ -73,21 +73,21 @@ impl ShownToSign {
             input: to_sign.input.as_ptr(),
             input_size: to_sign.input.len(),
         };
-        ShownToSign { c, _texts: texts, _to_sign: to_sign.clone() }
+        SignRequestView { c, _texts: texts, _to_sign: to_sign.clone() }
     }
 }
 
 /// Renewal information, in C's words.
-pub(super) struct ShownRenewalInfo {
+pub(super) struct RenewalInfoView {
     pub(super) c: acme_renewal_info_t,
     _explanation_url: Option<CString>,
 }
 
-// SAFETY: as for ShownRequest.
-unsafe impl Send for ShownRenewalInfo {}
+// SAFETY: as for RequestView.
+unsafe impl Send for RenewalInfoView {}
 
-impl ShownRenewalInfo {
-    pub(super) fn new(info: &RenewalInfo) -> ShownRenewalInfo {
+impl RenewalInfoView {
+    pub(super) fn new(info: &RenewalInfo) -> RenewalInfoView {
         let explanation_url = info.explanation_url.as_ref().map(c_text);
         let c = acme_renewal_info_t {
             window_start: info.window_start.as_millis(),
@@ -97,22 +97,22 @@ impl ShownRenewalInfo {
             explanation_url: pointer_to(explanation_url.as_ref()),
             from_ca: info.from_ca.into(),
         };
-        ShownRenewalInfo { c, _explanation_url: explanation_url }
+        RenewalInfoView { c, _explanation_url: explanation_url }
     }
 }
 
 /// A challenge, in C's words. What is not for its type is NULL.
-pub(super) struct ShownChallenge {
+pub(super) struct ChallengeView {
     pub(super) c: acme_challenge_t,
     _texts: Vec<CString>,
     _digest: Box<[u8; 32]>,
 }
 
-// SAFETY: as for ShownRequest.
-unsafe impl Send for ShownChallenge {}
+// SAFETY: as for RequestView.
+unsafe impl Send for ChallengeView {}
 
-impl ShownChallenge {
-    pub(super) fn new(challenge: &Challenge) -> ShownChallenge {
+impl ChallengeView {
+    pub(super) fn new(challenge: &Challenge) -> ChallengeView {
         let mut texts = Vec::new();
         let mut show = |text: &str| {
             let text = c_text(text);
@@ -137,6 +137,6 @@ impl ShownChallenge {
         if challenge.kind() == ChallengeType::TlsAlpn01 {
             c.tls_alpn_digest = digest.as_ptr();
         }
-        ShownChallenge { c, _texts: texts, _digest: digest }
+        ChallengeView { c, _texts: texts, _digest: digest }
     }
 }

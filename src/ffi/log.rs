@@ -1,4 +1,4 @@
-//! The library itself: its version, what is compiled in, its log.
+//! The log: lines go to a callback of the host.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::{Once, PoisonError, RwLock};
@@ -6,26 +6,8 @@ use std::sync::{Once, PoisonError, RwLock};
 use log::{LevelFilter, Log, Metadata, Record};
 use safer_ffi::derive_ReprC;
 
-use super::boundary::{c_text, catch};
-
-/// Version of the header, as numbers; acme_version_number() is the library's.
-pub const ACME_MICRO_VERSION_MAJOR: u32 = 0;
-/// See ACME_MICRO_VERSION_MAJOR.
-pub const ACME_MICRO_VERSION_MINOR: u32 = 14;
-/// See ACME_MICRO_VERSION_MAJOR.
-pub const ACME_MICRO_VERSION_PATCH: u32 = 1;
-
-const fn number(text: &str) -> u32 {
-    match u32::from_str_radix(text, 10) {
-        Ok(number) => number,
-        Err(_) => u32::MAX,
-    }
-}
-const _: () = assert!(
-    number(env!("CARGO_PKG_VERSION_MAJOR")) == ACME_MICRO_VERSION_MAJOR
-        && number(env!("CARGO_PKG_VERSION_MINOR")) == ACME_MICRO_VERSION_MINOR
-        && number(env!("CARGO_PKG_VERSION_PATCH")) == ACME_MICRO_VERSION_PATCH
-);
+use super::convert::c_text;
+use super::guard::catch;
 
 /// Levels of the log.
 #[derive_ReprC]
@@ -47,42 +29,11 @@ pub enum acme_log_level_t {
 
 use acme_log_level_t::*;
 
-/// What may be compiled in; bits of acme_features().
-#[derive_ReprC]
-#[repr(i32)]
-#[derive(Clone, Copy)]
-pub enum acme_feature_t {
-    /// The built-in blocking HTTPS client for acme_op_send(), acme_op_run(), acme_obtain() and
-    /// acme_driver_t.
-    ACME_FEATURE_HTTP = 1,
-}
-
 /// Receives log lines on whichever thread called the library, or a driver's own. Must not call the
 /// library, must return normally. The text is valid for the call. No line has a key, a token or a key
 /// authorization in it.
 pub type acme_log_fn =
     Option<unsafe extern "C" fn(level: c_int, message: *const c_char, user: *mut c_void)>;
-
-/// Version of the library at run time, such as "0.14.1".
-/// @return Static text; never NULL.
-#[unsafe(no_mangle)]
-pub extern "C" fn acme_version() -> *const c_char {
-    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
-}
-
-/// Version of the library at run time, as a number; compare with ACME_MICRO_VERSION_NUMBER.
-/// @return The major version times 65536, plus the minor one times 256, plus the patch level.
-#[unsafe(no_mangle)]
-pub extern "C" fn acme_version_number() -> u32 {
-    (ACME_MICRO_VERSION_MAJOR << 16) | (ACME_MICRO_VERSION_MINOR << 8) | ACME_MICRO_VERSION_PATCH
-}
-
-/// ACME_FEATURE_* bits compiled into this library.
-/// @return A combination of ACME_FEATURE_* values.
-#[unsafe(no_mangle)]
-pub extern "C" fn acme_features() -> u32 {
-    if cfg!(feature = "http") { acme_feature_t::ACME_FEATURE_HTTP as u32 } else { 0 }
-}
 
 /// Sends log lines up to level (ACME_LOG_*; other values are brought into that range) to log,
 /// process-wide; NULL turns logging off, which is the default.

@@ -1,0 +1,183 @@
+//! Conversion at the boundary: pointers of C become references, values of ours become C's.
+
+use std::ffi::{CString, c_char, c_void};
+use std::mem::MaybeUninit;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// No text that comes in has a reason to be longer; what is, lacks its end.
+const MAX_TEXT: usize = 64 * 1024;
+/// No key, request, chain or piece of an answer does.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// No options struct does; a size above is an uninitialized one.
+const MAX_OPTIONS: usize = 4096;
+
+fn missing(name: &str) -> Error {
+    Error::invalid_argument(format!("{name} is NULL"))
+}
+
+pub(super) fn check_pointer<T>(pointer: *const T, name: &str) -> Result<()> {
+    if pointer.is_null() {
+        return Err(missing(name));
+    }
+    match pointer.is_aligned() {
+        true => Ok(()),
+        false => Err(Error::invalid_argument(format!("{name} is not aligned"))),
+    }
+}
+
+/// Text that may be absent.
+pub(super) fn optional_text<'a>(pointer: *const c_char, name: &str) -> Result<Option<&'a str>> {
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: not NULL; the caller passes NUL-terminated text (rule 4 of the header), of which no
+    // byte after the NUL and none after MAX_TEXT is read.
+    let length = unsafe { libc::strnlen(pointer, MAX_TEXT) };
+    if length == MAX_TEXT {
+        return Err(Error::invalid_argument(format!("{name} is longer than 64 KiB")));
+    }
+    // SAFETY: strnlen has just read these bytes; the caller keeps them for the call.
+    let bytes = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), length) };
+    let text = std::str::from_utf8(bytes);
+    text.map(Some).map_err(|_| Error::invalid_argument(format!("{name} is not UTF-8")))
+}
+
+/// Text that must be there.
+pub(super) fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a str> {
+    optional_text(pointer, name)?.ok_or_else(|| missing(name))
+}
+
+/// `count` texts; NULL is none.
+pub(super) fn texts<'a>(
+    pointer: *const *const c_char,
+    count: usize,
+    name: &str,
+) -> Result<Vec<&'a str>> {
+    let found = optional_texts(pointer, count, name)?.into_iter().enumerate();
+    found.map(|(n, text)| text.ok_or_else(|| missing(&format!("{name}[{n}]")))).collect()
+}
+
+/// `count` texts, each of which may be absent; NULL is none.
+pub(super) fn optional_texts<'a>(
+    pointer: *const *const c_char,
+    count: usize,
+    name: &str,
+) -> Result<Vec<Option<&'a str>>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    check_pointer(pointer, name)?;
+    if count > MAX_TEXT {
+        return Err(Error::invalid_argument(format!("{name} has {count} elements, too many")));
+    }
+    // SAFETY: not NULL and aligned; the caller says that there are `count` elements.
+    let pointers = unsafe { std::slice::from_raw_parts(pointer, count) };
+    let numbered = pointers.iter().enumerate();
+    numbered.map(|(n, pointer)| optional_text(*pointer, &format!("{name}[{n}]"))).collect()
+}
+
+/// A number that is a yes or a no.
+pub(super) fn flag(value: usize, name: &str) -> Result<bool> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Error::invalid_argument(format!("{name} is {value}, neither 0 nor 1"))),
+    }
+}
+
+/// Bytes; NULL is allowed for none.
+pub(super) fn bytes<'a>(pointer: *const c_void, size: usize, name: &str) -> Result<&'a [u8]> {
+    if size == 0 {
+        return Ok(&[]);
+    }
+    check_pointer(pointer.cast::<u8>(), name)?;
+    if size > MAX_BYTES {
+        return Err(Error::invalid_argument(format!("{name} has {size} bytes, too many")));
+    }
+    // SAFETY: not NULL; the caller says that there are `size` bytes, and keeps them for the call.
+    Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), size) })
+}
+
+/// A place that the caller wants something written to.
+pub(super) struct Out<T>(*mut T);
+
+impl<T> Out<*mut T> {
+    /// For a handle. It is NULL unless it is set: who frees it after a failure frees nothing.
+    pub(super) fn handle(pointer: *mut *mut T, name: &str) -> Result<Out<*mut T>> {
+        let out = Out::new(pointer, name)?;
+        // SAFETY: not NULL and aligned (checked by `new`); the caller owns the place.
+        unsafe { out.0.write(std::ptr::null_mut()) };
+        Ok(out)
+    }
+}
+
+impl<T> Out<T> {
+    pub(super) fn new(pointer: *mut T, name: &str) -> Result<Out<T>> {
+        check_pointer(pointer, name)?;
+        Ok(Out(pointer))
+    }
+
+    pub(super) fn set(self, value: T) {
+        // SAFETY: not NULL and aligned (checked by `new`); the caller owns the place.
+        unsafe { self.0.write(value) }
+    }
+}
+
+/// Copies bytes to a place of the caller's that has room for them; gives how many.
+pub(super) fn copy_out(bytes: &[u8], place: *mut c_char) -> Result<usize> {
+    check_pointer(place, "body")?;
+    // SAFETY: not NULL; the caller says that there is room (and has been checked to say enough), and
+    // our bytes are nowhere near.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place.cast::<u8>(), bytes.len()) };
+    Ok(bytes.len())
+}
+
+/// An options struct: `#[repr(C)]`, `size` first, every member pointer-sized, zero the default.
+///
+/// # Safety
+///
+/// All zero bytes must be a valid value.
+pub(super) unsafe trait Options: Copy {}
+
+/// Reads an options struct of the size that the caller's header gave it. A shorter one, from an
+/// older program, has the defaults in what it lacks; in a longer one, from a newer program, what we
+/// do not know must be zero.
+pub(super) fn read_options<T: Options>(pointer: *const T, name: &str) -> Result<T> {
+    check_pointer(pointer, name)?;
+    let refuse = |why: &str| Err(Error::invalid_argument(format!("{name}->size {why}")));
+    // SAFETY: not NULL, aligned; every options struct starts with its size.
+    let size = unsafe { pointer.cast::<usize>().read() };
+    if size == 0 {
+        return refuse("is 0; initialize the struct with its ACME_..._INIT macro");
+    }
+    if size < size_of::<usize>() * 2 || size > MAX_OPTIONS || size % size_of::<usize>() != 0 {
+        return refuse("is not the size of any version of the struct");
+    }
+    // SAFETY: the caller's struct has `size` bytes.
+    let given = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), size) };
+    let known = given.len().min(size_of::<T>());
+    if given.iter().skip(known).any(|byte| *byte != 0) {
+        let why = format!("{name} sets an option that this version of the library does not know");
+        return Err(Error::new(ErrorKind::Unsupported, why));
+    }
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: both have at least `known` bytes and do not overlap; zero is a valid T (trait), and
+    // so is what a caller puts there: raw pointers, integers and nullable function pointers.
+    unsafe {
+        std::ptr::copy_nonoverlapping(given.as_ptr(), value.as_mut_ptr().cast(), known);
+        Ok(value.assume_init())
+    }
+}
+
+/// Text of ours for C. NUL cannot be in it; were it there, the text would end before it.
+pub(super) fn c_text(text: impl AsRef<str>) -> CString {
+    let text = text.as_ref().split('\0').next().unwrap_or_default();
+    // One allocation of the right size: a copy left behind could be of a key.
+    CString::new(text).unwrap_or_default()
+}
+
+/// A borrowed pointer to optional text of ours.
+pub(super) fn pointer_to(text: Option<&CString>) -> *const c_char {
+    text.map_or(std::ptr::null(), |text| text.as_ptr())
+}
