@@ -109,6 +109,7 @@ pub(crate) struct NewOrder<'a> {
 }
 
 /// Says that a challenge is ready: an empty object, RFC 8555 section 7.5.1.
+#[cfg(feature = "http")]
 #[derive(Serialize)]
 pub(crate) struct Respond {}
 
