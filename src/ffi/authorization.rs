@@ -1,4 +1,4 @@
-//! Authorizations and orders by themselves: proven ahead, given up, listed.
+//! Functions that begin an operation of authorizations and orders: pre-authorize, deactivate, list.
 
 use std::ffi::c_char;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use super::types::{acme_authorize_options_t, acme_op_t};
 use crate::engine::AuthorizeOptions;
 use crate::error::Result;
 
-/// Proves names ahead of an order (RFC 8555 section 7.4.1): steps as those of an order, up to the
-/// proof. Then acme_op_url() has the URL of each name's authorization. ACME_ERR_UNSUPPORTED where
-/// the CA does not offer it; Let's Encrypt does not.
-/// @param client The client; operations keep what they need of it.
+/// Authorizes names before an order (RFC 8555 section 7.4.1), with the same steps as an order up to
+/// its challenges. Afterwards acme_op_url() has the URL of each name's authorization.
+/// ACME_ERR_UNSUPPORTED if the CA does not offer it; Let's Encrypt does not.
+/// @param client The client. It may be freed before the operation.
 /// @param options Read during the call only.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the message says which member, and why;
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the message names the member and the reason;
 ///   ACME_ERR_UNSUPPORTED: this library does not know a member.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -44,12 +44,12 @@ fn authorize_options(given: &acme_authorize_options_t) -> Result<AuthorizeOption
     Ok(options)
 }
 
-/// Deactivates the authorization at this URL, for good (RFC 8555 section 7.5.2): whoever orders its
-/// name has to prove it anew.
-/// @param client The client; operations keep what they need of it.
-/// @param authorization_url What acme_op_url() said; copied.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: it is no URL of this CA's.
+/// Deactivates an authorization permanently (RFC 8555 section 7.5.2): the next order of its name
+/// has to pass a challenge again.
+/// @param client The client. It may be freed before the operation.
+/// @param authorization_url URL from acme_op_url(); copied.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: not a URL of this CA.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_deactivate_authorization(
@@ -63,12 +63,12 @@ pub extern "C" fn acme_begin_deactivate_authorization(
     })
 }
 
-/// Deactivates what is still pending of the authorizations of the order at this URL, for an order
-/// that is not going to be resumed: CAs limit how many an account may leave pending.
-/// @param client The client; operations keep what they need of it.
-/// @param order_url What acme_op_order_url() said; copied.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: it is no URL of this CA's.
+/// Deactivates the pending authorizations of an order that will not be resumed: CAs limit how many
+/// an account may leave pending.
+/// @param client The client. It may be freed before the operation.
+/// @param order_url URL from acme_op_order_url(); copied.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: not a URL of this CA.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_abandon_order(
@@ -82,11 +82,11 @@ pub extern "C" fn acme_begin_abandon_order(
     })
 }
 
-/// Lists the account's orders, those that are pending at least (RFC 8555 section 7.1.2.1). Then
-/// acme_op_url() has their URLs. ACME_ERR_UNSUPPORTED where the CA keeps no list; Let's Encrypt does
+/// Lists the account's orders, at least the pending ones (RFC 8555 section 7.1.2.1). Afterwards
+/// acme_op_url() has their URLs. ACME_ERR_UNSUPPORTED if the CA keeps no list; Let's Encrypt does
 /// not.
-/// @param client The client; operations keep what they need of it.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// @param client The client. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]

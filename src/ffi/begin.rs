@@ -1,4 +1,4 @@
-//! Beginning an operation.
+//! Functions that begin an operation of an account, an order or a certificate.
 
 use std::ffi::{c_char, c_int};
 use std::time::Duration;
@@ -27,9 +27,10 @@ use crate::time::Time;
 pub enum acme_revocation_reason_t {
     /// No reason given.
     ACME_REVOKE_UNSPECIFIED = 0,
-    /// The private key is, or may be, known to others.
+    /// Others know the private key, or may know it.
     ACME_REVOKE_KEY_COMPROMISE = 1,
-    /// The same of the CA that issued it. This one and those after 5 are for private CAs.
+    /// Others know the key of the CA that issued it. This value and those above 5 are for private
+    /// CAs.
     ACME_REVOKE_CA_COMPROMISE = 2,
     /// The names changed owner.
     ACME_REVOKE_AFFILIATION_CHANGED = 3,
@@ -37,13 +38,13 @@ pub enum acme_revocation_reason_t {
     ACME_REVOKE_SUPERSEDED = 4,
     /// The service ended.
     ACME_REVOKE_CESSATION_OF_OPERATION = 5,
-    /// It is suspended for now.
+    /// The certificate is suspended for now.
     ACME_REVOKE_CERTIFICATE_HOLD = 6,
-    /// It is no longer suspended.
+    /// The certificate is no longer suspended.
     ACME_REVOKE_REMOVE_FROM_CRL = 8,
-    /// What it was issued for was withdrawn.
+    /// A privilege in the certificate was withdrawn.
     ACME_REVOKE_PRIVILEGE_WITHDRAWN = 9,
-    /// As ACME_REVOKE_CA_COMPROMISE, of an attribute authority.
+    /// Others know the key of an attribute authority.
     ACME_REVOKE_AA_COMPROMISE = 10,
 }
 
@@ -62,7 +63,7 @@ const REASONS: [(acme_revocation_reason_t, RevocationReason); 10] = [
     (ACME_REVOKE_AA_COMPROMISE, RevocationReason::AaCompromise),
 ];
 
-/// What preferred_chain says of the chain that is wanted (RFC 8555 section 7.4.2).
+/// Meaning of preferred_chain (RFC 8555 section 7.4.2).
 #[derive_ReprC]
 #[repr(i32)]
 #[derive(Clone, Copy)]
@@ -73,13 +74,13 @@ pub enum acme_chain_by_t {
     ACME_CHAIN_BY_ISSUER = 1,
     /// Key identifier of any issuer in the chain, in hexadecimal digits.
     ACME_CHAIN_BY_KEY_ID = 2,
-    /// Nothing: the chain with the fewest bytes is wanted.
+    /// No meaning: prefer the chain with the fewest bytes.
     ACME_CHAIN_SMALLEST = 3,
 }
 
 use acme_chain_by_t::*;
 
-/// Checks, begins an operation with `start`, and gives it out.
+/// Checks the arguments, begins an operation with `start`, and sets `op`.
 pub(super) fn begin(
     client: *const acme_client_t,
     op: *mut *mut acme_op_t,
@@ -93,10 +94,10 @@ pub(super) fn begin(
     })
 }
 
-/// Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3). Then
-/// acme_client_account_url() has its URL.
-/// @param client The client; operations keep what they need of it.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// Registers the account, or finds it if the CA knows the key (RFC 8555 section 7.3). Afterwards
+/// acme_client_account_url() returns its URL.
+/// @param client The client. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -107,10 +108,10 @@ pub extern "C" fn acme_begin_register(
     begin(client, op, |client| Ok(client.engine.register().map(|_| Outcome::Done)))
 }
 
-/// Finds the account of the key and makes none (RFC 8555 section 7.3.1): ACME_ERR_ACCOUNT when the
-/// CA knows none. Then acme_client_account_url() has its URL.
-/// @param client The client; operations keep what they need of it.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// Finds the account of the key and creates none (RFC 8555 section 7.3.1): ACME_ERR_ACCOUNT if the
+/// CA does not know the key. Afterwards acme_client_account_url() returns its URL.
+/// @param client The client. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -121,12 +122,13 @@ pub extern "C" fn acme_begin_find_account(
     begin(client, op, |client| Ok(client.engine.find_account().map(|_| Outcome::Done)))
 }
 
-/// Replaces the account's contacts, "mailto:..." URLs; none removes them (RFC 8555 section 7.3.2).
-/// @param client The client; operations keep what they need of it.
+/// Replaces the account's contacts, "mailto:..." URLs; an empty list removes them (RFC 8555 section
+/// 7.3.2).
+/// @param client The client. It may be freed before the operation.
 /// @param contacts The contacts, copied; may be NULL when count is 0.
 /// @param count Number of contacts.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: one is no URL.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: a contact is not a URL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_update_contacts(
@@ -141,12 +143,12 @@ pub extern "C" fn acme_begin_update_contacts(
     })
 }
 
-/// Replaces the account's key (RFC 8555 section 7.3.5). Store new_key before, and forget the old one
-/// after ACME_STEP_DONE: if the program ends in between, begin again with the old key, which settles
-/// which of them the CA knows. The client uses the new key from then on.
-/// @param client The client; operations keep what they need of it.
-/// @param new_key The new key; kept as far as it is needed.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// Replaces the account's key (RFC 8555 section 7.3.5). Store new_key before, and delete the old
+/// key after ACME_STEP_DONE. If the program ends in between, begin again with the old key: the
+/// operation finds out which key the CA knows. From ACME_STEP_DONE on the client uses the new key.
+/// @param client The client. It may be freed before the operation.
+/// @param new_key The new key. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -161,9 +163,9 @@ pub extern "C" fn acme_begin_key_change(
     })
 }
 
-/// Deactivates the account, for good (RFC 8555 section 7.3.6).
-/// @param client The client; operations keep what they need of it.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// Deactivates the account permanently (RFC 8555 section 7.3.6).
+/// @param client The client. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -174,11 +176,11 @@ pub extern "C" fn acme_begin_deactivate(
     begin(client, op, |client| Ok(client.engine.deactivate_account().map(|()| Outcome::Done)))
 }
 
-/// Asks the CA when to renew cert (RFC 9773); what the CA does not say, the certificate's lifetime
-/// does. Then acme_op_renewal_info() has the answer.
-/// @param client The client; operations keep what they need of it.
-/// @param cert The certificate; kept as far as it is needed.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// Asks the CA when to renew cert (RFC 9773); without an answer the certificate's lifetime decides.
+/// Afterwards acme_op_renewal_info() has the window.
+/// @param client The client. It may be freed before the operation.
+/// @param cert The certificate. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -193,14 +195,14 @@ pub extern "C" fn acme_begin_renewal_info(
     })
 }
 
-/// Revokes cert (RFC 8555 section 7.6): as the account that ordered it (key NULL) or, with the
-/// certificate's key, as whoever has that. reason is an ACME_REVOKE_* value.
-/// @param client The client; operations keep what they need of it.
-/// @param cert The certificate; kept as far as it is needed.
-/// @param key The certificate's key, kept as far as it is needed; NULL: the account's is used.
+/// Revokes cert (RFC 8555 section 7.6). The request is signed with the account's key (key NULL; the
+/// account that ordered it) or with the certificate's key. reason is an ACME_REVOKE_* value.
+/// @param client The client. It may be freed before the operation.
+/// @param cert The certificate. It may be freed before the operation.
+/// @param key The certificate's key, which may be freed before the operation; NULL: the account's.
 /// @param reason An ACME_REVOKE_* value.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: reason is no such value, or key is not the
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: reason is another value, or key is not the
 ///   certificate's.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -222,13 +224,12 @@ pub extern "C" fn acme_begin_revoke(
     })
 }
 
-/// Obtains a certificate (RFC 8555 section 7.1): account if needed, order, challenges, finalize,
-/// download. What cannot work is refused here, before anything is sent.
-/// @param client The client; operations keep what they need of it.
-/// @param options Read during the call only; handles that it names are kept as far as they are
-///   needed.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the message says which member, and why;
+/// Begins to obtain a certificate (RFC 8555 section 7.1): account if needed, order, challenges,
+/// finalize, download. Options that cannot work are refused here, before any request.
+/// @param client The client. It may be freed before the operation.
+/// @param options Read during the call only. Its handles may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the message names the member and the reason;
 ///   ACME_ERR_UNSUPPORTED: this library does not know a member.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -296,7 +297,7 @@ fn order_options(given: &acme_order_options_t) -> Result<OrderOptions> {
     Ok(options)
 }
 
-/// The acceptable types of challenge; `None`: the default ones.
+/// Returns the acceptable challenge types; `None`: the default.
 pub(super) fn acceptable_types(
     types: *const *const c_char,
     count: usize,

@@ -16,7 +16,7 @@ handle!(acme_cert_t, CertState, b"acmecert");
 
 const MILLIS_A_DAY: i64 = 24 * 3600 * 1000;
 
-/// A chain, with its texts for C.
+/// A chain with its texts for C.
 pub struct CertState {
     chain: CertificateChain,
     pem: CString,
@@ -27,7 +27,7 @@ pub struct CertState {
     key: Option<OwnedKey>,
 }
 
-/// A key handle that its owner shows and frees.
+/// A key handle that its owner lends to C and frees.
 pub(super) struct OwnedKey(*mut acme_key_t);
 
 // SAFETY: a handle may move between threads and be read by many (rule 5 of the header).
@@ -69,11 +69,11 @@ impl CertState {
     }
 }
 
-/// Reads a PEM chain, leaf first. Anything but certificates in it is refused.
+/// Reads a PEM chain, leaf first. It may contain certificates only.
 /// @param pem The chain's text; read during the call only.
 /// @param size Number of bytes, without a NUL at the end.
-/// @param cert Out: the chain, which you free with acme_cert_free(). It has no key.
-/// @return ACME_OK; ACME_ERR_PARSE: no chain, or something else in it.
+/// @param cert Out: the chain, to free with acme_cert_free(). It has no key.
+/// @return ACME_OK; ACME_ERR_PARSE: not a chain, or other things in it.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_cert_parse(
@@ -89,11 +89,12 @@ pub extern "C" fn acme_cert_parse(
     })
 }
 
-/// Makes the self-signed certificate that a tls-alpn-01 challenge wants (RFC 8737), to be shown in
-/// handshakes that negotiate "acme-tls/1". key NULL: a fresh one, see acme_cert_key().
-/// @param challenge What acme_op_challenge() or a publish callback shows right now.
-/// @param key The key to certify, kept as far as it is needed; NULL: a fresh P-256 key.
-/// @param cert Out: the certificate, which you free with acme_cert_free().
+/// Creates the self-signed certificate for a tls-alpn-01 challenge (RFC 8737), to present in
+/// handshakes that negotiate "acme-tls/1".
+/// @param challenge A challenge from acme_op_challenge() or of a publish callback, while it is
+///   valid.
+/// @param key The key to certify; NULL: a fresh P-256 key, see acme_cert_key().
+/// @param cert Out: the certificate, to free with acme_cert_free().
 /// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the challenge is of a type without a token;
 ///   ACME_ERR_UNSUPPORTED: the key is outside the process.
 #[unsafe(no_mangle)]
@@ -106,7 +107,8 @@ pub extern "C" fn acme_cert_create_tls_alpn(
     guard(|| {
         let out = Out::handle(cert, "cert")?;
         check_pointer(challenge, "challenge")?;
-        // SAFETY: not NULL and aligned; a challenge that an operation shows right now (rule 3 of the header).
+        // SAFETY: not NULL and aligned; a challenge that an operation lends right now (rule 3 of
+        // the header).
         let challenge = unsafe { &*challenge };
         let identifier = text(challenge.identifier, "challenge->identifier")?;
         let digest = bytes(challenge.tls_alpn_digest.cast(), 32, "challenge->tls_alpn_digest")?;
@@ -121,7 +123,7 @@ pub extern "C" fn acme_cert_create_tls_alpn(
     })
 }
 
-/// The whole chain as PEM.
+/// Returns the whole chain as PEM.
 /// @param cert The certificate.
 /// @return Text, valid until cert is freed; NULL for NULL.
 #[unsafe(no_mangle)]
@@ -129,7 +131,7 @@ pub extern "C" fn acme_cert_chain_pem(cert: *const acme_cert_t) -> *const c_char
     pointer_to(peek(cert).map(|cert| &cert.pem))
 }
 
-/// The index-th certificate of the chain as DER, 0 the leaf; NULL past the end. size may be NULL.
+/// Returns the index-th certificate of the chain as DER; NULL past the end. Index 0 is the leaf.
 /// @param cert The certificate.
 /// @param index From 0, the leaf, towards the root.
 /// @param size Out: number of bytes; 0 past the end. May be NULL.
@@ -147,7 +149,8 @@ pub extern "C" fn acme_cert_der(
     der.map_or(null(), Vec::as_ptr)
 }
 
-/// The certificate's private key; NULL when it was parsed, or ordered with a CSR made elsewhere.
+/// Returns the certificate's private key; NULL if the certificate was parsed, or ordered with a CSR
+/// made elsewhere.
 /// @param cert The certificate.
 /// @return Borrowed, valid until cert is freed, or NULL.
 #[unsafe(no_mangle)]
@@ -155,7 +158,7 @@ pub extern "C" fn acme_cert_key(cert: *const acme_cert_t) -> *const acme_key_t {
     peek(cert).and_then(|cert| cert.key.as_ref()).map_or(null(), OwnedKey::handle)
 }
 
-/// Whether this is the leaf's key: 1 or 0. For a certificate and a key that were stored.
+/// Whether key is the leaf's: 1 or 0. For a stored certificate and a stored key.
 /// @param cert The certificate.
 /// @param key The key.
 /// @return 1 or 0; 0 when either is NULL.
@@ -167,7 +170,7 @@ pub extern "C" fn acme_cert_is_for(cert: *const acme_cert_t, key: *const acme_ke
     }
 }
 
-/// The index-th subject alternative name (DNS name or IP address); NULL past the end.
+/// Returns the index-th subject alternative name (DNS name or IP address); NULL past the end.
 /// @param cert The certificate.
 /// @param index From 0.
 /// @return Text, valid until cert is freed; NULL past the end.
@@ -176,7 +179,7 @@ pub extern "C" fn acme_cert_name(cert: *const acme_cert_t, index: usize) -> *con
     pointer_to(peek(cert).and_then(|cert| cert.names.get(index)))
 }
 
-/// The leaf's serial number, in lower-case hexadecimal digits.
+/// Returns the leaf's serial number, in lower-case hexadecimal digits.
 /// @param cert The certificate.
 /// @return Text, valid until cert is freed; NULL for NULL.
 #[unsafe(no_mangle)]
@@ -184,7 +187,7 @@ pub extern "C" fn acme_cert_serial(cert: *const acme_cert_t) -> *const c_char {
     pointer_to(peek(cert).map(|cert| &cert.serial))
 }
 
-/// SHA-256 of the leaf, in lower-case hexadecimal digits.
+/// Returns the SHA-256 of the leaf, in lower-case hexadecimal digits.
 /// @param cert The certificate.
 /// @return 64 characters, valid until cert is freed; NULL for NULL.
 #[unsafe(no_mangle)]
@@ -192,7 +195,7 @@ pub extern "C" fn acme_cert_fingerprint(cert: *const acme_cert_t) -> *const c_ch
     pointer_to(peek(cert).map(|cert| &cert.fingerprint))
 }
 
-/// Kind of the leaf's key: an ACME_KEY_* value; 0 when it is none of those.
+/// Returns the kind of the leaf's key: an ACME_KEY_* value; 0 for another kind.
 /// @param cert The certificate.
 /// @return An ACME_KEY_* value, or 0.
 #[unsafe(no_mangle)]
@@ -200,8 +203,8 @@ pub extern "C" fn acme_cert_key_type(cert: *const acme_cert_t) -> c_int {
     key_type(peek(cert).and_then(|cert| cert.chain.key_type()))
 }
 
-/// Identifier for renewal information (RFC 9773 section 4.1); NULL when the leaf has no authority key
-/// identifier.
+/// Returns the identifier for renewal information (RFC 9773 section 4.1); NULL if the leaf has no
+/// authority key identifier.
 /// @param cert The certificate.
 /// @return Text, valid until cert is freed, or NULL.
 #[unsafe(no_mangle)]
@@ -209,7 +212,7 @@ pub extern "C" fn acme_cert_ari_id(cert: *const acme_cert_t) -> *const c_char {
     pointer_to(peek(cert).and_then(|cert| cert.ari_id.as_ref()))
 }
 
-/// When the leaf starts to be valid; 0 for NULL.
+/// Returns the start of the leaf's validity; 0 for NULL.
 /// @param cert The certificate.
 /// @return Milliseconds since 1970.
 #[unsafe(no_mangle)]
@@ -217,7 +220,7 @@ pub extern "C" fn acme_cert_not_before(cert: *const acme_cert_t) -> acme_time_t 
     peek(cert).map_or(0, |cert| cert.chain.not_before().as_millis())
 }
 
-/// When the leaf expires; 0 for NULL.
+/// Returns the end of the leaf's validity; 0 for NULL.
 /// @param cert The certificate.
 /// @return Milliseconds since 1970.
 #[unsafe(no_mangle)]
@@ -225,7 +228,7 @@ pub extern "C" fn acme_cert_not_after(cert: *const acme_cert_t) -> acme_time_t {
     peek(cert).map_or(0, |cert| cert.chain.not_after().as_millis())
 }
 
-/// Whole days until the leaf expires, from now (0: the system clock); negative once it has.
+/// Returns the whole days until the leaf expires; negative once it has expired.
 /// @param cert The certificate.
 /// @param now Milliseconds since 1970; 0: the system clock.
 /// @return Days, rounded down; 0 for NULL.
@@ -237,7 +240,7 @@ pub extern "C" fn acme_cert_days_left(cert: *const acme_cert_t, now: acme_time_t
 }
 
 /// Frees the handle.
-/// @param cert The certificate; NULL is fine. A key that acme_cert_key() gave goes with it.
+/// @param cert The certificate; NULL is fine. The key from acme_cert_key() is freed with it.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_free(cert: *mut acme_cert_t) {
     release(cert);

@@ -127,8 +127,8 @@ impl<T> Out<T> {
 /// Copies bytes to a place of the caller's that has room for them; gives how many.
 pub(super) fn copy_out(bytes: &[u8], place: *mut c_char) -> Result<usize> {
     check_pointer(place, "body")?;
-    // SAFETY: not NULL; the caller says that there is room (and has been checked to say enough), and
-    // our bytes are nowhere near.
+    // SAFETY: not NULL; the caller says that there is room (and has been checked to say enough),
+    // and our bytes are nowhere near.
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place.cast::<u8>(), bytes.len()) };
     Ok(bytes.len())
 }

@@ -12,13 +12,12 @@ use crate::pki::SigningRequest;
 
 handle!(acme_csr_t, SigningRequest, b"acme_csr");
 
-/// Makes a request for names (DNS names, wildcards, IP addresses), signed with key. The names
-/// stand in the subjectAltName extension; there is no common name.
-/// @param key The key to certify; kept as far as it is needed. Not one from
-///   acme_key_from_public().
-/// @param names The names, 1 at least; copied, and taken as they are.
+/// Creates a request for names (DNS names, wildcards, IP addresses), signed with key. The names are
+/// in the subjectAltName extension; there is no common name.
+/// @param key The key to certify, with its private half: not from acme_key_from_public().
+/// @param names The names, at least 1; copied without a change.
 /// @param count Number of names.
-/// @param csr Out: the request, which you free with acme_csr_free().
+/// @param csr Out: the request, to free with acme_csr_free().
 /// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: no names; ACME_ERR_UNSUPPORTED: the key is outside
 ///   the process.
 #[unsafe(no_mangle)]
@@ -41,8 +40,8 @@ pub extern "C" fn acme_csr_create(
 /// Reads a PEM or DER request made elsewhere, so that the key never enters the library.
 /// @param data The request's text or bytes; read during the call only.
 /// @param size Number of bytes, without a NUL at the end.
-/// @param csr Out: the request, which you free with acme_csr_free().
-/// @return ACME_OK; ACME_ERR_PARSE: no request; ACME_ERR_CRYPTO: its signature is wrong.
+/// @param csr Out: the request, to free with acme_csr_free().
+/// @return ACME_OK; ACME_ERR_PARSE: not a request; ACME_ERR_CRYPTO: its signature is wrong.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_csr_parse(
@@ -57,7 +56,7 @@ pub extern "C" fn acme_csr_parse(
     })
 }
 
-/// The request as DER; size may be NULL.
+/// Returns the request as DER.
 /// @param csr The request.
 /// @param size Out: number of bytes; 0 when the request is NULL. May be NULL.
 /// @return The bytes, valid until csr is freed; NULL for NULL.
@@ -70,7 +69,7 @@ pub extern "C" fn acme_csr_der(csr: *const acme_csr_t, size: *mut usize) -> *con
     der.map_or(null(), <[u8]>::as_ptr)
 }
 
-/// Frees the handle; operations that use the request keep it.
+/// Frees the handle. Operations that use the request keep working.
 /// @param csr The request; NULL is fine.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_csr_free(csr: *mut acme_csr_t) {

@@ -1,4 +1,4 @@
-//! Errors as objects, always borrowed.
+//! Errors as objects, always borrowed, and the last error of each thread.
 
 use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_int};
@@ -10,7 +10,7 @@ use super::types::acme_time_t;
 use crate::error::{Error, ErrorKind};
 use crate::problem::Problem;
 
-/// What went wrong, with the CA's problem document where there is one. Always borrowed.
+/// An error, with the CA's problem document if it sent one. Always borrowed.
 pub struct acme_error_t {
     status: acme_status_t,
     message: CString,
@@ -65,7 +65,7 @@ thread_local! {
 
 /// Sets the error that acme_last_error() returns on this thread; `None` after a success.
 pub(super) fn set_last_error(error: Option<Box<acme_error_t>>) {
-    // Fails only while the thread ends, when nobody can ask any more.
+    // Fails only while the thread ends; no later call reads the error.
     let _ = LAST_ERROR.try_with(|last| *last.borrow_mut() = error);
 }
 
@@ -74,16 +74,16 @@ pub(super) fn last_error() -> *const acme_error_t {
     last.ok().flatten().unwrap_or(std::ptr::null())
 }
 
-/// Error of the last fallible call on this thread; NULL when it succeeded. Fallible are the
-/// functions that return acme_status_t, and acme_op_poll(); no other function changes it, but for
-/// acme_op_free() when it refuses.
-/// @return Borrowed, until the next call on this thread that can fail. NULL: that succeeded.
+/// Returns the error of the last fallible call on this thread; NULL if it succeeded. Fallible
+/// functions are those that return acme_status_t, and acme_op_poll(). No other function changes the
+/// last error, except acme_op_free() and acme_driver_free() when they refuse.
+/// @return Borrowed, until the next fallible call on this thread. NULL: the last one succeeded.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_last_error() -> *const acme_error_t {
     last_error()
 }
 
-/// An error's status code; ACME_OK for NULL.
+/// Returns an error's status code; ACME_OK for NULL.
 /// @param error From acme_last_error(), acme_op_error() or acme_error_subproblem(); may be NULL.
 /// @return An ACME_ERR_* value; ACME_OK for NULL.
 #[unsafe(no_mangle)]
@@ -91,15 +91,15 @@ pub extern "C" fn acme_error_status(error: Option<&acme_error_t>) -> acme_status
     error.map_or(acme_status_t::ACME_OK, |error| error.status)
 }
 
-/// An error in one line, for a log or a person: what was tried, on what, and why it failed.
+/// Returns an error in one line, for a log or a user: what was tried, on what, and why it failed.
 /// @param error The error; may be NULL.
-/// @return Text, valid as long as the error is; NULL for NULL. No secret is in it.
+/// @return Text, valid as long as the error is; NULL for NULL. It contains no secret.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_message(error: Option<&acme_error_t>) -> *const c_char {
     pointer_to(error.map(|error| &error.message))
 }
 
-/// Whether the same request will fail again until its input changes; when not, a retry may help.
+/// Whether the same request will fail again until its input changes; if not, a retry may help.
 /// @param error The error; may be NULL.
 /// @return 1 or 0; 0 for NULL.
 #[unsafe(no_mangle)]
@@ -107,7 +107,7 @@ pub extern "C" fn acme_error_is_permanent(error: Option<&acme_error_t>) -> c_int
     error.is_some_and(|error| error.permanent).into()
 }
 
-/// Earliest time worth a retry (from Retry-After); 0 when the CA named none.
+/// Returns the earliest time worth a retry (from Retry-After); 0 if the CA named none.
 /// @param error The error; may be NULL.
 /// @return Milliseconds since 1970; 0: none.
 #[unsafe(no_mangle)]
@@ -115,7 +115,7 @@ pub extern "C" fn acme_error_retry_at(error: Option<&acme_error_t>) -> acme_time
     error.map_or(0, |error| error.retry_at)
 }
 
-/// The URL that was asked; NULL when it is not about one.
+/// Returns the URL of the failed request; NULL for other errors.
 /// @param error The error; may be NULL.
 /// @return Text, valid as long as the error is, or NULL.
 #[unsafe(no_mangle)]
@@ -123,7 +123,7 @@ pub extern "C" fn acme_error_url(error: Option<&acme_error_t>) -> *const c_char 
     pointer_to(error.and_then(|error| error.url.as_ref()))
 }
 
-/// The DNS name or IP address concerned; NULL when it is not about one.
+/// Returns the DNS name or IP address concerned; NULL if the error concerns no single name.
 /// @param error The error; may be NULL.
 /// @return Text, valid as long as the error is, or NULL.
 #[unsafe(no_mangle)]
@@ -131,25 +131,26 @@ pub extern "C" fn acme_error_identifier(error: Option<&acme_error_t>) -> *const 
     pointer_to(error.and_then(|error| error.identifier.as_ref()))
 }
 
-/// Problem type URN (RFC 8555 section 6.7), such as "urn:ietf:params:acme:error:caa"; NULL when the
-/// CA sent no problem document.
+/// Returns the problem's type URN (RFC 8555 section 6.7), such as "urn:ietf:params:acme:error:caa";
+/// NULL if the CA sent no problem document.
 /// @param error The error; may be NULL.
-/// @return Text, valid as long as the error is, or NULL. Untrusted: the CA's word.
+/// @return Text, valid as long as the error is, or NULL. Untrusted text of the CA.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_problem_type(error: Option<&acme_error_t>) -> *const c_char {
     pointer_to(error.and_then(|error| error.problem_type.as_ref()))
 }
 
-/// The whole problem document (RFC 7807) as JSON; NULL when the CA sent none.
+/// Returns the whole problem document (RFC 7807) as JSON; NULL if the CA sent none.
 /// @param error The error; may be NULL.
-/// @return Text, valid as long as the error is, or NULL. Untrusted: the CA's word.
+/// @return Text, valid as long as the error is, or NULL. Untrusted text of the CA.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_problem_json(error: Option<&acme_error_t>) -> *const c_char {
     pointer_to(error.and_then(|error| error.problem_json.as_ref()))
 }
 
-/// A page for a person who wants it to work: terms to agree to, a pause to lift, limits explained;
-/// NULL when the CA named none. An https URL, but the CA's word: show it, do not fetch it.
+/// Returns the URL of a page that helps the user: terms to agree to, a pause to lift, limits
+/// explained. NULL if the CA named none. It is an https URL, but the CA chose it: show it, do not
+/// fetch it.
 /// @param error The error; may be NULL.
 /// @return Text, valid as long as the error is, or NULL.
 #[unsafe(no_mangle)]
@@ -157,7 +158,7 @@ pub extern "C" fn acme_error_help_url(error: Option<&acme_error_t>) -> *const c_
     pointer_to(error.and_then(|error| error.help_url.as_ref()))
 }
 
-/// Number of subproblems (RFC 8555 section 6.7.1); at most 100 are kept.
+/// Returns the number of subproblems (RFC 8555 section 6.7.1); at most 100 are kept.
 /// @param error The error; may be NULL.
 /// @return 0 to 100; 0 for NULL.
 #[unsafe(no_mangle)]
@@ -165,7 +166,7 @@ pub extern "C" fn acme_error_subproblem_count(error: Option<&acme_error_t>) -> u
     error.map_or(0, |error| error.subproblems.len())
 }
 
-/// The index-th subproblem, itself an error; NULL past the end.
+/// Returns the index-th subproblem, itself an error; NULL past the end.
 /// @param error The error; may be NULL.
 /// @param index From 0.
 /// @return Borrowed, valid as long as error is; NULL past the end.

@@ -1,4 +1,5 @@
-//! The guard around every exported function: panics and errors become a status, errno stays as it is.
+//! The guard around every exported function: panics and errors become a status, errno stays as it
+//! is.
 
 use std::any::Any;
 use std::ffi::c_int;

@@ -1,5 +1,5 @@
-//! The built-in HTTP client, where it is compiled in, and the options that it is made from; a driver,
-//! which sits on it.
+//! The built-in HTTP client, where it is compiled in, and the options that it is made from; a
+//! driver, which sits on it.
 
 #[cfg(all(feature = "http", unix))]
 pub(super) use crate::driver::{Driver, Event};

@@ -14,33 +14,33 @@ use super::guard::catch;
 #[repr(i32)]
 #[derive(Clone, Copy)]
 pub enum acme_log_level_t {
-    /// Something is wrong that nothing else reports.
+    /// A failure that no other result reports.
     ACME_LOG_ERROR = 1,
-    /// Something went wrong and was mended.
+    /// A failure that the library has recovered from.
     ACME_LOG_WARN = 2,
-    /// Something worth knowing happened.
+    /// An event worth knowing.
     ACME_LOG_INFO = 3,
-    /// Each request and each retry.
+    /// Every request and every retry.
     ACME_LOG_DEBUG = 4,
-    /// Transcripts: whatever operations ask for and are answered, without secrets, a JSON object a
-    /// line. Names, contacts, URLs and certificates stand in them. See docs/testing.md.
+    /// Transcripts: the requests and responses of operations, without secrets, one JSON object a
+    /// line. They contain names, contacts, URLs and certificates. See docs/testing.md.
     ACME_LOG_TRACE = 5,
 }
 
 use acme_log_level_t::*;
 
-/// Receives log lines on whichever thread called the library, or a driver's own. Must not call the
-/// library, must return normally. The text is valid for the call. No line has a key, a token or a key
-/// authorization in it.
+/// Receives a log line, on the thread that calls the library or on a driver's own. Must not call
+/// the library, and must return normally. The text is valid during the call. No line contains a
+/// key, a token or a key authorization.
 pub type acme_log_fn =
     Option<unsafe extern "C" fn(level: c_int, message: *const c_char, user: *mut c_void)>;
 
-/// Sends log lines up to level (ACME_LOG_*; other values are brought into that range) to log,
-/// process-wide; NULL turns logging off, which is the default.
-/// @param log Called for each line, on any thread, also on several at once; NULL: nobody is.
-/// @param user Handed to log; has to stay valid until another callback is set and those under way
-///   have returned.
-/// @param level The most detailed ACME_LOG_* level that is wanted.
+/// Sends log lines up to level (ACME_LOG_*; other values count as the nearest) to log, for the
+/// whole process. NULL turns logging off, which is the default.
+/// @param log Called for each line, on any thread, also on several at once; NULL: no logging.
+/// @param user Pointer to pass to log. It must stay valid until another callback is set and running
+///   calls have returned.
+/// @param level The most detailed ACME_LOG_* level to log.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_set_log_callback(log: acme_log_fn, user: *mut c_void, level: c_int) {
     static INSTALL: Once = Once::new();
@@ -83,7 +83,7 @@ impl Log for Callback {
     }
 
     fn log(&self, record: &Record<'_>) {
-        // The HTTP client's own lines may hold whole requests; they go nowhere.
+        // Drop the HTTP client's own lines: they may contain whole requests.
         if !record.target().starts_with("acme_micro") || record.level() > log::max_level() {
             return;
         }

@@ -1,4 +1,5 @@
-//! Operations: begin, poll, answer.
+//! Operations: polling, steps, challenges, signatures. Responses are in `op_response.rs`, results
+//! in `op_result.rs`.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr::{from_ref, null, null_mut};
@@ -29,36 +30,36 @@ use crate::time::Time;
 
 handle!(acme_op_t, OpState, b"acme__op");
 
-/// What acme_op_poll() asks of you.
+/// The next step of an operation, from acme_op_poll().
 #[derive_ReprC]
 #[repr(i32)]
 #[derive(Clone, Copy)]
 pub enum acme_step_t {
-    /// Finished well: take the result, free the operation.
+    /// Finished with success: take the result, free the operation.
     ACME_STEP_DONE = 0,
-    /// Send acme_op_request(), feed the answer to acme_op_response_*(), poll again. Said once a
-    /// request; more may come before it is answered.
+    /// Send acme_op_request(), pass the response to acme_op_response_*(), poll again. Returned once
+    /// for each request; more requests may follow before the response.
     ACME_STEP_REQUEST = 1,
-    /// Nothing to do for acme_op_wait_ms() milliseconds. Polling earlier does no harm.
+    /// Wait for acme_op_wait_ms() milliseconds. Polling earlier does no harm.
     ACME_STEP_WAIT = 2,
     /// Publish each acme_op_challenge(), call acme_op_published() when all are in place, poll.
-    /// Said once.
+    /// Returned once.
     ACME_STEP_PUBLISH = 3,
-    /// Take the same challenges down, poll. Said once, before success and failure alike.
+    /// Remove the same challenges, poll. Returned once, before success and failure alike.
     ACME_STEP_UNPUBLISH = 4,
-    /// Sign acme_op_sign_request() with the key that is outside the process, answer with
-    /// acme_op_signed(), poll. Said once a signature.
+    /// Sign acme_op_sign_request() with the key that is outside the process, pass the signature to
+    /// acme_op_signed(), poll. Returned once for each signature.
     ACME_STEP_SIGN = 5,
 }
 
 use acme_step_t::*;
 
-/// An operation of any kind, and what it shows right now.
+/// An operation of any kind, with the views that C has of it.
 pub struct OpState {
     pub(super) operation: Arc<Operation<Outcome>>,
     pub(super) http: BuiltInHttp,
     pub(super) key: Option<OwnedKey>,
-    /// acme_op_run() or a driver has it in hand: nobody else may poll, run or free it.
+    /// acme_op_run() or a driver runs the operation: other calls may not poll, run or free it.
     running: AtomicBool,
     user: AtomicPtr<c_void>,
     clock: OnceLock<SteadyClock>,
@@ -68,7 +69,7 @@ pub struct OpState {
 #[derive(Default)]
 pub(super) struct Views {
     request: Option<Box<RequestView>>,
-    /// Replaced as a whole: what C points into stays where it is.
+    /// Replaced as a whole, so that the pointers that C has stay valid.
     challenges: Vec<ChallengeView>,
     wait_ms: i64,
     to_sign: Option<Box<SignRequestView>>,
@@ -100,7 +101,7 @@ impl OpState {
         self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows challenges; they stay for acme_op_challenge() until the next ones.
+    /// Sets the challenges that acme_op_challenge() returns until the next ones.
     pub(super) fn set_challenges(&self, challenges: &[Challenge]) {
         self.views().challenges = challenges.iter().map(ChallengeView::new).collect();
     }
@@ -148,7 +149,7 @@ impl OpState {
         self.views().challenges.get(index).map_or(null(), |challenge| from_ref(&challenge.c))
     }
 
-    /// Shows the order's URL, as far as there is one by now.
+    /// Returns the order's URL, or NULL while there is none.
     pub(super) fn order_url(&self) -> *const c_char {
         let url = self.operation.order_url().map(c_text);
         let mut views = self.views();
@@ -158,7 +159,7 @@ impl OpState {
         pointer_to(views.order_url.as_ref())
     }
 
-    /// Keeps what has come of the operation, or why nothing.
+    /// Stores the result of the operation, or why it failed.
     pub(super) fn store_outcome(&self, outcome: &Result<()>) {
         match outcome {
             Ok(()) => self.store_result(),
@@ -166,7 +167,8 @@ impl OpState {
         }
     }
 
-    /// Only whoever has it in hand polls it, and nobody frees it.
+    /// Reserves the operation for the caller: until `release()`, other calls may not poll, run or
+    /// free it.
     pub(super) fn acquire(&self) -> Result<()> {
         match self.running.swap(true, Ordering::AcqRel) {
             true => Err(busy()),
@@ -186,7 +188,8 @@ impl OpState {
         if self.is_running() {
             return Err(busy());
         }
-        // Valid until the next poll: with thousands of operations in flight this is most of them.
+        // Views are valid until the next poll. With thousands of operations they take the most
+        // memory.
         let op = std::mem::take(&mut self.views().request);
         drop((op, std::mem::take(&mut self.views().to_sign)));
         let now = match now {
@@ -225,19 +228,19 @@ impl OpState {
 }
 
 fn busy() -> Error {
-    let why = "the operation is in the hands of acme_op_run() or of a driver";
+    let why = "acme_op_run() or a driver is running the operation";
     Error::new(ErrorKind::Misuse, why)
 }
 
-/// Advances the operation and says what to do next. now: 0 for the system clock, which may be set
-/// meanwhile: it is read at the first such poll only, and time goes on from there. > 0: an
-/// ACME_STEP_* for you to do. 0: done. < 0: failed, an ACME_ERR_*; see acme_op_error().
+/// Advances the operation and returns the next step. > 0: an ACME_STEP_* for the caller to do. 0:
+/// done. < 0: failed with that ACME_ERR_*; see acme_op_error(). With now = 0 the library reads the
+/// system clock at the first such poll only, and measures the time from there: setting the clock
+/// does no harm.
 /// @param op The operation. One thread at a time.
-/// @param now Milliseconds since 1970, or 0. It goes on from poll to poll; one that lies before
-///   the last is taken as that.
+/// @param now Milliseconds since 1970, or 0. A time before that of the last poll counts as that
+///   time.
 /// @return An ACME_STEP_* value, 0 (ACME_STEP_DONE) among them, or a negative ACME_ERR_* value;
-///   ACME_ERR_MISUSE when acme_op_run() or a driver has the operation in hand, which does not end
-///   it.
+///   ACME_ERR_MISUSE while acme_op_run() or a driver runs the operation, which does not end it.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_op_poll(op: *mut acme_op_t, now: acme_time_t) -> c_int {
@@ -250,17 +253,18 @@ pub extern "C" fn acme_op_poll(op: *mut acme_op_t, now: acme_time_t) -> c_int {
     if status == acme_status_t::ACME_OK { step as c_int } else { status as c_int }
 }
 
-/// The request to send, at ACME_STEP_REQUEST. Keep its id for the answer.
+/// Returns the request to send, at ACME_STEP_REQUEST. Keep its id for the response.
 /// @param op The operation.
-/// @return Borrowed, until the next poll; NULL when the last poll said something else.
+/// @return Borrowed, until the next poll; NULL after any other step.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_request(op: *const acme_op_t) -> *const acme_http_request_t {
     let pointer = |op: &OpState| op.views().request.as_ref().map(|r| from_ref(&r.c));
     peek(op).and_then(pointer).unwrap_or(null())
 }
 
-/// How many milliseconds after the poll that said ACME_STEP_WAIT the next one is useful, at most
-/// 2147483647; -1: not before you answer something.
+/// Returns the time from a poll that returned ACME_STEP_WAIT to the next useful poll, in
+/// milliseconds, at most 2147483647; -1: not before a response, a signature or acme_op_published()
+/// arrives.
 /// @param op The operation.
 /// @return Milliseconds, 0 to 2147483647, or -1; 0 for NULL.
 #[unsafe(no_mangle)]
@@ -268,24 +272,25 @@ pub extern "C" fn acme_op_wait_ms(op: *const acme_op_t) -> i64 {
     peek(op).map_or(0, |op: &OpState| op.views().wait_ms)
 }
 
-/// The index-th challenge, at ACME_STEP_PUBLISH and ACME_STEP_UNPUBLISH; NULL past the end.
+/// Returns the index-th challenge, at ACME_STEP_PUBLISH and ACME_STEP_UNPUBLISH; NULL past the end.
 /// @param op The operation.
 /// @param index From 0.
-/// @return Borrowed, until the next poll, while a driver has the operation until done; NULL past
-///   the end.
+/// @return Borrowed, until the next poll or, while a driver runs the operation, until done; NULL
+///   past the end.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_challenge(op: *const acme_op_t, index: usize) -> *const acme_challenge_t {
     peek(op).map_or(null(), |op: &OpState| op.challenge(index))
 }
 
-/// Hands over the payload of the answer to a challenge, before acme_op_published(), for the types whose
-/// answer has one that you make: "onion-csr-01" (RFC 9799) and "device-attest-01".
+/// Sets the payload of the response to a challenge (RFC 8555 section 7.5.1), before
+/// acme_op_published(), for the types that need one: "onion-csr-01" (RFC 9799) and
+/// "device-attest-01".
 /// @param op The operation.
-/// @param challenge One that op shows right now; a copy of it is none.
+/// @param challenge A pointer from acme_op_challenge(); a copy of the struct is refused.
 /// @param json The payload, a JSON object; copied.
 /// @param size Number of bytes.
-/// @return ACME_OK; ACME_ERR_MISUSE: op does not show this challenge, is not publishing, or the
-///   type has no payload; ACME_ERR_INVALID_ARGUMENT: it is no JSON object.
+/// @return ACME_OK; ACME_ERR_MISUSE: op has no such challenge now, is not publishing, or the type
+///   has no payload; ACME_ERR_INVALID_ARGUMENT: json is not a JSON object.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_respond_with(
     op: *mut acme_op_t,
@@ -307,11 +312,12 @@ pub extern "C" fn acme_op_respond_with(
     })
 }
 
-/// Says that every challenge is in place, or why not: the operation then ends with ACME_ERR_HOST, by
-/// way of ACME_STEP_UNPUBLISH. Any thread while a driver has it.
+/// Reports that every challenge is in place, or that publishing failed. After a failure the
+/// operation ends with ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH. Any thread while a driver runs
+/// it.
 /// @param op The operation.
-/// @param failure NULL: all are in place. Else why not, for the message of the error; copied.
-/// @return ACME_OK; ACME_ERR_MISUSE: nothing is waiting to be published.
+/// @param failure NULL: all are in place. Else the reason, for the message of the error; copied.
+/// @return ACME_OK; ACME_ERR_MISUSE: the operation is not publishing.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_published(op: *mut acme_op_t, failure: *const c_char) -> acme_status_t {
     guard(|| {
@@ -321,10 +327,11 @@ pub extern "C" fn acme_op_published(op: *mut acme_op_t, failure: *const c_char) 
     })
 }
 
-/// Ends the operation at its next poll, by way of ACME_STEP_UNPUBLISH if need be. From any thread,
-/// and from a signal handler: it takes no lock and allocates nothing.
-/// @param op The operation, which must not be freed meanwhile; NULL is fine. One that has ended
-///   stays as it is.
+/// Cancels the operation: it ends at its next poll, by way of ACME_STEP_UNPUBLISH if challenges are
+/// published. From any thread, and from a signal handler: this function takes no lock and allocates
+/// nothing.
+/// @param op The operation, which must not be freed meanwhile; NULL is fine. An operation that has
+///   ended does not change.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_cancel(op: *const acme_op_t) {
     if let Some(op) = peek(op) {
@@ -332,7 +339,7 @@ pub extern "C" fn acme_op_cancel(op: *const acme_op_t) {
     }
 }
 
-/// Why the operation failed; NULL while it has not.
+/// Returns the error of a failed operation; NULL before and without a failure.
 /// @param op The operation.
 /// @return Borrowed, until op is freed, or NULL.
 #[unsafe(no_mangle)]
@@ -341,9 +348,9 @@ pub extern "C" fn acme_op_error(op: *const acme_op_t) -> *const acme_error_t {
     peek(op).and_then(pointer).unwrap_or(null())
 }
 
-/// One word for a status page: "new", "directory", "nonce", "account", "order", "authorization",
-/// "publish", "challenge", "unpublish", "finalize", "certificate", "revocation", "key-change",
-/// "renewal-info", "order-list". Static text.
+/// Returns the operation's state as one word, for a status page: "new", "directory", "nonce",
+/// "account", "order", "authorization", "publish", "challenge", "unpublish", "finalize",
+/// "certificate", "revocation", "key-change", "renewal-info", "order-list". Static text.
 /// @param op The operation.
 /// @return Static text; NULL for NULL.
 #[unsafe(no_mangle)]
@@ -370,23 +377,23 @@ pub extern "C" fn acme_op_state(op: *const acme_op_t) -> *const c_char {
     STATES.iter().find(|text| text.to_bytes() == state).map_or(null(), |text| text.as_ptr())
 }
 
-/// What to sign, at ACME_STEP_SIGN. Keep its id for the answer.
+/// Returns what to sign, at ACME_STEP_SIGN. Keep its id for acme_op_signed().
 /// @param op The operation.
-/// @return Borrowed, until the next poll; NULL when the last poll said something else.
+/// @return Borrowed, until the next poll; NULL after any other step.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_sign_request(op: *const acme_op_t) -> *const acme_sign_request_t {
     let pointer = |op: &OpState| op.views().to_sign.as_ref().map(|s| from_ref(&s.c));
     peek(op).and_then(pointer).unwrap_or(null())
 }
 
-/// Hands over the signature that acme_op_sign_request() asks for; ECDSA in DER, or the two integers in
-/// full width. One that is not right ends the operation with ACME_ERR_CRYPTO. Any thread while a driver
-/// has it.
+/// Passes the signature for acme_op_sign_request() to the operation: ECDSA in DER, or the two
+/// integers in full width. A wrong signature ends the operation with ACME_ERR_CRYPTO. Any thread
+/// while a driver runs it.
 /// @param op The operation.
-/// @param sign_id The id of the acme_sign_request_t that is being answered.
+/// @param sign_id The id of the acme_sign_request_t.
 /// @param signature The signature's bytes; copied.
-/// @param size Number of them.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such signature is asked for.
+/// @param size Size of signature in bytes.
+/// @return ACME_OK; ACME_ERR_MISUSE: the operation needs no such signature.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_signed(
     op: *mut acme_op_t,
@@ -401,12 +408,12 @@ pub extern "C" fn acme_op_signed(
     })
 }
 
-/// Says that there is no signature, and why: the operation ends with ACME_ERR_HOST. Any thread while a
-/// driver has it.
+/// Reports that signing failed: the operation ends with ACME_ERR_HOST. Any thread while a driver
+/// runs it.
 /// @param op The operation.
-/// @param sign_id The id of the acme_sign_request_t that is being answered.
-/// @param why For the message of the error; copied. NULL: unknown.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such signature is asked for.
+/// @param sign_id The id of the acme_sign_request_t.
+/// @param why Reason, for the message of the error; copied. NULL: unknown.
+/// @return ACME_OK; ACME_ERR_MISUSE: the operation needs no such signature.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_sign_failed(
     op: *mut acme_op_t,
@@ -420,9 +427,9 @@ pub extern "C" fn acme_op_sign_failed(
     })
 }
 
-/// Sets a pointer of yours, which travels with the operation.
+/// Sets a pointer of the caller's, which stays with the operation.
 /// @param op The operation; NULL is fine.
-/// @param user The pointer; may be NULL. The library never looks at what it points to.
+/// @param user The pointer; may be NULL. The library never reads through it.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_set_user_data(op: *mut acme_op_t, user: *mut c_void) {
     if let Some(op) = peek(op) {
@@ -430,7 +437,7 @@ pub extern "C" fn acme_op_set_user_data(op: *mut acme_op_t, user: *mut c_void) {
     }
 }
 
-/// The pointer set by acme_op_set_user_data(); NULL at first.
+/// Returns the pointer set by acme_op_set_user_data(); NULL at first.
 /// @param op The operation.
 /// @return The pointer, or NULL.
 #[unsafe(no_mangle)]
@@ -438,8 +445,9 @@ pub extern "C" fn acme_op_user_data(op: *const acme_op_t) -> *mut c_void {
     peek(op).map_or(null_mut(), |op| op.user.load(Ordering::Acquire))
 }
 
-/// Frees the operation, at any moment. Challenges still published are then yours to take down. While
-/// acme_op_run() or a driver has it in hand it does nothing but set ACME_ERR_MISUSE.
+/// Frees the operation, at any time. Challenges that are still published are the caller's to
+/// remove. While acme_op_run() or a driver runs the operation, this function only sets
+/// ACME_ERR_MISUSE.
 /// @param op The operation; NULL is fine.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_free(op: *mut acme_op_t) {

@@ -9,16 +9,16 @@ use super::op::OpState;
 use super::status::acme_status_t;
 use super::types::acme_op_t;
 
-/// Hands over one header field of the answer to a request. Pass them all, in the order they came; space
+/// Adds one header field of a response. Pass all fields, in the order of the response; white space
 /// around the value is ignored.
-/// @param op The operation. While a driver has it, nobody else answers its requests.
-/// @param request_id The id of the request that is being answered.
-/// @param name The field's name, in any case; need not end in a NUL.
-/// @param name_size Bytes of name.
-/// @param value The field's value; need not end in a NUL.
-/// @param value_size Bytes of value.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
-///   ACME_ERR_PROTOCOL: the answer is over a limit, and the rest need not be fed.
+/// @param op The operation. While a driver runs it, only the driver may respond to its requests.
+/// @param request_id The id of the request.
+/// @param name The field's name, in upper or lower case; a NUL at its end is not necessary.
+/// @param name_size Size of name in bytes.
+/// @param value The field's value; a NUL at its end is not necessary.
+/// @param value_size Size of value in bytes.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such request waits for a response; ACME_ERR_PROTOCOL: the
+///   response exceeds a limit, and its rest is not necessary.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_response_header(
     op: *mut acme_op_t,
@@ -36,14 +36,14 @@ pub extern "C" fn acme_op_response_header(
     })
 }
 
-/// Hands over some bytes of an answer's body; call as often as bytes arrive. Over 1 MiB in all:
-/// ACME_ERR_PROTOCOL, and the rest need not be fed.
+/// Adds bytes of a response's body; call it as often as bytes arrive. More than 1 MiB in total is
+/// ACME_ERR_PROTOCOL, and the rest is not necessary.
 /// @param op The operation.
-/// @param request_id The id of the request that is being answered.
-/// @param data The next bytes of the body, with no transfer or content encoding; copied.
-/// @param size Number of them; 0 is fine.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
-///   ACME_ERR_PROTOCOL: more than 1 MiB.
+/// @param request_id The id of the request.
+/// @param data The next bytes of the body, without transfer or content encoding; copied.
+/// @param size Size of data in bytes; 0 is fine.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such request waits for a response; ACME_ERR_PROTOCOL: more
+///   than 1 MiB.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_response_body(
     op: *mut acme_op_t,
@@ -57,11 +57,11 @@ pub extern "C" fn acme_op_response_body(
     })
 }
 
-/// Says that an answer is complete, and its HTTP status. Do not follow 3xx yourself.
+/// Completes a response, with its HTTP status. Do not follow redirects (3xx).
 /// @param op The operation.
-/// @param request_id The id of the request that is being answered.
-/// @param http_status 200 to 599.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
+/// @param request_id The id of the request.
+/// @param http_status HTTP status, 200 to 599.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such request waits for a response;
 ///   ACME_ERR_INVALID_ARGUMENT: another status.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_response_end(
@@ -75,11 +75,11 @@ pub extern "C" fn acme_op_response_end(
     })
 }
 
-/// Says that no complete answer came, and why. The operation tries again as it sees fit.
+/// Reports that no complete response arrived, and why. The operation decides whether to try again.
 /// @param op The operation.
-/// @param request_id The id of the request that is being answered.
-/// @param why For the message of the error that may come of it; copied. NULL: unknown.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer.
+/// @param request_id The id of the request.
+/// @param why Reason, for the message of an error; copied. NULL: unknown.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such request waits for a response.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_response_failed(
     op: *mut acme_op_t,

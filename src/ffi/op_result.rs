@@ -10,7 +10,8 @@ use super::handle::{give, peek};
 use super::op::OpState;
 use super::types::{acme_cert_t, acme_key_t, acme_op_t, acme_renewal_info_t};
 
-/// The order's URL, to resume it after a restart; NULL before there is one.
+/// Returns the order's URL, for resuming the order after a restart; NULL before the CA has created
+/// it.
 /// @param op The operation.
 /// @return Text, valid until the next poll, or NULL.
 #[unsafe(no_mangle)]
@@ -18,8 +19,8 @@ pub extern "C" fn acme_op_order_url(op: *const acme_op_t) -> *const c_char {
     peek(op).map_or(null(), OpState::order_url)
 }
 
-/// The certificate's key, from the beginning: store it before the CA issues a certificate for it.
-/// NULL when the order is for a CSR made elsewhere, or the operation is no order.
+/// Returns the certificate's key, at any time: store it before the CA issues a certificate for it.
+/// NULL for an order with a CSR made elsewhere, and for operations of other kinds.
 /// @param op The operation.
 /// @return Borrowed, valid until op is freed, or NULL.
 #[unsafe(no_mangle)]
@@ -28,18 +29,18 @@ pub extern "C" fn acme_op_key(op: *const acme_op_t) -> *const acme_key_t {
     peek(op).and_then(key).unwrap_or(null())
 }
 
-/// The certificate, now yours, after ACME_STEP_DONE of an order; NULL when there is none (none was
-/// due), or it has been taken.
+/// Takes the certificate out of a finished order. NULL if the renewal was not due (only_if_due), or
+/// if the certificate was taken before.
 /// @param op The operation.
-/// @return The certificate, which you free with acme_cert_free(), or NULL.
+/// @return The certificate, to free with acme_cert_free(), or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_take_cert(op: *mut acme_op_t) -> *mut acme_cert_t {
     let cert = || Ok(peek(op).and_then(OpState::take_cert).map_or(null_mut(), give));
     catch(cert).unwrap_or(null_mut())
 }
 
-/// When to renew, after ACME_STEP_DONE of acme_begin_renewal_info(), or of an order with only_if_due
-/// that was not; else NULL.
+/// Returns when to renew, after ACME_STEP_DONE of acme_begin_renewal_info(), or of an order with
+/// only_if_due whose renewal was not due; else NULL.
 /// @param op The operation.
 /// @return Borrowed, valid until op is freed, or NULL.
 #[unsafe(no_mangle)]
@@ -48,8 +49,8 @@ pub extern "C" fn acme_op_renewal_info(op: *const acme_op_t) -> *const acme_rene
     peek(op).and_then(pointer).unwrap_or(null())
 }
 
-/// The index-th URL, after ACME_STEP_DONE of acme_begin_authorize() or acme_begin_list_orders(); NULL
-/// past the end.
+/// Returns the index-th URL, after ACME_STEP_DONE of acme_begin_authorize() or
+/// acme_begin_list_orders(); NULL past the end.
 /// @param op The operation.
 /// @param index From 0; authorizations are in the order of the names.
 /// @return Text, valid until op is freed; NULL past the end.

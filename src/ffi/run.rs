@@ -1,4 +1,5 @@
-//! Blocking: the steps done here, with the built-in HTTP client and the host's callbacks.
+//! The blocking calls: they do an operation's steps with the built-in HTTP client and the caller's
+//! callbacks.
 
 use std::ffi::c_int;
 use std::ptr::null_mut;
@@ -18,33 +19,34 @@ use crate::blocking::{Host, run};
 use crate::engine::{Challenge, Reply, Request, ToSign};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Room for a signature: RSA with 4096 bits has the longest.
+/// Maximum size of a signature: RSA with 4096 bits has the longest.
 const MAX_SIGNATURE: usize = 512;
 
-/// Sends a request (acme_op_request()) with the built-in HTTPS client and feeds the answer. Blocking.
-/// For hosts without an HTTP client: call it on a worker thread, poll when it returns. It takes
-/// request_timeout_s at most.
+/// Sends a request (acme_op_request()) with the built-in HTTPS client and passes the response to
+/// the operation. Blocks for at most request_timeout_s. For programs without an HTTP client: call
+/// it on a worker thread, and poll when it returns.
 /// @param op The operation. Another thread may poll it meanwhile.
 /// @param request_id The id of the request to send.
-/// @return ACME_OK: an answer has been fed, or why none came; ACME_ERR_MISUSE: no such request is
-///   waiting for its answer; ACME_ERR_UNSUPPORTED: the library has no HTTP client.
+/// @return ACME_OK: the operation has the response, or the reason why none came; ACME_ERR_MISUSE:
+///   no such request waits for a response; ACME_ERR_UNSUPPORTED: the library has no HTTP client.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_send(op: *mut acme_op_t, request_id: u64) -> acme_status_t {
     guard(|| {
         let op: &OpState = borrow(op, "op")?;
         let request = op.operation.request(request_id).ok_or_else(|| {
-            let why = format!("request {request_id} is not waiting for an answer");
+            let why = format!("request {request_id} is not waiting for a response");
             Error::new(ErrorKind::Misuse, why)
         })?;
         op.http.send(&request, &op.operation.reply(request_id))
     })
 }
 
-/// Polls an operation to its end, with the built-in HTTPS client and your callbacks. Blocking.
-/// @param op The operation, which may have been polled before; you free it afterwards.
-/// @param options The callbacks, read during the call only; NULL: none.
-/// @return ACME_OK: what has come of it can be taken. Else as acme_op_error(), which says it in
-///   full.
+/// Polls an operation to its end, with the built-in HTTPS client and the caller's callbacks.
+/// Blocking.
+/// @param op The operation, which may have been polled before; free it afterwards.
+/// @param options The callbacks, read during the call only; NULL: no callbacks.
+/// @return ACME_OK: the result is ready to take. Else the status of acme_op_error(), which has the
+///   details.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_op_run(
@@ -54,15 +56,16 @@ pub extern "C" fn acme_op_run(
     guard(|| run_to_end(op, borrow(op, "op")?, &run_options(options, "options")?))
 }
 
-/// Obtains a certificate: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one. Blocking.
-/// *cert is NULL with ACME_OK when only_if_due is set and the renewal is not due. To resume an order
-/// after a failure, use the three: acme_op_order_url() then has its URL.
+/// Obtains a certificate: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one.
+/// Blocking. *cert is NULL with ACME_OK if only_if_due is set and the renewal is not due. To resume
+/// an order after a failure, call these three functions instead: acme_op_order_url() then returns
+/// its URL.
 /// @param client The client.
-/// @param order What is wanted, as for acme_begin_order(); read during the call only.
-/// @param run The callbacks, read during the call only; NULL: none, for names that are proven
-///   already.
-/// @param cert Out: the certificate with its chain and key, which you free with acme_cert_free().
-/// @return ACME_OK, or any ACME_ERR_* value; acme_last_error() says it in full.
+/// @param order Options of the order, as for acme_begin_order(); read during the call only.
+/// @param run The callbacks, read during the call only; NULL: no callbacks, for names that the CA
+///   has validated already.
+/// @param cert Out: the certificate with its chain and key, to free with acme_cert_free().
+/// @return ACME_OK, or any ACME_ERR_* value; acme_last_error() has the details.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_obtain(
@@ -103,7 +106,7 @@ fn run_to_end(handle: *mut acme_op_t, op: &OpState, options: &acme_run_options_t
     outcome
 }
 
-/// Marks an operation as being run; the mark goes on every way out.
+/// Marks an operation as running, until it is dropped.
 struct Running<'a>(&'a OpState);
 
 impl Running<'_> {
@@ -119,7 +122,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Does the steps with the host's callbacks. No lock is held while one of them runs.
+/// Does the steps with the caller's callbacks. No lock is held while a callback runs.
 struct Callbacks<'a> {
     handle: *mut acme_op_t,
     op: &'a OpState,
@@ -152,9 +155,10 @@ impl Host for Callbacks<'_> {
                 }
             }
         };
-        // Not fed to its end, whatever the reason: then there is no answer.
+        // An incomplete response counts as a lost one, whatever the reason.
         let why = sent.err().map(|error| error.to_string());
-        let _ = reply.failed(why.as_deref().unwrap_or("the send callback fed no complete answer"));
+        let _ =
+            reply.failed(why.as_deref().unwrap_or("the send callback passed no complete response"));
     }
 
     fn sign(&mut self, to_sign: &Arc<ToSign>) -> Result<Vec<u8>, String> {

@@ -4,7 +4,7 @@ use std::ffi::c_char;
 
 use safer_ffi::derive_ReprC;
 
-/// Version of the header, as numbers; acme_version_number() is the library's.
+/// Version of the header, as numbers. acme_version_number() is that of the library.
 pub const ACME_MICRO_VERSION_MAJOR: u32 = 0;
 /// See ACME_MICRO_VERSION_MAJOR.
 pub const ACME_MICRO_VERSION_MINOR: u32 = 14;
@@ -23,7 +23,7 @@ const _: () = assert!(
         && number(env!("CARGO_PKG_VERSION_PATCH")) == ACME_MICRO_VERSION_PATCH
 );
 
-/// What may be compiled in; bits of acme_features().
+/// Optional parts of the library; bits of acme_features().
 #[derive_ReprC]
 #[repr(i32)]
 #[derive(Clone, Copy)]
@@ -33,21 +33,22 @@ pub enum acme_feature_t {
     ACME_FEATURE_HTTP = 1,
 }
 
-/// Version of the library at run time, such as "0.14.1".
+/// Returns the version of the library at run time, such as "0.14.1".
 /// @return Static text; never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// Version of the library at run time, as a number; compare with ACME_MICRO_VERSION_NUMBER.
+/// Returns the version of the library at run time as a number; compare it with
+/// ACME_MICRO_VERSION_NUMBER.
 /// @return The major version times 65536, plus the minor one times 256, plus the patch level.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_version_number() -> u32 {
     (ACME_MICRO_VERSION_MAJOR << 16) | (ACME_MICRO_VERSION_MINOR << 8) | ACME_MICRO_VERSION_PATCH
 }
 
-/// ACME_FEATURE_* bits compiled into this library.
+/// Returns the ACME_FEATURE_* bits of the parts that this library has.
 /// @return A combination of ACME_FEATURE_* values.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_features() -> u32 {
