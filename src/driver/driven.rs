@@ -1,4 +1,4 @@
-//! What the parts of a driver share: its limits, and an operation whose type of result is hidden.
+//! Things that the parts of a driver share: its limits, and an operation with any type of result.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::task::Waker;
@@ -11,11 +11,11 @@ use crate::time::Time;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct DriverOptions {
-    /// Threads that send requests, one at a time each. They are started when there is something to
-    /// send; one more keeps the time.
+    /// Maximum number of threads that send requests, one at a time each. They start when a request
+    /// is to be sent; one more thread waits for timers.
     pub max_threads: usize,
-    /// Requests under way at once to one host, and with it connections: a CA that hangs does not
-    /// keep the others waiting as long as this is smaller than `max_threads`.
+    /// Maximum number of concurrent requests to one host, each with a connection. If this is
+    /// smaller than `max_threads`, a CA that hangs does not delay the others.
     pub max_requests_per_ca: usize,
 }
 
@@ -25,7 +25,7 @@ impl Default for DriverOptions {
     }
 }
 
-/// An operation, whatever its result.
+/// An operation with any type of result.
 pub(super) trait Driven: Send + Sync {
     fn poll(&self, now: Time) -> Result<Step>;
     fn reply(&self, request_id: u64) -> Reply<'_>;
@@ -37,7 +37,7 @@ impl<T: Send> Driven for Operation<T> {
     fn poll(&self, now: Time) -> Result<Step> {
         let poll = || Operation::poll(self, now);
         panic::catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(|bug| {
-            // Dropping it could panic again. The others go on; the next poll of this one tells.
+            // Dropping it could panic again. The next poll of this operation returns the error.
             std::mem::forget(bug);
             poll()
         })

@@ -1,11 +1,11 @@
 //! Any number of operations inside an event loop that has no HTTP client.
 //!
-//! A [`Driver`] sends the requests of the operations it is given on a few threads of its own. To
-//! your loop it is one file descriptor: when that is readable, take what [`Driver::next_event`] has
-//! until it has no more. Everything else happens on your thread, inside that call.
+//! A [`Driver`] sends the requests of its operations on a few threads of its own. An event loop
+//! sees one file descriptor: when it is readable, call [`Driver::next_event`] until that returns
+//! `None`. Everything else happens on the loop's thread, inside that call.
 //!
-//! Answers may come from any thread, and at any time: [`Operation::published`],
-//! [`Operation::signed`] and [`Operation::cancel`] make the descriptor readable.
+//! [`Operation::published`], [`Operation::signed`] and [`Operation::cancel`] may be called on any
+//! thread and at any time. They make the descriptor readable.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -30,7 +30,7 @@
 //!                 // Put them in place, now or later, and then:
 //!                 operation.published(Ok(()))?;
 //!             }
-//!             Event::Unpublish(challenges) => {} // take the same ones down
+//!             Event::Unpublish(challenges) => {} // remove the same ones
 //!             Event::Sign(_) => {} // only for keys outside the process
 //!             Event::Done(Ok(())) => {
 //!                 let issued = operation.take();
@@ -75,49 +75,49 @@ pub(crate) use threads::Body;
 use threads::Spawn;
 pub(crate) use threads::spawn;
 
-/// The host's loop is not held for longer, but for the end of one poll: what is left waits until
-/// the loop comes round again.
+/// Maximum time that a row of calls of [`Driver::next_event`] takes, apart from the end of one
+/// poll. The remaining work waits until the host's loop calls again.
 const LONGEST_STRETCH: Duration = Duration::from_millis(1);
 
-/// A thread that has had nothing to do for so long ends. ureq keeps idle connections as long.
+/// Timeout of an idle thread. ureq keeps idle connections as long.
 pub(crate) const LINGER: Duration = Duration::from_secs(15);
 
-/// What an operation has come to.
+/// An event of one operation.
 #[derive(Debug)]
 pub enum Event {
     /// Publish all of these, then call [`Operation::published`], at any time and on any thread.
     Publish(Arc<[Challenge]>),
-    /// Take the same challenges down. Comes before success, failure and cancellation alike.
+    /// Remove the same challenges. Comes before success, failure and cancellation alike.
     Unpublish(Arc<[Challenge]>),
     /// Sign this with the key that is outside the process, then call [`Operation::signed`], at any
     /// time and on any thread.
     Sign(Arc<ToSign>),
-    /// Finished, and no longer in the driver: well, and [`Operation::take`] has the result, or why
-    /// not.
+    /// The operation has finished and left the driver. After success [`Operation::take`] returns
+    /// its result.
     Done(Result<()>),
 }
 
-/// Carries out operations; see the [module](self). What of type `P` is given with an operation
-/// comes back with each of its events.
+/// Runs operations; see the [module](self). Each event comes with the payload, of type `P`, that
+/// was added with its operation.
 ///
-/// Its file descriptor ([`AsFd`]) is readable when [`Driver::next_event`] has work to do, and serves
-/// loops that look for the level as well as those that look for the edge.
+/// The file descriptor ([`AsFd`]) is readable when [`Driver::next_event`] has work to do. It works
+/// with level-triggered and with edge-triggered loops.
 ///
-/// Dropping a driver interrupts its requests and waits for its threads. Only a name resolution or a
-/// TCP connect under way cannot be interrupted. Operations that are still in it are dropped as they
-/// are; to have challenges taken down, [`Driver::cancel_all`] and take events until
-/// [`Driver::len`] is 0.
+/// Dropping a driver interrupts its requests and waits for its threads. Only a running name
+/// resolution or TCP connect cannot be interrupted. Operations that are still in the driver are
+/// dropped as they are. To remove their challenges, call [`Driver::cancel_all`] and take events
+/// until [`Driver::len`] is 0.
 ///
-/// The threads do not follow into a child that is made by fork(): there a driver is of no use.
+/// A child of fork() cannot use the driver: the threads stay in the parent.
 pub struct Driver<P> {
     ready: Arc<ReadyQueue>,
     timer_thread: TimerThread,
     pool: Pool,
     timers: Timers,
     operations: Slab<Entry<P>>,
-    /// Not begun yet, by CA.
+    /// Operations that have not begun, by CA.
     waiting: Vec<Waiting>,
-    /// When the present row of calls of [`Driver::next_event`] began.
+    /// Start of the current row of calls of [`Driver::next_event`].
     stretch: Option<Instant>,
 }
 
@@ -127,7 +127,7 @@ struct Entry<P> {
     http: HttpClient,
     waker: Arc<OperationWaker>,
     clock: SteadyClock,
-    /// The earliest of its times in [`Timers`].
+    /// The operation's earliest time in [`Timers`].
     timer: Option<Instant>,
 }
 
@@ -138,21 +138,24 @@ struct Waiting {
 }
 
 impl<P: Clone> Driver<P> {
-    /// A driver without operations, threads or connections.
+    /// Creates a driver without operations, threads or connections.
     pub fn new(options: &DriverOptions) -> Result<Driver<P>> {
         Driver::with_threads(options, spawn, LINGER)
     }
 
-    /// A driver whose threads are started by `spawn`, and end when idle for as long as `linger`.
+    /// Creates a driver whose threads are started by `spawn`, and end after they were idle for
+    /// `linger`.
     pub(crate) fn with_threads(
         options: &DriverOptions,
         spawn: Spawn,
         linger: Duration,
     ) -> Result<Driver<P>> {
         if options.max_threads == 0 || options.max_requests_per_ca == 0 {
-            return Err(Error::invalid_argument("a driver that may send nothing"));
+            return Err(Error::invalid_argument(
+                "max_threads and max_requests_per_ca must be at least 1",
+            ));
         }
-        let ready = Arc::new(ReadyQueue::new().map_err(|error| lacking("descriptors", &error))?);
+        let ready = Arc::new(ReadyQueue::new().map_err(|error| no_more("descriptors", &error))?);
         Ok(Driver {
             timer_thread: TimerThread::new(ready.clone(), spawn, linger),
             pool: Pool::new(*options, ready.clone(), spawn, linger),
@@ -164,18 +167,18 @@ impl<P: Clone> Driver<P> {
         })
     }
 
-    /// Takes an operation on; its requests go out in the way of `http`, over connections of the
+    /// Adds an operation. Its requests are sent with the options of `http`, over connections of the
     /// driver. The operation has not been polled before, or is between two steps.
     ///
-    /// It begins when its CA has nothing more urgent to do: its time limit does not run out while
-    /// thousands are before it.
+    /// It begins when its CA has capacity, so its time limit does not run while thousands of
+    /// operations are before it.
     pub fn add<T: Send + 'static>(
         &mut self,
         operation: Arc<Operation<T>>,
         http: &HttpClient,
         payload: P,
     ) -> Result<()> {
-        self.timer_thread.start().map_err(|error| lacking("threads", &error))?;
+        self.timer_thread.start().map_err(|error| no_more("threads", &error))?;
         let (host, port) = operation.ca();
         let (ready, http) = (self.ready.clone(), http.clone());
         let driven: Arc<dyn Driven> = operation.clone();
@@ -190,39 +193,39 @@ impl<P: Clone> Driver<P> {
             Some(waiting) => waiting.keys.push_back(key),
             None => self.waiting.push(Waiting { host: host.to_owned(), port, keys: [key].into() }),
         }
-        self.ready.nudge();
+        self.ready.notify();
         Ok(())
     }
 
-    /// How many operations are in the driver.
+    /// Returns the number of operations in the driver.
     pub fn len(&self) -> usize {
         self.operations.len()
     }
 
-    /// Is there none?
+    /// Whether the driver has no operations.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Cancels every operation: events tell of their end, without waiting for requests under way.
+    /// Cancels every operation. Their last events come without waiting for running requests.
     pub fn cancel_all(&self) {
         self.operations.values().for_each(|entry| entry.operation.cancel());
     }
 
-    /// Goes on with the operations that can go on, until one of them needs you. `None`: not before
-    /// the descriptor is readable again, which is at once when all this has taken a while.
+    /// Advances operations until one of them has an event for the caller. `None`: call again when
+    /// the descriptor is readable, which is at once if there is more work.
     pub fn next_event(&mut self) -> Option<(P, Event)> {
         let start = *self.stretch.get_or_insert_with(Instant::now);
         loop {
             let now = Instant::now();
             if now.saturating_duration_since(start) >= LONGEST_STRETCH {
-                self.ready.leave();
+                self.ready.stay_readable();
                 break;
             }
             while let Some((at, key)) = self.timers.take_due(now) {
-                self.ring(at, key);
+                self.fire(at, key);
             }
-            match self.ready.take() {
+            match self.ready.pop() {
                 Some(key) => {
                     if let Some(event) = self.poll_operation(key) {
                         return Some(event);
@@ -241,17 +244,17 @@ impl<P: Clone> Driver<P> {
         None
     }
 
-    fn ring(&mut self, at: Instant, key: Key) {
+    fn fire(&mut self, at: Instant, key: Key) {
         if let Some(entry) = self.operations.get_mut(key).filter(|entry| entry.timer == Some(at)) {
             entry.timer = None;
             entry.waker.wake_by_ref();
         }
     }
 
-    /// Begins an operation whose CA has room for it.
+    /// Begins an operation whose CA has capacity; returns whether there was one.
     fn begin_another(&mut self) -> bool {
         let pool = &self.pool;
-        let waiting = self.waiting.iter_mut().find(|w| pool.has_room(&w.host, w.port));
+        let waiting = self.waiting.iter_mut().find(|w| pool.has_capacity(&w.host, w.port));
         let Some(key) = waiting.and_then(|waiting| waiting.keys.pop_front()) else { return false };
         self.waiting.retain(|waiting| !waiting.keys.is_empty());
         if let Some(entry) = self.operations.get(key) {
@@ -260,7 +263,7 @@ impl<P: Clone> Driver<P> {
         true
     }
 
-    /// Goes on with one operation.
+    /// Polls one operation until it waits, or has an event.
     fn poll_operation(&mut self, key: Key) -> Option<(P, Event)> {
         let Driver { operations, pool, timers, .. } = self;
         let entry = operations.get_mut(key)?;
@@ -285,7 +288,7 @@ impl<P: Clone> Driver<P> {
             }
         };
         if !matches!(event, Event::Done(_)) {
-            // There may be more to do meanwhile.
+            // Poll again soon: the operation may have more work meanwhile.
             entry.waker.wake_by_ref();
             return Some((entry.payload.clone(), event));
         }
@@ -293,7 +296,7 @@ impl<P: Clone> Driver<P> {
         entry.leave();
         if self.is_empty() {
             self.timers = Timers::default();
-            self.timer_thread.rest();
+            self.timer_thread.pause();
         }
         Some((entry.payload, event))
     }
@@ -301,16 +304,16 @@ impl<P: Clone> Driver<P> {
 
 impl<P> Entry<P> {
     fn wake_after(&mut self, delay: Option<Duration>, timers: &mut Timers, key: Key) {
-        // A time beyond the clock's range never comes.
+        // A time that the clock cannot represent never comes.
         let Some(at) = delay.and_then(|delay| Instant::now().checked_add(delay)) else { return };
-        // At an earlier time it only learns how long there is still to wait.
+        // If an earlier timer is set, the poll at that time returns the remaining delay.
         if self.timer.is_none_or(|timer| at < timer) {
             self.timer = Some(at);
             timers.set(at, key);
         }
     }
 
-    /// The driver has no more to do with the operation.
+    /// Detaches the operation from the driver.
     fn leave(&self) {
         self.operation.set_waker(None);
         self.waker.leave();
@@ -331,7 +334,7 @@ impl<P> Drop for Driver<P> {
     }
 }
 
-fn lacking(what: &str, error: &std::io::Error) -> Error {
+fn no_more(what: &str, error: &std::io::Error) -> Error {
     Error::new(ErrorKind::Host, format!("the system has no {what} for a driver: {error}"))
 }
 
@@ -504,9 +507,9 @@ mod tests {
         let mut driver = Driver::with_threads(&LIMITS, spawn, linger).unwrap();
         for round in 1..=3 {
             add(&mut driver, &client, round);
-            assert!(driver.timer_thread.is_going());
+            assert!(driver.timer_thread.is_running());
             assert_eq!(run(&mut driver).len(), 1);
-            while driver.timer_thread.is_going() || driver.pool.is_going() {
+            while driver.timer_thread.is_running() || driver.pool.is_running() {
                 thread::sleep(Duration::from_millis(5));
             }
             assert_eq!(connections.load(Ordering::Relaxed), round);

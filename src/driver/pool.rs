@@ -1,4 +1,4 @@
-//! The threads that send requests: each takes one after the other, from the CAs in turn.
+//! The threads that send requests: each sends one request after the other, from the CAs in turn.
 
 use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
@@ -12,7 +12,7 @@ use crate::engine::Request;
 use crate::transport::HttpClient;
 use crate::transport::outcome::Outcome;
 
-/// A request to be sent for an operation.
+/// A request to send for an operation.
 pub(super) struct Job {
     pub operation: Arc<dyn Driven>,
     pub waker: Arc<OperationWaker>,
@@ -20,7 +20,7 @@ pub(super) struct Job {
     pub request: Arc<Request>,
 }
 
-/// Sends requests; answers go straight to the operations.
+/// Sends requests; the threads pass the responses directly to the operations.
 pub(super) struct Pool {
     shared: Arc<Shared>,
     threads: Threads,
@@ -36,11 +36,11 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// One for each CA that is being asked something.
+    /// One queue for each CA that has requests.
     queues: VecDeque<HostQueue>,
-    /// How many threads there are.
+    /// Number of threads.
     threads: usize,
-    /// One for each way to connect, so that connections are shared as far as they can be.
+    /// One client for each set of options, so that operations share connections.
     clients: Vec<HttpClient>,
     stopped: bool,
 }
@@ -49,7 +49,7 @@ struct HostQueue {
     host: String,
     port: u16,
     waiting: VecDeque<Job>,
-    /// How many requests are being sent.
+    /// Number of requests that are being sent.
     under_way: usize,
 }
 
@@ -65,7 +65,7 @@ impl Pool {
         Pool { shared, threads: Threads::new(spawn) }
     }
 
-    /// Has a request sent.
+    /// Queues a request, and starts a thread if one is needed and allowed.
     pub(super) fn submit(&self, job: Job) {
         let limits = &self.shared.limits;
         let mut state = self.shared.state();
@@ -91,22 +91,22 @@ impl Pool {
         self.shared.work.notify_one();
     }
 
-    /// Is it worth giving this CA more to do?
-    pub(super) fn has_room(&self, host: &str, port: u16) -> bool {
+    /// Whether this CA's queue is short enough to begin another operation.
+    pub(super) fn has_capacity(&self, host: &str, port: u16) -> bool {
         let state = self.shared.state();
         let queue = state.queues.iter().find(|queue| queue.is_for(host, port));
-        // As many again as are under way: no thread runs dry.
+        // As many waiting requests as running ones keep every thread busy.
         queue.is_none_or(|queue| {
             queue.waiting.len() + queue.under_way < 2 * self.shared.limits.max_requests_per_ca
         })
     }
 
     #[cfg(test)]
-    pub(super) fn is_going(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         self.shared.state().threads > 0
     }
 
-    /// Ends the threads. Requests under way fail at once.
+    /// Ends the threads, and waits for them. Running requests fail at once.
     pub(super) fn stop(&self) {
         let mut state = self.shared.state();
         state.stopped = true;
@@ -125,7 +125,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a thread does all its life.
+    /// Runs a thread: sends requests until there is none for `linger`.
     fn work(&self) {
         let mut state = self.state();
         while !state.stopped {
@@ -146,7 +146,8 @@ impl Shared {
         }
         state.threads -= 1;
         if state.threads == 0 {
-            // Nobody would close them before the next request.
+            // Close idle connections now: without a thread nothing else would, until the next
+            // request.
             let clients = std::mem::take(&mut state.clients);
             drop(state);
             drop(clients);
@@ -156,18 +157,18 @@ impl Shared {
     fn send(&self, job: &Job, http: &HttpClient) {
         let reply = job.operation.reply(job.request.id);
         let wanted = || (!job.waker.is_gone()).then(|| http.fetch(&job.request, &reply));
-        let answer = panic::catch_unwind(AssertUnwindSafe(wanted)).unwrap_or_else(|bug| {
-            // Dropping it could panic again.
+        let outcome = panic::catch_unwind(AssertUnwindSafe(wanted)).unwrap_or_else(|bug| {
+            // Dropping the payload could panic again.
             std::mem::forget(bug);
             Some(Outcome::lost("a bug in the HTTP client"))
         });
-        // First of all: whoever hears of the answer may find room for another request.
+        // First, so that a poll that follows the response finds capacity for another request.
         self.state().done(job.request.host(), job.request.port());
-        if let Some(answer) = answer {
-            // What breaks a limit has ended the answer.
-            let _ = answer.feed(&reply);
+        if let Some(outcome) = outcome {
+            // A response that exceeds a limit has ended the request already.
+            let _ = outcome.feed(&reply);
         }
-        self.ready.nudge();
+        self.ready.notify();
     }
 }
 
@@ -188,7 +189,7 @@ impl State {
         }
     }
 
-    /// The next request that may be sent. Its queue goes to the end of the row.
+    /// Takes the next request that may be sent. Its queue goes to the end of the row.
     fn take(&mut self, per_ca: usize) -> Option<Job> {
         let at = self.queues.iter().position(|queue| queue.startable(per_ca) > 0)?;
         let mut queue = self.queues.remove(at)?;
@@ -205,7 +206,7 @@ impl State {
         self.queues.retain(|queue| queue.under_way > 0 || !queue.waiting.is_empty());
     }
 
-    /// How many requests could be sent now if there were threads enough.
+    /// Returns the number of requests that could be sent now, given enough threads.
     fn startable(&self, per_ca: usize) -> usize {
         self.queues.iter().map(|queue| queue.startable(per_ca)).sum()
     }
@@ -214,7 +215,7 @@ impl State {
         self.queues.iter().map(|queue| queue.under_way).sum()
     }
 
-    /// The client of ours that connects as `like` does; it keeps so many connections to a CA.
+    /// Returns the client that connects as `like` does; it keeps so many idle connections to a CA.
     fn client(&mut self, like: &HttpClient, kept: usize) -> HttpClient {
         if let Some(client) = self.clients.iter().find(|client| client.connects_as(like)) {
             return client.clone();

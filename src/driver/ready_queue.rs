@@ -1,4 +1,4 @@
-//! Which operations are to be looked at, and the descriptor that says that there are some.
+//! The queue of operations to poll, and the descriptor that is readable while it has work.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -10,10 +10,10 @@ use std::task::Wake;
 
 use super::slab::Key;
 
-/// Filled by any thread, emptied by the host's.
+/// Operations to poll. Any thread adds to it; the host's thread takes out of it.
 pub(super) struct ReadyQueue {
     state: Mutex<State>,
-    /// Readable while the flag is up.
+    /// The descriptor for the host: readable while the flag is up.
     reader: UnixStream,
     writer: UnixStream,
 }
@@ -21,7 +21,7 @@ pub(super) struct ReadyQueue {
 #[derive(Default)]
 struct State {
     ready: VecDeque<Key>,
-    /// There is a byte in the socket.
+    /// Whether the socket holds a byte.
     flag_up: bool,
 }
 
@@ -37,20 +37,20 @@ impl ReadyQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This operation is to be looked at.
-    pub(super) fn put(&self, key: Key) {
+    /// Adds an operation to poll.
+    pub(super) fn push(&self, key: Key) {
         let mut state = self.state();
         state.ready.push_back(key);
         self.raise(&mut state);
     }
 
-    /// Something else has happened.
-    pub(super) fn nudge(&self) {
+    /// Makes the descriptor readable for work of another kind.
+    pub(super) fn notify(&self) {
         self.raise(&mut self.state());
     }
 
-    /// The next one to be looked at. The flag goes down when there is none.
-    pub(super) fn take(&self) -> Option<Key> {
+    /// Takes the next operation to poll. Lowers the flag if the queue is empty.
+    pub(super) fn pop(&self) -> Option<Key> {
         let mut state = self.state();
         let key = state.ready.pop_front();
         if key.is_none() {
@@ -59,14 +59,14 @@ impl ReadyQueue {
         key
     }
 
-    /// What is left is for the next time. The flag comes up anew, for hosts that look for the edge.
-    pub(super) fn leave(&self) {
+    /// Leaves the rest for the next call. Lowers and raises the flag, for edge-triggered loops.
+    pub(super) fn stay_readable(&self) {
         let mut state = self.state();
         self.lower(&mut state);
         self.raise(&mut state);
     }
 
-    // The socket is ours alone: one byte fits, and one is there when the flag is up.
+    // Nothing else uses the socket: one byte fits, and it holds one while the flag is up.
 
     fn raise(&self, state: &mut State) {
         if !std::mem::replace(&mut state.flag_up, true) {
@@ -87,7 +87,7 @@ impl AsFd for ReadyQueue {
     }
 }
 
-/// The way of one operation to the ready, for whoever has news for it.
+/// The waker of one operation: puts it into the queue, once until it is polled.
 pub(super) struct OperationWaker {
     key: Key,
     ready: Arc<ReadyQueue>,
@@ -100,12 +100,12 @@ impl OperationWaker {
         OperationWaker { key, ready, queued: AtomicBool::new(false), gone: AtomicBool::new(false) }
     }
 
-    /// From here on, news puts it into the ready again.
+    /// Marks the start of a poll: the next wake puts the operation into the queue again.
     pub(super) fn begin_poll(&self) {
         self.queued.store(false, Ordering::Release);
     }
 
-    /// The operation has left the driver: what is still to be sent for it need not be.
+    /// Marks that the operation has left the driver. Its requests are no longer sent.
     pub(super) fn leave(&self) {
         self.gone.store(true, Ordering::Release);
     }
@@ -122,7 +122,7 @@ impl Wake for OperationWaker {
 
     fn wake_by_ref(self: &Arc<OperationWaker>) {
         if !self.queued.swap(true, Ordering::AcqRel) {
-            self.ready.put(self.key);
+            self.ready.push(self.key);
         }
     }
 }
@@ -132,9 +132,9 @@ mod tests {
     use super::*;
     use crate::driver::slab::Slab;
 
-    /// Bytes in the socket; they are gone then.
-    fn bytes(ready: &ReadyQueue) -> usize {
-        (&ready.reader).read(&mut [0; 64]).unwrap_or(0)
+    /// Reads the bytes in the socket, and returns their number.
+    fn bytes(queue: &ReadyQueue) -> usize {
+        (&queue.reader).read(&mut [0; 64]).unwrap_or(0)
     }
 
     fn queue_and_keys() -> (Arc<ReadyQueue>, Key, Key) {
@@ -145,45 +145,45 @@ mod tests {
 
     #[test]
     fn the_flag_is_up_while_there_is_something() {
-        let (ready, a, b) = queue_and_keys();
-        assert_eq!((ready.take(), bytes(&ready)), (None, 0));
+        let (queue, a, b) = queue_and_keys();
+        assert_eq!((queue.pop(), bytes(&queue)), (None, 0));
         for _ in 0..100_000 {
-            ready.put(a); // more than a socket holds
+            queue.push(a); // more than a socket holds
         }
-        ready.put(b);
+        queue.push(b);
         for _ in 0..100_000 {
-            assert_eq!(ready.take(), Some(a));
+            assert_eq!(queue.pop(), Some(a));
         }
-        assert_eq!((ready.take(), bytes(&ready)), (Some(b), 1));
-        assert_eq!((ready.take(), bytes(&ready)), (None, 0));
-        ready.nudge();
-        ready.nudge();
-        assert_eq!(bytes(&ready), 1);
+        assert_eq!((queue.pop(), bytes(&queue)), (Some(b), 1));
+        assert_eq!((queue.pop(), bytes(&queue)), (None, 0));
+        queue.notify();
+        queue.notify();
+        assert_eq!(bytes(&queue), 1);
     }
 
     #[test]
-    fn what_is_left_raises_the_flag_anew() {
-        let (ready, a, _) = queue_and_keys();
-        ready.put(a);
-        ready.leave();
-        assert_eq!((ready.take(), bytes(&ready)), (Some(a), 1));
+    fn the_flag_is_raised_again_for_the_rest() {
+        let (queue, a, _) = queue_and_keys();
+        queue.push(a);
+        queue.stay_readable();
+        assert_eq!((queue.pop(), bytes(&queue)), (Some(a), 1));
     }
 
     #[test]
     fn an_operation_is_in_it_once() {
-        let (ready, a, b) = queue_and_keys();
+        let (queue, a, b) = queue_and_keys();
         let (of_a, of_b) = (
-            Arc::new(OperationWaker::new(a, ready.clone())),
-            Arc::new(OperationWaker::new(b, ready.clone())),
+            Arc::new(OperationWaker::new(a, queue.clone())),
+            Arc::new(OperationWaker::new(b, queue.clone())),
         );
         for waker in [&of_a, &of_b, &of_a, &of_b] {
             waker.wake_by_ref();
         }
-        assert_eq!((ready.take(), ready.take(), ready.take()), (Some(a), Some(b), None));
+        assert_eq!((queue.pop(), queue.pop(), queue.pop()), (Some(a), Some(b), None));
         of_a.wake_by_ref();
-        assert_eq!(ready.take(), None); // has not been looked at
+        assert_eq!(queue.pop(), None); // it has not been polled
         of_a.begin_poll();
         of_a.wake_by_ref();
-        assert_eq!(ready.take(), Some(a));
+        assert_eq!(queue.pop(), Some(a));
     }
 }

@@ -1,10 +1,10 @@
-//! The operations of a driver, by keys that are never used twice.
+//! A slab whose keys are never used twice: it holds the operations of a driver.
 
-/// Names a value in a [`Slab`]; after the value is gone it names none.
+/// The key of a value in a [`Slab`]. After the value is removed, the key finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
-    place: u32,
-    /// How many values the place has held before.
+    slot: u32,
+    /// Number of values that the slot has held before.
     generation: u32,
 }
 
@@ -24,37 +24,38 @@ impl<V> Slab<V> {
         Slab { slots: Vec::new(), free: Vec::new() }
     }
 
-    /// Puts in what `make` makes for its key. `None`: no room, there are four billion already.
+    /// Inserts the value that `make` returns for its key. `None`: the slab is full, with four
+    /// billion values.
     pub(super) fn insert(&mut self, make: impl FnOnce(Key) -> V) -> Option<Key> {
-        let place = match self.free.pop() {
-            Some(place) => place,
+        let index = match self.free.pop() {
+            Some(index) => index,
             None => {
-                let place = u32::try_from(self.slots.len()).ok()?;
+                let index = u32::try_from(self.slots.len()).ok()?;
                 self.slots.push(Slot { generation: 0, value: None });
-                place
+                index
             }
         };
-        let slot = self.slots.get_mut(place as usize)?;
-        let key = Key { place, generation: slot.generation };
+        let slot = self.slots.get_mut(index as usize)?;
+        let key = Key { slot: index, generation: slot.generation };
         slot.value = Some(make(key));
         Some(key)
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&V> {
-        let slot = self.slots.get(key.place as usize)?;
+        let slot = self.slots.get(key.slot as usize)?;
         slot.value.as_ref().filter(|_| slot.generation == key.generation)
     }
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut V> {
-        let slot = self.slots.get_mut(key.place as usize)?;
+        let slot = self.slots.get_mut(key.slot as usize)?;
         slot.value.as_mut().filter(|_| slot.generation == key.generation)
     }
 
     pub(super) fn remove(&mut self, key: Key) -> Option<V> {
         self.get(key)?;
-        let slot = self.slots.get_mut(key.place as usize)?;
+        let slot = self.slots.get_mut(key.slot as usize)?;
         slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(key.place);
+        self.free.push(key.slot);
         slot.value.take()
     }
 

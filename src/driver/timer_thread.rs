@@ -1,4 +1,4 @@
-//! The thread that keeps the time, so that the host needs no timer.
+//! The thread that waits for timers, so that the host needs none.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::ready_queue::ReadyQueue;
 use super::threads::{Spawn, Threads};
 
-/// Nudges the ready when the time has come.
+/// Notifies the ready queue at a given time.
 pub(super) struct TimerThread {
     shared: Arc<Shared>,
     threads: Threads,
@@ -23,9 +23,9 @@ struct Shared {
 #[derive(Default)]
 struct State {
     at: Option<Instant>,
-    /// There is a thread.
-    keeping: bool,
-    /// It is needed.
+    /// The thread exists.
+    running: bool,
+    /// The driver has operations, so the thread must not end.
     wanted: bool,
     stopped: bool,
 }
@@ -36,26 +36,26 @@ impl TimerThread {
         TimerThread { shared: Arc::new(shared), threads: Threads::new(spawn) }
     }
 
-    /// Makes sure that the timer_thread will ring.
+    /// Starts the thread, unless it is running.
     pub(super) fn start(&self) -> io::Result<()> {
         let mut state = self.shared.state();
         state.wanted = true;
-        if !state.keeping {
+        if !state.running {
             let shared = self.shared.clone();
-            self.threads.start(Box::new(move || shared.keep_time()))?;
-            state.keeping = true;
+            self.threads.start(Box::new(move || shared.run()))?;
+            state.running = true;
         }
         Ok(())
     }
 
-    /// The timer_thread is not needed for now.
-    pub(super) fn rest(&self) {
+    /// Clears the time, and lets the thread end when it is idle.
+    pub(super) fn pause(&self) {
         let mut state = self.shared.state();
         (state.at, state.wanted) = (None, false);
         self.shared.changed.notify_one();
     }
 
-    /// Rings then, once, and not at an earlier time set before.
+    /// Sets the time to notify the queue at, once; replaces a time set before.
     pub(super) fn set(&self, at: Option<Instant>) {
         let mut state = self.shared.state();
         if state.at != at {
@@ -65,11 +65,11 @@ impl TimerThread {
     }
 
     #[cfg(test)]
-    pub(super) fn is_going(&self) -> bool {
-        self.shared.state().keeping
+    pub(super) fn is_running(&self) -> bool {
+        self.shared.state().running
     }
 
-    /// Ends the thread.
+    /// Ends the thread, and waits for it.
     pub(super) fn stop(&self) {
         self.shared.state().stopped = true;
         self.shared.changed.notify_one();
@@ -82,26 +82,26 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep_time(&self) {
+    fn run(&self) {
         let mut state = self.state();
-        let mut rested = false;
+        let mut idle = false;
         while !state.stopped {
             let now = Instant::now();
             let sleep = match state.at {
                 Some(at) if at <= now => {
                     state.at = None;
-                    self.ready.nudge();
+                    self.ready.notify();
                     continue;
                 }
                 Some(at) => at.saturating_duration_since(now),
-                None if rested && !state.wanted => break,
+                None if idle && !state.wanted => break,
                 None => self.linger,
             };
             let waited = self.changed.wait_timeout(state, sleep);
             let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-            rested = timeout.timed_out();
+            idle = timeout.timed_out();
             state = woken;
         }
-        state.keeping = false;
+        state.running = false;
     }
 }

@@ -1,4 +1,4 @@
-//! When operations are to be looked at again: a heap with the earliest time on top.
+//! The times at which to poll operations again: a heap with the earliest time on top.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::slab::Key;
 
-/// Times, each with its operation. A time is not taken back: whoever hears of it checks whether it
-/// still matters.
+/// Times, each with its operation. A time cannot be removed: at that time, the caller checks
+/// whether it still matters.
 #[derive(Default)]
 pub(super) struct Timers(BinaryHeap<Reverse<(Instant, Key)>>);
 
@@ -20,13 +20,13 @@ impl Timers {
         self.0.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Takes out a time that has come.
+    /// Takes out the earliest time, if it has come.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<(Instant, Key)> {
         let due = self.earliest().is_some_and(|at| at <= now);
         if due { self.0.pop().map(|Reverse(timer)| timer) } else { None }
     }
 
-    /// Forgets times that no longer matter, once they are more than the others.
+    /// Removes times that no longer matter, once they outnumber the others.
     pub(super) fn tidy(&mut self, operations: usize, matters: impl Fn(Instant, Key) -> bool) {
         if self.0.len() > 64 + 2 * operations {
             self.0.retain(|Reverse((at, key))| matters(*at, *key));

@@ -1,15 +1,15 @@
-//! Conversion at the boundary: pointers of C become references, values of ours become C's.
+//! Conversions at the boundary: pointers from C to references, and values of the library to C.
 
 use std::ffi::{CString, c_char, c_void};
 use std::mem::MaybeUninit;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// No text that comes in has a reason to be longer; what is, lacks its end.
+/// Maximum length of a text from C. A longer one most likely lacks its NUL.
 const MAX_TEXT: usize = 64 * 1024;
-/// No key, request, chain or piece of an answer does.
+/// Maximum size of bytes from C: a key, a request, a chain or a part of a response.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
-/// No options struct does; a size above is an uninitialized one.
+/// Maximum size of an options struct; a larger `size` is an uninitialized one.
 const MAX_OPTIONS: usize = 4096;
 
 fn missing(name: &str) -> Error {
@@ -26,7 +26,7 @@ pub(super) fn check_pointer<T>(pointer: *const T, name: &str) -> Result<()> {
     }
 }
 
-/// Text that may be absent.
+/// Returns a text; `None` for NULL.
 pub(super) fn optional_text<'a>(pointer: *const c_char, name: &str) -> Result<Option<&'a str>> {
     if pointer.is_null() {
         return Ok(None);
@@ -43,12 +43,12 @@ pub(super) fn optional_text<'a>(pointer: *const c_char, name: &str) -> Result<Op
     text.map(Some).map_err(|_| Error::invalid_argument(format!("{name} is not UTF-8")))
 }
 
-/// Text that must be there.
+/// Returns a text; NULL is an error.
 pub(super) fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a str> {
     optional_text(pointer, name)?.ok_or_else(|| missing(name))
 }
 
-/// `count` texts; NULL is none.
+/// Returns `count` texts. NULL is allowed if `count` is 0.
 pub(super) fn texts<'a>(
     pointer: *const *const c_char,
     count: usize,
@@ -58,7 +58,7 @@ pub(super) fn texts<'a>(
     found.map(|(n, text)| text.ok_or_else(|| missing(&format!("{name}[{n}]")))).collect()
 }
 
-/// `count` texts, each of which may be absent; NULL is none.
+/// Returns `count` texts, each of which may be NULL. NULL is allowed if `count` is 0.
 pub(super) fn optional_texts<'a>(
     pointer: *const *const c_char,
     count: usize,
@@ -77,7 +77,7 @@ pub(super) fn optional_texts<'a>(
     numbered.map(|(n, pointer)| optional_text(*pointer, &format!("{name}[{n}]"))).collect()
 }
 
-/// A number that is a yes or a no.
+/// Returns a number that means yes or no as a bool.
 pub(super) fn flag(value: usize, name: &str) -> Result<bool> {
     match value {
         0 => Ok(false),
@@ -86,7 +86,7 @@ pub(super) fn flag(value: usize, name: &str) -> Result<bool> {
     }
 }
 
-/// Bytes; NULL is allowed for none.
+/// Returns bytes; NULL is allowed if `size` is 0.
 pub(super) fn bytes<'a>(pointer: *const c_void, size: usize, name: &str) -> Result<&'a [u8]> {
     if size == 0 {
         return Ok(&[]);
@@ -99,14 +99,15 @@ pub(super) fn bytes<'a>(pointer: *const c_void, size: usize, name: &str) -> Resu
     Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), size) })
 }
 
-/// A place that the caller wants something written to.
+/// A checked pointer to an output of the caller.
 pub(super) struct Out<T>(*mut T);
 
 impl<T> Out<*mut T> {
-    /// For a handle. It is NULL unless it is set: who frees it after a failure frees nothing.
+    /// Returns the output for a handle, and sets it to NULL: after a failure, freeing it does
+    /// nothing.
     pub(super) fn handle(pointer: *mut *mut T, name: &str) -> Result<Out<*mut T>> {
         let out = Out::new(pointer, name)?;
-        // SAFETY: not NULL and aligned (checked by `new`); the caller owns the place.
+        // SAFETY: not NULL and aligned (checked by `new`); the caller owns the memory.
         unsafe { out.0.write(std::ptr::null_mut()) };
         Ok(out)
     }
@@ -119,17 +120,17 @@ impl<T> Out<T> {
     }
 
     pub(super) fn set(self, value: T) {
-        // SAFETY: not NULL and aligned (checked by `new`); the caller owns the place.
+        // SAFETY: not NULL and aligned (checked by `new`); the caller owns the memory.
         unsafe { self.0.write(value) }
     }
 }
 
-/// Copies bytes to a place of the caller's that has room for them; gives how many.
-pub(super) fn copy_out(bytes: &[u8], place: *mut c_char) -> Result<usize> {
-    check_pointer(place, "body")?;
-    // SAFETY: not NULL; the caller says that there is room (and has been checked to say enough),
-    // and our bytes are nowhere near.
-    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place.cast::<u8>(), bytes.len()) };
+/// Copies bytes to memory of the caller that is large enough; returns their number.
+pub(super) fn copy_out(bytes: &[u8], to: *mut c_char) -> Result<usize> {
+    check_pointer(to, "body")?;
+    // SAFETY: not NULL; the caller says how much space there is, which was checked to be enough,
+    // and our bytes do not overlap with it.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.cast::<u8>(), bytes.len()) };
     Ok(bytes.len())
 }
 
@@ -140,9 +141,9 @@ pub(super) fn copy_out(bytes: &[u8], place: *mut c_char) -> Result<usize> {
 /// All zero bytes must be a valid value.
 pub(super) unsafe trait Options: Copy {}
 
-/// Reads an options struct of the size that the caller's header gave it. A shorter one, from an
-/// older program, has the defaults in what it lacks; in a longer one, from a newer program, what we
-/// do not know must be zero.
+/// Reads an options struct of the size that the caller's header gave it. Members that a shorter
+/// struct, of an older program, lacks have their defaults. Members of a longer struct, of a newer
+/// program, that this library does not know must be zero.
 pub(super) fn read_options<T: Options>(pointer: *const T, name: &str) -> Result<T> {
     check_pointer(pointer, name)?;
     let refuse = |why: &str| Err(Error::invalid_argument(format!("{name}->size {why}")));
@@ -170,14 +171,14 @@ pub(super) fn read_options<T: Options>(pointer: *const T, name: &str) -> Result<
     }
 }
 
-/// Text of ours for C. NUL cannot be in it; were it there, the text would end before it.
+/// Returns a text of the library for C. It contains no NUL; otherwise it would end there.
 pub(super) fn c_text(text: impl AsRef<str>) -> CString {
     let text = text.as_ref().split('\0').next().unwrap_or_default();
-    // One allocation of the right size: a copy left behind could be of a key.
+    // Allocate the right size once: a reallocation could leave a copy of a key in memory.
     CString::new(text).unwrap_or_default()
 }
 
-/// A borrowed pointer to optional text of ours.
+/// Returns a pointer that borrows a text; NULL for `None`.
 pub(super) fn pointer_to(text: Option<&CString>) -> *const c_char {
     text.map_or(std::ptr::null(), |text| text.as_ptr())
 }

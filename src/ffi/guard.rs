@@ -10,13 +10,13 @@ use super::error::{acme_error_t, set_last_error};
 use super::status::acme_status_t;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Runs the body of a fallible function: clears the thread's last error, catches panics, keeps
-/// what went wrong.
+/// Runs the body of a fallible function: catches panics, and sets or clears the thread's last
+/// error.
 pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> acme_status_t {
     keep(catch(body))
 }
 
-/// Not generic: it would stand in the library once for each exported function.
+/// Sets the thread's last error. Not generic, to avoid a copy for each exported function.
 #[inline(never)]
 fn keep(outcome: Result<()>) -> acme_status_t {
     match outcome {
@@ -28,26 +28,26 @@ fn keep(outcome: Result<()>) -> acme_status_t {
     }
 }
 
-/// Keeps the error for acme_last_error() and gives its status.
+/// Sets the thread's last error, and returns its status.
 pub(super) fn fail(error: Error) -> acme_status_t {
     let status = acme_status_t::from(error.kind());
     set_last_error(Some(Box::new(acme_error_t::new(error))));
     status
 }
 
-/// Runs the body of a function that has no status to return.
+/// Runs the body of a function that returns no status: catches panics.
 pub(super) fn catch<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     let _errno = Errno::keep();
     silence();
     panic::catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(bug(payload)))
 }
 
-/// A host's errno is as it was, whatever is called in between.
+/// The host's errno, restored when this is dropped.
 struct Errno(c_int);
 
 impl Errno {
     fn keep() -> Errno {
-        // SAFETY: each thread's errno is there for as long as the thread is.
+        // SAFETY: each thread's errno exists for as long as the thread.
         Errno(unsafe { *errno_location() })
     }
 }
@@ -66,7 +66,7 @@ use libc::__errno_location as errno_location;
 #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
 use libc::__error as errno_location;
 
-/// Elsewhere there is none to keep.
+/// A stand-in: other systems have no errno to restore.
 #[cfg(not(any(
     target_os = "linux",
     target_vendor = "apple",
@@ -82,8 +82,8 @@ unsafe fn errno_location() -> *mut c_int {
     NONE.with(std::cell::Cell::as_ptr)
 }
 
-/// Without this a caught panic would still print to the host's stderr. std is private to the shared
-/// object, so the hook touches no other Rust code of the process.
+/// Silences panics: without this hook even a caught panic prints to the host's stderr. std is
+/// private to the shared object, so the hook affects no other Rust code of the process.
 fn silence() {
     static SILENCE: Once = Once::new();
     SILENCE.call_once(|| panic::set_hook(Box::new(|_| {})));
@@ -109,7 +109,7 @@ mod tests {
 
     const BUG: &str = "a bug that this test makes up";
 
-    /// What ends a host when it is dropped once more.
+    /// A payload that would end the host if it were dropped outside of a guard.
     struct Bomb;
 
     impl Drop for Bomb {
@@ -122,7 +122,7 @@ mod tests {
         client.register().map(|_| panic!("{BUG}"))
     }
 
-    /// Answers whatever it asks, up to its end.
+    /// Responds to every request, up to the operation's end.
     fn run(operation: &Operation<()>) -> Result<()> {
         loop {
             let Step::Request(request) = operation.poll(Time::from_millis(1_000_000))? else {
@@ -146,7 +146,7 @@ mod tests {
         "newAccount":"https://ca.example/account","newOrder":"https://ca.example/order",
         "revokeCert":"https://ca.example/revoke","keyChange":"https://ca.example/key"}"#;
 
-    /// In a process of its own: what the library prints there would go to the host's terminal.
+    /// Runs in a process of its own: output of the library there would go to the host's terminal.
     #[test]
     fn f15_a_panic_is_a_status_and_prints_nothing() {
         const CHILD: &str = "ACME_TEST_PANICS";

@@ -1,5 +1,4 @@
-//! The built-in HTTP client, where it is compiled in, and the options that it is made from; a
-//! driver, which sits on it.
+//! The built-in HTTP client and the driver, if they are compiled in; else stand-ins that refuse.
 
 #[cfg(all(feature = "http", unix))]
 pub(super) use crate::driver::{Driver, Event};
@@ -23,7 +22,7 @@ use crate::error::{Error, Result};
 #[cfg(feature = "http")]
 use crate::transport::{HttpClient, HttpOptions, IpVersion};
 
-/// What ACME sends and gets is small: who needs longer has another problem.
+/// Maximum timeout of one request in seconds. ACME's messages are small and need less.
 #[cfg(feature = "http")]
 const LONGEST_TIMEOUT_S: u64 = 3600;
 
@@ -105,7 +104,7 @@ impl BuiltInHttp {
 
 #[cfg(all(feature = "http", unix))]
 impl BuiltInHttp {
-    /// Hands an operation to a driver, which connects as this client does.
+    /// Adds an operation to a driver, which connects as this client does.
     pub(super) fn add_to<P: Clone>(
         &self,
         driver: &mut Driver<P>,
@@ -116,7 +115,7 @@ impl BuiltInHttp {
     }
 }
 
-/// A driver with these ceilings (0: the default), and its descriptor.
+/// Creates a driver with these limits (0: the default), and returns it with its descriptor.
 #[cfg(all(feature = "http", unix))]
 pub(super) fn new_driver<P: Clone>(
     max_threads: usize,
@@ -161,10 +160,10 @@ mod no_driver {
     use crate::engine::{Challenge, ToSign};
     use crate::error::Result;
 
-    /// Never made.
+    /// A driver that cannot exist.
     pub struct Driver<P>(pub(super) Infallible, PhantomData<P>);
 
-    /// Never happens.
+    /// An event that cannot happen.
     #[allow(dead_code)]
     pub enum Event {
         Publish(Arc<[Challenge]>),

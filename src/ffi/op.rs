@@ -149,7 +149,7 @@ impl OpState {
         self.views().challenges.get(index).map_or(null(), |challenge| from_ref(&challenge.c))
     }
 
-    /// Returns the order's URL, or NULL while there is none.
+    /// Returns the order's URL; NULL before the CA has created the order.
     pub(super) fn order_url(&self) -> *const c_char {
         let url = self.operation.order_url().map(c_text);
         let mut views = self.views();

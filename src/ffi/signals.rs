@@ -1,4 +1,4 @@
-//! Threads without signals: those are the host's.
+//! Threads that receive no signals: signals are for the host's own threads.
 #![cfg(all(feature = "http", unix))]
 
 use std::io;
@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 
 use crate::driver::{Body, spawn};
 
-/// What a thread itself does wrong; the host may have a handler that reports it.
+/// Signals of a thread's own faults; the host may have a handler that reports them.
 const OWN_FAULTS: [i32; 4] = [libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSEGV];
 
-/// Starts a thread that receives no signals: they are the host's, for its own threads.
+/// Starts a thread that receives no other signals.
 pub(super) fn spawn_without_signals(body: Body) -> io::Result<JoinHandle<()>> {
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
     let mut before = MaybeUninit::<libc::sigset_t>::uninit();

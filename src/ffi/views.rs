@@ -1,4 +1,5 @@
-//! What an operation shows C during a step: structs of borrowed pointers, and what they point to.
+//! Views of an operation for C during a step: structs of borrowed pointers, with the memory that
+//! they point to.
 
 use std::ffi::CString;
 use std::ptr::null;
@@ -10,7 +11,7 @@ use super::types::{
 };
 use crate::engine::{Challenge, ChallengeType, RenewalInfo, Request, ToSign};
 
-/// A request, in C's words.
+/// A request as C sees it.
 pub(super) struct RequestView {
     pub(super) c: acme_http_request_t,
     _headers: Vec<acme_header_t>,
@@ -18,13 +19,13 @@ pub(super) struct RequestView {
     _request: Arc<Request>,
 }
 
-// SAFETY: the pointers lead to what the struct itself owns and never changes.
+// SAFETY: the pointers lead to memory that the struct itself owns and never changes.
 unsafe impl Send for RequestView {}
 
 impl RequestView {
     pub(super) fn new(request: &Arc<Request>) -> RequestView {
         let mut texts = Vec::new();
-        let mut show = |text: &str| {
+        let mut keep = |text: &str| {
             let text = c_text(text);
             let pointer = text.as_ptr();
             texts.push(text);
@@ -33,16 +34,16 @@ impl RequestView {
         let headers: Vec<acme_header_t> = request
             .headers
             .iter()
-            .map(|(name, value)| acme_header_t { name: show(name), value: show(value) })
+            .map(|(name, value)| acme_header_t { name: keep(name), value: keep(value) })
             .collect();
         let c = acme_http_request_t {
             id: request.id,
-            method: show(request.method.as_str()),
-            url: show(request.url()),
-            host: show(request.host()),
-            path: show(&request.path()),
+            method: keep(request.method.as_str()),
+            url: keep(request.url()),
+            host: keep(request.host()),
+            path: keep(&request.path()),
             port: request.port(),
-            // A handful.
+            // There are only a few.
             header_count: u16::try_from(headers.len()).unwrap_or(0),
             headers: headers.as_ptr(),
             body: request.body.as_ptr(),
@@ -52,7 +53,7 @@ impl RequestView {
     }
 }
 
-/// Something to sign, in C's words.
+/// A signature to make, as C sees it.
 pub(super) struct SignRequestView {
     pub(super) c: acme_sign_request_t,
     _texts: [CString; 2],
@@ -77,7 +78,7 @@ impl SignRequestView {
     }
 }
 
-/// Renewal information, in C's words.
+/// Renewal information as C sees it.
 pub(super) struct RenewalInfoView {
     pub(super) c: acme_renewal_info_t,
     _explanation_url: Option<CString>,
@@ -101,7 +102,7 @@ impl RenewalInfoView {
     }
 }
 
-/// A challenge, in C's words. What is not for its type is NULL.
+/// A challenge as C sees it. Members that its type does not use are NULL.
 pub(super) struct ChallengeView {
     pub(super) c: acme_challenge_t,
     _texts: Vec<CString>,
@@ -114,7 +115,7 @@ unsafe impl Send for ChallengeView {}
 impl ChallengeView {
     pub(super) fn new(challenge: &Challenge) -> ChallengeView {
         let mut texts = Vec::new();
-        let mut show = |text: &str| {
+        let mut keep = |text: &str| {
             let text = c_text(text);
             let pointer = text.as_ptr();
             texts.push(text);
@@ -123,16 +124,16 @@ impl ChallengeView {
         let digest = Box::new(challenge.digest());
         let has_token = !challenge.token().is_empty();
         let mut c = acme_challenge_t {
-            r#type: show(challenge.kind().as_str()),
-            identifier: show(challenge.identifier()),
-            token: if has_token { show(challenge.token()) } else { null() },
-            key_authorization: if has_token { show(challenge.key_authorization()) } else { null() },
-            http_path: challenge.http_path().map_or(null(), |path| show(&path)),
-            dns_name: challenge.dns_name().map_or(null(), &mut show),
-            dns_value: challenge.dns_value().map_or(null(), &mut show),
+            r#type: keep(challenge.kind().as_str()),
+            identifier: keep(challenge.identifier()),
+            token: if has_token { keep(challenge.token()) } else { null() },
+            key_authorization: if has_token { keep(challenge.key_authorization()) } else { null() },
+            http_path: challenge.http_path().map_or(null(), |path| keep(&path)),
+            dns_name: challenge.dns_name().map_or(null(), &mut keep),
+            dns_value: challenge.dns_value().map_or(null(), &mut keep),
             tls_alpn_digest: null(),
-            tls_alpn_name: challenge.tls_server_name().map_or(null(), |name| show(&name)),
-            json: challenge.json().map_or(null(), &mut show),
+            tls_alpn_name: challenge.tls_server_name().map_or(null(), |name| keep(&name)),
+            json: challenge.json().map_or(null(), &mut keep),
         };
         if challenge.kind() == ChallengeType::TlsAlpn01 {
             c.tls_alpn_digest = digest.as_ptr();
