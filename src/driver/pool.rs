@@ -156,7 +156,7 @@ impl Shared {
 
     fn send(&self, job: &Job, http: &HttpClient) {
         let reply = job.operation.reply(job.request.id);
-        let wanted = || (!job.waker.is_gone()).then(|| http.fetch(&job.request, &reply));
+        let wanted = || (!job.waker.is_gone()).then(|| http.perform(&job.request, &reply));
         let outcome = panic::catch_unwind(AssertUnwindSafe(wanted)).unwrap_or_else(|bug| {
             // Dropping the payload could panic again.
             std::mem::forget(bug);
@@ -220,7 +220,7 @@ impl State {
         if let Some(client) = self.clients.iter().find(|client| client.connects_as(like)) {
             return client.clone();
         }
-        let client = like.apart(kept);
+        let client = like.separate(kept);
         self.clients.push(client.clone());
         client
     }

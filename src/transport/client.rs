@@ -1,6 +1,6 @@
 //! The built-in blocking HTTPS client: ureq over the system's OpenSSL. It starts no threads and
-//! keeps connections alive; what it may ask, and what answers mean, others decide. How a connection
-//! comes about is in `dial`, `proxy` and `tls`.
+//! keeps connections alive. It sends requests and returns responses, and decides nothing about
+//! ACME.
 //!
 //! RFC 9110, RFC 9112.
 
@@ -14,7 +14,7 @@ use ureq::http::{HeaderMap, Request as Message, Response, header};
 use ureq::unversioned::transport::Connector;
 use ureq::{Agent, Body, Error, Proxy};
 
-use super::connect::{ConnectionFactory, SyncResolver, place, proxy_for};
+use super::connect::{ConnectionFactory, SyncResolver, host_and_port, proxy_for};
 use super::options::{HttpOptions, IpVersion};
 use super::outcome::{Failure, HttpResponse, Limits, MAX_BODY, Outcome};
 use super::proxy;
@@ -23,17 +23,19 @@ use super::tls_config::TlsConfig;
 use crate::engine::{Method, Reply, Request};
 use crate::error::{Error as AcmeError, Result as AcmeResult};
 
-/// For TCP, the proxy and TLS together; a third of the whole if that is longer.
+/// Timeout of connecting: TCP, the proxy and TLS together. A third of the whole if that is longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// ureq adds the time limit to the clock, which must not overflow.
+/// Maximum timeout of one request. ureq adds it to the clock, which must not overflow.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
-/// Connections to a host that are kept for the next request.
-const KEPT: usize = 2;
-/// The largest header of an answer.
+/// Number of idle connections to a host that are kept for the next request.
+const MAX_IDLE: usize = 2;
+/// Maximum size of a response's header.
 const MAX_HEADER: usize = 64 * 1024;
-/// Holds the largest header. A connection has two of these, one below TLS and one above.
+/// Size of a buffer for the largest header. A connection has two of these, one below TLS and one
+/// above.
 const INPUT_BUFFER: usize = 80 * 1024;
-/// Holds the longest line of a request's header; bodies go through in pieces. Two as well.
+/// Size of a buffer for the longest line of a request's header; bodies pass in pieces. A connection
+/// has two of these.
 const OUTPUT_BUFFER: usize = 16 * 1024;
 
 /// The built-in HTTP client: blocking, without threads of its own. Clones share its connections.
@@ -53,7 +55,7 @@ const OUTPUT_BUFFER: usize = 16 * 1024;
 ///     }
 ///     fn publish(&mut self, challenges: &[Challenge]) -> Result<(), String> {
 /// #       drop(challenges);
-///         todo!("have the web server answer")
+///         todo!("have the web server respond")
 ///     }
 ///     fn unpublish(&mut self, _: &[Challenge]) {}
 /// }
@@ -72,12 +74,12 @@ const OUTPUT_BUFFER: usize = 16 * 1024;
 #[derive(Clone)]
 pub struct HttpClient {
     agent: Agent,
-    credentials: Arc<TlsConfig>,
+    tls_config: Arc<TlsConfig>,
     ip_version: IpVersion,
     timeout: Duration,
     connect_timeout: Duration,
     connections_made: Arc<AtomicUsize>,
-    /// The process that the connections are of; 0: there has been no request yet.
+    /// Id of the process that owns the connections; 0 before the first request.
     process: Arc<AtomicU32>,
 }
 
@@ -88,10 +90,10 @@ impl fmt::Debug for HttpClient {
 }
 
 impl HttpClient {
-    /// A client without connections yet. Reads the files that the options name; the error says which
-    /// option and file is wrong, and why.
+    /// Creates a client without connections. Reads the files that the options name; the error names
+    /// the option and the file, and the reason.
     pub fn new(options: &HttpOptions) -> AcmeResult<HttpClient> {
-        let credentials = Arc::new(TlsConfig::read(options)?);
+        let tls_config = Arc::new(TlsConfig::read(options)?);
         let wrong_proxy = |why| AcmeError::invalid_argument(format!("proxy: {why}"));
         let proxy = match &options.proxy {
             Some(url) => Some(proxy::parse(url).map_err(wrong_proxy)?),
@@ -99,12 +101,12 @@ impl HttpClient {
             None => None,
         };
         let timeout = options.request_timeout.min(LONGEST_TIMEOUT);
-        Ok(HttpClient::connecting(credentials, proxy, options.ip_version, timeout, KEPT))
+        Ok(HttpClient::new_with(tls_config, proxy, options.ip_version, timeout, MAX_IDLE))
     }
 
-    /// Keeps so many connections to a host, and twice as many in all.
-    fn connecting(
-        credentials: Arc<TlsConfig>,
+    /// Creates a client that keeps so many idle connections to a host, and twice as many in total.
+    fn new_with(
+        tls_config: Arc<TlsConfig>,
         proxy: Option<Proxy>,
         ip_version: IpVersion,
         timeout: Duration,
@@ -128,13 +130,13 @@ impl HttpClient {
             .build();
         let resolver = SyncResolver { ip_version };
         let factory =
-            ConnectionFactory::new(OpensslConnector::new(credentials.clone(), true), resolver);
+            ConnectionFactory::new(OpensslConnector::new(tls_config.clone(), true), resolver);
         let connections_made = factory.connections_made.clone();
-        let connector = factory.chain(OpensslConnector::new(credentials.clone(), false));
+        let connector = factory.chain(OpensslConnector::new(tls_config.clone(), false));
         let agent = Agent::with_parts(config, connector, resolver);
         HttpClient {
             agent,
-            credentials,
+            tls_config,
             ip_version,
             timeout,
             connect_timeout,
@@ -143,16 +145,16 @@ impl HttpClient {
         }
     }
 
-    /// A client that connects in the same way, over connections of its own; it keeps so many of
-    /// them to a host.
+    /// Creates a client with the same options and connections of its own. It keeps so many of them
+    /// to a host.
     #[cfg(unix)]
-    pub(crate) fn apart(&self, kept: usize) -> HttpClient {
+    pub(crate) fn separate(&self, kept: usize) -> HttpClient {
         let proxy = self.agent.config().proxy().cloned();
-        HttpClient::connecting(self.credentials.clone(), proxy, self.ip_version, self.timeout, kept)
+        HttpClient::new_with(self.tls_config.clone(), proxy, self.ip_version, self.timeout, kept)
     }
 
-    /// Are the connections of this process? In a child that fork() made after a first request they are
-    /// the parent's, which goes on with them; and a lock may be held by a thread that is not there.
+    /// Whether this process owns the connections. In a child of fork() they belong to the parent,
+    /// which goes on using them, and a thread that exists only in the parent may hold a lock.
     #[cfg(unix)]
     fn is_of_this_process(&self) -> bool {
         let this = std::process::id();
@@ -160,63 +162,63 @@ impl HttpClient {
         first.map_or_else(|owner| owner == this, |_| true)
     }
 
-    /// Would both connect in the same way?
+    /// Whether both clients connect with the same options.
     #[cfg(unix)]
     pub(crate) fn connects_as(&self, other: &HttpClient) -> bool {
         self.timeout == other.timeout
             && self.ip_version == other.ip_version
             && self.agent.config().proxy() == other.agent.config().proxy()
-            && self.credentials.are_those_of(&other.credentials)
+            && self.tls_config.is_same(&other.tls_config)
     }
 
-    /// Closes all connections, for good: requests under way fail at once, later ones too. Only
-    /// while a name is being resolved, or TCP is connecting, does a request go on until that ends.
+    /// Closes all connections permanently: running requests fail at once, later ones too. Only a
+    /// name resolution or a TCP connect goes on until it ends.
     #[cfg(unix)]
     pub(crate) fn shut_down(&self) {
         self.agent.clone().shutdown();
     }
 
-    /// Sends a request of an operation and feeds the answer to `reply`, or that there is none and
-    /// why. Blocks for the options' time limit at most.
+    /// Sends a request of an operation, and passes to `reply` the response or the reason why there
+    /// is none. Blocks for the options' timeout at most.
     pub fn send(&self, request: &Request, reply: &Reply<'_>) {
-        // What is fed may break a limit, which ends the answer: the operation knows then.
+        // A response that exceeds a limit ends the request; the operation knows that already.
         if let Err(error) = self.feed(request, reply) {
-            debug!("the answer to request {}: {error}", request.id);
+            debug!("the response to request {}: {error}", request.id);
         }
     }
 
-    /// As [`HttpClient::send`]; the error says that the answer was not taken.
+    /// As [`HttpClient::send`]. Fails if the operation does not accept the response.
     pub(crate) fn feed(&self, request: &Request, reply: &Reply<'_>) -> AcmeResult<()> {
-        self.fetch(request, reply).feed(reply)
+        self.perform(request, reply).feed(reply)
     }
 
-    /// Sends a request; the answer is fed to `reply` later.
-    pub(crate) fn fetch(&self, request: &Request, reply: &Reply<'_>) -> Outcome {
+    /// Sends a request, and returns the outcome for the caller to feed to `reply`.
+    pub(crate) fn perform(&self, request: &Request, reply: &Reply<'_>) -> Outcome {
         let headers: Vec<(&str, &str)> =
             request.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        // Not beyond the operation's own limit.
+        // The operation's own time limit applies, too.
         let limit = self.timeout.min(reply.time_left());
-        Outcome(self.ask_within(limit, request.method, request.url(), &headers, &request.body))
+        Outcome(self.send_within(limit, request.method, request.url(), &headers, &request.body))
     }
 
-    /// The answer, or why there is none.
+    /// Sends one request; the error says why there is no response.
     #[cfg(test)]
-    pub(crate) fn ask(
+    pub(crate) fn request(
         &self,
         method: Method,
         url: &str,
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<HttpResponse, String> {
-        self.ask_within(self.timeout, method, url, headers, body).map_err(Failure::why)
+        self.send_within(self.timeout, method, url, headers, body).map_err(Failure::why)
     }
 
-    /// Sends one request and reads the whole answer. Redirects and refusals are answers; the error
-    /// is one line that says what failed and why.
+    /// Sends one request and reads the whole response. Redirects and refusals are responses, too.
+    /// The error is one line with what failed and why.
     ///
-    /// A kept connection may turn out to be closed by the peer: a GET is then sent once more on a
-    /// new one. A POST is never sent twice, since the peer may have acted on it.
-    fn ask_within(
+    /// The peer may have closed a kept connection: a GET is then sent again on a new connection. A
+    /// POST is never sent twice, because the peer may have acted on it.
+    fn send_within(
         &self,
         limit: Duration,
         method: Method,
@@ -226,19 +228,19 @@ impl HttpClient {
     ) -> Result<HttpResponse, Failure> {
         #[cfg(unix)]
         if !self.is_of_this_process() {
-            return self.apart(0).ask_within(limit, method, url, headers, body);
+            return self.separate(0).send_within(limit, method, url, headers, body);
         }
         let mut request = Message::builder().method(method.as_str()).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(()).map_err(|error| format!("cannot send this: {error}"))?;
-        let mut host = place(request.uri());
+        let mut host = host_and_port(request.uri());
         if let Some(proxy) = proxy_for(self.agent.config(), request.uri()) {
-            host += &format!(" through the proxy {}", place(proxy.uri()));
+            host += &format!(" through the proxy {}", host_and_port(proxy.uri()));
         }
 
-        let answer = match method {
+        let response = match method {
             Method::Get => self.get(request, limit),
             Method::Post => {
                 let request = self.agent.configure_request(request.map(|()| body));
@@ -248,8 +250,8 @@ impl HttpClient {
         let limits = Limits { connecting: self.connect_timeout, request: limit };
         let asking = format!("asking {host}");
         let (head, mut body) =
-            answer.map_err(|error| Failure::new(&asking, &limits, error))?.into_parts();
-        let reading = format!("reading the answer of {host}");
+            response.map_err(|error| Failure::new(&asking, &limits, error))?.into_parts();
+        let reading = format!("reading the response of {host}");
         check(head.status.as_u16(), &head.headers)
             .map_err(|why| Failure::Unusable(format!("{reading}: {why}")))?;
         let body = body.with_config().limit(MAX_BODY).read_to_vec();
@@ -265,10 +267,10 @@ impl HttpClient {
         let start = Instant::now();
         let connections_before = self.connections_made.load(Ordering::Relaxed);
         let first = self.agent.configure_request(request.clone());
-        let answer = self.agent.run(first.timeout_global(Some(limit)).build());
+        let response = self.agent.run(first.timeout_global(Some(limit)).build());
         let kept = self.connections_made.load(Ordering::Relaxed) == connections_before;
-        if !(kept && answer.as_ref().is_err_and(is_closed)) {
-            return answer;
+        if !(kept && response.as_ref().is_err_and(is_closed)) {
+            return response;
         }
         let again = self.agent.configure_request(request);
         let again = again.timeout_global(Some(limit.saturating_sub(start.elapsed())));
@@ -276,10 +278,10 @@ impl HttpClient {
     }
 }
 
-/// Refuses answers that could be understood in more than one way.
+/// Refuses ambiguous responses.
 fn check(status: u16, headers: &HeaderMap) -> Result<(), String> {
     if !(200..=599).contains(&status) {
-        return Err(format!("{status} is not the status of a final answer"));
+        return Err(format!("{status} is not the status of a final response"));
     }
     let coding = headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
     if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
@@ -294,7 +296,7 @@ fn check(status: u16, headers: &HeaderMap) -> Result<(), String> {
     Ok(())
 }
 
-/// Has the peer closed the connection, or the network lost it?
+/// Whether the peer has closed the connection, or the network has lost it.
 fn is_closed(error: &Error) -> bool {
     use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     match error {
@@ -317,8 +319,8 @@ mod tests {
 
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-    /// A server without TLS. Each connection gives these answers, one for each request; an empty
-    /// one closes it. Requests come out of the channel.
+    /// Starts a server without TLS. Each connection sends these responses, one for each request; an
+    /// empty one closes it. Requests come out of the channel.
     fn server(connections: Vec<Vec<Vec<u8>>>) -> (String, mpsc::Receiver<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -349,10 +351,10 @@ mod tests {
         HttpClient::new(&HttpOptions::default()).unwrap()
     }
 
-    /// The answer to one GET.
+    /// Returns the response to one GET.
     fn get(answer: &[u8]) -> Result<HttpResponse, String> {
         let (url, _seen) = server(vec![vec![answer.to_vec()]]);
-        client().ask(Method::Get, &url, &[], b"")
+        client().request(Method::Get, &url, &[], b"")
     }
 
     #[test]
@@ -369,8 +371,8 @@ mod tests {
     fn h12_nothing_is_sent_that_the_caller_did_not_give() {
         let (url, seen) = server(vec![vec![OK.to_vec(), OK.to_vec()]]);
         let client = client();
-        client.ask(Method::Get, &url, &[("User-Agent", "me/1")], b"").unwrap();
-        client.ask(Method::Post, &url, &[], b"").unwrap();
+        client.request(Method::Get, &url, &[("User-Agent", "me/1")], b"").unwrap();
+        client.request(Method::Post, &url, &[], b"").unwrap();
         let host = url.trim_start_matches("http://").trim_end_matches('/');
         assert_eq!(
             seen.recv().unwrap(),
@@ -389,7 +391,7 @@ mod tests {
             [head.into_bytes(), vec![b'a'; size]].concat()
         };
         assert_eq!(get(&body(1 << 20)).unwrap().body.len(), 1 << 20);
-        assert!(get(&body((1 << 20) + 1)).unwrap_err().contains("answer is larger than 1 MiB"));
+        assert!(get(&body((1 << 20) + 1)).unwrap_err().contains("response is larger than 1 MiB"));
         let header = [b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'a'; 70_000]].concat();
         assert!(get(&header).unwrap_err().contains("larger than 64 KiB"));
     }
@@ -412,8 +414,8 @@ mod tests {
         for method in [Method::Get, Method::Post] {
             let (url, seen) = server(vec![vec![OK.to_vec(), vec![]], vec![OK.to_vec()]]);
             let client = client();
-            client.ask(Method::Get, &url, &[], b"").unwrap();
-            let second = client.ask(method, &url, &[], b"");
+            client.request(Method::Get, &url, &[], b"").unwrap();
+            let second = client.request(method, &url, &[], b"");
             assert_eq!(second.is_ok(), method == Method::Get, "{second:?}");
             let requests = if method == Method::Get { 3 } else { 2 };
             assert_eq!(seen.try_iter().count(), requests);
@@ -423,7 +425,7 @@ mod tests {
     #[test]
     fn a_get_is_not_repeated_when_a_new_connection_is_closed() {
         let (url, seen) = server(vec![vec![vec![]], vec![OK.to_vec()]]);
-        let error = client().ask(Method::Get, &url, &[], b"").unwrap_err();
+        let error = client().request(Method::Get, &url, &[], b"").unwrap_err();
         assert!(error.ends_with("the connection was closed too early"), "{error}");
         assert_eq!(seen.try_iter().count(), 1);
     }
@@ -438,7 +440,7 @@ mod tests {
         for scheme in ["http", "https"] {
             let url = format!("{scheme}://{}/", listener.local_addr().unwrap());
             let start = Instant::now();
-            let error = client.ask(Method::Post, &url, &[], b"{}").unwrap_err();
+            let error = client.request(Method::Post, &url, &[], b"{}").unwrap_err();
             assert!(error.contains("timeout"), "{error}");
             assert!((timeout..timeout * 10).contains(&start.elapsed()));
         }
@@ -453,7 +455,7 @@ mod tests {
             (format!("http://{free}/"), format!("connecting to {free}: Connection refused")),
             (format!("http://{no_name}/"), format!("name resolution of {no_name}: ")),
         ] {
-            let said = client.ask(Method::Get, &url, &[], b"").unwrap_err();
+            let said = client.request(Method::Get, &url, &[], b"").unwrap_err();
             assert!(said.starts_with(&error), "{said}");
         }
     }
@@ -470,7 +472,7 @@ mod tests {
         for (timeout, works) in [(Duration::ZERO, false), (Duration::MAX, true)] {
             let options = HttpOptions { request_timeout: timeout, ..HttpOptions::default() };
             let client = HttpClient::new(&options).unwrap();
-            assert_eq!(client.ask(Method::Get, &url, &[], b"").is_ok(), works);
+            assert_eq!(client.request(Method::Get, &url, &[], b"").is_ok(), works);
         }
     }
 }

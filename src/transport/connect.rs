@@ -1,4 +1,4 @@
-//! Opens what is below TLS: a connection to the host, or through the proxy. Resolves names.
+//! Opens connections for TLS to run on: to the host, or through the proxy. Resolves names.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -19,17 +19,17 @@ use super::proxy::{self, Target};
 use super::socks::{socks4a, socks5};
 use super::tls::{OpensslConnector, PermanentFailure, bare, time_left};
 
-/// Addresses tried of one host: what ureq's list of them holds.
+/// Maximum number of addresses to try of one host: the size of ureq's list.
 const MAX_ADDRESSES: usize = 16;
 
-/// What an address gets before the next one has its turn: enough for a SYN that was lost and sent
-/// once more. (RFC 8305 tries the next one beside it sooner, which takes threads or `unsafe`.)
-const PATIENCE: std::time::Duration = std::time::Duration::from_millis(1500);
+/// Timeout of one address before the next one is tried: long enough to send a lost SYN again.
+/// (RFC 8305 tries the next address concurrently and sooner, which needs threads or `unsafe`.)
+const ADDRESS_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(1500);
 
-/// Opens connections.
+/// Opens connections, directly or through a proxy.
 pub(crate) struct ConnectionFactory {
     tcp: TcpConnector,
-    /// For proxies that are spoken to in TLS.
+    /// TLS to the proxy itself.
     tls: OpensslConnector,
     resolver: SyncResolver,
     pub connections_made: Arc<AtomicUsize>,
@@ -50,7 +50,7 @@ impl ConnectionFactory {
         proxy: &Proxy,
         details: &ConnectionDetails,
     ) -> Result<Box<dyn Transport>, Error> {
-        let addresses = self.resolver.look_up(proxy.host(), proxy.port())?;
+        let addresses = self.resolver.resolve_all(proxy.host(), proxy.port())?;
         let to_proxy = ConnectionDetails { uri: proxy.uri(), ..from_now(details, addresses) };
         let transport = self.direct(&to_proxy, "connecting to the proxy")?;
         let transport =
@@ -66,7 +66,7 @@ impl ConnectionFactory {
         stream.set_timeout(time_left(details));
         tunnel(&mut stream, proxy, &target).map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => {
-                let proxy = place(proxy.uri());
+                let proxy = host_and_port(proxy.uri());
                 Error::Other(PermanentFailure(format!("asking the proxy {proxy}: {error}")).into())
             }
             _ => named("asking the proxy", proxy.uri(), error.into()),
@@ -82,8 +82,8 @@ impl ConnectionFactory {
         self.first(details).map_err(|error| named(doing, details.uri, error))
     }
 
-    /// A connection to the first address that takes it. Each has its turn soon: those that say
-    /// nothing get what is left of the time when all others have refused.
+    /// Connects to the first address that accepts. Tries every address with a short timeout; then
+    /// retries those that timed out with the time that is left.
     fn first(&self, details: &ConnectionDetails) -> Result<Box<dyn Transport>, Error> {
         let [_, _, ..] = *details.addrs else { return self.one_of(details) };
         let (mut silent, mut refusal) = (none(), None);
@@ -91,7 +91,8 @@ impl ConnectionFactory {
             let mut only = none();
             only.push(*address);
             let mut attempt = from_now(details, only);
-            attempt.timeout.after = Duration::Exact(PATIENCE.min(*attempt.timeout.after / 2));
+            attempt.timeout.after =
+                Duration::Exact(ADDRESS_TIMEOUT.min(*attempt.timeout.after / 2));
             match self.one_of(&attempt) {
                 Ok(transport) => return Ok(transport),
                 Err(Error::Timeout(_)) => silent.push(*address),
@@ -111,7 +112,7 @@ impl ConnectionFactory {
         match self.tcp.connect(details, None::<()>) {
             Ok(Some(Either::B(transport))) => Ok(Box::new(transport)),
             Ok(_) => Err(Error::ConnectionFailed),
-            // Whichever limit it was that ended sooner.
+            // The timeout of the request may have ended first.
             Err(Error::Timeout(_)) => Err(Error::Timeout(Timeout::Connect)),
             Err(error) => Err(error),
         }
@@ -140,7 +141,7 @@ impl Connector<()> for ConnectionFactory {
     }
 }
 
-/// The same, begun now, to other addresses.
+/// Returns the same details, started now, with other addresses.
 fn from_now<'a>(
     details: &ConnectionDetails<'a>,
     addrs: ResolvedSocketAddrs,
@@ -159,9 +160,9 @@ fn from_now<'a>(
     }
 }
 
-/// The addresses of both IP versions by turns (RFC 8305 section 4): one version that leads nowhere
-/// does not hold up the other for long.
-fn by_turns(addresses: Vec<SocketAddr>) -> impl Iterator<Item = SocketAddr> {
+/// Alternates the addresses of both IP versions (RFC 8305 section 4), so that one version without a
+/// route does not delay the other for long.
+fn alternate(addresses: Vec<SocketAddr>) -> impl Iterator<Item = SocketAddr> {
     let first_is_ipv6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) =
         addresses.into_iter().partition(|address| address.is_ipv6() == first_is_ipv6);
@@ -176,7 +177,7 @@ fn by_turns(addresses: Vec<SocketAddr>) -> impl Iterator<Item = SocketAddr> {
     })
 }
 
-/// No address yet.
+/// Returns an empty list of addresses.
 fn none() -> ResolvedSocketAddrs {
     ArrayVec::from_fn(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
 }
@@ -195,36 +196,36 @@ pub(crate) fn tunnel(
     }
 }
 
-/// The proxy on the way to this URL, if there is one.
+/// Returns the proxy for this URL, if there is one.
 pub(crate) fn proxy_for<'a>(config: &'a Config, uri: &Uri) -> Option<&'a Proxy> {
     config.proxy().filter(|proxy| !proxy.is_no_proxy(uri))
 }
 
-/// Host and port for messages; never the user and password that a proxy's URL may have.
-pub(crate) fn place(uri: &Uri) -> String {
+/// Returns host and port for messages, without the user and password that a proxy's URL may have.
+pub(crate) fn host_and_port(uri: &Uri) -> String {
     let host = uri.host().unwrap_or_default();
     uri.port_u16().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// The error with what was being done, but for time limits, which are told apart later.
+/// Adds to an error what was being done, except to timeouts, which `Failure::new` describes.
 fn named(doing: &str, uri: &Uri, error: Error) -> Error {
     match error {
-        Error::Io(error) => Error::Other(format!("{doing} {}: {error}", place(uri)).into()),
+        Error::Io(error) => Error::Other(format!("{doing} {}: {error}", host_and_port(uri)).into()),
         error => error,
     }
 }
 
-/// The system's resolver, called on the thread that sends. ureq's own starts a thread for each
-/// name, which a C program that embeds this library does not expect.
+/// The system's resolver, called on the sending thread. ureq's own resolver starts a thread for
+/// each name, which a C program that embeds this library does not expect.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SyncResolver {
     pub ip_version: IpVersion,
 }
 
 impl SyncResolver {
-    fn look_up(self, host: &str, port: u16) -> Result<ResolvedSocketAddrs, Error> {
+    fn resolve_all(self, host: &str, port: u16) -> Result<ResolvedSocketAddrs, Error> {
         let failed = |why: &str| Error::Other(format!("name resolution of {host}: {why}").into());
-        // An IPv6 address stands in brackets in URLs only.
+        // Only URLs have brackets around an IPv6 address.
         let found = (host.trim_matches(['[', ']']), port).to_socket_addrs();
         let found = found.map_err(|error| failed(&error.to_string()))?;
         let wanted = |address: &SocketAddr| match self.ip_version {
@@ -233,7 +234,7 @@ impl SyncResolver {
             IpVersion::V6 => address.is_ipv6(),
         };
         let mut addresses = none();
-        by_turns(found.filter(wanted).collect())
+        alternate(found.filter(wanted).collect())
             .take(MAX_ADDRESSES)
             .for_each(|address| addresses.push(address));
         match (addresses.is_empty(), self.ip_version) {
@@ -259,7 +260,7 @@ impl Resolver for SyncResolver {
             Some("https") => 443,
             _ => 80,
         };
-        self.look_up(uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(port))
+        self.resolve_all(uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(port))
     }
 }
 
@@ -277,31 +278,31 @@ mod tests {
 
     #[test]
     fn a_place_has_no_password() {
-        assert_eq!(place(&Uri::from_static("http://user:secret@proxy:3128")), "proxy:3128");
-        assert_eq!(place(&Uri::from_static("http://u:secret@[::1]:1")), "[::1]:1");
+        assert_eq!(host_and_port(&Uri::from_static("http://user:secret@proxy:3128")), "proxy:3128");
+        assert_eq!(host_and_port(&Uri::from_static("http://u:secret@[::1]:1")), "[::1]:1");
     }
 
     #[test]
     fn only_addresses_of_the_wanted_version_are_found() {
-        let look_up = |host, ip_version| {
-            let found = SyncResolver { ip_version }.look_up(host, 1);
+        let resolve_all = |host, ip_version| {
+            let found = SyncResolver { ip_version }.resolve_all(host, 1);
             found.map(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         for version in [IpVersion::Any, IpVersion::V4] {
-            assert_eq!(look_up("127.0.0.1", version).unwrap(), ["127.0.0.1:1"]);
+            assert_eq!(resolve_all("127.0.0.1", version).unwrap(), ["127.0.0.1:1"]);
         }
         for version in [IpVersion::Any, IpVersion::V6] {
-            assert_eq!(look_up("[::1]", version).unwrap(), ["[::1]:1"]);
+            assert_eq!(resolve_all("[::1]", version).unwrap(), ["[::1]:1"]);
         }
         for (host, version, lacks) in
             [("[::1]", IpVersion::V4, "IPv4"), ("127.0.0.1", IpVersion::V6, "IPv6")]
         {
-            let error = look_up(host, version).unwrap_err().to_string();
+            let error = resolve_all(host, version).unwrap_err().to_string();
             assert!(error.contains(&format!("name resolution of {host}: no {lacks} address")));
         }
     }
 
-    /// Resolves every name to these.
+    /// A resolver that returns these addresses for every name.
     #[derive(Debug)]
     struct Fixed(Vec<SocketAddr>);
 
@@ -318,21 +319,22 @@ mod tests {
         }
     }
 
-    /// One answer to a GET from a host that has these addresses.
+    /// Sends one GET to a host that has these addresses.
     fn get(addresses: &[SocketAddr], limit: std::time::Duration) -> Result<(), Error> {
         let config = ureq::config::Config::builder()
             .proxy(None)
             .timeout_connect(Some(limit))
             .timeout_global(Some(limit))
             .build();
-        let credentials = Arc::new(TlsConfig::read(&HttpOptions::default()).unwrap());
-        let tls = OpensslConnector::new(credentials, true);
+        let tls_config = Arc::new(TlsConfig::read(&HttpOptions::default()).unwrap());
+        let tls = OpensslConnector::new(tls_config, true);
         let factory = ConnectionFactory::new(tls, SyncResolver { ip_version: IpVersion::Any });
         let agent = ureq::Agent::with_parts(config, factory, Fixed(addresses.to_vec()));
         agent.get("http://ca.example/").call().map(|_| ())
     }
 
-    /// An address at which connecting never ends: its queue is full, and nobody takes from it.
+    /// Returns an address at which connecting never ends: its queue is full, and no program
+    /// accepts.
     fn black_hole() -> (SocketAddr, [socket2::Socket; 2]) {
         let new = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
         let (listener, first) = (new().unwrap(), new().unwrap());
@@ -385,7 +387,7 @@ mod tests {
             (vec![a, b], vec![a, b]),
             (vec![], vec![]),
         ] {
-            assert_eq!(by_turns(given).collect::<Vec<_>>(), tried);
+            assert_eq!(alternate(given).collect::<Vec<_>>(), tried);
         }
     }
 }

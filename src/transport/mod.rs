@@ -1,7 +1,8 @@
 //! The built-in HTTPS client: a blocking one over the system's OpenSSL.
 //!
 //! `client` sends one request, `outcome` says how that ended, `connect` resolves names and opens
-//! connections, `proxy` and `socks` speak with proxies, `tls` is TLS, and `tls_config` what TLS trusts.
+//! connections, `proxy` and `socks` speak with proxies, `tls` is TLS, and `tls_config` what TLS
+//! trusts.
 
 pub(crate) mod client;
 pub(crate) mod connect;

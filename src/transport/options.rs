@@ -24,21 +24,21 @@ pub struct HttpOptions {
     /// `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     pub ca_file: Option<PathBuf>,
     /// A directory of CA certificates to trust instead of the system's, as `openssl rehash` makes
-    /// it: PEM files under hashed names. With `ca_file` both are trusted. OpenSSL reads the directory
-    /// while it connects.
+    /// it: PEM files under hashed names. With `ca_file` both are trusted. OpenSSL reads the
+    /// directory while it connects.
     pub ca_dir: Option<PathBuf>,
     /// A PEM file of CA certificates to trust besides the system's, or besides `ca_file` and
     /// `ca_dir`.
     pub extra_ca_file: Option<PathBuf>,
-    /// A PEM file with the certificate to send to a CA that asks for one (TLS client authentication),
-    /// followed by its intermediate certificates. Requires `client_key_file`.
+    /// A PEM file with the certificate to send to a CA that asks for one (TLS client
+    /// authentication), followed by its intermediate certificates. Requires `client_key_file`.
     pub client_cert_file: Option<PathBuf>,
     /// A PEM file with the key of that certificate, without a passphrase.
     pub client_key_file: Option<PathBuf>,
     /// URL of the proxy to use: `http://`, `https://` (CONNECT; TLS to the proxy), `socks5://`,
     /// `socks5h://` (the same) or `socks4a://`, then `user:password@` if the proxy requires them
-    /// (percent-encoded), and `host:port`. The proxy resolves the CA's name. No error and no `Debug`
-    /// output contains the password.
+    /// (percent-encoded), and `host:port`. The proxy resolves the CA's name. No error and no
+    /// `Debug` output contains the password.
     pub proxy: Option<String>,
     /// Whether to use the proxy in `ALL_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY`, except for hosts in
     /// `NO_PROXY`. Has no effect when `proxy` is set.
@@ -46,8 +46,8 @@ pub struct HttpOptions {
     /// IP versions of the CA's addresses, or of the proxy's, to connect to.
     pub ip_version: IpVersion,
     /// Timeout of one request, from name resolution to the last byte of the response; default 30
-    /// seconds. Connecting takes at most 10 seconds of it, or a third if that is more. Name resolution
-    /// itself is not interrupted: the system's resolver has its own timeouts.
+    /// seconds. Connecting takes at most 10 seconds of it, or a third if that is more. Name
+    /// resolution itself is not interrupted: the system's resolver has its own timeouts.
     pub request_timeout: Duration,
 }
 
@@ -85,7 +85,8 @@ impl fmt::Debug for HttpOptions {
 /// IP versions to connect to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IpVersion {
-    /// Both: IPv6 and IPv4 addresses alternate, and the first one is the first of the system's resolver.
+    /// Both: IPv6 and IPv4 addresses alternate, and the first one is the first of the system's
+    /// resolver.
     #[default]
     Any,
     /// IPv4 only.

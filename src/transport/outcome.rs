@@ -21,9 +21,9 @@ pub(super) struct Limits {
 /// A complete response, whatever its status.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpResponse {
-    /// The HTTP status, 200 to 599.
+    /// HTTP status, 200 to 599.
     pub status: u16,
-    /// Names in lower case, and values as they came.
+    /// Names in lower case, and unchanged values.
     pub headers: Vec<(String, Vec<u8>)>,
     /// At most 1 MiB.
     pub body: Vec<u8>,
@@ -33,14 +33,14 @@ pub(crate) struct HttpResponse {
 pub(crate) struct Outcome(pub(super) Result<HttpResponse, Failure>);
 
 impl Outcome {
-    /// No response came, and why.
+    /// The outcome of a request without a response, with the reason.
     #[cfg(unix)]
     pub(crate) fn lost(why: &str) -> Outcome {
         Outcome(Err(why.to_owned().into()))
     }
 
-    /// Feeds the response, or why there is none, into the operation. Fails if the operation does not
-    /// accept it.
+    /// Feeds the response, or why there is none, into the operation. Fails if the operation does
+    /// not accept it.
     pub(crate) fn feed(self, reply: &Reply<'_>) -> AcmeResult<()> {
         let response = match self.0 {
             Ok(response) => response,
@@ -60,8 +60,8 @@ pub(super) enum Failure {
     Lost(String),
     /// The response is not HTTP, or larger than any that a CA has reason to send.
     Unusable(String),
-    /// A retry would fail, too: the peer's certificate is not trusted, or a proxy refuses the user and
-    /// password.
+    /// A retry would fail, too: the peer's certificate is not trusted, or a proxy refuses the user
+    /// and password.
     Permanent(String),
 }
 
@@ -100,7 +100,7 @@ impl Failure {
     }
 }
 
-/// One line for a log or a person.
+/// Describes an error in one line.
 fn reason(doing: &str, limits: &Limits, error: Error) -> String {
     match error {
         Error::Timeout(Timeout::Connect) => {

@@ -1,4 +1,4 @@
-//! Proxies: which there are, and what is said to one so that it connects us to a host.
+//! Proxies: their URLs, and the CONNECT request of HTTP proxies.
 //!
 //! RFC 9110 section 9.3.6 (CONNECT), RFC 7617 (Basic). SOCKS is in `socks`.
 
@@ -10,18 +10,18 @@ use ureq::{Proxy, ProxyProtocol};
 
 use crate::text::printable;
 
-/// The most that is read of a proxy's answer to CONNECT.
-const MAX_ANSWER: usize = 16 * 1024;
+/// Maximum size of a proxy's response to CONNECT.
+const MAX_RESPONSE: usize = 16 * 1024;
 
 /// A host behind the proxy. The proxy resolves its name.
 pub(crate) struct Target<'a> {
-    /// Name or address, an IPv6 one without brackets.
+    /// Name or address; an IPv6 address has no brackets.
     pub host: &'a str,
     pub port: u16,
 }
 
-/// Reads a proxy's URL. The error says what is wrong with it, and never what stands in it: that may
-/// be a password.
+/// Reads a proxy's URL. The error says what is wrong, and quotes nothing of the URL: it may contain
+/// a password.
 pub(crate) fn parse(url: &str) -> Result<Proxy, &'static str> {
     let (scheme, rest) =
         url.split_once("://").ok_or("is no URL: it has no scheme such as http://")?;
@@ -45,14 +45,14 @@ pub(crate) fn parse(url: &str) -> Result<Proxy, &'static str> {
     Ok(proxy)
 }
 
-/// The proxy that `ALL_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY` name, if there is one.
+/// Returns the proxy in `ALL_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY`, if there is one.
 pub(crate) fn from_env() -> Result<Option<Proxy>, &'static str> {
     let proxy = Proxy::try_from_env();
     proxy.as_ref().map_or(Ok(()), check)?;
     Ok(proxy)
 }
 
-/// Can its protocol carry its user and password?
+/// Checks that the proxy's protocol can carry its user and password.
 fn check(proxy: &Proxy) -> Result<(), &'static str> {
     let (user, password) =
         (proxy.username().unwrap_or_default(), proxy.password().unwrap_or_default());
@@ -77,17 +77,18 @@ fn check(proxy: &Proxy) -> Result<(), &'static str> {
     }
 }
 
-/// It is the user and password that the proxy does not take: asking again would only lock them out.
+/// Makes the error for a refused user and password. It is permanent: a retry could lock the user
+/// out.
 pub(crate) fn denied(why: &str) -> io::Error {
     io::Error::new(ErrorKind::PermissionDenied, why)
 }
 
-/// Why there is no way through the proxy.
+/// Makes the error for any other refusal of a proxy.
 pub(crate) fn refused(why: impl Into<String>) -> io::Error {
     io::Error::other(why.into())
 }
 
-/// CONNECT.
+/// Sends CONNECT and reads the response's header.
 pub(super) fn connect(
     stream: &mut (impl Read + Write),
     credentials: Option<(&str, &str)>,
@@ -103,17 +104,17 @@ pub(super) fn connect(
     request += "\r\n";
     stream.write_all(request.as_bytes())?;
 
-    // Byte by byte: what follows the header is the host's.
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        if answer.len() == MAX_ANSWER {
+    // Read byte by byte: the bytes after the header are the host's.
+    let mut response = Vec::new();
+    while !response.ends_with(b"\r\n\r\n") {
+        if response.len() == MAX_RESPONSE {
             return Err(refused("its answer has no end"));
         }
         let mut byte = [0];
         read(stream, &mut byte)?;
-        answer.extend(byte);
+        response.extend(byte);
     }
-    let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let line = response.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let line = String::from_utf8_lossy(line);
     match line.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)) {
         Some(status) if status.len() == 3 && status.starts_with('2') => Ok(()),
@@ -137,7 +138,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A peer that says what it was told to say, and remembers what was said to it.
+    /// A peer that sends given bytes, and records the bytes that it receives.
     pub(crate) struct Peer {
         says: Cursor<Vec<u8>>,
         pub heard: Vec<u8>,
@@ -148,7 +149,7 @@ pub(crate) mod tests {
             Peer { says: Cursor::new(says.into()), heard: Vec::new() }
         }
 
-        /// What it has not said yet.
+        /// Returns the bytes that it has not sent yet.
         pub(crate) fn rest(mut self) -> Vec<u8> {
             let mut rest = Vec::new();
             self.says.read_to_end(&mut rest).unwrap();
@@ -158,7 +159,7 @@ pub(crate) mod tests {
 
     impl Read for Peer {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            // In pieces as small as they can be.
+            // In the smallest pieces.
             let some = buffer.len().min(1);
             self.says.read(&mut buffer[..some])
         }
@@ -229,7 +230,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn connect_says_host_and_credentials_and_reads_no_further_than_the_header() {
+    fn connect_sends_host_and_credentials_and_reads_no_further_than_the_header() {
         let answer = "HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\nTLS";
         let mut peer = Peer::saying(answer);
         connect(&mut peer, None, &HOST).unwrap();

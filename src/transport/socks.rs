@@ -1,4 +1,4 @@
-//! SOCKS: what is said to the proxy before the connection is the host's.
+//! SOCKS: the handshake with the proxy before the connection is the host's.
 //!
 //! RFC 1928 (SOCKS5), RFC 1929 (user and password); SOCKS4a as its authors describe it.
 
@@ -9,10 +9,10 @@ use super::proxy::{Target, denied, read, refused};
 
 const NO_AUTHENTICATION: u8 = 0;
 const USER_AND_PASSWORD: u8 = 2;
-/// A name or a text is preceded by its length in one byte.
+/// Error for a host's name whose length does not fit into one byte.
 const TOO_LONG: &str = "the host's name has more than 255 bytes";
 
-/// SOCKS5. The proxy resolves names.
+/// Speaks SOCKS5. The proxy resolves names.
 pub(crate) fn socks5(
     stream: &mut (impl Read + Write),
     credentials: Option<(&str, &str)>,
@@ -30,7 +30,7 @@ pub(crate) fn socks5(
             authenticate(stream, user, password)?;
         }
         ([5, 0xff], Some(_)) => {
-            return Err(denied("it wants another proof than a user and a password"));
+            return Err(denied("it requires another authentication than a user and a password"));
         }
         ([5, 0xff], None) => return Err(denied("it wants a user and a password")),
         _ => return Err(refused("it does not speak SOCKS5")),
@@ -62,7 +62,7 @@ pub(crate) fn socks5(
         (5, reply) => return Err(refused(format!("it refused: {}", meaning(reply)))),
         _ => return Err(refused("it does not speak SOCKS5")),
     }
-    // The address that it connects from, and a port.
+    // Skip the address and the port that the proxy connects from.
     let size = match kind {
         1 => 4,
         4 => 16,
@@ -76,7 +76,7 @@ pub(crate) fn socks5(
     read(stream, &mut vec![0; size + 2])
 }
 
-/// RFC 1929.
+/// Sends user and password (RFC 1929).
 fn authenticate(stream: &mut (impl Read + Write), user: &str, password: &str) -> io::Result<()> {
     let mut request = vec![1];
     counted(&mut request, user)?;
@@ -96,7 +96,7 @@ fn counted(request: &mut Vec<u8>, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// RFC 1928 section 6.
+/// Returns the meaning of a reply (RFC 1928 section 6).
 fn meaning(reply: u8) -> &'static str {
     match reply {
         1 => "general failure",
@@ -107,11 +107,11 @@ fn meaning(reply: u8) -> &'static str {
         6 => "TTL expired",
         7 => "command not supported",
         8 => "address type not supported",
-        _ => "for a reason that is none of RFC 1928",
+        _ => "for a reason that RFC 1928 does not define",
     }
 }
 
-/// SOCKS4a. The proxy resolves names; there is no password.
+/// Speaks SOCKS4a. The proxy resolves names; the protocol has no password.
 pub(crate) fn socks4a(
     stream: &mut (impl Read + Write),
     user: &str,
@@ -120,7 +120,7 @@ pub(crate) fn socks4a(
     let (address, name) = match target.host.parse() {
         Ok(IpAddr::V4(address)) => (address.octets(), None),
         Ok(IpAddr::V6(_)) => return Err(refused("SOCKS4a cannot carry an IPv6 address")),
-        // An address that is none says that a name follows.
+        // This invalid address means that a name follows.
         Err(_) => ([0, 0, 0, 1], Some(target.host)),
     };
     let mut request = vec![4, 1];
@@ -168,7 +168,8 @@ mod tests {
         socks5(&mut peer, Some(("user", "")), &HOST).unwrap();
         assert_eq!(peer.heard, all(&[&[5, 2, 0, 2], b"\x01\x04user\0", by_name]));
 
-        // A proxy that wants no password is not given it; it may say by name where it connects from.
+        // A proxy that requires no password does not get it; its reply may have a name as its
+        // address.
         let mut peer = Peer::saying(all(&[&[5, 0], b"\x05\0\0\x03\x03abc\0\x01", b"TLS"]));
         let host = Target { host: "192.0.2.1", port: 80 };
         socks5(&mut peer, Some(("user", "secret")), &host).unwrap();
@@ -194,11 +195,11 @@ mod tests {
             (b"\x05\xff", None, "it wants a user and a password"),
             (b"\x05\x02", None, "does not speak SOCKS5"), // it was not offered
             (b"\x05\x01", given, "does not speak SOCKS5"),
-            (b"\x05\xff", given, "another proof"),
+            (b"\x05\xff", given, "another authentication"),
             (b"\x05\x02\x01\x01", given, "it refused the user and password"),
             (b"\x05\0\x05\x02\0\x01\0\0\0\0\0\0", None, "rules do not allow"),
             (b"\x05\0\x05\x05\0\x01\0\0\0\0\0\0", None, "it refused: connection refused"),
-            (b"\x05\0\x05\xee\0\x01\0\0\0\0\0\0", None, "none of RFC 1928"),
+            (b"\x05\0\x05\xee\0\x01\0\0\0\0\0\0", None, "RFC 1928 does not define"),
             (b"\x05\0\x05\0\0\x07\0\0\0\0\0\0", None, "does not speak SOCKS5"),
         ] {
             let error = socks5(&mut Peer::saying(answer), credentials, &HOST).unwrap_err();

@@ -1,4 +1,4 @@
-//! TLS for the built-in HTTP client, by the OpenSSL that does the rest of the cryptography too.
+//! TLS for the built-in HTTP client, by the same OpenSSL as the rest of the cryptography.
 //!
 //! RFC 8446; RFC 9525 (host names and addresses in certificates).
 
@@ -21,19 +21,20 @@ use super::tls_config::TlsConfig;
 use crate::error::reasons;
 use crate::time::Time;
 
-/// What [`Error::Tls`] says, and only that: the peer or the network ended the connection without
-/// TLS's own goodbye. Not an [`Error::Io`], because ureq takes some of these for the good end of a
-/// body without a length, and an attacker can cut a connection anywhere.
+/// The text of every [`Error::Tls`]: the peer or the network ended the connection without a TLS
+/// close_notify. It is not an [`Error::Io`], because ureq takes some of these for the regular end
+/// of a body without a length, and an attacker can cut a connection anywhere.
 const CUT: &str = "the connection was cut (unexpected EOF)";
 
-/// The most that is read for one request: twice the largest body. Bounds what has no limit of its
-/// own in ureq: interim answers (1xx), trailers and the framing of chunks.
+/// Maximum number of bytes to read for one request: twice the largest body. It limits the parts
+/// that ureq does not: interim responses (1xx), trailers and the framing of chunks.
 const MAX_RECEIVED: usize = 2 * 1024 * 1024;
 
-/// OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED.
+/// Numbers of OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED.
 const TIME_ERRORS: [i32; 2] = [9, 10];
 
-/// A failure that a retry does not mend, and could make worse, until something changes on this side.
+/// A failure that a retry does not mend, and could make worse, until something changes on this
+/// side.
 #[derive(Debug)]
 pub(crate) struct PermanentFailure(pub String);
 
@@ -45,29 +46,29 @@ impl fmt::Display for PermanentFailure {
 
 impl std::error::Error for PermanentFailure {}
 
-/// Wraps connections for https URLs in TLS. What the system trusts - its store, or `SSL_CERT_FILE`
-/// and `SSL_CERT_DIR` - is read when the first connection is made, which takes 20 to 40 ms.
+/// Wraps connections for https URLs in TLS. The first connection reads the system's roots (its
+/// store, or `SSL_CERT_FILE` and `SSL_CERT_DIR`), which takes 20 to 40 ms.
 pub(crate) struct OpensslConnector {
-    credentials: Arc<TlsConfig>,
+    tls_config: Arc<TlsConfig>,
     anonymous: bool,
     context: OnceLock<SslContext>,
 }
 
 impl OpensslConnector {
-    /// `anonymous`: shows no client certificate.
-    pub(crate) fn new(credentials: Arc<TlsConfig>, anonymous: bool) -> OpensslConnector {
-        OpensslConnector { credentials, anonymous, context: OnceLock::new() }
+    /// `anonymous`: do not send the client certificate.
+    pub(crate) fn new(tls_config: Arc<TlsConfig>, anonymous: bool) -> OpensslConnector {
+        OpensslConnector { tls_config, anonymous, context: OnceLock::new() }
     }
 
     fn context(&self) -> Result<&SslContext, ErrorStack> {
         if let Some(context) = self.context.get() {
             return Ok(context);
         }
-        let context = new_context(&self.credentials, self.anonymous)?;
+        let context = new_context(&self.tls_config, self.anonymous)?;
         Ok(self.context.get_or_init(|| context))
     }
 
-    /// A TLS connection to be, which accepts only a certificate for `host`.
+    /// Prepares a TLS connection that accepts only a certificate for `host`.
     fn prepare(&self, host: &str) -> Result<Ssl, ErrorStack> {
         let mut ssl = Ssl::new(self.context()?)?;
         ssl.param_mut().set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
@@ -82,22 +83,23 @@ impl OpensslConnector {
     }
 }
 
-/// `SslConnector` is not used: it reads the system's roots even if others are given.
-fn new_context(credentials: &TlsConfig, anonymous: bool) -> Result<SslContext, ErrorStack> {
+/// Creates the context of connections. Not by `SslConnector`, which always reads the system's
+/// roots.
+fn new_context(tls_config: &TlsConfig, anonymous: bool) -> Result<SslContext, ErrorStack> {
     let mut builder = SslContext::builder(SslMethod::tls_client())?;
     builder.set_verify(SslVerifyMode::PEER);
-    // The system's configuration may ask for more than this, and then has its way.
+    // The system's configuration may require more than this, which then applies.
     if builder.min_proto_version() != Some(SslVersion::TLS1_3) {
         builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
     }
-    // TLS 1.2: the server does not get to shake hands anew, in the middle of an answer.
+    // TLS 1.2: refuse a new handshake in the middle of a response.
     builder.set_options(SslOptions::NO_RENEGOTIATION);
     builder.set_alpn_protos(b"\x08http/1.1")?;
-    credentials.apply(&mut builder, anonymous)?;
+    tls_config.apply(&mut builder, anonymous)?;
     Ok(builder.build())
 }
 
-/// Boxed, which keeps all that is made of types inside types in one copy.
+/// Boxed, so that the code for nested transport types exists only once.
 impl Connector<Box<dyn Transport>> for OpensslConnector {
     type Out = Box<dyn Transport>;
 
@@ -113,7 +115,7 @@ impl Connector<Box<dyn Transport>> for OpensslConnector {
         let host = bare(details.uri.host().unwrap_or_default());
         let failed = |reason: String| Error::Other(format!("TLS with {host}: {reason}").into());
 
-        // OpenSSL takes no name for any name, and a dot before a name for all names below it.
+        // OpenSSL takes an empty name for any name, and a leading dot for all subdomains.
         if host.is_empty() || host.starts_with('.') {
             return Err(failed("this is not a host name".to_owned()));
         }
@@ -125,7 +127,7 @@ impl Connector<Box<dyn Transport>> for OpensslConnector {
             Ok(stream) => stream,
             Err(HandshakeError::SetupFailure(error)) => return Err(failed(reasons(&error))),
             Err(HandshakeError::Failure(tried) | HandshakeError::WouldBlock(tried)) => {
-                // Who cannot be trusted now is not asked three times more.
+                // A retry would not make the peer trusted.
                 return Err(match distrust(tried.ssl().verify_result()) {
                     Some(why) => {
                         Error::Other(PermanentFailure(format!("TLS with {host}: {why}")).into())
@@ -142,13 +144,13 @@ impl Connector<Box<dyn Transport>> for OpensslConnector {
     }
 }
 
-/// A URL's host as a certificate names it: no brackets around an IPv6 address, no final dot.
+/// Returns a URL's host as in certificates: no brackets around an IPv6 address, no final dot.
 pub(crate) fn bare(host: &str) -> &str {
     let host = host.strip_suffix('.').unwrap_or(host);
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// What is left for the handshake of the time for connecting, which began before TCP.
+/// Returns the rest of the connect timeout, which began before TCP, for the handshake.
 pub(crate) fn time_left(details: &ConnectionDetails) -> NextTimeout {
     let mut timeout = details.timeout;
     if let (Duration::Exact(limit), Instant::Exact(start), Instant::Exact(now)) =
@@ -160,7 +162,7 @@ pub(crate) fn time_left(details: &ConnectionDetails) -> NextTimeout {
     timeout
 }
 
-/// Why the peer's certificate is not trusted; `None` if it is.
+/// Returns why the peer's certificate is not trusted; `None` if it is.
 fn distrust(verdict: X509VerifyResult) -> Option<String> {
     let why = format!("certificate verify failed: {}", verdict.error_string());
     match verdict {
@@ -172,7 +174,7 @@ fn distrust(verdict: X509VerifyResult) -> Option<String> {
     }
 }
 
-/// Why a handshake failed, with a certificate that is trusted or none yet.
+/// Returns why a handshake failed, unless it was the peer's certificate.
 fn why_failed<S>(tried: MidHandshakeSslStream<S>) -> String {
     match from_ssl(tried.into_error()) {
         Error::Timeout(_) => "timeout during the handshake".to_owned(),
@@ -182,7 +184,7 @@ fn why_failed<S>(tried: MidHandshakeSslStream<S>) -> String {
     }
 }
 
-/// Errors of the transport below come out as they went in, but for [`CUT`].
+/// Returns the error of the transport below unchanged, except that a cut connection is [`CUT`].
 fn from_ssl(error: ssl::Error) -> Error {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
     match error.into_io_error().map(Error::from) {
@@ -191,7 +193,7 @@ fn from_ssl(error: ssl::Error) -> Error {
             _ => Error::Io(error),
         },
         Ok(error) => error,
-        // OpenSSL's own words for it, or none at all, depending on its version.
+        // For a cut connection OpenSSL has words of its own, or none, depending on its version.
         Err(error) => match error.ssl_error().map(reasons) {
             Some(reason) if reason.contains("unexpected eof") => Error::Tls(CUT),
             Some(reason) => Error::Io(io::Error::other(reason)),
@@ -200,8 +202,8 @@ fn from_ssl(error: ssl::Error) -> Error {
     }
 }
 
-/// Empties the thread's queue of OpenSSL errors, which the host program may use too: OpenSSL takes
-/// what is left in it for the reason why a read or write comes back.
+/// Empties the thread's queue of OpenSSL errors, which the host program may use, too. Otherwise
+/// OpenSSL reports an old error as the reason of a failed read or write.
 fn forget_old_errors() {
     drop(ErrorStack::get());
 }
@@ -216,14 +218,14 @@ impl fmt::Debug for OpensslConnector {
 struct TlsTransport {
     stream: SslStream<TransportAdapter>,
     buffers: LazyBuffers,
-    /// Bytes read since something was last sent.
+    /// Number of bytes read since the last write.
     received: usize,
 }
 
 impl TlsTransport {
-    /// Why the peer has closed a connection that can no longer be written to, if it said so: in TLS
-    /// 1.3 it judges our certificate when for us the handshake is over.
-    fn last_words(&mut self) -> Option<Error> {
+    /// Returns the alert with which the peer closed a connection, after a failed write. In TLS 1.3
+    /// the peer may refuse our certificate after our side of the handshake is over.
+    fn alert_of_peer(&mut self) -> Option<Error> {
         forget_old_errors();
         let alert = self.stream.ssl_read(&mut [0]).err()?;
         alert.ssl_error().map(|alert| Error::Io(io::Error::other(reasons(alert))))
@@ -242,13 +244,13 @@ impl Transport for TlsTransport {
         self.received = 0;
         forget_old_errors();
         let written = self.stream.write_all(output);
-        written.map_err(|error| self.last_words().unwrap_or_else(|| error.into()))
+        written.map_err(|error| self.alert_of_peer().unwrap_or_else(|| error.into()))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         self.stream.get_mut().set_timeout(timeout);
         forget_old_errors();
-        // Not `Read::read`, which makes a cut connection look like an orderly end.
+        // `Read::read` would report a cut connection as a regular end.
         let amount = match self.stream.ssl_read(self.buffers.input_append_buf()) {
             Ok(amount) => amount,
             Err(error) if error.code() == ErrorCode::ZERO_RETURN => 0,
@@ -263,7 +265,7 @@ impl Transport for TlsTransport {
     }
 
     fn is_open(&mut self) -> bool {
-        // Bytes that nobody asked for would be taken for the answer to the next request.
+        // Unexpected bytes would be taken for the response to the next request.
         let nothing_decrypted = self.stream.ssl().pending() == 0;
         let below = self.stream.get_mut().get_mut();
         nothing_decrypted && below.buffers().input().is_empty() && below.is_open()
@@ -305,7 +307,7 @@ mod tests {
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     const NO_LENGTH: &[u8] = b"HTTP/1.1 200 OK\r\n\r\nok";
 
-    /// A certificate for a name or an address that is its own CA.
+    /// Returns a self-signed certificate for a name or an address.
     fn certificate(host: &str) -> (PKey<Private>, X509) {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
         let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
@@ -330,7 +332,7 @@ mod tests {
         (key, builder.build())
     }
 
-    /// What a server needs, and its certificate.
+    /// Returns the acceptor of a server, and its certificate.
     fn acceptor(host: &str) -> (SslAcceptorBuilder, X509) {
         let (key, certificate) = certificate(host);
         let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
@@ -339,8 +341,8 @@ mod tests {
         (acceptor, certificate)
     }
 
-    /// A server that gives these answers on one connection and says goodbye, or not. Returns its
-    /// port and CA file.
+    /// Starts a server that sends these responses on one connection, and then a close_notify or
+    /// not. Returns its port and CA file.
     fn server(host: &str, answers: &[&'static [u8]], goodbye: bool) -> (u16, PathBuf) {
         serve(acceptor(host), answers, goodbye, 1)
     }
@@ -364,7 +366,7 @@ mod tests {
                 };
                 for answer in &answers {
                     let _ = stream.read(&mut [0; 4096]);
-                    // What is longer comes in several records.
+                    // A longer message arrives in several records.
                     for record in answer.chunks(ANSWER.len()) {
                         let _ = stream.write_all(record);
                     }
@@ -392,7 +394,7 @@ mod tests {
 
     fn get(host: &str, port: u16, ca_file: PathBuf) -> Result<Vec<u8>, String> {
         let url = format!("https://{host}:{port}/");
-        client(ca_file).ask(Method::Get, &url, &[], b"").map(|answer| answer.body)
+        client(ca_file).request(Method::Get, &url, &[], b"").map(|answer| answer.body)
     }
 
     #[test]
@@ -425,7 +427,7 @@ mod tests {
     fn h06_a_body_that_is_cut_is_an_error() {
         let (port, ca_file) = server("localhost", &[NO_LENGTH], true);
         assert_eq!(get("localhost", port, ca_file).unwrap(), b"ok");
-        // With a length nobody needs a goodbye.
+        // With a length, a close_notify is not necessary.
         let (port, ca_file) = server("localhost", &[ANSWER], false);
         assert_eq!(get("localhost", port, ca_file).unwrap(), b"ok");
         let (port, ca_file) = server("localhost", &[NO_LENGTH], false);
@@ -437,9 +439,9 @@ mod tests {
         let (port, ca_file) =
             server("localhost", &[[ANSWER, ANSWER].concat().leak(), ANSWER], true);
         let (client, url) = (client(ca_file), format!("https://localhost:{port}/"));
-        assert!(client.ask(Method::Get, &url, &[], b"").is_ok());
+        assert!(client.request(Method::Get, &url, &[], b"").is_ok());
         // This server takes one connection only.
-        assert!(client.ask(Method::Get, &url, &[], b"").is_err());
+        assert!(client.request(Method::Get, &url, &[], b"").is_err());
     }
 
     #[test]
@@ -448,7 +450,7 @@ mod tests {
         let (client, url) = (client(ca_file), format!("https://localhost:{port}/"));
         for _ in 0..2 {
             X509::from_der(b"not DER").unwrap_err().put();
-            assert_eq!(client.ask(Method::Get, &url, &[], b"").unwrap().body, b"ok");
+            assert_eq!(client.request(Method::Get, &url, &[], b"").unwrap().body, b"ok");
         }
     }
 
@@ -474,14 +476,14 @@ mod tests {
             fs::remove_file(with_key).unwrap();
 
             let url = format!("https://localhost:{port}/");
-            let error = nobody.ask(Method::Get, &url, &[], b"").unwrap_err();
+            let error = nobody.request(Method::Get, &url, &[], b"").unwrap_err();
             let why = match version {
                 // The server asks for it in its own flight, and refuses before it has finished.
                 SslVersion::TLS1_2 => "TLS with localhost: sslv3 alert handshake failure",
                 _ => "tlsv13 alert certificate required",
             };
             assert!(error.contains(why), "{error}");
-            assert_eq!(somebody.unwrap().ask(Method::Get, &url, &[], b"").unwrap().body, b"ok");
+            assert_eq!(somebody.unwrap().request(Method::Get, &url, &[], b"").unwrap().body, b"ok");
         }
     }
 

@@ -1,5 +1,4 @@
-//! Whom the HTTP client trusts and who it is itself: CA certificates and the client certificate,
-//! read from files.
+//! The configuration of TLS: trusted CA certificates and the client certificate, read from files.
 //!
 //! RFC 5280 (paths to a trusted root); RFC 8446 section 4.4.2 (client certificates).
 
@@ -17,17 +16,17 @@ use super::options::HttpOptions;
 use crate::error::{Error, Result, reasons};
 use crate::pki::Key;
 
-/// What a TLS connection is verified with, and what it shows of itself when it is asked to.
+/// The roots that a TLS connection trusts, and the client certificate for a peer that requests one.
 pub(crate) struct TlsConfig {
-    /// No roots were given that replace the system's.
+    /// Whether to trust the system's roots: no option replaces them.
     system: bool,
     roots: Vec<X509>,
-    /// OpenSSL looks into it when it meets an issuer that it does not know yet.
+    /// Directory of roots. OpenSSL reads it for each issuer that it does not know yet.
     ca_dir: Option<String>,
     identity: Option<Identity>,
 }
 
-/// A client certificate, those that lead from it to a root, and its key.
+/// A client certificate with its intermediate certificates and its key.
 struct Identity {
     chain: Vec<X509>,
     key: Key,
@@ -57,9 +56,10 @@ impl TlsConfig {
         Ok(TlsConfig { system, roots, ca_dir, identity })
     }
 
-    /// Would a peer notice no difference? Client certificates are not compared, only told apart.
+    /// Whether connections with both are the same to a peer. A client certificate always counts as
+    /// different.
     #[cfg(unix)]
-    pub(crate) fn are_those_of(&self, other: &TlsConfig) -> bool {
+    pub(crate) fn is_same(&self, other: &TlsConfig) -> bool {
         std::ptr::eq(self, other)
             || self.system == other.system
                 && self.roots == other.roots
@@ -68,7 +68,7 @@ impl TlsConfig {
                 && other.identity.is_none()
     }
 
-    /// `anonymous`: the peer is not to learn who we are.
+    /// Applies this to a context. `anonymous`: without the client certificate.
     pub(crate) fn apply(
         &self,
         builder: &mut SslContextBuilder,
@@ -104,7 +104,7 @@ impl Identity {
             return Err(bad_key(&"is not the key of the first certificate in client_cert_file"));
         }
         let identity = Identity { chain, key };
-        // A try: the system may want stronger keys or signatures than these.
+        // Try it: the system may require stronger keys or signatures.
         identity
             .apply(&mut SslContext::builder(SslMethod::tls_client())?)
             .map_err(|error| wrong("client_cert_file", cert_file, &reasons(&error)))?;
@@ -119,15 +119,15 @@ impl Identity {
         for issuer in chain {
             builder.add_extra_chain_cert(issuer.clone())?;
         }
-        // Only keys that are in the process come from a file.
+        // A key from a file always has its private half.
         self.key.private_key().map_or(Ok(()), |key| builder.set_private_key(key))
     }
 }
 
-/// An OpenSSL that was compiled in was built elsewhere, and knows its own builder's folders only: it
-/// is told where systems keep their roots. What the variables name it has read by itself; they
-/// replace the system's file or its directory, as everywhere. What cannot be read is left out, as
-/// OpenSSL does with its defaults.
+/// Adds the usual places of roots. An OpenSSL that was compiled in knows only the folders of the
+/// machine that built it. OpenSSL itself reads the paths in the two variables, which replace the
+/// system's file and its directory, as usual. Unreadable files are skipped, as OpenSSL does with
+/// its defaults.
 #[cfg(feature = "vendored")]
 #[allow(clippy::disallowed_methods)] // the variables are OpenSSL's, not the engine's
 fn add_roots_of_this_system(builder: &mut SslContextBuilder) {
@@ -144,12 +144,12 @@ fn add_roots_of_this_system(builder: &mut SslContextBuilder) {
     }
 }
 
-/// An error that names the option and the file.
+/// Makes an error that names the option and the file.
 fn wrong(option: &str, path: &Path, why: &dyn Display) -> Error {
     Error::invalid_argument(format!("{option} {}: {why}", path.display()))
 }
 
-/// At least one certificate.
+/// Reads at least one certificate from a file.
 fn read_certificates(option: &str, file: &Path) -> Result<Vec<X509>> {
     let refuse = |why: &dyn Display| wrong(option, file, why);
     let pem = fs::read(file).map_err(|error| refuse(&error))?;
@@ -167,7 +167,7 @@ fn read_certificates(option: &str, file: &Path) -> Result<Vec<X509>> {
     Ok(found)
 }
 
-/// Its name, when it is a directory that OpenSSL finds certificates in.
+/// Returns the directory's name, if OpenSSL finds certificates in it.
 fn check_dir(dir: &Path) -> Result<String> {
     let refuse = |why: &dyn Display| wrong("ca_dir", dir, why);
     let mut entries = fs::read_dir(dir).map_err(|error| refuse(&error))?.flatten();
@@ -183,7 +183,7 @@ fn check_dir(dir: &Path) -> Result<String> {
     }
 }
 
-/// Is it a name that `openssl rehash` gives, such as `5ed36f99.0`?
+/// Whether it is a name that `openssl rehash` makes, such as `5ed36f99.0`.
 fn is_hashed(name: &str) -> bool {
     name.split_once('.').is_some_and(|(hash, number)| {
         hash.len() == 8
