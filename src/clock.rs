@@ -1,18 +1,18 @@
-//! The clocks, for drivers. Nothing below them reads one.
+//! The clocks, for drivers. The modules below them read no clock.
 
 use std::time::{Instant, SystemTime};
 
 use crate::time::Time;
 
 impl Time {
-    /// The system clock's time.
+    /// Returns the time of the system clock.
     pub fn now() -> Time {
         Time::from(SystemTime::now())
     }
 }
 
-/// Begins with the system clock's time and goes on by itself: whoever sets the system clock
-/// meanwhile neither ends an operation early nor holds it up.
+/// A clock that starts at the system clock's time and runs on its own: setting the system clock
+/// meanwhile neither ends an operation early nor delays it.
 #[derive(Clone, Copy)]
 pub(crate) struct SteadyClock {
     from: Time,

@@ -1,7 +1,7 @@
-//! Text from outside, made fit for logs and messages.
+//! Text from outside, made safe for logs and messages.
 
-/// Text from the wire, fit for one line of a log: control characters and what turns the direction
-/// of writing are escaped, and it is cut after `max` bytes.
+/// Returns text from outside for one line of a log: escapes control characters and marks that
+/// change the writing direction, and cuts the text after `max` bytes.
 pub(crate) fn printable(text: &str, max: usize) -> String {
     let hidden = |c: char| {
         c.is_control()

@@ -18,9 +18,9 @@ pub struct Account {
 pub enum RevocationReason {
     /// No reason given.
     Unspecified = 0,
-    /// The private key is, or may be, known to others.
+    /// Others know the private key, or may know it.
     KeyCompromise = 1,
-    /// The CA's key is.
+    /// Others know the CA's key.
     CACompromise = 2,
     /// The names changed owner.
     AffiliationChanged = 3,
@@ -28,13 +28,13 @@ pub enum RevocationReason {
     Superseded = 4,
     /// The service ended.
     CessationOfOperation = 5,
-    /// For a while.
+    /// The certificate is suspended for a while.
     CertificateHold = 6,
-    /// Not any more.
+    /// The certificate is no longer suspended.
     RemoveFromCRL = 8,
-    /// A right was withdrawn.
+    /// A privilege was withdrawn.
     PrivilegeWithdrawn = 9,
-    /// The attribute authority's key is known to others.
+    /// Others know the attribute authority's key.
     AACompromise = 10,
 }
 
@@ -43,7 +43,7 @@ impl Account {
         Account { runner, api: ApiAccount::from(account) }
     }
 
-    /// The account's private key as PEM. Secret: whoever has it is the account.
+    /// The account's private key as PEM. Secret: the key is the account.
     pub fn acme_private_key_pem(&self) -> anyhow::Result<String> {
         let key = self.runner.client().account_key();
         let pkey = key.private_key()?;
@@ -55,8 +55,8 @@ impl Account {
         Ok(String::from_utf8(pem)?)
     }
 
-    /// Orders a certificate for a name and others beside it: DNS names, `*.` wildcards (which only a
-    /// DNS challenge can prove), IP addresses.
+    /// Orders a certificate for a primary name and alternative names: DNS names, `*.` wildcards
+    /// (which need a DNS challenge), IP addresses.
     pub fn new_order(&self, primary_name: &str, alt_names: &[&str]) -> anyhow::Result<NewOrder> {
         let mut identifiers: Vec<Identifier> = Vec::new();
         for name in std::iter::once(&primary_name).chain(alt_names) {
@@ -70,7 +70,8 @@ impl Account {
         Ok(NewOrder::new(self.runner.clone(), url, order.value))
     }
 
-    /// Revokes a certificate (RFC 8555 section 7.6). One that is revoked already is no failure.
+    /// Revokes a certificate (RFC 8555 section 7.6). A certificate that is revoked already is a
+    /// success.
     pub fn revoke_certificate(
         &self,
         cert: &Certificate,
@@ -80,7 +81,7 @@ impl Account {
         self.runner.run(move |session| async move { session.revoke(&leaf, reason, None).await })
     }
 
-    /// The account as the CA shows it.
+    /// The account object of the CA.
     pub fn api_account(&self) -> &ApiAccount {
         &self.api
     }

@@ -1,6 +1,6 @@
 //! The CA's resources as plain structs: the module `api` of acme-micro 0.14.
 //!
-//! RFC 8555 section 7.1. They are read tolerantly: a text that a CA leaves out is empty.
+//! RFC 8555 section 7.1. Reading is tolerant: a text that a CA omits is empty.
 #![allow(non_snake_case, non_camel_case_types)]
 
 use std::fmt;
@@ -15,19 +15,19 @@ use crate::resource::directory::{Directory, Meta};
 use crate::resource::identifier::Identifier;
 use crate::resource::order::{Order, OrderStatus};
 
-/// A member that a CA sends as null is as good as absent.
+/// Reads a member; null counts as absent.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// A status as text; `None` when it is missing, or none of RFC 8555 (section 7.1.6).
+/// Returns a status as text; `None` if it is missing, or unknown to RFC 8555 (section 7.1.6).
 fn known<T: PartialEq>(status: T, unknown: T, text: &str) -> Option<String> {
     (status != unknown).then(|| text.to_owned())
 }
 
-/// The type of a problem that names none (RFC 7807 section 3.1).
+/// The type of a problem without one (RFC 7807 section 3.1).
 fn about_blank() -> String {
     "about:blank".to_owned()
 }
@@ -41,7 +41,7 @@ impl Serialize for ApiEmptyString {
     }
 }
 
-/// The payload that answers a challenge: the empty object (RFC 8555 section 7.5.1).
+/// The payload of the response to a challenge: the empty object (RFC 8555 section 7.5.1).
 pub struct ApiEmptyObject;
 
 impl Serialize for ApiEmptyObject {
@@ -56,10 +56,10 @@ pub struct ApiProblem {
     /// The type URN.
     #[serde(rename = "type", default = "about_blank")]
     pub _type: String,
-    /// What the CA says to a person.
+    /// The CA's text for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// What is wrong with each of several identifiers.
+    /// The problems of single identifiers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subproblems: Option<Vec<ApiSubproblem>>,
 }
@@ -112,9 +112,9 @@ pub struct ApiSubproblem {
     /// The type URN.
     #[serde(rename = "type", default = "about_blank")]
     pub _type: String,
-    /// What the CA says to a person.
+    /// The CA's text for a person.
     pub detail: Option<String>,
-    /// What it is about.
+    /// The identifier that it is about.
     pub identifier: Option<ApiIdentifier>,
 }
 
@@ -132,22 +132,22 @@ impl From<&Problem> for ApiSubproblem {
 /// The directory (RFC 8555 section 7.1.1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct ApiDirectory {
-    /// Where nonces are.
+    /// URL of new nonces.
     #[serde(default, deserialize_with = "or_default")]
     pub newNonce: String,
-    /// Where accounts are made.
+    /// URL to create accounts.
     #[serde(default, deserialize_with = "or_default")]
     pub newAccount: String,
-    /// Where orders are placed.
+    /// URL to create orders.
     #[serde(default, deserialize_with = "or_default")]
     pub newOrder: String,
-    /// Where authorizations are made without an order.
+    /// URL to create authorizations without an order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub newAuthz: Option<String>,
-    /// Where certificates are revoked.
+    /// URL to revoke certificates.
     #[serde(default, deserialize_with = "or_default")]
     pub revokeCert: String,
-    /// Where account keys are changed.
+    /// URL to change account keys.
     #[serde(default, deserialize_with = "or_default")]
     pub keyChange: String,
     /// More about the CA.
@@ -217,7 +217,7 @@ pub struct ApiAccount {
     /// Has it agreed to the terms of service?
     #[serde(skip_serializing_if = "Option::is_none")]
     pub termsOfServiceAgreed: Option<bool>,
-    /// Where its orders are listed.
+    /// URL of the list of its orders.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orders: Option<String>,
 }
@@ -261,24 +261,24 @@ pub struct ApiOrder {
     /// `pending`, `ready`, `processing`, `valid` or `invalid`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// When the CA forgets it.
+    /// Time when the order expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
-    /// What it is for.
+    /// The identifier, or the identifiers, that it is for.
     #[serde(default, deserialize_with = "or_default")]
     pub identifiers: Vec<ApiIdentifier>,
-    /// When the certificate is to start being valid.
+    /// Requested start of the certificate's validity.
     pub notBefore: Option<String>,
-    /// When it is to stop.
+    /// Requested end of the certificate's validity.
     pub notAfter: Option<String>,
-    /// Why it is invalid.
+    /// Reason why it is invalid.
     pub error: Option<ApiProblem>,
-    /// Where its authorizations are.
+    /// URLs of its authorizations.
     pub authorizations: Option<Vec<String>>,
-    /// Where it is finalized.
+    /// URL to finalize it.
     #[serde(default, deserialize_with = "or_default")]
     pub finalize: String,
-    /// Where the certificate is.
+    /// URL of the certificate.
     pub certificate: Option<String>,
 }
 
@@ -330,7 +330,7 @@ impl From<&Order> for ApiOrder {
     }
 }
 
-/// What a certificate is for (RFC 8555 section 9.7.7).
+/// An identifier (RFC 8555 section 9.7.7).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiIdentifier {
     /// `dns` or `ip`.
@@ -356,13 +356,13 @@ impl From<Identifier> for ApiIdentifier {
 /// An authorization (RFC 8555 section 7.1.4).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiAuth {
-    /// What it is for.
+    /// The identifier, or the identifiers, that it is for.
     pub identifier: ApiIdentifier,
     /// `pending`, `valid`, `invalid`, `deactivated`, `expired` or `revoked`.
     pub status: Option<String>,
-    /// When it ends.
+    /// Time when it expires.
     pub expires: Option<String>,
-    /// The ways to prove control.
+    /// The challenges that the CA offers.
     #[serde(default, deserialize_with = "or_default")]
     pub challenges: Vec<ApiChallenge>,
     /// Is it for a wildcard?
@@ -375,7 +375,7 @@ impl ApiAuth {
         self.status.as_deref() == Some("pending")
     }
 
-    /// Is control proven?
+    /// Is it valid?
     pub fn is_status_valid(&self) -> bool {
         self.status.as_deref() == Some("valid")
     }
@@ -441,7 +441,7 @@ impl From<&Authorization> for ApiAuth {
 /// A challenge (RFC 8555 section 7.1.5).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiChallenge {
-    /// Where it is answered.
+    /// URL to respond at.
     pub url: String,
     /// Its type, such as `http-01`.
     #[serde(rename = "type")]
@@ -459,12 +459,12 @@ pub struct ApiChallenge {
 }
 
 impl ApiChallenge {
-    /// Does it wait for an answer?
+    /// Is it pending?
     pub fn is_status_pending(&self) -> bool {
         self.status == "pending"
     }
 
-    /// Is the CA at it?
+    /// Is the CA validating it?
     pub fn is_status_processing(&self) -> bool {
         self.status == "processing"
     }

@@ -43,7 +43,7 @@ impl Auth {
         &self.api.identifier.value
     }
 
-    /// Is there anything left to prove?
+    /// Whether the CA still needs a challenge for the name.
     pub fn need_challenge(&self) -> bool {
         !self.api.is_status_valid()
     }
@@ -77,7 +77,7 @@ impl Auth {
         })
     }
 
-    /// The authorization as the CA shows it.
+    /// The authorization object of the CA.
     pub fn api_auth(&self) -> &ApiAuth {
         &self.api
     }
@@ -89,7 +89,7 @@ impl fmt::Debug for Auth {
     }
 }
 
-/// A challenge. Put its proof in place, then [`Challenge::validate`].
+/// A challenge. Publish its proof, then call [`Challenge::validate`].
 pub struct Challenge<A> {
     runner: Runner,
     authorization_url: String,
@@ -101,13 +101,13 @@ pub struct Challenge<A> {
 }
 
 impl Challenge<Http> {
-    /// The last part of the path: `/.well-known/acme-challenge/` and this. Base64url when the CA is
-    /// honest; [`Challenge::http_proof`] fails when it is not, so ask for that first.
+    /// The token: the path to serve is `/.well-known/acme-challenge/` and this. A CA may send a
+    /// token that is not base64url: [`Challenge::http_proof`] fails then, so call that first.
     pub fn http_token(&self) -> &str {
         self.challenge.checked_token().unwrap_or_default()
     }
 
-    /// What to serve there, exactly.
+    /// The body to serve there, exactly.
     pub fn http_proof(&self) -> anyhow::Result<String> {
         Ok(self.proof()?.key_authorization().to_owned())
     }
@@ -129,13 +129,13 @@ impl Challenge<TlsAlpn> {
 }
 
 impl<A> Challenge<A> {
-    /// Does it wait for an answer?
+    /// Whether the challenge is pending.
     pub fn need_validate(&self) -> bool {
         self.api.is_status_pending()
     }
 
-    /// Tells the CA that the proof is in place, and looks every `delay` what it says, or as often
-    /// as the CA asks for; for 600 seconds at most.
+    /// Responds to the challenge, and polls every `delay`, or at the pace of the CA's Retry-After,
+    /// until the CA has validated it; for 600 seconds at most.
     pub fn validate(&self, delay: Duration) -> anyhow::Result<()> {
         let (challenge, authorization) = (self.api.url.clone(), self.authorization_url.clone());
         let validated = self.runner.run(move |session| async move {
@@ -144,7 +144,7 @@ impl<A> Challenge<A> {
         validated.map_err(failure)
     }
 
-    /// The challenge as the CA shows it.
+    /// The challenge object of the CA.
     pub fn api_challenge(&self) -> &ApiChallenge {
         &self.api
     }

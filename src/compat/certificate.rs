@@ -25,7 +25,7 @@ impl Certificate {
         Certificate { private_key, certificate }
     }
 
-    /// Takes a private key and a chain as PEM; both have to be readable.
+    /// Reads a private key and a chain as PEM.
     pub fn parse(private_key: String, certificate: String) -> anyhow::Result<Certificate> {
         let private_key = Zeroizing::new(private_key);
         X509::from_pem(certificate.as_bytes())?;
@@ -63,7 +63,7 @@ impl Certificate {
     }
 }
 
-/// Shows the certificate, and nothing of the key.
+/// Contains the certificate, and nothing of the key.
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let certificate = &self.certificate;
@@ -71,8 +71,8 @@ impl fmt::Debug for Certificate {
     }
 }
 
-/// Reads a key. One that is encrypted is refused: without a callback of ours OpenSSL would ask for
-/// its passphrase on the terminal.
+/// Reads a key. Refuses an encrypted one: without this callback OpenSSL would ask for its
+/// passphrase on the terminal.
 fn read_key(pem: &str) -> Result<PKey<Private>, ErrorStack> {
     PKey::private_key_from_pem_callback(pem.as_bytes(), |_| Err(ErrorStack::get()))
 }

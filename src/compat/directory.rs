@@ -9,7 +9,7 @@ use crate::engine::{Client, ClientOptions};
 use crate::pki::{Key, KeyType};
 use crate::transport::{HttpClient, HttpOptions};
 
-/// Which CA.
+/// The CA to use.
 #[derive(Debug, Clone)]
 pub enum DirectoryUrl<'a> {
     /// Let's Encrypt, whose certificates browsers trust.
@@ -47,9 +47,9 @@ impl Directory {
         Directory::from_url_with(url, HttpClient::new(&options)?)
     }
 
-    /// The same with an HTTP client of your own making: other roots, a proxy, a client certificate.
+    /// The same with another HTTP client: with other roots, a proxy, a client certificate.
     pub fn from_url_with(url: DirectoryUrl<'_>, http: HttpClient) -> anyhow::Result<Directory> {
-        // Nothing is signed yet: this key is nobody's.
+        // No request is signed yet: this key belongs to no account.
         let key = Key::generate(KeyType::P256)?;
         let runner = Runner::new(client(url.as_str(), key, Vec::new())?, http);
         let directory = runner.run(|session| async move { session.directory().await })?;
@@ -63,7 +63,7 @@ impl Directory {
         self.account(Key::generate(KeyType::P256)?, contact)
     }
 
-    /// The account of a key that was stored; made if the CA does not know it.
+    /// Loads the account of a stored key; creates it if the CA does not know the key.
     pub fn load_account(&self, pem: &str, contact: Vec<String>) -> anyhow::Result<Account> {
         let key = Key::parse(pem.as_bytes()).context("Failed to read PEM")?;
         self.account(key, contact)
@@ -76,7 +76,7 @@ impl Directory {
         Ok(Account::new(runner, &registered.account))
     }
 
-    /// The directory as the CA shows it.
+    /// The directory object of the CA.
     pub fn api_directory(&self) -> &ApiDirectory {
         &self.api
     }

@@ -1,5 +1,4 @@
-//! The parts of an issuance one at a time, for callers that go from one to the next themselves: the
-//! API of acme-micro 0.14.
+//! The parts of an issuance as separate flows, for the API of acme-micro 0.14.
 
 use std::time::Duration;
 
@@ -16,15 +15,15 @@ use crate::resource::challenge::ChallengeStatus;
 use crate::resource::identifier::Identifier;
 use crate::resource::order::{Order, OrderStatus};
 
-/// The least time between two looks, whatever the caller says.
+/// Minimum delay between two polls, whatever the caller sets.
 const MIN_PACE: Duration = Duration::from_millis(100);
-/// The longest Retry-After that is waited for.
+/// Maximum Retry-After to wait for.
 const MAX_PACE: Duration = Duration::from_secs(60);
 
-/// Answers to one challenge, or to one finalize, that may be lost before the CA is taken to be
+/// Maximum number of lost responses to one challenge or one finalize; after that the CA counts as
 /// broken.
 const MAX_LOST: u32 = 3;
-/// Looks at an order that its CA's machines do not all know to be finalized yet.
+/// Maximum number of polls of an order that some of the CA's servers do not know to be finalized.
 const MAX_LATE: u32 = 3;
 
 impl Session {
@@ -41,28 +40,28 @@ impl Session {
         self.place_order(&payload, &account).await
     }
 
-    /// Looks at an order.
-    pub(crate) async fn look_at_order(&self, url: &str) -> Result<Order> {
+    /// Fetches an order.
+    pub(crate) async fn fetch_order(&self, url: &str) -> Result<Order> {
         let account = self.account_url().await?;
         Ok(self.fetch("fetching the order", url, &account, "an order").await?.value)
     }
 
-    /// Looks at all authorizations of an order, in its own sequence.
+    /// Fetches all authorizations of an order, in its sequence.
     pub(crate) async fn authorizations(
         &self,
         order: &Order,
     ) -> Result<Vec<(String, Authorization)>> {
         let account = &self.account_url().await?;
         self.io.enter("authorization");
-        let looks = order
+        let fetches = order
             .authorizations
             .iter()
             .map(|url| async move { Ok((url.clone(), self.authorization(url, account).await?)) });
-        concurrently(looks).await
+        concurrently(fetches).await
     }
 
-    /// Answers one challenge, and looks at its authorization until it is decided (RFC 8555 section
-    /// 7.5.1). An answer that was lost is given again only after a look.
+    /// Responds to one challenge, and polls its authorization until it is decided (RFC 8555 section
+    /// 7.5.1). After a lost response it fetches the authorization before it tries again.
     pub(crate) async fn validate(
         &self,
         challenge_url: &str,
@@ -72,38 +71,38 @@ impl Session {
         let account = self.account_url().await?;
         self.io.enter("challenge");
         self.io.be_patient();
-        let (mut answered, mut lost) = (false, 0);
+        let (mut responded, mut lost) = (false, 0);
         loop {
             let mut refusal = None;
-            if !answered {
-                match self.answer(challenge_url, &account).await {
-                    Ok(()) => answered = true,
-                    // Whether it took effect, the authorization shows.
+            if !responded {
+                match self.send_response(challenge_url, &account).await {
+                    Ok(()) => responded = true,
+                    // The authorization tells whether it took effect.
                     Err(error) if error.is_lost() && lost < MAX_LOST => lost += 1,
                     // CA quirk (Boulder): a challenge that is being validated stays pending, and a
                     // second response is a conflict.
-                    Err(error) if error.http_status() == Some(409) => answered = true,
-                    // It may only mean that the challenge is decided already.
+                    Err(error) if error.http_status() == Some(409) => responded = true,
+                    // The refusal may only mean that the challenge is decided already.
                     Err(error) if error.problem().is_some() => refusal = Some(error),
                     Err(error) => return Err(error),
                 }
             }
-            let look = self.look_at_authorization(authorization_url, &account).await?;
-            match (look.value.status, refusal) {
+            let fetched = self.fetch_authorization(authorization_url, &account).await?;
+            match (fetched.value.status, refusal) {
                 (AuthorizationStatus::Valid, _) => return Ok(()),
                 (AuthorizationStatus::Pending, Some(refusal)) => return Err(refusal),
                 (AuthorizationStatus::Pending, None) => {
-                    answered |= is_answered(&look.value, challenge_url);
+                    responded |= has_response(&fetched.value, challenge_url);
                     let place =
                         |e: Error| e.doing("waiting for the authorization").at(authorization_url);
-                    self.wait(delay, look.retry_after).await.map_err(place)?;
+                    self.wait(delay, fetched.retry_after).await.map_err(place)?;
                 }
-                _ => return Err(failure(&look.value).at(challenge_url)),
+                _ => return Err(failure(&fetched.value).at(challenge_url)),
             }
         }
     }
 
-    async fn look_at_authorization(
+    async fn fetch_authorization(
         &self,
         url: &str,
         account: &str,
@@ -111,15 +110,15 @@ impl Session {
         self.fetch("fetching the authorization", url, account, "an authorization").await
     }
 
-    /// Tells the CA that a challenge is in place.
-    async fn answer(&self, url: &str, account: &str) -> Result<()> {
+    /// Tells the CA that a challenge is published.
+    async fn send_response(&self, url: &str, account: &str) -> Result<()> {
         let call = Call { doing: "answering the challenge", url, repeatable: false };
         let payload = request::json(&Respond {})?;
         self.post(&call, Identity::Account(account), &payload).await.map(|_| ())
     }
 
-    /// Sends the CSR, and looks at the order until it is decided (RFC 8555 section 7.4). A CSR whose
-    /// answer was lost is sent again only after a look.
+    /// Sends the CSR, and polls the order until it is decided (RFC 8555 section 7.4). After a lost
+    /// response it fetches the order before it sends the CSR again.
     pub(crate) async fn finalize_order(
         &self,
         csr: &SigningRequest,
@@ -137,36 +136,38 @@ impl Session {
                 match self.ask(&payload, url, order, &account).await {
                     Ok(answer) if has_certificate(&answer.value) => return Ok(answer.value),
                     Ok(_) => asked = true,
-                    // Whether it took effect, the order shows.
+                    // The order tells whether it took effect.
                     Err(error) if error.is_lost() && lost < MAX_LOST => lost += 1,
                     Err(error) => return Err(error),
                 }
             }
             let doing = "waiting for the certificate";
-            let look: Answered<Order> = self.fetch(doing, url, &account, "an order").await?;
-            match look.value.status {
+            let fetched: Answered<Order> = self.fetch(doing, url, &account, "an order").await?;
+            match fetched.value.status {
                 OrderStatus::Processing => asked = true,
                 OrderStatus::Ready if !asked => {}
                 OrderStatus::Ready | OrderStatus::Valid
-                    if look.value.certificate.is_none() && late < MAX_LATE =>
+                    if fetched.value.certificate.is_none() && late < MAX_LATE =>
                 {
                     asked = true;
                     late += 1;
                 }
-                _ => return Ok(look.value),
+                _ => return Ok(fetched.value),
             }
-            self.wait(delay, look.retry_after).await.map_err(|e| e.doing(doing).at(url))?;
+            self.wait(delay, fetched.retry_after).await.map_err(|e| e.doing(doing).at(url))?;
         }
     }
 
-    /// The certificate of an order that is valid, checked against the request it was issued for.
+    /// Downloads the certificate of a valid order, and checks it against its CSR.
     pub(crate) async fn certificate_of(
         &self,
         order: &Order,
         csr: &SigningRequest,
     ) -> Result<CertificateChain> {
         let account = self.account_url().await?;
-        let url = order.certificate.as_deref().ok_or_else(|| Error::protocol("certificate url"))?;
+        let url = order.certificate.as_deref().ok_or_else(|| {
+            Error::protocol("the order is valid, but has no URL of a certificate")
+        })?;
         let Download { chain, now, .. } = self.download(url, &account).await?;
         let check = || match chain.is_for(csr.public_key()) {
             true => chain.verify(csr.names(), now),
@@ -179,7 +180,7 @@ impl Session {
         Ok(chain)
     }
 
-    /// The caller's pace, unless the CA asks for a slower one.
+    /// Waits for the caller's delay, or the CA's Retry-After if that is longer.
     async fn wait(&self, delay: Duration, retry_after: Option<Duration>) -> Result<()> {
         let asked = retry_after.unwrap_or_default().min(MAX_PACE);
         self.io.sleep(delay.max(asked).max(MIN_PACE)).await
@@ -190,14 +191,14 @@ fn has_certificate(order: &Order) -> bool {
     order.status == OrderStatus::Valid && order.certificate.is_some()
 }
 
-/// Does the CA know that this challenge has been answered?
-fn is_answered(authorization: &Authorization, challenge_url: &str) -> bool {
+/// Whether the CA has received the response to this challenge.
+fn has_response(authorization: &Authorization, challenge_url: &str) -> bool {
     let decided = |status| !matches!(status, ChallengeStatus::Pending | ChallengeStatus::Unknown);
     authorization.challenges.iter().any(|c| c.url == challenge_url && decided(c.status))
 }
 
 impl Order {
-    /// Why there is no certificate: the order is in another state than `valid`.
+    /// Makes the error for an order without a certificate: its status is not `valid`.
     pub(crate) fn not_valid(&self, url: &str) -> Error {
         if self.status == OrderStatus::Invalid {
             return invalid_order(self, url);

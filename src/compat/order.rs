@@ -1,4 +1,5 @@
-//! An order on its way: what cannot be done yet is not in scope yet. RFC 8555 section 7.4.
+//! An order, one type for each of its states: the module `order` of acme-micro 0.14. RFC 8555
+//! section 7.4.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::runner::{Runner, to_anyhow};
 use crate::pki::{Key, SigningRequest};
 use crate::resource::order::{Order, OrderStatus};
 
-/// An order and where it is.
+/// An order with its URL.
 struct Placed {
     runner: Runner,
     url: String,
@@ -39,7 +40,7 @@ impl NewOrder {
         NewOrder(Placed::new(runner, url, order))
     }
 
-    /// Are all authorizations valid, as far as is known? [`NewOrder::refresh`] asks.
+    /// Whether all authorizations were valid at the last [`NewOrder::refresh`].
     pub fn is_validated(&self) -> bool {
         matches!(self.0.order.status, OrderStatus::Ready | OrderStatus::Valid)
     }
@@ -49,11 +50,11 @@ impl NewOrder {
         self.is_validated().then(|| CsrOrder(self.0.copy()))
     }
 
-    /// Asks the CA how the order stands.
+    /// Fetches the order again.
     pub fn refresh(&mut self) -> anyhow::Result<()> {
         let url = self.0.url.clone();
         let order =
-            self.0.runner.run(move |session| async move { session.look_at_order(&url).await })?;
+            self.0.runner.run(move |session| async move { session.fetch_order(&url).await })?;
         self.0 = Placed::new(self.0.runner.clone(), self.0.url.clone(), order);
         Ok(())
     }
@@ -67,7 +68,7 @@ impl NewOrder {
         Ok(authorizations.into_iter().map(auth).collect())
     }
 
-    /// The order as the CA shows it.
+    /// The order object of the CA.
     pub fn api_order(&self) -> &ApiOrder {
         &self.0.api
     }
@@ -84,8 +85,8 @@ impl CsrOrder {
         self.finalize_key(&key, delay)
     }
 
-    /// Finalizes the order: requests the certificate for this key, and looks every `delay` whether
-    /// it is there, or as often as the CA asks for; for 600 seconds at most.
+    /// Finalizes the order: requests the certificate for this key, and polls every `delay`, or at
+    /// the pace of the CA's Retry-After, until it is issued; for 600 seconds at most.
     pub fn finalize_pkey(
         self,
         private_key: PKey<pkey::Private>,
@@ -109,7 +110,7 @@ impl CsrOrder {
         Ok(CertOrder { placed: Placed::new(runner, url, order), key: key.clone(), csr })
     }
 
-    /// The order as the CA shows it.
+    /// The order object of the CA.
     pub fn api_order(&self) -> &ApiOrder {
         &self.0.api
     }
@@ -123,7 +124,7 @@ pub struct CertOrder {
 }
 
 impl CertOrder {
-    /// Downloads the certificate. It is checked: its key is yours, its names are the order's.
+    /// Downloads the certificate, and checks its key and its names.
     pub fn download_cert(self) -> anyhow::Result<Certificate> {
         let (order, csr) = (self.placed.order, self.csr);
         let chain = self
@@ -133,7 +134,7 @@ impl CertOrder {
         Ok(Certificate::new(self.key.to_pem()?, chain.pem().to_owned()))
     }
 
-    /// The order as the CA shows it.
+    /// The order object of the CA.
     pub fn api_order(&self) -> &ApiOrder {
         &self.placed.api
     }

@@ -16,8 +16,8 @@ pub(super) struct Runner {
     http: HttpClient,
 }
 
-// As in 0.14. What a panic left half done is not seen: shared state is changed under locks, a step at
-// a time, and whole between the steps; a broken connection is not used again.
+// As in 0.14. A panic leaves no half-finished state: shared state changes under locks, in steps,
+// and is complete between the steps. A broken connection is not used again.
 impl UnwindSafe for Runner {}
 impl RefUnwindSafe for Runner {}
 
@@ -26,7 +26,7 @@ impl Runner {
         Runner { client, http }
     }
 
-    /// The same connections for another account. What is known of the CA stays known.
+    /// The same connections for another account. The new client has the CA's directory already.
     pub(super) fn with_client(&self, client: Client) -> Runner {
         client.learn_from(&self.client);
         Runner { client, http: self.http.clone() }
@@ -48,8 +48,8 @@ impl Runner {
     }
 }
 
-/// An error as callers of 0.14 know it: a refusal reads `type: detail`, as the CA says it (RFC 8555
-/// section 6.7). Inside are the problem, as [`ApiProblem`], and the whole error.
+/// Returns an error in the form of 0.14: a refusal reads `type: detail` (RFC 8555 section 6.7).
+/// Inside are the problem, as [`ApiProblem`], and the whole error.
 pub(super) fn to_anyhow(error: Error) -> anyhow::Error {
     match error.problem().map(ApiProblem::from) {
         Some(problem) => anyhow::Error::new(error).context(problem),
@@ -57,7 +57,7 @@ pub(super) fn to_anyhow(error: Error) -> anyhow::Error {
     }
 }
 
-/// Sends requests. The API of 0.14 publishes challenges itself, so no flow of it asks for that.
+/// A host that only sends requests: with the API of 0.14 the caller publishes challenges.
 struct Sender<'a>(&'a HttpClient);
 
 impl Host for Sender<'_> {
