@@ -490,7 +490,7 @@ mod tests {
     fn the_time_is_kept() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = client(&listener);
-        drop(listener); // nobody answers, and it is tried again after a while
+        drop(listener); // the connection is refused, and the operation tries again after a while
         let mut driver = Driver::new(&LIMITS).unwrap();
         add(&mut driver, &client, 7);
         let events = run(&mut driver);

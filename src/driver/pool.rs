@@ -125,7 +125,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a thread: sends requests until there is none for `linger`.
+    /// Runs a thread: sends requests until it was idle for `linger`.
     fn work(&self) {
         let mut state = self.state();
         while !state.stopped {

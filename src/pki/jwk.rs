@@ -11,7 +11,7 @@ use super::key_type::KeyType;
 use crate::base64url;
 use crate::error::Result;
 
-/// The key as canonical JSON: members in order, no white space (RFC 7638 section 3.3).
+/// Returns the key as canonical JSON: members in order, no white space (RFC 7638 section 3.3).
 pub(crate) fn canonical<T: HasPublic>(key: &PKeyRef<T>, kind: KeyType) -> Result<String> {
     if let Some(curve) = kind.curve() {
         let ec = key.ec_key()?;
@@ -32,7 +32,7 @@ pub(crate) fn canonical<T: HasPublic>(key: &PKeyRef<T>, kind: KeyType) -> Result
     Ok(format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#))
 }
 
-/// RFC 7638 thumbprint of a canonical key, base64url.
+/// Returns the RFC 7638 thumbprint of a canonical key, base64url.
 pub(crate) fn thumbprint(canonical: &str) -> String {
     base64url::encode(sha256(canonical.as_bytes()))
 }

@@ -1,4 +1,4 @@
-//! The outcome of sending a request: a response, or why there is none.
+//! The outcome of sending a request: a response or a failure.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(crate) struct HttpResponse {
     pub body: Vec<u8>,
 }
 
-/// The response to a request of an operation, or why there is none.
+/// The response to a request of an operation, or the failure.
 pub(crate) struct Outcome(pub(super) Result<HttpResponse, Failure>);
 
 impl Outcome {
