@@ -82,7 +82,7 @@
 #define ACME_LETSENCRYPT_STAGING "https://acme-staging-v02.api.letsencrypt.org/directory"
 
 
-/// Version of the header, as numbers; acme_version_number() is the library's.
+/// Version of the header, as numbers. acme_version_number() is that of the library.
 #define ACME_MICRO_VERSION_MAJOR 0
 
 /// See ACME_MICRO_VERSION_MAJOR.
@@ -101,47 +101,47 @@ enum acme_status_t
   ACME_OK = 0,
   /// An argument is NULL, out of range or malformed. Nothing was sent.
   ACME_ERR_INVALID_ARGUMENT = -1,
-  /// The call does not fit the handle's state, or re-enters it from its own callback.
+  /// The handle's state does not allow the call, or a callback of the handle makes it.
   ACME_ERR_MISUSE = -2,
-  /// Not compiled in, or not offered by this CA.
+  /// The library lacks this feature, or the CA does not offer it.
   ACME_ERR_UNSUPPORTED = -3,
-  /// A bug in the library was caught at the boundary. The handle is dead; free it.
+  /// The library caught a bug of its own. The handle is unusable; free it.
   ACME_ERR_PANIC = -4,
   /// Input is not valid PEM, DER or base64url.
   ACME_ERR_PARSE = -10,
   /// A cryptographic operation failed.
   ACME_ERR_CRYPTO = -11,
-  /// No HTTP answer: name resolution, TCP, TLS or the time limit of one request.
+  /// No HTTP response: name resolution, TCP, TLS or the timeout of one request.
   ACME_ERR_TRANSPORT = -20,
-  /// The CA's answer breaks RFC 8555 or exceeds a limit.
+  /// The CA's response violates RFC 8555 or exceeds a limit.
   ACME_ERR_PROTOCOL = -21,
-  /// The operation's own time limit ran out, or the CA needs longer; see acme_error_retry_at().
+  /// The operation's own timeout expired, or the CA needs longer; see acme_error_retry_at().
   ACME_ERR_TIMEOUT = -22,
   /// A URL or redirect was refused: not https, or on a host that was not allowed.
   ACME_ERR_POLICY = -23,
-  /// The CA failed: serverInternal or HTTP status 5xx, in an answer, a challenge or an order. A
+  /// The CA failed: serverInternal or HTTP status 5xx, in a response, a challenge or an order. A
   /// retry may help. 503 with a Retry-After is ACME_ERR_RATE_LIMITED.
   ACME_ERR_SERVER = -24,
   /// The CA refused with a problem document; see acme_error_problem_type().
   ACME_ERR_PROBLEM = -30,
   /// The CA refused for now; see acme_error_retry_at().
   ACME_ERR_RATE_LIMITED = -31,
-  /// The CA's terms of service are not agreed to.
+  /// The CA requires agreement to its terms of service.
   ACME_ERR_TERMS = -32,
-  /// The CA wants an external account binding.
+  /// The CA requires an external account binding.
   ACME_ERR_EAB_REQUIRED = -33,
   /// The account is unknown, deactivated or revoked.
   ACME_ERR_ACCOUNT = -34,
   /// The CA tried a challenge and it failed; see acme_error_identifier().
   ACME_ERR_CHALLENGE = -35,
-  /// The order became invalid or names something the CA rejects.
+  /// The order became invalid, or the CA rejects one of its names.
   ACME_ERR_ORDER = -36,
-  /// The CA issued something that is not the certificate that was asked for.
+  /// The CA issued another certificate than the requested one.
   ACME_ERR_CERTIFICATE = -37,
-  /// The host said it could not publish a challenge, or its callback failed; or the system has no
+  /// The program could not publish a challenge, or its callback failed; or the system has no
   /// thread or descriptor left for an acme_driver_t.
   ACME_ERR_HOST = -40,
-  /// acme_op_cancel() was called, or acme_driver_free() while a driver had the operation.
+  /// acme_op_cancel() was called, or acme_driver_free() while the driver ran the operation.
   ACME_ERR_CANCELED = -41,
 };
 #ifndef __cplusplus
@@ -158,7 +158,7 @@ enum acme_key_type_t
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-  /// ECDSA on NIST P-256: small, quick, taken by every CA.
+  /// ECDSA on NIST P-256: small, fast, accepted by every CA.
   ACME_KEY_P256 = 1,
   /// ECDSA on NIST P-384.
   ACME_KEY_P384 = 2,
@@ -181,26 +181,26 @@ typedef int32_t acme_key_type_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/// What acme_op_poll() asks of you.
+/// The next step of an operation, from acme_op_poll().
 enum acme_step_t
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-  /// Finished well: take the result, free the operation.
+  /// Finished with success: take the result, free the operation.
   ACME_STEP_DONE = 0,
-  /// Send acme_op_request(), feed the answer to acme_op_response_*(), poll again. Said once a
-  /// request; more may come before it is answered.
+  /// Send acme_op_request(), pass the response to acme_op_response_*(), poll again. Returned once
+  /// for each request; more requests may follow before the response.
   ACME_STEP_REQUEST = 1,
-  /// Nothing to do for acme_op_wait_ms() milliseconds. Polling earlier does no harm.
+  /// Wait for acme_op_wait_ms() milliseconds. Polling earlier does no harm.
   ACME_STEP_WAIT = 2,
   /// Publish each acme_op_challenge(), call acme_op_published() when all are in place, poll.
-  /// Said once.
+  /// Returned once.
   ACME_STEP_PUBLISH = 3,
-  /// Take the same challenges down, poll. Said once, before success and failure alike.
+  /// Remove the same challenges, poll. Returned once, before success and failure alike.
   ACME_STEP_UNPUBLISH = 4,
-  /// Sign acme_op_sign_request() with the key that is outside the process, answer with
-  /// acme_op_signed(), poll. Said once a signature.
+  /// Sign acme_op_sign_request() with the key that is outside the process, pass the signature to
+  /// acme_op_signed(), poll. Returned once for each signature.
   ACME_STEP_SIGN = 5,
 };
 #ifndef __cplusplus
@@ -217,16 +217,16 @@ enum acme_log_level_t
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-  /// Something is wrong that nothing else reports.
+  /// A failure that no other result reports.
   ACME_LOG_ERROR = 1,
-  /// Something went wrong and was mended.
+  /// A failure that the library has recovered from.
   ACME_LOG_WARN = 2,
-  /// Something worth knowing happened.
+  /// An event worth knowing.
   ACME_LOG_INFO = 3,
-  /// Each request and each retry.
+  /// Every request and every retry.
   ACME_LOG_DEBUG = 4,
-  /// Transcripts: whatever operations ask for and are answered, without secrets, a JSON object a
-  /// line. Names, contacts, URLs and certificates stand in them. See docs/testing.md.
+  /// Transcripts: the requests and responses of operations, without secrets, one JSON object a
+  /// line. They contain names, contacts, URLs and certificates. See docs/testing.md.
   ACME_LOG_TRACE = 5,
 };
 #ifndef __cplusplus
@@ -237,7 +237,7 @@ typedef int32_t acme_log_level_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/// What may be compiled in; bits of acme_features().
+/// Optional parts of the library; bits of acme_features().
 enum acme_feature_t
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
@@ -263,9 +263,10 @@ enum acme_revocation_reason_t
  {
   /// No reason given.
   ACME_REVOKE_UNSPECIFIED = 0,
-  /// The private key is, or may be, known to others.
+  /// Others know the private key, or may know it.
   ACME_REVOKE_KEY_COMPROMISE = 1,
-  /// The same of the CA that issued it. This one and those after 5 are for private CAs.
+  /// Others know the key of the CA that issued it. This value and those above 5 are for private
+  /// CAs.
   ACME_REVOKE_CA_COMPROMISE = 2,
   /// The names changed owner.
   ACME_REVOKE_AFFILIATION_CHANGED = 3,
@@ -273,13 +274,13 @@ enum acme_revocation_reason_t
   ACME_REVOKE_SUPERSEDED = 4,
   /// The service ended.
   ACME_REVOKE_CESSATION_OF_OPERATION = 5,
-  /// It is suspended for now.
+  /// The certificate is suspended for now.
   ACME_REVOKE_CERTIFICATE_HOLD = 6,
-  /// It is no longer suspended.
+  /// The certificate is no longer suspended.
   ACME_REVOKE_REMOVE_FROM_CRL = 8,
-  /// What it was issued for was withdrawn.
+  /// A privilege in the certificate was withdrawn.
   ACME_REVOKE_PRIVILEGE_WITHDRAWN = 9,
-  /// As ACME_REVOKE_CA_COMPROMISE, of an attribute authority.
+  /// Others know the key of an attribute authority.
   ACME_REVOKE_AA_COMPROMISE = 10,
 };
 #ifndef __cplusplus
@@ -290,7 +291,7 @@ typedef int32_t acme_revocation_reason_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/// What preferred_chain says of the chain that is wanted (RFC 8555 section 7.4.2).
+/// Meaning of preferred_chain (RFC 8555 section 7.4.2).
 enum acme_chain_by_t
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
@@ -302,7 +303,7 @@ enum acme_chain_by_t
   ACME_CHAIN_BY_ISSUER = 1,
   /// Key identifier of any issuer in the chain, in hexadecimal digits.
   ACME_CHAIN_BY_KEY_ID = 2,
-  /// Nothing: the chain with the fewest bytes is wanted.
+  /// No meaning: prefer the chain with the fewest bytes.
   ACME_CHAIN_SMALLEST = 3,
 };
 #ifndef __cplusplus
@@ -313,68 +314,68 @@ typedef int32_t acme_chain_by_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/// A certificate chain, leaf first, with its private key when the library has it.
+/// A certificate chain, leaf first, with its private key if the library has it.
 typedef struct acme_cert_t acme_cert_t;
 
-/// One account at one CA: directory, account key, nonces, connections. Make one and share it.
+/// One account at one CA: directory, account key, nonces, connections. Create one and share it.
 typedef struct acme_client_t acme_client_t;
 
 /// A certificate signing request (PKCS#10, RFC 2986).
 typedef struct acme_csr_t acme_csr_t;
 
-/// Carries out operations with the built-in HTTPS client, on a few threads of its own. To your event
-/// loop it is one file descriptor and one call: watch acme_driver_fd() for reading, and call
+/// Runs operations with the built-in HTTPS client, on a few threads of its own. An event loop sees
+/// one file descriptor and one call: watch acme_driver_fd() for reading, and call
 /// acme_driver_dispatch() when it is readable.
 typedef struct acme_driver_t acme_driver_t;
 
-/// What went wrong, with the CA's problem document where there is one. Always borrowed.
+/// An error, with the CA's problem document if it sent one. Always borrowed.
 typedef struct acme_error_t acme_error_t;
 
-/// A private key: an account's or a certificate's. Wiped from memory when freed. EC keys are held where
-/// OpenSSL holds such: in its secure heap, which is neither swapped nor dumped, if the host has called
-/// CRYPTO_secure_malloc_init() before.
+/// A private key: an account's or a certificate's. The library wipes it from memory when it is
+/// freed. OpenSSL keeps EC keys in its secure heap, which is neither swapped nor dumped, if the
+/// program has called CRYPTO_secure_malloc_init() before.
 typedef struct acme_key_t acme_key_t;
 
-/// One operation in progress: a state machine that you poll. It does no I/O of its own.
+/// One operation in progress: a state machine to poll. It does no I/O of its own.
 typedef struct acme_op_t acme_op_t;
 
-/// A moment: milliseconds since 1970-01-01 UTC. 0: none, or as input: the system clock.
+/// A time in milliseconds since 1970-01-01 UTC. 0: no time; as input, the time of the system clock.
 typedef int64_t acme_time_t;
 
-/// Receives log lines on whichever thread called the library, or a driver's own. Must not call the
-/// library, must return normally. The text is valid for the call. No line has a key, a token or a key
-/// authorization in it.
+/// Receives a log line, on the thread that calls the library or on a driver's own. Must not call
+/// the library, and must return normally. The text is valid during the call. No line contains a
+/// key, a token or a key authorization.
 typedef void (*acme_log_fn)(int level, const char *message, void *user);
 
-/// A challenge to publish. Read only; grows at the end in later versions.
+/// A challenge to publish. Read only; later versions add members at the end.
 typedef struct {
   /// "http-01", "dns-01", "tls-alpn-01", "dns-account-01", "dns-persist-01", "onion-csr-01" or
   /// "device-attest-01".
   const char *type;
-  /// DNS name (without "*.") or IP address to be proven.
+  /// DNS name (without "*.") or IP address to validate.
   const char *identifier;
-  /// The CA's token: 22 to 512 base64url characters, checked. NULL for the types that have none:
+  /// The CA's token: 22 to 512 base64url characters, checked. NULL for the types without a token:
   /// "dns-persist-01" and "onion-csr-01".
   const char *token;
-  /// http-01 (RFC 8555 section 8.3): serve this as the body of http_path on port 80 of
-  /// identifier. NULL for the types that have no token.
+  /// http-01 (RFC 8555 section 8.3): the body to serve at http_path on port 80 of identifier.
+  /// NULL for the types without a token.
   const char *key_authorization;
-  /// "/.well-known/acme-challenge/" and the token.
+  /// http-01: "/.well-known/acme-challenge/" and the token.
   const char *http_path;
-  /// dns-01 (RFC 8555 section 8.4), dns-account-01 and dns-persist-01: a TXT record with dns_value
-  /// at dns_name. That of dns-persist-01 names the account and stays: ACME_STEP_UNPUBLISH does
-  /// not show it.
+  /// dns-01 (RFC 8555 section 8.4), dns-account-01 and dns-persist-01: name of the TXT record to
+  /// publish, with dns_value. The record of dns-persist-01 names the account and stays:
+  /// ACME_STEP_UNPUBLISH does not list it.
   const char *dns_name;
-  /// 43 base64url characters; for dns-persist-01 a text that may be longer than the 255 bytes of
-  /// one character-string of a TXT record.
+  /// Content of the TXT record: 43 base64url characters; for dns-persist-01 a text that may be
+  /// longer than the 255 bytes of one character-string of a TXT record.
   const char *dns_value;
-  /// tls-alpn-01 (RFC 8737): 32 bytes; see acme_cert_create_tls_alpn().
+  /// tls-alpn-01 (RFC 8737): digest of 32 bytes; see acme_cert_create_tls_alpn().
   const uint8_t *tls_alpn_digest;
-  /// tls-alpn-01: the server name that the CA's handshake asks for: identifier, or the reverse
-  /// name of an IP address (RFC 8738 section 6).
+  /// tls-alpn-01: server name in the CA's handshake: identifier, or the reverse name of an IP
+  /// address (RFC 8738 section 6).
   const char *tls_alpn_name;
-  /// onion-csr-01 (RFC 9799) and device-attest-01: the challenge object as JSON, to make the
-  /// answer's payload from; see acme_op_respond_with().
+  /// onion-csr-01 (RFC 9799) and device-attest-01: the challenge object as JSON, for making the
+  /// payload of the response; see acme_op_respond_with().
   const char *json;
   /// 1: the record stays published after the validation, for later orders (dns-persist-01).
   /// ACME_STEP_UNPUBLISH does not show the challenge, and a program must not remove the record
@@ -386,70 +387,72 @@ typedef struct {
 typedef struct {
   /// sizeof(acme_client_options_t), set by ACME_CLIENT_OPTIONS_INIT.
   size_t size;
-  /// Required. The CA's directory, such as ACME_LETSENCRYPT.
+  /// Required. URL of the CA's directory, such as ACME_LETSENCRYPT.
   const char *directory_url;
-  /// Required. Store its PEM before the first request: it is the account.
+  /// Required. The account's key. Store its PEM before the first request: the key is the account.
   const acme_key_t *account_key;
-  /// What acme_client_account_url() said earlier; saves a request.
+  /// The account's URL from an earlier acme_client_account_url(); saves a request.
   const char *account_url;
-  /// "mailto:..." URLs.
+  /// Contacts of the account: "mailto:..." URLs.
   const char *const *contacts;
   /// Number of contacts.
   size_t contact_count;
-  /// 1: the operator has agreed to the CA's terms of service. 0: an account that exists is
-  /// found, but none is made.
+  /// 1: the operator agrees to the CA's terms of service. 0: the library finds an existing
+  /// account, but creates no new one.
   size_t terms_agreed;
-  /// External account binding (RFC 8555 section 7.3.4): key id as the CA shows it.
+  /// External account binding (RFC 8555 section 7.3.4): the key id from the CA.
   const char *eab_key_id;
-  /// Its HMAC key as the CA shows it (base64url).
+  /// External account binding: the HMAC key from the CA, base64url.
   const char *eab_hmac_key;
-  /// "HS256" (the default), "HS384" or "HS512".
+  /// External account binding: "HS256" (the default), "HS384" or "HS512".
   const char *eab_algorithm;
-  /// Named to the CA before the library's own, such as "exampled/1.2".
+  /// User agent to send before the library's own, such as "exampled/1.2".
   const char *user_agent;
   /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
-  /// system's. Read once, by acme_client_new().
+  /// system's. acme_client_new() reads it once.
   const char *ca_file;
-  /// Hosts besides the directory's own that the CA's URLs may be on. Loopback and link-local
-  /// addresses count only if the directory is at one, too.
+  /// Hosts, besides the directory's own, that the CA's URLs may name. Loopback and link-local
+  /// addresses are allowed only if the directory is at such an address, too.
   const char *const *allowed_hosts;
   /// Number of allowed_hosts.
   size_t allowed_host_count;
-  /// 1: plain http is fine on loopback addresses, for tests.
+  /// 1: allow plain http on loopback addresses, for tests.
   size_t allow_http_loopback;
-  /// Instead of terms_agreed: the operator has agreed to the terms at this URL, which
-  /// acme_client_terms_url() said earlier. When the CA's are others by now, no account is made:
-  /// ACME_ERR_TERMS, and acme_client_terms_url() has the new ones. An account that exists stays
-  /// usable; a warning is logged. Excludes terms_agreed.
+  /// Instead of terms_agreed: the operator agrees to the terms at this URL, which came from an
+  /// earlier acme_client_terms_url(). If the CA has other terms now, the library creates no
+  /// account: ACME_ERR_TERMS, and acme_client_terms_url() returns the new URL. An existing
+  /// account stays usable; the library logs a warning. Excludes terms_agreed.
   const char *agreed_terms_url;
-  /// Languages that the CA's messages are wanted in, as in HTTP's Accept-Language, such as
-  /// "de, en;q=0.5" (RFC 8555 section 6.1).
+  /// Languages for the CA's messages, as in HTTP's Accept-Language, such as "de, en;q=0.5"
+  /// (RFC 8555 section 6.1).
   const char *accept_language;
-  /// Built-in client: directory of the roots to trust instead of the system's, as "openssl rehash"
-  /// makes it. With ca_file both are trusted. Looked into while connecting.
+  /// Built-in client: directory of the roots to trust instead of the system's, as "openssl
+  /// rehash" makes it. With ca_file both are trusted. The library reads the directory while it
+  /// connects.
   const char *ca_dir;
   /// Built-in client: PEM file of roots to trust besides the system's, or besides ca_file and
-  /// ca_dir. Read once, by acme_client_new().
+  /// ca_dir. acme_client_new() reads it once.
   const char *extra_ca_file;
-  /// Built-in client: the proxy to go through, a URL "SCHEME://HOST:PORT", with "USER:PASSWORD@"
-  /// before HOST if the proxy wants them, percent-encoded. SCHEME is http (CONNECT, RFC 9110
-  /// section 9.3.6; Basic, RFC 7617), https (the same, with TLS to the proxy), socks5 or socks5h
-  /// (RFC 1928, RFC 1929; no difference) or socks4a (user only). The proxy resolves the CA's name.
-  /// No environment variable is looked at. No error and no log shows the password.
+  /// Built-in client: URL of the proxy to use, "SCHEME://HOST:PORT", with "USER:PASSWORD@" before
+  /// HOST if the proxy requires them, percent-encoded. SCHEME is http (CONNECT, RFC 9110 section
+  /// 9.3.6; Basic, RFC 7617), https (the same, with TLS to the proxy), socks5 or socks5h (RFC
+  /// 1928, RFC 1929; no difference) or socks4a (user only). The proxy resolves the CA's name. The
+  /// library reads no environment variable for it. No error and no log contains the password.
   const char *proxy;
-  /// Built-in client: PEM file with the certificate to show to a CA that asks for one (RFC 8446
-  /// section 4.4.2), then those that lead from it to a root. Goes with client_key_file. Read once,
-  /// by acme_client_new().
+  /// Built-in client: PEM file with the certificate to send to a CA that asks for one (RFC 8446
+  /// section 4.4.2), followed by its intermediate certificates. Requires client_key_file.
+  /// acme_client_new() reads it once.
   const char *client_cert_file;
-  /// Built-in client: PEM file with the certificate's key, without a passphrase; may be the same
-  /// file. Read once, by acme_client_new().
+  /// Built-in client: PEM file with the key of client_cert_file, without a passphrase; may be the
+  /// same file. acme_client_new() reads it once.
   const char *client_key_file;
-  /// Built-in client: seconds for one request, from name resolution to the last byte of the answer;
-  /// 1 to 3600, default 30. Connecting, proxy and TLS included, gets 10 of them, or a third if that
-  /// is more. A name that resolves slowly takes as long as the system's resolver lets it.
+  /// Built-in client: timeout of one request in seconds, from name resolution to the last byte of
+  /// the response; 1 to 3600, default 30. Connecting, with proxy and TLS, may take 10 seconds of
+  /// it, or a third if that is more. Only the system's resolver limits how long a name takes to
+  /// resolve.
   size_t request_timeout_s;
-  /// Built-in client: 4 or 6 to connect to IPv4 or IPv6 addresses only, the CA's or the proxy's. 0:
-  /// to all, in the order of the system's resolver.
+  /// Built-in client: 4 or 6 to connect to IPv4 or IPv6 addresses only, the CA's or the proxy's.
+  /// 0: to both, in the order of the system's resolver.
   size_t ip_version;
 } acme_client_options_t;
 
@@ -467,45 +470,44 @@ typedef struct {
   const char *const *challenge_types;
   /// Number of challenge_types.
   size_t challenge_type_count;
-  /// Certificate key, which you have stored; default: a fresh P-256 key, see acme_op_key().
+  /// Certificate key, stored before; default: a fresh P-256 key, see acme_op_key().
   const acme_key_t *key;
-  /// Request made elsewhere; excludes key.
+  /// Certificate signing request made elsewhere; excludes key.
   const acme_csr_t *csr;
-  /// Resume the order at this URL (from acme_op_order_url()). Keep it, and the key, until you have
-  /// the certificate: when it leads nowhere any more, a fresh order is placed instead.
+  /// URL of an order to resume, from acme_op_order_url(). Keep the URL and the key until you have
+  /// the certificate. If the CA no longer has a usable order there, the library places a new one.
   const char *order_url;
-  /// Give up after this many seconds; default 600, not counting time spent publishing.
+  /// Timeout of the operation in seconds; default 600. Time spent publishing does not count.
   size_t timeout_s;
-  /// When the certificate is to start being valid, as an RFC 3339 date; few CAs take it.
+  /// Start of the certificate's validity, as an RFC 3339 date; few CAs accept it.
   const char *not_before;
-  /// When it is to stop.
+  /// End of the certificate's validity, likewise.
   const char *not_after;
-  /// A profile that the CA offers (draft-ietf-acme-profiles); see acme_client_profile().
+  /// Name of a profile that the CA offers (draft-ietf-acme-profiles); see acme_client_profile().
   const char *profile;
-  /// 1: go on without the profile when the CA does not offer or refuses it.
+  /// 1: order without the profile when the CA does not offer it or refuses it.
   size_t profile_optional;
-  /// The certificate that is being renewed; named in the order where the CA takes that (RFC 9773
-  /// section 5).
+  /// The certificate to renew; the order names it if the CA supports that (RFC 9773 section 5).
   const acme_cert_t *replaces;
-  /// 1: with replaces, finish without a certificate when its renewal is not due yet and it is for
-  /// the names of this order; see acme_op_renewal_info().
+  /// 1: with replaces, finish without a certificate if its renewal is not due yet and it has the
+  /// names of this order; see acme_op_renewal_info().
   size_t only_if_due;
-  /// Which of several chains is wanted, if the CA has it; what this says of it is up to
-  /// preferred_chain_by.
+  /// The chain to choose if the CA offers several; preferred_chain_by says what this text names.
   const char *preferred_chain;
   /// An ACME_CHAIN_* value; default ACME_CHAIN_BY_ROOT.
   size_t preferred_chain_by;
   /// 1: ask for the TLS feature extension "must staple" (RFC 7633).
   size_t must_staple;
-  /// name_count challenge types: the n-th name is to be proven by the n-th of these; NULL in its
-  /// place: by challenge_types. Default: all are.
+  /// Array of name_count entries: the challenge type for names[n], or NULL to choose from
+  /// challenge_types. Default: every name chooses from challenge_types.
   const char *const *name_challenge_types;
-  /// A name above some of names that proves them in their place (RFC 9444);
-  /// ACME_ERR_UNSUPPORTED where the CA does not let one.
+  /// A parent domain of some of the names, to validate in their place (RFC 9444);
+  /// ACME_ERR_UNSUPPORTED if the CA does not support that.
   const char *ancestor_domain;
   /// 1: when a challenge fails, or cannot be published, deactivate the order's other pending
-  /// authorizations: CAs limit how many an account may leave pending. The order cannot be
-  /// resumed then. After other failures, which a later try may mend, they stay.
+  /// authorizations, because CAs limit how many an account may leave pending. The order cannot be
+  /// resumed afterwards. After other failures, which a later try may mend, the authorizations
+  /// stay.
   size_t abandon_on_failure;
 } acme_order_options_t;
 
@@ -514,7 +516,7 @@ typedef struct {
   /// sizeof(acme_authorize_options_t), set by ACME_AUTHORIZE_OPTIONS_INIT.
   size_t size;
   /// Required: DNS names and IP addresses, at most 1000; also devices' identifiers, as in an
-  /// order. A wildcard is proven by its order only.
+  /// order. No wildcards: only an order validates them.
   const char *const *names;
   /// Number of names.
   size_t name_count;
@@ -522,30 +524,31 @@ typedef struct {
   const char *const *challenge_types;
   /// Number of challenge_types.
   size_t challenge_type_count;
-  /// 1: each name is to prove those below it, too (RFC 9444); ACME_ERR_UNSUPPORTED where the CA
-  /// does not let one.
+  /// 1: each authorization covers the name's subdomains, too (RFC 9444); ACME_ERR_UNSUPPORTED if
+  /// the CA does not support that.
   size_t subdomains;
-  /// Give up after this many seconds; default 600, not counting time spent publishing.
+  /// Timeout of the operation in seconds; default 600. Time spent publishing does not count.
   size_t timeout_s;
 } acme_authorize_options_t;
 
 /// One HTTP header field.
 typedef struct {
-  /// Its name.
+  /// Name of the field.
   const char *name;
-  /// Its value.
+  /// Value of the field.
   const char *value;
 } acme_header_t;
 
-/// An HTTP request to send. Read only; grows at the end in later versions.
+/// An HTTP request to send. Read only; later versions add members at the end.
 typedef struct {
-  /// Names the request when it is answered; not 0.
+  /// Identifies the request to acme_op_response_*(); not 0.
   uint64_t id;
-  /// "GET" or "POST"; no other is used.
+  /// "GET" or "POST".
   const char *method;
-  /// Absolute URL; send it byte for byte. And the same in parts, for hosts without a URL parser.
+  /// Absolute URL; send it byte for byte. The next three members are its parts, for programs
+  /// without a URL parser.
   const char *url;
-  /// Host name or address, an IPv6 one without brackets.
+  /// Host name or address; an IPv6 address has no brackets.
   const char *host;
   /// Path and query.
   const char *path;
@@ -555,54 +558,56 @@ typedef struct {
   uint16_t header_count;
   /// Headers to send besides Host and Content-Length.
   const acme_header_t *headers;
-  /// Empty for GET.
+  /// Body to send; empty for GET.
   const uint8_t *body;
-  /// Bytes of the body.
+  /// Size of body in bytes.
   size_t body_size;
 } acme_http_request_t;
 
-/// Something to sign with a key that is outside the process. Read only; grows at the end in later
-/// versions.
+/// A signature to make with a key that is outside the process. Read only; later versions add
+/// members at the end.
 typedef struct {
-  /// Names it when it is answered; not 0.
+  /// Identifies this request to acme_op_signed(); not 0.
   uint64_t id;
-  /// The key, by its acme_key_thumbprint().
+  /// The acme_key_thumbprint() of the key.
   const char *key_thumbprint;
-  /// How to sign (RFC 7518 section 3.1): "ES256" is ECDSA on P-256 with SHA-256, "RS256" is
+  /// Algorithm (RFC 7518 section 3.1): "ES256" is ECDSA on P-256 with SHA-256, "RS256" is
   /// RSASSA-PKCS1-v1_5 with SHA-256, "EdDSA" is Ed25519.
   const char *algorithm;
-  /// The bytes to sign, not hashed yet.
+  /// Bytes to sign, not hashed yet.
   const uint8_t *input;
-  /// Number of them.
+  /// Size of input in bytes.
   size_t input_size;
 } acme_sign_request_t;
 
-/// When to renew. Read only; grows at the end in later versions.
+/// When to renew. Read only; later versions add members at the end.
 typedef struct {
-  /// The window to renew in; in the past: now.
+  /// Start of the window to renew in; in the past: renew now.
   acme_time_t window_start;
-  /// Its end.
+  /// End of the window.
   acme_time_t window_end;
-  /// The moment in the window that is this certificate's: the same each time, while the window
+  /// The time in the window to renew this certificate at: the same each time, while the window
   /// stays.
   acme_time_t renew_at;
-  /// Ask again then: the CA may move the window.
+  /// Time to ask the CA again, because it may move the window.
   acme_time_t check_again_at;
-  /// A page that explains the window; NULL when the CA gives none. Untrusted text.
+  /// URL of a page that explains the window, or NULL. Untrusted text.
   const char *explanation_url;
-  /// 1: the CA said so. 0: it is reckoned from the certificate's lifetime.
+  /// 1: the window is from the CA. 0: it is calculated from the certificate's lifetime.
   int from_ca;
 } acme_renewal_info_t;
 
-/// Publishes or takes down one challenge. 0: done. Else the operation fails with ACME_ERR_HOST.
+/// Publishes or removes one challenge. Returns 0: done. Else the operation fails with
+/// ACME_ERR_HOST.
 typedef int (*acme_challenge_fn)(const acme_challenge_t *challenge, void *user);
 
-/// Sends request and feeds the answer to op with acme_op_response_*(). 0: fed. Else: no answer.
+/// Sends request and passes the response to acme_op_response_*() for op. Returns 0: passed. Else:
+/// no response.
 typedef int (*acme_send_fn)(acme_op_t *op, const acme_http_request_t *request, void *user);
 
-/// Signs request: writes the signature (ECDSA in DER, or the two integers in full width) to signature
-/// and its length to *size, which comes in as the room there is, 512 bytes. 0: signed. Else: the
-/// operation fails with ACME_ERR_HOST.
+/// Signs request: writes the signature (ECDSA in DER, or the two integers in full width) to
+/// signature and its length to *size. On entry *size is the space at signature, 512 bytes. Returns
+/// 0: signed. Else the operation fails with ACME_ERR_HOST.
 typedef int (*acme_sign_fn)(const acme_sign_request_t *request,
                             uint8_t *signature,
                             size_t *size,
@@ -612,15 +617,15 @@ typedef int (*acme_sign_fn)(const acme_sign_request_t *request,
 typedef struct {
   /// sizeof(acme_run_options_t), set by ACME_RUN_OPTIONS_INIT.
   size_t size;
-  /// Publishes one challenge. May block, for instance until a DNS record has spread. Required
-  /// when there is something to publish.
+  /// Publishes one challenge. May block, for instance until a DNS record has spread. Required if
+  /// the operation has challenges to publish.
   acme_challenge_fn publish;
-  /// Takes one challenge down; called for each, also after publish has failed. What it returns
-  /// is logged only.
+  /// Removes one challenge. Called for each challenge, also after publish has failed. A failure
+  /// is only logged.
   acme_challenge_fn unpublish;
-  /// Handed to every callback.
+  /// Pointer to pass to every callback.
   void *user;
-  /// Your own blocking HTTP client instead of the built-in one.
+  /// Blocking HTTP client to use instead of the built-in one.
   acme_send_fn send;
   /// Signs with keys that are outside the process (acme_key_from_public()).
   acme_sign_fn sign;
@@ -630,41 +635,43 @@ typedef struct {
 typedef struct {
   /// sizeof(acme_driver_options_t), set by ACME_DRIVER_OPTIONS_INIT.
   size_t size;
-  /// Threads that send requests, each one at a time: 1 to 256, default 8. One more keeps the
-  /// time. They are started when needed, end when they have been idle for 15 seconds, and
+  /// Maximum number of threads that send requests, one at a time each: 1 to 256, default 8. One
+  /// more thread waits for timers. Threads start when needed, end after 15 idle seconds, and
   /// receive no signals.
   size_t max_threads;
-  /// Requests under way at once to one host and port, and as many connections: 1 to 256, default
-  /// 4. While it is smaller than max_threads, a CA that hangs does not hold up the others.
+  /// Maximum number of concurrent requests to one host and port, each with a connection: 1 to
+  /// 256, default 4. If it is smaller than max_threads, a CA that hangs does not delay the
+  /// others.
   size_t max_requests_per_ca;
 } acme_driver_options_t;
 
-/// Called when the operation has finished and left the driver: take the result, free it. status is
-/// ACME_OK, or what went wrong; acme_op_error() says it in full.
+/// Called when op has finished and left the driver: take the result and free op. status is ACME_OK
+/// or an error; acme_op_error() has the details.
 typedef void (*acme_op_done_fn)(acme_op_t *op, acme_status_t status, void *user);
 
-/// Called with the operation that it is about. It may call anything on it but poll, run and free.
+/// Called for one operation. It may call any function for op except poll, run and free.
 typedef void (*acme_op_fn)(acme_op_t *op, void *user);
 
-/// Callbacks for acme_driver_add(): what happens to one operation. All of them are called from
-/// acme_driver_dispatch() and acme_driver_free() only, on the thread that calls those.
+/// Callbacks for acme_driver_add(), for the events of one operation. Only acme_driver_dispatch()
+/// and acme_driver_free() call them, on the thread that calls those functions.
 typedef struct {
   /// sizeof(acme_driver_callbacks_t), set by ACME_DRIVER_CALLBACKS_INIT.
   size_t size;
-  /// Required. Called once for each acme_driver_add() that gave ACME_OK, last of all.
+  /// Required. Called once for each acme_driver_add() that returned ACME_OK, as the last
+  /// callback.
   acme_op_done_fn done;
-  /// Publish each acme_op_challenge(), and call acme_op_published() when all are in place: here,
-  /// or later, on any thread. What acme_op_challenge() shows stays until done. Required when there
-  /// is something to publish.
+  /// Publishes each acme_op_challenge(), and calls acme_op_published() when all are in place:
+  /// before it returns or later, on any thread. The challenges stay valid until done. Required if
+  /// the operation has challenges to publish.
   acme_op_fn publish;
-  /// Take the same challenges down. Follows publish, once, whatever came of that; also while
-  /// publishing is still going on.
+  /// Removes the same challenges. Called once after publish, whether that succeeded or failed;
+  /// also while publishing is still going on.
   acme_op_fn unpublish;
-  /// Sign acme_op_sign_request(), which is shown until this returns; answer with
-  /// acme_op_signed() or acme_op_sign_failed(): here, or later, on any thread. For keys that are
-  /// outside the process.
+  /// Signs acme_op_sign_request(), which is valid until this callback returns, and calls
+  /// acme_op_signed() or acme_op_sign_failed(): before it returns or later, on any thread. For
+  /// keys that are outside the process.
   acme_op_fn sign;
-  /// Handed to each of them.
+  /// Pointer to pass to every callback.
   void *user;
 } acme_driver_callbacks_t;
 
@@ -672,66 +679,108 @@ typedef struct {
 extern "C" {
 #endif // __cplusplus
 
-/// Static English text for a status code; never NULL.
+/// Returns the English text for a status code; never NULL.
 /// @param status An ACME_* status code, or any other number.
-/// @return A sentence without a full stop; "unknown status" for a number that is none. Static.
+/// @return Static text without a full stop; "unknown status" for any other number.
 ACME_API const char *acme_strerror(int status);
 
-/// Error of the last fallible call on this thread; NULL when it succeeded. Fallible are the
-/// functions that return acme_status_t, and acme_op_poll(); no other function changes it, but for
-/// acme_op_free() when it refuses.
-/// @return Borrowed, until the next call on this thread that can fail. NULL: that succeeded.
+/// Returns the error of the last fallible call on this thread; NULL if it succeeded. Fallible
+/// functions are those that return acme_status_t, and acme_op_poll(). No other function changes the
+/// last error, except acme_op_free() and acme_driver_free() when they refuse.
+/// @return Borrowed, until the next fallible call on this thread. NULL: the last one succeeded.
 ACME_API const acme_error_t *acme_last_error(void);
 
-/// An error's status code; ACME_OK for NULL.
+/// Returns an error's status code; ACME_OK for NULL.
 /// @param error From acme_last_error(), acme_op_error() or acme_error_subproblem(); may be NULL.
 /// @return An ACME_ERR_* value; ACME_OK for NULL.
 ACME_API acme_status_t acme_error_status(const acme_error_t *error);
 
-/// An error in one line, for a log or a person: what was tried, on what, and why it failed.
+/// Returns an error in one line, for a log or a user: what was tried, on what, and why it failed.
 /// @param error The error; may be NULL.
-/// @return Text, valid as long as the error is; NULL for NULL. No secret is in it.
+/// @return Text, valid as long as the error is; NULL for NULL. It contains no secret.
 ACME_API const char *acme_error_message(const acme_error_t *error);
 
-/// Whether the same request will fail again until its input changes; when not, a retry may help.
+/// Whether the same request will fail again until its input changes; if not, a retry may help.
 /// @param error The error; may be NULL.
 /// @return 1 or 0; 0 for NULL.
 ACME_API int acme_error_is_permanent(const acme_error_t *error);
 
-/// Earliest time worth a retry (from Retry-After); 0 when the CA named none.
+/// Returns the earliest time worth a retry (from Retry-After); 0 if the CA named none.
 /// @param error The error; may be NULL.
 /// @return Milliseconds since 1970; 0: none.
 ACME_API acme_time_t acme_error_retry_at(const acme_error_t *error);
 
-/// When to try again, by a program that keeps a certificate fresh: a minute after `now` (0: the system
-/// clock's time), the end of the first try; ten minutes after the second in a row, a hundred after the
-/// third, then a day. A day at once when `is_permanent` (acme_error_is_permanent()) is not 0. Half as
-/// much again is added at random, at most: programs that failed together do not come back together.
+/// Returns the URL of the failed request; NULL for other errors.
+/// @param error The error; may be NULL.
+/// @return Text, valid as long as the error is, or NULL.
+ACME_API const char *acme_error_url(const acme_error_t *error);
+
+/// Returns the DNS name or IP address concerned; NULL if the error concerns no single name.
+/// @param error The error; may be NULL.
+/// @return Text, valid as long as the error is, or NULL.
+ACME_API const char *acme_error_identifier(const acme_error_t *error);
+
+/// Returns the problem's type URN (RFC 8555 section 6.7), such as "urn:ietf:params:acme:error:caa";
+/// NULL if the CA sent no problem document.
+/// @param error The error; may be NULL.
+/// @return Text, valid as long as the error is, or NULL. Untrusted text of the CA.
+ACME_API const char *acme_error_problem_type(const acme_error_t *error);
+
+/// Returns the whole problem document (RFC 7807) as JSON; NULL if the CA sent none.
+/// @param error The error; may be NULL.
+/// @return Text, valid as long as the error is, or NULL. Untrusted text of the CA.
+ACME_API const char *acme_error_problem_json(const acme_error_t *error);
+
+/// Returns the URL of a page that helps the user: terms to agree to, a pause to lift, limits
+/// explained. NULL if the CA named none. It is an https URL, but the CA chose it: show it, do not
+/// fetch it.
+/// @param error The error; may be NULL.
+/// @return Text, valid as long as the error is, or NULL.
+ACME_API const char *acme_error_help_url(const acme_error_t *error);
+
+/// Returns the number of subproblems (RFC 8555 section 6.7.1); at most 100 are kept.
+/// @param error The error; may be NULL.
+/// @return 0 to 100; 0 for NULL.
+ACME_API size_t acme_error_subproblem_count(const acme_error_t *error);
+
+/// Returns the index-th subproblem, itself an error; NULL past the end.
+/// @param error The error; may be NULL.
+/// @param index From 0.
+/// @return Borrowed, valid as long as error is; NULL past the end.
+ACME_API const acme_error_t *acme_error_subproblem(const acme_error_t *error, size_t index);
+
+/// Returns when a program that keeps a certificate fresh should try next. The delay after `now`,
+/// the end of the last try, is a minute after the first try, ten minutes after the second in a row,
+/// a hundred after the third, then a day. It is a day at once if `is_permanent`
+/// (acme_error_is_permanent()) is not 0. A random part of up to half the delay is added, so that
+/// programs that failed together do not return together.
 ///
-/// There are two counts, and `tries` is the one that fits the last try. After a failure it is the
-/// failures in a row: a success sets them to 0. After a success it is the renewals in a row: a look
-/// that shows that it is not time to renew (only_if_due, acme_begin_renewal_info()) sets them to 0, and
-/// the failures, too. A CA that says "now" for ever is then asked for about one certificate a day.
+/// The program keeps two counts; `tries` is the one that fits the last try. After a failure it is
+/// the number of failures in a row: a success sets it to 0. After a success it is the number of
+/// renewals in a row: the result "not due yet" (only_if_due, acme_begin_renewal_info()) sets it to
+/// 0, and the failures, too. If a CA always says "renew now", the program then orders about one
+/// certificate a day.
 ///
-/// `cert`, the certificate that is in use, makes the delay shorter where that would be too long for it.
-/// Before its renewal is due by its lifetime (after two thirds, or half if that is shorter than ten
-/// days) the next try is not after that. From then on the delay is at most half of the time until it
-/// expires. Neither makes the delay shorter than a 64th of the lifetime, which counts as at least 40
-/// seconds and at most an hour; nor than a quarter of the lifetime, if that is less. Once the
-/// certificate has expired the delay is at most an eighth of the lifetime, or a minute if that is longer.
-/// Where that is shorter, the delay is a time in the last quarter of what is allowed; so none is shorter
-/// than 30 seconds, if the certificate lives for three minutes or longer.
+/// `cert`, the certificate in use, shortens a delay that would be too long for it. Before its
+/// renewal is due by its lifetime (after two thirds, or half of a lifetime shorter than ten days)
+/// the next try is not later than that. From then on the delay is at most half of the time until
+/// the certificate expires. Neither rule makes the delay shorter than a 64th of the lifetime
+/// (counted as at least 40 seconds and at most an hour), or than a quarter of the lifetime if that
+/// is less. After the certificate has expired the delay is at most an eighth of the lifetime, or a
+/// minute if that is longer. A delay that these rules shorten is a random time in the last quarter
+/// of what they allow; so no delay is shorter than 30 seconds, if the certificate's lifetime is
+/// three minutes or longer.
 ///
-/// `retry_at` (acme_error_retry_at()), the CA's word, comes first: the next try is never before it.
-/// Any thread; no error.
-/// @param tries After a failure, how many there have been in a row; after a success, how many renewals
-///   in a row. With the one that has just ended; 0 is taken as 1.
+/// The CA's `retry_at` (acme_error_retry_at()) comes first: the next try is never before it. Any
+/// thread; no error.
+/// @param tries After a failure, the number of failures in a row; after a success, the number of
+///   renewals in a row. The last try counts; 0 counts as 1.
 /// @param is_permanent acme_error_is_permanent() of the last try; 0 when it succeeded.
 /// @param retry_at acme_error_retry_at() of the last try, in milliseconds since 1970; 0: none.
-/// @param cert The certificate that is in use: after a failure the one to be replaced, after a success
-///   the new one. Read during the call only. NULL: none.
-/// @param now When the last try ended, in milliseconds since 1970; 0: the system clock's time.
-/// @return When to try next, in milliseconds since 1970.
+/// @param cert The certificate in use: after a failure the one to replace, after a success the new
+///   one. Read during the call only. NULL: no certificate.
+/// @param now End of the last try in milliseconds since 1970; 0: the time of the system clock.
+/// @return Time of the next try, in milliseconds since 1970.
 ACME_API
 acme_time_t acme_next_try(size_t tries,
                           int is_permanent,
@@ -739,76 +788,39 @@ acme_time_t acme_next_try(size_t tries,
                           const acme_cert_t *cert,
                           acme_time_t now);
 
-/// The URL that was asked; NULL when it is not about one.
-/// @param error The error; may be NULL.
-/// @return Text, valid as long as the error is, or NULL.
-ACME_API const char *acme_error_url(const acme_error_t *error);
-
-/// The DNS name or IP address concerned; NULL when it is not about one.
-/// @param error The error; may be NULL.
-/// @return Text, valid as long as the error is, or NULL.
-ACME_API const char *acme_error_identifier(const acme_error_t *error);
-
-/// Problem type URN (RFC 8555 section 6.7), such as "urn:ietf:params:acme:error:caa"; NULL when the
-/// CA sent no problem document.
-/// @param error The error; may be NULL.
-/// @return Text, valid as long as the error is, or NULL. Untrusted: the CA's word.
-ACME_API const char *acme_error_problem_type(const acme_error_t *error);
-
-/// The whole problem document (RFC 7807) as JSON; NULL when the CA sent none.
-/// @param error The error; may be NULL.
-/// @return Text, valid as long as the error is, or NULL. Untrusted: the CA's word.
-ACME_API const char *acme_error_problem_json(const acme_error_t *error);
-
-/// A page for a person who wants it to work: terms to agree to, a pause to lift, limits explained;
-/// NULL when the CA named none. An https URL, but the CA's word: show it, do not fetch it.
-/// @param error The error; may be NULL.
-/// @return Text, valid as long as the error is, or NULL.
-ACME_API const char *acme_error_help_url(const acme_error_t *error);
-
-/// Number of subproblems (RFC 8555 section 6.7.1); at most 100 are kept.
-/// @param error The error; may be NULL.
-/// @return 0 to 100; 0 for NULL.
-ACME_API size_t acme_error_subproblem_count(const acme_error_t *error);
-
-/// The index-th subproblem, itself an error; NULL past the end.
-/// @param error The error; may be NULL.
-/// @param index From 0.
-/// @return Borrowed, valid as long as error is; NULL past the end.
-ACME_API const acme_error_t *acme_error_subproblem(const acme_error_t *error, size_t index);
-
-/// Version of the library at run time, such as "0.14.1".
+/// Returns the version of the library at run time, such as "0.14.1".
 /// @return Static text; never NULL.
 ACME_API const char *acme_version(void);
 
-/// Version of the library at run time, as a number; compare with ACME_MICRO_VERSION_NUMBER.
+/// Returns the version of the library at run time as a number; compare it with
+/// ACME_MICRO_VERSION_NUMBER.
 /// @return The major version times 65536, plus the minor one times 256, plus the patch level.
 ACME_API uint32_t acme_version_number(void);
 
-/// ACME_FEATURE_* bits compiled into this library.
+/// Returns the ACME_FEATURE_* bits of the parts that this library has.
 /// @return A combination of ACME_FEATURE_* values.
 ACME_API uint32_t acme_features(void);
 
-/// Sends log lines up to level (ACME_LOG_*; other values are brought into that range) to log,
-/// process-wide; NULL turns logging off, which is the default.
-/// @param log Called for each line, on any thread, also on several at once; NULL: nobody is.
-/// @param user Handed to log; has to stay valid until another callback is set and those under way
-///   have returned.
-/// @param level The most detailed ACME_LOG_* level that is wanted.
+/// Sends log lines up to level (ACME_LOG_*; other values count as the nearest) to log, for the
+/// whole process. NULL turns logging off, which is the default.
+/// @param log Called for each line, on any thread, also on several at once; NULL: no logging.
+/// @param user Pointer to pass to log. It must stay valid until another callback is set and running
+///   calls have returned.
+/// @param level The most detailed ACME_LOG_* level to log.
 ACME_API void acme_set_log_callback(acme_log_fn log, void *user, int level);
 
-/// Makes a key of an ACME_KEY_* type. RSA takes up to seconds: not for an event loop's thread.
+/// Generates a key of an ACME_KEY_* type. RSA takes up to seconds: not for an event loop's thread.
 /// @param type An ACME_KEY_* value.
-/// @param key Out: the key, which you free with acme_key_free().
-/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: type is no such value; ACME_ERR_CRYPTO: OpenSSL
+/// @param key Out: the key, to free with acme_key_free().
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: type is another value; ACME_ERR_CRYPTO: OpenSSL
 ///   refuses.
 ACME_API ACME_MUST_CHECK acme_status_t acme_key_generate(int type, acme_key_t **key);
 
-/// Reads a PEM or DER key (PKCS#8, SEC 1, PKCS#1) that is not encrypted.
+/// Reads an unencrypted key in PEM or DER (PKCS#8, SEC 1, PKCS#1).
 /// @param data The key's text or bytes; read during the call only.
 /// @param size Number of bytes, without a NUL at the end.
-/// @param key Out: the key, which you free with acme_key_free().
-/// @return ACME_OK; ACME_ERR_PARSE: no key; ACME_ERR_UNSUPPORTED: one that is encrypted, or of no
+/// @param key Out: the key, to free with acme_key_free().
+/// @return ACME_OK; ACME_ERR_PARSE: not a key; ACME_ERR_UNSUPPORTED: an encrypted key, or one of no
 ///   ACME_KEY_* type; ACME_ERR_CRYPTO: its parts do not belong together.
 ACME_API
 ACME_MUST_CHECK
@@ -820,7 +832,7 @@ acme_status_t acme_key_parse(const void *data,
 /// @param data The key's text; read during the call only.
 /// @param size Number of bytes, without a NUL at the end.
 /// @param passphrase The passphrase; read during the call only.
-/// @param key Out: the key, which you free with acme_key_free().
+/// @param key Out: the key, to free with acme_key_free().
 /// @return As acme_key_parse(); ACME_ERR_CRYPTO also when the passphrase is wrong.
 ACME_API
 ACME_MUST_CHECK
@@ -829,48 +841,47 @@ acme_status_t acme_key_parse_encrypted(const void *data,
                                        const char *passphrase,
                                        acme_key_t **key);
 
-/// A key whose private half is outside the process, in an HSM, a KMS or an agent: given by its
-/// public half, PEM or DER (SubjectPublicKeyInfo). Operations that use it say ACME_STEP_SIGN, and
-/// acme_op_run() calls the sign callback. Its acme_key_pem() is NULL.
+/// Makes a key whose private half is outside the process, in an HSM, a KMS or an agent, from its
+/// public half, PEM or DER (SubjectPublicKeyInfo). Operations that use it return ACME_STEP_SIGN,
+/// and acme_op_run() calls the sign callback. Its acme_key_pem() is NULL.
 /// @param data The public key's text or bytes; read during the call only.
 /// @param size Number of bytes, without a NUL at the end.
-/// @param key Out: the key, which you free with acme_key_free().
-/// @return ACME_OK; ACME_ERR_PARSE: no public key; ACME_ERR_UNSUPPORTED: of no ACME_KEY_* type.
+/// @param key Out: the key, to free with acme_key_free().
+/// @return ACME_OK; ACME_ERR_PARSE: not a public key; ACME_ERR_UNSUPPORTED: of no ACME_KEY_* type.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_key_from_public(const void *data,
                                    size_t size,
                                    acme_key_t **key);
 
-/// The key as PKCS#8 PEM. Secret: store with mode 0600. Valid until the handle is freed, and wiped
-/// then.
+/// Returns the key as PKCS#8 PEM. Secret: store it with mode 0600. Valid until the handle is freed,
+/// and wiped then.
 /// @param key The key.
 /// @return Text, valid until key is freed; NULL for NULL, and for a key from
 ///   acme_key_from_public().
 ACME_API const char *acme_key_pem(const acme_key_t *key);
 
-/// Kind of key: an ACME_KEY_* value; 0 for NULL.
+/// Returns the kind of a key: an ACME_KEY_* value; 0 for NULL.
 /// @param key The key.
 /// @return An ACME_KEY_* value; 0 for NULL.
 ACME_API int acme_key_type(const acme_key_t *key);
 
-/// RFC 7638 thumbprint, base64url: what a stateless http-01 responder appends to the token and a
-/// dot. Not secret.
+/// Returns the RFC 7638 thumbprint, base64url. A stateless http-01 responder sends the token, a dot
+/// and this. Not secret.
 /// @param key The key.
 /// @return 43 characters, valid until key is freed; NULL for NULL.
 ACME_API const char *acme_key_thumbprint(const acme_key_t *key);
 
-/// Frees the handle; operations and clients that use the key keep it.
+/// Frees the handle. Operations and clients that use the key keep working.
 /// @param key The key; NULL is fine.
 ACME_API void acme_key_free(acme_key_t *key);
 
-/// Makes a request for names (DNS names, wildcards, IP addresses), signed with key. The names
-/// stand in the subjectAltName extension; there is no common name.
-/// @param key The key to certify; kept as far as it is needed. Not one from
-///   acme_key_from_public().
-/// @param names The names, 1 at least; copied, and taken as they are.
+/// Creates a request for names (DNS names, wildcards, IP addresses), signed with key. The names are
+/// in the subjectAltName extension; there is no common name.
+/// @param key The key to certify, with its private half: not from acme_key_from_public().
+/// @param names The names, at least 1; copied without a change.
 /// @param count Number of names.
-/// @param csr Out: the request, which you free with acme_csr_free().
+/// @param csr Out: the request, to free with acme_csr_free().
 /// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: no names; ACME_ERR_UNSUPPORTED: the key is outside
 ///   the process.
 ACME_API
@@ -883,40 +894,41 @@ acme_status_t acme_csr_create(const acme_key_t *key,
 /// Reads a PEM or DER request made elsewhere, so that the key never enters the library.
 /// @param data The request's text or bytes; read during the call only.
 /// @param size Number of bytes, without a NUL at the end.
-/// @param csr Out: the request, which you free with acme_csr_free().
-/// @return ACME_OK; ACME_ERR_PARSE: no request; ACME_ERR_CRYPTO: its signature is wrong.
+/// @param csr Out: the request, to free with acme_csr_free().
+/// @return ACME_OK; ACME_ERR_PARSE: not a request; ACME_ERR_CRYPTO: its signature is wrong.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_csr_parse(const void *data,
                              size_t size,
                              acme_csr_t **csr);
 
-/// The request as DER; size may be NULL.
+/// Returns the request as DER.
 /// @param csr The request.
 /// @param size Out: number of bytes; 0 when the request is NULL. May be NULL.
 /// @return The bytes, valid until csr is freed; NULL for NULL.
 ACME_API const uint8_t *acme_csr_der(const acme_csr_t *csr, size_t *size);
 
-/// Frees the handle; operations that use the request keep it.
+/// Frees the handle. Operations that use the request keep working.
 /// @param csr The request; NULL is fine.
 ACME_API void acme_csr_free(acme_csr_t *csr);
 
-/// Reads a PEM chain, leaf first. Anything but certificates in it is refused.
+/// Reads a PEM chain, leaf first. It may contain certificates only.
 /// @param pem The chain's text; read during the call only.
 /// @param size Number of bytes, without a NUL at the end.
-/// @param cert Out: the chain, which you free with acme_cert_free(). It has no key.
-/// @return ACME_OK; ACME_ERR_PARSE: no chain, or something else in it.
+/// @param cert Out: the chain, to free with acme_cert_free(). It has no key.
+/// @return ACME_OK; ACME_ERR_PARSE: not a chain, or other things in it.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_cert_parse(const void *pem,
                               size_t size,
                               acme_cert_t **cert);
 
-/// Makes the self-signed certificate that a tls-alpn-01 challenge wants (RFC 8737), to be shown in
-/// handshakes that negotiate "acme-tls/1". key NULL: a fresh one, see acme_cert_key().
-/// @param challenge What acme_op_challenge() or a publish callback shows right now.
-/// @param key The key to certify, kept as far as it is needed; NULL: a fresh P-256 key.
-/// @param cert Out: the certificate, which you free with acme_cert_free().
+/// Creates the self-signed certificate for a tls-alpn-01 challenge (RFC 8737), to present in
+/// handshakes that negotiate "acme-tls/1".
+/// @param challenge A challenge from acme_op_challenge() or of a publish callback, while it is
+///   valid.
+/// @param key The key to certify; NULL: a fresh P-256 key, see acme_cert_key().
+/// @param cert Out: the certificate, to free with acme_cert_free().
 /// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the challenge is of a type without a token;
 ///   ACME_ERR_UNSUPPORTED: the key is outside the process.
 ACME_API
@@ -925,125 +937,124 @@ acme_status_t acme_cert_create_tls_alpn(const acme_challenge_t *challenge,
                                         const acme_key_t *key,
                                         acme_cert_t **cert);
 
-/// The whole chain as PEM.
+/// Returns the whole chain as PEM.
 /// @param cert The certificate.
 /// @return Text, valid until cert is freed; NULL for NULL.
 ACME_API const char *acme_cert_chain_pem(const acme_cert_t *cert);
 
-/// The index-th certificate of the chain as DER, 0 the leaf; NULL past the end. size may be NULL.
+/// Returns the index-th certificate of the chain as DER; NULL past the end. Index 0 is the leaf.
 /// @param cert The certificate.
 /// @param index From 0, the leaf, towards the root.
 /// @param size Out: number of bytes; 0 past the end. May be NULL.
 /// @return The bytes, valid until cert is freed; NULL past the end.
 ACME_API const uint8_t *acme_cert_der(const acme_cert_t *cert, size_t index, size_t *size);
 
-/// The certificate's private key; NULL when it was parsed, or ordered with a CSR made elsewhere.
+/// Returns the certificate's private key; NULL if the certificate was parsed, or ordered with a CSR
+/// made elsewhere.
 /// @param cert The certificate.
 /// @return Borrowed, valid until cert is freed, or NULL.
 ACME_API const acme_key_t *acme_cert_key(const acme_cert_t *cert);
 
-/// Whether this is the leaf's key: 1 or 0. For a certificate and a key that were stored.
+/// Whether key is the leaf's: 1 or 0. For a stored certificate and a stored key.
 /// @param cert The certificate.
 /// @param key The key.
 /// @return 1 or 0; 0 when either is NULL.
 ACME_API int acme_cert_is_for(const acme_cert_t *cert, const acme_key_t *key);
 
-/// The index-th subject alternative name (DNS name or IP address); NULL past the end.
+/// Returns the index-th subject alternative name (DNS name or IP address); NULL past the end.
 /// @param cert The certificate.
 /// @param index From 0.
 /// @return Text, valid until cert is freed; NULL past the end.
 ACME_API const char *acme_cert_name(const acme_cert_t *cert, size_t index);
 
-/// The leaf's serial number, in lower-case hexadecimal digits.
+/// Returns the leaf's serial number, in lower-case hexadecimal digits.
 /// @param cert The certificate.
 /// @return Text, valid until cert is freed; NULL for NULL.
 ACME_API const char *acme_cert_serial(const acme_cert_t *cert);
 
-/// SHA-256 of the leaf, in lower-case hexadecimal digits.
+/// Returns the SHA-256 of the leaf, in lower-case hexadecimal digits.
 /// @param cert The certificate.
 /// @return 64 characters, valid until cert is freed; NULL for NULL.
 ACME_API const char *acme_cert_fingerprint(const acme_cert_t *cert);
 
-/// Kind of the leaf's key: an ACME_KEY_* value; 0 when it is none of those.
+/// Returns the kind of the leaf's key: an ACME_KEY_* value; 0 for another kind.
 /// @param cert The certificate.
 /// @return An ACME_KEY_* value, or 0.
 ACME_API int acme_cert_key_type(const acme_cert_t *cert);
 
-/// Identifier for renewal information (RFC 9773 section 4.1); NULL when the leaf has no authority key
-/// identifier.
+/// Returns the identifier for renewal information (RFC 9773 section 4.1); NULL if the leaf has no
+/// authority key identifier.
 /// @param cert The certificate.
 /// @return Text, valid until cert is freed, or NULL.
-ACME_API
-const char *acme_cert_ari_id(const acme_cert_t *cert);
+ACME_API const char *acme_cert_ari_id(const acme_cert_t *cert);
 
-/// When the leaf starts to be valid; 0 for NULL.
+/// Returns the start of the leaf's validity; 0 for NULL.
 /// @param cert The certificate.
 /// @return Milliseconds since 1970.
 ACME_API acme_time_t acme_cert_not_before(const acme_cert_t *cert);
 
-/// When the leaf expires; 0 for NULL.
+/// Returns the end of the leaf's validity; 0 for NULL.
 /// @param cert The certificate.
 /// @return Milliseconds since 1970.
 ACME_API acme_time_t acme_cert_not_after(const acme_cert_t *cert);
 
-/// Whole days until the leaf expires, from now (0: the system clock); negative once it has.
+/// Returns the whole days until the leaf expires; negative once it has expired.
 /// @param cert The certificate.
 /// @param now Milliseconds since 1970; 0: the system clock.
 /// @return Days, rounded down; 0 for NULL.
 ACME_API int acme_cert_days_left(const acme_cert_t *cert, acme_time_t now);
 
 /// Frees the handle.
-/// @param cert The certificate; NULL is fine. A key that acme_cert_key() gave goes with it.
+/// @param cert The certificate; NULL is fine. The key from acme_cert_key() is freed with it.
 ACME_API void acme_cert_free(acme_cert_t *cert);
 
-/// Makes a client: one account at one CA. No request is sent.
-/// @param options Read during the call only; the key that it names is kept as far as it is
-///   needed.
-/// @param client Out: the client, which you free with acme_client_free().
-/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: a member is lacking or malformed, or a file that it
-///   names is; ACME_ERR_POLICY: the directory's URL is not https; ACME_ERR_UNSUPPORTED: this
+/// Creates a client: one account at one CA. Sends no request.
+/// @param options Read during the call only. Its key may be freed before the client.
+/// @param client Out: the client, to free with acme_client_free().
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: a member, or the file that it names, is missing or
+///   malformed; ACME_ERR_POLICY: the directory's URL is not https; ACME_ERR_UNSUPPORTED: this
 ///   library does not know a member, or was built without an HTTP client.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_client_new(const acme_client_options_t *options,
                               acme_client_t **client);
 
-/// The account's URL, worth storing; NULL until an operation has needed it. Valid until the client
-/// is freed.
+/// Returns the account's URL, to store; NULL until an operation has needed it. Valid until the
+/// client is freed.
 /// @param client The client.
 /// @return Text, valid until client is freed, or NULL.
 ACME_API const char *acme_client_account_url(const acme_client_t *client);
 
-/// URL of the CA's terms of service; NULL until its directory is known, or when it has none. Valid
-/// until the client is freed.
+/// Returns the URL of the CA's terms of service; NULL until its directory is known, or if it has
+/// none. Valid until the client is freed.
 /// @param client The client.
 /// @return Text, valid until client is freed, or NULL.
 ACME_API const char *acme_client_terms_url(const acme_client_t *client);
 
-/// The index-th certificate profile that the CA offers (draft-ietf-acme-profiles); NULL past the
-/// end, and until the CA's directory is known. Valid until the client is freed.
+/// Returns the name of the index-th certificate profile that the CA offers
+/// (draft-ietf-acme-profiles); NULL past the end, and until the CA's directory is known. Valid
+/// until the client is freed.
 /// @param client The client.
 /// @param index From 0.
 /// @return Text, valid until client is freed, or NULL.
 ACME_API const char *acme_client_profile(const acme_client_t *client, size_t index);
 
-/// What the CA says of its index-th profile; as acme_client_profile().
+/// Returns the CA's description of its index-th profile; see acme_client_profile().
 /// @param client The client.
 /// @param index From 0, as for acme_client_profile().
-/// @return Text, valid until client is freed, or NULL. Untrusted: the CA's word.
+/// @return Text, valid until client is freed, or NULL. Untrusted text of the CA.
 ACME_API const char *acme_client_profile_text(const acme_client_t *client, size_t index);
 
-/// The body to answer a CA's http-01 request with, if the challenge is one of an operation of this
-/// client and published right now (RFC 8555 section 8.3): then a publish callback has nothing to do for
-/// http-01 but return 0. path is the request's, size bytes without a query. Writes to body, which has
-/// room for room bytes, and gives the length; there is no NUL at its end. 0: not such a path, answer as
-/// you would otherwise. Room for 1024 bytes is always enough; with less, 0. Any thread.
-/// @param client The client whose operations' challenges are looked at.
-/// @param path The request's path, without a query; need not end in a NUL.
-/// @param size Bytes of path.
-/// @param body Out: the body of the answer, without a NUL at its end.
-/// @param room Bytes that body has room for; 1024 are always enough.
-/// @return Bytes written to body; 0: the path is none that is published, or room is too little.
+/// Writes the body of the response to a CA's http-01 request (RFC 8555 section 8.3), if the path
+/// belongs to a challenge that an operation of this client has published right now. A program that
+/// calls this function for every such request has nothing to do for http-01 in its publish callback
+/// but return 0. For other paths the function returns 0: respond as usual. Any thread.
+/// @param client The client whose operations have the challenges.
+/// @param path The request's path, without a query; a NUL at its end is not necessary.
+/// @param size Size of path in bytes.
+/// @param body Out: the body of the response, without a NUL at its end.
+/// @param room Space at body in bytes; 1024 are always enough.
+/// @return Bytes written to body; 0: no published challenge has this path, or room is too small.
 ACME_API
 size_t acme_client_http01_answer(const acme_client_t *client,
                                  const char *path,
@@ -1051,14 +1062,14 @@ size_t acme_client_http01_answer(const acme_client_t *client,
                                  char *body,
                                  size_t room);
 
-/// The body to answer a CA's http-01 request with, without a client, for another process or machine:
-/// every path that could be a challenge's is answered (RFC 8555 section 8.3). Any thread.
-/// @param thumbprint acme_key_thumbprint() of the account's key, in 43 characters.
-/// @param path The request's path, without a query; need not end in a NUL.
-/// @param size Bytes of path.
-/// @param body Out: the body of the answer, without a NUL at its end.
-/// @param room Bytes that body has room for; 1024 are always enough.
-/// @return Bytes written to body; 0: the path is no challenge's, or room is too little.
+/// Writes the body of the response to a CA's http-01 request without a client, for another process
+/// or machine: every path of a possible challenge has a body (RFC 8555 section 8.3). Any thread.
+/// @param thumbprint acme_key_thumbprint() of the account's key, 43 characters.
+/// @param path The request's path, without a query; a NUL at its end is not necessary.
+/// @param size Size of path in bytes.
+/// @param body Out: the body of the response, without a NUL at its end.
+/// @param room Space at body in bytes; 1024 are always enough.
+/// @return Bytes written to body; 0: the path is not one of a challenge, or room is too small.
 ACME_API
 size_t acme_http01_answer(const char *thumbprint,
                           const char *path,
@@ -1066,36 +1077,37 @@ size_t acme_http01_answer(const char *thumbprint,
                           char *body,
                           size_t room);
 
-/// Frees the handle; operations that use the client keep it.
+/// Frees the handle. Operations that use the client keep working.
 /// @param client The client; NULL is fine.
 ACME_API void acme_client_free(acme_client_t *client);
 
-/// Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3). Then
-/// acme_client_account_url() has its URL.
-/// @param client The client; operations keep what they need of it.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// Registers the account, or finds it if the CA knows the key (RFC 8555 section 7.3). Afterwards
+/// acme_client_account_url() returns its URL.
+/// @param client The client. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_begin_register(const acme_client_t *client,
                                   acme_op_t **op);
 
-/// Finds the account of the key and makes none (RFC 8555 section 7.3.1): ACME_ERR_ACCOUNT when the
-/// CA knows none. Then acme_client_account_url() has its URL.
-/// @param client The client; operations keep what they need of it.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// Finds the account of the key and creates none (RFC 8555 section 7.3.1): ACME_ERR_ACCOUNT if the
+/// CA does not know the key. Afterwards acme_client_account_url() returns its URL.
+/// @param client The client. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_begin_find_account(const acme_client_t *client,
                                       acme_op_t **op);
 
-/// Replaces the account's contacts, "mailto:..." URLs; none removes them (RFC 8555 section 7.3.2).
-/// @param client The client; operations keep what they need of it.
+/// Replaces the account's contacts, "mailto:..." URLs; an empty list removes them (RFC 8555 section
+/// 7.3.2).
+/// @param client The client. It may be freed before the operation.
 /// @param contacts The contacts, copied; may be NULL when count is 0.
 /// @param count Number of contacts.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: one is no URL.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: a contact is not a URL.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_begin_update_contacts(const acme_client_t *client,
@@ -1103,12 +1115,12 @@ acme_status_t acme_begin_update_contacts(const acme_client_t *client,
                                          size_t count,
                                          acme_op_t **op);
 
-/// Replaces the account's key (RFC 8555 section 7.3.5). Store new_key before, and forget the old one
-/// after ACME_STEP_DONE: if the program ends in between, begin again with the old key, which settles
-/// which of them the CA knows. The client uses the new key from then on.
-/// @param client The client; operations keep what they need of it.
-/// @param new_key The new key; kept as far as it is needed.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// Replaces the account's key (RFC 8555 section 7.3.5). Store new_key before, and delete the old
+/// key after ACME_STEP_DONE. If the program ends in between, begin again with the old key: the
+/// operation finds out which key the CA knows. From ACME_STEP_DONE on the client uses the new key.
+/// @param client The client. It may be freed before the operation.
+/// @param new_key The new key. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 ACME_API
 ACME_MUST_CHECK
@@ -1116,20 +1128,20 @@ acme_status_t acme_begin_key_change(const acme_client_t *client,
                                     const acme_key_t *new_key,
                                     acme_op_t **op);
 
-/// Deactivates the account, for good (RFC 8555 section 7.3.6).
-/// @param client The client; operations keep what they need of it.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// Deactivates the account permanently (RFC 8555 section 7.3.6).
+/// @param client The client. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_begin_deactivate(const acme_client_t *client,
                                     acme_op_t **op);
 
-/// Asks the CA when to renew cert (RFC 9773); what the CA does not say, the certificate's lifetime
-/// does. Then acme_op_renewal_info() has the answer.
-/// @param client The client; operations keep what they need of it.
-/// @param cert The certificate; kept as far as it is needed.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// Asks the CA when to renew cert (RFC 9773); without an answer the certificate's lifetime decides.
+/// Afterwards acme_op_renewal_info() has the window.
+/// @param client The client. It may be freed before the operation.
+/// @param cert The certificate. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 ACME_API
 ACME_MUST_CHECK
@@ -1137,14 +1149,14 @@ acme_status_t acme_begin_renewal_info(const acme_client_t *client,
                                       const acme_cert_t *cert,
                                       acme_op_t **op);
 
-/// Revokes cert (RFC 8555 section 7.6): as the account that ordered it (key NULL) or, with the
-/// certificate's key, as whoever has that. reason is an ACME_REVOKE_* value.
-/// @param client The client; operations keep what they need of it.
-/// @param cert The certificate; kept as far as it is needed.
-/// @param key The certificate's key, kept as far as it is needed; NULL: the account's is used.
+/// Revokes cert (RFC 8555 section 7.6). The request is signed with the account's key (key NULL; the
+/// account that ordered it) or with the certificate's key. reason is an ACME_REVOKE_* value.
+/// @param client The client. It may be freed before the operation.
+/// @param cert The certificate. It may be freed before the operation.
+/// @param key The certificate's key, which may be freed before the operation; NULL: the account's.
 /// @param reason An ACME_REVOKE_* value.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: reason is no such value, or key is not the
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: reason is another value, or key is not the
 ///   certificate's.
 ACME_API
 ACME_MUST_CHECK
@@ -1154,13 +1166,12 @@ acme_status_t acme_begin_revoke(const acme_client_t *client,
                                 int reason,
                                 acme_op_t **op);
 
-/// Obtains a certificate (RFC 8555 section 7.1): account if needed, order, challenges, finalize,
-/// download. What cannot work is refused here, before anything is sent.
-/// @param client The client; operations keep what they need of it.
-/// @param options Read during the call only; handles that it names are kept as far as they are
-///   needed.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the message says which member, and why;
+/// Begins to obtain a certificate (RFC 8555 section 7.1): account if needed, order, challenges,
+/// finalize, download. Options that cannot work are refused here, before any request.
+/// @param client The client. It may be freed before the operation.
+/// @param options Read during the call only. Its handles may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the message names the member and the reason;
 ///   ACME_ERR_UNSUPPORTED: this library does not know a member.
 ACME_API
 ACME_MUST_CHECK
@@ -1168,13 +1179,13 @@ acme_status_t acme_begin_order(const acme_client_t *client,
                                const acme_order_options_t *options,
                                acme_op_t **op);
 
-/// Proves names ahead of an order (RFC 8555 section 7.4.1): steps as those of an order, up to the
-/// proof. Then acme_op_url() has the URL of each name's authorization. ACME_ERR_UNSUPPORTED where
-/// the CA does not offer it; Let's Encrypt does not.
-/// @param client The client; operations keep what they need of it.
+/// Authorizes names before an order (RFC 8555 section 7.4.1), with the same steps as an order up to
+/// its challenges. Afterwards acme_op_url() has the URL of each name's authorization.
+/// ACME_ERR_UNSUPPORTED if the CA does not offer it; Let's Encrypt does not.
+/// @param client The client. It may be freed before the operation.
 /// @param options Read during the call only.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the message says which member, and why;
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the message names the member and the reason;
 ///   ACME_ERR_UNSUPPORTED: this library does not know a member.
 ACME_API
 ACME_MUST_CHECK
@@ -1182,67 +1193,166 @@ acme_status_t acme_begin_authorize(const acme_client_t *client,
                                    const acme_authorize_options_t *options,
                                    acme_op_t **op);
 
-/// Deactivates the authorization at this URL, for good (RFC 8555 section 7.5.2): whoever orders its
-/// name has to prove it anew.
-/// @param client The client; operations keep what they need of it.
-/// @param authorization_url What acme_op_url() said; copied.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: it is no URL of this CA's.
+/// Deactivates an authorization permanently (RFC 8555 section 7.5.2): the next order of its name
+/// has to pass a challenge again.
+/// @param client The client. It may be freed before the operation.
+/// @param authorization_url URL from acme_op_url(); copied.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: not a URL of this CA.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_begin_deactivate_authorization(const acme_client_t *client,
                                                   const char *authorization_url,
                                                   acme_op_t **op);
 
-/// Deactivates what is still pending of the authorizations of the order at this URL, for an order
-/// that is not going to be resumed: CAs limit how many an account may leave pending.
-/// @param client The client; operations keep what they need of it.
-/// @param order_url What acme_op_order_url() said; copied.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: it is no URL of this CA's.
+/// Deactivates the pending authorizations of an order that will not be resumed: CAs limit how many
+/// an account may leave pending.
+/// @param client The client. It may be freed before the operation.
+/// @param order_url URL from acme_op_order_url(); copied.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: not a URL of this CA.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_begin_abandon_order(const acme_client_t *client,
                                        const char *order_url,
                                        acme_op_t **op);
 
-/// Lists the account's orders, those that are pending at least (RFC 8555 section 7.1.2.1). Then
-/// acme_op_url() has their URLs. ACME_ERR_UNSUPPORTED where the CA keeps no list; Let's Encrypt does
+/// Lists the account's orders, at least the pending ones (RFC 8555 section 7.1.2.1). Afterwards
+/// acme_op_url() has their URLs. ACME_ERR_UNSUPPORTED if the CA keeps no list; Let's Encrypt does
 /// not.
-/// @param client The client; operations keep what they need of it.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// @param client The client. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_begin_list_orders(const acme_client_t *client,
                                      acme_op_t **op);
 
-/// Advances the operation and says what to do next. now: 0 for the system clock, which may be set
-/// meanwhile: it is read at the first such poll only, and time goes on from there. > 0: an
-/// ACME_STEP_* for you to do. 0: done. < 0: failed, an ACME_ERR_*; see acme_op_error().
+/// Advances the operation and returns the next step. > 0: an ACME_STEP_* for the caller to do. 0:
+/// done. < 0: failed with that ACME_ERR_*; see acme_op_error(). With now = 0 the library reads the
+/// system clock at the first such poll only, and measures the time from there: setting the clock
+/// does no harm.
 /// @param op The operation. One thread at a time.
-/// @param now Milliseconds since 1970, or 0. It goes on from poll to poll; one that lies before
-///   the last is taken as that.
+/// @param now Milliseconds since 1970, or 0. A time before that of the last poll counts as that
+///   time.
 /// @return An ACME_STEP_* value, 0 (ACME_STEP_DONE) among them, or a negative ACME_ERR_* value;
-///   ACME_ERR_MISUSE when acme_op_run() or a driver has the operation in hand, which does not end
-///   it.
+///   ACME_ERR_MISUSE while acme_op_run() or a driver runs the operation, which does not end it.
 ACME_API ACME_MUST_CHECK int acme_op_poll(acme_op_t *op, acme_time_t now);
 
-/// The request to send, at ACME_STEP_REQUEST. Keep its id for the answer.
+/// Returns the request to send, at ACME_STEP_REQUEST. Keep its id for the response.
 /// @param op The operation.
-/// @return Borrowed, until the next poll; NULL when the last poll said something else.
+/// @return Borrowed, until the next poll; NULL after any other step.
 ACME_API const acme_http_request_t *acme_op_request(const acme_op_t *op);
 
-/// Hands over one header field of the answer to a request. Pass them all, in the order they came; space
+/// Returns the time from a poll that returned ACME_STEP_WAIT to the next useful poll, in
+/// milliseconds, at most 2147483647; -1: not before a response, a signature or acme_op_published()
+/// arrives.
+/// @param op The operation.
+/// @return Milliseconds, 0 to 2147483647, or -1; 0 for NULL.
+ACME_API int64_t acme_op_wait_ms(const acme_op_t *op);
+
+/// Returns the index-th challenge, at ACME_STEP_PUBLISH and ACME_STEP_UNPUBLISH; NULL past the end.
+/// @param op The operation.
+/// @param index From 0.
+/// @return Borrowed, until the next poll or, while a driver runs the operation, until done; NULL
+///   past the end.
+ACME_API const acme_challenge_t *acme_op_challenge(const acme_op_t *op, size_t index);
+
+/// Sets the payload of the response to a challenge (RFC 8555 section 7.5.1), before
+/// acme_op_published(), for the types that need one: "onion-csr-01" (RFC 9799) and
+/// "device-attest-01".
+/// @param op The operation.
+/// @param challenge A pointer from acme_op_challenge(); a copy of the struct is refused.
+/// @param json The payload, a JSON object; copied.
+/// @param size Number of bytes.
+/// @return ACME_OK; ACME_ERR_MISUSE: op has no such challenge now, is not publishing, or the type
+///   has no payload; ACME_ERR_INVALID_ARGUMENT: json is not a JSON object.
+ACME_API
+acme_status_t acme_op_respond_with(acme_op_t *op,
+                                   const acme_challenge_t *challenge,
+                                   const void *json,
+                                   size_t size);
+
+/// Reports that every challenge is in place, or that publishing failed. After a failure the
+/// operation ends with ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH. Any thread while a driver runs
+/// it.
+/// @param op The operation.
+/// @param failure NULL: all are in place. Else the reason, for the message of the error; copied.
+/// @return ACME_OK; ACME_ERR_MISUSE: the operation is not publishing.
+ACME_API acme_status_t acme_op_published(acme_op_t *op, const char *failure);
+
+/// Cancels the operation: it ends at its next poll, by way of ACME_STEP_UNPUBLISH if challenges are
+/// published. From any thread, and from a signal handler: this function takes no lock and allocates
+/// nothing.
+/// @param op The operation, which must not be freed meanwhile; NULL is fine. An operation that has
+///   ended does not change.
+ACME_API void acme_op_cancel(const acme_op_t *op);
+
+/// Returns the error of a failed operation; NULL before and without a failure.
+/// @param op The operation.
+/// @return Borrowed, until op is freed, or NULL.
+ACME_API const acme_error_t *acme_op_error(const acme_op_t *op);
+
+/// Returns the operation's state as one word, for a status page: "new", "directory", "nonce",
+/// "account", "order", "authorization", "publish", "challenge", "unpublish", "finalize",
+/// "certificate", "revocation", "key-change", "renewal-info", "order-list". Static text.
+/// @param op The operation.
+/// @return Static text; NULL for NULL.
+ACME_API const char *acme_op_state(const acme_op_t *op);
+
+/// Returns what to sign, at ACME_STEP_SIGN. Keep its id for acme_op_signed().
+/// @param op The operation.
+/// @return Borrowed, until the next poll; NULL after any other step.
+ACME_API const acme_sign_request_t *acme_op_sign_request(const acme_op_t *op);
+
+/// Passes the signature for acme_op_sign_request() to the operation: ECDSA in DER, or the two
+/// integers in full width. A wrong signature ends the operation with ACME_ERR_CRYPTO. Any thread
+/// while a driver runs it.
+/// @param op The operation.
+/// @param sign_id The id of the acme_sign_request_t.
+/// @param signature The signature's bytes; copied.
+/// @param size Size of signature in bytes.
+/// @return ACME_OK; ACME_ERR_MISUSE: the operation needs no such signature.
+ACME_API
+acme_status_t acme_op_signed(acme_op_t *op,
+                             uint64_t sign_id,
+                             const void *signature,
+                             size_t size);
+
+/// Reports that signing failed: the operation ends with ACME_ERR_HOST. Any thread while a driver
+/// runs it.
+/// @param op The operation.
+/// @param sign_id The id of the acme_sign_request_t.
+/// @param why Reason, for the message of the error; copied. NULL: unknown.
+/// @return ACME_OK; ACME_ERR_MISUSE: the operation needs no such signature.
+ACME_API acme_status_t acme_op_sign_failed(acme_op_t *op, uint64_t sign_id, const char *why);
+
+/// Sets a pointer of the caller's, which stays with the operation.
+/// @param op The operation; NULL is fine.
+/// @param user The pointer; may be NULL. The library never reads through it.
+ACME_API void acme_op_set_user_data(acme_op_t *op, void *user);
+
+/// Returns the pointer set by acme_op_set_user_data(); NULL at first.
+/// @param op The operation.
+/// @return The pointer, or NULL.
+ACME_API void *acme_op_user_data(const acme_op_t *op);
+
+/// Frees the operation, at any time. Challenges that are still published are the caller's to
+/// remove. While acme_op_run() or a driver runs the operation, this function only sets
+/// ACME_ERR_MISUSE.
+/// @param op The operation; NULL is fine.
+ACME_API void acme_op_free(acme_op_t *op);
+
+/// Adds one header field of a response. Pass all fields, in the order of the response; white space
 /// around the value is ignored.
-/// @param op The operation. While a driver has it, nobody else answers its requests.
-/// @param request_id The id of the request that is being answered.
-/// @param name The field's name, in any case; need not end in a NUL.
-/// @param name_size Bytes of name.
-/// @param value The field's value; need not end in a NUL.
-/// @param value_size Bytes of value.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
-///   ACME_ERR_PROTOCOL: the answer is over a limit, and the rest need not be fed.
+/// @param op The operation. While a driver runs it, only the driver may respond to its requests.
+/// @param request_id The id of the request.
+/// @param name The field's name, in upper or lower case; a NUL at its end is not necessary.
+/// @param name_size Size of name in bytes.
+/// @param value The field's value; a NUL at its end is not necessary.
+/// @param value_size Size of value in bytes.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such request waits for a response; ACME_ERR_PROTOCOL: the
+///   response exceeds a limit, and its rest is not necessary.
 ACME_API
 acme_status_t acme_op_response_header(acme_op_t *op,
                                       uint64_t request_id,
@@ -1251,198 +1361,96 @@ acme_status_t acme_op_response_header(acme_op_t *op,
                                       const char *value,
                                       size_t value_size);
 
-/// Hands over some bytes of an answer's body; call as often as bytes arrive. Over 1 MiB in all:
-/// ACME_ERR_PROTOCOL, and the rest need not be fed.
+/// Adds bytes of a response's body; call it as often as bytes arrive. More than 1 MiB in total is
+/// ACME_ERR_PROTOCOL, and the rest is not necessary.
 /// @param op The operation.
-/// @param request_id The id of the request that is being answered.
-/// @param data The next bytes of the body, with no transfer or content encoding; copied.
-/// @param size Number of them; 0 is fine.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
-///   ACME_ERR_PROTOCOL: more than 1 MiB.
+/// @param request_id The id of the request.
+/// @param data The next bytes of the body, without transfer or content encoding; copied.
+/// @param size Size of data in bytes; 0 is fine.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such request waits for a response; ACME_ERR_PROTOCOL: more
+///   than 1 MiB.
 ACME_API
 acme_status_t acme_op_response_body(acme_op_t *op,
                                     uint64_t request_id,
                                     const void *data,
                                     size_t size);
 
-/// Says that an answer is complete, and its HTTP status. Do not follow 3xx yourself.
+/// Completes a response, with its HTTP status. Do not follow redirects (3xx).
 /// @param op The operation.
-/// @param request_id The id of the request that is being answered.
-/// @param http_status 200 to 599.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
+/// @param request_id The id of the request.
+/// @param http_status HTTP status, 200 to 599.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such request waits for a response;
 ///   ACME_ERR_INVALID_ARGUMENT: another status.
 ACME_API acme_status_t acme_op_response_end(acme_op_t *op, uint64_t request_id, int http_status);
 
-/// Says that no complete answer came, and why. The operation tries again as it sees fit.
+/// Reports that no complete response arrived, and why. The operation decides whether to try again.
 /// @param op The operation.
-/// @param request_id The id of the request that is being answered.
-/// @param why For the message of the error that may come of it; copied. NULL: unknown.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer.
+/// @param request_id The id of the request.
+/// @param why Reason, for the message of an error; copied. NULL: unknown.
+/// @return ACME_OK; ACME_ERR_MISUSE: no such request waits for a response.
 ACME_API acme_status_t acme_op_response_failed(acme_op_t *op, uint64_t request_id, const char *why);
 
-/// How many milliseconds after the poll that said ACME_STEP_WAIT the next one is useful, at most
-/// 2147483647; -1: not before you answer something.
-/// @param op The operation.
-/// @return Milliseconds, 0 to 2147483647, or -1; 0 for NULL.
-ACME_API int64_t acme_op_wait_ms(const acme_op_t *op);
-
-/// The index-th challenge, at ACME_STEP_PUBLISH and ACME_STEP_UNPUBLISH; NULL past the end.
-/// @param op The operation.
-/// @param index From 0.
-/// @return Borrowed, until the next poll, while a driver has the operation until done; NULL past
-///   the end.
-ACME_API const acme_challenge_t *acme_op_challenge(const acme_op_t *op, size_t index);
-
-/// Hands over the payload of the answer to a challenge, before acme_op_published(), for the types whose
-/// answer has one that you make: "onion-csr-01" (RFC 9799) and "device-attest-01".
-/// @param op The operation.
-/// @param challenge One that op shows right now; a copy of it is none.
-/// @param json The payload, a JSON object; copied.
-/// @param size Number of bytes.
-/// @return ACME_OK; ACME_ERR_MISUSE: op does not show this challenge, is not publishing, or the
-///   type has no payload; ACME_ERR_INVALID_ARGUMENT: it is no JSON object.
-ACME_API
-acme_status_t acme_op_respond_with(acme_op_t *op,
-                                   const acme_challenge_t *challenge,
-                                   const void *json,
-                                   size_t size);
-
-/// Says that every challenge is in place, or why not: the operation then ends with ACME_ERR_HOST, by
-/// way of ACME_STEP_UNPUBLISH. Any thread while a driver has it.
-/// @param op The operation.
-/// @param failure NULL: all are in place. Else why not, for the message of the error; copied.
-/// @return ACME_OK; ACME_ERR_MISUSE: nothing is waiting to be published.
-ACME_API
-acme_status_t acme_op_published(acme_op_t *op,
-                                const char *failure);
-
-/// Ends the operation at its next poll, by way of ACME_STEP_UNPUBLISH if need be. From any thread,
-/// and from a signal handler: it takes no lock and allocates nothing.
-/// @param op The operation, which must not be freed meanwhile; NULL is fine. One that has ended
-///   stays as it is.
-ACME_API void acme_op_cancel(const acme_op_t *op);
-
-/// Why the operation failed; NULL while it has not.
-/// @param op The operation.
-/// @return Borrowed, until op is freed, or NULL.
-ACME_API const acme_error_t *acme_op_error(const acme_op_t *op);
-
-/// One word for a status page: "new", "directory", "nonce", "account", "order", "authorization",
-/// "publish", "challenge", "unpublish", "finalize", "certificate", "revocation", "key-change",
-/// "renewal-info", "order-list". Static text.
-/// @param op The operation.
-/// @return Static text; NULL for NULL.
-ACME_API const char *acme_op_state(const acme_op_t *op);
-
-/// The order's URL, to resume it after a restart; NULL before there is one.
+/// Returns the order's URL, for resuming the order after a restart; NULL before the CA has created
+/// it.
 /// @param op The operation.
 /// @return Text, valid until the next poll, or NULL.
 ACME_API const char *acme_op_order_url(const acme_op_t *op);
 
-/// The certificate's key, from the beginning: store it before the CA issues a certificate for it.
-/// NULL when the order is for a CSR made elsewhere, or the operation is no order.
+/// Returns the certificate's key, at any time: store it before the CA issues a certificate for it.
+/// NULL for an order with a CSR made elsewhere, and for operations of other kinds.
 /// @param op The operation.
 /// @return Borrowed, valid until op is freed, or NULL.
 ACME_API const acme_key_t *acme_op_key(const acme_op_t *op);
 
-/// What to sign, at ACME_STEP_SIGN. Keep its id for the answer.
+/// Takes the certificate out of a finished order. NULL if the renewal was not due (only_if_due), or
+/// if the certificate was taken before.
 /// @param op The operation.
-/// @return Borrowed, until the next poll; NULL when the last poll said something else.
-ACME_API const acme_sign_request_t *acme_op_sign_request(const acme_op_t *op);
-
-/// Hands over the signature that acme_op_sign_request() asks for; ECDSA in DER, or the two integers in
-/// full width. One that is not right ends the operation with ACME_ERR_CRYPTO. Any thread while a driver
-/// has it.
-/// @param op The operation.
-/// @param sign_id The id of the acme_sign_request_t that is being answered.
-/// @param signature The signature's bytes; copied.
-/// @param size Number of them.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such signature is asked for.
-ACME_API
-acme_status_t acme_op_signed(acme_op_t *op,
-                             uint64_t sign_id,
-                             const void *signature,
-                             size_t size);
-
-/// Says that there is no signature, and why: the operation ends with ACME_ERR_HOST. Any thread while a
-/// driver has it.
-/// @param op The operation.
-/// @param sign_id The id of the acme_sign_request_t that is being answered.
-/// @param why For the message of the error; copied. NULL: unknown.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such signature is asked for.
-ACME_API
-acme_status_t acme_op_sign_failed(acme_op_t *op,
-                                  uint64_t sign_id,
-                                  const char *why);
-
-/// The certificate, now yours, after ACME_STEP_DONE of an order; NULL when there is none (none was
-/// due), or it has been taken.
-/// @param op The operation.
-/// @return The certificate, which you free with acme_cert_free(), or NULL.
+/// @return The certificate, to free with acme_cert_free(), or NULL.
 ACME_API acme_cert_t *acme_op_take_cert(acme_op_t *op);
 
-/// When to renew, after ACME_STEP_DONE of acme_begin_renewal_info(), or of an order with only_if_due
-/// that was not; else NULL.
+/// Returns when to renew, after ACME_STEP_DONE of acme_begin_renewal_info(), or of an order with
+/// only_if_due whose renewal was not due; else NULL.
 /// @param op The operation.
 /// @return Borrowed, valid until op is freed, or NULL.
-ACME_API
-const acme_renewal_info_t *acme_op_renewal_info(const acme_op_t *op);
+ACME_API const acme_renewal_info_t *acme_op_renewal_info(const acme_op_t *op);
 
-/// The index-th URL, after ACME_STEP_DONE of acme_begin_authorize() or acme_begin_list_orders(); NULL
-/// past the end.
+/// Returns the index-th URL, after ACME_STEP_DONE of acme_begin_authorize() or
+/// acme_begin_list_orders(); NULL past the end.
 /// @param op The operation.
 /// @param index From 0; authorizations are in the order of the names.
 /// @return Text, valid until op is freed; NULL past the end.
-ACME_API
-const char *acme_op_url(const acme_op_t *op,
-                        size_t index);
+ACME_API const char *acme_op_url(const acme_op_t *op, size_t index);
 
-/// Sets a pointer of yours, which travels with the operation.
-/// @param op The operation; NULL is fine.
-/// @param user The pointer; may be NULL. The library never looks at what it points to.
-ACME_API void acme_op_set_user_data(acme_op_t *op, void *user);
-
-/// The pointer set by acme_op_set_user_data(); NULL at first.
-/// @param op The operation.
-/// @return The pointer, or NULL.
-ACME_API void *acme_op_user_data(const acme_op_t *op);
-
-/// Frees the operation, at any moment. Challenges still published are then yours to take down. While
-/// acme_op_run() or a driver has it in hand it does nothing but set ACME_ERR_MISUSE.
-/// @param op The operation; NULL is fine.
-ACME_API
-void acme_op_free(acme_op_t *op);
-
-/// Sends a request (acme_op_request()) with the built-in HTTPS client and feeds the answer. Blocking.
-/// For hosts without an HTTP client: call it on a worker thread, poll when it returns. It takes
-/// request_timeout_s at most.
+/// Sends a request (acme_op_request()) with the built-in HTTPS client and passes the response to
+/// the operation. Blocks for at most request_timeout_s. For programs without an HTTP client: call
+/// it on a worker thread, and poll when it returns.
 /// @param op The operation. Another thread may poll it meanwhile.
 /// @param request_id The id of the request to send.
-/// @return ACME_OK: an answer has been fed, or why none came; ACME_ERR_MISUSE: no such request is
-///   waiting for its answer; ACME_ERR_UNSUPPORTED: the library has no HTTP client.
-ACME_API
-acme_status_t acme_op_send(acme_op_t *op,
-                           uint64_t request_id);
+/// @return ACME_OK: the operation has the response, or the reason why none came; ACME_ERR_MISUSE:
+///   no such request waits for a response; ACME_ERR_UNSUPPORTED: the library has no HTTP client.
+ACME_API acme_status_t acme_op_send(acme_op_t *op, uint64_t request_id);
 
-/// Polls an operation to its end, with the built-in HTTPS client and your callbacks. Blocking.
-/// @param op The operation, which may have been polled before; you free it afterwards.
-/// @param options The callbacks, read during the call only; NULL: none.
-/// @return ACME_OK: what has come of it can be taken. Else as acme_op_error(), which says it in
-///   full.
+/// Polls an operation to its end, with the built-in HTTPS client and the caller's callbacks.
+/// Blocking.
+/// @param op The operation, which may have been polled before; free it afterwards.
+/// @param options The callbacks, read during the call only; NULL: no callbacks.
+/// @return ACME_OK: the result is ready to take. Else the status of acme_op_error(), which has the
+///   details.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_op_run(acme_op_t *op,
                           const acme_run_options_t *options);
 
-/// Obtains a certificate: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one. Blocking.
-/// *cert is NULL with ACME_OK when only_if_due is set and the renewal is not due. To resume an order
-/// after a failure, use the three: acme_op_order_url() then has its URL.
+/// Obtains a certificate: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one.
+/// Blocking. *cert is NULL with ACME_OK if only_if_due is set and the renewal is not due. To resume
+/// an order after a failure, call these three functions instead: acme_op_order_url() then returns
+/// its URL.
 /// @param client The client.
-/// @param order What is wanted, as for acme_begin_order(); read during the call only.
-/// @param run The callbacks, read during the call only; NULL: none, for names that are proven
-///   already.
-/// @param cert Out: the certificate with its chain and key, which you free with acme_cert_free().
-/// @return ACME_OK, or any ACME_ERR_* value; acme_last_error() says it in full.
+/// @param order Options of the order, as for acme_begin_order(); read during the call only.
+/// @param run The callbacks, read during the call only; NULL: no callbacks, for names that the CA
+///   has validated already.
+/// @param cert Out: the certificate with its chain and key, to free with acme_cert_free().
+/// @return ACME_OK, or any ACME_ERR_* value; acme_last_error() has the details.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_obtain(const acme_client_t *client,
@@ -1450,9 +1458,9 @@ acme_status_t acme_obtain(const acme_client_t *client,
                           const acme_run_options_t *run,
                           acme_cert_t **cert);
 
-/// Makes a driver: a file descriptor, no threads yet. options may be NULL.
+/// Creates a driver: a file descriptor, no threads yet. options may be NULL.
 /// @param options Read during the call only; NULL: all defaults.
-/// @param driver Out: the driver, which you free with acme_driver_free().
+/// @param driver Out: the driver, to free with acme_driver_free().
 /// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: a member is above 256; ACME_ERR_HOST: the system
 ///   has no descriptor left; ACME_ERR_UNSUPPORTED: the library has no HTTP client.
 ACME_API
@@ -1460,52 +1468,50 @@ ACME_MUST_CHECK
 acme_status_t acme_driver_new(const acme_driver_options_t *options,
                               acme_driver_t **driver);
 
-/// The descriptor to watch for reading, level- or edge-triggered; it stays the same and stays the
-/// driver's: do not read from it or close it. -1 for NULL.
+/// Returns the descriptor to watch for reading, level- or edge-triggered. It never changes, and
+/// belongs to the driver: do not read from it or close it. -1 for NULL.
 /// @param driver The driver.
 /// @return A descriptor, valid until driver is freed; -1 for NULL.
 ACME_API int acme_driver_fd(const acme_driver_t *driver);
 
-/// Hands an operation that has been begun and not been polled to the driver, which carries it out.
-/// It stays yours, to be freed when done has been called, but until then acme_op_poll(),
-/// acme_op_run() and acme_op_free() on it are ACME_ERR_MISUSE. acme_op_cancel(), acme_op_published()
-/// and acme_op_signed() may be called on any thread. It starts when its CA has nothing more urgent
-/// to do, so its time limit does not run while thousands are before it. Any thread, and callbacks.
+/// Adds an operation that has been begun and not been polled; the driver runs it. The caller still
+/// owns op and frees it after done. Until then acme_op_poll(), acme_op_run() and acme_op_free() on
+/// it are ACME_ERR_MISUSE. acme_op_cancel(), acme_op_published() and acme_op_signed() may be called
+/// on any thread. The operation starts when its CA has capacity, so its timeout does not run while
+/// thousands of operations are before it. Any thread, and callbacks.
 /// @param driver The driver.
-/// @param op The operation, begun and not polled yet. The client that it came from decides how it
-///   connects.
+/// @param op The operation, begun and not polled yet. Its client decides how it connects.
 /// @param callbacks Read during the call only; done is required.
-/// @return ACME_OK; ACME_ERR_MISUSE: op is in other hands, or the driver is being freed or of
-///   another process; ACME_ERR_HOST: the system has no thread left. Unless it is ACME_OK, no
-///   callback comes.
+/// @return ACME_OK; ACME_ERR_MISUSE: op is running already, or the driver is being freed or belongs
+///   to another process; ACME_ERR_HOST: the system has no thread left. After any other value than
+///   ACME_OK no callback is called.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_driver_add(acme_driver_t *driver,
                               acme_op_t *op,
                               const acme_driver_callbacks_t *callbacks);
 
-/// Number of operations in the driver.
+/// Returns the number of operations in the driver.
 /// @param driver The driver.
-/// @return Those whose done has not been called; 0 for NULL.
+/// @return Number of operations whose done has not been called; 0 for NULL.
 ACME_API size_t acme_driver_count(const acme_driver_t *driver);
 
-/// Goes on with every operation that can go on, and calls back. Does not block: after about a
-/// millisecond it leaves the rest for the next call, and the descriptor readable. Calling it when
-/// that is not readable does no harm. One thread at a time, and not from a callback.
+/// Advances every operation that can advance, and calls the callbacks. Does not block: after about
+/// a millisecond it leaves the rest for the next call, and the descriptor readable. A call while
+/// the descriptor is not readable does no harm. One thread at a time, and not from a callback.
 /// @param driver The driver.
-/// @return ACME_OK, whatever came of the operations; ACME_ERR_MISUSE: from a callback, beside
-///   another dispatch, or in a child of fork().
+/// @return ACME_OK, also when operations failed; ACME_ERR_MISUSE: from a callback, during another
+///   dispatch, or in a child of fork().
 ACME_API ACME_MUST_CHECK acme_status_t acme_driver_dispatch(acme_driver_t *driver);
 
-/// Frees the driver. Operations still in it are canceled first: unpublish and done are called for
-/// them as always, from within. Requests under way are interrupted; what cannot be is a name
-/// resolution or a TCP connect (10 seconds, or a third of request_timeout_s if that is longer), and
-/// is waited for. When this returns no thread, connection or descriptor is left. From a callback it
-/// does nothing but set ACME_ERR_MISUSE. In a child that fork() made it does nothing: the threads are
-/// not there.
+/// Frees the driver. It first cancels the operations that are still in it, and calls their
+/// unpublish and done as always. It interrupts requests, but waits for a name resolution or a TCP
+/// connect to end (at most 10 seconds, or a third of request_timeout_s if that is longer). When
+/// this returns, no thread, connection or descriptor of the driver is left. From a callback this
+/// function only sets ACME_ERR_MISUSE. In a child of fork() it does nothing, because the threads
+/// are in the parent.
 /// @param driver The driver; NULL is fine.
-ACME_API
-void acme_driver_free(acme_driver_t *driver);
+ACME_API void acme_driver_free(acme_driver_t *driver);
 
 #ifdef __cplusplus
 }  // extern "C"

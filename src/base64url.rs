@@ -13,7 +13,8 @@ pub(crate) fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Decodes what people paste: either alphabet, with or without padding, white space around it.
+/// Decodes text as people paste it: either alphabet, with or without padding or white space around
+/// it.
 pub(crate) fn decode_pasted(text: &str) -> Option<Vec<u8>> {
     const URL_SAFE_ANY: GeneralPurpose = GeneralPurpose::new(
         &URL_SAFE,
@@ -24,7 +25,7 @@ pub(crate) fn decode_pasted(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_ANY.decode(text).or_else(|_| STANDARD_NO_PAD.decode(bare)).ok()
 }
 
-/// Is `text` made of base64url characters only, and not empty?
+/// Whether `text` is not empty and has base64url characters only.
 pub(crate) fn is_base64url(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }

@@ -1,60 +1,61 @@
-//! The one error of the library: what was tried, on what, why it failed, and whether and when it
-//! makes sense to try again.
+//! The library's only error type: what was tried, on what, why it failed, and whether and when a
+//! retry makes sense.
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::problem::{Problem, printable};
+use crate::problem::Problem;
+use crate::text::printable;
 use crate::time::Time;
 use crate::url;
 
-/// Characters kept of a URL: all of one that may be asked. Others are the CA's text like any other.
+/// Maximum length of a URL in an error: that of every valid URL.
 const MAX_URL: usize = 4096;
-/// Characters of it in a message.
+/// Maximum length of a URL in a message.
 const MAX_SHOWN_URL: usize = 500;
 
-/// What kind of failure an [`Error`] is. Maps one to one to the C API's status codes.
+/// The kind of an [`Error`]. Each kind is one of the C API's status codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// An argument is missing, out of range or malformed. Nothing was sent.
     InvalidArgument,
-    /// The call does not fit the state of what it was made on.
+    /// The object's state does not allow the call.
     Misuse,
-    /// Not compiled in, or not offered by this CA.
+    /// The library lacks this feature, or the CA does not offer it.
     Unsupported,
-    /// A bug in the library was caught.
+    /// The library caught a bug of its own.
     Panic,
     /// Input is not valid PEM, DER or base64url.
     Parse,
     /// A cryptographic operation failed.
     Crypto,
-    /// No HTTP answer: name resolution, TCP, TLS or the time limit of one request.
+    /// No HTTP response: name resolution, TCP, TLS or the timeout of one request.
     Transport,
-    /// The CA's answer breaks RFC 8555 or exceeds a limit.
+    /// The CA's response violates RFC 8555 or exceeds a limit.
     Protocol,
     /// The operation's own time limit ran out.
     Timeout,
     /// A URL or redirect was refused: not https, or on a host that was not allowed.
     Policy,
-    /// The CA failed: `serverInternal` or HTTP status 5xx, in an answer, a challenge or an order. A
-    /// retry may help.
+    /// The CA failed: `serverInternal` or HTTP status 5xx, in a response, a challenge or an order.
+    /// A retry may help.
     Server,
     /// The CA refused with a problem document that no other kind describes.
     Problem,
     /// The CA refused for now; see [`Error::retry_at`].
     RateLimited,
-    /// The CA's terms of service are not agreed to.
+    /// The CA requires agreement to its terms of service.
     Terms,
-    /// The CA wants an external account binding.
+    /// The CA requires an external account binding.
     EabRequired,
     /// The account is unknown, deactivated or revoked.
     Account,
     /// The CA tried a challenge and it failed; see [`Error::identifier`].
     Challenge,
-    /// The order became invalid or names something that the CA rejects.
+    /// The order became invalid, or the CA rejects one of its names.
     Order,
-    /// The CA issued something that is not the certificate that was asked for.
+    /// The CA issued another certificate than the requested one.
     Certificate,
     /// The host program could not do its part, such as publishing a challenge; or the system has no
     /// thread or descriptor left for a driver.
@@ -63,7 +64,22 @@ pub enum ErrorKind {
     Canceled,
 }
 
-/// What went wrong.
+impl ErrorKind {
+    /// Returns the kind of failure that a problem document describes.
+    pub(crate) fn of(problem: &Problem) -> ErrorKind {
+        match problem.name() {
+            Some("rateLimited") => ErrorKind::RateLimited,
+            Some("userActionRequired" | "agreementRequired") => ErrorKind::Terms,
+            Some("externalAccountRequired") => ErrorKind::EabRequired,
+            Some("accountDoesNotExist") => ErrorKind::Account,
+            Some("rejectedIdentifier" | "unsupportedIdentifier") => ErrorKind::Order,
+            Some("serverInternal") => ErrorKind::Server,
+            _ => ErrorKind::Problem,
+        }
+    }
+}
+
+/// An error of the library.
 ///
 /// Its text reads: what was tried, on what, why it failed, and when a retry makes sense:
 /// `creating the order at https://ca.example/new-order: rateLimited: too many certificates, retry
@@ -82,11 +98,11 @@ struct Details {
     http_status: Option<u16>,
     retry_at: Option<Time>,
     help: Option<String>,
-    hopeless: bool,
+    permanent: bool,
     unsent: bool,
 }
 
-/// The result of everything that can fail with an [`Error`].
+/// The result of functions that can fail with an [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -101,7 +117,7 @@ impl Error {
             http_status: None,
             retry_at: None,
             help: None,
-            hopeless: false,
+            permanent: false,
             unsent: false,
         }))
     }
@@ -114,16 +130,16 @@ impl Error {
         Error::new(ErrorKind::Protocol, reason)
     }
 
-    /// The CA's refusal: a problem document under an HTTP status.
+    /// Makes the error for a refusal of the CA: a problem document with an HTTP status.
     pub(crate) fn refused(problem: Problem, http_status: u16) -> Error {
-        let kind = match problem.error_kind() {
+        let kind = match ErrorKind::of(&problem) {
             ErrorKind::Problem if http_status >= 500 => ErrorKind::Server,
             kind => kind,
         };
         Error::new(kind, problem.to_string()).with_problem(problem).with_http_status(http_status)
     }
 
-    /// Names what was tried, unless something closer to the cause has already been named.
+    /// Names what was tried, unless a function closer to the cause has already done so.
     #[must_use]
     pub(crate) fn doing(mut self, doing: &'static str) -> Error {
         self.0.doing.get_or_insert(doing);
@@ -142,21 +158,21 @@ impl Error {
         self
     }
 
-    /// Adds what went wrong before, for an error that ended the tries to mend that.
+    /// Adds an earlier error, for an error that ended the retries after it.
     #[must_use]
     pub(crate) fn after(mut self, earlier: &Error) -> Error {
         self.0.reason = format!("{}; before that: {earlier}", self.0.reason);
         self
     }
 
-    /// Adds something to the reason that helps to understand it.
+    /// Adds a note to the reason, in parentheses.
     #[must_use]
     pub(crate) fn noting(mut self, what: &str) -> Error {
         self.0.reason = format!("{} ({what})", self.0.reason);
         self
     }
 
-    /// Adds to the reason.
+    /// Adds words to the reason.
     #[must_use]
     pub(crate) fn because(mut self, more: &str) -> Error {
         self.0.reason = format!("{} {more}", self.0.reason);
@@ -193,15 +209,14 @@ impl Error {
         self
     }
 
-    /// Says that the same input will fail again, where the kind of failure does not.
+    /// Marks the error as permanent, if its kind is not: the same input will fail again.
     #[must_use]
-    pub(crate) fn hopeless(mut self) -> Error {
-        self.0.hopeless = true;
+    pub(crate) fn permanent(mut self) -> Error {
+        self.0.permanent = true;
         self
     }
 
-    /// Says that what was to be done has not been asked for: there was no directory, or no nonce, to
-    /// ask with.
+    /// Marks that the request was not sent, because there was no directory or no nonce for it.
     #[must_use]
     pub(crate) fn unsent(mut self) -> Error {
         self.0.unsent = true;
@@ -212,61 +227,61 @@ impl Error {
         self.0.unsent
     }
 
-    /// Names a page that helps, unless a better one is known. What is no https URL is left out.
+    /// Names a page that helps the user, unless one is named already. Ignores all but https URLs.
     #[must_use]
     pub(crate) fn with_help(mut self, url: &str) -> Error {
-        // The query may be longer than that of a URL to ask.
-        let place = url.split('?').next().unwrap_or(url);
-        if url.starts_with("https://") && crate::url::Url::parse(place).is_ok() {
+        // The query may be longer than a URL for a request may be.
+        let path = url.split('?').next().unwrap_or(url);
+        if url.starts_with("https://") && crate::url::Url::parse(path).is_ok() {
             self.0.help.get_or_insert_with(|| url.to_owned());
         }
         self
     }
 
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The bare reason, without what was tried, where and for whom.
+    /// The reason alone, without what was tried, the URL and the name.
     pub(crate) fn reason(&self) -> &str {
         &self.0.reason
     }
 
-    /// The URL that was asked, if it is about one.
+    /// The URL of the failed request, if there is one.
     pub fn url(&self) -> Option<&str> {
         self.0.url.as_deref()
     }
 
-    /// The DNS name or IP address concerned, if it is about one.
+    /// The DNS name or IP address concerned, if it is a single one.
     pub fn identifier(&self) -> Option<&str> {
         self.0.identifier.as_deref()
     }
 
-    /// The CA's problem document (RFC 8555 section 6.7), when it sent one.
+    /// The CA's problem document (RFC 8555 section 6.7), if it sent one.
     pub fn problem(&self) -> Option<&Problem> {
         self.0.problem.as_ref()
     }
 
-    /// HTTP status of the answer that caused it.
+    /// HTTP status of the response that caused the error.
     pub fn http_status(&self) -> Option<u16> {
         self.0.http_status
     }
 
-    /// The earliest time worth a retry, when the CA named one (Retry-After).
+    /// The earliest time worth a retry, if the CA named one (Retry-After).
     pub fn retry_at(&self) -> Option<Time> {
         self.0.retry_at
     }
 
-    /// A page for a person who wants it to work: terms to agree to, a pause to lift, limits
-    /// explained. From the problem's `instance`, its detail, or a link of the answer. Untrusted.
+    /// URL of a page that helps the user: terms to agree to, a pause to lift, limits explained. It
+    /// is from the problem's `instance`, its detail, or a link of the response. Untrusted.
     pub fn help_url(&self) -> Option<&str> {
         self.0.help.as_deref()
     }
 
-    /// Will the same request fail again until its input changes? `false`: a retry may help.
+    /// Whether the same request will fail again until its input changes. `false`: a retry may help.
     pub fn is_permanent(&self) -> bool {
-        self.0.hopeless
+        self.0.permanent
             || match self.0.kind {
                 ErrorKind::InvalidArgument
                 | ErrorKind::Misuse
@@ -296,22 +311,22 @@ impl Error {
             }
     }
 
-    /// No answer, or one that says nothing about whether the request took effect: the CA may or
-    /// may not have done what was asked.
+    /// Whether the request may have taken effect or not: no response came, or one that does not
+    /// tell.
     pub(crate) fn is_lost(&self) -> bool {
         let broken = matches!(self.0.http_status, Some(408 | 500..=599));
         let refused = self.0.kind == ErrorKind::RateLimited || self.is_problem("badNonce");
-        !self.0.hopeless
+        !self.0.permanent
             && !self.0.unsent
             && (self.0.kind == ErrorKind::Transport || broken && !refused)
     }
 
-    /// Did the CA make a challenge or an order fail by a fault of its own?
+    /// Whether a challenge or an order failed by a fault of the CA.
     pub(crate) fn is_ca_fault(&self) -> bool {
         self.0.kind == ErrorKind::Server && self.0.http_status.is_none()
     }
 
-    /// Is it a refusal with this ACME error type, such as `badNonce`?
+    /// Whether it is a refusal with this ACME error type, such as `badNonce`.
     pub(crate) fn is_problem(&self, name: &str) -> bool {
         self.0.problem.as_ref().is_some_and(|problem| problem.name() == Some(name))
     }
@@ -332,7 +347,7 @@ impl fmt::Display for Error {
         }
         f.write_str(&details.reason)?;
         match details.retry_at {
-            // Up to the next second: a try within this one may be too early.
+            // Round up to the next second: a try within this one may be too early.
             Some(time) => write!(f, ", retry after {}", time.after(Duration::from_millis(999))),
             None => Ok(()),
         }
@@ -346,6 +361,13 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Returns OpenSSL's reasons without its error numbers, functions and source lines.
+#[cfg(feature = "http")]
+pub(crate) fn reasons(errors: &openssl::error::ErrorStack) -> String {
+    let reasons: Vec<_> = errors.errors().iter().filter_map(|error| error.reason()).collect();
+    if reasons.is_empty() { "OpenSSL gives no reason".to_owned() } else { reasons.join(", ") }
+}
 
 impl From<openssl::error::ErrorStack> for Error {
     fn from(stack: openssl::error::ErrorStack) -> Error {

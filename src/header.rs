@@ -1,20 +1,21 @@
-//! The header fields of one answer: bounded, and only those that ACME gives a meaning.
+//! The header fields of one response: limited in size, and only those that ACME uses.
 //!
-//! RFC 8555 sections 6.5 (Replay-Nonce) and 7.4.2 (Link), RFC 8288 (Link), RFC 9110 (Location, Retry-After, Date).
+//! RFC 8555 sections 6.5 (Replay-Nonce) and 7.4.2 (Link), RFC 8288 (Link), RFC 9110 (Location,
+//! Retry-After, Date).
 
 use crate::base64url::is_base64url;
 
-/// All header fields of an answer together, names and values.
-const MAX_SIZE: usize = 64 * 1024;
-/// Header lines of one answer, interim answers (1xx) included.
+/// Maximum size of all header fields of a response, names and values.
+pub(crate) const MAX_SIZE: usize = 64 * 1024;
+/// Maximum number of header lines of a response, interim responses (1xx) included.
 const MAX_LINES: usize = 128;
-/// The longest nonce used; longer ones are ignored.
+/// Maximum length of a nonce; longer ones are ignored.
 const MAX_NONCE: usize = 512;
 
-/// The fields that are kept.
+/// Names of the fields to keep.
 const KEPT: [&str; 6] = ["content-type", "date", "link", "location", "replay-nonce", "retry-after"];
 
-/// The header fields of an answer, gathered one at a time.
+/// The header fields of a response, added one at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Headers {
     kept: Vec<(&'static str, String)>,
@@ -22,13 +23,13 @@ pub(crate) struct Headers {
     lines: usize,
 }
 
-/// An answer's header is larger than any that a CA has reason to send.
+/// The error for a header that is larger than any that a CA has reason to send.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooLarge;
 
 impl Headers {
-    /// Takes in one field as it came from the wire. Values that are not UTF-8 are dropped: no
-    /// field of ACME has any.
+    /// Adds one field as received. Drops values that are not UTF-8: no field of ACME has such a
+    /// value.
     pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), TooLarge> {
         self.size = self.size.saturating_add(name.len()).saturating_add(value.len());
         self.lines = self.lines.saturating_add(1);
@@ -42,12 +43,12 @@ impl Headers {
         Ok(())
     }
 
-    /// The fields that are kept, as they came.
+    /// The kept fields, unchanged.
     pub(crate) fn kept(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.kept.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
-    /// The last value of a field: an HTTP client may also show those of interim answers.
+    /// The last value of a field: an HTTP client may pass those of interim responses, too.
     pub(crate) fn last(&self, name: &'static str) -> Option<&str> {
         self.all(name).next_back()
     }
@@ -56,22 +57,22 @@ impl Headers {
         self.kept.iter().filter(move |(kept, _)| *kept == name).map(|(_, value)| value.as_str())
     }
 
-    /// The targets of links with this relation, at most `max` (RFC 8288 section 3). What cannot be
-    /// read is skipped.
+    /// The targets of links with this relation, at most `max` (RFC 8288 section 3). Skips malformed
+    /// links.
     pub(crate) fn links(&self, relation: &str, max: usize) -> Vec<&str> {
         let links =
             self.all("link").flat_map(|value| value.split(", <").flat_map(|v| v.split(",<")));
         links.filter_map(|link| link_target(link, relation)).take(max).collect()
     }
 
-    /// The nonce, when there is a usable one. "Clients MUST ignore invalid Replay-Nonce values"
+    /// The nonce, if there is a usable one. "Clients MUST ignore invalid Replay-Nonce values"
     /// (RFC 8555 section 6.5.1).
     pub(crate) fn nonce(&self) -> Option<&str> {
         self.all("replay-nonce").find(|nonce| nonce.len() <= MAX_NONCE && is_base64url(nonce))
     }
 }
 
-/// The target of one link (without its "<" perhaps) if it has the relation.
+/// Returns the target of one link, whose "<" may be cut off, if it has the relation.
 fn link_target<'a>(link: &'a str, relation: &str) -> Option<&'a str> {
     let (target, parameters) = link.trim().trim_start_matches('<').split_once('>')?;
     let is_relation = |parameter: &str| {

@@ -1,9 +1,9 @@
-//! acme-micro gets TLS certificates from Let's Encrypt, or any other CA that speaks ACME (RFC 8555),
-//! inside your program.
+//! acme-micro gets TLS certificates from Let's Encrypt, or any other CA that speaks ACME (RFC
+//! 8555), inside your program.
 //!
 //! # A certificate in one sitting
 //!
-//! An order goes from one type to the next, and what you cannot do yet is not in scope yet:
+//! An order goes from one type to the next; each type has the methods of its step only:
 //!
 #![cfg_attr(feature = "http", doc = "```no_run")]
 #![cfg_attr(not(feature = "http"), doc = "```ignore")]
@@ -23,7 +23,7 @@
 //!
 //!     let mut order = account.new_order("example.org", &["www.example.org"])?;
 //!     let order = loop {
-//!         // Names that you have proven before need no proof again.
+//!         // The CA may still accept an earlier validation of a name.
 //!         if let Some(order) = order.confirm_validations() {
 //!             break order;
 //!         }
@@ -48,30 +48,30 @@
 //! }
 //! ```
 //!
-//! This is the API of acme-micro 0.14. It blocks, for 600 seconds a call at most. An error from the
+//! This is the API of acme-micro 0.14. Each call blocks, for 600 seconds at most. An error from the
 //! CA or the network holds an [`AcmeError`] (`downcast_ref`): what was tried, on which name, whether
 //! and when a retry makes sense, and the CA's whole problem document.
 //!
 //! # On an event loop
 //!
-//! The module [`engine`] is the same protocol as operations that do no I/O: you poll them, and they
-//! say what to do. It has what the API above lacks: renewal information, profiles, account changes,
-//! keys outside the process. [`run`] drives an operation by blocking, and `HttpClient` sends its
-//! requests if you have no HTTP client: through a proxy, with roots of your own, or as its
-//! `HttpOptions` say. A `driver` carries out the requests of any number of operations on threads of
-//! its own, and is one file descriptor to your loop.
+//! The module [`engine`] is the same protocol as operations that do no I/O: a program polls them, and
+//! does the steps that they return. It has features that the API above lacks: renewal information,
+//! profiles, account changes, keys outside the process. [`run`] is a blocking driver for one operation,
+//! and `HttpClient` sends requests for programs without an HTTP client; `HttpOptions` are its proxy,
+//! roots and timeout. A `driver` sends the requests of any number of operations on threads of its own,
+//! and is one file descriptor to an event loop.
 //!
 //! # From C and Python
 //!
-//! The feature `capi` adds the C functions of `acme_micro.h` to a shared library; the Python package
-//! in `bindings/python` sits on that.
+//! The feature `capi` adds the C functions of `acme_micro.h` to a shared library, which the Python
+//! package in `bindings/python` uses.
 //!
 //! # Features
 //!
 //! - `http` (default): the built-in HTTPS client, over the system's OpenSSL and with its roots, and
 //!   with it the API of 0.14. Without it the library opens no socket.
 //! - `capi`: the C functions.
-//! - `vendored`: compiles OpenSSL in; the roots are the system's still.
+//! - `vendored`: compiles OpenSSL in; the roots are still the system's.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
@@ -79,8 +79,8 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
-/// `log::debug!`, also where that is compiled out: the feature `capi` does so, because the HTTP
-/// client's lines at that level hold whole requests, and cost 14 KB.
+/// `log::debug!` for a build that compiles it out. The feature `capi` does so, because the HTTP
+/// client's lines at that level contain whole requests, and cost 14 KB.
 macro_rules! debug {
     ($($line:tt)+) => {
         if log::Level::Debug <= log::max_level() {
@@ -91,16 +91,14 @@ macro_rules! debug {
     };
 }
 
-#[cfg(feature = "http")]
-pub mod api;
 mod base64url;
-// The drivers have a clock, and sleep; see clippy.toml.
+// The hosts of the engine read the clock, and sleep; see clippy.toml.
 #[allow(clippy::disallowed_methods)]
-mod client;
+mod blocking;
+#[allow(clippy::disallowed_methods)]
+mod clock;
 #[cfg(feature = "http")]
-mod credentials;
-#[cfg(feature = "http")]
-mod dial;
+mod compat;
 #[cfg(all(feature = "http", unix))]
 #[allow(clippy::disallowed_methods)]
 pub mod driver;
@@ -111,41 +109,32 @@ mod ffi;
 #[path = "../tests/fuzz/targets/mod.rs"]
 pub mod fuzz;
 mod header;
-#[cfg(feature = "http")]
-#[allow(clippy::disallowed_methods)]
-mod http;
 mod jose;
-#[cfg(feature = "http")]
-pub mod order;
 mod pki;
 mod problem;
-#[cfg(feature = "http")]
-mod proxy;
 mod request;
 mod resource;
-#[cfg(feature = "http")]
-mod socks;
+mod text;
 mod time;
 #[cfg(feature = "http")]
 #[allow(clippy::disallowed_methods)]
-mod tls;
+mod transport;
 mod url;
 
 #[cfg(feature = "http")]
 pub use anyhow::{Error, Result};
+pub use blocking::{Host, run};
 #[cfg(feature = "http")]
-pub use client::account::{Account, RevocationReason};
-#[cfg(feature = "http")]
-pub use client::certificate::{Certificate, create_p256_key, create_p384_key, create_rsa_key};
-#[cfg(feature = "http")]
-pub use client::directory::{Directory, DirectoryUrl};
-pub use client::run::{Host, run};
+pub use compat::{
+    Account, Certificate, Directory, DirectoryUrl, RevocationReason, api, create_p256_key,
+    create_p384_key, create_rsa_key, order,
+};
 pub use error::{Error as AcmeError, ErrorKind};
-#[cfg(feature = "http")]
-pub use http::{HttpClient, HttpOptions, IpVersion};
 pub use jose::eab::{ExternalAccount, MacAlgorithm};
 pub use pki::{
     CertificateChain, ChainPreference, Key, KeyType, SigningRequest, tls_alpn_certificate,
 };
 pub use problem::Problem;
 pub use time::Time;
+#[cfg(feature = "http")]
+pub use transport::{HttpClient, HttpOptions, IpVersion};

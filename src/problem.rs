@@ -1,4 +1,4 @@
-//! Problem documents: how a CA says no.
+//! Problem documents: refusals of a CA.
 //!
 //! RFC 7807; RFC 8555 sections 6.7 and 6.7.1; the error types of RFC 8555 section 6.7 and later
 //! registrations, with what each means for a retry.
@@ -8,20 +8,20 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use crate::error::ErrorKind;
+use crate::text::printable;
 
 /// The prefix of every ACME error type.
 const ACME_ERROR: &str = "urn:ietf:params:acme:error:";
-/// Sub-problems kept of one document.
+/// Maximum number of sub-problems to keep of one document.
 const MAX_SUBPROBLEMS: usize = 100;
-/// Bytes kept of a detail.
+/// Maximum length of a detail in bytes; the rest is cut.
 const MAX_DETAIL: usize = 1024;
-/// Bytes of a document's text.
+/// Maximum length of a problem's text in bytes.
 const MAX_TEXT: usize = 2048;
 /// Maximum length of a URL in a detail. Let's Encrypt's link that lifts a pause names every paused
 /// name, so it has some thousand characters.
 const MAX_HELP_URL: usize = 8192;
-/// How deep sub-problems nest; RFC 8555 knows one level.
+/// Maximum depth of nested sub-problems; RFC 8555 defines one level.
 const MAX_NESTING: usize = 4;
 
 /// A problem document (RFC 7807), or one of its sub-problems (RFC 8555 section 6.7.1).
@@ -33,21 +33,21 @@ pub struct Problem {
     identifier: Option<String>,
     help_url: Option<String>,
     subproblems: Vec<Problem>,
-    /// How many there are of them in the document.
+    /// Number of sub-problems in the document.
     subproblem_count: usize,
     json: String,
 }
 
 impl Problem {
-    /// Reads a body as a problem document. `None`: it is none. Text that is broken does not hide
-    /// what went wrong.
+    /// Reads a body as a problem document; `None` for other bodies. Malformed text is repaired, so
+    /// that the error type is not lost.
     pub(crate) fn parse(body: &[u8]) -> Option<Problem> {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let json = serde_json::from_slice(body);
         Problem::from_json(&json.or_else(|_| serde_json::from_str(&repaired(body))).ok()?)
     }
 
-    /// The `error` member of an order or challenge, or a whole document.
+    /// Reads the `error` member of an order or challenge, or a whole document.
     pub(crate) fn from_json(value: &Value) -> Option<Problem> {
         Problem::nested(value, 0)
     }
@@ -89,7 +89,7 @@ impl Problem {
         self.type_.strip_prefix(ACME_ERROR)
     }
 
-    /// What the CA says to a person; control characters are escaped.
+    /// The CA's text for a person; control characters are escaped.
     pub fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
     }
@@ -99,21 +99,21 @@ impl Problem {
         self.instance.as_deref()
     }
 
-    /// The page that it leads to: its `instance`, or the first https URL in its whole detail or in one
-    /// of its sub-problems.
+    /// URL of a page that helps the user: its `instance`, or the first https URL in its whole
+    /// detail or in one of its sub-problems.
     pub(crate) fn help_url(&self) -> Option<&str> {
         let of_subproblem = || self.subproblems.iter().find_map(Problem::help_url);
         self.help_url.as_deref().or_else(of_subproblem)
     }
 
-    /// One problem for several identifiers that failed, each with its own.
+    /// Makes one problem of the problems of several identifiers.
     pub(crate) fn compound(parts: &[(&str, Option<&Problem>)]) -> Option<Problem> {
         let count = parts.len();
         let mut json =
             format!(r#"{{"type":"{ACME_ERROR}compound","detail":"{count} names failed""#);
         json.push_str(r#","subproblems":["#);
         for (n, (identifier, problem)) in parts.iter().enumerate() {
-            // An object, to which a member is added.
+            // Leave the object open, to add a member.
             let own = problem.and_then(|problem| problem.json.strip_suffix('}'));
             json.push_str(if n == 0 { "" } else { "," });
             json.push_str(own.unwrap_or(r#"{"type":"about:blank""#));
@@ -125,12 +125,12 @@ impl Problem {
         Problem::parse(json.as_bytes())
     }
 
-    /// The identifier that a sub-problem is about.
+    /// The identifier that the sub-problem is about.
     pub fn identifier(&self) -> Option<&str> {
         self.identifier.as_deref()
     }
 
-    /// What went wrong for each of several identifiers; at most 100 are kept.
+    /// The problems of single identifiers; at most 100 are kept.
     pub fn subproblems(&self) -> &[Problem] {
         &self.subproblems
     }
@@ -140,7 +140,7 @@ impl Problem {
         &self.json
     }
 
-    /// The identifier that it is about, when it is about exactly one.
+    /// The identifier that the problem is about, if it is exactly one.
     pub(crate) fn only_identifier(&self) -> Option<String> {
         match (&self.identifier, self.subproblems.as_slice()) {
             (Some(identifier), _) => Some(identifier.clone()),
@@ -149,9 +149,9 @@ impl Problem {
         }
     }
 
-    /// Did the CA find that the request's signature is not by the account's key? RFC 8555 has no type
-    /// of its own for that; Boulder and Pebble call it malformed. A wrong HMAC key of an external
-    /// account binding has a similar text, and is another fault: the key stays wrong.
+    /// Whether the CA found that another key than the account's signed the request. RFC 8555 has no
+    /// type of its own for that. A wrong HMAC key of an external account binding has a similar text, and
+    /// is another fault: the key stays wrong.
     pub(crate) fn is_about_signature(&self) -> bool {
         // CA quirk (Boulder, Pebble): they use "malformed" or "unauthorized", with this text.
         let detail = self.detail.as_deref().unwrap_or_default();
@@ -165,22 +165,11 @@ impl Problem {
         self.detail.as_ref().map_or(name.to_owned(), |detail| format!("{name}: {detail}"))
     }
 
-    pub(crate) fn error_kind(&self) -> ErrorKind {
-        match self.name() {
-            Some("rateLimited") => ErrorKind::RateLimited,
-            Some("userActionRequired" | "agreementRequired") => ErrorKind::Terms,
-            Some("externalAccountRequired") => ErrorKind::EabRequired,
-            Some("accountDoesNotExist") => ErrorKind::Account,
-            Some("rejectedIdentifier" | "unsupportedIdentifier") => ErrorKind::Order,
-            Some("serverInternal") => ErrorKind::Server,
-            _ => ErrorKind::Problem,
-        }
-    }
-
-    /// Will the same request fail again? One table for every type (RFC 8555 section 6.7, RFC 9773
-    /// section 7.4, RFC 9891); unknown types go by HTTP status.
+    /// Whether the same request will fail again. The table has every type (RFC 8555 section 6.7,
+    /// RFC 9773 section 7.4, RFC 9891); for unknown types the HTTP status decides.
     pub(crate) fn is_permanent(&self, http_status: u16) -> bool {
-        // CA quirk (Boulder): the server keeps an account's key for some seconds after it was changed.
+        // CA quirk (Boulder): the server keeps an account's key for some seconds after it was
+        // changed.
         if self.is_about_signature() {
             return false;
         }
@@ -189,7 +178,7 @@ impl Problem {
                 "badNonce" | "caa" | "connection" | "dns" | "incorrectResponse" | "orderNotReady"
                 | "rateLimited" | "serverInternal" | "tls",
             ) => false,
-            // "compound": as bad as the worst of its parts.
+            // A compound is permanent if one of its parts is.
             Some("compound") => self.subproblems.iter().any(|sub| sub.is_permanent(http_status)),
             Some(
                 "accountDoesNotExist"
@@ -215,7 +204,7 @@ impl Problem {
     }
 }
 
-/// An instance or, in a detail, the first https URL. Punctuation behind it is not a part of it.
+/// Returns an instance or the first https URL in a detail, without punctuation behind it.
 fn help_url(instance: Option<&str>, detail: Option<&str>) -> Option<String> {
     let instance = instance.filter(|url| url.starts_with("https://"));
     let url = instance.or_else(|| {
@@ -228,12 +217,12 @@ fn help_url(instance: Option<&str>, detail: Option<&str>) -> Option<String> {
     url.filter(|url| url.len() <= MAX_HELP_URL).map(|url| printable(url, MAX_HELP_URL))
 }
 
-/// What an HTTP status alone says about a retry.
+/// Whether an HTTP status alone means that a retry fails.
 pub(crate) fn is_permanent_status(status: u16) -> bool {
     (400..500).contains(&status) && !matches!(status, 408 | 425 | 429)
 }
 
-/// `badNonce: JWS has an invalid anti-replay nonce`, and what the first sub-problems say.
+/// `badNonce: JWS has an invalid anti-replay nonce`, and the texts of the first sub-problems.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = self.summary();
@@ -249,32 +238,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Text from the wire, fit for one line of a log: control characters and what turns the direction
-/// of writing are escaped, and it is cut after `max` bytes.
-pub(crate) fn printable(text: &str, max: usize) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-            || matches!(c, '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
-    let mut out = String::new();
-    for c in text.chars() {
-        let whole = out.len();
-        if hidden(c) {
-            out.extend(c.escape_unicode())
-        } else {
-            out.push(c)
-        }
-        if out.len() > max {
-            out.truncate(whole);
-            out.push('…');
-            break;
-        }
-    }
-    out
-}
-
-/// A body in which what is not UTF-8, or half of a surrogate pair, stands for itself no more.
+/// Returns a body with U+FFFD in place of invalid UTF-8 and of half surrogate pairs.
 fn repaired(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let mut parts = text.split("\\u");
@@ -364,14 +328,6 @@ mod tests {
             let body = format!(r#"{{"type":"{bad_nonce}","detail":"{broken}"}}"#);
             assert_eq!(Problem::parse(body.as_bytes()), None, "{broken}");
         }
-    }
-
-    #[test]
-    fn p04_text_is_cut_by_what_it_takes_up() {
-        assert_eq!(printable("ééé", 4), "éé…");
-        assert_eq!(printable("éé", 4), "éé");
-        assert_eq!(printable("\u{1b}\u{1b}", 10), r"\u{1b}…");
-        assert_eq!(printable("", 0), "");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What we say: the payloads of RFC 8555, apart from what the CA says (`resource`).
+//! The payloads of requests (RFC 8555). The objects of responses are in `resource`.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::error::{Error, ErrorKind, Result};
 use crate::resource::identifier::Identifier;
 
-/// A payload as it is signed.
+/// Returns a payload as JSON, for signing.
 pub(crate) fn json(payload: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(payload)
         .map_err(|error| Error::new(ErrorKind::Panic, format!("cannot serialize: {error}")))
@@ -27,7 +27,7 @@ pub(crate) struct NewAccount<'a> {
 }
 
 impl NewAccount<'_> {
-    /// Only looks an account up, RFC 8555 section 7.3.1.
+    /// Finds an account and creates none, RFC 8555 section 7.3.1.
     pub(crate) fn find() -> NewAccount<'static> {
         NewAccount {
             contact: &[],
@@ -70,16 +70,16 @@ pub(crate) struct KeyChange<'a> {
 pub(crate) struct Named<'a> {
     #[serde(flatten)]
     pub identifier: &'a Identifier,
-    /// The name above it that proves it, RFC 9444 section 4.3.
+    /// The parent domain to validate in its place, RFC 9444 section 4.3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ancestor_domain: Option<&'a str>,
-    /// It is to prove the names below it, RFC 9444 section 4.2.
+    /// The authorization covers subdomains, too, RFC 9444 section 4.2.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub subdomain_auth_allowed: bool,
 }
 
 impl<'a> Named<'a> {
-    /// Nothing but the identifier.
+    /// An identifier without options.
     pub(crate) fn plain(identifier: &'a Identifier) -> Named<'a> {
         Named { identifier, ancestor_domain: None, subdomain_auth_allowed: false }
     }
@@ -109,6 +109,7 @@ pub(crate) struct NewOrder<'a> {
 }
 
 /// Says that a challenge is ready: an empty object, RFC 8555 section 7.5.1.
+#[cfg(feature = "http")]
 #[derive(Serialize)]
 pub(crate) struct Respond {}
 

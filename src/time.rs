@@ -1,20 +1,20 @@
-//! Moments and delays as numbers that come in from outside: the library has no clock of its own
-//! below its drivers.
+//! Times and delays as numbers. They come from the caller: below the drivers the library reads no
+//! clock.
 //!
 //! Retry-After: RFC 9110 section 10.2.3.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A moment: milliseconds since 1970-01-01T00:00:00Z.
+/// A time in milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(i64);
 
-/// No moment that a CA names is taken to be further away than this.
+/// Maximum delay that a CA can name; a later time counts as this.
 const FURTHEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl Time {
-    /// The moment `millis` milliseconds after 1970-01-01T00:00:00Z (before it when negative).
+    /// The time `millis` milliseconds after 1970-01-01T00:00:00Z; a negative number is before it.
     pub const fn from_millis(millis: i64) -> Time {
         Time(millis)
     }
@@ -24,13 +24,13 @@ impl Time {
         self.0
     }
 
-    /// The moment `delay` later, at most the end of time.
+    /// The time `delay` later, at most the maximum.
     #[must_use]
     pub fn after(self, delay: Duration) -> Time {
         Time(self.0.saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// How long after `earlier` this is; zero when it is not.
+    /// The duration from `earlier` to this time; zero if `earlier` is later.
     pub fn since(self, earlier: Time) -> Duration {
         let millis = self.0.saturating_sub(earlier.0);
         Duration::from_millis(u64::try_from(millis).unwrap_or(0))
@@ -72,10 +72,10 @@ pub(crate) fn http_date(text: &str) -> Option<Time> {
     httpdate::parse_http_date(text.trim()).ok().map(Time::from)
 }
 
-/// How long a Retry-After header asks to wait, from `now`; `None` when it makes no sense.
+/// Returns the delay from `now` that a Retry-After header requests; `None` if it is malformed.
 ///
-/// A date is taken relative to the answer's own Date header where there is one, so that a wrong
-/// local clock does not matter. More than 30 days is taken as 30 days.
+/// A date is relative to the response's own Date header if it has one, so that a wrong local clock
+/// does not matter. More than 30 days counts as 30 days.
 pub(crate) fn retry_after(value: &str, date: Option<&str>, now: Time) -> Option<Duration> {
     let value = value.trim();
     let delay = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {

@@ -2,15 +2,15 @@
 
 use std::net::IpAddr;
 
-use crate::problem::printable;
+use crate::text::printable;
 
-/// No CA has a reason for longer ones.
+/// Maximum length of a URL. No CA has a reason for longer ones.
 const MAX_LENGTH: usize = 4096;
 
-/// Where one cloud has what others have at 169.254.169.254.
+/// Address of AWS's metadata service, which other clouds have at 169.254.169.254.
 const AWS_METADATA: [u16; 8] = [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254];
 
-/// An absolute http or https URL, kept byte for byte as it came: a JWS names it.
+/// An absolute http or https URL, kept byte for byte, because a JWS contains it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url {
     text: String,
@@ -74,8 +74,8 @@ impl Url {
         self.port
     }
 
-    /// Where this leads that stands in the header of this URL's answer: it may be an absolute path
-    /// (RFC 9110 section 10.2.2, RFC 8288 section 3.1).
+    /// Resolves a reference in the header of this URL's response: it may be an absolute path (RFC
+    /// 9110 section 10.2.2, RFC 8288 section 3.1).
     pub(crate) fn join(&self, reference: &str) -> String {
         match reference.starts_with('/') && !reference.starts_with("//") {
             true => self.text.get(..self.path_at).unwrap_or_default().to_owned() + reference,
@@ -119,12 +119,13 @@ impl Url {
     }
 }
 
-/// A host in lower case, without the brackets of an IPv6 address.
+/// Returns a host in lower case, without the brackets of an IPv6 address.
 pub(crate) fn bare_host(host: &str) -> String {
     host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase()
 }
 
-/// Resolvers take 0x7f.1 and 2130706433 for addresses, too; nobody who means well writes them so.
+/// Whether a host is an address in an unusual form, such as 0x7f.1 or 2130706433. Resolvers accept
+/// these, but an honest CA does not use them.
 fn is_disguised_address(host: &str) -> bool {
     let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
     let is_number = match last.strip_prefix("0x") {

@@ -1,11 +1,11 @@
 //! Any number of operations inside an event loop that has no HTTP client.
 //!
-//! A [`Driver`] sends the requests of the operations it is given on a few threads of its own. To
-//! your loop it is one file descriptor: when that is readable, take what [`Driver::next_event`] has
-//! until it has no more. Everything else happens on your thread, inside that call.
+//! A [`Driver`] sends the requests of its operations on a few threads of its own. An event loop
+//! sees one file descriptor: when it is readable, call [`Driver::next_event`] until that returns
+//! `None`. Everything else happens on the loop's thread, inside that call.
 //!
-//! Answers may come from any thread, and at any time: [`Operation::published`],
-//! [`Operation::signed`] and [`Operation::cancel`] make the descriptor readable.
+//! [`Operation::published`], [`Operation::signed`] and [`Operation::cancel`] may be called on any
+//! thread and at any time. They make the descriptor readable.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -30,7 +30,7 @@
 //!                 // Put them in place, now or later, and then:
 //!                 operation.published(Ok(()))?;
 //!             }
-//!             Event::Unpublish(challenges) => {} // take the same ones down
+//!             Event::Unpublish(challenges) => {} // remove the same ones
 //!             Event::Sign(_) => {} // only for keys outside the process
 //!             Event::Done(Ok(())) => {
 //!                 let issued = operation.take();
@@ -43,30 +43,31 @@
 //! # }
 //! ```
 
-mod alarm;
-mod inbox;
+mod driven;
 mod pool;
-mod table;
+mod ready_queue;
+mod slab;
 mod threads;
+mod timer_thread;
 mod timers;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::task::{Wake, Waker};
+use std::task::Wake;
 use std::time::{Duration, Instant};
 
-use crate::client::clock::SteadyClock;
-use crate::engine::{Challenge, Operation, Reply, Step, ToSign};
+use crate::clock::SteadyClock;
+use crate::engine::{Challenge, Operation, Step, ToSign};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::HttpClient;
-use crate::time::Time;
+use crate::transport::HttpClient;
 
-use alarm::Alarm;
-use inbox::{Inbox, Link};
+use driven::Driven;
+pub use driven::DriverOptions;
 use pool::{Job, Pool};
-use table::{Key, Table};
+use ready_queue::{OperationWaker, ReadyQueue};
+use slab::{Key, Slab};
+use timer_thread::TimerThread;
 use timers::Timers;
 
 #[cfg(feature = "capi")]
@@ -74,67 +75,49 @@ pub(crate) use threads::Body;
 use threads::Spawn;
 pub(crate) use threads::spawn;
 
-/// The host's loop is not held for longer, but for the end of one poll: what is left waits until
-/// the loop comes round again.
+/// Maximum time that a row of calls of [`Driver::next_event`] takes, apart from the end of one
+/// poll. The remaining work waits until the host's loop calls again.
 const LONGEST_STRETCH: Duration = Duration::from_millis(1);
 
-/// A thread that has had nothing to do for so long ends. ureq keeps idle connections as long.
+/// Timeout of an idle thread. ureq keeps idle connections as long.
 pub(crate) const LINGER: Duration = Duration::from_secs(15);
 
-/// The ceilings of a [`Driver`].
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct DriverOptions {
-    /// Threads that send requests, one at a time each. They are started when there is something to
-    /// send; one more keeps the time.
-    pub max_threads: usize,
-    /// Requests under way at once to one host, and with it connections: a CA that hangs does not
-    /// keep the others waiting as long as this is smaller than `max_threads`.
-    pub max_requests_per_ca: usize,
-}
-
-impl Default for DriverOptions {
-    fn default() -> DriverOptions {
-        DriverOptions { max_threads: 8, max_requests_per_ca: 4 }
-    }
-}
-
-/// What an operation has come to.
+/// An event of one operation.
 #[derive(Debug)]
 pub enum Event {
     /// Publish all of these, then call [`Operation::published`], at any time and on any thread.
     Publish(Arc<[Challenge]>),
-    /// Take the same challenges down. Comes before success, failure and cancellation alike.
+    /// Remove the same challenges. Comes before success, failure and cancellation alike.
     Unpublish(Arc<[Challenge]>),
     /// Sign this with the key that is outside the process, then call [`Operation::signed`], at any
     /// time and on any thread.
     Sign(Arc<ToSign>),
-    /// Finished, and no longer in the driver: well, and [`Operation::take`] has the result, or why
-    /// not.
+    /// The operation has finished and left the driver. After success [`Operation::take`] returns
+    /// its result.
     Done(Result<()>),
 }
 
-/// Carries out operations; see the [module](self). What of type `P` is given with an operation
-/// comes back with each of its events.
+/// Runs operations; see the [module](self). Each event comes with the payload, of type `P`, that
+/// was added with its operation.
 ///
-/// Its file descriptor ([`AsFd`]) is readable when [`Driver::next_event`] has work to do, and serves
-/// loops that look for the level as well as those that look for the edge.
+/// The file descriptor ([`AsFd`]) is readable when [`Driver::next_event`] has work to do. It works
+/// with level-triggered and with edge-triggered loops.
 ///
-/// Dropping a driver interrupts its requests and waits for its threads. Only a name resolution or a
-/// TCP connect under way cannot be interrupted. Operations that are still in it are dropped as they
-/// are; to have challenges taken down, [`Driver::cancel_all`] and take events until
-/// [`Driver::len`] is 0.
+/// Dropping a driver interrupts its requests and waits for its threads. Only a running name
+/// resolution or TCP connect cannot be interrupted. Operations that are still in the driver are
+/// dropped as they are. To remove their challenges, call [`Driver::cancel_all`] and take events
+/// until [`Driver::len`] is 0.
 ///
-/// The threads do not follow into a child that is made by fork(): there a driver is of no use.
+/// A child of fork() cannot use the driver: the threads stay in the parent.
 pub struct Driver<P> {
-    inbox: Arc<Inbox>,
-    alarm: Alarm,
+    ready: Arc<ReadyQueue>,
+    timer_thread: TimerThread,
     pool: Pool,
     timers: Timers,
-    operations: Table<Entry<P>>,
-    /// Not begun yet, by CA.
+    operations: Slab<Entry<P>>,
+    /// Operations that have not begun, by CA.
     waiting: Vec<Waiting>,
-    /// When the present row of calls of [`Driver::next_event`] began.
+    /// Start of the current row of calls of [`Driver::next_event`].
     stretch: Option<Instant>,
 }
 
@@ -142,9 +125,9 @@ struct Entry<P> {
     payload: P,
     operation: Arc<dyn Driven>,
     http: HttpClient,
-    link: Arc<Link>,
+    waker: Arc<OperationWaker>,
     clock: SteadyClock,
-    /// The earliest of its times in [`Timers`].
+    /// The operation's earliest time in [`Timers`].
     timer: Option<Instant>,
 }
 
@@ -154,125 +137,97 @@ struct Waiting {
     keys: VecDeque<Key>,
 }
 
-/// An operation, whatever its result.
-trait Driven: Send + Sync {
-    fn poll(&self, now: Time) -> Result<Step>;
-    fn reply(&self, request_id: u64) -> Reply<'_>;
-    fn set_waker(&self, waker: Option<Waker>);
-    fn cancel(&self);
-}
-
-impl<T: Send> Driven for Operation<T> {
-    fn poll(&self, now: Time) -> Result<Step> {
-        let poll = || Operation::poll(self, now);
-        panic::catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(|bug| {
-            // Dropping it could panic again. The others go on; the next poll of this one tells.
-            std::mem::forget(bug);
-            poll()
-        })
-    }
-
-    fn reply(&self, request_id: u64) -> Reply<'_> {
-        Operation::reply(self, request_id)
-    }
-
-    fn set_waker(&self, waker: Option<Waker>) {
-        Operation::set_waker(self, waker);
-    }
-
-    fn cancel(&self) {
-        Operation::cancel(self);
-    }
-}
-
 impl<P: Clone> Driver<P> {
-    /// A driver without operations, threads or connections.
+    /// Creates a driver without operations, threads or connections.
     pub fn new(options: &DriverOptions) -> Result<Driver<P>> {
         Driver::with_threads(options, spawn, LINGER)
     }
 
-    /// A driver whose threads are started by `spawn`, and end when idle for as long as `linger`.
+    /// Creates a driver whose threads are started by `spawn`, and end after they were idle for
+    /// `linger`.
     pub(crate) fn with_threads(
         options: &DriverOptions,
         spawn: Spawn,
         linger: Duration,
     ) -> Result<Driver<P>> {
         if options.max_threads == 0 || options.max_requests_per_ca == 0 {
-            return Err(Error::invalid_argument("a driver that may send nothing"));
+            return Err(Error::invalid_argument(
+                "max_threads and max_requests_per_ca must be at least 1",
+            ));
         }
-        let inbox = Arc::new(Inbox::new().map_err(|error| lacking("descriptors", &error))?);
+        let ready = Arc::new(ReadyQueue::new().map_err(|error| no_more("descriptors", &error))?);
         Ok(Driver {
-            alarm: Alarm::new(inbox.clone(), spawn, linger),
-            pool: Pool::new(*options, inbox.clone(), spawn, linger),
-            inbox,
+            timer_thread: TimerThread::new(ready.clone(), spawn, linger),
+            pool: Pool::new(*options, ready.clone(), spawn, linger),
+            ready,
             timers: Timers::default(),
-            operations: Table::new(),
+            operations: Slab::new(),
             waiting: Vec::new(),
             stretch: None,
         })
     }
 
-    /// Takes an operation on; its requests go out in the way of `http`, over connections of the
+    /// Adds an operation. Its requests are sent with the options of `http`, over connections of the
     /// driver. The operation has not been polled before, or is between two steps.
     ///
-    /// It begins when its CA has nothing more urgent to do: its time limit does not run out while
-    /// thousands are before it.
+    /// It begins when its CA has capacity, so its time limit does not run while thousands of
+    /// operations are before it.
     pub fn add<T: Send + 'static>(
         &mut self,
         operation: Arc<Operation<T>>,
         http: &HttpClient,
         payload: P,
     ) -> Result<()> {
-        self.alarm.start().map_err(|error| lacking("threads", &error))?;
+        self.timer_thread.start().map_err(|error| no_more("threads", &error))?;
         let (host, port) = operation.ca();
-        let (inbox, http) = (self.inbox.clone(), http.clone());
+        let (ready, http) = (self.ready.clone(), http.clone());
         let driven: Arc<dyn Driven> = operation.clone();
         let key = self.operations.insert(|key| {
-            let link = Arc::new(Link::new(key, inbox));
-            driven.set_waker(Some(link.clone().into()));
+            let waker = Arc::new(OperationWaker::new(key, ready));
+            driven.set_waker(Some(waker.clone().into()));
             let clock = SteadyClock::new();
-            Entry { payload, operation: driven, http, link, clock, timer: None }
+            Entry { payload, operation: driven, http, waker, clock, timer: None }
         });
         let key = key.ok_or_else(|| Error::new(ErrorKind::Host, "too many operations"))?;
         match self.waiting.iter_mut().find(|w| w.port == port && w.host == host) {
             Some(waiting) => waiting.keys.push_back(key),
             None => self.waiting.push(Waiting { host: host.to_owned(), port, keys: [key].into() }),
         }
-        self.inbox.nudge();
+        self.ready.notify();
         Ok(())
     }
 
-    /// How many operations are in the driver.
+    /// Returns the number of operations in the driver.
     pub fn len(&self) -> usize {
         self.operations.len()
     }
 
-    /// Is there none?
+    /// Whether the driver has no operations.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Cancels every operation: events tell of their end, without waiting for requests under way.
+    /// Cancels every operation. Their last events come without waiting for running requests.
     pub fn cancel_all(&self) {
         self.operations.values().for_each(|entry| entry.operation.cancel());
     }
 
-    /// Goes on with the operations that can go on, until one of them needs you. `None`: not before
-    /// the descriptor is readable again, which is at once when all this has taken a while.
+    /// Advances operations until one of them has an event for the caller. `None`: call again when
+    /// the descriptor is readable, which is at once if there is more work.
     pub fn next_event(&mut self) -> Option<(P, Event)> {
         let start = *self.stretch.get_or_insert_with(Instant::now);
         loop {
             let now = Instant::now();
             if now.saturating_duration_since(start) >= LONGEST_STRETCH {
-                self.inbox.leave();
+                self.ready.stay_readable();
                 break;
             }
             while let Some((at, key)) = self.timers.take_due(now) {
-                self.ring(at, key);
+                self.fire(at, key);
             }
-            match self.inbox.take() {
+            match self.ready.pop() {
                 Some(key) => {
-                    if let Some(event) = self.look_at(key) {
+                    if let Some(event) = self.poll_operation(key) {
                         return Some(event);
                     }
                 }
@@ -285,39 +240,39 @@ impl<P: Clone> Driver<P> {
         self.timers.tidy(operations.len(), |at, key| {
             operations.get(key).is_some_and(|entry| entry.timer == Some(at))
         });
-        self.alarm.set(self.timers.earliest());
+        self.timer_thread.set(self.timers.earliest());
         None
     }
 
-    fn ring(&mut self, at: Instant, key: Key) {
+    fn fire(&mut self, at: Instant, key: Key) {
         if let Some(entry) = self.operations.get_mut(key).filter(|entry| entry.timer == Some(at)) {
             entry.timer = None;
-            entry.link.wake_by_ref();
+            entry.waker.wake_by_ref();
         }
     }
 
-    /// Begins an operation whose CA has room for it.
+    /// Begins an operation whose CA has capacity; returns whether there was one.
     fn begin_another(&mut self) -> bool {
         let pool = &self.pool;
-        let waiting = self.waiting.iter_mut().find(|w| pool.has_room(&w.host, w.port));
+        let waiting = self.waiting.iter_mut().find(|w| pool.has_capacity(&w.host, w.port));
         let Some(key) = waiting.and_then(|waiting| waiting.keys.pop_front()) else { return false };
         self.waiting.retain(|waiting| !waiting.keys.is_empty());
         if let Some(entry) = self.operations.get(key) {
-            entry.link.wake_by_ref();
+            entry.waker.wake_by_ref();
         }
         true
     }
 
-    /// Goes on with one operation.
-    fn look_at(&mut self, key: Key) -> Option<(P, Event)> {
+    /// Polls one operation until it waits, or has an event.
+    fn poll_operation(&mut self, key: Key) -> Option<(P, Event)> {
         let Driver { operations, pool, timers, .. } = self;
         let entry = operations.get_mut(key)?;
-        entry.link.looked_at();
+        entry.waker.begin_poll();
         let event = loop {
             match entry.operation.poll(entry.clock.now()) {
                 Ok(Step::Request(request)) => pool.submit(Job {
                     operation: entry.operation.clone(),
-                    link: entry.link.clone(),
+                    waker: entry.waker.clone(),
                     http: entry.http.clone(),
                     request,
                 }),
@@ -333,15 +288,15 @@ impl<P: Clone> Driver<P> {
             }
         };
         if !matches!(event, Event::Done(_)) {
-            // There may be more to do meanwhile.
-            entry.link.wake_by_ref();
+            // Poll again soon: the operation may have more work meanwhile.
+            entry.waker.wake_by_ref();
             return Some((entry.payload.clone(), event));
         }
         let entry = operations.remove(key)?;
         entry.leave();
         if self.is_empty() {
             self.timers = Timers::default();
-            self.alarm.rest();
+            self.timer_thread.pause();
         }
         Some((entry.payload, event))
     }
@@ -349,25 +304,25 @@ impl<P: Clone> Driver<P> {
 
 impl<P> Entry<P> {
     fn wake_after(&mut self, delay: Option<Duration>, timers: &mut Timers, key: Key) {
-        // A time beyond the clock's range never comes.
+        // A time that the clock cannot represent never comes.
         let Some(at) = delay.and_then(|delay| Instant::now().checked_add(delay)) else { return };
-        // At an earlier time it only learns how long there is still to wait.
+        // If an earlier timer is set, the poll at that time returns the remaining delay.
         if self.timer.is_none_or(|timer| at < timer) {
             self.timer = Some(at);
             timers.set(at, key);
         }
     }
 
-    /// The driver has no more to do with the operation.
+    /// Detaches the operation from the driver.
     fn leave(&self) {
         self.operation.set_waker(None);
-        self.link.leave();
+        self.waker.leave();
     }
 }
 
 impl<P> AsFd for Driver<P> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inbox.as_fd()
+        self.ready.as_fd()
     }
 }
 
@@ -375,11 +330,11 @@ impl<P> Drop for Driver<P> {
     fn drop(&mut self) {
         self.operations.values().for_each(Entry::leave);
         self.pool.stop();
-        self.alarm.stop();
+        self.timer_thread.stop();
     }
 }
 
-fn lacking(what: &str, error: &std::io::Error) -> Error {
+fn no_more(what: &str, error: &std::io::Error) -> Error {
     Error::new(ErrorKind::Host, format!("the system has no {what} for a driver: {error}"))
 }
 
@@ -392,8 +347,8 @@ mod tests {
 
     use super::*;
     use crate::engine::{Client, ClientOptions, Registered};
-    use crate::http::HttpOptions;
     use crate::pki::{Key, KeyType};
+    use crate::transport::HttpOptions;
 
     const LIMITS: DriverOptions = DriverOptions { max_threads: 8, max_requests_per_ca: 3 };
 
@@ -535,7 +490,7 @@ mod tests {
     fn the_time_is_kept() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = client(&listener);
-        drop(listener); // nobody answers, and it is tried again after a while
+        drop(listener); // the connection is refused, and the operation tries again after a while
         let mut driver = Driver::new(&LIMITS).unwrap();
         add(&mut driver, &client, 7);
         let events = run(&mut driver);
@@ -552,9 +507,9 @@ mod tests {
         let mut driver = Driver::with_threads(&LIMITS, spawn, linger).unwrap();
         for round in 1..=3 {
             add(&mut driver, &client, round);
-            assert!(driver.alarm.is_going());
+            assert!(driver.timer_thread.is_running());
             assert_eq!(run(&mut driver).len(), 1);
-            while driver.alarm.is_going() || driver.pool.is_going() {
+            while driver.timer_thread.is_running() || driver.pool.is_running() {
                 thread::sleep(Duration::from_millis(5));
             }
             assert_eq!(connections.load(Ordering::Relaxed), round);

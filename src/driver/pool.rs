@@ -1,25 +1,26 @@
-//! The threads that send requests: each takes one after the other, from the CAs in turn.
+//! The threads that send requests: each sends one request after the other, from the CAs in turn.
 
 use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::inbox::{Inbox, Link};
+use super::driven::{Driven, DriverOptions};
+use super::ready_queue::{OperationWaker, ReadyQueue};
 use super::threads::{Spawn, Threads};
-use super::{Driven, DriverOptions};
 use crate::engine::Request;
-use crate::http::{Answer, HttpClient};
+use crate::transport::HttpClient;
+use crate::transport::outcome::Outcome;
 
-/// A request to be sent for an operation.
+/// A request to send for an operation.
 pub(super) struct Job {
     pub operation: Arc<dyn Driven>,
-    pub link: Arc<Link>,
+    pub waker: Arc<OperationWaker>,
     pub http: HttpClient,
     pub request: Arc<Request>,
 }
 
-/// Sends requests; answers go straight to the operations.
+/// Sends requests; the threads pass the responses directly to the operations.
 pub(super) struct Pool {
     shared: Arc<Shared>,
     threads: Threads,
@@ -28,43 +29,43 @@ pub(super) struct Pool {
 struct Shared {
     limits: DriverOptions,
     linger: Duration,
-    inbox: Arc<Inbox>,
+    ready: Arc<ReadyQueue>,
     state: Mutex<State>,
     work: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// One for each CA that is being asked something.
-    lanes: VecDeque<Lane>,
-    /// How many threads there are.
+    /// One queue for each CA that has requests.
+    queues: VecDeque<HostQueue>,
+    /// Number of threads.
     threads: usize,
-    /// One for each way to connect, so that connections are shared as far as they can be.
+    /// One client for each set of options, so that operations share connections.
     clients: Vec<HttpClient>,
     stopped: bool,
 }
 
-struct Lane {
+struct HostQueue {
     host: String,
     port: u16,
     waiting: VecDeque<Job>,
-    /// How many requests are being sent.
+    /// Number of requests that are being sent.
     under_way: usize,
 }
 
 impl Pool {
     pub(super) fn new(
         limits: DriverOptions,
-        inbox: Arc<Inbox>,
+        ready: Arc<ReadyQueue>,
         spawn: Spawn,
         linger: Duration,
     ) -> Pool {
         let (state, work) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { limits, linger, inbox, state, work });
+        let shared = Arc::new(Shared { limits, linger, ready, state, work });
         Pool { shared, threads: Threads::new(spawn) }
     }
 
-    /// Has a request sent.
+    /// Queues a request, and starts a thread if one is needed and allowed.
     pub(super) fn submit(&self, job: Job) {
         let limits = &self.shared.limits;
         let mut state = self.shared.state();
@@ -76,9 +77,9 @@ impl Pool {
             match self.threads.start(Box::new(move || shared.work())) {
                 Ok(()) => state.threads += 1,
                 Err(error) if state.threads == 0 => {
-                    let unsent = std::mem::take(&mut state.lanes);
+                    let unsent = std::mem::take(&mut state.queues);
                     drop(state);
-                    for job in unsent.into_iter().flat_map(|lane| lane.waiting) {
+                    for job in unsent.into_iter().flat_map(|queue| queue.waiting) {
                         let why = format!("no thread can be started: {error}");
                         let _ = job.operation.reply(job.request.id).failed(&why);
                     }
@@ -90,26 +91,26 @@ impl Pool {
         self.shared.work.notify_one();
     }
 
-    /// Is it worth giving this CA more to do?
-    pub(super) fn has_room(&self, host: &str, port: u16) -> bool {
+    /// Whether this CA's queue is short enough to begin another operation.
+    pub(super) fn has_capacity(&self, host: &str, port: u16) -> bool {
         let state = self.shared.state();
-        let lane = state.lanes.iter().find(|lane| lane.is_for(host, port));
-        // As many again as are under way: no thread runs dry.
-        lane.is_none_or(|lane| {
-            lane.waiting.len() + lane.under_way < 2 * self.shared.limits.max_requests_per_ca
+        let queue = state.queues.iter().find(|queue| queue.is_for(host, port));
+        // As many waiting requests as running ones keep every thread busy.
+        queue.is_none_or(|queue| {
+            queue.waiting.len() + queue.under_way < 2 * self.shared.limits.max_requests_per_ca
         })
     }
 
     #[cfg(test)]
-    pub(super) fn is_going(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         self.shared.state().threads > 0
     }
 
-    /// Ends the threads. Requests under way fail at once.
+    /// Ends the threads, and waits for them. Running requests fail at once.
     pub(super) fn stop(&self) {
         let mut state = self.shared.state();
         state.stopped = true;
-        let unsent = std::mem::take(&mut state.lanes);
+        let unsent = std::mem::take(&mut state.queues);
         let clients = std::mem::take(&mut state.clients);
         drop(state);
         drop(unsent);
@@ -124,7 +125,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a thread does all its life.
+    /// Runs a thread: sends requests until it was idle for `linger`.
     fn work(&self) {
         let mut state = self.state();
         while !state.stopped {
@@ -145,7 +146,8 @@ impl Shared {
         }
         state.threads -= 1;
         if state.threads == 0 {
-            // Nobody would close them before the next request.
+            // Close idle connections now: without a thread nothing else would, until the next
+            // request.
             let clients = std::mem::take(&mut state.clients);
             drop(state);
             drop(clients);
@@ -154,72 +156,77 @@ impl Shared {
 
     fn send(&self, job: &Job, http: &HttpClient) {
         let reply = job.operation.reply(job.request.id);
-        let wanted = || (!job.link.is_gone()).then(|| http.fetch(&job.request, &reply));
-        let answer = panic::catch_unwind(AssertUnwindSafe(wanted)).unwrap_or_else(|bug| {
-            // Dropping it could panic again.
+        let wanted = || (!job.waker.is_gone()).then(|| http.perform(&job.request, &reply));
+        let outcome = panic::catch_unwind(AssertUnwindSafe(wanted)).unwrap_or_else(|bug| {
+            // Dropping the payload could panic again.
             std::mem::forget(bug);
-            Some(Answer::none("a bug in the HTTP client"))
+            Some(Outcome::lost("a bug in the HTTP client"))
         });
-        // First of all: whoever hears of the answer may find room for another request.
+        // First, so that a poll that follows the response finds capacity for another request.
         self.state().done(job.request.host(), job.request.port());
-        if let Some(answer) = answer {
-            // What breaks a limit has ended the answer.
-            let _ = answer.feed(&reply);
+        if let Some(outcome) = outcome {
+            // A response that exceeds a limit has ended the request already.
+            let _ = outcome.feed(&reply);
         }
-        self.inbox.nudge();
+        self.ready.notify();
     }
 }
 
 impl State {
     fn put(&mut self, job: Job) {
         let (host, port) = (job.request.host(), job.request.port());
-        match self.lanes.iter_mut().find(|lane| lane.is_for(host, port)) {
-            Some(lane) => lane.waiting.push_back(job),
+        match self.queues.iter_mut().find(|queue| queue.is_for(host, port)) {
+            Some(queue) => queue.waiting.push_back(job),
             None => {
                 let host = host.to_owned();
-                self.lanes.push_back(Lane { host, port, waiting: [job].into(), under_way: 0 });
+                self.queues.push_back(HostQueue {
+                    host,
+                    port,
+                    waiting: [job].into(),
+                    under_way: 0,
+                });
             }
         }
     }
 
-    /// The next request that may be sent. Its lane goes to the end of the row.
+    /// Takes the next request that may be sent. Its queue goes to the end of the row.
     fn take(&mut self, per_ca: usize) -> Option<Job> {
-        let at = self.lanes.iter().position(|lane| lane.startable(per_ca) > 0)?;
-        let mut lane = self.lanes.remove(at)?;
-        let job = lane.waiting.pop_front();
-        lane.under_way += 1;
-        self.lanes.push_back(lane);
+        let at = self.queues.iter().position(|queue| queue.startable(per_ca) > 0)?;
+        let mut queue = self.queues.remove(at)?;
+        let job = queue.waiting.pop_front();
+        queue.under_way += 1;
+        self.queues.push_back(queue);
         job
     }
 
     fn done(&mut self, host: &str, port: u16) {
-        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.is_for(host, port)) {
-            lane.under_way -= 1;
+        if let Some(queue) = self.queues.iter_mut().find(|queue| queue.is_for(host, port)) {
+            queue.under_way -= 1;
         }
-        self.lanes.retain(|lane| lane.under_way > 0 || !lane.waiting.is_empty());
+        self.queues.retain(|queue| queue.under_way > 0 || !queue.waiting.is_empty());
     }
 
-    /// How many requests could be sent now if there were threads enough.
+    /// Returns the number of requests that could be sent now, given enough threads.
     fn startable(&self, per_ca: usize) -> usize {
-        self.lanes.iter().map(|lane| lane.startable(per_ca)).sum()
+        self.queues.iter().map(|queue| queue.startable(per_ca)).sum()
     }
 
     fn under_way(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.under_way).sum()
+        self.queues.iter().map(|queue| queue.under_way).sum()
     }
 
-    /// The client of ours that connects as `like` does; it keeps so many connections to a CA.
+    /// Returns the client that connects as `like` does; it keeps so many idle connections to a CA.
     fn client(&mut self, like: &HttpClient, kept: usize) -> HttpClient {
         if let Some(client) = self.clients.iter().find(|client| client.connects_as(like)) {
             return client.clone();
         }
-        let client = like.apart(kept);
+        let client = like.separate(kept);
         self.clients.push(client.clone());
         client
     }
 }
 
-impl Lane {
+impl HostQueue {
     fn is_for(&self, host: &str, port: u16) -> bool {
         self.port == port && self.host == host
     }

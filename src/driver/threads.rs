@@ -1,16 +1,16 @@
-//! Threads that are joined in the end.
+//! Threads that are joined at the end.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// What a thread does.
+/// The function that a thread runs.
 pub(crate) type Body = Box<dyn FnOnce() + Send>;
 
 /// Starts a thread.
 pub(crate) type Spawn = fn(Body) -> io::Result<JoinHandle<()>>;
 
-/// Starts a thread in the way of the standard library.
+/// Starts a thread with the standard library.
 pub(crate) fn spawn(body: Body) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("acme-micro".to_owned()).spawn(body)
 }
@@ -32,7 +32,7 @@ impl Threads {
 
     pub(super) fn start(&self, body: Body) -> io::Result<()> {
         let mut started = self.started();
-        // Those that have ended by themselves are let go of here.
+        // Join the threads that have ended by themselves.
         let (ended, going) = started.drain(..).partition(JoinHandle::is_finished);
         *started = going;
         join(ended);
@@ -40,7 +40,7 @@ impl Threads {
         Ok(())
     }
 
-    /// Waits for all of them to end.
+    /// Waits for all threads to end.
     pub(super) fn join(&self) {
         let all = std::mem::take(&mut *self.started());
         join(all);

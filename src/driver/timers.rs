@@ -1,13 +1,13 @@
-//! When operations are to be looked at again: a heap with the earliest time on top.
+//! The times at which to poll operations again: a heap with the earliest time on top.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-use super::table::Key;
+use super::slab::Key;
 
-/// Times, each with its operation. A time is not taken back: whoever hears of it checks whether it
-/// still matters.
+/// Times, each with its operation. A time cannot be removed: at that time, the caller checks
+/// whether it still matters.
 #[derive(Default)]
 pub(super) struct Timers(BinaryHeap<Reverse<(Instant, Key)>>);
 
@@ -20,13 +20,13 @@ impl Timers {
         self.0.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Takes out a time that has come.
+    /// Takes out the earliest time, if it has come.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<(Instant, Key)> {
         let due = self.earliest().is_some_and(|at| at <= now);
         if due { self.0.pop().map(|Reverse(timer)| timer) } else { None }
     }
 
-    /// Forgets times that no longer matter, once they are more than the others.
+    /// Removes times that no longer matter, once they outnumber the others.
     pub(super) fn tidy(&mut self, operations: usize, matters: impl Fn(Instant, Key) -> bool) {
         if self.0.len() > 64 + 2 * operations {
             self.0.retain(|Reverse((at, key))| matters(*at, *key));
@@ -39,15 +39,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::driver::table::Table;
+    use crate::driver::slab::Slab;
 
     #[test]
     fn times_come_in_order_and_never_early() {
-        let mut table = Table::new();
+        let mut slab = Slab::new();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut timers = Timers::default();
-        let keys: Vec<Key> = (0..100).map(|_| table.insert(|_| ()).unwrap()).collect();
+        let keys: Vec<Key> = (0..100).map(|_| slab.insert(|_| ()).unwrap()).collect();
         for (n, key) in keys.iter().enumerate() {
             timers.set(at(n as u64 * 37 % 100), *key);
         }
@@ -64,8 +64,8 @@ mod tests {
 
     #[test]
     fn what_no_longer_matters_does_not_pile_up() {
-        let mut table = Table::new();
-        let key = table.insert(|_| ()).unwrap();
+        let mut slab = Slab::new();
+        let key = slab.insert(|_| ()).unwrap();
         let start = Instant::now();
         let mut timers = Timers::default();
         for n in 0..10_000 {

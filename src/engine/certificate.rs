@@ -11,11 +11,11 @@ use super::limits::{
 use super::order_options::Plan;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{CertificateChain, ChainPreference};
-use crate::problem::printable;
+use crate::text::printable;
 use crate::time::{self, Time};
 
 /// A downloaded chain, and the header fields about it.
-pub(super) struct Download {
+pub(crate) struct Download {
     pub chain: CertificateChain,
     /// The URLs of other chains for the same certificate.
     alternates: Vec<String>,
@@ -66,7 +66,7 @@ impl Session {
 
     /// Downloads a chain. A leaf without its issuers is completed by following links to them: many TLS
     /// clients do not accept a leaf alone.
-    pub(super) async fn download(&self, url: &str, account: &str) -> Result<Download> {
+    pub(crate) async fn download(&self, url: &str, account: &str) -> Result<Download> {
         self.io.set_state("certificate");
         let mut found = self.download_one(url, account).await?;
         if found.chain.ders().len() > 1 || found.chain.ends_in_root() {

@@ -6,9 +6,9 @@ use super::failures::failure;
 use super::identifiers::IdentifierPlan;
 use super::pending_challenge::{PendingChallenge, ResponseState, has_no_response};
 use crate::error::{Error, ErrorKind, Result};
-use crate::problem::printable;
 use crate::resource::authorization::{Authorization, AuthorizationStatus};
 use crate::resource::challenge::ChallengeStatus;
+use crate::text::printable;
 
 impl Session {
     /// Chooses the challenge to solve. `None`: the authorization is valid already.
@@ -98,5 +98,5 @@ fn no_choice(acceptable: &[ChallengeType], authorization: &Authorization) -> Err
         ),
     )
     .about(&printable(&authorization.identifier.value, 255))
-    .hopeless()
+    .permanent()
 }

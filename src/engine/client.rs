@@ -314,7 +314,7 @@ pub(super) fn check_contact(contact: &str) -> Result<()> {
         true => Ok(()),
         false => Err(Error::invalid_argument(format!(
             "the contact \"{}\" is not a URL like mailto:you@example.org",
-            crate::problem::printable(contact, 100)
+            crate::text::printable(contact, 100)
         ))),
     }
 }

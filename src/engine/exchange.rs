@@ -33,9 +33,10 @@ use super::step::Method;
 use crate::error::{Error, ErrorKind, Result};
 use crate::jose::jws::{self, KeyReference};
 use crate::pki::Key;
-use crate::problem::{Problem, printable};
+use crate::problem::Problem;
 use crate::resource::directory::Directory;
 use crate::resource::{self, Resource};
+use crate::text::printable;
 use crate::time;
 use crate::url::Url;
 

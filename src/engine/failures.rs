@@ -1,15 +1,16 @@
 //! Errors for failed authorizations and orders, with the reasons that the CA gives.
 
 use crate::error::{Error, ErrorKind};
-use crate::problem::{Problem, printable};
+use crate::problem::Problem;
 use crate::resource::authorization::Authorization;
 use crate::resource::order::Order;
+use crate::text::printable;
 
 /// Maximum number of failed names whose reasons a message tells. It only names the others.
 const MAX_REASONS: usize = 5;
 
 /// The error for an invalid order, with the reason that the order itself gives.
-pub(super) fn invalid_order(order: &Order, url: &str) -> Error {
+pub(crate) fn invalid_order(order: &Order, url: &str) -> Error {
     let error = match &order.error {
         Some(problem) => Error::new(kind_for(problem, ErrorKind::Order), problem.to_string())
             .with_problem(problem.clone()),

@@ -8,9 +8,9 @@ use super::retry::{Polls, delay_after_lost};
 use crate::base64url;
 use crate::error::{Error, Result};
 use crate::pki::SigningRequest;
-use crate::problem::printable;
 use crate::request::{self, Finalize};
 use crate::resource::order::{Order, OrderStatus};
+use crate::text::printable;
 
 /// The outcome of finalization.
 pub(super) enum Finalized {
@@ -127,6 +127,6 @@ impl Session {
 }
 
 /// The payload of the finalize request (RFC 8555 section 7.4).
-pub(super) fn payload(csr: &SigningRequest) -> Result<Vec<u8>> {
+pub(crate) fn payload(csr: &SigningRequest) -> Result<Vec<u8>> {
     request::json(&Finalize { csr: base64url::encode(csr.der()) })
 }

@@ -3,8 +3,8 @@
 use super::challenge::ChallengeType;
 use super::limits::MAX_NAMES;
 use crate::error::{Error, Result};
-use crate::problem::printable;
 use crate::resource::identifier::Identifier;
+use crate::text::printable;
 
 /// Identifiers, and the challenge types that are acceptable for each.
 #[derive(Clone, Debug)]

@@ -51,7 +51,7 @@ use super::step::{Method, Step};
 use super::transcript::{self, Line};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
-use crate::problem::printable;
+use crate::text::printable;
 use crate::time::Time;
 use crate::url::Url;
 
@@ -187,8 +187,14 @@ impl Io {
         (z ^ (z >> 31)) % bound.max(1)
     }
 
+    /// Makes retries go on for longer: more than one request is at stake.
+    #[cfg(feature = "http")]
+    pub(crate) fn be_patient(&self) {
+        self.effects().is_patient = true;
+    }
+
     /// Sets the public state.
-    pub(super) fn set_state(&self, state: &'static str) {
+    pub(crate) fn set_state(&self, state: &'static str) {
         self.effects().state = state;
     }
 
@@ -238,7 +244,7 @@ impl Io {
     }
 
     /// Waits for this long.
-    pub(super) async fn sleep(&self, delay: Duration) -> Result<()> {
+    pub(crate) async fn sleep(&self, delay: Duration) -> Result<()> {
         let until = self.now().after(delay);
         let awake = |effects: &mut Effects| {
             let over = effects.now >= until;

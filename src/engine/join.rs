@@ -14,7 +14,7 @@ use crate::error::Result;
 type Job<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 /// Runs all jobs, a limited number at a time. Returns their results in order, or the first error.
-pub(super) async fn join_bounded<'a, F, T>(jobs: impl IntoIterator<Item = F>) -> Result<Vec<T>>
+pub(crate) async fn join_bounded<'a, F, T>(jobs: impl IntoIterator<Item = F>) -> Result<Vec<T>>
 where
     F: Future<Output = Result<T>> + Send + 'a,
     T: 'a,

@@ -109,7 +109,7 @@ fn offered_profile<'a>(plan: &'a Plan, directory: &Directory) -> Result<Option<&
     let names: Vec<&str> = offered.iter().map(|(name, _)| name.as_str()).collect();
     let why = format!(
         "the CA has no profile \"{}\"; it offers {}",
-        crate::problem::printable(profile, 100),
+        crate::text::printable(profile, 100),
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     );
     match plan.options.profile_optional {

@@ -8,8 +8,8 @@ use super::order_options::Plan;
 use super::renewal_info::RenewalInfo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{CertificateChain, Key};
-use crate::problem::printable;
 use crate::resource::order::{Order, OrderStatus};
+use crate::text::printable;
 
 /// An issued certificate.
 #[derive(Clone, Debug)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::exchange::{Call, Identity, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
-use crate::problem::printable;
 use crate::request::{self, NewAccount};
 use crate::resource::account::{Account, AccountStatus};
 use crate::resource::directory::Directory;
+use crate::text::printable;
 
 /// A registered account.
 #[derive(Clone, Debug)]

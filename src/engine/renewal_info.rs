@@ -8,9 +8,9 @@ use super::exchange::{Call, Session};
 use super::limits::{CHECK_AGAIN, MAX_CHECK_AGAIN, MIN_CHECK_AGAIN};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::CertificateChain;
-use crate::problem::printable;
 use crate::resource;
 use crate::resource::renewal_info::{self as resources, Window};
+use crate::text::printable;
 use crate::time::Time;
 
 /// Maximum lifetime of a certificate that is renewed at half of its lifetime. Others are renewed at two

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::io::Io;
 use super::response::PartialResponse;
 use crate::error::{Error, ErrorKind, Result};
-use crate::problem::printable;
+use crate::text::printable;
 
 #[cfg(feature = "http")]
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
@@ -54,7 +54,7 @@ impl<'a> Reply<'a> {
     /// request is not sent again.
     pub fn failed_for_good(&self, why: &str) -> Result<()> {
         let why = format!("no answer: {}", printable(why, 500));
-        let error = Error::new(ErrorKind::Transport, why).hopeless();
+        let error = Error::new(ErrorKind::Transport, why).permanent();
         self.receive(|_| Err(error))
     }
 

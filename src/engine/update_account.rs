@@ -3,9 +3,9 @@
 use super::exchange::{Call, Identity, Session};
 use super::limits::MIN_DELAY_AFTER_LOST;
 use crate::error::{Error, ErrorKind, Result};
-use crate::problem::printable;
 use crate::request::{self, Deactivate, UpdateContacts};
 use crate::resource::account::Account;
+use crate::text::printable;
 
 impl Session {
     /// Replaces the account's contacts.

@@ -1,24 +1,24 @@
-//! Authorizations and orders by themselves: proven ahead, given up, listed.
+//! Functions that begin an operation of authorizations and orders: pre-authorize, deactivate, list.
 
 use std::ffi::c_char;
 use std::time::Duration;
 
 use super::begin::{acceptable_types, begin};
-use super::boundary::{flag, read_options, text, texts};
 use super::client::acme_client_t;
-use super::op::{Outcome, acme_op_t};
-use super::options::acme_authorize_options_t;
+use super::convert::{flag, read_options, text, texts};
+use super::outcome::Outcome;
 use super::status::acme_status_t;
+use super::types::{acme_authorize_options_t, acme_op_t};
 use crate::engine::AuthorizeOptions;
 use crate::error::Result;
 
-/// Proves names ahead of an order (RFC 8555 section 7.4.1): steps as those of an order, up to the
-/// proof. Then acme_op_url() has the URL of each name's authorization. ACME_ERR_UNSUPPORTED where
-/// the CA does not offer it; Let's Encrypt does not.
-/// @param client The client; operations keep what they need of it.
+/// Authorizes names before an order (RFC 8555 section 7.4.1), with the same steps as an order up to
+/// its challenges. Afterwards acme_op_url() has the URL of each name's authorization.
+/// ACME_ERR_UNSUPPORTED if the CA does not offer it; Let's Encrypt does not.
+/// @param client The client. It may be freed before the operation.
 /// @param options Read during the call only.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the message says which member, and why;
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the message names the member and the reason;
 ///   ACME_ERR_UNSUPPORTED: this library does not know a member.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -27,9 +27,9 @@ pub extern "C" fn acme_begin_authorize(
     options: *const acme_authorize_options_t,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| {
+    begin(client, op, |client| {
         let options = authorize_options(&read_options(options, "options")?)?;
-        Ok(shown.client.authorize(options)?.map(Outcome::Urls))
+        Ok(client.engine.authorize(options)?.map(Outcome::Urls))
     })
 }
 
@@ -44,12 +44,12 @@ fn authorize_options(given: &acme_authorize_options_t) -> Result<AuthorizeOption
     Ok(options)
 }
 
-/// Deactivates the authorization at this URL, for good (RFC 8555 section 7.5.2): whoever orders its
-/// name has to prove it anew.
-/// @param client The client; operations keep what they need of it.
-/// @param authorization_url What acme_op_url() said; copied.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: it is no URL of this CA's.
+/// Deactivates an authorization permanently (RFC 8555 section 7.5.2): the next order of its name
+/// has to pass a challenge again.
+/// @param client The client. It may be freed before the operation.
+/// @param authorization_url URL from acme_op_url(); copied.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: not a URL of this CA.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_deactivate_authorization(
@@ -57,18 +57,18 @@ pub extern "C" fn acme_begin_deactivate_authorization(
     authorization_url: *const c_char,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| {
+    begin(client, op, |client| {
         let url = text(authorization_url, "authorization_url")?;
-        Ok(shown.client.deactivate_authorization(url)?.map(|()| Outcome::Done))
+        Ok(client.engine.deactivate_authorization(url)?.map(|()| Outcome::Done))
     })
 }
 
-/// Deactivates what is still pending of the authorizations of the order at this URL, for an order
-/// that is not going to be resumed: CAs limit how many an account may leave pending.
-/// @param client The client; operations keep what they need of it.
-/// @param order_url What acme_op_order_url() said; copied.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: it is no URL of this CA's.
+/// Deactivates the pending authorizations of an order that will not be resumed: CAs limit how many
+/// an account may leave pending.
+/// @param client The client. It may be freed before the operation.
+/// @param order_url URL from acme_op_order_url(); copied.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: not a URL of this CA.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_abandon_order(
@@ -76,17 +76,17 @@ pub extern "C" fn acme_begin_abandon_order(
     order_url: *const c_char,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| {
+    begin(client, op, |client| {
         let url = text(order_url, "order_url")?;
-        Ok(shown.client.abandon_order(url)?.map(|()| Outcome::Done))
+        Ok(client.engine.abandon_order(url)?.map(|()| Outcome::Done))
     })
 }
 
-/// Lists the account's orders, those that are pending at least (RFC 8555 section 7.1.2.1). Then
-/// acme_op_url() has their URLs. ACME_ERR_UNSUPPORTED where the CA keeps no list; Let's Encrypt does
+/// Lists the account's orders, at least the pending ones (RFC 8555 section 7.1.2.1). Afterwards
+/// acme_op_url() has their URLs. ACME_ERR_UNSUPPORTED if the CA keeps no list; Let's Encrypt does
 /// not.
-/// @param client The client; operations keep what they need of it.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// @param client The client. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -94,5 +94,5 @@ pub extern "C" fn acme_begin_list_orders(
     client: *const acme_client_t,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| Ok(shown.client.orders().map(Outcome::Urls)))
+    begin(client, op, |client| Ok(client.engine.orders().map(Outcome::Urls)))
 }

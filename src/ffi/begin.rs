@@ -1,19 +1,20 @@
-//! Beginning an operation.
+//! Functions that begin an operation of an account, an order or a certificate.
 
 use std::ffi::{c_char, c_int};
 use std::time::Duration;
 
 use safer_ffi::derive_ReprC;
 
-use super::boundary::{Out, flag, guard, optional_text, optional_texts, read_options, text, texts};
-use super::cert::{ShownCert, acme_cert_t};
-use super::client::{ShownClient, acme_client_t};
-use super::csr::acme_csr_t;
+use super::cert::CertState;
+use super::client::{ClientState, acme_client_t};
+use super::convert::{Out, flag, optional_text, optional_texts, read_options, text, texts};
+use super::guard::guard;
 use super::handle::{borrow, give};
-use super::key::{ShownKey, acme_key_t};
-use super::op::{Outcome, ShownOp, acme_op_t};
-use super::options::acme_order_options_t;
+use super::key::KeyState;
+use super::op::OpState;
+use super::outcome::Outcome;
 use super::status::acme_status_t;
+use super::types::{acme_cert_t, acme_csr_t, acme_key_t, acme_op_t, acme_order_options_t};
 use crate::engine::{ChallengeType, Operation, OrderOptions, Renewal, RevocationReason};
 use crate::error::{Error, Result};
 use crate::pki::{CertificateChain, ChainPreference, Key, KeyType, SigningRequest};
@@ -26,9 +27,10 @@ use crate::time::Time;
 pub enum acme_revocation_reason_t {
     /// No reason given.
     ACME_REVOKE_UNSPECIFIED = 0,
-    /// The private key is, or may be, known to others.
+    /// Others know the private key, or may know it.
     ACME_REVOKE_KEY_COMPROMISE = 1,
-    /// The same of the CA that issued it. This one and those after 5 are for private CAs.
+    /// Others know the key of the CA that issued it. This value and those above 5 are for private
+    /// CAs.
     ACME_REVOKE_CA_COMPROMISE = 2,
     /// The names changed owner.
     ACME_REVOKE_AFFILIATION_CHANGED = 3,
@@ -36,13 +38,13 @@ pub enum acme_revocation_reason_t {
     ACME_REVOKE_SUPERSEDED = 4,
     /// The service ended.
     ACME_REVOKE_CESSATION_OF_OPERATION = 5,
-    /// It is suspended for now.
+    /// The certificate is suspended for now.
     ACME_REVOKE_CERTIFICATE_HOLD = 6,
-    /// It is no longer suspended.
+    /// The certificate is no longer suspended.
     ACME_REVOKE_REMOVE_FROM_CRL = 8,
-    /// What it was issued for was withdrawn.
+    /// A privilege in the certificate was withdrawn.
     ACME_REVOKE_PRIVILEGE_WITHDRAWN = 9,
-    /// As ACME_REVOKE_CA_COMPROMISE, of an attribute authority.
+    /// Others know the key of an attribute authority.
     ACME_REVOKE_AA_COMPROMISE = 10,
 }
 
@@ -61,7 +63,7 @@ const REASONS: [(acme_revocation_reason_t, RevocationReason); 10] = [
     (ACME_REVOKE_AA_COMPROMISE, RevocationReason::AaCompromise),
 ];
 
-/// What preferred_chain says of the chain that is wanted (RFC 8555 section 7.4.2).
+/// Meaning of preferred_chain (RFC 8555 section 7.4.2).
 #[derive_ReprC]
 #[repr(i32)]
 #[derive(Clone, Copy)]
@@ -72,30 +74,30 @@ pub enum acme_chain_by_t {
     ACME_CHAIN_BY_ISSUER = 1,
     /// Key identifier of any issuer in the chain, in hexadecimal digits.
     ACME_CHAIN_BY_KEY_ID = 2,
-    /// Nothing: the chain with the fewest bytes is wanted.
+    /// No meaning: prefer the chain with the fewest bytes.
     ACME_CHAIN_SMALLEST = 3,
 }
 
 use acme_chain_by_t::*;
 
-/// Checks, begins an operation with `start`, and gives it out.
+/// Checks the arguments, begins an operation with `start`, and sets `op`.
 pub(super) fn begin(
     client: *const acme_client_t,
     op: *mut *mut acme_op_t,
-    start: impl FnOnce(&ShownClient) -> Result<Operation<Outcome>>,
+    start: impl FnOnce(&ClientState) -> Result<Operation<Outcome>>,
 ) -> acme_status_t {
     guard(|| {
         let out = Out::handle(op, "op")?;
-        let client: &ShownClient = borrow(client, "client")?;
-        out.set(give(ShownOp::begin(client, start(client)?, None)));
+        let client: &ClientState = borrow(client, "client")?;
+        out.set(give(OpState::begin(client, start(client)?, None)));
         Ok(())
     })
 }
 
-/// Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3). Then
-/// acme_client_account_url() has its URL.
-/// @param client The client; operations keep what they need of it.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// Registers the account, or finds it if the CA knows the key (RFC 8555 section 7.3). Afterwards
+/// acme_client_account_url() returns its URL.
+/// @param client The client. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -103,13 +105,13 @@ pub extern "C" fn acme_begin_register(
     client: *const acme_client_t,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| Ok(shown.client.register().map(|_| Outcome::Done)))
+    begin(client, op, |client| Ok(client.engine.register().map(|_| Outcome::Done)))
 }
 
-/// Finds the account of the key and makes none (RFC 8555 section 7.3.1): ACME_ERR_ACCOUNT when the
-/// CA knows none. Then acme_client_account_url() has its URL.
-/// @param client The client; operations keep what they need of it.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// Finds the account of the key and creates none (RFC 8555 section 7.3.1): ACME_ERR_ACCOUNT if the
+/// CA does not know the key. Afterwards acme_client_account_url() returns its URL.
+/// @param client The client. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -117,15 +119,16 @@ pub extern "C" fn acme_begin_find_account(
     client: *const acme_client_t,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| Ok(shown.client.find_account().map(|_| Outcome::Done)))
+    begin(client, op, |client| Ok(client.engine.find_account().map(|_| Outcome::Done)))
 }
 
-/// Replaces the account's contacts, "mailto:..." URLs; none removes them (RFC 8555 section 7.3.2).
-/// @param client The client; operations keep what they need of it.
+/// Replaces the account's contacts, "mailto:..." URLs; an empty list removes them (RFC 8555 section
+/// 7.3.2).
+/// @param client The client. It may be freed before the operation.
 /// @param contacts The contacts, copied; may be NULL when count is 0.
 /// @param count Number of contacts.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: one is no URL.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: a contact is not a URL.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_begin_update_contacts(
@@ -134,18 +137,18 @@ pub extern "C" fn acme_begin_update_contacts(
     count: usize,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| {
+    begin(client, op, |client| {
         let contacts = texts(contacts, count, "contacts")?.into_iter().map(str::to_owned);
-        Ok(shown.client.update_contacts(contacts.collect())?.map(|()| Outcome::Done))
+        Ok(client.engine.update_contacts(contacts.collect())?.map(|()| Outcome::Done))
     })
 }
 
-/// Replaces the account's key (RFC 8555 section 7.3.5). Store new_key before, and forget the old one
-/// after ACME_STEP_DONE: if the program ends in between, begin again with the old key, which settles
-/// which of them the CA knows. The client uses the new key from then on.
-/// @param client The client; operations keep what they need of it.
-/// @param new_key The new key; kept as far as it is needed.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// Replaces the account's key (RFC 8555 section 7.3.5). Store new_key before, and delete the old
+/// key after ACME_STEP_DONE. If the program ends in between, begin again with the old key: the
+/// operation finds out which key the CA knows. From ACME_STEP_DONE on the client uses the new key.
+/// @param client The client. It may be freed before the operation.
+/// @param new_key The new key. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -154,15 +157,15 @@ pub extern "C" fn acme_begin_key_change(
     new_key: *const acme_key_t,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| {
-        let new_key: &ShownKey = borrow(new_key, "new_key")?;
-        Ok(shown.client.change_key(&new_key.key).map(|()| Outcome::Done))
+    begin(client, op, |client| {
+        let new_key: &KeyState = borrow(new_key, "new_key")?;
+        Ok(client.engine.change_key(&new_key.key).map(|()| Outcome::Done))
     })
 }
 
-/// Deactivates the account, for good (RFC 8555 section 7.3.6).
-/// @param client The client; operations keep what they need of it.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// Deactivates the account permanently (RFC 8555 section 7.3.6).
+/// @param client The client. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -170,14 +173,14 @@ pub extern "C" fn acme_begin_deactivate(
     client: *const acme_client_t,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| Ok(shown.client.deactivate_account().map(|()| Outcome::Done)))
+    begin(client, op, |client| Ok(client.engine.deactivate_account().map(|()| Outcome::Done)))
 }
 
-/// Asks the CA when to renew cert (RFC 9773); what the CA does not say, the certificate's lifetime
-/// does. Then acme_op_renewal_info() has the answer.
-/// @param client The client; operations keep what they need of it.
-/// @param cert The certificate; kept as far as it is needed.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
+/// Asks the CA when to renew cert (RFC 9773); without an answer the certificate's lifetime decides.
+/// Afterwards acme_op_renewal_info() has the window.
+/// @param client The client. It may be freed before the operation.
+/// @param cert The certificate. It may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
 /// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -186,20 +189,20 @@ pub extern "C" fn acme_begin_renewal_info(
     cert: *const acme_cert_t,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| {
-        let cert: &ShownCert = borrow(cert, "cert")?;
-        Ok(shown.client.renewal_info(cert.chain()).map(Outcome::RenewalInfo))
+    begin(client, op, |client| {
+        let cert: &CertState = borrow(cert, "cert")?;
+        Ok(client.engine.renewal_info(cert.chain()).map(Outcome::RenewalInfo))
     })
 }
 
-/// Revokes cert (RFC 8555 section 7.6): as the account that ordered it (key NULL) or, with the
-/// certificate's key, as whoever has that. reason is an ACME_REVOKE_* value.
-/// @param client The client; operations keep what they need of it.
-/// @param cert The certificate; kept as far as it is needed.
-/// @param key The certificate's key, kept as far as it is needed; NULL: the account's is used.
+/// Revokes cert (RFC 8555 section 7.6). The request is signed with the account's key (key NULL; the
+/// account that ordered it) or with the certificate's key. reason is an ACME_REVOKE_* value.
+/// @param client The client. It may be freed before the operation.
+/// @param cert The certificate. It may be freed before the operation.
+/// @param key The certificate's key, which may be freed before the operation; NULL: the account's.
 /// @param reason An ACME_REVOKE_* value.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: reason is no such value, or key is not the
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: reason is another value, or key is not the
 ///   certificate's.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -210,24 +213,23 @@ pub extern "C" fn acme_begin_revoke(
     reason: c_int,
     op: *mut *mut acme_op_t,
 ) -> acme_status_t {
-    begin(client, op, |shown| {
-        let cert: &ShownCert = borrow(cert, "cert")?;
+    begin(client, op, |client| {
+        let cert: &CertState = borrow(cert, "cert")?;
         let known = REASONS.iter().find(|(code, _)| *code as c_int == reason);
         let (_, reason) = known.ok_or_else(|| {
             Error::invalid_argument(format!("reason is {reason}, which is no ACME_REVOKE_* value"))
         })?;
         let key = optional_key(key, "key")?;
-        Ok(shown.client.revoke(cert.chain(), *reason, key.as_ref())?.map(|()| Outcome::Done))
+        Ok(client.engine.revoke(cert.chain(), *reason, key.as_ref())?.map(|()| Outcome::Done))
     })
 }
 
-/// Obtains a certificate (RFC 8555 section 7.1): account if needed, order, challenges, finalize,
-/// download. What cannot work is refused here, before anything is sent.
-/// @param client The client; operations keep what they need of it.
-/// @param options Read during the call only; handles that it names are kept as far as they are
-///   needed.
-/// @param op Out: the operation, which you free with acme_op_free(). No request has been sent.
-/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the message says which member, and why;
+/// Begins to obtain a certificate (RFC 8555 section 7.1): account if needed, order, challenges,
+/// finalize, download. Options that cannot work are refused here, before any request.
+/// @param client The client. It may be freed before the operation.
+/// @param options Read during the call only. Its handles may be freed before the operation.
+/// @param op Out: the operation, to free with acme_op_free(). No request has been sent yet.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the message names the member and the reason;
 ///   ACME_ERR_UNSUPPORTED: this library does not know a member.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -238,26 +240,26 @@ pub extern "C" fn acme_begin_order(
 ) -> acme_status_t {
     guard(|| {
         let out = Out::handle(op, "op")?;
-        let client: &ShownClient = borrow(client, "client")?;
+        let client: &ClientState = borrow(client, "client")?;
         out.set(give(begin_order(client, &read_options(options, "options")?)?));
         Ok(())
     })
 }
 
-pub(super) fn begin_order(client: &ShownClient, given: &acme_order_options_t) -> Result<ShownOp> {
+pub(super) fn begin_order(client: &ClientState, given: &acme_order_options_t) -> Result<OpState> {
     let mut options = order_options(given)?;
     if options.key.is_none() && options.csr.is_none() {
         options.key = Some(Key::generate(KeyType::P256)?);
     }
     let key = options.key.clone();
     let operation = match flag(given.only_if_due, "only_if_due")? {
-        false => client.client.obtain(options)?.map(Outcome::Certificate),
-        true => client.client.renew(options)?.map(|renewal| match renewal {
+        false => client.engine.obtain(options)?.map(Outcome::Certificate),
+        true => client.engine.renew(options)?.map(|renewal| match renewal {
             Renewal::NotDue(info) => Outcome::RenewalInfo(info),
             Renewal::Renewed(issued) => Outcome::Certificate(issued),
         }),
     };
-    Ok(ShownOp::begin(client, operation, key))
+    Ok(OpState::begin(client, operation, key))
 }
 
 fn order_options(given: &acme_order_options_t) -> Result<OrderOptions> {
@@ -295,7 +297,7 @@ fn order_options(given: &acme_order_options_t) -> Result<OrderOptions> {
     Ok(options)
 }
 
-/// The acceptable types of challenge; `None`: the default ones.
+/// Returns the acceptable challenge types; `None`: the default.
 pub(super) fn acceptable_types(
     types: *const *const c_char,
     count: usize,
@@ -307,7 +309,7 @@ pub(super) fn acceptable_types(
 
 fn challenge_type(name: &str) -> Result<ChallengeType> {
     ChallengeType::from_name(name).ok_or_else(|| {
-        let shown = crate::problem::printable(name, 40);
+        let shown = crate::text::printable(name, 40);
         Error::invalid_argument(format!("\"{shown}\" is no challenge type; see acme_challenge_t"))
     })
 }

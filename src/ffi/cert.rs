@@ -3,29 +3,21 @@
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr::null;
 
-use safer_ffi::derive_ReprC;
-
-use super::boundary::{Out, bytes, c_text, check_pointer, guard, pointer_to, text};
+use super::convert::{Out, bytes, c_text, check_pointer, pointer_to, text};
+use super::guard::guard;
 use super::handle::{borrow, give, handle, peek, release};
-use super::key::{ShownKey, acme_key_t, key_type};
-use super::options::{acme_challenge_t, acme_time_t};
+use super::key::{KeyState, key_type};
 use super::status::acme_status_t;
+use super::types::{acme_cert_t, acme_challenge_t, acme_key_t, acme_time_t, moment};
 use crate::pki::{CertificateChain, Key, KeyType, tls_alpn_certificate};
 use crate::time::Time;
 
-/// A certificate chain, leaf first, with its private key when the library has it.
-#[derive_ReprC]
-#[repr(opaque)]
-pub struct acme_cert_t {
-    _private: [u8; 0],
-}
-
-handle!(acme_cert_t, ShownCert, b"acmecert");
+handle!(acme_cert_t, CertState, b"acmecert");
 
 const MILLIS_A_DAY: i64 = 24 * 3600 * 1000;
 
-/// A chain, with its texts for C.
-pub struct ShownCert {
+/// A chain with its texts for C.
+pub struct CertState {
     chain: CertificateChain,
     pem: CString,
     names: Vec<CString>,
@@ -35,7 +27,7 @@ pub struct ShownCert {
     key: Option<OwnedKey>,
 }
 
-/// A key handle that its owner shows and frees.
+/// A key handle that its owner lends to C and frees.
 pub(super) struct OwnedKey(*mut acme_key_t);
 
 // SAFETY: a handle may move between threads and be read by many (rule 5 of the header).
@@ -45,7 +37,7 @@ unsafe impl Sync for OwnedKey {}
 
 impl OwnedKey {
     pub(super) fn new(key: Key) -> OwnedKey {
-        OwnedKey(give(ShownKey::new(key)))
+        OwnedKey(give(KeyState::new(key)))
     }
 
     pub(super) fn handle(&self) -> *const acme_key_t {
@@ -59,9 +51,9 @@ impl Drop for OwnedKey {
     }
 }
 
-impl ShownCert {
-    pub(super) fn new(chain: CertificateChain, key: Option<Key>) -> ShownCert {
-        ShownCert {
+impl CertState {
+    pub(super) fn new(chain: CertificateChain, key: Option<Key>) -> CertState {
+        CertState {
             pem: c_text(chain.pem()),
             names: chain.names().iter().map(c_text).collect(),
             serial: c_text(hex(&chain.serial().unwrap_or_default())),
@@ -77,11 +69,11 @@ impl ShownCert {
     }
 }
 
-/// Reads a PEM chain, leaf first. Anything but certificates in it is refused.
+/// Reads a PEM chain, leaf first. It may contain certificates only.
 /// @param pem The chain's text; read during the call only.
 /// @param size Number of bytes, without a NUL at the end.
-/// @param cert Out: the chain, which you free with acme_cert_free(). It has no key.
-/// @return ACME_OK; ACME_ERR_PARSE: no chain, or something else in it.
+/// @param cert Out: the chain, to free with acme_cert_free(). It has no key.
+/// @return ACME_OK; ACME_ERR_PARSE: not a chain, or other things in it.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_cert_parse(
@@ -92,16 +84,17 @@ pub extern "C" fn acme_cert_parse(
     guard(|| {
         let out = Out::handle(cert, "cert")?;
         let chain = CertificateChain::parse(bytes(pem, size, "pem")?)?;
-        out.set(give(ShownCert::new(chain, None)));
+        out.set(give(CertState::new(chain, None)));
         Ok(())
     })
 }
 
-/// Makes the self-signed certificate that a tls-alpn-01 challenge wants (RFC 8737), to be shown in
-/// handshakes that negotiate "acme-tls/1". key NULL: a fresh one, see acme_cert_key().
-/// @param challenge What acme_op_challenge() or a publish callback shows right now.
-/// @param key The key to certify, kept as far as it is needed; NULL: a fresh P-256 key.
-/// @param cert Out: the certificate, which you free with acme_cert_free().
+/// Creates the self-signed certificate for a tls-alpn-01 challenge (RFC 8737), to present in
+/// handshakes that negotiate "acme-tls/1".
+/// @param challenge A challenge from acme_op_challenge() or of a publish callback, while it is
+///   valid.
+/// @param key The key to certify; NULL: a fresh P-256 key, see acme_cert_key().
+/// @param cert Out: the certificate, to free with acme_cert_free().
 /// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the challenge is of a type without a token;
 ///   ACME_ERR_UNSUPPORTED: the key is outside the process.
 #[unsafe(no_mangle)]
@@ -114,7 +107,8 @@ pub extern "C" fn acme_cert_create_tls_alpn(
     guard(|| {
         let out = Out::handle(cert, "cert")?;
         check_pointer(challenge, "challenge")?;
-        // SAFETY: not NULL and aligned; a challenge that an operation shows right now (rule 3 of the header).
+        // SAFETY: not NULL and aligned; a challenge that an operation lends right now (rule 3 of
+        // the header).
         let challenge = unsafe { &*challenge };
         let identifier = text(challenge.identifier, "challenge->identifier")?;
         let digest = bytes(challenge.tls_alpn_digest.cast(), 32, "challenge->tls_alpn_digest")?;
@@ -124,20 +118,20 @@ pub extern "C" fn acme_cert_create_tls_alpn(
             false => borrow(key, "key")?.key.clone(),
         };
         let chain = tls_alpn_certificate(identifier, &digest, &key, Time::now())?;
-        out.set(give(ShownCert::new(chain, Some(key))));
+        out.set(give(CertState::new(chain, Some(key))));
         Ok(())
     })
 }
 
-/// The whole chain as PEM.
+/// Returns the whole chain as PEM.
 /// @param cert The certificate.
 /// @return Text, valid until cert is freed; NULL for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_chain_pem(cert: *const acme_cert_t) -> *const c_char {
-    pointer_to(peek(cert).map(|shown| &shown.pem))
+    pointer_to(peek(cert).map(|cert| &cert.pem))
 }
 
-/// The index-th certificate of the chain as DER, 0 the leaf; NULL past the end. size may be NULL.
+/// Returns the index-th certificate of the chain as DER; NULL past the end. Index 0 is the leaf.
 /// @param cert The certificate.
 /// @param index From 0, the leaf, towards the root.
 /// @param size Out: number of bytes; 0 past the end. May be NULL.
@@ -148,22 +142,23 @@ pub extern "C" fn acme_cert_der(
     index: usize,
     size: *mut usize,
 ) -> *const u8 {
-    let der = peek(cert).and_then(|shown| shown.chain.ders().get(index));
+    let der = peek(cert).and_then(|cert| cert.chain.ders().get(index));
     if let Ok(out) = Out::new(size, "size") {
         out.set(der.map_or(0, Vec::len));
     }
     der.map_or(null(), Vec::as_ptr)
 }
 
-/// The certificate's private key; NULL when it was parsed, or ordered with a CSR made elsewhere.
+/// Returns the certificate's private key; NULL if the certificate was parsed, or ordered with a CSR
+/// made elsewhere.
 /// @param cert The certificate.
 /// @return Borrowed, valid until cert is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_key(cert: *const acme_cert_t) -> *const acme_key_t {
-    peek(cert).and_then(|shown| shown.key.as_ref()).map_or(null(), OwnedKey::handle)
+    peek(cert).and_then(|cert| cert.key.as_ref()).map_or(null(), OwnedKey::handle)
 }
 
-/// Whether this is the leaf's key: 1 or 0. For a certificate and a key that were stored.
+/// Whether key is the leaf's: 1 or 0. For a stored certificate and a stored key.
 /// @param cert The certificate.
 /// @param key The key.
 /// @return 1 or 0; 0 when either is NULL.
@@ -175,77 +170,77 @@ pub extern "C" fn acme_cert_is_for(cert: *const acme_cert_t, key: *const acme_ke
     }
 }
 
-/// The index-th subject alternative name (DNS name or IP address); NULL past the end.
+/// Returns the index-th subject alternative name (DNS name or IP address); NULL past the end.
 /// @param cert The certificate.
 /// @param index From 0.
 /// @return Text, valid until cert is freed; NULL past the end.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_name(cert: *const acme_cert_t, index: usize) -> *const c_char {
-    pointer_to(peek(cert).and_then(|shown| shown.names.get(index)))
+    pointer_to(peek(cert).and_then(|cert| cert.names.get(index)))
 }
 
-/// The leaf's serial number, in lower-case hexadecimal digits.
+/// Returns the leaf's serial number, in lower-case hexadecimal digits.
 /// @param cert The certificate.
 /// @return Text, valid until cert is freed; NULL for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_serial(cert: *const acme_cert_t) -> *const c_char {
-    pointer_to(peek(cert).map(|shown| &shown.serial))
+    pointer_to(peek(cert).map(|cert| &cert.serial))
 }
 
-/// SHA-256 of the leaf, in lower-case hexadecimal digits.
+/// Returns the SHA-256 of the leaf, in lower-case hexadecimal digits.
 /// @param cert The certificate.
 /// @return 64 characters, valid until cert is freed; NULL for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_fingerprint(cert: *const acme_cert_t) -> *const c_char {
-    pointer_to(peek(cert).map(|shown| &shown.fingerprint))
+    pointer_to(peek(cert).map(|cert| &cert.fingerprint))
 }
 
-/// Kind of the leaf's key: an ACME_KEY_* value; 0 when it is none of those.
+/// Returns the kind of the leaf's key: an ACME_KEY_* value; 0 for another kind.
 /// @param cert The certificate.
 /// @return An ACME_KEY_* value, or 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_key_type(cert: *const acme_cert_t) -> c_int {
-    key_type(peek(cert).and_then(|shown| shown.chain.key_type()))
+    key_type(peek(cert).and_then(|cert| cert.chain.key_type()))
 }
 
-/// Identifier for renewal information (RFC 9773 section 4.1); NULL when the leaf has no authority key
-/// identifier.
+/// Returns the identifier for renewal information (RFC 9773 section 4.1); NULL if the leaf has no
+/// authority key identifier.
 /// @param cert The certificate.
 /// @return Text, valid until cert is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_ari_id(cert: *const acme_cert_t) -> *const c_char {
-    pointer_to(peek(cert).and_then(|shown| shown.ari_id.as_ref()))
+    pointer_to(peek(cert).and_then(|cert| cert.ari_id.as_ref()))
 }
 
-/// When the leaf starts to be valid; 0 for NULL.
+/// Returns the start of the leaf's validity; 0 for NULL.
 /// @param cert The certificate.
 /// @return Milliseconds since 1970.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_not_before(cert: *const acme_cert_t) -> acme_time_t {
-    peek(cert).map_or(0, |shown| shown.chain.not_before().as_millis())
+    peek(cert).map_or(0, |cert| cert.chain.not_before().as_millis())
 }
 
-/// When the leaf expires; 0 for NULL.
+/// Returns the end of the leaf's validity; 0 for NULL.
 /// @param cert The certificate.
 /// @return Milliseconds since 1970.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_not_after(cert: *const acme_cert_t) -> acme_time_t {
-    peek(cert).map_or(0, |shown| shown.chain.not_after().as_millis())
+    peek(cert).map_or(0, |cert| cert.chain.not_after().as_millis())
 }
 
-/// Whole days until the leaf expires, from now (0: the system clock); negative once it has.
+/// Returns the whole days until the leaf expires; negative once it has expired.
 /// @param cert The certificate.
 /// @param now Milliseconds since 1970; 0: the system clock.
 /// @return Days, rounded down; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_days_left(cert: *const acme_cert_t, now: acme_time_t) -> c_int {
-    let Some(shown) = peek(cert) else { return 0 };
-    let left = shown.chain.not_after().as_millis().saturating_sub(moment(now).as_millis());
+    let Some(cert) = peek(cert) else { return 0 };
+    let left = cert.chain.not_after().as_millis().saturating_sub(moment(now).as_millis());
     c_int::try_from(left.div_euclid(MILLIS_A_DAY)).unwrap_or(c_int::MAX)
 }
 
 /// Frees the handle.
-/// @param cert The certificate; NULL is fine. A key that acme_cert_key() gave goes with it.
+/// @param cert The certificate; NULL is fine. The key from acme_cert_key() is freed with it.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_cert_free(cert: *mut acme_cert_t) {
     release(cert);
@@ -253,9 +248,4 @@ pub extern "C" fn acme_cert_free(cert: *mut acme_cert_t) {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A moment as it comes in: 0 is the system clock's.
-pub(super) fn moment(time: acme_time_t) -> Time {
-    if time == 0 { Time::now() } else { Time::from_millis(time) }
 }

@@ -6,56 +6,56 @@ use std::sync::{Mutex, PoisonError};
 
 use safer_ffi::derive_ReprC;
 
-use super::boundary::{
-    Out, bytes, c_text, catch, copy_out, flag, guard, optional_text, read_options, text, texts,
+use super::convert::{
+    Out, bytes, c_text, copy_out, flag, optional_text, read_options, text, texts,
 };
-use super::built_in::BuiltIn;
+use super::guard::{catch, guard};
 use super::handle::{borrow, give, handle, peek, release};
-use super::key::ShownKey;
-use super::options::acme_client_options_t;
+use super::http_client::BuiltInHttp;
+use super::key::KeyState;
 use super::status::acme_status_t;
+use super::types::acme_client_options_t;
 use crate::engine::{Client, ClientOptions, http01_answer};
 use crate::error::{Error, Result};
 use crate::jose::eab::{ExternalAccount, MacAlgorithm};
 
-/// One account at one CA: directory, account key, nonces, connections. Make one and share it.
+/// One account at one CA: directory, account key, nonces, connections. Create one and share it.
 #[derive_ReprC]
 #[repr(opaque)]
 pub struct acme_client_t {
     _private: [u8; 0],
 }
 
-handle!(acme_client_t, ShownClient, b"acmeclnt");
+handle!(acme_client_t, ClientState, b"acmeclnt");
 
-/// A client, its HTTP client, and the texts that have been shown.
-pub struct ShownClient {
-    pub(super) client: Client,
-    pub(super) http: BuiltIn,
-    shown: Mutex<Vec<CString>>,
+/// A client, its HTTP client, and the texts that C has pointers to.
+pub struct ClientState {
+    pub(super) engine: Client,
+    pub(super) http: BuiltInHttp,
+    texts: Mutex<Vec<CString>>,
 }
 
-impl ShownClient {
-    /// A pointer to `text` that stays valid for as long as the client: what was shown before is
+impl ClientState {
+    /// Returns a pointer to `text` that stays valid for as long as the client: earlier texts are
     /// kept. An account's URL and a CA's terms change seldom.
-    fn show(&self, text: Option<String>) -> *const c_char {
+    fn keep_text(&self, text: Option<String>) -> *const c_char {
         let Some(text) = text.map(c_text) else { return null() };
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = shown.iter().find(|known| **known == text) {
+        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = texts.iter().find(|known| **known == text) {
             return known.as_ptr();
         }
         // The bytes of a CString stay where they are when it moves.
         let pointer = text.as_ptr();
-        shown.push(text);
+        texts.push(text);
         pointer
     }
 }
 
-/// Makes a client: one account at one CA. No request is sent.
-/// @param options Read during the call only; the key that it names is kept as far as it is
-///   needed.
-/// @param client Out: the client, which you free with acme_client_free().
-/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: a member is lacking or malformed, or a file that it
-///   names is; ACME_ERR_POLICY: the directory's URL is not https; ACME_ERR_UNSUPPORTED: this
+/// Creates a client: one account at one CA. Sends no request.
+/// @param options Read during the call only. Its key may be freed before the client.
+/// @param client Out: the client, to free with acme_client_free().
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: a member, or the file that it names, is missing or
+///   malformed; ACME_ERR_POLICY: the directory's URL is not https; ACME_ERR_UNSUPPORTED: this
 ///   library does not know a member, or was built without an HTTP client.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -66,16 +66,16 @@ pub extern "C" fn acme_client_new(
     guard(|| {
         let out = Out::handle(client, "client")?;
         let given = read_options(options, "options")?;
-        let client = Client::new(client_options(&given)?)?;
-        let http = BuiltIn::new(&given)?;
-        out.set(give(ShownClient { client, http, shown: Mutex::new(Vec::new()) }));
+        let engine = Client::new(client_options(&given)?)?;
+        let http = BuiltInHttp::new(&given)?;
+        out.set(give(ClientState { engine, http, texts: Mutex::new(Vec::new()) }));
         Ok(())
     })
 }
 
 fn client_options(given: &acme_client_options_t) -> Result<ClientOptions> {
     let owned = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect();
-    let account_key: &ShownKey = borrow(given.account_key, "account_key")?;
+    let account_key: &KeyState = borrow(given.account_key, "account_key")?;
     let mut options =
         ClientOptions::new(text(given.directory_url, "directory_url")?, account_key.key.clone());
     options.account_url = optional_text(given.account_url, "account_url")?.map(str::to_owned);
@@ -110,59 +110,59 @@ fn external_account(given: &acme_client_options_t) -> Result<Option<ExternalAcco
     }
 }
 
-/// The account's URL, worth storing; NULL until an operation has needed it. Valid until the client
-/// is freed.
+/// Returns the account's URL, to store; NULL until an operation has needed it. Valid until the
+/// client is freed.
 /// @param client The client.
 /// @return Text, valid until client is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_client_account_url(client: *const acme_client_t) -> *const c_char {
-    peek(client).map_or(null(), |shown| shown.show(shown.client.account_url()))
+    peek(client).map_or(null(), |client| client.keep_text(client.engine.account_url()))
 }
 
-/// URL of the CA's terms of service; NULL until its directory is known, or when it has none. Valid
-/// until the client is freed.
+/// Returns the URL of the CA's terms of service; NULL until its directory is known, or if it has
+/// none. Valid until the client is freed.
 /// @param client The client.
 /// @return Text, valid until client is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_client_terms_url(client: *const acme_client_t) -> *const c_char {
-    peek(client).map_or(null(), |shown| shown.show(shown.client.terms_of_service()))
+    peek(client).map_or(null(), |client| client.keep_text(client.engine.terms_of_service()))
 }
 
-/// The index-th certificate profile that the CA offers (draft-ietf-acme-profiles); NULL past the
-/// end, and until the CA's directory is known. Valid until the client is freed.
+/// Returns the name of the index-th certificate profile that the CA offers
+/// (draft-ietf-acme-profiles); NULL past the end, and until the CA's directory is known. Valid
+/// until the client is freed.
 /// @param client The client.
 /// @param index From 0.
 /// @return Text, valid until client is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_client_profile(client: *const acme_client_t, index: usize) -> *const c_char {
-    let name = |shown: &ShownClient| shown.client.profiles().into_iter().nth(index);
-    peek(client).map_or(null(), |shown| shown.show(name(shown).map(|(name, _)| name)))
+    let name = |client: &ClientState| client.engine.profiles().into_iter().nth(index);
+    peek(client).map_or(null(), |client| client.keep_text(name(client).map(|(name, _)| name)))
 }
 
-/// What the CA says of its index-th profile; as acme_client_profile().
+/// Returns the CA's description of its index-th profile; see acme_client_profile().
 /// @param client The client.
 /// @param index From 0, as for acme_client_profile().
-/// @return Text, valid until client is freed, or NULL. Untrusted: the CA's word.
+/// @return Text, valid until client is freed, or NULL. Untrusted text of the CA.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_client_profile_text(
     client: *const acme_client_t,
     index: usize,
 ) -> *const c_char {
-    let text = |shown: &ShownClient| shown.client.profiles().into_iter().nth(index);
-    peek(client).map_or(null(), |shown| shown.show(text(shown).map(|(_, text)| text)))
+    let text = |client: &ClientState| client.engine.profiles().into_iter().nth(index);
+    peek(client).map_or(null(), |client| client.keep_text(text(client).map(|(_, text)| text)))
 }
 
-/// The body to answer a CA's http-01 request with, if the challenge is one of an operation of this
-/// client and published right now (RFC 8555 section 8.3): then a publish callback has nothing to do for
-/// http-01 but return 0. path is the request's, size bytes without a query. Writes to body, which has
-/// room for room bytes, and gives the length; there is no NUL at its end. 0: not such a path, answer as
-/// you would otherwise. Room for 1024 bytes is always enough; with less, 0. Any thread.
-/// @param client The client whose operations' challenges are looked at.
-/// @param path The request's path, without a query; need not end in a NUL.
-/// @param size Bytes of path.
-/// @param body Out: the body of the answer, without a NUL at its end.
-/// @param room Bytes that body has room for; 1024 are always enough.
-/// @return Bytes written to body; 0: the path is none that is published, or room is too little.
+/// Writes the body of the response to a CA's http-01 request (RFC 8555 section 8.3), if the path
+/// belongs to a challenge that an operation of this client has published right now. A program that
+/// calls this function for every such request has nothing to do for http-01 in its publish callback
+/// but return 0. For other paths the function returns 0: respond as usual. Any thread.
+/// @param client The client whose operations have the challenges.
+/// @param path The request's path, without a query; a NUL at its end is not necessary.
+/// @param size Size of path in bytes.
+/// @param body Out: the body of the response, without a NUL at its end.
+/// @param room Space at body in bytes; 1024 are always enough.
+/// @return Bytes written to body; 0: no published challenge has this path, or room is too small.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_client_http01_answer(
     client: *const acme_client_t,
@@ -171,20 +171,20 @@ pub extern "C" fn acme_client_http01_answer(
     body: *mut c_char,
     room: usize,
 ) -> usize {
-    answer_into(body, room, || {
-        let client: &ShownClient = borrow(client, "client")?;
-        Ok(client.client.http01_answer(utf8(bytes(path.cast(), size, "path")?)))
+    write_body(body, room, || {
+        let client: &ClientState = borrow(client, "client")?;
+        Ok(client.engine.http01_answer(utf8(bytes(path.cast(), size, "path")?)))
     })
 }
 
-/// The body to answer a CA's http-01 request with, without a client, for another process or machine:
-/// every path that could be a challenge's is answered (RFC 8555 section 8.3). Any thread.
-/// @param thumbprint acme_key_thumbprint() of the account's key, in 43 characters.
-/// @param path The request's path, without a query; need not end in a NUL.
-/// @param size Bytes of path.
-/// @param body Out: the body of the answer, without a NUL at its end.
-/// @param room Bytes that body has room for; 1024 are always enough.
-/// @return Bytes written to body; 0: the path is no challenge's, or room is too little.
+/// Writes the body of the response to a CA's http-01 request without a client, for another process
+/// or machine: every path of a possible challenge has a body (RFC 8555 section 8.3). Any thread.
+/// @param thumbprint acme_key_thumbprint() of the account's key, 43 characters.
+/// @param path The request's path, without a query; a NUL at its end is not necessary.
+/// @param size Size of path in bytes.
+/// @param body Out: the body of the response, without a NUL at its end.
+/// @param room Space at body in bytes; 1024 are always enough.
+/// @return Bytes written to body; 0: the path is not one of a challenge, or room is too small.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_http01_answer(
     thumbprint: *const c_char,
@@ -193,27 +193,27 @@ pub extern "C" fn acme_http01_answer(
     body: *mut c_char,
     room: usize,
 ) -> usize {
-    answer_into(body, room, || {
+    write_body(body, room, || {
         let thumbprint = text(thumbprint, "thumbprint")?;
         Ok(http01_answer(thumbprint, utf8(bytes(path.cast(), size, "path")?)))
     })
 }
 
-/// What is no text is no path that is asked for.
+/// Returns a path as text; one that is not UTF-8 belongs to no challenge.
 fn utf8(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
-fn answer_into(
+fn write_body(
     body: *mut c_char,
     room: usize,
-    answer: impl FnOnce() -> Result<Option<String>>,
+    find: impl FnOnce() -> Result<Option<String>>,
 ) -> usize {
-    let found = catch(answer).ok().flatten().filter(|answer| answer.len() <= room);
-    found.and_then(|answer| copy_out(answer.as_bytes(), body).ok()).unwrap_or(0)
+    let found = catch(find).ok().flatten().filter(|text| text.len() <= room);
+    found.and_then(|text| copy_out(text.as_bytes(), body).ok()).unwrap_or(0)
 }
 
-/// Frees the handle; operations that use the client keep it.
+/// Frees the handle. Operations that use the client keep working.
 /// @param client The client; NULL is fine.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_client_free(client: *mut acme_client_t) {

@@ -3,30 +3,21 @@
 use std::ffi::{c_char, c_void};
 use std::ptr::null;
 
-use safer_ffi::derive_ReprC;
-
-use super::boundary::{Out, bytes, guard, texts};
+use super::convert::{Out, bytes, texts};
+use super::guard::guard;
 use super::handle::{borrow, give, handle, peek, release};
-use super::key::acme_key_t;
 use super::status::acme_status_t;
+use super::types::{acme_csr_t, acme_key_t};
 use crate::pki::SigningRequest;
-
-/// A certificate signing request (PKCS#10, RFC 2986).
-#[derive_ReprC]
-#[repr(opaque)]
-pub struct acme_csr_t {
-    _private: [u8; 0],
-}
 
 handle!(acme_csr_t, SigningRequest, b"acme_csr");
 
-/// Makes a request for names (DNS names, wildcards, IP addresses), signed with key. The names
-/// stand in the subjectAltName extension; there is no common name.
-/// @param key The key to certify; kept as far as it is needed. Not one from
-///   acme_key_from_public().
-/// @param names The names, 1 at least; copied, and taken as they are.
+/// Creates a request for names (DNS names, wildcards, IP addresses), signed with key. The names are
+/// in the subjectAltName extension; there is no common name.
+/// @param key The key to certify, with its private half: not from acme_key_from_public().
+/// @param names The names, at least 1; copied without a change.
 /// @param count Number of names.
-/// @param csr Out: the request, which you free with acme_csr_free().
+/// @param csr Out: the request, to free with acme_csr_free().
 /// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: no names; ACME_ERR_UNSUPPORTED: the key is outside
 ///   the process.
 #[unsafe(no_mangle)]
@@ -49,8 +40,8 @@ pub extern "C" fn acme_csr_create(
 /// Reads a PEM or DER request made elsewhere, so that the key never enters the library.
 /// @param data The request's text or bytes; read during the call only.
 /// @param size Number of bytes, without a NUL at the end.
-/// @param csr Out: the request, which you free with acme_csr_free().
-/// @return ACME_OK; ACME_ERR_PARSE: no request; ACME_ERR_CRYPTO: its signature is wrong.
+/// @param csr Out: the request, to free with acme_csr_free().
+/// @return ACME_OK; ACME_ERR_PARSE: not a request; ACME_ERR_CRYPTO: its signature is wrong.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_csr_parse(
@@ -65,7 +56,7 @@ pub extern "C" fn acme_csr_parse(
     })
 }
 
-/// The request as DER; size may be NULL.
+/// Returns the request as DER.
 /// @param csr The request.
 /// @param size Out: number of bytes; 0 when the request is NULL. May be NULL.
 /// @return The bytes, valid until csr is freed; NULL for NULL.
@@ -78,7 +69,7 @@ pub extern "C" fn acme_csr_der(csr: *const acme_csr_t, size: *mut usize) -> *con
     der.map_or(null(), <[u8]>::as_ptr)
 }
 
-/// Frees the handle; operations that use the request keep it.
+/// Frees the handle. Operations that use the request keep working.
 /// @param csr The request; NULL is fine.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_csr_free(csr: *mut acme_csr_t) {

@@ -1,19 +1,16 @@
-//! Errors as objects, always borrowed.
+//! Errors as objects, always borrowed, and the last error of each thread.
 
+use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_int};
 use std::ptr::null;
 
-use super::boundary::{c_text, last_error, pointer_to};
-use super::cert::{ShownCert, acme_cert_t, moment};
-use super::handle::peek;
-use super::options::acme_time_t;
+use super::convert::{c_text, pointer_to};
 use super::status::acme_status_t;
-use crate::engine::next_try_after;
-use crate::error::Error;
+use super::types::acme_time_t;
+use crate::error::{Error, ErrorKind};
 use crate::problem::Problem;
-use crate::time::Time;
 
-/// What went wrong, with the CA's problem document where there is one. Always borrowed.
+/// An error, with the CA's problem document if it sent one. Always borrowed.
 pub struct acme_error_t {
     status: acme_status_t,
     message: CString,
@@ -48,7 +45,7 @@ impl acme_error_t {
 
     fn subproblem(problem: &Problem, whole: &Error) -> acme_error_t {
         acme_error_t {
-            status: problem.error_kind().into(),
+            status: ErrorKind::of(problem).into(),
             message: c_text(problem.to_string()),
             permanent: problem.is_permanent(whole.http_status().unwrap_or(0)),
             retry_at: 0,
@@ -62,16 +59,31 @@ impl acme_error_t {
     }
 }
 
-/// Error of the last fallible call on this thread; NULL when it succeeded. Fallible are the
-/// functions that return acme_status_t, and acme_op_poll(); no other function changes it, but for
-/// acme_op_free() when it refuses.
-/// @return Borrowed, until the next call on this thread that can fail. NULL: that succeeded.
+thread_local! {
+    static LAST_ERROR: RefCell<Option<Box<acme_error_t>>> = const { RefCell::new(None) };
+}
+
+/// Sets the error that acme_last_error() returns on this thread; `None` after a success.
+pub(super) fn set_last_error(error: Option<Box<acme_error_t>>) {
+    // Fails only while the thread ends; no later call reads the error.
+    let _ = LAST_ERROR.try_with(|last| *last.borrow_mut() = error);
+}
+
+pub(super) fn last_error() -> *const acme_error_t {
+    let last = LAST_ERROR.try_with(|last| last.borrow().as_deref().map(std::ptr::from_ref));
+    last.ok().flatten().unwrap_or(std::ptr::null())
+}
+
+/// Returns the error of the last fallible call on this thread; NULL if it succeeded. Fallible
+/// functions are those that return acme_status_t, and acme_op_poll(). No other function changes the
+/// last error, except acme_op_free() and acme_driver_free() when they refuse.
+/// @return Borrowed, until the next fallible call on this thread. NULL: the last one succeeded.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_last_error() -> *const acme_error_t {
     last_error()
 }
 
-/// An error's status code; ACME_OK for NULL.
+/// Returns an error's status code; ACME_OK for NULL.
 /// @param error From acme_last_error(), acme_op_error() or acme_error_subproblem(); may be NULL.
 /// @return An ACME_ERR_* value; ACME_OK for NULL.
 #[unsafe(no_mangle)]
@@ -79,15 +91,15 @@ pub extern "C" fn acme_error_status(error: Option<&acme_error_t>) -> acme_status
     error.map_or(acme_status_t::ACME_OK, |error| error.status)
 }
 
-/// An error in one line, for a log or a person: what was tried, on what, and why it failed.
+/// Returns an error in one line, for a log or a user: what was tried, on what, and why it failed.
 /// @param error The error; may be NULL.
-/// @return Text, valid as long as the error is; NULL for NULL. No secret is in it.
+/// @return Text, valid as long as the error is; NULL for NULL. It contains no secret.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_message(error: Option<&acme_error_t>) -> *const c_char {
     pointer_to(error.map(|error| &error.message))
 }
 
-/// Whether the same request will fail again until its input changes; when not, a retry may help.
+/// Whether the same request will fail again until its input changes; if not, a retry may help.
 /// @param error The error; may be NULL.
 /// @return 1 or 0; 0 for NULL.
 #[unsafe(no_mangle)]
@@ -95,7 +107,7 @@ pub extern "C" fn acme_error_is_permanent(error: Option<&acme_error_t>) -> c_int
     error.is_some_and(|error| error.permanent).into()
 }
 
-/// Earliest time worth a retry (from Retry-After); 0 when the CA named none.
+/// Returns the earliest time worth a retry (from Retry-After); 0 if the CA named none.
 /// @param error The error; may be NULL.
 /// @return Milliseconds since 1970; 0: none.
 #[unsafe(no_mangle)]
@@ -103,49 +115,7 @@ pub extern "C" fn acme_error_retry_at(error: Option<&acme_error_t>) -> acme_time
     error.map_or(0, |error| error.retry_at)
 }
 
-/// When to try again, by a program that keeps a certificate fresh: a minute after `now` (0: the system
-/// clock's time), the end of the first try; ten minutes after the second in a row, a hundred after the
-/// third, then a day. A day at once when `is_permanent` (acme_error_is_permanent()) is not 0. Half as
-/// much again is added at random, at most: programs that failed together do not come back together.
-///
-/// There are two counts, and `tries` is the one that fits the last try. After a failure it is the
-/// failures in a row: a success sets them to 0. After a success it is the renewals in a row: a look
-/// that shows that it is not time to renew (only_if_due, acme_begin_renewal_info()) sets them to 0, and
-/// the failures, too. A CA that says "now" for ever is then asked for about one certificate a day.
-///
-/// `cert`, the certificate that is in use, makes the delay shorter where that would be too long for it.
-/// Before its renewal is due by its lifetime (after two thirds, or half if that is shorter than ten
-/// days) the next try is not after that. From then on the delay is at most half of the time until it
-/// expires. Neither makes the delay shorter than a 64th of the lifetime, which counts as at least 40
-/// seconds and at most an hour; nor than a quarter of the lifetime, if that is less. Once the
-/// certificate has expired the delay is at most an eighth of the lifetime, or a minute if that is longer.
-/// Where that is shorter, the delay is a time in the last quarter of what is allowed; so none is shorter
-/// than 30 seconds, if the certificate lives for three minutes or longer.
-///
-/// `retry_at` (acme_error_retry_at()), the CA's word, comes first: the next try is never before it.
-/// Any thread; no error.
-/// @param tries After a failure, how many there have been in a row; after a success, how many renewals
-///   in a row. With the one that has just ended; 0 is taken as 1.
-/// @param is_permanent acme_error_is_permanent() of the last try; 0 when it succeeded.
-/// @param retry_at acme_error_retry_at() of the last try, in milliseconds since 1970; 0: none.
-/// @param cert The certificate that is in use: after a failure the one to be replaced, after a success
-///   the new one. Read during the call only. NULL: none.
-/// @param now When the last try ended, in milliseconds since 1970; 0: the system clock's time.
-/// @return When to try next, in milliseconds since 1970.
-#[unsafe(no_mangle)]
-pub extern "C" fn acme_next_try(
-    tries: usize,
-    is_permanent: c_int,
-    retry_at: acme_time_t,
-    cert: *const acme_cert_t,
-    now: acme_time_t,
-) -> acme_time_t {
-    let retry_at = (retry_at != 0).then_some(Time::from_millis(retry_at));
-    let chain = peek(cert).map(ShownCert::chain);
-    next_try_after(tries, is_permanent != 0, retry_at, chain, moment(now)).as_millis()
-}
-
-/// The URL that was asked; NULL when it is not about one.
+/// Returns the URL of the failed request; NULL for other errors.
 /// @param error The error; may be NULL.
 /// @return Text, valid as long as the error is, or NULL.
 #[unsafe(no_mangle)]
@@ -153,7 +123,7 @@ pub extern "C" fn acme_error_url(error: Option<&acme_error_t>) -> *const c_char 
     pointer_to(error.and_then(|error| error.url.as_ref()))
 }
 
-/// The DNS name or IP address concerned; NULL when it is not about one.
+/// Returns the DNS name or IP address concerned; NULL if the error concerns no single name.
 /// @param error The error; may be NULL.
 /// @return Text, valid as long as the error is, or NULL.
 #[unsafe(no_mangle)]
@@ -161,25 +131,26 @@ pub extern "C" fn acme_error_identifier(error: Option<&acme_error_t>) -> *const 
     pointer_to(error.and_then(|error| error.identifier.as_ref()))
 }
 
-/// Problem type URN (RFC 8555 section 6.7), such as "urn:ietf:params:acme:error:caa"; NULL when the
-/// CA sent no problem document.
+/// Returns the problem's type URN (RFC 8555 section 6.7), such as "urn:ietf:params:acme:error:caa";
+/// NULL if the CA sent no problem document.
 /// @param error The error; may be NULL.
-/// @return Text, valid as long as the error is, or NULL. Untrusted: the CA's word.
+/// @return Text, valid as long as the error is, or NULL. Untrusted text of the CA.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_problem_type(error: Option<&acme_error_t>) -> *const c_char {
     pointer_to(error.and_then(|error| error.problem_type.as_ref()))
 }
 
-/// The whole problem document (RFC 7807) as JSON; NULL when the CA sent none.
+/// Returns the whole problem document (RFC 7807) as JSON; NULL if the CA sent none.
 /// @param error The error; may be NULL.
-/// @return Text, valid as long as the error is, or NULL. Untrusted: the CA's word.
+/// @return Text, valid as long as the error is, or NULL. Untrusted text of the CA.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_error_problem_json(error: Option<&acme_error_t>) -> *const c_char {
     pointer_to(error.and_then(|error| error.problem_json.as_ref()))
 }
 
-/// A page for a person who wants it to work: terms to agree to, a pause to lift, limits explained;
-/// NULL when the CA named none. An https URL, but the CA's word: show it, do not fetch it.
+/// Returns the URL of a page that helps the user: terms to agree to, a pause to lift, limits
+/// explained. NULL if the CA named none. It is an https URL, but the CA chose it: show it, do not
+/// fetch it.
 /// @param error The error; may be NULL.
 /// @return Text, valid as long as the error is, or NULL.
 #[unsafe(no_mangle)]
@@ -187,7 +158,7 @@ pub extern "C" fn acme_error_help_url(error: Option<&acme_error_t>) -> *const c_
     pointer_to(error.and_then(|error| error.help_url.as_ref()))
 }
 
-/// Number of subproblems (RFC 8555 section 6.7.1); at most 100 are kept.
+/// Returns the number of subproblems (RFC 8555 section 6.7.1); at most 100 are kept.
 /// @param error The error; may be NULL.
 /// @return 0 to 100; 0 for NULL.
 #[unsafe(no_mangle)]
@@ -195,7 +166,7 @@ pub extern "C" fn acme_error_subproblem_count(error: Option<&acme_error_t>) -> u
     error.map_or(0, |error| error.subproblems.len())
 }
 
-/// The index-th subproblem, itself an error; NULL past the end.
+/// Returns the index-th subproblem, itself an error; NULL past the end.
 /// @param error The error; may be NULL.
 /// @param index From 0.
 /// @return Borrowed, valid as long as error is; NULL past the end.

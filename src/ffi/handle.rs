@@ -1,9 +1,9 @@
-//! Handles: what C holds is a pointer to a slot that starts with a mark of its kind, so that a
-//! handle of the wrong kind, or one that has been freed, is answered instead of followed.
+//! Handles: C holds a pointer to a slot that starts with a mark of its kind. A handle of the wrong
+//! kind, or a freed one, is therefore an error instead of undefined behaviour.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::boundary::catch;
+use super::guard::catch;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The mark of a slot that has been freed.
@@ -11,7 +11,7 @@ const FREED: u64 = 0x6163_6d65_6465_6164;
 
 /// A type that C sees as an opaque struct.
 pub(super) trait Handle {
-    /// What is behind it.
+    /// The type of the value in its slot.
     type Value;
     /// The mark of its kind.
     const MARK: u64;
@@ -34,12 +34,12 @@ macro_rules! handle {
 }
 pub(super) use handle;
 
-/// Gives a value to C.
+/// Gives a value to C, as a handle.
 pub(super) fn give<H: Handle>(value: H::Value) -> *mut H {
     Box::into_raw(Box::new(Slot { mark: AtomicU64::new(H::MARK), value })).cast()
 }
 
-/// Why a handle is none.
+/// Why a pointer is not a handle of the expected kind.
 enum Wrong {
     Null,
     NotOurs,
@@ -66,7 +66,7 @@ fn find<'a, H: Handle>(handle: *const H) -> std::result::Result<&'a H::Value, Wr
     }
 }
 
-/// The value behind a handle, for the duration of a call.
+/// Returns the value of a handle, for the duration of a call.
 pub(super) fn borrow<'a, H: Handle>(handle: *const H, name: &str) -> Result<&'a H::Value> {
     find(handle).map_err(|wrong| refusal(&wrong, name))
 }
@@ -82,12 +82,13 @@ fn refusal(wrong: &Wrong, name: &str) -> Error {
     Error::new(kind, format!("{name} {why}"))
 }
 
-/// For getters: `None` for NULL and for what is no such handle. Allocates nothing.
+/// Returns the value of a handle for a getter: `None` for NULL and for wrong handles. Allocates
+/// nothing.
 pub(super) fn peek<'a, H: Handle>(handle: *const H) -> Option<&'a H::Value> {
     find(handle).ok()
 }
 
-/// Takes a handle back and drops the value. NULL and wrong handles are left alone.
+/// Takes a handle back and drops its value. Ignores NULL and wrong handles.
 pub(super) fn release<H: Handle>(handle: *mut H) {
     if peek(handle.cast_const()).is_none() {
         return;

@@ -1,4 +1,4 @@
-//! Keys.
+//! Keys of accounts and certificates.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::OnceLock;
@@ -6,29 +6,22 @@ use std::sync::OnceLock;
 use safer_ffi::derive_ReprC;
 use zeroize::Zeroize;
 
-use super::boundary::{Out, bytes, c_text, guard, pointer_to, text};
+use super::convert::{Out, bytes, c_text, pointer_to, text};
+use super::guard::guard;
 use super::handle::{give, handle, peek, release};
 use super::status::acme_status_t;
+use super::types::acme_key_t;
 use crate::error::{Error, Result};
 use crate::pki::{Key, KeyType};
 
-/// A private key: an account's or a certificate's. Wiped from memory when freed. EC keys are held where
-/// OpenSSL holds such: in its secure heap, which is neither swapped nor dumped, if the host has called
-/// CRYPTO_secure_malloc_init() before.
-#[derive_ReprC]
-#[repr(opaque)]
-pub struct acme_key_t {
-    _private: [u8; 0],
-}
-
-handle!(acme_key_t, ShownKey, b"acme_key");
+handle!(acme_key_t, KeyState, b"acme_key");
 
 /// Kinds of key.
 #[derive_ReprC]
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum acme_key_type_t {
-    /// ECDSA on NIST P-256: small, quick, taken by every CA.
+    /// ECDSA on NIST P-256: small, fast, accepted by every CA.
     ACME_KEY_P256 = 1,
     /// ECDSA on NIST P-384.
     ACME_KEY_P384 = 2,
@@ -46,7 +39,7 @@ pub enum acme_key_type_t {
 
 use acme_key_type_t::*;
 
-/// The ACME_KEY_* value of a kind; 0: none.
+/// Returns the ACME_KEY_* value of a kind; 0 for no kind.
 pub(super) fn key_type(kind: Option<KeyType>) -> c_int {
     TYPES.iter().find(|(_, of)| Some(*of) == kind).map_or(0, |(code, _)| *code as c_int)
 }
@@ -61,20 +54,20 @@ const TYPES: [(acme_key_type_t, KeyType); 7] = [
     (ACME_KEY_ED25519, KeyType::Ed25519),
 ];
 
-/// A key, and its texts once somebody has asked for them.
-pub struct ShownKey {
+/// A key with its texts for C; the PEM is made at the first call that needs it.
+pub struct KeyState {
     pub(super) key: Key,
     thumbprint: CString,
     pem: OnceLock<CString>,
 }
 
-impl ShownKey {
-    pub(super) fn new(key: Key) -> ShownKey {
-        ShownKey { thumbprint: c_text(key.thumbprint()), pem: OnceLock::new(), key }
+impl KeyState {
+    pub(super) fn new(key: Key) -> KeyState {
+        KeyState { thumbprint: c_text(key.thumbprint()), pem: OnceLock::new(), key }
     }
 }
 
-impl Drop for ShownKey {
+impl Drop for KeyState {
     fn drop(&mut self) {
         if let Some(pem) = self.pem.take() {
             pem.into_bytes().zeroize();
@@ -82,10 +75,10 @@ impl Drop for ShownKey {
     }
 }
 
-/// Makes a key of an ACME_KEY_* type. RSA takes up to seconds: not for an event loop's thread.
+/// Generates a key of an ACME_KEY_* type. RSA takes up to seconds: not for an event loop's thread.
 /// @param type An ACME_KEY_* value.
-/// @param key Out: the key, which you free with acme_key_free().
-/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: type is no such value; ACME_ERR_CRYPTO: OpenSSL
+/// @param key Out: the key, to free with acme_key_free().
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: type is another value; ACME_ERR_CRYPTO: OpenSSL
 ///   refuses.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -96,16 +89,16 @@ pub extern "C" fn acme_key_generate(r#type: c_int, key: *mut *mut acme_key_t) ->
         let (_, kind) = kind.ok_or_else(|| {
             Error::invalid_argument(format!("type is {type}, which is no ACME_KEY_* value"))
         })?;
-        out.set(give(ShownKey::new(Key::generate(*kind)?)));
+        out.set(give(KeyState::new(Key::generate(*kind)?)));
         Ok(())
     })
 }
 
-/// Reads a PEM or DER key (PKCS#8, SEC 1, PKCS#1) that is not encrypted.
+/// Reads an unencrypted key in PEM or DER (PKCS#8, SEC 1, PKCS#1).
 /// @param data The key's text or bytes; read during the call only.
 /// @param size Number of bytes, without a NUL at the end.
-/// @param key Out: the key, which you free with acme_key_free().
-/// @return ACME_OK; ACME_ERR_PARSE: no key; ACME_ERR_UNSUPPORTED: one that is encrypted, or of no
+/// @param key Out: the key, to free with acme_key_free().
+/// @return ACME_OK; ACME_ERR_PARSE: not a key; ACME_ERR_UNSUPPORTED: an encrypted key, or one of no
 ///   ACME_KEY_* type; ACME_ERR_CRYPTO: its parts do not belong together.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -116,7 +109,7 @@ pub extern "C" fn acme_key_parse(
 ) -> acme_status_t {
     guard(|| {
         let out = Out::handle(key, "key")?;
-        out.set(give(ShownKey::new(Key::parse(bytes(data, size, "data")?)?)));
+        out.set(give(KeyState::new(Key::parse(bytes(data, size, "data")?)?)));
         Ok(())
     })
 }
@@ -125,7 +118,7 @@ pub extern "C" fn acme_key_parse(
 /// @param data The key's text; read during the call only.
 /// @param size Number of bytes, without a NUL at the end.
 /// @param passphrase The passphrase; read during the call only.
-/// @param key Out: the key, which you free with acme_key_free().
+/// @param key Out: the key, to free with acme_key_free().
 /// @return As acme_key_parse(); ACME_ERR_CRYPTO also when the passphrase is wrong.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -139,18 +132,18 @@ pub extern "C" fn acme_key_parse_encrypted(
         let out = Out::handle(key, "key")?;
         let data = bytes(data, size, "data")?;
         let parsed = Key::parse_encrypted(data, text(passphrase, "passphrase")?)?;
-        out.set(give(ShownKey::new(parsed)));
+        out.set(give(KeyState::new(parsed)));
         Ok(())
     })
 }
 
-/// A key whose private half is outside the process, in an HSM, a KMS or an agent: given by its
-/// public half, PEM or DER (SubjectPublicKeyInfo). Operations that use it say ACME_STEP_SIGN, and
-/// acme_op_run() calls the sign callback. Its acme_key_pem() is NULL.
+/// Makes a key whose private half is outside the process, in an HSM, a KMS or an agent, from its
+/// public half, PEM or DER (SubjectPublicKeyInfo). Operations that use it return ACME_STEP_SIGN,
+/// and acme_op_run() calls the sign callback. Its acme_key_pem() is NULL.
 /// @param data The public key's text or bytes; read during the call only.
 /// @param size Number of bytes, without a NUL at the end.
-/// @param key Out: the key, which you free with acme_key_free().
-/// @return ACME_OK; ACME_ERR_PARSE: no public key; ACME_ERR_UNSUPPORTED: of no ACME_KEY_* type.
+/// @param key Out: the key, to free with acme_key_free().
+/// @return ACME_OK; ACME_ERR_PARSE: not a public key; ACME_ERR_UNSUPPORTED: of no ACME_KEY_* type.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_key_from_public(
@@ -160,47 +153,47 @@ pub extern "C" fn acme_key_from_public(
 ) -> acme_status_t {
     guard(|| {
         let out = Out::handle(key, "key")?;
-        out.set(give(ShownKey::new(Key::external(bytes(data, size, "data")?)?)));
+        out.set(give(KeyState::new(Key::external(bytes(data, size, "data")?)?)));
         Ok(())
     })
 }
 
-/// The key as PKCS#8 PEM. Secret: store with mode 0600. Valid until the handle is freed, and wiped
-/// then.
+/// Returns the key as PKCS#8 PEM. Secret: store it with mode 0600. Valid until the handle is freed,
+/// and wiped then.
 /// @param key The key.
 /// @return Text, valid until key is freed; NULL for NULL, and for a key from
 ///   acme_key_from_public().
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_key_pem(key: *const acme_key_t) -> *const c_char {
-    let Some(shown) = peek(key) else { return std::ptr::null() };
-    if shown.pem.get().is_none() {
+    let Some(key) = peek(key) else { return std::ptr::null() };
+    if key.pem.get().is_none() {
         let pem = || -> Result<()> {
-            let _ = shown.pem.set(c_text(&*shown.key.to_pem()?));
+            let _ = key.pem.set(c_text(&*key.key.to_pem()?));
             Ok(())
         };
-        let _ = super::boundary::catch(pem);
+        let _ = super::guard::catch(pem);
     }
-    pointer_to(shown.pem.get())
+    pointer_to(key.pem.get())
 }
 
-/// Kind of key: an ACME_KEY_* value; 0 for NULL.
+/// Returns the kind of a key: an ACME_KEY_* value; 0 for NULL.
 /// @param key The key.
 /// @return An ACME_KEY_* value; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_key_type(key: *const acme_key_t) -> c_int {
-    key_type(peek(key).map(|shown| shown.key.kind()))
+    key_type(peek(key).map(|key| key.key.kind()))
 }
 
-/// RFC 7638 thumbprint, base64url: what a stateless http-01 responder appends to the token and a
-/// dot. Not secret.
+/// Returns the RFC 7638 thumbprint, base64url. A stateless http-01 responder sends the token, a dot
+/// and this. Not secret.
 /// @param key The key.
 /// @return 43 characters, valid until key is freed; NULL for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_key_thumbprint(key: *const acme_key_t) -> *const c_char {
-    pointer_to(peek(key).map(|shown| &shown.thumbprint))
+    pointer_to(peek(key).map(|key| &key.thumbprint))
 }
 
-/// Frees the handle; operations and clients that use the key keep it.
+/// Frees the handle. Operations and clients that use the key keep working.
 /// @param key The key; NULL is fine.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_key_free(key: *mut acme_key_t) {

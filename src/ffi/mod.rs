@@ -1,23 +1,30 @@
 //! The C ABI. Every exported function is: check, convert, call, convert back; nothing about ACME
-//! is decided here. The only unsafe code of the library stands in this folder, and most of it in
-//! `boundary.rs` and `handle.rs`.
+//! is decided here. This folder has the library's only unsafe code, most of it in `convert.rs`,
+//! `guard.rs` and `handle.rs`.
 #![cfg(feature = "capi")]
 #![allow(unsafe_code, non_camel_case_types, clippy::missing_safety_doc)]
 
 mod authorization;
 mod begin;
-mod boundary;
-mod built_in;
 mod cert;
 mod client;
+mod convert;
 mod csr;
 mod driver;
 mod error;
+mod guard;
 mod handle;
+mod http_client;
 mod key;
-mod library;
+mod log;
+mod next_try;
 mod op;
-mod options;
+mod op_response;
+mod op_result;
+mod outcome;
 mod run;
-mod shown;
+mod signals;
 mod status;
+mod types;
+mod version;
+mod views;

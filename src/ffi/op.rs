@@ -1,4 +1,5 @@
-//! Operations: begin, poll, answer.
+//! Operations: polling, steps, challenges, signatures. Responses are in `op_response.rs`, results
+//! in `op_result.rs`.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr::{from_ref, null, null_mut};
@@ -8,386 +9,288 @@ use std::time::Duration;
 
 use safer_ffi::derive_ReprC;
 
-use super::boundary::{
-    bytes, c_text, catch, check_pointer, fail, guard, optional_text, pointer_to,
-};
-use super::built_in::BuiltIn;
-use super::cert::{OwnedKey, ShownCert, acme_cert_t};
-use super::client::ShownClient;
+use super::cert::{CertState, OwnedKey};
+use super::client::ClientState;
+use super::convert::{bytes, c_text, check_pointer, optional_text, pointer_to};
 use super::error::acme_error_t;
-use super::handle::{borrow, give, handle, peek, release};
-use super::key::acme_key_t;
-use super::options::{
-    acme_challenge_t, acme_http_request_t, acme_renewal_info_t, acme_sign_request_t, acme_time_t,
-};
-use super::shown::{ShownChallenge, ShownRenewalInfo, ShownRequest, ShownToSign};
+use super::guard::{catch, fail, guard};
+use super::handle::{borrow, handle, peek, release};
+use super::http_client::BuiltInHttp;
+use super::outcome::Outcome;
 use super::status::acme_status_t;
-use crate::client::clock::SteadyClock;
-use crate::engine::{Challenge, Issued, Operation, RenewalInfo, Request, Step, ToSign};
+use super::types::{
+    acme_challenge_t, acme_http_request_t, acme_op_t, acme_sign_request_t, acme_time_t,
+};
+use super::views::{ChallengeView, RenewalInfoView, RequestView, SignRequestView};
+use crate::clock::SteadyClock;
+use crate::engine::{Challenge, Operation, Request, Step, ToSign};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
 use crate::time::Time;
 
-/// One operation in progress: a state machine that you poll. It does no I/O of its own.
-#[derive_ReprC]
-#[repr(opaque)]
-pub struct acme_op_t {
-    _private: [u8; 0],
-}
+handle!(acme_op_t, OpState, b"acme__op");
 
-handle!(acme_op_t, ShownOp, b"acme__op");
-
-/// What acme_op_poll() asks of you.
+/// The next step of an operation, from acme_op_poll().
 #[derive_ReprC]
 #[repr(i32)]
 #[derive(Clone, Copy)]
 pub enum acme_step_t {
-    /// Finished well: take the result, free the operation.
+    /// Finished with success: take the result, free the operation.
     ACME_STEP_DONE = 0,
-    /// Send acme_op_request(), feed the answer to acme_op_response_*(), poll again. Said once a
-    /// request; more may come before it is answered.
+    /// Send acme_op_request(), pass the response to acme_op_response_*(), poll again. Returned once
+    /// for each request; more requests may follow before the response.
     ACME_STEP_REQUEST = 1,
-    /// Nothing to do for acme_op_wait_ms() milliseconds. Polling earlier does no harm.
+    /// Wait for acme_op_wait_ms() milliseconds. Polling earlier does no harm.
     ACME_STEP_WAIT = 2,
     /// Publish each acme_op_challenge(), call acme_op_published() when all are in place, poll.
-    /// Said once.
+    /// Returned once.
     ACME_STEP_PUBLISH = 3,
-    /// Take the same challenges down, poll. Said once, before success and failure alike.
+    /// Remove the same challenges, poll. Returned once, before success and failure alike.
     ACME_STEP_UNPUBLISH = 4,
-    /// Sign acme_op_sign_request() with the key that is outside the process, answer with
-    /// acme_op_signed(), poll. Said once a signature.
+    /// Sign acme_op_sign_request() with the key that is outside the process, pass the signature to
+    /// acme_op_signed(), poll. Returned once for each signature.
     ACME_STEP_SIGN = 5,
 }
 
 use acme_step_t::*;
 
-/// What comes of an operation.
-pub(super) enum Outcome {
-    /// Nothing to be taken.
-    Done,
-    Certificate(Issued),
-    RenewalInfo(RenewalInfo),
-    /// Of authorizations, or of orders.
-    Urls(Vec<String>),
-}
-
-/// An operation of any kind, and what it shows right now.
-pub struct ShownOp {
+/// An operation of any kind, with the views that C has of it.
+pub struct OpState {
     pub(super) operation: Arc<Operation<Outcome>>,
-    pub(super) http: BuiltIn,
-    key: Option<OwnedKey>,
-    /// acme_op_run() or a driver has it in hand: nobody else may poll, run or free it.
-    in_hand: AtomicBool,
+    pub(super) http: BuiltInHttp,
+    pub(super) key: Option<OwnedKey>,
+    /// acme_op_run() or a driver runs the operation: other calls may not poll, run or free it.
+    running: AtomicBool,
     user: AtomicPtr<c_void>,
     clock: OnceLock<SteadyClock>,
-    shown: Mutex<Shown>,
+    views: Mutex<Views>,
 }
 
 #[derive(Default)]
-struct Shown {
-    request: Option<Box<ShownRequest>>,
-    /// Replaced as a whole: what C points into stays where it is.
-    challenges: Vec<ShownChallenge>,
+pub(super) struct Views {
+    request: Option<Box<RequestView>>,
+    /// Replaced as a whole, so that the pointers that C has stay valid.
+    challenges: Vec<ChallengeView>,
     wait_ms: i64,
-    to_sign: Option<Box<ShownToSign>>,
+    to_sign: Option<Box<SignRequestView>>,
     order_url: Option<CString>,
     error: Option<Box<acme_error_t>>,
-    cert: Option<ShownCert>,
-    renewal_info: Option<Box<ShownRenewalInfo>>,
-    urls: Vec<CString>,
+    cert: Option<CertState>,
+    pub(super) renewal_info: Option<Box<RenewalInfoView>>,
+    pub(super) urls: Vec<CString>,
 }
 
-impl ShownOp {
+impl OpState {
     pub(super) fn begin(
-        client: &ShownClient,
+        client: &ClientState,
         operation: Operation<Outcome>,
         key: Option<Key>,
-    ) -> ShownOp {
-        ShownOp {
+    ) -> OpState {
+        OpState {
             operation: Arc::new(operation),
             http: client.http.clone(),
             key: key.map(OwnedKey::new),
-            in_hand: AtomicBool::new(false),
+            running: AtomicBool::new(false),
             user: AtomicPtr::new(null_mut()),
             clock: OnceLock::new(),
-            shown: Mutex::new(Shown::default()),
+            views: Mutex::new(Views::default()),
         }
     }
 
-    fn shown(&self) -> MutexGuard<'_, Shown> {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn views(&self) -> MutexGuard<'_, Views> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows challenges; they stay for acme_op_challenge() until the next ones.
-    pub(super) fn show_challenges(&self, challenges: &[Challenge]) {
-        self.shown().challenges = challenges.iter().map(ShownChallenge::new).collect();
+    /// Sets the challenges that acme_op_challenge() returns until the next ones.
+    pub(super) fn set_challenges(&self, challenges: &[Challenge]) {
+        self.views().challenges = challenges.iter().map(ChallengeView::new).collect();
     }
 
-    pub(super) fn show_request(&self, request: &Arc<Request>) -> *const acme_http_request_t {
-        let request = Box::new(ShownRequest::new(request));
+    pub(super) fn set_request(&self, request: &Arc<Request>) -> *const acme_http_request_t {
+        let request = Box::new(RequestView::new(request));
         let pointer = from_ref(&request.c);
-        self.shown().request = Some(request);
+        self.views().request = Some(request);
         pointer
     }
 
-    pub(super) fn show_to_sign(&self, to_sign: &Arc<ToSign>) -> *const acme_sign_request_t {
-        let to_sign = Box::new(ShownToSign::new(to_sign));
+    pub(super) fn set_sign_request(&self, to_sign: &Arc<ToSign>) -> *const acme_sign_request_t {
+        let to_sign = Box::new(SignRequestView::new(to_sign));
         let pointer = from_ref(&to_sign.c);
-        self.shown().to_sign = Some(to_sign);
+        self.views().to_sign = Some(to_sign);
         pointer
     }
 
-    fn show_outcome(&self) {
-        let mut shown = self.shown();
+    fn store_result(&self) {
+        let mut views = self.views();
         match self.operation.take() {
             Some(Outcome::Certificate(issued)) => {
-                shown.cert = Some(ShownCert::new(issued.chain, issued.key));
+                views.cert = Some(CertState::new(issued.chain, issued.key));
             }
             Some(Outcome::RenewalInfo(info)) => {
-                shown.renewal_info = Some(Box::new(ShownRenewalInfo::new(&info)));
+                views.renewal_info = Some(Box::new(RenewalInfoView::new(&info)));
             }
-            Some(Outcome::Urls(urls)) => shown.urls = urls.iter().map(c_text).collect(),
+            Some(Outcome::Urls(urls)) => views.urls = urls.iter().map(c_text).collect(),
             Some(Outcome::Done) | None => {}
         }
     }
 
-    pub(super) fn take_cert(&self) -> Option<ShownCert> {
-        self.shown().cert.take()
+    pub(super) fn take_cert(&self) -> Option<CertState> {
+        self.views().cert.take()
     }
 
-    fn show_failure(&self, error: &Error) {
-        let mut shown = self.shown();
-        if error.kind() != ErrorKind::Misuse && shown.error.is_none() {
-            shown.error = Some(Box::new(acme_error_t::new(error.clone())));
+    fn store_error(&self, error: &Error) {
+        let mut views = self.views();
+        if error.kind() != ErrorKind::Misuse && views.error.is_none() {
+            views.error = Some(Box::new(acme_error_t::new(error.clone())));
         }
     }
 
     pub(super) fn challenge(&self, index: usize) -> *const acme_challenge_t {
-        self.shown().challenges.get(index).map_or(null(), |challenge| from_ref(&challenge.c))
+        self.views().challenges.get(index).map_or(null(), |challenge| from_ref(&challenge.c))
     }
 
-    /// Shows the order's URL, as far as there is one by now.
-    fn show_order(&self) -> *const c_char {
+    /// Returns the order's URL; NULL before the CA has created the order.
+    pub(super) fn order_url(&self) -> *const c_char {
         let url = self.operation.order_url().map(c_text);
-        let mut shown = self.shown();
-        if shown.order_url != url {
-            shown.order_url = url;
+        let mut views = self.views();
+        if views.order_url != url {
+            views.order_url = url;
         }
-        pointer_to(shown.order_url.as_ref())
+        pointer_to(views.order_url.as_ref())
     }
 
-    /// Keeps what has come of the operation, or why nothing.
-    pub(super) fn show_end(&self, outcome: &Result<()>) {
+    /// Stores the result of the operation, or why it failed.
+    pub(super) fn store_outcome(&self, outcome: &Result<()>) {
         match outcome {
-            Ok(()) => self.show_outcome(),
-            Err(error) => self.show_failure(error),
+            Ok(()) => self.store_result(),
+            Err(error) => self.store_error(error),
         }
     }
 
-    /// Only whoever has it in hand polls it, and nobody frees it.
-    pub(super) fn take_in_hand(&self) -> Result<()> {
-        match self.in_hand.swap(true, Ordering::AcqRel) {
-            true => Err(in_hand()),
+    /// Reserves the operation for the caller: until `release()`, other calls may not poll, run or
+    /// free it.
+    pub(super) fn acquire(&self) -> Result<()> {
+        match self.running.swap(true, Ordering::AcqRel) {
+            true => Err(busy()),
             false => Ok(()),
         }
     }
 
-    pub(super) fn let_go(&self) {
-        self.in_hand.store(false, Ordering::Release);
+    pub(super) fn release(&self) {
+        self.running.store(false, Ordering::Release);
     }
 
-    fn is_in_hand(&self) -> bool {
-        self.in_hand.load(Ordering::Acquire)
+    fn is_running(&self) -> bool {
+        self.running.load(Ordering::Acquire)
     }
 
     fn step(&self, now: acme_time_t) -> Result<acme_step_t> {
-        if self.is_in_hand() {
-            return Err(in_hand());
+        if self.is_running() {
+            return Err(busy());
         }
-        // Valid until the next poll: with thousands of operations in flight this is most of them.
-        let shown = std::mem::take(&mut self.shown().request);
-        drop((shown, std::mem::take(&mut self.shown().to_sign)));
+        // Views are valid until the next poll. With thousands of operations they take the most
+        // memory.
+        let op = std::mem::take(&mut self.views().request);
+        drop((op, std::mem::take(&mut self.views().to_sign)));
         let now = match now {
             0 => self.clock.get_or_init(SteadyClock::new).now(),
             now => Time::from_millis(now),
         };
         match self.operation.poll(now)? {
             Step::Request(request) => {
-                self.show_request(&request);
+                self.set_request(&request);
                 Ok(ACME_STEP_REQUEST)
             }
             Step::Sign(to_sign) => {
-                self.show_to_sign(&to_sign);
+                self.set_sign_request(&to_sign);
                 Ok(ACME_STEP_SIGN)
             }
             Step::Wait(delay) => {
                 let clamp =
                     |d: Duration| i64::from(i32::try_from(d.as_millis()).unwrap_or(i32::MAX));
-                self.shown().wait_ms = delay.map_or(-1, clamp);
+                self.views().wait_ms = delay.map_or(-1, clamp);
                 Ok(ACME_STEP_WAIT)
             }
             Step::Publish(challenges) => {
-                self.show_challenges(&challenges);
+                self.set_challenges(&challenges);
                 Ok(ACME_STEP_PUBLISH)
             }
             Step::Unpublish(challenges) => {
-                self.show_challenges(&challenges);
+                self.set_challenges(&challenges);
                 Ok(ACME_STEP_UNPUBLISH)
             }
             Step::Done => {
-                self.show_outcome();
+                self.store_result();
                 Ok(ACME_STEP_DONE)
             }
         }
     }
 }
 
-fn in_hand() -> Error {
-    let why = "the operation is in the hands of acme_op_run() or of a driver";
+fn busy() -> Error {
+    let why = "acme_op_run() or a driver is running the operation";
     Error::new(ErrorKind::Misuse, why)
 }
 
-/// Advances the operation and says what to do next. now: 0 for the system clock, which may be set
-/// meanwhile: it is read at the first such poll only, and time goes on from there. > 0: an
-/// ACME_STEP_* for you to do. 0: done. < 0: failed, an ACME_ERR_*; see acme_op_error().
+/// Advances the operation and returns the next step. > 0: an ACME_STEP_* for the caller to do. 0:
+/// done. < 0: failed with that ACME_ERR_*; see acme_op_error(). With now = 0 the library reads the
+/// system clock at the first such poll only, and measures the time from there: setting the clock
+/// does no harm.
 /// @param op The operation. One thread at a time.
-/// @param now Milliseconds since 1970, or 0. It goes on from poll to poll; one that lies before
-///   the last is taken as that.
+/// @param now Milliseconds since 1970, or 0. A time before that of the last poll counts as that
+///   time.
 /// @return An ACME_STEP_* value, 0 (ACME_STEP_DONE) among them, or a negative ACME_ERR_* value;
-///   ACME_ERR_MISUSE when acme_op_run() or a driver has the operation in hand, which does not end
-///   it.
+///   ACME_ERR_MISUSE while acme_op_run() or a driver runs the operation, which does not end it.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_op_poll(op: *mut acme_op_t, now: acme_time_t) -> c_int {
     let mut step = ACME_STEP_WAIT;
     let status = guard(|| {
-        let shown: &ShownOp = borrow(op, "op")?;
-        step = catch(|| shown.step(now)).inspect_err(|error| shown.show_failure(error))?;
+        let op: &OpState = borrow(op, "op")?;
+        step = catch(|| op.step(now)).inspect_err(|error| op.store_error(error))?;
         Ok(())
     });
     if status == acme_status_t::ACME_OK { step as c_int } else { status as c_int }
 }
 
-/// The request to send, at ACME_STEP_REQUEST. Keep its id for the answer.
+/// Returns the request to send, at ACME_STEP_REQUEST. Keep its id for the response.
 /// @param op The operation.
-/// @return Borrowed, until the next poll; NULL when the last poll said something else.
+/// @return Borrowed, until the next poll; NULL after any other step.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_request(op: *const acme_op_t) -> *const acme_http_request_t {
-    let pointer = |shown: &ShownOp| shown.shown().request.as_ref().map(|r| from_ref(&r.c));
+    let pointer = |op: &OpState| op.views().request.as_ref().map(|r| from_ref(&r.c));
     peek(op).and_then(pointer).unwrap_or(null())
 }
 
-/// Hands over one header field of the answer to a request. Pass them all, in the order they came; space
-/// around the value is ignored.
-/// @param op The operation. While a driver has it, nobody else answers its requests.
-/// @param request_id The id of the request that is being answered.
-/// @param name The field's name, in any case; need not end in a NUL.
-/// @param name_size Bytes of name.
-/// @param value The field's value; need not end in a NUL.
-/// @param value_size Bytes of value.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
-///   ACME_ERR_PROTOCOL: the answer is over a limit, and the rest need not be fed.
-#[unsafe(no_mangle)]
-pub extern "C" fn acme_op_response_header(
-    op: *mut acme_op_t,
-    request_id: u64,
-    name: *const c_char,
-    name_size: usize,
-    value: *const c_char,
-    value_size: usize,
-) -> acme_status_t {
-    guard(|| {
-        let shown: &ShownOp = borrow(op, "op")?;
-        let name = bytes(name.cast(), name_size, "name")?;
-        let value = bytes(value.cast(), value_size, "value")?;
-        shown.operation.reply(request_id).header(name, value)
-    })
-}
-
-/// Hands over some bytes of an answer's body; call as often as bytes arrive. Over 1 MiB in all:
-/// ACME_ERR_PROTOCOL, and the rest need not be fed.
-/// @param op The operation.
-/// @param request_id The id of the request that is being answered.
-/// @param data The next bytes of the body, with no transfer or content encoding; copied.
-/// @param size Number of them; 0 is fine.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
-///   ACME_ERR_PROTOCOL: more than 1 MiB.
-#[unsafe(no_mangle)]
-pub extern "C" fn acme_op_response_body(
-    op: *mut acme_op_t,
-    request_id: u64,
-    data: *const c_void,
-    size: usize,
-) -> acme_status_t {
-    guard(|| {
-        let shown: &ShownOp = borrow(op, "op")?;
-        shown.operation.reply(request_id).body(bytes(data, size, "data")?)
-    })
-}
-
-/// Says that an answer is complete, and its HTTP status. Do not follow 3xx yourself.
-/// @param op The operation.
-/// @param request_id The id of the request that is being answered.
-/// @param http_status 200 to 599.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer;
-///   ACME_ERR_INVALID_ARGUMENT: another status.
-#[unsafe(no_mangle)]
-pub extern "C" fn acme_op_response_end(
-    op: *mut acme_op_t,
-    request_id: u64,
-    http_status: c_int,
-) -> acme_status_t {
-    guard(|| {
-        let shown: &ShownOp = borrow(op, "op")?;
-        shown.operation.reply(request_id).end(u16::try_from(http_status).unwrap_or(0))
-    })
-}
-
-/// Says that no complete answer came, and why. The operation tries again as it sees fit.
-/// @param op The operation.
-/// @param request_id The id of the request that is being answered.
-/// @param why For the message of the error that may come of it; copied. NULL: unknown.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such request is waiting for its answer.
-#[unsafe(no_mangle)]
-pub extern "C" fn acme_op_response_failed(
-    op: *mut acme_op_t,
-    request_id: u64,
-    why: *const c_char,
-) -> acme_status_t {
-    guard(|| {
-        let shown: &ShownOp = borrow(op, "op")?;
-        let why = optional_text(why, "why")?.unwrap_or("unknown reason");
-        shown.operation.reply(request_id).failed(why)
-    })
-}
-
-/// How many milliseconds after the poll that said ACME_STEP_WAIT the next one is useful, at most
-/// 2147483647; -1: not before you answer something.
+/// Returns the time from a poll that returned ACME_STEP_WAIT to the next useful poll, in
+/// milliseconds, at most 2147483647; -1: not before a response, a signature or acme_op_published()
+/// arrives.
 /// @param op The operation.
 /// @return Milliseconds, 0 to 2147483647, or -1; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_wait_ms(op: *const acme_op_t) -> i64 {
-    peek(op).map_or(0, |shown: &ShownOp| shown.shown().wait_ms)
+    peek(op).map_or(0, |op: &OpState| op.views().wait_ms)
 }
 
-/// The index-th challenge, at ACME_STEP_PUBLISH and ACME_STEP_UNPUBLISH; NULL past the end.
+/// Returns the index-th challenge, at ACME_STEP_PUBLISH and ACME_STEP_UNPUBLISH; NULL past the end.
 /// @param op The operation.
 /// @param index From 0.
-/// @return Borrowed, until the next poll, while a driver has the operation until done; NULL past
-///   the end.
+/// @return Borrowed, until the next poll or, while a driver runs the operation, until done; NULL
+///   past the end.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_challenge(op: *const acme_op_t, index: usize) -> *const acme_challenge_t {
-    peek(op).map_or(null(), |shown: &ShownOp| shown.challenge(index))
+    peek(op).map_or(null(), |op: &OpState| op.challenge(index))
 }
 
-/// Hands over the payload of the answer to a challenge, before acme_op_published(), for the types whose
-/// answer has one that you make: "onion-csr-01" (RFC 9799) and "device-attest-01".
+/// Sets the payload of the response to a challenge (RFC 8555 section 7.5.1), before
+/// acme_op_published(), for the types that need one: "onion-csr-01" (RFC 9799) and
+/// "device-attest-01".
 /// @param op The operation.
-/// @param challenge One that op shows right now; a copy of it is none.
+/// @param challenge A pointer from acme_op_challenge(); a copy of the struct is refused.
 /// @param json The payload, a JSON object; copied.
 /// @param size Number of bytes.
-/// @return ACME_OK; ACME_ERR_MISUSE: op does not show this challenge, is not publishing, or the
-///   type has no payload; ACME_ERR_INVALID_ARGUMENT: it is no JSON object.
+/// @return ACME_OK; ACME_ERR_MISUSE: op has no such challenge now, is not publishing, or the type
+///   has no payload; ACME_ERR_INVALID_ARGUMENT: json is not a JSON object.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_respond_with(
     op: *mut acme_op_t,
@@ -396,56 +299,58 @@ pub extern "C" fn acme_op_respond_with(
     size: usize,
 ) -> acme_status_t {
     guard(|| {
-        let shown: &ShownOp = borrow(op, "op")?;
+        let op: &OpState = borrow(op, "op")?;
         check_pointer(challenge, "challenge")?;
         let json = bytes(json, size, "json")?;
-        let position = |shown: &Shown| {
-            shown.challenges.iter().position(|one| std::ptr::eq(&raw const one.c, challenge))
+        let position = |views: &Views| {
+            views.challenges.iter().position(|one| std::ptr::eq(&raw const one.c, challenge))
         };
-        let index = position(&shown.shown()).ok_or_else(|| {
+        let index = position(&op.views()).ok_or_else(|| {
             Error::new(ErrorKind::Misuse, "challenge is not one that op shows right now")
         })?;
-        shown.operation.respond_with(index, json)
+        op.operation.respond_with(index, json)
     })
 }
 
-/// Says that every challenge is in place, or why not: the operation then ends with ACME_ERR_HOST, by
-/// way of ACME_STEP_UNPUBLISH. Any thread while a driver has it.
+/// Reports that every challenge is in place, or that publishing failed. After a failure the
+/// operation ends with ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH. Any thread while a driver runs
+/// it.
 /// @param op The operation.
-/// @param failure NULL: all are in place. Else why not, for the message of the error; copied.
-/// @return ACME_OK; ACME_ERR_MISUSE: nothing is waiting to be published.
+/// @param failure NULL: all are in place. Else the reason, for the message of the error; copied.
+/// @return ACME_OK; ACME_ERR_MISUSE: the operation is not publishing.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_published(op: *mut acme_op_t, failure: *const c_char) -> acme_status_t {
     guard(|| {
-        let shown: &ShownOp = borrow(op, "op")?;
+        let op: &OpState = borrow(op, "op")?;
         let failure = optional_text(failure, "failure")?;
-        shown.operation.published(failure.map_or(Ok(()), |why| Err(why.to_owned())))
+        op.operation.published(failure.map_or(Ok(()), |why| Err(why.to_owned())))
     })
 }
 
-/// Ends the operation at its next poll, by way of ACME_STEP_UNPUBLISH if need be. From any thread,
-/// and from a signal handler: it takes no lock and allocates nothing.
-/// @param op The operation, which must not be freed meanwhile; NULL is fine. One that has ended
-///   stays as it is.
+/// Cancels the operation: it ends at its next poll, by way of ACME_STEP_UNPUBLISH if challenges are
+/// published. From any thread, and from a signal handler: this function takes no lock and allocates
+/// nothing.
+/// @param op The operation, which must not be freed meanwhile; NULL is fine. An operation that has
+///   ended does not change.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_cancel(op: *const acme_op_t) {
-    if let Some(shown) = peek(op) {
-        shown.operation.cancel();
+    if let Some(op) = peek(op) {
+        op.operation.cancel();
     }
 }
 
-/// Why the operation failed; NULL while it has not.
+/// Returns the error of a failed operation; NULL before and without a failure.
 /// @param op The operation.
 /// @return Borrowed, until op is freed, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_error(op: *const acme_op_t) -> *const acme_error_t {
-    let pointer = |shown: &ShownOp| shown.shown().error.as_deref().map(from_ref);
+    let pointer = |op: &OpState| op.views().error.as_deref().map(from_ref);
     peek(op).and_then(pointer).unwrap_or(null())
 }
 
-/// One word for a status page: "new", "directory", "nonce", "account", "order", "authorization",
-/// "publish", "challenge", "unpublish", "finalize", "certificate", "revocation", "key-change",
-/// "renewal-info", "order-list". Static text.
+/// Returns the operation's state as one word, for a status page: "new", "directory", "nonce",
+/// "account", "order", "authorization", "publish", "challenge", "unpublish", "finalize",
+/// "certificate", "revocation", "key-change", "renewal-info", "order-list". Static text.
 /// @param op The operation.
 /// @return Static text; NULL for NULL.
 #[unsafe(no_mangle)]
@@ -467,46 +372,28 @@ pub extern "C" fn acme_op_state(op: *const acme_op_t) -> *const c_char {
         c"renewal-info",
         c"order-list",
     ];
-    let Some(shown) = peek(op) else { return null() };
-    let state = shown.operation.state().as_bytes();
+    let Some(op) = peek(op) else { return null() };
+    let state = op.operation.state().as_bytes();
     STATES.iter().find(|text| text.to_bytes() == state).map_or(null(), |text| text.as_ptr())
 }
 
-/// The order's URL, to resume it after a restart; NULL before there is one.
+/// Returns what to sign, at ACME_STEP_SIGN. Keep its id for acme_op_signed().
 /// @param op The operation.
-/// @return Text, valid until the next poll, or NULL.
-#[unsafe(no_mangle)]
-pub extern "C" fn acme_op_order_url(op: *const acme_op_t) -> *const c_char {
-    peek(op).map_or(null(), ShownOp::show_order)
-}
-
-/// The certificate's key, from the beginning: store it before the CA issues a certificate for it.
-/// NULL when the order is for a CSR made elsewhere, or the operation is no order.
-/// @param op The operation.
-/// @return Borrowed, valid until op is freed, or NULL.
-#[unsafe(no_mangle)]
-pub extern "C" fn acme_op_key(op: *const acme_op_t) -> *const acme_key_t {
-    let key = |shown: &ShownOp| shown.key.as_ref().map(OwnedKey::handle);
-    peek(op).and_then(key).unwrap_or(null())
-}
-
-/// What to sign, at ACME_STEP_SIGN. Keep its id for the answer.
-/// @param op The operation.
-/// @return Borrowed, until the next poll; NULL when the last poll said something else.
+/// @return Borrowed, until the next poll; NULL after any other step.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_sign_request(op: *const acme_op_t) -> *const acme_sign_request_t {
-    let pointer = |shown: &ShownOp| shown.shown().to_sign.as_ref().map(|s| from_ref(&s.c));
+    let pointer = |op: &OpState| op.views().to_sign.as_ref().map(|s| from_ref(&s.c));
     peek(op).and_then(pointer).unwrap_or(null())
 }
 
-/// Hands over the signature that acme_op_sign_request() asks for; ECDSA in DER, or the two integers in
-/// full width. One that is not right ends the operation with ACME_ERR_CRYPTO. Any thread while a driver
-/// has it.
+/// Passes the signature for acme_op_sign_request() to the operation: ECDSA in DER, or the two
+/// integers in full width. A wrong signature ends the operation with ACME_ERR_CRYPTO. Any thread
+/// while a driver runs it.
 /// @param op The operation.
-/// @param sign_id The id of the acme_sign_request_t that is being answered.
+/// @param sign_id The id of the acme_sign_request_t.
 /// @param signature The signature's bytes; copied.
-/// @param size Number of them.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such signature is asked for.
+/// @param size Size of signature in bytes.
+/// @return ACME_OK; ACME_ERR_MISUSE: the operation needs no such signature.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_signed(
     op: *mut acme_op_t,
@@ -515,18 +402,18 @@ pub extern "C" fn acme_op_signed(
     size: usize,
 ) -> acme_status_t {
     guard(|| {
-        let shown: &ShownOp = borrow(op, "op")?;
+        let op: &OpState = borrow(op, "op")?;
         let signature = bytes(signature, size, "signature")?;
-        shown.operation.signed(sign_id, Ok(signature.to_vec()))
+        op.operation.signed(sign_id, Ok(signature.to_vec()))
     })
 }
 
-/// Says that there is no signature, and why: the operation ends with ACME_ERR_HOST. Any thread while a
-/// driver has it.
+/// Reports that signing failed: the operation ends with ACME_ERR_HOST. Any thread while a driver
+/// runs it.
 /// @param op The operation.
-/// @param sign_id The id of the acme_sign_request_t that is being answered.
-/// @param why For the message of the error; copied. NULL: unknown.
-/// @return ACME_OK; ACME_ERR_MISUSE: no such signature is asked for.
+/// @param sign_id The id of the acme_sign_request_t.
+/// @param why Reason, for the message of the error; copied. NULL: unknown.
+/// @return ACME_OK; ACME_ERR_MISUSE: the operation needs no such signature.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_sign_failed(
     op: *mut acme_op_t,
@@ -534,68 +421,38 @@ pub extern "C" fn acme_op_sign_failed(
     why: *const c_char,
 ) -> acme_status_t {
     guard(|| {
-        let shown: &ShownOp = borrow(op, "op")?;
+        let op: &OpState = borrow(op, "op")?;
         let why = optional_text(why, "why")?.unwrap_or("unknown reason");
-        shown.operation.signed(sign_id, Err(why.to_owned()))
+        op.operation.signed(sign_id, Err(why.to_owned()))
     })
 }
 
-/// The certificate, now yours, after ACME_STEP_DONE of an order; NULL when there is none (none was
-/// due), or it has been taken.
-/// @param op The operation.
-/// @return The certificate, which you free with acme_cert_free(), or NULL.
-#[unsafe(no_mangle)]
-pub extern "C" fn acme_op_take_cert(op: *mut acme_op_t) -> *mut acme_cert_t {
-    let cert = || Ok(peek(op).and_then(ShownOp::take_cert).map_or(null_mut(), give));
-    catch(cert).unwrap_or(null_mut())
-}
-
-/// When to renew, after ACME_STEP_DONE of acme_begin_renewal_info(), or of an order with only_if_due
-/// that was not; else NULL.
-/// @param op The operation.
-/// @return Borrowed, valid until op is freed, or NULL.
-#[unsafe(no_mangle)]
-pub extern "C" fn acme_op_renewal_info(op: *const acme_op_t) -> *const acme_renewal_info_t {
-    let pointer = |shown: &ShownOp| shown.shown().renewal_info.as_ref().map(|i| from_ref(&i.c));
-    peek(op).and_then(pointer).unwrap_or(null())
-}
-
-/// The index-th URL, after ACME_STEP_DONE of acme_begin_authorize() or acme_begin_list_orders(); NULL
-/// past the end.
-/// @param op The operation.
-/// @param index From 0; authorizations are in the order of the names.
-/// @return Text, valid until op is freed; NULL past the end.
-#[unsafe(no_mangle)]
-pub extern "C" fn acme_op_url(op: *const acme_op_t, index: usize) -> *const c_char {
-    let url = |shown: &ShownOp| pointer_to(shown.shown().urls.get(index));
-    peek(op).map_or(null(), url)
-}
-
-/// Sets a pointer of yours, which travels with the operation.
+/// Sets a pointer of the caller's, which stays with the operation.
 /// @param op The operation; NULL is fine.
-/// @param user The pointer; may be NULL. The library never looks at what it points to.
+/// @param user The pointer; may be NULL. The library never reads through it.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_set_user_data(op: *mut acme_op_t, user: *mut c_void) {
-    if let Some(shown) = peek(op) {
-        shown.user.store(user, Ordering::Release);
+    if let Some(op) = peek(op) {
+        op.user.store(user, Ordering::Release);
     }
 }
 
-/// The pointer set by acme_op_set_user_data(); NULL at first.
+/// Returns the pointer set by acme_op_set_user_data(); NULL at first.
 /// @param op The operation.
 /// @return The pointer, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_user_data(op: *const acme_op_t) -> *mut c_void {
-    peek(op).map_or(null_mut(), |shown| shown.user.load(Ordering::Acquire))
+    peek(op).map_or(null_mut(), |op| op.user.load(Ordering::Acquire))
 }
 
-/// Frees the operation, at any moment. Challenges still published are then yours to take down. While
-/// acme_op_run() or a driver has it in hand it does nothing but set ACME_ERR_MISUSE.
+/// Frees the operation, at any time. Challenges that are still published are the caller's to
+/// remove. While acme_op_run() or a driver runs the operation, this function only sets
+/// ACME_ERR_MISUSE.
 /// @param op The operation; NULL is fine.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_free(op: *mut acme_op_t) {
-    if peek(op).is_some_and(ShownOp::is_in_hand) {
-        fail(in_hand());
+    if peek(op).is_some_and(OpState::is_running) {
+        fail(busy());
         return;
     }
     release(op);

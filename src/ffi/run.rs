@@ -1,69 +1,71 @@
-//! Blocking: the steps done here, with the built-in HTTP client and the host's callbacks.
+//! The blocking calls: they do an operation's steps with the built-in HTTP client and the caller's
+//! callbacks.
 
 use std::ffi::c_int;
 use std::ptr::null_mut;
 use std::sync::Arc;
 
 use super::begin::begin_order;
-use super::boundary::{Out, guard, read_options};
-use super::cert::acme_cert_t;
-use super::client::{ShownClient, acme_client_t};
+use super::client::{ClientState, acme_client_t};
+use super::convert::{Out, read_options};
+use super::guard::guard;
 use super::handle::{borrow, give, release};
-use super::op::{ShownOp, acme_op_t};
-use super::options::{acme_challenge_fn, acme_order_options_t, acme_run_options_t};
+use super::op::OpState;
 use super::status::acme_status_t;
-use crate::client::run::{Host, run};
+use super::types::{
+    acme_cert_t, acme_challenge_fn, acme_op_t, acme_order_options_t, acme_run_options_t,
+};
+use crate::blocking::{Host, run};
 use crate::engine::{Challenge, Reply, Request, ToSign};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Room for a signature: RSA with 4096 bits has the longest.
+/// Maximum size of a signature: RSA with 4096 bits has the longest.
 const MAX_SIGNATURE: usize = 512;
 
-/// Sends a request (acme_op_request()) with the built-in HTTPS client and feeds the answer. Blocking.
-/// For hosts without an HTTP client: call it on a worker thread, poll when it returns. It takes
-/// request_timeout_s at most.
+/// Sends a request (acme_op_request()) with the built-in HTTPS client and passes the response to
+/// the operation. Blocks for at most request_timeout_s. For programs without an HTTP client: call
+/// it on a worker thread, and poll when it returns.
 /// @param op The operation. Another thread may poll it meanwhile.
 /// @param request_id The id of the request to send.
-/// @return ACME_OK: an answer has been fed, or why none came; ACME_ERR_MISUSE: no such request is
-///   waiting for its answer; ACME_ERR_UNSUPPORTED: the library has no HTTP client.
+/// @return ACME_OK: the operation has the response, or the reason why none came; ACME_ERR_MISUSE:
+///   no such request waits for a response; ACME_ERR_UNSUPPORTED: the library has no HTTP client.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_op_send(op: *mut acme_op_t, request_id: u64) -> acme_status_t {
     guard(|| {
-        let shown: &ShownOp = borrow(op, "op")?;
-        let request = shown.operation.request(request_id).ok_or_else(|| {
-            let why = format!("request {request_id} is not waiting for an answer");
+        let op: &OpState = borrow(op, "op")?;
+        let request = op.operation.request(request_id).ok_or_else(|| {
+            let why = format!("request {request_id} is not waiting for a response");
             Error::new(ErrorKind::Misuse, why)
         })?;
-        shown.http.send(&request, &shown.operation.reply(request_id))
+        op.http.send(&request, &op.operation.reply(request_id))
     })
 }
 
-/// Polls an operation to its end, with the built-in HTTPS client and your callbacks. Blocking.
-/// @param op The operation, which may have been polled before; you free it afterwards.
-/// @param options The callbacks, read during the call only; NULL: none.
-/// @return ACME_OK: what has come of it can be taken. Else as acme_op_error(), which says it in
-///   full.
+/// Polls an operation to its end, with the built-in HTTPS client and the caller's callbacks.
+/// Blocking.
+/// @param op The operation, which may have been polled before; free it afterwards.
+/// @param options The callbacks, read during the call only; NULL: no callbacks.
+/// @return ACME_OK: the result is ready to take. Else the status of acme_op_error(), which has the
+///   details.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_op_run(
     op: *mut acme_op_t,
     options: *const acme_run_options_t,
 ) -> acme_status_t {
-    guard(|| {
-        let shown: &ShownOp = borrow(op, "op")?;
-        run_to_end(op, shown, &run_options(options, "options")?)
-    })
+    guard(|| run_to_end(op, borrow(op, "op")?, &run_options(options, "options")?))
 }
 
-/// Obtains a certificate: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one. Blocking.
-/// *cert is NULL with ACME_OK when only_if_due is set and the renewal is not due. To resume an order
-/// after a failure, use the three: acme_op_order_url() then has its URL.
+/// Obtains a certificate: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one.
+/// Blocking. *cert is NULL with ACME_OK if only_if_due is set and the renewal is not due. To resume
+/// an order after a failure, call these three functions instead: acme_op_order_url() then returns
+/// its URL.
 /// @param client The client.
-/// @param order What is wanted, as for acme_begin_order(); read during the call only.
-/// @param run The callbacks, read during the call only; NULL: none, for names that are proven
-///   already.
-/// @param cert Out: the certificate with its chain and key, which you free with acme_cert_free().
-/// @return ACME_OK, or any ACME_ERR_* value; acme_last_error() says it in full.
+/// @param order Options of the order, as for acme_begin_order(); read during the call only.
+/// @param run The callbacks, read during the call only; NULL: no callbacks, for names that the CA
+///   has validated already.
+/// @param cert Out: the certificate with its chain and key, to free with acme_cert_free().
+/// @return ACME_OK, or any ACME_ERR_* value; acme_last_error() has the details.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_obtain(
@@ -74,12 +76,12 @@ pub extern "C" fn acme_obtain(
 ) -> acme_status_t {
     guard(|| {
         let out = Out::handle(cert, "cert")?;
-        let client: &ShownClient = borrow(client, "client")?;
+        let client: &ClientState = borrow(client, "client")?;
         let run = run_options(run, "run")?;
         let op: *mut acme_op_t = give(begin_order(client, &read_options(order, "order")?)?);
-        let outcome = borrow(op, "op").and_then(|shown: &ShownOp| {
-            run_to_end(op, shown, &run)?;
-            Ok(shown.take_cert())
+        let outcome = borrow(op, "op").and_then(|state: &OpState| {
+            run_to_end(op, state, &run)?;
+            Ok(state.take_cert())
         });
         release(op);
         out.set(outcome?.map_or(null_mut(), give));
@@ -96,41 +98,41 @@ fn run_options(options: *const acme_run_options_t, name: &str) -> Result<acme_ru
     read_options(options, name)
 }
 
-fn run_to_end(op: *mut acme_op_t, shown: &ShownOp, options: &acme_run_options_t) -> Result<()> {
-    let _running = Running::start(shown)?;
-    let mut host = Callbacks { op, shown, options };
-    let outcome = run(&shown.operation, &mut host);
-    shown.show_end(&outcome);
+fn run_to_end(handle: *mut acme_op_t, op: &OpState, options: &acme_run_options_t) -> Result<()> {
+    let _running = Running::start(op)?;
+    let mut host = Callbacks { handle, op, options };
+    let outcome = run(&op.operation, &mut host);
+    op.store_outcome(&outcome);
     outcome
 }
 
-/// Marks an operation as being run; the mark goes on every way out.
-struct Running<'a>(&'a ShownOp);
+/// Marks an operation as running, until it is dropped.
+struct Running<'a>(&'a OpState);
 
 impl Running<'_> {
-    fn start(shown: &ShownOp) -> Result<Running<'_>> {
-        shown.take_in_hand()?;
-        Ok(Running(shown))
+    fn start(op: &OpState) -> Result<Running<'_>> {
+        op.acquire()?;
+        Ok(Running(op))
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.let_go();
+        self.0.release();
     }
 }
 
-/// Does the steps with the host's callbacks. No lock is held while one of them runs.
+/// Does the steps with the caller's callbacks. No lock is held while a callback runs.
 struct Callbacks<'a> {
-    op: *mut acme_op_t,
-    shown: &'a ShownOp,
+    handle: *mut acme_op_t,
+    op: &'a OpState,
     options: &'a acme_run_options_t,
 }
 
 impl Callbacks<'_> {
     fn call(&self, callback: acme_challenge_fn, index: usize) -> c_int {
-        let challenge = self.shown.challenge(index);
-        // SAFETY: the host's own function with the host's own pointer; the challenge is shown until
+        let challenge = self.op.challenge(index);
+        // SAFETY: the host's own function with the host's own pointer; the challenge is op until
         // the next step.
         callback.map_or(0, |callback| unsafe { callback(challenge, self.options.user) })
     }
@@ -139,12 +141,12 @@ impl Callbacks<'_> {
 impl Host for Callbacks<'_> {
     fn send(&mut self, request: &Arc<Request>, reply: &Reply<'_>) {
         let sent = match self.options.send {
-            None => self.shown.http.send(request, reply),
+            None => self.op.http.send(request, reply),
             Some(send) => {
-                let request = self.shown.show_request(request);
+                let request = self.op.set_request(request);
                 // SAFETY: the host's own function; op is the handle it gave us, the request is
-                // shown until the next one.
-                match unsafe { send(self.op, request, self.options.user) } {
+                // op until the next one.
+                match unsafe { send(self.handle, request, self.options.user) } {
                     0 => Ok(()),
                     code => Err(Error::new(
                         ErrorKind::Host,
@@ -153,16 +155,17 @@ impl Host for Callbacks<'_> {
                 }
             }
         };
-        // Not fed to its end, whatever the reason: then there is no answer.
+        // An incomplete response counts as a lost one, whatever the reason.
         let why = sent.err().map(|error| error.to_string());
-        let _ = reply.failed(why.as_deref().unwrap_or("the send callback fed no complete answer"));
+        let _ =
+            reply.failed(why.as_deref().unwrap_or("the send callback passed no complete response"));
     }
 
     fn sign(&mut self, to_sign: &Arc<ToSign>) -> Result<Vec<u8>, String> {
         let Some(sign) = self.options.sign else {
             return Err("there is no sign callback in the run options".to_owned());
         };
-        let request = self.shown.show_to_sign(to_sign);
+        let request = self.op.set_sign_request(to_sign);
         let mut signature = [0u8; MAX_SIGNATURE];
         let mut size = signature.len();
         // SAFETY: the host's own function with the host's own pointer; it may write `size` bytes
@@ -177,7 +180,7 @@ impl Host for Callbacks<'_> {
     }
 
     fn publish(&mut self, challenges: &[Challenge]) -> Result<(), String> {
-        self.shown.show_challenges(challenges);
+        self.op.set_challenges(challenges);
         if self.options.publish.is_none() {
             return Err("there is no publish callback in the run options".to_owned());
         }
@@ -191,7 +194,7 @@ impl Host for Callbacks<'_> {
     }
 
     fn unpublish(&mut self, challenges: &[Challenge]) {
-        self.shown.show_challenges(challenges);
+        self.op.set_challenges(challenges);
         for (index, challenge) in challenges.iter().enumerate() {
             match self.call(self.options.unpublish, index) {
                 0 => {}

@@ -15,53 +15,53 @@ pub enum acme_status_t {
     ACME_OK = 0,
     /// An argument is NULL, out of range or malformed. Nothing was sent.
     ACME_ERR_INVALID_ARGUMENT = -1,
-    /// The call does not fit the handle's state, or re-enters it from its own callback.
+    /// The handle's state does not allow the call, or a callback of the handle makes it.
     ACME_ERR_MISUSE = -2,
-    /// Not compiled in, or not offered by this CA.
+    /// The library lacks this feature, or the CA does not offer it.
     ACME_ERR_UNSUPPORTED = -3,
-    /// A bug in the library was caught at the boundary. The handle is dead; free it.
+    /// The library caught a bug of its own. The handle is unusable; free it.
     ACME_ERR_PANIC = -4,
     /// Input is not valid PEM, DER or base64url.
     ACME_ERR_PARSE = -10,
     /// A cryptographic operation failed.
     ACME_ERR_CRYPTO = -11,
-    /// No HTTP answer: name resolution, TCP, TLS or the time limit of one request.
+    /// No HTTP response: name resolution, TCP, TLS or the timeout of one request.
     ACME_ERR_TRANSPORT = -20,
-    /// The CA's answer breaks RFC 8555 or exceeds a limit.
+    /// The CA's response violates RFC 8555 or exceeds a limit.
     ACME_ERR_PROTOCOL = -21,
-    /// The operation's own time limit ran out, or the CA needs longer; see acme_error_retry_at().
+    /// The operation's own timeout expired, or the CA needs longer; see acme_error_retry_at().
     ACME_ERR_TIMEOUT = -22,
     /// A URL or redirect was refused: not https, or on a host that was not allowed.
     ACME_ERR_POLICY = -23,
-    /// The CA failed: serverInternal or HTTP status 5xx, in an answer, a challenge or an order. A
+    /// The CA failed: serverInternal or HTTP status 5xx, in a response, a challenge or an order. A
     /// retry may help. 503 with a Retry-After is ACME_ERR_RATE_LIMITED.
     ACME_ERR_SERVER = -24,
     /// The CA refused with a problem document; see acme_error_problem_type().
     ACME_ERR_PROBLEM = -30,
     /// The CA refused for now; see acme_error_retry_at().
     ACME_ERR_RATE_LIMITED = -31,
-    /// The CA's terms of service are not agreed to.
+    /// The CA requires agreement to its terms of service.
     ACME_ERR_TERMS = -32,
-    /// The CA wants an external account binding.
+    /// The CA requires an external account binding.
     ACME_ERR_EAB_REQUIRED = -33,
     /// The account is unknown, deactivated or revoked.
     ACME_ERR_ACCOUNT = -34,
     /// The CA tried a challenge and it failed; see acme_error_identifier().
     ACME_ERR_CHALLENGE = -35,
-    /// The order became invalid or names something the CA rejects.
+    /// The order became invalid, or the CA rejects one of its names.
     ACME_ERR_ORDER = -36,
-    /// The CA issued something that is not the certificate that was asked for.
+    /// The CA issued another certificate than the requested one.
     ACME_ERR_CERTIFICATE = -37,
-    /// The host said it could not publish a challenge, or its callback failed; or the system has no
+    /// The program could not publish a challenge, or its callback failed; or the system has no
     /// thread or descriptor left for an acme_driver_t.
     ACME_ERR_HOST = -40,
-    /// acme_op_cancel() was called, or acme_driver_free() while a driver had the operation.
+    /// acme_op_cancel() was called, or acme_driver_free() while the driver ran the operation.
     ACME_ERR_CANCELED = -41,
 }
 
 use acme_status_t::*;
 
-/// Every code, the error kind it stands for, and its text.
+/// Every code, its error kind and its text.
 const TABLE: [(acme_status_t, Option<ErrorKind>, &CStr); 22] = [
     (ACME_OK, None, c"success"),
     (ACME_ERR_INVALID_ARGUMENT, Some(ErrorKind::InvalidArgument), c"invalid argument"),
@@ -98,9 +98,9 @@ impl From<ErrorKind> for acme_status_t {
     }
 }
 
-/// Static English text for a status code; never NULL.
+/// Returns the English text for a status code; never NULL.
 /// @param status An ACME_* status code, or any other number.
-/// @return A sentence without a full stop; "unknown status" for a number that is none. Static.
+/// @return Static text without a full stop; "unknown status" for any other number.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_strerror(status: c_int) -> *const c_char {
     let entry = TABLE.iter().find(|(code, _, _)| *code as c_int == status);

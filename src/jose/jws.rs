@@ -175,7 +175,7 @@ mod tests {
     // The slow key types get a small share of the signatures.
     #[test]
     fn j01_j05_a_hundred_thousand_signatures_have_full_width_and_verify() {
-        let all = crate::jose::tests::signatures_to_test();
+        let all = crate::pki::tests::signatures_to_test();
         let some = |kinds: &[(KeyType, usize)]| -> usize {
             kinds.iter().map(|(kind, share)| sign_and_verify(*kind, all * share / 1000)).sum()
         };

@@ -1,4 +1,4 @@
-//! The certificate chain that a CA issues, and whether it is what was asked for.
+//! Certificate chains, and the check that a chain is the requested one.
 //!
 //! RFC 8555 sections 7.4.2 and 9.1 (application/pem-certificate-chain), 11.4; RFC 5280.
 
@@ -15,22 +15,23 @@ use super::key::Key;
 use super::key_type::KeyType;
 use crate::base64url;
 use crate::error::{Error, ErrorKind, Result};
-use crate::problem::printable;
+use crate::text::printable;
 use crate::time::Time;
 
-/// Certificates in a chain; public CAs send two to four.
+/// Maximum number of certificates in a chain; public CAs send two to four.
 const MAX_CERTIFICATES: usize = 10;
 
-/// The largest of them, in bytes of DER; those of a hundred names have 5,000.
+/// Maximum size of a certificate in bytes of DER; one with a hundred names has 5,000.
 const MAX_CERTIFICATE: usize = 256 * 1024;
 
-/// RSA keys of fewer bits are broken, or soon will be.
+/// Minimum number of bits of an RSA key; smaller keys are broken, or soon will be.
 const MIN_RSA_BITS: u32 = 2048;
 
-/// Digests that signatures can be forged with.
+/// Digests whose signatures can be forged.
 const WEAK_DIGESTS: [Nid; 4] = [Nid::MD5, Nid::MD5_SHA1, Nid::SHA1, Nid::RIPEMD160];
 
-/// How far in the future a fresh certificate may start: the CA's clock and ours differ.
+/// Maximum difference between the CA's clock and ours. A new certificate may start so far in the
+/// future.
 const MAX_SKEW: Duration = Duration::from_secs(24 * 3600);
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
@@ -48,9 +49,9 @@ pub struct CertificateChain {
 }
 
 impl CertificateChain {
-    /// Reads a PEM chain, leaf first. Anything but certificates and blank lines in it is refused:
-    /// "clients MUST verify that the certificate chain contains only certificates" (RFC 8555
-    /// section 11.4), since what follows may be loaded by a program that is less strict.
+    /// Reads a PEM chain, leaf first. Refuses everything but certificates and blank lines: "clients
+    /// MUST verify that the certificate chain contains only certificates" (RFC 8555 section 11.4),
+    /// because a less strict program may load the rest.
     pub fn parse(pem: &[u8]) -> Result<CertificateChain> {
         let text = std::str::from_utf8(pem).map_err(|_| malformed("it is not text"))?;
         let blocks = blocks(text)?;
@@ -83,12 +84,12 @@ impl CertificateChain {
         &self.names
     }
 
-    /// When the leaf starts to be valid.
+    /// The start of the leaf's validity.
     pub fn not_before(&self) -> Time {
         self.not_before
     }
 
-    /// When the leaf expires.
+    /// The end of the leaf's validity.
     pub fn not_after(&self) -> Time {
         self.not_after
     }
@@ -121,9 +122,9 @@ impl CertificateChain {
         KeyType::of(&*self.leaf().ok()?.public_key().ok()?)
     }
 
-    /// The identifier that renewal information is asked for by: the authority key identifier and
-    /// the serial number (RFC 9773 section 4.1). `None`: the leaf has no authority key identifier, or
-    /// no proper serial number.
+    /// The identifier for renewal information: the authority key identifier and the serial number
+    /// (RFC 9773 section 4.1). `None` if the leaf has no authority key identifier or no valid
+    /// serial number.
     pub fn renewal_id(&self) -> Option<String> {
         let authority = self.leaf().ok()?.authority_key_id()?;
         let serial = base64url::encode(self.serial().ok()?);
@@ -151,18 +152,18 @@ impl CertificateChain {
         self.certificates.first().ok_or_else(|| malformed("there is no certificate in it"))
     }
 
-    /// Is the leaf for this public key?
+    /// Whether the leaf is for this public key.
     pub(crate) fn is_for(&self, key: &PKeyRef<Public>) -> bool {
         self.leaf().is_ok_and(|leaf| leaf.public_key().is_ok_and(|public| public.public_eq(key)))
     }
 
-    /// Is the leaf for this key?
+    /// Whether the leaf is for this key.
     pub(crate) fn is_for_key(&self, key: &Key) -> bool {
         self.leaf().is_ok_and(|leaf| leaf.public_key().is_ok_and(|p| p.public_eq(key.public_key())))
     }
 
-    /// Checks that the leaf is for exactly `names` (canonical) and valid at `now`, give or take a
-    /// clock that is a day off, and that each certificate is signed by the next.
+    /// Checks that the leaf is for exactly `names` (canonical) and valid at `now`, with a tolerance
+    /// of one day, and that each certificate is signed by the next.
     pub(crate) fn verify(&self, names: &[String], now: Time) -> Result<()> {
         let refuse = |why: String| Err(Error::new(ErrorKind::Certificate, why));
         if !self.is_valid_at(now) {
@@ -192,13 +193,13 @@ impl CertificateChain {
         self.verify_signatures()
     }
 
-    /// Is it valid then, or soon?
+    /// Whether it is valid at that time, or soon after.
     pub(crate) fn is_valid_at(&self, now: Time) -> bool {
         let (start, end) = (self.not_before, self.not_after);
         start < end && now < end && start <= now.after(MAX_SKEW)
     }
 
-    /// Checks that each certificate was issued by the next one, in a way that cannot be forged.
+    /// Checks that the next certificate issued each one, with a signature that cannot be forged.
     fn verify_signatures(&self) -> Result<()> {
         let refuse = |why: String| Err(Error::new(ErrorKind::Certificate, why));
         for (n, certificate) in self.certificates.iter().enumerate() {
@@ -207,7 +208,7 @@ impl CertificateChain {
             if key.id() == Id::RSA && key.bits() < MIN_RSA_BITS {
                 return refuse(format!("certificate {n} of the chain has a weak key"));
             }
-            // A root's signature of itself proves nothing, however strong.
+            // The signature of a root on itself proves nothing, however strong it is.
             if !is_issued_by(certificate, certificate) && has_weak_signature(certificate) {
                 return refuse(format!("certificate {n} of the chain has a weak signature"));
             }
@@ -220,19 +221,20 @@ impl CertificateChain {
         Ok(())
     }
 
-    /// This chain with another one at its end, if that goes on where this one stops.
+    /// Returns this chain with another one at its end, if that continues this one.
     pub(crate) fn followed_by(&self, issuers: &CertificateChain) -> Result<CertificateChain> {
         let longer = CertificateChain::parse((self.pem.clone() + &issuers.pem).as_bytes())?;
         longer.verify_signatures().map(|()| longer)
     }
 
-    /// Does its last certificate lead nowhere but to itself?
+    /// Whether its last certificate is self-issued.
     pub(crate) fn ends_in_root(&self) -> bool {
         self.certificates.last().is_some_and(|last| is_issued_by(last, last))
     }
 }
 
-/// By its name and its key (RFC 5280 section 6.1.3 (a)), and by its key identifier if it has one.
+/// Whether one certificate issued another, by name and key (RFC 5280 section 6.1.3 (a)), and by key
+/// identifier if there is one.
 fn is_issued_by(certificate: &X509, issuer: &X509) -> bool {
     issuer.issued(certificate) == X509VerifyResult::OK
         && issuer.public_key().is_ok_and(|key| certificate.verify(&key).unwrap_or(false))
@@ -250,8 +252,8 @@ fn may_sign_certificates(certificate: &X509) -> bool {
     usage.is_some_and(|usage| usage.contains(X509KeyUsage::KEY_CERT_SIGN))
 }
 
-/// Does the certificate say that it is a CA's (RFC 5280 section 4.2.1.9)? OpenSSL's bindings do not
-/// tell, so its basicConstraints extension is looked for in the DER.
+/// Whether the certificate is a CA's (RFC 5280 section 4.2.1.9). OpenSSL's bindings do not tell, so
+/// this searches the DER for the basicConstraints extension.
 fn is_ca(der: &[u8]) -> bool {
     const BASIC_CONSTRAINTS: &[u8] = &[6, 3, 0x55, 0x1d, 0x13];
     const CRITICAL: &[u8] = &[1, 1, 0xff];
@@ -263,7 +265,7 @@ fn is_ca(der: &[u8]) -> bool {
     value.get(4..).is_some_and(|content| content.starts_with(CA_TRUE))
 }
 
-/// Are these the same, in whatever order? There are a thousand at most.
+/// Whether two lists have the same names, in any order. They have a thousand names at most.
 pub(crate) fn same_names<T: PartialEq>(some: &[T], others: &[T]) -> bool {
     some.iter().all(|name| others.contains(name)) && others.iter().all(|name| some.contains(name))
 }
@@ -277,7 +279,7 @@ fn malformed(why: &str) -> Error {
     Error::new(ErrorKind::Parse, format!("not a PEM certificate chain: {why}"))
 }
 
-/// What one PEM block holds.
+/// The content of one PEM block.
 fn der(base64: &str) -> Result<Vec<u8>> {
     let der = openssl::base64::decode_block(base64).map_err(|_| damaged())?;
     match der.len() > MAX_CERTIFICATE {
@@ -286,8 +288,8 @@ fn der(base64: &str) -> Result<Vec<u8>> {
     }
 }
 
-/// Reads a certificate that is DER to the last byte: what follows it, or is written in another way,
-/// another program may read differently.
+/// Reads a certificate that is DER to the last byte. Another program may read trailing bytes, or
+/// encodings that are not DER, in another way.
 fn certificate(der: &[u8]) -> Result<X509> {
     let certificate = X509::from_der(der).map_err(|_| damaged())?;
     match certificate.to_der()? == der {
@@ -343,7 +345,7 @@ pub(super) fn names_of(certificate: &X509) -> Vec<String> {
     let address = |bytes: &[u8]| match (<[u8; 4]>::try_from(bytes), <[u8; 16]>::try_from(bytes)) {
         (Ok(bytes), _) => IpAddr::from(bytes).to_string(),
         (_, Ok(bytes)) => IpAddr::from(bytes).to_string(),
-        // It is in the certificate, so it must not go unseen.
+        // Unknown forms are listed, too, because they are in the certificate.
         _ => format!("{bytes:02x?}"),
     };
     names

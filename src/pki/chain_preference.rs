@@ -1,25 +1,25 @@
-//! Which of several chains for one certificate is wanted. RFC 8555 section 7.4.2.
+//! The preferred one of several chains for one certificate. RFC 8555 section 7.4.2.
 
 use super::CertificateChain;
 use crate::error::{Error, Result};
 
-/// A property that a chain is chosen by. CAs change their chains without notice, so nothing here
-/// pins one: where none has the property, the CA's own choice stays.
+/// A property by which a chain is chosen. CAs change their chains without notice, so this is only a
+/// preference: if no chain has the property, the CA's own choice stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChainPreference {
-    /// The root that the chain leads to has this common name.
+    /// The chain's root has this common name.
     Root(String),
-    /// One of the chain's certificates is issued by this common name.
+    /// One of the chain's issuers has this common name.
     Issuer(String),
     /// One of the chain's issuers has this key identifier.
     KeyIdentifier(Vec<u8>),
-    /// The fewest bytes.
+    /// The chain has the fewest bytes.
     Smallest,
 }
 
 impl ChainPreference {
-    /// A key identifier from hexadecimal digits, with colons between or not.
+    /// Makes a preference for a key identifier, in hexadecimal digits with or without colons.
     pub fn key_identifier(hex: &str) -> Result<ChainPreference> {
         let refuse = || Error::invalid_argument("the key identifier is not in hexadecimal digits");
         let digits: String = hex.chars().filter(|c| *c != ':').collect();
@@ -30,7 +30,7 @@ impl ChainPreference {
         bytes.filter(|b| !b.is_empty()).map(ChainPreference::KeyIdentifier).ok_or_else(refuse)
     }
 
-    /// Has the chain the property? "Smallest" is nothing that a chain can be by itself.
+    /// Whether a chain has the property. "Smallest" is a property of no single chain.
     pub(crate) fn is_met_by(&self, chain: &CertificateChain) -> bool {
         match self {
             ChainPreference::Root(name) => chain.root_name().as_ref() == Some(name),

@@ -1,7 +1,7 @@
 //! Certificate signing requests.
 //!
-//! RFC 2986; RFC 8555 section 7.4: the names stand in the subjectAltName extension. There is no
-//! common name: it is optional, holds 64 characters at most, and CAs are dropping it.
+//! RFC 2986; RFC 8555 section 7.4: the names are in the subjectAltName extension. There is no
+//! common name: it is optional, has 64 characters at most, and CAs are dropping it.
 
 use std::net::IpAddr;
 
@@ -20,9 +20,9 @@ use crate::error::{Error, ErrorKind, Result};
 const SUBJECT_ALT_NAME: &[u8] = &[6, 3, 0x55, 0x1d, 0x11];
 const TLS_FEATURE: &[u8] = &[6, 8, 0x2b, 6, 1, 5, 5, 7, 1, 24];
 const EXTENSION_REQUEST: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 14];
-/// A sequence of one feature, status_request (5).
+/// A sequence with one feature, status_request (5).
 const STATUS_REQUEST: &[u8] = &[0x30, 3, 2, 1, 5];
-/// Version 1, and a subject without a name in it.
+/// Version 1, and an empty subject.
 const VERSION: &[u8] = &[2, 1, 0];
 const NO_SUBJECT: &[u8] = &[0x30, 0];
 /// Tags of a GeneralName (RFC 5280 section 4.2.1.6) and of a request's attributes.
@@ -38,7 +38,7 @@ pub struct SigningRequest {
     names: Vec<String>,
 }
 
-/// A request that is still to be signed.
+/// A request without its signature.
 pub(crate) struct UnsignedRequest {
     key: Key,
     info: Vec<u8>,
@@ -46,8 +46,8 @@ pub(crate) struct UnsignedRequest {
 }
 
 impl UnsignedRequest {
-    /// Asks for `names` (DNS names, wildcards, IP addresses) for `key`; `must_staple`: with the TLS
-    /// feature extension (RFC 7633).
+    /// Makes a request for `names` (DNS names, wildcards, IP addresses) and `key`; with
+    /// `must_staple` it has the TLS feature extension (RFC 7633).
     pub(crate) fn new(key: &Key, names: &[String], must_staple: bool) -> Result<UnsignedRequest> {
         if names.is_empty() {
             return Err(Error::invalid_argument("a signing request needs at least one name"));
@@ -71,13 +71,13 @@ impl UnsignedRequest {
         &self.key
     }
 
-    /// What the signature is over.
+    /// The bytes to sign.
     pub(crate) fn input(&self) -> &[u8] {
         &self.info
     }
 
-    /// The request with its signature, in JOSE's form: which is right, for this process has just made it
-    /// or accepted it ([`Key::accept`]). To read it back and verify it takes longer than to make it.
+    /// Adds the signature, in JOSE's form, without verifying it: this process has just made or
+    /// accepted it ([`Key::accept`]), and verifying takes longer than signing.
     pub(crate) fn signed(&self, signature: &[u8]) -> Result<SigningRequest> {
         let kind = self.key.kind();
         // The first byte of a bit string counts its unused bits.
@@ -98,7 +98,7 @@ fn general_name(name: &str) -> Vec<u8> {
     }
 }
 
-/// As the name reads in what has been made of it: an address has many forms.
+/// Returns a name in the form that certificates have: an IP address can be written in several ways.
 fn as_read(name: &str) -> String {
     name.parse::<IpAddr>().map_or_else(|_| name.to_owned(), |address| address.to_string())
 }
@@ -162,19 +162,19 @@ impl SigningRequest {
         &self.der
     }
 
-    /// The names that it asks for: DNS names and IP addresses.
+    /// The requested names: DNS names and IP addresses.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The key that the certificate is to be for.
+    /// The public key to certify.
     pub(crate) fn public_key(&self) -> &PKey<Public> {
         &self.public_key
     }
 }
 
-/// Reads the requested subjectAltName. OpenSSL's bindings read that extension from certificates
-/// only, so the request's extensions are put into an unsigned one.
+/// Reads the requested subjectAltName. OpenSSL's bindings read that extension only from
+/// certificates, so this copies the request's extensions into an unsigned certificate.
 fn requested_names(request: &X509Req) -> Result<Vec<String>> {
     let mut shell = openssl::x509::X509::builder()?;
     let Ok(extensions) = request.extensions() else { return Ok(Vec::new()) };
@@ -227,7 +227,8 @@ mod tests {
                     2 => {
                         std::net::Ipv6Addr::from(u128::from(next(1 << 31)) << next(96)).to_string()
                     }
-                    // A-label of an international name, and a name longer than a common name may be.
+                    // A-label of an international name, and a name longer than a common name may
+                    // be.
                     3 => format!("xn--bcher-kva.{}.example", next(1000)),
                     _ => format!("{}{n}.{}.example", "a".repeat(1 + next(50) as usize), next(1000)),
                 })

@@ -1,11 +1,12 @@
-//! A few lines of DER writing (X.690), for what OpenSSL's bindings cannot have signed elsewhere.
+//! A small writer of DER (X.690). OpenSSL's bindings cannot write a request that is signed
+//! elsewhere.
 
 pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OCTET_STRING: u8 = 0x04;
 pub(super) const SEQUENCE: u8 = 0x30;
 pub(super) const SET: u8 = 0x31;
 
-/// One element: tag, length, content.
+/// Returns one element: tag, length, content.
 pub(super) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len().to_be_bytes();
     let length: Vec<u8> = length.into_iter().skip_while(|byte| *byte == 0).collect();
@@ -22,7 +23,7 @@ pub(super) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     element
 }
 
-/// An element made of others, which may be secret.
+/// Returns an element that consists of others, which may be secret.
 pub(super) fn of(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     element(tag, &zeroize::Zeroizing::new(parts.concat()))
 }

@@ -1,5 +1,5 @@
-//! Keys, an account's or a certificate's. Private ones live in OpenSSL, which wipes them - or
-//! outside the process: then the library has the public half, and has the host sign.
+//! Keys of accounts and certificates. A private key is in OpenSSL, which wipes it, or outside the
+//! process: then the library has the public half only, and the host signs.
 //!
 //! RFC 5208 and 5958 (PKCS#8), RFC 5915 (SEC 1), RFC 8017 (PKCS#1).
 
@@ -11,19 +11,19 @@ use openssl::pkey::{Id, PKey, Private, Public};
 use openssl::rsa::Rsa;
 use zeroize::Zeroizing;
 
+use super::jwk;
 use super::key_type::KeyType;
 use super::pkcs8;
 use super::signature;
-use super::weakness;
+use super::weak_keys;
 use crate::error::{Error, ErrorKind, Result};
-use crate::jose::jwk;
 
-/// A key. Cheap to clone: clones share one.
+/// A key. Clones share it, so they are cheap.
 #[derive(Clone)]
 pub struct Key(Arc<Inner>);
 
 struct Inner {
-    /// `None`: it is outside the process.
+    /// The private half; `None` if it is outside the process.
     private: Option<PKey<Private>>,
     public: PKey<Public>,
     kind: KeyType,
@@ -32,7 +32,7 @@ struct Inner {
 }
 
 impl Key {
-    /// Makes a fresh key. RSA takes up to seconds of CPU time.
+    /// Generates a key. RSA takes up to seconds of CPU time.
     pub fn generate(kind: KeyType) -> Result<Key> {
         let pkey = match (kind.curve(), kind.rsa_bits()) {
             (Some(curve), _) => {
@@ -41,12 +41,12 @@ impl Key {
             (None, Some(bits)) => PKey::from_rsa(Rsa::generate(bits)?)?,
             (None, None) => PKey::generate_ed25519()?,
         };
-        // Its parts belong together: they have just been made.
+        // No check is necessary: OpenSSL has just generated it.
         Key::of_private(pkey)
     }
 
-    /// Reads a PEM or DER key: PKCS#8, SEC 1 or PKCS#1. PEM may have other things beside the key, such
-    /// as a certificate, but no other key.
+    /// Reads a PEM or DER key: PKCS#8, SEC 1 or PKCS#1. A PEM file may contain other things, such
+    /// as a certificate, but no second key.
     pub fn parse(data: &[u8]) -> Result<Key> {
         Key::parse_with(data, None)
     }
@@ -61,7 +61,7 @@ impl Key {
             let why = "there is more than one private key in this; which one is meant is not said";
             return Err(Error::invalid_argument(why));
         }
-        // Without a callback of ours OpenSSL would ask for a passphrase on the terminal.
+        // Without this callback OpenSSL would ask for a passphrase on the terminal.
         let mut encrypted = false;
         let parsed = if is_pem(data) {
             PKey::private_key_from_pem_callback(data, |buffer| {
@@ -93,9 +93,9 @@ impl Key {
         }
     }
 
-    /// Takes a key that OpenSSL already holds.
+    /// Makes a key of an OpenSSL one.
     pub fn from_pkey(pkey: PKey<Private>) -> Result<Key> {
-        // What OpenSSL has read would have a second copy of itself once it is used as an EC key.
+        // A key from OpenSSL's reader makes a second copy of itself once it is used as an EC key.
         let pkey = match pkey.id() {
             Id::EC => PKey::from_ec_key(pkey.ec_key()?)?,
             _ => pkey,
@@ -105,7 +105,7 @@ impl Key {
     }
 
     fn of_private(pkey: PKey<Private>) -> Result<Key> {
-        // By way of DER it takes OpenSSL's decoders, longer than making the key does.
+        // Conversion by DER would take longer than generating the key, in OpenSSL's decoders.
         let public = match pkey.ec_key() {
             Ok(ec) => PKey::from_ec_key(EcKey::from_public_key(ec.group(), ec.public_key())?)?,
             Err(_) => PKey::public_key_from_der(&pkey.public_key_to_der()?)?,
@@ -113,7 +113,7 @@ impl Key {
         Key::new(Some(pkey), public)
     }
 
-    /// A key whose private half lives elsewhere, in an HSM, a KMS or an agent: given by its public
+    /// Makes a key whose private half is elsewhere, in an HSM, a KMS or an agent, from its public
     /// half, PEM or DER (SubjectPublicKeyInfo). Operations that use it ask the host to sign
     /// ([`Step::Sign`](crate::engine::Step::Sign)).
     pub fn external(public: &[u8]) -> Result<Key> {
@@ -137,19 +137,19 @@ impl Key {
             )
         })?;
         if let Ok(rsa) = public.rsa() {
-            weakness::check(&rsa)?;
+            weak_keys::check(&rsa)?;
         }
         let jwk = jwk::canonical(&public, kind)?;
         let thumbprint = jwk::thumbprint(&jwk);
         Ok(Key(Arc::new(Inner { private, public, kind, jwk, thumbprint })))
     }
 
-    /// Its kind.
+    /// The kind of the key.
     pub fn kind(&self) -> KeyType {
         self.0.kind
     }
 
-    /// Does the private half live outside the process?
+    /// Whether the private half is outside the process.
     pub fn is_external(&self) -> bool {
         self.0.private.is_none()
     }
@@ -172,7 +172,7 @@ impl Key {
         &self.0.thumbprint
     }
 
-    /// The private half, unless it lives elsewhere.
+    /// The private half, unless it is outside the process.
     pub fn private_key(&self) -> Result<&PKey<Private>> {
         self.0.private.as_ref().ok_or_else(|| {
             let why = "the private key is outside the process, and this needs it here";
@@ -190,13 +190,13 @@ impl Key {
         &self.0.jwk
     }
 
-    /// Signs as a JWS wants it (RFC 7518 section 3).
+    /// Signs, and returns the signature in JOSE's form (RFC 7518 section 3).
     pub(crate) fn sign(&self, input: &[u8]) -> Result<Vec<u8>> {
         signature::sign(self.private_key()?, self.0.kind, input)
     }
 
-    /// Takes a signature that was made elsewhere, in DER or as a JWS wants it; gives it as a JWS
-    /// wants it, once it is known to be right.
+    /// Verifies a signature that was made elsewhere, in DER or in JOSE's form, and returns it in
+    /// JOSE's form.
     pub(crate) fn accept(&self, input: &[u8], given: &[u8]) -> Result<Vec<u8>> {
         signature::accept(&self.0.public, self.0.kind, input, given)
     }
@@ -206,7 +206,7 @@ fn is_pem(data: &[u8]) -> bool {
     data.windows(11).any(|window| window == b"-----BEGIN ")
 }
 
-/// Private keys in a PEM file. Each has a line at its beginning and one at its end.
+/// Returns the number of private keys in a PEM file. Each has a first and a last line.
 fn keys_in(data: &[u8]) -> usize {
     const END: &[u8] = b" PRIVATE KEY-----";
     data.windows(END.len()).filter(|window| *window == END).count().div_ceil(2)
@@ -225,7 +225,7 @@ fn check(pkey: &PKey<Private>) -> Result<()> {
     }
 }
 
-/// Shows no part of the private key.
+/// Contains no part of the private key.
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({:?}, thumbprint {})", self.0.kind, self.0.thumbprint)

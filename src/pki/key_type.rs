@@ -8,7 +8,7 @@ use openssl::pkey::{HasPublic, Id, PKeyRef};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyType {
-    /// ECDSA on NIST P-256: small, quick, taken by every CA. The default.
+    /// ECDSA on NIST P-256: small, fast, accepted by every CA. The default.
     P256,
     /// ECDSA on NIST P-384.
     P384,
@@ -28,7 +28,7 @@ pub enum KeyType {
 pub(crate) struct Curve {
     pub nid: Nid,
     pub name: &'static str,
-    /// Bytes of a coordinate, and of each integer of a signature.
+    /// Size in bytes of a coordinate, and of each integer of a signature.
     pub width: i32,
 }
 
@@ -68,18 +68,18 @@ impl KeyType {
         }
     }
 
-    /// The digest that goes with it, in a JWS (RFC 7518 section 3.1) as in a CSR.
+    /// The digest for signatures, in a JWS (RFC 7518 section 3.1) and in a CSR.
     pub(crate) fn digest(self) -> MessageDigest {
         match self {
             KeyType::P384 => MessageDigest::sha384(),
             KeyType::P521 => MessageDigest::sha512(),
-            // Ed25519 hashes by itself: OpenSSL wants "no digest" said so.
+            // Ed25519 hashes on its own: OpenSSL requires an explicit "no digest".
             KeyType::Ed25519 => MessageDigest::null(),
             _ => MessageDigest::sha256(),
         }
     }
 
-    /// Name of its JWS algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1).
+    /// The name of the JWS algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1).
     pub(crate) fn algorithm(self) -> &'static str {
         match self {
             KeyType::P256 => "ES256",

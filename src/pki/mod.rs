@@ -6,12 +6,13 @@ mod chain;
 mod chain_preference;
 mod csr;
 mod der;
+mod jwk;
 mod key;
 mod key_type;
 mod pkcs8;
 mod signature;
 mod tls_alpn;
-mod weakness;
+mod weak_keys;
 
 pub use chain::CertificateChain;
 pub(crate) use chain::same_names;
@@ -21,3 +22,12 @@ pub(crate) use csr::UnsignedRequest;
 pub use key::Key;
 pub use key_type::KeyType;
 pub use tls_alpn::tls_alpn_certificate;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    /// Returns the number of signatures to test: 100,000, or what ACME_SIGNATURES says.
+    #[allow(clippy::disallowed_methods)]
+    pub(crate) fn signatures_to_test() -> usize {
+        std::env::var("ACME_SIGNATURES").map_or(100_000, |all| all.parse().unwrap())
+    }
+}

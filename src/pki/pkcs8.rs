@@ -1,4 +1,4 @@
-//! An EC key as PKCS#8 in PEM, without what OpenSSL's own writer leaves of it in freed memory.
+//! An EC key as PKCS#8 in PEM. OpenSSL's own writer would leave copies of the key in freed memory.
 //!
 //! RFC 5208, RFC 5915, RFC 7468 section 10.
 
@@ -21,10 +21,10 @@ const P521: &[u8] =
     &[0x30, 16, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 5, 0x2b, 0x81, 4, 0, 35];
 /// The public key inside of ECPrivateKey.
 const PUBLIC_KEY: u8 = 0xa1;
-/// 64 characters.
+/// Number of bytes in a PEM line of 64 characters.
 const BYTES_A_LINE: usize = 48;
 
-/// `None`: the key is on no curve that is supported.
+/// Returns the key as PEM; `None` if its curve is not supported.
 pub(super) fn pem(key: &EcKeyRef<Private>, kind: KeyType) -> Result<Option<Zeroizing<String>>> {
     let algorithm = match kind {
         KeyType::P256 => P256,
@@ -42,7 +42,7 @@ pub(super) fn pem(key: &EcKeyRef<Private>, kind: KeyType) -> Result<Option<Zeroi
     let private = Zeroizing::new(der::element(OCTET_STRING, &private));
     let whole = Zeroizing::new(der::of(SEQUENCE, &[&[2, 1, 0], algorithm, &private]));
 
-    // It must not grow: what it grows out of is freed as it is.
+    // Reserve the full size: a reallocation would free the old buffer without wiping it.
     let mut text = Zeroizing::new(String::with_capacity(2 * whole.len() + 128));
     text.push_str("-----BEGIN PRIVATE KEY-----\n");
     for bytes in whole.chunks(BYTES_A_LINE) {

@@ -1,5 +1,5 @@
-//! Signatures in the two forms of the world: JOSE has the two integers of ECDSA in full width, one
-//! after the other (RFC 7518 section 3.4); X.509, TLS and most HSMs have them in DER (RFC 3279).
+//! Signatures in their two forms. JOSE has the two integers of ECDSA in full width, one after the
+//! other (RFC 7518 section 3.4); X.509, TLS and most HSMs have them in DER (RFC 3279).
 
 use openssl::bn::BigNum;
 use openssl::ecdsa::EcdsaSig;
@@ -9,7 +9,7 @@ use openssl::sign::{Signer, Verifier};
 use super::key_type::KeyType;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Signs, and gives the signature as JOSE wants it.
+/// Signs, and returns the signature in JOSE's form.
 pub(super) fn sign(key: &PKeyRef<Private>, kind: KeyType, input: &[u8]) -> Result<Vec<u8>> {
     let Some(curve) = kind.curve() else {
         let mut signer = match kind {
@@ -23,7 +23,7 @@ pub(super) fn sign(key: &PKeyRef<Private>, kind: KeyType, input: &[u8]) -> Resul
     joined(&signature, curve.width)
 }
 
-/// Takes a signature in either form; gives it as JOSE wants it, once it is known to be right.
+/// Verifies a signature in either form, and returns it in JOSE's form.
 pub(super) fn accept(
     key: &PKeyRef<Public>,
     kind: KeyType,
@@ -52,7 +52,7 @@ pub(super) fn accept(
     }
 }
 
-/// JOSE's form to X.509's.
+/// Converts a signature from JOSE's form to DER.
 pub(super) fn to_x509(kind: KeyType, signature: &[u8]) -> Result<Vec<u8>> {
     let Some(curve) = kind.curve() else { return Ok(signature.to_vec()) };
     let parts = split(signature, curve.width);

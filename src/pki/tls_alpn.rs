@@ -1,4 +1,4 @@
-//! The self-signed certificate that answers a tls-alpn-01 challenge.
+//! The self-signed certificate for a tls-alpn-01 challenge.
 //!
 //! RFC 8737 section 3: one subject alternative name, and the digest of the key authorization in a
 //! critical acmeIdentifier extension.
@@ -17,12 +17,12 @@ use crate::time::Time;
 
 /// id-pe-acmeIdentifier, RFC 8737 section 3.
 const ACME_IDENTIFIER: &str = "1.3.6.1.5.5.7.1.31";
-/// Clocks differ; the CA does not look at the validity.
+/// Time by which the validity starts before the present, for clocks that differ. The CA ignores it.
 const BACKDATED: Duration = Duration::from_secs(3600);
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Makes the certificate for `identifier` (a DNS name or an IP address) with the digest of the key
-/// authorization, to be shown in handshakes that negotiate the protocol `acme-tls/1`.
+/// Creates the certificate for `identifier` (a DNS name or an IP address) with the digest of the
+/// key authorization, to present in handshakes that negotiate the protocol `acme-tls/1`.
 pub fn tls_alpn_certificate(
     identifier: &str,
     digest: &[u8; 32],

@@ -5,7 +5,8 @@ use super::identifier::{MAX_DNS_NAME, is_label};
 use super::{Members, Resource, states};
 use crate::base64url::is_base64url;
 use crate::error::{Error, Result};
-use crate::problem::{Problem, printable};
+use crate::problem::Problem;
+use crate::text::printable;
 
 /// Minimum length of a token: 128 bits in base64url. "It MUST have at least 128 bits of entropy" (RFC 8555
 /// section 8.3).

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Members, Resource, idna};
 use crate::error::{Error, Result};
-use crate::problem::printable;
+use crate::text::printable;
 
 /// Maximum length of a DNS name; RFC 1035 section 2.3.4.
 pub(crate) const MAX_DNS_NAME: usize = 253;

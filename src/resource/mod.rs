@@ -20,7 +20,7 @@ pub(crate) mod renewal_info;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::problem::printable;
+use crate::text::printable;
 
 /// Maximum number of characters of a profile's description.
 const MAX_DESCRIPTION: usize = 1024;

@@ -73,7 +73,7 @@ impl Order {
         };
         Err(Error::protocol(format!(
             "the CA's order is for {} instead of {}",
-            crate::problem::printable(&list(&named), 300),
+            crate::text::printable(&list(&named), 300),
             list(asked)
         )))
     }

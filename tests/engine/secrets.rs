@@ -563,7 +563,7 @@ fn s11_there_is_no_other_place_that_signs() {
 }
 
 const SIGNS: [&str; 9] = [
-    "src/client/run.rs 1",      // asks the host
+    "src/blocking.rs 1",        // asks the host
     "src/engine/exchange.rs 3", // requests
     "src/engine/finalize.rs 1", // the certificate's request
     "src/engine/key_change.rs 1",

@@ -31,7 +31,7 @@ fn server(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> (SocketAddr, Ar
 }
 
 fn short() -> HttpOptions {
-    options(|o| o.timeout = Duration::from_secs(1))
+    options(|o| o.request_timeout = Duration::from_secs(1))
 }
 
 /// How asking a server like that for its directory ends, and after how many tries.

@@ -433,7 +433,7 @@ fn h29_s17_a_proxy_that_opens_no_way_is_named_and_its_password_is_not() {
                 let place = format!("127.0.0.1:{}", proxy.port);
                 let error = register(&options(|o| {
                     o.proxy = Some(format!("{url}{place}"));
-                    o.timeout = Duration::from_secs(1);
+                    o.request_timeout = Duration::from_secs(1);
                 }))
                 .unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Transport, "{error}");

@@ -235,7 +235,8 @@ fn h26_a_handshake_without_an_end_ends_in_a_timeout() {
                 while tcp.write_all(&b"\x16\x03\x03\0\x04\0\0\0\0".repeat(100)).is_ok() {}
             },
         );
-    let error = server.ask_by("127.0.0.1", &options(|o| o.timeout = Duration::from_secs(1)));
+    let error =
+        server.ask_by("127.0.0.1", &options(|o| o.request_timeout = Duration::from_secs(1)));
     assert_eq!(error.kind(), ErrorKind::Transport, "{error}");
     assert!(error.to_string().contains("TLS with 127.0.0.1: "), "{error}");
 }

@@ -7,7 +7,7 @@ use crate::engine::response::PartialResponse;
 use crate::engine::step::{Request, Step};
 use crate::engine::transcript::Line;
 use crate::error::{Error, ErrorKind, Result};
-use crate::problem::printable;
+use crate::text::printable;
 use crate::time::Time;
 
 impl Effects {

@@ -49,7 +49,8 @@ pub fn text(data: &[u8]) {
 pub fn proxy(data: &[u8]) {
     use std::io::{Cursor, Read, Write};
 
-    use crate::proxy::{Target, parse, tunnel};
+    use crate::transport::connect::tunnel;
+    use crate::transport::proxy::{Target, parse};
 
     struct Peer<'a>(Cursor<&'a [u8]>, Vec<u8>);
     impl Read for Peer<'_> {

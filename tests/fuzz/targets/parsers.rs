@@ -9,7 +9,7 @@ use crate::engine::UrlPolicy;
 use crate::error::{Error, ErrorKind};
 use crate::header::Headers;
 use crate::pki::{CertificateChain, ChainPreference, Key, SigningRequest};
-use crate::problem::{Problem, printable};
+use crate::problem::Problem;
 use crate::resource::account::Account;
 use crate::resource::authorization::Authorization;
 use crate::resource::directory::Directory;
@@ -18,6 +18,7 @@ use crate::resource::order::Order;
 use crate::resource::order_list::OrderList;
 use crate::resource::renewal_info::RenewalInfo;
 use crate::resource::{self, Resource};
+use crate::text::printable;
 use crate::time::{self, Time};
 use crate::url::Url;
 

@@ -57,54 +57,54 @@ class Status(enum.IntEnum):
     OK = 0
     # An argument is NULL, out of range or malformed. Nothing was sent.
     ERR_INVALID_ARGUMENT = -1
-    # The call does not fit the handle's state, or re-enters it from its own callback.
+    # The handle's state does not allow the call, or a callback of the handle makes it.
     ERR_MISUSE = -2
-    # Not compiled in, or not offered by this CA.
+    # The library lacks this feature, or the CA does not offer it.
     ERR_UNSUPPORTED = -3
-    # A bug in the library was caught at the boundary. The handle is dead; free it.
+    # The library caught a bug of its own. The handle is unusable; free it.
     ERR_PANIC = -4
     # Input is not valid PEM, DER or base64url.
     ERR_PARSE = -10
     # A cryptographic operation failed.
     ERR_CRYPTO = -11
-    # No HTTP answer: name resolution, TCP, TLS or the time limit of one request.
+    # No HTTP response: name resolution, TCP, TLS or the timeout of one request.
     ERR_TRANSPORT = -20
-    # The CA's answer breaks RFC 8555 or exceeds a limit.
+    # The CA's response violates RFC 8555 or exceeds a limit.
     ERR_PROTOCOL = -21
-    # The operation's own time limit ran out, or the CA needs longer; see acme_error_retry_at().
+    # The operation's own timeout expired, or the CA needs longer; see acme_error_retry_at().
     ERR_TIMEOUT = -22
     # A URL or redirect was refused: not https, or on a host that was not allowed.
     ERR_POLICY = -23
-    # The CA failed: serverInternal or HTTP status 5xx, in an answer, a challenge or an order. A
+    # The CA failed: serverInternal or HTTP status 5xx, in a response, a challenge or an order. A
     # retry may help. 503 with a Retry-After is ACME_ERR_RATE_LIMITED.
     ERR_SERVER = -24
     # The CA refused with a problem document; see acme_error_problem_type().
     ERR_PROBLEM = -30
     # The CA refused for now; see acme_error_retry_at().
     ERR_RATE_LIMITED = -31
-    # The CA's terms of service are not agreed to.
+    # The CA requires agreement to its terms of service.
     ERR_TERMS = -32
-    # The CA wants an external account binding.
+    # The CA requires an external account binding.
     ERR_EAB_REQUIRED = -33
     # The account is unknown, deactivated or revoked.
     ERR_ACCOUNT = -34
     # The CA tried a challenge and it failed; see acme_error_identifier().
     ERR_CHALLENGE = -35
-    # The order became invalid or names something the CA rejects.
+    # The order became invalid, or the CA rejects one of its names.
     ERR_ORDER = -36
-    # The CA issued something that is not the certificate that was asked for.
+    # The CA issued another certificate than the requested one.
     ERR_CERTIFICATE = -37
-    # The host said it could not publish a challenge, or its callback failed; or the system has no
-    # thread or descriptor left for an acme_driver_t.
+    # The program could not publish a challenge, or its callback failed; or the system has no thread
+    # or descriptor left for an acme_driver_t.
     ERR_HOST = -40
-    # acme_op_cancel() was called, or acme_driver_free() while a driver had the operation.
+    # acme_op_cancel() was called, or acme_driver_free() while the driver ran the operation.
     ERR_CANCELED = -41
 
 
 class KeyType(enum.IntEnum):
     """Kinds of key."""
 
-    # ECDSA on NIST P-256: small, quick, taken by every CA.
+    # ECDSA on NIST P-256: small, fast, accepted by every CA.
     P256 = 1
     # ECDSA on NIST P-384.
     P384 = 2
@@ -121,43 +121,43 @@ class KeyType(enum.IntEnum):
 
 
 class Step(enum.IntEnum):
-    """What acme_op_poll() asks of you."""
+    """The next step of an operation, from acme_op_poll()."""
 
-    # Finished well: take the result, free the operation.
+    # Finished with success: take the result, free the operation.
     DONE = 0
-    # Send acme_op_request(), feed the answer to acme_op_response_*(), poll again. Said once a
-    # request; more may come before it is answered.
+    # Send acme_op_request(), pass the response to acme_op_response_*(), poll again. Returned once
+    # for each request; more requests may follow before the response.
     REQUEST = 1
-    # Nothing to do for acme_op_wait_ms() milliseconds. Polling earlier does no harm.
+    # Wait for acme_op_wait_ms() milliseconds. Polling earlier does no harm.
     WAIT = 2
-    # Publish each acme_op_challenge(), call acme_op_published() when all are in place, poll. Said
-    # once.
+    # Publish each acme_op_challenge(), call acme_op_published() when all are in place, poll.
+    # Returned once.
     PUBLISH = 3
-    # Take the same challenges down, poll. Said once, before success and failure alike.
+    # Remove the same challenges, poll. Returned once, before success and failure alike.
     UNPUBLISH = 4
-    # Sign acme_op_sign_request() with the key that is outside the process, answer with
-    # acme_op_signed(), poll. Said once a signature.
+    # Sign acme_op_sign_request() with the key that is outside the process, pass the signature to
+    # acme_op_signed(), poll. Returned once for each signature.
     SIGN = 5
 
 
 class LogLevel(enum.IntEnum):
     """Levels of the log."""
 
-    # Something is wrong that nothing else reports.
+    # A failure that no other result reports.
     ERROR = 1
-    # Something went wrong and was mended.
+    # A failure that the library has recovered from.
     WARN = 2
-    # Something worth knowing happened.
+    # An event worth knowing.
     INFO = 3
-    # Each request and each retry.
+    # Every request and every retry.
     DEBUG = 4
-    # Transcripts: whatever operations ask for and are answered, without secrets, a JSON object a
-    # line. Names, contacts, URLs and certificates stand in them. See docs/testing.md.
+    # Transcripts: the requests and responses of operations, without secrets, one JSON object a
+    # line. They contain names, contacts, URLs and certificates. See docs/testing.md.
     TRACE = 5
 
 
 class Feature(enum.IntFlag):
-    """What may be compiled in; bits of acme_features()."""
+    """Optional parts of the library; bits of acme_features()."""
 
     # The built-in blocking HTTPS client for acme_op_send(), acme_op_run(), acme_obtain() and
     # acme_driver_t.
@@ -169,9 +169,10 @@ class RevocationReason(enum.IntEnum):
 
     # No reason given.
     UNSPECIFIED = 0
-    # The private key is, or may be, known to others.
+    # Others know the private key, or may know it.
     KEY_COMPROMISE = 1
-    # The same of the CA that issued it. This one and those after 5 are for private CAs.
+    # Others know the key of the CA that issued it. This value and those above 5 are for private
+    # CAs.
     CA_COMPROMISE = 2
     # The names changed owner.
     AFFILIATION_CHANGED = 3
@@ -179,18 +180,18 @@ class RevocationReason(enum.IntEnum):
     SUPERSEDED = 4
     # The service ended.
     CESSATION_OF_OPERATION = 5
-    # It is suspended for now.
+    # The certificate is suspended for now.
     CERTIFICATE_HOLD = 6
-    # It is no longer suspended.
+    # The certificate is no longer suspended.
     REMOVE_FROM_CRL = 8
-    # What it was issued for was withdrawn.
+    # A privilege in the certificate was withdrawn.
     PRIVILEGE_WITHDRAWN = 9
-    # As ACME_REVOKE_CA_COMPROMISE, of an attribute authority.
+    # Others know the key of an attribute authority.
     AA_COMPROMISE = 10
 
 
 class ChainBy(enum.IntEnum):
-    """What preferred_chain says of the chain that is wanted (RFC 8555 section 7.4.2)."""
+    """Meaning of preferred_chain (RFC 8555 section 7.4.2)."""
 
     # Common name of the root that the chain leads to.
     BY_ROOT = 0
@@ -198,16 +199,19 @@ class ChainBy(enum.IntEnum):
     BY_ISSUER = 1
     # Key identifier of any issuer in the chain, in hexadecimal digits.
     BY_KEY_ID = 2
-    # Nothing: the chain with the fewest bytes is wanted.
+    # No meaning: prefer the chain with the fewest bytes.
     SMALLEST = 3
 
 
 class acme_cert_t(Structure):
-    """A certificate chain, leaf first, with its private key when the library has it."""
+    """A certificate chain, leaf first, with its private key if the library has it."""
 
 
 class acme_client_t(Structure):
-    """One account at one CA: directory, account key, nonces, connections. Make one and share it."""
+    """One account at one CA: directory, account key, nonces, connections.
+    
+    Create one and share it.
+    """
 
 
 class acme_csr_t(Structure):
@@ -215,37 +219,38 @@ class acme_csr_t(Structure):
 
 
 class acme_driver_t(Structure):
-    """Carries out operations with the built-in HTTPS client, on a few threads of its own.
+    """Runs operations with the built-in HTTPS client, on a few threads of its own.
     
-    To your event loop it is one file descriptor and one call: watch acme_driver_fd() for reading,
-    and call acme_driver_dispatch() when it is readable.
+    An event loop sees one file descriptor and one call: watch acme_driver_fd() for reading, and
+    call acme_driver_dispatch() when it is readable.
     """
 
 
 class acme_error_t(Structure):
-    """What went wrong, with the CA's problem document where there is one. Always borrowed."""
+    """An error, with the CA's problem document if it sent one. Always borrowed."""
 
 
 class acme_key_t(Structure):
     """A private key: an account's or a certificate's.
     
-    Wiped from memory when freed. EC keys are held where OpenSSL holds such: in its secure heap,
-    which is neither swapped nor dumped, if the host has called CRYPTO_secure_malloc_init() before.
+    The library wipes it from memory when it is freed. OpenSSL keeps EC keys in its secure heap,
+    which is neither swapped nor dumped, if the program has called CRYPTO_secure_malloc_init()
+    before.
     """
 
 
 class acme_op_t(Structure):
-    """One operation in progress: a state machine that you poll. It does no I/O of its own."""
+    """One operation in progress: a state machine to poll. It does no I/O of its own."""
 
 
-# Receives log lines on whichever thread called the library, or a driver's own. Must not call the
-# library, must return normally. The text is valid for the call. No line has a key, a token or a key
-# authorization in it.
+# Receives a log line, on the thread that calls the library or on a driver's own. Must not call the
+# library, and must return normally. The text is valid during the call. No line contains a key, a
+# token or a key authorization.
 acme_log_fn = CFUNCTYPE(None, c_int, c_char_p, c_void_p)
 
 
 class acme_challenge_t(Structure):
-    """A challenge to publish. Read only; grows at the end in later versions."""
+    """A challenge to publish. Read only; later versions add members at the end."""
 
     if TYPE_CHECKING:
         type: bytes | None
@@ -423,7 +428,7 @@ class acme_header_t(Structure):
 
 
 class acme_http_request_t(Structure):
-    """An HTTP request to send. Read only; grows at the end in later versions."""
+    """An HTTP request to send. Read only; later versions add members at the end."""
 
     if TYPE_CHECKING:
         id: int
@@ -452,9 +457,9 @@ class acme_http_request_t(Structure):
 
 
 class acme_sign_request_t(Structure):
-    """Something to sign with a key that is outside the process.
+    """A signature to make with a key that is outside the process.
     
-    Read only; grows at the end in later versions.
+    Read only; later versions add members at the end.
     """
 
     if TYPE_CHECKING:
@@ -474,7 +479,7 @@ class acme_sign_request_t(Structure):
 
 
 class acme_renewal_info_t(Structure):
-    """When to renew. Read only; grows at the end in later versions."""
+    """When to renew. Read only; later versions add members at the end."""
 
     if TYPE_CHECKING:
         window_start: int
@@ -494,15 +499,16 @@ class acme_renewal_info_t(Structure):
     ]
 
 
-# Publishes or takes down one challenge. 0: done. Else the operation fails with ACME_ERR_HOST.
+# Publishes or removes one challenge. Returns 0: done. Else the operation fails with ACME_ERR_HOST.
 acme_challenge_fn = CFUNCTYPE(c_int, POINTER(acme_challenge_t), c_void_p)
 
-# Sends request and feeds the answer to op with acme_op_response_*(). 0: fed. Else: no answer.
+# Sends request and passes the response to acme_op_response_*() for op. Returns 0: passed. Else: no
+# response.
 acme_send_fn = CFUNCTYPE(c_int, POINTER(acme_op_t), POINTER(acme_http_request_t), c_void_p)
 
 # Signs request: writes the signature (ECDSA in DER, or the two integers in full width) to signature
-# and its length to *size, which comes in as the room there is, 512 bytes. 0: signed. Else: the
-# operation fails with ACME_ERR_HOST.
+# and its length to *size. On entry *size is the space at signature, 512 bytes. Returns 0: signed.
+# Else the operation fails with ACME_ERR_HOST.
 acme_sign_fn = CFUNCTYPE(c_int, POINTER(acme_sign_request_t), POINTER(c_uint8), POINTER(c_size_t), c_void_p)
 
 
@@ -545,19 +551,19 @@ class acme_driver_options_t(Structure):
     ]
 
 
-# Called when the operation has finished and left the driver: take the result, free it. status is
-# ACME_OK, or what went wrong; acme_op_error() says it in full.
+# Called when op has finished and left the driver: take the result and free op. status is ACME_OK or
+# an error; acme_op_error() has the details.
 acme_op_done_fn = CFUNCTYPE(None, POINTER(acme_op_t), c_int32, c_void_p)
 
-# Called with the operation that it is about. It may call anything on it but poll, run and free.
+# Called for one operation. It may call any function for op except poll, run and free.
 acme_op_fn = CFUNCTYPE(None, POINTER(acme_op_t), c_void_p)
 
 
 class acme_driver_callbacks_t(Structure):
-    """Callbacks for acme_driver_add(): what happens to one operation.
+    """Callbacks for acme_driver_add(), for the events of one operation.
     
-    All of them are called from acme_driver_dispatch() and acme_driver_free() only, on the thread
-    that calls those.
+    Only acme_driver_dispatch() and acme_driver_free() call them, on the thread that calls those
+    functions.
     """
 
     if TYPE_CHECKING:
@@ -578,116 +584,118 @@ class acme_driver_callbacks_t(Structure):
     ]
 
 
-# Static English text for a status code; never NULL.
+# Returns the English text for a status code; never NULL.
 acme_strerror: Callable[[int], bytes | None] = _bind("acme_strerror", c_char_p, c_int)
 
-# Error of the last fallible call on this thread; NULL when it succeeded. Fallible are the functions
-# that return acme_status_t, and acme_op_poll(); no other function changes it, but for
-# acme_op_free() when it refuses.
+# Returns the error of the last fallible call on this thread; NULL if it succeeded. Fallible
+# functions are those that return acme_status_t, and acme_op_poll(). No other function changes the
+# last error, except acme_op_free() and acme_driver_free() when they refuse.
 acme_last_error: Callable[[], _Pointer[acme_error_t]] = _bind(
     "acme_last_error", POINTER(acme_error_t)
 )
 
-# An error's status code; ACME_OK for NULL.
+# Returns an error's status code; ACME_OK for NULL.
 acme_error_status: Callable[[_Pointer[acme_error_t]], int] = _bind(
     "acme_error_status", c_int32, POINTER(acme_error_t)
 )
 
-# An error in one line, for a log or a person: what was tried, on what, and why it failed.
+# Returns an error in one line, for a log or a user: what was tried, on what, and why it failed.
 acme_error_message: Callable[[_Pointer[acme_error_t]], bytes | None] = _bind(
     "acme_error_message", c_char_p, POINTER(acme_error_t)
 )
 
-# Whether the same request will fail again until its input changes; when not, a retry may help.
+# Whether the same request will fail again until its input changes; if not, a retry may help.
 acme_error_is_permanent: Callable[[_Pointer[acme_error_t]], int] = _bind(
     "acme_error_is_permanent", c_int, POINTER(acme_error_t)
 )
 
-# Earliest time worth a retry (from Retry-After); 0 when the CA named none.
+# Returns the earliest time worth a retry (from Retry-After); 0 if the CA named none.
 acme_error_retry_at: Callable[[_Pointer[acme_error_t]], int] = _bind(
     "acme_error_retry_at", c_int64, POINTER(acme_error_t)
 )
 
-# When to try again, by a program that keeps a certificate fresh: a minute after `now` (0: the
-# system clock's time), the end of the first try; ten minutes after the second in a row, a hundred
-# after the third, then a day. A day at once when `is_permanent` (acme_error_is_permanent()) is not
-# 0. Half as much again is added at random, at most: programs that failed together do not come back
-# together.  There are two counts, and `tries` is the one that fits the last try. After a failure it
-# is the failures in a row: a success sets them to 0. After a success it is the renewals in a row: a
-# look that shows that it is not time to renew (only_if_due, acme_begin_renewal_info()) sets them to
-# 0, and the failures, too. A CA that says "now" for ever is then asked for about one certificate a
-# day.  `cert`, the certificate that is in use, makes the delay shorter where that would be too long
-# for it. Before its renewal is due by its lifetime (after two thirds, or half if that is shorter
-# than ten days) the next try is not after that. From then on the delay is at most half of the time
-# until it expires. Neither makes the delay shorter than a 64th of the lifetime, which counts as at
-# least 40 seconds and at most an hour; nor than a quarter of the lifetime, if that is less. Once
-# the certificate has expired the delay is at most an eighth of the lifetime, or a minute if that is
-# longer. Where that is shorter, the delay is a time in the last quarter of what is allowed; so none
-# is shorter than 30 seconds, if the certificate lives for three minutes or longer.  `retry_at`
-# (acme_error_retry_at()), the CA's word, comes first: the next try is never before it. Any thread;
-# no error.
-acme_next_try: Callable[[int, int, int, _Pointer[acme_cert_t], int], int] = _bind(
-    "acme_next_try", c_int64, c_size_t, c_int, c_int64, POINTER(acme_cert_t), c_int64
-)
-
-# The URL that was asked; NULL when it is not about one.
+# Returns the URL of the failed request; NULL for other errors.
 acme_error_url: Callable[[_Pointer[acme_error_t]], bytes | None] = _bind(
     "acme_error_url", c_char_p, POINTER(acme_error_t)
 )
 
-# The DNS name or IP address concerned; NULL when it is not about one.
+# Returns the DNS name or IP address concerned; NULL if the error concerns no single name.
 acme_error_identifier: Callable[[_Pointer[acme_error_t]], bytes | None] = _bind(
     "acme_error_identifier", c_char_p, POINTER(acme_error_t)
 )
 
-# Problem type URN (RFC 8555 section 6.7), such as "urn:ietf:params:acme:error:caa"; NULL when the
-# CA sent no problem document.
+# Returns the problem's type URN (RFC 8555 section 6.7), such as "urn:ietf:params:acme:error:caa";
+# NULL if the CA sent no problem document.
 acme_error_problem_type: Callable[[_Pointer[acme_error_t]], bytes | None] = _bind(
     "acme_error_problem_type", c_char_p, POINTER(acme_error_t)
 )
 
-# The whole problem document (RFC 7807) as JSON; NULL when the CA sent none.
+# Returns the whole problem document (RFC 7807) as JSON; NULL if the CA sent none.
 acme_error_problem_json: Callable[[_Pointer[acme_error_t]], bytes | None] = _bind(
     "acme_error_problem_json", c_char_p, POINTER(acme_error_t)
 )
 
-# A page for a person who wants it to work: terms to agree to, a pause to lift, limits explained;
-# NULL when the CA named none. An https URL, but the CA's word: show it, do not fetch it.
+# Returns the URL of a page that helps the user: terms to agree to, a pause to lift, limits
+# explained. NULL if the CA named none. It is an https URL, but the CA chose it: show it, do not
+# fetch it.
 acme_error_help_url: Callable[[_Pointer[acme_error_t]], bytes | None] = _bind(
     "acme_error_help_url", c_char_p, POINTER(acme_error_t)
 )
 
-# Number of subproblems (RFC 8555 section 6.7.1); at most 100 are kept.
+# Returns the number of subproblems (RFC 8555 section 6.7.1); at most 100 are kept.
 acme_error_subproblem_count: Callable[[_Pointer[acme_error_t]], int] = _bind(
     "acme_error_subproblem_count", c_size_t, POINTER(acme_error_t)
 )
 
-# The index-th subproblem, itself an error; NULL past the end.
+# Returns the index-th subproblem, itself an error; NULL past the end.
 acme_error_subproblem: Callable[[_Pointer[acme_error_t], int], _Pointer[acme_error_t]] = _bind(
     "acme_error_subproblem", POINTER(acme_error_t), POINTER(acme_error_t), c_size_t
 )
 
-# Version of the library at run time, such as "0.14.1".
+# Returns when a program that keeps a certificate fresh should try next. The delay after `now`, the
+# end of the last try, is a minute after the first try, ten minutes after the second in a row, a
+# hundred after the third, then a day. It is a day at once if `is_permanent`
+# (acme_error_is_permanent()) is not 0. A random part of up to half the delay is added, so that
+# programs that failed together do not return together.  The program keeps two counts; `tries` is
+# the one that fits the last try. After a failure it is the number of failures in a row: a success
+# sets it to 0. After a success it is the number of renewals in a row: the result "not due yet"
+# (only_if_due, acme_begin_renewal_info()) sets it to 0, and the failures, too. If a CA always says
+# "renew now", the program then orders about one certificate a day.  `cert`, the certificate in use,
+# shortens a delay that would be too long for it. Before its renewal is due by its lifetime (after
+# two thirds, or half of a lifetime shorter than ten days) the next try is not later than that. From
+# then on the delay is at most half of the time until the certificate expires. Neither rule makes
+# the delay shorter than a 64th of the lifetime (counted as at least 40 seconds and at most an
+# hour), or than a quarter of the lifetime if that is less. After the certificate has expired the
+# delay is at most an eighth of the lifetime, or a minute if that is longer. A delay that these
+# rules shorten is a random time in the last quarter of what they allow; so no delay is shorter than
+# 30 seconds, if the certificate's lifetime is three minutes or longer.  The CA's `retry_at`
+# (acme_error_retry_at()) comes first: the next try is never before it. Any thread; no error.
+acme_next_try: Callable[[int, int, int, _Pointer[acme_cert_t], int], int] = _bind(
+    "acme_next_try", c_int64, c_size_t, c_int, c_int64, POINTER(acme_cert_t), c_int64
+)
+
+# Returns the version of the library at run time, such as "0.14.1".
 acme_version: Callable[[], bytes | None] = _bind("acme_version", c_char_p)
 
-# Version of the library at run time, as a number; compare with ACME_MICRO_VERSION_NUMBER.
+# Returns the version of the library at run time as a number; compare it with
+# ACME_MICRO_VERSION_NUMBER.
 acme_version_number: Callable[[], int] = _bind("acme_version_number", c_uint32)
 
-# ACME_FEATURE_* bits compiled into this library.
+# Returns the ACME_FEATURE_* bits of the parts that this library has.
 acme_features: Callable[[], int] = _bind("acme_features", c_uint32)
 
-# Sends log lines up to level (ACME_LOG_*; other values are brought into that range) to log,
-# process-wide; NULL turns logging off, which is the default.
+# Sends log lines up to level (ACME_LOG_*; other values count as the nearest) to log, for the whole
+# process. NULL turns logging off, which is the default.
 acme_set_log_callback: Callable[[Any, int | None, int], None] = _bind(
     "acme_set_log_callback", None, acme_log_fn, c_void_p, c_int
 )
 
-# Makes a key of an ACME_KEY_* type. RSA takes up to seconds: not for an event loop's thread.
+# Generates a key of an ACME_KEY_* type. RSA takes up to seconds: not for an event loop's thread.
 acme_key_generate: Callable[[int, _Pointer[_Pointer[acme_key_t]]], int] = _bind(
     "acme_key_generate", c_int32, c_int, POINTER(POINTER(acme_key_t))
 )
 
-# Reads a PEM or DER key (PKCS#8, SEC 1, PKCS#1) that is not encrypted.
+# Reads an unencrypted key in PEM or DER (PKCS#8, SEC 1, PKCS#1).
 acme_key_parse: Callable[[bytes | None, int, _Pointer[_Pointer[acme_key_t]]], int] = _bind(
     "acme_key_parse", c_int32, c_void_p, c_size_t, POINTER(POINTER(acme_key_t))
 )
@@ -699,36 +707,36 @@ acme_key_parse_encrypted: Callable[
     "acme_key_parse_encrypted", c_int32, c_void_p, c_size_t, c_char_p, POINTER(POINTER(acme_key_t))
 )
 
-# A key whose private half is outside the process, in an HSM, a KMS or an agent: given by its public
-# half, PEM or DER (SubjectPublicKeyInfo). Operations that use it say ACME_STEP_SIGN, and
+# Makes a key whose private half is outside the process, in an HSM, a KMS or an agent, from its
+# public half, PEM or DER (SubjectPublicKeyInfo). Operations that use it return ACME_STEP_SIGN, and
 # acme_op_run() calls the sign callback. Its acme_key_pem() is NULL.
 acme_key_from_public: Callable[[bytes | None, int, _Pointer[_Pointer[acme_key_t]]], int] = _bind(
     "acme_key_from_public", c_int32, c_void_p, c_size_t, POINTER(POINTER(acme_key_t))
 )
 
-# The key as PKCS#8 PEM. Secret: store with mode 0600. Valid until the handle is freed, and wiped
-# then.
+# Returns the key as PKCS#8 PEM. Secret: store it with mode 0600. Valid until the handle is freed,
+# and wiped then.
 acme_key_pem: Callable[[_Pointer[acme_key_t]], bytes | None] = _bind(
     "acme_key_pem", c_char_p, POINTER(acme_key_t)
 )
 
-# Kind of key: an ACME_KEY_* value; 0 for NULL.
+# Returns the kind of a key: an ACME_KEY_* value; 0 for NULL.
 acme_key_type: Callable[[_Pointer[acme_key_t]], int] = _bind(
     "acme_key_type", c_int, POINTER(acme_key_t)
 )
 
-# RFC 7638 thumbprint, base64url: what a stateless http-01 responder appends to the token and a dot.
-# Not secret.
+# Returns the RFC 7638 thumbprint, base64url. A stateless http-01 responder sends the token, a dot
+# and this. Not secret.
 acme_key_thumbprint: Callable[[_Pointer[acme_key_t]], bytes | None] = _bind(
     "acme_key_thumbprint", c_char_p, POINTER(acme_key_t)
 )
 
-# Frees the handle; operations and clients that use the key keep it.
+# Frees the handle. Operations and clients that use the key keep working.
 acme_key_free: Callable[[_Pointer[acme_key_t]], None] = _bind(
     "acme_key_free", None, POINTER(acme_key_t)
 )
 
-# Makes a request for names (DNS names, wildcards, IP addresses), signed with key. The names stand
+# Creates a request for names (DNS names, wildcards, IP addresses), signed with key. The names are
 # in the subjectAltName extension; there is no common name.
 acme_csr_create: Callable[
     [_Pointer[acme_key_t], _Pointer[c_char_p], int, _Pointer[_Pointer[acme_csr_t]]], int
@@ -746,23 +754,23 @@ acme_csr_parse: Callable[[bytes | None, int, _Pointer[_Pointer[acme_csr_t]]], in
     "acme_csr_parse", c_int32, c_void_p, c_size_t, POINTER(POINTER(acme_csr_t))
 )
 
-# The request as DER; size may be NULL.
+# Returns the request as DER.
 acme_csr_der: Callable[[_Pointer[acme_csr_t], _Pointer[c_size_t]], _Pointer[c_uint8]] = _bind(
     "acme_csr_der", POINTER(c_uint8), POINTER(acme_csr_t), POINTER(c_size_t)
 )
 
-# Frees the handle; operations that use the request keep it.
+# Frees the handle. Operations that use the request keep working.
 acme_csr_free: Callable[[_Pointer[acme_csr_t]], None] = _bind(
     "acme_csr_free", None, POINTER(acme_csr_t)
 )
 
-# Reads a PEM chain, leaf first. Anything but certificates in it is refused.
+# Reads a PEM chain, leaf first. It may contain certificates only.
 acme_cert_parse: Callable[[bytes | None, int, _Pointer[_Pointer[acme_cert_t]]], int] = _bind(
     "acme_cert_parse", c_int32, c_void_p, c_size_t, POINTER(POINTER(acme_cert_t))
 )
 
-# Makes the self-signed certificate that a tls-alpn-01 challenge wants (RFC 8737), to be shown in
-# handshakes that negotiate "acme-tls/1". key NULL: a fresh one, see acme_cert_key().
+# Creates the self-signed certificate for a tls-alpn-01 challenge (RFC 8737), to present in
+# handshakes that negotiate "acme-tls/1".
 acme_cert_create_tls_alpn: Callable[
     [_Pointer[acme_challenge_t], _Pointer[acme_key_t], _Pointer[_Pointer[acme_cert_t]]], int
 ] = _bind(
@@ -773,65 +781,66 @@ acme_cert_create_tls_alpn: Callable[
     POINTER(POINTER(acme_cert_t)),
 )
 
-# The whole chain as PEM.
+# Returns the whole chain as PEM.
 acme_cert_chain_pem: Callable[[_Pointer[acme_cert_t]], bytes | None] = _bind(
     "acme_cert_chain_pem", c_char_p, POINTER(acme_cert_t)
 )
 
-# The index-th certificate of the chain as DER, 0 the leaf; NULL past the end. size may be NULL.
+# Returns the index-th certificate of the chain as DER; NULL past the end. Index 0 is the leaf.
 acme_cert_der: Callable[
     [_Pointer[acme_cert_t], int, _Pointer[c_size_t]], _Pointer[c_uint8]
 ] = _bind(
     "acme_cert_der", POINTER(c_uint8), POINTER(acme_cert_t), c_size_t, POINTER(c_size_t)
 )
 
-# The certificate's private key; NULL when it was parsed, or ordered with a CSR made elsewhere.
+# Returns the certificate's private key; NULL if the certificate was parsed, or ordered with a CSR
+# made elsewhere.
 acme_cert_key: Callable[[_Pointer[acme_cert_t]], _Pointer[acme_key_t]] = _bind(
     "acme_cert_key", POINTER(acme_key_t), POINTER(acme_cert_t)
 )
 
-# Whether this is the leaf's key: 1 or 0. For a certificate and a key that were stored.
+# Whether key is the leaf's: 1 or 0. For a stored certificate and a stored key.
 acme_cert_is_for: Callable[[_Pointer[acme_cert_t], _Pointer[acme_key_t]], int] = _bind(
     "acme_cert_is_for", c_int, POINTER(acme_cert_t), POINTER(acme_key_t)
 )
 
-# The index-th subject alternative name (DNS name or IP address); NULL past the end.
+# Returns the index-th subject alternative name (DNS name or IP address); NULL past the end.
 acme_cert_name: Callable[[_Pointer[acme_cert_t], int], bytes | None] = _bind(
     "acme_cert_name", c_char_p, POINTER(acme_cert_t), c_size_t
 )
 
-# The leaf's serial number, in lower-case hexadecimal digits.
+# Returns the leaf's serial number, in lower-case hexadecimal digits.
 acme_cert_serial: Callable[[_Pointer[acme_cert_t]], bytes | None] = _bind(
     "acme_cert_serial", c_char_p, POINTER(acme_cert_t)
 )
 
-# SHA-256 of the leaf, in lower-case hexadecimal digits.
+# Returns the SHA-256 of the leaf, in lower-case hexadecimal digits.
 acme_cert_fingerprint: Callable[[_Pointer[acme_cert_t]], bytes | None] = _bind(
     "acme_cert_fingerprint", c_char_p, POINTER(acme_cert_t)
 )
 
-# Kind of the leaf's key: an ACME_KEY_* value; 0 when it is none of those.
+# Returns the kind of the leaf's key: an ACME_KEY_* value; 0 for another kind.
 acme_cert_key_type: Callable[[_Pointer[acme_cert_t]], int] = _bind(
     "acme_cert_key_type", c_int, POINTER(acme_cert_t)
 )
 
-# Identifier for renewal information (RFC 9773 section 4.1); NULL when the leaf has no authority key
-# identifier.
+# Returns the identifier for renewal information (RFC 9773 section 4.1); NULL if the leaf has no
+# authority key identifier.
 acme_cert_ari_id: Callable[[_Pointer[acme_cert_t]], bytes | None] = _bind(
     "acme_cert_ari_id", c_char_p, POINTER(acme_cert_t)
 )
 
-# When the leaf starts to be valid; 0 for NULL.
+# Returns the start of the leaf's validity; 0 for NULL.
 acme_cert_not_before: Callable[[_Pointer[acme_cert_t]], int] = _bind(
     "acme_cert_not_before", c_int64, POINTER(acme_cert_t)
 )
 
-# When the leaf expires; 0 for NULL.
+# Returns the end of the leaf's validity; 0 for NULL.
 acme_cert_not_after: Callable[[_Pointer[acme_cert_t]], int] = _bind(
     "acme_cert_not_after", c_int64, POINTER(acme_cert_t)
 )
 
-# Whole days until the leaf expires, from now (0: the system clock); negative once it has.
+# Returns the whole days until the leaf expires; negative once it has expired.
 acme_cert_days_left: Callable[[_Pointer[acme_cert_t], int], int] = _bind(
     "acme_cert_days_left", c_int, POINTER(acme_cert_t), c_int64
 )
@@ -841,41 +850,41 @@ acme_cert_free: Callable[[_Pointer[acme_cert_t]], None] = _bind(
     "acme_cert_free", None, POINTER(acme_cert_t)
 )
 
-# Makes a client: one account at one CA. No request is sent.
+# Creates a client: one account at one CA. Sends no request.
 acme_client_new: Callable[
     [_Pointer[acme_client_options_t], _Pointer[_Pointer[acme_client_t]]], int
 ] = _bind(
     "acme_client_new", c_int32, POINTER(acme_client_options_t), POINTER(POINTER(acme_client_t))
 )
 
-# The account's URL, worth storing; NULL until an operation has needed it. Valid until the client is
-# freed.
+# Returns the account's URL, to store; NULL until an operation has needed it. Valid until the client
+# is freed.
 acme_client_account_url: Callable[[_Pointer[acme_client_t]], bytes | None] = _bind(
     "acme_client_account_url", c_char_p, POINTER(acme_client_t)
 )
 
-# URL of the CA's terms of service; NULL until its directory is known, or when it has none. Valid
-# until the client is freed.
+# Returns the URL of the CA's terms of service; NULL until its directory is known, or if it has
+# none. Valid until the client is freed.
 acme_client_terms_url: Callable[[_Pointer[acme_client_t]], bytes | None] = _bind(
     "acme_client_terms_url", c_char_p, POINTER(acme_client_t)
 )
 
-# The index-th certificate profile that the CA offers (draft-ietf-acme-profiles); NULL past the end,
-# and until the CA's directory is known. Valid until the client is freed.
+# Returns the name of the index-th certificate profile that the CA offers (draft-ietf-acme-
+# profiles); NULL past the end, and until the CA's directory is known. Valid until the client is
+# freed.
 acme_client_profile: Callable[[_Pointer[acme_client_t], int], bytes | None] = _bind(
     "acme_client_profile", c_char_p, POINTER(acme_client_t), c_size_t
 )
 
-# What the CA says of its index-th profile; as acme_client_profile().
+# Returns the CA's description of its index-th profile; see acme_client_profile().
 acme_client_profile_text: Callable[[_Pointer[acme_client_t], int], bytes | None] = _bind(
     "acme_client_profile_text", c_char_p, POINTER(acme_client_t), c_size_t
 )
 
-# The body to answer a CA's http-01 request with, if the challenge is one of an operation of this
-# client and published right now (RFC 8555 section 8.3): then a publish callback has nothing to do
-# for http-01 but return 0. path is the request's, size bytes without a query. Writes to body, which
-# has room for room bytes, and gives the length; there is no NUL at its end. 0: not such a path,
-# answer as you would otherwise. Room for 1024 bytes is always enough; with less, 0. Any thread.
+# Writes the body of the response to a CA's http-01 request (RFC 8555 section 8.3), if the path
+# belongs to a challenge that an operation of this client has published right now. A program that
+# calls this function for every such request has nothing to do for http-01 in its publish callback
+# but return 0. For other paths the function returns 0: respond as usual. Any thread.
 acme_client_http01_answer: Callable[
     [_Pointer[acme_client_t], bytes | None, int, bytes | None, int], int
 ] = _bind(
@@ -888,34 +897,35 @@ acme_client_http01_answer: Callable[
     c_size_t,
 )
 
-# The body to answer a CA's http-01 request with, without a client, for another process or machine:
-# every path that could be a challenge's is answered (RFC 8555 section 8.3). Any thread.
+# Writes the body of the response to a CA's http-01 request without a client, for another process or
+# machine: every path of a possible challenge has a body (RFC 8555 section 8.3). Any thread.
 acme_http01_answer: Callable[[bytes | None, bytes | None, int, bytes | None, int], int] = _bind(
     "acme_http01_answer", c_size_t, c_char_p, c_char_p, c_size_t, c_char_p, c_size_t
 )
 
-# Frees the handle; operations that use the client keep it.
+# Frees the handle. Operations that use the client keep working.
 acme_client_free: Callable[[_Pointer[acme_client_t]], None] = _bind(
     "acme_client_free", None, POINTER(acme_client_t)
 )
 
-# Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3). Then
-# acme_client_account_url() has its URL.
+# Registers the account, or finds it if the CA knows the key (RFC 8555 section 7.3). Afterwards
+# acme_client_account_url() returns its URL.
 acme_begin_register: Callable[
     [_Pointer[acme_client_t], _Pointer[_Pointer[acme_op_t]]], int
 ] = _bind(
     "acme_begin_register", c_int32, POINTER(acme_client_t), POINTER(POINTER(acme_op_t))
 )
 
-# Finds the account of the key and makes none (RFC 8555 section 7.3.1): ACME_ERR_ACCOUNT when the CA
-# knows none. Then acme_client_account_url() has its URL.
+# Finds the account of the key and creates none (RFC 8555 section 7.3.1): ACME_ERR_ACCOUNT if the CA
+# does not know the key. Afterwards acme_client_account_url() returns its URL.
 acme_begin_find_account: Callable[
     [_Pointer[acme_client_t], _Pointer[_Pointer[acme_op_t]]], int
 ] = _bind(
     "acme_begin_find_account", c_int32, POINTER(acme_client_t), POINTER(POINTER(acme_op_t))
 )
 
-# Replaces the account's contacts, "mailto:..." URLs; none removes them (RFC 8555 section 7.3.2).
+# Replaces the account's contacts, "mailto:..." URLs; an empty list removes them (RFC 8555 section
+# 7.3.2).
 acme_begin_update_contacts: Callable[
     [_Pointer[acme_client_t], _Pointer[c_char_p], int, _Pointer[_Pointer[acme_op_t]]], int
 ] = _bind(
@@ -927,9 +937,9 @@ acme_begin_update_contacts: Callable[
     POINTER(POINTER(acme_op_t)),
 )
 
-# Replaces the account's key (RFC 8555 section 7.3.5). Store new_key before, and forget the old one
-# after ACME_STEP_DONE: if the program ends in between, begin again with the old key, which settles
-# which of them the CA knows. The client uses the new key from then on.
+# Replaces the account's key (RFC 8555 section 7.3.5). Store new_key before, and delete the old key
+# after ACME_STEP_DONE. If the program ends in between, begin again with the old key: the operation
+# finds out which key the CA knows. From ACME_STEP_DONE on the client uses the new key.
 acme_begin_key_change: Callable[
     [_Pointer[acme_client_t], _Pointer[acme_key_t], _Pointer[_Pointer[acme_op_t]]], int
 ] = _bind(
@@ -940,15 +950,15 @@ acme_begin_key_change: Callable[
     POINTER(POINTER(acme_op_t)),
 )
 
-# Deactivates the account, for good (RFC 8555 section 7.3.6).
+# Deactivates the account permanently (RFC 8555 section 7.3.6).
 acme_begin_deactivate: Callable[
     [_Pointer[acme_client_t], _Pointer[_Pointer[acme_op_t]]], int
 ] = _bind(
     "acme_begin_deactivate", c_int32, POINTER(acme_client_t), POINTER(POINTER(acme_op_t))
 )
 
-# Asks the CA when to renew cert (RFC 9773); what the CA does not say, the certificate's lifetime
-# does. Then acme_op_renewal_info() has the answer.
+# Asks the CA when to renew cert (RFC 9773); without an answer the certificate's lifetime decides.
+# Afterwards acme_op_renewal_info() has the window.
 acme_begin_renewal_info: Callable[
     [_Pointer[acme_client_t], _Pointer[acme_cert_t], _Pointer[_Pointer[acme_op_t]]], int
 ] = _bind(
@@ -959,8 +969,8 @@ acme_begin_renewal_info: Callable[
     POINTER(POINTER(acme_op_t)),
 )
 
-# Revokes cert (RFC 8555 section 7.6): as the account that ordered it (key NULL) or, with the
-# certificate's key, as whoever has that. reason is an ACME_REVOKE_* value.
+# Revokes cert (RFC 8555 section 7.6). The request is signed with the account's key (key NULL; the
+# account that ordered it) or with the certificate's key. reason is an ACME_REVOKE_* value.
 acme_begin_revoke: Callable[
     [
         _Pointer[acme_client_t],
@@ -980,8 +990,8 @@ acme_begin_revoke: Callable[
     POINTER(POINTER(acme_op_t)),
 )
 
-# Obtains a certificate (RFC 8555 section 7.1): account if needed, order, challenges, finalize,
-# download. What cannot work is refused here, before anything is sent.
+# Begins to obtain a certificate (RFC 8555 section 7.1): account if needed, order, challenges,
+# finalize, download. Options that cannot work are refused here, before any request.
 acme_begin_order: Callable[
     [_Pointer[acme_client_t], _Pointer[acme_order_options_t], _Pointer[_Pointer[acme_op_t]]], int
 ] = _bind(
@@ -992,9 +1002,9 @@ acme_begin_order: Callable[
     POINTER(POINTER(acme_op_t)),
 )
 
-# Proves names ahead of an order (RFC 8555 section 7.4.1): steps as those of an order, up to the
-# proof. Then acme_op_url() has the URL of each name's authorization. ACME_ERR_UNSUPPORTED where the
-# CA does not offer it; Let's Encrypt does not.
+# Authorizes names before an order (RFC 8555 section 7.4.1), with the same steps as an order up to
+# its challenges. Afterwards acme_op_url() has the URL of each name's authorization.
+# ACME_ERR_UNSUPPORTED if the CA does not offer it; Let's Encrypt does not.
 acme_begin_authorize: Callable[
     [
         _Pointer[acme_client_t],
@@ -1010,8 +1020,8 @@ acme_begin_authorize: Callable[
     POINTER(POINTER(acme_op_t)),
 )
 
-# Deactivates the authorization at this URL, for good (RFC 8555 section 7.5.2): whoever orders its
-# name has to prove it anew.
+# Deactivates an authorization permanently (RFC 8555 section 7.5.2): the next order of its name has
+# to pass a challenge again.
 acme_begin_deactivate_authorization: Callable[
     [_Pointer[acme_client_t], bytes | None, _Pointer[_Pointer[acme_op_t]]], int
 ] = _bind(
@@ -1022,8 +1032,8 @@ acme_begin_deactivate_authorization: Callable[
     POINTER(POINTER(acme_op_t)),
 )
 
-# Deactivates what is still pending of the authorizations of the order at this URL, for an order
-# that is not going to be resumed: CAs limit how many an account may leave pending.
+# Deactivates the pending authorizations of an order that will not be resumed: CAs limit how many an
+# account may leave pending.
 acme_begin_abandon_order: Callable[
     [_Pointer[acme_client_t], bytes | None, _Pointer[_Pointer[acme_op_t]]], int
 ] = _bind(
@@ -1034,8 +1044,8 @@ acme_begin_abandon_order: Callable[
     POINTER(POINTER(acme_op_t)),
 )
 
-# Lists the account's orders, those that are pending at least (RFC 8555 section 7.1.2.1). Then
-# acme_op_url() has their URLs. ACME_ERR_UNSUPPORTED where the CA keeps no list; Let's Encrypt does
+# Lists the account's orders, at least the pending ones (RFC 8555 section 7.1.2.1). Afterwards
+# acme_op_url() has their URLs. ACME_ERR_UNSUPPORTED if the CA keeps no list; Let's Encrypt does
 # not.
 acme_begin_list_orders: Callable[
     [_Pointer[acme_client_t], _Pointer[_Pointer[acme_op_t]]], int
@@ -1043,20 +1053,106 @@ acme_begin_list_orders: Callable[
     "acme_begin_list_orders", c_int32, POINTER(acme_client_t), POINTER(POINTER(acme_op_t))
 )
 
-# Advances the operation and says what to do next. now: 0 for the system clock, which may be set
-# meanwhile: it is read at the first such poll only, and time goes on from there. > 0: an
-# ACME_STEP_* for you to do. 0: done. < 0: failed, an ACME_ERR_*; see acme_op_error().
+# Advances the operation and returns the next step. > 0: an ACME_STEP_* for the caller to do. 0:
+# done. < 0: failed with that ACME_ERR_*; see acme_op_error(). With now = 0 the library reads the
+# system clock at the first such poll only, and measures the time from there: setting the clock does
+# no harm.
 acme_op_poll: Callable[[_Pointer[acme_op_t], int], int] = _bind(
     "acme_op_poll", c_int, POINTER(acme_op_t), c_int64
 )
 
-# The request to send, at ACME_STEP_REQUEST. Keep its id for the answer.
+# Returns the request to send, at ACME_STEP_REQUEST. Keep its id for the response.
 acme_op_request: Callable[[_Pointer[acme_op_t]], _Pointer[acme_http_request_t]] = _bind(
     "acme_op_request", POINTER(acme_http_request_t), POINTER(acme_op_t)
 )
 
-# Hands over one header field of the answer to a request. Pass them all, in the order they came;
-# space around the value is ignored.
+# Returns the time from a poll that returned ACME_STEP_WAIT to the next useful poll, in
+# milliseconds, at most 2147483647; -1: not before a response, a signature or acme_op_published()
+# arrives.
+acme_op_wait_ms: Callable[[_Pointer[acme_op_t]], int] = _bind(
+    "acme_op_wait_ms", c_int64, POINTER(acme_op_t)
+)
+
+# Returns the index-th challenge, at ACME_STEP_PUBLISH and ACME_STEP_UNPUBLISH; NULL past the end.
+acme_op_challenge: Callable[[_Pointer[acme_op_t], int], _Pointer[acme_challenge_t]] = _bind(
+    "acme_op_challenge", POINTER(acme_challenge_t), POINTER(acme_op_t), c_size_t
+)
+
+# Sets the payload of the response to a challenge (RFC 8555 section 7.5.1), before
+# acme_op_published(), for the types that need one: "onion-csr-01" (RFC 9799) and "device-
+# attest-01".
+acme_op_respond_with: Callable[
+    [_Pointer[acme_op_t], _Pointer[acme_challenge_t], bytes | None, int], int
+] = _bind(
+    "acme_op_respond_with",
+    c_int32,
+    POINTER(acme_op_t),
+    POINTER(acme_challenge_t),
+    c_void_p,
+    c_size_t,
+)
+
+# Reports that every challenge is in place, or that publishing failed. After a failure the operation
+# ends with ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH. Any thread while a driver runs it.
+acme_op_published: Callable[[_Pointer[acme_op_t], bytes | None], int] = _bind(
+    "acme_op_published", c_int32, POINTER(acme_op_t), c_char_p
+)
+
+# Cancels the operation: it ends at its next poll, by way of ACME_STEP_UNPUBLISH if challenges are
+# published. From any thread, and from a signal handler: this function takes no lock and allocates
+# nothing.
+acme_op_cancel: Callable[[_Pointer[acme_op_t]], None] = _bind(
+    "acme_op_cancel", None, POINTER(acme_op_t)
+)
+
+# Returns the error of a failed operation; NULL before and without a failure.
+acme_op_error: Callable[[_Pointer[acme_op_t]], _Pointer[acme_error_t]] = _bind(
+    "acme_op_error", POINTER(acme_error_t), POINTER(acme_op_t)
+)
+
+# Returns the operation's state as one word, for a status page: "new", "directory", "nonce",
+# "account", "order", "authorization", "publish", "challenge", "unpublish", "finalize",
+# "certificate", "revocation", "key-change", "renewal-info", "order-list". Static text.
+acme_op_state: Callable[[_Pointer[acme_op_t]], bytes | None] = _bind(
+    "acme_op_state", c_char_p, POINTER(acme_op_t)
+)
+
+# Returns what to sign, at ACME_STEP_SIGN. Keep its id for acme_op_signed().
+acme_op_sign_request: Callable[[_Pointer[acme_op_t]], _Pointer[acme_sign_request_t]] = _bind(
+    "acme_op_sign_request", POINTER(acme_sign_request_t), POINTER(acme_op_t)
+)
+
+# Passes the signature for acme_op_sign_request() to the operation: ECDSA in DER, or the two
+# integers in full width. A wrong signature ends the operation with ACME_ERR_CRYPTO. Any thread
+# while a driver runs it.
+acme_op_signed: Callable[[_Pointer[acme_op_t], int, bytes | None, int], int] = _bind(
+    "acme_op_signed", c_int32, POINTER(acme_op_t), c_uint64, c_void_p, c_size_t
+)
+
+# Reports that signing failed: the operation ends with ACME_ERR_HOST. Any thread while a driver runs
+# it.
+acme_op_sign_failed: Callable[[_Pointer[acme_op_t], int, bytes | None], int] = _bind(
+    "acme_op_sign_failed", c_int32, POINTER(acme_op_t), c_uint64, c_char_p
+)
+
+# Sets a pointer of the caller's, which stays with the operation.
+acme_op_set_user_data: Callable[[_Pointer[acme_op_t], int | None], None] = _bind(
+    "acme_op_set_user_data", None, POINTER(acme_op_t), c_void_p
+)
+
+# Returns the pointer set by acme_op_set_user_data(); NULL at first.
+acme_op_user_data: Callable[[_Pointer[acme_op_t]], int | None] = _bind(
+    "acme_op_user_data", c_void_p, POINTER(acme_op_t)
+)
+
+# Frees the operation, at any time. Challenges that are still published are the caller's to remove.
+# While acme_op_run() or a driver runs the operation, this function only sets ACME_ERR_MISUSE.
+acme_op_free: Callable[[_Pointer[acme_op_t]], None] = _bind(
+    "acme_op_free", None, POINTER(acme_op_t)
+)
+
+# Adds one header field of a response. Pass all fields, in the order of the response; white space
+# around the value is ignored.
 acme_op_response_header: Callable[
     [_Pointer[acme_op_t], int, bytes | None, int, bytes | None, int], int
 ] = _bind(
@@ -1070,148 +1166,68 @@ acme_op_response_header: Callable[
     c_size_t,
 )
 
-# Hands over some bytes of an answer's body; call as often as bytes arrive. Over 1 MiB in all:
-# ACME_ERR_PROTOCOL, and the rest need not be fed.
+# Adds bytes of a response's body; call it as often as bytes arrive. More than 1 MiB in total is
+# ACME_ERR_PROTOCOL, and the rest is not necessary.
 acme_op_response_body: Callable[[_Pointer[acme_op_t], int, bytes | None, int], int] = _bind(
     "acme_op_response_body", c_int32, POINTER(acme_op_t), c_uint64, c_void_p, c_size_t
 )
 
-# Says that an answer is complete, and its HTTP status. Do not follow 3xx yourself.
+# Completes a response, with its HTTP status. Do not follow redirects (3xx).
 acme_op_response_end: Callable[[_Pointer[acme_op_t], int, int], int] = _bind(
     "acme_op_response_end", c_int32, POINTER(acme_op_t), c_uint64, c_int
 )
 
-# Says that no complete answer came, and why. The operation tries again as it sees fit.
+# Reports that no complete response arrived, and why. The operation decides whether to try again.
 acme_op_response_failed: Callable[[_Pointer[acme_op_t], int, bytes | None], int] = _bind(
     "acme_op_response_failed", c_int32, POINTER(acme_op_t), c_uint64, c_char_p
 )
 
-# How many milliseconds after the poll that said ACME_STEP_WAIT the next one is useful, at most
-# 2147483647; -1: not before you answer something.
-acme_op_wait_ms: Callable[[_Pointer[acme_op_t]], int] = _bind(
-    "acme_op_wait_ms", c_int64, POINTER(acme_op_t)
-)
-
-# The index-th challenge, at ACME_STEP_PUBLISH and ACME_STEP_UNPUBLISH; NULL past the end.
-acme_op_challenge: Callable[[_Pointer[acme_op_t], int], _Pointer[acme_challenge_t]] = _bind(
-    "acme_op_challenge", POINTER(acme_challenge_t), POINTER(acme_op_t), c_size_t
-)
-
-# Hands over the payload of the answer to a challenge, before acme_op_published(), for the types
-# whose answer has one that you make: "onion-csr-01" (RFC 9799) and "device-attest-01".
-acme_op_respond_with: Callable[
-    [_Pointer[acme_op_t], _Pointer[acme_challenge_t], bytes | None, int], int
-] = _bind(
-    "acme_op_respond_with",
-    c_int32,
-    POINTER(acme_op_t),
-    POINTER(acme_challenge_t),
-    c_void_p,
-    c_size_t,
-)
-
-# Says that every challenge is in place, or why not: the operation then ends with ACME_ERR_HOST, by
-# way of ACME_STEP_UNPUBLISH. Any thread while a driver has it.
-acme_op_published: Callable[[_Pointer[acme_op_t], bytes | None], int] = _bind(
-    "acme_op_published", c_int32, POINTER(acme_op_t), c_char_p
-)
-
-# Ends the operation at its next poll, by way of ACME_STEP_UNPUBLISH if need be. From any thread,
-# and from a signal handler: it takes no lock and allocates nothing.
-acme_op_cancel: Callable[[_Pointer[acme_op_t]], None] = _bind(
-    "acme_op_cancel", None, POINTER(acme_op_t)
-)
-
-# Why the operation failed; NULL while it has not.
-acme_op_error: Callable[[_Pointer[acme_op_t]], _Pointer[acme_error_t]] = _bind(
-    "acme_op_error", POINTER(acme_error_t), POINTER(acme_op_t)
-)
-
-# One word for a status page: "new", "directory", "nonce", "account", "order", "authorization",
-# "publish", "challenge", "unpublish", "finalize", "certificate", "revocation", "key-change",
-# "renewal-info", "order-list". Static text.
-acme_op_state: Callable[[_Pointer[acme_op_t]], bytes | None] = _bind(
-    "acme_op_state", c_char_p, POINTER(acme_op_t)
-)
-
-# The order's URL, to resume it after a restart; NULL before there is one.
+# Returns the order's URL, for resuming the order after a restart; NULL before the CA has created
+# it.
 acme_op_order_url: Callable[[_Pointer[acme_op_t]], bytes | None] = _bind(
     "acme_op_order_url", c_char_p, POINTER(acme_op_t)
 )
 
-# The certificate's key, from the beginning: store it before the CA issues a certificate for it.
-# NULL when the order is for a CSR made elsewhere, or the operation is no order.
+# Returns the certificate's key, at any time: store it before the CA issues a certificate for it.
+# NULL for an order with a CSR made elsewhere, and for operations of other kinds.
 acme_op_key: Callable[[_Pointer[acme_op_t]], _Pointer[acme_key_t]] = _bind(
     "acme_op_key", POINTER(acme_key_t), POINTER(acme_op_t)
 )
 
-# What to sign, at ACME_STEP_SIGN. Keep its id for the answer.
-acme_op_sign_request: Callable[[_Pointer[acme_op_t]], _Pointer[acme_sign_request_t]] = _bind(
-    "acme_op_sign_request", POINTER(acme_sign_request_t), POINTER(acme_op_t)
-)
-
-# Hands over the signature that acme_op_sign_request() asks for; ECDSA in DER, or the two integers
-# in full width. One that is not right ends the operation with ACME_ERR_CRYPTO. Any thread while a
-# driver has it.
-acme_op_signed: Callable[[_Pointer[acme_op_t], int, bytes | None, int], int] = _bind(
-    "acme_op_signed", c_int32, POINTER(acme_op_t), c_uint64, c_void_p, c_size_t
-)
-
-# Says that there is no signature, and why: the operation ends with ACME_ERR_HOST. Any thread while
-# a driver has it.
-acme_op_sign_failed: Callable[[_Pointer[acme_op_t], int, bytes | None], int] = _bind(
-    "acme_op_sign_failed", c_int32, POINTER(acme_op_t), c_uint64, c_char_p
-)
-
-# The certificate, now yours, after ACME_STEP_DONE of an order; NULL when there is none (none was
-# due), or it has been taken.
+# Takes the certificate out of a finished order. NULL if the renewal was not due (only_if_due), or
+# if the certificate was taken before.
 acme_op_take_cert: Callable[[_Pointer[acme_op_t]], _Pointer[acme_cert_t]] = _bind(
     "acme_op_take_cert", POINTER(acme_cert_t), POINTER(acme_op_t)
 )
 
-# When to renew, after ACME_STEP_DONE of acme_begin_renewal_info(), or of an order with only_if_due
-# that was not; else NULL.
+# Returns when to renew, after ACME_STEP_DONE of acme_begin_renewal_info(), or of an order with
+# only_if_due whose renewal was not due; else NULL.
 acme_op_renewal_info: Callable[[_Pointer[acme_op_t]], _Pointer[acme_renewal_info_t]] = _bind(
     "acme_op_renewal_info", POINTER(acme_renewal_info_t), POINTER(acme_op_t)
 )
 
-# The index-th URL, after ACME_STEP_DONE of acme_begin_authorize() or acme_begin_list_orders(); NULL
-# past the end.
+# Returns the index-th URL, after ACME_STEP_DONE of acme_begin_authorize() or
+# acme_begin_list_orders(); NULL past the end.
 acme_op_url: Callable[[_Pointer[acme_op_t], int], bytes | None] = _bind(
     "acme_op_url", c_char_p, POINTER(acme_op_t), c_size_t
 )
 
-# Sets a pointer of yours, which travels with the operation.
-acme_op_set_user_data: Callable[[_Pointer[acme_op_t], int | None], None] = _bind(
-    "acme_op_set_user_data", None, POINTER(acme_op_t), c_void_p
-)
-
-# The pointer set by acme_op_set_user_data(); NULL at first.
-acme_op_user_data: Callable[[_Pointer[acme_op_t]], int | None] = _bind(
-    "acme_op_user_data", c_void_p, POINTER(acme_op_t)
-)
-
-# Frees the operation, at any moment. Challenges still published are then yours to take down. While
-# acme_op_run() or a driver has it in hand it does nothing but set ACME_ERR_MISUSE.
-acme_op_free: Callable[[_Pointer[acme_op_t]], None] = _bind(
-    "acme_op_free", None, POINTER(acme_op_t)
-)
-
-# Sends a request (acme_op_request()) with the built-in HTTPS client and feeds the answer. Blocking.
-# For hosts without an HTTP client: call it on a worker thread, poll when it returns. It takes
-# request_timeout_s at most.
+# Sends a request (acme_op_request()) with the built-in HTTPS client and passes the response to the
+# operation. Blocks for at most request_timeout_s. For programs without an HTTP client: call it on a
+# worker thread, and poll when it returns.
 acme_op_send: Callable[[_Pointer[acme_op_t], int], int] = _bind(
     "acme_op_send", c_int32, POINTER(acme_op_t), c_uint64
 )
 
-# Polls an operation to its end, with the built-in HTTPS client and your callbacks. Blocking.
+# Polls an operation to its end, with the built-in HTTPS client and the caller's callbacks.
+# Blocking.
 acme_op_run: Callable[[_Pointer[acme_op_t], _Pointer[acme_run_options_t]], int] = _bind(
     "acme_op_run", c_int32, POINTER(acme_op_t), POINTER(acme_run_options_t)
 )
 
 # Obtains a certificate: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one. Blocking.
-# *cert is NULL with ACME_OK when only_if_due is set and the renewal is not due. To resume an order
-# after a failure, use the three: acme_op_order_url() then has its URL.
+# *cert is NULL with ACME_OK if only_if_due is set and the renewal is not due. To resume an order
+# after a failure, call these three functions instead: acme_op_order_url() then returns its URL.
 acme_obtain: Callable[
     [
         _Pointer[acme_client_t],
@@ -1229,24 +1245,24 @@ acme_obtain: Callable[
     POINTER(POINTER(acme_cert_t)),
 )
 
-# Makes a driver: a file descriptor, no threads yet. options may be NULL.
+# Creates a driver: a file descriptor, no threads yet. options may be NULL.
 acme_driver_new: Callable[
     [_Pointer[acme_driver_options_t], _Pointer[_Pointer[acme_driver_t]]], int
 ] = _bind(
     "acme_driver_new", c_int32, POINTER(acme_driver_options_t), POINTER(POINTER(acme_driver_t))
 )
 
-# The descriptor to watch for reading, level- or edge-triggered; it stays the same and stays the
-# driver's: do not read from it or close it. -1 for NULL.
+# Returns the descriptor to watch for reading, level- or edge-triggered. It never changes, and
+# belongs to the driver: do not read from it or close it. -1 for NULL.
 acme_driver_fd: Callable[[_Pointer[acme_driver_t]], int] = _bind(
     "acme_driver_fd", c_int, POINTER(acme_driver_t)
 )
 
-# Hands an operation that has been begun and not been polled to the driver, which carries it out. It
-# stays yours, to be freed when done has been called, but until then acme_op_poll(), acme_op_run()
-# and acme_op_free() on it are ACME_ERR_MISUSE. acme_op_cancel(), acme_op_published() and
-# acme_op_signed() may be called on any thread. It starts when its CA has nothing more urgent to do,
-# so its time limit does not run while thousands are before it. Any thread, and callbacks.
+# Adds an operation that has been begun and not been polled; the driver runs it. The caller still
+# owns op and frees it after done. Until then acme_op_poll(), acme_op_run() and acme_op_free() on it
+# are ACME_ERR_MISUSE. acme_op_cancel(), acme_op_published() and acme_op_signed() may be called on
+# any thread. The operation starts when its CA has capacity, so its timeout does not run while
+# thousands of operations are before it. Any thread, and callbacks.
 acme_driver_add: Callable[
     [_Pointer[acme_driver_t], _Pointer[acme_op_t], _Pointer[acme_driver_callbacks_t]], int
 ] = _bind(
@@ -1257,24 +1273,23 @@ acme_driver_add: Callable[
     POINTER(acme_driver_callbacks_t),
 )
 
-# Number of operations in the driver.
+# Returns the number of operations in the driver.
 acme_driver_count: Callable[[_Pointer[acme_driver_t]], int] = _bind(
     "acme_driver_count", c_size_t, POINTER(acme_driver_t)
 )
 
-# Goes on with every operation that can go on, and calls back. Does not block: after about a
-# millisecond it leaves the rest for the next call, and the descriptor readable. Calling it when
-# that is not readable does no harm. One thread at a time, and not from a callback.
+# Advances every operation that can advance, and calls the callbacks. Does not block: after about a
+# millisecond it leaves the rest for the next call, and the descriptor readable. A call while the
+# descriptor is not readable does no harm. One thread at a time, and not from a callback.
 acme_driver_dispatch: Callable[[_Pointer[acme_driver_t]], int] = _bind(
     "acme_driver_dispatch", c_int32, POINTER(acme_driver_t)
 )
 
-# Frees the driver. Operations still in it are canceled first: unpublish and done are called for
-# them as always, from within. Requests under way are interrupted; what cannot be is a name
-# resolution or a TCP connect (10 seconds, or a third of request_timeout_s if that is longer), and
-# is waited for. When this returns no thread, connection or descriptor is left. From a callback it
-# does nothing but set ACME_ERR_MISUSE. In a child that fork() made it does nothing: the threads are
-# not there.
+# Frees the driver. It first cancels the operations that are still in it, and calls their unpublish
+# and done as always. It interrupts requests, but waits for a name resolution or a TCP connect to
+# end (at most 10 seconds, or a third of request_timeout_s if that is longer). When this returns, no
+# thread, connection or descriptor of the driver is left. From a callback this function only sets
+# ACME_ERR_MISUSE. In a child of fork() it does nothing, because the threads are in the parent.
 acme_driver_free: Callable[[_Pointer[acme_driver_t]], None] = _bind(
     "acme_driver_free", None, POINTER(acme_driver_t)
 )

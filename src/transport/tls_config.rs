@@ -1,0 +1,194 @@
+//! The configuration of TLS: trusted CA certificates and the client certificate, read from files.
+//!
+//! RFC 5280 (paths to a trusted root); RFC 8446 section 4.4.2 (client certificates).
+
+use std::fmt::Display;
+use std::fs;
+use std::path::Path;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{SslContext, SslContextBuilder, SslFiletype, SslMethod};
+use openssl::x509::X509;
+use openssl::x509::store::X509Lookup;
+use zeroize::Zeroizing;
+
+use super::options::HttpOptions;
+use crate::error::{Error, Result, reasons};
+use crate::pki::Key;
+
+/// The roots that a TLS connection trusts, and the client certificate for a peer that requests one.
+pub(crate) struct TlsConfig {
+    /// Whether to trust the system's roots: no option replaces them.
+    system: bool,
+    roots: Vec<X509>,
+    /// Directory of roots. OpenSSL reads it for each issuer that it does not know yet.
+    ca_dir: Option<String>,
+    identity: Option<Identity>,
+}
+
+/// A client certificate with its intermediate certificates and its key.
+struct Identity {
+    chain: Vec<X509>,
+    key: Key,
+}
+
+impl TlsConfig {
+    /// Reads the files that the options name. The error names the option and the file.
+    pub(crate) fn read(options: &HttpOptions) -> Result<TlsConfig> {
+        let mut roots = Vec::new();
+        for (name, file) in
+            [("ca_file", &options.ca_file), ("extra_ca_file", &options.extra_ca_file)]
+        {
+            if let Some(file) = file {
+                roots.extend(read_certificates(name, file)?);
+            }
+        }
+        let ca_dir = options.ca_dir.as_deref().map(check_dir).transpose()?;
+        let identity = match (&options.client_cert_file, &options.client_key_file) {
+            (None, None) => None,
+            (Some(chain), Some(key)) => Some(Identity::read(chain, key)?),
+            _ => {
+                let why = "client_cert_file and client_key_file go together";
+                return Err(Error::invalid_argument(why));
+            }
+        };
+        let system = options.ca_file.is_none() && ca_dir.is_none();
+        Ok(TlsConfig { system, roots, ca_dir, identity })
+    }
+
+    /// Whether connections with both are the same to a peer. A client certificate always counts as
+    /// different.
+    #[cfg(unix)]
+    pub(crate) fn is_same(&self, other: &TlsConfig) -> bool {
+        std::ptr::eq(self, other)
+            || self.system == other.system
+                && self.roots == other.roots
+                && self.ca_dir == other.ca_dir
+                && self.identity.is_none()
+                && other.identity.is_none()
+    }
+
+    /// Applies this to a context. `anonymous`: without the client certificate.
+    pub(crate) fn apply(
+        &self,
+        builder: &mut SslContextBuilder,
+        anonymous: bool,
+    ) -> Result<(), ErrorStack> {
+        if self.system {
+            builder.set_default_verify_paths()?;
+            #[cfg(feature = "vendored")]
+            add_roots_of_this_system(builder);
+        }
+        let store = builder.cert_store_mut();
+        for root in &self.roots {
+            store.add_cert(root.clone())?;
+        }
+        if let Some(dir) = &self.ca_dir {
+            store.add_lookup(X509Lookup::hash_dir())?.add_dir(dir, SslFiletype::PEM)?;
+        }
+        match &self.identity {
+            Some(identity) if !anonymous => identity.apply(builder),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Identity {
+    fn read(cert_file: &Path, key_file: &Path) -> Result<Identity> {
+        let chain = read_certificates("client_cert_file", cert_file)?;
+        let bad_key = |why: &dyn Display| wrong("client_key_file", key_file, why);
+        let pem = fs::read(key_file).map(Zeroizing::new).map_err(|error| bad_key(&error))?;
+        let key = Key::parse(&pem).map_err(|error| bad_key(&error))?;
+        let public = chain.first().map(|leaf| leaf.public_key()).transpose()?;
+        if public.is_none_or(|public| !public.public_eq(key.public_key())) {
+            return Err(bad_key(&"is not the key of the first certificate in client_cert_file"));
+        }
+        let identity = Identity { chain, key };
+        // Try it: the system may require stronger keys or signatures.
+        identity
+            .apply(&mut SslContext::builder(SslMethod::tls_client())?)
+            .map_err(|error| wrong("client_cert_file", cert_file, &reasons(&error)))?;
+        Ok(identity)
+    }
+
+    fn apply(&self, builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+        let mut chain = self.chain.iter();
+        if let Some(leaf) = chain.next() {
+            builder.set_certificate(leaf)?;
+        }
+        for issuer in chain {
+            builder.add_extra_chain_cert(issuer.clone())?;
+        }
+        // A key from a file always has its private half.
+        self.key.private_key().map_or(Ok(()), |key| builder.set_private_key(key))
+    }
+}
+
+/// Adds the usual places of roots. An OpenSSL that was compiled in knows only the folders of the
+/// machine that built it. OpenSSL itself reads the paths in the two variables, which replace the
+/// system's file and its directory, as usual. Unreadable files are skipped, as OpenSSL does with
+/// its defaults.
+#[cfg(feature = "vendored")]
+#[allow(clippy::disallowed_methods)] // the variables are OpenSSL's, not the engine's
+fn add_roots_of_this_system(builder: &mut SslContextBuilder) {
+    let named = |variable| std::env::var_os(variable).is_some();
+    if !named(openssl_probe::ENV_CERT_FILE) {
+        if let Some(file) = openssl_probe::probe().cert_file {
+            let _ = builder.load_verify_locations(Some(&file), None);
+        }
+    }
+    if !named(openssl_probe::ENV_CERT_DIR) {
+        for dir in openssl_probe::candidate_cert_dirs() {
+            let _ = builder.load_verify_locations(None, Some(dir));
+        }
+    }
+}
+
+/// Makes an error that names the option and the file.
+fn wrong(option: &str, path: &Path, why: &dyn Display) -> Error {
+    Error::invalid_argument(format!("{option} {}: {why}", path.display()))
+}
+
+/// Reads at least one certificate from a file.
+fn read_certificates(option: &str, file: &Path) -> Result<Vec<X509>> {
+    let refuse = |why: &dyn Display| wrong(option, file, why);
+    let pem = fs::read(file).map_err(|error| refuse(&error))?;
+    let found = X509::stack_from_pem(&pem).map_err(|error| {
+        refuse(&format!("has a certificate that cannot be read ({})", reasons(&error)))
+    })?;
+    if found.is_empty() {
+        let is_pem = pem.windows(11).any(|window| window == b"-----BEGIN ");
+        return Err(refuse(match pem.is_empty() {
+            true => &"is empty",
+            false if is_pem => &"has no certificate in it",
+            false => &"is not PEM",
+        }));
+    }
+    Ok(found)
+}
+
+/// Returns the directory's name, if OpenSSL finds certificates in it.
+fn check_dir(dir: &Path) -> Result<String> {
+    let refuse = |why: &dyn Display| wrong("ca_dir", dir, why);
+    let mut entries = fs::read_dir(dir).map_err(|error| refuse(&error))?.flatten();
+    if !entries.any(|entry| entry.file_name().to_str().is_some_and(is_hashed)) {
+        return Err(refuse(&"has no certificate under a hashed name; run openssl rehash on it"));
+    }
+    match dir.to_str() {
+        Some(name) if !name.contains(':') => Ok(name.to_owned()),
+        _ => Err(refuse(
+            &"has a colon in its name, which OpenSSL takes for the next directory, or \
+                          is not UTF-8",
+        )),
+    }
+}
+
+/// Whether it is a name that `openssl rehash` makes, such as `5ed36f99.0`.
+fn is_hashed(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(hash, number)| {
+        hash.len() == 8
+            && hash.bytes().all(|b| b.is_ascii_hexdigit())
+            && !number.is_empty()
+            && number.bytes().all(|b| b.is_ascii_digit())
+    })
+}
