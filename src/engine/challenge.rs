@@ -33,6 +33,7 @@ pub struct Challenge {
 impl Challenge {
     /// Makes a challenge of a type whose TXT record, if it has one, is at the same name for every
     /// account. `token` has been checked to be base64url.
+    #[cfg(any(test, feature = "http"))]
     pub(crate) fn new(
         kind: ChallengeType,
         identifier: &str,
