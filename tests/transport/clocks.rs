@@ -6,7 +6,7 @@ use std::thread;
 use acme_micro::{ErrorKind, Time};
 
 use super::Folder;
-use super::cuts::{NOWHERE, identity, issue};
+use super::connection_resets::{NOWHERE, identity, issue};
 use super::script::Script;
 
 /// Runs a test of this file once more, at another time.

@@ -12,7 +12,7 @@
 
 mod answers;
 mod clocks;
-mod cuts;
+mod connection_resets;
 mod sockets;
 mod tls;
 
