@@ -277,7 +277,7 @@ test-boulder: setup-boulder build target/c/obtain target/c/https_server ## the c
 	    $(PYTHON) -m pytest tests/boulder $(if $(BOULDER_ONLY),-k '$(BOULDER_ONLY)')
 
 soak: ## the long forms of some tests: minutes to hours
-	ACME_PAIRS=5 cargo test $(CARGOFLAGS) --features capi --test engine two_answers
+	ACME_PAIRS=5 cargo test $(CARGOFLAGS) --features capi --test engine two_spoiled_responses
 	SIMULATION_CERTIFICATES=1000000 cargo test $(CARGOFLAGS) --profile soak --features capi --test simulation
 	FUZZ_RUNS=1000000 cargo test $(CARGOFLAGS) --lib the_engine_takes
 	ACME_SIGNATURES=1000000 cargo test $(CARGOFLAGS) --features capi --lib j01_

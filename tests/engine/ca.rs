@@ -1,5 +1,5 @@
-//! A small well-behaved CA without a network: RFC 8555 section 7, as far as issuance needs it. It
-//! ends the test at every request that a strict server would refuse.
+//! A small, correct, scripted CA without a network: RFC 8555 section 7 as far as issuance needs it.
+//! It fails the test at every request that a strict server would refuse.
 
 use std::collections::HashSet;
 
@@ -16,15 +16,15 @@ use super::script::START;
 pub const BASE: &str = "https://ca.example";
 pub const TERMS: &str = "https://ca.example/terms-2026";
 
-/// An answer on its way to the engine.
+/// An HTTP response on its way to the engine.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, Vec<u8>)>,
     pub body: Vec<u8>,
-    /// Add a fresh `Replay-Nonce`.
+    /// Whether a fresh `Replay-Nonce` is added.
     pub nonce: bool,
-    /// The connection breaks in the middle of the body.
+    /// Whether the connection breaks in the middle of the body.
     pub cut: bool,
 }
 
@@ -64,7 +64,7 @@ impl Answer {
         self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
     }
 
-    /// Changes the JSON body.
+    /// Changes the JSON of the body.
     pub fn edit(&mut self, change: impl FnOnce(&mut Value)) {
         let mut value = serde_json::from_slice(&self.body).expect("the body to edit is JSON");
         change(&mut value);
@@ -72,28 +72,28 @@ impl Answer {
     }
 }
 
-/// A signed request, checked.
+/// A signed request whose signature has been verified.
 pub struct Post {
     pub jws: Jws,
-    /// The payload as JSON; `None` for POST-as-GET.
+    /// Payload as JSON; `None` for POST-as-GET.
     pub json: Option<Value>,
 }
 
 pub struct Authorization {
     pub name: String,
     pub wildcard: bool,
-    /// It proves the names below its own, too.
+    /// Whether it also covers the names below its own (RFC 9444).
     pub subdomains: bool,
     pub status: &'static str,
     pub token: String,
-    /// The type of the challenge that was answered.
+    /// Type of the challenge that the client has responded to.
     pub answered: Option<String>,
-    /// What it was answered with.
+    /// Payload of that response.
     pub payload: Value,
-    /// How often a challenge of it has been answered.
+    /// Number of accepted responses to a challenge of this authorization.
     pub answers: u32,
     looks_left: u32,
-    /// When its validation ends; with [`Ca::validation_takes`].
+    /// End of its validation; used with [`Ca::validation_takes`].
     validated_at: i64,
     error: Option<Value>,
 }
@@ -101,19 +101,19 @@ pub struct Authorization {
 pub struct Order {
     pub names: Vec<String>,
     pub authorizations: Vec<usize>,
-    /// Set by finalize: the key that is to be certified.
+    /// Key to be certified; set by finalize.
     pub key: Option<PKey<Public>>,
     pub finalizes: u32,
     looks_left: u32,
     pub invalid: bool,
-    /// Why it is invalid.
+    /// Reason for which it is invalid.
     pub error: Option<Value>,
     pub chain: Option<Vec<u8>>,
 }
 
 struct Account {
     jwk: Value,
-    /// The key before, with which a client may come that does not know better.
+    /// Previous key: a client that has not heard of the change may still sign with it.
     former: Option<Value>,
     changed_at: i64,
     deactivated: bool,
@@ -121,50 +121,54 @@ struct Account {
 
 type Issue = Box<dyn Fn(&PKey<Public>, &[&str]) -> Vec<u8> + Send>;
 
-/// The CA's settings and what it has been asked for.
+/// The CA's settings, and a record of the requests that it has received.
 pub struct Ca {
     pub terms: bool,
-    /// Key id and MAC key of the external account binding that it wants.
+    /// Key id and MAC key of the required external account binding.
     pub eab: Option<(String, Vec<u8>)>,
-    /// Looks at an order after a challenge was answered until its authorization is valid.
+    /// Number of order fetches, after the response to a challenge, until its authorization is
+    /// valid.
     pub validation_looks: u32,
-    /// Time from the response to a challenge to the end of its validation, in milliseconds, in place of
-    /// looks.
+    /// Milliseconds from the response to a challenge to the end of its validation; 0: fetches of
+    /// the order decide.
     pub validation_takes: i64,
-    /// As at Boulder, a challenge stays pending while it is validated, and a second response is 409.
+    /// Whether a challenge stays pending during its validation and a second response gets status
+    /// 409, as at Boulder.
     pub validates_in_silence: bool,
-    /// As at Boulder, an account's old key is the one that counts for this long after a change.
+    /// Milliseconds for which an account's old key still counts after a change, as at Boulder.
     pub caches_keys_for: i64,
-    /// As at Boulder, a pending order for the same names is handed out again.
+    /// Whether newOrder returns a pending order for the same names again, as at Boulder.
     pub reuses_orders: bool,
-    /// The clock, in milliseconds since 1970.
+    /// Clock in milliseconds since 1970.
     pub now: i64,
-    /// Looks at an order after finalize until it is valid.
+    /// Number of order fetches after finalize until the order is valid.
     pub processing_looks: u32,
     /// Names whose authorizations are valid from the beginning.
     pub proven: Vec<String>,
-    /// Names whose challenges fail, and the type of the problem.
+    /// Names whose challenges fail; `failure` is the type of the problem.
     pub failing: Vec<String>,
     pub failure: &'static str,
-    /// Types of challenge that it offers.
+    /// Challenge types that it offers.
     pub offers: Vec<&'static str>,
-    /// It has renewal information: this window, in seconds from the beginning of the script.
+    /// Suggested renewal window in seconds after the start of the script; `None`: no renewal
+    /// information.
     pub renewal_window: Option<(i64, i64)>,
-    /// What orders were said to replace.
+    /// Values of `replaces` in the orders so far.
     pub replaced: Vec<Value>,
-    /// It authorizes ahead of orders (newAuthz).
+    /// Whether it authorizes names ahead of orders (newAuthz).
     pub pre_authorizes: bool,
-    /// Names may be proven by one above them (RFC 9444).
+    /// Whether a name may be authorized by a name above it (RFC 9444).
     pub subdomains: bool,
-    /// It lists an account's orders, this many on a page; 0: it does not.
+    /// Number of orders per page of an account's list; 0: it lists no orders.
     pub orders_a_page: usize,
-    /// Makes the chain.
+    /// Creates the certificate chain.
     pub issue: Issue,
-    /// Good nonces that are refused next.
+    /// Number of good nonces that it is going to refuse.
     pub stale_nonces: u32,
-    /// Percentage of good nonces that are refused.
+    /// Percentage of good nonces that it refuses.
     pub refused_nonces: u64,
-    /// Requests may be signed by a key that is not the account's: the test has rules for them.
+    /// Whether it accepts requests signed with a key that is not the account's; the test has rules
+    /// for them.
     pub takes_any_key: bool,
     pub accounts_made: u32,
     pub orders: Vec<Order>,
@@ -216,7 +220,7 @@ impl Default for Ca {
 }
 
 impl Ca {
-    /// Let's Encrypt's server, as far as it differs from the others.
+    /// Returns a CA that behaves like Boulder, Let's Encrypt's server.
     pub fn boulder() -> Ca {
         Ca {
             validates_in_silence: true,
@@ -228,7 +232,7 @@ impl Ca {
     }
 }
 
-/// Devices' identifiers begin with "device-" here.
+/// Returns the identifier type of a name. Device identifiers begin with "device-" in these tests.
 fn type_of(name: &str) -> &'static str {
     match name.parse::<std::net::IpAddr>() {
         Ok(_) => "ip",
@@ -237,22 +241,22 @@ fn type_of(name: &str) -> &'static str {
     }
 }
 
-/// What the host has published at the moment: type, identifier, key authorization.
+/// Whether the host has published this now: challenge type, identifier, key authorization.
 pub type Published<'a> = &'a dyn Fn(&str, &str, &str) -> bool;
 
-/// Checking.
+/// Checks of requests.
 impl Ca {
-    /// Looks at a request as a strict server does; gives its JWS, for a POST.
+    /// Checks a request as a strict server does. Returns its JWS for a POST.
     pub fn check(&mut self, request: &Request) -> Option<Post> {
         let header = |name: &str| {
             let mut all = request.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
             let value = all.next().map(|(_, value)| value.as_str());
-            assert!(all.next().is_none(), "the header {name} stands there twice");
+            assert!(all.next().is_none(), "the header field {name} occurs twice");
             value
         };
         for (name, _) in &request.headers {
             let known = ["User-Agent", "Accept-Language", "Content-Type"];
-            assert!(known.contains(name), "the header field {name} is not one of ours");
+            assert!(known.contains(name), "unexpected header field {name}");
         }
         let agent = header("User-Agent").expect("a User-Agent (RFC 8555 section 6.1)");
         assert!(agent.contains("acme-micro/"), "{agent}");
@@ -268,10 +272,10 @@ impl Ca {
         assert_eq!(header("Content-Type"), Some("application/jose+json"));
         let body: Value = serde_json::from_slice(&request.body).expect("a JSON body");
         let jws = Jws::parse(&body);
-        assert_eq!(jws.header("url"), request.url(), "the signed URL is the request's");
+        assert_eq!(jws.header("url"), request.url(), "the signed URL differs from the request's");
         let nonce = jws.header("nonce").to_owned();
         assert!(self.used.insert(nonce.clone()), "the nonce {nonce} was sent twice");
-        assert!(self.nonces.remove(&nonce), "the nonce {nonce} is not from here");
+        assert!(self.nonces.remove(&nonce), "this CA has not issued the nonce {nonce}");
         let mut names: Vec<&str> =
             jws.protected.as_object().unwrap().keys().map(String::as_str).collect();
         names.sort_unstable();
@@ -302,7 +306,7 @@ impl Ca {
         self.accounts.get(number - 1).unwrap_or_else(|| panic!("there is no account {url}"))
     }
 
-    /// Makes an account as an earlier run would have.
+    /// Adds an account, as an earlier run of the client would have, and returns its URL.
     pub fn know(&mut self, jwk: Value) -> String {
         self.accounts.push(Account { jwk, former: None, changed_at: 0, deactivated: false });
         format!("{BASE}/account/{}", self.accounts.len())
@@ -315,13 +319,13 @@ impl Ca {
         nonce
     }
 
-    /// Takes a nonce that a test hands out for one of its own, even if it has been used before.
+    /// Accepts a nonce that a test issued by itself, even if it has been used before.
     pub fn honor(&mut self, nonce: &str) {
         self.used.remove(nonce);
         self.nonces.insert(nonce.to_owned());
     }
 
-    /// Begins another series of nonces, for a CA beside another one.
+    /// Starts another series of nonces, to tell two CAs apart.
     pub fn count_nonces_from(&mut self, n: u64) {
         self.last_nonce = n;
     }
@@ -336,9 +340,9 @@ impl Ca {
     }
 }
 
-/// Serving.
+/// Responses to requests.
 impl Ca {
-    /// Does what the request asks.
+    /// Does what the request asks for and returns the response.
     pub fn serve(&mut self, path: &str, post: Option<&Post>, published: Published<'_>) -> Answer {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let number = |text: &str| text.parse::<usize>().map_or(0, |n| n.wrapping_sub(1));
@@ -394,7 +398,11 @@ impl Ca {
             }
             (["chall", n, kind], Some(payload)) if number(n) < self.authorizations.len() => {
                 let plain = !["onion-csr-01", "device-attest-01"].contains(kind);
-                assert_eq!(plain, *payload == json!({}), "{kind} is answered with {payload}");
+                assert_eq!(
+                    plain,
+                    *payload == json!({}),
+                    "the response to {kind} has the payload {payload}"
+                );
                 self.authorizations[number(n)].payload = payload.clone();
                 self.answer_challenge(number(n), kind, post, published)
             }
@@ -409,7 +417,8 @@ impl Ca {
                 if self.orders.get(number(n)).is_some_and(|o| o.chain.is_some()) =>
             {
                 let chain = self.orders[number(n)].chain.clone().unwrap();
-                // The CA's clock, which the certificate is reckoned by; the client's may be wrong.
+                // The certificate's dates count from the CA's clock; the client's clock may be
+                // wrong.
                 Answer::new(200, chain)
                     .header("Content-Type", "application/pem-certificate-chain")
                     .header("Date", "Tue, 24 Nov 2026 14:24:05 GMT")
@@ -484,7 +493,10 @@ impl Ca {
 
     fn new_order(&mut self, payload: &Value) -> Answer {
         if let Some(replaces) = payload.get("replaces") {
-            assert!(self.renewal_window.is_some(), "a CA without renewal information knows none");
+            assert!(
+                self.renewal_window.is_some(),
+                "replaces is sent to a CA without renewal information"
+            );
             self.replaced.push(replaces.clone());
         }
         let identifiers = payload["identifiers"].as_array().expect("identifiers");
@@ -530,7 +542,7 @@ impl Ca {
             .header("Location", &format!("{BASE}/order/{number}"))
     }
 
-    /// RFC 8555 section 7.3.5.
+    /// Changes an account's key (RFC 8555 section 7.3.5).
     fn change_key(&mut self, post: &Post, payload: &Value) -> Answer {
         let inner = Jws::parse(payload);
         let new = inner.protected["jwk"].clone();
@@ -554,7 +566,7 @@ impl Ca {
     fn new_authorization(&mut self, payload: &Value) -> Answer {
         let identifier = &payload["identifier"];
         let name = identifier["value"].as_str().expect("an identifier");
-        assert!(!name.starts_with("*."), "a wildcard is not for newAuthz");
+        assert!(!name.starts_with("*."), "newAuthz takes no wildcard");
         let subdomains = identifier["subdomainAuthAllowed"] == true;
         assert!(!subdomains || self.subdomains);
         let number = self.add_authorization(name, subdomains);
@@ -593,7 +605,7 @@ impl Ca {
         }
     }
 
-    /// Time goes on with each look at an order.
+    /// Advances validation and processing by one step: this happens at each fetch of an order.
     fn look(&mut self, n: usize) {
         for a in self.orders[n].authorizations.clone() {
             self.look_at(a);
@@ -615,7 +627,7 @@ impl Ca {
         }
     }
 
-    /// Ends the validations whose time has come.
+    /// Ends the validations whose time is over.
     pub fn validate_until_now(&mut self) {
         if self.validation_takes == 0 {
             return;
@@ -629,7 +641,7 @@ impl Ca {
         }
     }
 
-    /// Is a challenge for this name being validated right now?
+    /// Whether a challenge for this name is being validated now.
     pub fn is_validating(&self, name: &str) -> bool {
         let mut ours = self.authorizations.iter().filter(|a| a.name == name);
         ours.any(|a| a.answered.is_some() && a.status == "pending")
@@ -746,7 +758,7 @@ impl Ca {
         };
         assert!(
             published(kind, &authorization.name, &key_authorization),
-            "the {kind} challenge for {} is answered and not published",
+            "the {kind} challenge for {} gets a response and is not published",
             authorization.name
         );
         let authorization = &mut self.authorizations[a];
@@ -786,7 +798,7 @@ impl Ca {
         ordered.retain(|name| type_of(name) != "permanent-identifier");
         named.sort();
         ordered.sort();
-        assert_eq!(named, ordered, "the csr's names are the order's");
+        assert_eq!(named, ordered, "the names of the csr differ from the order's");
         self.orders[n].finalizes += 1;
         if self.order_status(n) != "ready" {
             return Answer::problem(403, "orderNotReady");
@@ -799,7 +811,7 @@ impl Ca {
         Answer::json(200, &self.order(n)).header("Location", &format!("{BASE}/order/{}", n + 1))
     }
 
-    /// Finalizes an order as another run would have, with this key.
+    /// Finalizes an order with this key, as another run of the client would have.
     pub fn finalize_with(&mut self, n: usize, key: PKey<Public>) {
         let names: Vec<String> = self.orders[n].names.clone();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();

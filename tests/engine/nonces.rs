@@ -1,4 +1,4 @@
-//! Nonces: RFC 8555 section 6.5. The harness ends every test that sends one twice.
+//! Nonces: RFC 8555 section 6.5. The harness fails every test that sends a nonce twice.
 
 use acme_micro::engine::OrderOptions;
 use acme_micro::{ErrorKind, Key, KeyType};
@@ -8,7 +8,7 @@ use super::ca::{Answer, BASE};
 use super::jws::decode;
 use super::script::Script;
 
-/// The nonces of the POSTs to this path, in order.
+/// Returns the nonces of the POST requests to this path, in order.
 fn nonces(ca: &Script, what: &str) -> Vec<String> {
     let sent = ca.transcript.iter().zip(&ca.bodies).filter(|(label, _)| *label == what);
     sent.map(|(_, body)| {
@@ -37,7 +37,7 @@ fn n01_bad_nonce_is_retried_with_the_nonce_of_the_refusal() {
 }
 
 #[test]
-fn n01_a_bad_nonce_is_survived_at_every_request() {
+fn n01_a_bad_nonce_at_any_request_is_retried() {
     for n in 1..=8 {
         let mut ca = Script::new();
         ca.on("POST *").nth(n).answer(bad_nonce());
@@ -47,7 +47,7 @@ fn n01_a_bad_nonce_is_survived_at_every_request() {
 }
 
 #[test]
-fn n13_a_bad_nonce_is_known_by_its_type_whatever_the_rest() {
+fn n13_the_problem_type_alone_identifies_a_bad_nonce() {
     for content_type in ["text/html", "application/json", ""] {
         let mut ca = Script::new();
         let answer = bad_nonce().header("Content-Type", content_type);
@@ -55,7 +55,7 @@ fn n13_a_bad_nonce_is_known_by_its_type_whatever_the_rest() {
         ca.obtain(&["example.org"]).unwrap();
         assert_eq!(ca.transcript.len(), 11);
     }
-    // Where the document cannot be read, the status is all there is.
+    // The status decides when the problem document cannot be read.
     let mut ca = Script::new();
     ca.on("POST /new-order").answer(Answer::new(400, "badNonce"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -74,7 +74,7 @@ fn n13_a_bad_nonce_is_known_by_its_type_whatever_the_rest() {
 }
 
 #[test]
-fn n02_bad_nonces_for_ever_end_after_twenty_tries() {
+fn n02_endless_bad_nonces_end_after_twenty_tries() {
     for path in ["/new-account", "/new-order", "/authz/1", "/chall/1/http-01", "/finalize/1"] {
         let mut ca = Script::new();
         let what = format!("POST {path}");
@@ -86,13 +86,13 @@ fn n02_bad_nonces_for_ever_end_after_twenty_tries() {
         assert!(!error.is_permanent());
         assert_eq!(ca.count(&what), 20, "{path}");
         assert!(ca.delays.iter().sum::<u64>() < 15_000, "{path}: {:?}", ca.delays);
-        // The order that there is can be resumed.
+        // The next run can resume an existing order.
         assert_eq!(operation.order_url().is_some(), !ca.ca.orders.is_empty(), "{path}");
     }
 }
 
 #[test]
-fn n03_half_of_all_good_nonces_refused_loses_no_order() {
+fn n03_refusing_half_of_all_good_nonces_loses_no_order() {
     for seed in 0..100 {
         let mut ca = Script::new();
         ca.ca.refused_nonces = 50;
@@ -104,7 +104,7 @@ fn n03_half_of_all_good_nonces_refused_loses_no_order() {
 }
 
 #[test]
-fn n03_nine_of_ten_good_nonces_refused_cost_orders_but_nothing_else() {
+fn n03_refusing_nine_of_ten_good_nonces_costs_orders_and_nothing_else() {
     let (mut requests, mut failures) = (0, 0);
     for seed in 0..100 {
         let mut ca = Script::new();
@@ -125,20 +125,22 @@ fn n03_nine_of_ten_good_nonces_refused_cost_orders_but_nothing_else() {
         assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Problem, false));
         assert_eq!(error.problem().unwrap().name(), Some("badNonce"));
         assert!(ca.count(&format!("POST {}", error.url().unwrap().trim_start_matches(BASE))) >= 20);
-        // What there is by then is kept, and is enough when the CA has come to its senses.
+        // Everything created so far stays: the next run resumes it when the CA accepts nonces
+        // again.
         options.order_url = operation.order_url();
         assert_eq!(options.order_url.is_some(), !ca.ca.orders.is_empty());
         ca.ca.refused_nonces = 0;
         ca.order(options).unwrap();
         assert_eq!((ca.ca.accounts_made, ca.ca.orders.len()), (1, 1));
     }
-    // 0.9 to the power of 20 is 12 %.
+    // The chance of 20 refusals in a row is 0.9 to the power of 20: 12 %. The scripted CA's random
+    // numbers are the same in every run.
     let percent = failures * 100 / requests;
     assert!((8..=16).contains(&percent), "{failures} of {requests} requests failed");
 }
 
 #[test]
-fn n04_a_refusal_without_a_nonce_is_followed_by_a_fetch() {
+fn n04_a_refusal_without_a_nonce_is_followed_by_new_nonce() {
     let mut ca = Script::new();
     ca.on("POST /new-order").nth(1).answer(bad_nonce().without_nonce());
     ca.obtain(&["example.org"]).unwrap();
@@ -147,7 +149,7 @@ fn n04_a_refusal_without_a_nonce_is_followed_by_a_fetch() {
 }
 
 #[test]
-fn n05_answers_without_nonces_cost_a_fetch_each_and_no_failure() {
+fn n05_each_response_without_a_nonce_costs_one_new_nonce_and_no_failure() {
     let mut ca = Script::new();
     ca.on("POST *").then(|_, answer| answer.nonce = false);
     ca.obtain(&["example.org"]).unwrap();
@@ -156,7 +158,7 @@ fn n05_answers_without_nonces_cost_a_fetch_each_and_no_failure() {
 }
 
 #[test]
-fn n06_n07_new_nonce_without_a_nonce_is_asked_three_times_at_most() {
+fn n06_n07_new_nonce_without_a_nonce_is_requested_three_times_at_most() {
     let long = "n".repeat(513);
     for value in [None, Some(""), Some("a b"), Some("a\r\nSet-Cookie: x"), Some("é"), Some(&*long)]
     {
@@ -175,7 +177,7 @@ fn n06_n07_new_nonce_without_a_nonce_is_asked_three_times_at_most() {
 }
 
 #[test]
-fn n06_new_nonce_is_asked_by_get_and_its_refusal_is_final() {
+fn n06_new_nonce_is_requested_by_get_and_its_refusal_is_final() {
     for status in [403, 404, 405, 501] {
         let mut ca = Script::new();
         ca.on("GET /new-nonce").answer(Answer::new(status, "no").without_nonce());
@@ -191,7 +193,7 @@ fn n06_new_nonce_is_asked_by_get_and_its_refusal_is_final() {
 }
 
 #[test]
-fn n06_one_new_nonce_answer_without_a_nonce_is_forgiven() {
+fn n06_one_new_nonce_response_without_a_nonce_is_tolerated() {
     let mut ca = Script::new();
     ca.on("GET /new-nonce").nth(1).answer(Answer::new(204, "").without_nonce());
     ca.obtain(&["example.org"]).unwrap();
@@ -199,7 +201,7 @@ fn n06_one_new_nonce_answer_without_a_nonce_is_forgiven() {
 }
 
 #[test]
-fn n07_a_bad_nonce_value_in_an_answer_is_ignored_and_another_fetched() {
+fn n07_a_malformed_nonce_is_ignored_and_another_one_is_fetched() {
     for value in ["n\0", "\"quoted\"", "with space", "a/b+c=", "ｆｕｌｌ"] {
         let mut ca = Script::new();
         ca.on("POST /new-account").then(move |_, answer| answer.set("Replay-Nonce", value));
@@ -209,7 +211,7 @@ fn n07_a_bad_nonce_value_in_an_answer_is_ignored_and_another_fetched() {
 }
 
 #[test]
-fn n07_a_nonce_as_large_as_a_header_may_be_is_not_used_nor_logged() {
+fn n07_a_nonce_as_large_as_a_header_is_neither_used_nor_logged() {
     let long = "n".repeat(60 * 1024);
     let mut ca = Script::new();
     ca.on("POST /new-account").then({
@@ -219,7 +221,7 @@ fn n07_a_nonce_as_large_as_a_header_may_be_is_not_used_nor_logged() {
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("GET /new-nonce"), 2);
     assert!(!ca.log.is_empty() && ca.log.iter().all(|line| !line.contains("nnnn")));
-    // Larger than the header as a whole may be.
+    // The nonce is larger than a whole header may be.
     let mut ca = Script::new();
     ca.on("GET /new-nonce").answer(Answer::new(204, "").header("Replay-Nonce", &long.repeat(2)));
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -228,8 +230,8 @@ fn n07_a_nonce_as_large_as_a_header_may_be_is_not_used_nor_logged() {
 }
 
 #[test]
-fn n08_a_nonce_that_is_handed_out_twice_costs_a_refusal_at_most() {
-    // The CA takes it twice.
+fn n08_a_nonce_issued_twice_costs_one_refusal_at_most() {
+    // The CA accepts the nonce twice.
     let mut ca = Script::new();
     for what in ["GET /new-nonce", "POST /new-account", "POST /new-order"] {
         ca.on(what).then(|_, answer| answer.set("Replay-Nonce", "again"));
@@ -238,7 +240,7 @@ fn n08_a_nonce_that_is_handed_out_twice_costs_a_refusal_at_most() {
     assert_eq!(ca.transcript.len(), 10);
     assert_eq!(nonces(&ca, "POST /new-order"), ["again"]);
     assert_eq!(nonces(&ca, "POST /authz/1"), ["again"]);
-    // It does not: its refusal has a new one.
+    // The CA refuses the second use; its refusal brings a fresh nonce.
     let mut ca = Script::new();
     ca.on("POST /new-account").then(|_, answer| answer.set("Replay-Nonce", "again"));
     ca.on("POST /new-order").then(|_, answer| answer.set("Replay-Nonce", "again"));
@@ -249,7 +251,7 @@ fn n08_a_nonce_that_is_handed_out_twice_costs_a_refusal_at_most() {
 }
 
 #[test]
-fn n09_of_two_nonces_in_one_answer_the_first_good_one_is_used() {
+fn n09_the_first_good_nonce_of_a_response_is_used() {
     let mut ca = Script::new();
     ca.on("POST /new-account").then(|_, answer| {
         for value in ["not good", "first-good", "second-good"] {
@@ -261,7 +263,7 @@ fn n09_of_two_nonces_in_one_answer_the_first_good_one_is_used() {
 }
 
 #[test]
-fn n10_a_resend_after_a_lost_answer_has_a_fresh_nonce() {
+fn n10_a_resend_after_a_lost_response_has_a_fresh_nonce() {
     let mut ca = Script::new();
     ca.on("POST /authz/1").nth(1).lose_answer();
     ca.on("POST /cert/1").nth(1).lose_request();
@@ -298,11 +300,11 @@ fn n12_nonces_of_one_ca_are_not_sent_to_another() {
     let mut one = Script::seasoned();
     let mut other = Script::seasoned();
     other.ca.count_nonces_from(500_000);
-    // Each CA ends the test at a nonce that is not its own.
+    // Each CA fails the test at a nonce of the other one.
     for n in 0..10 {
         one.obtain(&[&format!("n{n}.example.org")]).unwrap();
         if n == 0 {
-            other.now += 301_000; // the nonce from before its series
+            other.now += 301_000; // expires the nonce from before the new series
         }
         other.obtain(&[&format!("n{n}.example.org")]).unwrap();
     }
@@ -314,7 +316,7 @@ fn n12_nonces_of_one_ca_are_not_sent_to_another() {
 }
 
 #[test]
-fn n15_a_wrong_signature_is_not_blindly_tried_again() {
+fn n15_a_refused_signature_is_not_blindly_tried_again() {
     let wrong = json!({
         "type": "urn:ietf:params:acme:error:malformed", "detail": "JWS verification error",
     });
@@ -324,7 +326,7 @@ fn n15_a_wrong_signature_is_not_blindly_tried_again() {
             let what = format!("POST {path}");
             ca.on(&what).answer(Answer::json(status, &wrong));
             let error = ca.obtain(&["example.org"]).unwrap_err();
-            // The CA may have an old key in a cache.
+            // The CA may still have an old key in a cache.
             assert!(!error.is_permanent(), "{path}: {error}");
             assert!(error.to_string().contains("JWS verification error"), "{error}");
             assert_eq!(ca.count(&what), 1, "{path}");

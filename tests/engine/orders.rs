@@ -20,8 +20,8 @@ fn o01_an_order_that_is_ready_at_once_is_finalized_without_publishing() {
     assert_eq!(ca.events, ["POST /new-order", "POST /finalize/2", "POST /order/2", "POST /cert/2"]);
 }
 
-/// What is asked for when the CA finishes an order as soon as it is placed, and shows that after so
-/// many looks.
+/// Returns the events when the CA finishes an order as soon as it is created, and shows that after
+/// this many fetches.
 fn events_of_an_order_that_is_finished_at_once(processing_looks: u32) -> Vec<String> {
     let key = Key::generate(KeyType::P256).unwrap();
     let public = pki::public(key.private_key().unwrap());
@@ -44,7 +44,7 @@ fn o02_an_order_that_is_valid_at_once_for_our_key_is_downloaded() {
 }
 
 #[test]
-fn o02_an_order_that_is_valid_at_once_for_another_key_is_followed_by_a_fresh_one() {
+fn o02_an_order_that_is_valid_at_once_for_another_key_is_replaced_by_a_fresh_one() {
     let mut ca = Script::seasoned();
     ca.ca.processing_looks = 0;
     ca.on("POST /new-order").nth(1).then(|ca, answer| {
@@ -73,7 +73,7 @@ fn an_order_may_take_minutes_to_be_processed() {
 }
 
 #[test]
-fn o21_an_order_that_is_processing_for_ever_ends_and_can_be_resumed() {
+fn o21_an_order_that_stays_processing_ends_and_can_be_resumed() {
     let mut ca = Script::seasoned();
     ca.ca.processing_looks = u32::MAX;
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
@@ -85,7 +85,7 @@ fn o21_an_order_that_is_processing_for_ever_ends_and_can_be_resumed() {
 }
 
 #[test]
-fn o04_an_invalid_order_gives_its_reason() {
+fn o04_an_invalid_order_reports_its_reason() {
     let reason = json!({"type": "urn:ietf:params:acme:error:caa", "detail": "forbidden by CAA"});
     for what in ["POST /new-order", "POST /order/1", "POST /finalize/1"] {
         let mut ca = Script::new();
@@ -104,7 +104,7 @@ fn o04_an_invalid_order_gives_its_reason() {
 }
 
 #[test]
-fn o04_an_invalid_order_without_a_reason_says_so() {
+fn o04_an_invalid_order_may_lack_a_reason() {
     for what in ["POST /new-order", "POST /order/1", "POST /finalize/1"] {
         let mut ca = Script::new();
         ca.on(what).edit(|order| order["status"] = json!("invalid"));
@@ -114,16 +114,16 @@ fn o04_an_invalid_order_without_a_reason_says_so() {
     }
 }
 
-/// States that RFC 8555 does not know: of an order, an authorization and a challenge.
-fn no_states() -> [serde_json::Value; 7] {
+/// Returns status values that RFC 8555 defines for no order, authorization or challenge.
+fn unknown_states() -> [serde_json::Value; 7] {
     let prefix_or_more = [json!("val"), json!("validx"), json!("")];
     let [a, b, c] = prefix_or_more;
     [json!("bogus"), json!("READY"), json!(null), json!(7), a, b, c]
 }
 
 #[test]
-fn o31_a_status_that_is_none_is_looked_at_three_times() {
-    for status in no_states() {
+fn o31_a_resource_with_an_unknown_status_is_fetched_three_times() {
+    for status in unknown_states() {
         for what in ["POST /order/1", "POST /authz/1"] {
             let mut ca = Script::new();
             let bogus = status.clone();
@@ -132,13 +132,13 @@ fn o31_a_status_that_is_none_is_looked_at_three_times() {
             assert_eq!(error.kind(), ErrorKind::Protocol, "{status} at {what}");
             assert!(error.to_string().contains("without a status"), "{error}");
             assert_eq!(ca.count(what), 3, "{status} at {what}");
-            // Twice in a row it may pass.
+            // Two such responses in a row are tolerated.
             let mut ca = Script::new();
             let bogus = status.clone();
             ca.on(what).times(2).edit(move |shown| shown["status"] = bogus.clone());
             ca.obtain(&["example.org"]).unwrap();
         }
-        // Where there is something to look at, that decides.
+        // These responses need no status: another resource decides.
         for what in ["POST /new-order", "POST /finalize/1", "POST /chall/1/http-01"] {
             let mut ca = Script::new();
             let bogus = status.clone();
@@ -150,7 +150,7 @@ fn o31_a_status_that_is_none_is_looked_at_three_times() {
 }
 
 #[test]
-fn o27_an_answer_to_finalize_about_another_order_is_not_believed() {
+fn o27_a_finalize_response_about_another_order_is_not_believed() {
     let mut ca = Script::new();
     ca.on("POST /finalize/1").edit(|order| {
         order["identifiers"] = json!([{"type": "dns", "value": "other.example"}]);
@@ -158,7 +158,8 @@ fn o27_an_answer_to_finalize_about_another_order_is_not_believed() {
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
     assert_eq!(error.url(), Some("https://ca.example/order/1"));
-    // One for the same names, with its own certificate: ours is what counts.
+    // The response is about another order for the same names, with its own certificate: the client
+    // fetches its own order.
     for location in ["https://ca.example/order/7", "/order/7", "https://evil.example/order/1"] {
         let mut ca = Script::new();
         ca.on("POST /finalize/1").then(move |_, answer| {
@@ -177,7 +178,7 @@ fn o27_an_answer_to_finalize_about_another_order_is_not_believed() {
 }
 
 #[test]
-fn o26_members_that_are_missing_are_named_when_they_are_needed() {
+fn o26_missing_members_are_named_when_they_are_needed() {
     let mut ca = Script::new();
     ca.on("POST /order/1").edit(|order| {
         order.as_object_mut().unwrap().remove("finalize");
@@ -185,7 +186,7 @@ fn o26_members_that_are_missing_are_named_when_they_are_needed() {
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
     assert!(error.to_string().contains("finalize"), "{error}");
-    // While the order is pending nobody needs it.
+    // A pending order does not need this member.
     let mut ca = Script::new();
     ca.on("POST /new-order").edit(|order| {
         let order = order.as_object_mut().unwrap();
@@ -196,7 +197,7 @@ fn o26_members_that_are_missing_are_named_when_they_are_needed() {
 }
 
 #[test]
-fn o29_an_order_without_a_location_cannot_be_followed() {
+fn o29_an_order_without_a_location_is_refused() {
     let mut ca = Script::new();
     ca.on("POST /new-order").then(|_, answer| answer.remove("Location"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -276,7 +277,7 @@ fn o06_more_authorizations_than_names_are_refused() {
 }
 
 #[test]
-fn o06_one_authorization_listed_twice_is_published_and_answered_once() {
+fn o06_an_authorization_listed_twice_is_published_once_and_gets_one_response() {
     let mut ca = Script::new();
     ca.ca.proven = vec!["www.example.org".to_owned()];
     ca.on("POST /new-order").edit(|order| {
@@ -317,7 +318,7 @@ fn o22_a_valid_order_that_lacks_its_certificate_for_good_is_refused() {
 }
 
 #[test]
-fn o25_what_the_ca_says_about_expiry_is_not_needed() {
+fn o25_an_order_needs_no_expiry_date() {
     for expires in [json!("1970-01-01T00:00:00Z"), json!("garbage"), json!(0), json!(null)] {
         let mut ca = Script::new();
         ca.on("POST /new-order").edit(move |order| order["expires"] = expires.clone());
@@ -326,7 +327,7 @@ fn o25_what_the_ca_says_about_expiry_is_not_needed() {
 }
 
 #[test]
-fn o28_finalize_refused_for_the_csr_is_final() {
+fn o28_a_csr_refused_at_finalize_is_final() {
     for name in ["badCSR", "badPublicKey", "unauthorized"] {
         let mut ca = Script::new();
         ca.on("POST /finalize/1").problem(403, name);
@@ -344,7 +345,7 @@ fn finalize_may_answer_without_a_location() {
     ca.obtain(&["example.org"]).unwrap();
 }
 
-/// A client whose earlier run made an order and went no further.
+/// Returns a client whose earlier run created an order and stopped there.
 fn with_order(key: &Key) -> (Script, OrderOptions) {
     let mut ca = Script::seasoned();
     ca.on("POST /authz/2").nth(1).problem(403, "unauthorized");
@@ -399,7 +400,7 @@ fn a_processing_and_a_valid_order_are_resumed_and_not_finalized_again() {
 }
 
 #[test]
-fn an_order_that_leads_nowhere_any_more_is_replaced_by_a_fresh_one_once() {
+fn a_dead_order_is_replaced_by_a_fresh_one_once() {
     type Spoil = fn(&mut Script, &mut OrderOptions);
     let ways: [(&str, Spoil); 4] = [
         ("it failed", |ca, _| ca.ca.orders[1].invalid = true),
@@ -426,8 +427,8 @@ fn o24_an_order_that_the_ca_has_forgotten_is_replaced_by_a_fresh_one() {
 }
 
 #[test]
-fn o06_fewer_authorizations_than_names_are_the_cas_affair() {
-    // Two names, one authorization: the CA says when that is enough.
+fn o06_fewer_authorizations_than_names_are_accepted() {
+    // The order has two names and one authorization: the CA decides when that is enough.
     let mut ca = Script::new();
     ca.ca.proven = vec!["www.example.org".to_owned()];
     ca.on("POST /new-order").edit(|order| {
@@ -438,7 +439,7 @@ fn o06_fewer_authorizations_than_names_are_the_cas_affair() {
 }
 
 #[test]
-fn o08_the_request_is_for_our_names_however_the_ca_spells_them() {
+fn o08_the_csr_has_our_names_in_any_spelling_of_the_ca() {
     for spelling in ["B\u{dc}CHER.example", "xn--BCHER-kva.example.", "b\u{fc}cher.example"] {
         let mut ca = Script::new();
         ca.on("POST /*").then(move |_, answer| {
@@ -461,7 +462,7 @@ fn o11_a_resumed_order_whose_authorization_is_dead_is_replaced_once() {
         let issued = ca.order(options.clone()).unwrap();
         assert_eq!(issued.order_url, "https://ca.example/order/3", "{status}");
         assert_eq!(ca.count("POST /new-order"), 1);
-        // That of the fresh one, too: that is the end of it.
+        // The authorization of the fresh order is dead, too: the operation ends.
         let (mut ca, options) = with_order(&Key::generate(KeyType::P256).unwrap());
         ca.on("POST /authz/*").edit(move |authorization| authorization["status"] = json!(status));
         let error = ca.order(options).unwrap_err();
@@ -471,7 +472,8 @@ fn o11_a_resumed_order_whose_authorization_is_dead_is_replaced_once() {
     }
 }
 
-/// A client with a month's time for its order at a slow CA; what comes of it, and how to resume it.
+/// Runs an order with a timeout of 30 days at a slow CA; returns the outcome, and the options to
+/// resume the order.
 fn patient(script: &mut Script) -> (Outcome, OrderOptions) {
     let mut options = OrderOptions::new(["example.org"]);
     options.time_limit = Duration::from_secs(30 * 86_400);
@@ -483,8 +485,9 @@ fn patient(script: &mut Script) -> (Outcome, OrderOptions) {
 }
 
 #[test]
-fn o12_o20_o21_what_is_never_decided_is_looked_at_120_times() {
-    // Pending for ever; pending although all is valid; processing for ever.
+fn o12_o20_o21_an_order_that_is_never_decided_is_fetched_120_times() {
+    // The order stays pending; it stays pending although its authorization is valid; it stays
+    // processing.
     for (what, from) in [("pending", 1), ("pending although valid", 1), ("processing", 2)] {
         let mut ca = Script::new();
         match what {
@@ -496,13 +499,13 @@ fn o12_o20_o21_what_is_never_decided_is_looked_at_120_times() {
         let error = outcome.unwrap_err();
         assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Timeout, false), "{what}");
         assert_eq!(ca.count("POST /order/1"), 120 + from - 1, "{what}");
-        assert_eq!(options.order_url.as_deref(), Some(ORDER_1), "it can be resumed");
+        assert_eq!(options.order_url.as_deref(), Some(ORDER_1), "the order can be resumed");
         assert_eq!(ca.count("POST /chall/*"), 1, "{what}");
     }
 }
 
 #[test]
-fn o21_an_order_that_takes_days_is_left_until_then() {
+fn o21_an_order_that_takes_days_ends_and_is_resumed_after_its_retry_after() {
     for (retry_after, days) in [("259200", 3), ("31536000", 30)] {
         let mut ca = Script::new();
         ca.ca.processing_looks = u32::MAX;
@@ -513,7 +516,7 @@ fn o21_an_order_that_takes_days_is_left_until_then() {
         let wait = error.retry_at().unwrap().since(Time::from_millis(ca.now));
         assert_eq!(wait, Duration::from_secs(days * 86_400));
         assert_eq!(ca.transcript.last().unwrap(), "POST /finalize/1");
-        // Then it is done, and nothing is asked for twice.
+        // The order is finished by then, and no request is repeated.
         ca.forget();
         ca.now += wait.as_millis() as i64;
         let public = pki::public(options.key.as_ref().unwrap().private_key().unwrap());
@@ -525,9 +528,9 @@ fn o21_an_order_that_takes_days_is_left_until_then() {
 }
 
 #[test]
-fn o16_states_that_go_back_are_followed_and_end() {
-    // A challenge that was valid is pending again; an order that was ready, too; one that was valid
-    // is processing.
+fn o16_states_that_go_back_are_followed_to_an_end() {
+    // A valid challenge is pending again, a ready order is pending again, and a valid order is
+    // processing again.
     let mut ca = Script::new();
     ca.ca.validation_looks = 8;
     ca.on("POST /authz/1").nth(2).edit(|a| a["challenges"][0]["status"] = json!("pending"));
@@ -538,7 +541,7 @@ fn o16_states_that_go_back_are_followed_and_end() {
     ca.on("POST /order/1").nth(2).edit(|order| order["status"] = json!("processing"));
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /finalize/1"), 1);
-    // To and fro for ever.
+    // The order goes to and fro for ever.
     let states = ["ready", "processing", "pending", "ready", "pending"];
     let mut ca = Script::new();
     let mut n = 0;
@@ -561,13 +564,14 @@ fn o24_an_order_that_is_gone_is_replaced_once() {
         ca.on("POST /order/3").answer(Answer::new(status, "gone"));
         let error = ca.order(options).unwrap_err();
         assert_eq!(error.http_status(), Some(status));
-        assert_eq!(ca.count("POST /new-order"), 1, "one an operation, {status}");
+        assert_eq!(ca.count("POST /new-order"), 1, "one fresh order per operation, {status}");
     }
 }
 
 #[test]
-fn o25_when_an_order_expires_is_for_the_ca_to_know() {
-    // What the CA still takes is resumed, whatever our clock says of it.
+fn o25_the_ca_alone_decides_whether_an_order_has_expired() {
+    // The client resumes every order that the CA still accepts, whatever the expiry date and the
+    // client's clock say.
     for expires in ["1970-01-01T00:00:00Z", "0000-00-00T00:00:00Z", "9999-12-31T23:59:59Z", "soon"]
     {
         let (mut ca, options) = with_order(&Key::generate(KeyType::P256).unwrap());
@@ -589,7 +593,7 @@ fn o26_an_order_that_is_ready_at_once_needs_its_finalize_url() {
 }
 
 #[test]
-fn o28_a_refused_request_is_not_tried_with_another_key() {
+fn o28_a_refused_csr_is_not_tried_with_another_key() {
     for name in ["badCSR", "badPublicKey"] {
         let (mut ca, options) = with_order(&Key::generate(KeyType::P256).unwrap());
         ca.on("POST /finalize/*").problem(400, name);
@@ -600,7 +604,7 @@ fn o28_a_refused_request_is_not_tried_with_another_key() {
 }
 
 #[test]
-fn o30_an_order_that_is_given_out_again_goes_on_where_it_was() {
+fn o30_an_order_that_is_returned_again_goes_on_where_it_was() {
     let key = Key::generate(KeyType::P256).unwrap();
     let (mut ca, mut options) = with_order(&key);
     options.order_url = None;

@@ -1,4 +1,5 @@
-//! Which URLs are asked: https, and on the directory's host. RFC 8555 sections 6.1 and 10.4.
+//! URL policy: requests go only to https, and only to the directory's host. RFC 8555 sections 6.1
+//! and 10.4.
 
 use acme_micro::ErrorKind;
 use acme_micro::engine::{Client, ClientOptions};
@@ -9,7 +10,7 @@ use super::ca::Answer;
 use super::script::Script;
 
 #[test]
-fn d06_d07_a_directory_that_is_not_https_is_refused_before_anything_is_sent() {
+fn d06_d07_a_directory_that_is_not_https_is_refused_before_any_request() {
     let client = |url: &str, loopback: bool| {
         let mut options = ClientOptions::new(url, Key::generate(KeyType::P256).unwrap());
         options.allow_http_loopback = loopback;
@@ -37,7 +38,7 @@ fn d06_d07_a_directory_that_is_not_https_is_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn d06_d07_d08_a_member_of_the_directory_that_leads_elsewhere_is_not_followed() {
+fn d06_d07_d08_a_directory_member_with_another_host_or_scheme_gets_no_request() {
     for (member, requests) in [("newNonce", 1), ("newAccount", 2), ("newOrder", 3)] {
         for url in [
             "http://ca.example/x",
@@ -75,7 +76,7 @@ fn d08_the_error_names_both_hosts_and_the_option() {
 }
 
 #[test]
-fn d08_a_host_that_is_listed_is_asked() {
+fn d08_a_listed_host_gets_requests() {
     let mut ca =
         Script::with(|options| options.allowed_hosts = vec!["API.other.example".to_owned()]);
     ca.on("GET /directory").edit(|d| d["newNonce"] = json!("https://api.other.example/new-nonce"));
@@ -85,7 +86,7 @@ fn d08_a_host_that_is_listed_is_asked() {
 }
 
 #[test]
-fn a_url_of_an_order_that_leads_elsewhere_is_not_followed() {
+fn an_order_url_with_another_host_or_scheme_gets_no_request() {
     for url in ["https://evil.example/x", "http://ca.example/x", "x", ""] {
         for what in ["authorizations", "finalize", "certificate"] {
             let mut ca = Script::new();
@@ -113,13 +114,13 @@ fn a_url_of_an_order_that_leads_elsewhere_is_not_followed() {
 }
 
 #[test]
-fn j08_urls_are_asked_and_signed_byte_for_byte() {
+fn j08_urls_are_requested_and_signed_byte_for_byte() {
     let odd = "https://CA.example:443/authz/%2F..%2f/?x=1&y=%20";
     let mut ca = Script::new();
     ca.on("POST /new-order").edit(move |order| order["authorizations"] = json!([odd]));
     ca.on(&format!("POST {odd}")).answer(Answer::problem(404, "malformed"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
-    // The harness compares what was signed with what was asked.
+    // The harness compares the signed URL with the URL of the request.
     assert_eq!(ca.transcript.last().unwrap(), &format!("POST {odd}"));
     assert_eq!(error.url(), Some(odd));
 }
@@ -152,7 +153,7 @@ fn d11_the_fourth_redirect_is_refused() {
 }
 
 #[test]
-fn d11_a_redirect_that_leads_elsewhere_is_refused() {
+fn d11_a_redirect_to_another_host_or_scheme_is_refused() {
     for to in
         ["https://evil.example/directory", "http://ca.example/directory", "ftp://ca.example/", ""]
     {

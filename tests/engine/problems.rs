@@ -1,4 +1,4 @@
-//! Refusals and answers that are none: what they become. RFC 8555 section 6.7.
+//! Refusals and meaningless responses, and the errors that they become. RFC 8555 section 6.7.
 
 use acme_micro::ErrorKind;
 use acme_micro::engine::OrderOptions;
@@ -16,7 +16,7 @@ fn refuse_order(answer: Answer) -> acme_micro::AcmeError {
     error
 }
 
-/// The failure of a registration that is refused so.
+/// Returns the failure of a registration that gets this response.
 fn refuse_account(answer: Answer) -> acme_micro::AcmeError {
     let mut ca = Script::new();
     ca.on("POST /new-account").answer(answer);
@@ -24,7 +24,7 @@ fn refuse_account(answer: Answer) -> acme_micro::AcmeError {
 }
 
 #[test]
-fn p01_without_a_known_type_the_http_status_decides() {
+fn p01_the_http_status_decides_without_a_known_type() {
     let old = "urn:acme:error:badNonce"; // before RFC 8555
     let unknown = "urn:ietf:params:acme:error:inventedTomorrow";
     for type_ in
@@ -61,7 +61,7 @@ fn p01_without_a_known_type_the_http_status_decides() {
 #[test]
 fn p02_each_type_of_problem_has_its_kind_and_permanence() {
     for (name, kind, permanent) in [
-        // RFC 8555 section 6.7, all of them.
+        // All types of RFC 8555 section 6.7.
         ("accountDoesNotExist", ErrorKind::Account, true),
         ("alreadyRevoked", ErrorKind::Problem, true),
         ("badCSR", ErrorKind::Problem, true),
@@ -86,12 +86,12 @@ fn p02_each_type_of_problem_has_its_kind_and_permanence() {
         ("unsupportedContact", ErrorKind::Problem, true),
         ("unsupportedIdentifier", ErrorKind::Order, true),
         ("userActionRequired", ErrorKind::Terms, true),
-        // RFC 9773, RFC 9799, draft-ietf-acme-profiles, and what was before RFC 8555.
+        // Types of RFC 9773, RFC 9799 and draft-ietf-acme-profiles, and types from before RFC 8555.
         ("alreadyReplaced", ErrorKind::Problem, true),
         ("onionCAARequired", ErrorKind::Problem, true),
         ("invalidProfile", ErrorKind::Problem, true),
         ("agreementRequired", ErrorKind::Terms, true),
-        // RFC 8739, RFC 9115, the future: by HTTP status.
+        // Types of RFC 8739 and RFC 9115, and an unknown type: the HTTP status decides.
         ("autoRenewalCanceled", ErrorKind::Problem, true),
         ("unknownDelegation", ErrorKind::Problem, true),
         ("inventedTomorrow", ErrorKind::Problem, true),
@@ -110,7 +110,7 @@ fn p02_each_type_of_problem_has_its_kind_and_permanence() {
 }
 
 #[test]
-fn d16_changed_terms_come_with_where_to_read_them() {
+fn d16_changed_terms_are_reported_with_their_url() {
     let body = json!({
         "type": "urn:ietf:params:acme:error:userActionRequired", "detail": "new terms",
         "instance": "https://ca.example/agree/1",
@@ -136,7 +136,7 @@ fn p06_a_single_subproblem_names_the_identifier() {
 }
 
 #[test]
-fn p07_a_refusal_that_is_no_problem_document_keeps_its_status_and_beginning() {
+fn p07_a_refusal_without_a_problem_document_keeps_its_status_and_beginning() {
     for body in
         ["<html>Forbidden by the proxy</html>", "", r#"{"error":"x"}"#, "[]", "null", "\u{1}\u{2}"]
     {
@@ -151,7 +151,7 @@ fn p07_a_refusal_that_is_no_problem_document_keeps_its_status_and_beginning() {
 }
 
 #[test]
-fn p03_the_http_status_counts_and_not_the_one_in_the_document() {
+fn p03_the_http_status_counts_and_not_the_status_in_the_document() {
     let huge = format!("1{}", "0".repeat(30));
     for inside in ["503", r#""429""#, &huge, "-1", "null", "200", "1e999", "[]"] {
         let body = format!(r#"{{"type":"about:blank","detail":"x","status":{inside}}}"#);
@@ -188,7 +188,7 @@ fn p08_a_problem_with_status_200_is_never_taken_for_a_resource() {
 }
 
 #[test]
-fn d01_d02_h14_h15_nonsense_instead_of_json_is_a_breach_of_protocol_everywhere() {
+fn d01_d02_h14_h15_nonsense_instead_of_json_is_a_protocol_error_everywhere() {
     let bodies: [&[u8]; 9] = [
         b"",
         b"{\"status\":\"pending\xff\"}",
@@ -215,13 +215,13 @@ fn d01_d02_h14_h15_nonsense_instead_of_json_is_a_breach_of_protocol_everywhere()
             ca.on(what).answer(Answer::new(status, body).header("Location", location));
             let error = ca.obtain(&["example.org"]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Protocol, "{what} {body:?}: {error}");
-            assert_eq!(ca.count(what), 1, "{what}: not tried again");
+            assert_eq!(ca.count(what), 1, "{what}: the request is not repeated");
         }
     }
 }
 
 #[test]
-fn h14_a_byte_order_mark_is_forgiven() {
+fn h14_a_byte_order_mark_is_tolerated() {
     let mut ca = Script::new();
     ca.on("*").then(|_, answer| {
         if answer.body.starts_with(b"{") {
@@ -244,12 +244,12 @@ fn h13_content_types_do_not_matter() {
         let mut ca = Script::new();
         ca.on("*").then(move |_, answer| answer.set("Content-Type", content_type));
         ca.obtain(&["example.org"]).unwrap();
-        // A refusal is one by its content.
+        // The content makes a refusal, not its type.
         let refusal = Answer::problem(403, "rejectedIdentifier");
         let error = refuse_order(refusal.header("Content-Type", content_type));
         assert_eq!(error.problem().unwrap().name(), Some("rejectedIdentifier"), "{content_type}");
     }
-    // A certificate in another form is none, whatever it is called.
+    // A certificate in another form is refused, whatever its content type says.
     for content_type in ["application/pkix-cert", "application/pkcs7-mime"] {
         let mut ca = Script::new();
         ca.on("POST /cert/1").then(move |_, answer| {
@@ -286,7 +286,7 @@ fn h30_header_fields_for_browsers_are_ignored() {
         }
     });
     ca.obtain(&["example.org"]).unwrap();
-    // The harness knows the header fields of requests, and refuses others.
+    // The harness knows the header fields of requests, and fails the test at any other.
     assert_eq!(ca.transcript, reference);
     for request in &ca.bodies {
         assert!(!String::from_utf8_lossy(request).contains("evil.example"));
@@ -297,11 +297,11 @@ fn h30_header_fields_for_browsers_are_ignored() {
 fn p04_p05_a_hostile_detail_cannot_break_a_log_line() {
     let detail = format!("%s%n\n\u{1b}[31m\u{202e}\0{}", "x".repeat(100_000));
     let body = json!({"type": "urn:ietf:params:acme:error:malformed", "detail": detail});
-    // The harness refuses control characters in errors and logs, and long ones.
+    // The harness fails the test at control characters and at long text in errors and logs.
     let error = refuse_order(Answer::json(400, &body));
     assert!(error.to_string().contains("%s%n"), "{error}");
     assert!(error.problem().unwrap().detail().unwrap().len() <= 1024 + '…'.len_utf8());
-    // Nearly as large as an answer may be, and as hostile as can be, in every member.
+    // Hostile text in every member, nearly as long as a response may be.
     for piece in ["x", "\u{1b}", "\u{202e}", "ü", "\0", "\u{1f600}"] {
         let text = piece.repeat(300 * 1024 / piece.len() / 6);
         let sub = |sub: Value| {
@@ -338,7 +338,7 @@ fn p06_deep_and_wide_documents_are_cut() {
     let error = refuse_order(Answer::json(400, &json!({"type": "a", "subproblems": subs})));
     assert_eq!(error.problem().unwrap().subproblems().len(), 100);
     assert!(error.to_string().ends_with("; and 9997 more"), "{error}");
-    // A thousand levels are no JSON that anybody reads: the status decides.
+    // A document with a thousand levels is not parsed: the status decides.
     let deep = format!("{}{}", r#"{"type":"a","subproblems":["#.repeat(1000), "]}".repeat(1000));
     let error = refuse_order(Answer::new(400, deep));
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Problem, true));
@@ -346,7 +346,7 @@ fn p06_deep_and_wide_documents_are_cut() {
 }
 
 #[test]
-fn p06_identifiers_of_subproblems_are_told_as_far_as_they_are_any() {
+fn p06_valid_identifiers_of_subproblems_are_reported() {
     for (identifier, shown) in [
         (json!({"type": "dns", "value": "example.org"}), Some("example.org")),
         (json!({"type": "ip", "value": "2001:db8::1"}), Some("2001:db8::1")),
@@ -370,7 +370,7 @@ fn p06_identifiers_of_subproblems_are_told_as_far_as_they_are_any() {
 }
 
 #[test]
-fn p10_an_order_that_is_ours_no_more_is_replaced_by_the_next_run() {
+fn p10_an_order_that_the_ca_denies_us_is_replaced_by_the_next_run() {
     let mut ca = Script::seasoned();
     ca.on("POST /order/2").problem(403, "unauthorized");
     let mut options = OrderOptions::new(["example.org"]);
@@ -378,7 +378,7 @@ fn p10_an_order_that_is_ours_no_more_is_replaced_by_the_next_run() {
     let error = ca.run(&operation).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Problem, true));
     assert_eq!((ca.count("POST /order/2"), ca.count("POST /new-order")), (1, 1));
-    // The host need not know what the URL that it kept is worth.
+    // The host passes the order's URL without knowing that it is useless.
     ca.forget();
     options.order_url = operation.order_url();
     assert_eq!(options.order_url.as_deref(), Some("https://ca.example/order/2"));
@@ -392,7 +392,7 @@ fn p10_an_order_that_is_ours_no_more_is_replaced_by_the_next_run() {
 }
 
 #[test]
-fn p13_what_is_wrong_with_a_name_is_told_with_the_name() {
+fn p13_a_problem_of_a_name_is_reported_with_the_name() {
     for (name, permanent) in [
         ("rejectedIdentifier", true),
         ("unsupportedIdentifier", true),
@@ -408,7 +408,7 @@ fn p13_what_is_wrong_with_a_name_is_told_with_the_name() {
             "type": format!("urn:ietf:params:acme:error:{name}"), "detail": "not this one",
             "identifier": {"type": "dns", "value": "b.example"},
         });
-        // Refused when it is ordered.
+        // The CA refuses the name in newOrder.
         let mut ca = Script::seasoned();
         ca.on("POST /new-order").answer(Answer::json(400, &problem));
         let error = ca.obtain(&["a.example", "b.example"]).unwrap_err();
@@ -421,7 +421,7 @@ fn p13_what_is_wrong_with_a_name_is_told_with_the_name() {
         };
         assert_eq!(error.kind(), kind, "{error}");
         assert_eq!(ca.transcript, ["POST /new-order"], "{name}");
-        // Found out by a challenge.
+        // The CA refuses the name during validation.
         let mut ca = Script::seasoned();
         ca.ca.failing = vec!["b.example".to_owned()];
         ca.on("POST /authz/*").edit(move |authorization| {
@@ -434,7 +434,7 @@ fn p13_what_is_wrong_with_a_name_is_told_with_the_name() {
         let mut options = OrderOptions::new(["a.example", "b.example"]);
         let operation = ca.client.obtain(options.clone()).unwrap();
         let error = ca.run(&operation).unwrap_err();
-        // A fault of the CA's own has had a second order.
+        // The client creates a second order after a fault of the CA itself.
         let (kind, orders) = match name {
             "serverInternal" => (ErrorKind::Server, 2),
             _ => (ErrorKind::Challenge, 1),
@@ -442,13 +442,13 @@ fn p13_what_is_wrong_with_a_name_is_told_with_the_name() {
         assert_eq!((error.kind(), error.identifier()), (kind, Some("b.example")));
         assert_eq!(error.is_permanent(), permanent, "{error}");
         assert_eq!(error.problem().unwrap().name(), Some(name));
-        // The order has failed; the next run makes another one, with the same account.
+        // The order has failed; the next run creates another one with the same account.
         ca.ca.failing.clear();
         options.order_url = operation.order_url();
         ca.order(options).unwrap();
         assert_eq!((ca.ca.accounts_made, ca.count("POST /new-order")), (1, orders + 1));
     }
-    // A request that the CA does not take is refused when the order is ready for it.
+    // The CA refuses the CSR when the order is ready.
     let mut ca = Script::seasoned();
     ca.on("POST /finalize/2").problem(400, "badCSR");
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -457,7 +457,7 @@ fn p13_what_is_wrong_with_a_name_is_told_with_the_name() {
 }
 
 #[test]
-fn p14_a_compound_is_as_bad_as_its_worst_part() {
+fn p14_a_compound_problem_is_as_bad_as_its_worst_part() {
     let compound = |parts: &[&str]| {
         let urn = |name: &str| format!("urn:ietf:params:acme:error:{name}");
         let parts: Vec<Value> = parts
@@ -476,14 +476,14 @@ fn p14_a_compound_is_as_bad_as_its_worst_part() {
     let named = mixed.problem().unwrap().subproblems().iter().map(|sub| sub.identifier());
     let named: Vec<_> = named.map(Option::unwrap).collect();
     assert_eq!(named, ["n0.example", "n1.example", "n2.example"]);
-    assert_eq!(mixed.identifier(), None, "it is about several");
+    assert_eq!(mixed.identifier(), None, "the problem is about several names");
     assert!(mixed.to_string().contains("n1.example: rejectedIdentifier: no"), "{mixed}");
     assert!(!compound(&["dns", "connection"]).is_permanent());
     assert_eq!(compound(&["dns"]).identifier(), Some("n0.example"));
 }
 
 #[test]
-fn a_page_that_helps_is_told() {
+fn a_help_page_is_reported() {
     let help = |problem: Value, link: Option<&str>| {
         let mut ca = Script::seasoned();
         let mut answer = Answer::json(429, &problem);
@@ -499,7 +499,7 @@ fn a_page_that_helps_is_told() {
         json!({"type": type_, "detail": detail, "instance": instance})
     };
     let link = Some("<https://ca.example/limits>;rel=\"help\"");
-    // A pause of Let's Encrypt's: the page that lifts it stands in the detail.
+    // Let's Encrypt has paused the account: the detail contains the URL that lifts the pause.
     let paused = "Your account is temporarily prevented from requesting certificates for \
                   example.org. Please visit: https://portal.ca.example/unpause?jwt=a.b.c. Thank you";
     let unpause = Some("https://portal.ca.example/unpause?jwt=a.b.c".to_owned());

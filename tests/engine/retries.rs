@@ -1,4 +1,5 @@
-//! What is tried again, how often, and what is not: Retry-After, 5xx, no answer at all.
+//! Retries: which requests are repeated, how often, and which are not. Retry-After, 5xx, lost
+//! responses.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ fn retry_after_while_polling_is_obeyed_in_seconds() {
 
 #[test]
 fn h22_k05_retry_after_as_a_date_is_relative_to_the_servers_clock() {
-    // The server's clock is a day ahead of ours.
+    // The server's clock is right, a day ahead of ours, or a day behind it.
     for (retry_after, date, wait) in [
         ("Tue, 24 Nov 2026 14:24:35 GMT", None, 30_000),
         ("Wed, 25 Nov 2026 14:24:35 GMT", Some("Wed, 25 Nov 2026 14:24:15 GMT"), 20_000),
@@ -38,7 +39,7 @@ fn h22_k05_retry_after_as_a_date_is_relative_to_the_servers_clock() {
                 answer.set("Date", date);
             }
         });
-        // The first look comes 3 ms after the start.
+        // The first poll comes 3 ms after the start.
         ca.now -= 3;
         ca.obtain(&["example.org"]).unwrap();
         assert_eq!(ca.delays[1], wait, "{retry_after}");
@@ -46,7 +47,7 @@ fn h22_k05_retry_after_as_a_date_is_relative_to_the_servers_clock() {
 }
 
 #[test]
-fn h23_retry_after_nonsense_is_as_good_as_none() {
+fn h23_a_malformed_retry_after_is_ignored() {
     for value in ["", "-1", "1e9", "0x10", "5, 6", "soon", "Tue, 24 Nov 2026"] {
         let mut ca = Script::new();
         ca.ca.validation_looks = 2;
@@ -57,7 +58,7 @@ fn h23_retry_after_nonsense_is_as_good_as_none() {
 }
 
 #[test]
-fn h24_a_retry_after_of_zero_does_not_make_a_storm() {
+fn h24_a_retry_after_of_zero_causes_no_burst_of_requests() {
     let mut ca = Script::seasoned();
     ca.ca.validation_looks = u32::MAX;
     ca.on("POST /order/2").then(|_, answer| answer.set("Retry-After", "0"));
@@ -68,7 +69,7 @@ fn h24_a_retry_after_of_zero_does_not_make_a_storm() {
 }
 
 #[test]
-fn h23_a_retry_after_beyond_a_minute_ends_the_operation_and_says_when() {
+fn h23_a_retry_after_beyond_a_minute_ends_the_operation_with_that_time() {
     for (value, wait) in [("259200", 259_200), ("99999999999999999999999", 30 * 86_400)] {
         let mut ca = Script::seasoned();
         ca.on("POST /finalize/2").then(move |_, answer| answer.set("Retry-After", value));
@@ -82,7 +83,7 @@ fn h23_a_retry_after_beyond_a_minute_ends_the_operation_and_says_when() {
 }
 
 #[test]
-fn h19_a_rate_limit_with_a_short_wait_is_waited_for_once() {
+fn h19_an_operation_waits_once_for_a_short_rate_limit() {
     for path in ["/new-account", "/new-order", "/authz/1", "/chall/1/http-01", "/finalize/1"] {
         let mut ca = Script::new();
         let limited = Answer::problem(429, "rateLimited").header("Retry-After", "30");
@@ -140,7 +141,7 @@ fn p09_h21_a_rate_limit_without_a_wait_is_reported_at_once() {
 }
 
 #[test]
-fn unavailable_for_a_short_while_is_waited_for() {
+fn an_operation_waits_for_a_ca_that_is_briefly_unavailable() {
     for what in ["GET /directory", "GET /new-nonce", "POST /new-order", "POST /finalize/1"] {
         let mut ca = Script::new();
         ca.on(what).nth(1).answer(html(503).header("Retry-After", "5"));
@@ -151,7 +152,7 @@ fn unavailable_for_a_short_while_is_waited_for() {
 }
 
 #[test]
-fn d19_a_directory_that_is_unavailable_for_long_is_asked_once() {
+fn d19_a_directory_that_is_unavailable_for_long_is_requested_once() {
     let mut ca = Script::new();
     ca.on("GET /directory").answer(html(503).header("Retry-After", "3600"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -161,7 +162,7 @@ fn d19_a_directory_that_is_unavailable_for_long_is_asked_once() {
 }
 
 #[test]
-fn h17_three_server_errors_in_a_row_are_survived_where_repeating_is_harmless() {
+fn h17_three_server_errors_in_a_row_are_retried_where_repeating_is_harmless() {
     for status in [500, 502, 503, 504, 408] {
         for what in [
             "GET /directory",
@@ -182,7 +183,7 @@ fn h17_three_server_errors_in_a_row_are_survived_where_repeating_is_harmless() {
 }
 
 #[test]
-fn h17_server_errors_for_ever_end_after_four_tries_or_with_an_order_after_half_a_minute() {
+fn h17_endless_server_errors_end_after_four_tries_or_with_an_order_after_half_a_minute() {
     for (what, has_order) in [
         ("GET /directory", false),
         ("GET /new-nonce", false),
@@ -212,18 +213,18 @@ fn h17_server_errors_for_ever_end_after_four_tries_or_with_an_order_after_half_a
 }
 
 #[test]
-fn p12_server_errors_for_ever_at_new_order_make_few_orders() {
+fn p12_endless_server_errors_at_new_order_create_few_orders() {
     let mut ca = Script::new();
     ca.on("POST /new-order").answer(Answer::problem(500, "serverInternal"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.problem().unwrap().name(), Some("serverInternal"));
-    assert_eq!(ca.count("POST /new-order"), 2, "repeated once at most: it may make two orders");
+    assert_eq!(ca.count("POST /new-order"), 2, "one repetition at most: each may create an order");
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Server, false));
     assert_eq!(ca.delays, [1000]);
 }
 
 #[test]
-fn server_errors_for_ever_at_finalize_end_soon_and_with_the_reason() {
+fn endless_server_errors_at_finalize_end_soon_and_with_the_reason() {
     let mut ca = Script::new();
     ca.on("POST /finalize/1").answer(Answer::problem(500, "serverInternal"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -232,7 +233,7 @@ fn server_errors_for_ever_at_finalize_end_soon_and_with_the_reason() {
 }
 
 #[test]
-fn no_answer_for_ever_at_finalize_ends_soon_and_as_transport() {
+fn a_finalize_that_is_lost_every_time_ends_soon_with_transport() {
     let mut ca = Script::new();
     ca.on("POST /finalize/1").lose_request();
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -241,7 +242,7 @@ fn no_answer_for_ever_at_finalize_ends_soon_and_as_transport() {
 }
 
 #[test]
-fn h01_no_answer_at_all_ends_after_four_tries() {
+fn h01_a_ca_that_never_responds_is_tried_four_times() {
     let mut ca = Script::new();
     ca.on("*").lose_request();
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -252,7 +253,7 @@ fn h01_no_answer_at_all_ends_after_four_tries() {
     assert_eq!(ca.transcript, ["GET /directory"; 4]);
 }
 
-/// Loses the n-th request, or its answer, once or for ever.
+/// Loses the n-th request, or its response, once or for ever.
 fn lose(n: u32, answer: bool, for_ever: bool) -> (Script, super::script::Outcome) {
     let mut ca = Script::new();
     ca.ca.validation_looks = 1;
@@ -267,7 +268,7 @@ fn lose(n: u32, answer: bool, for_ever: bool) -> (Script, super::script::Outcome
 }
 
 #[test]
-fn a_failure_at_any_one_request_still_gives_the_certificate() {
+fn one_loss_at_any_request_still_gives_the_certificate() {
     for n in 1..=10 {
         for answer in [false, true] {
             let (ca, outcome) = lose(n, answer, false);
@@ -277,7 +278,7 @@ fn a_failure_at_any_one_request_still_gives_the_certificate() {
             assert_eq!(ca.ca.accounts_made, 1, "{at}");
             let sent = ca.count("*");
             assert!(sent <= 10 + 12, "{at}: {sent} requests: {:?}", ca.transcript);
-            // Done once at the CA, whatever happened on the way.
+            // The CA has done the work once, whatever happened on the way.
             let finalizes: u32 = ca.ca.orders.iter().map(|order| order.finalizes).sum();
             assert_eq!(finalizes, 1, "{at} (answer: {answer})");
             let answers: u32 = ca.ca.authorizations.iter().map(|a| a.answers).sum();
@@ -287,7 +288,7 @@ fn a_failure_at_any_one_request_still_gives_the_certificate() {
 }
 
 #[test]
-fn a_network_that_is_gone_from_any_request_on_ends_with_transport() {
+fn a_network_that_stays_down_ends_with_transport() {
     for n in 1..=10 {
         for answer in [false, true] {
             let (ca, outcome) = lose(n, answer, true);
@@ -302,7 +303,7 @@ fn a_network_that_is_gone_from_any_request_on_ends_with_transport() {
 }
 
 #[test]
-fn finalize_is_repeated_only_after_a_look_has_shown_the_order_ready() {
+fn finalize_is_repeated_only_after_a_fetch_of_a_ready_order() {
     let mut ca = Script::seasoned();
     ca.on("POST /finalize/2").nth(1).lose_request();
     ca.obtain(&["example.org"]).unwrap();
@@ -336,7 +337,7 @@ fn h18_a_finalize_that_took_effect_is_not_repeated() {
 }
 
 #[test]
-fn a_new_order_whose_answer_is_lost_makes_one_extra_order_at_most() {
+fn a_lost_response_to_new_order_creates_one_extra_order_at_most() {
     let mut ca = Script::new();
     ca.on("POST /new-order").nth(1).lose_answer();
     let issued = ca.obtain(&["example.org"]).unwrap();
@@ -349,7 +350,7 @@ fn a_new_order_whose_answer_is_lost_makes_one_extra_order_at_most() {
 }
 
 #[test]
-fn the_answer_to_a_challenge_is_not_repeated_blindly() {
+fn the_response_to_a_challenge_is_not_repeated_blindly() {
     let mut ca = Script::seasoned();
     ca.ca.validation_looks = 1;
     ca.on("POST /chall/2/http-01").nth(1).lose_answer();
@@ -359,14 +360,14 @@ fn the_answer_to_a_challenge_is_not_repeated_blindly() {
 }
 
 #[test]
-fn a_challenge_whose_answer_never_reached_the_ca_is_answered_again_after_a_review() {
+fn a_response_that_never_reached_the_ca_is_sent_again_after_a_fetch() {
     let mut ca = Script::seasoned();
     ca.on("POST /chall/2/http-01").nth(1).lose_request();
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /chall/2/http-01"), 2);
     assert_eq!(ca.ca.authorizations[1].answers, 1);
     let second = ca.transcript.iter().rposition(|r| r == "POST /chall/2/http-01").unwrap();
-    assert_eq!(ca.transcript[second - 1], "POST /authz/2", "after a look at the authorization");
+    assert_eq!(ca.transcript[second - 1], "POST /authz/2", "the authorization is fetched first");
     assert!(ca.elapsed() < Duration::from_secs(2), "{:?}", ca.elapsed());
 }
 
@@ -377,7 +378,7 @@ fn p11_an_order_that_is_not_ready_yet_is_polled_and_finalized_again() {
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /finalize/2"), 3);
     assert_eq!(ca.ca.orders[1].finalizes, 1);
-    // For ever: never twice without a look in between, and not for ever.
+    // The refusal repeats: each finalize follows a fetch of the order, and the operation ends.
     let mut ca = Script::seasoned();
     ca.on("POST /finalize/2").problem(403, "orderNotReady");
     let error = ca.obtain(&["example.org"]).unwrap_err();

@@ -1,6 +1,6 @@
-//! A simulated CA: all of RFC 8555 and RFC 9773 that clients use, for any number of accounts, under a
-//! virtual clock. It is as strict as a real one, and stricter: what no correct client sends ends the
-//! run. It is itself correct; what misbehaves is on the way to it ([`super::faults`]).
+//! A simulated CA: all of RFC 8555 and RFC 9773 that clients use, for any number of accounts, under
+//! a virtual clock. It is stricter than a real CA: a request that no correct client sends fails the
+//! run. The CA itself is correct; faults happen on the way to it ([`super::faults`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,13 +20,13 @@ const SECOND: i64 = 1000;
 const HOUR: i64 = 3600 * SECOND;
 pub const DAY: i64 = 24 * HOUR;
 
-/// Failed validations of one name that an account may have in an hour; at Let's Encrypt, too.
+/// Maximum number of failed validations of one name per account and hour, as at Let's Encrypt.
 const FAILURES_AN_HOUR: usize = 5;
 
-/// Which CA is simulated.
+/// The CA that is simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// Any that RFC 8555 allows, and whose own parts never fail.
+    /// Any CA that RFC 8555 allows; its own parts never fail.
     Any,
     /// Let's Encrypt's server.
     Boulder,
@@ -34,30 +34,30 @@ pub enum Profile {
     StepCa,
 }
 
-/// The behaviour in which one CA differs from another.
+/// The behaviour in which CAs differ.
 pub struct Policy {
-    /// Time for which the certificates are valid.
+    /// Validity of the certificates in milliseconds.
     pub lifetime: i64,
-    /// Milliseconds from the answer to a challenge until it has been validated, and from finalize to
-    /// the certificate.
+    /// Milliseconds from the response to a challenge to the end of its validation, and from
+    /// finalize to the certificate.
     pub validation: i64,
     pub processing: i64,
-    /// It says when to look again.
+    /// Retry-After of pending resources in seconds.
     pub retry_after: Option<i64>,
-    /// Valid authorizations are used again for this long, 0: never.
+    /// Milliseconds for which a valid authorization is used again; 0: never.
     pub reuse: i64,
-    /// An order for the same names is given out again while it is not finished, as Boulder does.
+    /// Whether newOrder returns an unfinished order for the same names again, as Boulder does.
     pub reuses_orders: bool,
     pub renewal_info: bool,
-    /// It lets accounts change keys, and authorizes ahead of orders.
+    /// Whether it offers keyChange, and newAuthz.
     pub key_change: bool,
     pub pre_authorization: bool,
-    /// A challenge stays pending while it is validated, and a second response is a conflict.
+    /// Whether a challenge stays pending during its validation and a second response is a conflict.
     pub validates_in_silence: bool,
-    /// Time for which the old key of an account counts after a change.
+    /// Milliseconds for which the old key of an account counts after a change.
     pub caches_keys_for: i64,
-    /// One in so many validations and finalizations fails by a fault of its own (0: none), and one in
-    /// so many requests finds a part of it away.
+    /// One in this many validations and finalizations fails by a fault of the CA (0: none), and one
+    /// in this many requests meets an unavailable part of it.
     pub own_faults: u64,
     pub outages: u64,
 }
@@ -141,7 +141,7 @@ impl Answer {
         self
     }
 
-    /// What a header says, if it is a number that makes sense.
+    /// Returns the value of a header field if it is a sensible number.
     pub fn seconds(&self, name: &str) -> Option<i64> {
         let found = self.headers.iter().find(|(known, _)| known == name);
         found
@@ -156,7 +156,7 @@ impl Answer {
 
 struct Account {
     jwk: Value,
-    /// The key before, and when it was changed.
+    /// Previous key, and the time of the change.
     former: Option<(Value, i64)>,
     active: bool,
     contact: Value,
@@ -179,21 +179,21 @@ pub struct Order {
     authorizations: Vec<usize>,
     expires: i64,
     replaces: Option<String>,
-    /// When it was finalized, for which key.
+    /// Time of finalize, and the key of the CSR.
     finalized: Option<(i64, PKey<Public>)>,
     pub issued: Option<CertificateChain>,
-    /// Why it is invalid, if its authorizations do not tell.
+    /// Reason for which it is invalid, if its authorizations do not tell.
     error: Option<Value>,
-    /// Its identifier in renewal information.
+    /// Identifier of its certificate in renewal information.
     id: Option<String>,
-    /// An answer about it was falsified: what the client does with it proves nothing any more.
+    /// Whether a response about it was falsified: the client's later behaviour proves nothing.
     pub spoiled: bool,
-    /// The program has the certificate.
+    /// Whether the program has the certificate.
     pub delivered: bool,
 }
 
 impl Order {
-    /// Whoever comes for the certificate comes too late.
+    /// Whether its certificate has expired, so that fetching it is too late.
     pub fn is_expired(&self, now: i64) -> bool {
         self.issued.as_ref().is_some_and(|chain| chain.not_after() <= Time::from_millis(now))
     }
@@ -201,12 +201,12 @@ impl Order {
 
 const TYPES: [&str; 3] = ["http-01", "dns-01", "tls-alpn-01"];
 
-/// Is this up at the moment: type, name, key authorization?
+/// Whether this is published now: challenge type, name, key authorization.
 pub type Published<'a> = &'a dyn Fn(&str, &str, &str) -> bool;
 
 pub struct Ca {
     pub policy: Policy,
-    /// Its own parts do not fail any more.
+    /// Whether its own parts have stopped failing.
     pub is_calm: bool,
     pub now: i64,
     pub orders: Vec<Order>,
@@ -216,11 +216,11 @@ pub struct Ca {
     replaced: BTreeSet<String>,
     revoked: BTreeSet<Vec<u8>>,
     failures: BTreeMap<(usize, String), Vec<i64>>,
-    /// When which account was refused an order for that.
+    /// Accounts whose orders were refused for too many failures, and the times.
     refusals: Vec<(usize, i64)>,
     rng: Rng,
     nonces: BTreeSet<String>,
-    /// How often a nonce may be refused: those that the way has given out itself or again.
+    /// Number of times that a nonce may be refused: the network made it up, or delivered it twice.
     excused: BTreeMap<String, u32>,
     used: BTreeSet<String>,
 }
@@ -251,7 +251,7 @@ impl Ca {
         nonce
     }
 
-    /// A nonce that is no good, and that a client cannot know to be none.
+    /// Returns a nonce that the CA refuses, which the client cannot know.
     pub fn bad_nonce(&mut self) -> String {
         let nonce = match self.rng.chance(1, 2) {
             true => jws::encode(&self.rng.bytes::<16>()),
@@ -261,7 +261,7 @@ impl Ca {
         nonce
     }
 
-    /// Is the account of this key active?
+    /// Whether the account of this key is active.
     pub fn knows(&self, key: &acme_micro::Key) -> bool {
         let known = |account: &&Account| jws::thumbprint(&account.jwk) == key.thumbprint();
         self.accounts.iter().find(known).is_some_and(|account| account.active)
@@ -271,7 +271,7 @@ impl Ca {
         self.revoked.contains(&chain.ders()[0])
     }
 
-    /// The order that a request is about, by its URL.
+    /// Returns the order that a request is about, by its URL.
     pub fn order_of(&self, url: &str) -> Option<usize> {
         let path = url.strip_prefix(BASE)?;
         let mut parts = path.trim_start_matches('/').split('/');
@@ -283,7 +283,7 @@ impl Ca {
         }
     }
 
-    /// Is the challenge with this key authorization being validated?
+    /// Whether the challenge with this key authorization is being validated.
     pub fn is_validating(&self, key_authorization: &str) -> bool {
         self.authorizations.iter().any(|authorization| {
             authorization.status == "pending"
@@ -294,7 +294,7 @@ impl Ca {
         })
     }
 
-    /// Does the order at this URL still lead to a certificate?
+    /// Whether the order at this URL can still lead to a certificate.
     pub fn can_be_resumed(&self, url: &str) -> bool {
         let order = self.order_of(url).filter(|n| *n < self.orders.len());
         order.is_some_and(|n| {
@@ -304,9 +304,9 @@ impl Ca {
     }
 }
 
-/// Looking at requests.
+/// Checks of requests.
 impl Ca {
-    /// Does what a request asks, if it is in order. `again`: the way has delivered it before.
+    /// Does what a valid request asks for. `again`: the network has delivered it before.
     pub fn serve(&mut self, request: &Request, again: bool, published: Published<'_>) -> Answer {
         self.advance(published);
         let path = request.url().strip_prefix(BASE).expect("a request to another host");
@@ -317,7 +317,7 @@ impl Ca {
         let kind = request.headers.iter().find(|(name, _)| *name == "Content-Type");
         assert_eq!(kind.expect("a content type").1, "application/jose+json");
         let jws = Jws::parse(&serde_json::from_slice(&request.body).expect("a JSON body"));
-        assert_eq!(jws.header("url"), request.url(), "the signed URL is the request's");
+        assert_eq!(jws.header("url"), request.url(), "the signed URL differs from the request's");
         let answer = match self.take_nonce(jws.header("nonce"), again) {
             false => Answer::problem(400, "badNonce"),
             true => self.post(path, &jws),
@@ -326,7 +326,7 @@ impl Ca {
         answer.with("Replay-Nonce", nonce)
     }
 
-    /// Is the nonce good? A client that sends one twice, or makes one up, ends the run.
+    /// Whether the nonce is good. A client that sends one twice, or makes one up, fails the run.
     fn take_nonce(&mut self, nonce: &str, again: bool) -> bool {
         if again {
             return false;
@@ -336,9 +336,10 @@ impl Ca {
             let excuses = self.excused.get_mut(nonce);
             let excuses = excuses.unwrap_or_else(|| match self.used.contains(nonce) {
                 true => panic!("the nonce {nonce} was sent twice"),
-                false => panic!("the nonce {nonce} is not from here"),
+                false => panic!("this CA has not issued the nonce {nonce}"),
             });
-            *excuses = excuses.checked_sub(1).expect("sent more often than it was given");
+            *excuses =
+                excuses.checked_sub(1).expect("the nonce is sent more often than it was issued");
         }
         self.used.insert(nonce.to_owned());
         fresh
@@ -492,7 +493,7 @@ impl Ca {
             .with("Location", format!("{BASE}/account/{n}"))
     }
 
-    /// The key that counts for an account: for a while the one before.
+    /// Returns the key that counts for an account: for a while after a change, the previous one.
     fn known_key(&self, n: usize) -> &Value {
         let account = &self.accounts[n];
         let cached = account.former.as_ref();
@@ -517,7 +518,7 @@ impl Ca {
         Answer::new(200, self.account(n).to_string())
     }
 
-    /// RFC 8555 section 7.3.5.
+    /// Changes an account's key (RFC 8555 section 7.3.5).
     fn change_key(&mut self, n: usize, payload: &Value) -> Answer {
         let inner = Jws::parse(payload);
         let jwk = inner.protected["jwk"].clone();
@@ -537,7 +538,7 @@ impl Ca {
         Answer::new(200, self.account(n).to_string())
     }
 
-    /// RFC 8555 section 7.6.
+    /// Revokes a certificate (RFC 8555 section 7.6).
     fn revoke(&mut self, account: Option<usize>, payload: &Value, jwk: Option<&Value>) -> Answer {
         let der = jws::decode(payload["certificate"].as_str().expect("a certificate"));
         let issued =
@@ -559,7 +560,7 @@ impl Ca {
 
 /// Orders.
 impl Ca {
-    /// The moment from which on an account may ask for a name again that has failed too often.
+    /// Returns the time from which an account may order a name again that has failed too often.
     fn limited_until(&self, account: usize, name: &str) -> Option<i64> {
         let failures = self.failures.get(&(account, name.to_owned()))?;
         let recent = failures.iter().filter(|at| **at > self.now - HOUR);
@@ -577,7 +578,7 @@ impl Ca {
             })
             .collect();
         let replaces = payload.get("replaces").and_then(Value::as_str).map(str::to_owned);
-        // A client may have been told falsely that there is renewal information.
+        // A falsified directory may have told the client that there is renewal information.
         let replaces = replaces.filter(|_| self.policy.renewal_info);
         if replaces.as_ref().is_some_and(|id| self.replaced.contains(id)) {
             return Answer::problem(409, "alreadyReplaced");
@@ -590,7 +591,7 @@ impl Ca {
             let refused = self.refusals.iter().filter(|(whose, _)| *whose == account).count();
             assert!(
                 refused <= FAILURES_AN_HOUR,
-                "the client goes on with a name that fails: {names:?}"
+                "the client keeps ordering a name that fails: {names:?}"
             );
             let wait = (until - now) / SECOND + 1;
             return Answer::problem(429, "rateLimited").with("Retry-After", wait);
@@ -622,7 +623,7 @@ impl Ca {
         Answer::new(201, self.order(n).to_string()).with("Location", format!("{BASE}/order/{n}"))
     }
 
-    /// An authorization for this name: one that is valid already, or a new one.
+    /// Returns an authorization for this name: a valid one, or a new one.
     fn authorize(&mut self, account: usize, name: &str) -> usize {
         let (now, wildcard) = (self.now, name.starts_with("*."));
         let usable = |a: &Authorization| {
@@ -646,7 +647,7 @@ impl Ca {
         self.authorizations.len() - 1
     }
 
-    /// Brings everything up to the present.
+    /// Brings validations and orders up to the present.
     fn advance(&mut self, published: Published<'_>) {
         let own_faults = if self.is_calm { 0 } else { self.policy.own_faults };
         for authorization in &mut self.authorizations {
@@ -667,7 +668,7 @@ impl Ca {
                 authorization.error = Some(fault_of_its_own("Could not communicate with VA"));
             } else if published(kind, &authorization.name, &expected) {
                 authorization.status = "valid";
-                // For as long as the order takes, at least.
+                // The authorization stays valid for at least as long as an order takes.
                 authorization.expires = self.now + self.policy.reuse.max(HOUR);
             } else {
                 authorization.status = "invalid";
@@ -781,7 +782,7 @@ impl Ca {
         let mut ordered = order.names.clone();
         named.sort();
         ordered.sort();
-        assert_eq!(named, ordered, "the csr's names are the order's");
+        assert_eq!(named, ordered, "the names of the csr differ from the order's");
         let own_faults = if self.is_calm { 0 } else { self.policy.own_faults };
         if own_faults > 0 && self.rng.chance(1, own_faults) {
             self.orders[n].error = Some(fault_of_its_own("Error finalizing order"));
@@ -830,7 +831,7 @@ fn bare(name: &str) -> &str {
     name.trim_start_matches("*.")
 }
 
-/// RFC 9110 section 5.6.7.
+/// Returns a date as HTTP writes it (RFC 9110 section 5.6.7).
 pub fn httpdate(millis: i64) -> String {
     let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(millis as u64);
     httpdate::fmt_http_date(at)

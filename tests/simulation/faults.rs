@@ -1,33 +1,33 @@
-//! What goes wrong on the way to the CA and back, or in the machines in front of it: by the seed, at
-//! any request.
+//! Faults on the way to the CA and back, and in the machines in front of it. The seed decides which
+//! fault happens at which request.
 
 use serde_json::{Value, json};
 
 use super::ca::{Answer, BASE, httpdate};
 use super::rng::Rng;
 
-/// What happens to one request.
+/// A fault at one request.
 #[derive(Debug)]
 pub enum Fault {
-    /// It does not reach the CA.
+    /// The request does not reach the CA.
     Refused,
-    /// The CA does it; the answer is lost, at once or after half a minute.
+    /// The CA does the work; the response is lost, at once or after half a minute.
     Lost { after: i64 },
-    /// The CA does it; the answer takes its time.
+    /// The CA does the work; the response is late.
     Late { by: i64 },
-    /// The CA gets it twice; the second answer is the one that comes.
+    /// The CA gets the request twice; the second response arrives.
     Twice,
-    /// The CA does not get it, and this comes back.
+    /// The CA does not get the request; this response arrives.
     Instead(Answer),
-    /// The CA does it, and this comes back.
+    /// The CA does the work; this response arrives.
     Replaced(Answer),
-    /// The CA does it; something in the header of its answer is wrong.
+    /// The CA does the work; a header field of its response is wrong.
     Header(&'static str, String),
-    /// The nonce that comes is no good.
+    /// The CA does the work; the nonce of its response is not valid.
     BadNonce,
-    /// None comes.
+    /// The CA does the work; its response has no nonce.
     NoNonce,
-    /// The CA does it; the JSON of its answer, or the certificate, is falsified.
+    /// The CA does the work; the JSON or the certificate in its response is falsified.
     Falsified(u64),
 }
 
@@ -84,7 +84,7 @@ impl Fault {
         }
     }
 
-    /// After this a client may think something of an order that is not so.
+    /// Whether a client may believe something false about an order after this fault.
     pub fn is_false_witness(&self, url: &str) -> bool {
         match self {
             Fault::Instead(answer) | Fault::Replaced(answer) if answer.status == 200 => {
@@ -98,7 +98,7 @@ impl Fault {
     }
 }
 
-/// Makes a lie of a true answer.
+/// Falsifies a response.
 pub fn falsify(answer: &mut Answer, choice: u64) {
     let rng = &mut Rng(choice);
     match answer.json() {
@@ -106,7 +106,7 @@ pub fn falsify(answer: &mut Answer, choice: u64) {
             falsify_json(&mut json, rng);
             answer.body = json.to_string().into_bytes();
         }
-        // A certificate, most likely.
+        // The body is not JSON: most likely a certificate.
         None => match rng.below(5) {
             0 => answer.body.truncate(answer.body.len() / 2),
             1 => answer

@@ -1,6 +1,6 @@
-//! One run: programs with an account each, at one CA, on one virtual clock; whatever a seed decides
-//! goes wrong in between. After each event the invariants are checked, and at the end, when nothing
-//! goes wrong any more, that every program has its certificates and none was lost.
+//! One run: programs with an account each, at one CA, on one virtual clock; the seed decides the
+//! faults. The invariants are checked after each event. At the end the faults stop: then every
+//! program has to have its certificates, and no certificate may be lost.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -14,23 +14,23 @@ use super::faults::{Fault, falsify};
 use super::program::{Outcome, Program, Task};
 use super::rng::Rng;
 
-/// The clock at the beginning: 2026-11-24T14:24:05Z.
+/// Clock at the start: 2026-11-24T14:24:05Z.
 pub const START: i64 = 1_795_530_245_000;
-/// The time limit of each operation, and for how long it may take challenges down after it.
+/// Timeout of each operation in milliseconds, which includes the removal of its challenges.
 const TIME_LIMIT: i64 = 600_000;
 
-/// What a run is made from.
+/// Parameters of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub profile: Profile,
     pub seed: u64,
-    /// Requests of 100 at which something goes wrong.
+    /// Number of faults per 100 requests.
     pub faults: u64,
-    /// Certificates after which nothing goes wrong any more.
+    /// Number of certificates after which the faults stop.
     pub certificates: usize,
 }
 
-/// What came of it.
+/// Result of a run.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Report {
     pub certificates: usize,
@@ -38,12 +38,12 @@ pub struct Report {
     pub faults: usize,
     pub kills: usize,
     pub failures: usize,
-    /// Of all events, in their order.
+    /// Hash of all events in their order.
     pub trace: u64,
 }
 
 impl Report {
-    /// All but the trace, which is one run's.
+    /// Adds the counts of another run; a trace belongs to one run.
     pub fn add(&mut self, other: &Report) {
         self.certificates += other.certificates;
         self.requests += other.requests;
@@ -55,7 +55,7 @@ impl Report {
 
 #[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Event {
-    /// A program looks at what there is to do.
+    /// A program checks which tasks are due.
     Look {
         program: usize,
     },
@@ -70,13 +70,13 @@ enum Event {
     Arrive {
         exchange: u64,
     },
-    /// An answer, or that there is none, reaches the program.
+    /// A response, or the loss of it, reaches the program.
     Answer {
         exchange: u64,
     },
 }
 
-/// A request on its way, and its answer on the way back.
+/// A request on its way, and its response on the way back.
 struct Exchange {
     operation: u64,
     request: Arc<Request>,
@@ -96,11 +96,11 @@ struct Running {
     faults: usize,
     looks: usize,
     names: usize,
-    /// The CA has made an order fail by a fault of its own, so that there is another one.
+    /// Whether the CA has failed an order by its own fault, which leads to another order.
     saw_ca_fault: bool,
-    /// URLs of challenges to which the CA has answered that it has the response.
+    /// URLs of challenges to which the CA has acknowledged a response.
     responded: HashSet<String>,
-    /// The URL and time of the last failure that asks for a delay.
+    /// Failed URLs, and the earliest time of their next request.
     failed: HashMap<String, i64>,
     up: Vec<(String, String, String)>,
     is_polled: bool,
@@ -115,14 +115,14 @@ pub struct World {
     running: HashMap<u64, Running>,
     exchanges: HashMap<u64, Exchange>,
     events: BinaryHeap<Reverse<(i64, u64, Event)>>,
-    /// When each program is going to look at what there is to do.
+    /// Time of the next check of each program.
     looks: Vec<i64>,
     last_id: u64,
     is_traced: bool,
     report: Report,
 }
 
-/// Runs a seed to its end; what is wrong ends the test, and names the seed.
+/// Runs a seed to its end; a violated invariant fails the test and prints how to repeat the run.
 pub fn run(plan: Plan) -> Report {
     struct Name(Plan);
     impl Drop for Name {
@@ -130,7 +130,7 @@ pub fn run(plan: Plan) -> Report {
             if std::thread::panicking() {
                 let Plan { profile, seed, faults, certificates } = self.0;
                 eprintln!(
-                    "this run again: SIMULATION_CA={profile:?} SIMULATION_SEED={seed} \
+                    "to repeat this run: SIMULATION_CA={profile:?} SIMULATION_SEED={seed} \
                      SIMULATION_FAULTS={faults} SIMULATION_CERTIFICATES={certificates} cargo test --test simulation one_seed \
                      -- --nocapture"
                 );
@@ -176,7 +176,7 @@ impl World {
         }
     }
 
-    /// Does nothing go wrong any more?
+    /// Whether the faults have stopped.
     fn is_calm(&self) -> bool {
         self.plan.faults == 0 || self.report.certificates >= self.plan.certificates
     }
@@ -190,12 +190,12 @@ impl World {
             self.note(&event);
             match event {
                 Event::Look { program } if self.looks[program] == at => self.look(program),
-                Event::Look { .. } => {} // it has looked earlier
+                Event::Look { .. } => {} // an earlier check has taken its place
                 Event::Poll { operation } => self.poll(operation),
                 Event::Published { operation } => {
                     if let Some(running) = self.running.get_mut(&operation) {
                         running.published_for += at - running.publishing_since.take().unwrap();
-                        // One in twenty hosts cannot.
+                        // One in twenty publications fails.
                         let can = self.rng.chance(19, 20) || self.is_calm();
                         let running = &self.running[&operation];
                         let outcome = if can { Ok(()) } else { Err("the disk is full".to_owned()) };
@@ -207,7 +207,7 @@ impl World {
                 Event::Answer { exchange } => self.answer(exchange),
             }
             if self.report.certificates < self.plan.certificates {
-                assert!(at < START + 40_000 * DAY, "it never ends: {:?}", self.report);
+                assert!(at < START + 40_000 * DAY, "the run does not end: {:?}", self.report);
                 if !self.is_calm() && self.rng.chance(1, 400) {
                     self.kill();
                 }
@@ -220,15 +220,15 @@ impl World {
                 }
                 assert!(
                     at < since + 100 * DAY,
-                    "nothing goes wrong any more, and yet: {:?}",
+                    "the faults have stopped, and a certificate is missing: {:?}",
                     self.report
                 );
             }
         }
-        panic!("nobody waits for anything: {:?}", self.report);
+        panic!("no event is left: {:?}", self.report);
     }
 
-    /// The same events in the same order give the same number.
+    /// Hashes an event: the same events in the same order give the same number.
     fn note(&mut self, event: &Event) {
         let mut text = format!("{} {event:?}", self.now);
         if let Event::Arrive { exchange } = event {
@@ -247,7 +247,7 @@ impl World {
         }
     }
 
-    /// A process ends, and starts again later with what is on its disk.
+    /// Ends a process, and starts it again later with the data on its disk.
     fn kill(&mut self) {
         let program = self.rng.below(self.programs.len() as u64) as usize;
         self.running.retain(|_, running| running.program != program);
@@ -258,7 +258,7 @@ impl World {
         self.look_in(delay, program);
     }
 
-    /// Starts what a program wants to do now.
+    /// Starts the due tasks of a program.
     fn look(&mut self, n: usize) {
         let calm = self.is_calm();
         self.looks[n] = i64::MAX;
@@ -287,7 +287,7 @@ impl World {
             self.running.insert(id, running);
             self.poll(id);
         }
-        // The end of each operation is looked at besides.
+        // The program also checks at the end of each operation.
         if let Some(at) = next {
             self.look_in((at - self.now).max(1), n);
         }
@@ -306,15 +306,18 @@ impl World {
                     let delay = delay.map(|delay| delay.as_millis() as i64);
                     let answers = self.exchanges.values().any(|exchange| exchange.operation == id);
                     let publishing = self.running[&id].publishing_since.is_some();
-                    assert!(answers || publishing || delay.is_some(), "it waits for nothing");
-                    assert_ne!(delay, Some(0), "a wait for no time");
+                    assert!(
+                        answers || publishing || delay.is_some(),
+                        "the operation waits for nothing"
+                    );
+                    assert_ne!(delay, Some(0), "a wait of 0 ms");
                     if let Some(delay) = delay {
                         self.at(delay, Event::Poll { operation: id });
                     }
                     return;
                 }
                 Ok(Step::Publish(challenges)) => {
-                    // After a lie the same challenge may be in another round.
+                    // After a falsified response the same challenge may return in another round.
                     running.responded.clear();
                     running.failed.retain(|url, _| !url.contains("/chall/"));
                     running.publishing_since = Some(self.now);
@@ -332,12 +335,16 @@ impl World {
                 }
                 Ok(Step::Unpublish(challenges)) => {
                     assert!(!challenges.is_empty());
-                    assert_eq!(challenges.len(), running.up.len(), "not all is taken down");
+                    assert_eq!(
+                        challenges.len(),
+                        running.up.len(),
+                        "some challenges stay published"
+                    );
                     let up = std::mem::take(&mut running.up);
-                    // Where nothing went wrong on the way, nothing is a reason to be early.
+                    // Without faults on the way no challenge is removed early.
                     let early = up.iter().find(|(_, _, secret)| self.ca.is_validating(secret));
                     let is_sound = running.faults == 0 && !running.responded.is_empty();
-                    assert!(early.is_none() || !is_sound, "down too early: {early:?}");
+                    assert!(early.is_none() || !is_sound, "removed too early: {early:?}");
                 }
                 Ok(Step::Done) => return self.end(id, None),
                 Ok(step) => panic!("an unknown step: {step:?}"),
@@ -362,7 +369,7 @@ impl World {
             for url in [known, noted].iter().flatten() {
                 assert!(
                     !self.ca.can_be_resumed(url),
-                    "a second order, and {url} leads to a certificate"
+                    "a second order although {url} can lead to a certificate"
                 );
             }
         }
@@ -463,9 +470,9 @@ impl World {
             return self.poll(operation);
         };
         let json = answer.json().unwrap_or_default();
-        // What the CA refuses for a reason is not asked again, or is another request.
+        // A refusal for a reason is not repeated, or becomes another request.
         if !is_awaited {
-            // The operation has given the request up, and does not look at the answer.
+            // The operation has given up the request and ignores the response.
         } else if matches!(answer.status, 408 | 429 | 500..) {
             let wait = answer.seconds("Retry-After").unwrap_or(0);
             running.failed.insert(request.url().to_owned(), self.now + (wait * 1000).max(1));
@@ -492,15 +499,15 @@ impl World {
         self.poll(operation);
     }
 
-    /// What holds of every operation that has ended, well or not.
+    /// Checks the invariants of an operation that has ended, with or without an error.
     fn end(&mut self, id: u64, error: Option<acme_micro::AcmeError>) {
         let running = self.running.remove(&id).unwrap();
         let what = running.task;
         assert!(running.up.is_empty(), "{what:?}: still published: {:?}", running.up);
         let took = self.now - running.started - running.published_for;
         assert!(took <= TIME_LIMIT, "{what:?}: it took {took} ms");
-        // Each name has an authorization and a challenge; each fault may cost a request, a nonce and
-        // a look at what has become of it; and who is told to wait looks again.
+        // Each name has an authorization and a challenge. Each fault may cost a request, a nonce
+        // and a fetch to see its effect. Each "pending" or "processing" costs another fetch.
         let orders = 1 + usize::from(running.saw_ca_fault);
         let ceiling = orders * (12 + 5 * running.names) + running.looks + 3 * running.faults;
         assert!(
@@ -519,7 +526,7 @@ impl World {
                     error.kind(),
                     ErrorKind::Panic | ErrorKind::Misuse | ErrorKind::InvalidArgument
                 ),
-                "{what:?}: not typed: {error:?}"
+                "{what:?}: an unexpected kind of error: {error:?}"
             );
             let text = error.to_string();
             assert!(!text.is_empty() && !text.chars().any(char::is_control), "{text:?}");

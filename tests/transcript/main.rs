@@ -1,4 +1,4 @@
-//! Transcripts: recorded beside Pebble, looked at for secrets, and repeated without a CA.
+//! Transcripts: recorded beside Pebble, searched for secrets, and repeated without a CA.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(missing_docs, clippy::disallowed_methods)]

@@ -1,4 +1,4 @@
-//! What the client makes of answers that no sound server gives, and of none at all.
+//! Malformed, incomplete and missing responses.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,8 @@ use acme_micro::{AcmeError, ErrorKind, HttpOptions};
 
 use super::{options, register_at};
 
-/// Does this with every connection when a request has come, and counts them.
+/// Starts a server that runs `serve` on every connection once a request has come, and counts the
+/// connections.
 fn server(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -34,7 +35,7 @@ fn short() -> HttpOptions {
     options(|o| o.timeout = Duration::from_secs(1))
 }
 
-/// How asking a server like that for its directory ends, and after how many tries.
+/// Requests the directory of such a server; returns the failure and the number of tries.
 fn outcome(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> (AcmeError, usize) {
     let (address, count) = server(serve);
     let error = register_at(&format!("http://{address}/directory"), &short()).unwrap_err();
@@ -48,34 +49,35 @@ fn answered(answer: impl Into<Vec<u8>>) -> (AcmeError, usize) {
     })
 }
 
-/// It is as good as lost: asked again three times.
+/// Checks that the response counts as lost: the client sends the request four times.
 fn is_lost((error, tries): &(AcmeError, usize), why: &str) {
     assert_eq!(error.kind(), ErrorKind::Transport, "{error}");
     assert!(error.to_string().contains(why), "{error}: not {why}");
     assert_eq!((*tries, error.is_permanent()), (4, false), "{error}");
 }
 
-/// An answer came, and there is no sense in asking for another one like it.
+/// Checks that the response is refused at once: another one would be the same.
 fn is_no_http((error, tries): &(AcmeError, usize), why: &str) {
     assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
     assert!(error.to_string().contains(why), "{error}: not {why}");
     assert_eq!(*tries, 1, "{error}");
 }
 
-/// All at once: each is tried several times, with delays.
+/// Runs all checks at once: each takes several tries with delays.
 fn at_once(checks: Vec<Box<dyn FnOnce() + Send>>) {
     thread::scope(|scope| checks.into_iter().for_each(|check| drop(scope.spawn(check))));
 }
 
 #[test]
-fn h01_nobody_is_there() {
+fn h01_an_unreachable_server_is_a_transport_error() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let no_name = "a".repeat(64); // a label has at most 63
     let tries = [
         (format!("https://{free}/d"), "Connection refused".to_owned()),
         (format!("https://{no_name}/d"), format!("name resolution of {no_name}: ")),
         ("https://nowhere.invalid/d".to_owned(), "name resolution of nowhere.invalid: ".to_owned()),
-        // No host has the last address of a network (RFC 919): no route, or no permission.
+        // No host has the last address of a network (RFC 919): the system has no route, or no
+        // permission.
         ("https://255.255.255.255/d".to_owned(), "connecting to 255.255.255.255: ".to_owned()),
     ];
     at_once(
@@ -91,11 +93,12 @@ fn h01_nobody_is_there() {
             })
             .into(),
     );
-    // An answer without a byte in it.
+    // A response without a byte in it.
     is_lost(&answered(""), "the connection was closed too early");
 }
 
-/// An address at which connecting never ends: its queue is full, and nobody takes from it.
+/// Returns an address where connecting never ends: its queue is full, and the server accepts
+/// nothing.
 pub fn black_hole(address: &str) -> (SocketAddr, [socket2::Socket; 2]) {
     let address: SocketAddr = address.parse().unwrap();
     let new = || {
@@ -111,7 +114,7 @@ pub fn black_hole(address: &str) -> (SocketAddr, [socket2::Socket; 2]) {
 }
 
 #[test]
-fn h05_a_body_that_ends_before_its_length() {
+fn h05_a_body_shorter_than_its_length_counts_as_lost() {
     at_once(vec![
         Box::new(|| {
             let cut = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}";
@@ -129,8 +132,8 @@ fn h05_a_body_that_ends_before_its_length() {
 }
 
 #[test]
-fn h02_h07_h08_nothing_or_next_to_nothing_comes() {
-    // The limit is for the whole of a request: a byte now and then does not move it.
+fn h02_h07_h08_a_silent_or_slow_server_ends_in_a_timeout() {
+    // The timeout covers the whole request: a byte now and then does not extend it.
     let drip = |start: &'static [u8]| {
         let dripping = move |mut stream: TcpStream| {
             let mut byte = stream.write_all(start);
@@ -161,7 +164,7 @@ fn h02_h07_h08_nothing_or_next_to_nothing_comes() {
 }
 
 #[test]
-fn h09_chunks_that_are_none() {
+fn h09_malformed_chunks_are_refused() {
     for (chunks, why) in [
         ("FFFFFFFFFFFFFFFFFF\r\n{}\r\n0\r\n\r\n", "cannot be read as a number"),
         ("-1\r\n{}\r\n0\r\n\r\n", "cannot be read as a number"),
@@ -178,13 +181,13 @@ fn h09_chunks_that_are_none() {
             let _ = closed.send(stream.read(&mut [0]).unwrap_or(0));
         };
         is_no_http(&outcome(serve), why);
-        // Nothing more is said on a connection whose state nobody knows.
+        // The client closes a connection whose state is unknown.
         assert_eq!(is_closed.recv_timeout(Duration::from_secs(10)), Ok(0), "{chunks:?}");
     }
 }
 
 #[test]
-fn h10_lengths_that_leave_a_choice() {
+fn h10_ambiguous_lengths_are_refused() {
     for (fields, why) in [
         ("Content-Length: 1\r\nContent-Length: 2", "conflicting"),
         ("Content-Length: 1, 2", ""),
@@ -201,7 +204,7 @@ fn h10_lengths_that_leave_a_choice() {
 }
 
 #[test]
-fn h11_an_answer_that_is_too_large_is_not_asked_for_again() {
+fn h11_a_response_that_is_too_large_is_not_requested_again() {
     let body = vec![b' '; (1 << 20) + 1];
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     let field = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(10 << 20));
@@ -212,7 +215,7 @@ fn h11_an_answer_that_is_too_large_is_not_asked_for_again() {
 }
 
 #[test]
-fn h12_what_is_compressed_is_not_unpacked() {
+fn h12_a_compressed_response_is_refused() {
     for coding in ["gzip", "br", "deflate", "zstd", "identity, gzip", "x"] {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\n");
         let answer = format!("{head}Content-Length: 2\r\n\r\n{{}}");
@@ -221,7 +224,7 @@ fn h12_what_is_compressed_is_not_unpacked() {
 }
 
 #[test]
-fn h32_another_protocol() {
+fn h32_other_protocols_are_refused() {
     for answer in [
         &b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64"[..], // SETTINGS of HTTP/2
         b"HTTP/2 200\r\n\r\n",
@@ -235,7 +238,7 @@ fn h32_another_protocol() {
     ] {
         is_no_http(&answered(answer), "");
     }
-    // HTTP/1.0 is understood: what is wrong is that this is no directory.
+    // The client understands HTTP/1.0: the error is about the content of the directory.
     let old = "HTTP/1.0 200 OK\r\n\r\n{\"newNonce\":7}";
     is_no_http(&answered(old), "the directory has no newNonce");
 }

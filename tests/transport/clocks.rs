@@ -1,4 +1,4 @@
-//! Machines whose clock is wrong: the test's own program is run again with another one, by faketime.
+//! Machines with a wrong clock: faketime runs this test program again at another time.
 
 use std::process::Command;
 use std::thread;
@@ -9,7 +9,7 @@ use super::Folder;
 use super::connection_resets::{NOWHERE, identity, issue};
 use super::script::Script;
 
-/// Runs a test of this file once more, at another time.
+/// Runs a test of this file again at another time.
 fn at(time: &str, year: &str, name: &str) {
     let output = Command::new("faketime")
         .args(["-f", time])
@@ -24,7 +24,7 @@ fn at(time: &str, year: &str, name: &str) {
     assert!(output.status.success() && text.contains("1 passed"), "{time}: {output:?}");
 }
 
-/// Do we run at another time? In this year, then.
+/// Whether this process runs at another time; checks that it is in the expected year.
 fn is_elsewhere() -> bool {
     let Ok(year) = std::env::var("ACME_YEAR") else { return false };
     let now = Time::now().to_string();
@@ -41,7 +41,7 @@ fn k01_k02_k03_a_certificate_is_obtained_at_any_time() {
         assert_eq!(outcome.ca.script.lock().unwrap().transcript.len(), 10);
         return;
     }
-    // The CA's own clock stands still, at 2026-11-24.
+    // The CA's own clock stands still at 2026-11-24.
     thread::scope(|scope| {
         for (time, year) in [
             ("@1966-06-01 00:00:00", "1966"),
@@ -79,7 +79,7 @@ fn k01_a_certificate_with_wrong_dates_names_both_clocks() {
 }
 
 #[test]
-fn k04_k06_a_clock_that_runs_away_ends_no_operation() {
+fn k04_k06_a_clock_that_runs_too_fast_ends_no_operation() {
     if is_elsewhere() {
         // What takes a second takes five hours here; the operation's limit is ten minutes.
         let folder = Folder::new("clock-runs");
@@ -95,5 +95,9 @@ fn k04_k06_a_clock_that_runs_away_ends_no_operation() {
         assert!(took > std::time::Duration::from_secs(600), "{took:?}: the clock did not run");
         return;
     }
-    at("@2026-11-24 12:00:00 x20000", "2026", "k04_k06_a_clock_that_runs_away_ends_no_operation");
+    at(
+        "@2026-11-24 12:00:00 x20000",
+        "2026",
+        "k04_k06_a_clock_that_runs_too_fast_ends_no_operation",
+    );
 }
