@@ -1,4 +1,8 @@
 //! Programs written for acme-micro 0.14 build unchanged and work, against a real CA (Pebble).
+//!
+//! Each test has an account of its own, so Pebble reuses no authorization. Certificates have to be valid
+//! for two days at least, as in each of Pebble's profiles. The library repeats requests whose nonce
+//! Pebble refuses.
 #![cfg(feature = "http")]
 #![allow(
     clippy::unwrap_used,

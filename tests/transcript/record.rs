@@ -124,7 +124,8 @@ fn records(name: &str, lose: Option<&'static str>) {
     for secret in &secrets {
         assert!(!text.contains(secret.as_str()), "{secret} is in the transcript");
     }
-    for absent in ["signature", "PRIVATE", "protected", "mac"] {
+    // With its quotation mark: three letters alone occur by chance in the base64 of certificates.
+    for absent in ["signature", "PRIVATE", "protected", "\"mac"] {
         assert!(!text.contains(absent), "{absent} is in the transcript");
     }
     assert!(text.contains("BEGIN CERTIFICATE") && text.contains(r#""csr":"#));
