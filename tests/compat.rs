@@ -48,14 +48,17 @@ fn published() -> &'static Mutex<HashMap<String, String>> {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let _ = answer(stream, table);
+                let _ = serve_http_01(stream, table);
             }
         });
         table
     })
 }
 
-fn answer(mut stream: TcpStream, table: &Mutex<HashMap<String, String>>) -> std::io::Result<()> {
+fn serve_http_01(
+    mut stream: TcpStream,
+    table: &Mutex<HashMap<String, String>>,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -198,7 +201,7 @@ fn a_wildcard_is_validated_by_dns_01() {
 }
 
 /// Serves this certificate to clients of tls-alpn-01 (RFC 8737).
-fn answer_tls(name: &str, digest: &[u8; 32]) {
+fn serve_tls_alpn_01(name: &str, digest: &[u8; 32]) {
     let key = Key::generate(KeyType::P256).unwrap();
     let now = Time::from(std::time::SystemTime::now());
     let chain = tls_alpn_certificate(name, digest, &key, now).unwrap();
@@ -224,7 +227,7 @@ fn a_name_is_validated_by_tls_alpn_01() {
     let mut order = account.new_order("alpn.test", &[]).unwrap();
     let auth = order.authorizations().unwrap().remove(0);
     let challenge = auth.tls_alpn_challenge().unwrap();
-    answer_tls(auth.domain_name(), &challenge.tls_alpn_proof().unwrap());
+    serve_tls_alpn_01(auth.domain_name(), &challenge.tls_alpn_proof().unwrap());
     challenge.validate(Duration::from_millis(100)).unwrap();
     // A second response to a validated challenge is not a failure.
     challenge.validate(Duration::from_millis(100)).unwrap();

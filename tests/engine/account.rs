@@ -4,7 +4,7 @@ use acme_micro::engine::{Client, ClientOptions, Operation, OrderOptions, Step};
 use acme_micro::{ErrorKind, ExternalAccount, Key, KeyType, Time};
 use serde_json::{Value, json};
 
-use super::ca::{Answer, BASE, TERMS};
+use super::ca::{BASE, Response, TERMS};
 use super::jws::{decode, encode};
 use super::script::{START, Script, make_account};
 
@@ -161,13 +161,13 @@ fn a03_an_account_without_a_valid_status_is_not_used() {
 
 #[test]
 fn a03_an_account_that_the_ca_deactivated_is_reported_and_not_replaced() {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.on("POST /new-order").problem(403, "unauthorized");
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert!(error.is_permanent());
     assert_eq!(ca.transcript, ["POST /new-order"]);
     // RFC 8555 section 7.3.6 asks for this status.
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.on("POST /new-order").problem(401, "unauthorized");
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Account, true));
@@ -176,12 +176,12 @@ fn a03_an_account_that_the_ca_deactivated_is_reported_and_not_replaced() {
 
 #[test]
 fn a04_an_account_that_the_ca_has_lost_is_registered_once_more() {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.on("POST /new-order").nth(1).problem(400, "accountDoesNotExist");
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.transcript[..3], ["POST /new-order", "POST /new-account", "POST /new-order"]);
     assert_eq!(ca.count("POST /new-account"), 1);
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.on("POST /new-order").problem(400, "accountDoesNotExist");
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Account);
@@ -219,9 +219,9 @@ fn a02_an_account_without_a_usable_location_is_not_used() {
         let mut ca = Script::new();
         let shown: String = location.unwrap_or("none").chars().take(50).collect();
         let location = location.map(str::to_owned);
-        ca.on("POST /new-account").then(move |_, answer| match &location {
-            Some(location) => answer.set("Location", location),
-            None => answer.remove("Location"),
+        ca.on("POST /new-account").then(move |_, response| match &location {
+            Some(location) => response.set("Location", location),
+            None => response.remove("Location"),
         });
         let error = ca.obtain(&["example.org"]).unwrap_err();
         assert_eq!(error.kind(), kind, "{shown}: {error}");
@@ -232,7 +232,7 @@ fn a02_an_account_without_a_usable_location_is_not_used() {
     // The key identifies the account: the next run finds it by the key and creates no second one.
     for find in [true, false] {
         let mut ca = Script::new();
-        ca.on("POST /new-account").nth(1).then(|_, answer| answer.remove("Location"));
+        ca.on("POST /new-account").nth(1).then(|_, response| response.remove("Location"));
         ca.register().unwrap_err();
         restart(&mut ca, |_| {});
         let operation = if find { ca.client.find_account() } else { ca.client.register() };
@@ -247,7 +247,7 @@ fn a_problem_with_status_200_is_not_taken_for_an_account() {
     for body in [body, json!([])] {
         let mut ca = Script::new();
         let location = "https://ca.example/account/1";
-        ca.on("POST /new-account").answer(Answer::json(200, &body).header("Location", location));
+        ca.on("POST /new-account").respond(Response::json(200, &body).header("Location", location));
         let error = ca.register().expect_err("taken for an account");
         assert!(matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Problem), "{error}");
     }
@@ -255,11 +255,11 @@ fn a_problem_with_status_200_is_not_taken_for_an_account() {
 
 #[test]
 fn a05_an_account_with_a_new_url_is_used_at_that_url() {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     let key = ca.account_key.clone();
     make_account(&mut ca.ca, &key);
-    ca.on("POST /new-account").then(|_, answer| {
-        answer.set("Location", "https://ca.example/account/2");
+    ca.on("POST /new-account").then(|_, response| {
+        response.set("Location", "https://ca.example/account/2");
     });
     ca.register().unwrap();
     assert_eq!(ca.client.account_url().as_deref(), Some("https://ca.example/account/2"));
@@ -424,7 +424,7 @@ fn a09_a_used_single_use_binding_leads_to_its_account() {
     for killed in [false, true] {
         let mut ca = Script::with(|options| options.external_account = Some(external_account()));
         ca.ca.eab = Some(("kid-1".to_owned(), vec![7; 32]));
-        ca.on("POST /new-account").nth(1).lose_answer();
+        ca.on("POST /new-account").nth(1).lose_response();
         ca.on("POST /new-account").nth(2).problem(403, "unauthorized");
         if killed {
             let operation = ca.client.register();
@@ -449,14 +449,14 @@ fn step<T>(ca: &mut Script, operation: &Operation<T>, now: &mut i64) -> Option<(
     match operation.poll(Time::from_millis(*now)).unwrap() {
         Step::Request(request) => {
             let reply = operation.reply(request.id);
-            match ca.answer(&request) {
+            match ca.respond_to(&request) {
                 Err(why) => reply.failed(why).unwrap(),
-                Ok(answer) => {
-                    for (name, value) in &answer.headers {
+                Ok(response) => {
+                    for (name, value) in &response.headers {
                         reply.header(name.as_bytes(), value).unwrap();
                     }
-                    reply.body(&answer.body).unwrap();
-                    reply.end(answer.status).unwrap();
+                    reply.body(&response.body).unwrap();
+                    reply.end(response.status).unwrap();
                 }
             }
         }
@@ -563,13 +563,13 @@ fn a15_two_programs_that_register_one_key_at_once_get_one_account() {
     let sent = [(&one, requests(&one)), (&two, requests(&two))];
     assert!(sent.iter().all(|(_, request)| request.url().ends_with("/new-account")));
     for (operation, request) in sent.iter().rev() {
-        let answer = ca.answer(request).unwrap();
+        let response = ca.respond_to(request).unwrap();
         let reply = operation.reply(request.id);
-        for (name, value) in &answer.headers {
+        for (name, value) in &response.headers {
             reply.header(name.as_bytes(), value).unwrap();
         }
-        reply.body(&answer.body).unwrap();
-        reply.end(answer.status).unwrap();
+        reply.body(&response.body).unwrap();
+        reply.end(response.status).unwrap();
     }
     for operation in [one, two] {
         while step(&mut ca, &operation, &mut now).is_some() {}

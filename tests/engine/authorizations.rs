@@ -9,7 +9,7 @@ use super::script::Script;
 #[test]
 fn o10_a_valid_authorization_needs_no_challenge() {
     let mut ca = Script::new();
-    ca.ca.proven = vec!["a.example".to_owned()];
+    ca.ca.authorized = vec!["a.example".to_owned()];
     ca.obtain(&["a.example", "b.example"]).unwrap();
     assert!(!ca.published("http-01 a.example") && ca.published("http-01 b.example"));
     assert_eq!(ca.count("POST /chall/*"), 1);
@@ -18,7 +18,7 @@ fn o10_a_valid_authorization_needs_no_challenge() {
 #[test]
 fn o10_a_pending_order_with_valid_authorizations_is_polled() {
     let mut ca = Script::new();
-    ca.ca.proven = vec!["a.example".to_owned()];
+    ca.ca.authorized = vec!["a.example".to_owned()];
     ca.on("POST /new-order").edit(|order| order["status"] = json!("pending"));
     ca.obtain(&["a.example"]).unwrap();
     assert_eq!(ca.count("POST /chall/*"), 0);
@@ -111,7 +111,7 @@ fn o09_a_wildcard_flag_for_a_plain_name_is_refused() {
 fn o18_a_failed_challenge_names_the_identifier_and_the_reason() {
     let mut ca = Script::new();
     ca.ca.failing = vec!["b.example".to_owned()];
-    ca.ca.validation_looks = 3;
+    ca.ca.validation_fetches = 3;
     let error = ca.obtain(&["a.example", "b.example", "c.example"]).unwrap_err();
     assert_eq!((error.kind(), error.identifier()), (ErrorKind::Challenge, Some("b.example")));
     assert_eq!(error.problem().unwrap().name(), Some("connection"));
@@ -146,8 +146,8 @@ fn a_failed_name_is_reported_even_when_another_response_was_lost() {
 
 #[test]
 fn o12_an_authorization_that_stays_pending_ends_with_the_timeout() {
-    let mut ca = Script::seasoned();
-    ca.ca.validation_looks = u32::MAX;
+    let mut ca = Script::with_account();
+    ca.ca.validation_fetches = u32::MAX;
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!((600..=601).contains(&ca.elapsed().as_secs()), "{:?}", ca.elapsed());
@@ -158,7 +158,7 @@ fn o12_an_authorization_that_stays_pending_ends_with_the_timeout() {
 #[test]
 fn o19_an_error_in_a_pending_challenge_is_not_final() {
     let mut ca = Script::new();
-    ca.ca.validation_looks = 8;
+    ca.ca.validation_fetches = 8;
     ca.on("POST /authz/1").from(2).edit(|authorization| {
         authorization["challenges"][0]["error"] =
             json!({"type": "urn:ietf:params:acme:error:dns", "detail": "trying again"});

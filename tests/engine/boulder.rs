@@ -8,7 +8,7 @@ use acme_micro::engine::{Client, ClientOptions, OrderOptions};
 use acme_micro::{ErrorKind, Key, KeyType};
 use serde_json::json;
 
-use super::ca::{Answer, BASE};
+use super::ca::{BASE, Response};
 use super::script::{Interference, Outage, Outcome, Pace, Script};
 
 const NAMES: [&str; 3] = ["a.example", "b.example", "c.example"];
@@ -18,7 +18,7 @@ const NAMES: [&str; 3] = ["a.example", "b.example", "c.example"];
 enum Mishap {
     Nothing,
     LostRequest,
-    LostAnswer,
+    LostResponse,
     Unavailable,
 }
 
@@ -29,9 +29,9 @@ fn issue(seconds: i64, phase: u32, mishap: Mishap, pace: Pace) -> (Script, Outco
     match mishap {
         Mishap::Nothing => {}
         Mishap::LostRequest => ca.on("*").nth(phase).lose_request(),
-        Mishap::LostAnswer => ca.on("*").nth(phase).lose_answer(),
+        Mishap::LostResponse => ca.on("*").nth(phase).lose_response(),
         Mishap::Unavailable => {
-            ca.on("*").nth(phase).answer(Answer::problem(500, "serverInternal"));
+            ca.on("*").nth(phase).respond(Response::problem(500, "serverInternal"));
         }
     }
     let outcome = ca.obtain(&NAMES);
@@ -41,18 +41,18 @@ fn issue(seconds: i64, phase: u32, mishap: Mishap, pace: Pace) -> (Script, Outco
 /// Ten phases: the first ten requests of an issuance, from the directory to the polls of the order.
 #[test]
 fn a_validation_of_up_to_a_minute_ends_in_a_certificate() {
-    use Mishap::{LostAnswer, LostRequest, Nothing, Unavailable};
+    use Mishap::{LostRequest, LostResponse, Nothing, Unavailable};
     for seconds in [1, 2, 3, 4, 5, 8, 9, 13, 16, 21, 30, 34, 45, 60] {
         for phase in 1..=10 {
-            for mishap in [Nothing, LostRequest, LostAnswer, Unavailable] {
+            for mishap in [Nothing, LostRequest, LostResponse, Unavailable] {
                 for pace in [Pace::Blocking, Pace::Eager, Pace::Shuffled(seconds as u64)] {
                     let case = format!("{seconds} s, {mishap:?} at {phase}, {pace:?}");
                     let (ca, outcome) = issue(seconds, phase, mishap, pace);
                     outcome.unwrap_or_else(|error| panic!("{case}: {error}"));
                     assert_eq!(ca.early, [""; 0], "{case}: {:?}", ca.events);
-                    let answers: Vec<u32> =
-                        ca.ca.authorizations.iter().map(|a| a.answers).collect();
-                    assert_eq!(answers, [1, 1, 1], "{case}");
+                    let responses: Vec<u32> =
+                        ca.ca.authorizations.iter().map(|a| a.responses).collect();
+                    assert_eq!(responses, [1, 1, 1], "{case}");
                     // A challenge gets a second response only if the CA's HTTP response was lost.
                     let lost = u32::from(mishap != Nothing);
                     assert!(ca.count("POST /chall/*") <= 3 + lost as usize, "{case}");
@@ -82,13 +82,13 @@ fn a_conflict_means_that_an_earlier_run_has_responded() {
     ca.order(options).unwrap();
     assert_eq!(ca.count("POST /chall/*"), 2);
     assert!(ca.early.is_empty(), "{:?}", ca.events);
-    assert_eq!(ca.ca.authorizations[0].answers, 1);
+    assert_eq!(ca.ca.authorizations[0].responses, 1);
 }
 
 #[test]
 fn a_conflict_without_a_validation_ends_with_the_timeout() {
     let mut ca = Script::at_boulder();
-    ca.on("POST /chall/1/http-01").answer(Answer::problem(409, "conflict"));
+    ca.on("POST /chall/1/http-01").respond(Response::problem(409, "conflict"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Timeout, false), "{error}");
     assert_eq!(ca.count("POST /chall/*"), 1);
@@ -104,7 +104,7 @@ fn names_ahead_of_an_order_are_polled_as_patiently() {
             ca.ca.pre_authorizes = true;
             ca.ca.validation_takes = seconds * 1000;
             if lost {
-                ca.on("POST /chall/1/http-01").nth(1).lose_answer();
+                ca.on("POST /chall/1/http-01").nth(1).lose_response();
             }
             let operation = ca.client.authorize(AuthorizeOptions::new(NAMES)).unwrap();
             ca.run(&operation).unwrap();
@@ -223,7 +223,7 @@ fn a_front_end_with_the_old_key_gets_the_request_again() {
         ca.register().unwrap();
         let operation = ca.client.change_key(&keys[0]);
         ca.run(&operation).unwrap();
-        ca.on(what).times(5).answer(Answer::json(400, &wrong));
+        ca.on(what).times(5).respond(Response::json(400, &wrong));
         ca.obtain(&["example.org"]).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(ca.ca.orders.len(), 1);
     }
@@ -236,7 +236,7 @@ fn a_front_end_with_the_old_key_gets_the_request_again() {
     ca.run(&operation).unwrap();
     ca.now += 11_000;
     ca.forget();
-    ca.on("POST /new-order").answer(Answer::json(400, &wrong));
+    ca.on("POST /new-order").respond(Response::json(400, &wrong));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Problem, false));
     assert_eq!(ca.count("POST /new-order"), 1);
@@ -248,9 +248,9 @@ fn a_refused_signature_does_not_lead_to_an_order_without_replaces() {
     ca.ca.renewal_window = Some((-2, -1));
     let old = ca.obtain(&["example.org"]).unwrap();
     ca.forget();
-    ca.on("POST /new-order").then(|_, answer| {
-        *answer = Answer::problem(400, "malformed");
-        answer.edit(|problem| problem["detail"] = json!("JWS verification error"));
+    ca.on("POST /new-order").then(|_, response| {
+        *response = Response::problem(400, "malformed");
+        response.edit(|problem| problem["detail"] = json!("JWS verification error"));
     });
     let mut options = OrderOptions::new(["example.org"]);
     options.replaces = Some(old.chain);
@@ -285,12 +285,12 @@ fn a_ca_whose_validation_is_broken_gets_one_new_order_after_a_minute() {
 #[test]
 fn a_ca_that_breaks_while_it_finalizes_gets_one_new_order_after_a_minute() {
     let mut ca = Script::at_boulder();
-    ca.on("POST /finalize/1").then(|ca, answer| {
+    ca.on("POST /finalize/1").then(|ca, response| {
         ca.orders[0].invalid = true;
         ca.orders[0].error = Some(json!({
             "type": "urn:ietf:params:acme:error:serverInternal", "detail": "Error finalizing order",
         }));
-        *answer = Answer::json(200, &ca.order(0));
+        *response = Response::json(200, &ca.order(0));
     });
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /new-order"), 2);
@@ -335,8 +335,8 @@ fn a_ca_that_is_away_for_some_seconds_loses_no_order() {
 fn an_operation_waits_for_a_500_with_a_retry_after_of_a_minute() {
     for what in ["POST /authz/1", "POST /chall/1/http-01", "POST /order/1", "POST /finalize/1"] {
         let mut ca = Script::at_boulder();
-        let away = Answer::problem(500, "serverInternal").header("Retry-After", "60");
-        ca.on(what).nth(1).answer(away);
+        let away = Response::problem(500, "serverInternal").header("Retry-After", "60");
+        ca.on(what).nth(1).respond(away);
         ca.obtain(&["example.org"]).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(ca.ca.orders.len(), 1, "{what}");
     }
@@ -358,7 +358,7 @@ fn the_link_that_lifts_a_pause_is_reported_whole_at_any_length() {
             let problem =
                 json!({"type": "urn:ietf:params:acme:error:rateLimited", "detail": detail});
             let mut ca = Script::at_boulder();
-            ca.on("POST /new-order").answer(Answer::json(429, &problem));
+            ca.on("POST /new-order").respond(Response::json(429, &problem));
             let error = ca.obtain(&["example.org"]).unwrap_err();
             assert_eq!(error.help_url(), Some(url.as_str()), "{length} {what}");
         }
@@ -368,17 +368,17 @@ fn the_link_that_lifts_a_pause_is_reported_whole_at_any_length() {
 #[test]
 fn a_pending_order_that_is_returned_again_is_finished() {
     let mut ca = Script::at_boulder();
-    ca.on("POST /new-order").nth(1).lose_answer();
+    ca.on("POST /new-order").nth(1).lose_response();
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!((ca.count("POST /new-order"), ca.ca.orders.len()), (2, 1));
 }
 
 #[test]
 fn a_retry_after_is_obeyed_before_a_lost_request_is_repeated() {
-    let away = || Answer::problem(500, "serverInternal").header("Retry-After", "60");
+    let away = || Response::problem(500, "serverInternal").header("Retry-After", "60");
     for what in ["POST /new-order", "POST /chall/1/http-01", "POST /finalize/1"] {
         let mut ca = Script::at_boulder();
-        ca.on(what).nth(1).answer(away());
+        ca.on(what).nth(1).respond(away());
         ca.obtain(&["example.org"]).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(ca.count(what), 2, "{what}");
         assert!(ca.elapsed() >= Duration::from_secs(60), "{what}: {:?}", ca.elapsed());
@@ -386,7 +386,7 @@ fn a_retry_after_is_obeyed_before_a_lost_request_is_repeated() {
     let mut ca = Script::at_boulder();
     ca.register().unwrap();
     ca.forget();
-    ca.on("POST /key-change").nth(1).answer(away());
+    ca.on("POST /key-change").nth(1).respond(away());
     let operation = ca.client.change_key(&Key::generate(KeyType::P256).unwrap());
     ca.run(&operation).unwrap();
     assert!(ca.delays.contains(&60_000), "{:?}", ca.delays);
@@ -424,9 +424,9 @@ fn a_rate_limit_removes_no_challenge_during_validation() {
             for what in ["POST /chall/3/http-01", "POST /order/1"] {
                 let mut ca = Script::at_boulder();
                 ca.ca.validation_takes = 10_000;
-                let mut answer = Answer::problem(status, name);
-                wait.iter().for_each(|wait| answer.set("Retry-After", wait));
-                ca.on(what).times(2).answer(answer);
+                let mut response = Response::problem(status, name);
+                wait.iter().for_each(|wait| response.set("Retry-After", wait));
+                ca.on(what).times(2).respond(response);
                 let outcome = ca.obtain(&NAMES);
                 let case = format!("{status} {wait:?} at {what}: {outcome:?}");
                 assert!(ca.early.is_empty(), "{case}");
@@ -448,8 +448,8 @@ fn a_ca_that_says_503_while_it_restarts_loses_no_order() {
     ] {
         let mut ca = Script::at_boulder();
         ca.ca.validation_takes = 10_000;
-        let busy = Answer::new(503, "busy").without_nonce().header("Retry-After", "1");
-        ca.on(what).times(count).answer(busy);
+        let busy = Response::new(503, "busy").without_nonce().header("Retry-After", "1");
+        ca.on(what).times(count).respond(busy);
         ca.obtain(&["example.org"]).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert!(ca.early.is_empty(), "{what}");
     }
@@ -459,8 +459,8 @@ fn a_ca_that_says_503_while_it_restarts_loses_no_order() {
 fn a_rate_limit_of_another_request_removes_no_challenge_early() {
     let mut ca = one_fails(10_000);
     ca.ca.renewal_window = Some((-2, -1));
-    let limited = Answer::problem(429, "rateLimited").header("Retry-After", "3600");
-    ca.on("GET /renewal-info/*").answer(limited);
+    let limited = Response::problem(429, "rateLimited").header("Retry-After", "3600");
+    ca.on("GET /renewal-info/*").respond(limited);
     let mut options = OrderOptions::new(NAMES);
     let chain = Script::new().obtain(&NAMES).unwrap().chain;
     options.replaces = Some(chain);
@@ -472,25 +472,25 @@ fn a_rate_limit_of_another_request_removes_no_challenge_early() {
     // A refusal with a Retry-After removes no challenge early either.
     let mut ca = Script::at_boulder();
     ca.ca.validation_takes = 10_000;
-    let refused = Answer::problem(403, "unauthorized").header("Retry-After", "3600");
-    ca.on("POST /chall/2/http-01").answer(refused);
+    let refused = Response::problem(403, "unauthorized").header("Retry-After", "3600");
+    ca.on("POST /chall/2/http-01").respond(refused);
     ca.obtain(&NAMES).unwrap_err();
     assert!(ca.early.is_empty(), "{:?}", ca.events);
 }
 
 #[test]
 fn an_unreadable_authorization_hides_no_reason() {
-    for (n, answer) in [
-        (3, Answer::new(200, "<html>")),
-        (3, Answer::problem(404, "malformed")),
-        (3, Answer::problem(500, "serverInternal")),
-        (3, Answer::problem(429, "rateLimited")),
-        (1, Answer::new(200, "<html>")),
+    for (n, response) in [
+        (3, Response::new(200, "<html>")),
+        (3, Response::problem(404, "malformed")),
+        (3, Response::problem(500, "serverInternal")),
+        (3, Response::problem(429, "rateLimited")),
+        (1, Response::new(200, "<html>")),
     ] {
         let mut ca = one_fails(20_000);
-        ca.on(&format!("POST /authz/{n}")).from(2).answer(answer.clone());
+        ca.on(&format!("POST /authz/{n}")).from(2).respond(response.clone());
         let error = ca.obtain(&NAMES).unwrap_err();
-        let case = format!("authz/{n}: {answer:?}: {error}");
+        let case = format!("authz/{n}: {response:?}: {error}");
         assert_eq!(
             (error.kind(), error.identifier()),
             (ErrorKind::Challenge, Some("b.example")),
@@ -531,7 +531,7 @@ fn an_outage_does_not_end_a_validation_ahead_of_an_order() {
 #[test]
 fn a_broken_challenge_endpoint_is_not_flooded_and_is_reported() {
     let mut ca = Script::at_boulder();
-    ca.on("POST /chall/1/http-01").answer(Answer::problem(500, "serverInternal"));
+    ca.on("POST /chall/1/http-01").respond(Response::problem(500, "serverInternal"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert!(error.to_string().contains("serverInternal"), "{error}");
@@ -549,7 +549,7 @@ fn a_clock_set_back_after_a_key_change_causes_no_burst_of_requests() {
     let wrong = json!({
         "type": "urn:ietf:params:acme:error:malformed", "detail": "JWS verification error",
     });
-    ca.on("POST /new-order").answer(Answer::json(400, &wrong));
+    ca.on("POST /new-order").respond(Response::json(400, &wrong));
     ca.obtain(&["example.org"]).unwrap_err();
     assert!(ca.count("POST /new-order") <= 12, "{}", ca.count("POST /new-order"));
 }

@@ -10,7 +10,7 @@ use openssl::x509::X509Builder;
 use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 use serde_json::json;
 
-use super::ca::Answer;
+use super::ca::Response;
 use super::log;
 use super::pki::{self, Contents, Shape};
 use super::script::{START, Script};
@@ -125,11 +125,11 @@ fn c04_c05_c21_c25_anything_but_certificates_in_the_response_is_refused() {
 fn c05_an_empty_response_is_requested_again() {
     for empty in ["", " \r\n\n"] {
         let mut ca = Script::new();
-        ca.on("POST /cert/1").times(3).answer(Answer::new(200, empty));
+        ca.on("POST /cert/1").times(3).respond(Response::new(200, empty));
         ca.obtain(&["example.org"]).unwrap();
         assert_eq!(ca.count("POST /cert/1"), 4);
         let mut ca = Script::new();
-        ca.on("POST /cert/1").answer(Answer::new(200, empty));
+        ca.on("POST /cert/1").respond(Response::new(200, empty));
         let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
         let error = ca.run(&operation).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Certificate);
@@ -146,7 +146,7 @@ fn c06_der_and_pkcs_7_are_refused_and_named() {
         ("application/pkcs7-mime", pem_block("PKCS7", &leaf().to_der().unwrap())),
     ] {
         let mut ca = Script::new();
-        ca.on("POST /cert/1").answer(Answer::new(200, body).header("Content-Type", shown));
+        ca.on("POST /cert/1").respond(Response::new(200, body).header("Content-Type", shown));
         let error = ca.obtain(&["example.org"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Certificate);
         assert!(error.to_string().contains(shown), "{error}");
@@ -186,7 +186,7 @@ fn c07_a_certificate_that_is_not_strict_der_is_refused() {
         let block = pem_block("CERTIFICATE", &der);
         assert!(CertificateChain::parse(&block).is_err(), "{what}");
         let mut ca = Script::new();
-        ca.on("POST /cert/1").answer(Answer::new(200, block));
+        ca.on("POST /cert/1").respond(Response::new(200, block));
         assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Certificate);
     }
     CertificateChain::parse(&pem_block("CERTIFICATE", &sound)).unwrap();
@@ -218,7 +218,7 @@ fn c01_a_misissued_certificate_does_not_cost_a_second_order() {
 fn o23_a_chain_is_requested_again_after_a_server_error() {
     for status in [500, 503] {
         let mut ca = Script::new();
-        ca.on("POST /cert/1").nth(1).answer(Answer::new(status, ""));
+        ca.on("POST /cert/1").nth(1).respond(Response::new(status, ""));
         ca.obtain(&["example.org"]).unwrap();
         assert_eq!(ca.count("POST /cert/1"), 2);
     }
@@ -425,12 +425,12 @@ fn c24_must_staple_and_timestamps_are_not_judged() {
 #[test]
 fn c25_a_resource_instead_of_a_certificate_is_refused() {
     for body in [
-        Answer::json(200, &json!({"status": "processing"})),
-        Answer::json(200, &json!({"type": "urn:ietf:params:acme:error:serverInternal"})),
-        Answer::new(200, "<!DOCTYPE html><title>Welcome</title>"),
+        Response::json(200, &json!({"status": "processing"})),
+        Response::json(200, &json!({"type": "urn:ietf:params:acme:error:serverInternal"})),
+        Response::new(200, "<!DOCTYPE html><title>Welcome</title>"),
     ] {
         let mut ca = Script::new();
-        ca.on("POST /cert/1").answer(body);
+        ca.on("POST /cert/1").respond(body);
         let error = ca.obtain(&["example.org"]).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Certificate | ErrorKind::Server), "{error}");
         assert_eq!(ca.count("POST /new-order"), 1);
@@ -460,13 +460,13 @@ fn c19_the_old_certificate_is_not_accepted_as_its_replacement() {
     assert_eq!(ca.count("POST /new-order"), 1, "a second order would cost another certificate");
     // A resumed order returns the certificate that it had issued before: one fresh order follows.
     let (old, mut options) = to_be_replaced(30 * 86_400);
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.publishing = Err("killed".to_owned());
     let operation = ca.client.obtain(options.clone()).unwrap();
     ca.run(&operation).unwrap_err();
     ca.publishing = Ok(());
     options.order_url = operation.order_url();
-    ca.ca.processing_looks = 0;
+    ca.ca.processing_fetches = 0;
     ca.ca.finalize_with(1, pki::public(options.key.as_ref().unwrap().private_key().unwrap()));
     let chain = old.pem().as_bytes().to_vec();
     ca.ca.orders[1].chain = Some(chain);

@@ -7,7 +7,7 @@ use openssl::pkey::{PKey, Private, Public};
 use openssl::rsa::Rsa;
 use openssl::x509::X509;
 
-use super::ca::Answer;
+use super::ca::Response;
 use super::log;
 use super::pki::{self, Contents};
 use super::script::Script;
@@ -110,9 +110,9 @@ fn alone(link: Option<&str>, issuer: impl Into<Vec<u8>>) -> (Script, Outcome, Ve
     let mut ca = Script::new();
     ca.ca.issue = Box::new(|key, names| pki::pem(&[&leaf(key, names)]));
     if let Some(link) = link.map(str::to_owned) {
-        ca.on("POST /cert/1").then(move |_, answer| answer.set("Link", &link));
+        ca.on("POST /cert/1").then(move |_, response| response.set("Link", &link));
     }
-    ca.on("POST /issuer").answer(Answer::new(200, issuer));
+    ca.on("POST /issuer").respond(Response::new(200, issuer));
     let (outcome, lines) = log::lines(|| ca.obtain(&["example.org"]));
     (ca, outcome, lines)
 }
@@ -128,11 +128,11 @@ fn c10_a_single_leaf_is_completed_through_the_link_to_its_issuer() {
     // The links lead from issuer to issuer up to the root.
     let mut ca = Script::new();
     ca.ca.issue = Box::new(|key, names| pki::pem(&[&leaf(key, names)]));
-    ca.on("POST /cert/1").then(|_, answer| answer.set("Link", "</issuer/1>;rel=up"));
-    let issuer = Answer::new(200, middle.clone());
-    ca.on("POST /issuer/1").answer(issuer.header("Link", "</issuer/2>;rel=up"));
-    let root = Answer::new(200, pki::pem(&[&pki::root().certificate]));
-    ca.on("POST /issuer/2").answer(root);
+    ca.on("POST /cert/1").then(|_, response| response.set("Link", "</issuer/1>;rel=up"));
+    let issuer = Response::new(200, middle.clone());
+    ca.on("POST /issuer/1").respond(issuer.header("Link", "</issuer/2>;rel=up"));
+    let root = Response::new(200, pki::pem(&[&pki::root().certificate]));
+    ca.on("POST /issuer/2").respond(root);
     assert_eq!(ca.obtain(&["example.org"]).unwrap().chain.ders().len(), 3);
     // A leaf without a link to its issuer is returned alone.
     let (_, outcome, lines) = alone(None, "");
@@ -140,7 +140,7 @@ fn c10_a_single_leaf_is_completed_through_the_link_to_its_issuer() {
     assert!(lines.iter().any(|l| l.starts_with("WARN") && l.contains("without its issuer")));
     // The client follows no link when the chain is complete.
     let mut ca = Script::new();
-    ca.on("POST /cert/1").then(|_, answer| answer.set("Link", "</issuer>;rel=up"));
+    ca.on("POST /cert/1").then(|_, response| response.set("Link", "</issuer>;rel=up"));
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /issuer"), 0);
 }
@@ -167,15 +167,15 @@ fn c11_a_bad_link_to_the_issuer_loses_no_certificate() {
     let looping = |next: fn(usize) -> usize| {
         let mut ca = Script::new();
         ca.ca.issue = Box::new(|key, names| pki::pem(&[&leaf(key, names)]));
-        ca.on("POST /cert/1").then(|_, answer| answer.set("Link", "</issuer/0>;rel=up"));
+        ca.on("POST /cert/1").then(|_, response| response.set("Link", "</issuer/0>;rel=up"));
         for n in 0..50 {
             let certificate = match n {
                 0 => &pki::intermediate().certificate,
                 _ => &pki::root().certificate,
             };
             let link = format!("</issuer/{}>;rel=up", next(n));
-            let answer = Answer::new(200, pki::pem(&[certificate])).header("Link", &link);
-            ca.on(&format!("POST /issuer/{n}")).answer(answer);
+            let response = Response::new(200, pki::pem(&[certificate])).header("Link", &link);
+            ca.on(&format!("POST /issuer/{n}")).respond(response);
         }
         let issued = ca.obtain(&["example.org"]).unwrap();
         (ca.count("POST /issuer/*"), issued.chain.ders().len())
@@ -188,12 +188,12 @@ fn c11_a_bad_link_to_the_issuer_loses_no_certificate() {
 fn preferring(root: &str, links: &[&str]) -> (Script, Issued, Vec<String>) {
     let mut ca = Script::new();
     let links: Vec<String> = links.iter().map(|link| (*link).to_owned()).collect();
-    ca.on("POST /cert/1").then(move |_, answer| {
+    ca.on("POST /cert/1").then(move |_, response| {
         for link in &links {
-            answer.headers.push(("Link".to_owned(), link.as_bytes().to_vec()));
+            response.headers.push(("Link".to_owned(), link.as_bytes().to_vec()));
         }
     });
-    ca.on("POST /other/*").answer(Answer::problem(400, "malformed"));
+    ca.on("POST /other/*").respond(Response::problem(400, "malformed"));
     let mut options = OrderOptions::new(["example.org"]);
     options.chain = Some(ChainPreference::Root(root.to_owned()));
     let (issued, lines) = log::lines(|| ca.order(options));
@@ -227,7 +227,7 @@ fn c11_links_to_alternate_chains_are_followed_up_to_a_limit() {
     }
     // A client without a preference ignores any number of links.
     let mut ca = Script::new();
-    ca.on("POST /cert/1").then(move |_, answer| answer.set("Link", &many));
+    ca.on("POST /cert/1").then(move |_, response| response.set("Link", &many));
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /other/*"), 0);
 }
@@ -245,9 +245,9 @@ fn leading_elsewhere(key: &PKey<Public>, names: &[&str]) -> Vec<u8> {
 /// Orders with the preferred root "Another Root"; `make` creates the alternate chain at `/other/1`.
 fn with_other(make: impl Fn(&PKey<Public>) -> Vec<u8> + Send + 'static) -> (Issued, Vec<String>) {
     let mut ca = Script::new();
-    ca.on("POST /cert/1").then(|_, answer| answer.set("Link", "</other/1>;rel=alternate"));
+    ca.on("POST /cert/1").then(|_, response| response.set("Link", "</other/1>;rel=alternate"));
     ca.on("POST /other/1")
-        .make(move |ca| Answer::new(200, make(ca.orders[0].key.as_ref().unwrap())));
+        .make(move |ca| Response::new(200, make(ca.orders[0].key.as_ref().unwrap())));
     let mut options = OrderOptions::new(["example.org"]);
     options.chain = Some(ChainPreference::Root("Another Root".to_owned()));
     let (issued, lines) = log::lines(|| ca.order(options));

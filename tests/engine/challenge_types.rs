@@ -125,13 +125,13 @@ fn a_challenge_with_a_payload_gives_its_object_and_requires_the_payload() {
     let shown = loop {
         match operation.poll(Time::from_millis(START)).unwrap() {
             Step::Request(request) => {
-                let answer = ca.answer(&request).unwrap();
+                let response = ca.respond_to(&request).unwrap();
                 let reply = operation.reply(request.id);
-                for (name, value) in &answer.headers {
+                for (name, value) in &response.headers {
                     reply.header(name.as_bytes(), value).unwrap();
                 }
-                reply.body(&answer.body).unwrap();
-                reply.end(answer.status).unwrap();
+                reply.body(&response.body).unwrap();
+                reply.end(response.status).unwrap();
             }
             Step::Publish(challenges) => break challenges,
             step => panic!("{step:?}"),

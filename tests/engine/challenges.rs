@@ -151,9 +151,9 @@ fn t04_t05_a_token_has_22_to_512_characters() {
     for length in [22, 43, 512] {
         let mut ca = Script::new();
         let token = "a".repeat(length);
-        ca.on("POST /authz/1").nth(1).then(move |ca, answer| {
+        ca.on("POST /authz/1").nth(1).then(move |ca, response| {
             ca.authorizations[0].token = token.clone();
-            answer.edit(|authorization| {
+            response.edit(|authorization| {
                 authorization["challenges"][0]["token"] = json!(token);
             });
         });
@@ -181,10 +181,10 @@ fn t01_a_bad_token_for_one_name_prevents_all_publications() {
 #[test]
 fn o15_a_processing_challenge_is_published_and_gets_no_response() {
     let mut ca = Script::new();
-    ca.on("POST /authz/1").nth(1).then(|ca, answer| {
-        answer.edit(|a| a["challenges"][0]["status"] = json!("processing"));
+    ca.on("POST /authz/1").nth(1).then(|ca, response| {
+        response.edit(|a| a["challenges"][0]["status"] = json!("processing"));
         // The CA is validating, and is done at the next fetch.
-        ca.authorizations[0].answered = Some("http-01".to_owned());
+        ca.authorizations[0].responded = Some("http-01".to_owned());
     });
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /chall/*"), 0);
@@ -194,9 +194,9 @@ fn o15_a_processing_challenge_is_published_and_gets_no_response() {
 #[test]
 fn o15_a_valid_challenge_in_a_pending_authorization_gets_no_response() {
     let mut ca = Script::new();
-    ca.on("POST /authz/1").nth(1).then(|ca, answer| {
-        answer.edit(|a| a["challenges"][0]["status"] = json!("valid"));
-        ca.authorizations[0].answered = Some("http-01".to_owned());
+    ca.on("POST /authz/1").nth(1).then(|ca, response| {
+        response.edit(|a| a["challenges"][0]["status"] = json!("valid"));
+        ca.authorizations[0].responded = Some("http-01".to_owned());
     });
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /chall/*"), 0);
@@ -229,7 +229,7 @@ fn a_challenge_without_a_status_gets_a_response() {
 #[test]
 fn o17_the_authorization_decides_when_a_challenge_says_valid() {
     let mut ca = Script::new();
-    ca.ca.validation_looks = 3;
+    ca.ca.validation_fetches = 3;
     ca.on("POST /chall/1/http-01").edit(|challenge| challenge["status"] = json!("valid"));
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /order/1"), 4);
@@ -238,8 +238,8 @@ fn o17_the_authorization_decides_when_a_challenge_says_valid() {
 #[test]
 fn a_refused_response_does_no_harm_when_the_authorization_is_valid() {
     let mut ca = Script::new();
-    ca.on("POST /chall/1/http-01").then(|_, answer| {
-        *answer = super::ca::Answer::problem(400, "malformed");
+    ca.on("POST /chall/1/http-01").then(|_, response| {
+        *response = super::ca::Response::problem(400, "malformed");
     });
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /chall/1/http-01"), 1);
@@ -249,8 +249,8 @@ fn a_refused_response_does_no_harm_when_the_authorization_is_valid() {
 fn a_refused_response_to_a_failed_authorization_reports_its_failure() {
     let mut ca = Script::new();
     ca.ca.failing = vec!["example.org".to_owned()];
-    ca.on("POST /chall/1/http-01").then(|_, answer| {
-        *answer = super::ca::Answer::problem(400, "malformed");
+    ca.on("POST /chall/1/http-01").then(|_, response| {
+        *response = super::ca::Response::problem(400, "malformed");
     });
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Challenge, "{error}");
@@ -271,11 +271,11 @@ fn a_refused_response_is_reported_with_the_name() {
 fn t07_the_same_token_for_two_names_is_published_for_each() {
     let mut ca = Script::new();
     let same = "the-same-token-for-two-names";
-    ca.on("POST /authz/*").then(move |ca, answer| {
+    ca.on("POST /authz/*").then(move |ca, response| {
         for authorization in &mut ca.authorizations {
             authorization.token = same.to_owned();
         }
-        answer.edit(|a| a["challenges"][0]["token"] = json!(same));
+        response.edit(|a| a["challenges"][0]["token"] = json!(same));
     });
     ca.obtain(&["a.example", "b.example"]).unwrap();
     assert!(ca.published("http-01 a.example") && ca.published("http-01 b.example"));
@@ -328,13 +328,13 @@ fn publish_step(ca: &mut Script, operation: &Operation<Issued>) -> Challenge {
         match operation.poll(Time::from_millis(ca.now)).unwrap() {
             Step::Publish(challenges) => return challenges[0].clone(),
             Step::Request(request) => {
-                let answer = ca.answer(&request).unwrap();
+                let response = ca.respond_to(&request).unwrap();
                 let reply = operation.reply(request.id);
-                for (name, value) in &answer.headers {
+                for (name, value) in &response.headers {
                     reply.header(name.as_bytes(), value).unwrap();
                 }
-                reply.body(&answer.body).unwrap();
-                reply.end(answer.status).unwrap();
+                reply.body(&response.body).unwrap();
+                reply.end(response.status).unwrap();
             }
             step => panic!("{step:?}"),
         }
@@ -359,7 +359,7 @@ fn t11_an_operation_waits_for_a_host_that_never_reports_its_publication() {
 
 #[test]
 fn t13_a_run_after_a_kill_removes_the_records_of_the_killed_run() {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
     let left = publish_step(&mut ca, &operation);
     // The first run is killed here. The order returns the same challenge to the next run.
@@ -399,7 +399,7 @@ fn t17_the_log_and_errors_show_no_key_authorization() {
             let mut ca = Script::new();
             let thumbprint = ca.account_key.thumbprint().to_owned();
             ca.ca.failing.extend(failing.then(|| "example.org".to_owned()));
-            ca.ca.validation_looks = 8;
+            ca.ca.validation_fetches = 8;
             let mut options = OrderOptions::new(["example.org"]);
             options.challenge_types = vec![kind];
             let (outcome, mut lines) = log::lines(|| ca.order(options));

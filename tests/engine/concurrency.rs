@@ -111,7 +111,7 @@ fn concurrent_requests_fetch_a_missing_directory_once() {
         options.order_url = operation.order_url();
         assert!(options.order_url.is_some());
         // A meaningless response brings a nonce, and makes the next operation doubt the directory.
-        ca.on("POST /account/1").then(|_, answer| answer.body = b"<html>".to_vec());
+        ca.on("POST /account/1").then(|_, response| response.body = b"<html>".to_vec());
         let operation = ca.client.update_contacts(Vec::new()).unwrap();
         ca.run(&operation).unwrap_err();
         ca.forget();
@@ -137,26 +137,26 @@ fn advance<T>(ca: &mut Script, operation: &Operation<T>, now: &mut i64) -> Optio
 }
 
 fn reply<T>(ca: &mut Script, operation: &Operation<T>, request: &Request) {
-    let answer = ca.answer(request).unwrap();
+    let response = ca.respond_to(request).unwrap();
     let reply = operation.reply(request.id);
-    for (name, value) in &answer.headers {
+    for (name, value) in &response.headers {
         reply.header(name.as_bytes(), value).unwrap();
     }
-    reply.body(&answer.body).unwrap();
-    reply.end(answer.status).unwrap();
+    reply.body(&response.body).unwrap();
+    reply.end(response.status).unwrap();
 }
 
 /// Returns an operation whose authorizations are valid from the beginning, so it publishes nothing.
-fn proven(ca: &mut Script, name: &str) -> Operation<acme_micro::engine::Issued> {
-    ca.ca.proven.push(name.to_owned());
+fn authorized(ca: &mut Script, name: &str) -> Operation<acme_micro::engine::Issued> {
+    ca.ca.authorized.push(name.to_owned());
     ca.client.obtain(OrderOptions::new([name])).unwrap()
 }
 
 #[test]
 fn operations_of_one_client_take_turns() {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     let mut operations: Vec<_> =
-        (0..50).map(|n| proven(&mut ca, &format!("n{n}.example.org"))).collect();
+        (0..50).map(|n| authorized(&mut ca, &format!("n{n}.example.org"))).collect();
     let (mut now, mut rounds) = (START, 0);
     while !operations.is_empty() {
         operations.retain(|operation| advance(&mut ca, operation, &mut now).is_some());
@@ -169,9 +169,9 @@ fn operations_of_one_client_take_turns() {
 
 #[test]
 fn n14_operations_of_one_client_run_in_threads() {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     let operations: Vec<_> =
-        (0..40).map(|n| proven(&mut ca, &format!("n{n}.example.org"))).collect();
+        (0..40).map(|n| authorized(&mut ca, &format!("n{n}.example.org"))).collect();
     let client = ca.client.clone();
     let ca = Mutex::new(SendScript(ca));
     let next = AtomicUsize::new(0);
@@ -205,8 +205,8 @@ struct SendScript(Script);
 
 #[test]
 fn y03_a_client_may_be_dropped_before_its_operations() {
-    let mut ca = Script::seasoned();
-    let operation = proven(&mut ca, "example.org");
+    let mut ca = Script::with_account();
+    let operation = authorized(&mut ca, "example.org");
     ca.client = Script::new().client;
     ca.run(&operation).unwrap();
 }

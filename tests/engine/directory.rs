@@ -5,7 +5,7 @@ use acme_micro::engine::{AuthorizeOptions, Operation, OrderOptions, RevocationRe
 use acme_micro::{AcmeError, ErrorKind, Key, KeyType, Time};
 use serde_json::{Value, json};
 
-use super::ca::{Answer, BASE};
+use super::ca::{BASE, Response};
 use super::jws::decode;
 use super::script::{START, Script};
 
@@ -14,7 +14,7 @@ const MEMBERS: [&str; 3] = ["newNonce", "newAccount", "newOrder"];
 /// Returns the failure of an order at a CA whose directory has this body.
 fn with_directory(body: impl Into<Vec<u8>>) -> AcmeError {
     let mut ca = Script::new();
-    ca.on("GET /directory").answer(Answer::new(200, body).without_nonce());
+    ca.on("GET /directory").respond(Response::new(200, body).without_nonce());
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(ca.transcript, ["GET /directory"], "the directory is the only request");
     assert_eq!(error.url(), Some("https://ca.example/directory"));
@@ -95,7 +95,7 @@ fn d13_the_last_of_two_members_with_one_name_counts() {
     let mut ca = Script::new();
     let directory = ca.ca.directory().to_string();
     let twice = directory.replacen('{', r#"{"newNonce":"https://evil.example/","meta":7,"#, 1);
-    ca.on("GET /directory").answer(Answer::new(200, twice).without_nonce());
+    ca.on("GET /directory").respond(Response::new(200, twice).without_nonce());
     ca.obtain(&["example.org"]).unwrap();
     let error = with_directory(directory.replace("}}", r#"},"newNonce":null}"#));
     assert!(error.to_string().contains("newNonce"), "{error}");
@@ -139,13 +139,13 @@ fn d06_d07_d09_bad_urls_and_urls_of_this_machine_get_no_request() {
 
 #[test]
 fn d16_changed_terms_keep_the_account() {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     let body = json!({
         "type": "urn:ietf:params:acme:error:userActionRequired", "detail": "new terms",
         "instance": "https://ca.example/agree/1",
     });
     let terms = "<https://ca.example/terms-2027>; rel=\"terms-of-service\"";
-    ca.on("POST /new-order").answer(Answer::json(403, &body).header("Link", terms));
+    ca.on("POST /new-order").respond(Response::json(403, &body).header("Link", terms));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Terms, true));
     assert_eq!(error.help_url(), Some("https://ca.example/agree/1"));
@@ -202,24 +202,24 @@ fn payload(body: &[u8]) -> Value {
 
 /// Moves a resource of the directory to another path; its old URL responds with this status.
 fn moved(ca: &mut Script, member: &'static str, path: &'static str, status: u16) {
-    ca.on(path).answer(Answer::problem(status, "malformed"));
+    ca.on(path).respond(Response::problem(status, "malformed"));
     ca.on("GET /directory").edit(move |directory| directory[member] = json!(format!("{BASE}/new")));
 }
 
 #[test]
 fn d18_a_moved_resource_is_found_through_the_directory() {
     for status in [404, 410] {
-        let mut ca = Script::seasoned();
+        let mut ca = Script::with_account();
         moved(&mut ca, "newOrder", "POST /new-order", status);
         // The new URL fails as well: the test only checks that it gets one request.
-        ca.on("POST /new").answer(Answer::problem(status, "malformed"));
+        ca.on("POST /new").respond(Response::problem(status, "malformed"));
         let error = ca.obtain(&["example.org"]).unwrap_err();
         assert_eq!(ca.transcript, ["POST /new-order", "GET /directory", "POST /new"]);
         assert_eq!(error.url(), Some("https://ca.example/new"));
     }
     // Every operation that uses a URL of the directory fetches the directory again.
     let asks = |member: &'static str, path: &'static str, start: fn(&Script) -> Operation<()>| {
-        let mut ca = Script::seasoned();
+        let mut ca = Script::with_account();
         moved(&mut ca, member, path, 404);
         ca.on("POST /new").problem(403, "unauthorized");
         let operation = start(&ca);
@@ -240,18 +240,19 @@ fn d18_a_moved_resource_is_found_through_the_directory() {
 
 #[test]
 fn d18_moved_nonces_accounts_and_authorizations_are_found() {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.now += 301_000; // the nonces are too old by now
     moved(&mut ca, "newNonce", "GET /new-nonce", 404);
-    ca.on("GET /new").answer(Answer::new(204, "").header("Replay-Nonce", "from-the-new-place"));
+    ca.on("GET /new").respond(Response::new(204, "").header("Replay-Nonce", "from-the-new-place"));
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.transcript[..3], ["GET /new-nonce", "GET /directory", "GET /new"]);
     assert_eq!(ca.count("GET /directory"), 1);
 
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     moved(&mut ca, "newAccount", "POST /new-account", 410);
-    ca.on("POST /new")
-        .answer(Answer::json(200, &json!({})).header("Location", "https://ca.example/account/1"));
+    ca.on("POST /new").respond(
+        Response::json(200, &json!({})).header("Location", "https://ca.example/account/1"),
+    );
     assert_eq!(ca.register().unwrap().url, "https://ca.example/account/1");
     assert_eq!(ca.transcript, ["POST /new-account", "GET /directory", "POST /new"]);
 
@@ -269,7 +270,7 @@ fn d18_moved_nonces_accounts_and_authorizations_are_found() {
 #[test]
 fn d18_the_directory_is_fetched_again_once_per_operation_and_only_for_a_missing_resource() {
     // The directory has not changed.
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.on("POST /new-order").problem(404, "malformed");
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.http_status(), Some(404));
@@ -281,7 +282,7 @@ fn d18_the_directory_is_fetched_again_once_per_operation_and_only_for_a_missing_
     assert_eq!((ca.count("GET /directory"), ca.count("POST /new-order")), (1, 1));
     // The directory cannot be fetched: the error names both failures, and the next operation
     // fetches it again.
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.on("POST /new-order").nth(1).problem(404, "malformed");
     ca.on("GET /directory").nth(1).problem(403, "malformed");
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -295,7 +296,7 @@ fn d18_the_directory_is_fetched_again_once_per_operation_and_only_for_a_missing_
     assert_eq!(ca.transcript[..2], ["GET /directory", "POST /new-order"]);
     // Other statuses say nothing about the directory.
     for status in [400, 403, 405, 500] {
-        let mut ca = Script::seasoned();
+        let mut ca = Script::with_account();
         ca.on("POST /new-order").problem(status, "malformed");
         ca.obtain(&["example.org"]).unwrap_err();
         assert_eq!(ca.count("GET /directory"), 0, "{status}");
@@ -305,14 +306,14 @@ fn d18_the_directory_is_fetched_again_once_per_operation_and_only_for_a_missing_
 #[test]
 fn d19_a_directory_under_load_gives_a_time_to_retry() {
     let mut ca = Script::new();
-    ca.on("GET /directory").answer(Answer::new(503, "").header("Retry-After", "120"));
+    ca.on("GET /directory").respond(Response::new(503, "").header("Retry-After", "120"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::RateLimited, false));
     assert_eq!(error.retry_at(), Some(Time::from_millis(START + 120_000)));
     assert_eq!(ca.transcript, ["GET /directory"]);
     // The operation waits once if the delay is short.
     let mut ca = Script::new();
-    ca.on("GET /directory").answer(Answer::new(503, "").header("Retry-After", "20"));
+    ca.on("GET /directory").respond(Response::new(503, "").header("Retry-After", "20"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((error.kind(), ca.delays.as_slice()), (ErrorKind::RateLimited, &[20_000][..]));
     assert_eq!(ca.transcript, ["GET /directory"; 2]);
@@ -323,20 +324,20 @@ fn d20_equal_urls_in_a_directory_make_no_loop() {
     // newNonce and newOrder have one URL: the methods GET and POST tell them apart.
     let mut ca = Script::new();
     ca.on("GET /directory").edit(|d| d["newNonce"] = d["newOrder"].clone());
-    ca.on("GET /new-order").answer(Answer::new(204, "").header("Replay-Nonce", "first"));
+    ca.on("GET /new-order").respond(Response::new(204, "").header("Replay-Nonce", "first"));
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.transcript.len(), 10);
     // A CA that does not tell the methods apart issues no nonce.
     let mut ca = Script::new();
     ca.on("GET /directory").edit(|d| d["newNonce"] = d["newOrder"].clone());
-    ca.on("GET /new-order").answer(Answer::problem(405, "malformed").without_nonce());
+    ca.on("GET /new-order").respond(Response::problem(405, "malformed").without_nonce());
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().http_status(), Some(405));
     assert_eq!(ca.transcript.len(), 2);
     // newOrder has the directory's own URL, which returns the directory for any request.
     let mut ca = Script::new();
     ca.on("GET /directory").edit(|d| d["newOrder"] = json!("https://ca.example/directory"));
-    let directory = Answer::json(200, &ca.ca.directory());
-    ca.on("POST /directory").answer(directory);
+    let directory = Response::json(200, &ca.ca.directory());
+    ca.on("POST /directory").respond(directory);
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
     assert_eq!(ca.count("POST /directory"), 1);

@@ -108,7 +108,7 @@ fn j07_foreign_text_stays_text() {
 fn j07_a_nonce_cannot_break_out_of_the_jws_header() {
     for bad in ["a\",\"alg\":\"none", "a\\", "{}", "a b"] {
         let mut ca = Script::new();
-        ca.on("GET /new-nonce").nth(1).then(move |_, answer| answer.set("Replay-Nonce", bad));
+        ca.on("GET /new-nonce").nth(1).then(move |_, response| response.set("Replay-Nonce", bad));
         ca.obtain(&["example.org"]).unwrap();
         for body in ca.bodies.iter().filter(|body| !body.is_empty()) {
             let body: Value = serde_json::from_slice(body).unwrap();

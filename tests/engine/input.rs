@@ -153,8 +153,8 @@ fn f13_f14_a_response_to_an_unknown_request_is_misuse_and_does_no_harm() {
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{status}");
     }
     assert!(operation.request(request.id).is_some(), "the request still waits for its response");
-    let answer = ca.answer(&request).unwrap();
-    operation.reply(request.id).body(&answer.body).unwrap();
+    let response = ca.respond_to(&request).unwrap();
+    operation.reply(request.id).body(&response.body).unwrap();
     operation.reply(request.id).end(200).unwrap();
     // This request has its response already.
     misuse(operation.reply(request.id).end(200));
@@ -173,13 +173,13 @@ fn f13_t11_reporting_a_publication_twice_is_misuse_and_does_no_harm() {
     loop {
         match operation.poll(NOW).unwrap() {
             Step::Request(request) => {
-                let answer = ca.answer(&request).unwrap();
+                let response = ca.respond_to(&request).unwrap();
                 let reply = operation.reply(request.id);
-                for (name, value) in &answer.headers {
+                for (name, value) in &response.headers {
                     reply.header(name.as_bytes(), value).unwrap();
                 }
-                reply.body(&answer.body).unwrap();
-                reply.end(answer.status).unwrap();
+                reply.body(&response.body).unwrap();
+                reply.end(response.status).unwrap();
             }
             Step::Publish(_) => break,
             step => panic!("{step:?}"),

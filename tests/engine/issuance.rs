@@ -36,7 +36,7 @@ fn one_name_with_a_new_account_takes_ten_requests() {
 
 #[test]
 fn one_name_with_account_directory_and_nonce_takes_seven_requests() {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(
         ca.transcript,
@@ -54,8 +54,8 @@ fn one_name_with_account_directory_and_nonce_takes_seven_requests() {
 
 #[test]
 fn a_ca_that_issues_within_finalize_saves_the_last_poll() {
-    let mut ca = Script::seasoned();
-    ca.ca.processing_looks = 0;
+    let mut ca = Script::with_account();
+    ca.ca.processing_fetches = 0;
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.transcript[3..], ["POST /order/2", "POST /finalize/2", "POST /cert/2"]);
 }
@@ -191,21 +191,21 @@ fn the_state_names_the_step_of_the_flow() {
             Step::Request(request) => {
                 assert!(operation.request(request.id).is_some());
                 let up = request.url().contains("/chall/");
-                let answer = match up {
+                let response = match up {
                     // The host of this test publishes nothing, so the authorization becomes valid
                     // without validation.
                     true => {
                         ca.ca.authorizations[0].status = "valid";
-                        super::ca::Answer::json(200, &serde_json::json!({}))
+                        super::ca::Response::json(200, &serde_json::json!({}))
                     }
-                    false => ca.answer(&request).unwrap(),
+                    false => ca.respond_to(&request).unwrap(),
                 };
                 let reply = operation.reply(request.id);
-                for (name, value) in &answer.headers {
+                for (name, value) in &response.headers {
                     reply.header(name.as_bytes(), value).unwrap();
                 }
-                reply.body(&answer.body).unwrap();
-                reply.end(answer.status).unwrap();
+                reply.body(&response.body).unwrap();
+                reply.end(response.status).unwrap();
                 assert!(operation.request(request.id).is_none());
             }
             Step::Wait(delay) => now += delay.unwrap().as_millis() as i64,
@@ -244,7 +244,7 @@ fn the_same_seed_and_responses_give_the_same_bytes() {
             options.seed = Some(seed);
         });
         ca.pace = pace;
-        ca.on("POST /authz/1").times(3).answer(super::ca::Answer::new(500, "oops"));
+        ca.on("POST /authz/1").times(3).respond(super::ca::Response::new(500, "oops"));
         ca.on("POST /cert/1").times(2).lose_request();
         let mut options = OrderOptions::new(["example.org", "www.example.org"]);
         options.key = Some(certificate.clone());

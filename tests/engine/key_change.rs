@@ -3,7 +3,7 @@
 use acme_micro::engine::{Client, ClientOptions};
 use acme_micro::{AcmeError, ErrorKind, Key, KeyType};
 
-use super::ca::Answer;
+use super::ca::Response;
 use super::script::{Script, make_account};
 
 const ACCOUNT: &str = "https://ca.example/account/1";
@@ -49,7 +49,7 @@ fn a_key_change_gives_the_account_the_new_key() {
 #[test]
 fn a11_after_a_lost_response_the_client_asks_which_key_the_ca_knows() {
     let (mut ca, new) = registered();
-    ca.on("POST /key-change").nth(1).lose_answer();
+    ca.on("POST /key-change").nth(1).lose_response();
     change(&mut ca, &new).unwrap();
     let asked = ["POST /key-change", "GET /new-nonce", "POST /new-account", "POST /account/1"];
     assert_eq!(ca.transcript, asked);
@@ -126,8 +126,8 @@ fn the_same_key_and_a_ca_without_key_change_are_refused() {
 #[test]
 fn the_old_key_stays_until_the_ca_returns_the_account() {
     for body in ["", "<html>sign in</html>", "[]"] {
-        let mut ca = Script::seasoned();
-        ca.on("POST /key-change").answer(Answer::new(200, body));
+        let mut ca = Script::with_account();
+        ca.on("POST /key-change").respond(Response::new(200, body));
         let new = Key::generate(KeyType::P256).unwrap();
         let operation = ca.client.change_key(&new);
         let error = ca.run(&operation).unwrap_err();

@@ -9,7 +9,7 @@ use acme_micro::engine::{AuthorizeOptions, OrderOptions, RevocationReason};
 use acme_micro::{AcmeError, CertificateChain, ErrorKind, Key, KeyType};
 use serde_json::{Value, json};
 
-use super::ca::{Answer, BASE, Ca};
+use super::ca::{BASE, Ca, Response};
 use super::pki::{self, Contents};
 use super::script::{Script, make_account};
 
@@ -19,7 +19,7 @@ enum Fault {
     /// The request does not reach the CA.
     LostRequest,
     /// The CA does the work; no response comes back, or half of one (`Cut`).
-    LostAnswer,
+    LostResponse,
     Cut,
     /// The CA does not do the work and responds with this status, problem type (`None`: an HTML
     /// page) and Retry-After.
@@ -58,7 +58,7 @@ use Fault::*;
 
 const FAULTS: [Fault; 62] = [
     LostRequest,
-    LostAnswer,
+    LostResponse,
     Cut,
     Refused(500, Some("serverInternal"), None),
     Refused(502, None, None),
@@ -244,7 +244,7 @@ const FLOWS: [Flow; 9] = [
             let operation = ca.client.authorize(AuthorizeOptions::new(["example.org"]))?;
             ca.run(&operation).map(|_| ())
         },
-        requests: &["directory", "nonce", "account", "new authorization", "challenge", "look"],
+        requests: &["directory", "nonce", "account", "new authorization", "challenge", "poll"],
     },
 ];
 
@@ -289,7 +289,7 @@ fn script(flow: &Flow, server: Server) -> Script {
             ca.ca = Ca::boulder();
             (ca.ca.validation_takes, ca.ca.caches_keys_for) = (1, 500);
         }
-        StepCa => ca.ca.processing_looks = 0,
+        StepCa => ca.ca.processing_fetches = 0,
     }
     ca.ca.renewal_window = Some((-2, -1));
     ca.ca.pre_authorizes = true;
@@ -304,67 +304,67 @@ fn spoil(script: &mut Script, n: u32, fault: Fault) {
     let on = script.on("*").nth(n);
     match fault {
         LostRequest => on.lose_request(),
-        LostAnswer => on.lose_answer(),
-        BadNonceAlone => on.answer(Answer::problem(400, "badNonce").without_nonce()),
+        LostResponse => on.lose_response(),
+        BadNonceAlone => on.respond(Response::problem(400, "badNonce").without_nonce()),
         Refused(status, problem, retry_after) => {
-            let mut answer = match problem {
-                Some(name) => Answer::problem(status, name),
-                None => Answer::new(status, "<html>Sorry").header("Content-Type", "text/html"),
+            let mut response = match problem {
+                Some(name) => Response::problem(status, name),
+                None => Response::new(status, "<html>Sorry").header("Content-Type", "text/html"),
             };
             if let Some(value) = retry_after {
-                answer.set("Retry-After", value);
+                response.set("Retry-After", value);
             }
-            on.answer(answer);
+            on.respond(response);
         }
         Redirect(status, location) => {
-            on.answer(Answer::new(status, "").header("Location", location))
+            on.respond(Response::new(status, "").header("Location", location))
         }
-        _ => on.then(move |ca, answer| spoil_answer(ca, answer, fault)),
+        _ => on.then(move |ca, response| spoil_answer(ca, response, fault)),
     }
 }
 
-fn spoil_answer(ca: &mut Ca, answer: &mut Answer, fault: Fault) {
+fn spoil_answer(ca: &mut Ca, response: &mut Response, fault: Fault) {
     match fault {
-        Cut => answer.cut = true,
-        Broken(status) => *answer = Answer::new(status, "<html>Bad Gateway"),
+        Cut => response.cut = true,
+        Broken(status) => *response = Response::new(status, "<html>Bad Gateway"),
         Body(status, body) => {
-            answer.status = status;
-            answer.body = body.to_vec();
+            response.status = status;
+            response.body = body.to_vec();
         }
-        Truncated => answer.body.truncate(answer.body.len() / 2),
-        Deep => answer.body = br#"{"status":"#.repeat(10_000),
-        TooLarge => answer.body = vec![b' '; 1024 * 1024 + 1],
-        Header(name, value) => answer.set(name, value),
-        Without("Replay-Nonce") => answer.nonce = false,
-        Without(name) => answer.remove(name),
-        ManyHeaders => answer.headers.extend((0..130).map(|_| ("X".to_owned(), vec![b'y']))),
-        LongHeader => answer.set("X", &"y".repeat(64 * 1024)),
-        Status(status) => answer.status = status,
+        Truncated => response.body.truncate(response.body.len() / 2),
+        Deep => response.body = br#"{"status":"#.repeat(10_000),
+        TooLarge => response.body = vec![b' '; 1024 * 1024 + 1],
+        Header(name, value) => response.set(name, value),
+        Without("Replay-Nonce") => response.nonce = false,
+        Without(name) => response.remove(name),
+        ManyHeaders => response.headers.extend((0..130).map(|_| ("X".to_owned(), vec![b'y']))),
+        LongHeader => response.set("X", &"y".repeat(64 * 1024)),
+        Status(status) => response.status = status,
         StaleNonce => ca.stale_nonces = 1,
         ByteOrderMark => {
-            answer.body.splice(0..0, *b"\xef\xbb\xbf");
+            response.body.splice(0..0, *b"\xef\xbb\xbf");
         }
-        MoreMembers => edit(answer, |members| {
+        MoreMembers => edit(response, |members| {
             members.insert("tomorrow".to_owned(), json!([{"status": "valid"}, null, 1e300]));
         }),
-        StrangeState => edit(answer, |members| {
+        StrangeState => edit(response, |members| {
             if members.contains_key("status") {
                 members.insert("status".to_owned(), json!("tomorrow"));
             }
         }),
         Urls(elsewhere) => {
-            let text = String::from_utf8_lossy(&answer.body).replace(BASE, elsewhere);
-            answer.body = text.into_bytes();
+            let text = String::from_utf8_lossy(&response.body).replace(BASE, elsewhere);
+            response.body = text.into_bytes();
         }
         fault => panic!("{fault:?} does not spoil a response"),
     }
 }
 
 /// Changes the members of the response if its body is a JSON object.
-fn edit(answer: &mut Answer, change: impl FnOnce(&mut serde_json::Map<String, Value>)) {
-    if let Ok(Value::Object(mut members)) = serde_json::from_slice(&answer.body) {
+fn edit(response: &mut Response, change: impl FnOnce(&mut serde_json::Map<String, Value>)) {
+    if let Ok(Value::Object(mut members)) = serde_json::from_slice(&response.body) {
         change(&mut members);
-        answer.body = Value::Object(members).to_string().into_bytes();
+        response.body = Value::Object(members).to_string().into_bytes();
     }
 }
 
@@ -390,7 +390,7 @@ fn expected(flow: &str, request: &str, fault: Fault) -> Outcome {
     // The client ignores the content of these responses: another resource decides.
     let unread = is(&["nonce", "challenge", "revoke", "key change"]);
     match fault {
-        LostRequest | LostAnswer | Cut | Broken(_) | BadNonceAlone | StaleNonce => Done,
+        LostRequest | LostResponse | Cut | Broken(_) | BadNonceAlone | StaleNonce => Done,
         Refused(408 | 500..=599, _, None) | Refused(_, Some("badNonce"), _) => Done,
         Refused(429 | 503, _, Some("7200" | "Fri, 31 Dec 9999 23:59:59 GMT"))
         | Refused(429, _, None) => Fails(ErrorKind::RateLimited),
@@ -537,7 +537,10 @@ fn possible(flow: &Flow, fault: Fault) -> impl Iterator<Item = Outcome> {
 
 /// Whether the fault uses up one of a request's tries: two faults may hit the same request.
 fn may_end_tries(fault: Fault) -> bool {
-    matches!(fault, LostRequest | LostAnswer | Cut | Broken(_) | Refused(408 | 429 | 500..=599, ..))
+    matches!(
+        fault,
+        LostRequest | LostResponse | Cut | Broken(_) | Refused(408 | 429 | 500..=599, ..)
+    )
 }
 
 fn check_pair(flow: &Flow, [first, second]: [(usize, Fault); 2]) -> Result<(), String> {

@@ -6,7 +6,7 @@ use acme_micro::engine::OrderOptions;
 use acme_micro::{ErrorKind, Key, KeyType, Time};
 use serde_json::json;
 
-use super::ca::Answer;
+use super::ca::Response;
 use super::pki;
 use super::script::{Outcome, START, Script};
 
@@ -14,22 +14,22 @@ const ORDER_1: &str = "https://ca.example/order/1";
 
 #[test]
 fn o01_an_order_that_is_ready_at_once_is_finalized_without_publishing() {
-    let mut ca = Script::seasoned();
-    ca.ca.proven = vec!["example.org".to_owned()];
+    let mut ca = Script::with_account();
+    ca.ca.authorized = vec!["example.org".to_owned()];
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.events, ["POST /new-order", "POST /finalize/2", "POST /order/2", "POST /cert/2"]);
 }
 
 /// Returns the events when the CA finishes an order as soon as it is created, and shows that after
 /// this many fetches.
-fn events_of_an_order_that_is_finished_at_once(processing_looks: u32) -> Vec<String> {
+fn events_of_an_order_that_is_finished_at_once(processing_fetches: u32) -> Vec<String> {
     let key = Key::generate(KeyType::P256).unwrap();
     let public = pki::public(key.private_key().unwrap());
-    let mut ca = Script::seasoned();
-    ca.ca.processing_looks = processing_looks;
-    ca.on("POST /new-order").then(move |ca, answer| {
+    let mut ca = Script::with_account();
+    ca.ca.processing_fetches = processing_fetches;
+    ca.on("POST /new-order").then(move |ca, response| {
         ca.finalize_with(1, public.clone());
-        answer.body = ca.order(1).to_string().into_bytes();
+        response.body = ca.order(1).to_string().into_bytes();
     });
     let mut options = OrderOptions::new(["example.org"]);
     options.key = Some(key);
@@ -45,11 +45,11 @@ fn o02_an_order_that_is_valid_at_once_for_our_key_is_downloaded() {
 
 #[test]
 fn o02_an_order_that_is_valid_at_once_for_another_key_is_replaced_by_a_fresh_one() {
-    let mut ca = Script::seasoned();
-    ca.ca.processing_looks = 0;
-    ca.on("POST /new-order").nth(1).then(|ca, answer| {
+    let mut ca = Script::with_account();
+    ca.ca.processing_fetches = 0;
+    ca.on("POST /new-order").nth(1).then(|ca, response| {
         ca.finalize_with(1, pki::public(&pki::new_key()));
-        answer.body = ca.order(1).to_string().into_bytes();
+        response.body = ca.order(1).to_string().into_bytes();
     });
     let issued = ca.obtain(&["example.org"]).unwrap();
     assert_eq!(issued.order_url, "https://ca.example/order/3");
@@ -64,8 +64,8 @@ fn o03_an_order_that_is_processing_at_once_is_polled() {
 
 #[test]
 fn an_order_may_take_minutes_to_be_processed() {
-    let mut ca = Script::seasoned();
-    ca.ca.processing_looks = 40;
+    let mut ca = Script::with_account();
+    ca.ca.processing_fetches = 40;
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /finalize/2"), 1);
     assert_eq!(ca.count("POST /order/2"), 41);
@@ -74,8 +74,8 @@ fn an_order_may_take_minutes_to_be_processed() {
 
 #[test]
 fn o21_an_order_that_stays_processing_ends_and_can_be_resumed() {
-    let mut ca = Script::seasoned();
-    ca.ca.processing_looks = u32::MAX;
+    let mut ca = Script::with_account();
+    ca.ca.processing_fetches = u32::MAX;
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
     let error = ca.run(&operation).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
@@ -162,9 +162,9 @@ fn o27_a_finalize_response_about_another_order_is_not_believed() {
     // fetches its own order.
     for location in ["https://ca.example/order/7", "/order/7", "https://evil.example/order/1"] {
         let mut ca = Script::new();
-        ca.on("POST /finalize/1").then(move |_, answer| {
-            answer.set("Location", location);
-            answer.edit(|order| {
+        ca.on("POST /finalize/1").then(move |_, response| {
+            response.set("Location", location);
+            response.edit(|order| {
                 order["status"] = json!("valid");
                 order["certificate"] = json!("https://ca.example/cert/7");
             });
@@ -173,7 +173,7 @@ fn o27_a_finalize_response_about_another_order_is_not_believed() {
         assert_eq!((ca.count("POST /order/1"), ca.count("POST /cert/7")), (2, 0), "{location}");
     }
     let mut ca = Script::new();
-    ca.on("POST /finalize/1").then(|_, answer| answer.set("Location", "/order/1"));
+    ca.on("POST /finalize/1").then(|_, response| response.set("Location", "/order/1"));
     ca.obtain(&["example.org"]).unwrap();
 }
 
@@ -199,7 +199,7 @@ fn o26_missing_members_are_named_when_they_are_needed() {
 #[test]
 fn o29_an_order_without_a_location_is_refused() {
     let mut ca = Script::new();
-    ca.on("POST /new-order").then(|_, answer| answer.remove("Location"));
+    ca.on("POST /new-order").then(|_, response| response.remove("Location"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
     assert!(error.to_string().contains("Location"), "{error}");
@@ -242,11 +242,11 @@ fn o08_an_order_that_changes_its_names_while_polled_is_refused_before_finalize()
 #[test]
 fn o08_names_are_compared_in_canonical_form() {
     let mut ca = Script::new();
-    ca.on("POST /*").then(|_, answer| {
+    ca.on("POST /*").then(|_, response| {
         let text =
-            String::from_utf8_lossy(&answer.body).replace("\"example.org\"", "\"EXAMPLE.Org.\"");
+            String::from_utf8_lossy(&response.body).replace("\"example.org\"", "\"EXAMPLE.Org.\"");
         if text.contains("EXAMPLE") {
-            answer.body = text.replace("2001:db8::1", "2001:0DB8:0:0:0:0:0:1").into_bytes();
+            response.body = text.replace("2001:db8::1", "2001:0DB8:0:0:0:0:0:1").into_bytes();
         }
     });
     ca.obtain(&["2001:db8::1", "example.org"]).unwrap();
@@ -279,7 +279,7 @@ fn o06_more_authorizations_than_names_are_refused() {
 #[test]
 fn o06_an_authorization_listed_twice_is_published_once_and_gets_one_response() {
     let mut ca = Script::new();
-    ca.ca.proven = vec!["www.example.org".to_owned()];
+    ca.ca.authorized = vec!["www.example.org".to_owned()];
     ca.on("POST /new-order").edit(|order| {
         order["authorizations"] =
             json!(["https://ca.example/authz/1", "https://ca.example/authz/1"]);
@@ -341,13 +341,13 @@ fn o28_a_csr_refused_at_finalize_is_final() {
 #[test]
 fn finalize_may_answer_without_a_location() {
     let mut ca = Script::new();
-    ca.on("POST /finalize/1").then(|_, answer| answer.remove("Location"));
+    ca.on("POST /finalize/1").then(|_, response| response.remove("Location"));
     ca.obtain(&["example.org"]).unwrap();
 }
 
 /// Returns a client whose earlier run created an order and stopped there.
 fn with_order(key: &Key) -> (Script, OrderOptions) {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.on("POST /authz/2").nth(1).problem(403, "unauthorized");
     let mut options = OrderOptions::new(["example.org"]);
     options.key = Some(key.clone());
@@ -391,7 +391,7 @@ fn a_processing_and_a_valid_order_are_resumed_and_not_finalized_again() {
     for looks in [0, 3] {
         let key = Key::generate(KeyType::P256).unwrap();
         let (mut ca, options) = with_order(&key);
-        ca.ca.processing_looks = looks;
+        ca.ca.processing_fetches = looks;
         ca.ca.finalize_with(1, pki::public(key.private_key().unwrap()));
         ca.order(options).unwrap();
         assert_eq!(ca.count("POST /order/2"), looks.max(1) as usize);
@@ -420,7 +420,7 @@ fn a_dead_order_is_replaced_by_a_fresh_one_once() {
 #[test]
 fn o24_an_order_that_the_ca_has_forgotten_is_replaced_by_a_fresh_one() {
     let (mut ca, options) = with_order(&Key::generate(KeyType::P256).unwrap());
-    ca.on("POST /order/2").answer(Answer::problem(404, "malformed"));
+    ca.on("POST /order/2").respond(Response::problem(404, "malformed"));
     let issued = ca.order(options).unwrap();
     assert_eq!(issued.order_url, "https://ca.example/order/3");
     assert_eq!(ca.count("POST /new-order"), 1);
@@ -430,7 +430,7 @@ fn o24_an_order_that_the_ca_has_forgotten_is_replaced_by_a_fresh_one() {
 fn o06_fewer_authorizations_than_names_are_accepted() {
     // The order has two names and one authorization: the CA decides when that is enough.
     let mut ca = Script::new();
-    ca.ca.proven = vec!["www.example.org".to_owned()];
+    ca.ca.authorized = vec!["www.example.org".to_owned()];
     ca.on("POST /new-order").edit(|order| {
         order["authorizations"] = json!(["https://ca.example/authz/1"]);
     });
@@ -442,11 +442,11 @@ fn o06_fewer_authorizations_than_names_are_accepted() {
 fn o08_the_csr_has_our_names_in_any_spelling_of_the_ca() {
     for spelling in ["B\u{dc}CHER.example", "xn--BCHER-kva.example.", "b\u{fc}cher.example"] {
         let mut ca = Script::new();
-        ca.on("POST /*").then(move |_, answer| {
-            let text = String::from_utf8_lossy(&answer.body);
+        ca.on("POST /*").then(move |_, response| {
+            let text = String::from_utf8_lossy(&response.body);
             let text = text.replace("xn--bcher-kva.example\"", &format!("{spelling}\""));
             if !text.starts_with('-') {
-                answer.body = text.into_bytes();
+                response.body = text.into_bytes();
             }
         });
         let issued = ca.obtain(&["b\u{fc}cher.example"]).unwrap();
@@ -491,8 +491,8 @@ fn o12_o20_o21_an_order_that_is_never_decided_is_fetched_120_times() {
     for (what, from) in [("pending", 1), ("pending although valid", 1), ("processing", 2)] {
         let mut ca = Script::new();
         match what {
-            "pending" => ca.ca.validation_looks = u32::MAX,
-            "processing" => ca.ca.processing_looks = u32::MAX,
+            "pending" => ca.ca.validation_fetches = u32::MAX,
+            "processing" => ca.ca.processing_fetches = u32::MAX,
             _ => ca.on("POST /order/1").edit(|order| order["status"] = json!("pending")),
         }
         let (outcome, options) = patient(&mut ca);
@@ -508,8 +508,8 @@ fn o12_o20_o21_an_order_that_is_never_decided_is_fetched_120_times() {
 fn o21_an_order_that_takes_days_ends_and_is_resumed_after_its_retry_after() {
     for (retry_after, days) in [("259200", 3), ("31536000", 30)] {
         let mut ca = Script::new();
-        ca.ca.processing_looks = u32::MAX;
-        ca.on("POST /finalize/1").then(move |_, answer| answer.set("Retry-After", retry_after));
+        ca.ca.processing_fetches = u32::MAX;
+        ca.on("POST /finalize/1").then(move |_, response| response.set("Retry-After", retry_after));
         let (outcome, options) = patient(&mut ca);
         let error = outcome.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
@@ -520,7 +520,7 @@ fn o21_an_order_that_takes_days_ends_and_is_resumed_after_its_retry_after() {
         ca.forget();
         ca.now += wait.as_millis() as i64;
         let public = pki::public(options.key.as_ref().unwrap().private_key().unwrap());
-        ca.ca.processing_looks = 0;
+        ca.ca.processing_fetches = 0;
         ca.ca.finalize_with(0, public);
         ca.order(options).unwrap();
         assert_eq!(ca.events, ["GET /new-nonce", "POST /order/1", "POST /cert/1"]);
@@ -532,7 +532,7 @@ fn o16_states_that_go_back_are_followed_to_an_end() {
     // A valid challenge is pending again, a ready order is pending again, and a valid order is
     // processing again.
     let mut ca = Script::new();
-    ca.ca.validation_looks = 8;
+    ca.ca.validation_fetches = 8;
     ca.on("POST /authz/1").nth(2).edit(|a| a["challenges"][0]["status"] = json!("pending"));
     ca.obtain(&["example.org"]).unwrap();
     let mut ca = Script::new();
@@ -560,8 +560,8 @@ fn o16_states_that_go_back_are_followed_to_an_end() {
 fn o24_an_order_that_is_gone_is_replaced_once() {
     for status in [404, 410] {
         let (mut ca, options) = with_order(&Key::generate(KeyType::P256).unwrap());
-        ca.on("POST /order/2").answer(Answer::new(status, "gone"));
-        ca.on("POST /order/3").answer(Answer::new(status, "gone"));
+        ca.on("POST /order/2").respond(Response::new(status, "gone"));
+        ca.on("POST /order/3").respond(Response::new(status, "gone"));
         let error = ca.order(options).unwrap_err();
         assert_eq!(error.http_status(), Some(status));
         assert_eq!(ca.count("POST /new-order"), 1, "one fresh order per operation, {status}");
@@ -585,7 +585,7 @@ fn o25_the_ca_alone_decides_whether_an_order_has_expired() {
 #[test]
 fn o26_an_order_that_is_ready_at_once_needs_its_finalize_url() {
     let mut ca = Script::new();
-    ca.ca.proven = vec!["example.org".to_owned()];
+    ca.ca.authorized = vec!["example.org".to_owned()];
     ca.on("POST /new-order").edit(|order| order["finalize"] = json!(null));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((error.kind(), error.url()), (ErrorKind::Protocol, Some(ORDER_1)));
@@ -608,10 +608,10 @@ fn o30_an_order_that_is_returned_again_goes_on_where_it_was() {
     let key = Key::generate(KeyType::P256).unwrap();
     let (mut ca, mut options) = with_order(&key);
     options.order_url = None;
-    ca.on("POST /new-order").then(|ca, answer| {
+    ca.on("POST /new-order").then(|ca, response| {
         ca.orders.truncate(2);
-        answer.body = ca.order(1).to_string().into_bytes();
-        answer.set("Location", "https://ca.example/order/2");
+        response.body = ca.order(1).to_string().into_bytes();
+        response.set("Location", "https://ca.example/order/2");
     });
     let operation = ca.client.obtain(options).unwrap();
     let issued = ca.run(&operation).unwrap();

@@ -24,7 +24,7 @@ fn authorize(
 #[test]
 fn names_are_validated_ahead_of_an_order() {
     let mut ca = ca_with_new_authz();
-    ca.ca.validation_looks = 2;
+    ca.ca.validation_fetches = 2;
     let urls = authorize(&mut ca, AuthorizeOptions::new(["a.example", "192.0.2.7"])).unwrap();
     assert_eq!(urls, ["https://ca.example/authz/1", "https://ca.example/authz/2"]);
     assert!(ca.published("http-01 a.example") && ca.published("http-01 192.0.2.7"));
@@ -36,7 +36,7 @@ fn names_are_validated_ahead_of_an_order() {
 #[test]
 fn a_name_with_a_valid_authorization_is_not_validated_again() {
     let mut ca = ca_with_new_authz();
-    ca.ca.proven = vec!["a.example".to_owned()];
+    ca.ca.authorized = vec!["a.example".to_owned()];
     authorize(&mut ca, AuthorizeOptions::new(["a.example"])).unwrap();
     assert!(!ca.published("*"));
 }
@@ -86,7 +86,7 @@ fn a_missing_newauthz_or_subdomain_authorization_is_reported() {
 #[test]
 fn an_authorization_for_another_identifier_is_refused() {
     let mut ca = ca_with_new_authz();
-    ca.ca.proven = vec!["a.example".to_owned(), "b.example".to_owned()];
+    ca.ca.authorized = vec!["a.example".to_owned(), "b.example".to_owned()];
     ca.on("POST /new-authz").nth(2).edit(|a| a["identifier"]["value"] = json!("a.example"));
     let error = authorize(&mut ca, AuthorizeOptions::new(["a.example", "b.example"])).unwrap_err();
     assert_eq!((error.kind(), error.identifier()), (ErrorKind::Protocol, Some("b.example")));
@@ -192,7 +192,7 @@ fn invalid_ancestors_are_refused() {
 fn an_abandoned_order_leaves_nothing_pending() {
     let mut ca = Script::new();
     ca.publishing = Err("no such zone".to_owned());
-    ca.ca.proven = vec!["c.example".to_owned()];
+    ca.ca.authorized = vec!["c.example".to_owned()];
     let error = ca.obtain(&["a.example", "b.example", "c.example"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Host);
     let states =
@@ -222,8 +222,8 @@ fn o18_on_request_a_failure_leaves_nothing_pending() {
     }
     // A failure that a later try may repair deactivates nothing.
     let mut ca = Script::new();
-    ca.on("POST /order/1").then(|_, answer| answer.set("Retry-After", "100000"));
-    ca.ca.validation_looks = u32::MAX;
+    ca.on("POST /order/1").then(|_, response| response.set("Retry-After", "100000"));
+    ca.ca.validation_fetches = u32::MAX;
     let mut options = OrderOptions::new(["a.example"]);
     options.abandon_on_failure = true;
     assert_eq!(ca.order(options).unwrap_err().kind(), ErrorKind::Timeout);
@@ -283,29 +283,30 @@ fn the_orders_of_an_account_are_listed_page_by_page() {
 
 #[test]
 fn a16_a_list_of_orders_with_bad_links_ends() {
-    let list = |change: fn(&mut super::ca::Answer)| {
+    let list = |change: fn(&mut super::ca::Response)| {
         let mut ca = Script::new();
         ca.ca.orders_a_page = 1;
         ca.obtain(&["a.example"]).unwrap();
-        ca.on("POST /orders/*").then(move |_, answer| change(answer));
+        ca.on("POST /orders/*").then(move |_, response| change(response));
         let operation = ca.client.orders();
         let outcome = ca.run(&operation);
         (outcome, ca)
     };
     // Its pages lead in a circle.
     let (outcome, ca) =
-        list(|answer| answer.set("Link", r#"<https://ca.example/orders/1>; rel="next""#));
+        list(|response| response.set("Link", r#"<https://ca.example/orders/1>; rel="next""#));
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Protocol);
     assert_eq!(ca.count("POST /orders/1"), 100);
     // Its links lead to other hosts.
     let (outcome, _) =
-        list(|answer| answer.set("Link", r#"<https://evil.example/orders/1>; rel="next""#));
+        list(|response| response.set("Link", r#"<https://evil.example/orders/1>; rel="next""#));
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Policy);
-    let (outcome, _) =
-        list(|answer| answer.edit(|list| list["orders"] = json!(["https://evil.example/order/1"])));
+    let (outcome, _) = list(|response| {
+        response.edit(|list| list["orders"] = json!(["https://evil.example/order/1"]))
+    });
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Policy);
     // The page is not a JSON object.
-    let (outcome, _) = list(|answer| answer.body = b"[]".to_vec());
+    let (outcome, _) = list(|response| response.body = b"[]".to_vec());
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Protocol);
 }
 
@@ -316,7 +317,7 @@ fn the_link_to_the_next_page_may_be_relative() {
     for name in ["a.example", "b.example"] {
         ca.obtain(&[name]).unwrap();
     }
-    ca.on("POST /orders/1").then(|_, answer| answer.set("Link", "</orders/2>;rel=\"next\""));
+    ca.on("POST /orders/1").then(|_, response| response.set("Link", "</orders/2>;rel=\"next\""));
     let operation = ca.client.orders();
     assert_eq!(ca.run(&operation).unwrap().len(), 2);
 }

@@ -8,7 +8,7 @@ use acme_micro::engine::{Issued, OrderOptions, Renewal, RenewalInfo, next_try};
 use acme_micro::{AcmeError, CertificateChain, ErrorKind, Time};
 use serde_json::json;
 
-use super::ca::Answer;
+use super::ca::Response;
 use super::pki::{self, Contents};
 use super::script::{START, Script};
 
@@ -129,9 +129,9 @@ fn r06_the_retry_after_of_renewal_information_is_obeyed_within_limits() {
         (None, 6 * 3600),
     ] {
         let (mut ca, chain) = with_window(40 * DAY, 42 * DAY);
-        ca.on("GET /renewal-info/*").then(move |_, answer| match retry_after {
-            Some(value) => answer.set("Retry-After", value),
-            None => answer.remove("Retry-After"),
+        ca.on("GET /renewal-info/*").then(move |_, response| match retry_after {
+            Some(value) => response.set("Retry-After", value),
+            None => response.remove("Retry-After"),
         });
         assert_eq!(ask(&mut ca, &chain).check_again_at, at(seconds), "{retry_after:?}");
     }
@@ -157,7 +157,7 @@ fn r01_r02_r04_the_lifetime_decides_without_usable_information() {
         window("yesterday", "tomorrow"),
     ] {
         let (mut ca, chain) = with_window(1, 2);
-        ca.on("GET /renewal-info/*").answer(Answer::json(200, &body));
+        ca.on("GET /renewal-info/*").respond(Response::json(200, &body));
         assert!(!ask(&mut ca, &chain).from_ca, "{body}");
     }
     for (status, tries) in [(404, 1), (410, 1), (400, 1), (429, 1), (500, 4), (503, 4)] {
@@ -203,7 +203,7 @@ fn r04_r05_every_form_of_a_date_is_read_and_windows_are_limited() {
     let due = |start: &str, end: &str| {
         let (mut ca, chain) = with_window(1, 2);
         let window = json!({"suggestedWindow": {"start": start, "end": end}});
-        ca.on("GET /renewal-info/*").answer(Answer::json(200, &window));
+        ca.on("GET /renewal-info/*").respond(Response::json(200, &window));
         let info = ask(&mut ca, &chain);
         assert!(info.from_ca, "{start} {end}");
         // The time is never in the last tenth of the certificate's life, which ends in 80 days.
@@ -346,11 +346,11 @@ fn issues(ca: &mut Script, lifetime: i64) {
 fn survive(lifetime: i64, outage: i64) {
     let is_down = Arc::new(AtomicBool::new(true));
     let mut ca = Script::new();
-    ca.on("POST /cert/*").then(|_, answer| answer.remove("Date"));
+    ca.on("POST /cert/*").then(|_, response| response.remove("Date"));
     let down = Arc::clone(&is_down);
-    ca.on("POST /new-order").then(move |_, answer| {
+    ca.on("POST /new-order").then(move |_, response| {
         if down.load(Ordering::Relaxed) {
-            *answer = Answer::problem(503, "serverInternal");
+            *response = Response::problem(503, "serverInternal");
         }
     });
     let mut keeper = Keeper::of(chain(0, lifetime));
@@ -409,7 +409,7 @@ fn r15_an_outage_causes_no_longer_gap_than_it_must() {
 #[test]
 fn r10_a_window_always_in_the_past_leaves_no_gap_between_short_certificates() {
     let (mut ca, _) = with_window(-2, -1);
-    ca.on("POST /cert/*").then(|_, answer| answer.remove("Date"));
+    ca.on("POST /cert/*").then(|_, response| response.remove("Date"));
     let mut keeper = Keeper::of(chain(0, 300));
     for round in 0..20 {
         issues(&mut ca, 300);

@@ -36,17 +36,17 @@ fn run_until(ca: &mut Script, operation: &Operation<Issued>, death: Death) -> Op
                     ca.unpublish(&up);
                     return Some(left);
                 }
-                let answer = ca.answer(&request).unwrap();
+                let response = ca.respond_to(&request).unwrap();
                 if death == Death::After(sent) {
                     ca.unpublish(&up);
                     return Some(left);
                 }
                 let reply = operation.reply(request.id);
-                for (name, value) in &answer.headers {
+                for (name, value) in &response.headers {
                     reply.header(name.as_bytes(), value).unwrap();
                 }
-                reply.body(&answer.body).unwrap();
-                reply.end(answer.status).unwrap();
+                reply.body(&response.body).unwrap();
+                reply.end(response.status).unwrap();
             }
             Step::Wait(delay) => ca.now += delay.unwrap().as_millis() as i64,
             Step::Publish(challenges) => {
@@ -85,7 +85,7 @@ fn x01_x03_x04_x10_a_host_dies_at_each_request_and_another_goes_on() {
     let mut deaths = 0;
     for death in (1..).flat_map(|n| [Death::Before(n), Death::After(n)]) {
         let mut ca = Script::new();
-        ca.ca.validation_looks = 1;
+        ca.ca.validation_fetches = 1;
         let operation = ca.client.obtain(order_with(&key, None)).unwrap();
         let Some(left) = run_until(&mut ca, &operation, death) else { break };
         drop(operation);
@@ -131,7 +131,7 @@ fn x12_two_copies_of_a_snapshot_get_one_certificate() {
     let key = Key::generate(KeyType::P256).unwrap();
     for n in 5..=12 {
         let mut ca = Script::new();
-        ca.ca.validation_looks = 1;
+        ca.ca.validation_fetches = 1;
         let operation = ca.client.obtain(order_with(&key, None)).unwrap();
         let left = run_until(&mut ca, &operation, Death::Before(n)).unwrap();
         drop(operation);

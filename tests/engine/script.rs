@@ -15,7 +15,7 @@ use acme_micro::engine::{
 use acme_micro::{AcmeError, ErrorKind, Key, KeyType, Time};
 use serde_json::Value;
 
-use super::ca::{Answer, BASE, Ca};
+use super::ca::{BASE, Ca, Response};
 use super::{jws, log};
 
 /// Clock at the start: 2026-11-24T14:24:05Z.
@@ -38,7 +38,7 @@ pub enum Pace {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Moment {
     BeforePoll,
-    BeforeAnswer,
+    BeforeResponse,
     WhilePublishing,
 }
 
@@ -113,15 +113,15 @@ struct Rule {
     action: Action,
 }
 
-type Change = Box<dyn FnMut(&mut Ca, &mut Answer) + Send>;
-type Make = Box<dyn FnMut(&Ca) -> Answer + Send>;
+type Change = Box<dyn FnMut(&mut Ca, &mut Response) + Send>;
+type Make = Box<dyn FnMut(&Ca) -> Response + Send>;
 
 enum Action {
-    Answer(Answer),
+    Response(Response),
     Make(Make),
     Then(Change),
     LoseRequest,
-    LoseAnswer,
+    LoseResponse,
 }
 
 /// A rule in the making: a pattern of requests, then an action.
@@ -157,17 +157,17 @@ impl On<'_> {
     }
 
     /// Sends this response; the CA does not do the work.
-    pub fn answer(self, answer: Answer) {
-        self.rule(Action::Answer(answer));
+    pub fn respond(self, response: Response) {
+        self.rule(Action::Response(response));
     }
 
     /// Sends the response that `make` returns; the CA does not do the work.
-    pub fn make(self, make: impl FnMut(&Ca) -> Answer + Send + 'static) {
+    pub fn make(self, make: impl FnMut(&Ca) -> Response + Send + 'static) {
         self.rule(Action::Make(Box::new(make)));
     }
 
     pub fn problem(self, status: u16, name: &str) {
-        self.answer(Answer::problem(status, name));
+        self.respond(Response::problem(status, name));
     }
 
     /// Loses the request before it reaches the CA.
@@ -176,18 +176,18 @@ impl On<'_> {
     }
 
     /// Loses the response; the CA does the work.
-    pub fn lose_answer(self) {
-        self.rule(Action::LoseAnswer);
+    pub fn lose_response(self) {
+        self.rule(Action::LoseResponse);
     }
 
     /// Changes the response; the CA does the work.
-    pub fn then(self, change: impl FnMut(&mut Ca, &mut Answer) + Send + 'static) {
+    pub fn then(self, change: impl FnMut(&mut Ca, &mut Response) + Send + 'static) {
         self.rule(Action::Then(Box::new(change)));
     }
 
     /// Changes the JSON of the response; the CA does the work.
     pub fn edit(self, mut change: impl FnMut(&mut Value) + Send + 'static) {
-        self.then(move |_, answer| answer.edit(&mut change));
+        self.then(move |_, response| response.edit(&mut change));
     }
 }
 
@@ -237,7 +237,7 @@ impl Script {
     }
 
     /// Returns a host that has an account, the directory and a nonce from an earlier order.
-    pub fn seasoned() -> Script {
+    pub fn with_account() -> Script {
         let mut script = Script::new();
         script.obtain(&["earlier.example"]).unwrap();
         script.forget();
@@ -333,7 +333,7 @@ impl Script {
                     self.poll_more(operation, &mut steps);
                     if self.pace == Pace::Blocking {
                         self.rounds += 1;
-                        self.answer_all(operation, &mut waiting, &mut steps);
+                        self.respond_to_all(operation, &mut waiting, &mut steps);
                     }
                 }
                 Step::Wait(delay) if waiting.is_empty() => {
@@ -350,9 +350,9 @@ impl Script {
                             *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(9);
                             let n = (*seed >> 33) as usize % waiting.len();
                             let mut one = vec![waiting.swap_remove(n)];
-                            self.answer_all(operation, &mut one, &mut steps);
+                            self.respond_to_all(operation, &mut one, &mut steps);
                         }
-                        _ => self.answer_all(operation, &mut waiting, &mut steps),
+                        _ => self.respond_to_all(operation, &mut waiting, &mut steps),
                     }
                 }
                 Step::Publish(challenges) => {
@@ -410,21 +410,21 @@ impl Script {
         self.bodies.push(request.body.clone());
     }
 
-    fn answer_all<T>(
+    fn respond_to_all<T>(
         &mut self,
         operation: &Operation<T>,
         waiting: &mut Vec<Arc<Request>>,
         steps: &mut VecDeque<Step>,
     ) {
         for request in std::mem::take(waiting) {
-            self.moment(Moment::BeforeAnswer, operation);
-            let answer = self.answer(&request);
-            self.feed(operation, &request, answer, steps);
+            self.moment(Moment::BeforeResponse, operation);
+            let response = self.respond_to(&request);
+            self.feed(operation, &request, response, steps);
         }
     }
 
     /// Returns the response to a request; `Err`: the connection fails.
-    pub fn answer(&mut self, request: &Request) -> Result<Answer, &'static str> {
+    pub fn respond_to(&mut self, request: &Request) -> Result<Response, &'static str> {
         self.ca.now = self.now;
         self.ca.validate_until_now();
         let label = label(request);
@@ -456,68 +456,68 @@ impl Script {
         };
         let ca = &mut self.ca;
         let is_new_nonce = label.ends_with("/new-nonce");
-        let mut answer = match action.as_deref_mut() {
-            Some(Action::Answer(answer)) => answer.clone(),
+        let mut response = match action.as_deref_mut() {
+            Some(Action::Response(response)) => response.clone(),
             Some(Action::Make(make)) => make(ca),
             Some(Action::LoseRequest) => return Err("connection refused"),
             _ => {
                 let path = request.url().strip_prefix(BASE);
                 let path = path.unwrap_or_else(|| panic!("a request to another host: {label}"));
-                let mut answer = match post.is_some() && ca.refuses_nonce() {
-                    true => Answer::problem(400, "badNonce"),
+                let mut response = match post.is_some() && ca.refuses_nonce() {
+                    true => Response::problem(400, "badNonce"),
                     false => ca.serve(path, post.as_ref(), &published),
                 };
                 match action {
                     _ if is_closed => return Err("connection reset by peer"),
-                    Some(Action::LoseAnswer) => return Err("connection reset by peer"),
-                    Some(Action::Then(change)) => change(ca, &mut answer),
+                    Some(Action::LoseResponse) => return Err("connection reset by peer"),
+                    Some(Action::Then(change)) => change(ca, &mut response),
                     _ => {}
                 }
-                answer
+                response
             }
         };
-        for (name, value) in &answer.headers {
+        for (name, value) in &response.headers {
             if name.eq_ignore_ascii_case("Replay-Nonce") {
-                ca.honor(&String::from_utf8_lossy(value));
-                answer.nonce = false;
+                ca.accept_nonce(&String::from_utf8_lossy(value));
+                response.nonce = false;
             }
         }
-        if answer.nonce && (post.is_some() || is_new_nonce) {
-            answer.headers.push(("Replay-Nonce".to_owned(), ca.fresh_nonce().into_bytes()));
+        if response.nonce && (post.is_some() || is_new_nonce) {
+            response.headers.push(("Replay-Nonce".to_owned(), ca.fresh_nonce().into_bytes()));
         }
-        Ok(answer)
+        Ok(response)
     }
 
     fn feed<T>(
         &mut self,
         operation: &Operation<T>,
         request: &Request,
-        answer: Result<Answer, &str>,
+        response: Result<Response, &str>,
         steps: &mut VecDeque<Step>,
     ) {
         let reply = operation.reply(request.id);
-        let answer = match answer {
-            Ok(answer) => answer,
+        let response = match response {
+            Ok(response) => response,
             Err(why) => return reply.failed(why).unwrap(),
         };
         let mut fed = Ok(());
-        for (name, value) in &answer.headers {
+        for (name, value) in &response.headers {
             fed = fed.and_then(|()| reply.header(name.as_bytes(), value));
             self.poll_more(operation, steps);
         }
-        if answer.cut {
-            let half = &answer.body[..answer.body.len() / 2];
+        if response.cut {
+            let half = &response.body[..response.body.len() / 2];
             fed.and_then(|()| reply.body(half)).unwrap();
             return reply.failed("connection reset by peer").unwrap();
         }
-        let size = if self.chunk == 0 { answer.body.len().max(1) } else { self.chunk };
-        for chunk in answer.body.chunks(size) {
+        let size = if self.chunk == 0 { response.body.len().max(1) } else { self.chunk };
+        for chunk in response.body.chunks(size) {
             fed = fed.and_then(|()| reply.body(chunk));
             if self.chunk > 0 {
                 self.poll_more(operation, steps);
             }
         }
-        if let Err(error) = fed.and_then(|()| reply.end(answer.status)) {
+        if let Err(error) = fed.and_then(|()| reply.end(response.status)) {
             assert_eq!(error.kind(), ErrorKind::Protocol, "feeding a response: {error:?}");
             self.refusals.push(error);
         }
@@ -616,7 +616,7 @@ pub fn make_account(ca: &mut Ca, key: &Key) -> String {
     let (mut x, mut y) = (openssl::bn::BigNum::new().unwrap(), openssl::bn::BigNum::new().unwrap());
     ec.public_key().affine_coordinates(ec.group(), &mut x, &mut y, &mut context).unwrap();
     let coordinate = |n: openssl::bn::BigNum| jws::encode(&n.to_vec_padded(32).unwrap());
-    ca.know(serde_json::json!({
+    ca.add_account(serde_json::json!({
         "kty": "EC", "crv": "P-256", "x": coordinate(x), "y": coordinate(y),
     }))
 }

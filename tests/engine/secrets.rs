@@ -12,7 +12,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::rsa::{Rsa, RsaPrivateKeyBuilder};
 use serde_json::{Value, json};
 
-use super::ca::{Answer, BASE};
+use super::ca::{BASE, Response};
 use super::jws::{decode, encode};
 use super::log;
 use super::script::{START, Script};
@@ -144,11 +144,11 @@ const FAULTS: [Fault; 9] = [
     |_| {},
     |ca| ca.ca.failing.push("www.example.org".to_owned()),
     |ca| ca.on("POST /new-account").problem(403, "externalAccountRequired"),
-    |ca| ca.on("POST /new-account").answer(Answer::new(400, "echo ".repeat(50))),
+    |ca| ca.on("POST /new-account").respond(Response::new(400, "echo ".repeat(50))),
     |ca| ca.on("POST /finalize*").problem(400, "badCSR"),
     |ca| ca.on("POST /new-order").problem(500, "serverInternal"),
     |ca| ca.on("POST /key-change").problem(409, "malformed"),
-    |ca| ca.on("POST /challenge*").lose_answer(),
+    |ca| ca.on("POST /challenge*").lose_response(),
     |ca| ca.publishing = Err("the zone is locked".to_owned()),
 ];
 
@@ -174,14 +174,14 @@ fn run_showing(
             Step::Request(request) => {
                 shown.push(format!("{:?} {}", request.method, request.url()));
                 let reply = operation.reply(request.id);
-                match ca.answer(request) {
+                match ca.respond_to(request) {
                     Err(why) => reply.failed(why).unwrap(),
-                    Ok(answer) => {
-                        for (name, value) in &answer.headers {
+                    Ok(response) => {
+                        for (name, value) in &response.headers {
                             reply.header(name.as_bytes(), value).unwrap();
                         }
-                        reply.body(&answer.body).unwrap();
-                        reply.end(answer.status).unwrap();
+                        reply.body(&response.body).unwrap();
+                        reply.end(response.status).unwrap();
                     }
                 }
             }
@@ -604,8 +604,8 @@ fn s12_an_account_key_signs_nothing_for_another_ca() {
     }
     // The client checks a URL in Location, too.
     let mut ca = Script::new();
-    ca.on("POST /new-order").then(|_, answer| {
-        answer.set("Location", "https://other-ca.example/order/1");
+    ca.on("POST /new-order").then(|_, response| {
+        response.set("Location", "https://other-ca.example/order/1");
     });
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Policy);
 }
@@ -620,13 +620,13 @@ fn s13_a_key_authorization_belongs_to_one_account() {
         loop {
             match operation.poll(Time::from_millis(now)).unwrap() {
                 Step::Request(request) => {
-                    let answer = script.answer(&request).unwrap();
+                    let response = script.respond_to(&request).unwrap();
                     let reply = operation.reply(request.id);
-                    for (name, value) in &answer.headers {
+                    for (name, value) in &response.headers {
                         reply.header(name.as_bytes(), value).unwrap();
                     }
-                    reply.body(&answer.body).unwrap();
-                    reply.end(answer.status).unwrap();
+                    reply.body(&response.body).unwrap();
+                    reply.end(response.status).unwrap();
                 }
                 Step::Wait(delay) => now += delay.unwrap().as_millis() as i64,
                 Step::Publish(challenges) => return challenges[0].key_authorization().to_owned(),

@@ -84,8 +84,8 @@ fn kind_at(place: &str) -> &'static str {
 fn check(kind: &'static str, state: &'static str, (place, nth): (&str, u32), expected: Outcome) {
     let mut ca = Script::new();
     let kind = if kind == "as there" { kind_at(place) } else { kind };
-    ca.on(place).nth(nth).then(move |ca, answer| {
-        answer.body = object(ca, kind, state).to_string().into_bytes();
+    ca.on(place).nth(nth).then(move |ca, response| {
+        response.body = object(ca, kind, state).to_string().into_bytes();
     });
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
     let outcome = ca.run(&operation);
@@ -116,8 +116,8 @@ fn check(kind: &'static str, state: &'static str, (place, nth): (&str, u32), exp
     if outcome.is_err() && nth == 1 && ["POST /new-order", "POST /authz/1"].contains(&place) {
         assert!(!ca.published("*"), "{cell}");
     }
-    let answers: u32 = ca.ca.authorizations.iter().map(|a| a.answers).sum();
-    assert!(answers <= 1, "{cell}");
+    let responses: u32 = ca.ca.authorizations.iter().map(|a| a.responses).sum();
+    assert!(responses <= 1, "{cell}");
 }
 
 #[test]

@@ -15,8 +15,8 @@ const HOUR: i64 = 3_600_000;
 
 #[test]
 fn the_timeout_ends_the_operation_and_removes_everything() {
-    let mut ca = Script::seasoned();
-    ca.ca.validation_looks = u32::MAX;
+    let mut ca = Script::with_account();
+    ca.ca.validation_fetches = u32::MAX;
     let error = ca.obtain(&["a.example", "b.example"]).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Timeout, false));
     assert!(error.to_string().contains("600 s"), "{error}");
@@ -27,7 +27,7 @@ fn the_timeout_ends_the_operation_and_removes_everything() {
 #[test]
 fn a_shorter_timeout_holds_to_the_millisecond() {
     let mut ca = Script::new();
-    ca.ca.validation_looks = u32::MAX;
+    ca.ca.validation_fetches = u32::MAX;
     let mut options = OrderOptions::new(["example.org"]);
     options.time_limit = Duration::from_millis(12_345);
     assert_eq!(ca.order(options).unwrap_err().kind(), ErrorKind::Timeout);
@@ -45,8 +45,8 @@ fn a_huge_timeout_does_no_harm() {
 #[test]
 fn the_reason_of_a_failure_survives_the_timeout() {
     let mut ca = Script::new();
-    let limited = super::ca::Answer::problem(429, "rateLimited").header("Retry-After", "50");
-    ca.on("POST /new-order").answer(limited);
+    let limited = super::ca::Response::problem(429, "rateLimited").header("Retry-After", "50");
+    ca.on("POST /new-order").respond(limited);
     let mut options = OrderOptions::new(["example.org"]);
     options.time_limit = Duration::from_secs(20);
     let error = ca.order(options).unwrap_err();
@@ -56,14 +56,14 @@ fn the_reason_of_a_failure_survives_the_timeout() {
 
 #[test]
 fn t11_the_timeout_does_not_include_publishing() {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.publishing_takes = Duration::from_secs(2 * 3600);
     ca.obtain(&["example.org"]).unwrap();
     assert!(ca.elapsed() > Duration::from_secs(2 * 3600));
     // The rest of the timeout holds afterwards.
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.publishing_takes = Duration::from_secs(2 * 3600);
-    ca.ca.validation_looks = u32::MAX;
+    ca.ca.validation_fetches = u32::MAX;
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Timeout);
     assert_eq!(ca.elapsed().as_secs(), 2 * 3600 + 600);
 }
@@ -71,7 +71,7 @@ fn t11_the_timeout_does_not_include_publishing() {
 /// Moves the clock at the n-th moment of an issuance.
 fn jump(at: usize, by: i64) -> (Script, Result<(), ErrorKind>) {
     let mut ca = Script::new();
-    ca.ca.validation_looks = 3;
+    ca.ca.validation_fetches = 3;
     ca.interfere = Some(Box::new(move |n, _| match n == at {
         true => Interference::MoveClock(by),
         false => Interference::Nothing,
@@ -140,7 +140,7 @@ fn k02_k03_a_clock_at_the_ends_of_time_does_no_harm() {
 fn cancel(at: usize, pace: Pace) -> (Script, Option<ErrorKind>, bool) {
     let mut ca = Script::new();
     ca.pace = pace;
-    ca.ca.validation_looks = 3;
+    ca.ca.validation_fetches = 3;
     let hit = Arc::new(AtomicBool::new(false));
     let seen = hit.clone();
     ca.interfere = Some(Box::new(move |n, _| match n == at {
@@ -179,7 +179,7 @@ fn o34_canceling_at_any_moment_ends_the_operation_and_removes_everything() {
 fn o34_the_next_run_resumes_an_order_that_was_canceled_at_any_moment() {
     for at in 0.. {
         let mut ca = Script::new();
-        ca.ca.validation_looks = 3;
+        ca.ca.validation_fetches = 3;
         let mut options = OrderOptions::new(["a.example", "b.example"]);
         options.key = Some(Key::generate(KeyType::P256).unwrap());
         ca.interfere = Some(Box::new(move |n, _| match n == at {
@@ -210,7 +210,7 @@ fn o34_the_next_run_resumes_an_order_that_was_canceled_at_any_moment() {
 fn canceling_sends_no_further_request() {
     for at in 0..7 {
         let mut ca = Script::new();
-        ca.ca.proven.push("example.org".to_owned());
+        ca.ca.authorized.push("example.org".to_owned());
         let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
         let mut now = ca.now;
         let mut left = at;
@@ -222,13 +222,13 @@ fn canceling_sends_no_further_request() {
                 Ok(Step::Request(request)) => {
                     assert!(left > 0, "a request after the operation was canceled");
                     left -= 1;
-                    let answer = ca.answer(&request).unwrap();
+                    let response = ca.respond_to(&request).unwrap();
                     let reply = operation.reply(request.id);
-                    for (name, value) in &answer.headers {
+                    for (name, value) in &response.headers {
                         reply.header(name.as_bytes(), value).unwrap();
                     }
-                    reply.body(&answer.body).unwrap();
-                    reply.end(answer.status).unwrap();
+                    reply.body(&response.body).unwrap();
+                    reply.end(response.status).unwrap();
                 }
                 Ok(Step::Wait(delay)) => now += delay.unwrap().as_millis() as i64,
                 Ok(step) => panic!("{step:?}"),
@@ -282,13 +282,13 @@ fn the_next_operation_works_after_a_cancellation() {
 fn spurious_polls_and_responses_in_pieces_change_nothing() {
     let reference = {
         let mut ca = Script::new();
-        ca.ca.validation_looks = 3;
+        ca.ca.validation_fetches = 3;
         ca.obtain(&["example.org"]).unwrap();
         (ca.events, ca.delays)
     };
     for (extra_polls, chunk) in [(3, 0), (1, 1), (3, 7), (10, 1000)] {
         let mut ca = Script::new();
-        ca.ca.validation_looks = 3;
+        ca.ca.validation_fetches = 3;
         (ca.extra_polls, ca.chunk) = (extra_polls, chunk);
         ca.obtain(&["example.org"]).unwrap();
         assert_eq!((ca.events, ca.delays), reference, "{extra_polls} {chunk}");
@@ -303,9 +303,9 @@ fn spurious_polls_change_no_outcome_of_many_names_or_failures() {
         ca.extra_polls = (seed % 4) as u32;
         ca.chunk = (seed % 3) as usize * 50;
         ca.ca.refused_nonces = seed % 3 * 20;
-        ca.on("POST /authz/3").times(2).lose_answer();
+        ca.on("POST /authz/3").times(2).lose_response();
         ca.on("POST /chall/5/http-01").nth(1).lose_request();
-        ca.on("POST /finalize/1").nth(1).lose_answer();
+        ca.on("POST /finalize/1").nth(1).lose_response();
         let names: Vec<String> = (0..9).map(|n| format!("n{n}.example")).collect();
         ca.order(OrderOptions::new(names)).unwrap();
         assert_eq!(ca.ca.orders[0].finalizes, 1);
@@ -314,8 +314,8 @@ fn spurious_polls_change_no_outcome_of_many_names_or_failures() {
 
 #[test]
 fn k07_an_early_poll_returns_the_rest_of_the_wait_and_no_request() {
-    let mut ca = Script::seasoned();
-    ca.ca.validation_looks = 2;
+    let mut ca = Script::with_account();
+    ca.ca.validation_fetches = 2;
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
     let mut now = START;
     loop {
@@ -325,13 +325,13 @@ fn k07_an_early_poll_returns_the_rest_of_the_wait_and_no_request() {
                     operation.reply(request.id).failed("lost").unwrap();
                     continue;
                 }
-                let answer = ca.answer(&request).unwrap();
+                let response = ca.respond_to(&request).unwrap();
                 let reply = operation.reply(request.id);
-                for (name, value) in &answer.headers {
+                for (name, value) in &response.headers {
                     reply.header(name.as_bytes(), value).unwrap();
                 }
-                reply.body(&answer.body).unwrap();
-                reply.end(answer.status).unwrap();
+                reply.body(&response.body).unwrap();
+                reply.end(response.status).unwrap();
             }
             Step::Publish(_) => operation.published(Ok(())).unwrap(),
             Step::Wait(Some(delay)) => {
@@ -352,8 +352,8 @@ fn k07_an_early_poll_returns_the_rest_of_the_wait_and_no_request() {
 
 #[test]
 fn k08_an_operation_that_is_not_polled_for_a_month_ends_cleanly() {
-    let mut ca = Script::seasoned();
-    ca.ca.validation_looks = u32::MAX;
+    let mut ca = Script::with_account();
+    ca.ca.validation_fetches = u32::MAX;
     ca.interfere = Some(Box::new(|n, moment| match moment {
         Moment::BeforePoll if n == 8 => Interference::MoveClock(30 * 24 * HOUR),
         _ => Interference::Nothing,
@@ -364,7 +364,7 @@ fn k08_an_operation_that_is_not_polled_for_a_month_ends_cleanly() {
     ca.now += 30 * 24 * HOUR;
     ca.interfere = None;
     ca.forget();
-    ca.ca.validation_looks = 0;
+    ca.ca.validation_fetches = 0;
     ca.obtain(&["www.example.org"]).unwrap();
     assert_eq!(ca.transcript[0], "GET /new-nonce");
 }

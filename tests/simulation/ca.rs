@@ -116,27 +116,27 @@ impl Policy {
     }
 }
 
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-impl Answer {
-    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Answer {
-        Answer { status, headers: Vec::new(), body: body.into() }
+impl Response {
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Response {
+        Response { status, headers: Vec::new(), body: body.into() }
     }
 
-    pub fn problem(status: u16, name: &str) -> Answer {
+    pub fn problem(status: u16, name: &str) -> Response {
         let type_ = format!("urn:ietf:params:acme:error:{name}");
-        Answer::new(
+        Response::new(
             status,
             json!({"type": type_, "detail": "as the simulation has it"}).to_string(),
         )
         .with("Content-Type", "application/problem+json")
     }
 
-    pub fn with(mut self, name: &str, value: impl ToString) -> Answer {
+    pub fn with(mut self, name: &str, value: impl ToString) -> Response {
         self.headers.push((name.to_owned(), value.to_string()));
         self
     }
@@ -169,7 +169,7 @@ pub struct Authorization {
     status: &'static str,
     expires: i64,
     token: String,
-    answered: Option<(&'static str, i64)>,
+    responded: Option<(&'static str, i64)>,
     error: Option<Value>,
 }
 
@@ -288,7 +288,7 @@ impl Ca {
         self.authorizations.iter().any(|authorization| {
             authorization.status == "pending"
                 && authorization
-                    .answered
+                    .responded
                     .is_some_and(|(_, at)| at + self.policy.validation > self.now)
                 && key_authorization.starts_with(&authorization.token)
         })
@@ -307,7 +307,7 @@ impl Ca {
 /// Checks of requests.
 impl Ca {
     /// Does what a valid request asks for. `again`: the network has delivered it before.
-    pub fn serve(&mut self, request: &Request, again: bool, published: Published<'_>) -> Answer {
+    pub fn serve(&mut self, request: &Request, again: bool, published: Published<'_>) -> Response {
         self.advance(published);
         let path = request.url().strip_prefix(BASE).expect("a request to another host");
         if request.method == Method::Get {
@@ -318,12 +318,12 @@ impl Ca {
         assert_eq!(kind.expect("a content type").1, "application/jose+json");
         let jws = Jws::parse(&serde_json::from_slice(&request.body).expect("a JSON body"));
         assert_eq!(jws.header("url"), request.url(), "the signed URL differs from the request's");
-        let answer = match self.take_nonce(jws.header("nonce"), again) {
-            false => Answer::problem(400, "badNonce"),
+        let response = match self.take_nonce(jws.header("nonce"), again) {
+            false => Response::problem(400, "badNonce"),
             true => self.post(path, &jws),
         };
         let nonce = self.fresh_nonce();
-        answer.with("Replay-Nonce", nonce)
+        response.with("Replay-Nonce", nonce)
     }
 
     /// Whether the nonce is good. A client that sends one twice, or makes one up, fails the run.
@@ -345,15 +345,15 @@ impl Ca {
         fresh
     }
 
-    fn get(&mut self, path: &str) -> Answer {
+    fn get(&mut self, path: &str) -> Response {
         match path.split('/').nth(1).unwrap_or_default() {
-            "directory" => Answer::new(200, self.directory().to_string()),
+            "directory" => Response::new(200, self.directory().to_string()),
             "new-nonce" => {
                 let nonce = self.fresh_nonce();
-                Answer::new(204, "").with("Replay-Nonce", nonce)
+                Response::new(204, "").with("Replay-Nonce", nonce)
             }
             "renewal-info" if self.policy.renewal_info => self.renewal_info(path),
-            _ => Answer::new(404, "<html>"),
+            _ => Response::new(404, "<html>"),
         }
     }
 
@@ -370,13 +370,13 @@ impl Ca {
         })
     }
 
-    fn post(&mut self, path: &str, jws: &Jws) -> Answer {
+    fn post(&mut self, path: &str, jws: &Jws) -> Response {
         let payload: Option<Value> = match jws.payload.as_slice() {
             b"" => None,
             payload => Some(serde_json::from_slice(payload).expect("a JSON payload")),
         };
         if !self.is_calm && self.policy.outages > 0 && self.rng.chance(1, self.policy.outages) {
-            return Answer::problem(500, "serverInternal").with("Retry-After", 60);
+            return Response::problem(500, "serverInternal").with("Retry-After", 60);
         }
         let mut parts = path.split('/').skip(1);
         let what = parts.next().unwrap_or_default();
@@ -396,16 +396,16 @@ impl Ca {
             let type_ = "urn:ietf:params:acme:error:malformed";
             let detail = "Unable to validate JWS :: JWS verification error";
             let problem = json!({"type": type_, "detail": detail});
-            return Answer::new(400, problem.to_string());
+            return Response::new(400, problem.to_string());
         }
         if !self.accounts[account].active {
-            return Answer::problem(401, "unauthorized");
+            return Response::problem(401, "unauthorized");
         }
         let owned = |owner: usize| assert_eq!(owner, account, "{path} is another account's");
         match (what, n, &payload) {
             ("account", Some(of), None) => {
                 owned(of);
-                Answer::new(200, self.account(of).to_string())
+                Response::new(200, self.account(of).to_string())
             }
             ("account", Some(of), Some(payload)) => {
                 owned(of);
@@ -416,7 +416,7 @@ impl Ca {
                 let name = payload["identifier"]["value"].as_str().expect("a name");
                 let a = self.authorize(account, name);
                 let location = format!("{BASE}/authz/{a}");
-                Answer::new(201, self.authorization(a).to_string()).with("Location", location)
+                Response::new(201, self.authorization(a).to_string()).with("Location", location)
             }
             ("key-change", None, Some(payload)) => self.change_key(account, payload),
             ("revoke", None, Some(payload)) => self.revoke(Some(account), payload, None),
@@ -425,7 +425,7 @@ impl Ca {
                 let of_account = self.orders.iter().enumerate().filter(|(_, o)| o.account == of);
                 let urls: Vec<String> =
                     of_account.map(|(n, _)| format!("{BASE}/order/{n}")).collect();
-                Answer::new(200, json!({"orders": urls}).to_string())
+                Response::new(200, json!({"orders": urls}).to_string())
             }
             ("authz", Some(a), payload) => {
                 owned(self.authorizations[a].account);
@@ -433,20 +433,20 @@ impl Ca {
                     assert_eq!(*payload, json!({"status": "deactivated"}));
                     self.authorizations[a].status = "deactivated";
                 }
-                let looks = self.authorizations[a].status == "pending";
-                self.paced(Answer::new(200, self.authorization(a).to_string()), looks)
+                let polls = self.authorizations[a].status == "pending";
+                self.paced(Response::new(200, self.authorization(a).to_string()), polls)
             }
             ("chall", Some(a), Some(payload)) => {
                 owned(self.authorizations[a].account);
                 assert_eq!(*payload, json!({}));
                 let kind = path.rsplit('/').next().unwrap_or_default();
-                self.answer_challenge(a, kind)
+                self.respond_to_challenge(a, kind)
             }
             ("order", Some(n), None) => {
                 owned(self.orders[n].account);
                 let status = self.order_status(n);
-                let looks = matches!(status, "pending" | "processing");
-                self.paced(Answer::new(200, self.order(n).to_string()), looks)
+                let polls = matches!(status, "pending" | "processing");
+                self.paced(Response::new(200, self.order(n).to_string()), polls)
             }
             ("finalize", Some(n), Some(payload)) => {
                 owned(self.orders[n].account);
@@ -456,7 +456,7 @@ impl Ca {
                 owned(self.orders[n].account);
                 assert_eq!(self.order_status(n), "valid", "a certificate that is not there yet");
                 let chain = self.orders[n].issued.as_ref().expect("a certificate");
-                Answer::new(200, chain.pem())
+                Response::new(200, chain.pem())
                     .with("Content-Type", "application/pem-certificate-chain")
                     .with("Date", httpdate(self.now))
             }
@@ -464,23 +464,23 @@ impl Ca {
         }
     }
 
-    fn paced(&self, answer: Answer, looks: bool) -> Answer {
-        match self.policy.retry_after.filter(|_| looks) {
-            Some(seconds) => answer.with("Retry-After", seconds),
-            None => answer,
+    fn paced(&self, response: Response, polls: bool) -> Response {
+        match self.policy.retry_after.filter(|_| polls) {
+            Some(seconds) => response.with("Retry-After", seconds),
+            None => response,
         }
     }
 }
 
 /// Accounts.
 impl Ca {
-    fn new_account(&mut self, jwk: Value, payload: &Value) -> Answer {
+    fn new_account(&mut self, jwk: Value, payload: &Value) -> Response {
         let known = self.accounts.iter().position(|account| account.jwk == jwk);
         let (status, n) = match known {
-            Some(n) if !self.accounts[n].active => return Answer::problem(401, "unauthorized"),
+            Some(n) if !self.accounts[n].active => return Response::problem(401, "unauthorized"),
             Some(n) => (200, n),
             None if payload["onlyReturnExisting"] == true => {
-                return Answer::problem(400, "accountDoesNotExist");
+                return Response::problem(400, "accountDoesNotExist");
             }
             None => {
                 assert_eq!(payload["termsOfServiceAgreed"], true, "the terms are not agreed to");
@@ -489,7 +489,7 @@ impl Ca {
                 (201, self.accounts.len() - 1)
             }
         };
-        Answer::new(status, self.account(n).to_string())
+        Response::new(status, self.account(n).to_string())
             .with("Location", format!("{BASE}/account/{n}"))
     }
 
@@ -507,7 +507,7 @@ impl Ca {
         json!({"status": status, "contact": account.contact, "orders": format!("{BASE}/orders/{n}")})
     }
 
-    fn update_account(&mut self, n: usize, payload: &Value) -> Answer {
+    fn update_account(&mut self, n: usize, payload: &Value) -> Response {
         match payload.get("contact") {
             Some(contact) => self.accounts[n].contact = contact.clone(),
             None => {
@@ -515,11 +515,11 @@ impl Ca {
                 self.accounts[n].active = false;
             }
         }
-        Answer::new(200, self.account(n).to_string())
+        Response::new(200, self.account(n).to_string())
     }
 
     /// Changes an account's key (RFC 8555 section 7.3.5).
-    fn change_key(&mut self, n: usize, payload: &Value) -> Answer {
+    fn change_key(&mut self, n: usize, payload: &Value) -> Response {
         let inner = Jws::parse(payload);
         let jwk = inner.protected["jwk"].clone();
         inner.verify(&jwk);
@@ -529,17 +529,17 @@ impl Ca {
         assert_eq!(change["account"], format!("{BASE}/account/{n}"));
         if let Some(other) = self.accounts.iter().position(|account| account.jwk == jwk) {
             let location = format!("{BASE}/account/{other}");
-            return Answer::problem(409, "malformed").with("Location", location);
+            return Response::problem(409, "malformed").with("Location", location);
         }
         assert_eq!(change["oldKey"], self.accounts[n].jwk);
         let now = self.now;
         let account = &mut self.accounts[n];
         account.former = Some((std::mem::replace(&mut account.jwk, jwk), now));
-        Answer::new(200, self.account(n).to_string())
+        Response::new(200, self.account(n).to_string())
     }
 
     /// Revokes a certificate (RFC 8555 section 7.6).
-    fn revoke(&mut self, account: Option<usize>, payload: &Value, jwk: Option<&Value>) -> Answer {
+    fn revoke(&mut self, account: Option<usize>, payload: &Value, jwk: Option<&Value>) -> Response {
         let der = jws::decode(payload["certificate"].as_str().expect("a certificate"));
         let issued =
             |order: &&Order| order.issued.as_ref().is_some_and(|chain| chain.ders()[0] == der);
@@ -552,8 +552,8 @@ impl Ca {
             None => assert_eq!(account, Some(order.account), "another account's certificate"),
         }
         match self.revoked.insert(der) {
-            true => Answer::new(200, ""),
-            false => Answer::problem(400, "alreadyRevoked"),
+            true => Response::new(200, ""),
+            false => Response::problem(400, "alreadyRevoked"),
         }
     }
 }
@@ -568,7 +568,7 @@ impl Ca {
         recent.clone().nth(excess).map(|at| at + HOUR)
     }
 
-    fn new_order(&mut self, account: usize, payload: &Value) -> Answer {
+    fn new_order(&mut self, account: usize, payload: &Value) -> Response {
         let identifiers = payload["identifiers"].as_array().expect("identifiers");
         let names: Vec<String> = identifiers
             .iter()
@@ -581,7 +581,7 @@ impl Ca {
         // A falsified directory may have told the client that there is renewal information.
         let replaces = replaces.filter(|_| self.policy.renewal_info);
         if replaces.as_ref().is_some_and(|id| self.replaced.contains(id)) {
-            return Answer::problem(409, "alreadyReplaced");
+            return Response::problem(409, "alreadyReplaced");
         }
         let now = self.now;
         let limited = |name: &String| self.limited_until(account, bare(name));
@@ -594,7 +594,7 @@ impl Ca {
                 "the client keeps ordering a name that fails: {names:?}"
             );
             let wait = (until - now) / SECOND + 1;
-            return Answer::problem(429, "rateLimited").with("Retry-After", wait);
+            return Response::problem(429, "rateLimited").with("Retry-After", wait);
         }
         let unfinished = |n: &usize| {
             let order = &self.orders[*n];
@@ -620,7 +620,7 @@ impl Ca {
             });
             self.orders.len() - 1
         });
-        Answer::new(201, self.order(n).to_string()).with("Location", format!("{BASE}/order/{n}"))
+        Response::new(201, self.order(n).to_string()).with("Location", format!("{BASE}/order/{n}"))
     }
 
     /// Returns an authorization for this name: a valid one, or a new one.
@@ -641,7 +641,7 @@ impl Ca {
             status: "pending",
             expires: now + 7 * DAY,
             token,
-            answered: None,
+            responded: None,
             error: None,
         });
         self.authorizations.len() - 1
@@ -656,7 +656,7 @@ impl Ca {
             {
                 authorization.status = "expired";
             }
-            let Some((kind, at)) = authorization.answered else { continue };
+            let Some((kind, at)) = authorization.responded else { continue };
             if authorization.status != "pending" || at + self.policy.validation > self.now {
                 continue;
             }
@@ -737,10 +737,10 @@ impl Ca {
 
     fn challenge(&self, a: usize, kind: &str) -> Value {
         let authorization = &self.authorizations[a];
-        let answered = authorization.answered.is_some_and(|(answered, _)| answered == kind);
+        let responded = authorization.responded.is_some_and(|(responded, _)| responded == kind);
         let status = match authorization.status {
-            "pending" if answered && !self.policy.validates_in_silence => "processing",
-            "valid" | "invalid" if answered => authorization.status,
+            "pending" if responded && !self.policy.validates_in_silence => "processing",
+            "valid" | "invalid" if responded => authorization.status,
             _ => "pending",
         };
         let mut json = json!({
@@ -753,23 +753,25 @@ impl Ca {
         json
     }
 
-    fn answer_challenge(&mut self, a: usize, kind: &str) -> Answer {
+    fn respond_to_challenge(&mut self, a: usize, kind: &str) -> Response {
         let kind = TYPES.iter().find(|known| **known == kind).expect("a type that was offered");
         let authorization = &mut self.authorizations[a];
         if authorization.status != "pending" {
-            return Answer::problem(400, "malformed");
+            return Response::problem(400, "malformed");
         }
-        match authorization.answered {
-            Some(_) if self.policy.validates_in_silence => return Answer::problem(409, "conflict"),
+        match authorization.responded {
+            Some(_) if self.policy.validates_in_silence => {
+                return Response::problem(409, "conflict");
+            }
             Some(_) => {}
-            None => authorization.answered = Some((kind, self.now)),
+            None => authorization.responded = Some((kind, self.now)),
         }
-        Answer::new(200, self.challenge(a, kind).to_string())
+        Response::new(200, self.challenge(a, kind).to_string())
     }
 
-    fn finalize(&mut self, n: usize, payload: &Value) -> Answer {
+    fn finalize(&mut self, n: usize, payload: &Value) -> Response {
         if self.order_status(n) != "ready" {
-            return Answer::problem(403, "orderNotReady");
+            return Response::problem(403, "orderNotReady");
         }
         let der = jws::decode(payload["csr"].as_str().expect("a csr"));
         let request = X509Req::from_der(&der).expect("a csr");
@@ -786,7 +788,7 @@ impl Ca {
         let own_faults = if self.is_calm { 0 } else { self.policy.own_faults };
         if own_faults > 0 && self.rng.chance(1, own_faults) {
             self.orders[n].error = Some(fault_of_its_own("Error finalizing order"));
-            return Answer::new(200, self.order(n).to_string());
+            return Response::new(200, self.order(n).to_string());
         }
         let order = &mut self.orders[n];
         let backdated = (self.policy.lifetime / 5).min(HOUR);
@@ -800,12 +802,12 @@ impl Ca {
         if let Some(id) = &order.replaces {
             self.replaced.insert(id.clone());
         }
-        Answer::new(200, self.order(n).to_string())
+        Response::new(200, self.order(n).to_string())
             .with("Location", format!("{BASE}/order/{n}"))
             .with("Retry-After", self.policy.retry_after.unwrap_or(1))
     }
 
-    fn renewal_info(&mut self, path: &str) -> Answer {
+    fn renewal_info(&mut self, path: &str) -> Response {
         let id = path.rsplit('/').next().unwrap_or_default();
         let order = self.orders.iter().find(|order| order.id.as_deref() == Some(id));
         let chain = order.and_then(|order| order.issued.as_ref());
@@ -819,7 +821,7 @@ impl Ca {
         };
         let [start, end] = [start, end].map(|at| Time::from_millis(at).to_string());
         let window = json!({"suggestedWindow": {"start": start, "end": end}});
-        Answer::new(200, window.to_string()).with("Retry-After", 21_600)
+        Response::new(200, window.to_string()).with("Retry-After", 21_600)
     }
 }
 

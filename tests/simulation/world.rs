@@ -9,7 +9,7 @@ use std::sync::Arc;
 use acme_micro::engine::{Operation, Request, Step};
 use acme_micro::{ErrorKind, Time};
 
-use super::ca::{Answer, BASE, Ca, DAY, Profile};
+use super::ca::{BASE, Ca, DAY, Profile, Response};
 use super::faults::{Fault, falsify};
 use super::program::{Outcome, Program, Task};
 use super::rng::Rng;
@@ -56,7 +56,7 @@ impl Report {
 #[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Event {
     /// A program checks which tasks are due.
-    Look {
+    Check {
         program: usize,
     },
     /// An operation is polled.
@@ -71,7 +71,7 @@ enum Event {
         exchange: u64,
     },
     /// A response, or the loss of it, reaches the program.
-    Answer {
+    Response {
         exchange: u64,
     },
 }
@@ -81,7 +81,7 @@ struct Exchange {
     operation: u64,
     request: Arc<Request>,
     fault: Option<Fault>,
-    answer: Option<Answer>,
+    response: Option<Response>,
 }
 
 /// An operation under way, and what it has done so far.
@@ -94,7 +94,7 @@ struct Running {
     published_for: i64,
     requests: usize,
     faults: usize,
-    looks: usize,
+    polls: usize,
     names: usize,
     /// Whether the CA has failed an order by its own fault, which leads to another order.
     saw_ca_fault: bool,
@@ -116,7 +116,7 @@ pub struct World {
     exchanges: HashMap<u64, Exchange>,
     events: BinaryHeap<Reverse<(i64, u64, Event)>>,
     /// Time of the next check of each program.
-    looks: Vec<i64>,
+    checks: Vec<i64>,
     last_id: u64,
     is_traced: bool,
     report: Report,
@@ -151,13 +151,13 @@ pub fn run(plan: Plan) -> Report {
         running: HashMap::new(),
         exchanges: HashMap::new(),
         events: BinaryHeap::new(),
-        looks: vec![i64::MAX; count],
+        checks: vec![i64::MAX; count],
         last_id: 0,
         is_traced: std::env::var_os("SIMULATION_TRACE").is_some(),
         report: Report::default(),
     };
     for program in 0..count {
-        world.look_in(0, program);
+        world.check_in(0, program);
     }
     world.live();
     world.report
@@ -169,10 +169,10 @@ impl World {
         self.events.push(Reverse((self.now + delay, self.last_id, event)));
     }
 
-    fn look_in(&mut self, delay: i64, program: usize) {
-        if self.now + delay < self.looks[program] {
-            self.looks[program] = self.now + delay;
-            self.at(delay, Event::Look { program });
+    fn check_in(&mut self, delay: i64, program: usize) {
+        if self.now + delay < self.checks[program] {
+            self.checks[program] = self.now + delay;
+            self.at(delay, Event::Check { program });
         }
     }
 
@@ -189,8 +189,8 @@ impl World {
             self.ca.is_calm = self.is_calm();
             self.note(&event);
             match event {
-                Event::Look { program } if self.looks[program] == at => self.look(program),
-                Event::Look { .. } => {} // an earlier check has taken its place
+                Event::Check { program } if self.checks[program] == at => self.check(program),
+                Event::Check { .. } => {} // an earlier check has taken its place
                 Event::Poll { operation } => self.poll(operation),
                 Event::Published { operation } => {
                     if let Some(running) = self.running.get_mut(&operation) {
@@ -204,7 +204,7 @@ impl World {
                     }
                 }
                 Event::Arrive { exchange } => self.arrive(exchange),
-                Event::Answer { exchange } => self.answer(exchange),
+                Event::Response { exchange } => self.receive(exchange),
             }
             if self.report.certificates < self.plan.certificates {
                 assert!(at < START + 40_000 * DAY, "the run does not end: {:?}", self.report);
@@ -254,14 +254,14 @@ impl World {
         self.programs[program].restart(&mut self.rng);
         self.report.kills += 1;
         let delay = 1000 + self.rng.below(100_000) as i64;
-        self.looks[program] = i64::MAX;
-        self.look_in(delay, program);
+        self.checks[program] = i64::MAX;
+        self.check_in(delay, program);
     }
 
     /// Starts the due tasks of a program.
-    fn look(&mut self, n: usize) {
+    fn check(&mut self, n: usize) {
         let calm = self.is_calm();
-        self.looks[n] = i64::MAX;
+        self.checks[n] = i64::MAX;
         let program = &mut self.programs[n];
         let (started, next) = program.start(self.now, calm, &mut self.rng);
         for (task, operation, names) in started {
@@ -276,7 +276,7 @@ impl World {
                 published_for: 0,
                 requests: 0,
                 faults: 0,
-                looks: 0,
+                polls: 0,
                 names,
                 saw_ca_fault: false,
                 responded: HashSet::new(),
@@ -289,7 +289,7 @@ impl World {
         }
         // The program also checks at the end of each operation.
         if let Some(at) = next {
-            self.look_in((at - self.now).max(1), n);
+            self.check_in((at - self.now).max(1), n);
         }
     }
 
@@ -304,10 +304,11 @@ impl World {
                 Ok(Step::Request(request)) => self.send(id, request),
                 Ok(Step::Wait(delay)) => {
                     let delay = delay.map(|delay| delay.as_millis() as i64);
-                    let answers = self.exchanges.values().any(|exchange| exchange.operation == id);
+                    let responses =
+                        self.exchanges.values().any(|exchange| exchange.operation == id);
                     let publishing = self.running[&id].publishing_since.is_some();
                     assert!(
-                        answers || publishing || delay.is_some(),
+                        responses || publishing || delay.is_some(),
                         "the operation waits for nothing"
                     );
                     assert_ne!(delay, Some(0), "a wait of 0 ms");
@@ -387,7 +388,7 @@ impl World {
         }
         self.last_id += 1;
         let exchange = self.last_id;
-        self.exchanges.insert(exchange, Exchange { operation: id, request, fault, answer: None });
+        self.exchanges.insert(exchange, Exchange { operation: id, request, fault, response: None });
         let delay = 1 + self.rng.below(80) as i64;
         self.at(delay, Event::Arrive { exchange });
     }
@@ -403,7 +404,7 @@ impl World {
         let is_post = !request.body.is_empty();
         let fault = exchange.fault.take();
         let is_spoiling = fault.as_ref().is_some_and(|fault| fault.is_false_witness(request.url()));
-        exchange.answer = match fault {
+        exchange.response = match fault {
             None => Some(ca.serve(request, false, &published)),
             Some(Fault::Refused) => None,
             Some(Fault::Lost { after }) => {
@@ -419,34 +420,34 @@ impl World {
                 ca.serve(request, false, &published);
                 Some(ca.serve(request, is_post, &published))
             }
-            Some(Fault::Instead(answer)) => {
+            Some(Fault::Instead(response)) => {
                 let nonce = ca.fresh_nonce();
-                Some(answer.with("Replay-Nonce", nonce))
+                Some(response.with("Replay-Nonce", nonce))
             }
-            Some(Fault::Replaced(answer)) => {
+            Some(Fault::Replaced(response)) => {
                 ca.serve(request, false, &published);
-                Some(answer)
+                Some(response)
             }
             Some(Fault::Header(name, value)) => {
-                let mut answer = ca.serve(request, false, &published);
-                answer.headers.retain(|(known, _)| known != name);
-                Some(answer.with(name, value))
+                let mut response = ca.serve(request, false, &published);
+                response.headers.retain(|(known, _)| known != name);
+                Some(response.with(name, value))
             }
             Some(Fault::BadNonce) => {
-                let mut answer = ca.serve(request, false, &published);
-                answer.headers.retain(|(known, _)| known != "Replay-Nonce");
+                let mut response = ca.serve(request, false, &published);
+                response.headers.retain(|(known, _)| known != "Replay-Nonce");
                 let nonce = ca.bad_nonce();
-                Some(answer.with("Replay-Nonce", nonce))
+                Some(response.with("Replay-Nonce", nonce))
             }
             Some(Fault::NoNonce) => {
-                let mut answer = ca.serve(request, false, &published);
-                answer.headers.retain(|(known, _)| known != "Replay-Nonce");
-                Some(answer)
+                let mut response = ca.serve(request, false, &published);
+                response.headers.retain(|(known, _)| known != "Replay-Nonce");
+                Some(response)
             }
             Some(Fault::Falsified(choice)) => {
-                let mut answer = ca.serve(request, false, &published);
-                falsify(&mut answer, choice);
-                Some(answer)
+                let mut response = ca.serve(request, false, &published);
+                falsify(&mut response, choice);
+                Some(response)
             }
         };
         if is_spoiling && request.url().ends_with("/new-order") {
@@ -454,48 +455,48 @@ impl World {
                 order.spoiled = true;
             }
         }
-        self.at(delay, Event::Answer { exchange: id });
+        self.at(delay, Event::Response { exchange: id });
     }
 
-    fn answer(&mut self, id: u64) {
-        let Exchange { operation, request, answer, .. } = self.exchanges.remove(&id).unwrap();
+    fn receive(&mut self, id: u64) {
+        let Exchange { operation, request, response, .. } = self.exchanges.remove(&id).unwrap();
         let Some(running) = self.running.get_mut(&operation) else { return };
         let is_awaited = running.operation.request(request.id).is_some();
         let reply = running.operation.reply(request.id);
-        let Some(answer) = answer else {
+        let Some(response) = response else {
             if is_awaited {
                 running.failed.insert(request.url().to_owned(), self.now + 1);
             }
             reply.failed("the connection was cut").unwrap();
             return self.poll(operation);
         };
-        let json = answer.json().unwrap_or_default();
+        let json = response.json().unwrap_or_default();
         // A refusal for a reason is not repeated, or becomes another request.
         if !is_awaited {
             // The operation has given up the request and ignores the response.
-        } else if matches!(answer.status, 408 | 429 | 500..) {
-            let wait = answer.seconds("Retry-After").unwrap_or(0);
+        } else if matches!(response.status, 408 | 429 | 500..) {
+            let wait = response.seconds("Retry-After").unwrap_or(0);
             running.failed.insert(request.url().to_owned(), self.now + (wait * 1000).max(1));
         } else if json["type"] == "urn:ietf:params:acme:error:badNonce" {
             running.faults += 1;
         }
         if matches!(json["status"].as_str(), Some("pending" | "processing")) {
-            running.looks += 1;
+            running.polls += 1;
         }
-        running.faults += usize::from(answer.status >= 500);
-        if answer.status == 200 {
-            let text = String::from_utf8_lossy(&answer.body);
+        running.faults += usize::from(response.status >= 500);
+        if response.status == 200 {
+            let text = String::from_utf8_lossy(&response.body);
             running.saw_ca_fault |= text.contains("serverInternal");
             if request.url().contains("/chall/") && json["status"].is_string() {
                 running.responded.insert(request.url().to_owned());
             }
         }
         let mut fed = Ok(());
-        for (name, value) in &answer.headers {
+        for (name, value) in &response.headers {
             fed = fed.and_then(|()| reply.header(name.as_bytes(), value.as_bytes()));
         }
-        fed = fed.and_then(|()| reply.body(&answer.body));
-        fed.and_then(|()| reply.end(answer.status)).unwrap();
+        fed = fed.and_then(|()| reply.body(&response.body));
+        fed.and_then(|()| reply.end(response.status)).unwrap();
         self.poll(operation);
     }
 
@@ -509,13 +510,13 @@ impl World {
         // Each name has an authorization and a challenge. Each fault may cost a request, a nonce
         // and a fetch to see its effect. Each "pending" or "processing" costs another fetch.
         let orders = 1 + usize::from(running.saw_ca_fault);
-        let ceiling = orders * (12 + 5 * running.names) + running.looks + 3 * running.faults;
+        let ceiling = orders * (12 + 5 * running.names) + running.polls + 3 * running.faults;
         assert!(
             running.requests <= ceiling,
-            "{what:?}: {} requests, {ceiling} would do: {} names, {} looks, {} faults, {error:?}",
+            "{what:?}: {} requests, {ceiling} would do: {} names, {} polls, {} faults, {error:?}",
             running.requests,
             running.names,
-            running.looks,
+            running.polls,
             running.faults
         );
         if let Some(error) = &error {
@@ -543,7 +544,7 @@ impl World {
         }
         let program = &mut self.programs[running.program];
         program.finish(running.task, outcome, self.now, &mut self.ca, &mut self.rng);
-        self.look_in(1, running.program);
+        self.check_in(1, running.program);
     }
 
     fn nothing_is_lost(&self) {

@@ -207,7 +207,7 @@ fn tokens_quoted_by_the_ca_are_left_out() {
         let operation =
             Client::new(options).unwrap().obtain(OrderOptions::new(["a.example"])).unwrap();
         let now = acme_micro::Time::from_millis(1_795_530_245_000);
-        let answers = [
+        let responses = [
             (200, directory),
             (204, ""),
             (201, "{}"),
@@ -215,7 +215,7 @@ fn tokens_quoted_by_the_ca_are_left_out() {
             (200, &authorization),
             (403, &problem),
         ];
-        for (n, (status, body)) in answers.into_iter().enumerate() {
+        for (n, (status, body)) in responses.into_iter().enumerate() {
             while let Ok(Step::Publish(_)) = operation.poll(now) {
                 operation.published(Ok(())).unwrap();
             }

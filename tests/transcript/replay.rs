@@ -144,7 +144,7 @@ fn go_on<T>(operation: &Operation<T>, line: &Value) {
     if let Some(now) = line.get("poll") {
         let _ = operation.poll(Time::from_millis(now.as_i64().unwrap()));
     } else if let Some(id) = line.get("answer") {
-        answer(operation, id.as_u64().unwrap(), line);
+        respond(operation, id.as_u64().unwrap(), line);
     } else if line.get("published").is_some() {
         operation.published(text(&line["failed"]).map_or(Ok(()), Err)).unwrap();
     } else if line.get("respond_with").is_some() {
@@ -157,7 +157,7 @@ fn go_on<T>(operation: &Operation<T>, line: &Value) {
     }
 }
 
-fn answer<T>(operation: &Operation<T>, id: u64, given: &Value) {
+fn respond<T>(operation: &Operation<T>, id: u64, given: &Value) {
     let reply = operation.reply(id);
     if let Some(failed) = given.get("failed") {
         let why = failed["text"].as_str().unwrap();

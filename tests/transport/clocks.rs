@@ -66,7 +66,7 @@ fn k01_a_certificate_with_wrong_dates_names_both_clocks() {
         let folder = Folder::new("clock-and-dates");
         let mut script = Script::new();
         let later = "Fri, 24 Nov 2028 14:24:05 GMT";
-        script.on("POST /cert/1").then(move |_, answer| answer.set("Date", later));
+        script.on("POST /cert/1").then(move |_, response| response.set("Date", later));
         let outcome = issue(&identity(&folder), script, NOWHERE);
         let error = outcome.result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Certificate);
@@ -86,7 +86,7 @@ fn k04_k06_a_clock_that_runs_too_fast_ends_no_operation() {
         let folder = Folder::new("clock-runs");
         let start = Time::now();
         let mut script = Script::new();
-        script.ca.validation_looks = 2;
+        script.ca.validation_fetches = 2;
         let outcome = issue(&identity(&folder), script, NOWHERE);
         outcome.result.unwrap();
         assert_eq!(

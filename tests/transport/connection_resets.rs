@@ -15,7 +15,7 @@ use acme_micro::{AcmeError, ErrorKind, Host, HttpClient, HttpOptions, run};
 use openssl::ssl::{SslAcceptor, SslStream};
 
 use super::Folder;
-use super::ca::Answer;
+use super::ca::Response;
 use super::script::{Script, label};
 use super::tls::{DAY, acceptor, certify, is_for};
 
@@ -29,7 +29,7 @@ pub enum Cut {
     /// The whole request has arrived, and the CA has not done the work.
     BeforeWork,
     /// The CA has done the work, and has sent no response.
-    BeforeAnswer,
+    BeforeResponse,
     /// The CA has sent the header of the response.
     AfterHeader,
     /// The CA has sent the header and half of the body.
@@ -40,7 +40,7 @@ const CUTS: [Cut; 6] = [
     Cut::Before,
     Cut::WithinRequest,
     Cut::BeforeWork,
-    Cut::BeforeAnswer,
+    Cut::BeforeResponse,
     Cut::AfterHeader,
     Cut::WithinBody,
 ];
@@ -119,14 +119,14 @@ impl Ca {
         loop {
             tls.read_exact(&mut [0; 4])?;
             let number = self.next();
-            if self.cuts(number, Cut::WithinRequest) || !self.answer(&mut tls, number)? {
+            if self.cuts(number, Cut::WithinRequest) || !self.respond(&mut tls, number)? {
                 return Ok(());
             }
         }
     }
 
     /// Responds to a request whose first four bytes have been read; `false`: only a part was sent.
-    fn answer(&self, tls: &mut BufReader<SslStream<TcpStream>>, number: u32) -> io::Result<bool> {
+    fn respond(&self, tls: &mut BufReader<SslStream<TcpStream>>, number: u32) -> io::Result<bool> {
         let (mut line, mut length) = (String::new(), 0);
         let mut first = String::new();
         while tls.read_line(&mut line)? > 2 {
@@ -147,14 +147,14 @@ impl Ca {
         if self.cuts(number, Cut::BeforeWork) {
             return Ok(false);
         }
-        let answer = {
+        let response = {
             let mut script = self.script.lock().unwrap();
             script.transcript.push(label(&request));
-            script.answer(&request).unwrap()
+            script.respond_to(&request).unwrap()
         };
-        let (header, body) = written(&answer);
+        let (header, body) = written(&response);
         let parts = match () {
-            () if self.cuts(number, Cut::BeforeAnswer) => Vec::new(),
+            () if self.cuts(number, Cut::BeforeResponse) => Vec::new(),
             () if self.cuts(number, Cut::AfterHeader) => vec![&header[..]],
             () if self.cuts(number, Cut::WithinBody) => vec![&header[..], &body[..body.len() / 2]],
             () => vec![&header[..], body],
@@ -168,17 +168,17 @@ impl Ca {
 }
 
 /// Returns the header and the body of a response as sent.
-fn written(answer: &Answer) -> (Vec<u8>, &[u8]) {
-    let mut header = format!("HTTP/1.1 {} X\r\n", answer.status).into_bytes();
-    for (name, value) in &answer.headers {
+fn written(response: &Response) -> (Vec<u8>, &[u8]) {
+    let mut header = format!("HTTP/1.1 {} X\r\n", response.status).into_bytes();
+    for (name, value) in &response.headers {
         header.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
     }
-    let length = answer.body.len();
-    match answer.status {
+    let length = response.body.len();
+    match response.status {
         204 => header.extend(b"\r\n"),
         _ => header.extend(format!("Content-Length: {length}\r\n\r\n").into_bytes()),
     }
-    (header, &answer.body)
+    (header, &response.body)
 }
 
 struct Program {
@@ -274,8 +274,8 @@ fn everywhere(name: &str, for_ever: bool, check: impl Fn(&str, u32, &Outcome) + 
                 // The CA has done no work twice.
                 assert!(script.ca.accounts_made <= 1, "{place}");
                 assert!(script.ca.orders.len() <= 2, "{place}");
-                let answers: u32 = script.ca.authorizations.iter().map(|a| a.answers).sum();
-                assert!(answers <= 1, "{place}");
+                let responses: u32 = script.ca.authorizations.iter().map(|a| a.responses).sum();
+                assert!(responses <= 1, "{place}");
                 let finalizes: u32 = script.ca.orders.iter().map(|order| order.finalizes).sum();
                 assert!(finalizes <= 1, "{place}");
                 // Every published record was removed.

@@ -12,9 +12,9 @@
     clippy::indexing_slicing
 )]
 
-mod answers;
 mod clocks;
 mod connection_resets;
+mod responses;
 mod sockets;
 mod tls;
 
@@ -247,13 +247,13 @@ fn serve(
             let (port, address) = (port(&mut client)?, ipv4(&mut client)?);
             let user = until_nul(&mut client)?;
             let host = if address == "0.0.0.1" { until_nul(&mut client)? } else { address };
-            let answer = match (user == wants, allowed) {
+            let response = match (user == wants, allowed) {
                 (true, true) => 90,
                 (true, false) => 91,
                 (false, _) => 93,
             };
-            client.write_all(&[0, answer, 0, 0, 0, 0, 0, 0])?;
-            if answer == 93 {
+            client.write_all(&[0, response, 0, 0, 0, 0, 0, 0])?;
+            if response == 93 {
                 return Ok(());
             }
             format!("{host}:{port}")
@@ -453,7 +453,7 @@ fn h29_s17_a_failing_proxy_is_named_without_its_password() {
             });
         }
         scope.spawn(|| {
-            let (closed, _holder) = answers::closed_port();
+            let (closed, _holder) = responses::closed_port();
             let error = register(&options(|o| o.proxy = Some(format!("http://{closed}"))));
             let error = error.unwrap_err().to_string();
             let why = format!("connecting to the proxy {closed}: Connection refused");
@@ -817,8 +817,8 @@ fn flood(mut stream: TcpStream, sent: &AtomicUsize) {
         false if request.starts_with(b"GET /small") => ("Content-Length: 1".to_owned(), " ", 1),
         false => (format!("Content-Length: {}", (1 << 20) + 1), " ", (1 << 20) + 1),
     };
-    let mut answer = io::BufWriter::new(stream);
-    let mut send = |text: &str| answer.write_all(text.as_bytes());
+    let mut response = io::BufWriter::new(stream);
+    let mut send = |text: &str| response.write_all(text.as_bytes());
     if send(&format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n")).is_err() {
         return;
     }
@@ -828,7 +828,7 @@ fn flood(mut stream: TcpStream, sent: &AtomicUsize) {
         }
         sent.fetch_add(piece.len(), Ordering::SeqCst);
     }
-    let _ = answer.flush();
+    let _ = response.flush();
 }
 
 fn is_flooded(url: &str) {

@@ -94,13 +94,13 @@ struct Server {
 
 impl Server {
     /// Starts a server that gives every request this response and then ends the TLS connection.
-    fn answering(acceptor: SslAcceptorBuilder, answer: Vec<u8>) -> Server {
+    fn answering(acceptor: SslAcceptorBuilder, response: Vec<u8>) -> Server {
         let acceptor = acceptor.build();
         Server::start(move |tcp, requests| {
             let Ok(mut stream) = acceptor.accept(tcp) else { return };
             if matches!(stream.read(&mut [0; 4096]), Ok(1..)) {
                 requests.fetch_add(1, Ordering::SeqCst);
-                let _ = stream.write_all(&answer);
+                let _ = stream.write_all(&response);
                 let _ = stream.shutdown();
             }
         })
@@ -261,13 +261,13 @@ fn h11_h09_an_endless_response_is_not_read_to_its_end() {
     let folder = Folder::new("floods");
     let pair = sound();
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    for (answer, why) in [
+    for (response, why) in [
         ("HTTP/1.1 100 Continue\r\n\r\n".repeat(100_000), "no end"),
         ("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(100_000), "no end"),
         (format!("{chunked}0\r\n{}\r\n", "X: y\r\n".repeat(1_000_000)), "no end"),
         (format!("{chunked}{}0\r\n\r\n", "1\r\nx\r\n".repeat(1_000_000)), ""),
     ] {
-        let server = Server::answering(acceptor(&pair), [answer.as_bytes(), EMPTY].concat());
+        let server = Server::answering(acceptor(&pair), [response.as_bytes(), EMPTY].concat());
         let error = server.ask("127.0.0.1", roots(&folder, &pair));
         assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
         assert!(error.to_string().contains(why), "{error}: not {why}");

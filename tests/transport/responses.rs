@@ -54,10 +54,10 @@ fn outcome(
     (error, count.load(Ordering::SeqCst))
 }
 
-fn answered(answer: impl Into<Vec<u8>>) -> (AcmeError, usize) {
-    let answer = answer.into();
+fn response_outcome(response: impl Into<Vec<u8>>) -> (AcmeError, usize) {
+    let response = response.into();
     outcome(&HttpOptions::default(), move |mut stream| {
-        let _ = stream.write_all(&answer);
+        let _ = stream.write_all(&response);
     })
 }
 
@@ -106,7 +106,7 @@ fn h01_an_unreachable_server_is_a_transport_error() {
             .into(),
     );
     // A response without a byte in it.
-    is_lost(&answered(""), "the connection was closed too early");
+    is_lost(&response_outcome(""), "the connection was closed too early");
 }
 
 /// Returns an address where connecting never ends: its queue is full, and the server accepts
@@ -130,15 +130,15 @@ fn h05_a_body_shorter_than_its_length_counts_as_lost() {
     at_once(vec![
         Box::new(|| {
             let cut = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}";
-            is_lost(&answered(cut), "the connection was closed too early");
+            is_lost(&response_outcome(cut), "the connection was closed too early");
         }),
         Box::new(|| {
             let cut = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}";
-            is_lost(&answered(cut), "the connection was closed too early");
+            is_lost(&response_outcome(cut), "the connection was closed too early");
         }),
         Box::new(|| {
             let cut = "HTTP/1.1 200 OK\r\nContent-Le";
-            is_lost(&answered(cut), "the connection was closed too early");
+            is_lost(&response_outcome(cut), "the connection was closed too early");
         }),
     ]);
 }
@@ -186,10 +186,10 @@ fn h09_malformed_chunks_are_refused() {
         ("2\r\n{}  \r\n0\r\n\r\n", "expected crlf"),
         ("00000000000000000000000002\r\n{}\r\n0\r\n\r\n", "expected crlf"),
     ] {
-        let answer = ["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunks].concat();
+        let response = ["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunks].concat();
         let (closed, is_closed) = mpsc::channel();
         let serve = move |mut stream: TcpStream| {
-            let _ = stream.write_all(answer.as_bytes());
+            let _ = stream.write_all(response.as_bytes());
             let _ = closed.send(stream.read(&mut [0]).unwrap_or(0));
         };
         is_no_http(&outcome(&HttpOptions::default(), serve), why);
@@ -211,7 +211,7 @@ fn h10_ambiguous_lengths_are_refused() {
         ("Content-Length : 2", ""),
         ("Content-Length:\r\n 2", ""),
     ] {
-        is_no_http(&answered(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{{}}")), why);
+        is_no_http(&response_outcome(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{{}}")), why);
     }
 }
 
@@ -220,24 +220,24 @@ fn h11_a_response_that_is_too_large_is_not_requested_again() {
     let body = vec![b' '; (1 << 20) + 1];
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     let field = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(10 << 20));
-    is_no_http(&answered([head.as_bytes(), &body].concat()), "larger than 1 MiB");
-    is_no_http(&answered(field), "larger than 64 KiB");
+    is_no_http(&response_outcome([head.as_bytes(), &body].concat()), "larger than 1 MiB");
+    is_no_http(&response_outcome(field), "larger than 64 KiB");
     let fields = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X:\r\n".repeat(10_000));
-    is_no_http(&answered(fields), "too many headers");
+    is_no_http(&response_outcome(fields), "too many headers");
 }
 
 #[test]
 fn h12_a_compressed_response_is_refused() {
     for coding in ["gzip", "br", "deflate", "zstd", "identity, gzip", "x"] {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\n");
-        let answer = format!("{head}Content-Length: 2\r\n\r\n{{}}");
-        is_no_http(&answered(answer), "compressed, which was not asked for");
+        let response = format!("{head}Content-Length: 2\r\n\r\n{{}}");
+        is_no_http(&response_outcome(response), "compressed, which was not asked for");
     }
 }
 
 #[test]
 fn h32_other_protocols_are_refused() {
-    for answer in [
+    for response in [
         &b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64"[..], // SETTINGS of HTTP/2
         b"HTTP/2 200\r\n\r\n",
         b"HTTP/0.9 200 OK\r\n\r\n",
@@ -248,9 +248,9 @@ fn h32_other_protocols_are_refused() {
         b"HTTP/1.1 600 Too High\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n",
     ] {
-        is_no_http(&answered(answer), "");
+        is_no_http(&response_outcome(response), "");
     }
     // The client understands HTTP/1.0: the error is about the content of the directory.
     let old = "HTTP/1.0 200 OK\r\n\r\n{\"newNonce\":7}";
-    is_no_http(&answered(old), "the directory has no newNonce");
+    is_no_http(&response_outcome(old), "the directory has no newNonce");
 }
