@@ -210,7 +210,7 @@ fn an_abandoned_order_leaves_nothing_pending() {
 }
 
 #[test]
-fn o18_on_request_a_failure_leaves_nothing_pending() {
+fn o18_abandon_on_failure_leaves_nothing_pending() {
     for (abandon, state) in [(true, "deactivated"), (false, "pending")] {
         let mut ca = Script::new();
         ca.publishing = Err("no such zone".to_owned());
