@@ -319,11 +319,11 @@ fn spoil(script: &mut Script, n: u32, fault: Fault) {
         Redirect(status, location) => {
             on.respond(Response::new(status, "").header("Location", location))
         }
-        _ => on.then(move |ca, response| spoil_answer(ca, response, fault)),
+        _ => on.then(move |ca, response| spoil_response(ca, response, fault)),
     }
 }
 
-fn spoil_answer(ca: &mut Ca, response: &mut Response, fault: Fault) {
+fn spoil_response(ca: &mut Ca, response: &mut Response, fault: Fault) {
     match fault {
         Cut => response.cut = true,
         Broken(status) => *response = Response::new(status, "<html>Bad Gateway"),
