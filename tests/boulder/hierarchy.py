@@ -1,4 +1,4 @@
-"""The keys and certificates that Boulder runs on, all made by the openssl program."""
+"""The keys and certificates of Boulder's parts, all made with the openssl program."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import addresses
 from certificates import EC, Certificates
 from with_pebble import openssl
 
-# What each of Boulder's parts calls itself. Its certificates name it too, and so it has to have a
-# public suffix.
+# The name of each of Boulder's parts. It needs a public suffix because certificates have it.
 NAME = "boulder.example.com"
 
 SECTIONS = f"""\
@@ -36,11 +35,11 @@ subjectAltName = DNS:{NAME}, IP:{addresses.INTERNAL}, IP:{addresses.CA}, IP:{add
 
 RSA = ["rsa:2048"]
 INTERMEDIATES = {"int-ecdsa": EC, "int-rsa": RSA}
-LOGS = ("log-a", "log-b")  # each of another operator, as two have to be
+LOGS = ("log-a", "log-b")  # the two logs need different operators
 
 
 class Hierarchy:
-    """A folder of them."""
+    """A folder with these keys and certificates."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -61,15 +60,16 @@ class Hierarchy:
         return str(self.folder / name)
 
     def make(self, name: str, key: list[str], kind: str, subject: str, issuer: str = "") -> None:
+        """Writes NAME.pem and NAME.key; self-signed unless an issuer is given."""
         subject = f"/O=Boulder for acme-micro/C=US/CN={subject}"
         self.certificates.make(name, kind, subject, issuer, key)
 
     def log_key(self, name: str) -> str:
-        """Of a certificate transparency log, as its server wants it."""
+        """The key of a certificate transparency log, in the form that the log's server reads."""
         return base64.b64encode(self.der("ec", "-in", f"{name}.key")).decode()
 
     def log_list(self, urls: dict[str, str]) -> dict[str, object]:
-        """Who runs the logs, and where they are, in the schema that browsers publish."""
+        """The operators and URLs of the logs, in the schema that browsers publish."""
         operators = []
         for name, url in urls.items():
             public = self.der("ec", "-in", f"{name}.key", "-pubout")

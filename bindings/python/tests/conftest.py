@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from outside import PebbleDns, env, openssl
+from outside import PebbleDns, another_pebble, env, openssl
 
 import acme_micro as acme
 
@@ -14,6 +17,19 @@ __all__ = ["PebbleDns", "env", "openssl", "verify"]
 
 # A shell may have what it starts in the background ignore SIGINT, and whatever that starts inherits it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+own_pebble = contextlib.ExitStack()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives each worker of pytest-xdist a CA of its own: tests listen on the ports that a CA looks at."""
+    if hasattr(config, "workerinput"):
+        os.environ.update(own_pebble.enter_context(another_pebble()))
+
+
+def pytest_unconfigure() -> None:
+    own_pebble.close()
 
 
 @pytest.fixture
@@ -31,6 +47,14 @@ def new_pebble() -> None:
     version = tuple(map(int, env("PEBBLE_VERSION").split(".")))
     if version < (2, 10):
         pytest.skip(f"NOT RUN: this needs Pebble 2.10, here is {env('PEBBLE_VERSION')}")
+
+
+@pytest.fixture
+def two_profiles(new_pebble: None) -> Iterator[dict[str, str]]:
+    """A CA with two profiles, for tests that name one in each order."""
+    ninety_days, six_days = f"default={90 * 86400}", f"shortlived={6 * 86400}"
+    with another_pebble("--profile", ninety_days, "--profile", six_days) as pebble:
+        yield pebble
 
 
 @pytest.fixture
