@@ -341,7 +341,7 @@ fn terms_are_agreed_to_by_their_url() {
     options.terms_agreed = true;
     options.agreed_terms = Some(TERMS.to_owned());
     assert_eq!(Client::new(options).err().unwrap().kind(), ErrorKind::InvalidArgument);
-    // At a CA without terms the request says nothing about them.
+    // At a CA without terms the request does not mention them.
     let mut ca = agreeing(old);
     ca.ca.terms = false;
     ca.register().unwrap();

@@ -173,7 +173,7 @@ fn all_failed_names_are_reported() {
         let json: serde_json::Value = serde_json::from_str(problem.json()).unwrap();
         assert_eq!(json["subproblems"][0]["identifier"]["value"], "a.example");
     }
-    // A hundred names: the error tells a few reasons, and the other names.
+    // A hundred names: the error has a few reasons, and the other names.
     let names: Vec<String> = (0..100).map(|n| format!("host-{n:02}.example.org")).collect();
     let mut ca = Script::at_boulder();
     ca.ca.failing = names.clone();

@@ -294,7 +294,7 @@ fn d18_the_directory_is_fetched_again_once_per_operation_and_only_for_a_missing_
     ca.forget();
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.transcript[..2], ["GET /directory", "POST /new-order"]);
-    // Other statuses say nothing about the directory.
+    // Other statuses do not concern the directory.
     for status in [400, 403, 405, 500] {
         let mut ca = Script::with_account();
         ca.on("POST /new-order").problem(status, "malformed");

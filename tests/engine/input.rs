@@ -137,7 +137,7 @@ fn f13_f14_a_response_to_an_unknown_request_is_misuse_and_does_no_harm() {
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Misuse);
     };
     for id in [0, 1, 7, u64::MAX] {
-        // The operation has not given out any request yet.
+        // The operation has not returned any request yet.
         misuse(operation.reply(id).header(b"a", b"b"));
         misuse(operation.reply(id).body(b"x"));
         misuse(operation.reply(id).end(200));

@@ -434,7 +434,7 @@ fn expected(flow: &str, request: &str, fault: Fault) -> Outcome {
     }
 }
 
-/// Runs one cell; an error tells how the outcome is wrong.
+/// Runs one cell; an error reports how the outcome is wrong.
 fn check(flow: &Flow, server: Server, n: usize, fault: Fault) -> Result<(), String> {
     let mut ca = script(flow, server);
     spoil(&mut ca, u32::try_from(n).unwrap() + 1, fault);
@@ -535,7 +535,7 @@ fn possible(flow: &Flow, fault: Fault) -> impl Iterator<Item = Outcome> {
     flow.requests.iter().map(move |request| expected(flow.name, request, fault))
 }
 
-/// Whether the fault uses up one of a request's tries: two faults may hit the same request.
+/// Whether the fault uses up one of a request's attempts: two faults may hit the same request.
 fn may_end_tries(fault: Fault) -> bool {
     matches!(
         fault,

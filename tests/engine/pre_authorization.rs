@@ -220,7 +220,7 @@ fn o18_abandon_on_failure_leaves_nothing_pending() {
         assert_eq!(error.kind(), ErrorKind::Host, "the original failure is reported");
         assert!(ca.ca.authorizations.iter().all(|a| a.status == state), "{abandon}");
     }
-    // A failure that a later try may repair deactivates nothing.
+    // A failure that a later attempt may repair deactivates nothing.
     let mut ca = Script::new();
     ca.on("POST /order/1").then(|_, response| response.set("Retry-After", "100000"));
     ca.ca.validation_fetches = u32::MAX;

@@ -252,7 +252,7 @@ fn h13_content_types_do_not_matter() {
         let error = refuse_order(refusal.header("Content-Type", content_type));
         assert_eq!(error.problem().unwrap().name(), Some("rejectedIdentifier"), "{content_type}");
     }
-    // A certificate in another form is refused, whatever its content type says.
+    // A certificate in another form is refused, whatever its content type is.
     for content_type in ["application/pkix-cert", "application/pkcs7-mime"] {
         let mut ca = Script::new();
         ca.on("POST /cert/1").then(move |_, response| {

@@ -370,7 +370,7 @@ fn survive(lifetime: i64, outage: i64) {
             let delay = next.since(Time::from_millis(ca.now)).as_secs();
             assert!((60..=90).contains(&delay), "the next round after {delay} s: {about}");
             // The host may lack a certificate from its expiry to the end of the outage, and for one
-            // more pace. Issuing takes a few seconds.
+            // more delay. Issuing takes a few seconds.
             let least = Duration::from_secs((lifetime / 64).clamp(40, 3600) as u64 + 5);
             let pace = Duration::from_secs((lifetime / 8).clamp(60, 36 * 3600) as u64);
             let allowed = match restored.after(least) < expires || renewals > 0 {
@@ -383,7 +383,7 @@ fn survive(lifetime: i64, outage: i64) {
         }
         ca.now = next.as_millis();
     }
-    // Three tries at first, then one a day; some more shortly before the expiry; then one per pace.
+    // Three attempts at first, then one a day; some more just before the expiry; then one per delay.
     let expired = restored.since(at(lifetime)).as_secs() as i64;
     let most = 12 + outage / DAY + expired / (lifetime / 8 * 3 / 4).clamp(45, DAY);
     assert!(tries <= most, "{tries} tries in {outage} s, at {lifetime} s");

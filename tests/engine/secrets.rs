@@ -565,7 +565,7 @@ fn s11_only_the_listed_places_sign() {
 }
 
 const SIGNS: [&str; 9] = [
-    "src/client/run.rs 1",      // the host signs
+    "src/client/run.rs 1",      // asks the host
     "src/engine/exchange.rs 3", // requests
     "src/engine/finalize.rs 1", // the certificate's request
     "src/engine/key_change.rs 1",
@@ -573,7 +573,7 @@ const SIGNS: [&str; 9] = [
     "src/pki/csr.rs 1",
     "src/pki/key.rs 1",
     "src/pki/signature.rs 4", // the function that signs, and the check of the host's signatures
-    "src/pki/tls_alpn.rs 1", // a certificate for tls-alpn-01, by the key that the host gives for it
+    "src/pki/tls_alpn.rs 1",  // a certificate for tls-alpn-01, with the host's key for it
 ];
 
 #[test]

@@ -16,9 +16,9 @@ enum Outcome {
     Issued,
     /// The object does not belong at that place.
     Protocol,
-    /// The object belongs there, and says that the order has failed.
+    /// The object belongs there, and reports that the order has failed.
     Failed,
-    /// The object says that nothing is left to do, and the order never becomes ready.
+    /// The object reports that nothing is left to do, and the order never becomes ready.
     Timeout,
 }
 

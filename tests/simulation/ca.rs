@@ -182,7 +182,7 @@ pub struct Order {
     /// Time of finalize, and the key of the CSR.
     finalized: Option<(i64, PKey<Public>)>,
     pub issued: Option<CertificateChain>,
-    /// Reason for which it is invalid, if its authorizations do not tell.
+    /// Reason for which it is invalid, if its authorizations are not the reason.
     error: Option<Value>,
     /// Identifier of its certificate in renewal information.
     id: Option<String>,
@@ -578,7 +578,7 @@ impl Ca {
             })
             .collect();
         let replaces = payload.get("replaces").and_then(Value::as_str).map(str::to_owned);
-        // A falsified directory may have told the client that there is renewal information.
+        // A falsified directory may have announced renewal information to the client.
         let replaces = replaces.filter(|_| self.policy.renewal_info);
         if replaces.as_ref().is_some_and(|id| self.replaced.contains(id)) {
             return Response::problem(409, "alreadyReplaced");

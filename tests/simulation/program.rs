@@ -1,4 +1,4 @@
-//! A program that uses the library as its documents say: it stores data on disk before that data is
+//! A program that uses the library as its documents recommend: it stores data on disk before that data is
 //! needed, and waits longer after each failure.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::rng::Rng;
 
 const MINUTE: i64 = 60_000;
 
-/// A task under way: at most one for each site, and one other.
+/// A running task: at most one for each site, and one other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
     Certificate(usize),
@@ -224,7 +224,7 @@ impl Program {
         options.abandon_on_failure = false;
         options.time_limit = Duration::from_secs(600);
         let issued = |issued| Outcome::Issued(Box::new(issued));
-        // An order under way is finished, whatever the CA says of the previous certificate.
+        // A running order is finished, whatever the CA reports about the previous certificate.
         let operation = match site.chain.is_some() && site.order_url.is_none() {
             true => client.renew(options).unwrap().map(move |renewal| match renewal {
                 Renewal::NotDue(info) => Outcome::NotDue(info),

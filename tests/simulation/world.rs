@@ -84,7 +84,7 @@ struct Exchange {
     response: Option<Response>,
 }
 
-/// An operation under way, and what it has done so far.
+/// A running operation, and what it has done so far.
 struct Running {
     operation: Operation<Outcome>,
     program: usize,
@@ -228,7 +228,7 @@ impl World {
         panic!("no event is left: {:?}", self.report);
     }
 
-    /// Hashes an event: the same events in the same order give the same number.
+    /// Hashes an event: the same events in the same order have the same hash.
     fn note(&mut self, event: &Event) {
         let mut text = format!("{} {event:?}", self.now);
         if let Event::Arrive { exchange } = event {

@@ -260,7 +260,7 @@ pub fn identity(folder: &Folder) -> (SslAcceptor, PathBuf) {
     (acceptor(&pair).build(), folder.file("ca.pem", pair.certificate.to_pem().unwrap()))
 }
 
-/// Runs all resets at all requests at once: most of the time is spent waiting.
+/// Runs all resets at all requests at the same time: most of the time is spent waiting.
 fn everywhere(name: &str, for_ever: bool, check: impl Fn(&str, u32, &Outcome) + Sync) {
     let folder = Folder::new(name);
     let identity = identity(&folder);
@@ -312,7 +312,7 @@ fn h04_lasting_resets_end_with_transport_and_keep_the_order() {
         let known = outcome.order_url.as_deref().is_some_and(|url| url.contains("/order/"));
         assert_eq!(known, at > NEW_ORDER, "{place}");
         let seen = *outcome.ca.seen.lock().unwrap();
-        // Once there is an order the client tries for half a minute, each time with a fresh nonce.
+        // If there is an order, the client tries for half a minute, with a fresh nonce each time.
         assert!(seen < at + 40, "{place}: {seen} requests");
     });
 }

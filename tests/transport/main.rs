@@ -427,7 +427,7 @@ fn h29_s17_a_failing_proxy_is_named_without_its_password() {
         (Kind::Socks4a, "", Refusing, "socks4a://", "it refused, or failed to connect"),
         (Kind::Socks4a, "other", Willing, "socks4a://u@", "it refused the user"),
     ];
-    // All cases run at once: each takes several tries with delays.
+    // All cases run at the same time: each takes several attempts with delays.
     thread::scope(|scope| {
         for (kind, wants, mood, url, why) in tries {
             scope.spawn(move || {

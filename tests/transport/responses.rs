@@ -44,7 +44,7 @@ pub fn closed_port() -> (SocketAddr, socket2::Socket) {
     (holder.local_addr().unwrap().as_socket().unwrap(), holder)
 }
 
-/// Requests the directory of such a server; returns the failure and the number of tries.
+/// Requests the directory of such a server; returns the failure and the number of attempts.
 fn outcome(
     options: &HttpOptions,
     serve: impl Fn(TcpStream) + Clone + Send + 'static,
@@ -68,14 +68,14 @@ fn is_lost((error, tries): &(AcmeError, usize), why: &str) {
     assert_eq!((*tries, error.is_permanent()), (4, false), "{error}");
 }
 
-/// Checks that the response is refused at once: another one would be the same.
+/// Checks that the response is refused without a second attempt: another one would be the same.
 fn is_no_http((error, tries): &(AcmeError, usize), why: &str) {
     assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
     assert!(error.to_string().contains(why), "{error}: not {why}");
     assert_eq!(*tries, 1, "{error}");
 }
 
-/// Runs all checks at once: each takes several tries with delays.
+/// Runs all checks at the same time: each takes several attempts with delays.
 fn at_once(checks: Vec<Box<dyn FnOnce() + Send>>) {
     thread::scope(|scope| checks.into_iter().for_each(|check| drop(scope.spawn(check))));
 }
@@ -157,7 +157,7 @@ fn h02_h07_h08_a_silent_or_slow_server_ends_in_a_timeout() {
         is_lost(&outcome(&short(), dripping), "timeout, not done within 1 s");
     };
     let silent = |mut stream: TcpStream| {
-        let _ = stream.read(&mut [0]); // until the client gives up
+        let _ = stream.read(&mut [0]); // until the client closes the connection
     };
     at_once(vec![
         Box::new(|| {

@@ -93,7 +93,7 @@ struct Server {
 }
 
 impl Server {
-    /// Starts a server that gives every request this response and then ends the TLS connection.
+    /// Starts a server that sends this response to every request and then ends the TLS connection.
     fn answering(acceptor: SslAcceptorBuilder, response: Vec<u8>) -> Server {
         let acceptor = acceptor.build();
         Server::start(move |tcp, requests| {
