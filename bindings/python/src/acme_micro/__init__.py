@@ -41,6 +41,7 @@ Whatever fails raises an :class:`AcmeError`: its text says what was tried, on wh
 from typing import TYPE_CHECKING, Any
 
 from . import logging
+from ._folder import StoreError
 from ._native import acme_version
 from .certificates import Certificate, RevocationReason, SigningRequest
 from .client import LETSENCRYPT, LETSENCRYPT_STAGING, ChainBy, Client, Profile
@@ -62,22 +63,21 @@ from .errors import (
     RateLimited,
     ServerError,
     Status,
-    StoreError,
     TermsNotAgreed,
     TransportError,
     Unsupported,
-    next_try,
 )
 from .keys import KeyType, PrivateKey
 from .operation import Operation, RenewalInfo, Signer
+from .schedule import next_try
 from .solvers import (
     AsyncSolver,
     MemoryHttp01,
     Solver,
-    Standalone,
     Webroot,
     http01_answer,
 )
+from .standalone import Standalone
 from .steps import Challenge, Publish, Request, Sign, Step, Unpublish, Wait
 
 if TYPE_CHECKING:

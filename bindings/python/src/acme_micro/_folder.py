@@ -15,9 +15,13 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from ._arguments import PathLike, to_path
-from .errors import StoreError
+from .errors import AcmeError, Status, unpickle
+
+if TYPE_CHECKING:
+    from .certificates import Certificate
 
 SECRET, PUBLIC = 0o600, 0o644
 # A file of its own, which nobody else can open: a folder can be locked by whoever can read it.
@@ -28,6 +32,32 @@ LIMIT = 1 << 20
 TRIES = 20
 # What is tried before a CA is asked for anything: as much as a certificate's chain may need.
 ROOM = 1 << 16
+
+
+class StoreError(AcmeError, OSError):
+    """A file of a :class:`Store` could not be read, written or trusted. What it held, it holds."""
+
+    _status = Status.ERR_HOST
+    #: The file or folder.
+    path: str
+    #: What was issued and could not be stored: use it. The next run gets it once more, without
+    #: another order.
+    certificate: Certificate | None = None
+
+    @classmethod
+    def of(cls, path: str, error: OSError) -> StoreError:
+        """What the system said of the file at ``path``."""
+        self = cls(f"{path}: {error.strerror or error}")
+        self.path, self.errno = path, error.errno
+        return self
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> Any:
+        # A certificate is a handle, and errno is not among the attributes.
+        attributes = {**self.__dict__, "certificate": None, "errno": self.errno}
+        return unpickle, (type(self), self.message, attributes)
 
 
 class Folder:

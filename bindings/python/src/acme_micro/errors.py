@@ -30,18 +30,15 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
-from ctypes import POINTER
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import _native
 from ._native import Status
-from ._values import EPOCH, from_text, milliseconds, moment
+from ._values import from_text, moment
 
 if TYPE_CHECKING:
     from ctypes import _Pointer
-
-    from .certificates import Certificate
 
 __all__ = [
     "AccountError",
@@ -61,11 +58,9 @@ __all__ = [
     "RateLimited",
     "ServerError",
     "Status",
-    "StoreError",
     "TermsNotAgreed",
     "TransportError",
     "Unsupported",
-    "next_try",
 ]
 
 
@@ -129,46 +124,10 @@ class AcmeError(Exception):
 
     def __reduce__(self) -> Any:
         # As made by BaseException it would lose what is given by keyword; see pickle.
-        return _unpickle, (type(self), self.message, self.__dict__)
+        return unpickle, (type(self), self.message, self.__dict__)
 
 
-def next_try(
-    tries: int, error: BaseException | None = None, certificate: Certificate | None = None
-) -> datetime:
-    """When to try again, to keep a certificate fresh.
-
-    A minute, ten, a hundred minutes from now, then a day; a day at once after an error that is
-    ``permanent``; never before its ``retry_at``. Half as much again is added at random, at most.
-
-    tries
-        After a failure, how many there have been in a row: a success sets them to 0. After a success,
-        how many renewals in a row: a look that shows that it is not time to renew
-        (:attr:`RenewalInfo.is_due`) sets them to 0, and the failures, too. A CA that says "now" for
-        ever is then asked for about one certificate a day.
-    error
-        What the last try raised; None: it succeeded.
-    certificate
-        The one that is in use: after a failure the one to be replaced, after a success the new one. It
-        makes the delay shorter where that would be too long for it. Before its renewal is due by its
-        lifetime the next try is not after that; from then on the delay is at most half of the time until
-        it expires; neither makes it shorter than a 64th of the lifetime, which counts as at least 40
-        seconds and at most an hour, nor than a quarter of the lifetime, if that is less. Once it has expired the delay is at most an eighth of the lifetime,
-        or a minute if that is longer. Where that is shorter, the delay is a time in the last quarter of
-        what is allowed; so none is shorter than 30 seconds, for a certificate of three minutes or
-        longer.
-    """
-    from ._handle import handle_of
-    from .certificates import Certificate
-
-    cert = POINTER(_native.acme_cert_t)()
-    if certificate is not None:
-        cert = handle_of(certificate, Certificate, "certificate")
-    permanent, retry_at = getattr(error, "permanent", False), getattr(error, "retry_at", None)
-    at = _native.acme_next_try(max(tries, 0), bool(permanent), milliseconds(retry_at), cert, 0)
-    return EPOCH + timedelta(milliseconds=at)
-
-
-def _unpickle(kind: type[AcmeError], message: str, attributes: dict[str, Any]) -> AcmeError:
+def unpickle(kind: type[AcmeError], message: str, attributes: dict[str, Any]) -> AcmeError:
     error = kind(message)
     for name, value in attributes.items():
         setattr(error, name, value)
@@ -289,32 +248,6 @@ class Canceled(AcmeError):
     """:meth:`Operation.cancel` was called."""
 
     _status = Status.ERR_CANCELED
-
-
-class StoreError(AcmeError, OSError):
-    """A file of a :class:`Store` could not be read, written or trusted. What it held, it holds."""
-
-    _status = Status.ERR_HOST
-    #: The file or folder.
-    path: str
-    #: What was issued and could not be stored: use it. The next run gets it once more, without
-    #: another order.
-    certificate: Certificate | None = None
-
-    @classmethod
-    def of(cls, path: str, error: OSError) -> StoreError:
-        """What the system said of the file at ``path``."""
-        self = cls(f"{path}: {error.strerror or error}")
-        self.path, self.errno = path, error.errno
-        return self
-
-    def __str__(self) -> str:
-        return self.message
-
-    def __reduce__(self) -> Any:
-        # A certificate is a handle, and errno is not among the attributes.
-        attributes = {**self.__dict__, "certificate": None, "errno": self.errno}
-        return _unpickle, (type(self), self.message, attributes)
 
 
 _CLASSES: dict[int, type[AcmeError]] = {

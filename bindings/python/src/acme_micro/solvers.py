@@ -20,26 +20,21 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from ctypes import create_string_buffer
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from . import _native
 from ._arguments import PathLike, to_text
 from .errors import InvalidArgument
 from .steps import Challenge
 
-if TYPE_CHECKING:
-    from http.server import HTTPServer
-
 __all__ = [
     "AsyncSolver",
     "MemoryHttp01",
     "Solver",
-    "Standalone",
     "Webroot",
     "http01_answer",
 ]
@@ -239,7 +234,6 @@ class MemoryHttp01:
 
         return middleware
 
-
     def asgi(self, application: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         """An ASGI application that answers challenges, and leaves all else to ``application``."""
 
@@ -256,30 +250,3 @@ class MemoryHttp01:
             await send({"type": "http.response.body", "body": body})
 
         return middleware
-
-
-class Standalone(MemoryHttp01):
-    """http-01 by a small server of its own, which runs only while challenges are published."""
-
-    def __init__(self, port: int = 80, host: str = ""):
-        """``host`` is an address to listen on; none: all, IPv4 and IPv6."""
-        super().__init__()
-        self._address = (host, port)
-        self._server: HTTPServer | None = None
-
-    def publish(self, challenges: tuple[Challenge, ...]) -> None:
-        """Answers for these; the first start the server."""
-        super().publish(challenges)
-        if self._server is None:
-            from ._http01_server import listen  # with all of http.server, which few programs need
-
-            self._server = listen(self._address, self)
-            threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
-        """Answers for them no longer; the last stop the server."""
-        super().unpublish(challenges)
-        if self._server is not None and not self._answers:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None

@@ -16,16 +16,35 @@ import json
 from collections.abc import Iterable, Mapping
 from ctypes import string_at
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Union
 
 from ._values import from_text
 from .errors import Misuse
 
 if TYPE_CHECKING:
     from . import _native
-    from .operation import Operation
 
 __all__ = ["Challenge", "Publish", "Request", "Sign", "Step", "Unpublish", "Wait"]
+
+
+class Responses(Protocol):
+    """The operation that a step belongs to: takes the responses to its steps."""
+
+    def _respond(
+        self, id: int, status: int, fields: Iterable[tuple[bytes, bytes]], body: bytes
+    ) -> None: ...
+
+    def _fail(self, id: int, why: bytes) -> None: ...
+
+    def _send(self, id: int) -> None: ...
+
+    def _respond_with(self, step: Publish, index: int, payload: bytes) -> None: ...
+
+    def _publish_failed(self, step: Publish, why: bytes) -> None: ...
+
+    def _signed(self, id: int, signature: bytes) -> None: ...
+
+    def _sign_failed(self, id: int, why: bytes) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -87,7 +106,7 @@ class Request:
     body: bytes = field(repr=False)
     #: Names the request within its operation.
     id: int
-    _operation: Operation | None = field(default=None, repr=False, compare=False)
+    _operation: Responses | None = field(default=None, repr=False, compare=False)
 
     def respond(
         self,
@@ -135,7 +154,7 @@ class Publish:
     __match_args__: ClassVar[tuple[str, ...]] = ("challenges",)
 
     challenges: tuple[Challenge, ...]
-    _operation: Operation | None = field(default=None, repr=False, compare=False)
+    _operation: Responses | None = field(default=None, repr=False, compare=False)
 
     def respond_with(self, challenge: Challenge, payload: Mapping[str, Any]) -> None:
         """What the answer to this challenge holds, for the types whose :attr:`Challenge.object` is
@@ -177,7 +196,7 @@ class Sign:
     key_thumbprint: str
     #: Names it within its operation.
     id: int
-    _operation: Operation | None = field(default=None, repr=False, compare=False)
+    _operation: Responses | None = field(default=None, repr=False, compare=False)
 
     def signed(self, signature: bytes) -> None:
         """The signature; ECDSA in DER, or the two integers in full width."""
@@ -192,7 +211,7 @@ Step = Union[Request, Wait, Publish, Unpublish, Sign]
 """What iterating over an operation gives."""
 
 
-def _of(step: Request | Publish | Sign) -> Operation:
+def _of(step: Request | Publish | Sign) -> Responses:
     if step._operation is None:
         raise Misuse(f"this {type(step).__name__} is of no operation")
     return step._operation
@@ -224,7 +243,7 @@ def challenge_from_c(shown: _native.acme_challenge_t) -> Challenge:
     )
 
 
-def request_from_c(shown: _native.acme_http_request_t, operation: Operation) -> Request:
+def request_from_c(shown: _native.acme_http_request_t, operation: Responses) -> Request:
     fields = (shown.headers[index] for index in range(shown.header_count))
     return Request(
         method=from_text(shown.method) or "",
@@ -236,7 +255,7 @@ def request_from_c(shown: _native.acme_http_request_t, operation: Operation) -> 
     )
 
 
-def sign_from_c(shown: _native.acme_sign_request_t, operation: Operation) -> Sign:
+def sign_from_c(shown: _native.acme_sign_request_t, operation: Responses) -> Sign:
     return Sign(
         algorithm=from_text(shown.algorithm) or "",
         input=string_at(shown.input, shown.input_size),

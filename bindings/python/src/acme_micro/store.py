@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from ._arguments import PathLike, to_list, to_text
 from ._client import ClientBase
-from ._folder import PUBLIC, SECRET, Folder
+from ._folder import PUBLIC, SECRET, Folder, StoreError
 from ._journal import Journal, Purpose, identity, is_newer
 from .certificates import Certificate
 from .client import Client
@@ -29,7 +29,6 @@ from .errors import (
     OrderRejected,
     PolicyError,
     ProtocolError,
-    StoreError,
 )
 from .keys import KeyType, PrivateKey
 from .operation import Operation, Signer, take_down

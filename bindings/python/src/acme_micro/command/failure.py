@@ -6,6 +6,7 @@ import signal
 from typing import Any
 
 from .. import errors
+from .._folder import StoreError
 from ..errors import AcmeError
 from .text import day_and_time, not_before, plain
 
@@ -82,7 +83,7 @@ KINDS: tuple[tuple[type[BaseException], str, int], ...] = (
     (errors.ProtocolError, "protocol", 4),
     (errors.PolicyError, "policy", 4),
     (errors.Unsupported, "unsupported", 4),
-    (errors.StoreError, "store", 7),
+    (StoreError, "store", 7),
     (OSError, "publish", 8),
 )
 

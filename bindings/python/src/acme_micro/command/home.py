@@ -21,10 +21,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from .._folder import PUBLIC, Folder
+from .._folder import PUBLIC, Folder, StoreError
 from ..aio import AsyncClient
 from ..certificates import Certificate
-from ..errors import AcmeError, StoreError
+from ..errors import AcmeError
 from ..keys import PrivateKey
 from ..store import ACCOUNT_KEY, ACCOUNT_URL, UNUSED, Store
 from .cas import DEFAULT, name_of

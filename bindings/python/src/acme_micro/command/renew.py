@@ -10,7 +10,8 @@ from typing import Any
 
 from ..aio import AsyncClient
 from ..certificates import Certificate
-from ..errors import AcmeError, next_try
+from ..errors import AcmeError
+from ..schedule import next_try
 from .failure import CommandError, DeployFailed, document, kind_of
 from .home import Ca, Home
 from .obtain import deploy_what_was_left, obtain_one

@@ -9,8 +9,9 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from .._folder import StoreError
 from ..aio import AsyncClient
-from ..errors import AcmeError, StoreError
+from ..errors import AcmeError
 from ..operation import RenewalInfo
 from .failure import CommandError, document, kind_of
 from .home import Ca, Home, describe
