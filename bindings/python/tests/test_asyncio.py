@@ -185,7 +185,7 @@ def test_an_operation_tells_its_order_after_it_was_cancelled():
     async def main():
         async with client() as ca:
             solver = Recording(asyncio.sleep(3600))
-            op = ca.order(["told.test"])
+            op = ca.begin_order(["told.test"])
             task = asyncio.create_task(ca.run(op, solver))
             await solver.published.wait()
             assert op.state == "publish" and op.order_url
@@ -210,11 +210,11 @@ def test_a_certificate_that_was_issued_outlives_the_cancellation():
         going = asyncio.Event()
         solver = Last(int(env("PEBBLE_HTTP_PORT")))
         async with client() as ca:
-            op = ca.order(["late.test"])
+            op = ca.begin_order(["late.test"])
             task = asyncio.create_task(ca.run(op, solver))
             await going.wait()
             while op.state != "certificate":
-                op._look()
+                op._refresh()
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.5)
             task.cancel()
@@ -300,7 +300,7 @@ def test_errors_are_those_of_the_blocking_client():
             with pytest.raises(acme.InvalidArgument):
                 await ca.obtain(["*.wild.test"], standalone())
             with pytest.raises(acme.AcmeError, match="no solver"):
-                await ca.run(ca.order(["nobody.test"]))
+                await ca.run(ca.begin_order(["nobody.test"]))
         async with client(terms_agreed=False) as ca:
             with pytest.raises(acme.TermsNotAgreed):
                 await ca.register()
@@ -316,7 +316,7 @@ def test_all_the_rest_of_acme(new_pebble, tmp_path):
             await ca.update_contacts(["mailto:ops@example.org"])
             cert = await ca.obtain(["rest.test"], standalone())
             assert (await ca.renewal_info(cert)).from_ca
-            operation = ca.order(["rest.test"], replaces=cert, only_if_due=True)
+            operation = ca.begin_order(["rest.test"], replaces=cert, only_if_due=True)
             await ca.run(operation)
             assert operation.renewal_info is not None
             assert await ca.orders()

@@ -38,11 +38,11 @@ def test_f24_wrong_types_and_values_are_refused(odd):
         lambda: acme.SigningRequest.create(odd, ["x.test"]),
         lambda: acme.SigningRequest.create(key, odd),
         lambda: acme.Certificate.parse(odd),
-        lambda: ca.order(odd),
-        lambda: ca.order([odd]),
+        lambda: ca.begin_order(odd),
+        lambda: ca.begin_order([odd]),
         lambda: ca.begin_abandon_order(odd),
         lambda: ca.begin_deactivate_authorization(odd),
-        lambda: ca.begin_change_key(odd),
+        lambda: ca.begin_key_change(odd),
         lambda: ca.begin_revoke(odd),
         lambda: ca.begin_renewal_info(odd),
     ]
@@ -62,15 +62,15 @@ def test_f24_wrong_types_and_values_are_refused(odd):
 def test_f24_numbers_that_c_has_no_room_for():
     with pytest.raises(ValueError, match="request_timeout"):
         acme.Client("https://ca.example/", acme.PrivateKey.generate(), request_timeout=2**70)
-    new_client().order(["x.test"], timeout=2**70).close()  # for ever, as it were
+    new_client().begin_order(["x.test"], timeout=2**70).close()  # for ever, as it were
     for timeout in -1, -(2**70), 0, float("nan"):
         with pytest.raises(ValueError, match="timeout"):
-            new_client().order(["x.test"], timeout=timeout)
+            new_client().begin_order(["x.test"], timeout=timeout)
 
 
 def test_f24_closed_objects_say_so():
     key, ca = acme.PrivateKey.generate(), new_client()
-    operation, csr = ca.order(["x.test"]), acme.SigningRequest.create(key, ["x.test"])
+    operation, csr = ca.begin_order(["x.test"]), acme.SigningRequest.create(key, ["x.test"])
     for closed in key, operation, csr, ca:
         closed.close()
         assert closed.closed and "closed" in repr(closed)
@@ -94,7 +94,7 @@ def test_f24_closed_objects_say_so():
 def test_f24_handles_are_not_pickled_and_copies_share():
     key = acme.PrivateKey.generate()
     ca = new_client()
-    for handle in key, ca, ca.order(["x.test"]), acme.SigningRequest.create(key, ["x.test"]):
+    for handle in key, ca, ca.begin_order(["x.test"]), acme.SigningRequest.create(key, ["x.test"]):
         with pytest.raises((TypeError, ValueError)):
             pickle.dumps(handle)
         with pytest.raises((TypeError, ValueError)):
@@ -108,10 +108,10 @@ def test_f24_handles_are_not_pickled_and_copies_share():
 
 def test_f24_no_object_is_left_behind():
     def once():
-        with new_client() as ca, ca.order(["x.test"]) as operation:
+        with new_client() as ca, ca.begin_order(["x.test"]) as operation:
             next(operation)
             with pytest.raises(acme.InvalidArgument):
-                ca.order([])
+                ca.begin_order([])
 
     for _ in range(20):
         once()
@@ -140,7 +140,7 @@ def test_f24_in_development_mode_and_left_open_at_exit():
         import acme_micro as acme
         key = acme.PrivateKey.generate()
         client = acme.Client("https://ca.example/directory", key)
-        operation = client.order(["x.test"])
+        operation = client.begin_order(["x.test"])
         request = next(operation)
         acme.logging  # and all of it is still there when the interpreter goes
         circle = [operation, client]
@@ -155,7 +155,7 @@ def test_f24_in_a_subinterpreter():
         code = '''if True:
             import acme_micro as acme
             client = acme.Client("https://ca.example/directory", acme.PrivateKey.generate())
-            assert isinstance(next(client.order(["x.test"])), acme.Request)
+            assert isinstance(next(client.begin_order(["x.test"])), acme.Request)
         '''
         import acme_micro as acme
         key = acme.PrivateKey.generate()

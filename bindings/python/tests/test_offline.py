@@ -87,22 +87,22 @@ def test_bad_options_of_a_client_are_named(options, message):
 )
 def test_orders_that_cannot_work_are_refused_at_once(names, options, message):
     with pytest.raises(acme.InvalidArgument, match=message):
-        make().order(names, **options)
+        make().begin_order(names, **options)
 
 
 def test_a_text_is_not_a_list_of_names():
     with pytest.raises(TypeError, match="names"):
-        make().order("example.org")
+        make().begin_order("example.org")
 
 
 def test_f24_lifetimes():
     client = make()
-    op = client.order(["x.test"])
+    op = client.begin_order(["x.test"])
     key = op.key
     client.close()
     client.close()
     with pytest.raises(ValueError, match="Client is closed"):
-        client.order(["x.test"])
+        client.begin_order(["x.test"])
     assert isinstance(next(op), acme.Request)
     op.close()
     del op, client

@@ -127,7 +127,7 @@ def test_asyncio_program_of_the_readme(client, standalone, tmp_path):
             return r.code, list(r.headers.items()), r.read()
 
     async def obtain(names):
-        op = client.order(names)
+        op = client.begin_order(names)
         for step in op:
             if isinstance(step, acme.Request):
                 step.respond(*await asyncio.to_thread(send, step))
@@ -176,7 +176,7 @@ def test_renewal_information_and_revocation(new_pebble, client, standalone):
     assert info.from_ca and info.window_start <= info.renew_at <= info.window_end
     assert not info.is_due and info.check_again_at > datetime.now(timezone.utc)
     assert client.renewal_info(cert).renew_at == info.renew_at, "the moment is picked once"
-    op = client.order(["ari.test"], replaces=cert, only_if_due=True)
+    op = client.begin_order(["ari.test"], replaces=cert, only_if_due=True)
     op.run(standalone)
     assert op.renewal_info == info or op.renewal_info.renew_at == info.renew_at
     with pytest.raises(acme.Misuse):
@@ -234,7 +234,7 @@ def test_keys_that_are_outside_the_process(standalone, tmp_path):
 
 def test_resuming_an_order(client, standalone, tmp_path):
     key = acme.PrivateKey.generate()
-    op = client.order(["resumed.test"], key=key)
+    op = client.begin_order(["resumed.test"], key=key)
     for step in op:
         if isinstance(step, acme.Request):
             step.send()
@@ -310,7 +310,7 @@ def test_y09_ctrl_c_takes_everything_down(client, standalone):
 
 
 def test_cancel(client, standalone):
-    op = client.order(["cancel.test"])
+    op = client.begin_order(["cancel.test"])
     op.cancel()
     with pytest.raises(acme.Canceled):
         op.run(standalone)

@@ -115,9 +115,9 @@ def test_each_name_by_a_type_of_its_own(client, standalone, tmp_path):
     cert = client.obtain(names, solver, challenge_by_name={"*.own.test": "dns-01"})
     verify(cert, names, tmp_path)
     with pytest.raises(acme.InvalidArgument, match="other.test"):
-        client.order(["own.test"], challenge_by_name={"other.test": "dns-01"})
+        client.begin_order(["own.test"], challenge_by_name={"other.test": "dns-01"})
     with pytest.raises(acme.InvalidArgument, match="wildcard"):
-        client.order(["*.own.test"], challenge_by_name={"*.own.test": "http-01"})
+        client.begin_order(["*.own.test"], challenge_by_name={"*.own.test": "http-01"})
 
 
 def test_an_ip_address(new_pebble, client, standalone, tmp_path):
@@ -126,7 +126,7 @@ def test_an_ip_address(new_pebble, client, standalone, tmp_path):
     text = openssl("x509", "-noout", "-ext", "subjectAltName", input=cert.chain_pem)
     assert "IP Address:127.0.0.1" in text
     with pytest.raises(acme.InvalidArgument, match="127.0.0.1.*dns-01"):
-        client.order(["127.0.0.1"], challenge_types=["dns-01"])
+        client.begin_order(["127.0.0.1"], challenge_types=["dns-01"])
 
 
 # --- authorizations and orders --------------------------------------------------------------------
@@ -145,7 +145,7 @@ def test_an_authorization_is_reused_until_it_is_deactivated(standalone):
 def test_orders_are_listed_and_abandoned(client, standalone):
     client.register()
     assert client.orders() == ()
-    op = client.order(["left.test", "right.test"])
+    op = client.begin_order(["left.test", "right.test"])
     for step in op:
         if isinstance(step, acme.Request):
             step.send()
@@ -155,7 +155,7 @@ def test_orders_are_listed_and_abandoned(client, standalone):
     client.abandon_order(op.order_url)
     client.abandon_order(op.order_url)  # twice is fine
     # What was abandoned leads nowhere: another order takes its place.
-    again = client.order(["left.test", "right.test"], order_url=op.order_url)
+    again = client.begin_order(["left.test", "right.test"], order_url=op.order_url)
     again.run(standalone)
     assert again.certificate and again.order_url != op.order_url
 
@@ -279,7 +279,7 @@ def test_a_window_in_the_past_means_now(new_pebble, client, standalone, tmp_path
     management("/set-renewal-info/", **body)
     info = client.renewal_info(cert)
     assert info.is_due and info.from_ca and info.explanation_url == "https://ca.test/incident"
-    op = client.order(["moved.test"], replaces=cert, only_if_due=True)
+    op = client.begin_order(["moved.test"], replaces=cert, only_if_due=True)
     op.run(standalone)
     verify(op.certificate, ["moved.test"], tmp_path)
     assert op.certificate.serial != cert.serial

@@ -66,7 +66,7 @@ with acme.Client(directory, account, eab=(key_id, mac), terms_agreed=True, ca_fi
     failing(ca.obtain, ["a.test"], Nobody())
     failing(ca.obtain, ["b.test"], Locked())
     failing(ca.obtain, ["c.test"], Nobody(), key=account)
-    operation = ca.order(["d.test"], key=key)
+    operation = ca.begin_order(["d.test"], key=key)
     solver = Solver(port)
     for step in operation:
         if not isinstance(step, acme.Request):  # which is for the CA to see

@@ -129,7 +129,7 @@ def refused(store: acme.Store, how: str, solver: acme.Webroot, ca: SmallCa) -> N
         elif how == "obtain":
             store.obtain(client, NAMES, solver)
         else:
-            for step in client.order(NAMES):
+            for step in client.begin_order(NAMES):
                 step.send()
 
 
@@ -165,7 +165,7 @@ def test_an_account_key_that_may_have_an_account_stays(store, solver, caplog):
             with pytest.raises(acme.ProblemError):
                 client.find_account()
         # Somebody else is at work, perhaps with another key.
-        with store._work("x.test"):
+        with store._locked("x.test"):
             other = acme.Store(store.folder)
             with pytest.raises(acme.ProblemError):
                 refused(other, "register", solver, ca)
@@ -241,7 +241,7 @@ def test_x11_an_order_that_has_become_invalid(store, solver):
             store.obtain(ca, NAMES, nobody)
         assert not path(store, "keeper.test.order").exists()
         # One that failed while nobody looked.
-        operation = ca.order(NAMES)
+        operation = ca.begin_order(NAMES)
         with pytest.raises(acme.ChallengeFailed):
             operation.run(nobody)
         path(store, "keeper.test.order").write_text(journal(store, ca, operation.order_url))
@@ -459,7 +459,7 @@ def test_y13_y14_who_waits_for_a_program_that_is_killed(store, tmp_path):
         import time
         from acme_micro._folder import Folder
         folder = Folder({store.folder!r})
-        assert folder.enter("x")
+        assert folder.acquire("x")
         print("locked", flush=True)
         time.sleep(60)
     """
@@ -504,7 +504,7 @@ def test_y14_a_child_that_lives_on_keeps_no_lock(store):
         import os, signal, time
         from acme_micro._folder import Folder
         folder = Folder({store.folder!r})
-        assert folder.enter("x")
+        assert folder.acquire("x")
         child = os.fork()
         if child:
             print(child, flush=True)

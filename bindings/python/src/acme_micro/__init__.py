@@ -21,7 +21,7 @@ on with the same order::
 On an event loop an operation is an iterator of things to do; the same ``for`` serves synchronous and
 asynchronous code::
 
-    operation = ca.order(names)
+    operation = ca.begin_order(names)
     for step in operation:
         match step:
             case acme.Request():

@@ -214,7 +214,7 @@ class ClientBase(Handle[_native.acme_client_t]):
         """Replaces the account's contacts; none removes them (RFC 8555 section 7.3.2)."""
         return self._begin(_native.acme_begin_update_contacts, *to_texts(contacts, "contacts"))
 
-    def begin_change_key(self, new_key: PrivateKey) -> Operation:
+    def begin_key_change(self, new_key: PrivateKey) -> Operation:
         """Replaces the account's key (RFC 8555 section 7.3.5).
 
         Store the new key before, and forget the old one after: if the program ends in between, do it
@@ -267,7 +267,7 @@ class ClientBase(Handle[_native.acme_client_t]):
         subdomains
             Each name is to prove those below it, too (RFC 9444).
 
-        The others are as for :meth:`order`. The URLs of the authorizations are
+        The others are as for :meth:`begin_order`. The URLs of the authorizations are
         :attr:`Operation.urls`. :class:`Unsupported` where the CA does not offer it.
         """
         options = _native.acme_authorize_options_t()
@@ -301,7 +301,7 @@ class ClientBase(Handle[_native.acme_client_t]):
         """
         return self._begin(_native.acme_begin_list_orders)
 
-    def order(
+    def begin_order(
         self,
         names: Iterable[str] = (),
         *,

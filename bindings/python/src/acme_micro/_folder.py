@@ -67,7 +67,7 @@ class Folder:
         self._fd = self._lock = -1
         self.path = to_path(path, "folder")
         self._mutex = threading.Lock()
-        self._at_work: set[str] = set()
+        self._held: set[str] = set()
         _folders.add(self)
         with self._named(""):
             with suppress(FileExistsError):
@@ -143,15 +143,15 @@ class Folder:
             with self._temporary(bytes(ROOM), SECRET, durable=False) as temporary:
                 os.unlink(temporary, dir_fd=self._dir)
 
-    def enter(self, name: str) -> bool:
+    def acquire(self, name: str) -> bool:
         """Begins work at ``name``; False: somebody else is at it, or another program in the folder.
 
-        The folder is locked while any work is under way. Ends with :meth:`leave`.
+        The folder is locked while any work is under way. Ends with :meth:`release`.
         """
         with self._mutex, self._named(""):
-            if name in self._at_work:
+            if name in self._held:
                 return False
-            if not self._at_work:
+            if not self._held:
                 flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
                 lock = os.open(LOCK, flags, SECRET, dir_fd=self._dir)
                 try:
@@ -164,13 +164,13 @@ class Folder:
                     os.close(lock)
                     raise
                 self._lock = lock
-            self._at_work.add(name)
+            self._held.add(name)
             return True
 
-    def leave(self, name: str) -> None:
+    def release(self, name: str) -> None:
         with self._mutex:
-            self._at_work.discard(name)
-            if not self._at_work and self._lock >= 0:
+            self._held.discard(name)
+            if not self._held and self._lock >= 0:
                 os.close(self._lock)
                 self._lock = -1
 
@@ -178,7 +178,7 @@ class Folder:
         """The work under way is the parent's, and so is its lock, which lasts as long as anybody has it
         open."""
         self._mutex = threading.Lock()
-        self._at_work = set()
+        self._held = set()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

@@ -101,9 +101,9 @@ def own(made: _Pointer[T], free: Callable[[_Pointer[T]], None]) -> _Pointer[T]:
     return _keep(made, _Releaser(free, type(made).from_buffer_copy(made)))
 
 
-def borrow(shown: _Pointer[T], owner: _Pointer[Any]) -> _Pointer[T]:
-    """Keeps the handle that ``shown`` was borrowed from alive for as long as ``shown``."""
-    return _keep(shown, owner)
+def borrow(pointer: _Pointer[T], owner: _Pointer[Any]) -> _Pointer[T]:
+    """Keeps the handle that ``pointer`` was borrowed from alive for as long as ``pointer``."""
+    return _keep(pointer, owner)
 
 
 def _keep(pointer: _Pointer[T], kept: object) -> _Pointer[T]:

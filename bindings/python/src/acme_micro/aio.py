@@ -67,8 +67,8 @@ class AsyncClient(ClientBase):
         await self._run(self.begin_update_contacts(contacts))
 
     async def change_key(self, new_key: PrivateKey) -> None:
-        """Replaces the account's key; see :meth:`begin_change_key` for what to store when."""
-        await self._run(self.begin_change_key(new_key))
+        """Replaces the account's key; see :meth:`begin_key_change` for what to store when."""
+        await self._run(self.begin_key_change(new_key))
 
     async def deactivate(self) -> None:
         """Deactivates the account, for good (RFC 8555 section 7.3.6)."""
@@ -124,15 +124,15 @@ class AsyncClient(ClientBase):
 
         ``solver`` publishes the challenges, such as :class:`Webroot` or :class:`AsyncStandalone`;
         what it raises is raised here, unchanged. ``sign`` signs with keys outside the process, on a
-        thread. The other options are :meth:`order`'s.
+        thread. The other options are :meth:`begin_order`'s.
         """
-        operation = self.order(names, **with_types_of(solver, options))
+        operation = self.begin_order(names, **with_types_of(solver, options))
         return (await self._run(operation, solver, sign)).certificate
 
     async def run(
         self, operation: Operation, solver: AnySolver | None = None, sign: Signer | None = None
     ) -> None:
-        """Runs an operation that this client began, such as :meth:`order`'s, to its end."""
+        """Runs an operation that this client began, such as :meth:`begin_order`'s, to its end."""
         await self._run(operation, solver, sign)
 
     async def aclose(self) -> None:
@@ -177,7 +177,7 @@ class _Driver:
     def _dispatch(self) -> None:
         check(_native.acme_driver_dispatch(self.handle[0]))
         for run in self.ordering.copy():
-            run.operation._look()
+            run.operation._refresh()
             if run.operation.order_url:
                 self.ordering.discard(run)
 
@@ -235,7 +235,7 @@ class _Run:
             self._driver.runs.discard(self)
             self._driver.ordering.discard(self)
             del _runs[number]
-            self.operation._look()
+            self.operation._refresh()
             self.ended.set_result(None)
         if self._failure is not None:
             raise self._failure
@@ -267,7 +267,7 @@ class _Run:
         return task
 
     def publish(self) -> None:
-        self.operation._look()
+        self.operation._refresh()
         step = Publish(self.operation._challenges(), self.operation)
         self._publishing = self.start(self._publish(step))
 
@@ -284,30 +284,30 @@ class _Run:
         _native.acme_op_published(self.operation._handle, why)
 
     def unpublish(self) -> None:
-        self.operation._look()
+        self.operation._refresh()
         self.start(self._unpublish(self.operation._challenges()))
 
     async def _unpublish(self, challenges: tuple[Challenge, ...]) -> None:
         try:
-            await self._take_down(challenges)
+            await self._finish_publishing_and_unpublish(challenges)
         except asyncio.CancelledError:
             # asyncio.run() cancels all tasks in the end, this one too; what is published must not
             # stay for that.
-            await self._take_down(challenges)
+            await self._finish_publishing_and_unpublish(challenges)
 
-    async def _take_down(self, challenges: tuple[Challenge, ...]) -> None:
+    async def _finish_publishing_and_unpublish(self, challenges: tuple[Challenge, ...]) -> None:
         # Canceled while they were being published: that comes to its end first.
         if self._publishing is not None and not self._publishing.done():
             self._publishing.cancel()
             await asyncio.wait([self._publishing])
-        await take_down(self._solver, challenges)
+        await unpublish_quietly(self._solver, challenges)
 
     def sign(self) -> None:
-        self.operation._look()
-        shown = _native.acme_op_sign_request(self.operation._handle)
-        self.start(self._signed(sign_from_c(shown.contents, self.operation)))
+        self.operation._refresh()
+        struct = _native.acme_op_sign_request(self.operation._handle)
+        self.start(self._sign_step(sign_from_c(struct.contents, self.operation)))
 
-    async def _signed(self, step: Any) -> None:
+    async def _sign_step(self, step: Any) -> None:
         try:
             if self._sign is None:
                 raise AcmeError("a key is outside the process, and no signer was given")
@@ -331,7 +331,7 @@ async def call(method: Callable[..., Any], challenges: tuple[Challenge, ...]) ->
             await result
 
 
-async def take_down(solver: AnySolver | None, challenges: tuple[Challenge, ...]) -> None:
+async def unpublish_quietly(solver: AnySolver | None, challenges: tuple[Challenge, ...]) -> None:
     """What cannot be taken down is no reason to fail."""
     if solver is None or not challenges:
         return
@@ -356,18 +356,18 @@ async def on_thread(function: Callable[..., T], *arguments: Any) -> T:
 _runs: dict[int, _Run] = {}
 
 
-def _told(act: Callable[[_Run], None]) -> Any:
-    def tell(op: _Pointer[_native.acme_op_t], user: int) -> None:
+def _callback(act: Callable[[_Run], None]) -> Any:
+    def callback(op: _Pointer[_native.acme_op_t], user: int) -> None:
         act(_runs[user])
 
-    return _native.acme_op_fn(tell)
+    return _native.acme_op_fn(callback)
 
 
-def _tell_done(op: _Pointer[_native.acme_op_t], status: int, user: int) -> None:
+def _done(op: _Pointer[_native.acme_op_t], status: int, user: int) -> None:
     _runs[user].done.set_result(status)
 
 
-_on_publish = _told(_Run.publish)
-_on_unpublish = _told(_Run.unpublish)
-_on_sign = _told(_Run.sign)
-_on_done = _native.acme_op_done_fn(_tell_done)
+_on_publish = _callback(_Run.publish)
+_on_unpublish = _callback(_Run.unpublish)
+_on_sign = _callback(_Run.sign)
+_on_done = _native.acme_op_done_fn(_done)

@@ -16,7 +16,7 @@ class AsyncStandalone:
     challenge_types = ("http-01",)
 
     #: Whoever connects has this many seconds to ask.
-    PATIENCE = 5.0
+    REQUEST_TIMEOUT = 5.0
 
     def __init__(self, port: int = 80, host: str | None = None):
         """``host`` is an address to listen on; None: all, IPv4 and IPv6."""
@@ -45,7 +45,7 @@ class AsyncStandalone:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), self.PATIENCE)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), self.REQUEST_TIMEOUT)
             method, _, rest = head.decode("latin-1").partition(" ")
             body = self._answers.answer(rest.partition(" ")[0]) if method == "GET" else None
             status = "404 Not Found" if body is None else "200 OK"

@@ -62,18 +62,18 @@ class Certificate(Handle[_native.acme_cert_t]):
             raise InvalidArgument(f"challenge.tls_alpn_digest has {len(digest)} bytes, not 32")
         # The library's struct may have grown: it finds zeros in what this package does not know.
         space = create_string_buffer(sizeof(_native.acme_challenge_t) + 256)
-        shown = _native.acme_challenge_t.from_buffer(space)
-        shown.type = to_text(challenge.type, "challenge.type")
-        shown.identifier = to_text(challenge.identifier, "challenge.identifier")
-        shown.token = to_text(challenge.token, "challenge.token")
+        struct = _native.acme_challenge_t.from_buffer(space)
+        struct.type = to_text(challenge.type, "challenge.type")
+        struct.identifier = to_text(challenge.identifier, "challenge.identifier")
+        struct.token = to_text(challenge.token, "challenge.token")
         authorization = to_text(challenge.key_authorization, "challenge.key_authorization")
-        shown.key_authorization = authorization
-        shown.tls_alpn_digest = cast((c_uint8 * DIGEST_SIZE)(*digest), POINTER(c_uint8))
+        struct.key_authorization = authorization
+        struct.tls_alpn_digest = cast((c_uint8 * DIGEST_SIZE)(*digest), POINTER(c_uint8))
         with_key = POINTER(_native.acme_key_t)()
         if key is not None:
             with_key = handle_of(key, PrivateKey, "key")
         make, free = _native.acme_cert_create_tls_alpn, _native.acme_cert_free
-        made = create(_native.acme_cert_t, free, lambda c: make(pointer(shown), with_key, c))
+        made = create(_native.acme_cert_t, free, lambda c: make(pointer(struct), with_key, c))
         return cls._wrap(made)
 
     @property

@@ -38,8 +38,8 @@ class Client(ClientBase):
         self.begin_update_contacts(contacts).run()
 
     def change_key(self, new_key: PrivateKey) -> None:
-        """Replaces the account's key; see :meth:`begin_change_key` for what to store when."""
-        self.begin_change_key(new_key).run()
+        """Replaces the account's key; see :meth:`begin_key_change` for what to store when."""
+        self.begin_key_change(new_key).run()
 
     def deactivate(self) -> None:
         """Deactivates the account, for good (RFC 8555 section 7.3.6)."""
@@ -97,8 +97,8 @@ class Client(ClientBase):
 
         ``solver`` publishes the challenges, such as :class:`Webroot` or :class:`Standalone`; what it
         raises is raised here, unchanged. ``sign`` signs with keys outside the process. The other
-        options are :meth:`order`'s.
+        options are :meth:`begin_order`'s.
         """
-        operation = self.order(names, **with_types_of(solver, options))
+        operation = self.begin_order(names, **with_types_of(solver, options))
         operation.run(solver, sign)
         return operation.certificate

@@ -42,7 +42,7 @@ Signer = Callable[[Sign], bytes]
 """Signs with a key outside the process: gives the signature over ``step.input``."""
 
 # A cancellation by another thread or a signal handler is noticed after this many seconds.
-NAP = 0.25
+POLL_INTERVAL = 0.25
 
 logger = logging.getLogger("acme_micro")
 
@@ -70,7 +70,7 @@ class RenewalInfo:
 
 
 class Operation(Handle[_native.acme_op_t], Iterator[Step]):
-    """Something that a CA is asked to do: :meth:`Client.order` and its like begin one.
+    """Something that a CA is asked to do: :meth:`Client.begin_order` and its like begin one.
 
     Either :meth:`run` it, or iterate over it and do each :class:`Step` yourself, in whatever way
     your program does such things: it opens no socket, starts no thread and never sleeps. The loop
@@ -108,7 +108,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
         self._order_url = self._on_order = self._on_failure = None
         key = _native.acme_op_key(pointer)
         self._key = PrivateKey._wrap(borrow(key, pointer)) if key else None
-        self._look()
+        self._refresh()
         return self
 
     def __iter__(self) -> Operation:
@@ -126,7 +126,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
                     self._on_failure(error)
                 raise
             finally:
-                self._look()
+                self._refresh()
             if step == _native.Step.REQUEST:
                 return request_from_c(_native.acme_op_request(self._handle).contents, self)
             if step == _native.Step.WAIT:
@@ -157,7 +157,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
                 if isinstance(step, Request):
                     step.send()
                 elif isinstance(step, Wait):
-                    time.sleep(NAP if step.seconds is None else min(step.seconds, NAP))
+                    time.sleep(POLL_INTERVAL if step.seconds is None else min(step.seconds, POLL_INTERVAL))
                 elif isinstance(step, Publish):
                     # What stays published is nobody's to take down.
                     published = tuple(c for c in step.challenges if not c.is_persistent)
@@ -174,14 +174,14 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
                         step.fail(error)
                 else:
                     published = ()
-                    take_down(solver, step.challenges)
+                    unpublish_quietly(solver, step.challenges)
         except AcmeError:
             if failure is None:
                 raise
         finally:
             # Only when something broke into the loop: else the operation has asked for it.
             if published:
-                take_down(solver, published)
+                unpublish_quietly(solver, published)
         if failure is not None:
             raise failure
 
@@ -236,7 +236,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
     def _describe(self) -> str:
         return self._state
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         """Keeps what may be asked for while another thread uses the handle."""
         if self._pointer is not None:
             self._state = from_text(_native.acme_op_state(self._pointer)) or "new"
@@ -252,11 +252,11 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
             self._certificate = Certificate._wrap(own(certificate, _native.acme_cert_free))
         self._renewal_info = _renewal_info(_native.acme_op_renewal_info(self._handle))
         self._urls = _urls(self._handle)
-        self._look()
+        self._refresh()
 
     def _challenges(self) -> tuple[Challenge, ...]:
-        shown = (_native.acme_op_challenge(self._handle, index) for index in count())
-        return tuple(challenge_from_c(one.contents) for one in takewhile(bool, shown))
+        structs = (_native.acme_op_challenge(self._handle, index) for index in count())
+        return tuple(challenge_from_c(struct.contents) for struct in takewhile(bool, structs))
 
     def _respond(
         self, id: int, status: int, fields: Iterable[tuple[bytes, bytes]], body: bytes
@@ -265,9 +265,9 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
             op = self._handle
             for name, value in fields:
                 answer = _native.acme_op_response_header
-                if not _taken(answer(op, id, name, len(name), value, len(value))):
+                if not _accepted(answer(op, id, name, len(name), value, len(value))):
                     return
-            if _taken(_native.acme_op_response_body(op, id, body, len(body))):
+            if _accepted(_native.acme_op_response_body(op, id, body, len(body))):
                 check(_native.acme_op_response_end(op, id, status))
 
     def _respond_with(self, step: Publish, index: int, payload: bytes) -> None:
@@ -285,7 +285,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
 
     def _send(self, id: int) -> None:
         with self._lock:
-            _taken(_native.acme_op_send(self._handle, id))
+            _accepted(_native.acme_op_send(self._handle, id))
 
     def _signed(self, id: int, signature: bytes) -> None:
         with self._lock:
@@ -317,7 +317,7 @@ def _publish(operation: Operation, solver: Solver, step: Publish) -> None:
         operation._respond_with(step, index, payload)
 
 
-def _taken(status: int) -> bool:
+def _accepted(status: int) -> bool:
     """Whether an answer may go on. One that breaks a limit has ended: the next step tells of it."""
     if status == Status.ERR_PROTOCOL:
         return False
@@ -337,10 +337,10 @@ def _required_signer(sign: Signer | None) -> Signer:
     return sign
 
 
-def _renewal_info(shown: _Pointer[_native.acme_renewal_info_t]) -> RenewalInfo | None:
-    if not shown:
+def _renewal_info(struct: _Pointer[_native.acme_renewal_info_t]) -> RenewalInfo | None:
+    if not struct:
         return None
-    info = shown.contents
+    info = struct.contents
     return RenewalInfo(
         window_start=EPOCH + timedelta(milliseconds=info.window_start),
         window_end=EPOCH + timedelta(milliseconds=info.window_end),
@@ -351,7 +351,7 @@ def _renewal_info(shown: _Pointer[_native.acme_renewal_info_t]) -> RenewalInfo |
     )
 
 
-def take_down(solver: Solver | None, challenges: tuple[Challenge, ...]) -> None:
+def unpublish_quietly(solver: Solver | None, challenges: tuple[Challenge, ...]) -> None:
     """What cannot be taken down is no reason to fail."""
     if solver is None or not challenges:
         return

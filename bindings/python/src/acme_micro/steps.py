@@ -227,39 +227,39 @@ def _reason(why: str | BaseException) -> bytes:
     return text[:1000].encode("utf-8", "replace").replace(b"\0", b" ")
 
 
-def challenge_from_c(shown: _native.acme_challenge_t) -> Challenge:
-    digest = shown.tls_alpn_digest
+def challenge_from_c(struct: _native.acme_challenge_t) -> Challenge:
+    digest = struct.tls_alpn_digest
     return Challenge(
-        type=from_text(shown.type) or "",
-        identifier=from_text(shown.identifier) or "",
-        token=from_text(shown.token) or "",
-        key_authorization=from_text(shown.key_authorization) or "",
-        http_path=from_text(shown.http_path),
-        dns_name=from_text(shown.dns_name),
-        dns_value=from_text(shown.dns_value),
+        type=from_text(struct.type) or "",
+        identifier=from_text(struct.identifier) or "",
+        token=from_text(struct.token) or "",
+        key_authorization=from_text(struct.key_authorization) or "",
+        http_path=from_text(struct.http_path),
+        dns_name=from_text(struct.dns_name),
+        dns_value=from_text(struct.dns_value),
         tls_alpn_digest=string_at(digest, 32) if digest else None,
-        tls_alpn_name=from_text(shown.tls_alpn_name),
-        object=json.loads(shown.json) if shown.json else None,
+        tls_alpn_name=from_text(struct.tls_alpn_name),
+        object=json.loads(struct.json) if struct.json else None,
     )
 
 
-def request_from_c(shown: _native.acme_http_request_t, operation: Responses) -> Request:
-    fields = (shown.headers[index] for index in range(shown.header_count))
+def request_from_c(struct: _native.acme_http_request_t, operation: Responses) -> Request:
+    fields = (struct.headers[index] for index in range(struct.header_count))
     return Request(
-        method=from_text(shown.method) or "",
-        url=from_text(shown.url) or "",
+        method=from_text(struct.method) or "",
+        url=from_text(struct.url) or "",
         headers={from_text(f.name) or "": from_text(f.value) or "" for f in fields},
-        body=string_at(shown.body, shown.body_size) if shown.body_size else b"",
-        id=shown.id,
+        body=string_at(struct.body, struct.body_size) if struct.body_size else b"",
+        id=struct.id,
         _operation=operation,
     )
 
 
-def sign_from_c(shown: _native.acme_sign_request_t, operation: Responses) -> Sign:
+def sign_from_c(struct: _native.acme_sign_request_t, operation: Responses) -> Sign:
     return Sign(
-        algorithm=from_text(shown.algorithm) or "",
-        input=string_at(shown.input, shown.input_size),
-        key_thumbprint=from_text(shown.key_thumbprint) or "",
-        id=shown.id,
+        algorithm=from_text(struct.algorithm) or "",
+        input=string_at(struct.input, struct.input_size),
+        key_thumbprint=from_text(struct.key_thumbprint) or "",
+        id=struct.id,
         _operation=operation,
     )

@@ -31,7 +31,7 @@ from .errors import (
     ProtocolError,
 )
 from .keys import KeyType, PrivateKey
-from .operation import Operation, Signer, take_down
+from .operation import Operation, Signer, unpublish_quietly
 from .solvers import Solver, with_types_of
 from .steps import Challenge
 
@@ -49,7 +49,7 @@ KEY, CHAIN, ORDER = ".key.pem", ".chain.pem", ".order"
 # An order that this many runs in a row did not survive is given up for a new one.
 MAX_RUNS = 3
 # How often one looks whether another program has finished.
-NAP = 0.05
+POLL_INTERVAL = 0.05
 # After these an order brings no certificate any more. What else fails may be mended meanwhile.
 FINAL = (
     AccountError,
@@ -61,7 +61,7 @@ FINAL = (
 )
 
 # RFC 8555 sections 6.2 and 6.7: the algorithm, or the key itself.
-REFUSALS_OF_KEY = (
+KEY_REFUSALS = (
     "urn:ietf:params:acme:error:badSignatureAlgorithm",
     "urn:ietf:params:acme:error:badPublicKey",
 )
@@ -121,19 +121,19 @@ class Store:
 
         The other options are :class:`Client`'s.
         """
-        return self._watched(Client(directory_url, **self._account(options)))
+        return self._with_failure_handler(Client(directory_url, **self._account(options)))
 
     def async_client(self, directory_url: str, **options: Any) -> AsyncClient:
         """The same for asyncio."""
         from .aio import AsyncClient
 
-        return self._watched(AsyncClient(directory_url, **self._account(options)))
+        return self._with_failure_handler(AsyncClient(directory_url, **self._account(options)))
 
     def account_key(self, type: KeyType = KeyType.P256) -> PrivateKey:
         """The account's key, made as a key of this type when there is none."""
         key = self._key(ACCOUNT_KEY)
         if key is None:
-            with self._work(ACCOUNT_KEY):
+            with self._locked(ACCOUNT_KEY):
                 key = self._key(ACCOUNT_KEY) or self._new_key(ACCOUNT_KEY, type)
         return key
 
@@ -149,7 +149,7 @@ class Store:
         return tuple(_name_of(file[: -len(CHAIN)]) for file in chains)
 
     @staticmethod
-    def _called(name: str) -> str:
+    def _stored_name(name: str) -> str:
         """What :meth:`names` has for it."""
         return _name_of(_file_of(name))
 
@@ -194,18 +194,18 @@ class Store:
         still succeed is kept, and the next call goes on with it.
         """
         issuance = _Issuance(self, client, names, name, solver, options)
-        with self._work(issuance.file):
+        with self._locked(issuance.file):
             issuance.prepare(key_type, renew_now)
             while True:
                 operation = issuance.order()
-                operation._on_order = issuance.note_order
+                operation._on_order = issuance.record_order
                 try:
                     try:
-                        operation.run(_Noting(solver, issuance), sign)
+                        operation.run(_Recording(solver, issuance), sign)
                     finally:
-                        take_down(solver, issuance.take_left())
+                        unpublish_quietly(solver, issuance.leftover_challenges())
                 except BaseException as error:
-                    if not issuance.goes_on_after(error):
+                    if not issuance.should_order_again(error):
                         raise
                 else:
                     certificate = issuance.keep(operation)
@@ -228,29 +228,29 @@ class Store:
 
         Files are written on threads. Several certificates may be under way at once.
         """
-        from .aio import on_thread, take_down
+        from .aio import on_thread, unpublish_quietly
 
         issuance = _Issuance(self, client, names, name, solver, options)
         loop = asyncio.get_running_loop()
-        notes: list[asyncio.Future[None]] = []
-        async with self._work_async(issuance.file):
+        writes: list[asyncio.Future[None]] = []
+        async with self._locked_async(issuance.file):
             await on_thread(issuance.prepare, key_type, renew_now)
             while True:
                 operation = issuance.order()
-                operation._on_order = lambda url: notes.append(
-                    loop.run_in_executor(None, issuance.note_order, url)
+                operation._on_order = lambda url: writes.append(
+                    loop.run_in_executor(None, issuance.record_order, url)
                 )
                 try:
                     try:
-                        await client.run(operation, _noting_async(solver, issuance), sign)
+                        await client.run(operation, _recording_async(solver, issuance), sign)
                     finally:
-                        await take_down(solver, issuance.take_left())
+                        await unpublish_quietly(solver, issuance.leftover_challenges())
                 except BaseException as error:
-                    await _all(notes)
-                    if not await on_thread(issuance.goes_on_after, error):
+                    await _all(writes)
+                    if not await on_thread(issuance.should_order_again, error):
                         raise
                 else:
-                    await _all(notes)
+                    await _all(writes)
                     certificate = await on_thread(issuance.keep, operation)
                     if certificate is not None:
                         return certificate
@@ -273,7 +273,7 @@ class Store:
             return options
         return {"account_key": self.account_key(), "account_url": self.account_url, **options}
 
-    def _watched(self, client: AnyClient) -> AnyClient:
+    def _with_failure_handler(self, client: AnyClient) -> AnyClient:
         client._on_failure = self._set_refused_key_aside
         return client
 
@@ -283,7 +283,7 @@ class Store:
         if not refuses_key(error) or client._pointer is None or client.account_url or self.account_url:
             return
         with suppress(StoreError):
-            if not self._folder.enter(ACCOUNT_KEY):
+            if not self._folder.acquire(ACCOUNT_KEY):
                 return
             try:
                 key = self._key(ACCOUNT_KEY)
@@ -292,7 +292,7 @@ class Store:
                     path = self._folder.path_of(ACCOUNT_KEY)
                     logger.warning("%s: the CA refuses this key; it is in %s%s now", path, path, UNUSED)
             finally:
-                self._folder.leave(ACCOUNT_KEY)
+                self._folder.release(ACCOUNT_KEY)
 
     def _key(self, file: str) -> PrivateKey | None:
         data = self._folder.read(file, secret=True)
@@ -330,10 +330,10 @@ class Store:
         why = f"somebody else has been at work here for {self._lock_timeout:g} seconds"
         return StoreError.of(self._folder.path_of(file), OSError(errno.EWOULDBLOCK, why))
 
-    def _begin(self, file: str) -> Iterator[None]:
+    def _wait_for_lock(self, file: str) -> Iterator[None]:
         """Begins work, after a nap of the caller's each time that somebody else is still at it."""
         deadline, told = time.monotonic() + self._lock_timeout, False
-        while not self._folder.enter(file):
+        while not self._folder.acquire(file):
             if time.monotonic() >= deadline:
                 raise self._busy(file)
             if not told:
@@ -342,22 +342,22 @@ class Store:
             yield
 
     @contextmanager
-    def _work(self, file: str) -> Iterator[None]:
-        for _ in self._begin(file):
-            time.sleep(NAP)
+    def _locked(self, file: str) -> Iterator[None]:
+        for _ in self._wait_for_lock(file):
+            time.sleep(POLL_INTERVAL)
         try:
             yield
         finally:
-            self._folder.leave(file)
+            self._folder.release(file)
 
     @asynccontextmanager
-    async def _work_async(self, file: str) -> AsyncIterator[None]:
-        for _ in self._begin(file):
-            await asyncio.sleep(NAP)
+    async def _locked_async(self, file: str) -> AsyncIterator[None]:
+        for _ in self._wait_for_lock(file):
+            await asyncio.sleep(POLL_INTERVAL)
         try:
             yield
         finally:
-            self._folder.leave(file)
+            self._folder.release(file)
 
 
 class _Issuance:
@@ -377,7 +377,7 @@ class _Issuance:
             raise InvalidArgument("names is empty")
         self.file = _file_of(self._names[0] if name is None else name)
         # What a program that was killed has left published.
-        self._left: tuple[Challenge, ...] = ()
+        self._leftover: tuple[Challenge, ...] = ()
         self._published: set[tuple[str, str, str]] = set()
         self._store = store
         self._folder = store._folder
@@ -417,7 +417,7 @@ class _Issuance:
             logger.warning("%s: not readable; set aside", self._folder.path_of(file))
             self._folder.set_aside(file, ".bad")
             return
-        self._left = journal.published
+        self._leftover = journal.published
         if journal.order_url and journal.runs >= MAX_RUNS:
             logger.warning("%s: given up, after %d runs", journal.order_url, journal.runs)
         elif journal.order_url:
@@ -428,7 +428,7 @@ class _Issuance:
     def order(self) -> Operation:
         """Begins the order, or goes on with the one that is under way."""
         current = self._current
-        return self._client.order(
+        return self._client.begin_order(
             self._names,
             key=self._key,
             order_url=self._resumed,
@@ -437,24 +437,24 @@ class _Issuance:
             **self._options,
         )
 
-    def note_order(self, url: str) -> None:
+    def record_order(self, url: str) -> None:
         """The CA has an order of ours."""
         with self._mutex:
             if url != self._journal.order_url:
                 self._journal = replace(self._journal, order_url=url, runs=1)
                 self._write_journal()
 
-    def note_published(self, challenges: tuple[Challenge, ...]) -> None:
+    def record_published(self, challenges: tuple[Challenge, ...]) -> None:
         """These are going to be published for it."""
         with self._mutex:
             self._published.update(identity(challenge) for challenge in challenges)
             self._journal = self._journal.with_published(challenges)
             self._write_journal()
 
-    def take_left(self) -> tuple[Challenge, ...]:
+    def leftover_challenges(self) -> tuple[Challenge, ...]:
         """What is to be taken down at a run's end, besides what the run does: not before, for the CA
         may be reading it."""
-        left, self._left = self._left, ()
+        left, self._leftover = self._leftover, ()
         return tuple(c for c in left if identity(c) not in self._published)
 
     def keep(self, operation: Operation) -> Certificate | None:
@@ -476,7 +476,7 @@ class _Issuance:
         self._forget_order()
         return certificate
 
-    def goes_on_after(self, error: BaseException) -> bool:
+    def should_order_again(self, error: BaseException) -> bool:
         """Is it worth another order, at once? When that of an earlier run had come to nothing."""
         with suppress(StoreError):
             self._keep_account()
@@ -510,38 +510,38 @@ class _Issuance:
             logger.warning("the order cannot be resumed after a crash: %s", error)
 
 
-class _Noting:
-    """A solver that notes what is published before it is."""
+class _Recording:
+    """A solver that writes what is published before it is."""
 
     def __init__(self, solver: Any, issuance: _Issuance):
         self._solver = solver
         self._issuance = issuance
 
     def publish(self, challenges: tuple[Challenge, ...]) -> None:
-        self._issuance.note_published(challenges)
+        self._issuance.record_published(challenges)
         self._solver.publish(challenges)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._solver, name)
 
 
-def _noting_async(solver: AnySolver, issuance: _Issuance) -> Any:
+def _recording_async(solver: AnySolver, issuance: _Issuance) -> Any:
     from .aio import call, on_thread
 
-    class Noting(_Noting):
+    class Recording(_Recording):
         async def publish(self, challenges: tuple[Challenge, ...]) -> None:  # type: ignore[override]
-            await on_thread(issuance.note_published, challenges)
+            await on_thread(issuance.record_published, challenges)
             await call(solver.publish, challenges)
 
-    return Noting(solver, issuance)
+    return Recording(solver, issuance)
 
 
-async def _all(notes: list[asyncio.Future[None]]) -> None:
+async def _all(writes: list[asyncio.Future[None]]) -> None:
     """Waits until all of them are written, also when the task is cancelled meanwhile."""
     canceled: asyncio.CancelledError | None = None
-    while any(not note.done() for note in notes):
+    while any(not write.done() for write in writes):
         try:
-            await asyncio.wait(notes)
+            await asyncio.wait(writes)
         except asyncio.CancelledError as error:
             canceled = error
     if canceled is not None:
@@ -550,7 +550,7 @@ async def _all(notes: list[asyncio.Future[None]]) -> None:
 
 def refuses_key(error: AcmeError) -> bool:
     """Does the CA take no such key, whatever it is asked for?"""
-    return error.problem_type in REFUSALS_OF_KEY
+    return error.problem_type in KEY_REFUSALS
 
 
 def _without_dot(name: str) -> str:

@@ -5,7 +5,7 @@ It is also the example of a whole program on the library. In the order in which 
 ============== =======================================================================
 parser         what may be said to it; ``cas`` has the short names of CAs
 run            from arguments to an exit status, whatever happens
-home           its folder: one :class:`acme_micro.Store` for each CA, and ``settings``
+layout         its folder: one :class:`acme_micro.Store` for each CA, and ``settings``
 solve          how names are proven: webroot, a server of its own, or hooks
 obtain, renew, revoke, show, account
                the subcommands

@@ -10,7 +10,7 @@ from ..keys import PrivateKey
 from ..store import ACCOUNT_KEY, refuses_key
 from .cas import DEFAULT, DIRECTORIES
 from .failure import CommandError, UsageError, advise, document, kind_of
-from .home import Ca, Home
+from .layout import Ca, Layout
 from .output import Output
 from .parser import KEY_TYPES
 from .text import plain
@@ -20,17 +20,17 @@ NEXT = "account.next.pem"
 ROLLOVER = "acme-micro account rollover finishes the change of its key that was begun"
 
 
-async def account(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+async def account(arguments: argparse.Namespace, layout: Layout, output: Output) -> int:
     if arguments.action == "show":
-        return await _show(arguments, home, output)
+        return await _show(arguments, layout, output)
     default = DIRECTORIES[DEFAULT] if arguments.action == "create" else None
-    ca = home.ca(arguments, default)
+    ca = layout.ca(arguments, default)
     text = await _ACTIONS[arguments.action](ca, arguments, output)
     output.result(text, {"command": "account", "action": arguments.action, "account": _account(ca)})
     return 0
 
 
-async def _show(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+async def _show(arguments: argparse.Namespace, layout: Layout, output: Output) -> int:
     """That a CA does not know an account is an answer; what keeps it from giving one is a failure."""
     found: list[dict[str, Any]] = []
     failures: list[Exception] = []
@@ -40,8 +40,8 @@ async def _show(arguments: argparse.Namespace, home: Home, output: Output) -> in
         failures.append(error)
         found.append({**account, "is_valid": None, "terms_url": None, "error": document(error)})
 
-    cas = home.cas(arguments)
-    for name, error in home.unusable.items():
+    cas = layout.cas(arguments)
+    for name, error in layout.unusable.items():
         unknown({"ca": name}, error)
     for ca in cas:
         if not ca.has_account:
@@ -49,16 +49,16 @@ async def _show(arguments: argparse.Namespace, home: Home, output: Output) -> in
         account = {"ca": ca.name}
         try:
             account = _account(ca)
-            found.append(await _ask(ca, account, output))
+            found.append(await _check_account(ca, account, output))
         except (AcmeError, CommandError) as error:
             unknown(account, error)
-    text = "\n".join(map(_text, found)) or f"there is no account in {home.path}"
+    text = "\n".join(map(_text, found)) or f"there is no account in {layout.path}"
     result = {"command": "account", "action": "show", "accounts": found}
     output.result(text, {"ok": not failures, **result})
     return kind_of(failures[0])[1] if failures else 0
 
 
-async def _ask(ca: Ca, account: dict[str, Any], output: Output) -> dict[str, Any]:
+async def _check_account(ca: Ca, account: dict[str, Any], output: Output) -> dict[str, Any]:
     """An account, and whether its CA knows it."""
     async with ca.client() as client:
         output.step(f"asking {ca.name}")
@@ -67,8 +67,8 @@ async def _ask(ca: Ca, account: dict[str, Any], output: Output) -> dict[str, Any
         except AccountError as error:
             hint = ROLLOVER if (ca.path / NEXT).exists() else ""
             output.error(error, about=ca.name, hint=hint)
-            told = {**document(error), "hint": hint or None}
-            return {**account, "is_valid": False, "terms_url": client.terms_url, "error": told}
+            known = {**document(error), "hint": hint or None}
+            return {**account, "is_valid": False, "terms_url": client.terms_url, "error": known}
         return {**account, "url": client.account_url, "is_valid": True, "terms_url": client.terms_url}
 
 
@@ -98,7 +98,7 @@ async def _contacts(ca: Ca, arguments: argparse.Namespace, output: Output) -> st
 async def _rollover(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
     """The new key is on the disk before the CA hears of it, and the old one stays until the CA has
     taken it: killed in between, the next try goes on with both."""
-    async with ca.at_work(), ca.client() as client:
+    async with ca.locked(), ca.client() as client:
         path = ca.path / NEXT
         key = PrivateKey.load_or_generate(path, KEY_TYPES[arguments.key_type or "p256"])
         try:
@@ -108,7 +108,7 @@ async def _rollover(ca: Ca, arguments: argparse.Namespace, output: Output) -> st
                 ca.set_next_account_key_aside(path)
                 advise(error, _another("rollover", key))
             raise
-        ca.take_account_key(path)
+        ca.replace_account_key(path)
     if arguments.key_type not in (None, _type(key)):
         how = f"the same command once more makes a {arguments.key_type} key"
         output.note(f"{ca.name}: a change to a {_type(key)} key that was begun is finished; {how}")

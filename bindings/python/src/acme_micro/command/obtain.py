@@ -13,7 +13,7 @@ from ..store import refuses_key
 from .cas import DEFAULT, DIRECTORIES
 from .failure import DeployFailed, HookFailed, UsageError, advise
 from .hints import advise_of_challenges
-from .home import Ca, Home, describe
+from .layout import Ca, Layout, describe
 from .output import Output
 from .parser import KEY_TYPES
 from .settings import CertificateSettings
@@ -26,14 +26,14 @@ SETTINGS = (
 )  # fmt: skip
 
 
-async def obtain(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+async def obtain(arguments: argparse.Namespace, layout: Layout, output: Output) -> int:
     names = tuple(dict.fromkeys(name for names in arguments.domain for name in names))
     settings = CertificateSettings(names, **{name: getattr(arguments, name) for name in SETTINGS})
     if arguments.hook_timeout is not None:
         settings = replace(settings, hook_timeout=arguments.hook_timeout)
     _check(settings)
     name = arguments.name or names[0]
-    ca = home.ca(arguments, DIRECTORIES[DEFAULT])
+    ca = layout.ca(arguments, DIRECTORIES[DEFAULT])
     async with ca.client(arguments) as client:
         found = await obtain_one(ca, client, name, settings, output, force=arguments.force)
     output.result(_text(found), {"command": "obtain", "certificate": found})
@@ -52,7 +52,7 @@ async def obtain_one(
     force: bool,
 ) -> dict[str, Any]:
     """One certificate, and all that belongs to it; gives it as programs see it."""
-    async with ca.at_work():  # of two runs at once one finds what the other has done
+    async with ca.locked():  # of two runs at once one finds what the other has done
         known = ca.store.account_url
         try:
             return await _obtain_one(ca, client, name, settings, output, force)
@@ -109,9 +109,9 @@ def _advise(error: AcmeError, ca: Ca, settings: CertificateSettings) -> None:
         advise(error, "acme-micro account create --key-type TYPE makes an account with another type of key")
 
 
-async def deploy_what_was_left(ca: Ca, name: str, output: Output) -> None:
+async def deploy_pending(ca: Ca, name: str, output: Output) -> None:
     """Runs the deploy hook if it has not seen the certificate that is here."""
-    async with ca.at_work():
+    async with ca.locked():
         settings, certificate = ca.certificate_settings(name), ca.store.certificate(name)
         if settings is not None and certificate is not None:
             await _deploy(ca, name, settings, certificate, output)

@@ -80,7 +80,7 @@ def _ca(parser: Parser) -> None:
         f"if not given, the only one of the folder; if there is none, {DEFAULT}",
     )
     group.add_argument(
-        "--ca-file", type=_forgettable, metavar=FILES, help="PEM file of the roots to trust for its HTTPS"
+        "--ca-file", type=_file_or_empty, metavar=FILES, help="PEM file of the roots to trust for its HTTPS"
     )
     group.add_argument(
         "--allow-host", action="append", metavar="HOST", help="another host its URLs may be on"
@@ -88,7 +88,7 @@ def _ca(parser: Parser) -> None:
     proxy = group.add_mutually_exclusive_group()
     proxy.add_argument("--proxy", type=_proxy, metavar="PROXY", help="the proxy to go through: a URL")
     proxy.add_argument(
-        "--proxy-file", type=_forgettable, metavar=FILES, help="file with the proxy's URL and password"
+        "--proxy-file", type=_file_or_empty, metavar=FILES, help="file with the proxy's URL and password"
     )
 
 
@@ -225,12 +225,12 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
-def _forgettable(text: str) -> str:
+def _file_or_empty(text: str) -> str:
     """A file, or nothing: none any more."""
-    return text and _lasting(text)
+    return text and _regular_file(text)
 
 
-def _lasting(text: str) -> str:
+def _regular_file(text: str) -> str:
     """A file for renewals to read, too: no pipe, such as a shell's <(...)."""
     path = _file(text)
     if not Path(path).is_file() or path.startswith(("/dev/", "/proc/")):

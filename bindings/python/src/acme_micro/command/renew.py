@@ -13,15 +13,15 @@ from ..certificates import Certificate
 from ..errors import AcmeError
 from ..schedule import next_try
 from .failure import CommandError, DeployFailed, document, kind_of
-from .home import Ca, Home
-from .obtain import deploy_what_was_left, obtain_one
+from .layout import Ca, Layout
+from .obtain import deploy_pending, obtain_one
 from .output import Output
 from .text import day_and_time, not_before, plain, until
 
 FAILURES = (AcmeError, CommandError, OSError)
 
 
-async def renew(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+async def renew(arguments: argparse.Namespace, layout: Layout, output: Output) -> int:
     """One that fails does not stop the others. When to renew is the CA's word (RFC 9773): of the time
     that it names each certificate has its own moment, so that no run needs to wait a while."""
     done: list[dict[str, Any]] = []
@@ -32,8 +32,8 @@ async def renew(arguments: argparse.Namespace, home: Home, output: Output) -> in
         failures.append(error)
         done.append({"name": name, "ca": ca.name, "ok": False, "error": document(error)})
 
-    wanted = home.wanted(arguments)
-    for name, error in home.unusable.items():
+    wanted = layout.wanted(arguments)
+    for name, error in layout.unusable.items():
         output.error(error, about=name)
         failures.append(error)
         done.append({"name": None, "ca": name, "ok": False, "error": document(error)})
@@ -64,27 +64,27 @@ async def _renew_one(
     if settings is None:
         output.note(f"{name}: left alone, for it was not obtained by this command")
         return {"name": name, "ca": ca.name, "ok": True, "is_new": False, "settings": None}
-    insists = arguments.force or name in map(ca.called, arguments.name)
+    insists = arguments.force or name in map(ca.stored_name, arguments.name)
     if time.time() < settings.next_try and not insists:
         at = datetime.fromtimestamp(settings.next_try, timezone.utc)
         output.step(f"{name}: not tried again before {day_and_time(not_before(at))}")
-        await deploy_what_was_left(ca, name, output)
+        await deploy_pending(ca, name, output)
         return {"name": name, "ca": ca.name, "ok": True, "is_new": False, "next_try": at}
     try:
         found = await obtain_one(ca, client, name, settings, output, force=arguments.force)
     except DeployFailed:
         raise  # the CA has nothing to do with that
     except FAILURES as error:
-        _note_try(ca, name, error)
+        _record_attempt(ca, name, error)
         raise
     if found["is_new"] and not insists:
-        _note_try(ca, name, None)
+        _record_attempt(ca, name, None)
     else:
         _change(ca, name, failures=0, renewals=0, next_try=0.0)
     return {**found, "ok": True}
 
 
-def _note_try(ca: Ca, name: str, error: Exception | None) -> None:
+def _record_attempt(ca: Ca, name: str, error: Exception | None) -> None:
     settings = ca.certificate_settings(name)
     if settings is None:
         return
@@ -92,11 +92,11 @@ def _note_try(ca: Ca, name: str, error: Exception | None) -> None:
         failures, renewals = 0, settings.renewals + 1
     else:
         failures, renewals = settings.failures + 1, settings.renewals
-    at = next_try(failures or renewals, error, _in_use(ca, name))
+    at = next_try(failures or renewals, error, _current_certificate(ca, name))
     _change(ca, name, failures=failures, renewals=renewals, next_try=at.timestamp())
 
 
-def _in_use(ca: Ca, name: str) -> Certificate | None:
+def _current_certificate(ca: Ca, name: str) -> Certificate | None:
     """After a failure the old one, after a success the new one; None if it cannot be used."""
     try:
         return ca.store.certificate(name)

@@ -7,17 +7,17 @@ import argparse
 from ..certificates import Certificate
 from ..keys import PrivateKey
 from .failure import UsageError
-from .home import Home
+from .layout import Layout
 from .output import Output
 from .parser import REASONS
 
 
-async def revoke(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+async def revoke(arguments: argparse.Namespace, layout: Layout, output: Output) -> int:
     if (arguments.name is None) == (arguments.cert is None):
         raise UsageError("which certificate?", "its NAME, or --cert FILE for one that is elsewhere")
     if arguments.key and not arguments.cert:
         raise UsageError("--key goes with --cert")
-    ca = home.find(arguments, arguments.name) if arguments.name else home.ca(arguments)
+    ca = layout.find(arguments, arguments.name) if arguments.name else layout.ca(arguments)
     key = PrivateKey.load(arguments.key) if arguments.key else None
     if arguments.name:
         certificate = ca.store.certificate(arguments.name)

@@ -89,7 +89,7 @@ def read(folder: Folder, file: str, kind: type[Settings]) -> Settings | None:
     data = folder.read(file, secret=True)
     if data is None:
         return None
-    known = {field.name: FITS[str(field.type)] for field in fields(kind)}
+    known = {field.name: VALIDATORS[str(field.type)] for field in fields(kind)}
     try:
         found = json.loads(data)
         if found.get("version", VERSION) > VERSION:
@@ -117,7 +117,7 @@ def _is(*kinds: type) -> Callable[[Any], bool]:
 
 
 # What a value has to be, by the type of its field: anybody may have edited the file.
-FITS: dict[str, Callable[[Any], bool]] = {
+VALIDATORS: dict[str, Callable[[Any], bool]] = {
     "str": _is(str),
     "str | None": _is(str, type(None)),
     "int": _is(int),

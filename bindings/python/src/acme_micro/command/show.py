@@ -14,14 +14,14 @@ from ..aio import AsyncClient
 from ..errors import AcmeError
 from ..operation import RenewalInfo
 from .failure import CommandError, document, kind_of
-from .home import Ca, Home, describe
+from .layout import Ca, Layout, describe
 from .output import Output
 from .text import day, day_and_time, is_near, not_before, plain, table, time_left
 
 HEADING = ("NAME", "CA", "LEFT", "EXPIRES", "RENEWAL WINDOW", "RENEWS", "NAMES")
 
 
-async def show(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+async def show(arguments: argparse.Namespace, layout: Layout, output: Output) -> int:
     """A CA that does not answer costs its columns, and a file that cannot be used its row; neither costs
     the table."""
     found: list[dict[str, Any]] = []
@@ -38,8 +38,8 @@ async def show(arguments: argparse.Namespace, home: Home, output: Output) -> int
         except StoreError as error:
             return unusable(ca.name, name, error, **ca.paths(name))
 
-    wanted = home.wanted(arguments)
-    found += [unusable(ca, None, error) for ca, error in home.unusable.items()]
+    wanted = layout.wanted(arguments)
+    found += [unusable(ca, None, error) for ca, error in layout.unusable.items()]
     for ca, names in wanted:
         async with AsyncExitStack() as stack:
             client = None
@@ -52,8 +52,8 @@ async def show(arguments: argparse.Namespace, home: Home, output: Output) -> int
                     failures.append(error)
             found += await asyncio.gather(*(one(ca, client, name) for name in names))
     rows = [HEADING, *(_row(one) for one in found)]
-    text = table(rows) if found else f"there is no certificate in {home.path}"
-    result = {"command": "show", "folder": str(home.path), "certificates": found}
+    text = table(rows) if found else f"there is no certificate in {layout.path}"
+    result = {"command": "show", "folder": str(layout.path), "certificates": found}
     output.result(text, {"ok": not failures, **result})
     return kind_of(failures[0])[1] if failures else 0
 

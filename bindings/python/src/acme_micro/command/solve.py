@@ -22,14 +22,14 @@ from .settings import CertificateSettings
 def make_solver(settings: CertificateSettings, output: Output) -> AsyncSolver:
     """What the settings ask for; it tells what it does."""
     if settings.webroot:
-        return Telling(Webroot(settings.webroot), output)
+        return Reporting(Webroot(settings.webroot), output)
     if settings.standalone:
         host, port = settings.standalone
-        return Telling(AsyncStandalone(port, host), output)
-    return Telling(Hook(settings), output)
+        return Reporting(AsyncStandalone(port, host), output)
+    return Reporting(Hook(settings), output)
 
 
-class Telling:
+class Reporting:
     """A solver that tells what it does."""
 
     def __init__(self, solver: AnySolver, output: Output):
@@ -59,17 +59,17 @@ class Hook:
         self._publish = settings.hook or ""
         self._unpublish = settings.cleanup_hook or self._publish
         self._timeout = settings.hook_timeout
-        self._said: dict[tuple[str, str], str] = {}
+        self._outputs: dict[tuple[str, str], str] = {}
 
     async def publish(self, challenges: tuple[Challenge, ...]) -> None:
         for left, challenge in zip(reversed(range(len(challenges))), challenges):
             said = await self._run(self._publish, self._environment("publish", challenge, left))
-            self._said[challenge.identifier, challenge.token] = said
+            self._outputs[challenge.identifier, challenge.token] = said
 
     async def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
         failure: HookFailed | None = None
         for left, challenge in zip(reversed(range(len(challenges))), challenges):
-            said = self._said.pop((challenge.identifier, challenge.token), "")
+            said = self._outputs.pop((challenge.identifier, challenge.token), "")
             variables = self._environment("unpublish", challenge, left)
             try:
                 await self._run(self._unpublish, {**variables, "CERTBOT_AUTH_OUTPUT": said})

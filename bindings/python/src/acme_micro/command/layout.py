@@ -100,18 +100,18 @@ class Ca:
             self._folder.write(ACCOUNT_URL, f"{url}\n".encode(), PUBLIC)
 
     @asynccontextmanager
-    async def at_work(self) -> AsyncIterator[None]:
+    async def locked(self) -> AsyncIterator[None]:
         """Nobody else obtains anything here meanwhile."""
-        async with self.store._work_async(CA_FILE):
+        async with self.store._locked_async(CA_FILE):
             yield
 
     def names(self) -> tuple[str, ...]:
         """What there is a certificate for."""
         return self.store.names()
 
-    def called(self, name: str) -> str:
+    def stored_name(self, name: str) -> str:
         """What :meth:`names` has for it: of a name that is too long for a file, less."""
-        return self.store._called(name)
+        return self.store._stored_name(name)
 
     def certificate_settings(self, name: str) -> CertificateSettings | None:
         """None: a program without this command has obtained it."""
@@ -151,7 +151,7 @@ class Ca:
         """Renames what was to be the account's key, and is refused."""
         self._rename(str(path), f"{path}{UNUSED}")
 
-    def take_account_key(self, path: Path) -> None:
+    def replace_account_key(self, path: Path) -> None:
         """Makes this file the account's key."""
         self._rename(str(path), str(self.path / ACCOUNT_KEY))
 
@@ -169,7 +169,7 @@ class Ca:
         return os.path.basename(self.store.chain_file(name))[: -len(CHAIN)] + RENEWAL
 
 
-class Home:
+class Layout:
     """All of them."""
 
     def __init__(self, path: Path | None):
@@ -212,10 +212,10 @@ class Home:
     def wanted(self, arguments: argparse.Namespace) -> list[tuple[Ca, list[str]]]:
         """The certificates that the arguments name, or all, by CA."""
         cas = self.cas(arguments)
-        wanted = {ca.called(name) for ca in cas for name in arguments.name}
+        wanted = {ca.stored_name(name) for ca in cas for name in arguments.name}
         known = {name for ca in cas for name in ca.names()}
         for name in arguments.name:
-            if not any(ca.called(name) in known for ca in cas):
+            if not any(ca.stored_name(name) in known for ca in cas):
                 raise self._no_such(name)
         if wanted:
             self.unusable.clear()  # what is wanted is elsewhere
@@ -224,7 +224,7 @@ class Home:
 
     def find(self, arguments: argparse.Namespace, name: str) -> Ca:
         """The CA whose certificate this is."""
-        found = [ca for ca in self.cas(arguments) if ca.called(name) in ca.names()]
+        found = [ca for ca in self.cas(arguments) if ca.stored_name(name) in ca.names()]
         if not found:
             raise self._no_such(name)
         if len(found) > 1:
