@@ -16,7 +16,7 @@ import pytest
 from conftest import openssl
 
 import acme_micro as acme
-from acme_micro import _native
+from acme_micro import _atomic_write, _native
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -162,6 +162,35 @@ def test_keys_in_files(tmp_path):
     with pytest.raises(acme.AcmeError, match="account.pem"):
         acme.PrivateKey.load_or_generate(path)
     assert path.read_text() == "nonsense", "a file that is not understood is left alone"
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_that_came_first_is_not_replaced(tmp_path, monkeypatch, has_links):
+    def no_link(*arguments, **options):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", no_link)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        _atomic_write.write(folder, "key", b"first", 0o600, replace=False)
+        with pytest.raises(FileExistsError):
+            _atomic_write.write(folder, "key", b"second", 0o600, replace=False)
+        (tmp_path / "link").symlink_to("nowhere")
+        with pytest.raises(FileExistsError):
+            _atomic_write.write(folder, "link", b"second", 0o600, replace=False)
+    finally:
+        os.close(folder)
+    assert (tmp_path / "key").read_bytes() == b"first"
+    assert sorted(os.listdir(tmp_path)) == ["key", "link"]
+
+
+def test_a_key_that_cannot_be_written_is_told_with_its_path(tmp_path):
+    path = tmp_path / "none" / "account.pem"
+    for write in (acme.PrivateKey.load_or_generate, acme.PrivateKey.generate().save):
+        with pytest.raises(FileNotFoundError) as caught:
+            write(path)
+        assert caught.value.filename == str(path)
 
 
 def test_encrypted_keys(tmp_path):

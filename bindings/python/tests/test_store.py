@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import acme_micro as acme
-from acme_micro import _folder
+from acme_micro import _atomic_write, _folder
 from acme_micro._folder import Folder
 from acme_micro._journal import Journal, Purpose
 from conftest import env, verify
@@ -596,7 +596,7 @@ def no_garbage() -> Iterator[None]:
 def test_w01_w02_w03_w14_each_system_call_fails(tmp_path, monkeypatch, function, error):
     folder = Folder(tmp_path)
     folder.write("file", b"old", 0o600)
-    monkeypatch.setattr(_folder, "os", Failing(function, 1, error))
+    monkeypatch.setattr(_atomic_write, "os", Failing(function, 1, error))
     with pytest.raises(acme.StoreError, match=os.strerror(error)) as caught:
         folder.write("file", b"new", 0o600)
     assert (caught.value.errno, caught.value.path) == (error, str(tmp_path / "file"))
@@ -612,7 +612,7 @@ def test_w01_w02_w03_w14_each_system_call_fails(tmp_path, monkeypatch, function,
 @pytest.mark.usefixtures("no_garbage")
 def test_w02_the_folder_cannot_be_put_on_the_disk(tmp_path, monkeypatch):
     folder = Folder(tmp_path)
-    monkeypatch.setattr(_folder, "os", Failing("fsync", 2, errno.EIO))
+    monkeypatch.setattr(_atomic_write, "os", Failing("fsync", 2, errno.EIO))
     with pytest.raises(acme.StoreError):
         folder.write("file", b"new", 0o600)
     assert (tmp_path / "file").read_bytes() == b"new"  # whole, if not durable
@@ -623,7 +623,7 @@ def test_w04_short_writes(tmp_path, monkeypatch):
         def __getattr__(self, name: str) -> Any:
             return (lambda file, data: os.write(file, data[:1])) if name == "write" else getattr(os, name)
 
-    monkeypatch.setattr(_folder, "os", Short())
+    monkeypatch.setattr(_atomic_write, "os", Short())
     Folder(tmp_path).write("file", b"all of it", 0o600)
     assert (tmp_path / "file").read_bytes() == b"all of it"
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from . import _atomic_write
 from ._arguments import PathLike, to_path
 from .errors import AcmeError, Status, unpickle
 
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 SECRET, PUBLIC = 0o600, 0o644
 # A file of its own, which nobody else can open: a folder can be locked by whoever can read it.
 LOCK = ".lock"
-TEMPORARY = re.compile(r"tmp-[0-9a-f]{16}")
+PREFIX = "tmp-"
+TEMPORARY = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
 # More than any file that is kept here has.
 LIMIT = 1 << 20
-TRIES = 20
 # What is tried before a CA is asked for anything: as much as a certificate's chain may need.
 ROOM = 1 << 16
 
@@ -121,9 +122,7 @@ class Folder:
         with self._named(name):
             with suppress(FileNotFoundError):
                 _check(os.stat(name, dir_fd=self._dir, follow_symlinks=False), False)
-            with self._temporary(data, mode) as temporary:
-                os.rename(temporary, name, src_dir_fd=self._dir, dst_dir_fd=self._dir)
-            os.fsync(self._dir)
+            _atomic_write.write(self._dir, name, data, mode, prefix=PREFIX)
 
     def remove(self, name: str) -> None:
         """Removes a file that may be there."""
@@ -140,8 +139,9 @@ class Folder:
     def check_room(self) -> None:
         """Fails now where :meth:`write` would fail soon."""
         with self._named(""):
-            with self._temporary(bytes(ROOM), SECRET, durable=False) as temporary:
-                os.unlink(temporary, dir_fd=self._dir)
+            folder, zeros = self._dir, bytes(ROOM)
+            with _atomic_write.temporary(folder, zeros, SECRET, prefix=PREFIX, durable=False) as name:
+                os.unlink(name, dir_fd=folder)
 
     def acquire(self, name: str) -> bool:
         """Begins work at ``name``; False: somebody else is at it, or another program in the folder.
@@ -190,35 +190,6 @@ class Folder:
             if TEMPORARY.fullmatch(name):
                 with suppress(OSError):
                     os.unlink(name, dir_fd=self._dir)
-
-    @contextmanager
-    def _temporary(self, data: bytes, mode: int, *, durable: bool = True) -> Iterator[str]:
-        """A new file with this in it. Whoever wants it moves it away; what fails removes it."""
-        name, file = self._create(mode)
-        try:
-            try:
-                os.fchmod(file, mode)  # the umask may have taken too much
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[os.write(file, rest) :]
-                if durable:
-                    os.fsync(file)
-            finally:
-                os.close(file)
-            yield name
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name, dir_fd=self._dir)
-            raise
-
-    def _create(self, mode: int) -> tuple[str, int]:
-        """A new file under a name that nobody can have foreseen; O_EXCL for who could."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        for _ in range(TRIES):
-            name = f"tmp-{os.urandom(8).hex()}"
-            with suppress(FileExistsError):
-                return name, os.open(name, flags, mode, dir_fd=self._dir)
-        raise OSError(errno.EEXIST, "somebody foresees the names of temporary files")
 
     @contextmanager
     def _named(self, name: str) -> Iterator[None]:

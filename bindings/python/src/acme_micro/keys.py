@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
-from . import _native
+from . import _atomic_write, _native
 from ._arguments import PathLike, to_bytes, to_enum, to_text
 from ._handle import Handle, create
 from ._native import KeyType
@@ -114,41 +113,13 @@ class PrivateKey(Handle[_native.acme_key_t]):
 
 
 def _write_secret(path: str, text: str, *, replace: bool) -> None:
-    """Writes a file that is never there in part, nor for anybody else to read."""
+    """Writes a file that only its owner can read; FileExistsError instead of replacing one."""
     directory, name = os.path.split(path)
-    # A name that nobody can foresee; O_EXCL and O_NOFOLLOW for who can.
-    temporary = os.path.join(directory, f".{name}.{os.urandom(8).hex()}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(temporary, flags, SECRET), "w", encoding="ascii") as file:
+    try:
+        folder = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fchmod(file.fileno(), SECRET)  # the umask may have taken too much
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            if replace:
-                os.rename(temporary, path)
-            else:
-                _move_to_free_name(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
-    descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _move_to_free_name(source: str, target: str) -> None:
-    """Renames, but not over a file that is there: FileExistsError."""
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if os.path.lexists(target):
-            raise FileExistsError(target) from None
-        os.rename(source, target)
-    else:
-        os.unlink(source)
+            _atomic_write.write(folder, name, text.encode("ascii"), SECRET, replace=replace)
+        finally:
+            os.close(folder)
+    except OSError as error:  # its own path is relative to the descriptor, or a temporary file's
+        raise OSError(error.errno, error.strerror, path) from error

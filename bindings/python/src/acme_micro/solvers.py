@@ -19,14 +19,13 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from ctypes import create_string_buffer
 from typing import Any, Protocol
 
-from . import _native
+from . import _atomic_write, _native
 from ._arguments import PathLike, to_text
 from .errors import InvalidArgument
 from .steps import Challenge
@@ -108,18 +107,10 @@ class Webroot:
             for challenge in challenges:
                 _check_http01(challenge)
                 self._made[challenge.token] += 1
-                # A killed run may have left a file of that name: it is replaced, and so is a link.
-                temporary = f".{os.getpid()}-{secrets.token_hex(8)}"
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                file = os.open(temporary, flags, 0o644, dir_fd=folder)
-                try:
-                    with open(file, "wb") as stream:
-                        os.fchmod(file, 0o644)  # the web server may be another user
-                        stream.write(challenge.key_authorization.encode())
-                    os.rename(temporary, challenge.token, src_dir_fd=folder, dst_dir_fd=folder)
-                except BaseException:
-                    os.unlink(temporary, dir_fd=folder)
-                    raise
+                # A file that a killed run has left is replaced, and so is a symbolic link. The mode
+                # lets a web server of another user read it.
+                body = challenge.key_authorization.encode()
+                _atomic_write.write(folder, challenge.token, body, 0o644, durable=False)
         finally:
             os.close(folder)
 
