@@ -12,6 +12,7 @@ import pytest
 from conftest import PebbleDns, env, verify
 
 import acme_micro as acme
+from small_ca import small_ca
 
 
 def client(**options) -> acme.AsyncClient:
@@ -39,6 +40,49 @@ def test_several_at_once(tmp_path):
 
     for names, cert in zip(*asyncio.run(main())):
         verify(cert, names, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"),
+    [({}, 4), ({"max_requests_per_ca": 1}, 1), ({"max_requests_per_ca": 6}, 6), ({"max_threads": 2}, 2)],
+)
+def test_a_client_has_no_more_requests_at_once_than_its_limits_allow(limits, most):
+    seen, running, changed = 0, 0, threading.Condition()
+
+    def answer(path, payload):
+        nonlocal seen, running
+        with changed:
+            running += 1
+            seen = max(seen, running)
+            changed.notify_all()
+            if path == "/order":
+                changed.wait_for(lambda: seen >= most, 10)
+                changed.wait_for(lambda: seen > most, 0.1)  # time for one too many to come
+            running -= 1
+        return plain_answer(path, payload)
+
+    async def main():
+        key = acme.PrivateKey.generate()
+        async with acme.AsyncClient(f"{ca.url}/dir", key, ca_file=env("ACME_CA_FILE"), **limits) as client:
+            await client.register()
+            orders = (client.obtain([f"{n}.test"], acme.MemoryHttp01()) for n in range(8))
+            return await asyncio.gather(*orders, return_exceptions=True)
+
+    with small_ca(of_order={"type": "rejectedIdentifier"}) as ca:
+        plain_answer, ca.answer = ca.answer, answer
+        errors = asyncio.run(main())
+    assert {type(error) for error in errors} == {acme.OrderRejected}
+    assert seen == most
+
+
+def test_limits_that_cannot_be():
+    key = acme.PrivateKey.generate()
+    for options in {"max_threads": 0}, {"max_threads": 257}, {"max_requests_per_ca": -1}:
+        (name,) = options
+        with pytest.raises(acme.InvalidArgument, match=f"{name} is .*, which is not in 1 to 256"):
+            acme.AsyncClient("https://ca.test/dir", key, **options)
+        with pytest.raises(acme.InvalidArgument, match=f"{name} is an option of AsyncClient only"):
+            acme.Client("https://ca.test/dir", key, **options)
 
 
 def test_the_loop_goes_on_meanwhile_and_nothing_is_left():

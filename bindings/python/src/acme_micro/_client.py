@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import _native
 from ._arguments import PathLike, to_enum, to_optional_path, to_optional_text, to_text, to_texts
@@ -49,6 +49,8 @@ class ClientBase(Handle[_native.acme_client_t]):
 
     # Called with what an operation fails with that registers the account if need be.
     _on_failure: Callable[[ClientBase, AcmeError], None] | None = None
+    # Whether requests go through a driver of the library's.
+    _has_driver: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -73,6 +75,8 @@ class ClientBase(Handle[_native.acme_client_t]):
         client_key_file: PathLike | None = None,
         request_timeout: float | None = None,
         ip_version: int = 0,
+        max_threads: int | None = None,
+        max_requests_per_ca: int | None = None,
     ):
         """
         directory_url
@@ -125,7 +129,14 @@ class ClientBase(Handle[_native.acme_client_t]):
             Seconds for one request, 1 to 3600; 30 unless given.
         ip_version
             4 or 6: connect to IPv4 or IPv6 addresses only.
+        max_threads
+            :class:`AsyncClient` only: maximum number of threads that send requests, each one request
+            at a time, 1 to 256; 8 unless given.
+        max_requests_per_ca
+            :class:`AsyncClient` only: maximum number of concurrent requests, and of connections, to
+            one host and port, 1 to 256; 4 unless given.
         """
+        self._driver_limits = self._check_limits(max_threads, max_requests_per_ca)
         options = _native.acme_client_options_t()
         options.size = sizeof(options)
         options.directory_url = to_text(directory_url, "directory_url")
@@ -389,6 +400,15 @@ class ClientBase(Handle[_native.acme_client_t]):
         options.preferred_chain_by = to_enum(preferred_chain_by, ChainBy, "preferred_chain_by")
         options.must_staple = bool(must_staple)
         return self._registering(self._begin(_native.acme_begin_order, pointer(options)))
+
+    def _check_limits(self, *limits: int | None) -> tuple[int, ...]:
+        """The limits of the driver, for the library; 0 for None."""
+        for name, limit in zip(("max_threads", "max_requests_per_ca"), limits):
+            if limit is not None and not self._has_driver:
+                raise InvalidArgument(f"{name} is an option of AsyncClient only")
+            if limit is not None and not 1 <= limit <= 256:
+                raise InvalidArgument(f"{name} is {limit!r}, which is not in 1 to 256")
+        return tuple(limit or 0 for limit in limits)
 
     def _begin(self, begin: Any, *arguments: Any) -> Operation:
         handle = self._handle

@@ -50,6 +50,7 @@ class AsyncClient(ClientBase):
     client from one event loop at a time, and close it there: ``async with``, or :meth:`aclose`.
     """
 
+    _has_driver = True
     _driver: _Driver | None = None
 
     async def register(self) -> str:
@@ -153,7 +154,7 @@ class AsyncClient(ClientBase):
     ) -> Operation:
         loop = asyncio.get_running_loop()
         if self._driver is None or self._driver.loop is not loop:
-            self._driver = _Driver(loop)
+            self._driver = _Driver(loop, *self._driver_limits)
         await _Run(self._driver, operation, solver, sign).run()
         return operation
 
@@ -161,13 +162,15 @@ class AsyncClient(ClientBase):
 class _Driver:
     """A driver of the library's, at the loop that watches it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop):
+    def __init__(self, loop: asyncio.AbstractEventLoop, max_threads: int, max_requests_per_ca: int):
         self.loop = loop
         self.runs: set[_Run] = set()
         # Those of them whose order's URL somebody waits for.
         self.ordering: set[_Run] = set()
         options = _native.acme_driver_options_t()
         options.size = sizeof(options)
+        options.max_threads = max_threads
+        options.max_requests_per_ca = max_requests_per_ca
         make, free = _native.acme_driver_new, _native.acme_driver_free
         made = create(_native.acme_driver_t, free, lambda driver: make(pointer(options), driver))
         self.handle = [made]
