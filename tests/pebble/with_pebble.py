@@ -2,22 +2,31 @@
 """Runs a command beside an ACME server of its own.
 
     with_pebble.py [--eab KID:HMAC]... [--env NAME=VALUE]... [--keep-logs DIR] [--tools DIR]
-                   [--no-retry-after] [--validity SECONDS] -- COMMAND [ARG]...
+                   [--no-retry-after] [--profile NAME=SECONDS]... -- COMMAND [ARG]...
 
-Starts Pebble (Let's Encrypt's test CA) and pebble-challtestsrv (a DNS server that says 127.0.0.1
-to every question) on free loopback ports, runs COMMAND, stops both. Runs may nest or go on side by
-side. Python's standard library and the openssl program are all it needs; tests/setup installs the
-two servers.
+Starts Pebble (Let's Encrypt's test CA) and pebble-challtestsrv (a DNS server that answers 127.0.0.1
+to every question) on free loopback ports, runs COMMAND, stops both. Several may run at once, also
+one inside another. It needs Python's standard library and the openssl program; tests/setup installs
+the two servers.
 
-    --eab KID:HMAC      new accounts need an external account binding; this is one that is known
-    --env NAME=VALUE    a variable for Pebble, such as PEBBLE_WFE_NONCEREJECT=50
-    --keep-logs DIR     put pebble.log and challtestsrv.log there and leave them
-    --tools DIR         where the two servers are, instead of target/tools
-    --no-retry-after    Pebble asks nobody to wait; else it asks for a second, for orders and
-                        authorizations
-    --validity SECONDS  how long each certificate is good; else ninety days or six, as Pebble likes
+    --eab KID:HMAC          a new account needs an external account binding; Pebble knows this one
+    --env NAME=VALUE        a variable for Pebble, such as PEBBLE_WFE_NONCEREJECT=50
+    --keep-logs DIR         keep pebble.log and challtestsrv.log in this folder
+    --tools DIR             the folder of the two servers, instead of target/tools
+    --no-retry-after        Pebble sends no Retry-After; otherwise it sends one second with orders and
+                            authorizations
+    --profile NAME=SECONDS  a profile, with the validity of its certificates; otherwise one,
+                            "default", of 90 days. Pebble picks one at random for an order that names
+                            none, so a test with several profiles names one in each order
 
-What COMMAND finds in its environment:
+Pebble likes chance; here it does the same in every run: it accepts each good nonce, hands out a valid
+authorization again, validates at once and has one profile. The variables PEBBLE_WFE_NONCEREJECT,
+PEBBLE_AUTHZREUSE, PEBBLE_VA_NOSLEEP and others change that, by --env or in the environment. Still at
+random are the order of authorizations, identifiers and challenges, and the form of Retry-After.
+Options in the environment variable WITH_PEBBLE_OPTIONS come before those of the command line;
+`make flaky` uses it.
+
+COMMAND finds in its environment:
 
     ACME_DIRECTORY         directory URL
     ACME_CA_FILE           PEM file: the CA that signed Pebble's own HTTPS certificate
@@ -46,6 +55,7 @@ import ctypes
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -67,6 +77,10 @@ START_S = 20  # for both servers to answer
 STOP_S = 5  # for a process to end by itself before it is killed
 CTRL_C_S = 2  # for COMMAND to end by itself after Ctrl-C
 LOG_LINES = 30
+
+DEFAULT_PROFILE = ("default", str(90 * 86400))
+# Reuse of authorizations can be switched on only: Pebble takes 0 % for 1 %.
+FIXED = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "100"}
 
 EXIT_NOT_STARTED, EXIT_CANNOT_RUN, EXIT_NOT_FOUND = 125, 126, 127
 
@@ -149,13 +163,21 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]
     parser.add_argument("--keep-logs", type=Path, help=hidden)
     parser.add_argument("--tools", type=Path, default=TOOLS, help=hidden)
     parser.add_argument("--no-retry-after", action="store_true", help=hidden)
-    parser.add_argument("--validity", type=int, help=hidden)
+    parser.add_argument("--profile", type=pair("="), action="append", default=[], help=hidden)
 
-    # By hand: what argparse makes of "--" has changed between versions of Python.
+    # Split by hand: argparse treats "--" differently from one version of Python to the next.
     split = arguments.index("--") if "--" in arguments else len(arguments)
-    options, command = parser.parse_args(arguments[:split]), arguments[split + 1 :]
+    ours, command = arguments[:split], arguments[split + 1 :]
+    more = shlex.split(os.environ.get("WITH_PEBBLE_OPTIONS", ""))
+    # A command with profiles of its own relies on them.
+    if "--profile" in ours:
+        more = [option for option in more if not option.startswith("--profile=")]
+    options = parser.parse_args(more + ours)
     if not command:
         parser.error("no COMMAND after --")
+    for name, seconds in options.profile:
+        if not (seconds.isascii() and seconds.isdecimal() and int(seconds) > 0):
+            parser.error(f"--profile {name}={seconds}: give its validity in seconds")
     return options, command
 
 
@@ -212,7 +234,7 @@ def start_once(
 
     config = directory / "pebble.json"
     config.write_text(json.dumps(pebble_config(directory, ports, options), indent=2))
-    environment = {"PEBBLE_VA_NOSLEEP": "1", **os.environ, **dict(options.env)}
+    environment = {**FIXED, **os.environ, **dict(options.env)}
 
     dns = start_dns(stack, programs["pebble-challtestsrv"], ports, logs / "challtestsrv.log")
     pebble = Server(
@@ -247,11 +269,9 @@ def start_once(
 def pebble_config(directory: Path, ports: Ports, options: argparse.Namespace) -> dict[str, object]:
     wait = 0 if options.no_retry_after else 1
     profiles = {
-        "default": {"description": "Ninety days", "validityPeriod": 90 * 86400},
-        "shortlived": {"description": "Six days", "validityPeriod": 6 * 86400},
+        name: {"description": f"Certificates for {seconds} seconds", "validityPeriod": int(seconds)}
+        for name, seconds in options.profile or [DEFAULT_PROFILE]
     }
-    if options.validity:
-        profiles = {"default": {"description": "As asked for", "validityPeriod": options.validity}}
     return {
         "pebble": {
             "listenAddress": f"127.0.0.1:{ports['acme']}",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from outside import PebbleDns, env, openssl
+from outside import PebbleDns, another_pebble, env, openssl
 
 import acme_micro as acme
 
@@ -31,6 +32,14 @@ def new_pebble() -> None:
     version = tuple(map(int, env("PEBBLE_VERSION").split(".")))
     if version < (2, 10):
         pytest.skip(f"NOT RUN: this needs Pebble 2.10, here is {env('PEBBLE_VERSION')}")
+
+
+@pytest.fixture
+def two_profiles(new_pebble: None) -> Iterator[dict[str, str]]:
+    """A CA with two profiles, for tests that name one in each order."""
+    ninety_days, six_days = f"default={90 * 86400}", f"shortlived={6 * 86400}"
+    with another_pebble("--profile", ninety_days, "--profile", six_days) as pebble:
+        yield pebble
 
 
 @pytest.fixture

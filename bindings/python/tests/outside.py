@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
 import subprocess
+import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,23 @@ def env(name: str) -> str:
     if name not in os.environ:
         pytest.fail(f"{name} is not set: run these tests with `make`, beside a CA")
     return os.environ[name]
+
+
+WITH_PEBBLE = Path(__file__).resolve().parents[3] / "tests" / "pebble" / "with_pebble.py"
+
+
+@contextlib.contextmanager
+def another_pebble(*options: str) -> Iterator[dict[str, str]]:
+    """A CA with other settings; gives its environment, as with_pebble.py describes it."""
+    show = "import json, os, sys; print(json.dumps(dict(os.environ)), flush=True); sys.stdin.read()"
+    command = [sys.executable, str(WITH_PEBBLE), *options, "--", sys.executable, "-c", show]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        try:
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.stdin.close()
+            process.wait(30)
 
 
 class PebbleDns:

@@ -21,9 +21,9 @@ import acme_micro as acme
 from acme_micro.command.text import time_left
 from command_runs import COMMAND, Person
 from conftest import env, openssl
-from outside import judge
+from outside import another_pebble, judge
 from test_command_shell import generate
-from test_pebble_all_of_acme import another_pebble, management
+from test_pebble_all_of_acme import management
 from webroot_server import serving
 
 NAMES = ["shop.test", "www.shop.test"]
@@ -47,10 +47,10 @@ def names_of(options: list[str]) -> list[str]:
     return [option for name in options for option in ("-d", name)]
 
 
-def check(person: Person, name: str, names: list[str]) -> str:
+def check(person: Person, name: str, names: list[str], root: str | None = None) -> str:
     """What openssl says of the files; gives the serial number."""
     chain, key = person.path(f"{name}.chain.pem"), person.path(f"{name}.key.pem")
-    return judge(chain, key, names, env("PEBBLE_ROOT"))
+    return judge(chain, key, names, root or env("PEBBLE_ROOT"))
 
 
 def cells(row: str) -> list[str]:
@@ -146,13 +146,14 @@ def test_a_chain_that_the_ca_has_not_is_told_of(person, webroot):
     check(person, "alt.test", ["alt.test"])
 
 
-def test_standalone_with_all_that_can_be_asked_for(person, new_pebble):
-    host = f"127.0.0.1:{env('PEBBLE_HTTP_PORT')}"
+def test_standalone_with_all_that_can_be_asked_for(two_profiles, tmp_path):
+    person = Person(tmp_path / "acme", two_profiles["ACME_DIRECTORY"], two_profiles["ACME_CA_FILE"])
+    root, port = two_profiles["PEBBLE_ROOT"], int(two_profiles["PEBBLE_HTTP_PORT"])
     done = person.obtains(
-        "-d", "A.all.test,b.all.test", "--standalone", host, "--name", "all", "--key-type", "p384",
-        "--profile", "shortlived", "--contact", "ops@all.test", "--json", "-v",
+        "-d", "A.all.test,b.all.test", "--standalone", f"127.0.0.1:{port}", "--name", "all",
+        "--key-type", "p384", "--profile", "shortlived", "--contact", "ops@all.test", "--json", "-v",
     )  # fmt: skip
-    check(person, "all", ["a.all.test", "b.all.test"])
+    check(person, "all", ["a.all.test", "b.all.test"], root)
     assert done.json["ok"] and done.json["command"] == "obtain"
     one = done.json["certificate"]
     assert one["name"] == "all" and one["key_type"] == "p384" and one["days_left"] == 5
@@ -165,17 +166,17 @@ def test_standalone_with_all_that_can_be_asked_for(person, new_pebble):
         assert key.read_text().splitlines()[1] not in done.err + done.out
     # What a renewal needs, and no more.
     kept = json.loads(person.path("all.renewal.json").read_text())
-    assert kept["standalone"] == ["127.0.0.1", int(env("PEBBLE_HTTP_PORT"))]
+    assert kept["standalone"] == ["127.0.0.1", port]
     assert kept["profile"] == "shortlived" and kept["names"] == ["a.all.test", "b.all.test"]
     assert person.seen("renew", "all", "--force", "-q") == ""
-    assert check(person, "all", ["a.all.test", "b.all.test"]) != one["serial"]
+    assert check(person, "all", ["a.all.test", "b.all.test"], root) != one["serial"]
     # Who watches is told what is done, also when it is little.
     assert "all: not due yet; it is good until 20" in person.seen("renew")
 
 
 def test_a_certificate_for_less_than_two_days_is_told_of_by_the_minute(new_pebble, tmp_path):
     minute = r"20\d\d-\d\d-\d\d \d\d:\d\d UTC"
-    with another_pebble("--validity", "300") as pebble:
+    with another_pebble("--profile", "default=300") as pebble:
         person = Person(tmp_path / "acme", pebble["ACME_DIRECTORY"], pebble["ACME_CA_FILE"])
         listening = ["--standalone", f"127.0.0.1:{pebble['PEBBLE_HTTP_PORT']}"]
         done = person.obtains("-d", "short.test", *listening)

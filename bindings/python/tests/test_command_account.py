@@ -12,7 +12,7 @@ import acme_micro as acme
 from command_runs import Person
 from conftest import env
 from small_ca import small_ca
-from test_pebble_all_of_acme import another_pebble
+from outside import another_pebble
 
 
 @pytest.fixture

@@ -186,7 +186,14 @@ def test_renewal_information_and_revocation(new_pebble, client, standalone):
     client.revoke(cert, key=cert.key)
 
 
-def test_profiles(new_pebble, client, standalone):
+def test_profiles(two_profiles):
+    client = acme.Client(
+        two_profiles["ACME_DIRECTORY"],
+        acme.PrivateKey.generate(),
+        terms_agreed=True,
+        ca_file=two_profiles["ACME_CA_FILE"],
+    )
+    standalone = acme.Standalone(int(two_profiles["PEBBLE_HTTP_PORT"]))
     client.register()
     assert "shortlived" in [profile.name for profile in client.profiles]
     cert = client.obtain(["short.test"], standalone, profile="shortlived")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import json
 import os
 import ssl
-import subprocess
-import sys
 import threading
 import urllib.request
 from datetime import datetime, timedelta, timezone
@@ -17,24 +14,9 @@ from pathlib import Path
 
 import pytest
 from conftest import PebbleDns, env, openssl, verify
+from outside import another_pebble
 
 import acme_micro as acme
-
-WITH_PEBBLE = Path(__file__).resolve().parents[3] / "tests" / "pebble" / "with_pebble.py"
-
-
-@contextlib.contextmanager
-def another_pebble(*options):
-    """A CA with other settings; gives its environment, as with_pebble.py describes it."""
-    show = "import json, os, sys; print(json.dumps(dict(os.environ)), flush=True); sys.stdin.read()"
-    command = [sys.executable, str(WITH_PEBBLE), *options, "--", sys.executable, "-c", show]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield json.loads(process.stdout.readline())
-        finally:
-            process.stdin.close()
-            process.wait(30)
-
 
 def client_of(pebble, **options):
     options.setdefault("terms_agreed", True)
@@ -121,7 +103,7 @@ def test_each_name_by_a_type_of_its_own(client, standalone, tmp_path):
 
 
 def test_an_ip_address(new_pebble, client, standalone, tmp_path):
-    cert = client.obtain(["127.0.0.1"], standalone, profile="shortlived")
+    cert = client.obtain(["127.0.0.1"], standalone)
     assert cert.names == ("127.0.0.1",)
     text = openssl("x509", "-noout", "-ext", "subjectAltName", input=cert.chain_pem)
     assert "IP Address:127.0.0.1" in text
