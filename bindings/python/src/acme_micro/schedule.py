@@ -1,4 +1,4 @@
-"""When to try again."""
+"""The time of the next try to obtain or renew a certificate."""
 
 from __future__ import annotations
 
@@ -16,27 +16,34 @@ __all__ = ["next_try"]
 def next_try(
     tries: int, error: BaseException | None = None, certificate: Certificate | None = None
 ) -> datetime:
-    """When to try again, to keep a certificate fresh.
+    """Returns when to try again to obtain or renew a certificate.
 
-    A minute, ten, a hundred minutes from now, then a day; a day at once after an error that is
-    ``permanent``; never before its ``retry_at``. Half as much again is added at random, at most.
+    The delay from now is a minute, ten minutes or a hundred minutes after the first, second or third
+    failure in a row, and then a day. After an error that is ``permanent`` it is a day at once. Up to
+    half of the delay is added at random, so that programs that failed together do not return together.
+    The result is never before the error's ``retry_at``.
 
     tries
-        After a failure, how many there have been in a row: a success sets them to 0. After a success,
-        how many renewals in a row: a look that shows that it is not time to renew
-        (:attr:`RenewalInfo.is_due`) sets them to 0, and the failures, too. A CA that says "now" for
-        ever is then asked for about one certificate a day.
+        After a failure, the number of failures in a row; a success sets it to 0. After a success, the
+        number of renewals in a row; finding that the renewal is not due
+        (:attr:`RenewalInfo.is_due`) sets both numbers to 0. The second number keeps a CA that always
+        asks for a renewal to about one certificate a day.
     error
-        What the last try raised; None: it succeeded.
+        The exception of the last try; None after a success.
     certificate
-        The one that is in use: after a failure the one to be replaced, after a success the new one. It
-        makes the delay shorter where that would be too long for it. Before its renewal is due by its
-        lifetime the next try is not after that; from then on the delay is at most half of the time until
-        it expires; neither makes it shorter than a 64th of the lifetime, which counts as at least 40
-        seconds and at most an hour, nor than a quarter of the lifetime, if that is less. Once it has expired the delay is at most an eighth of the lifetime,
-        or a minute if that is longer. Where that is shorter, the delay is a time in the last quarter of
-        what is allowed; so none is shorter than 30 seconds, for a certificate of three minutes or
-        longer.
+        The certificate in use: after a failure the old one, after a success the new one. It limits the
+        delay to what the certificate's lifetime allows:
+
+        * Before the renewal is due by the lifetime, the next try is at that time at the latest.
+        * From then until the certificate expires, the delay is at most half of the time that is left.
+        * Neither limit is shorter than a 64th of the lifetime, which counts as at least 40 seconds and
+          at most an hour, or than a quarter of the lifetime, if that is less.
+        * After it has expired, the delay is at most an eighth of the lifetime or a minute, whichever is
+          longer.
+
+        If a limit is shorter than the usual delay, the delay is chosen at random between 75 % and
+        100 % of the limit. For a certificate that lives three minutes or longer, no delay is therefore
+        shorter than 30 seconds.
     """
     cert = POINTER(_native.acme_cert_t)()
     if certificate is not None:
