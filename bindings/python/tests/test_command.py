@@ -79,7 +79,7 @@ def test_obtained_shown_and_renewed_when_the_ca_says_so(person, webroot, new_peb
 
     first = person.obtains(*obtaining)
     serial = check(person, "shop.test", NAMES)
-    assert first.out.startswith("shop.test: new certificate, good until 20")
+    assert first.out.startswith("shop.test: new certificate, valid until 20")
     chain, key = str(person.path("shop.test.chain.pem")), str(person.path("shop.test.key.pem"))
     assert chain in first.out and key in first.out
     # Nobody watches: no progress.
@@ -112,7 +112,7 @@ def test_obtained_shown_and_renewed_when_the_ca_says_so(person, webroot, new_peb
     make_due(person, "shop.test")
     assert cells(person.runs("show").out.splitlines()[1])[5] == "now"
     renewed = person.runs("renew")
-    assert renewed.out.startswith("shop.test: renewed, good until 20") and renewed.err == ""
+    assert renewed.out.startswith("shop.test: renewed, valid until 20") and renewed.err == ""
     second = check(person, "shop.test", NAMES)
     assert second != serial
     # A CA that says "now" for ever is asked for one a day at most.
@@ -159,7 +159,7 @@ def test_standalone_with_all_that_can_be_asked_for(two_profiles, tmp_path):
     assert one["name"] == "all" and one["key_type"] == "p384" and one["days_left"] == 5
     assert one["chain_file"] == str(person.path("all.chain.pem")) and one["is_new"]
     # Step by step, and no secret among it.
-    told = ["asking 127", "publishing http-01 for ", "taking down http-01", "all: new, good until 20"]
+    told = ["asking 127", "publishing http-01 for ", "taking down http-01", "all: new, valid until 20"]
     assert [one for one in told if one in done.err] == sorted(told, key=done.err.index) == told
     assert "HTTP status 201" in done.err
     for key in person.path("all.key.pem"), person.path("account.pem"):
@@ -171,7 +171,7 @@ def test_standalone_with_all_that_can_be_asked_for(two_profiles, tmp_path):
     assert person.seen("renew", "all", "--force", "-q") == ""
     assert check(person, "all", ["a.all.test", "b.all.test"], root) != one["serial"]
     # Who watches is told what is done, also when it is little.
-    assert "all: not due yet; it is good until 20" in person.seen("renew")
+    assert "all: not due yet; it is valid until 20" in person.seen("renew")
 
 
 def test_a_certificate_for_less_than_two_days_is_told_of_by_the_minute(new_pebble, tmp_path):
@@ -180,8 +180,8 @@ def test_a_certificate_for_less_than_two_days_is_told_of_by_the_minute(new_pebbl
         person = Person(tmp_path / "acme", pebble["ACME_DIRECTORY"], pebble["ACME_CA_FILE"])
         listening = ["--standalone", f"127.0.0.1:{pebble['PEBBLE_HTTP_PORT']}"]
         done = person.obtains("-d", "short.test", *listening)
-        assert re.match(rf"short.test: new certificate, good until {minute} \([45] min\)\n", done.out)
-        assert re.search(rf"not due yet; it is good until {minute}", person.runs("renew", "-v").err)
+        assert re.match(rf"short.test: new certificate, valid until {minute} \([45] min\)\n", done.out)
+        assert re.search(rf"not due yet; it is valid until {minute}", person.runs("renew", "-v").err)
         # Of the window nobody is told a moment that is too early, nor of the end one that is too late.
         (one,) = person.runs("show", "--json").json["certificates"]
         renews = datetime.fromisoformat(one["renewal"]["renew_at"])
@@ -191,7 +191,7 @@ def test_a_certificate_for_less_than_two_days_is_told_of_by_the_minute(new_pebbl
         assert row[5] == f"{renews + timedelta(seconds=-renews.second % 60):%Y-%m-%d %H:%M} UTC"
         assert one["days_left"] == 0
         done = person.runs("renew", "--force")
-        assert re.fullmatch(rf"short.test: renewed, good until {minute}\n", done.out)
+        assert re.fullmatch(rf"short.test: renewed, valid until {minute}\n", done.out)
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def test_who_waits_for_another_program_says_so(person):
         fcntl.flock(lock, fcntl.LOCK_EX)
         process = person.start("account", "rollover", "-v")
         said = ""
-        while "somebody else is at work here" not in said:
+        while "waiting for another program" not in said:
             line = process.stderr.readline()
             assert line, said
             said += line

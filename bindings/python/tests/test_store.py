@@ -468,7 +468,7 @@ def test_y13_y14_who_waits_for_a_program_that_is_killed(store, tmp_path):
     )
     assert holder.stdout.readline() == "locked\n"
     impatient = acme.Store(store.folder, lock_timeout=0.2)
-    with pytest.raises(acme.StoreError, match="somebody else has been at work here") as caught:
+    with pytest.raises(acme.StoreError, match="another program or thread has been at work here") as caught:
         impatient.account_key()
     assert caught.value.errno == errno.EWOULDBLOCK and not caught.value.permanent
     made: list[acme.PrivateKey] = []

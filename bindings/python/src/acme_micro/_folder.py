@@ -184,7 +184,7 @@ class Folder:
             self._lock = -1
 
     def _recover(self) -> None:
-        """Removes the temporary files of killed programs. Every writer holds the lock, so they are not in use."""
+        """Removes the temporary files of killed programs: they are not in use, as every writer holds the lock."""
         os.fsync(self._dir)  # the rename of a killed program may not be on the disk
         for name in os.listdir(self._dir):
             if TEMPORARY.fullmatch(name):

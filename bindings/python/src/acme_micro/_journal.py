@@ -1,9 +1,8 @@
-"""What a program that is killed during an issuance leaves to the next: ``NAME.order``.
+"""The file ``NAME.order``, by which a program continues an issuance after it was killed.
 
-Plain text, which the example obtain.c reads and writes, too::
+It is plain text. The example obtain.c reads and writes the same format::
 
     acme-order 1
-    directory URL           whose order it is, and for what
     directory URL           the purpose of the order: CA, account, key and names
     account THUMBPRINT
     key THUMBPRINT

@@ -295,7 +295,6 @@ class _Run:
         try:
             await self._finish_publishing_and_unpublish(challenges)
         except asyncio.CancelledError:
-            # asyncio.run() cancels all tasks in the end, this one too; what is published must not
             # asyncio.run() cancels all tasks at its end, also this one; remove the challenges
             # nevertheless.
             await self._finish_publishing_and_unpublish(challenges)
@@ -348,7 +347,7 @@ async def unpublish_quietly(solver: AnySolver | None, challenges: tuple[Challeng
 
 
 async def on_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """Calls a function that may block. A thread cannot be interrupted: a caller that is cancelled waits for it."""
+    """Calls a function that may block. A caller that is cancelled waits for it: a thread cannot be interrupted."""
     thread = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
         return await asyncio.shield(thread)

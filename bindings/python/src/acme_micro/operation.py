@@ -159,7 +159,6 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
                 elif isinstance(step, Wait):
                     time.sleep(POLL_INTERVAL if step.seconds is None else min(step.seconds, POLL_INTERVAL))
                 elif isinstance(step, Publish):
-                    # What stays published is nobody's to take down.
                     # Persistent challenges stay published.
                     published = tuple(c for c in step.challenges if not c.is_persistent)
                     try:
@@ -241,7 +240,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
         return self._state
 
     def _refresh(self) -> None:
-        """Copies the values of the properties, so that they can be read while another thread uses the handle."""
+        """Copies the properties' values, which can then be read while another thread uses the handle."""
         if self._pointer is not None:
             self._state = from_text(_native.acme_op_state(self._pointer)) or "new"
             before = self._order_url

@@ -1,6 +1,6 @@
-"""Solvers publish challenges, so that the CA sees who controls a name.
+"""Solvers publish challenges, so that the CA can validate who controls a name.
 
-A solver is any object with two methods; dns-01 is ten lines of your own::
+A solver is any object with these two methods. For dns-01, write your own in ten lines::
 
     class MyDns:
         challenge_types = ("dns-01",)
@@ -98,7 +98,7 @@ class Webroot:
         try:
             self._publish(challenges)
         except OSError as error:
-            # What is relative to a descriptor, or has no name at all, would say little.
+            # The error's own path is relative to a descriptor, or missing.
             path = os.path.join(self._path, *FOLDERS)
             raise OSError(error.errno, error.strerror, path) from error
 

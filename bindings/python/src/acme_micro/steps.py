@@ -4,7 +4,7 @@ Steps are plain frozen dataclasses, made for ``match``::
 
     for step in operation:
         match step:
-            case Request():               # answer with .respond(), .fail() or .send()
+            case Request():               # then .respond(), .fail() or .send()
             case Wait(seconds):           # sleep
             case Publish(challenges):     # publish them
             case Unpublish(challenges):   # remove them

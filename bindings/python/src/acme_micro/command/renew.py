@@ -1,4 +1,4 @@
-"""``acme-micro renew``: what a cron job or a timer runs."""
+"""``acme-micro renew``, for a cron job or a timer."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ FAILURES = (AcmeError, CommandError, OSError)
 
 
 async def renew(arguments: argparse.Namespace, layout: Layout, output: Output) -> int:
-    """One that fails does not stop the others. When to renew is the CA's word (RFC 9773): of the time
-    that it names each certificate has its own moment, so that no run needs to wait a while."""
+    """Renews certificates. A failure does not stop the others.
+
+    The CA says when to renew (RFC 9773). Each certificate has its own time in the CA's window, so runs
+    need no random delay.
+    """
     done: list[dict[str, Any]] = []
     failures: list[Exception] = []
 
@@ -45,7 +48,7 @@ async def renew(arguments: argparse.Namespace, layout: Layout, output: Output) -
                         done.append(await _renew_one(ca, client, name, arguments, output))
                     except FAILURES as error:
                         failed(ca, name, error)
-        except FAILURES as error:  # no client, for want of a file
+        except FAILURES as error:  # a file that the client needs
             for name in names:
                 failed(ca, name, error)
     lines = (_line(found) for found in done if found.get("is_new"))
@@ -57,12 +60,15 @@ async def renew(arguments: argparse.Namespace, layout: Layout, output: Output) -
 async def _renew_one(
     ca: Ca, client: AsyncClient, name: str, arguments: argparse.Namespace, output: Output
 ) -> dict[str, Any]:
-    """After failures it is not before :func:`acme_micro.next_try` that the CA is asked again, however
-    often this runs; and a CA that always says "now" is asked for a certificate a day, or as often as
-    a short one needs."""
+    """Renews a certificate if it is due.
+
+    After a failure the CA gets no request before :func:`acme_micro.next_try`, however often this runs.
+    It also limits a CA that always asks for a renewal to one certificate a day, or to what a
+    short-lived certificate needs.
+    """
     settings = ca.certificate_settings(name)
     if settings is None:
-        output.note(f"{name}: left alone, for it was not obtained by this command")
+        output.note(f"{name}: not renewed, because another program obtained it")
         return {"name": name, "ca": ca.name, "ok": True, "is_new": False, "settings": None}
     insists = arguments.force or name in map(ca.stored_name, arguments.name)
     if time.time() < settings.next_try and not insists:
@@ -73,7 +79,7 @@ async def _renew_one(
     try:
         found = await obtain_one(ca, client, name, settings, output, force=arguments.force)
     except DeployFailed:
-        raise  # the CA has nothing to do with that
+        raise  # it says nothing about the CA
     except FAILURES as error:
         _record_attempt(ca, name, error)
         raise
@@ -97,7 +103,7 @@ def _record_attempt(ca: Ca, name: str, error: Exception | None) -> None:
 
 
 def _current_certificate(ca: Ca, name: str) -> Certificate | None:
-    """After a failure the old one, after a success the new one; None if it cannot be used."""
+    """Returns the certificate in use: the old one after a failure, the new one after a success."""
     try:
         return ca.store.certificate(name)
     except FAILURES:
@@ -111,4 +117,4 @@ def _change(ca: Ca, name: str, **values: Any) -> None:
 
 
 def _line(found: dict[str, Any]) -> str:
-    return f"{plain(found['name'])}: renewed, good until {until(found['not_after'])}"
+    return f"{plain(found['name'])}: renewed, valid until {until(found['not_after'])}"

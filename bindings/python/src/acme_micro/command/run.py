@@ -1,4 +1,4 @@
-"""From arguments to an exit status, whatever happens."""
+"""From arguments to an exit status."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command, with these arguments or the process's own; gives its exit status."""
+    """Runs the command with these arguments, or the process's own; returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     open_streams()
-    # Before we know what is wanted, for mistakes in it.
+    # For errors in the arguments, before they are parsed.
     output = Output(as_json="--json" in given, quiet=False, verbose=False)
     command = None
     try:
@@ -46,12 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.version:
             return _print_versions()
         if command is None:
-            raise UsageError("what is to be done?", f"one of {', '.join(COMMANDS)}; or --help")
+            raise UsageError("the command is missing", f"add one of {', '.join(COMMANDS)}; or see --help")
         output = Output(as_json=parsed.json, quiet=parsed.quiet, verbose=parsed.verbose)
         running = COMMANDS[command](parsed, Layout(parsed.folder), output)
         return asyncio.run(_run_until_signal(running))
     except BrokenPipeError:
-        # Whoever read the result has seen enough.
+        # The reader of standard output has closed it.
         return 128 + signal.SIGPIPE
     except (Exception, KeyboardInterrupt) as error:
         output.failure(error, command)
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run_until_signal(running: Coroutine[Any, Any, int]) -> int:
-    """The first signal cancels what is under way, which takes its challenges down; those that follow
-    meanwhile kill the hooks that this waits for."""
+    """Runs a subcommand. The first signal cancels it, and its challenges are removed; further signals kill the
+    hooks that this waits for."""
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(running)
     came: list[int] = []
 

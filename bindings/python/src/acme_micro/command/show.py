@@ -1,4 +1,4 @@
-"""``acme-micro show``: the certificates, and when they are renewed."""
+"""``acme-micro show``: the certificates, and the times of their renewal."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ HEADING = ("NAME", "CA", "LEFT", "EXPIRES", "RENEWAL WINDOW", "RENEWS", "NAMES")
 
 
 async def show(arguments: argparse.Namespace, layout: Layout, output: Output) -> int:
-    """A CA that does not answer costs its columns, and a file that cannot be used its row; neither costs
-    the table."""
+    """Shows a table. Columns are empty if a CA does not respond, and rows if a file is not usable."""
     found: list[dict[str, Any]] = []
     failures: list[Exception] = []
 
@@ -47,7 +46,7 @@ async def show(arguments: argparse.Namespace, layout: Layout, output: Output) ->
                 try:
                     if ca.has_account:
                         client = await stack.enter_async_context(ca.client())
-                except (AcmeError, CommandError) as error:  # a file that it needs
+                except (AcmeError, CommandError) as error:  # a file that the client needs
                     output.error(error, about=ca.name)
                     failures.append(error)
             found += await asyncio.gather(*(one(ca, client, name) for name in names))
@@ -76,8 +75,8 @@ async def _one(ca: Ca, client: AsyncClient | None, name: str, output: Output) ->
 def _row(found: dict[str, Any]) -> tuple[str, ...]:
     name, ca = plain(found["name"] or "-"), found["ca"]
     if not found["usable"]:
-        why = found["error"]["message"] if "error" in found else "key and chain do not fit"
-        return name, ca, "-", "-", "-", "-", f"cannot be used: {why}"
+        why = found["error"]["message"] if "error" in found else "key and chain do not match"
+        return name, ca, "-", "-", "-", "-", f"not usable: {why}"
     renewal, end = found["renewal"], found["not_after"]
     info = RenewalInfo(**{k: v for k, v in renewal.items() if k != "is_due"}) if renewal else None
     by_minute = is_near(end) or (info is not None and is_near(info.renew_at))
@@ -92,4 +91,4 @@ def _window(info: RenewalInfo, by_minute: bool) -> tuple[str, str]:
 
     end = day_and_time(info.window_end) if by_minute else day(info.window_end)
     window = f"{since(info.window_start)} .. {end}"
-    return window if info.from_ca else f"{window} (reckoned)", "now" if info.is_due else since(info.renew_at)
+    return window if info.from_ca else f"{window} (estimated)", "now" if info.is_due else since(info.renew_at)
