@@ -159,7 +159,7 @@ def test_standalone_with_all_that_can_be_asked_for(two_profiles, tmp_path):
     assert one["name"] == "all" and one["key_type"] == "p384" and one["days_left"] == 5
     assert one["chain_file"] == str(person.path("all.chain.pem")) and one["is_new"]
     # Step by step, and no secret among it.
-    told = ["asking 127", "publishing http-01 for ", "taking down http-01", "all: new, valid until 20"]
+    told = ["asking 127", "publishing http-01 for ", "removing http-01", "all: new, valid until 20"]
     assert [one for one in told if one in done.err] == sorted(told, key=done.err.index) == told
     assert "HTTP status 201" in done.err
     for key in person.path("all.key.pem"), person.path("account.pem"):
@@ -171,7 +171,7 @@ def test_standalone_with_all_that_can_be_asked_for(two_profiles, tmp_path):
     assert person.seen("renew", "all", "--force", "-q") == ""
     assert check(person, "all", ["a.all.test", "b.all.test"], root) != one["serial"]
     # Who watches is told what is done, also when it is little.
-    assert "all: not due yet; it is valid until 20" in person.seen("renew")
+    assert "all: renewal not due yet; valid until 20" in person.seen("renew")
 
 
 def test_a_certificate_for_less_than_two_days_is_told_of_by_the_minute(new_pebble, tmp_path):
@@ -181,7 +181,7 @@ def test_a_certificate_for_less_than_two_days_is_told_of_by_the_minute(new_pebbl
         listening = ["--standalone", f"127.0.0.1:{pebble['PEBBLE_HTTP_PORT']}"]
         done = person.obtains("-d", "short.test", *listening)
         assert re.match(rf"short.test: new certificate, valid until {minute} \([45] min\)\n", done.out)
-        assert re.search(rf"not due yet; it is valid until {minute}", person.runs("renew", "-v").err)
+        assert re.search(rf"renewal not due yet; valid until {minute}", person.runs("renew", "-v").err)
         # Of the window nobody is told a moment that is too early, nor of the end one that is too late.
         (one,) = person.runs("show", "--json").json["certificates"]
         renews = datetime.fromisoformat(one["renewal"]["renew_at"])
@@ -499,7 +499,7 @@ def test_a_ca_that_does_not_answer_is_no_reason_not_to_show(person, webroot):
     settings = person.path("ca.json")
     settings.write_text(settings.read_text().replace(env("ACME_DIRECTORY"), "https://127.0.0.1:9/dir"))
     row = person.runs("show").out.splitlines()[1]
-    assert "(reckoned)" in row and row.endswith("lonely.test")
+    assert "(estimated)" in row and row.endswith("lonely.test")
     row = person.runs("show", "--offline").out.splitlines()[1]
     assert cells(row)[4:] == ["?", "?", "lonely.test"]
 
@@ -631,10 +631,10 @@ def test_a_hook_has_a_time_limit(person, webroot, tmp_path):
     limit = ["--hook-timeout", "1"]
     hook = "test $ACME_ACTION = unpublish || sleep 600"
     failed = person.obtains("-d", "hung.test", "--hook", hook, *limit, "--json", status=8)
-    assert "hung.test: the hook took over 1 seconds" in failed.json["error"]["message"]
+    assert "hung.test: the hook took more than 1 seconds" in failed.json["error"]["message"]
     deploy = ["--deploy-hook", "sleep 600", *limit]
     failed = person.obtains("-d", "hung.test", *webroot, *deploy, "--json", status=10)
-    assert "the hook took over 1 seconds" in failed.json["error"]["message"]
+    assert "the hook took more than 1 seconds" in failed.json["error"]["message"]
     # Also in renewals.
     person.runs("renew", status=10)
 

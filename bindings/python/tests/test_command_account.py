@@ -47,8 +47,8 @@ def test_the_life_of_an_account(person):
     assert created["url"] in person.runs("account", "show").out
 
     done = person.runs("account", "contacts", "a@two.test", "mailto:b@two.test")
-    assert "mailto:a@two.test, mailto:b@two.test now" in done.out
-    assert "none now" in person.runs("account", "contacts").out
+    assert "now mailto:a@two.test, mailto:b@two.test" in done.out
+    assert "now empty" in person.runs("account", "contacts").out
 
     old = key.read_text()
     rolled = person.runs("account", "rollover", "--key-type", "p384", "--json").json["account"]
@@ -72,7 +72,7 @@ def test_a_new_account_after_a_deactivation_is_told_of(person):
     # While there is no new one there is nothing to tell of it.
     assert "deactivated" not in person.runs("renew", "--force", status=9).err
     done = person.obtains("-d", "again.test", *standalone(), "--force")
-    told = f"the old account is deactivated, so a new one is registered: {at_ca(person.path('account.pem'))}"
+    told = f"the old account is deactivated, so a new one was registered: {at_ca(person.path('account.pem'))}"
     assert done.err.count(told) == 1
     assert "deactivated" not in person.runs("renew", "--force").err
 
@@ -84,7 +84,7 @@ def test_renew_tells_of_a_new_account_too(person, tmp_path):
         person.runs("obtain", "-d", "x.test", "--webroot", str(tmp_path), *at, status=4)
         person.has_certificate("x.test")
         person.runs("account", "deactivate", "--yes")
-        assert person.runs("renew", "--force", status=4).err.count("so a new one is registered") == 1
+        assert person.runs("renew", "--force", status=4).err.count("so a new one was registered") == 1
         assert "registered" not in person.runs("renew", "--force", status=4).err
     assert ca.accounts == 2
 
@@ -115,7 +115,7 @@ def test_obtain_goes_on_after_a_key_that_the_ca_refuses(person, tmp_path):
         at = ["--directory", f"{ca.url}/dir", "--ca-file", env("ACME_CA_FILE")]
         obtaining = ["obtain", "-d", "x.test", "--webroot", str(tmp_path), *at, "--json"]
         hint = person.runs(*obtaining, status=4).json["error"]["hint"]
-        assert hint.startswith("acme-micro account create --key-type")
+        assert hint.startswith("run acme-micro account create --key-type")
         ca.of_account = None
         person.runs("account", "create", *at, "--key-type", "rsa2048")
         # By now it may be registered: it stays.
@@ -141,7 +141,7 @@ def test_a_key_type_that_the_account_has_not_is_told(person):
     person.runs(*creating, "p384")
     done = person.runs(*creating, "p256", "--json")
     assert done.json["account"]["key_type"] == "p384"
-    assert "the account's key stays p384; acme-micro account rollover --key-type p256" in done.err
+    assert "the account's key stays p384; to replace it, run acme-micro account rollover --key-type p256" in done.err
     assert person.runs(*creating, "p384").err == ""
 
 
@@ -155,7 +155,7 @@ def test_a_rollover_to_a_key_that_the_ca_refuses_leaves_nothing(person):
     # One that was begun is finished, and that it is of another type is told.
     acme.PrivateKey.load_or_generate(person.path("account.next.pem"))
     done = person.runs("account", "rollover", "--key-type", "rsa2048", "--json")
-    assert done.json["account"]["key_type"] == "p256" and "once more makes a rsa2048 key" in done.err
+    assert done.json["account"]["key_type"] == "p256" and "same command again for a rsa2048 key" in done.err
 
 
 def test_a_rollover_that_was_killed_is_finished(person):
@@ -171,7 +171,7 @@ def test_a_rollover_that_was_killed_is_finished(person):
     done = person.runs("account", "show", "--json")
     (shown,) = done.json["accounts"]
     assert shown["is_valid"] is False and shown["error"]["kind"] == "account"
-    assert shown["error"]["hint"].startswith("acme-micro account rollover finishes")
+    assert shown["error"]["hint"].startswith("run acme-micro account rollover: ")
     assert shown["error"]["hint"] in done.err and "account show" not in done.err
     person.runs("account", "rollover")
     assert acme.PrivateKey.load(person.path("account.pem")).thumbprint == new.thumbprint
@@ -187,7 +187,7 @@ def test_a_ca_that_does_not_answer_has_not_said_that_an_account_is_bad(person):
     (shown,) = done["accounts"]
     assert done["ok"] is False and shown["is_valid"] is None and shown["error"]["kind"] == "network"
     assert (shown["url"], shown["thumbprint"]) == (known["url"], known["thumbprint"])
-    assert "not known whether usable: " in person.runs("account", "show", status=3).out
+    assert "unknown whether usable: " in person.runs("account", "show", status=3).out
     # Nor has one whose key cannot be read, or about which nothing can.
     person.path("account.pem").chmod(0o644)
     (shown,) = person.runs("account", "show", "--json", status=7).json["accounts"]

@@ -130,9 +130,9 @@ PORT = "that its port 80 leads to port 8080 of this machine"
         ("webroot", "unauthorized", "does not serve the files of --webroot: check"),
         ("webroot", "incorrectResponse", "that its web server serves /webroot"),
         ("standalone", "connection", f"check its A and AAAA records, {PORT}, the firewall"),
-        ("standalone", "unauthorized", "another server answers on port 80 of x.test: check"),
-        ("dns", "unauthorized", "does not find the hook's TXT record for x.test"),
-        ("dns", "dns", "does not find the hook's TXT record for x.test"),
+        ("standalone", "unauthorized", "another server responds on port 80 of x.test: check"),
+        ("dns", "unauthorized", "does not find the hook's TXT record _acme-challenge.x.test: when"),
+        ("dns", "dns", "does not find the hook's TXT record _acme-challenge.x.test: when"),
         ("http", "unauthorized", "does not serve what the hook publishes"),
         ("http", "connection", "cannot reach port 80 of x.test"),
         ("webroot", "caa", "the CAA record for x.test does not allow this CA"),
@@ -168,7 +168,7 @@ def test_an_address_has_no_records():
 @pytest.mark.parametrize(
     ("way", "offered", "says"),
     [
-        ("webroot", ["tls-alpn-01"], "this command does http-01, dns-01"),
+        ("webroot", ["tls-alpn-01"], "this command supports http-01, dns-01"),
         ("webroot", ["tls-alpn-01", "dns-01"], "the CA offers dns-01: use --hook CMD"),
         ("dns", ["dns-account-01"], "use --hook CMD --challenge-type dns-account-01"),
         ("dns", ["http-01", "tls-alpn-01"], "the CA offers http-01: use --webroot DIR or --standalone"),
@@ -259,25 +259,25 @@ def test_a_warning_is_told_once(capsys):
         (["obtain"], "-d/--domain"),
         (["obtain", "-d", "x.test"], "--webroot DIR, --standalone or --hook CMD"),
         (["obtain", "-d", "x.test", "--webroot", "/", "--standalone"], "not allowed with argument"),
-        (["obtain", "-d", "*.x.test", "--standalone"], "use --hook, with dns-01"),
-        (["obtain", "-d", "x.test,", "--standalone"], "has an empty name in it"),
+        (["obtain", "-d", "*.x.test", "--standalone"], "publishes the TXT record _acme-challenge.x.test (dns-01)"),
+        (["obtain", "-d", "x.test,", "--standalone"], "contains an empty name"),
         (["obtain", "-d", "x y", "--hook", "true"], "x y"),
-        (["obtain", "-d", "x.test", "--webroot", "/nowhere"], "/nowhere is no folder"),
+        (["obtain", "-d", "x.test", "--webroot", "/nowhere"], "/nowhere is not a folder"),
         (["obtain", "-d", "x.test", "--standalone", "web"], "PORT, HOST:PORT"),
-        (["obtain", "-d", "x.test", "--standalone", "--cleanup-hook", "x"], "go with --hook"),
+        (["obtain", "-d", "x.test", "--standalone", "--cleanup-hook", "x"], "need --hook"),
         (["obtain", "-d", "x.test", "--standalone", "--key-type", "dsa"], "invalid choice: 'dsa'"),
         (["obtain", "-d", "x.test", "--standalone", "--dir", "letsencrypt"], "--dir"),
-        (["obtain", "-d", "x.test", "--standalone", "--contact", "me"], "'me' is no mail address"),
-        (["show", "--directory", "letsencrpyt"], "none of letsencrypt, letsencrypt-staging"),
-        (["show", "--directory", "http://ca.test/dir"], "no https URL"),
+        (["obtain", "-d", "x.test", "--standalone", "--contact", "me"], "'me' is not a mail address"),
+        (["show", "--directory", "letsencrpyt"], "one of letsencrypt, letsencrypt-staging"),
+        (["show", "--directory", "http://ca.test/dir"], "neither an https URL nor one of"),
         (["show", "--ca-file", "/nowhere.pem"], "/nowhere.pem: No such file"),
-        (["show", "--ca-file", "/dev/stdin"], "/dev/stdin: renewals need it, too"),
+        (["show", "--ca-file", "/dev/stdin"], "/dev/stdin is not a regular file: renewals need to read it"),
         (["show", "--proxy", "http://me:hunter2@proxy:1"], "use --proxy-file"),
-        (["show", "nobody.test"], "acme-micro show lists what there is"),
+        (["show", "nobody.test"], "acme-micro show lists the certificates"),
         (["renew", "nobody.test"], "there is no certificate nobody.test"),
-        (["revoke"], "its NAME, or --cert FILE"),
+        (["revoke"], "add its NAME, or --cert FILE"),
         (["revoke", "nobody.test"], "there is no certificate nobody.test"),
-        (["revoke", "x.test", "--key", "/dev/null"], "--key goes with --cert"),
+        (["revoke", "x.test", "--key", "/dev/null"], "--key needs --cert"),
         (["account"], "ACTION"),
         (["account", "contacts", "a@x.test"], "add --directory"),
     ],
@@ -319,7 +319,7 @@ def test_two_cas_in_a_folder(person):
     for text in "{", "[]", '{"version": 2, "directory": "https://two.test/dir"}':
         (folder / "ca.json").write_text(text)
         error = fails(person, 7, "store", "account", "rollover")
-        assert "ca.json is not what this command has written" in error["message"]
+        assert "ca.json was not written by this version of the command" in error["message"]
         assert "remove the file" in error["hint"]
     # Commands to run are among what is remembered.
     (folder / "ca.json").chmod(0o666)
