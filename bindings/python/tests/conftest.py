@@ -1,4 +1,4 @@
-"""A real CA for the tests: Pebble, which tests/pebble/with_pebble.py starts and names in the environment."""
+"""The CA of the tests: Pebble, which tests/pebble/with_pebble.py starts and names in the environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import acme_micro as acme
 
 __all__ = ["PebbleDns", "env", "openssl", "verify"]
 
-# A shell may have what it starts in the background ignore SIGINT, and whatever that starts inherits it.
+# A shell lets its background jobs ignore SIGINT, and their children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -28,7 +28,7 @@ def client():
 
 @pytest.fixture
 def new_pebble() -> None:
-    """For what Debian's older Pebble lacks: renewal information, profiles, newer challenges."""
+    """For features that Debian's older Pebble lacks: renewal information, profiles, newer challenges."""
     version = tuple(map(int, env("PEBBLE_VERSION").split(".")))
     if version < (2, 10):
         pytest.skip(f"NOT RUN: this needs Pebble 2.10, here is {env('PEBBLE_VERSION')}")
@@ -48,7 +48,7 @@ def standalone() -> acme.Standalone:
 
 
 def verify(cert: acme.Certificate, names: list[str], folder: Path) -> None:
-    """What the openssl command line says of a certificate: an independent judge."""
+    """Checks a certificate with the openssl command, which does not depend on this library."""
     file = folder / "chain.pem"
     file.write_text(cert.chain_pem)
     openssl("verify", "-CAfile", env("PEBBLE_ROOT"), "-untrusted", str(file), str(file))

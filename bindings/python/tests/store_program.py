@@ -1,11 +1,11 @@
-"""A program that obtains a certificate with a Store, and is killed at one of its steps.
+"""A program that obtains a certificate with a Store, and kills itself at one of its steps.
 
     store_program.py FOLDER WEBROOT STEP [async] [renew]
 
-Steps are: before and after each request, before and after a challenge is published or taken down, and
-before each system call of the store. The program names each as it comes to it, with a number when it
-comes again ("open", "open 2"), and at STEP it kills itself with SIGKILL. Exit status 0: the certificate
-is there.
+The steps are: before and after each request, before and after a challenge is published or removed, and
+before each system call of the store. The program writes the name of each step, with a number if it
+comes again ("open", "open 2"), and at STEP it kills itself with SIGKILL. With exit status 0 it has the
+certificate.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def step(what: str) -> None:
 
 
 class _Webroot(threading.local):
-    """Whether this thread is writing files of the webroot, whose calls are no steps."""
+    """Whether this thread is writing files of the webroot. These system calls are not steps."""
 
     is_writing = False
 

@@ -1,4 +1,4 @@
-"""The asyncio client, and what it shares with web servers on the same loop."""
+"""The asyncio client and solvers on one event loop."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_client_has_no_more_requests_at_once_than_its_limits_allow(limits, mos
             changed.notify_all()
             if path == "/order":
                 changed.wait_for(lambda: seen >= most, 10)
-                changed.wait_for(lambda: seen > most, 0.1)  # time for one too many to come
+                changed.wait_for(lambda: seen > most, 0.1)  # time for one too many to arrive
             running -= 1
         return plain_answer(path, payload)
 
@@ -75,7 +75,7 @@ def test_a_client_has_no_more_requests_at_once_than_its_limits_allow(limits, mos
     assert seen == most
 
 
-def test_limits_that_cannot_be():
+def test_limits_out_of_range_are_refused():
     key = acme.PrivateKey.generate()
     for options in {"max_threads": 0}, {"max_threads": 257}, {"max_requests_per_ca": -1}:
         (name,) = options
@@ -85,7 +85,7 @@ def test_limits_that_cannot_be():
             acme.Client("https://ca.test/dir", key, **options)
 
 
-def test_the_loop_goes_on_meanwhile_and_nothing_is_left():
+def test_the_loop_is_not_blocked_and_no_descriptor_is_left():
     async def main():
         ticks = 0
 
@@ -124,7 +124,7 @@ def test_a_solver_of_ordinary_functions_runs_on_a_thread(tmp_path):
 
 
 class Recording(acme.MemoryHttp01):
-    """Publishes nothing that the CA could see, and remembers."""
+    """A solver that records its calls, and publishes nothing that the CA could find."""
 
     def __init__(self, publishing=None):
         super().__init__()
@@ -142,7 +142,7 @@ class Recording(acme.MemoryHttp01):
         self.seen.append(("down", [c.identifier for c in challenges]))
 
 
-def test_y09_cancelling_the_task_takes_the_challenges_down():
+def test_y09_cancelling_the_task_removes_the_challenges():
     async def main():
         async with client() as ca:
             solver = Recording(asyncio.sleep(3600))
@@ -152,7 +152,7 @@ def test_y09_cancelling_the_task_takes_the_challenges_down():
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert solver.seen == [("up", ["cancel.test"]), ("down", ["cancel.test"])]
-            # The client goes on.
+            # The client is still usable.
             assert await ca.find_account() == ca.account_url
 
     asyncio.run(main())
@@ -172,7 +172,7 @@ def test_cancelling_before_anything_has_happened():
 
 
 class Slow(Recording):
-    """Takes its time to take down, as the API of a DNS zone does."""
+    """A solver that takes a while to remove challenges, as the API of a DNS zone does."""
 
     def __init__(self, seconds):
         super().__init__(asyncio.sleep(3600))
@@ -184,7 +184,7 @@ class Slow(Recording):
         await super().unpublish(challenges)
 
 
-def test_the_end_of_the_loop_takes_the_challenges_down():
+def test_the_end_of_the_loop_removes_the_challenges():
     async def main():
         ca, solver = client(), Slow(0.2)
         task = asyncio.create_task(ca.obtain(["ending.test"], solver))
@@ -192,7 +192,7 @@ def test_the_end_of_the_loop_takes_the_challenges_down():
         task.cancel()
         while len(solver.seen) < 2:
             await asyncio.sleep(0.01)
-        return solver, task, ca  # asyncio.run() cancels what is left
+        return solver, task, ca  # asyncio.run() cancels the other tasks
 
     solver, _, _ = asyncio.run(main())
     assert [what for what, _ in solver.seen] == ["up", "going down", "going down", "down"]
@@ -225,7 +225,7 @@ def test_closing_waits_without_spinning():
         loop.close()
 
 
-def test_an_operation_tells_its_order_after_it_was_cancelled():
+def test_a_cancelled_operation_has_its_orders_url():
     async def main():
         async with client() as ca:
             solver = Recording(asyncio.sleep(3600))
@@ -290,7 +290,7 @@ def test_an_ordinary_function_around_a_coroutine():
     assert asyncio.run(main()).names == ("around.test",)
 
 
-def test_a_timeout_of_asyncios():
+def test_a_timeout_of_asyncio_removes_the_challenges():
     async def main():
         async with client() as ca:
             solver = Recording(asyncio.sleep(3600))
@@ -301,7 +301,7 @@ def test_a_timeout_of_asyncios():
     asyncio.run(main())
 
 
-def test_closing_ends_what_is_under_way():
+def test_closing_cancels_running_operations():
     async def main():
         ca = client()
         solver = Recording(asyncio.sleep(3600))
@@ -352,7 +352,7 @@ def test_errors_are_those_of_the_blocking_client():
     asyncio.run(main())
 
 
-def test_all_the_rest_of_acme(new_pebble, tmp_path):
+def test_the_other_operations_of_acme(new_pebble, tmp_path):
     async def main():
         async with client() as ca:
             url = await ca.register()
@@ -408,7 +408,7 @@ def test_one_client_on_one_loop_after_another():
     asyncio.run(ca.aclose())
 
 
-def test_asgi_and_wsgi_answer_challenges_and_leave_the_rest():
+def test_asgi_and_wsgi_serve_challenges_and_pass_on_other_requests():
     token = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"
     path = f"/.well-known/acme-challenge/{token}"
     solver = acme.MemoryHttp01()

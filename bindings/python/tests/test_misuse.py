@@ -1,4 +1,4 @@
-"""What a program should not do: wrong types, closed objects, other interpreters, callbacks that meddle."""
+"""Programs that misuse the package: wrong types, closed objects, subinterpreters, solvers that interfere."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_f24_wrong_types_and_values_are_refused(odd):
         lambda: ca.begin_renewal_info(odd),
     ]
     for call in calls:
-        # A key is 1 for P-256; all else has to be refused.
+        # 1 is the key type P-256; the others must be refused.
         if odd == 1 and call is calls[2]:
             continue
         with pytest.raises((TypeError, ValueError)):
@@ -59,16 +59,16 @@ def test_f24_wrong_types_and_values_are_refused(odd):
             pass
 
 
-def test_f24_numbers_that_c_has_no_room_for():
+def test_f24_numbers_too_large_for_c_are_refused():
     with pytest.raises(ValueError, match="request_timeout"):
         acme.Client("https://ca.example/", acme.PrivateKey.generate(), request_timeout=2**70)
-    new_client().begin_order(["x.test"], timeout=2**70).close()  # for ever, as it were
+    new_client().begin_order(["x.test"], timeout=2**70).close()  # practically without a timeout
     for timeout in -1, -(2**70), 0, float("nan"):
         with pytest.raises(ValueError, match="timeout"):
             new_client().begin_order(["x.test"], timeout=timeout)
 
 
-def test_f24_closed_objects_say_so():
+def test_f24_closed_objects_raise_an_error_that_says_so():
     key, ca = acme.PrivateKey.generate(), new_client()
     operation, csr = ca.begin_order(["x.test"]), acme.SigningRequest.create(key, ["x.test"])
     for closed in key, operation, csr, ca:
@@ -91,7 +91,7 @@ def test_f24_closed_objects_say_so():
             use()
 
 
-def test_f24_handles_are_not_pickled_and_copies_share():
+def test_f24_handles_cannot_be_pickled_and_copies_share_them():
     key = acme.PrivateKey.generate()
     ca = new_client()
     for handle in key, ca, ca.begin_order(["x.test"]), acme.SigningRequest.create(key, ["x.test"]):
@@ -128,7 +128,7 @@ def test_f24_no_object_is_left_behind():
 
 
 def run_alone(code, *options):
-    """A Python of its own, that says nothing of what it does not like."""
+    """Runs a Python process, which must not write any warning."""
     command = [sys.executable, "-X", "dev", "-W", "error", *options, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
@@ -142,7 +142,7 @@ def test_f24_in_development_mode_and_left_open_at_exit():
         client = acme.Client("https://ca.example/directory", key)
         operation = client.begin_order(["x.test"])
         request = next(operation)
-        acme.logging  # and all of it is still there when the interpreter goes
+        acme.logging  # all objects are open when the interpreter ends
         circle = [operation, client]
         circle.append(circle)
         print("fine")
@@ -168,8 +168,8 @@ def test_f24_in_a_subinterpreter():
     """) == "fine\n"
 
 
-def test_f24_y09_a_solver_that_meddles(client, standalone):
-    """Garbage, threads that want their turn, a fork and the last reference, all in a callback."""
+def test_f24_y09_a_solver_that_interferes(client, standalone):
+    """A callback collects garbage, lets other threads run, forks, and drops the last reference."""
     alive, busy = [client], threading.Event()
 
     def spin():
@@ -209,7 +209,7 @@ def test_f24_y09_a_solver_that_meddles(client, standalone):
 
 
 def test_y08_nothing_is_printed_when_a_callback_raises():
-    """Neither "Exception ignored in" nor a traceback: it is raised where the program can see it."""
+    """No "Exception ignored in" and no traceback appears: the exception is raised in the program."""
     assert run_alone("""
         import os, acme_micro as acme
 

@@ -1,4 +1,4 @@
-"""No circle of files in the package: a file imports what is below it, and nothing that needs it.
+"""No circle of files in the package: a file imports only files below it.
 
 Imports for type checkers only and imports inside functions count like the others.
 """
@@ -15,7 +15,7 @@ Arrows = dict[str, set[str]]
 
 
 def imports(tree: ast.AST, module: str, is_package: bool) -> Iterator[tuple[str, str]]:
-    """Each import of a file, wherever it is, as (module, name); the name may be empty."""
+    """Yields each import of a file as (module, name); the name may be empty."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -31,7 +31,7 @@ def imports(tree: ast.AST, module: str, is_package: bool) -> Iterator[tuple[str,
 
 
 def arrows_of(folder: Path, package: str) -> Arrows:
-    """For each module of the package, the modules of the package that it imports."""
+    """Returns, for each module of the package, the modules of the package that it imports."""
     files = {}
     for path in sorted(folder.rglob("*.py")):
         parts = [package, *path.relative_to(folder).with_suffix("").parts]
@@ -47,7 +47,7 @@ def arrows_of(folder: Path, package: str) -> Arrows:
 
 
 def circle(arrows: Arrows) -> list[str] | None:
-    """The modules of one circle in their order, or None."""
+    """Returns the modules of one circle in their order, or None."""
     finished: set[str] = set()
 
     def visit(module: str, trail: list[str]) -> list[str] | None:
@@ -72,7 +72,7 @@ def circle(arrows: Arrows) -> list[str] | None:
 def test_no_circle_of_files():
     arrows = arrows_of(Path(acme_micro.__file__).parent, "acme_micro")
     assert circle(arrows) is None
-    # Fewer would mean that imports are overlooked.
+    # A smaller number would mean that imports are overlooked.
     assert len(arrows) >= 40 and sum(map(len, arrows.values())) >= 180
     assert "acme_micro._folder" in arrows["acme_micro.command.layout"]
     assert "acme_micro.aio" in arrows["acme_micro"], "an import inside a function"
@@ -80,7 +80,7 @@ def test_no_circle_of_files():
 
 
 def test_a_circle_is_found(tmp_path):
-    """Through a lazy import, one for type checkers, and a package's own file."""
+    """The circle contains a lazy import, one for type checkers, and a package's own file."""
     inner = tmp_path / "inner"
     inner.mkdir()
     (tmp_path / "__init__.py").write_text("")

@@ -26,7 +26,7 @@ def test_standalone_two_names(client, standalone, tmp_path):
     assert cert.not_before < datetime.now(timezone.utc) < cert.not_after
     assert cert.days_left > 1
     assert client.account_url.startswith("https://")
-    with pytest.raises(OSError):  # the server is gone
+    with pytest.raises(OSError):  # the server has stopped
         socket.create_connection(("127.0.0.1", int(env("PEBBLE_HTTP_PORT"))), 1).close()
 
 
@@ -204,7 +204,7 @@ def test_profiles(two_profiles):
 
 
 def test_keys_that_are_outside_the_process(standalone, tmp_path):
-    """OpenSSL's command line plays the HSM: for the account's key and for the certificate's."""
+    """The openssl command takes the place of an HSM, for the account's key and the certificate's."""
     from conftest import openssl
 
     def make(name):
@@ -288,7 +288,7 @@ def test_t11_y08_a_solvers_own_exception_comes_back_and_nothing_is_left(client):
     assert not solver._answers
 
 
-def test_t12_what_unpublish_raises_is_logged_and_costs_no_certificate(client, standalone, caplog):
+def test_t12_an_exception_of_unpublish_is_logged_and_the_certificate_kept(client, standalone, caplog):
     class Broken:
         def publish(self, challenges):
             standalone.publish(challenges)
@@ -304,7 +304,7 @@ def test_t12_what_unpublish_raises_is_logged_and_costs_no_certificate(client, st
     assert "kept.test" in record.getMessage() and record.exc_info
 
 
-def test_y09_ctrl_c_takes_everything_down(client, standalone):
+def test_y09_ctrl_c_removes_the_challenges(client, standalone):
     class Impatient(acme.MemoryHttp01):
         def publish(self, challenges):
             super().publish(challenges)

@@ -1,4 +1,4 @@
-"""What ACME has beyond a first certificate, at a real CA; some of it with a Pebble of its own."""
+"""The other operations of ACME at a real CA; some tests start a Pebble with other settings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def management(path, pebble=os.environ, **body):
 
 
 class Counting(acme.MemoryHttp01):
-    """Counts what it is asked to publish."""
+    """A solver that records the challenges, and publishes nothing."""
 
     def __init__(self):
         super().__init__()
@@ -135,8 +135,8 @@ def test_orders_are_listed_and_abandoned(client, standalone):
             break
     assert client.orders() == (op.order_url,)
     client.abandon_order(op.order_url)
-    client.abandon_order(op.order_url)  # twice is fine
-    # What was abandoned leads nowhere: another order takes its place.
+    client.abandon_order(op.order_url)  # a second time is no error
+    # An abandoned order cannot be resumed: another order takes its place.
     again = client.begin_order(["left.test", "right.test"], order_url=op.order_url)
     again.run(standalone)
     assert again.certificate and again.order_url != op.order_url
@@ -151,11 +151,11 @@ def test_a_failure_leaves_no_authorization_pending_on_request(new_pebble, client
     for abandon, left in [(True, 0), (False, 1)]:
         with pytest.raises(KeyError):
             client.obtain(names, Broken(), abandon_on_failure=abandon)
-        # Pebble lists what is not invalid.
+        # Pebble lists the orders that are not invalid.
         assert len(client.orders()) == left
 
 
-def test_what_pebble_does_not_offer_is_said(client, standalone):
+def test_the_error_says_what_pebble_does_not_offer(client, standalone):
     with pytest.raises(acme.Unsupported, match="newAuthz"):
         client.authorize(["ahead.test"], standalone)
     with pytest.raises(acme.Unsupported, match="RFC 9444"):
@@ -188,7 +188,7 @@ def test_the_terms_are_agreed_to_by_their_url(client):
     old = client_of(os.environ, terms_agreed=False, agreed_terms_url="https://ca.test/terms-2020")
     with pytest.raises(acme.TermsNotAgreed, match="terms-2020") as caught:
         old.register()
-    # Pebble's terms are a data: URL, which no browser should be sent to.
+    # Pebble's terms are a data: URL, which is not shown to a user.
     assert caught.value.help_url in (None, client.terms_url)
 
 
@@ -233,7 +233,7 @@ def test_a15_programs_that_register_one_key_at_once_get_one_account():
 # --- certificates ---------------------------------------------------------------------------------
 
 
-def test_alternate_chains_are_chosen_by_what_they_lead_to(tmp_path):
+def test_alternate_chains_are_chosen_by_their_root(tmp_path):
     with another_pebble("--env", "PEBBLE_ALTERNATE_ROOTS=2") as pebble:
         standalone = acme.Standalone(int(pebble["PEBBLE_HTTP_PORT"]))
         client = client_of(pebble)
@@ -265,10 +265,10 @@ def test_a_window_in_the_past_means_now(new_pebble, client, standalone, tmp_path
     op.run(standalone)
     verify(op.certificate, ["moved.test"], tmp_path)
     assert op.certificate.serial != cert.serial
-    # It has been replaced by now: the CA refuses to hear of it again, and is not told.
+    # The certificate is replaced already. The CA refuses a second replacement, so the order does not ask for it.
     again = client.obtain(["moved.test"], standalone, replaces=cert)
     assert again.serial != op.certificate.serial
-    # What makes no sense is as good as nothing: the lifetime decides.
+    # Without valid renewal information, the lifetime decides.
     body["ARIResponse"] = "{"
     management("/set-renewal-info/", **body)
     assert not client.renewal_info(cert).from_ca
@@ -294,7 +294,7 @@ def test_the_ca_knows_of_a_revocation(client, standalone):
     assert status(third)[0] == "Valid"
 
 
-# --- a CA with moods ------------------------------------------------------------------------------
+# --- a CA that refuses nonces -----------------------------------------------------------------------
 
 
 def test_n03_half_of_all_good_nonces_are_refused_and_no_certificate_is_lost():
@@ -310,7 +310,7 @@ def test_n03_half_of_all_good_nonces_are_refused_and_no_certificate_is_lost():
         )
         async with client as ca:
             await ca.register()
-            # So many at once as a CA's patience, and our own time limit, are good for.
+            # As many at once as the timeouts of CA and library allow.
             slots = asyncio.Semaphore(50)
 
             async def obtain(n):

@@ -1,4 +1,4 @@
-"""What serves port 80 of every name in the tests of stores: the files of many webroots."""
+"""The web server on port 80 of each name in the tests of stores; it serves the files of many webroots."""
 
 from __future__ import annotations
 

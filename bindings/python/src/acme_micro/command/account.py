@@ -68,8 +68,8 @@ async def _check_account(ca: Ca, account: dict[str, Any], output: Output) -> dic
         except AccountError as error:
             hint = ROLLOVER if (ca.path / NEXT).exists() else ""
             output.error(error, about=ca.name, hint=hint)
-            known = {**document(error), "hint": hint or None}
-            return {**account, "is_valid": False, "terms_url": client.terms_url, "error": known}
+            found = {**document(error), "hint": hint or None}
+            return {**account, "is_valid": False, "terms_url": client.terms_url, "error": found}
         return {**account, "url": client.account_url, "is_valid": True, "terms_url": client.terms_url}
 
 

@@ -127,7 +127,7 @@ def message_of(error: BaseException) -> str:
 
 
 def advise(error: AcmeError, hint: str | None) -> None:
-    """Sets the hint of this error, where the command knows more than the error tells."""
+    """Sets the hint of this error, where the command knows more than the error says."""
     setattr(error, "hint", hint)
 
 

@@ -59,7 +59,7 @@ def _hint(error: AcmeError, settings: CertificateSettings) -> str | None:
 
 
 def _record(name: str, type: str | None) -> str:
-    """Returns the record of a type of challenge, as far as the name tells it."""
+    """Returns the name of the TXT record, as far as it follows from the name."""
     if type == "dns-account-01":  # its first label follows from the account
         return f"below _acme-challenge.{name}"
     return f"_validation-persist.{name}" if type == "dns-persist-01" else f"_acme-challenge.{name}"

@@ -71,17 +71,17 @@ class Output:
         library_log.install(LogLevel.DEBUG if verbose else LogLevel.ERROR if quiet else LogLevel.WARN)
 
     def step(self, text: str) -> None:
-        """Tells a step, as progress."""
+        """Writes a step, as progress."""
         if self.watched:
             self._say(text)
 
     def note(self, text: str) -> None:
-        """Tells something that people should know, also from a program's log."""
+        """Writes something that users should know, also in a program's log."""
         if not self._quiet:
             self._say(text)
 
     def error(self, error: BaseException, about: str = "", hint: str | None = None) -> None:
-        """Tells an error, and its hint unless there is a better one."""
+        """Writes an error, and its hint unless there is a better one."""
         message, prefix = message_of(error), about and f"{plain(about)}: "
         self._say(message if message.startswith(prefix) else prefix + message)
         hint = hint_for(error) if hint is None else hint
@@ -97,7 +97,7 @@ class Output:
             write(text)
 
     def failure(self, error: BaseException, command: str | None) -> None:
-        """Tells an error instead of a result."""
+        """Writes an error instead of a result."""
         self.error(error)
         if self._json and not isinstance(error, OutputFailed):
             found = {"ok": False, "command": command, "error": document(error)}
