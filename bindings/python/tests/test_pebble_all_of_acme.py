@@ -18,6 +18,7 @@ from outside import another_pebble
 
 import acme_micro as acme
 
+
 def client_of(pebble, **options):
     options.setdefault("terms_agreed", True)
     key = options.pop("key", None) or acme.PrivateKey.generate()
@@ -56,14 +57,26 @@ def test_dns_account_01(new_pebble, client, name, tmp_path):
     verify(client.obtain([name], Dns()), [name], tmp_path)
 
 
+@pytest.fixture
+def no_reuse(new_pebble, monkeypatch):
+    """A CA that validates each order, even if the account has a valid authorization."""
+    with another_pebble("--env", "PEBBLE_AUTHZREUSE=0") as pebble:
+        for name in ("PEBBLE_CHALLTESTSRV", "PEBBLE_ROOT"):
+            monkeypatch.setenv(name, pebble[name])
+        yield pebble
+
+
 @pytest.mark.parametrize("name", ["persist.test", "*.persist.test"])
-def test_dns_persist_01_names_the_account_and_stays(new_pebble, client, name, tmp_path):
+def test_dns_persist_01_names_the_account_and_stays(no_reuse, name, tmp_path):
     class Dns(PebbleDns):
         challenge_types = ("dns-persist-01",)
-        taken_down = ()
+        published = 0
+        removed = ()
 
         def publish(self, challenges):
-            super().publish(challenges)
+            self.published += 1
+            if self.published == 1:
+                super().publish(challenges)
             (challenge,) = challenges
             assert challenge.dns_name == "_validation-persist.persist.test"
             assert f"; accounturi={client.account_url}" in challenge.dns_value
@@ -71,14 +84,13 @@ def test_dns_persist_01_names_the_account_and_stays(new_pebble, client, name, tm
             assert (challenge.token, challenge.key_authorization) == ("", "")
 
         def unpublish(self, challenges):
-            self.taken_down += challenges
+            self.removed += challenges
 
-    dns = Dns()
+    dns, client = Dns(), client_of(no_reuse)
     verify(client.obtain([name], dns), [name], tmp_path)
-    assert dns.taken_down == ()
-    # The record is all that the next order needs.
+    # The second order is validated by the same record.
     verify(client.obtain([name], dns), [name], tmp_path)
-    PebbleDns.post("/clear-txt", host="_validation-persist.persist.test.")
+    assert (dns.published, dns.removed) == (2, ())
 
 
 def test_each_name_by_a_type_of_its_own(client, standalone, tmp_path):

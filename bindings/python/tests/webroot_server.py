@@ -12,7 +12,7 @@ from typing import Any
 
 @contextmanager
 def serving(webroots: Path, port: int) -> Iterator[None]:
-    """Whatever file one of the folders in ``webroots`` has."""
+    """Runs a web server for each file that is in one of the folders in ``webroots``."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

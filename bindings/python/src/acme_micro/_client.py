@@ -120,8 +120,8 @@ class ClientBase(Handle[_native.acme_client_t]):
             PEM file of roots to trust in addition to the system's, or to ``ca_file`` and ``ca_dir``.
         proxy
             The proxy's URL: ``"http://user:password@host:port"``, or with ``https``, ``socks5``,
-            ``socks5h`` or ``socks4a``. User and password are percent-encoded and optional. Environment
-            variables have no effect.
+            ``socks5h`` or ``socks4a``. User and password are percent-encoded and optional. The proxy
+            variables of the environment have no effect.
         client_cert_file, client_key_file
             PEM files for a CA that asks for a client certificate: the certificate with its chain, and
             its key without a passphrase.
