@@ -267,8 +267,8 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
         with self._lock:
             op = self._handle
             for name, value in fields:
-                answer = _native.acme_op_response_header
-                if not _accepted(answer(op, id, name, len(name), value, len(value))):
+                add = _native.acme_op_response_header
+                if not _accepted(add(op, id, name, len(name), value, len(value))):
                     return
             if _accepted(_native.acme_op_response_body(op, id, body, len(body))):
                 check(_native.acme_op_response_end(op, id, status))

@@ -76,7 +76,7 @@ def payloads(solver: Any, challenges: tuple[Challenge, ...]) -> Iterable[tuple[i
 
 def _check_http01(challenge: Challenge) -> str:
     if challenge.http_path is None:
-        raise InvalidArgument(f"this solves http-01, not {challenge.type}")
+        raise InvalidArgument(f"this solver is for http-01, not {challenge.type}")
     return challenge.http_path
 
 
