@@ -1,4 +1,4 @@
-"""The engine against a CA in the same process: in_flight.c."""
+"""Measures the engine against a CA in the same process, with in_flight.c."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMES = [(100, names) for names in (1, 10, 100)]
 
 
 def measure_scale(rounds: int) -> Figures:
-    """By operations in flight and names: what a certificate takes, of one processor and of memory."""
+    """CPU time and memory per certificate, by number of operations in flight and of names."""
     found: dict[str, list[dict[str, float]]] = {}
     states: list[list[str]] = []
     for _ in range(rounds):

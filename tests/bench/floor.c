@@ -1,14 +1,14 @@
 /*
- * floor.c - what no ACME client that uses OpenSSL can go below: the cryptography and the traffic of
- * some certificates, by OpenSSL alone. No ACME, no JSON, no HTTP library.
+ * floor.c - the lower bound for every ACME client that uses OpenSSL: the cryptography and the traffic of
+ * some certificates, with OpenSSL alone. No ACME, no JSON, no HTTP library.
  *
  *   floor ADDRESS PORT PATH CA_FILE CERTIFICATES NAMES ACCOUNT
  *
- * For each certificate a P-256 key, the CSR's signature and one for each request: newOrder, an
- * authorization and a challenge for each name, order, finalize, order, certificate; two certificates
- * parsed. Once, a TLS handshake, verified, directory and nonce. ACCOUNT is a file with the account's
- * key in PEM, or "-": then that is made, and there is newAccount. All requests are a GET of PATH, on that
- * connection.
+ * Work for each certificate: a P-256 key; signatures of the CSR and of each request (newOrder, an
+ * authorization and a challenge for each name, order, finalize, order, certificate); parsing two
+ * certificates. Work done once: a verified TLS handshake, directory and nonce. ACCOUNT is a file with the
+ * account key in PEM, or "-", which makes a new key and adds newAccount. All requests are a GET of PATH
+ * on the same connection.
  */
 #define _DEFAULT_SOURCE
 
@@ -33,7 +33,7 @@ static int failed(const char *what)
 
 static int sign(EVP_PKEY *key)
 {
-    /* About what a JWS of Pebble's is long. */
+    /* About the length of a JWS for Pebble. */
     unsigned char input[600] = "", signature[128];
     size_t size = sizeof signature;
     EVP_MD_CTX *context = EVP_MD_CTX_new();
@@ -44,7 +44,7 @@ static int sign(EVP_PKEY *key)
     return ok ? 0 : failed("signing");
 }
 
-/* Reads one answer that has a Content-Length. */
+/* Reads one response with a Content-Length. */
 static int answer(BIO *bio)
 {
     char text[16384];
@@ -81,7 +81,7 @@ static int talk(SSL_CTX *context, char **argv, int requests)
         return failed("a connection");
     BIO_get_ssl(bio, &ssl);
     BIO_set_conn_hostname(bio, place);
-    /* What is written goes out at once, as with all clients. */
+    /* TCP_NODELAY: sends data at once, as all clients do. */
     if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), argv[1]) != 1 ||
         BIO_do_connect(bio) != 1 || BIO_do_handshake(bio) != 1 ||
         setsockopt((int)BIO_get_fd(bio, NULL), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0)
@@ -96,7 +96,7 @@ static int talk(SSL_CTX *context, char **argv, int requests)
     return result;
 }
 
-/* What comes with each certificate but the requests; the chain is twice the one in the file. */
+/* The work for each certificate except the requests. The chain is the file's certificate, twice. */
 static int certify(EVP_PKEY *account, const char *chain, int names)
 {
     EVP_PKEY *key = EVP_EC_gen("P-256");

@@ -1,26 +1,25 @@
 /*
- * in_flight.c - what an operation in flight takes, of memory and of the processor.
+ * in_flight.c - measures the memory and the CPU time of an operation in flight.
  *
  *   in_flight N [NAMES [fresh]]
  *
- * Begins N orders for NAMES names (1) each, on one client, and takes them all from step to step against
- * a CA that is a few texts in this file; there is no network. After each round one line:
+ * Begins N orders for NAMES names (default 1) each, on one client, and polls them all through their steps. The
+ * CA is a few texts in this file; there is no network. After each round it prints one line:
  *
- *   STATE STEP HEAP RSS        bytes for each operation: allocated, and by the growth of VmRSS
+ *   STATE STEP HEAP RSS        bytes per operation: allocated, and growth of VmRSS
  *
- * The state is that of the first: a few others lag behind it, for they need a nonce first.
+ * The state is that of the first operation; a few others are behind it because they need a nonce first.
  *
- * and at the end, of all polls, how long each held the thread, in microseconds of its CPU time, and what
- * each certificate took, in all polls and in beginning and freeing; the CA's own work is not in it:
+ * At the end it prints the CPU time of a poll, over all polls, and the CPU time of each certificate (all polls,
+ * beginning and freeing), both in microseconds. The CA's own work is not included:
  *
  *   poll COUNT MEDIAN P99.9 MAX
  *   each MICROSECONDS REQUESTS
  *
- * No step may be lost and none be given twice: each operation is to order, look, publish, answer,
- * take down, finalize and ask for the certificate once (look and answer once for each name), or this
- * ends with 1.
+ * Each operation must take each step exactly once: newOrder, publish, unpublish, finalize, certificate; and for
+ * each name authorization and challenge. Otherwise the exit status is 1.
  *
- * The certificate key is made before and shared, or, with "fresh", made by the library for each.
+ * All operations share one certificate key; with "fresh", the library makes a key for each.
  */
 #define _GNU_SOURCE
 
@@ -39,7 +38,7 @@
 
 #define CA "https://acme.ca.example"
 #define NAME "www%zu.example.org"
-/* When it is at the beginning, in milliseconds: any time. */
+/* The time at the start, in milliseconds; any time will do. */
 #define START 1795530245000
 
 static const char directory[] =
@@ -47,7 +46,7 @@ static const char directory[] =
     "\"newOrder\":\"" CA "/acme/new-order\",\"revokeCert\":\"" CA "/acme/revoke-cert\","
     "\"keyChange\":\"" CA "/acme/key-change\",\"meta\":{\"termsOfService\":\"" CA "/terms\"}}";
 
-/* With a status and, at the end, whatever else there is to say. */
+/* The order's text, with places for its status and for further members at the end. */
 static char *order;
 static const char certificate[] =
     ",\"certificate\":\"" CA "/acme/cert/0123456789abcdef0123456789abcdef0123\"";
@@ -76,10 +75,10 @@ static void header(acme_op_t *op, uint64_t id, const char *name, const char *val
     check(acme_op_response_header(op, id, name, strlen(name), value, strlen(value)) == ACME_OK, name);
 }
 
-/* What each operation has done, and is to do once. */
+/* The steps that each operation has taken, and must take once. */
 enum { ORDERED, LOOKED, PUBLISHED, ANSWERED, TAKEN_DOWN, FINALIZED, ASKED, DEEDS };
 
-/* The order's text for so many names, with places for its status and what else there is to say. */
+/* Writes the order's text for this number of names. */
 static void write_order(size_t names)
 {
     size_t size = 512 + names * 160, length, i;
@@ -113,7 +112,7 @@ static void certify(EVP_PKEY *key, EVP_PKEY *issuer, int extension, const char *
     ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
     X509_time_adj(X509_getm_notBefore(cert), 0, &begun);
     X509_time_adj(X509_getm_notAfter(cert), 90 * 86400, &begun);
-    /* The issuer's own is some root's: as most are, the chain is without it. */
+    /* Some root has signed the issuer's certificate; as in most chains, the root is not included. */
     if (key == issuer)
         X509_set_subject_name(cert, name);
     else
@@ -126,7 +125,7 @@ static void certify(EVP_PKEY *key, EVP_PKEY *issuer, int extension, const char *
     X509_free(cert);
 }
 
-/* The chain that all get, for they share a key: a certificate and its issuer's. */
+/* Writes the chain for all operations, which share a key: a certificate and its issuer's. */
 static void write_chain(const acme_key_t *key, size_t names)
 {
     size_t size = names * 40, length = 0, i;
@@ -151,7 +150,7 @@ static void write_chain(const acme_key_t *key, size_t names)
 
 static size_t requests;
 
-/* The CA. What it knows of an operation is what that has done. */
+/* The CA. It knows only the steps that the operation has taken. */
 static void answer(acme_op_t *op, uint64_t id, const char *path)
 {
     int *done = acme_op_user_data(op), *finalized = &done[FINALIZED];
@@ -231,7 +230,7 @@ static size_t rss(void)
     return pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* The client and whatever a first operation makes OpenSSL keep for good. */
+/* Makes the client, and runs a first operation so that OpenSSL's permanent allocations are not counted. */
 static acme_client_t *new_client(const acme_key_t *key)
 {
     acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
@@ -287,7 +286,7 @@ int main(int argc, char **argv)
     done = malloc(count * sizeof *done);
     polls = malloc(most * sizeof *polls);
     check(ops && said && done && polls, "memory");
-    /* The pages are there before the counting starts. */
+    /* Touch the pages before counting starts. */
     memset(said, 0, count * sizeof *said);
     memset(done, 0, count * sizeof *done);
     memset(polls, 1, most * sizeof *polls);
@@ -310,7 +309,7 @@ int main(int argc, char **argv)
         int waiting = 1;
 
         for (i = at_end = 0; i < count; i++) {
-            /* With fresh keys there is no certificate that is right; all else has been done. */
+            /* With fresh keys no certificate can match; all other steps have been taken. */
             if (fresh && said[i] == ACME_STEP_REQUEST &&
                 strncmp(acme_op_request(ops[i])->path, "/acme/cert/", 11) == 0) {
                 done[i][ASKED] = 1;

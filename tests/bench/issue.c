@@ -1,15 +1,13 @@
 /*
- * issue.c - one certificate or many, as short as the library makes it; what they cost is for run to
- * measure.
+ * issue.c - obtains one certificate or many with as little code as possible; the script run measures the cost.
  *
  *   issue DIRECTORY CA_FILE ACCOUNT issue NAME...
  *   issue DIRECTORY CA_FILE ACCOUNT many COUNT in-a-row|at-once PREFIX
  *
- * ACCOUNT is "-" for a new account that is forgotten, or a file with the account's URL in its first
- * line and its key after it; a file that is not there is made. Each certificate's key is a fresh P-256
- * key. Many are for the names PREFIX0.test, PREFIX1.test, ...: in a row by acme_obtain(), at once by a
- * driver that is given them all. The CA has to believe every challenge without looking
- * (PEBBLE_VA_ALWAYS_VALID=1), for none is published.
+ * ACCOUNT is "-" for a new account that is not stored, or a file with the account URL in its first line and the
+ * key after it; a missing file is made. Each certificate gets a new P-256 key. "many" obtains certificates for
+ * PREFIX0.test, PREFIX1.test, ...: in-a-row with acme_obtain(), at-once with a driver that gets all operations.
+ * The program publishes no challenge, so the CA has to accept every challenge (PEBBLE_VA_ALWAYS_VALID=1).
  */
 #include <poll.h>
 #include <stdio.h>
@@ -33,7 +31,7 @@ static int nothing(const acme_challenge_t *challenge, void *user)
     return 0;
 }
 
-/* The key in the file, whose first line goes to url; without a file a new key, and no URL. */
+/* Reads the key from the file, and its first line into url. Without a file: a new key, and no URL. */
 static acme_key_t *account_key(const char *path, char *url, int url_size)
 {
     char pem[4096];

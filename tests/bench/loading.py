@@ -1,4 +1,4 @@
-"""What it takes to have the library at all: on disk, and to load it."""
+"""The library's size on disk, and the cost of loading it."""
 
 from __future__ import annotations
 

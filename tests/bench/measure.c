@@ -1,15 +1,15 @@
 /*
- * measure.c - runs commands and prints what they took together, in one line:
+ * measure.c - runs commands and prints their total cost in one line:
  *
  *   measure JOBS FILE
  *   0 11.345 1.020 1034.567 8120 1
  *
- *   commands that failed; ms of CPU as user and as system; ms of wall time; peak KiB of the largest
- *   process; how many processes there were
+ *   failed commands; ms of user and of system CPU time; ms of wall time; peak KiB of the largest process;
+ *   number of processes
  *
- * FILE has a command in each line, its words separated by tabs; JOBS of them run at once. Not Python's
- * own os.wait4(): a process inherits the peak of the one that it was forked from, and Python's is larger
- * than what is measured here. What a command's own children took is in its figures.
+ * FILE has one command per line, its words separated by tabs; JOBS of them run at the same time. The figures of
+ * a command include its children. Python's os.wait4() would not do: a process inherits the peak memory of the
+ * process that forked it, and Python's is larger than those measured here.
  */
 #define _DEFAULT_SOURCE
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One run of one peer at the many certificates at once (f), beside a Pebble of its own: see work.py."""
+"""One run of one peer for many certificates at once (f), beside a Pebble of its own: see work.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One picture of what a certificate costs, for the README: SVG, by hand, for it is some bars."""
+"""Draws the picture of a certificate's cost for the README, as SVG; a few bars need no library."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ PANELS = (
     ("b", "requests", 1.0, "requests"),
 )
 LABELS, PANEL, BAR, ROW, TOP = 190, 190, 110, 22, 64
-# Colors that are told apart on white and on black.
+# Colors that can be distinguished on white and on black.
 COLORS = {OURS: "#d9480f", FLOOR: "#868e96"}
 OTHERS = "#4c8bf5"
 
 
 def write_plot(parts: dict[str, Any], path: Path) -> bool:
-    """Whether there was something to draw: one name for a known account (b), and many in a row (e)."""
+    """Draws one name with a known account (b), and many in a row (e). Returns whether there were figures."""
     drawn = {part: rows_of(parts[part]) for part in {panel[0] for panel in PANELS} if part in parts}
     if any(OURS not in drawn.get(part, {}) for part, *_ in PANELS):
         return False

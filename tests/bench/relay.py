@@ -1,4 +1,4 @@
-"""A relay between a client and the CA, which counts."""
+"""A relay between a client and the CA, which counts connections and bytes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import threading
 
 
 class Relay:
-    """Pebble's URLs follow the Host header, so all that a client asks goes through here. Its runs are not
-    the ones whose time is measured."""
+    """Forwards connections to Pebble. Pebble's URLs follow the Host header, so all requests of a client go through
+    the relay. The time of these runs is not measured."""
 
     def __init__(self, place: tuple[str, int]):
         self.connections = self.sent = self.received = 0

@@ -1,4 +1,4 @@
-"""The tables on the terminal, and the plot."""
+"""Prints the tables on the terminal and draws the plot."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def print_report(parts: dict[str, Any]) -> None:
 
 
 def label(name: str, row: dict[str, Any]) -> str:
-    """With its version, unless the name has it."""
+    """The peer's name with its version, unless the name has the version."""
     version = row.get("version", "")
     return name if not version or version in name else f"{name} {version}"
 

@@ -1,4 +1,4 @@
-"""What has been measured, in a file; and the arithmetic."""
+"""Stores the measured figures in a file, and computes medians and ranges."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Figures = dict[str, Any]
 
 
 class Results:
-    """A part is measured as a whole, in one run, or not at all: what is compared was measured together."""
+    """Results by part. A part is measured completely in one run or not at all, so that its figures are comparable."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -24,7 +24,7 @@ class Results:
     def add(self, part: str, rounds: int, figures: Figures) -> None:
         self.parts[part] = {
             "measured": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
-            # Above the number of processors something else was going on.
+            # A load above the number of cores means that the machine was doing something else, too.
             "load": round(os.getloadavg()[1], 1),
             "rounds": rounds,
             "machine": machine(),
@@ -50,7 +50,7 @@ def machine() -> dict[str, Any]:
 
 
 def summary(values: list[float]) -> dict[str, float]:
-    """The middle, and how far the others are from it."""
+    """The median, and the lowest and highest value."""
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 

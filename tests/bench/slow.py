@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What a hundred names take at a CA that needs a second or so to look at each.
+"""Measures the time for a hundred names at a CA that takes about a second to validate each.
 
-Such a CA is not what limits: it looks at all of them at once, as long as they are shown to it at once. Two
-Pebbles would be in each other's way, so this one is only there for as long.
+Such a CA is not the bottleneck: it validates all names at the same time if it gets all responses at the same
+time. Two Pebbles would disturb each other, so this one runs only during the measurement.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from results import Figures, summary
 from work import call
 
 ROOT = Path(__file__).resolve().parents[2]
-# Up to a second for each of three looks from different places.
+# Up to a second for each of three validations from different places.
 PEBBLE = [
     "--tools", str(ROOT / "target/tools/bench"), "--env", "PEBBLE_VA_ALWAYS_VALID=1",
     "--env", "PEBBLE_WFE_NONCEREJECT=0", "--env", "PEBBLE_VA_NOSLEEP=0", "--env", "PEBBLE_VA_SLEEPTIME=2",

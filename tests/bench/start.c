@@ -1,8 +1,8 @@
 /*
- * start.c - what loading a shared library takes, in one line:
+ * start.c - prints the cost of loading a shared library in one line:
  *
  *   start LIBRARY
- *   2345.6 1800       microseconds that dlopen() took; KiB of memory that came with it
+ *   2345.6 1800       microseconds in dlopen(); KiB of memory that it added
  */
 #define _GNU_SOURCE
 

@@ -1,4 +1,4 @@
-"""The benchmark's own arithmetic, on figures that are known, and its relay. What it measures is no test."""
+"""Tests the benchmark's own arithmetic on known figures, and its relay. The measurements are not tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Certificates from Pebble, by ours, the peers and the floor in turns."""
+"""Certificates from Pebble with our library, the peers and the floor, by turns."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from results import Figures, summary
 BENCH = Path(__file__).resolve().parents[2] / "target" / "c" / "bench"
 FLOOR = "OpenSSL alone"
 TRIES = 20
-# No run takes longer, unless it hangs.
+# Timeout of a run in seconds; a longer run hangs.
 LONGEST_S = {"f": 60}
 LONGEST_OTHERS_S = 1800
-# Pebble locks itself up, now and then, when many orders come at once: FindValidAuthorization() holds the
-# store's lock while it waits for an authorization's, whose holder asks the store who the account is. So
-# each run of f has a Pebble of its own, and is repeated with another when that hung.
+# Pebble sometimes deadlocks when many orders come at once: FindValidAuthorization() holds the store's lock
+# while it waits for an authorization's lock, and the holder of that lock waits for the store's. So each run
+# of f has a Pebble of its own, and is repeated with a new one after a deadlock.
 HANGS = 5
 HUNG_STATUS = 75
 ROOT = BENCH.parents[2]
@@ -36,7 +36,7 @@ PEBBLE = [
     "--no-retry-after", "--env", "PEBBLE_VA_ALWAYS_VALID=1", "--env", "PEBBLE_WFE_NONCEREJECT=0", "--",
 ]  # fmt: skip
 
-# The names in each certificate; e and f are many certificates with one.
+# Number of names in each certificate; e and f are many certificates with one name.
 WORKS = {"a": 1, "b": 1, "c": 10, "d": 100, "e": 1, "f": 1}
 TITLES = {
     "a": "new account, one name",
@@ -47,7 +47,7 @@ TITLES = {
     "f": "many certificates at once, for each",
 }
 
-# With the CA's roots for the system's own, in a mount namespace; what that takes is not measured.
+# Replaces the system's roots by the CA's, in a mount namespace; the cost of this is not measured.
 SYSTEM_ROOTS = [
     "unshare", "--mount", "--map-root-user", "sh", "-c",
     'mount --bind "$0" /etc/ssl/certs/ca-certificates.crt && exec "$@"',
@@ -55,11 +55,11 @@ SYSTEM_ROOTS = [
 
 
 class Failed(Exception):
-    """A peer did not do its work; the text is what it said."""
+    """A peer did not do its work; the text is its output."""
 
 
 class Hung(Failed):
-    """It, or the CA, went on for ever."""
+    """The peer or the CA did not finish."""
 
 
 class Bench:
@@ -86,9 +86,9 @@ class Bench:
                     self._peers.append(peer)
                 else:
                     self._missing[peer.name] = "not asked for in BENCH_PEERS"
-        # How often a run of f had to be killed.
+        # Number of runs of f that had to be killed.
         self._hangs: dict[str, int] = {}
-        # Names are new in each run of the benchmark.
+        # Each run of the benchmark uses new names.
         self._names = 0
 
     def measure(self, work: str) -> Figures:
@@ -99,7 +99,7 @@ class Bench:
         out_of_patience: set[str] = set()
         for number in range(self._rounds):
             floor.append(self._measure_floor(work))
-            # Each is another one's successor in each round: what that left behind falls on all, too.
+            # In each round a peer follows a different one, so that after-effects of a peer affect all alike.
             first = number % len(self._peers)
             for peer in self._peers[first:] + self._peers[:first]:
                 if peer.name in failed or peer.name in out_of_patience:
@@ -140,7 +140,7 @@ class Bench:
         return self._measure(peer, work, self._ca)
 
     def _measure_apart(self, peer: Peer) -> tuple[dict[str, float], int]:
-        """f, by once.py beside another Pebble."""
+        """Measures f, with once.py beside another Pebble."""
         command = [sys.executable, *PEBBLE, sys.executable, str(Path(__file__).with_name("once.py"))]
         for _ in range(HANGS):
             done = subprocess.run([*command, peer.name], capture_output=True, text=True)
@@ -153,7 +153,7 @@ class Bench:
         raise Failed(f"hung {HANGS} times")
 
     def _measure(self, peer: Peer, work: str, ca: Ca) -> tuple[dict[str, float], int]:
-        """The figures, for each certificate, and how often it had to be repeated."""
+        """The figures per certificate, and the number of repetitions."""
         for again in range(TRIES):
             run, count = self._run(peer, work, ca)
             seen = log_size()
@@ -166,7 +166,7 @@ class Bench:
                     raise
                 continue
             requests = len(read_requests(seen))
-            # Processes at once share what they load; each is counted as if it did not.
+            # Processes at once share their libraries; the figure counts them for each process.
             figures["peak_kib"] *= run.jobs
             return {
                 "wall_ms": figures["wall_ms"] / count,
@@ -179,7 +179,7 @@ class Bench:
         raise Failed(f"{TRIES} tries failed")
 
     def _run(self, peer: Peer, work: str, ca: Ca) -> tuple[Run, int]:
-        """What is to be run for it, and how many certificates that gives."""
+        """The commands to run, and the number of certificates that they obtain."""
         folder = self._place(peer, ca)
         if folder not in self._prepared:
             folder.mkdir(parents=True)
@@ -204,7 +204,7 @@ class Bench:
         return peer.known(ca, folder, names), count
 
     def _count(self, peer: Peer, work: str) -> int:
-        """The certificates of one run."""
+        """Number of certificates of one run."""
         return min(self._many, peer.many) if work in "ef" else 1
 
     def _place(self, peer: Peer, ca: Ca) -> Path:
@@ -217,7 +217,7 @@ class Bench:
 
     def _measure_floor(self, work: str) -> dict[str, float]:
         count = self._many if work in "ef" else 1
-        # With the key of our own known account.
+        # The floor uses the key of our own known account.
         self._run(OURS, work, self._ca)
         account = "-" if work == "a" else str(self._place(OURS, self._ca) / "account")
         command = [
@@ -232,10 +232,10 @@ class Bench:
         }
 
     def _traffic(self, peer: Peer, work: str) -> Figures:
-        """Once, through the relay."""
+        """Connections and bytes of one run through the relay."""
         relay = self._relay
         try:
-            _, count = self._run(peer, work, self._relayed)  # which makes its account
+            _, count = self._run(peer, work, self._relayed)  # creates the peer's account
             relay.reset()
             _, again = self._measure(peer, work, self._relayed)
         except Failed:
@@ -261,8 +261,8 @@ class Bench:
 
 
 def requests_needed(work: str, many: int) -> float:
-    """For each certificate. Directory and nonce once for a process; newOrder, authorizations, challenges,
-    order, finalize, order, certificate."""
+    """Minimum number of requests per certificate. Once per process: directory and nonce; for each certificate:
+    newOrder, authorizations, challenges, order, finalize, order, certificate."""
     count = many if work in "ef" else 1
     return 5 + 2 * WORKS[work] + (2 + (work == "a")) / count
 
@@ -281,7 +281,7 @@ def call(run: Run, prefix: list[str], longest: float = LONGEST_OTHERS_S) -> dict
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             raise Hung(f"not done after {longest} s") from None
-    # What the commands print on standard output comes before.
+    # The output of the measured commands comes before this line.
     line = output.rstrip("\n").rpartition("\n")[2].split()
     if process.returncode or len(line) != 6 or line[0] != "0":
         said = (errors.strip() or output.strip()).splitlines()
@@ -291,7 +291,7 @@ def call(run: Run, prefix: list[str], longest: float = LONGEST_OTHERS_S) -> dict
 
 
 def trust() -> dict[str, str]:
-    """The variables in which the peers look for roots; SSL_CERT_FILE is set already."""
+    """The environment variables from which the peers read root certificates; SSL_CERT_FILE is already set."""
     ca_file = os.environ["ACME_CA_FILE"]
     names = ("CURL_CA_BUNDLE", "LEGO_CA_CERTIFICATES", "REQUESTS_CA_BUNDLE")
     return dict.fromkeys(names, ca_file)
@@ -306,7 +306,7 @@ def log_size() -> int:
 
 
 def read_requests(start: int) -> list[str]:
-    """What Pebble was asked for since its log had this size."""
+    """The requests to Pebble since its log had this size."""
     with open(os.environ["PEBBLE_LOG"], encoding="utf-8", errors="replace") as log:
         log.seek(start)
         lines = [line.split() for line in log if line.rstrip().endswith("-> calling handler()")]

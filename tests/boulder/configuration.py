@@ -1,4 +1,4 @@
-"""Boulder's configuration: what each of its parts does, and where the others are."""
+"""Boulder's configuration: the tasks of each part, and the addresses of the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import addresses
 from hierarchy import INTERMEDIATES, LOGS, NAME, Hierarchy
 from addresses import INTERNAL
 
-# In the namespace all ports are free. The ACME server leaves 443 to programs under test.
+# In the namespace all ports are free. The ACME server does not use 443, which is for programs under test.
 PORTS = {
     "acme": 4431,
     "sa": 9001,
@@ -36,21 +36,21 @@ PORTS = {
     "challtestsrv": 8055,
 }
 
-# Three networks of two registries are what the Baseline Requirements ask for.
+# The Baseline Requirements ask for three networks of two registries.
 PERSPECTIVES = {"remoteva-1": "ARIN", "remoteva-2": "RIPE", "remoteva-3": "ARIN"}
 
 CAA_IDENTITY = "ca.example.com"
 
-# Let's Encrypt's profiles: how long a certificate is good, for how many names, of which kinds.
+# Let's Encrypt's profiles: lifetime of a certificate, number and types of its names.
 PROFILES = {
     "classic": ("2160h", 100, ["dns"]),
     "tlsserver": ("1080h", 25, ["dns"]),
     "shortlived": ("160h", 25, ["dns", "ip"]),
 }
 
-DATABASES = {"boulder_sa_next": "sa", "incidents_sa_next": "incidents_sa"}  # and who uses each
+DATABASES = {"boulder_sa_next": "sa", "incidents_sa_next": "incidents_sa"}  # and the part that uses each
 
-# Let's Encrypt's servers have it: a changed account key is not known to them for so long.
+# As at Let's Encrypt: the servers do not know a changed account key for this long.
 ACCOUNT_CACHE_TTL = "5s"
 
 LOG = {"stdoutLevel": 6, "syslogLevel": -1}
@@ -92,7 +92,7 @@ class Configuration:
         self.write("admin.json", {"admin": self.admin(), "syslog": LOG})
 
     def write(self, name: str, content: object) -> str:
-        """JSON, which is YAML too."""
+        """Writes JSON, which is also YAML."""
         path = self.folder / name
         path.write_text(json.dumps(content, indent=2))
         return str(path)
@@ -100,7 +100,7 @@ class Configuration:
     def path(self, part: str) -> str:
         return str(self.folder / f"{part}.json")
 
-    # --- what several parts have ----------------------------------------------------------------
+    # --- settings of several parts ----------------------------------------------------------------
 
     def tls(self) -> dict[str, str]:
         return {
@@ -110,7 +110,7 @@ class Configuration:
         }
 
     def served(self, part: str, *services: str, **more: object) -> dict[str, object]:
-        """How the other parts reach it, who all have one certificate."""
+        """The server settings of a part. The other parts all use one client certificate."""
         clients = {"clientNames": [NAME]}
         return {
             "tls": self.tls(),
@@ -235,7 +235,7 @@ class Configuration:
             caService=service("ca"),
             saService=service("sa"),
             publisherService=service("publisher"),
-            # A second answer to a challenge under way is a conflict.
+            # A second response to a challenge that is being validated is a conflict.
             features={"setAuthzProcessing": True},
             ctLogs={"stagger": "500ms", "logListFile": self.log_list, "sctLogs": list(LOGS)},
         )
@@ -309,12 +309,12 @@ PA = {
 
 
 def service(part: str, timeout: str = "15s") -> dict[str, object]:
-    """How the others find it."""
+    """The client settings with which other parts reach this one."""
     return {"serverAddress": address(part), "timeout": timeout, "hostOverride": NAME}
 
 
 def policy() -> dict[str, object]:
-    """Names that are never issued; each list has to have one."""
+    """The names for which Boulder never issues; each list needs at least one."""
     return {
         "HighRiskBlockedNames": ["invalid", "local", "localhost", "test"],
         "ExactBlockedNames": ["blocked.example.com"],
@@ -342,7 +342,7 @@ def certificate_profile(name: str) -> dict[str, object]:
         "omitSKID": modern,
         "maxValidityPeriod": lifetime,
         "maxValidityBackdate": "1h5m",
-        # What the profiles differ in from what is recommended.
+        # The profiles differ from the recommendations in these points.
         "ignoredLints": [
             "w_subject_common_name_included",
             "w_ext_subject_key_identifier_not_recommended_subscriber",

@@ -1,4 +1,4 @@
-"""A Boulder for the tests: with_boulder.py starts it and names it in the environment."""
+"""A Boulder for the tests: with_boulder.py starts it and sets environment variables with its addresses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def openssl(*arguments: str, input: str = "") -> str:
 
 @pytest.fixture
 def person(tmp_path: Path):
-    """Somebody with the command, and a folder that nobody else has: an account of their own."""
+    """A person who uses the command, with a folder and an account of their own."""
     from people import Person
 
     return Person(tmp_path / "acme")
@@ -38,7 +38,7 @@ def person(tmp_path: Path):
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator:
-    """The web server of every name."""
+    """The web server for all names."""
     from web_server import WebServer
 
     root = tmp_path / "webroot"

@@ -1,4 +1,4 @@
-"""The keys and certificates that Boulder runs on, all made by the openssl program."""
+"""The keys and certificates of Boulder's parts, all made with the openssl program."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from pathlib import Path
 import addresses
 from with_pebble import StartError
 
-# What each of Boulder's parts calls itself. Its certificates name it too, and so it has to have a
-# public suffix.
+# The name of each of Boulder's parts. It needs a public suffix because certificates have it.
 NAME = "boulder.example.com"
 
 CONFIG = f"""\
@@ -46,11 +45,11 @@ subjectAltName = DNS:{NAME}, IP:{addresses.INTERNAL}, IP:{addresses.CA}, IP:{add
 EC = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
 RSA = ["rsa:2048"]
 INTERMEDIATES = {"int-ecdsa": EC, "int-rsa": RSA}
-LOGS = ("log-a", "log-b")  # each of another operator, as two have to be
+LOGS = ("log-a", "log-b")  # the two logs need different operators
 
 
 class Hierarchy:
-    """A folder of them."""
+    """A folder with these keys and certificates."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -71,7 +70,7 @@ class Hierarchy:
         return str(self.folder / name)
 
     def make(self, name: str, key: list[str], kind: str, subject: str, issuer: str = "") -> None:
-        """NAME.pem, and NAME.key; its own issuer if no other is named."""
+        """Writes NAME.pem and NAME.key; self-signed unless an issuer is given."""
         subject = f"/O=Boulder for acme-micro/C=US/CN={subject}"
         signed = ["-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key"] if issuer else []
         openssl(
@@ -81,11 +80,11 @@ class Hierarchy:
         )  # fmt: skip
 
     def log_key(self, name: str) -> str:
-        """Of a certificate transparency log, as its server wants it."""
+        """The key of a certificate transparency log, in the form that the log's server reads."""
         return base64.b64encode(self.der("ec", "-in", f"{name}.key")).decode()
 
     def log_list(self, urls: dict[str, str]) -> dict[str, object]:
-        """Who runs the logs, and where they are, in the schema that browsers publish."""
+        """The operators and URLs of the logs, in the schema that browsers publish."""
         operators = []
         for name, url in urls.items():
             public = self.der("ec", "-in", f"{name}.key", "-pubout")

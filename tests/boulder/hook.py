@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""A hook of the command's, that tells Boulder's DNS server or web server what to answer.
+"""A hook for the command: it publishes challenges in the web server's folder or the DNS server.
 
     hook.py WEBROOT [PART]...
 
-http-01 is a file in WEBROOT, dns-01 a record. When a challenge is published, the PARTs of Boulder
-are ended, which then come back after 5 seconds: they go while the CA waits for our word.
+http-01 is a file in WEBROOT, dns-01 a record. When a challenge is published, the hook ends the PARTs of
+Boulder, which restart after 5 seconds. So these parts are down when the response to the challenge arrives.
 """
 
 import os

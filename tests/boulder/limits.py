@@ -19,7 +19,8 @@ def limit(count: int, period: str) -> dict[str, object]:
 DEFAULTS = {
     "CertificatesPerFQDNSet": limit(DUPLICATE_CERTIFICATES, "168h"),
     "FailedAuthorizationsPerDomainPerAccount": limit(FAILED_AUTHORIZATIONS, "1h"),
-    # Pausing is tried by pausing names on purpose: Boulder would else do so before this limit is met.
+    # Unlimited, because otherwise Boulder would pause a name before the limit of failed authorizations is
+    # reached. The tests of pausing pause names themselves.
     "FailedAuthorizationsForPausingPerDomainPerAccount": UNLIMITED,
     "NewOrdersPerAccount": limit(NEW_ORDERS, "3h"),
     "NewRegistrationsPerIPAddress": limit(NEW_ACCOUNTS, "3h"),

@@ -1,4 +1,4 @@
-"""What Boulder's DNS server says of names. All else has the address of the web server."""
+"""DNS records of names at Boulder's DNS server. All other names have the address of the web server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import urllib.request
 
 
 def set_txt(name: str, value: str) -> None:
-    """One more value."""
+    """Adds a TXT record."""
     tell("/set-txt", host=f"{name}.", value=value)
 
 
@@ -21,12 +21,12 @@ def set_address(name: str, address: str) -> None:
 
 
 def fail(name: str) -> None:
-    """SERVFAIL for each question."""
+    """Makes the DNS server return SERVFAIL for each query of the name."""
     tell("/set-servfail", host=f"{name}.")
 
 
 def allow_only(name: str, ca: str) -> None:
-    """A CAA record."""
+    """Adds a CAA record."""
     tell("/add-caa", host=f"{name}.", policies=[{"tag": "issue", "value": ca}])
 
 

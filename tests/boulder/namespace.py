@@ -11,9 +11,9 @@ from addresses import CA, CA_OF_FEW_ACCOUNTS, WEB, WEB_WITHOUT_SERVER
 from with_pebble import StartError
 
 def enter() -> None:
-    """Moves this process, and so all that it starts, to a network namespace of its own.
+    """Moves this process, and so its children, into a network namespace of its own.
 
-    It is gone with the last of them, whatever ends them.
+    The kernel removes the namespace when the last of these processes ends.
     """
     if os.geteuid() != 0:
         raise StartError("this needs root, for a network namespace of its own")

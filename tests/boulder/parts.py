@@ -1,4 +1,4 @@
-"""The processes that make up one Boulder, in the order of who needs whom."""
+"""The processes of one Boulder; each starts after the processes that it needs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 from configuration import PORTS
 from with_pebble import StartError, die_with_parent, end
 
-START_S = 60  # for one to listen
-BACK_AFTER_S = 5  # a part that a test ends is started again so much later
+START_S = 60  # for a part to listen
+BACK_AFTER_S = 5  # delay before a part that a test has ended starts again
 LOOK_S = 0.05
 LISTEN = "0A"  # in /proc/net/tcp
 
 
 class Parts:
-    """Processes that run until ``stack`` ends, whoever else ends them meanwhile.
+    """Processes that run until ``stack`` ends; a process that a test ends is started again.
 
-    Each has its number in ``pids/PART``, so that a test can end it.
+    The file ``pids/PART`` has the number of each process, so that a test can end it.
     """
 
     def __init__(self, stack: ExitStack, logs: Path, pids: Path):
@@ -34,7 +34,7 @@ class Parts:
         stack.callback(self.stop)
 
     def start(self, part: str, command: list[str], port: str = "") -> None:
-        """Starts it, and waits until it listens."""
+        """Starts a part, and waits until it listens."""
         self.commands[part] = command
         self.spawn(part)
         deadline = time.monotonic() + START_S
@@ -61,7 +61,7 @@ class Parts:
         new.rename(self.pids / part)
 
     def keep(self) -> None:
-        """Starts again what a test ends."""
+        """Restarts parts that a test ends."""
         ended: dict[str, float] = {}
         while not self.over.wait(LOOK_S):
             for part, process in self.running.copy().items():
@@ -76,11 +76,11 @@ class Parts:
         if self.keeper.is_alive():
             self.keeper.join()
         for process in reversed(self.running.values()):
-            end(process, signal.SIGKILL)  # nothing of it is needed again
+            end(process, signal.SIGKILL)  # its state is not needed again
 
 
 def listens(port: int) -> bool:
-    """Whatever address it is on."""
+    """Whether a process listens on this port, at any address."""
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
             _, local, _, state, *_ = line.split()

@@ -1,4 +1,4 @@
-"""Somebody who uses the command with Boulder."""
+"""A person who uses the command with Boulder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import command_runs
 from command_runs import Run
 from conftest import env, openssl
 
-# Boulder asks for a minute's patience when one of its parts does not answer.
+# Boulder sends a Retry-After of a minute if one of its parts does not respond.
 PATIENCE_S = 240
 
 HOOK = Path(__file__).with_name("hook.py")
@@ -20,7 +20,7 @@ HOOK = Path(__file__).with_name("hook.py")
 
 class Person(command_runs.Person):
     def tries(self, *arguments: str) -> Run:
-        """A run that may end in whatever way."""
+        """A run with any exit status."""
         process = self.start(*arguments)
         out, err = process.communicate(timeout=PATIENCE_S)
         return Run(process.returncode, out, err)
@@ -34,17 +34,17 @@ class Person(command_runs.Person):
         return ["obtain", *self.ca, "--agree-terms", *arguments]
 
     def renewal_record(self, name: str) -> dict[str, Any]:
-        """What ``renew`` has noted about the certificate: how often it was tried, and when to again."""
+        """The record of ``renew`` about the certificate: number of attempts, and time of the next."""
         return json.loads(self.path(f"{name}.renewal.json").read_text())
 
     def account(self) -> tuple[str, str]:
-        """Makes an account, or finds it; gives its URL, and its number at Boulder."""
+        """Creates or finds the account; returns its URL and its number at Boulder."""
         run = self.runs("account", "create", *self.ca, "--agree-terms", "--json")
         url = run.json["account"]["url"]
         return url, url.rpartition("/")[2]
 
     def check(self, name: str, names: list[str]) -> str:
-        """What openssl says of the files; gives the whole certificate as text."""
+        """Checks the files with openssl; returns the whole certificate as text."""
         return check(self.path(f"{name}.chain.pem"), self.path(f"{name}.key.pem"), names)
 
 
@@ -58,16 +58,16 @@ def check(chain: Path, key: Path, names: list[str]) -> str:
 
 
 def dns(*names: str) -> list[str]:
-    """As openssl shows them."""
+    """The names as openssl prints them."""
     return [f"DNS:{name}" for name in names]
 
 
 def domains(*names: str) -> list[str]:
-    """As the command takes them."""
+    """The names as options of the command."""
     return [option for name in names for option in ("-d", name)]
 
 
 def hook(challenge_type: str, root: Path, *parts: str) -> list[str]:
-    """Options for the hook, which ends these parts of Boulder when it publishes."""
+    """Options for a hook that ends these parts of Boulder when it publishes."""
     command = shlex.join([sys.executable, str(HOOK), str(root), *parts])
     return ["--hook", command, "--challenge-type", challenge_type]

@@ -1,4 +1,4 @@
-"""Solvers for the Python package, and clients of it."""
+"""Solvers and clients of the Python package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from conftest import env
 
 
 class Dns:
-    """dns-01."""
+    """Solves dns-01."""
 
     challenge_types = ("dns-01",)
 

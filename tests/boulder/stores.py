@@ -1,4 +1,4 @@
-"""What Boulder keeps its data in: MariaDB, with its schema from Boulder's own files, and Redis."""
+"""Boulder's databases: MariaDB, with the schema from Boulder's own files, and Redis."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from hierarchy import Hierarchy
 from addresses import INTERNAL
 from with_pebble import StartError
 
-# Of the two that come with Boulder, the one that is to be next: the other does not know of validations
-# that are under way.
+# Boulder has two schemas, the present one and the next one. This is the next one: the present one does not
+# support validations in progress.
 SCHEMA = (
     "00-create-databases.sql",
     "01-boulder_sa_next.sql",
     "01-incidents_sa_next.sql",
-    "01-mtcmeta_44947_4_1_0_44.sql",  # not used, but users are granted rights in it
+    "01-mtcmeta_44947_4_1_0_44.sql",  # not used, but the users get rights in it
     "02-users_next.sql",
 )
 
-# Nothing has to outlive the machine.
+# The data does not have to survive a crash of the machine.
 FAST = ["--skip-log-bin", "--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0"]
 
 
 def mariadb(folder: Path) -> list[str]:
-    """A command that runs it, with an empty data directory."""
+    """The command that runs MariaDB with an empty data directory."""
     done = subprocess.run(
         ["mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={folder}",
          "--auth-root-authentication-method=normal", "--skip-test-db"],
@@ -41,7 +41,7 @@ def mariadb(folder: Path) -> list[str]:
 
 
 def load_schema(folder: Path, schema: Path) -> None:
-    """Boulder's databases, tables and users."""
+    """Creates Boulder's databases, tables and users."""
     for name in SCHEMA:
         file = schema / name
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Accounts at Boulder: what it refuses, and what can be done afterwards."""
+"""Accounts at Boulder: refusals, and operations after a refusal."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_an_account_key_that_boulder_refuses_is_not_in_the_way(person, web, key_
 
     after = person.tries("account", "create", *person.ca, "--agree-terms", "--key-type", "p256")
 
-    # Either it is not kept, or the person learns that it is.
+    # Either the key is not kept, or the message names its file.
     assert after.status == 0 or "account.pem" in after.err, after
     if after.status == 0:
         person.obtains(*domains(f"{key_type}.account.example.com"), *web.options)

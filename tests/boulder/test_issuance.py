@@ -1,4 +1,4 @@
-"""Certificates from Boulder, in each of the ways to get one."""
+"""Certificates from Boulder, by each way to issue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VALIDATORS = {"va", "remoteva-1", "remoteva-2", "remoteva-3"}
 
 
 def until(lines: Iterable[str], start: str) -> Iterator[str]:
-    """Those up to the one that starts so."""
+    """The lines up to the one that begins with ``start``."""
     for line in lines:
         yield line
         if line.startswith(start):
@@ -42,7 +42,7 @@ def test_http_01_from_a_webroot_with_a_new_account(person, web):
     person.check("www.example.com", dns("www.example.com"))
     assert len(log.requests()) <= 11
     assert set(web.user_agents) == VALIDATORS
-    assert not list(web.root.rglob("*/*/*"))  # taken down
+    assert not list(web.root.rglob("*/*/*"))  # removed
 
 
 def test_dns_01_for_a_name_and_its_wildcard(person, tmp_path):
@@ -151,16 +151,16 @@ def test_a_hundred_names(person, web):
     person.obtains(*domains(*names), *web.options, "--name", "hundred")
 
     person.check("hundred", dns(*names))
-    # Each is answered once, however long the other validations take.
+    # Each challenge gets one response, however long the other validations take.
     assert [status for *_, status in log.requests("/acme/chall/")] == [200] * 100
 
 
 def test_nonces_for_many_names_are_not_asked_for_in_a_moment(person, web):
-    """Let's Encrypt gives an address ten at once."""
+    """Let's Encrypt allows ten concurrent newNonce requests per address."""
     names = [f"host-{number:03}.nonces.example.com" for number in range(100)]
     run = person.obtains(*domains(*names), *web.options, "--name", "nonces", "-v")
 
-    # Boulder's log leaves them out.
+    # Boulder's log does not have newNonce requests.
     assert run.err.count("/acme/new-nonce: HTTP status") <= 10
 
 
@@ -187,7 +187,7 @@ def test_revocation_by_the_account_and_by_the_key(person, web):
     person.runs("revoke", "account.revoked.example.com", "--reason", "superseded")
     person.runs("revoke", *person.ca, "--cert", str(chain), "--key", str(key), "--reason", "key-compromise")
 
-    # It is revoked already, and with a compromised key nothing is issued any more.
+    # The certificate is already revoked, and Boulder no longer issues for the compromised key.
     with new_client() as client:
         certificate = acme.Certificate.load(chain)
         client.revoke(certificate, key=acme.PrivateKey.load(key))

@@ -1,4 +1,4 @@
-"""Boulder's rate limits, which limits.py makes low: what is told, and when it is tried again."""
+"""Boulder's rate limits, which limits.py makes low: the messages, and the time of the next attempt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from server_log import ServerLog
 
 
 def is_refused(run, why: str) -> datetime:
-    """By a limit: says until when, to programs and to people."""
+    """Checks that a rate limit refused the run; the error has the end of the limit for programs and people."""
     error = run.json["error"]
     assert error["kind"] == "rate-limited"
     assert error["problem"]["type"].endswith(":rateLimited")
@@ -54,7 +54,7 @@ def test_a_renewal_that_is_limited_is_tried_when_the_ca_says(person, web):
     for _ in range(limits.DUPLICATE_CERTIFICATES):
         person.runs(*obtaining)
     person.obtains(*domains("unlimited.example.com"), *web.options)
-    # What replaces a certificate before its time is limited as any other.
+    # A renewal before the CA's window counts against the limits as any other order.
     run = person.tries("renew", "--force", "--json")
 
     assert run.status == 6, run

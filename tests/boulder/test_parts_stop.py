@@ -1,4 +1,4 @@
-"""A part of Boulder ends when the challenge has been published, and is back five seconds later."""
+"""A part of Boulder ends when the challenge has been published, and restarts five seconds later."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from conftest import env
 from people import dns, domains, hook
 from solvers import Dns, new_client
 
-WHOLE_S = 120  # for Boulder's parts to have found each other again
+WHOLE_S = 120  # until Boulder's parts are connected again
 
 
 @pytest.fixture(autouse=True)
 def whole_again() -> Iterator[None]:
-    """Another test finds Boulder as it was before."""
+    """Waits until Boulder is complete again for the next test."""
     yield
     deadline = time.monotonic() + WHOLE_S
     while True:
@@ -36,7 +36,7 @@ def whole_again() -> Iterator[None]:
 
 
 def obtains_while_gone(person, web, name: str, *parts: str):
-    """A run of the command, that may end in whatever way."""
+    """A run of the command while parts are down, with any exit status."""
     options = hook("http-01", web.root, *parts)
     return person.tries(*person.obtaining(*domains(name), *options, "--json"))
 
@@ -53,7 +53,7 @@ def test_what_can_be_waited_for_is(person, web, parts):
 
 @pytest.mark.parametrize("part", ["va", "ca"])
 def test_what_boulder_gives_up_is_its_fault_and_not_ours(person, web, part):
-    """It makes the authorization or the order invalid; another order can succeed."""
+    """Boulder makes the authorization or the order invalid; another order can succeed."""
     name = f"{part}.stops.example.com"
 
     run = obtains_while_gone(person, web, name, part)
@@ -64,7 +64,7 @@ def test_what_boulder_gives_up_is_its_fault_and_not_ours(person, web, part):
     error = run.json["error"]
     assert error["problem"]["type"].endswith(":serverInternal")
     assert error["permanent"] is False
-    assert run.status not in (4, 5)  # nothing was refused
+    assert run.status not in (4, 5)  # the CA refused no name
     assert "firewall" not in error.get("hint", "")
 
 
@@ -76,7 +76,7 @@ def test_a_renewal_that_met_such_a_fault_is_tried_again_in_minutes(person, web):
     run = person.tries("renew", "--force", "--json")
 
     if run.status == 0:
-        return  # it was waited for
+        return  # the operation waited for the part
     (renewal,) = run.json["certificates"]
     assert renewal["error"]["permanent"] is False
     record = person.renewal_record(name)

@@ -1,4 +1,4 @@
-"""Accounts that Boulder has paused for some names: a person has to get to the page that lifts it."""
+"""Accounts that Boulder has paused for some names: the person gets the page that lifts the pause."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINK = re.compile(r"https://\S+/unpause\?jwt=[\w.-]+")
 
 
 def pause(person: Person, names: list[str], folder: Path) -> None:
-    """By Boulder's own command, as its staff do."""
+    """Pauses names with Boulder's own command, as its staff do."""
     _, number = person.account()
     batch = folder / "paused.csv"
     batch.write_text("".join(f"{number},dns,{name}\n" for name in names))
@@ -31,7 +31,7 @@ def pause(person: Person, names: list[str], folder: Path) -> None:
 
 
 def unpause(help_url: str) -> str:
-    """What a person does in a browser; gives what the page says in the end."""
+    """Does the steps of a person in a browser; returns the text of the last page."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     parts = urllib.parse.urlsplit(help_url)
     page = f"{env('BOULDER_SFE')}{parts.path}?{parts.query}"
@@ -54,9 +54,9 @@ def test_the_link_that_lifts_the_pause_is_whole(person, web, tmp_path, count):
     assert error["kind"] == "rate-limited"
     (link,) = LINK.findall(error["problem"]["detail"])
     assert error["help_url"] == link
-    # Once: the hint has it where the message was cut.
+    # The link appears once: the hint has it if the message was truncated.
     assert (link in error["message"]) != (link in error.get("hint", ""))
-    # Each answer has a link of its own. The one that a person sees is as good.
+    # Each response has its own link. The link that the person sees works as well.
     link = LINK.findall(person.runs(*obtaining, status=6).err)[-1]
     assert "successfully unpaused" in unpause(link).lower()
     person.runs(*obtaining)

@@ -1,4 +1,4 @@
-"""Renewals at Boulder: renewal information, what a certificate replaces, a changed account key."""
+"""Renewals at Boulder: renewal information, replaced certificates, a changed account key."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_what_is_due_is_renewed_and_nothing_else(person, web):
     person.check("due.example.com", dns("due.example.com"))
 
 
-# Boulder knows an account's old key alone for five seconds after a change.
+# For five seconds after a change, Boulder knows only an account's old key.
 
 
 def test_certificates_are_renewed_at_once_after_a_change_of_the_accounts_key(person, web):
@@ -57,7 +57,7 @@ def test_certificates_are_renewed_at_once_after_a_change_of_the_accounts_key(per
     assert run.status == 0, run
     for name in names:
         person.check(name, dns(name))
-    # That it is not believed is no reason to leave out what is replaced.
+    # A refused signature is no reason to order without `replaces`.
     refused = [status for _, _, status in log.requests("/acme/new-order") if status >= 400]
     assert len(refused) <= 2 * len(names)
 

@@ -1,4 +1,4 @@
-"""Validations by Boulder that take their time, or fail: what the person is told."""
+"""Slow and failing validations by Boulder: the messages that the person gets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FALSE_HINTS = ("firewall", "--webroot")
 
 
 def test_a_web_server_that_is_slow_is_waited_for(person, web):
-    """Validation takes more than 8 s: the primary's look, and then the remote ones'."""
+    """Validation takes more than 8 s: first the primary perspective validates, then the remote ones."""
     web.answers_after_s = 4
     log = ServerLog()
 
@@ -21,7 +21,7 @@ def test_a_web_server_that_is_slow_is_waited_for(person, web):
 
     person.check("slow.example.com", dns("slow.example.com"))
     answered = [status for method, _, status in log.requests("/acme/chall/") if method == "POST"]
-    assert answered == [200]  # a second answer is a conflict
+    assert answered == [200]  # a second response is a conflict
 
 
 @pytest.mark.parametrize(

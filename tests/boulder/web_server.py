@@ -1,4 +1,4 @@
-"""The web server of all names: port 80 of their address."""
+"""The web server for all names, on port 80 of their address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from conftest import env
 
 
 class WebServer:
-    """Serves the files of one folder, and knows who has asked."""
+    """Serves the files of one folder, and records the clients' user agents."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -47,7 +47,7 @@ class WebServer:
 
     @property
     def options(self) -> list[str]:
-        """The command's."""
+        """Options of the command for this server."""
         return ["--webroot", str(self.root)]
 
     def __enter__(self) -> WebServer:

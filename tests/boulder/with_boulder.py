@@ -3,30 +3,30 @@
 
     with_boulder.py [--keep-logs DIR] -- COMMAND [ARG]...
 
-Starts all that Boulder needs (MariaDB, Redis, a DNS server for its own services, two certificate
-transparency logs, a DNS server for the names that it validates), its parts, three remote
-perspectives among them, and COMMAND, in a network namespace that is made for this and gone
-afterwards. That needs root. tests/setup boulder installs the programs.
+Starts the servers that Boulder needs (MariaDB, Redis, a DNS server for its own services, two certificate
+transparency logs, a DNS server for the names that it validates), Boulder's parts including three remote
+perspectives, and COMMAND. All of them run in a new network namespace, which disappears afterwards; this
+needs root. tests/setup boulder installs the programs.
 
-    --keep-logs DIR     put the log of each part there and leave them
+    --keep-logs DIR     write the log of each part to DIR and keep it
 
-What COMMAND finds in its environment:
+COMMAND gets these environment variables:
 
     ACME_DIRECTORY         directory URL
-    ACME_CA_FILE           PEM file: the CA that signed the HTTPS certificate of that
-    SSL_CERT_FILE          the same, for programs that take their roots from OpenSSL's variable
-    BOULDER_FEW_ACCOUNTS   the same directory, at an address that few accounts are made from
-    BOULDER_WEB            address of all names, ports 80 and 443 of which are COMMAND's
+    ACME_CA_FILE           PEM file: the CA of the directory server's HTTPS certificate
+    SSL_CERT_FILE          the same file, for programs that read OpenSSL's variable
+    BOULDER_FEW_ACCOUNTS   the same directory, at an address with a low limit for new accounts
+    BOULDER_WEB            address of all names; COMMAND may use its ports 80 and 443
     BOULDER_CHALLTESTSRV   URL of the management interface of the names' DNS server
     BOULDER_ROOT           PEM file: root of the certificates that Boulder issues
     BOULDER_SFE            URL of the server where accounts are unpaused
-    BOULDER_ADMIN          Boulder's command admin, and its configuration after a space
+    BOULDER_ADMIN          Boulder's command admin and, after a space, its configuration
     BOULDER_LOGS           folder with a log of each part: PART.log
-    BOULDER_PIDS           folder with the process number of each part. One that COMMAND ends is
-                           started again after 5 seconds
+    BOULDER_PIDS           folder with the process number of each part. If COMMAND ends a part, the
+                           part starts again after 5 seconds
 
-Exit status: COMMAND's own; 128 + N when COMMAND or this program was ended by signal N; 125 when
-Boulder did not start; 126 and 127 when COMMAND cannot be run or found.
+Exit status: COMMAND's own; 128 + N if signal N ended COMMAND or this program; 125 if
+Boulder did not start; 126 and 127 if COMMAND cannot be run or found.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from parts import Parts
 from with_pebble import SIGNALS, Interrupted, StartError, http_answers, on_signal, run
 
 TOOLS = HERE.parents[1] / "target" / "tools" / "boulder"
-READY_S = 60  # for the ACME server to give out a nonce, when all parts listen
+READY_S = 60  # until the ACME server issues a nonce, after all parts listen
 SYSTEM_PROGRAMS = ("mariadb", "mariadbd", "mariadb-install-db", "redis-server", "dnsmasq", "openssl")
 GO_PROGRAMS = ("boulder", "admin", "chall-test-srv", "ct-test-srv")
 LOG_LINES = 10
@@ -91,7 +91,7 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]
 
 
 def start_boulder(stack: contextlib.ExitStack, options: argparse.Namespace) -> dict[str, str]:
-    """Starts everything, to be stopped by stack; returns what COMMAND is told about it."""
+    """Starts everything; stack stops it. Returns COMMAND's environment variables."""
     check_programs()
     namespace.enter()
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="with-boulder-")))
@@ -152,8 +152,8 @@ def start_parts(parts: Parts, configuration: Configuration, directory: Path) -> 
     for part in PERSPECTIVES:
         boulder(part, "remoteva")
     boulder("va", "boulder-va")
-    # The CA asks a registration authority for the logs' answers, and that asks the CA for
-    # certificates: two processes, so that each can start after the one that it needs.
+    # The CA gets SCTs from a registration authority, and a registration authority gets certificates from the
+    # CA. Two registration authorities run, so that each process can start after the one that it needs.
     boulder("ra-for-scts", "boulder-ra")
     boulder("ca", "boulder-ca")
     boulder("ra", "boulder-ra")
@@ -164,12 +164,12 @@ def start_parts(parts: Parts, configuration: Configuration, directory: Path) -> 
 
 
 def dnsmasq() -> list[str]:
-    """Answers where the nonce services are: a nonce names the one that redeems it."""
+    """Resolves the addresses of the nonce services: a nonce names the service that redeems it."""
     records = [f"--host-record=nonce.{NAME},{INTERNAL}"]
     for part in ("nonce-1", "nonce-2"):
         records.append(f"--srv-host=_nonce._tcp.{NAME},nonce.{NAME},{PORTS[part]}")
     return [
-        # Not to a user of its own: one that changes users no longer ends with this program.
+        # dnsmasq must not change its user: a process that does no longer ends with this program.
         "dnsmasq", "--no-daemon",
         "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces",
         f"--listen-address={INTERNAL}", f"--port={PORTS['service-dns']}", *records,
@@ -177,7 +177,7 @@ def dnsmasq() -> list[str]:
 
 
 def chall_test_srv(keys: Hierarchy) -> list[str]:
-    """DNS and management only: the challenges are answered by the program under test."""
+    """Runs only DNS and management: the program under test responds to the challenges."""
     off = [argument for name in ("http01", "https01", "tlsalpn01") for argument in (f"-{name}", "")]
     return [
         str(TOOLS / "chall-test-srv"), *off, "-dns01", address("challenge-dns"),

@@ -1,4 +1,4 @@
-//! A program written for acme-micro 0.14, by its documentation, with a dependency on "0.14".
+//! A program for acme-micro 0.14, written after its documentation, with a dependency on "0.14".
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};

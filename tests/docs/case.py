@@ -1,4 +1,4 @@
-"""What the tests of pages share: compilers, a web server, a DNS server, a look at what came of it."""
+"""Shared parts of the tests of pages: compilers, a web server, a DNS server, checks of the results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ static int put(const acme_challenge_t *challenge, void *user)
 
 @contextlib.contextmanager
 def web_server(folder: Path):
-    """Serves the folder where Pebble looks for http-01."""
+    """Serves the folder on the port on which Pebble validates http-01."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_) -> None:
@@ -60,7 +60,7 @@ def web_server(folder: Path):
 
 @functools.cache
 def crate() -> Path:
-    """The folder of the crate's library, as Rust programs link it."""
+    """The folder with the crate's library, for linking Rust programs."""
     run("cargo", "build", "--quiet", "--lib", cwd=ROOT)
     return ROOT / "target/debug"
 
@@ -82,14 +82,14 @@ class Case(unittest.TestCase):
         self.tool("acme-micro", COMMAND)
 
     def tool(self, name: str, text: str) -> None:
-        """A program that blocks find on the PATH."""
+        """Puts a program on the PATH of the blocks."""
         file = self.folder / "bin" / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
         file.chmod(0o755)
 
     def shell(self, text: str) -> str:
-        """Runs the commands, with the tools."""
+        """Runs the commands, with these programs on the PATH."""
         return run("bash", "-ec", text, cwd=self.folder, env={**os.environ, **self.tools})
 
     def program_c(self, source: str, *flags: str) -> Path:
@@ -125,7 +125,7 @@ class Case(unittest.TestCase):
         return run(sys.executable, "-W", "error", file, *arguments, cwd=self.folder, env=env)
 
     def is_valid(self, chain: Path, key: Path, *names: str) -> None:
-        """The chain leads to Pebble's root, is for these names, and the key is its own."""
+        """Checks that the chain leads to Pebble's root, is for these names, and belongs to the key."""
         for name in names:
             run(
                 "openssl", "verify", "-CAfile", os.environ["PEBBLE_ROOT"], "-verify_hostname", name,
@@ -136,11 +136,11 @@ class Case(unittest.TestCase):
         self.assertEqual(key.stat().st_mode & 0o077, 0, f"others may read {key}")
 
     def is_clean(self) -> None:
-        """No challenge is left published."""
+        """Checks that all challenges have been removed."""
         self.assertEqual(list((self.webroot / ".well-known/acme-challenge").iterdir()), [])
 
 
-# The program that the guide leaves to the reader. The server can only drop all values of a name.
+# The program that the guide leaves to the reader. The DNS server can only remove all values of a name.
 DNS_RECORD = f"""#!{sys.executable}
 import json, os, sys, urllib.request
 verb, name, value = sys.argv[1:]
@@ -160,7 +160,7 @@ class DnsCase(Case):
         self.tools["DNS_LOG"] = str(self.log)
 
     def taken_down(self) -> list[str]:
-        """Which records were made; each has to have been taken down."""
+        """The records that were added; checks that each has been removed."""
         lines = [line.split(" ", 1) for line in self.log.read_text().splitlines()]
         added = sorted(record for verb, record in lines if verb == "add")
         self.assertEqual(added, sorted(record for verb, record in lines if verb == "remove"))

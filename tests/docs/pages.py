@@ -1,7 +1,7 @@
-"""The code on the pages for readers: which there is, and what runs it.
+"""The code on the pages for readers, and the tests that run it.
 
-A block of code has a name, the second word behind its fence. Programs are compiled and run as they
-stand, against Pebble; fragments with as little around them as they need.
+A block of code has a name, the second word behind its fence. The tests compile and run programs unchanged,
+against Pebble. They add to fragments only what is necessary to run them.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ PAGES = {
     **{guide.stem: guide for guide in GUIDES},
 }
 CODE = "c cpp python rust sh".split()
-# Where readers are told to go to, and where the tests go.
+# The CA of the tests, and the folder that the pages name.
 DIRECTORY = os.environ["ACME_DIRECTORY"]
 WEBROOT = "/var/www/html"
 
 
 def blocks() -> dict[str, str]:
-    """The code by page, language and name, as in "renewals python daily"."""
+    """The code blocks; keys are page, language and name, such as "renewals python daily"."""
     found = {}
     for page, file in PAGES.items():
         for language, name, text in re.findall(
@@ -48,7 +48,7 @@ TESTED: set[str] = set()
 
 
 def main(*stems: str) -> None:
-    """Runs the tests of a file, which are to be about every block of these pages."""
+    """Runs the tests of a file; fails if a block of these pages has no test."""
     untested = {key for key in BLOCKS if key.split()[0] in stems} - TESTED
     if untested:
         sys.exit(f"not tested: {sorted(untested)}")
@@ -56,7 +56,7 @@ def main(*stems: str) -> None:
 
 
 def shows(*keys: str):
-    """Says which blocks a test is about; it gets their text."""
+    """Declares the blocks that a test covers; the test gets their text."""
     TESTED.update(keys)
 
     def decorate(test):
@@ -70,7 +70,7 @@ def shows(*keys: str):
 
 
 def changed(text: str, **more: str) -> str:
-    """The block with Pebble in Let's Encrypt's place, and what else has to differ here."""
+    """The block with Pebble instead of Let's Encrypt, and with the replacements in ``more``."""
     text = text.replace("ACME_LETSENCRYPT_STAGING", f'"{DIRECTORY}"')
     text = text.replace("acme.LETSENCRYPT_STAGING", repr(DIRECTORY))
     text = text.replace("DirectoryUrl::LetsEncryptStaging", f'DirectoryUrl::Other("{DIRECTORY}")')

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""CONTRIBUTING.md names commands and files that there are."""
+"""The commands and files that CONTRIBUTING.md names exist."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Contributing(unittest.TestCase):
         self.assertIn("  make header ", run("make", "help", cwd=ROOT))
 
     def test_a_fresh_clone(self):
-        """What needs more than Rust and a C compiler gets it, before all else."""
+        """Targets that need more than Rust and a C compiler run the set-up first."""
         for target in ("deb", "docs", "wheel", "test-buildd"):
             commands = run("make", "--dry-run", "--no-print-directory", target, cwd=ROOT).splitlines()
             self.assertEqual(commands[0], "tests/setup test", target)
 
     def test_make_alone(self):
-        """It lists what there is, so no page may have it build something."""
+        """`make` alone lists the targets, so no page may use it to build something."""
         self.assertEqual(run("make", cwd=ROOT), run("make", "help", cwd=ROOT))
         for page in sorted(ROOT.glob("docs/**/*.md")):
             self.assertNotIn("`make`, `make install`", page.read_text(), page)

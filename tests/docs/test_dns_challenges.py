@@ -13,7 +13,7 @@ from pages import changed, main, run, shows
 
 
 def asked(url: str, **body: str) -> None:
-    """Tells the DNS server of the tests something."""
+    """Sends a command to the tests' DNS server."""
     request = urllib.request.Request(
         f"{os.environ['PEBBLE_CHALLTESTSRV']}/{url}", json.dumps(body).encode()
     )
@@ -70,7 +70,7 @@ with acme.Client(acme.LETSENCRYPT_STAGING, key, terms_agreed=True) as ca:
         cert = ca.obtain(names, Persistent())
         assert set(cert.names) == set(names), cert
 """
-        # A person does what is printed.
+        # Stands in for the person who follows the printed instruction.
         person = "subprocess.run(['dns-record', 'add', c.dns_name, c.dns_value], check=True); print("
         self.python(changed(told, **{"print(": person}), **self.tools)
         lines = self.log.read_text().splitlines()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""docs/guides/errors.md leaves out no status and no problem, and says of them what the library does."""
+"""docs/guides/errors.md has every status and every problem type, with the library's behaviour."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Errors(unittest.TestCase):
                 self.assertEqual(text.split(". ")[-1], permanence[rust[1]])
 
     def test_each_problem_type(self):
-        """The page says what src/problem.rs does."""
+        """The page agrees with src/problem.rs."""
         source = (ROOT / "src/problem.rs").read_text()
         body = source[source.index("fn is_permanent(") : source.index("fn is_permanent_status")]
         temporary, parts, permanent = re.split(r"=> false|=> self\.subproblems", body)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The examples of the C reference are programs: gcc and clang take them without a warning, and each does
-its work beside Pebble."""
+"""The examples of the C reference are programs: gcc and clang compile them without a warning, and each works
+beside Pebble."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ EXAMPLES = sorted((ROOT / "docs/reference/examples").glob("*.c"))
 ARGUMENTS = [os.environ[name] for name in ("ACME_DIRECTORY", "ACME_CA_FILE", "PEBBLE_HTTP_PORT")]
 OFFLINE = {"keys", "library", "server"}
 
-# What a program says when it has done what its page is about.
+# The output of each program after success.
 SAYS = {
     "account": "account https://",
     "errors": "urn:ietf:params:acme:error:rejectedIdentifier",

@@ -33,7 +33,7 @@ class FirstCertificate(Case):
     @shows("first-certificate c program", "first-certificate sh build")
     def test_c(self, text, build):
         self.program_c(changed(text, **{WEBROOT: str(self.webroot)}))
-        # As the page has it: the library is installed, though not where ldconfig would find it.
+        # As on the page, the library is installed, but in a folder that ldconfig does not know.
         (self.folder / "first.c").write_text(changed(text, **{WEBROOT: str(self.webroot)}))
         usr = self.folder / "usr"
         run("make", "install", f"PREFIX={usr}", cwd=ROOT)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""docs/guides/hsm.md: keys that the library does not have."""
+"""docs/guides/hsm.md: keys outside the process."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""Links in the Markdown of this repository lead somewhere: to a file that is here, and to a heading
-that it has."""
+"""Links in this repository's Markdown lead to files that exist, and to headings of these files."""
 
 import re
 import subprocess
@@ -26,7 +25,7 @@ def links(text):
 
 
 def anchors(text):
-    """As GitHub makes them of headings."""
+    """The anchors of the headings, as GitHub makes them."""
     names, seen = set(), {}
     for title in re.findall(r"^#+\s+(.*?)\s*#*$", FENCE.sub("", text), re.M):
         title = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""docs/guides/migrating-from-certbot-hooks.md: scripts and files of certbot's go on."""
+"""docs/guides/migrating-from-certbot-hooks.md: certbot's scripts and files can be used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pages import changed, main, shows
 class FromCertbot(DnsCase):
     def setUp(self) -> None:
         super().setUp()
-        # Scripts as people have them.
+        # Typical scripts for certbot.
         for name, text in {
             "auth": 'dns-record add "_acme-challenge.$CERTBOT_DOMAIN" "$CERTBOT_VALIDATION"\n'
             'echo "id of $CERTBOT_DOMAIN"',

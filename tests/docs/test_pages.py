@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every page with code has a test file, and every guide is among those that README.md names."""
+"""Every page with code has a test file, and README.md names every guide."""
 
 from __future__ import annotations
 

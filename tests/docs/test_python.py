@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Each public name of the Python package has a docstring that teaches, and stands in the HTML."""
+"""Each public name of the Python package has a useful docstring, and is in the HTML."""
 
 import enum
 import inspect
@@ -18,7 +18,7 @@ HTML = (ROOT / "target/doc/python/acme_micro.html").read_text(encoding="utf-8")
 
 
 def public():
-    """Public names, and what they are of; members of classes too, where the package has written them."""
+    """Public names and their objects, including members of classes that the package defines."""
     for name in acme_micro.__all__:
         value = getattr(acme_micro, name)
         if not (isinstance(value, type) or inspect.ismodule(value) or inspect.isroutine(value)):
@@ -41,14 +41,14 @@ class Docstrings(unittest.TestCase):
 
     def test_each_stands_in_the_html(self):
         shown = [name for name, value in public() if not inspect.ismodule(value)]
-        # What they have from classes that are private, too.
+        # Also members that are inherited from private classes.
         shown += [f"{name}.begin_revoke" for name in ("Client", "AsyncClient")] + ["AsyncClient.begin_order"]
         shown += acme_micro.__all__[:2] + ["Signer", "Step"]
         self.assertEqual([name for name in shown if f'id="{name}"' not in HTML], [])
 
 
 def own_doc(value):
-    """Not what dataclass and enum make up, nor what is inherited from Python's own classes."""
+    """The docstring, unless dataclass or enum made it or one of Python's own classes has it."""
     doc = value.__doc__
     if isinstance(value, type):
         made_up = doc and re.match(rf"{value.__name__}\(", doc)

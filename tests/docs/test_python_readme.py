@@ -9,7 +9,7 @@ import unittest
 from case import Case, web_server
 from pages import DIRECTORY, WEBROOT, main, shows
 
-# What the fragments take for given.
+# Definitions that the fragments rely on.
 ASYNC = """
 from __future__ import annotations
 import asyncio
@@ -20,7 +20,7 @@ import acme_micro as acme
 
 key = acme.PrivateKey.generate()
 """
-# Stands in for httpx, which is no business of the tests: as much of it as the fragment calls.
+# Replaces httpx, which the tests do not need: only the functions that the fragment calls.
 HTTPX = """
 class Headers(list):
     def multi_items(self):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The C reference is whole: each function that the library exports has a man page and an HTML entry, with
-every parameter, its result and an example that is compiled and run; and the pages are sound."""
+"""The C reference is complete: each exported function has a man page and an HTML entry with every parameter,
+its result and an example that is compiled and run; and the pages are well-formed."""
 
 import os
 import re
@@ -17,7 +17,7 @@ import snippets  # noqa: E402
 
 MAN3 = ROOT / "target/man/man3"
 HTML = ROOT / "target/doc/c"
-# Links that tools make to what is not shown: Doxygen to private classes, rustdoc's script to other crates.
+# Links of the tools to pages that do not exist: Doxygen's to private classes, rustdoc's to other crates.
 IN_VAIN = r"^#nested-classes$|^(\.\./)+trait\.impl/"
 EXPORTED = set(snippets.versions())
 DECLARED = snippets.declarations("acme_micro.h", "acme_micro_openssl.h")
@@ -34,7 +34,7 @@ def sections(page):
 
 
 def warnings(*pages):
-    """What mandoc and groff have to say about pages."""
+    """The warnings of mandoc and groff about the pages."""
     judged = said("mandoc", "-T", "lint", "-W", "warning", *pages, cwd=MAN3.parent)
     printed = said("groff", "-mandoc", "-ww", "-z", "-Tutf8", "-Kutf8", "-rLL=80n", *pages, cwd=MAN3.parent)
     return judged.stdout + judged.stderr + printed.stdout + printed.stderr
@@ -147,7 +147,7 @@ class Html(unittest.TestCase):
                     continue
                 file, _, anchor = link.partition("#")
                 target = Path(os.path.normpath(path.parent / file.partition("?")[0])) if file else path
-                # rustdoc's own anchors in sources are made by its script.
+                # rustdoc's script makes the anchors in pages of sources.
                 if not target.exists() or (
                     anchor and target in documents and anchor not in documents[target].anchors
                     and "acme_micro" not in target.relative_to(doc).parts[0]

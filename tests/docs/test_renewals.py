@@ -37,7 +37,7 @@ class Renewals(Case):
 
     @shows("renewals python forever")
     def test_forever(self, text):
-        """One success, and one failure; then it would sleep."""
+        """One success and one failure; then the program would sleep."""
         told = f"""
 import sys
 {text}
@@ -64,9 +64,9 @@ with acme.Store(sys.argv[1]) as store, store.client({DIRECTORY!r}, terms_agreed=
             out = self.python(told, self.folder / "store", self.webroot).splitlines()
         self.assertEqual(out[0], f"{self.folder}/store/forever.renewals.test.chain.pem "
                                  f"{self.folder}/store/forever.renewals.test.key.pem")  # fmt: skip
-        self.assertGreater(int(out[1].split()[1]), 60)  # when to ask again
+        self.assertGreater(int(out[1].split()[1]), 60)  # the time of the next check
         self.assertIn("/nowhere", out[2])
-        self.assertIn(int(out[3].split()[1]), range(55, 91))  # the first try failed: a minute
+        self.assertIn(int(out[3].split()[1]), range(55, 91))  # a minute after the first failure
 
     @shows("renewals c round", "renewals c stored")
     def test_c(self, text, stored):
@@ -137,7 +137,7 @@ int main(int argc, char **argv)
 
     @shows("README rust obtain", "renewals rust round")
     def test_rust(self, readme, text):
-        # The host is README.md's.
+        # The host is the one in README.md.
         host = readme[readme.index("struct Web") : readme.index("fn obtain")]
         host = """
 use acme_micro::HttpClient;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""docs/guides/testing-with-pebble.md: a reader's own tests run."""
+"""docs/guides/testing-with-pebble.md: the reader's own tests run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TestingWithPebble(Case):
 
     @shows("testing-with-pebble sh install")
     def test_install(self, text):
-        """These are the versions that tests/setup installs, by the same commands."""
+        """The page installs the same versions with the same commands as tests/setup."""
         run("bash", "-n", "-c", text)
         setup = (ROOT / "tests/setup").read_text()
         version = re.search(r"^readonly PEBBLE=(\S+)$", setup, re.M)[1]

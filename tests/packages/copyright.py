@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""copyright.py TREE: whether debian/copyright of the source package TREE tells each crate's licence."""
+"""copyright.py TREE: checks that debian/copyright of the source package TREE has each crate's licence."""
 
 import fnmatch
 import re
 import sys
 from pathlib import Path
 
-# What debian/copyright may say for what a crate's Cargo.toml says. Of some choices it leaves out what
-# nobody needs, for crates that are there without their code.
+# Licences in debian/copyright for each licence in a crate's Cargo.toml. For crates without code,
+# debian/copyright leaves out licences that are not needed.
 EITHER = "Expat or Apache-2.0"
 LICENSES = {
     "MIT": ["Expat"],
@@ -37,7 +37,7 @@ crates = sorted((tree / "vendor").iterdir())
 for crate in crates:
     says = re.search(r'^license = "\s*(.*?)\s*"', (crate / "Cargo.toml").read_text(), re.M)[1]
     told = [text for pattern, text in paragraphs if fnmatch.fnmatchcase(f"vendor/{crate.name}/x", pattern)]
-    last = told[-1] if told else "nothing"  # the last that fits is the one that counts
+    last = told[-1] if told else "nothing"  # the last matching entry counts
     if last not in LICENSES.get(says, []):
         wrong.append(f"{crate.name}: Cargo.toml says {says}, debian/copyright {last}")
 for pattern, _ in paragraphs:

@@ -1,5 +1,5 @@
-//! A Rust program that obtains a certificate into a webroot, for test_slow.py, which gives it a CA that
-//! takes its time: ACME_DIRECTORY and ACME_CA_FILE, SLOW_WEBROOT and SLOW_CHAIN in the environment.
+//! A Rust program for test_slow.py that obtains a certificate with a webroot from a slow CA. Its
+//! environment variables are ACME_DIRECTORY and ACME_CA_FILE, SLOW_WEBROOT and SLOW_CHAIN.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 use std::path::PathBuf;

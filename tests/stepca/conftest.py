@@ -1,4 +1,4 @@
-"""One step-ca for all tests, and what they ask of it by each of our programs."""
+"""One step-ca for all tests, and fixtures with which each of our programs uses it."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def stepca(
 
 @pytest.fixture
 def up(stepca: StepCa) -> Iterator[StepCa]:
-    """For tests that stop it: the next one finds it running."""
+    """A step-ca that the test may stop; it runs again for the next test."""
     yield stepca
     stepca.stop()
     stepca.start()
 
 
 class People:
-    """Makes people at a shell, each with a folder and a CA."""
+    """Makes people who use the command, each with a folder and a CA."""
 
     def __init__(self, stepca: StepCa, folder: Path):
         self._stepca, self._folder = stepca, folder
@@ -58,7 +58,7 @@ def people(stepca: StepCa, tmp_path: Path) -> People:
 
 @pytest.fixture
 def webroot(stepca: StepCa, tmp_path: Path) -> Iterator[Path]:
-    """What a web server serves for every name."""
+    """The folder that a web server serves for every name."""
     folder = tmp_path / "webroots" / "one"
     folder.mkdir(parents=True)
     with serving(tmp_path / "webroots", stepca.ports["http"]):
@@ -74,7 +74,7 @@ def client(stepca: StepCa) -> Iterator[acme.Client]:
 
 @pytest.fixture
 def dns(stepca: StepCa, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TXT records can be set: outside.PebbleDns finds the DNS server."""
+    """Lets the test set TXT records: outside.PebbleDns finds the DNS server."""
     monkeypatch.setenv("PEBBLE_CHALLTESTSRV", stepca.challtestsrv)
 
 
@@ -84,5 +84,5 @@ def fetch(url: str, stepca: StepCa) -> bytes:
 
 
 def published(webroot: Path) -> list[Path]:
-    """The challenges that are there."""
+    """The published challenges."""
     return [path for path in webroot.rglob("*") if path.is_file()]

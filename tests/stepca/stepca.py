@@ -1,7 +1,7 @@
 """A step-ca of our own: smallstep's CA, with a root, an intermediate and a database in a folder.
 
-It looks for challenges on ports that the kernel chose, and asks pebble-challtestsrv about every name,
-which says 127.0.0.1. tests/setup installs both.
+It validates challenges on ports that the kernel chose. Its resolver is pebble-challtestsrv, which resolves
+every name to 127.0.0.1. tests/setup installs both.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from with_pebble import (  # noqa: E402
     start_dns,
 )
 
-# How long the certificates of "short" live. They stand for those of five minutes.
+# Lifetime of the certificates of "short". They stand for certificates of five minutes.
 SHORT_S = 5
 
-# A CA for each purpose; the name is a part of the directory's URL.
+# One CA for each purpose; its name is a part of the directory URL.
 PROVISIONERS: dict[str, dict[str, object]] = {
-    "day": {},  # what step-ca issues unless it is told otherwise: 24 hours
+    "day": {},  # step-ca's default: 24 hours
     "short": {
         "claims": {
             "minTLSCertDuration": "1s",
@@ -67,22 +67,22 @@ authorityKeyIdentifier = keyid
 
 
 class StepCa:
-    """Runs until stack ends, but for a while after stop() or kill(), until start().
+    """Runs until stack ends, except between stop() or kill() and start().
 
-    What starts it has to be a thread that stays: the kernel ends the process together with it.
+    The thread that starts it has to stay alive: the kernel ends the process together with this thread.
     """
 
     def __init__(self, stack: ExitStack, folder: Path):
         self.folder = folder
         self.ports = Ports(stack, ("acme", "dns", "dns_management", "http", "tls"))
         self.program = find_program(TOOLS / "stepca", "step-ca")
-        self.root = str(folder / "root.pem")  # also of step-ca's own HTTPS
+        self.root = str(folder / "root.pem")  # also the root of step-ca's own HTTPS
         self.challtestsrv = f"http://127.0.0.1:{self.ports['dns_management']}"
         self._starts = 0
         self._running = stack.enter_context(ExitStack())
 
         make_ca(folder)
-        #: Trusts it.
+        #: Trusts this CA.
         self.tls = ssl.create_default_context(cafile=self.root)
         (folder / "ca.json").write_text(json.dumps(self._config(), indent=2))
         self.eab_kid, self.eab_key = make_eab_key(folder / "db")
@@ -104,12 +104,12 @@ class StepCa:
 
     @property
     def log(self) -> Path:
-        """Of the process that was started last."""
+        """The log of the process that was started last."""
         return self.folder / f"step-ca-{self._starts}.log"
 
     def start(self) -> None:
         self._starts += 1
-        # Its configuration is in the folder and nowhere else; a proxy could not reach our challenges.
+        # All of its configuration is in the folder. No proxy, because a proxy could not reach our challenges.
         environment = {**os.environ, "STEPPATH": str(self.folder), "NO_PROXY": "*"}
         self._server = Server(self._running, self._command(), self.log, environment)
         health = f"{self._url}/health"
@@ -118,7 +118,7 @@ class StepCa:
         )
 
     def stop(self) -> None:
-        """As a service manager does."""
+        """Stops it as a service manager does."""
         self._running.close()
 
     def kill(self) -> None:
@@ -132,7 +132,7 @@ class StepCa:
     def _command(self) -> list[str]:
         return [
             self.program, str(self.folder / "ca.json"),
-            "--insecure",  # what the next two want
+            "--insecure",  # required by the next two options
             "--acme-http-port", str(self.ports["http"]),
             "--acme-tls-port", str(self.ports["tls"]),
             "--resolver", f"127.0.0.1:{self.ports['dns']}",
@@ -149,7 +149,7 @@ class StepCa:
             "db": {"type": "badgerv2", "dataSource": str(self.folder / "db")},
             "crl": {"enabled": True, "generateOnRevoke": True},
             "authority": {
-                "backdate": "0s",  # a minute, else: longer than a short certificate lives
+                "backdate": "0s",  # the default is a minute, longer than a short certificate lives
                 "provisioners": [
                     {"type": "ACME", "name": name, **more} for name, more in PROVISIONERS.items()
                 ],
@@ -158,7 +158,7 @@ class StepCa:
 
 
 def make_ca(folder: Path) -> None:
-    """root.pem, and intermediate.pem with intermediate.key."""
+    """Writes root.pem, and intermediate.pem with intermediate.key."""
     (folder / "openssl.cnf").write_text(OPENSSL_CONFIG)
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     key += ["-config", "openssl.cnf"]
@@ -175,7 +175,7 @@ def make_ca(folder: Path) -> None:
 
 
 def make_eab_key(database: Path) -> tuple[str, str]:
-    """Id and HMAC key of a key that one account may be bound to; see go/eab_key.go."""
+    """Makes a key for one external account binding; returns its id and HMAC key. See go/eab_key.go."""
     try:
         made = subprocess.run(
             [find_program(TOOLS / "stepca", "eab-key"), str(database)],

@@ -1,4 +1,4 @@
-"""Kinds of keys that few CAs take, and accounts that are bound to one that the CA has already."""
+"""Account key types that few CAs accept, and external account bindings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from outside import judge, openssl
 
 
 def kind(key: Path) -> str:
-    """What openssl calls a private key."""
+    """The type of a private key, as openssl prints it."""
     return openssl("pkey", "-in", str(key), "-noout", "-text").split("\n")[0]
 
 
@@ -31,7 +31,7 @@ def test_kinds_of_keys(stepca, people, webroot, account, certificate, called):
     chain, key = person.path("key.test.chain.pem"), person.path("key.test.key.pem")
     judge(chain, key, ["key.test"], stepca.root)
     assert kind(person.path("account.pem")) == kind(key) == called
-    # The account is found again by its key.
+    # The CA finds the account by its key.
     assert person.runs("account", "show", "--json").json["accounts"][0]["is_valid"]
 
 
@@ -61,11 +61,11 @@ def test_a_binding_that_the_ca_knows_and_those_that_it_refuses(stepca, people, w
 
     person, _ = obtain("first", stepca.eab_kid, stepca.eab_key)
     first = serial(person)
-    # The account goes on without it.
+    # The account works without the binding.
     person.runs("renew", "--force")
     assert serial(person) != first
 
-    # One that is used already, and one that is unknown: step-ca answers both with 500, a fault of its own.
+    # A used binding and an unknown one: step-ca responds to both with 500, as if the fault were its own.
     for kid in stepca.eab_kid, "unknown":
         _, done = obtain("refused", kid, stepca.eab_key, 3)
         assert "serverInternal" in done.err

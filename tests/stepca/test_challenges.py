@@ -1,4 +1,4 @@
-"""Each challenge type that step-ca looks at, answered by each of our programs."""
+"""Each challenge type that step-ca validates, solved by each of our programs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_http_01_by_the_command_and_renewed(stepca, people, webroot):
 
     first = serial()
     person.runs("renew")
-    assert serial() == first  # it is not due
+    assert serial() == first  # the certificate is not due
     person.runs("renew", "--force")
     assert serial() != first
     assert published(webroot) == []
@@ -76,7 +76,7 @@ def test_http_01_by_the_command_and_renewed(stepca, people, webroot):
 def https_server(
     stepca: StepCa, provisioner: str, state: Path, names: list[str]
 ) -> Iterator[subprocess.Popen]:
-    """The C example, on the port where step-ca looks for tls-alpn-01."""
+    """The C example, on the port on which step-ca validates tls-alpn-01."""
     command = [
         str(ROOT / "target/c/https_server"), "--directory", stepca.directory(provisioner),
         "--ca-file", stepca.root, "--agree-terms", "--port", str(stepca.ports["tls"]),
@@ -90,7 +90,7 @@ def https_server(
 
 
 def served(stepca: StepCa, name: str) -> str | None:
-    """The serial number of the certificate that is served, which is verified; None while there is none."""
+    """The serial number of the served certificate, after its verification; None if none is served yet."""
     tls = ssl.create_default_context(cafile=stepca.root)
     try:
         with socket.create_connection(("127.0.0.1", stepca.ports["tls"]), 20) as raw:
@@ -98,7 +98,7 @@ def served(stepca: StepCa, name: str) -> str | None:
                 return connection.getpeercert()["serialNumber"]
     except ssl.SSLCertVerificationError:
         raise
-    except OSError:  # it does not listen yet, or has no certificate
+    except OSError:  # the server does not listen yet, or has no certificate
         return None
 
 
@@ -112,7 +112,7 @@ def await_another(stepca: StepCa, name: str, process: subprocess.Popen, before: 
 
 def test_tls_alpn_01_by_the_c_server_and_renewed(stepca, tmp_path):
     names = ["alpn.test", "www.alpn.test"]
-    # The second offers nothing else.
+    # The second provisioner offers only tls-alpn-01.
     for provisioner in "day", "alpn":
         with https_server(stepca, provisioner, tmp_path / provisioner, names) as process:
             first = await_another(stepca, names[0], process, None)
@@ -133,7 +133,7 @@ def test_a_ca_that_offers_no_challenge_of_ours_is_told_of(people, webroot):
 
 
 def test_a_wildcard_and_its_name_have_two_records_at_one_place(stepca, client, dns, tmp_path):
-    """dns-01, by the package."""
+    """Solves dns-01 with the Python package."""
     seen = []
 
     class Dns(PebbleDns):
@@ -152,7 +152,7 @@ def test_a_wildcard_and_its_name_have_two_records_at_one_place(stepca, client, d
 
 
 def test_a_wildcard_by_the_commands_hook(stepca, people, dns, tmp_path):
-    """dns-01, by the command."""
+    """Solves dns-01 with the command."""
     (tmp_path / "hook.py").write_text(HOOK)
     person = people.at("day")
     tests = str(ROOT / "bindings/python/tests")

@@ -1,4 +1,4 @@
-"""A CA that goes away in the middle of an issuance and comes back: no certificate is lost by that."""
+"""A CA that stops in the middle of an issuance and starts again: no certificate is lost."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import acme_micro as acme
 OUTAGE_S = 5
 PATIENCE_S = 120
 
-# Publishes http-01 in a folder; before it takes that down it waits for us: the names are proven then,
-# and the order is not finalized yet.
+# Publishes http-01 in a folder, and waits for the test before it removes the challenge: at that time the CA
+# has validated the names, and the order is not finalized yet.
 HOOK = """\
 file={webroot}$ACME_HTTP_PATH
 if [ "$ACME_ACTION" = publish ]; then
@@ -75,7 +75,7 @@ def test_killed_before_finalize(up, people, webroot, tmp_path):
         up.start()
         out, err = process.communicate(timeout=PATIENCE_S)
     finally:
-        (tmp_path / "go-on").touch()  # or the hook would stay
+        (tmp_path / "go-on").touch()  # otherwise the hook would wait without end
         process.kill()
     assert process.returncode == 0, (out, err)
     judge(person.path("killed.test.chain.pem"), person.path("killed.test.key.pem"), ["killed.test"], up.root)

@@ -1,4 +1,4 @@
-"""Revoked certificates, as the CA's revocation list has them."""
+"""Revoked certificates, checked with the CA's revocation list."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from stepca import StepCa
 
 
 def revoked(stepca: StepCa, folder: Path) -> str:
-    """The list as text. Its signature is the intermediate's, or openssl fails."""
+    """The revocation list as text. openssl verifies that the intermediate signed it."""
     der, issuer = folder / "crl.der", stepca.folder / "intermediate.pem"
     der.write_bytes(fetch(stepca.crl, stepca))
     return openssl("crl", "-inform", "DER", "-in", str(der), "-CAfile", str(issuer), "-noout", "-text")
 
 
 def entry(chain: Path) -> str:
-    """How the list begins to tell of this certificate."""
+    """The beginning of this certificate's entry in the list."""
     serial = openssl("x509", "-in", str(chain), "-noout", "-serial").split("=")[1].strip()
     return f"Serial Number: {serial}\n"
 
@@ -31,7 +31,7 @@ def test_by_the_account_and_by_the_certificates_key(stepca, people, webroot, tmp
     before = revoked(stepca, tmp_path)
     assert not any(one in before for one in entries.values())
 
-    # Another account may not.
+    # Another account may not revoke it.
     stranger.runs("account", "create", *stranger.ca)
     refused = stranger.runs("revoke", "--cert", str(chains["stays"]), status=4)
     assert "unauthorized" in refused.err
@@ -44,6 +44,6 @@ def test_by_the_account_and_by_the_certificates_key(stepca, people, webroot, tmp
     assert [one for one in entries if entries[one] in after] == ["account", "key"]
     assert "Superseded" in after.split(entries["account"])[1].split("Serial Number")[0]
 
-    # Twice is fine: step-ca says alreadyRevoked, and it is.
+    # A second revocation succeeds: step-ca returns alreadyRevoked.
     stranger.runs(*by_key)
     assert revoked(stepca, tmp_path).count(entries["key"]) == 1

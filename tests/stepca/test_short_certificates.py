@@ -1,4 +1,4 @@
-"""An hour of five-minute certificates, shortened: how the command renews them, from a timer."""
+"""An hour of five-minute certificates, shortened: the command renews them from a timer."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from stepca import SHORT_S, StepCa
 
 FIVE_MINUTES_S = 300
 SHORTENED = FIVE_MINUTES_S / SHORT_S
-# So many certificates of five minutes an hour has.
+# Number of five-minute certificates in an hour.
 RENEWALS = 12
-FAILS = 4  # the CA is away when this one is due
+FAILS = 4  # the CA is down when this renewal is due
 TICK_S = 0.5  # between two runs of a timer
 
 
 @dataclass
 class Held:
-    """The certificate that is in the folder, as openssl reads it."""
+    """The certificate in the folder, as openssl reads it."""
 
     serial: str
     not_before: float
@@ -34,7 +34,7 @@ class Held:
         serial, start, end = (line.split("=")[1] for line in shown.splitlines())
         return cls(serial, ssl.cert_time_to_seconds(start), ssl.cert_time_to_seconds(end))
 
-    # Short ones are due at half of their life, or up to a fiftieth of it later.
+    # A short certificate is due at half of its lifetime, or up to a fiftieth of the lifetime later.
 
     @property
     def is_not_due_before(self) -> float:
@@ -54,17 +54,17 @@ class Timer:
         self.held = Held.read(person.path("short.test.chain.pem"))
 
     def kept(self, name: str) -> float:
-        """What the command remembers."""
+        """A value that the command has stored."""
         return json.loads(self.settings.read_text())[name]
 
     def shorten(self, now: float) -> None:
-        """A wait that the command has written down is as much shorter as the certificates are."""
+        """Shortens a stored delay by the same factor as the certificates' lifetime."""
         kept = json.loads(self.settings.read_text())
         kept["next_try"] = now + (kept["next_try"] - now) / SHORTENED
         self.settings.write_text(json.dumps(kept))
 
     def runs(self, *, held_back_until: float = 0) -> bool:
-        """One run, which renews if that is due. Whether it did."""
+        """Runs the command once, which renews if that is due. Returns whether it renewed."""
         before, begun = self.held, time.time()
         done = self.person.runs("renew")
         ended = time.time()
@@ -73,7 +73,7 @@ class Timer:
         if renewed:
             assert ended >= before.is_not_due_before, "it was not due"
             assert "short.test: renewed" in done.out
-            # The count starts again, and the new one is not held back, whatever went before.
+            # The count starts again, and earlier failures do not delay the new certificate.
             assert self.kept("failures") == 0
             assert self.kept("next_try") <= self.held.is_due_at
         else:
@@ -86,7 +86,7 @@ class Timer:
             time.sleep(TICK_S)
 
     def fails(self) -> None:
-        """Runs when it is due, and the CA is away."""
+        """Runs the command when the renewal is due and the CA is down."""
         while time.time() < self.held.is_due_at:
             time.sleep(TICK_S)
         self.person.runs("renew", status=3)
@@ -101,7 +101,7 @@ def test_an_hour_with_a_failure_in_it(up: StepCa, people, webroot):
         if number != FAILS:
             timer.renews()
             continue
-        timer.runs()  # a look, which it is too early for more than
+        timer.runs()  # a run that comes too early for a renewal
         up.stop()
         timer.fails()
         assert timer.kept("failures") == 1

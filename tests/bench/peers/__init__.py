@@ -1,5 +1,5 @@
-"""Who takes part in the benchmark. Each peer has a small adapter here, which says how it is told to do
-the same work: a module for a program, a program in a folder for a library.
+"""The peers: the clients in the benchmark. Each has a small adapter here that makes it do the same work: a
+module for a program, a program in a folder for a library.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""One or many certificates by this repository's Python package: see libraries.py.
+"""Obtains one or many certificates with this repository's Python package: see libraries.py.
 
-The CA believes every challenge without looking, so none is published.
+The CA accepts every challenge, so none is published.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import acme_micro as acme
 
 
 class Nothing:
-    """Takes a challenge and shows it to nobody."""
+    """A solver that publishes nothing."""
 
     challenge_types = ("http-01",)
 
@@ -29,7 +29,8 @@ def main() -> None:
     key = acme.PrivateKey.parse(pem) if pem else acme.PrivateKey.generate()
     options = {"account_url": url, "ca_file": ca_file, "terms_agreed": True}
     if what == "many" and rest[1] == "at-once":
-        # For this alone: a program that blocks needs no event loop, and it takes as long to load as the rest.
+        # Imported here only: a blocking program needs no event loop, and asyncio takes as long to load as
+        # everything else.
         import asyncio
 
         asyncio.run(at_once(acme.AsyncClient(directory, key, **options), names(*rest)))

@@ -7,7 +7,7 @@ from .adapter import Ca, Command, Program, Run, fresh
 
 
 class AcmeTiny(Program):
-    """It makes no keys and no requests for certificates: openssl does, as its documentation shows."""
+    """acme-tiny, which makes no keys and no CSRs: openssl makes them, as its documentation shows."""
 
     name = program = "acme-tiny"
     many = 20
@@ -24,7 +24,7 @@ class AcmeTiny(Program):
         return Run(self._issue(ca, folder, names))
 
     def _account_key(self, folder: Path) -> Command:
-        # It takes no others than RSA.
+        # acme-tiny accepts only RSA keys.
         return [openssl(), "genrsa", "-out", f"{folder}/account.key", "2048"]
 
     def _issue(self, ca: Ca, folder: Path, names: list[str]) -> list[Command]:
@@ -38,7 +38,7 @@ class AcmeTiny(Program):
         ]  # fmt: skip
 
     def at_once(self, ca: Ca, folder: Path, prefix: str, count: int) -> Run:
-        # Each needs its request made before: all the requests first.
+        # Each certificate needs its CSR: the commands for all CSRs come first.
         commands = self.in_a_row(ca, folder, prefix, count).commands
         return Run(commands[::2] + commands[1::2], self.jobs)
 

@@ -1,4 +1,4 @@
-"""What the benchmark asks of a peer."""
+"""The interface between the benchmark and a peer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Command = list[str]
 
 
 class Missing(Exception):
-    """The peer is not on this machine; the text says what is lacking."""
+    """The peer is not on this machine; the text says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -22,43 +22,43 @@ class Ca:
 
 @dataclass(frozen=True)
 class Run:
-    """Commands that are measured together, so many at once."""
+    """Commands that are measured together, ``jobs`` of them at the same time."""
 
     commands: list[Command]
     jobs: int = 1
 
 
 class Peer:
-    """All challenges are http-01, and believed by the CA without a look; certificates' keys are P-256."""
+    """A client in the benchmark. All challenges are http-01, and the CA accepts them; certificate keys are P-256."""
 
     name: str
     # "C library", "program", ...
     kind: str
-    # How many certificates in a row it gets at most: fewer of those that take seconds for each.
+    # Maximum number of certificates in a row: less for a peer that takes seconds for each.
     many = 200
-    # It has no option or variable for roots, and trusts the system's.
+    # Whether it has no option or variable for root certificates, and trusts only the system's.
     needs_system_roots = False
-    # A run fails now and then, through a fault that is known, and is repeated.
+    # Whether a run sometimes fails because of a known bug, and is repeated.
     fails_at_times = False
 
     def version(self) -> str:
-        """Raises Missing."""
+        """The peer's version. Raises Missing if the peer is not installed."""
         raise NotImplementedError
 
     def prepare(self, ca: Ca, folder: Path) -> Run:
-        """Makes an account, which is the known one, in a folder that is the peer's own."""
+        """Creates the known account, in a folder of the peer's own."""
         raise NotImplementedError
 
     def new(self, ca: Ca, folder: Path, name: str) -> Run:
-        """A new account, and a certificate."""
+        """Creates a new account and obtains a certificate."""
         raise NotImplementedError
 
     def known(self, ca: Ca, folder: Path, names: list[str]) -> Run:
-        """A certificate for the known account."""
+        """Obtains a certificate with the known account."""
         raise NotImplementedError
 
     def in_a_row(self, ca: Ca, folder: Path, prefix: str, count: int) -> Run:
-        """Certificates for PREFIX0.test, PREFIX1.test, ..."""
+        """Obtains certificates for PREFIX0.test, PREFIX1.test, ..."""
         raise NotImplementedError
 
     def at_once(self, ca: Ca, folder: Path, prefix: str, count: int) -> Run:
@@ -66,7 +66,7 @@ class Peer:
 
 
 class Program(Peer):
-    """One process for each certificate; many at once are many processes."""
+    """A peer with one process for each certificate; certificates at once are processes at once."""
 
     kind = "program"
     program: str

@@ -8,7 +8,7 @@ from .adapter import Ca, Program, Run, fresh
 class Certbot(Program):
     name = program = "certbot"
     many = 20
-    # It locks its folders.
+    # certbot locks its folders.
     jobs = 1
 
     def _command(self, ca: Ca, folder: Path, *words: str) -> list[str]:

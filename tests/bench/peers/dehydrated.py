@@ -28,5 +28,5 @@ class Dehydrated(Program):
         return Run([register, *self.known(ca, own, [name]).commands])
 
     def known(self, ca: Ca, folder: Path, names: list[str]) -> Run:
-        # Without its lock, or many at once would have to wait for each other.
+        # Without its lock, because processes at once would wait for each other.
         return Run([self._command(ca, folder, "--cron", "--no-lock", "--domain", " ".join(names))])

@@ -10,7 +10,7 @@ class Lego(Program):
     many = 20
 
     def prepare(self, ca: Ca, folder: Path) -> Run:
-        # It has no command that only registers.
+        # lego has no command that only registers.
         return self.known(ca, folder, ["first.lego.test"])
 
     def new(self, ca: Ca, folder: Path, name: str) -> Run:

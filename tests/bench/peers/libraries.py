@@ -1,10 +1,11 @@
-"""Libraries, ours among them. Each is driven by a small program with two forms:
+"""The libraries, including ours. Each has a small program with two forms:
 
     PROGRAM DIRECTORY CA_FILE ACCOUNT issue NAME...
     PROGRAM DIRECTORY CA_FILE ACCOUNT many COUNT in-a-row|at-once PREFIX
 
-ACCOUNT is "-" for a new account that is forgotten, or a file of the program's own making: made with a new
-account when it is not there. In a row, all is done by one client; at once, as the library can it best.
+ACCOUNT is "-" for a new account that is not stored, or a file in the program's own format, which is made with a
+new account if it does not exist. In a row, one client does all the work; at once, the library's fastest way is
+used.
 """
 
 from __future__ import annotations
@@ -53,12 +54,12 @@ def our_version() -> str:
 
 
 def pinned(path: str, before: str, after: str) -> str:
-    """The version that a manifest names between these two texts."""
+    """The version in a manifest, between these two texts."""
     return (HERE / path).read_text().split(before, 1)[1].split(after, 1)[0]
 
 
 class OldAcmeMicro(Library):
-    # One signature in 128 has a number with a leading zero byte, which it leaves out.
+    # It drops the leading zero byte of a number, which one signature in 128 has.
     fails_at_times = True
 
 

@@ -23,5 +23,5 @@ class Uacme(Program):
         return Run([self._issue(ca, folder, names)])
 
     def _issue(self, ca: Ca, folder: Path, names: list[str]) -> list[str]:
-        # A hook that takes http-01 and refuses what is offered otherwise; it publishes nothing.
+        # This hook accepts the first challenge type that uacme offers, http-01, and publishes nothing.
         return self._command(ca, folder, "-h", "/bin/true", "issue", *names)

@@ -1,5 +1,5 @@
-//! All fuzz targets in one program, for one is linked faster than many: `FUZZ_TARGET` names it. The
-//! targets themselves are in ../targets, a part of the library's own unit tests.
+//! All fuzz targets in one program, because one program is linked faster than many; `FUZZ_TARGET`
+//! selects one. The targets themselves are in ../targets, a part of the library's own unit tests.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Decisions made of a fuzzer's bytes. When there are no more, each is the first one possible.
+//! Decisions from a fuzzer's bytes. When the bytes are used up, each decision is its first option.
 
 pub struct Bytes<'a>(pub &'a [u8]);
 
@@ -17,7 +17,7 @@ impl<'a> Bytes<'a> {
         some[self.below(some.len())]
     }
 
-    /// Up to 255 of them, as they are.
+    /// Up to 255 bytes, unchanged.
     pub fn raw(&mut self) -> &'a [u8] {
         let size = usize::from(self.byte()).min(self.0.len());
         let (raw, rest) = self.0.split_at(size);

@@ -1,5 +1,5 @@
-//! Whole operations against a CA that answers as the fuzzer's bytes say: right, or mutated, or not at
-//! all. Without a byte it is a good CA, so that every input gets far.
+//! Whole operations against a CA whose responses follow the fuzzer's bytes: correct, mutated or
+//! missing. When the bytes are used up, the CA is correct, so that every input gets far.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -18,19 +18,19 @@ use crate::pki::{CertificateChain, ChainPreference, Key};
 use crate::time::Time;
 
 const BASE: &str = "https://ca.example";
-/// Within the fixtures' lifetime.
+/// The time at the start, within the lifetime of the fixtures.
 const START: i64 = 1_800_000_000_000;
 const ONE: &[u8] = include_bytes!("../fixtures/one.pem");
 const THREE: &[u8] = include_bytes!("../fixtures/three.pem");
 const ONE_OLD: &[u8] = include_bytes!("../fixtures/one-old.pem");
 const THREE_OLD: &[u8] = include_bytes!("../fixtures/three-old.pem");
 const NAMES: [&str; 3] = ["example.org", "*.example.org", "www.example.net"];
-/// Far above what a good CA needs, far below what a bad one could wish for.
+/// Maximum number of requests per operation: far above what a correct CA needs.
 const MOST_REQUESTS: usize = 3_000;
-/// An operation's limit, and a clock that the fuzzer put forward.
+/// Time limit of an operation, by a clock that the fuzzer may advance.
 const TIME_LIMIT: Duration = Duration::from_secs(600);
 
-/// The same in every run, for chains are issued beforehand.
+/// The keys, the same in every run, because the chains are issued in advance.
 fn keys() -> &'static (Key, Key, Key) {
     static KEYS: OnceLock<(Key, Key, Key)> = OnceLock::new();
     KEYS.get_or_init(|| {
@@ -50,7 +50,7 @@ fn client(bytes: &mut Bytes<'_>) -> Client {
     Client::new(options).unwrap()
 }
 
-/// Obtains or renews a certificate, or proves names ahead.
+/// Obtains or renews a certificate, or authorizes names ahead of an order.
 pub fn obtain(data: &[u8]) {
     let mut bytes = Bytes(data);
     let client = client(&mut bytes);
@@ -60,7 +60,7 @@ pub fn obtain(data: &[u8]) {
     let mut options = OrderOptions::new(names.iter().copied());
     let types = [ChallengeType::Http01, ChallengeType::DnsPersist01, ChallengeType::TlsAlpn01];
     options.challenge_types = vec![types[usize::from(flags >> 1) % 3], ChallengeType::Dns01];
-    // Outside the process, so that the host has to sign.
+    // A key outside the process, so that the host has to sign.
     let (_, external, private) = keys();
     options.key = Some(if flags & 8 != 0 { external.clone() } else { private.clone() });
     options.order_url = (flags & 16 != 0).then(|| format!("{BASE}/order/1"));
@@ -126,7 +126,7 @@ pub fn account(data: &[u8]) {
     assert_eq!(client.account_key().thumbprint().len(), account.thumbprint().len());
 }
 
-/// An answer that is going to be given.
+/// A response of the CA.
 #[derive(Clone)]
 struct Answer {
     status: u16,
@@ -134,23 +134,23 @@ struct Answer {
     body: Vec<u8>,
 }
 
-/// The CA as far as it is a good one, the host, and what they remember.
+/// The correct CA, the host, and their state.
 struct World<'a> {
     bytes: Bytes<'a>,
     chain: &'a [u8],
     now: i64,
-    /// How far the fuzzer moved the clock.
+    /// Time by which the fuzzer moved the clock.
     moved: i64,
     requests: usize,
     nonces: u64,
-    /// Challenges that were answered, and the order that was finalized.
+    /// The challenges that got a response, and the order that was finalized.
     answered: [bool; 3],
     deactivated: [bool; 3],
     finalized: bool,
     looks: u32,
-    /// Authorizations are for the names below, too.
+    /// Whether authorizations also cover subdomains.
     subdomains: bool,
-    /// How often each nonce was handed out, less how often it was used.
+    /// For each nonce, the times that it was issued minus the times that it was used.
     handed_out: BTreeMap<Vec<u8>, i64>,
     published: BTreeMap<(&'static str, String, String), i64>,
     last: Option<Answer>,
@@ -191,7 +191,7 @@ fn run<T>(operation: &Operation<T>, bytes: Bytes<'_>, chain: &[u8]) -> Option<T>
             Step::Request(request) => {
                 world.check(&request);
                 waiting.push(request);
-                // Answered at once, or later, together with others.
+                // The response comes at once, or later together with others.
                 if world.bytes.byte() & 3 != 3 {
                     world.answer_one(operation, &mut waiting);
                 }
@@ -236,7 +236,7 @@ fn run<T>(operation: &Operation<T>, bytes: Bytes<'_>, chain: &[u8]) -> Option<T>
 
 fn check_failure(error: &Error) {
     check_error(error);
-    // A key authorization ends in the thumbprint.
+    // A key authorization ends with the thumbprint.
     let text = format!("{error} {error:?}");
     assert!(!text.contains(&format!(".{}", keys().0.thumbprint())), "a secret is shown: {text}");
     assert!(error.problem().is_none() || error.http_status().is_some(), "{error:?}");
@@ -301,7 +301,7 @@ impl World<'_> {
             10 => spliced(honest, &mut self.bytes),
             11 => self.last.clone().unwrap_or(honest),
             12 => {
-                // The same once more, with something else changed.
+                // The same response with one more change.
                 let edited = self.edited(honest);
                 self.other_header(edited)
             }
@@ -422,7 +422,7 @@ impl World<'_> {
         answer
     }
 
-    /// With another value somewhere in its JSON.
+    /// Changes one value somewhere in the response's JSON.
     fn edited(&mut self, mut answer: Answer) -> Answer {
         let Ok(mut json) = serde_json::from_slice::<Value>(&answer.body) else { return answer };
         for _ in 0..=self.bytes.below(3) {
@@ -517,7 +517,7 @@ fn decoded(text: &Value) -> Vec<u8> {
     crate::base64url::decode_pasted(text.as_str().unwrap()).unwrap()
 }
 
-/// The good CA.
+/// The correct CA.
 impl World<'_> {
     fn serve(&mut self, request: &Request) -> Answer {
         let path = request.path();

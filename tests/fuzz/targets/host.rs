@@ -1,11 +1,11 @@
-//! What the host program, its operator and its proxy say.
+//! Input from the host program, its operator and its proxy.
 
 use super::parsers::check_error;
 use crate::engine::{Client, ClientOptions, http01_answer};
 use crate::jose::eab::{ExternalAccount, MacAlgorithm};
 use crate::pki::{Key, KeyType};
 
-/// Options and arguments, a line each.
+/// Options and arguments, one per line.
 pub fn text(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut lines = text.split('\n').map(str::to_owned);
@@ -44,7 +44,7 @@ pub fn text(data: &[u8]) {
     }
 }
 
-/// A proxy's URL, and after the first line what the proxy says.
+/// A proxy's URL in the first line, then the proxy's responses.
 #[cfg(feature = "http")]
 pub fn proxy(data: &[u8]) {
     use std::io::{Cursor, Read, Write};

@@ -1,7 +1,7 @@
-//! What is fuzzed: each target takes bytes from outside, and panics when a promise is broken.
+//! The fuzz targets: each takes bytes from outside, and panics if a promise is broken.
 //!
-//! Part of the crate, so that it reaches the parsers, but only of its unit tests and of
-//! tests/fuzz, where libFuzzer calls it.
+//! The targets are part of the crate, so that they can call the parsers, but only in its unit tests
+//! and in tests/fuzz, where libFuzzer calls them.
 
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -14,7 +14,7 @@ mod parsers;
 #[cfg(test)]
 mod replay;
 
-/// A target, by the name of its corpus.
+/// The name of a target's corpus, and the target.
 pub type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: &[Target] = &[

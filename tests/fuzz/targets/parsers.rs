@@ -1,4 +1,4 @@
-//! What the CA says.
+//! Input from the CA.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::url::{Url, UrlPolicy};
 /// 2026-11-24T14:24:05Z.
 const NOW: Time = Time::from_millis(1_795_530_245_000);
 
-/// Errors are typed, and fit for one line of a log.
+/// Checks that an error is typed and fits in one line of a log.
 pub fn check_error(error: &Error) {
     assert!(!matches!(error.kind(), ErrorKind::Panic | ErrorKind::Misuse), "{error:?}");
     check_text(&error.to_string(), 16 * 1024);
@@ -111,7 +111,7 @@ pub fn renewal_info(data: &[u8]) {
     assert!(info.window.start < info.window.end);
 }
 
-/// A header, a line each field.
+/// A header, one field per line.
 pub fn header(data: &[u8]) {
     let mut headers = Headers::default();
     let mut size = 0;
@@ -140,7 +140,7 @@ pub fn date(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (first, second) = text.split_once('\n').unwrap_or((&text, ""));
     if let Some(time) = time::http_date(first) {
-        // What is read is what is meant: it can be shown and is read again.
+        // A time that is formatted and parsed again stays the same.
         assert_eq!(Time::from_rfc3339(&time.to_string()), Some(time), "{first}");
     }
     if let Some(time) = Time::from_rfc3339(first) {
@@ -154,7 +154,7 @@ pub fn date(data: &[u8]) {
     assert!(delay.is_none_or(|delay| delay <= Duration::from_secs(30 * 24 * 3600)));
 }
 
-/// A URL of the CA's, and one that a URL leads to.
+/// A URL or a relative reference from the CA, and a directory's URL.
 pub fn url(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let policy = UrlPolicy::new("https://ca.example/dir", &[], false).unwrap();
@@ -162,7 +162,7 @@ pub fn url(data: &[u8]) {
     for text in [&*text, &from] {
         let Ok(url) = policy.check(text).inspect_err(check_error) else { continue };
         assert_eq!(url.as_str(), text);
-        // The host as the plainest of readers finds it.
+        // The host as a very simple parser finds it.
         let rest = text.get(..8).filter(|s| s.eq_ignore_ascii_case("https://")).map(|_| &text[8..]);
         let rest = rest.unwrap_or_else(|| panic!("not https: {text}"));
         let authority = rest.split(['/', '?', '#', '\\']).next().unwrap();
@@ -228,7 +228,8 @@ pub fn chain(data: &[u8]) {
 }
 
 pub fn key(data: &[u8]) {
-    // A passphrase costs as many rounds of hashing as the file says.
+    // The file sets the number of hashing rounds for a passphrase, so an encrypted input can take
+    // long.
     if data.windows(9).any(|window| window.eq_ignore_ascii_case(b"encrypted")) {
         return;
     }

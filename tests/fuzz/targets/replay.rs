@@ -1,4 +1,4 @@
-//! The corpora as plain tests: what was once found stays found, without libFuzzer.
+//! Runs the corpora as plain tests, without libFuzzer, so that earlier findings stay fixed.
 
 use std::fs;
 use std::path::Path;
@@ -13,14 +13,14 @@ fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
     files.iter().map(|path| (path.display().to_string(), fs::read(path).unwrap())).collect()
 }
 
-/// Each file whole, cut short, and with a byte changed here and there.
+/// Runs each file whole, truncated, and with some bytes changed.
 #[test]
 fn every_corpus_is_replayed() {
     for (name, target) in TARGETS {
         let files = corpus(name);
         assert!(!files.is_empty(), "{name} has no corpus");
         for (path, data) in files {
-            // Shown when the test fails.
+            // The test's output shows this if it fails.
             println!("{path}");
             target(&data);
             let steps = (data.len() / 4).max(1);
@@ -34,8 +34,9 @@ fn every_corpus_is_replayed() {
     }
 }
 
-/// Whole operations with random bytes, most of them 0: the CA is good, apart from some answers. More
-/// than libFuzzer gets through while it measures what it does. FUZZ_RUNS says how many.
+/// Runs whole operations with random bytes, most of them 0: the CA is correct except for some
+/// responses. This runs more inputs than libFuzzer, which measures coverage. FUZZ_RUNS sets the
+/// number of runs.
 #[test]
 fn the_engine_takes_whatever_comes() {
     let runs = std::env::var("FUZZ_RUNS").map_or(200, |runs| runs.parse().unwrap());
@@ -48,14 +49,14 @@ fn the_engine_takes_whatever_comes() {
             let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             z ^ (z >> 31)
         };
-        // Flags and flow first, then decisions, fewer or more of them bad.
+        // First the flags and the flow, then the decisions, with a random share of bad ones.
         let bad = random() % 40;
         let byte = |n: usize, random: u64| match n < 3 || (random >> 8) % 100 < bad {
             true => random as u8,
             false => 0,
         };
         let bytes: Vec<u8> = (0..400).map(|n| byte(n, random())).collect();
-        // Shown when the test fails.
+        // The test's output shows this if it fails.
         println!("seed {seed}");
         super::engine::obtain(&bytes);
         super::engine::account(&bytes);

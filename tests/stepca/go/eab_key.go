@@ -1,10 +1,10 @@
-// Makes a key for external account bindings in step-ca's database, and prints its id and the HMAC key.
+// Writes a key for external account bindings into step-ca's database, and prints its id and the HMAC key.
 //
 //	eab-key DATABASE
 //
-// The open edition of step-ca checks bindings, but its admin API makes no keys ("only available in
-// Certificate Manager"), and the function behind that API wants a provisioner with an id, which those
-// of ca.json lack. So this writes what that function writes. step-ca must not be running.
+// The open-source edition of step-ca checks bindings, but its admin API creates no keys ("only available in
+// Certificate Manager"). The function behind that API needs a provisioner with an id, which provisioners in
+// ca.json do not have. So this program writes the same records as that function. step-ca must not be running.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 
 var table = []byte("acme_external_account_keys")
 
-// As dbExternalAccountKey in step-ca's acme/db/nosql has it.
+// The fields of dbExternalAccountKey in step-ca's acme/db/nosql.
 type key struct {
 	ID            string    `json:"id"`
 	ProvisionerID string    `json:"provisionerID"`

@@ -1,6 +1,6 @@
-// One or many certificates by acmez: see ../libraries.py.
+// Obtains one or many certificates with acmez: see ../libraries.py.
 //
-// The CA believes every challenge without looking, so none is published.
+// The CA accepts every challenge, so none is published.
 package main
 
 import (
@@ -25,7 +25,7 @@ type solver struct{}
 func (solver) Present(context.Context, acme.Challenge) error { return nil }
 func (solver) CleanUp(context.Context, acme.Challenge) error { return nil }
 
-// What is kept of an account.
+// The stored data of an account.
 type stored struct {
 	Account acme.Account
 	Key     []byte
@@ -44,7 +44,7 @@ func main() {
 	check(err)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
-	// As net/http's default, which speaks HTTP/2 where the server does.
+	// The default of net/http, which uses HTTP/2 if the server supports it.
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = &tls.Config{RootCAs: roots}
 	client := &acmez.Client{

@@ -1,7 +1,7 @@
-"""One or many certificates by python-acme: see ../libraries.py.
+"""Obtains one or many certificates with python-acme: see ../libraries.py.
 
-The CA believes every challenge without looking, so none is published. As certbot does, all challenges are
-answered, and then the authorizations are polled, the order is finalized and polled.
+The CA accepts every challenge, so none is published. As certbot does, the program responds to all challenges,
+then polls the authorizations, then finalizes and polls the order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from acme import challenges, client, crypto_util, messages
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-# A thread for each order that is under way.
+# Number of threads, each with one order at a time.
 THREADS = 16
 
 

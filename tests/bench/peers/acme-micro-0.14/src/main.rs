@@ -1,6 +1,6 @@
-//! One or many certificates by acme-micro 0.14.0: see ../../libraries.py.
+//! Obtains one or many certificates with acme-micro 0.14.0: see ../../libraries.py.
 //!
-//! The CA believes every challenge without looking, so none is published.
+//! The CA accepts every challenge, so none is published.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use acme_micro::{create_p256_key, Account, Directory, DirectoryUrl, Error};
 
-/// Between two looks. The first look comes at once, whatever this is.
+/// Delay between two polls. The first poll always comes at once.
 const PACE: Duration = Duration::from_millis(250);
-/// A thread for each order that is under way.
+/// Number of threads, each with one order at a time.
 const THREADS: usize = 16;
 
 fn main() -> Result<(), Error> {
@@ -51,7 +51,7 @@ fn issue(account: &Account, names: &[&str]) -> Result<(), Error> {
         if let Some(order) = order.confirm_validations() {
             break order;
         }
-        // Not for ever, should its own mistake leave the order pending.
+        // A limit, because a bug of 0.14.0 can leave the order pending.
         looks += 1;
         if looks == 10 {
             return Err(Error::msg("the order is still pending"));
@@ -69,7 +69,7 @@ fn issue(account: &Account, names: &[&str]) -> Result<(), Error> {
     Ok(())
 }
 
-/// One in about 15 fails, for a leading zero byte in a signature, and is repeated.
+/// About one in 15 fails because of a leading zero byte in a signature, and is repeated.
 fn many(account: &Account, count: usize, threads: usize, prefix: &str) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {

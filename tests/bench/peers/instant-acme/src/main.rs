@@ -1,6 +1,6 @@
-//! One or many certificates by instant-acme: see ../../libraries.py.
+//! Obtains one or many certificates with instant-acme: see ../../libraries.py.
 //!
-//! The CA believes every challenge without looking, so none is published.
+//! The CA accepts every challenge, so none is published.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use instant_acme::{
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// One thread: the library waits and does not compute.
+/// One thread, because the library mostly waits.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -1,6 +1,6 @@
-//! Stands in for the crate of this name, with one root: the certificate in the PEM file that
-//! `ACME_CA_FILE` names. It is read when the first connection is made, as ours is by the library
-//! under test, so that a new test CA needs no new build.
+//! Replaces the crate of this name with a single root: the certificate in the PEM file that
+//! `ACME_CA_FILE` names. The file is read at the first connection, as our library does, so that a
+//! new test CA needs no new build.
 
 use std::sync::LazyLock;
 
