@@ -76,7 +76,7 @@ class PlatformDistribution(Distribution):
 
 
 class PlatformWheel(bdist_wheel):
-    """A wheel for any Python 3, as ctypes needs no ABI of Python, and for the platforms that auditwheel finds."""
+    """A wheel for any Python 3, as ctypes needs no ABI of it, for the platforms that auditwheel finds."""
 
     def get_tag(self) -> "tuple[str, str, str]":
         return ("py3", "none", super().get_tag()[2])

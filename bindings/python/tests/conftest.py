@@ -23,7 +23,7 @@ own_pebble = contextlib.ExitStack()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Gives each worker of pytest-xdist a CA of its own: tests listen on the ports that a CA looks at."""
+    """Gives each worker of pytest-xdist a CA of its own: tests listen on the ports that a CA validates on."""
     if hasattr(config, "workerinput"):
         os.environ.update(own_pebble.enter_context(another_pebble()))
 

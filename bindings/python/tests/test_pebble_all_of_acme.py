@@ -277,7 +277,8 @@ def test_a_window_in_the_past_means_now(new_pebble, client, standalone, tmp_path
     op.run(standalone)
     verify(op.certificate, ["moved.test"], tmp_path)
     assert op.certificate.serial != cert.serial
-    # The certificate is replaced already. The CA refuses a second replacement, so the order does not ask for it.
+    # The certificate is replaced already. The CA refuses a second replacement, so the order does not
+    # ask for it.
     again = client.obtain(["moved.test"], standalone, replaces=cert)
     assert again.serial != op.certificate.serial
     # Without valid renewal information, the lifetime decides.

@@ -36,7 +36,7 @@ synchronous and asynchronous code::
 
 Each failure raises an :class:`AcmeError`. Its text says what was tried, at which URL or for which name,
 and why it failed; ``.problem`` is the CA's problem document, ``.identifier`` the name concerned,
-``.retry_at`` the earliest time for another try.
+``.retry_at`` the earliest time for another attempt.
 """
 
 from typing import TYPE_CHECKING, Any

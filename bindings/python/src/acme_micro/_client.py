@@ -189,7 +189,7 @@ class ClientBase(Handle[_native.acme_client_t]):
 
     @property
     def terms_url(self) -> str | None:
-        """URL of the CA's terms of service; None if the CA has no terms, or its directory is not known yet."""
+        """URL of the CA's terms of service; None if it has no terms, or its directory is not known yet."""
         return from_text(_native.acme_client_terms_url(self._handle))
 
     @property

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from .certificates import Certificate
 
 SECRET, PUBLIC = 0o600, 0o644
-# A file that only its owner can open. The folder itself would not do: every user who can read it could lock it.
+# A file that only its owner can open. The folder itself is unsuitable as a lock: each user who can
+# read it could lock it.
 LOCK = ".lock"
 PREFIX = "tmp-"
 TEMPORARY = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
@@ -184,7 +185,7 @@ class Folder:
             self._lock = -1
 
     def _recover(self) -> None:
-        """Removes the temporary files of killed programs: they are not in use, as every writer holds the lock."""
+        """Removes the temporary files of killed programs. They are not in use: each writer holds the lock."""
         os.fsync(self._dir)  # the rename of a killed program may not be on the disk
         for name in os.listdir(self._dir):
             if TEMPORARY.fullmatch(name):

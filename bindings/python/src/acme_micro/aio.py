@@ -251,8 +251,8 @@ class _Run:
         self.operation._finish()
 
     async def _outcome(self) -> int:
-        """Waits until the operation has left the driver and the solver has removed the challenges, even if the
-        task is cancelled meanwhile, and more than once."""
+        """Waits until the operation has left the driver and the solver has removed the challenges, even if
+        the task is cancelled meanwhile, and more than once."""
         canceled: asyncio.CancelledError | None = None
         while not self.done.done() or any(not task.done() for task in self._tasks):
             waiting: list[asyncio.Future[Any]] = [self.done, *self._tasks]
@@ -347,7 +347,7 @@ async def unpublish_quietly(solver: AnySolver | None, challenges: tuple[Challeng
 
 
 async def on_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """Calls a function that may block. A caller that is cancelled waits for it: a thread cannot be interrupted."""
+    """Calls a function that may block. A caller that is cancelled waits: a thread cannot be interrupted."""
     thread = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
         return await asyncio.shield(thread)

@@ -41,7 +41,7 @@ __all__ = ["Operation", "RenewalInfo", "Signer"]
 Signer = Callable[[Sign], bytes]
 """A function that signs with a key outside the process: returns the signature over ``step.input``."""
 
-# Interval in seconds in which a waiting operation notices a cancellation by another thread or a signal handler.
+# Interval in seconds in which a waiting operation notices a cancellation.
 POLL_INTERVAL = 0.25
 
 logger = logging.getLogger("acme_micro")

@@ -1,4 +1,4 @@
-"""The time of the next try to obtain or renew a certificate."""
+"""The time of the next attempt to obtain or renew a certificate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def next_try(
     """Returns when to try again to obtain or renew a certificate.
 
     The delay from now is a minute, ten minutes or a hundred minutes after the first, second or third
-    failure in a row, and then a day. After an error that is ``permanent`` it is a day at once. Up to
+    failure in a row, and then a day. After an error that is ``permanent`` it is a day immediately. Up to
     half of the delay is added at random, so that programs that failed together do not return together.
     The result is never before the error's ``retry_at``.
 
@@ -29,12 +29,12 @@ def next_try(
         (:attr:`RenewalInfo.is_due`) sets both numbers to 0. The second number keeps a CA that always
         asks for a renewal to about one certificate a day.
     error
-        The exception of the last try; None after a success.
+        The exception of the last attempt; None after a success.
     certificate
         The certificate in use: after a failure the old one, after a success the new one. It limits the
         delay to what the certificate's lifetime allows:
 
-        * Before the renewal is due by the lifetime, the next try is at that time at the latest.
+        * Before the renewal is due by the lifetime, the next attempt is at that time at the latest.
         * From then until the certificate expires, the delay is at most half of the time that is left.
         * Neither limit is shorter than a 64th of the lifetime, which counts as at least 40 seconds and
           at most an hour, or than a quarter of the lifetime, if that is less.

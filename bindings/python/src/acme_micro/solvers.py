@@ -212,7 +212,7 @@ class MemoryHttp01:
         return self._answers.get(path)
 
     def wsgi(self, application: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-        """Returns a WSGI application that serves challenges, and passes other requests to ``application``."""
+        """Returns a WSGI application that serves challenges, and passes others to ``application``."""
 
         def middleware(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
             body = self.answer(environ.get("PATH_INFO", ""))
@@ -228,7 +228,7 @@ class MemoryHttp01:
         return middleware
 
     def asgi(self, application: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-        """Returns an ASGI application that serves challenges, and passes other requests to ``application``."""
+        """Returns an ASGI application that serves challenges, and passes others to ``application``."""
 
         async def middleware(scope: dict[str, Any], receive: Any, send: Any) -> None:
             path = scope.get("path", "") if scope["type"] == "http" else ""

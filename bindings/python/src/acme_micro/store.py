@@ -397,7 +397,7 @@ class _Issuance:
         self._mutex = threading.Lock()
 
     def prepare(self, key_type: KeyType, renew_now: bool) -> None:
-        """Reads the stored files. Afterwards the key is on the disk, and there is room for the other files."""
+        """Reads the stored files. Afterwards the key is on the disk, and there is room for the others."""
         self._folder.check_room()
         file = self.file + KEY
         self._key = self._store._key(file) or self._store._new_key(file, key_type)
@@ -488,7 +488,7 @@ class _Issuance:
         return certificate
 
     def should_order_again(self, error: BaseException) -> bool:
-        """Whether to order again at once, because the order of an earlier run has failed."""
+        """Whether to order again immediately, because the order of an earlier run has failed."""
         with suppress(StoreError):
             self._keep_account()
         if self._journal.order_url:  # this run was not killed
@@ -513,7 +513,7 @@ class _Issuance:
         self._folder.remove(self.file + ORDER)
 
     def _write_journal(self) -> None:
-        """Writes the journal. A failure is no reason to stop: it only means that a killed run orders again."""
+        """Writes the journal. A failure stops nothing: it only means that a killed run orders again."""
         try:
             self._folder.write(self.file + ORDER, self._journal.text().encode(), SECRET)
             self._keep_account()

@@ -109,7 +109,7 @@ class Ca:
         return self.store.names()
 
     def stored_name(self, name: str) -> str:
-        """Returns the name that :meth:`names` has for a certificate; it is shorter than a name too long for a file."""
+        """Returns the name that :meth:`names` has for a certificate; a name too long for a file is cut."""
         return self.store._stored_name(name)
 
     def certificate_settings(self, name: str) -> CertificateSettings | None:

@@ -53,7 +53,7 @@ async def obtain_one(
     force: bool,
 ) -> dict[str, Any]:
     """Obtains one certificate, and runs its deploy hook; returns its description for programs."""
-    async with ca.locked():  # of two runs at once, the second finds the certificate
+    async with ca.locked():  # of two runs at the same time, the second finds the certificate
         known = ca.store.account_url
         try:
             return await _obtain_one(ca, client, name, settings, output, force)

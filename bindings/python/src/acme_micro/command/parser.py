@@ -20,7 +20,7 @@ FILES, FOLDERS, COMMANDS, CERTIFICATES, CAS = "FILE", "DIR", "CMD", "NAME", "URL
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises an error instead of exiting. It accepts no shortened options, for scripts' sake."""
+    """A parser that raises an error instead of exiting. Options cannot be shortened, for scripts' sake."""
 
     def __init__(self, *arguments: Any, **options: Any):
         options.setdefault("allow_abbrev", False)
@@ -285,5 +285,6 @@ def _proxy(text: str) -> str:
     except ValueError:
         password = None
     if password is not None:
-        raise argparse.ArgumentTypeError("other users can see a password on the command line; use --proxy-file")
+        why = "other users can see a password on the command line; use --proxy-file"
+        raise argparse.ArgumentTypeError(why)
     return text

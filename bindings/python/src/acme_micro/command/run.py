@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run_until_signal(running: Coroutine[Any, Any, int]) -> int:
-    """Runs a subcommand. The first signal cancels it, and its challenges are removed; further signals kill the
-    hooks that this waits for."""
+    """Runs a subcommand. The first signal cancels it, and its challenges are removed; further signals kill
+    the hooks that this waits for."""
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(running)
     came: list[int] = []
 

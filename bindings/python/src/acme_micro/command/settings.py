@@ -50,7 +50,7 @@ class CertificateSettings:
     hook_timeout: int = HOOK_TIMEOUT
     #: Fingerprint of the certificate for which the deploy hook has succeeded.
     deployed: str | None = None
-    #: Number of failures in a row, number of renewals in a row, and earliest time of the next try in
+    #: Number of failures in a row, number of renewals in a row, and earliest time of the next attempt in
     #: seconds since 1970.
     failures: int = 0
     renewals: int = 0

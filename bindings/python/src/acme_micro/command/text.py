@@ -12,7 +12,7 @@ SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 
 
 def plain(text: str) -> str:
-    """Replaces characters that could control the terminal: names of files and a CA's texts may contain them."""
+    """Replaces characters that could control the terminal, in names of files and in a CA's texts."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
