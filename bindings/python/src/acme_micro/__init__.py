@@ -11,8 +11,8 @@ A certificate, blocking::
     Path("example.org.pem").write_text(cert.chain_pem)
     cert.key.save("example.org.key")
 
-The same with a folder for keys and certificates. Run it every day: it renews the certificate when the
-renewal is due. A program that is killed continues with the same order in its next run::
+The same with a folder for keys and certificates. Run it every day: it renews the certificate if its
+renewal is due. After the program was killed, its next run continues with the same order::
 
     store = acme.Store("/var/lib/acme")
     with store.client(acme.LETSENCRYPT_STAGING, terms_agreed=True) as ca:
@@ -34,7 +34,7 @@ synchronous and asynchronous code::
                 for c in challenges: site.pop(c.http_path, None)
     operation.certificate
 
-Each failure raises an :class:`AcmeError`. Its text says what was tried, at which URL or for which name,
+Each failure raises an :class:`AcmeError`. Its text describes what was tried, at which URL or for which name,
 and why it failed; ``.problem`` is the CA's problem document, ``.identifier`` the name concerned,
 ``.retry_at`` the earliest time for another attempt.
 """

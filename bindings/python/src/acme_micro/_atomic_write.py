@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-# The names of temporary files begin with this where the caller does not say otherwise.
+# Default prefix of the names of temporary files.
 HIDDEN = ".tmp-"
 # Maximum number of names tried for a temporary file.
 MAX_NAMES = 20
@@ -78,7 +78,7 @@ def _create(folder: int, mode: int, prefix: str) -> tuple[str, int]:
 
 
 def _rename_to_free_name(folder: int, source: str, name: str) -> None:
-    """Renames a file; FileExistsError when there is a file of that name."""
+    """Renames a file; FileExistsError if a file of that name exists."""
     try:
         os.link(source, name, src_dir_fd=folder, dst_dir_fd=folder)
     except FileExistsError:

@@ -3,7 +3,7 @@
 The library raises an :class:`AcmeError` for each failure. Its subclasses are the failures that a
 program treats in different ways; most are also the builtin exception that they resemble::
 
-    AcmeError                             any failure; .status says which
+    AcmeError                             any failure; .status is its kind
         InvalidArgument (ValueError)      an argument is wrong; nothing was sent
         Misuse (RuntimeError)             the call does not fit the object's state
         Unsupported (NotImplementedError) not compiled in, or not offered by this CA
@@ -11,9 +11,9 @@ program treats in different ways; most are also the builtin exception that they 
         ProtocolError                     the CA's response violates RFC 8555
         PolicyError                       a URL was refused: not https, or a host not allowed
         OperationTimeout (TimeoutError)   the operation's own timeout expired
-        ProblemError                      the CA refused; .problem says why
+        ProblemError                      the CA refused; .problem has the reason
             ServerError                   ... because of a fault of the CA; a retry may help
-            RateLimited                   ... for now; .retry_at says until when
+            RateLimited                   ... for now; .retry_at is the end of that
             TermsNotAgreed                ... until its terms of service are agreed to
             ExternalAccountRequired       ... without an external account binding
             AccountError                  the account is unknown, deactivated or revoked
@@ -22,7 +22,7 @@ program treats in different ways; most are also the builtin exception that they 
         CertificateError                  the CA issued another certificate than the order's
         PublishFailed                     reported by Publish.fail()
         Canceled                          Operation.cancel() was called
-        StoreError (OSError)              a file of a Store failed; .path and .errno say which and how
+        StoreError (OSError)              a file of a Store failed: .path, .errno
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ __all__ = [
 
 
 class AcmeError(Exception):
-    """A failure. ``str(error)`` says what was tried, at which URL or for which name, and why it failed."""
+    """A failure. ``str(error)`` describes what was tried, at which URL or for which name, and why it failed."""
 
     #: The kind of failure: a :class:`Status`, or a number that only a newer library knows.
     status: int

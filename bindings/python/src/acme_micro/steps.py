@@ -149,7 +149,7 @@ class Wait:
 class Publish:
     """Publish all of these challenges; this may take any time.
 
-    The request for the next step says that they are published.
+    Ask for the next step after they are published.
     """
 
     __match_args__: ClassVar[tuple[str, ...]] = ("challenges",)

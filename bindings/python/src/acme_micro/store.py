@@ -339,14 +339,14 @@ class Store:
 
     def _wait_for_lock(self, file: str) -> Iterator[None]:
         """Locks the folder for work on a file; yields each time that the caller should wait a moment."""
-        deadline, told = time.monotonic() + self._lock_timeout, False
+        deadline, logged = time.monotonic() + self._lock_timeout, False
         while not self._folder.acquire(file):
             if time.monotonic() >= deadline:
                 raise self._busy(file)
-            if not told:
+            if not logged:
                 text = "%s: waiting for another program or thread at work in this folder"
                 logger.info(text, self._folder.path)
-                told = True
+                logged = True
             yield
 
     @contextmanager

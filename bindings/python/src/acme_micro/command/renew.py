@@ -79,7 +79,7 @@ async def _renew_one(
     try:
         found = await obtain_one(ca, client, name, settings, output, force=arguments.force)
     except DeployFailed:
-        raise  # it says nothing about the CA
+        raise  # the CA is not the cause
     except FAILURES as error:
         _record_attempt(ca, name, error)
         raise

@@ -72,13 +72,13 @@ class CertificateSettings:
 def updated(settings: CaSettings, arguments: argparse.Namespace) -> CaSettings:
     """Returns the settings with the arguments' way to the CA; an empty argument removes a setting."""
     names = "ca_file", "allow_host", "proxy", "proxy_file"
-    said = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    if "allow_host" in said:
-        said["allow_host"] = tuple(host for host in said["allow_host"] if host)
-    if "proxy" in said or "proxy_file" in said:  # each replaces the other
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    if "allow_host" in given:
+        given["allow_host"] = tuple(host for host in given["allow_host"] if host)
+    if "proxy" in given or "proxy_file" in given:  # each replaces the other
         settings = replace(settings, proxy=None, proxy_file=None)
     unset = CaSettings(settings.directory)
-    return replace(settings, **{name: value or getattr(unset, name) for name, value in said.items()})
+    return replace(settings, **{name: value or getattr(unset, name) for name, value in given.items()})
 
 
 Settings = TypeVar("Settings", CaSettings, CertificateSettings)

@@ -63,16 +63,16 @@ class Hook:
 
     async def publish(self, challenges: tuple[Challenge, ...]) -> None:
         for left, challenge in zip(reversed(range(len(challenges))), challenges):
-            said = await self._run(self._publish, self._environment("publish", challenge, left))
-            self._outputs[challenge.identifier, challenge.token] = said
+            text = await self._run(self._publish, self._environment("publish", challenge, left))
+            self._outputs[challenge.identifier, challenge.token] = text
 
     async def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
         failure: HookFailed | None = None
         for left, challenge in zip(reversed(range(len(challenges))), challenges):
-            said = self._outputs.pop((challenge.identifier, challenge.token), "")
+            text = self._outputs.pop((challenge.identifier, challenge.token), "")
             variables = self._environment("unpublish", challenge, left)
             try:
-                await self._run(self._unpublish, {**variables, "CERTBOT_AUTH_OUTPUT": said})
+                await self._run(self._unpublish, {**variables, "CERTBOT_AUTH_OUTPUT": text})
             except HookFailed as error:  # remove the others nevertheless
                 failure = error
         if failure is not None:
@@ -156,8 +156,8 @@ async def run_hook(command: str, variables: Mapping[str, str], timeout: int) -> 
             await _end(process)
             _running.discard(process)
         output.seek(0)
-        said = output.read().decode(errors="replace")
-    sys.stderr.write(said)
+        text = output.read().decode(errors="replace")
+    sys.stderr.write(text)
     sys.stderr.flush()
     if not in_time:
         raise HookFailed(f"{variables['ACME_NAME']}: the hook took more than {timeout} seconds: {command}")
@@ -165,7 +165,7 @@ async def run_hook(command: str, variables: Mapping[str, str], timeout: int) -> 
     if status:
         how = f"status {status}" if status > 0 else f"signal {-status}"
         raise HookFailed(f"{variables['ACME_NAME']}: the hook ended with {how}: {command}")
-    return said.strip()
+    return text.strip()
 
 
 def _kinds(challenges: tuple[Challenge, ...]) -> str:
