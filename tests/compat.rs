@@ -1,4 +1,8 @@
 //! Programs written for acme-micro 0.14 build unchanged and work, against a real CA (Pebble).
+//!
+//! Each test has an account of its own, so Pebble reuses no authorization. Certificates have to be valid
+//! for two days at least, as in each of Pebble's profiles. The library repeats requests whose nonce
+//! Pebble refuses.
 #![cfg(feature = "http")]
 #![allow(
     clippy::unwrap_used,
@@ -34,7 +38,7 @@ fn env(name: &str) -> String {
     })
 }
 
-/// Answers http-01 for all tests: they run in one process, and Pebble asks on one port.
+/// Serves http-01 for all tests: they share one process and Pebble's one port.
 fn published() -> &'static Mutex<HashMap<String, String>> {
     static PUBLISHED: Mutex<Option<&'static Mutex<HashMap<String, String>>>> = Mutex::new(None);
     let mut slot = PUBLISHED.lock().unwrap();
@@ -44,14 +48,17 @@ fn published() -> &'static Mutex<HashMap<String, String>> {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let _ = answer(stream, table);
+                let _ = serve_http_01(stream, table);
             }
         });
         table
     })
 }
 
-fn answer(mut stream: TcpStream, table: &Mutex<HashMap<String, String>>) -> std::io::Result<()> {
+fn serve_http_01(
+    mut stream: TcpStream,
+    table: &Mutex<HashMap<String, String>>,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -83,7 +90,7 @@ fn challtestsrv(path: &str, json: &str) {
     assert!(text.contains(" 200 "), "{text}");
 }
 
-/// What the openssl command line says of the chain, and of each name.
+/// Verifies the chain, the names and the key with the openssl command.
 fn verify(cert: &Certificate, names: &[&str]) {
     let file = std::env::temp_dir().join(format!(
         "compat-{}-{}.pem",
@@ -144,7 +151,10 @@ fn the_program_of_the_tutorial_gets_a_certificate() {
     let account = directory.register_account(contact.clone()).unwrap();
     assert!(account.api_account().is_status_valid());
     let pem = account.acme_private_key_pem().unwrap();
-    assert!(pem.starts_with("-----BEGIN EC PRIVATE KEY-----"), "not in the form of 0.14");
+    assert!(
+        pem.starts_with("-----BEGIN EC PRIVATE KEY-----"),
+        "the key is not in the format of 0.14"
+    );
 
     let account = directory.load_account(&pem, contact).unwrap();
     assert_eq!(account.acme_private_key_pem().unwrap(), pem);
@@ -162,12 +172,12 @@ fn the_program_of_the_tutorial_gets_a_certificate() {
     assert!(!format!("{cert:?}").contains("PRIVATE"), "Debug shows the key");
 
     account.revoke_certificate(&cert, RevocationReason::Superseded).unwrap();
-    // What is so already is no failure.
+    // Revoking a revoked certificate succeeds.
     account.revoke_certificate(&cert, RevocationReason::Superseded).unwrap();
 }
 
 #[test]
-fn a_wildcard_by_dns() {
+fn a_wildcard_is_validated_by_dns_01() {
     let account = directory().register_account(Vec::new()).unwrap();
     let mut order = account.new_order("*.wild.test", &["wild.test"]).unwrap();
     assert!(!order.is_validated() && order.confirm_validations().is_none());
@@ -190,8 +200,8 @@ fn a_wildcard_by_dns() {
     verify(&cert, &["*.wild.test", "wild.test"]);
 }
 
-/// Shows this certificate to whoever asks for the protocol of tls-alpn-01 (RFC 8737).
-fn answer_tls(name: &str, digest: &[u8; 32]) {
+/// Serves this certificate to clients of tls-alpn-01 (RFC 8737).
+fn serve_tls_alpn_01(name: &str, digest: &[u8; 32]) {
     let key = Key::generate(KeyType::P256).unwrap();
     let now = Time::from(std::time::SystemTime::now());
     let chain = tls_alpn_certificate(name, digest, &key, now).unwrap();
@@ -212,14 +222,14 @@ fn answer_tls(name: &str, digest: &[u8; 32]) {
 }
 
 #[test]
-fn a_name_by_tls() {
+fn a_name_is_validated_by_tls_alpn_01() {
     let account = directory().register_account(Vec::new()).unwrap();
     let mut order = account.new_order("alpn.test", &[]).unwrap();
     let auth = order.authorizations().unwrap().remove(0);
     let challenge = auth.tls_alpn_challenge().unwrap();
-    answer_tls(auth.domain_name(), &challenge.tls_alpn_proof().unwrap());
+    serve_tls_alpn_01(auth.domain_name(), &challenge.tls_alpn_proof().unwrap());
     challenge.validate(Duration::from_millis(100)).unwrap();
-    // Once it is decided, to answer it again is no failure.
+    // A second response to a validated challenge is not a failure.
     challenge.validate(Duration::from_millis(100)).unwrap();
     order.refresh().unwrap();
     let order = order.confirm_validations().unwrap();
@@ -228,7 +238,7 @@ fn a_name_by_tls() {
 }
 
 #[test]
-fn an_account_with_another_kind_of_key_and_an_address() {
+fn accounts_with_other_kinds_of_keys_get_certificates_for_addresses() {
     for key in [create_rsa_key(2048).unwrap(), create_p384_key().unwrap()] {
         let pem = String::from_utf8(key.private_key_to_pem_pkcs8().unwrap()).unwrap();
         let account = directory().load_account(&pem, Vec::new()).unwrap();
@@ -276,9 +286,9 @@ fn refusals_keep_the_typed_error() {
 
 type Asked = Arc<Mutex<Vec<String>>>;
 
-/// A CA that says what it is told to, for what Pebble cannot be made to do: `says(path, n)` is the
-/// body of the nth answer there, with a Retry-After of so many seconds; `None`: it hangs up.
-/// Gives its directory's URL, and what was asked.
+/// Starts a CA for cases that Pebble cannot produce. `says(path, n)` returns the body of the n-th
+/// response at that path, and its Retry-After in seconds; `None`: the CA closes the connection.
+/// Returns the directory's URL, and the list of requested paths.
 fn scripted_ca<F>(says: F) -> (String, Asked)
 where
     F: Fn(&str, usize) -> Option<(String, u32)> + Send + 'static,
@@ -322,7 +332,7 @@ fn read_request(stream: &TcpStream) -> std::io::Result<String> {
     Ok(path)
 }
 
-/// What every CA says: all but the order and the authorization.
+/// Returns the responses of any CA, except orders and authorizations.
 fn usual(path: &str) -> String {
     match path {
         "/directory" => {
@@ -360,14 +370,14 @@ fn count(asked: &Asked, path: &str) -> usize {
 }
 
 #[test]
-fn what_was_lost_is_sent_again_and_retry_after_obeyed() {
+fn lost_requests_are_sent_again_and_retry_after_is_obeyed() {
     let (url, asked) = scripted_ca(|path, n| match (path, n) {
         ("/challenge" | "/finalize", 1) => None,
         ("/authz", 1) => Some((authorization("pending"), 0)),
         ("/authz", 2) => Some((authorization("pending"), 0)),
         ("/authz", 3) => Some((authorization("pending"), 2)),
         ("/authz", _) => Some((authorization("valid"), 0)),
-        // newOrder; a look after the lost finalize; the answer to the second; looks.
+        // newOrder; a fetch after the lost finalize; the response to the second finalize; polls.
         ("/order", 1 | 2) => Some((order("ready", ""), 0)),
         ("/finalize", _) => Some((order("processing", ""), 0)),
         ("/order", 3) => Some((order("processing", ""), 0)),
@@ -422,11 +432,11 @@ fn certificates_are_read_as_before() {
         builder.set_pubkey(&key).unwrap();
         builder.sign(&key, openssl::hash::MessageDigest::sha256()).unwrap();
         let cert = String::from_utf8(builder.build().to_pem().unwrap()).unwrap();
-        // What `openssl x509 -text` puts before it is no certificate, and never was in the way.
+        // `openssl x509 -text` puts text before the certificate; 0.14 accepted that.
         Certificate::parse(pem.clone(), format!("some text\n{cert}")).unwrap()
     };
     let day = 24 * 3600;
-    // Cut off towards zero.
+    // Days are truncated towards zero.
     for (seconds, days) in
         [(90 * day - 60, 89), (day - 60, 0), (60 - day, 0), (-60 - day, -1), (-3 * day, -3)]
     {
@@ -438,12 +448,15 @@ fn certificates_are_read_as_before() {
     let encrypted = key.private_key_to_pem_pkcs8_passphrase(cipher, b"x").unwrap();
     let encrypted = String::from_utf8(encrypted).unwrap();
     let cert = ending_in(day).certificate().to_owned();
-    assert!(Certificate::parse(encrypted, cert.clone()).is_err(), "and no question on a terminal");
+    assert!(
+        Certificate::parse(encrypted, cert.clone()).is_err(),
+        "the library does not ask for a passphrase"
+    );
     assert!(Certificate::parse("no key".to_owned(), cert).is_err());
     assert!(Certificate::parse(pem, "no certificate".to_owned()).is_err());
 }
 
-/// Does not run: it is there to compile. Each public item of 0.14 with its signature.
+/// Compiles and does not run: each public item of 0.14 with its signature.
 #[allow(dead_code, clippy::type_complexity)]
 fn signatures() {
     type R<T> = acme_micro::Result<T, acme_micro::Error>;
@@ -530,7 +543,7 @@ fn signatures() {
     }
 }
 
-/// As above: each field of the structs of `api` with its type, and each method.
+/// Compiles and does not run: each field of the structs of `api` with its type, and each method.
 #[allow(dead_code)]
 fn api_fields(text: String, some: Option<String>, flag: Option<bool>, url: DirectoryUrl<'_>) {
     use api::*;
@@ -636,7 +649,7 @@ fn the_reasons_for_a_revocation_keep_their_numbers() {
     assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 8, 9, 10]);
 }
 
-/// Written and read, it is the same.
+/// Checks that a value stays the same when it is written and read.
 fn again<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
     let json = serde_json::to_string(value).unwrap();
     assert_eq!(&serde_json::from_str::<T>(&json).unwrap(), value);

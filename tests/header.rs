@@ -1,4 +1,4 @@
-//! include/acme_micro.h is what cbindgen makes of src/ffi/ today. `make header` writes it anew.
+//! include/acme_micro.h has to be what cbindgen makes of src/ffi/. `make header` writes it.
 
 #![allow(clippy::expect_used, clippy::disallowed_methods)]
 
@@ -9,7 +9,7 @@ fn generated() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = cbindgen::Config::from_root_or_default(root);
     let builder = cbindgen::Builder::new().with_config(config);
-    // In the order in which a reader needs them.
+    // The order in which a reader needs them.
     let files = [
         "status",
         "error",

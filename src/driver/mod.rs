@@ -386,7 +386,7 @@ fn lacking(what: &str, error: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
 
@@ -533,9 +533,12 @@ mod tests {
 
     #[test]
     fn the_time_is_kept() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = client(&listener);
-        drop(listener); // nobody answers, and it is tried again after a while
+        // Bound and not listening: it refuses connections, and no other test can get its port.
+        let closed =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        closed.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let listener = TcpListener::from(closed);
+        let client = client(&listener); // every try fails, the next one after a while
         let mut driver = Driver::new(&LIMITS).unwrap();
         add(&mut driver, &client, 7);
         let events = run(&mut driver);

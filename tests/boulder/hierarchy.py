@@ -5,25 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-import subprocess
 from pathlib import Path
 
 import addresses
-from with_pebble import StartError
+from certificates import EC, Certificates
+from with_pebble import openssl
 
 # The name of each of Boulder's parts. It needs a public suffix because certificates have it.
 NAME = "boulder.example.com"
 
-CONFIG = f"""\
-[req]
-distinguished_name = name
-prompt = no
-[name]
-CN = with_boulder.py
-[root]
-basicConstraints = critical, CA:TRUE
-keyUsage = critical, keyCertSign, cRLSign
-subjectKeyIdentifier = hash
+SECTIONS = f"""\
 [intermediate]
 basicConstraints = critical, CA:TRUE, pathlen:0
 keyUsage = critical, digitalSignature, keyCertSign, cRLSign
@@ -42,7 +33,6 @@ authorityKeyIdentifier = keyid
 subjectAltName = DNS:{NAME}, IP:{addresses.INTERNAL}, IP:{addresses.CA}, IP:{addresses.CA_OF_FEW_ACCOUNTS}
 """
 
-EC = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
 RSA = ["rsa:2048"]
 INTERMEDIATES = {"int-ecdsa": EC, "int-rsa": RSA}
 LOGS = ("log-a", "log-b")  # the two logs need different operators
@@ -54,7 +44,7 @@ class Hierarchy:
     def __init__(self, folder: Path):
         self.folder = folder
         folder.mkdir()
-        (folder / "openssl.cnf").write_text(CONFIG)
+        self.certificates = Certificates(folder, SECTIONS)
         self.make("https-ca", EC, "root", "Test CA for Boulder's parts")
         self.make("part", EC, "part", NAME, issuer="https-ca")
         self.make("root", EC, "root", "Test root")
@@ -72,12 +62,7 @@ class Hierarchy:
     def make(self, name: str, key: list[str], kind: str, subject: str, issuer: str = "") -> None:
         """Writes NAME.pem and NAME.key; self-signed unless an issuer is given."""
         subject = f"/O=Boulder for acme-micro/C=US/CN={subject}"
-        signed = ["-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key"] if issuer else []
-        openssl(
-            self.folder, "req", "-x509", "-config", "openssl.cnf", "-extensions", kind,
-            "-newkey", *key, "-nodes", "-keyout", f"{name}.key", "-subj", subject,
-            "-days", "365", *signed, "-out", f"{name}.pem",
-        )  # fmt: skip
+        self.certificates.make(name, kind, subject, issuer, key)
 
     def log_key(self, name: str) -> str:
         """The key of a certificate transparency log, in the form that the log's server reads."""
@@ -104,14 +89,6 @@ class Hierarchy:
         return {"version": "0.1", "log_list_timestamp": "2000-01-01T00:00:00Z", "operators": operators}
 
     def der(self, *arguments: str) -> bytes:
-        return openssl(self.folder, *arguments, "-outform", "DER")
-
-
-def openssl(folder: Path, *arguments: str) -> bytes:
-    try:
-        done = subprocess.run(["openssl", *arguments], cwd=folder, capture_output=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise StartError(f"openssl: {error}") from error
-    if done.returncode != 0:
-        raise StartError(f"openssl {arguments[0]} failed: {done.stderr.decode().strip()}")
-    return done.stdout
+        """Returns what openssl writes in DER."""
+        openssl(self.folder, *arguments, "-outform", "DER", "-out", "out.der")
+        return (self.folder / "out.der").read_bytes()

@@ -43,7 +43,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "pebble"))
+sys.path[:0] = [str(HERE.parent / "pebble"), str(HERE.parent / "servers")]
 
 import addresses
 import namespace

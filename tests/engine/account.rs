@@ -1,20 +1,20 @@
-//! Accounts: found, made, bound, lost. RFC 8555 section 7.3.
+//! Accounts: finding, creating, binding and losing them. RFC 8555 section 7.3.
 
 use acme_micro::engine::{Client, ClientOptions, Operation, OrderOptions, Step};
 use acme_micro::{ErrorKind, ExternalAccount, Key, KeyType, Time};
 use serde_json::{Value, json};
 
-use super::ca::{Answer, BASE, TERMS};
+use super::ca::{BASE, Response, TERMS};
 use super::jws::{decode, encode};
 use super::script::{START, Script, make_account};
 
-/// The payload of the n-th request.
+/// Returns the payload of the n-th request.
 fn payload(ca: &Script, n: usize) -> Value {
     let body: Value = serde_json::from_slice(&ca.bodies[n]).unwrap();
     serde_json::from_slice(&decode(body["payload"].as_str().unwrap())).unwrap()
 }
 
-/// The program is started again: of its client nothing is left but the key, and what it stored.
+/// Restarts the program: it keeps the account's key and what `change` sets, and forgets the rest.
 fn restart(ca: &mut Script, change: impl FnOnce(&mut ClientOptions)) {
     let mut options = ClientOptions::new(format!("{BASE}/directory"), ca.account_key.clone());
     options.terms_agreed = true;
@@ -27,7 +27,7 @@ fn external_account() -> ExternalAccount {
 }
 
 #[test]
-fn registering_takes_three_requests_and_gives_the_url() {
+fn registering_takes_three_requests_and_returns_the_url() {
     let mut ca = Script::new();
     let registered = ca.register().unwrap();
     assert_eq!(registered.url, "https://ca.example/account/1");
@@ -38,20 +38,20 @@ fn registering_takes_three_requests_and_gives_the_url() {
     );
     assert_eq!(ca.client.account_url(), Some(registered.url));
     assert_eq!(ca.client.terms_of_service().as_deref(), Some(TERMS));
-    // Once more: the CA knows the key.
+    // The CA finds the account by its key the second time.
     assert_eq!(ca.register().unwrap().url, "https://ca.example/account/1");
     assert_eq!(ca.ca.accounts_made, 1);
 }
 
 #[test]
-fn a06_without_contacts_none_are_sent() {
+fn a06_an_account_without_contacts_sends_no_contact_member() {
     let mut ca = Script::with(|options| options.contacts.clear());
     ca.register().unwrap();
     assert_eq!(payload(&ca, 2), json!({"termsOfServiceAgreed": true}));
 }
 
 #[test]
-fn d15_terms_that_are_not_agreed_to_are_named_and_no_account_is_made() {
+fn d15_a_missing_agreement_names_the_terms_and_creates_no_account() {
     let mut ca = Script::with(|options| options.terms_agreed = false);
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Terms, true));
@@ -59,12 +59,16 @@ fn d15_terms_that_are_not_agreed_to_are_named_and_no_account_is_made() {
     assert_eq!(ca.ca.accounts_made, 0);
     assert_eq!(ca.count("POST /new-order"), 0);
     assert_eq!(payload(&ca, 2)["onlyReturnExisting"], json!(true));
-    assert_eq!(ca.client.terms_of_service().as_deref(), Some(TERMS), "what to agree to is told");
+    assert_eq!(
+        ca.client.terms_of_service().as_deref(),
+        Some(TERMS),
+        "the client knows the URL of the terms"
+    );
     assert_eq!(payload(&ca, 2).get("termsOfServiceAgreed"), None);
 }
 
 #[test]
-fn the_error_about_terms_says_what_was_tried_and_where() {
+fn the_error_about_terms_names_the_step_and_the_url() {
     let mut ca = Script::with(|options| options.terms_agreed = false);
     let error = ca.register().unwrap_err();
     assert_eq!(error.url(), Some("https://ca.example/new-account"), "{error}");
@@ -72,7 +76,7 @@ fn the_error_about_terms_says_what_was_tried_and_where() {
 }
 
 #[test]
-fn a01_an_account_that_exists_is_found_without_agreement() {
+fn a01_an_existing_account_is_found_without_agreement() {
     let mut ca = Script::with(|options| options.terms_agreed = false);
     let key = ca.account_key.clone();
     make_account(&mut ca.ca, &key);
@@ -90,13 +94,13 @@ fn a_ca_without_terms_needs_no_agreement() {
 }
 
 #[test]
-fn d14_a_ca_that_wants_an_external_account_says_so_before_an_account_is_made() {
+fn d14_a_required_external_account_is_reported_before_an_account_is_created() {
     let mut ca = Script::new();
     ca.ca.eab = Some(("kid-1".to_owned(), vec![7; 32]));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::EabRequired, true));
     assert_eq!(ca.ca.accounts_made, 0);
-    // The directory does not say so, the refusal does.
+    // The CA refuses with externalAccountRequired although its directory does not announce it.
     let mut ca = Script::new();
     ca.ca.eab = Some(("kid-1".to_owned(), vec![7; 32]));
     ca.on("GET /directory").edit(|directory| directory["meta"] = json!(null));
@@ -104,7 +108,7 @@ fn d14_a_ca_that_wants_an_external_account_says_so_before_an_account_is_made() {
 }
 
 #[test]
-fn the_external_account_binding_is_what_the_ca_gave_out() {
+fn the_external_account_binding_has_the_id_and_key_of_the_ca() {
     for kind in [KeyType::P256, KeyType::P384, KeyType::Rsa2048, KeyType::Ed25519] {
         let mut ca = Script::with(|options| {
             options.external_account = Some(external_account());
@@ -117,13 +121,14 @@ fn the_external_account_binding_is_what_the_ca_gave_out() {
 }
 
 #[test]
-fn a08_a_refused_external_account_is_final() {
+fn a08_a_refused_external_account_is_a_permanent_failure() {
     for name in ["unauthorized", "malformed"] {
         let mut ca = Script::with(|o| o.external_account = Some(external_account()));
         ca.on("POST /new-account").problem(403, name);
         let error = ca.obtain(&["example.org"]).unwrap_err();
         assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Problem, true));
-        // Once with the binding, once to see whether there is an account already.
+        // The first request carries the binding; the second one asks whether an account already
+        // exists.
         assert_eq!(ca.count("POST /new-account"), 2);
         assert_eq!(ca.ca.accounts_made, 0);
         let secret = encode(&[7; 32]);
@@ -132,7 +137,7 @@ fn a08_a_refused_external_account_is_final() {
 }
 
 #[test]
-fn a03_an_account_that_is_no_longer_valid_is_not_used() {
+fn a03_an_account_without_a_valid_status_is_not_used() {
     for status in ["deactivated", "revoked", "unknown"] {
         let mut ca = Script::new();
         let said = if status == "unknown" { json!("asleep") } else { json!(status) };
@@ -142,11 +147,11 @@ fn a03_an_account_that_is_no_longer_valid_is_not_used() {
         assert!(error.to_string().contains(status), "{error}");
         assert_eq!(ca.count("POST /new-order"), 0);
         assert_eq!(ca.client.account_url(), None);
-        assert_eq!(ca.ca.accounts_made, 1, "no other account is made in its place");
+        assert_eq!(ca.ca.accounts_made, 1, "the client creates no other account");
         assert_eq!(ca.count("POST /new-account"), 1);
         assert_eq!(ca.client.account_key().thumbprint(), ca.account_key.thumbprint());
     }
-    // Without a status it is as good as valid: what it is worth, the next request shows.
+    // An account without a status counts as valid: the next request shows whether it is.
     for none in [json!(null), json!("valid")] {
         let mut ca = Script::new();
         ca.on("POST /new-account").edit(move |account| account["status"] = none.clone());
@@ -156,13 +161,13 @@ fn a03_an_account_that_is_no_longer_valid_is_not_used() {
 
 #[test]
 fn a03_an_account_that_the_ca_deactivated_is_reported_and_not_replaced() {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.on("POST /new-order").problem(403, "unauthorized");
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert!(error.is_permanent());
     assert_eq!(ca.transcript, ["POST /new-order"]);
-    // With the status that RFC 8555 section 7.3.6 asks for.
-    let mut ca = Script::seasoned();
+    // RFC 8555 section 7.3.6 asks for this status.
+    let mut ca = Script::with_account();
     ca.on("POST /new-order").problem(401, "unauthorized");
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Account, true));
@@ -171,20 +176,20 @@ fn a03_an_account_that_the_ca_deactivated_is_reported_and_not_replaced() {
 
 #[test]
 fn a04_an_account_that_the_ca_has_lost_is_registered_once_more() {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.on("POST /new-order").nth(1).problem(400, "accountDoesNotExist");
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.transcript[..3], ["POST /new-order", "POST /new-account", "POST /new-order"]);
     assert_eq!(ca.count("POST /new-account"), 1);
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.on("POST /new-order").problem(400, "accountDoesNotExist");
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Account);
-    assert_eq!(ca.count("POST /new-account"), 1, "once, not for ever");
+    assert_eq!(ca.count("POST /new-account"), 1, "the account is registered again only once");
 }
 
 #[test]
-fn a04_a_lost_account_is_not_made_again_without_agreement_to_the_terms() {
+fn a04_a_lost_account_is_not_created_again_without_agreement_to_the_terms() {
     let mut ca = Script::with(|options| {
         options.terms_agreed = false;
         options.account_url = Some(format!("{BASE}/account/1"));
@@ -214,9 +219,9 @@ fn a02_an_account_without_a_usable_location_is_not_used() {
         let mut ca = Script::new();
         let shown: String = location.unwrap_or("none").chars().take(50).collect();
         let location = location.map(str::to_owned);
-        ca.on("POST /new-account").then(move |_, answer| match &location {
-            Some(location) => answer.set("Location", location),
-            None => answer.remove("Location"),
+        ca.on("POST /new-account").then(move |_, response| match &location {
+            Some(location) => response.set("Location", location),
+            None => response.remove("Location"),
         });
         let error = ca.obtain(&["example.org"]).unwrap_err();
         assert_eq!(error.kind(), kind, "{shown}: {error}");
@@ -224,10 +229,10 @@ fn a02_an_account_without_a_usable_location_is_not_used() {
         assert_eq!(ca.count("POST /new-order"), 0);
         assert_eq!(ca.count("POST /new-account"), 1, "{shown}");
     }
-    // The key is the account: the next run finds it by that, and makes no other one.
+    // The key identifies the account: the next run finds it by the key and creates no second one.
     for find in [true, false] {
         let mut ca = Script::new();
-        ca.on("POST /new-account").nth(1).then(|_, answer| answer.remove("Location"));
+        ca.on("POST /new-account").nth(1).then(|_, response| response.remove("Location"));
         ca.register().unwrap_err();
         restart(&mut ca, |_| {});
         let operation = if find { ca.client.find_account() } else { ca.client.register() };
@@ -242,19 +247,19 @@ fn a_problem_with_status_200_is_not_taken_for_an_account() {
     for body in [body, json!([])] {
         let mut ca = Script::new();
         let location = "https://ca.example/account/1";
-        ca.on("POST /new-account").answer(Answer::json(200, &body).header("Location", location));
+        ca.on("POST /new-account").respond(Response::json(200, &body).header("Location", location));
         let error = ca.register().expect_err("taken for an account");
         assert!(matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Problem), "{error}");
     }
 }
 
 #[test]
-fn a05_an_account_under_another_url_than_before_is_taken_there() {
-    let mut ca = Script::seasoned();
+fn a05_an_account_with_a_new_url_is_used_at_that_url() {
+    let mut ca = Script::with_account();
     let key = ca.account_key.clone();
     make_account(&mut ca.ca, &key);
-    ca.on("POST /new-account").then(|_, answer| {
-        answer.set("Location", "https://ca.example/account/2");
+    ca.on("POST /new-account").then(|_, response| {
+        response.set("Location", "https://ca.example/account/2");
     });
     ca.register().unwrap();
     assert_eq!(ca.client.account_url().as_deref(), Some("https://ca.example/account/2"));
@@ -318,25 +323,25 @@ fn terms_are_agreed_to_by_their_url() {
     let mut ca = agreeing(TERMS);
     ca.register().unwrap();
     assert_eq!(payload(&ca, 2)["termsOfServiceAgreed"], json!(true));
-    // The CA's are others by now.
+    // The CA has published other terms since.
     let old = "https://ca.example/terms-2020";
     let mut ca = agreeing(old);
     let error = ca.register().unwrap_err();
     assert_eq!((error.kind(), error.help_url()), (ErrorKind::Terms, Some(TERMS)));
     assert!(error.to_string().contains(old) && error.to_string().contains(TERMS), "{error}");
     assert_eq!(ca.ca.accounts_made, 0);
-    // An account that exists stays usable.
+    // An existing account stays usable.
     let mut ca = agreeing(old);
     let key = ca.account_key.clone();
     make_account(&mut ca.ca, &key);
     ca.obtain(&["example.org"]).unwrap();
-    // Agreeing to any and to one are two things.
+    // Agreeing to any terms and agreeing to the terms at one URL exclude each other.
     let key = Key::generate(KeyType::P256).unwrap();
     let mut options = ClientOptions::new("https://ca.example/directory", key);
     options.terms_agreed = true;
     options.agreed_terms = Some(TERMS.to_owned());
     assert_eq!(Client::new(options).err().unwrap().kind(), ErrorKind::InvalidArgument);
-    // Where there are none, none is agreed to.
+    // At a CA without terms the request does not mention them.
     let mut ca = agreeing(old);
     ca.ca.terms = false;
     ca.register().unwrap();
@@ -344,7 +349,7 @@ fn terms_are_agreed_to_by_their_url() {
 }
 
 #[test]
-fn the_languages_of_messages_are_asked_for_with_every_request() {
+fn every_request_names_the_languages_of_messages() {
     let ca = Script::with(|options| options.accept_language = Some("de, en;q=0.5".to_owned()));
     let operation = ca.client.register();
     let step = operation.poll(acme_micro::Time::from_millis(0)).unwrap();
@@ -360,7 +365,7 @@ fn the_languages_of_messages_are_asked_for_with_every_request() {
 }
 
 #[test]
-fn a01_an_account_that_exists_keeps_its_contacts() {
+fn a01_an_existing_account_keeps_its_contacts() {
     let mut ca = Script::new();
     let key = ca.account_key.clone();
     let url = make_account(&mut ca.ca, &key);
@@ -368,13 +373,13 @@ fn a01_an_account_that_exists_keeps_its_contacts() {
     assert_eq!(ca.client.account_url(), Some(url));
     assert_eq!(ca.transcript, ["GET /directory", "GET /new-nonce", "POST /new-account"]);
     ca.obtain(&["example.org"]).unwrap();
-    assert_eq!(ca.count("POST /account/*"), 0, "nothing is changed that nobody asked to change");
+    assert_eq!(ca.count("POST /account/*"), 0, "the existing account's contacts stay");
     assert_eq!(ca.ca.accounts_made, 0);
 }
 
 #[test]
-fn a04_an_account_that_was_lost_meanwhile_takes_its_orders_with_it() {
-    // A program that comes back with an account and an order that the CA knows no more.
+fn a04_a_lost_account_takes_its_orders_with_it() {
+    // The program restarts with an account and an order that the CA has lost.
     let lost = |agreed: bool| {
         let mut ca = Script::new();
         let key = ca.account_key.clone();
@@ -402,7 +407,7 @@ fn a04_an_account_that_was_lost_meanwhile_takes_its_orders_with_it() {
 }
 
 #[test]
-fn a06_contacts_that_the_ca_does_not_take_are_final() {
+fn a06_refused_contacts_are_a_permanent_failure() {
     for name in ["invalidContact", "unsupportedContact"] {
         let mut ca = Script::new();
         ca.on("POST /new-account").problem(400, name);
@@ -414,12 +419,12 @@ fn a06_contacts_that_the_ca_does_not_take_are_final() {
 }
 
 #[test]
-fn a09_a_binding_that_can_be_used_once_may_have_been_used_by_us() {
-    // The answer is lost, or the program was killed before it stored anything.
+fn a09_a_used_single_use_binding_leads_to_its_account() {
+    // Either the response is lost, or the program is killed before it stores anything.
     for killed in [false, true] {
         let mut ca = Script::with(|options| options.external_account = Some(external_account()));
         ca.ca.eab = Some(("kid-1".to_owned(), vec![7; 32]));
-        ca.on("POST /new-account").nth(1).lose_answer();
+        ca.on("POST /new-account").nth(1).lose_response();
         ca.on("POST /new-account").nth(2).problem(403, "unauthorized");
         if killed {
             let operation = ca.client.register();
@@ -439,19 +444,19 @@ fn a09_a_binding_that_can_be_used_once_may_have_been_used_by_us() {
     }
 }
 
-/// One poll, and what a simple host makes of it; an answer that is lost is lost.
+/// Polls once and does what a simple host does; a lost response stays lost.
 fn step<T>(ca: &mut Script, operation: &Operation<T>, now: &mut i64) -> Option<()> {
     match operation.poll(Time::from_millis(*now)).unwrap() {
         Step::Request(request) => {
             let reply = operation.reply(request.id);
-            match ca.answer(&request) {
+            match ca.respond_to(&request) {
                 Err(why) => reply.failed(why).unwrap(),
-                Ok(answer) => {
-                    for (name, value) in &answer.headers {
+                Ok(response) => {
+                    for (name, value) in &response.headers {
                         reply.header(name.as_bytes(), value).unwrap();
                     }
-                    reply.body(&answer.body).unwrap();
-                    reply.end(answer.status).unwrap();
+                    reply.body(&response.body).unwrap();
+                    reply.end(response.status).unwrap();
                 }
             }
         }
@@ -462,13 +467,13 @@ fn step<T>(ca: &mut Script, operation: &Operation<T>, now: &mut i64) -> Option<(
 }
 
 #[test]
-fn a10_another_binding_does_not_replace_an_account_that_exists() {
+fn a10_another_binding_does_not_replace_an_existing_account() {
     let mut ca = Script::with(|options| options.external_account = Some(external_account()));
     ca.ca.eab = Some(("kid-1".to_owned(), vec![7; 32]));
     ca.register().unwrap();
     let url = ca.client.account_url();
     let other = ExternalAccount::new("kid-2", &encode(&[8; 32])).unwrap();
-    // With the URL nothing is asked; without it the key leads to the account.
+    // A stored account URL makes newAccount unnecessary; without it the key leads to the account.
     for stored in [url.clone(), None] {
         ca.forget();
         restart(&mut ca, |options| {
@@ -482,7 +487,7 @@ fn a10_another_binding_does_not_replace_an_account_that_exists() {
 }
 
 #[test]
-fn a13_a_key_that_is_not_the_accounts_is_named_and_nothing_replaced() {
+fn a13_a_key_of_another_account_is_reported_and_replaces_nothing() {
     for (status, name) in [(400, "malformed"), (401, "unauthorized"), (403, "unauthorized")] {
         for other_account in [false, true] {
             let mut ca = Script::new();
@@ -513,7 +518,7 @@ fn a13_a_key_that_is_not_the_accounts_is_named_and_nothing_replaced() {
             assert_eq!(ca.client.account_url().as_deref(), Some("https://ca.example/account/1"));
         }
     }
-    // The key is right: the refusal stays what it is.
+    // The key is right: the CA's refusal is reported as it is.
     let mut ca = Script::new();
     ca.register().unwrap();
     restart(&mut ca, |options| options.account_url = Some(format!("{BASE}/account/1")));
@@ -524,7 +529,7 @@ fn a13_a_key_that_is_not_the_accounts_is_named_and_nothing_replaced() {
 }
 
 #[test]
-fn a14_an_account_of_another_ca_is_refused_before_anything_is_sent() {
+fn a14_an_account_of_another_ca_is_refused_before_any_request() {
     for (directory, account) in [
         ("https://acme-staging.ca.example/directory", "https://acme.ca.example/acct/1"),
         ("https://acme.ca.example/directory", "https://acme-staging.ca.example/acct/1"),
@@ -545,7 +550,7 @@ fn a15_two_programs_that_register_one_key_at_once_get_one_account() {
     restart(&mut ca, |_| {});
     let two = ca.client.register();
     let mut now = START;
-    // In turns: both have sent newAccount before either has its answer.
+    // Both operations send newAccount before either gets its response.
     let requests =
         |operation: &Operation<_>| match operation.poll(Time::from_millis(START)).unwrap() {
             Step::Request(request) => request,
@@ -558,13 +563,13 @@ fn a15_two_programs_that_register_one_key_at_once_get_one_account() {
     let sent = [(&one, requests(&one)), (&two, requests(&two))];
     assert!(sent.iter().all(|(_, request)| request.url().ends_with("/new-account")));
     for (operation, request) in sent.iter().rev() {
-        let answer = ca.answer(request).unwrap();
+        let response = ca.respond_to(request).unwrap();
         let reply = operation.reply(request.id);
-        for (name, value) in &answer.headers {
+        for (name, value) in &response.headers {
             reply.header(name.as_bytes(), value).unwrap();
         }
-        reply.body(&answer.body).unwrap();
-        reply.end(answer.status).unwrap();
+        reply.body(&response.body).unwrap();
+        reply.end(response.status).unwrap();
     }
     for operation in [one, two] {
         while step(&mut ca, &operation, &mut now).is_some() {}
@@ -574,8 +579,8 @@ fn a15_two_programs_that_register_one_key_at_once_get_one_account() {
 }
 
 #[test]
-fn a17_a_hundred_kills_make_one_account() {
-    // What the program stores is the key, before it asks for anything.
+fn a17_a_hundred_kills_create_one_account() {
+    // The program stores its key before the first request, and nothing else.
     let mut ca = Script::new();
     for kill in 0..100 {
         restart(&mut ca, |_| {});

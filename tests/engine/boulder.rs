@@ -1,5 +1,5 @@
 //! An issuance at Boulder, Let's Encrypt's server: challenges stay pending while they are validated, a
-//! second response is a conflict, accounts are cached, and faults of its own parts stand in
+//! second response is a conflict, accounts are cached, and faults of the CA itself appear in
 //! challenges and orders.
 
 use std::time::Duration;
@@ -8,17 +8,17 @@ use acme_micro::engine::{Client, ClientOptions, OrderOptions};
 use acme_micro::{ErrorKind, Key, KeyType};
 use serde_json::json;
 
-use super::ca::{Answer, BASE};
+use super::ca::{BASE, Response};
 use super::script::{Interference, Outage, Outcome, Pace, Script};
 
 const NAMES: [&str; 3] = ["a.example", "b.example", "c.example"];
 
-/// What happens to one request of an issuance.
+/// A fault at one request of an issuance.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mishap {
     Nothing,
     LostRequest,
-    LostAnswer,
+    LostResponse,
     Unavailable,
 }
 
@@ -29,9 +29,9 @@ fn issue(seconds: i64, phase: u32, mishap: Mishap, pace: Pace) -> (Script, Outco
     match mishap {
         Mishap::Nothing => {}
         Mishap::LostRequest => ca.on("*").nth(phase).lose_request(),
-        Mishap::LostAnswer => ca.on("*").nth(phase).lose_answer(),
+        Mishap::LostResponse => ca.on("*").nth(phase).lose_response(),
         Mishap::Unavailable => {
-            ca.on("*").nth(phase).answer(Answer::problem(500, "serverInternal"));
+            ca.on("*").nth(phase).respond(Response::problem(500, "serverInternal"));
         }
     }
     let outcome = ca.obtain(&NAMES);
@@ -41,19 +41,19 @@ fn issue(seconds: i64, phase: u32, mishap: Mishap, pace: Pace) -> (Script, Outco
 /// Ten phases: the first ten requests of an issuance, from the directory to the polls of the order.
 #[test]
 fn a_validation_of_up_to_a_minute_ends_in_a_certificate() {
-    use Mishap::{LostAnswer, LostRequest, Nothing, Unavailable};
+    use Mishap::{LostRequest, LostResponse, Nothing, Unavailable};
     for seconds in [1, 2, 3, 4, 5, 8, 9, 13, 16, 21, 30, 34, 45, 60] {
         for phase in 1..=10 {
-            for mishap in [Nothing, LostRequest, LostAnswer, Unavailable] {
+            for mishap in [Nothing, LostRequest, LostResponse, Unavailable] {
                 for pace in [Pace::Blocking, Pace::Eager, Pace::Shuffled(seconds as u64)] {
                     let case = format!("{seconds} s, {mishap:?} at {phase}, {pace:?}");
                     let (ca, outcome) = issue(seconds, phase, mishap, pace);
                     outcome.unwrap_or_else(|error| panic!("{case}: {error}"));
                     assert_eq!(ca.early, [""; 0], "{case}: {:?}", ca.events);
-                    let answers: Vec<u32> =
-                        ca.ca.authorizations.iter().map(|a| a.answers).collect();
-                    assert_eq!(answers, [1, 1, 1], "{case}");
-                    // A response is sent again only where the CA's answer to it was lost.
+                    let responses: Vec<u32> =
+                        ca.ca.authorizations.iter().map(|a| a.responses).collect();
+                    assert_eq!(responses, [1, 1, 1], "{case}");
+                    // A challenge gets a second response only if the CA's HTTP response was lost.
                     let lost = u32::from(mishap != Nothing);
                     assert!(ca.count("POST /chall/*") <= 3 + lost as usize, "{case}");
                     assert_eq!(ca.ca.orders.len(), 1, "{case}");
@@ -68,7 +68,7 @@ fn a_conflict_means_that_an_earlier_run_has_responded() {
     let mut ca = Script::at_boulder();
     ca.ca.validation_takes = 20_000;
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
-    // The first run ends just after its response.
+    // The first run ends just after its response to the challenge.
     ca.interfere = Some(Box::new(|n, _| match n {
         15.. => Interference::Cancel,
         _ => Interference::Nothing,
@@ -82,13 +82,13 @@ fn a_conflict_means_that_an_earlier_run_has_responded() {
     ca.order(options).unwrap();
     assert_eq!(ca.count("POST /chall/*"), 2);
     assert!(ca.early.is_empty(), "{:?}", ca.events);
-    assert_eq!(ca.ca.authorizations[0].answers, 1);
+    assert_eq!(ca.ca.authorizations[0].responses, 1);
 }
 
 #[test]
-fn a_conflict_that_no_validation_follows_ends_with_the_time_limit() {
+fn a_conflict_without_a_validation_ends_with_the_timeout() {
     let mut ca = Script::at_boulder();
-    ca.on("POST /chall/1/http-01").answer(Answer::problem(409, "conflict"));
+    ca.on("POST /chall/1/http-01").respond(Response::problem(409, "conflict"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Timeout, false), "{error}");
     assert_eq!(ca.count("POST /chall/*"), 1);
@@ -96,7 +96,7 @@ fn a_conflict_that_no_validation_follows_ends_with_the_time_limit() {
 }
 
 #[test]
-fn names_ahead_of_an_order_are_validated_as_patiently() {
+fn names_ahead_of_an_order_are_polled_as_patiently() {
     use acme_micro::engine::AuthorizeOptions;
     for seconds in [1, 9, 30, 60] {
         for lost in [false, true] {
@@ -104,7 +104,7 @@ fn names_ahead_of_an_order_are_validated_as_patiently() {
             ca.ca.pre_authorizes = true;
             ca.ca.validation_takes = seconds * 1000;
             if lost {
-                ca.on("POST /chall/1/http-01").nth(1).lose_answer();
+                ca.on("POST /chall/1/http-01").nth(1).lose_response();
             }
             let operation = ca.client.authorize(AuthorizeOptions::new(NAMES)).unwrap();
             ca.run(&operation).unwrap();
@@ -115,11 +115,11 @@ fn names_ahead_of_an_order_are_validated_as_patiently() {
 }
 
 #[test]
-fn one_name_that_fails_does_not_take_the_others_challenges_down() {
+fn a_failed_name_does_not_remove_the_challenges_of_others() {
     let mut ca = Script::at_boulder();
     ca.ca.failing = vec!["b.example".to_owned()];
     ca.ca.validation_takes = 40_000;
-    // The bad name fails at once, the others take their time.
+    // b.example fails at once; the other validations take longer.
     ca.on("POST /chall/2/http-01").then(|ca, _| ca.authorizations[1].status = "invalid");
     let error = ca.obtain(&NAMES).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Challenge, "{error}");
@@ -140,18 +140,18 @@ fn an_operation_does_not_wait_for_ever_for_names_that_no_longer_matter() {
 }
 
 #[test]
-fn a_response_that_is_refused_leaves_the_other_challenges_up() {
+fn a_refused_response_leaves_the_other_challenges_published() {
     let mut ca = Script::at_boulder();
     ca.ca.validation_takes = 20_000;
     ca.on("POST /chall/2/http-01").problem(403, "unauthorized");
     let error = ca.obtain(&NAMES).unwrap_err();
     assert_eq!((error.kind(), error.identifier()), (ErrorKind::Problem, Some("b.example")));
     assert!(ca.early.is_empty(), "{:?}", ca.events);
-    assert_eq!(ca.count("POST /chall/3/http-01"), 0, "nothing more is begun");
+    assert_eq!(ca.count("POST /chall/3/http-01"), 0, "no further challenge gets a response");
 }
 
 #[test]
-fn all_names_that_failed_are_told() {
+fn all_failed_names_are_reported() {
     for pace in [Pace::Blocking, Pace::Eager] {
         let mut ca = Script::at_boulder();
         ca.pace = pace;
@@ -173,7 +173,7 @@ fn all_names_that_failed_are_told() {
         let json: serde_json::Value = serde_json::from_str(problem.json()).unwrap();
         assert_eq!(json["subproblems"][0]["identifier"]["value"], "a.example");
     }
-    // A hundred of them, too: a few with reasons, the rest by name.
+    // A hundred names: the error has a few reasons, and the other names.
     let names: Vec<String> = (0..100).map(|n| format!("host-{n:02}.example.org")).collect();
     let mut ca = Script::at_boulder();
     ca.ca.failing = names.clone();
@@ -187,13 +187,13 @@ fn all_names_that_failed_are_told() {
 }
 
 #[test]
-fn requests_just_after_a_key_change_are_signed_until_the_ca_takes_the_new_key() {
+fn a_key_change_waits_until_the_ca_accepts_the_new_key() {
     let new = Key::generate(KeyType::P256).unwrap();
     let mut ca = Script::at_boulder();
     ca.register().unwrap();
     let operation = ca.client.change_key(&new);
     ca.run(&operation).unwrap();
-    // The change has waited for that: a program that starts now can go on with the new key.
+    // The change waits until the CA uses the new key, so a program that starts now can use it.
     let mut options = ClientOptions::new(format!("{BASE}/directory"), new);
     options.account_url = Some(format!("{BASE}/account/1"));
     ca.client = Client::new(options).unwrap();
@@ -203,7 +203,7 @@ fn requests_just_after_a_key_change_are_signed_until_the_ca_takes_the_new_key() 
 }
 
 #[test]
-fn a_front_end_that_still_has_the_old_key_is_asked_again() {
+fn a_front_end_with_the_old_key_gets_the_request_again() {
     let keys = [(); 2].map(|()| Key::generate(KeyType::P256).unwrap());
     let wrong = json!({
         "type": "urn:ietf:params:acme:error:malformed",
@@ -223,11 +223,11 @@ fn a_front_end_that_still_has_the_old_key_is_asked_again() {
         ca.register().unwrap();
         let operation = ca.client.change_key(&keys[0]);
         ca.run(&operation).unwrap();
-        ca.on(what).times(5).answer(Answer::json(400, &wrong));
+        ca.on(what).times(5).respond(Response::json(400, &wrong));
         ca.obtain(&["example.org"]).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(ca.ca.orders.len(), 1);
     }
-    // Ten seconds later it is an error: one that may pass, for the key may be in another cache.
+    // Ten seconds later it is an error, not a permanent one: another cache may have the old key.
     let mut ca = Script::at_boulder();
     ca.register().unwrap();
     let operation = ca.client.change_key(&keys[0]);
@@ -236,21 +236,21 @@ fn a_front_end_that_still_has_the_old_key_is_asked_again() {
     ca.run(&operation).unwrap();
     ca.now += 11_000;
     ca.forget();
-    ca.on("POST /new-order").answer(Answer::json(400, &wrong));
+    ca.on("POST /new-order").respond(Response::json(400, &wrong));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Problem, false));
     assert_eq!(ca.count("POST /new-order"), 1);
 }
 
 #[test]
-fn a_refused_signature_is_no_reason_to_order_without_replaces() {
+fn a_refused_signature_does_not_lead_to_an_order_without_replaces() {
     let mut ca = Script::at_boulder();
     ca.ca.renewal_window = Some((-2, -1));
     let old = ca.obtain(&["example.org"]).unwrap();
     ca.forget();
-    ca.on("POST /new-order").then(|_, answer| {
-        *answer = Answer::problem(400, "malformed");
-        answer.edit(|problem| problem["detail"] = json!("JWS verification error"));
+    ca.on("POST /new-order").then(|_, response| {
+        *response = Response::problem(400, "malformed");
+        response.edit(|problem| problem["detail"] = json!("JWS verification error"));
     });
     let mut options = OrderOptions::new(["example.org"]);
     options.replaces = Some(old.chain);
@@ -285,17 +285,17 @@ fn a_ca_whose_validation_is_broken_gets_one_new_order_after_a_minute() {
 #[test]
 fn a_ca_that_breaks_while_it_finalizes_gets_one_new_order_after_a_minute() {
     let mut ca = Script::at_boulder();
-    ca.on("POST /finalize/1").then(|ca, answer| {
+    ca.on("POST /finalize/1").then(|ca, response| {
         ca.orders[0].invalid = true;
         ca.orders[0].error = Some(json!({
             "type": "urn:ietf:params:acme:error:serverInternal", "detail": "Error finalizing order",
         }));
-        *answer = Answer::json(200, &ca.order(0));
+        *response = Response::json(200, &ca.order(0));
     });
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /new-order"), 2);
     assert!(ca.elapsed() >= Duration::from_secs(60));
-    // Not where the time limit would end the wait, and not when somebody has canceled.
+    // The client does not wait for a minute, and creates no new order, if its timeout is shorter.
     let mut options = OrderOptions::new(["example.org"]);
     options.time_limit = Duration::from_secs(30);
     let mut ca = Script::at_boulder();
@@ -332,18 +332,18 @@ fn a_ca_that_is_away_for_some_seconds_loses_no_order() {
 }
 
 #[test]
-fn five_hundred_with_a_minute_to_wait_is_waited_for() {
+fn an_operation_waits_for_a_500_with_a_retry_after_of_a_minute() {
     for what in ["POST /authz/1", "POST /chall/1/http-01", "POST /order/1", "POST /finalize/1"] {
         let mut ca = Script::at_boulder();
-        let away = Answer::problem(500, "serverInternal").header("Retry-After", "60");
-        ca.on(what).nth(1).answer(away);
+        let away = Response::problem(500, "serverInternal").header("Retry-After", "60");
+        ca.on(what).nth(1).respond(away);
         ca.obtain(&["example.org"]).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(ca.ca.orders.len(), 1, "{what}");
     }
 }
 
 #[test]
-fn the_link_that_lifts_a_pause_is_whole_however_long() {
+fn the_link_that_lifts_a_pause_is_reported_whole_at_any_length() {
     for length in [100, 900, 1100, 2000, 3900, 8000] {
         let url = format!("https://ca.example/sfe/v1/unpause?jwt={}", "e".repeat(length));
         let detail = format!(
@@ -358,7 +358,7 @@ fn the_link_that_lifts_a_pause_is_whole_however_long() {
             let problem =
                 json!({"type": "urn:ietf:params:acme:error:rateLimited", "detail": detail});
             let mut ca = Script::at_boulder();
-            ca.on("POST /new-order").answer(Answer::json(429, &problem));
+            ca.on("POST /new-order").respond(Response::json(429, &problem));
             let error = ca.obtain(&["example.org"]).unwrap_err();
             assert_eq!(error.help_url(), Some(url.as_str()), "{length} {what}");
         }
@@ -366,19 +366,19 @@ fn the_link_that_lifts_a_pause_is_whole_however_long() {
 }
 
 #[test]
-fn an_order_that_is_handed_out_again_is_finished() {
+fn a_pending_order_that_is_returned_again_is_finished() {
     let mut ca = Script::at_boulder();
-    ca.on("POST /new-order").nth(1).lose_answer();
+    ca.on("POST /new-order").nth(1).lose_response();
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!((ca.count("POST /new-order"), ca.ca.orders.len()), (2, 1));
 }
 
 #[test]
-fn a_pause_that_the_ca_asks_for_is_kept_where_an_answer_was_lost() {
-    let away = || Answer::problem(500, "serverInternal").header("Retry-After", "60");
+fn a_retry_after_is_obeyed_before_a_lost_request_is_repeated() {
+    let away = || Response::problem(500, "serverInternal").header("Retry-After", "60");
     for what in ["POST /new-order", "POST /chall/1/http-01", "POST /finalize/1"] {
         let mut ca = Script::at_boulder();
-        ca.on(what).nth(1).answer(away());
+        ca.on(what).nth(1).respond(away());
         ca.obtain(&["example.org"]).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(ca.count(what), 2, "{what}");
         assert!(ca.elapsed() >= Duration::from_secs(60), "{what}: {:?}", ca.elapsed());
@@ -386,20 +386,20 @@ fn a_pause_that_the_ca_asks_for_is_kept_where_an_answer_was_lost() {
     let mut ca = Script::at_boulder();
     ca.register().unwrap();
     ca.forget();
-    ca.on("POST /key-change").nth(1).answer(away());
+    ca.on("POST /key-change").nth(1).respond(away());
     let operation = ca.client.change_key(&Key::generate(KeyType::P256).unwrap());
     ca.run(&operation).unwrap();
     assert!(ca.delays.contains(&60_000), "{:?}", ca.delays);
 }
 
 #[test]
-fn a_key_that_an_earlier_run_has_changed_is_ours() {
+fn a_key_change_of_an_earlier_run_is_recognized() {
     let new = Key::generate(KeyType::P256).unwrap();
     let mut ca = Script::at_boulder();
     ca.register().unwrap();
     let operation = ca.client.change_key(&new);
     ca.run(&operation).unwrap();
-    // A program that heard nothing of it asks again with the old key, which is in the cache.
+    // A program that missed the change requests it again with the old key, which is in the cache.
     let mut options = ClientOptions::new(format!("{BASE}/directory"), ca.account_key.clone());
     options.account_url = Some(format!("{BASE}/account/1"));
     ca.client = Client::new(options).unwrap();
@@ -409,7 +409,7 @@ fn a_key_that_an_earlier_run_has_changed_is_ours() {
     assert_eq!(ca.client.account_key().thumbprint(), new.thumbprint());
 }
 
-/// b.example's validation fails at once, the others take their time.
+/// Returns a CA where b.example fails at once and other validations take `takes` milliseconds.
 fn one_fails(takes: i64) -> Script {
     let mut ca = Script::at_boulder();
     ca.ca.validation_takes = takes;
@@ -418,15 +418,15 @@ fn one_fails(takes: i64) -> Script {
 }
 
 #[test]
-fn a_limit_takes_no_challenge_down_that_is_being_validated() {
+fn a_rate_limit_removes_no_challenge_during_validation() {
     for (status, name) in [(429, "rateLimited"), (503, "serverInternal"), (500, "serverInternal")] {
         for wait in [None, Some("61"), Some("3600")] {
             for what in ["POST /chall/3/http-01", "POST /order/1"] {
                 let mut ca = Script::at_boulder();
                 ca.ca.validation_takes = 10_000;
-                let mut answer = Answer::problem(status, name);
-                wait.iter().for_each(|wait| answer.set("Retry-After", wait));
-                ca.on(what).times(2).answer(answer);
+                let mut response = Response::problem(status, name);
+                wait.iter().for_each(|wait| response.set("Retry-After", wait));
+                ca.on(what).times(2).respond(response);
                 let outcome = ca.obtain(&NAMES);
                 let case = format!("{status} {wait:?} at {what}: {outcome:?}");
                 assert!(ca.early.is_empty(), "{case}");
@@ -448,19 +448,19 @@ fn a_ca_that_says_503_while_it_restarts_loses_no_order() {
     ] {
         let mut ca = Script::at_boulder();
         ca.ca.validation_takes = 10_000;
-        let busy = Answer::new(503, "busy").without_nonce().header("Retry-After", "1");
-        ca.on(what).times(count).answer(busy);
+        let busy = Response::new(503, "busy").without_nonce().header("Retry-After", "1");
+        ca.on(what).times(count).respond(busy);
         ca.obtain(&["example.org"]).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert!(ca.early.is_empty(), "{what}");
     }
 }
 
 #[test]
-fn a_limit_of_another_request_does_not_hurry_the_challenges() {
+fn a_rate_limit_of_another_request_removes_no_challenge_early() {
     let mut ca = one_fails(10_000);
     ca.ca.renewal_window = Some((-2, -1));
-    let limited = Answer::problem(429, "rateLimited").header("Retry-After", "3600");
-    ca.on("GET /renewal-info/*").answer(limited);
+    let limited = Response::problem(429, "rateLimited").header("Retry-After", "3600");
+    ca.on("GET /renewal-info/*").respond(limited);
     let mut options = OrderOptions::new(NAMES);
     let chain = Script::new().obtain(&NAMES).unwrap().chain;
     options.replaces = Some(chain);
@@ -469,28 +469,28 @@ fn a_limit_of_another_request_does_not_hurry_the_challenges() {
     let error = ca.run(&operation).map(|_| ()).unwrap_err();
     assert_eq!((error.kind(), error.identifier()), (ErrorKind::Challenge, Some("b.example")));
     assert!(ca.early.is_empty(), "{:?}", ca.events);
-    // Nor does a refusal with a time.
+    // A refusal with a Retry-After removes no challenge early either.
     let mut ca = Script::at_boulder();
     ca.ca.validation_takes = 10_000;
-    let refused = Answer::problem(403, "unauthorized").header("Retry-After", "3600");
-    ca.on("POST /chall/2/http-01").answer(refused);
+    let refused = Response::problem(403, "unauthorized").header("Retry-After", "3600");
+    ca.on("POST /chall/2/http-01").respond(refused);
     ca.obtain(&NAMES).unwrap_err();
     assert!(ca.early.is_empty(), "{:?}", ca.events);
 }
 
 #[test]
-fn an_authorization_that_cannot_be_read_hides_no_reason() {
-    for (n, answer) in [
-        (3, Answer::new(200, "<html>")),
-        (3, Answer::problem(404, "malformed")),
-        (3, Answer::problem(500, "serverInternal")),
-        (3, Answer::problem(429, "rateLimited")),
-        (1, Answer::new(200, "<html>")),
+fn an_unreadable_authorization_hides_no_reason() {
+    for (n, response) in [
+        (3, Response::new(200, "<html>")),
+        (3, Response::problem(404, "malformed")),
+        (3, Response::problem(500, "serverInternal")),
+        (3, Response::problem(429, "rateLimited")),
+        (1, Response::new(200, "<html>")),
     ] {
         let mut ca = one_fails(20_000);
-        ca.on(&format!("POST /authz/{n}")).from(2).answer(answer.clone());
+        ca.on(&format!("POST /authz/{n}")).from(2).respond(response.clone());
         let error = ca.obtain(&NAMES).unwrap_err();
-        let case = format!("authz/{n}: {answer:?}: {error}");
+        let case = format!("authz/{n}: {response:?}: {error}");
         assert_eq!(
             (error.kind(), error.identifier()),
             (ErrorKind::Challenge, Some("b.example")),
@@ -514,7 +514,7 @@ fn a_cancellation_ends_the_wait_for_other_names() {
 }
 
 #[test]
-fn an_outage_ends_no_validation_ahead_of_an_order() {
+fn an_outage_does_not_end_a_validation_ahead_of_an_order() {
     use acme_micro::engine::AuthorizeOptions;
     for away in [3, 5, 25] {
         let mut ca = Script::at_boulder();
@@ -529,9 +529,9 @@ fn an_outage_ends_no_validation_ahead_of_an_order() {
 }
 
 #[test]
-fn a_challenge_endpoint_that_is_broken_for_good_is_not_flooded_and_is_told_of() {
+fn a_broken_challenge_endpoint_is_not_flooded_and_is_reported() {
     let mut ca = Script::at_boulder();
-    ca.on("POST /chall/1/http-01").answer(Answer::problem(500, "serverInternal"));
+    ca.on("POST /chall/1/http-01").respond(Response::problem(500, "serverInternal"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert!(error.to_string().contains("serverInternal"), "{error}");
@@ -539,7 +539,7 @@ fn a_challenge_endpoint_that_is_broken_for_good_is_not_flooded_and_is_told_of() 
 }
 
 #[test]
-fn a_clock_that_is_put_back_after_a_key_change_makes_no_storm() {
+fn a_clock_set_back_after_a_key_change_causes_no_burst_of_requests() {
     let mut ca = Script::at_boulder();
     ca.ca.caches_keys_for = 0;
     ca.register().unwrap();
@@ -549,7 +549,7 @@ fn a_clock_that_is_put_back_after_a_key_change_makes_no_storm() {
     let wrong = json!({
         "type": "urn:ietf:params:acme:error:malformed", "detail": "JWS verification error",
     });
-    ca.on("POST /new-order").answer(Answer::json(400, &wrong));
+    ca.on("POST /new-order").respond(Response::json(400, &wrong));
     ca.obtain(&["example.org"]).unwrap_err();
     assert!(ca.count("POST /new-order") <= 12, "{}", ca.count("POST /new-order"));
 }

@@ -1,5 +1,5 @@
-//! A small well-behaved CA without a network: RFC 8555 section 7, as far as issuance needs it. It
-//! ends the test at every request that a strict server would refuse.
+//! A small, correct, scripted CA without a network: RFC 8555 section 7 as far as issuance needs it.
+//! It fails the test at every request that a strict server would refuse.
 
 use std::collections::HashSet;
 
@@ -16,40 +16,40 @@ use super::script::START;
 pub const BASE: &str = "https://ca.example";
 pub const TERMS: &str = "https://ca.example/terms-2026";
 
-/// An answer on its way to the engine.
+/// An HTTP response on its way to the engine.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, Vec<u8>)>,
     pub body: Vec<u8>,
-    /// Add a fresh `Replay-Nonce`.
+    /// Whether a fresh `Replay-Nonce` is added.
     pub nonce: bool,
-    /// The connection breaks in the middle of the body.
+    /// Whether the connection breaks in the middle of the body.
     pub cut: bool,
 }
 
-impl Answer {
-    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Answer {
-        Answer { status, headers: Vec::new(), body: body.into(), nonce: true, cut: false }
+impl Response {
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Response {
+        Response { status, headers: Vec::new(), body: body.into(), nonce: true, cut: false }
     }
 
-    pub fn json(status: u16, value: &Value) -> Answer {
-        Answer::new(status, value.to_string()).header("Content-Type", "application/json")
+    pub fn json(status: u16, value: &Value) -> Response {
+        Response::new(status, value.to_string()).header("Content-Type", "application/json")
     }
 
-    pub fn problem(status: u16, name: &str) -> Answer {
+    pub fn problem(status: u16, name: &str) -> Response {
         let type_ = format!("urn:ietf:params:acme:error:{name}");
         let detail = format!("the detail of {name}");
-        Answer::new(status, json!({"type": type_, "detail": detail}).to_string())
+        Response::new(status, json!({"type": type_, "detail": detail}).to_string())
             .header("Content-Type", "application/problem+json")
     }
 
-    pub fn header(mut self, name: &str, value: &str) -> Answer {
+    pub fn header(mut self, name: &str, value: &str) -> Response {
         self.set(name, value);
         self
     }
 
-    pub fn without_nonce(mut self) -> Answer {
+    pub fn without_nonce(mut self) -> Response {
         self.nonce = false;
         self
     }
@@ -64,7 +64,7 @@ impl Answer {
         self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
     }
 
-    /// Changes the JSON body.
+    /// Changes the JSON of the body.
     pub fn edit(&mut self, change: impl FnOnce(&mut Value)) {
         let mut value = serde_json::from_slice(&self.body).expect("the body to edit is JSON");
         change(&mut value);
@@ -72,28 +72,28 @@ impl Answer {
     }
 }
 
-/// A signed request, checked.
+/// A signed request whose signature has been verified.
 pub struct Post {
     pub jws: Jws,
-    /// The payload as JSON; `None` for POST-as-GET.
+    /// Payload as JSON; `None` for POST-as-GET.
     pub json: Option<Value>,
 }
 
 pub struct Authorization {
     pub name: String,
     pub wildcard: bool,
-    /// It proves the names below its own, too.
+    /// Whether it also covers the names below its own (RFC 9444).
     pub subdomains: bool,
     pub status: &'static str,
     pub token: String,
-    /// The type of the challenge that was answered.
-    pub answered: Option<String>,
-    /// What it was answered with.
+    /// Type of the challenge that the client has responded to.
+    pub responded: Option<String>,
+    /// Payload of that response.
     pub payload: Value,
-    /// How often a challenge of it has been answered.
-    pub answers: u32,
-    looks_left: u32,
-    /// When its validation ends; with [`Ca::validation_takes`].
+    /// Number of accepted responses to a challenge of this authorization.
+    pub responses: u32,
+    fetches_left: u32,
+    /// End of its validation; used with [`Ca::validation_takes`].
     validated_at: i64,
     error: Option<Value>,
 }
@@ -101,19 +101,19 @@ pub struct Authorization {
 pub struct Order {
     pub names: Vec<String>,
     pub authorizations: Vec<usize>,
-    /// Set by finalize: the key that is to be certified.
+    /// Key to be certified; set by finalize.
     pub key: Option<PKey<Public>>,
     pub finalizes: u32,
-    looks_left: u32,
+    fetches_left: u32,
     pub invalid: bool,
-    /// Why it is invalid.
+    /// Reason for which it is invalid.
     pub error: Option<Value>,
     pub chain: Option<Vec<u8>>,
 }
 
 struct Account {
     jwk: Value,
-    /// The key before, with which a client may come that does not know better.
+    /// Previous key: a client that has not heard of the change may still sign with it.
     former: Option<Value>,
     changed_at: i64,
     deactivated: bool,
@@ -121,50 +121,54 @@ struct Account {
 
 type Issue = Box<dyn Fn(&PKey<Public>, &[&str]) -> Vec<u8> + Send>;
 
-/// The CA's settings and what it has been asked for.
+/// The CA's settings, and a record of the requests that it has received.
 pub struct Ca {
     pub terms: bool,
-    /// Key id and MAC key of the external account binding that it wants.
+    /// Key id and MAC key of the required external account binding.
     pub eab: Option<(String, Vec<u8>)>,
-    /// Looks at an order after a challenge was answered until its authorization is valid.
-    pub validation_looks: u32,
-    /// Time from the response to a challenge to the end of its validation, in milliseconds, in place of
-    /// looks.
+    /// Number of order fetches, after the response to a challenge, until its authorization is
+    /// valid.
+    pub validation_fetches: u32,
+    /// Milliseconds from the response to a challenge to the end of its validation; 0: fetches of
+    /// the order decide.
     pub validation_takes: i64,
-    /// As at Boulder, a challenge stays pending while it is validated, and a second response is 409.
+    /// Whether a challenge stays pending during its validation and a second response gets status
+    /// 409, as at Boulder.
     pub validates_in_silence: bool,
-    /// As at Boulder, an account's old key is the one that counts for this long after a change.
+    /// Milliseconds for which an account's old key still counts after a change, as at Boulder.
     pub caches_keys_for: i64,
-    /// As at Boulder, a pending order for the same names is handed out again.
+    /// Whether newOrder returns a pending order for the same names again, as at Boulder.
     pub reuses_orders: bool,
-    /// The clock, in milliseconds since 1970.
+    /// Clock in milliseconds since 1970.
     pub now: i64,
-    /// Looks at an order after finalize until it is valid.
-    pub processing_looks: u32,
+    /// Number of order fetches after finalize until the order is valid.
+    pub processing_fetches: u32,
     /// Names whose authorizations are valid from the beginning.
-    pub proven: Vec<String>,
-    /// Names whose challenges fail, and the type of the problem.
+    pub authorized: Vec<String>,
+    /// Names whose challenges fail; `failure` is the type of the problem.
     pub failing: Vec<String>,
     pub failure: &'static str,
-    /// Types of challenge that it offers.
+    /// Challenge types that it offers.
     pub offers: Vec<&'static str>,
-    /// It has renewal information: this window, in seconds from the beginning of the script.
+    /// Suggested renewal window in seconds after the start of the script; `None`: no renewal
+    /// information.
     pub renewal_window: Option<(i64, i64)>,
-    /// What orders were said to replace.
+    /// Values of `replaces` in the orders so far.
     pub replaced: Vec<Value>,
-    /// It authorizes ahead of orders (newAuthz).
+    /// Whether it authorizes names ahead of orders (newAuthz).
     pub pre_authorizes: bool,
-    /// Names may be proven by one above them (RFC 9444).
+    /// Whether a name may be authorized by a name above it (RFC 9444).
     pub subdomains: bool,
-    /// It lists an account's orders, this many on a page; 0: it does not.
+    /// Number of orders per page of an account's list; 0: it lists no orders.
     pub orders_a_page: usize,
-    /// Makes the chain.
+    /// Creates the certificate chain.
     pub issue: Issue,
-    /// Good nonces that are refused next.
+    /// Number of good nonces that it is going to refuse.
     pub stale_nonces: u32,
-    /// Percentage of good nonces that are refused.
+    /// Percentage of good nonces that it refuses.
     pub refused_nonces: u64,
-    /// Requests may be signed by a key that is not the account's: the test has rules for them.
+    /// Whether it accepts requests signed with a key that is not the account's; the test has rules
+    /// for them.
     pub takes_any_key: bool,
     pub accounts_made: u32,
     pub orders: Vec<Order>,
@@ -182,14 +186,14 @@ impl Default for Ca {
         Ca {
             terms: true,
             eab: None,
-            validation_looks: 0,
+            validation_fetches: 0,
             validation_takes: 0,
             validates_in_silence: false,
             caches_keys_for: 0,
             reuses_orders: false,
             now: START,
-            processing_looks: 1,
-            proven: Vec::new(),
+            processing_fetches: 1,
+            authorized: Vec::new(),
             failing: Vec::new(),
             failure: "connection",
             offers: vec!["http-01", "dns-01", "tls-alpn-01"],
@@ -216,7 +220,7 @@ impl Default for Ca {
 }
 
 impl Ca {
-    /// Let's Encrypt's server, as far as it differs from the others.
+    /// Returns a CA that behaves like Boulder, Let's Encrypt's server.
     pub fn boulder() -> Ca {
         Ca {
             validates_in_silence: true,
@@ -228,7 +232,7 @@ impl Ca {
     }
 }
 
-/// Devices' identifiers begin with "device-" here.
+/// Returns the identifier type of a name. Device identifiers begin with "device-" in these tests.
 fn type_of(name: &str) -> &'static str {
     match name.parse::<std::net::IpAddr>() {
         Ok(_) => "ip",
@@ -237,22 +241,22 @@ fn type_of(name: &str) -> &'static str {
     }
 }
 
-/// What the host has published at the moment: type, identifier, key authorization.
+/// Whether the host has published this now: challenge type, identifier, key authorization.
 pub type Published<'a> = &'a dyn Fn(&str, &str, &str) -> bool;
 
-/// Checking.
+/// Checks of requests.
 impl Ca {
-    /// Looks at a request as a strict server does; gives its JWS, for a POST.
+    /// Checks a request as a strict server does. Returns its JWS for a POST.
     pub fn check(&mut self, request: &Request) -> Option<Post> {
         let header = |name: &str| {
             let mut all = request.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
             let value = all.next().map(|(_, value)| value.as_str());
-            assert!(all.next().is_none(), "the header {name} stands there twice");
+            assert!(all.next().is_none(), "the header field {name} occurs twice");
             value
         };
         for (name, _) in &request.headers {
             let known = ["User-Agent", "Accept-Language", "Content-Type"];
-            assert!(known.contains(name), "the header field {name} is not one of ours");
+            assert!(known.contains(name), "unexpected header field {name}");
         }
         let agent = header("User-Agent").expect("a User-Agent (RFC 8555 section 6.1)");
         assert!(agent.contains("acme-micro/"), "{agent}");
@@ -268,10 +272,10 @@ impl Ca {
         assert_eq!(header("Content-Type"), Some("application/jose+json"));
         let body: Value = serde_json::from_slice(&request.body).expect("a JSON body");
         let jws = Jws::parse(&body);
-        assert_eq!(jws.header("url"), request.url(), "the signed URL is the request's");
+        assert_eq!(jws.header("url"), request.url(), "the signed URL differs from the request's");
         let nonce = jws.header("nonce").to_owned();
         assert!(self.used.insert(nonce.clone()), "the nonce {nonce} was sent twice");
-        assert!(self.nonces.remove(&nonce), "the nonce {nonce} is not from here");
+        assert!(self.nonces.remove(&nonce), "this CA has not issued the nonce {nonce}");
         let mut names: Vec<&str> =
             jws.protected.as_object().unwrap().keys().map(String::as_str).collect();
         names.sort_unstable();
@@ -302,8 +306,8 @@ impl Ca {
         self.accounts.get(number - 1).unwrap_or_else(|| panic!("there is no account {url}"))
     }
 
-    /// Makes an account as an earlier run would have.
-    pub fn know(&mut self, jwk: Value) -> String {
+    /// Adds an account, as an earlier run of the client would have, and returns its URL.
+    pub fn add_account(&mut self, jwk: Value) -> String {
         self.accounts.push(Account { jwk, former: None, changed_at: 0, deactivated: false });
         format!("{BASE}/account/{}", self.accounts.len())
     }
@@ -315,13 +319,13 @@ impl Ca {
         nonce
     }
 
-    /// Takes a nonce that a test hands out for one of its own, even if it has been used before.
-    pub fn honor(&mut self, nonce: &str) {
+    /// Accepts a nonce that a test issued by itself, even if it has been used before.
+    pub fn accept_nonce(&mut self, nonce: &str) {
         self.used.remove(nonce);
         self.nonces.insert(nonce.to_owned());
     }
 
-    /// Begins another series of nonces, for a CA beside another one.
+    /// Starts another series of nonces, to tell two CAs apart.
     pub fn count_nonces_from(&mut self, n: u64) {
         self.last_nonce = n;
     }
@@ -336,47 +340,47 @@ impl Ca {
     }
 }
 
-/// Serving.
+/// Responses to requests.
 impl Ca {
-    /// Does what the request asks.
-    pub fn serve(&mut self, path: &str, post: Option<&Post>, published: Published<'_>) -> Answer {
+    /// Does what the request asks for and returns the response.
+    pub fn serve(&mut self, path: &str, post: Option<&Post>, published: Published<'_>) -> Response {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let number = |text: &str| text.parse::<usize>().map_or(0, |n| n.wrapping_sub(1));
         let Some(post) = post else {
             return match path {
-                "/directory" => Answer::json(200, &self.directory()).without_nonce(),
-                "/new-nonce" => Answer::new(204, ""),
+                "/directory" => Response::json(200, &self.directory()).without_nonce(),
+                "/new-nonce" => Response::new(204, ""),
                 _ if path.starts_with("/renewal-info/") => self.renewal_info().without_nonce(),
-                _ => Answer::new(404, "<html>").without_nonce(),
+                _ => Response::new(404, "<html>").without_nonce(),
             };
         };
         let is_registration = path == "/new-account";
         assert_eq!(post.jws.protected.get("jwk").is_some(), is_registration, "{path}");
         let kid = post.jws.protected["kid"].as_str();
         if kid.is_some_and(|kid| self.account(kid).deactivated) {
-            return Answer::problem(401, "unauthorized");
+            return Response::problem(401, "unauthorized");
         }
         if kid.is_some_and(|kid| self.has_old_key_in_cache(kid, post)) {
             let detail = "Unable to validate JWS :: JWS verification error";
-            let mut answer = Answer::problem(400, "malformed");
-            answer.edit(|problem| problem["detail"] = json!(detail));
-            return answer;
+            let mut response = Response::problem(400, "malformed");
+            response.edit(|problem| problem["detail"] = json!(detail));
+            return response;
         }
         match (parts.as_slice(), &post.json) {
-            (["account", _], None) => Answer::json(200, &json!({"status": "valid"})),
+            (["account", _], None) => Response::json(200, &json!({"status": "valid"})),
             (["account", n], Some(payload)) => {
                 assert_eq!(kid, Some(format!("{BASE}/account/{n}").as_str()));
                 let deactivated = payload["status"] == "deactivated";
                 assert!(deactivated || payload["contact"].is_array(), "{payload}");
                 self.accounts[number(n)].deactivated |= deactivated;
                 let status = if deactivated { "deactivated" } else { "valid" };
-                Answer::json(200, &json!({"status": status, "contact": payload["contact"]}))
+                Response::json(200, &json!({"status": status, "contact": payload["contact"]}))
             }
             (["new-account"], Some(payload)) => self.new_account(post, payload),
             (["new-order"], Some(payload)) => self.new_order(payload),
             (["revoke"], Some(payload)) => {
                 self.revoked.push(payload.clone());
-                Answer::new(200, "")
+                Response::new(200, "")
             }
             (["new-authz"], Some(payload)) => self.new_authorization(payload),
             (["key-change"], Some(payload)) => self.change_key(post, payload),
@@ -384,23 +388,27 @@ impl Ca {
             (["authz", n], Some(payload)) if number(n) < self.authorizations.len() => {
                 assert_eq!(*payload, json!({"status": "deactivated"}));
                 self.authorizations[number(n)].status = "deactivated";
-                Answer::json(200, &self.authorization(number(n)))
+                Response::json(200, &self.authorization(number(n)))
             }
             (["authz", n], None) if number(n) < self.authorizations.len() => {
                 if self.orders.iter().all(|order| !order.authorizations.contains(&number(n))) {
-                    self.look_at(number(n));
+                    self.advance_authorization(number(n));
                 }
-                Answer::json(200, &self.authorization(number(n)))
+                Response::json(200, &self.authorization(number(n)))
             }
             (["chall", n, kind], Some(payload)) if number(n) < self.authorizations.len() => {
                 let plain = !["onion-csr-01", "device-attest-01"].contains(kind);
-                assert_eq!(plain, *payload == json!({}), "{kind} is answered with {payload}");
+                assert_eq!(
+                    plain,
+                    *payload == json!({}),
+                    "the response to {kind} has the payload {payload}"
+                );
                 self.authorizations[number(n)].payload = payload.clone();
-                self.answer_challenge(number(n), kind, post, published)
+                self.respond_to_challenge(number(n), kind, post, published)
             }
             (["order", n], None) if number(n) < self.orders.len() => {
-                self.look(number(n));
-                Answer::json(200, &self.order(number(n)))
+                self.advance_order(number(n));
+                Response::json(200, &self.order(number(n)))
             }
             (["finalize", n], Some(payload)) if number(n) < self.orders.len() => {
                 self.finalize(number(n), payload)
@@ -409,8 +417,9 @@ impl Ca {
                 if self.orders.get(number(n)).is_some_and(|o| o.chain.is_some()) =>
             {
                 let chain = self.orders[number(n)].chain.clone().unwrap();
-                // The CA's clock, which the certificate is reckoned by; the client's may be wrong.
-                Answer::new(200, chain)
+                // The certificate's dates count from the CA's clock; the client's clock may be
+                // wrong.
+                Response::new(200, chain)
                     .header("Content-Type", "application/pem-certificate-chain")
                     .header("Date", "Tue, 24 Nov 2026 14:24:05 GMT")
             }
@@ -443,7 +452,7 @@ impl Ca {
         })
     }
 
-    fn new_account(&mut self, post: &Post, payload: &Value) -> Answer {
+    fn new_account(&mut self, post: &Post, payload: &Value) -> Response {
         let jwk = &post.jws.protected["jwk"];
         let mut shown = json!({"status": "valid", "contact": payload["contact"]});
         if self.orders_a_page > 0 {
@@ -452,17 +461,17 @@ impl Ca {
         let known = self.accounts.iter().position(|account| account.jwk == *jwk);
         if let Some(n) = known {
             let url = format!("{BASE}/account/{}", n + 1);
-            return Answer::json(200, &shown).header("Location", &url);
+            return Response::json(200, &shown).header("Location", &url);
         }
         if payload["onlyReturnExisting"] == true {
-            return Answer::problem(400, "accountDoesNotExist");
+            return Response::problem(400, "accountDoesNotExist");
         }
         if self.terms && payload["termsOfServiceAgreed"] != true {
-            return Answer::problem(403, "userActionRequired");
+            return Response::problem(403, "userActionRequired");
         }
         if let Some((key_id, mac_key)) = &self.eab {
             let Some(binding) = payload.get("externalAccountBinding") else {
-                return Answer::problem(403, "externalAccountRequired");
+                return Response::problem(403, "externalAccountRequired");
             };
             let binding = Jws::parse(binding);
             binding.verify_mac(mac_key);
@@ -471,20 +480,23 @@ impl Ca {
             assert_eq!(serde_json::from_slice::<Value>(&binding.payload).unwrap(), *jwk);
         }
         self.accounts_made += 1;
-        let url = self.know(jwk.clone());
-        Answer::json(201, &shown).header("Location", &url)
+        let url = self.add_account(jwk.clone());
+        Response::json(201, &shown).header("Location", &url)
     }
 
-    fn renewal_info(&self) -> Answer {
+    fn renewal_info(&self) -> Response {
         let (start, end) = self.renewal_window.expect("renewal information");
         let date = |after: i64| Time::from_millis(START + after * 1000).to_string();
         let window = json!({"start": date(start), "end": date(end)});
-        Answer::json(200, &json!({"suggestedWindow": window})).header("Retry-After", "21600")
+        Response::json(200, &json!({"suggestedWindow": window})).header("Retry-After", "21600")
     }
 
-    fn new_order(&mut self, payload: &Value) -> Answer {
+    fn new_order(&mut self, payload: &Value) -> Response {
         if let Some(replaces) = payload.get("replaces") {
-            assert!(self.renewal_window.is_some(), "a CA without renewal information knows none");
+            assert!(
+                self.renewal_window.is_some(),
+                "replaces is sent to a CA without renewal information"
+            );
             self.replaced.push(replaces.clone());
         }
         let identifiers = payload["identifiers"].as_array().expect("identifiers");
@@ -493,7 +505,7 @@ impl Ca {
         let same = (0..self.orders.len())
             .find(|n| self.orders[*n].names == ordered && self.order_status(*n) == "pending");
         if let Some(n) = same.filter(|_| self.reuses_orders) {
-            return Answer::json(201, &self.order(n))
+            return Response::json(201, &self.order(n))
                 .header("Location", &format!("{BASE}/order/{}", n + 1));
         }
         let mut names = Vec::new();
@@ -504,34 +516,35 @@ impl Ca {
             names.push(name.to_owned());
             let ancestor = identifier["ancestorDomain"].as_str();
             assert!(ancestor.is_none() || self.subdomains);
-            let proven = ancestor.unwrap_or(name);
-            let known =
-                |a: &Authorization| a.name == proven && (a.subdomains || a.status == "valid");
+            let authorized_name = ancestor.unwrap_or(name);
+            let known = |a: &Authorization| {
+                a.name == authorized_name && (a.subdomains || a.status == "valid")
+            };
             let known = self.authorizations.iter().position(known).filter(|_| self.subdomains);
             authorizations.push(match known {
                 Some(number) => number,
-                None => self.add_authorization(proven, ancestor.is_some()),
+                None => self.add_authorization(authorized_name, ancestor.is_some()),
             });
         }
-        let (key, chain, looks_left) = (None, None, 0);
+        let (key, chain, fetches_left) = (None, None, 0);
         let (finalizes, invalid, error) = (0, false, None);
         self.orders.push(Order {
             names,
             authorizations,
             key,
             finalizes,
-            looks_left,
+            fetches_left,
             invalid,
             error,
             chain,
         });
         let number = self.orders.len();
-        Answer::json(201, &self.order(number - 1))
+        Response::json(201, &self.order(number - 1))
             .header("Location", &format!("{BASE}/order/{number}"))
     }
 
-    /// RFC 8555 section 7.3.5.
-    fn change_key(&mut self, post: &Post, payload: &Value) -> Answer {
+    /// Changes an account's key (RFC 8555 section 7.3.5).
+    fn change_key(&mut self, post: &Post, payload: &Value) -> Response {
         let inner = Jws::parse(payload);
         let new = inner.protected["jwk"].clone();
         inner.verify(&new);
@@ -540,7 +553,7 @@ impl Ca {
         let url = post.jws.header("kid").to_owned();
         let asked: Value = serde_json::from_slice(&inner.payload).unwrap();
         if let Some(other) = self.accounts.iter().position(|account| account.jwk == new) {
-            return Answer::problem(409, "malformed")
+            return Response::problem(409, "malformed")
                 .header("Location", &format!("{BASE}/account/{}", other + 1));
         }
         assert_eq!(asked, json!({"account": url, "oldKey": self.account(&url).jwk}));
@@ -548,17 +561,17 @@ impl Ca {
         let account = &mut self.accounts[number - 1];
         account.former = Some(std::mem::replace(&mut account.jwk, new));
         account.changed_at = self.now;
-        Answer::json(200, &json!({"status": "valid"}))
+        Response::json(200, &json!({"status": "valid"}))
     }
 
-    fn new_authorization(&mut self, payload: &Value) -> Answer {
+    fn new_authorization(&mut self, payload: &Value) -> Response {
         let identifier = &payload["identifier"];
         let name = identifier["value"].as_str().expect("an identifier");
-        assert!(!name.starts_with("*."), "a wildcard is not for newAuthz");
+        assert!(!name.starts_with("*."), "newAuthz takes no wildcard");
         let subdomains = identifier["subdomainAuthAllowed"] == true;
         assert!(!subdomains || self.subdomains);
         let number = self.add_authorization(name, subdomains);
-        Answer::json(201, &self.authorization(number))
+        Response::json(201, &self.authorization(number))
             .header("Location", &format!("{BASE}/authz/{}", number + 1))
     }
 
@@ -568,54 +581,54 @@ impl Ca {
             name: name.trim_start_matches("*.").to_owned(),
             wildcard: name.starts_with("*."),
             subdomains,
-            status: if self.proven.iter().any(|p| p == name) { "valid" } else { "pending" },
+            status: if self.authorized.iter().any(|p| p == name) { "valid" } else { "pending" },
             token: format!("token-of-authorization-{:06}", number + 1),
-            answered: None,
+            responded: None,
             payload: Value::Null,
-            answers: 0,
-            looks_left: 0,
+            responses: 0,
+            fetches_left: 0,
             validated_at: 0,
             error: None,
         });
         number
     }
 
-    fn list_orders(&self, page: usize) -> Answer {
+    fn list_orders(&self, page: usize) -> Response {
         let urls: Vec<String> =
             (1..=self.orders.len()).map(|n| format!("{BASE}/order/{n}")).collect();
         let mut pages = urls.chunks(self.orders_a_page).skip(page);
-        let answer = Answer::json(200, &json!({"orders": pages.next().unwrap_or_default()}));
+        let response = Response::json(200, &json!({"orders": pages.next().unwrap_or_default()}));
         match pages.next() {
-            None => answer,
+            None => response,
             Some(_) => {
-                answer.header("Link", &format!("<{BASE}/orders/{}>; rel=\"next\"", page + 2))
+                response.header("Link", &format!("<{BASE}/orders/{}>; rel=\"next\"", page + 2))
             }
         }
     }
 
-    /// Time goes on with each look at an order.
-    fn look(&mut self, n: usize) {
+    /// Advances validation and processing by one step: this happens at each fetch of an order.
+    fn advance_order(&mut self, n: usize) {
         for a in self.orders[n].authorizations.clone() {
-            self.look_at(a);
+            self.advance_authorization(a);
         }
         let order = &mut self.orders[n];
-        order.looks_left = order.looks_left.saturating_sub(1);
+        order.fetches_left = order.fetches_left.saturating_sub(1);
     }
 
-    fn look_at(&mut self, a: usize) {
+    fn advance_authorization(&mut self, a: usize) {
         if self.validation_takes > 0 {
             return;
         }
         let authorization = &mut self.authorizations[a];
-        if authorization.answered.is_some() && authorization.status == "pending" {
-            match authorization.looks_left.checked_sub(1) {
-                Some(left) => authorization.looks_left = left,
+        if authorization.responded.is_some() && authorization.status == "pending" {
+            match authorization.fetches_left.checked_sub(1) {
+                Some(left) => authorization.fetches_left = left,
                 None => self.decide(a),
             }
         }
     }
 
-    /// Ends the validations whose time has come.
+    /// Ends the validations whose time is over.
     pub fn validate_until_now(&mut self) {
         if self.validation_takes == 0 {
             return;
@@ -623,16 +636,16 @@ impl Ca {
         for a in 0..self.authorizations.len() {
             let authorization = &self.authorizations[a];
             let is_over = self.now >= authorization.validated_at;
-            if authorization.answered.is_some() && authorization.status == "pending" && is_over {
+            if authorization.responded.is_some() && authorization.status == "pending" && is_over {
                 self.decide(a);
             }
         }
     }
 
-    /// Is a challenge for this name being validated right now?
+    /// Whether a challenge for this name is being validated now.
     pub fn is_validating(&self, name: &str) -> bool {
         let mut ours = self.authorizations.iter().filter(|a| a.name == name);
-        ours.any(|a| a.answered.is_some() && a.status == "pending")
+        ours.any(|a| a.responded.is_some() && a.status == "pending")
     }
 
     fn decide(&mut self, a: usize) {
@@ -654,7 +667,7 @@ impl Ca {
         if order.invalid || states.clone().any(|s| s != "pending" && s != "valid") {
             "invalid"
         } else if order.key.is_some() {
-            if order.looks_left > 0 { "processing" } else { "valid" }
+            if order.fetches_left > 0 { "processing" } else { "valid" }
         } else if states.all(|status| status == "valid") {
             "ready"
         } else {
@@ -683,10 +696,10 @@ impl Ca {
 
     fn challenge(&self, a: usize, kind: &str) -> Value {
         let authorization = &self.authorizations[a];
-        let answered = authorization.answered.as_deref() == Some(kind);
+        let responded = authorization.responded.as_deref() == Some(kind);
         let status = match authorization.status {
-            "pending" if answered && !self.validates_in_silence => "processing",
-            "valid" | "invalid" if !answered => "pending",
+            "pending" if responded && !self.validates_in_silence => "processing",
+            "valid" | "invalid" if !responded => "pending",
             status => status,
         };
         let mut json = json!({
@@ -705,7 +718,7 @@ impl Ca {
             }
             _ => {}
         }
-        if let Some(error) = authorization.error.as_ref().filter(|_| answered) {
+        if let Some(error) = authorization.error.as_ref().filter(|_| responded) {
             json["error"] = error.clone();
         }
         json
@@ -730,13 +743,13 @@ impl Ca {
         json
     }
 
-    fn answer_challenge(
+    fn respond_to_challenge(
         &mut self,
         a: usize,
         kind: &str,
         post: &Post,
         published: Published<'_>,
-    ) -> Answer {
+    ) -> Response {
         let jwk = &self.account(post.jws.header("kid")).jwk;
         let authorization = &self.authorizations[a];
         assert!(self.offers.contains(&kind), "{kind} was not offered");
@@ -746,37 +759,37 @@ impl Ca {
         };
         assert!(
             published(kind, &authorization.name, &key_authorization),
-            "the {kind} challenge for {} is answered and not published",
+            "the {kind} challenge for {} gets a response and is not published",
             authorization.name
         );
         let authorization = &mut self.authorizations[a];
         if authorization.status != "pending" {
-            return Answer::problem(400, "malformed");
+            return Response::problem(400, "malformed");
         }
-        if authorization.answered.is_some() && self.validates_in_silence {
-            let mut answer = Answer::problem(409, "conflict");
+        if authorization.responded.is_some() && self.validates_in_silence {
+            let mut response = Response::problem(409, "conflict");
             let detail = "Unable to update challenge :: failed to mark authz as processing: \
                           Authorization is already being validated.";
-            answer.edit(|problem| problem["detail"] = json!(detail));
-            return answer;
+            response.edit(|problem| problem["detail"] = json!(detail));
+            return response;
         }
-        authorization.answers += 1;
-        if authorization.answered.is_none() {
-            authorization.answered = Some(kind.to_owned());
+        authorization.responses += 1;
+        if authorization.responded.is_none() {
+            authorization.responded = Some(kind.to_owned());
             authorization.validated_at = self.now + self.validation_takes;
             if self.validation_takes > 0 {
-                return Answer::json(200, &self.challenge(a, kind));
+                return Response::json(200, &self.challenge(a, kind));
             }
-            authorization.looks_left = self.validation_looks;
-            match authorization.looks_left.checked_sub(1) {
-                Some(left) => authorization.looks_left = left,
+            authorization.fetches_left = self.validation_fetches;
+            match authorization.fetches_left.checked_sub(1) {
+                Some(left) => authorization.fetches_left = left,
                 None => self.decide(a),
             }
         }
-        Answer::json(200, &self.challenge(a, kind))
+        Response::json(200, &self.challenge(a, kind))
     }
 
-    fn finalize(&mut self, n: usize, payload: &Value) -> Answer {
+    fn finalize(&mut self, n: usize, payload: &Value) -> Response {
         let der = jws::decode(payload["csr"].as_str().expect("a csr"));
         let request = X509Req::from_der(&der).expect("a csr");
         let key = request.public_key().unwrap();
@@ -786,27 +799,27 @@ impl Ca {
         ordered.retain(|name| type_of(name) != "permanent-identifier");
         named.sort();
         ordered.sort();
-        assert_eq!(named, ordered, "the csr's names are the order's");
+        assert_eq!(named, ordered, "the names of the csr differ from the order's");
         self.orders[n].finalizes += 1;
         if self.order_status(n) != "ready" {
-            return Answer::problem(403, "orderNotReady");
+            return Response::problem(403, "orderNotReady");
         }
         let names: Vec<&str> = ordered.iter().map(String::as_str).collect();
         let chain = (self.issue)(&key, &names);
         let order = &mut self.orders[n];
         (order.key, order.chain) = (Some(key), Some(chain));
-        order.looks_left = self.processing_looks;
-        Answer::json(200, &self.order(n)).header("Location", &format!("{BASE}/order/{}", n + 1))
+        order.fetches_left = self.processing_fetches;
+        Response::json(200, &self.order(n)).header("Location", &format!("{BASE}/order/{}", n + 1))
     }
 
-    /// Finalizes an order as another run would have, with this key.
+    /// Finalizes an order with this key, as another run of the client would have.
     pub fn finalize_with(&mut self, n: usize, key: PKey<Public>) {
         let names: Vec<String> = self.orders[n].names.clone();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let chain = (self.issue)(&key, &names);
         let order = &mut self.orders[n];
         (order.key, order.chain) = (Some(key), Some(chain));
-        order.looks_left = self.processing_looks;
+        order.fetches_left = self.processing_fetches;
         for a in order.authorizations.clone() {
             self.authorizations[a].status = "valid";
         }

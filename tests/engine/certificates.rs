@@ -1,4 +1,5 @@
-//! What the CA issues, and whether it is what was asked for. RFC 8555 sections 7.4.2, 9.1, 11.4.
+//! The issued certificate, which has to be the one that was ordered. RFC 8555 sections 7.4.2, 9.1,
+//! 11.4.
 
 use acme_micro::engine::{Issued, OrderOptions};
 use acme_micro::{AcmeError, CertificateChain, ErrorKind, Key, KeyType};
@@ -9,12 +10,12 @@ use openssl::x509::X509Builder;
 use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 use serde_json::json;
 
-use super::ca::Answer;
+use super::ca::Response;
 use super::log;
 use super::pki::{self, Contents, Shape};
 use super::script::{START, Script};
 
-/// The outcome at a CA that issues like this.
+/// Runs an issuance at a CA that creates its chains with `make`.
 fn issue(
     make: impl Fn(&PKey<Public>, &[&str]) -> Vec<u8> + Send + 'static,
 ) -> Result<Script, AcmeError> {
@@ -25,7 +26,7 @@ fn issue(
     Ok(ca)
 }
 
-/// The chain as a sound CA makes it, as text to be spoiled.
+/// Runs an issuance at a CA whose correct chain, as text, is spoiled by `change`.
 fn edited(change: impl Fn(String) -> String + Send + 'static) -> Result<Script, AcmeError> {
     issue(move |key, names| {
         change(String::from_utf8(pki::sound_chain(key, names)).unwrap()).into_bytes()
@@ -79,7 +80,7 @@ fn c02_names_in_another_case_are_the_same() {
 }
 
 #[test]
-fn c03_a_private_key_anywhere_in_the_answer_is_refused() {
+fn c03_a_private_key_anywhere_in_the_response_is_refused() {
     let key = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n";
     let odd = "-----begin rsa private key-----\nAAAA\n-----end rsa private key-----\n";
     for block in [key, odd] {
@@ -97,7 +98,7 @@ fn c03_a_private_key_anywhere_in_the_answer_is_refused() {
 }
 
 #[test]
-fn c04_c05_c21_c25_anything_but_certificates_in_the_answer_is_refused() {
+fn c04_c05_c21_c25_anything_but_certificates_in_the_response_is_refused() {
     type Change = fn(String) -> String;
     let changes: [(&str, Change); 12] = [
         ("text before", |pem| format!("subject=CN\n{pem}")),
@@ -121,31 +122,31 @@ fn c04_c05_c21_c25_anything_but_certificates_in_the_answer_is_refused() {
 }
 
 #[test]
-fn c05_an_answer_that_is_empty_is_asked_for_again() {
+fn c05_an_empty_response_is_requested_again() {
     for empty in ["", " \r\n\n"] {
         let mut ca = Script::new();
-        ca.on("POST /cert/1").times(3).answer(Answer::new(200, empty));
+        ca.on("POST /cert/1").times(3).respond(Response::new(200, empty));
         ca.obtain(&["example.org"]).unwrap();
         assert_eq!(ca.count("POST /cert/1"), 4);
         let mut ca = Script::new();
-        ca.on("POST /cert/1").answer(Answer::new(200, empty));
+        ca.on("POST /cert/1").respond(Response::new(200, empty));
         let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
         let error = ca.run(&operation).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Certificate);
         assert_eq!(ca.count("POST /cert/1"), 4);
-        assert!(operation.order_url().is_some(), "it can be resumed");
+        assert!(operation.order_url().is_some(), "the order can be resumed");
     }
 }
 
 #[test]
-fn c06_der_and_pkcs_7_are_refused_by_their_names() {
+fn c06_der_and_pkcs_7_are_refused_and_named() {
     for (shown, body) in [
         ("application/pkix-cert", leaf().to_der().unwrap()),
         ("application/pkcs7-mime", b"\x30\x82\x01\x00\x06\x09\x2a\x86\x48\x86\xf7".to_vec()),
         ("application/pkcs7-mime", pem_block("PKCS7", &leaf().to_der().unwrap())),
     ] {
         let mut ca = Script::new();
-        ca.on("POST /cert/1").answer(Answer::new(200, body).header("Content-Type", shown));
+        ca.on("POST /cert/1").respond(Response::new(200, body).header("Content-Type", shown));
         let error = ca.obtain(&["example.org"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Certificate);
         assert!(error.to_string().contains(shown), "{error}");
@@ -163,11 +164,11 @@ fn pem_block(label: &str, der: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn c07_what_is_not_der_to_the_last_byte_is_refused() {
+fn c07_a_certificate_that_is_not_strict_der_is_refused() {
     let nested = |levels: usize, tag: &[u8]| tag.repeat(levels);
     let sound = leaf().to_der().unwrap();
     assert_eq!(sound[..2], [0x30, 0x82]);
-    // The same with its outermost length left open, as BER has it.
+    // The outermost length is indefinite, which BER allows and DER does not.
     let indefinite = [&[0x30, 0x80], &sound[4..], &[0, 0]].concat();
     let long_length = [&[0x30, 0x83, 0], &sound[2..4], &sound[4..]].concat();
     for (what, der) in [
@@ -185,7 +186,7 @@ fn c07_what_is_not_der_to_the_last_byte_is_refused() {
         let block = pem_block("CERTIFICATE", &der);
         assert!(CertificateChain::parse(&block).is_err(), "{what}");
         let mut ca = Script::new();
-        ca.on("POST /cert/1").answer(Answer::new(200, block));
+        ca.on("POST /cert/1").respond(Response::new(200, block));
         assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Certificate);
     }
     CertificateChain::parse(&pem_block("CERTIFICATE", &sound)).unwrap();
@@ -206,21 +207,25 @@ fn c01_a_misissued_certificate_does_not_cost_a_second_order() {
     let mut ca = Script::new();
     ca.ca.issue = Box::new(|key, _| pki::sound_chain(key, &["other.example"]));
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Certificate);
-    assert_eq!(ca.count("POST /new-order"), 1, "we finalized that order ourselves");
+    assert_eq!(
+        ca.count("POST /new-order"),
+        1,
+        "a fresh order follows only if another client finalized"
+    );
 }
 
 #[test]
-fn o23_a_chain_that_is_not_there_yet_is_asked_for_again() {
+fn o23_a_chain_is_requested_again_after_a_server_error() {
     for status in [500, 503] {
         let mut ca = Script::new();
-        ca.on("POST /cert/1").nth(1).answer(Answer::new(status, ""));
+        ca.on("POST /cert/1").nth(1).respond(Response::new(status, ""));
         ca.obtain(&["example.org"]).unwrap();
         assert_eq!(ca.count("POST /cert/1"), 2);
     }
 }
 
 #[test]
-fn o23_a_certificate_that_a_replica_does_not_know_yet_is_asked_for_again() {
+fn o23_a_certificate_unknown_to_a_replica_is_requested_again() {
     for (status, name) in [(404, "malformed"), (403, "unauthorized")] {
         let mut ca = Script::new();
         ca.on("POST /cert/1").times(3).problem(status, name);
@@ -233,12 +238,12 @@ fn o23_a_certificate_that_a_replica_does_not_know_yet_is_asked_for_again() {
     }
 }
 
-/// What stands in a leaf as a sound CA issues it.
+/// Returns the contents of a leaf as a correct CA issues it.
 fn sound() -> Contents<'static> {
     Contents { names: &["example.org"], ..Contents::default() }
 }
 
-/// The outcome for a leaf with these contents.
+/// Runs an issuance whose leaf has these contents.
 fn with_leaf(contents: Contents<'static>) -> Result<Issued, AcmeError> {
     let mut ca = Script::new();
     ca.ca.issue = Box::new(move |key, _| {
@@ -253,7 +258,7 @@ fn refused_leaf(contents: Contents<'static>, what: &str) {
 }
 
 #[test]
-fn c14_when_it_is_valid_is_judged_by_the_cas_clock_and_without_overflow() {
+fn c14_validity_is_judged_by_the_cas_clock_and_without_overflow() {
     const DAY: i64 = 86_400;
     let from_1950 = 631_152_000 + START / 1000;
     let until_9999 = 253_402_300_799 - START / 1000;
@@ -282,7 +287,7 @@ fn c14_when_it_is_valid_is_judged_by_the_cas_clock_and_without_overflow() {
 }
 
 #[test]
-fn c16_a_certificate_that_is_itself_a_ca_is_refused() {
+fn c16_a_leaf_that_is_a_ca_is_refused() {
     refused_leaf(Contents { is_ca: true, ..sound() }, "a CA");
     let may_sign: Shape = |builder| {
         let usage = KeyUsage::new().critical().digital_signature().key_cert_sign().build();
@@ -298,7 +303,7 @@ fn c16_a_certificate_that_is_itself_a_ca_is_refused() {
 }
 
 #[test]
-fn c17_one_that_is_not_for_servers_is_given_out_with_a_warning() {
+fn c17_a_certificate_not_for_servers_is_returned_with_a_warning() {
     let warnings = |shape| {
         let (issued, lines) = log::lines(|| with_leaf(Contents { shape, ..sound() }));
         issued.unwrap();
@@ -312,12 +317,13 @@ fn c17_one_that_is_not_for_servers_is_given_out_with_a_warning() {
         builder.append_extension(ExtendedKeyUsage::new().server_auth().build().unwrap()).unwrap();
     };
     assert_eq!(warnings(server), 0);
-    // An extension that nobody knows, and a critical one: those judge it who are shown it.
+    // An unknown extension is accepted even if it is critical: the peers that verify the
+    // certificate judge it.
     assert_eq!(warnings(|builder| pki::extend(builder, "1.2.3.4", true, &[5, 0])), 0);
 }
 
 #[test]
-fn c22_odd_serial_numbers_and_no_issuers_key_do_no_harm() {
+fn c22_odd_serial_numbers_and_a_missing_issuer_key_do_no_harm() {
     fn serial(builder: &mut X509Builder, hex: &str) {
         let number = BigNum::from_hex_str(hex).unwrap();
         builder.set_serial_number(&Asn1Integer::from_bn(&number).unwrap()).unwrap();
@@ -335,7 +341,7 @@ fn c22_odd_serial_numbers_and_no_issuers_key_do_no_harm() {
     }
     let chain = with_leaf(Contents { names_authority: false, ..sound() }).unwrap().chain;
     assert_eq!(chain.renewal_id(), None);
-    // Nothing to ask the CA by: its lifetime decides, and its replacement does not name it.
+    // The certificate has no identifier: its lifetime decides, and the new order does not name it.
     let mut ca = Script::new();
     ca.ca.renewal_window = Some((1, 2));
     let operation = ca.client.renewal_info(&chain);
@@ -349,7 +355,7 @@ fn c22_odd_serial_numbers_and_no_issuers_key_do_no_harm() {
 
 #[test]
 fn c23_names_are_compared_byte_for_byte() {
-    /// GeneralNames with these, each of the type dNSName.
+    /// Adds a subjectAltName extension with these names as dNSName.
     fn names(builder: &mut X509Builder, names: &[&[u8]]) {
         let mut content = Vec::new();
         for name in names {
@@ -363,7 +369,7 @@ fn c23_names_are_compared_byte_for_byte() {
             .concat()
             .into_iter()
             .enumerate()
-            // A short length takes one byte, as DER wants it.
+            // DER writes a short length in one byte.
             .filter(|(n, _)| content.len() > 127 || !(1..5).contains(n))
             .map(|(_, byte)| byte)
             .collect()
@@ -385,7 +391,8 @@ fn c23_names_are_compared_byte_for_byte() {
     for (what, shape) in shapes {
         refused_leaf(Contents { names: &[], shape, ..Contents::default() }, what);
     }
-    // An international name comes as it was ordered, in A-labels; in Unicode it is another one.
+    // An internationalized name is certified in A-labels, as it was ordered; in Unicode it is
+    // another name.
     let mut ca = Script::new();
     let issued = ca.obtain(&["b\u{fc}cher.example"]).unwrap();
     assert_eq!(issued.chain.names(), ["xn--bcher-kva.example"]);
@@ -399,8 +406,8 @@ fn c23_names_are_compared_byte_for_byte() {
 }
 
 #[test]
-fn c24_staples_and_timestamps_are_not_judged() {
-    // TLS feature, RFC 7633, that was not asked for; SCT list, RFC 6962, that is nonsense.
+fn c24_must_staple_and_timestamps_are_not_judged() {
+    // A TLS feature (RFC 7633) that was not ordered, and malformed SCT lists (RFC 6962).
     let shapes: [Shape; 3] = [
         |b| pki::extend(b, "1.3.6.1.5.5.7.1.24", false, &[0x30, 3, 2, 1, 5]),
         |b| pki::extend(b, "1.3.6.1.4.1.11129.2.4.2", false, &[4, 2, 0xff, 0xff]),
@@ -409,7 +416,7 @@ fn c24_staples_and_timestamps_are_not_judged() {
     for shape in shapes {
         with_leaf(Contents { shape, ..sound() }).unwrap();
     }
-    // It was asked for, and the CA left it out.
+    // The order asks for must-staple, and the CA leaves it out.
     let mut options = OrderOptions::new(["example.org"]);
     options.must_staple = true;
     Script::new().order(options).unwrap();
@@ -418,12 +425,12 @@ fn c24_staples_and_timestamps_are_not_judged() {
 #[test]
 fn c25_a_resource_instead_of_a_certificate_is_refused() {
     for body in [
-        Answer::json(200, &json!({"status": "processing"})),
-        Answer::json(200, &json!({"type": "urn:ietf:params:acme:error:serverInternal"})),
-        Answer::new(200, "<!DOCTYPE html><title>Welcome</title>"),
+        Response::json(200, &json!({"status": "processing"})),
+        Response::json(200, &json!({"type": "urn:ietf:params:acme:error:serverInternal"})),
+        Response::new(200, "<!DOCTYPE html><title>Welcome</title>"),
     ] {
         let mut ca = Script::new();
-        ca.on("POST /cert/1").answer(body);
+        ca.on("POST /cert/1").respond(body);
         let error = ca.obtain(&["example.org"]).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Certificate | ErrorKind::Server), "{error}");
         assert_eq!(ca.count("POST /new-order"), 1);
@@ -431,7 +438,7 @@ fn c25_a_resource_instead_of_a_certificate_is_refused() {
     }
 }
 
-/// A certificate and its key, and the options to order it anew with that key.
+/// Returns a certificate, and the options of an order that replaces it with the same key.
 fn to_be_replaced(until: i64) -> (CertificateChain, OrderOptions) {
     let key = Key::generate(KeyType::P256).unwrap();
     let leaf = pki::leaf(key.private_key().unwrap(), &Contents { until, ..sound() });
@@ -443,23 +450,23 @@ fn to_be_replaced(until: i64) -> (CertificateChain, OrderOptions) {
 }
 
 #[test]
-fn c19_the_old_certificate_given_out_again_is_no_new_one() {
+fn c19_the_old_certificate_is_not_accepted_as_its_replacement() {
     let (old, options) = to_be_replaced(30 * 86_400);
     let mut ca = Script::new();
     ca.ca.issue = Box::new(move |_, _| old.pem().as_bytes().to_vec());
     let error = ca.order(options).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Certificate);
     assert!(error.to_string().contains("is to be replaced"), "{error}");
-    assert_eq!(ca.count("POST /new-order"), 1, "a second one would cost another certificate");
-    // It comes from an order that was resumed, and has brought its certificate already: once more.
+    assert_eq!(ca.count("POST /new-order"), 1, "a second order would cost another certificate");
+    // A resumed order returns the certificate that it had issued before: one fresh order follows.
     let (old, mut options) = to_be_replaced(30 * 86_400);
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.publishing = Err("killed".to_owned());
     let operation = ca.client.obtain(options.clone()).unwrap();
     ca.run(&operation).unwrap_err();
     ca.publishing = Ok(());
     options.order_url = operation.order_url();
-    ca.ca.processing_looks = 0;
+    ca.ca.processing_fetches = 0;
     ca.ca.finalize_with(1, pki::public(options.key.as_ref().unwrap().private_key().unwrap()));
     let chain = old.pem().as_bytes().to_vec();
     ca.ca.orders[1].chain = Some(chain);
@@ -469,7 +476,7 @@ fn c19_the_old_certificate_given_out_again_is_no_new_one() {
 }
 
 #[test]
-fn c20_a_certificate_that_expires_before_the_old_one_is_given_out_with_a_warning() {
+fn c20_a_certificate_that_expires_before_the_old_one_is_returned_with_a_warning() {
     for (until, expected) in [(30 * 86_400, 0), (300 * 86_400, 1)] {
         let (_, options) = to_be_replaced(until);
         let (issued, lines) = log::lines(|| Script::new().order(options));

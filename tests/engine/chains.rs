@@ -1,4 +1,4 @@
-//! What comes with a certificate: its issuers', and other chains. RFC 8555 section 7.4.2.
+//! The rest of a chain: the issuers of a certificate, and alternate chains. RFC 8555 section 7.4.2.
 
 use acme_micro::engine::{Issued, OrderOptions};
 use acme_micro::{AcmeError, ChainPreference, ErrorKind};
@@ -7,7 +7,7 @@ use openssl::pkey::{PKey, Private, Public};
 use openssl::rsa::Rsa;
 use openssl::x509::X509;
 
-use super::ca::Answer;
+use super::ca::Response;
 use super::log;
 use super::pki::{self, Contents};
 use super::script::Script;
@@ -16,7 +16,7 @@ fn leaf(key: &PKey<Public>, names: &[&str]) -> X509 {
     pki::leaf(key, &Contents { names, ..Contents::default() })
 }
 
-/// The outcome at a CA that issues like this.
+/// Runs an issuance at a CA that creates its chains with `make`.
 fn issue(make: impl Fn(&PKey<Public>, &[&str]) -> Vec<u8> + Send + 'static) -> Outcome {
     let mut ca = Script::new();
     ca.ca.issue = Box::new(make);
@@ -31,7 +31,7 @@ fn refused(outcome: Outcome, what: &str) -> AcmeError {
     error
 }
 
-/// A certificate of a CA, with this key, signed by the root.
+/// Returns a CA certificate with this key, signed by the root.
 fn authority(key: &PKey<Private>, subject: &str, digest: MessageDigest) -> X509 {
     let contents = Contents { subject, is_ca: true, digest, ..Contents::default() };
     let root = pki::root();
@@ -104,49 +104,49 @@ fn c09_a_thousand_certificates_and_a_huge_one_are_refused() {
     assert!(refused(huge(300), "300 KiB").to_string().contains("larger than 256 KiB"));
 }
 
-/// What comes of a leaf that stands alone, with this link to its issuer, and what is at that
-/// address.
+/// Runs an issuance whose chain is a single leaf with this link to its issuer; the body at
+/// `/issuer` is `issuer`.
 fn alone(link: Option<&str>, issuer: impl Into<Vec<u8>>) -> (Script, Outcome, Vec<String>) {
     let mut ca = Script::new();
     ca.ca.issue = Box::new(|key, names| pki::pem(&[&leaf(key, names)]));
     if let Some(link) = link.map(str::to_owned) {
-        ca.on("POST /cert/1").then(move |_, answer| answer.set("Link", &link));
+        ca.on("POST /cert/1").then(move |_, response| response.set("Link", &link));
     }
-    ca.on("POST /issuer").answer(Answer::new(200, issuer));
+    ca.on("POST /issuer").respond(Response::new(200, issuer));
     let (outcome, lines) = log::lines(|| ca.obtain(&["example.org"]));
     (ca, outcome, lines)
 }
 
 #[test]
-fn c10_a_leaf_alone_is_completed_by_the_link_to_its_issuer() {
+fn c10_a_single_leaf_is_completed_through_the_link_to_its_issuer() {
     let middle = pki::pem(&[&pki::intermediate().certificate]);
     for link in ["<https://ca.example/issuer>;rel=\"up\"", "</issuer>; rel=up"] {
         let (ca, outcome, _) = alone(Some(link), middle.clone());
         assert_eq!(outcome.unwrap().chain.ders().len(), 2, "{link}");
         assert_eq!(ca.count("POST /issuer"), 1);
     }
-    // From issuer to issuer, as far as the root.
+    // The links lead from issuer to issuer up to the root.
     let mut ca = Script::new();
     ca.ca.issue = Box::new(|key, names| pki::pem(&[&leaf(key, names)]));
-    ca.on("POST /cert/1").then(|_, answer| answer.set("Link", "</issuer/1>;rel=up"));
-    let issuer = Answer::new(200, middle.clone());
-    ca.on("POST /issuer/1").answer(issuer.header("Link", "</issuer/2>;rel=up"));
-    let root = Answer::new(200, pki::pem(&[&pki::root().certificate]));
-    ca.on("POST /issuer/2").answer(root);
+    ca.on("POST /cert/1").then(|_, response| response.set("Link", "</issuer/1>;rel=up"));
+    let issuer = Response::new(200, middle.clone());
+    ca.on("POST /issuer/1").respond(issuer.header("Link", "</issuer/2>;rel=up"));
+    let root = Response::new(200, pki::pem(&[&pki::root().certificate]));
+    ca.on("POST /issuer/2").respond(root);
     assert_eq!(ca.obtain(&["example.org"]).unwrap().chain.ders().len(), 3);
-    // Without one the leaf is given out by itself.
+    // A leaf without a link to its issuer is returned alone.
     let (_, outcome, lines) = alone(None, "");
     assert_eq!(outcome.unwrap().chain.ders().len(), 1);
     assert!(lines.iter().any(|l| l.starts_with("WARN") && l.contains("without its issuer")));
-    // A whole chain is not looked into.
+    // The client follows no link when the chain is complete.
     let mut ca = Script::new();
-    ca.on("POST /cert/1").then(|_, answer| answer.set("Link", "</issuer>;rel=up"));
+    ca.on("POST /cert/1").then(|_, response| response.set("Link", "</issuer>;rel=up"));
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /issuer"), 0);
 }
 
 #[test]
-fn c11_a_link_to_the_issuer_that_leads_astray_costs_no_certificate() {
+fn c11_a_bad_link_to_the_issuer_loses_no_certificate() {
     let stranger = authority(&pki::new_key(), "Test Intermediate", MessageDigest::sha256());
     for (link, issuer) in [
         ("<https://ca.example/cert/1>;rel=up", ""),
@@ -163,19 +163,19 @@ fn c11_a_link_to_the_issuer_that_leads_astray_costs_no_certificate() {
         assert_eq!(outcome.unwrap().chain.ders().len(), 1, "{link}");
         assert!(ca.count("POST /cert/1") + ca.count("POST /issuer") <= 2, "{:?}", ca.transcript);
     }
-    // Two that lead to each other, and one to a fresh address each time.
+    // Two links lead to each other; other links lead to a fresh URL each time.
     let looping = |next: fn(usize) -> usize| {
         let mut ca = Script::new();
         ca.ca.issue = Box::new(|key, names| pki::pem(&[&leaf(key, names)]));
-        ca.on("POST /cert/1").then(|_, answer| answer.set("Link", "</issuer/0>;rel=up"));
+        ca.on("POST /cert/1").then(|_, response| response.set("Link", "</issuer/0>;rel=up"));
         for n in 0..50 {
             let certificate = match n {
                 0 => &pki::intermediate().certificate,
                 _ => &pki::root().certificate,
             };
             let link = format!("</issuer/{}>;rel=up", next(n));
-            let answer = Answer::new(200, pki::pem(&[certificate])).header("Link", &link);
-            ca.on(&format!("POST /issuer/{n}")).answer(answer);
+            let response = Response::new(200, pki::pem(&[certificate])).header("Link", &link);
+            ca.on(&format!("POST /issuer/{n}")).respond(response);
         }
         let issued = ca.obtain(&["example.org"]).unwrap();
         (ca.count("POST /issuer/*"), issued.chain.ders().len())
@@ -184,16 +184,16 @@ fn c11_a_link_to_the_issuer_that_leads_astray_costs_no_certificate() {
     assert_eq!(looping(|n| n + 1), (9, 10));
 }
 
-/// What is preferred, and what comes of it where the CA names other chains like this.
+/// Orders with this preferred root, at a CA that names alternate chains in these links.
 fn preferring(root: &str, links: &[&str]) -> (Script, Issued, Vec<String>) {
     let mut ca = Script::new();
     let links: Vec<String> = links.iter().map(|link| (*link).to_owned()).collect();
-    ca.on("POST /cert/1").then(move |_, answer| {
+    ca.on("POST /cert/1").then(move |_, response| {
         for link in &links {
-            answer.headers.push(("Link".to_owned(), link.as_bytes().to_vec()));
+            response.headers.push(("Link".to_owned(), link.as_bytes().to_vec()));
         }
     });
-    ca.on("POST /other/*").answer(Answer::problem(400, "malformed"));
+    ca.on("POST /other/*").respond(Response::problem(400, "malformed"));
     let mut options = OrderOptions::new(["example.org"]);
     options.chain = Some(ChainPreference::Root(root.to_owned()));
     let (issued, lines) = log::lines(|| ca.order(options));
@@ -201,8 +201,8 @@ fn preferring(root: &str, links: &[&str]) -> (Script, Issued, Vec<String>) {
 }
 
 #[test]
-fn c11_links_to_other_chains_are_followed_within_reason() {
-    // As many as one header may hold.
+fn c11_links_to_alternate_chains_are_followed_up_to_a_limit() {
+    // As many links as one header can hold.
     let many: Vec<String> =
         (0..2000).map(|n| format!("</other/{n}>;rel=alternate")).collect::<Vec<_>>();
     let many = many.join(", ");
@@ -225,14 +225,14 @@ fn c11_links_to_other_chains_are_followed_within_reason() {
         let hosts = ca.transcript.iter().filter(|line| line.contains("https://")).count();
         assert_eq!(hosts, 0, "{:?}", ca.transcript);
     }
-    // All of them, however many, are no trouble to who prefers none.
+    // A client without a preference ignores any number of links.
     let mut ca = Script::new();
-    ca.on("POST /cert/1").then(move |_, answer| answer.set("Link", &many));
+    ca.on("POST /cert/1").then(move |_, response| response.set("Link", &many));
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /other/*"), 0);
 }
 
-/// The chain of an order, which leads to another root; for this key, if it is another one's.
+/// Returns a chain for this key and these names that leads to "Another Root".
 fn leading_elsewhere(key: &PKey<Public>, names: &[&str]) -> Vec<u8> {
     let root_key = pki::new_key();
     let subject = pki::name("Another Root");
@@ -242,12 +242,12 @@ fn leading_elsewhere(key: &PKey<Public>, names: &[&str]) -> Vec<u8> {
     pki::pem(&[&pki::certificate(key, &contents, &subject, &root_key), &root])
 }
 
-/// Prefers "Another Root", which the chain at `/other/1` leads to.
+/// Orders with the preferred root "Another Root"; `make` creates the alternate chain at `/other/1`.
 fn with_other(make: impl Fn(&PKey<Public>) -> Vec<u8> + Send + 'static) -> (Issued, Vec<String>) {
     let mut ca = Script::new();
-    ca.on("POST /cert/1").then(|_, answer| answer.set("Link", "</other/1>;rel=alternate"));
+    ca.on("POST /cert/1").then(|_, response| response.set("Link", "</other/1>;rel=alternate"));
     ca.on("POST /other/1")
-        .make(move |ca| Answer::new(200, make(ca.orders[0].key.as_ref().unwrap())));
+        .make(move |ca| Response::new(200, make(ca.orders[0].key.as_ref().unwrap())));
     let mut options = OrderOptions::new(["example.org"]);
     options.chain = Some(ChainPreference::Root("Another Root".to_owned()));
     let (issued, lines) = log::lines(|| ca.order(options));
@@ -255,7 +255,7 @@ fn with_other(make: impl Fn(&PKey<Public>) -> Vec<u8> + Send + 'static) -> (Issu
 }
 
 #[test]
-fn c12_another_chain_for_another_key_or_name_is_left_out() {
+fn c12_an_alternate_chain_for_another_key_or_name_is_ignored() {
     type Make = fn(&PKey<Public>) -> Vec<u8>;
     let cases: [(&str, Make); 4] = [
         ("another key", |_| leading_elsewhere(&pki::public(&pki::new_key()), &["example.org"])),
@@ -278,14 +278,14 @@ fn c12_another_chain_for_another_key_or_name_is_left_out() {
 }
 
 #[test]
-fn c13_the_preferred_chain_is_taken_if_there_is_one() {
+fn c13_the_preferred_chain_is_chosen_if_there_is_one() {
     let (issued, _) = with_other(|key| leading_elsewhere(key, &["example.org"]));
     assert!(issued.preference_met);
     assert_eq!(issued.chain.root_name().as_deref(), Some("Another Root"));
-    // The CA's own choice has it: nothing else is looked at.
+    // The CA's default chain matches: the client fetches no alternate chain.
     let (ca, issued, _) = preferring("Test Root", &["</other/1>;rel=alternate"]);
     assert!(issued.preference_met && ca.count("POST /other/*") == 0);
-    // None has it: the CA's own choice, and the host is told.
+    // No chain matches: the client keeps the CA's default chain and logs a warning.
     let (_, issued, lines) = preferring("No Root", &[]);
     assert!(!issued.preference_met);
     let told = r#"WARN: none of the CA's chains has Root("No Root"): its own choice stays"#;
@@ -306,7 +306,7 @@ fn c18_weak_signatures_and_keys_are_refused() {
         pki::pem(&[&leaf(key, names), &weak])
     });
     assert!(refused(outcome, "its issuer").to_string().contains("weak signature"));
-    // What a root says of itself is believed because it is known, not because it is signed.
+    // A root's own signature is not judged: the root is trusted because it is known.
     issue(move |key, names| {
         let (subject, digest) = ("Test Root", sha1);
         let contents = Contents { subject, is_ca: true, digest, ..Contents::default() };
@@ -316,7 +316,7 @@ fn c18_weak_signatures_and_keys_are_refused() {
         pki::pem(&[&leaf(key, names), &pki::intermediate().certificate, &weak])
     })
     .unwrap();
-    // OpenSSL signs with MD5 by RSA keys only.
+    // OpenSSL makes MD5 signatures with RSA keys only.
     let by_rsa = |bits: u32, digest: MessageDigest| {
         issue(move |key, names| {
             let rsa = PKey::from_rsa(Rsa::generate(bits).unwrap()).unwrap();

@@ -1,5 +1,4 @@
-//! The types of challenge beyond RFC 8555's: what is published, with what they are answered, and a
-//! type for each name.
+//! Challenge types beyond RFC 8555: their records, their payloads, and a type for each name.
 
 use acme_micro::engine::{ChallengeType, OrderOptions, Step};
 use acme_micro::{ErrorKind, Key, KeyType, SigningRequest, Time};
@@ -20,7 +19,7 @@ fn offering(kind: &'static str) -> Script {
 }
 
 #[test]
-fn dns_account_01_is_published_and_taken_down() {
+fn dns_account_01_is_published_and_removed() {
     let mut ca = offering("dns-account-01");
     let names = ["example.org", "*.example.org"];
     ca.order(order(&names, ChallengeType::DnsAccount01)).unwrap();
@@ -30,12 +29,12 @@ fn dns_account_01_is_published_and_taken_down() {
 }
 
 #[test]
-fn dns_persist_01_has_no_token_and_stays() {
+fn dns_persist_01_has_no_token_and_stays_published() {
     let mut ca = offering("dns-persist-01");
     ca.order(order(&["example.org"], ChallengeType::DnsPersist01)).unwrap();
     assert!(ca.published("dns-persist-01 example.org"));
     assert!(!ca.events.iter().any(|event| event.starts_with("UNPUBLISH")));
-    // Nor is it taken down when the order fails.
+    // The record also stays when the order fails.
     let mut ca = offering("dns-persist-01");
     ca.ca.failing = vec!["example.org".to_owned()];
     let error = ca.order(order(&["example.org"], ChallengeType::DnsPersist01)).unwrap_err();
@@ -56,7 +55,7 @@ fn dns_persist_01_for_another_account_is_refused_before_it_is_published() {
 }
 
 #[test]
-fn beside_others_only_what_does_not_stay_is_taken_down() {
+fn only_records_that_are_not_persistent_are_removed() {
     let mut ca = offering("dns-persist-01");
     let mut options = order(&["a.example", "b.example"], ChallengeType::Http01);
     options.challenge_by_name = vec![("B.example".to_owned(), ChallengeType::DnsPersist01)];
@@ -67,7 +66,7 @@ fn beside_others_only_what_does_not_stay_is_taken_down() {
 }
 
 #[test]
-fn each_name_may_have_a_type_of_its_own() {
+fn each_name_may_have_its_own_challenge_type() {
     let mut ca = Script::new();
     let mut options = order(&["a.example", "*.b.example", "c.example"], ChallengeType::Http01);
     options.challenge_by_name = vec![
@@ -78,7 +77,7 @@ fn each_name_may_have_a_type_of_its_own() {
     for what in ["http-01 a.example", "dns-01 b.example", "tls-alpn-01 c.example"] {
         assert!(ca.published(what), "{what}");
     }
-    // One that cannot prove the name, and one for a name that is not ordered.
+    // A type that cannot validate the name, and a type for a name that is not ordered.
     for (name, kind) in
         [("*.b.example", ChallengeType::TlsAlpn01), ("x.example", ChallengeType::Http01)]
     {
@@ -91,7 +90,8 @@ fn each_name_may_have_a_type_of_its_own() {
     }
 }
 
-/// A request made elsewhere, for a device: the CA reads its identifier from the attestation.
+/// Returns an order for a device with a CSR made elsewhere: the CA reads the device's identifier
+/// from the attestation.
 fn device_order() -> OrderOptions {
     let key = Key::generate(KeyType::P256).unwrap();
     let csr = SigningRequest::create(&key, &["device.example".to_owned()]).unwrap();
@@ -103,7 +103,7 @@ fn device_order() -> OrderOptions {
 }
 
 #[test]
-fn a_payload_of_the_hosts_is_passed_through() {
+fn the_payload_of_the_host_is_sent_unchanged() {
     let mut ca = offering("onion-csr-01");
     ca.payload = Some(r#"{"csr":"MIIB"}"#.to_owned());
     let name = "bcdefghijklmnopqrstuvwxyz234567bcdefghijklmnopqrstuvwxyz2345.onion";
@@ -112,7 +112,7 @@ fn a_payload_of_the_hosts_is_passed_through() {
 }
 
 #[test]
-fn a_challenge_that_takes_a_payload_shows_its_object_and_needs_one() {
+fn a_challenge_with_a_payload_gives_its_object_and_requires_the_payload() {
     let mut ca = offering("onion-csr-01");
     let options = || order(&["abc.onion"], ChallengeType::OnionCsr01);
     let error = ca.order(options()).unwrap_err();
@@ -125,13 +125,13 @@ fn a_challenge_that_takes_a_payload_shows_its_object_and_needs_one() {
     let shown = loop {
         match operation.poll(Time::from_millis(START)).unwrap() {
             Step::Request(request) => {
-                let answer = ca.answer(&request).unwrap();
+                let response = ca.respond_to(&request).unwrap();
                 let reply = operation.reply(request.id);
-                for (name, value) in &answer.headers {
+                for (name, value) in &response.headers {
                     reply.header(name.as_bytes(), value).unwrap();
                 }
-                reply.body(&answer.body).unwrap();
-                reply.end(answer.status).unwrap();
+                reply.body(&response.body).unwrap();
+                reply.end(response.status).unwrap();
             }
             Step::Publish(challenges) => break challenges,
             step => panic!("{step:?}"),
@@ -152,7 +152,7 @@ fn a_challenge_that_takes_a_payload_shows_its_object_and_needs_one() {
 }
 
 #[test]
-fn a_device_is_attested_and_its_request_made_elsewhere() {
+fn a_device_is_attested_with_a_csr_made_elsewhere() {
     let mut ca = Script::new();
     ca.ca.offers = vec!["http-01", "device-attest-01"];
     ca.payload = Some(r#"{"attObj":"o2Nm"}"#.to_owned());

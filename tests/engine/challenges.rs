@@ -1,4 +1,4 @@
-//! Choosing, publishing and answering challenges. RFC 8555 sections 7.5.1 and 8.
+//! Choosing, publishing and responding to challenges. RFC 8555 sections 7.5.1 and 8.
 
 use acme_micro::engine::{Challenge, ChallengeType, Issued, Operation, OrderOptions, Step};
 use acme_micro::{ErrorKind, Time};
@@ -14,7 +14,7 @@ fn edit_challenges(ca: &mut Script, mut change: impl FnMut(&mut Vec<Value>) + Se
 }
 
 #[test]
-fn the_first_acceptable_type_that_is_offered_is_taken() {
+fn the_first_acceptable_type_that_is_offered_is_chosen() {
     use ChallengeType::{Dns01, Http01, TlsAlpn01};
     for (accepted, offered, taken) in [
         (vec![Http01], vec!["tls-alpn-01", "http-01"], "http-01"),
@@ -33,7 +33,7 @@ fn the_first_acceptable_type_that_is_offered_is_taken() {
 }
 
 #[test]
-fn o13_no_acceptable_type_lists_what_is_offered_and_what_is_accepted() {
+fn o13_an_error_about_types_lists_the_offered_and_the_accepted_types() {
     let mut ca = Script::new();
     ca.ca.offers = vec!["dns-01", "tls-alpn-01"];
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -50,7 +50,7 @@ fn o13_no_acceptable_type_lists_what_is_offered_and_what_is_accepted() {
 }
 
 #[test]
-fn o14_unknown_types_beside_ours_are_passed_over() {
+fn o14_unknown_challenge_types_are_ignored() {
     let mut ca = Script::new();
     edit_challenges(&mut ca, |challenges| {
         challenges.insert(
@@ -64,7 +64,7 @@ fn o14_unknown_types_beside_ours_are_passed_over() {
     ca.obtain(&["example.org"]).unwrap();
 }
 
-/// Nothing comes of an order whose token is this, and nothing is made of it.
+/// Checks that an order with this token fails before anything is published.
 fn refuse_token(token: Value) {
     let mut ca = Script::new();
     let bad = token.clone();
@@ -77,7 +77,7 @@ fn refuse_token(token: Value) {
     assert!(!ca.published("*") && ca.count("POST /chall/*") == 0, "{shown}");
 }
 
-/// As it is, and with so many sound characters around it that it is long enough.
+/// Checks tokens with this part: the part alone, and in enough valid characters to be long enough.
 fn refuse_part(part: &str) {
     let sound = "a".repeat(30);
     for token in [part.to_owned(), format!("{part}{sound}"), format!("{sound}{part}{sound}")] {
@@ -87,7 +87,7 @@ fn refuse_part(part: &str) {
 }
 
 #[test]
-fn t01_a_token_that_leads_through_folders_is_refused() {
+fn t01_a_token_with_a_path_in_it_is_refused() {
     let parts = [
         "../../../../etc/cron.d/x",
         "..",
@@ -104,7 +104,7 @@ fn t01_a_token_that_leads_through_folders_is_refused() {
 }
 
 #[test]
-fn t02_a_token_that_means_something_to_a_shell_or_page_is_refused() {
+fn t02_a_token_with_a_meaning_for_a_shell_or_page_is_refused() {
     let parts = [
         "\r\nSet-Cookie: x=y",
         "\0",
@@ -128,7 +128,7 @@ fn t02_a_token_that_means_something_to_a_shell_or_page_is_refused() {
 }
 
 #[test]
-fn t03_a_token_that_is_none_is_refused() {
+fn t03_a_token_that_is_missing_or_not_a_string_is_refused() {
     for token in [json!(""), json!(null), json!(7), json!(["a"]), json!({"a": 1}), json!(true)] {
         refuse_token(token);
     }
@@ -137,7 +137,7 @@ fn t03_a_token_that_is_none_is_refused() {
         challenges[0].as_object_mut().unwrap().remove("token");
     });
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Protocol);
-    // Of a type that is not used it does not matter.
+    // The token of a type that is not used does not matter.
     let mut ca = Script::new();
     edit_challenges(&mut ca, |challenges| challenges[1]["token"] = json!(null));
     ca.obtain(&["example.org"]).unwrap();
@@ -151,9 +151,9 @@ fn t04_t05_a_token_has_22_to_512_characters() {
     for length in [22, 43, 512] {
         let mut ca = Script::new();
         let token = "a".repeat(length);
-        ca.on("POST /authz/1").nth(1).then(move |ca, answer| {
+        ca.on("POST /authz/1").nth(1).then(move |ca, response| {
             ca.authorizations[0].token = token.clone();
-            answer.edit(|authorization| {
+            response.edit(|authorization| {
                 authorization["challenges"][0]["token"] = json!(token);
             });
         });
@@ -162,7 +162,7 @@ fn t04_t05_a_token_has_22_to_512_characters() {
 }
 
 #[test]
-fn t06_a_token_of_look_alikes_is_refused() {
+fn t06_a_token_of_unicode_look_alikes_is_refused() {
     for part in ["\u{ff41}\u{ff42}", "\u{feff}", "=", "==", "\u{2010}", "\u{430}", "+", "\u{202e}"]
     {
         refuse_part(part);
@@ -170,7 +170,7 @@ fn t06_a_token_of_look_alikes_is_refused() {
 }
 
 #[test]
-fn t01_a_bad_token_of_one_name_keeps_the_others_from_being_published() {
+fn t01_a_bad_token_for_one_name_prevents_all_publications() {
     let mut ca = Script::new();
     ca.on("POST /authz/2").edit(|a| a["challenges"][0]["token"] = json!("../../x"));
     let error = ca.obtain(&["a.example", "b.example", "c.example"]).unwrap_err();
@@ -179,12 +179,12 @@ fn t01_a_bad_token_of_one_name_keeps_the_others_from_being_published() {
 }
 
 #[test]
-fn o15_one_that_is_processing_is_published_and_not_answered() {
+fn o15_a_processing_challenge_is_published_and_gets_no_response() {
     let mut ca = Script::new();
-    ca.on("POST /authz/1").nth(1).then(|ca, answer| {
-        answer.edit(|a| a["challenges"][0]["status"] = json!("processing"));
-        // The CA is at it, and will be done at the next look.
-        ca.authorizations[0].answered = Some("http-01".to_owned());
+    ca.on("POST /authz/1").nth(1).then(|ca, response| {
+        response.edit(|a| a["challenges"][0]["status"] = json!("processing"));
+        // The CA is validating, and is done at the next fetch.
+        ca.authorizations[0].responded = Some("http-01".to_owned());
     });
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /chall/*"), 0);
@@ -192,18 +192,18 @@ fn o15_one_that_is_processing_is_published_and_not_answered() {
 }
 
 #[test]
-fn o15_one_that_is_valid_in_a_pending_authorization_is_not_answered() {
+fn o15_a_valid_challenge_in_a_pending_authorization_gets_no_response() {
     let mut ca = Script::new();
-    ca.on("POST /authz/1").nth(1).then(|ca, answer| {
-        answer.edit(|a| a["challenges"][0]["status"] = json!("valid"));
-        ca.authorizations[0].answered = Some("http-01".to_owned());
+    ca.on("POST /authz/1").nth(1).then(|ca, response| {
+        response.edit(|a| a["challenges"][0]["status"] = json!("valid"));
+        ca.authorizations[0].responded = Some("http-01".to_owned());
     });
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /chall/*"), 0);
 }
 
 #[test]
-fn o15_one_that_is_invalid_in_a_pending_authorization_fails_at_once() {
+fn o15_an_invalid_challenge_in_a_pending_authorization_fails_at_once() {
     let mut ca = Script::new();
     edit_challenges(&mut ca, |challenges| {
         challenges[0]["status"] = json!("invalid");
@@ -217,7 +217,7 @@ fn o15_one_that_is_invalid_in_a_pending_authorization_fails_at_once() {
 }
 
 #[test]
-fn one_whose_status_is_missing_is_answered() {
+fn a_challenge_without_a_status_gets_a_response() {
     for status in [json!(null), json!("new")] {
         let mut ca = Script::new();
         edit_challenges(&mut ca, move |challenges| challenges[0]["status"] = status.clone());
@@ -227,30 +227,30 @@ fn one_whose_status_is_missing_is_answered() {
 }
 
 #[test]
-fn o17_the_answer_says_valid_and_the_authorization_decides() {
+fn o17_the_authorization_decides_when_a_challenge_says_valid() {
     let mut ca = Script::new();
-    ca.ca.validation_looks = 3;
+    ca.ca.validation_fetches = 3;
     ca.on("POST /chall/1/http-01").edit(|challenge| challenge["status"] = json!("valid"));
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /order/1"), 4);
 }
 
 #[test]
-fn a_refused_answer_is_fine_when_the_authorization_is_valid_already() {
+fn a_refused_response_does_no_harm_when_the_authorization_is_valid() {
     let mut ca = Script::new();
-    ca.on("POST /chall/1/http-01").then(|_, answer| {
-        *answer = super::ca::Answer::problem(400, "malformed");
+    ca.on("POST /chall/1/http-01").then(|_, response| {
+        *response = super::ca::Response::problem(400, "malformed");
     });
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /chall/1/http-01"), 1);
 }
 
 #[test]
-fn a_refused_answer_to_an_authorization_that_has_failed_says_why_it_failed() {
+fn a_refused_response_to_a_failed_authorization_reports_its_failure() {
     let mut ca = Script::new();
     ca.ca.failing = vec!["example.org".to_owned()];
-    ca.on("POST /chall/1/http-01").then(|_, answer| {
-        *answer = super::ca::Answer::problem(400, "malformed");
+    ca.on("POST /chall/1/http-01").then(|_, response| {
+        *response = super::ca::Response::problem(400, "malformed");
     });
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Challenge, "{error}");
@@ -258,7 +258,7 @@ fn a_refused_answer_to_an_authorization_that_has_failed_says_why_it_failed() {
 }
 
 #[test]
-fn a_refused_answer_is_reported_with_the_name() {
+fn a_refused_response_is_reported_with_the_name() {
     let mut ca = Script::new();
     ca.on("POST /chall/2/http-01").problem(403, "unauthorized");
     let error = ca.obtain(&["a.example", "b.example"]).unwrap_err();
@@ -271,37 +271,37 @@ fn a_refused_answer_is_reported_with_the_name() {
 fn t07_the_same_token_for_two_names_is_published_for_each() {
     let mut ca = Script::new();
     let same = "the-same-token-for-two-names";
-    ca.on("POST /authz/*").then(move |ca, answer| {
+    ca.on("POST /authz/*").then(move |ca, response| {
         for authorization in &mut ca.authorizations {
             authorization.token = same.to_owned();
         }
-        answer.edit(|a| a["challenges"][0]["token"] = json!(same));
+        response.edit(|a| a["challenges"][0]["token"] = json!(same));
     });
     ca.obtain(&["a.example", "b.example"]).unwrap();
     assert!(ca.published("http-01 a.example") && ca.published("http-01 b.example"));
 }
 
 #[test]
-fn t11_publishing_that_fails_ends_with_host_and_takes_everything_down() {
+fn t11_a_failed_publication_ends_with_host_and_removes_everything() {
     let mut ca = Script::new();
     ca.publishing = Err("the disk is full: No space left on device (28)".to_owned());
     let error = ca.obtain(&["a.example", "b.example"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Host);
     assert!(error.to_string().contains("No space left on device (28)"), "{error}");
     assert!(!error.is_permanent());
-    assert_eq!(ca.count("POST /chall/*"), 0, "the CA is told nothing");
+    assert_eq!(ca.count("POST /chall/*"), 0, "no challenge gets a response");
     assert_eq!(ca.events.iter().filter(|e| e.starts_with("UNPUBLISH")).count(), 2);
 }
 
 #[test]
-fn t11_what_the_host_says_is_made_fit_for_one_line() {
+fn t11_the_message_of_the_host_becomes_one_printable_line() {
     let mut ca = Script::new();
     ca.publishing = Err(format!("line\nline\u{1b}[31m{}", "x".repeat(10_000)));
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Host);
 }
 
 #[test]
-fn a_challenge_url_elsewhere_is_never_asked() {
+fn a_challenge_url_on_another_host_gets_no_request() {
     for url in ["https://evil.example/c", "http://ca.example/c", "/chall/1", "javascript:x", ""] {
         let mut ca = Script::new();
         edit_challenges(&mut ca, move |challenges| challenges[0]["url"] = json!(url));
@@ -311,7 +311,7 @@ fn a_challenge_url_elsewhere_is_never_asked() {
 }
 
 #[test]
-fn t10_the_body_to_serve_is_the_key_authorization_and_nothing_else() {
+fn t10_the_http_01_body_is_the_key_authorization_and_nothing_else() {
     let mut ca = Script::new();
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
     let thumbprint = ca.account_key.thumbprint().to_owned();
@@ -322,19 +322,19 @@ fn t10_the_body_to_serve_is_the_key_authorization_and_nothing_else() {
     assert_eq!(challenge.http_path().as_deref(), Some(path));
 }
 
-/// Answers an operation's requests until it has something to publish.
+/// Feeds responses to an operation until it publishes a challenge.
 fn publish_step(ca: &mut Script, operation: &Operation<Issued>) -> Challenge {
     loop {
         match operation.poll(Time::from_millis(ca.now)).unwrap() {
             Step::Publish(challenges) => return challenges[0].clone(),
             Step::Request(request) => {
-                let answer = ca.answer(&request).unwrap();
+                let response = ca.respond_to(&request).unwrap();
                 let reply = operation.reply(request.id);
-                for (name, value) in &answer.headers {
+                for (name, value) in &response.headers {
                     reply.header(name.as_bytes(), value).unwrap();
                 }
-                reply.body(&answer.body).unwrap();
-                reply.end(answer.status).unwrap();
+                reply.body(&response.body).unwrap();
+                reply.end(response.status).unwrap();
             }
             step => panic!("{step:?}"),
         }
@@ -342,7 +342,7 @@ fn publish_step(ca: &mut Script, operation: &Operation<Issued>) -> Challenge {
 }
 
 #[test]
-fn t11_a_host_that_never_says_that_it_has_published_is_waited_for() {
+fn t11_an_operation_waits_for_a_host_that_never_reports_its_publication() {
     let mut ca = Script::new();
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
     publish_step(&mut ca, &operation);
@@ -351,18 +351,18 @@ fn t11_a_host_that_never_says_that_it_has_published_is_waited_for() {
     operation.cancel();
     assert!(matches!(operation.poll(in_a_month).unwrap(), Step::Unpublish(_)));
     assert_eq!(operation.poll(in_a_month).unwrap_err().kind(), ErrorKind::Canceled);
-    // Too late, and twice: it is said, and does no harm.
+    // Late and repeated reports are refused and do no harm.
     for _ in 0..2 {
         assert_eq!(operation.published(Ok(())).unwrap_err().kind(), ErrorKind::Misuse);
     }
 }
 
 #[test]
-fn t13_a_run_after_one_that_was_killed_takes_down_what_that_had_published() {
-    let mut ca = Script::seasoned();
+fn t13_a_run_after_a_kill_removes_the_records_of_the_killed_run() {
+    let mut ca = Script::with_account();
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
     let left = publish_step(&mut ca, &operation);
-    // Killed: nothing more is heard of it. The same challenge comes again with its order.
+    // The first run is killed here. The order returns the same challenge to the next run.
     let mut options = OrderOptions::new(["example.org"]);
     options.order_url = operation.order_url();
     let again = ca.client.obtain(options.clone()).unwrap();
@@ -377,8 +377,8 @@ fn t13_a_run_after_one_that_was_killed_takes_down_what_that_had_published() {
 }
 
 #[test]
-fn t15_a_name_that_is_too_long_for_its_record_is_refused_before_anything_is_sent() {
-    // 253 less "_acme-challenge." is 237.
+fn t15_a_name_too_long_for_its_record_is_refused_before_any_request() {
+    // A name in DNS has at most 253 characters; without "_acme-challenge." that leaves 237.
     let name = |length: usize| {
         let labels = [["a"; 60].concat().as_str(); 3].join(".");
         format!("{labels}.{}", "b".repeat(length - labels.len() - 1))
@@ -393,13 +393,13 @@ fn t15_a_name_that_is_too_long_for_its_record_is_refused_before_anything_is_sent
 }
 
 #[test]
-fn t17_no_line_of_the_log_and_no_error_shows_a_key_authorization() {
+fn t17_the_log_and_errors_show_no_key_authorization() {
     for kind in [ChallengeType::Http01, ChallengeType::Dns01, ChallengeType::TlsAlpn01] {
         for failing in [false, true] {
             let mut ca = Script::new();
             let thumbprint = ca.account_key.thumbprint().to_owned();
             ca.ca.failing.extend(failing.then(|| "example.org".to_owned()));
-            ca.ca.validation_looks = 8;
+            ca.ca.validation_fetches = 8;
             let mut options = OrderOptions::new(["example.org"]);
             options.challenge_types = vec![kind];
             let (outcome, mut lines) = log::lines(|| ca.order(options));

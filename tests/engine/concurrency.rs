@@ -1,4 +1,4 @@
-//! Several requests at once, several operations at once, several threads at once.
+//! Concurrent requests, concurrent operations, and threads.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ fn obtain(ca: &mut Script, count: usize) {
 }
 
 #[test]
-fn a_host_that_polls_on_gets_several_requests_at_once() {
+fn a_host_that_keeps_polling_gets_several_requests_at_once() {
     let mut ca = Script::new();
     ca.pace = Pace::Eager;
     obtain(&mut ca, 10);
@@ -57,7 +57,7 @@ fn a_thousand_names_work() {
 }
 
 #[test]
-fn one_name_is_one_request_at_a_time() {
+fn an_order_for_one_name_has_one_request_at_a_time() {
     let mut ca = Script::new();
     ca.pace = Pace::Eager;
     obtain(&mut ca, 1);
@@ -65,7 +65,7 @@ fn one_name_is_one_request_at_a_time() {
 }
 
 #[test]
-fn answers_may_come_in_any_order() {
+fn responses_may_arrive_in_any_order() {
     for seed in 0..30 {
         let mut ca = Script::new();
         ca.pace = Pace::Shuffled(seed);
@@ -75,7 +75,7 @@ fn answers_may_come_in_any_order() {
 }
 
 #[test]
-fn answers_may_come_in_any_order_and_half_the_nonces_be_refused() {
+fn responses_may_arrive_in_any_order_with_half_of_the_nonces_refused() {
     for seed in 0..20 {
         let mut ca = Script::new();
         ca.pace = Pace::Shuffled(seed);
@@ -86,7 +86,7 @@ fn answers_may_come_in_any_order_and_half_the_nonces_be_refused() {
 }
 
 #[test]
-fn one_failure_among_many_under_way_ends_all_and_cleans_up() {
+fn one_failed_request_ends_the_others_and_cleans_up() {
     for pace in [Pace::Eager, Pace::Shuffled(3)] {
         for what in ["POST /authz/7", "POST /chall/7/http-01"] {
             let mut ca = Script::new();
@@ -101,7 +101,7 @@ fn one_failure_among_many_under_way_ends_all_and_cleans_up() {
 }
 
 #[test]
-fn who_misses_the_directory_at_the_same_time_asks_for_it_once() {
+fn concurrent_requests_fetch_a_missing_directory_once() {
     for (pace, refused) in [(Pace::Eager, 0), (Pace::Shuffled(1), 0), (Pace::Eager, 2)] {
         let mut ca = Script::new();
         ca.on("POST /authz/1").nth(1).problem(403, "unauthorized");
@@ -110,8 +110,8 @@ fn who_misses_the_directory_at_the_same_time_asks_for_it_once() {
         let mut options = OrderOptions::new(many(20));
         options.order_url = operation.order_url();
         assert!(options.order_url.is_some());
-        // After what makes no sense the next operation has doubts about the directory, and has a nonce.
-        ca.on("POST /account/1").then(|_, answer| answer.body = b"<html>".to_vec());
+        // A meaningless response brings a nonce, and makes the next operation doubt the directory.
+        ca.on("POST /account/1").then(|_, response| response.body = b"<html>".to_vec());
         let operation = ca.client.update_contacts(Vec::new()).unwrap();
         ca.run(&operation).unwrap_err();
         ca.forget();
@@ -124,7 +124,7 @@ fn who_misses_the_directory_at_the_same_time_asks_for_it_once() {
     }
 }
 
-/// What a simple host makes of a step; `None`: the operation has ended.
+/// Does what a simple host does at one step; `None`: the operation has ended.
 fn advance<T>(ca: &mut Script, operation: &Operation<T>, now: &mut i64) -> Option<()> {
     match operation.poll(Time::from_millis(*now)).unwrap() {
         Step::Request(request) => reply(ca, operation, &request),
@@ -137,26 +137,26 @@ fn advance<T>(ca: &mut Script, operation: &Operation<T>, now: &mut i64) -> Optio
 }
 
 fn reply<T>(ca: &mut Script, operation: &Operation<T>, request: &Request) {
-    let answer = ca.answer(request).unwrap();
+    let response = ca.respond_to(request).unwrap();
     let reply = operation.reply(request.id);
-    for (name, value) in &answer.headers {
+    for (name, value) in &response.headers {
         reply.header(name.as_bytes(), value).unwrap();
     }
-    reply.body(&answer.body).unwrap();
-    reply.end(answer.status).unwrap();
+    reply.body(&response.body).unwrap();
+    reply.end(response.status).unwrap();
 }
 
-/// An operation whose authorizations are all valid already: nothing to publish.
-fn proven(ca: &mut Script, name: &str) -> Operation<acme_micro::engine::Issued> {
-    ca.ca.proven.push(name.to_owned());
+/// Returns an operation whose authorizations are valid from the beginning, so it publishes nothing.
+fn authorized(ca: &mut Script, name: &str) -> Operation<acme_micro::engine::Issued> {
+    ca.ca.authorized.push(name.to_owned());
     ca.client.obtain(OrderOptions::new([name])).unwrap()
 }
 
 #[test]
 fn operations_of_one_client_take_turns() {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     let mut operations: Vec<_> =
-        (0..50).map(|n| proven(&mut ca, &format!("n{n}.example.org"))).collect();
+        (0..50).map(|n| authorized(&mut ca, &format!("n{n}.example.org"))).collect();
     let (mut now, mut rounds) = (START, 0);
     while !operations.is_empty() {
         operations.retain(|operation| advance(&mut ca, operation, &mut now).is_some());
@@ -169,9 +169,9 @@ fn operations_of_one_client_take_turns() {
 
 #[test]
 fn n14_operations_of_one_client_run_in_threads() {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     let operations: Vec<_> =
-        (0..40).map(|n| proven(&mut ca, &format!("n{n}.example.org"))).collect();
+        (0..40).map(|n| authorized(&mut ca, &format!("n{n}.example.org"))).collect();
     let client = ca.client.clone();
     let ca = Mutex::new(SendScript(ca));
     let next = AtomicUsize::new(0);
@@ -200,19 +200,19 @@ fn n14_operations_of_one_client_run_in_threads() {
     assert_eq!(ca.lock().unwrap().0.ca.orders.len(), 41);
 }
 
-/// No rules are set in that test, and so nothing in the script belongs to a thread.
+/// A script that threads share: the test sets no rules, so nothing in it is bound to a thread.
 struct SendScript(Script);
 
 #[test]
-fn y03_a_client_may_go_before_its_operations() {
-    let mut ca = Script::seasoned();
-    let operation = proven(&mut ca, "example.org");
+fn y03_a_client_may_be_dropped_before_its_operations() {
+    let mut ca = Script::with_account();
+    let operation = authorized(&mut ca, "example.org");
     ca.client = Script::new().client;
     ca.run(&operation).unwrap();
 }
 
 #[test]
-fn y02_of_two_threads_that_poll_one_operation_one_is_told_off_and_nothing_is_said_twice() {
+fn y02_concurrent_polls_of_one_operation_are_misuse_and_repeat_no_request() {
     let ca = Script::new();
     for _ in 0..20 {
         let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
@@ -252,5 +252,5 @@ fn y05_polling_from_within_a_poll_is_misuse_and_does_no_harm() {
         count.fetch_add(1, Ordering::Relaxed);
     };
     super::log::with(meddle, || ca.run(&operation)).unwrap();
-    assert!(refused.load(Ordering::Relaxed) > 0, "nothing was logged: the test shows nothing");
+    assert!(refused.load(Ordering::Relaxed) > 0, "nothing was logged, so nothing was tested");
 }

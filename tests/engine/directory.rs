@@ -1,21 +1,22 @@
-//! The directory: what it may lack or be instead, and when it is fetched anew. RFC 8555 section 7.1.1.
+//! The directory: missing members, other content in its place, and when it is fetched again. RFC
+//! 8555 section 7.1.1.
 
 use acme_micro::engine::{AuthorizeOptions, Operation, OrderOptions, RevocationReason};
 use acme_micro::{AcmeError, ErrorKind, Key, KeyType, Time};
 use serde_json::{Value, json};
 
-use super::ca::{Answer, BASE};
+use super::ca::{BASE, Response};
 use super::jws::decode;
 use super::script::{START, Script};
 
 const MEMBERS: [&str; 3] = ["newNonce", "newAccount", "newOrder"];
 
-/// The failure of an order at a CA whose directory is this.
+/// Returns the failure of an order at a CA whose directory has this body.
 fn with_directory(body: impl Into<Vec<u8>>) -> AcmeError {
     let mut ca = Script::new();
-    ca.on("GET /directory").answer(Answer::new(200, body).without_nonce());
+    ca.on("GET /directory").respond(Response::new(200, body).without_nonce());
     let error = ca.obtain(&["example.org"]).unwrap_err();
-    assert_eq!(ca.transcript, ["GET /directory"], "asked once, and nothing else");
+    assert_eq!(ca.transcript, ["GET /directory"], "the directory is the only request");
     assert_eq!(error.url(), Some("https://ca.example/directory"));
     assert_eq!(ca.client.account_url(), None);
     error
@@ -36,7 +37,7 @@ fn d01_a_captive_portal_is_shown_by_its_first_80_characters() {
 }
 
 #[test]
-fn d02_json_that_is_no_object_is_no_directory() {
+fn d02_json_that_is_not_an_object_is_not_a_directory() {
     for body in ["[]", "\"text\"", "null", "7", "true", "[{\"newNonce\":\"x\"}]", "\u{feff}[]"] {
         let error = with_directory(body);
         assert_eq!(error.kind(), ErrorKind::Protocol, "{body}");
@@ -45,7 +46,7 @@ fn d02_json_that_is_no_object_is_no_directory() {
 }
 
 #[test]
-fn d03_a_directory_that_lacks_what_is_needed_is_named() {
+fn d03_a_missing_required_member_of_the_directory_is_named() {
     for member in ["newNonce", "newAccount", "newOrder"] {
         for instead in [json!(null), json!(7), json!([])] {
             let mut ca = Script::new();
@@ -59,7 +60,7 @@ fn d03_a_directory_that_lacks_what_is_needed_is_named() {
 }
 
 #[test]
-fn d04_d05_a_directory_that_lacks_what_is_not_needed_works() {
+fn d04_d05_a_directory_without_optional_members_works() {
     for meta in
         [json!(null), json!(7), json!({"termsOfService": 7, "caaIdentities": {}}), json!([])]
     {
@@ -90,18 +91,18 @@ fn d13_a_directory_with_ten_thousand_members_is_read() {
 }
 
 #[test]
-fn d13_of_a_member_that_stands_there_twice_the_last_counts() {
+fn d13_the_last_of_two_members_with_one_name_counts() {
     let mut ca = Script::new();
     let directory = ca.ca.directory().to_string();
     let twice = directory.replacen('{', r#"{"newNonce":"https://evil.example/","meta":7,"#, 1);
-    ca.on("GET /directory").answer(Answer::new(200, twice).without_nonce());
+    ca.on("GET /directory").respond(Response::new(200, twice).without_nonce());
     ca.obtain(&["example.org"]).unwrap();
     let error = with_directory(directory.replace("}}", r#"},"newNonce":null}"#));
     assert!(error.to_string().contains("newNonce"), "{error}");
 }
 
 #[test]
-fn d06_d07_d09_no_url_that_is_bad_or_leads_to_this_machine_is_asked() {
+fn d06_d07_d09_bad_urls_and_urls_of_this_machine_get_no_request() {
     let long = format!("{BASE}/{}", "a".repeat(64 * 1024));
     let listed = ["169.254.169.254", "[fe80::1]", "127.0.0.1", "localhost.", "0x7f.1"];
     for url in [
@@ -138,22 +139,22 @@ fn d06_d07_d09_no_url_that_is_bad_or_leads_to_this_machine_is_asked() {
 
 #[test]
 fn d16_changed_terms_keep_the_account() {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     let body = json!({
         "type": "urn:ietf:params:acme:error:userActionRequired", "detail": "new terms",
         "instance": "https://ca.example/agree/1",
     });
     let terms = "<https://ca.example/terms-2027>; rel=\"terms-of-service\"";
-    ca.on("POST /new-order").answer(Answer::json(403, &body).header("Link", terms));
+    ca.on("POST /new-order").respond(Response::json(403, &body).header("Link", terms));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Terms, true));
     assert_eq!(error.help_url(), Some("https://ca.example/agree/1"));
-    assert_eq!(ca.transcript, ["POST /new-order"], "not tried again");
+    assert_eq!(ca.transcript, ["POST /new-order"], "the order is not repeated");
     assert_eq!(ca.client.account_url().as_deref(), Some("https://ca.example/account/1"));
 }
 
 #[test]
-fn d17_a_profile_that_is_not_offered_is_refused_or_left_out() {
+fn d17_a_profile_that_is_not_offered_is_refused_or_omitted() {
     let order = |offered: Value, refused: bool, optional: bool| {
         let mut ca = Script::new();
         ca.on("GET /directory").edit(move |d| d["meta"]["profiles"] = offered.clone());
@@ -185,7 +186,7 @@ fn d17_a_profile_that_is_not_offered_is_refused_or_left_out() {
         outcome.unwrap();
         assert_eq!(sent, [Value::Null]);
     }
-    // It is offered, and refused when it comes to it.
+    // The CA offers the profile, and refuses the order with it.
     let (outcome, sent) = order(all.clone(), true, true);
     outcome.unwrap();
     assert_eq!(sent, [json!("shortlived"), Value::Null]);
@@ -199,26 +200,26 @@ fn payload(body: &[u8]) -> Value {
     serde_json::from_slice(&decode(body["payload"].as_str().unwrap())).unwrap()
 }
 
-/// A CA that has moved what its directory names as this member, and says so with this status.
+/// Moves a resource of the directory to another path; its old URL responds with this status.
 fn moved(ca: &mut Script, member: &'static str, path: &'static str, status: u16) {
-    ca.on(path).answer(Answer::problem(status, "malformed"));
+    ca.on(path).respond(Response::problem(status, "malformed"));
     ca.on("GET /directory").edit(move |directory| directory[member] = json!(format!("{BASE}/new")));
 }
 
 #[test]
-fn d18_what_the_ca_has_moved_is_found_by_its_directory() {
+fn d18_a_moved_resource_is_found_through_the_directory() {
     for status in [404, 410] {
-        let mut ca = Script::seasoned();
+        let mut ca = Script::with_account();
         moved(&mut ca, "newOrder", "POST /new-order", status);
-        // Nothing is at the new place: what counts is that it is asked, once.
-        ca.on("POST /new").answer(Answer::problem(status, "malformed"));
+        // The new URL fails as well: the test only checks that it gets one request.
+        ca.on("POST /new").respond(Response::problem(status, "malformed"));
         let error = ca.obtain(&["example.org"]).unwrap_err();
         assert_eq!(ca.transcript, ["POST /new-order", "GET /directory", "POST /new"]);
         assert_eq!(error.url(), Some("https://ca.example/new"));
     }
-    // Every operation that asks at a URL of the directory does it.
+    // Every operation that uses a URL of the directory fetches the directory again.
     let asks = |member: &'static str, path: &'static str, start: fn(&Script) -> Operation<()>| {
-        let mut ca = Script::seasoned();
+        let mut ca = Script::with_account();
         moved(&mut ca, member, path, 404);
         ca.on("POST /new").problem(403, "unauthorized");
         let operation = start(&ca);
@@ -238,19 +239,20 @@ fn d18_what_the_ca_has_moved_is_found_by_its_directory() {
 }
 
 #[test]
-fn d18_a_nonce_an_account_and_an_authorization_are_found_where_they_moved() {
-    let mut ca = Script::seasoned();
+fn d18_moved_nonces_accounts_and_authorizations_are_found() {
+    let mut ca = Script::with_account();
     ca.now += 301_000; // the nonces are too old by now
     moved(&mut ca, "newNonce", "GET /new-nonce", 404);
-    ca.on("GET /new").answer(Answer::new(204, "").header("Replay-Nonce", "from-the-new-place"));
+    ca.on("GET /new").respond(Response::new(204, "").header("Replay-Nonce", "from-the-new-place"));
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.transcript[..3], ["GET /new-nonce", "GET /directory", "GET /new"]);
     assert_eq!(ca.count("GET /directory"), 1);
 
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     moved(&mut ca, "newAccount", "POST /new-account", 410);
-    ca.on("POST /new")
-        .answer(Answer::json(200, &json!({})).header("Location", "https://ca.example/account/1"));
+    ca.on("POST /new").respond(
+        Response::json(200, &json!({})).header("Location", "https://ca.example/account/1"),
+    );
     assert_eq!(ca.register().unwrap().url, "https://ca.example/account/1");
     assert_eq!(ca.transcript, ["POST /new-account", "GET /directory", "POST /new"]);
 
@@ -266,20 +268,21 @@ fn d18_a_nonce_an_account_and_an_authorization_are_found_where_they_moved() {
 }
 
 #[test]
-fn d18_a_directory_is_fetched_anew_once_an_operation_and_for_nothing_else() {
-    // The directory says the same as before.
-    let mut ca = Script::seasoned();
+fn d18_the_directory_is_fetched_again_once_per_operation_and_only_for_a_missing_resource() {
+    // The directory has not changed.
+    let mut ca = Script::with_account();
     ca.on("POST /new-order").problem(404, "malformed");
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.http_status(), Some(404));
     assert_eq!(ca.transcript, ["POST /new-order", "GET /directory"]);
-    // It is the operation's own.
+    // The operation itself has just fetched the directory.
     let mut ca = Script::new();
     ca.on("POST /new-order").problem(404, "malformed");
     ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((ca.count("GET /directory"), ca.count("POST /new-order")), (1, 1));
-    // It cannot be had: the error says both, and the next operation asks again.
-    let mut ca = Script::seasoned();
+    // The directory cannot be fetched: the error names both failures, and the next operation
+    // fetches it again.
+    let mut ca = Script::with_account();
     ca.on("POST /new-order").nth(1).problem(404, "malformed");
     ca.on("GET /directory").nth(1).problem(403, "malformed");
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -291,9 +294,9 @@ fn d18_a_directory_is_fetched_anew_once_an_operation_and_for_nothing_else() {
     ca.forget();
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.transcript[..2], ["GET /directory", "POST /new-order"]);
-    // Another answer says nothing about the directory.
+    // Other statuses do not concern the directory.
     for status in [400, 403, 405, 500] {
-        let mut ca = Script::seasoned();
+        let mut ca = Script::with_account();
         ca.on("POST /new-order").problem(status, "malformed");
         ca.obtain(&["example.org"]).unwrap_err();
         assert_eq!(ca.count("GET /directory"), 0, "{status}");
@@ -301,45 +304,45 @@ fn d18_a_directory_is_fetched_anew_once_an_operation_and_for_nothing_else() {
 }
 
 #[test]
-fn d19_a_directory_under_load_says_when() {
+fn d19_a_directory_under_load_gives_a_time_to_retry() {
     let mut ca = Script::new();
-    ca.on("GET /directory").answer(Answer::new(503, "").header("Retry-After", "120"));
+    ca.on("GET /directory").respond(Response::new(503, "").header("Retry-After", "120"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::RateLimited, false));
     assert_eq!(error.retry_at(), Some(Time::from_millis(START + 120_000)));
     assert_eq!(ca.transcript, ["GET /directory"]);
-    // A short wait is waited for, once.
+    // The operation waits once if the delay is short.
     let mut ca = Script::new();
-    ca.on("GET /directory").answer(Answer::new(503, "").header("Retry-After", "20"));
+    ca.on("GET /directory").respond(Response::new(503, "").header("Retry-After", "20"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((error.kind(), ca.delays.as_slice()), (ErrorKind::RateLimited, &[20_000][..]));
     assert_eq!(ca.transcript, ["GET /directory"; 2]);
 }
 
 #[test]
-fn d20_urls_that_are_one_and_the_same_make_no_loop() {
-    // newNonce and newOrder: GET and POST tell them apart.
+fn d20_equal_urls_in_a_directory_make_no_loop() {
+    // newNonce and newOrder have one URL: the methods GET and POST tell them apart.
     let mut ca = Script::new();
     ca.on("GET /directory").edit(|d| d["newNonce"] = d["newOrder"].clone());
-    ca.on("GET /new-order").answer(Answer::new(204, "").header("Replay-Nonce", "first"));
+    ca.on("GET /new-order").respond(Response::new(204, "").header("Replay-Nonce", "first"));
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.transcript.len(), 10);
-    // A CA that cannot tell them apart gives no nonce.
+    // A CA that does not tell the methods apart issues no nonce.
     let mut ca = Script::new();
     ca.on("GET /directory").edit(|d| d["newNonce"] = d["newOrder"].clone());
-    ca.on("GET /new-order").answer(Answer::problem(405, "malformed").without_nonce());
+    ca.on("GET /new-order").respond(Response::problem(405, "malformed").without_nonce());
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().http_status(), Some(405));
     assert_eq!(ca.transcript.len(), 2);
-    // newOrder is the directory itself, which it gives out whatever one asks.
+    // newOrder has the directory's own URL, which returns the directory for any request.
     let mut ca = Script::new();
     ca.on("GET /directory").edit(|d| d["newOrder"] = json!("https://ca.example/directory"));
-    let directory = Answer::json(200, &ca.ca.directory());
-    ca.on("POST /directory").answer(directory);
+    let directory = Response::json(200, &ca.ca.directory());
+    ca.on("POST /directory").respond(directory);
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
     assert_eq!(ca.count("POST /directory"), 1);
     assert_eq!(ca.transcript.len(), 4);
-    // All three are.
+    // All three have the directory's URL.
     let mut ca = Script::new();
     ca.on("GET /directory").edit(|d| {
         for member in MEMBERS {

@@ -1,4 +1,4 @@
-//! What we write: payloads, and text of others inside them. RFC 8555 section 6, RFC 8259.
+//! Encoding of requests: payloads, and foreign text in them. RFC 8555 section 6, RFC 8259.
 
 use acme_micro::ErrorKind;
 use acme_micro::engine::{Client, ClientOptions, OrderOptions};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::jws::{Jws, decode};
 use super::script::Script;
 
-/// The payloads of all requests to paths that start like this, as they were signed.
+/// Returns the signed payloads of all requests whose paths start like this.
 fn payloads(ca: &Script, what: &str) -> Vec<String> {
     let requests = ca.transcript.iter().zip(&ca.bodies);
     requests
@@ -21,7 +21,7 @@ fn payloads(ca: &Script, what: &str) -> Vec<String> {
 }
 
 #[test]
-fn j02_nothing_and_an_empty_object_are_different_payloads() {
+fn j02_no_payload_and_an_empty_object_are_different_payloads() {
     let mut ca = Script::new();
     ca.obtain(&["example.org"]).unwrap();
     for what in ["POST /authz/", "POST /order/", "POST /cert/"] {
@@ -29,7 +29,7 @@ fn j02_nothing_and_an_empty_object_are_different_payloads() {
         assert!(!payloads.is_empty() && payloads.iter().all(String::is_empty), "{what}");
     }
     assert_eq!(payloads(&ca, "POST /chall/"), ["{}"]);
-    // On the wire: the empty text, and not what base64url makes of "null" or "\"\"".
+    // On the wire the payload is the empty string, and not base64url of "null" or "\"\"".
     let body = |what: &str| -> Value {
         let at = ca.transcript.iter().position(|request| request.starts_with(what)).unwrap();
         serde_json::from_slice(&ca.bodies[at]).unwrap()
@@ -38,7 +38,7 @@ fn j02_nothing_and_an_empty_object_are_different_payloads() {
     assert_eq!(body("POST /chall/")["payload"], "e30");
 }
 
-/// Text with a meaning in JSON, and without one anywhere.
+/// Text with a meaning in JSON, and text without a meaning anywhere.
 const NASTY: [&str; 8] = [
     "\"",
     "\\",
@@ -51,10 +51,10 @@ const NASTY: [&str; 8] = [
 ];
 
 #[test]
-fn j07_text_of_others_stays_text() {
+fn j07_foreign_text_stays_text() {
     let mut taken = 0;
     for text in NASTY {
-        // A profile's name is the CA's to judge.
+        // Only the CA judges the name of a profile.
         let mut ca = Script::new();
         ca.on("GET /directory").edit(move |directory| {
             directory["meta"]["profiles"] = json!({text: "a profile"});
@@ -71,7 +71,7 @@ fn j07_text_of_others_stays_text() {
             }
             Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{text}: {error}"),
         }
-        // A contact is a URL: what cannot stand in one is refused, all else is as it was.
+        // A contact is a URL: invalid characters are refused, all others are sent unchanged.
         let contact = format!("mailto:{text}@example.org");
         let mut options = ClientOptions::new(
             "https://ca.example/directory",
@@ -91,7 +91,7 @@ fn j07_text_of_others_stays_text() {
             Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{text}: {error}"),
         }
     }
-    assert!(taken >= 8, "{taken}: the test shows nothing");
+    assert!(taken >= 8, "only {taken} texts were accepted: too few to test anything");
     for control in (0..0x20).filter_map(char::from_u32) {
         let contacts = vec![format!("mailto:a{control}@example.org")];
         let mut options = ClientOptions::new(
@@ -105,10 +105,10 @@ fn j07_text_of_others_stays_text() {
 }
 
 #[test]
-fn j07_a_nonce_of_the_cas_cannot_break_out_of_the_header() {
+fn j07_a_nonce_cannot_break_out_of_the_jws_header() {
     for bad in ["a\",\"alg\":\"none", "a\\", "{}", "a b"] {
         let mut ca = Script::new();
-        ca.on("GET /new-nonce").nth(1).then(move |_, answer| answer.set("Replay-Nonce", bad));
+        ca.on("GET /new-nonce").nth(1).then(move |_, response| response.set("Replay-Nonce", bad));
         ca.obtain(&["example.org"]).unwrap();
         for body in ca.bodies.iter().filter(|body| !body.is_empty()) {
             let body: Value = serde_json::from_slice(body).unwrap();

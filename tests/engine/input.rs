@@ -1,5 +1,4 @@
-//! What the caller asks for that cannot work: refused before anything is sent. And calls that do
-//! not fit: refused without harm.
+//! Invalid options, refused before any request, and calls at the wrong time, refused without harm.
 
 use std::time::Duration;
 
@@ -51,12 +50,12 @@ fn bad_names_are_refused_and_named() {
 }
 
 #[test]
-fn no_name_at_all_is_refused() {
+fn an_order_without_names_is_refused() {
     refused(OrderOptions::new(Vec::<String>::new()));
 }
 
 #[test]
-fn the_same_name_twice_is_refused_in_whatever_spelling() {
+fn a_repeated_name_is_refused_in_any_spelling() {
     for (one, other) in [
         ("example.org", "example.org"),
         ("example.org", "EXAMPLE.org."),
@@ -71,7 +70,7 @@ fn the_same_name_twice_is_refused_in_whatever_spelling() {
 }
 
 #[test]
-fn a_wildcard_needs_dns_01_and_an_address_another_type() {
+fn a_wildcard_needs_dns_01_and_an_address_needs_another_type() {
     for (name, kind) in [
         ("*.example.org", ChallengeType::Http01),
         ("*.example.org", ChallengeType::TlsAlpn01),
@@ -89,7 +88,7 @@ fn a_wildcard_needs_dns_01_and_an_address_another_type() {
 }
 
 #[test]
-fn a_thousand_names_are_taken_and_one_more_is_refused() {
+fn a_thousand_names_are_accepted_and_one_more_is_refused() {
     let names = |count: usize| (0..count).map(|n| format!("n{n}.example")).collect::<Vec<_>>();
     assert!(Script::new().client.obtain(OrderOptions::new(names(1000))).is_ok());
     let error = refused(OrderOptions::new(names(1001)));
@@ -119,7 +118,7 @@ fn a_csr_must_fit_the_names_and_excludes_a_key() {
 }
 
 #[test]
-fn an_order_url_elsewhere_and_no_time_are_refused() {
+fn an_order_url_on_another_host_and_a_timeout_of_zero_are_refused() {
     for url in ["http://ca.example/order/1", "https://evil.example/order/1", "", "/order/1"] {
         let mut options = OrderOptions::new(["example.org"]);
         options.order_url = Some(url.to_owned());
@@ -131,14 +130,14 @@ fn an_order_url_elsewhere_and_no_time_are_refused() {
 }
 
 #[test]
-fn f13_f14_an_answer_to_what_was_not_asked_is_misuse_and_does_no_harm() {
+fn f13_f14_a_response_to_an_unknown_request_is_misuse_and_does_no_harm() {
     let mut ca = Script::new();
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
     let misuse = |result: Result<(), acme_micro::AcmeError>| {
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Misuse);
     };
     for id in [0, 1, 7, u64::MAX] {
-        // Before anything was given out.
+        // The operation has not returned any request yet.
         misuse(operation.reply(id).header(b"a", b"b"));
         misuse(operation.reply(id).body(b"x"));
         misuse(operation.reply(id).end(200));
@@ -153,11 +152,11 @@ fn f13_f14_an_answer_to_what_was_not_asked_is_misuse_and_does_no_harm() {
         let error = operation.reply(request.id).end(status).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{status}");
     }
-    assert!(operation.request(request.id).is_some(), "it still waits for its answer");
-    let answer = ca.answer(&request).unwrap();
-    operation.reply(request.id).body(&answer.body).unwrap();
+    assert!(operation.request(request.id).is_some(), "the request still waits for its response");
+    let response = ca.respond_to(&request).unwrap();
+    operation.reply(request.id).body(&response.body).unwrap();
     operation.reply(request.id).end(200).unwrap();
-    // Answered already.
+    // This request has its response already.
     misuse(operation.reply(request.id).end(200));
     misuse(operation.reply(request.id).body(b"more"));
     misuse(operation.reply(request.id).failed("why"));
@@ -168,19 +167,19 @@ fn f13_f14_an_answer_to_what_was_not_asked_is_misuse_and_does_no_harm() {
 }
 
 #[test]
-fn f13_t11_published_twice_is_misuse_and_does_no_harm() {
+fn f13_t11_reporting_a_publication_twice_is_misuse_and_does_no_harm() {
     let mut ca = Script::new();
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
     loop {
         match operation.poll(NOW).unwrap() {
             Step::Request(request) => {
-                let answer = ca.answer(&request).unwrap();
+                let response = ca.respond_to(&request).unwrap();
                 let reply = operation.reply(request.id);
-                for (name, value) in &answer.headers {
+                for (name, value) in &response.headers {
                     reply.header(name.as_bytes(), value).unwrap();
                 }
-                reply.body(&answer.body).unwrap();
-                reply.end(answer.status).unwrap();
+                reply.body(&response.body).unwrap();
+                reply.end(response.status).unwrap();
             }
             Step::Publish(_) => break,
             step => panic!("{step:?}"),
@@ -194,8 +193,8 @@ fn f13_t11_published_twice_is_misuse_and_does_no_harm() {
 }
 
 #[test]
-fn an_order_as_the_last_answer_is_fed_by_another_thread() {
-    // Operation, Client and Reply go from thread to thread.
+fn another_thread_may_feed_the_response() {
+    // Operation, Client and Reply can go from thread to thread.
     fn sendable<T: Send + Sync>(_: &T) {}
     let ca = Script::new();
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
@@ -208,9 +207,9 @@ fn an_order_as_the_last_answer_is_fed_by_another_thread() {
     assert!(matches!(operation.poll(NOW).unwrap(), Step::Wait(Some(_))));
 }
 
-/// What Let's Encrypt's profiles take is known before anything is sent.
+/// The limits of Let's Encrypt's profiles are checked before any request.
 #[test]
-fn an_order_beyond_what_a_profile_takes_is_refused() {
+fn an_order_beyond_the_limits_of_a_profile_is_refused() {
     let order = |profile: Option<&str>, names: &[String]| {
         let key = Key::generate(KeyType::P256).unwrap();
         let url = "https://acme-v02.api.letsencrypt.org/directory";

@@ -1,4 +1,4 @@
-//! What an issuance costs, and that it works for every kind of key and name.
+//! Number of requests of an issuance, and every kind of key and name.
 
 use acme_micro::engine::{ChallengeType, OrderOptions, RevocationReason};
 use acme_micro::{Key, KeyType, SigningRequest};
@@ -35,8 +35,8 @@ fn one_name_with_a_new_account_takes_ten_requests() {
 }
 
 #[test]
-fn with_account_directory_and_nonce_there_it_takes_seven() {
-    let mut ca = Script::seasoned();
+fn one_name_with_account_directory_and_nonce_takes_seven_requests() {
+    let mut ca = Script::with_account();
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(
         ca.transcript,
@@ -54,8 +54,8 @@ fn with_account_directory_and_nonce_there_it_takes_seven() {
 
 #[test]
 fn a_ca_that_issues_within_finalize_saves_the_last_poll() {
-    let mut ca = Script::seasoned();
-    ca.ca.processing_looks = 0;
+    let mut ca = Script::with_account();
+    ca.ca.processing_fetches = 0;
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.transcript[3..], ["POST /order/2", "POST /finalize/2", "POST /cert/2"]);
 }
@@ -90,7 +90,7 @@ fn ten_names_take_twenty_eight_requests_of_a_blocking_host() {
 }
 
 #[test]
-fn all_challenges_are_published_before_the_first_is_answered() {
+fn all_challenges_are_published_before_the_first_response() {
     let mut ca = Script::new();
     ca.obtain(&["a.example", "b.example", "c.example"]).unwrap();
     let at = |what: &str| ca.events.iter().position(|event| event.starts_with(what)).unwrap();
@@ -100,7 +100,7 @@ fn all_challenges_are_published_before_the_first_is_answered() {
 }
 
 #[test]
-fn j03_every_kind_of_account_key_signs_what_a_strict_server_takes() {
+fn j03_a_strict_server_accepts_every_kind_of_account_key() {
     for kind in [KeyType::P256, KeyType::P384, KeyType::P521, KeyType::Rsa2048, KeyType::Ed25519] {
         let mut ca = Script::with(|options| options.account_key = Key::generate(kind).unwrap());
         ca.obtain(&["example.org"]).unwrap();
@@ -109,8 +109,8 @@ fn j03_every_kind_of_account_key_signs_what_a_strict_server_takes() {
 }
 
 #[test]
-fn fifty_fresh_account_keys_are_all_good() {
-    // 0.7 % of keys have a coordinate that starts with a zero byte, and as many signatures.
+fn fifty_fresh_account_keys_all_work() {
+    // 0.7 % of keys have a coordinate that begins with a zero byte; as many signatures do.
     for _ in 0..50 {
         Script::new().obtain(&["example.org"]).unwrap();
     }
@@ -129,7 +129,7 @@ fn every_kind_of_certificate_key_is_certified() {
 }
 
 #[test]
-fn a_csr_made_elsewhere_is_certified_and_its_key_is_not_asked_for() {
+fn a_csr_made_elsewhere_is_certified_without_its_key() {
     let mut ca = Script::new();
     let key = Key::generate(KeyType::P384).unwrap();
     let names = ["example.org".to_owned(), "192.0.2.7".to_owned()];
@@ -144,7 +144,7 @@ fn a_csr_made_elsewhere_is_certified_and_its_key_is_not_asked_for() {
 }
 
 #[test]
-fn names_addresses_and_wildcards_in_one_order() {
+fn one_order_may_have_names_addresses_and_wildcards() {
     let mut ca = Script::new();
     let mut options =
         OrderOptions::new(["Example.ORG.", "*.example.org", "192.0.2.7", "2001:DB8::0:1"]);
@@ -166,14 +166,14 @@ fn an_issued_certificate_can_be_revoked() {
     assert_eq!(ca.transcript, ["POST /revoke"]);
     let der = super::jws::encode(&issued.chain.ders()[0]);
     assert_eq!(ca.ca.revoked, [serde_json::json!({"certificate": der, "reason": 4})]);
-    // It is revoked already: so much the better.
+    // Revoking a certificate that is already revoked succeeds.
     ca.on("POST /revoke").problem(400, "alreadyRevoked");
     let operation = ca.client.revoke(&issued.chain, RevocationReason::Superseded, None).unwrap();
     ca.run(&operation).unwrap();
 }
 
 #[test]
-fn the_state_names_where_the_flow_is() {
+fn the_state_names_the_step_of_the_flow() {
     use super::script::START;
     use acme_micro::Time;
     use acme_micro::engine::Step;
@@ -191,20 +191,21 @@ fn the_state_names_where_the_flow_is() {
             Step::Request(request) => {
                 assert!(operation.request(request.id).is_some());
                 let up = request.url().contains("/chall/");
-                let answer = match up {
-                    // Nothing is published at this CA: it says that all is well.
+                let response = match up {
+                    // The host of this test publishes nothing, so the authorization becomes valid
+                    // without validation.
                     true => {
                         ca.ca.authorizations[0].status = "valid";
-                        super::ca::Answer::json(200, &serde_json::json!({}))
+                        super::ca::Response::json(200, &serde_json::json!({}))
                     }
-                    false => ca.answer(&request).unwrap(),
+                    false => ca.respond_to(&request).unwrap(),
                 };
                 let reply = operation.reply(request.id);
-                for (name, value) in &answer.headers {
+                for (name, value) in &response.headers {
                     reply.header(name.as_bytes(), value).unwrap();
                 }
-                reply.body(&answer.body).unwrap();
-                reply.end(answer.status).unwrap();
+                reply.body(&response.body).unwrap();
+                reply.end(response.status).unwrap();
                 assert!(operation.request(request.id).is_none());
             }
             Step::Wait(delay) => now += delay.unwrap().as_millis() as i64,
@@ -233,8 +234,8 @@ fn the_state_names_where_the_flow_is() {
 }
 
 #[test]
-fn the_same_seed_and_answers_give_the_same_bytes() {
-    // Ed25519 signs the same text the same way each time.
+fn the_same_seed_and_responses_give_the_same_bytes() {
+    // Ed25519 signatures are deterministic.
     let account = Key::generate(KeyType::Ed25519).unwrap();
     let certificate = Key::generate(KeyType::Ed25519).unwrap();
     let run = |seed: u64, pace: Pace| {
@@ -243,7 +244,7 @@ fn the_same_seed_and_answers_give_the_same_bytes() {
             options.seed = Some(seed);
         });
         ca.pace = pace;
-        ca.on("POST /authz/1").times(3).answer(super::ca::Answer::new(500, "oops"));
+        ca.on("POST /authz/1").times(3).respond(super::ca::Response::new(500, "oops"));
         ca.on("POST /cert/1").times(2).lose_request();
         let mut options = OrderOptions::new(["example.org", "www.example.org"]);
         options.key = Some(certificate.clone());

@@ -1,4 +1,4 @@
-//! Reads signed requests as a strict server does; with OpenSSL, apart from the library's own code.
+//! Reads signed requests as a strict server does, with OpenSSL instead of the library's own code.
 //!
 //! RFC 7515, RFC 7518, RFC 8037, RFC 8555 section 6.2.
 
@@ -17,7 +17,7 @@ use openssl::rsa::Rsa;
 use openssl::sign::{Signer, Verifier};
 use serde_json::Value;
 
-/// base64url without padding; anything else ends the test.
+/// Decodes base64url without padding; anything else fails the test.
 pub fn decode(text: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(text).unwrap_or_else(|e| panic!("not base64url: {text:?} ({e})"))
 }
@@ -26,7 +26,7 @@ pub fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The three parts of a JWS in flattened JSON serialization, and what was signed.
+/// The three parts of a JWS in flattened JSON serialization, and the bytes that were signed.
 pub struct Jws {
     pub protected: Value,
     pub payload: Vec<u8>,
@@ -53,15 +53,16 @@ impl Jws {
         self.protected[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", self.protected))
     }
 
-    /// Ends the test unless the signature is right for this public key.
+    /// Fails the test unless the signature is by this public key.
     pub fn verify(&self, jwk: &Value) {
         assert!(self.is_by(jwk), "the signature is wrong: {}", self.protected);
     }
 
-    /// Is the signature by this key, which may be one of another kind? Ends the test when it has not its full width.
+    /// Whether the signature is by this key, which may be of another kind. A signature that is too
+    /// short fails the test.
     pub fn is_by(&self, jwk: &Value) -> bool {
         thread_local! {
-            // OpenSSL takes as long to read a key as to verify with it.
+            // Caches keys: OpenSSL takes as long to read a key as to verify with it.
             static KEYS: RefCell<HashMap<String, PKey<Public>>> = RefCell::default();
         }
         let key = KEYS.with_borrow_mut(|keys| {
@@ -110,7 +111,7 @@ fn ecdsa(
     signature.verify(&hash(digest, input).unwrap(), &key.ec_key().unwrap()).unwrap()
 }
 
-/// The OpenSSL key of a JSON Web Key.
+/// Returns the OpenSSL key of a JSON Web Key.
 pub fn public_key(jwk: &Value) -> PKey<Public> {
     let bytes = |name: &str| decode(jwk[name].as_str().unwrap_or_else(|| panic!("{name}: {jwk}")));
     let number = |name: &str| BigNum::from_slice(&bytes(name)).unwrap();
@@ -138,7 +139,7 @@ pub fn public_key(jwk: &Value) -> PKey<Public> {
     }
 }
 
-/// RFC 7638.
+/// Returns the thumbprint of a JSON Web Key (RFC 7638).
 pub fn thumbprint(jwk: &Value) -> String {
     let members: &[&str] = match jwk["kty"].as_str() {
         Some("EC") => &["crv", "kty", "x", "y"],

@@ -1,10 +1,9 @@
-//! Replacing the account's key, and what is left of it when the answer is lost. RFC 8555 section
-//! 7.3.5.
+//! Changing the account's key, also when the response is lost. RFC 8555 section 7.3.5.
 
 use acme_micro::engine::{Client, ClientOptions};
 use acme_micro::{AcmeError, ErrorKind, Key, KeyType};
 
-use super::ca::Answer;
+use super::ca::Response;
 use super::script::{Script, make_account};
 
 const ACCOUNT: &str = "https://ca.example/account/1";
@@ -21,7 +20,7 @@ fn change(ca: &mut Script, new: &Key) -> Result<(), AcmeError> {
     ca.run(&operation)
 }
 
-/// A client after a restart: its program has this key, and the account's URL if it stored that.
+/// Restarts the client with this key, and with the account's URL if the program stored it.
 fn restart(ca: &mut Script, key: &Key, url: Option<&str>) {
     let mut options = ClientOptions::new("https://ca.example/directory", key.clone());
     options.account_url = url.map(str::to_owned);
@@ -34,7 +33,7 @@ fn find(ca: &mut Script) -> Result<String, AcmeError> {
 }
 
 #[test]
-fn the_account_has_the_new_key_from_then_on() {
+fn a_key_change_gives_the_account_the_new_key() {
     let (mut ca, new) = registered();
     let old = ca.account_key.clone();
     change(&mut ca, &new).unwrap();
@@ -48,9 +47,9 @@ fn the_account_has_the_new_key_from_then_on() {
 }
 
 #[test]
-fn a11_when_the_answer_is_lost_the_ca_is_asked_which_key_it_knows() {
+fn a11_after_a_lost_response_the_client_asks_which_key_the_ca_knows() {
     let (mut ca, new) = registered();
-    ca.on("POST /key-change").nth(1).lose_answer();
+    ca.on("POST /key-change").nth(1).lose_response();
     change(&mut ca, &new).unwrap();
     let asked = ["POST /key-change", "GET /new-nonce", "POST /new-account", "POST /account/1"];
     assert_eq!(ca.transcript, asked);
@@ -64,8 +63,8 @@ fn a11_when_the_answer_is_lost_the_ca_is_asked_which_key_it_knows() {
 }
 
 #[test]
-fn a11_a_crash_in_between_is_settled_by_asking_again_with_the_old_key() {
-    // The CA has changed it, or not; the program has stored the account's URL, or not.
+fn a11_a_second_change_with_the_old_key_settles_a_crash() {
+    // The CA has changed the key or not; the program has stored the account's URL or not.
     for (reached, url) in
         [(true, Some(ACCOUNT)), (true, None), (false, Some(ACCOUNT)), (false, None)]
     {
@@ -87,7 +86,7 @@ fn a11_a_crash_in_between_is_settled_by_asking_again_with_the_old_key() {
 }
 
 #[test]
-fn a12_a_key_of_another_account_is_refused_and_ours_stays() {
+fn a12_a_key_of_another_account_is_refused_and_the_old_key_stays() {
     for (status, name) in
         [(409, "malformed"), (409, "conflict"), (400, "malformed"), (403, "unauthorized")]
     {
@@ -102,7 +101,7 @@ fn a12_a_key_of_another_account_is_refused_and_ours_stays() {
         assert_eq!(ca.client.account_key().thumbprint(), old.thumbprint());
         ca.obtain(&["example.org"]).unwrap();
     }
-    // As the scripted CA itself sees it.
+    // The scripted CA refuses such a key by itself.
     let (mut ca, new) = registered();
     make_account(&mut ca.ca, &new);
     let error = change(&mut ca, &new).unwrap_err();
@@ -125,10 +124,10 @@ fn the_same_key_and_a_ca_without_key_change_are_refused() {
 }
 
 #[test]
-fn the_old_key_is_given_up_for_nothing_less_than_an_account() {
+fn the_old_key_stays_until_the_ca_returns_the_account() {
     for body in ["", "<html>sign in</html>", "[]"] {
-        let mut ca = Script::seasoned();
-        ca.on("POST /key-change").answer(Answer::new(200, body));
+        let mut ca = Script::with_account();
+        ca.on("POST /key-change").respond(Response::new(200, body));
         let new = Key::generate(KeyType::P256).unwrap();
         let operation = ca.client.change_key(&new);
         let error = ca.run(&operation).unwrap_err();

@@ -1,5 +1,6 @@
-//! What the library logs. A process has one logger; here it looks whether each line is fit for a log,
-//! keeps it for the harness, and passes it on to what the test on its own thread has set up.
+//! The log in these tests. A process has one logger: this one checks that each line is fit for a
+//! log, keeps it for the harness, and passes it to the hook that the test has set on its own
+//! thread.
 
 use std::cell::RefCell;
 
@@ -13,7 +14,7 @@ std::thread_local! {
 struct Logger;
 
 impl log::Log for Logger {
-    /// Transcripts have tests of their own, and would slow the others down.
+    /// Disables transcripts: they have tests of their own and would slow the others down.
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
         metadata.target() != "acme_micro::transcript"
     }
@@ -32,20 +33,20 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
-/// Everything is logged from now on; twice does no harm.
+/// Logs everything from now on; a second call does no harm.
 pub fn begin() {
     if log::set_logger(&Logger).is_ok() {
         log::set_max_level(log::LevelFilter::Trace);
     }
 }
 
-/// What was logged on this thread since the last time.
+/// Returns the lines that were logged on this thread since the last call.
 pub fn taken() -> Vec<String> {
     LINES.take()
 }
 
-/// Has `hook` called with each line that is logged on this thread while `body` runs, such as
-/// `"WARN: renewal by the certificate's lifetime: ..."`.
+/// Calls `hook` with each line that is logged on this thread while `body` runs, such as `"WARN:
+/// renewal by the certificate's lifetime: ..."`.
 pub fn with<T>(hook: impl FnMut(&str) + 'static, body: impl FnOnce() -> T) -> T {
     begin();
     HOOK.set(Some(Box::new(hook)));
@@ -54,7 +55,7 @@ pub fn with<T>(hook: impl FnMut(&str) + 'static, body: impl FnOnce() -> T) -> T 
     value
 }
 
-/// What `body` gives, and the lines that were logged meanwhile.
+/// Returns the value of `body`, and the lines that were logged meanwhile.
 pub fn lines<T>(body: impl FnOnce() -> T) -> (T, Vec<String>) {
     let lines = std::rc::Rc::new(RefCell::new(Vec::new()));
     let kept = lines.clone();

@@ -1,4 +1,5 @@
-//! Each answer of each operation, spoiled once in each way: what comes of it is known beforehand.
+//! Spoils each response of each operation once in each way; the outcome of each cell is known
+//! beforehand.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,47 +9,48 @@ use acme_micro::engine::{AuthorizeOptions, OrderOptions, RevocationReason};
 use acme_micro::{AcmeError, CertificateChain, ErrorKind, Key, KeyType};
 use serde_json::{Value, json};
 
-use super::ca::{Answer, BASE, Ca};
+use super::ca::{BASE, Ca, Response};
 use super::pki::{self, Contents};
 use super::script::{Script, make_account};
 
-/// What is spoiled, and how.
+/// A way to spoil a request or its response.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
-    /// It does not reach the CA.
+    /// The request does not reach the CA.
     LostRequest,
-    /// The CA does it, and nothing comes back, or half of it.
-    LostAnswer,
+    /// The CA does the work; no response comes back, or half of one (`Cut`).
+    LostResponse,
     Cut,
-    /// The CA does not do it: status, problem (none: a page), Retry-After.
+    /// The CA does not do the work and responds with this status, problem type (`None`: an HTML
+    /// page) and Retry-After.
     Refused(u16, Option<&'static str>, Option<&'static str>),
-    /// The CA does it, and this is what it says.
+    /// The CA does the work and responds with this status and an HTML page.
     Broken(u16),
-    /// The refusal of a nonce brings no other.
+    /// A badNonce problem without a fresh nonce.
     BadNonceAlone,
-    /// The body is this instead, under this status.
+    /// The status and the body are replaced with these.
     Body(u16, &'static [u8]),
     /// The body ends in its middle.
     Truncated,
-    /// Objects within objects without end; a mebibyte and one byte.
+    /// The body is deeply nested, or is one byte longer than 1 MiB.
     Deep,
     TooLarge,
-    /// A header field is this as well; or instead, where there may be one only.
+    /// This header field is added; it replaces one of the same name.
     Header(&'static str, &'static str),
     Without(&'static str),
-    /// More lines, or bytes, than a header may have.
+    /// The header has more lines, or more bytes, than the limit.
     ManyHeaders,
     LongHeader,
-    /// Another status of success.
+    /// The status is another one of success.
     Status(u16),
     StaleNonce,
     ByteOrderMark,
     MoreMembers,
-    /// It leads there.
+    /// A redirect to this URL.
     Redirect(u16, &'static str),
-    /// The URLs in the body lead there.
+    /// The URLs in the body lead to this host.
     Urls(&'static str),
-    /// An object's state is one that there is not.
+    /// The object has an unknown status.
     StrangeState,
 }
 
@@ -56,7 +58,7 @@ use Fault::*;
 
 const FAULTS: [Fault; 62] = [
     LostRequest,
-    LostAnswer,
+    LostResponse,
     Cut,
     Refused(500, Some("serverInternal"), None),
     Refused(502, None, None),
@@ -119,7 +121,7 @@ const FAULTS: [Fault; 62] = [
     StrangeState,
 ];
 
-/// Those that only some answers have anything to offer for.
+/// Faults of URLs, which only some responses contain.
 const OF_URLS: [Fault; 5] = [
     Urls("https://evil.example"),
     Urls("http://ca.example"),
@@ -128,7 +130,7 @@ const OF_URLS: [Fault; 5] = [
     Without("Location"),
 ];
 
-/// What comes of an operation.
+/// The outcome of an operation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Outcome {
     Done,
@@ -137,11 +139,11 @@ enum Outcome {
 
 use Outcome::{Done, Fails};
 
-/// An operation: its name, what is there before, and how it is run.
+/// An operation: its name, and the function that runs it.
 struct Flow {
     name: &'static str,
     run: fn(&mut Script) -> Result<(), AcmeError>,
-    /// Its requests when all is well.
+    /// Its requests when nothing fails.
     requests: &'static [&'static str],
 }
 
@@ -242,11 +244,11 @@ const FLOWS: [Flow; 9] = [
             let operation = ca.client.authorize(AuthorizeOptions::new(["example.org"]))?;
             ca.run(&operation).map(|_| ())
         },
-        requests: &["directory", "nonce", "account", "new authorization", "challenge", "look"],
+        requests: &["directory", "nonce", "account", "new authorization", "challenge", "poll"],
     },
 ];
 
-/// A certificate that is due, by the CA's word or by its lifetime.
+/// Returns a certificate that is due, by the CA's renewal information and by its lifetime.
 fn old_chain() -> CertificateChain {
     static CHAIN: OnceLock<CertificateChain> = OnceLock::new();
     let make = || {
@@ -258,7 +260,7 @@ fn old_chain() -> CertificateChain {
     CHAIN.get_or_init(make).clone()
 }
 
-/// Which CA answers.
+/// The CA that responds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Server {
     Plain,
@@ -269,25 +271,25 @@ enum Server {
 use Server::{Boulder, Plain, StepCa};
 
 impl Flow {
-    /// Its requests at this CA when all is well.
+    /// Returns its requests at this CA when nothing fails.
     fn requests_at(&self, server: Server) -> Vec<&'static str> {
-        // step-ca has the certificate ready in its answer to finalize.
+        // step-ca returns the valid order in its response to finalize.
         let is_asked = |request: &&str| server != StepCa || *request != "valid order";
         self.requests.iter().copied().filter(is_asked).collect()
     }
 }
 
-/// A CA that offers all, and a client that knows nothing of it yet.
+/// Returns a CA that offers everything, and a client that knows nothing of it yet.
 fn script(flow: &Flow, server: Server) -> Script {
     let mut ca = Script::new();
     match server {
         Plain => {}
-        // Done by the first poll, so that the requests are the same.
+        // Validation ends before the first poll, so the requests are the same as at the plain CA.
         Boulder => {
             ca.ca = Ca::boulder();
             (ca.ca.validation_takes, ca.ca.caches_keys_for) = (1, 500);
         }
-        StepCa => ca.ca.processing_looks = 0,
+        StepCa => ca.ca.processing_fetches = 0,
     }
     ca.ca.renewal_window = Some((-2, -1));
     ca.ca.pre_authorizes = true;
@@ -297,97 +299,98 @@ fn script(flow: &Flow, server: Server) -> Script {
     ca
 }
 
-/// Spoils the n-th request, counted from 1, or its answer.
+/// Spoils the n-th request, counted from 1, or its response.
 fn spoil(script: &mut Script, n: u32, fault: Fault) {
     let on = script.on("*").nth(n);
     match fault {
         LostRequest => on.lose_request(),
-        LostAnswer => on.lose_answer(),
-        BadNonceAlone => on.answer(Answer::problem(400, "badNonce").without_nonce()),
+        LostResponse => on.lose_response(),
+        BadNonceAlone => on.respond(Response::problem(400, "badNonce").without_nonce()),
         Refused(status, problem, retry_after) => {
-            let mut answer = match problem {
-                Some(name) => Answer::problem(status, name),
-                None => Answer::new(status, "<html>Sorry").header("Content-Type", "text/html"),
+            let mut response = match problem {
+                Some(name) => Response::problem(status, name),
+                None => Response::new(status, "<html>Sorry").header("Content-Type", "text/html"),
             };
             if let Some(value) = retry_after {
-                answer.set("Retry-After", value);
+                response.set("Retry-After", value);
             }
-            on.answer(answer);
+            on.respond(response);
         }
         Redirect(status, location) => {
-            on.answer(Answer::new(status, "").header("Location", location))
+            on.respond(Response::new(status, "").header("Location", location))
         }
-        _ => on.then(move |ca, answer| spoil_answer(ca, answer, fault)),
+        _ => on.then(move |ca, response| spoil_response(ca, response, fault)),
     }
 }
 
-fn spoil_answer(ca: &mut Ca, answer: &mut Answer, fault: Fault) {
+fn spoil_response(ca: &mut Ca, response: &mut Response, fault: Fault) {
     match fault {
-        Cut => answer.cut = true,
-        Broken(status) => *answer = Answer::new(status, "<html>Bad Gateway"),
+        Cut => response.cut = true,
+        Broken(status) => *response = Response::new(status, "<html>Bad Gateway"),
         Body(status, body) => {
-            answer.status = status;
-            answer.body = body.to_vec();
+            response.status = status;
+            response.body = body.to_vec();
         }
-        Truncated => answer.body.truncate(answer.body.len() / 2),
-        Deep => answer.body = br#"{"status":"#.repeat(10_000),
-        TooLarge => answer.body = vec![b' '; 1024 * 1024 + 1],
-        Header(name, value) => answer.set(name, value),
-        Without("Replay-Nonce") => answer.nonce = false,
-        Without(name) => answer.remove(name),
-        ManyHeaders => answer.headers.extend((0..130).map(|_| ("X".to_owned(), vec![b'y']))),
-        LongHeader => answer.set("X", &"y".repeat(64 * 1024)),
-        Status(status) => answer.status = status,
+        Truncated => response.body.truncate(response.body.len() / 2),
+        Deep => response.body = br#"{"status":"#.repeat(10_000),
+        TooLarge => response.body = vec![b' '; 1024 * 1024 + 1],
+        Header(name, value) => response.set(name, value),
+        Without("Replay-Nonce") => response.nonce = false,
+        Without(name) => response.remove(name),
+        ManyHeaders => response.headers.extend((0..130).map(|_| ("X".to_owned(), vec![b'y']))),
+        LongHeader => response.set("X", &"y".repeat(64 * 1024)),
+        Status(status) => response.status = status,
         StaleNonce => ca.stale_nonces = 1,
         ByteOrderMark => {
-            answer.body.splice(0..0, *b"\xef\xbb\xbf");
+            response.body.splice(0..0, *b"\xef\xbb\xbf");
         }
-        MoreMembers => edit(answer, |members| {
+        MoreMembers => edit(response, |members| {
             members.insert("tomorrow".to_owned(), json!([{"status": "valid"}, null, 1e300]));
         }),
-        StrangeState => edit(answer, |members| {
+        StrangeState => edit(response, |members| {
             if members.contains_key("status") {
                 members.insert("status".to_owned(), json!("tomorrow"));
             }
         }),
         Urls(elsewhere) => {
-            let text = String::from_utf8_lossy(&answer.body).replace(BASE, elsewhere);
-            answer.body = text.into_bytes();
+            let text = String::from_utf8_lossy(&response.body).replace(BASE, elsewhere);
+            response.body = text.into_bytes();
         }
-        fault => panic!("{fault:?} does not spoil an answer"),
+        fault => panic!("{fault:?} does not spoil a response"),
     }
 }
 
-/// Changes the answer, if it is a JSON object.
-fn edit(answer: &mut Answer, change: impl FnOnce(&mut serde_json::Map<String, Value>)) {
-    if let Ok(Value::Object(mut members)) = serde_json::from_slice(&answer.body) {
+/// Changes the members of the response if its body is a JSON object.
+fn edit(response: &mut Response, change: impl FnOnce(&mut serde_json::Map<String, Value>)) {
+    if let Ok(Value::Object(mut members)) = serde_json::from_slice(&response.body) {
         change(&mut members);
-        answer.body = Value::Object(members).to_string().into_bytes();
+        response.body = Value::Object(members).to_string().into_bytes();
     }
 }
 
-/// What is to come of an operation one of whose requests, or its answer, is spoiled.
+/// Returns the expected outcome of an operation with one spoiled request or response.
 fn expected(flow: &str, request: &str, fault: Fault) -> Outcome {
     let is = |requests: &[&str]| requests.contains(&request);
     let certificate = is(&["certificate"]);
-    // What the CA cannot say of a renewal, the lifetime does.
+    // Without the CA's renewal information the lifetime of the certificate decides.
     if flow == "renewal info" || is(&["renewal info"]) {
         return Done;
     }
-    // The key is changed, whatever the CA says of the account then.
+    // The key has been changed by then: later responses do not undo that.
     if is(&["new key"]) {
         return Done;
     }
-    // It may be "replaces" that a CA does not like; it may not know the certificate everywhere.
+    // The refusal may be about `replaces`; or a replica of the CA does not know the certificate
+    // yet.
     let forgiven = |status: u16| match request {
         "new order" => flow == "renew" && [400, 403, 404, 409].contains(&status),
         "certificate" => [403, 404].contains(&status),
         _ => false,
     };
-    // Nobody reads these answers: what they say, something else decides.
+    // The client ignores the content of these responses: another resource decides.
     let unread = is(&["nonce", "challenge", "revoke", "key change"]);
     match fault {
-        LostRequest | LostAnswer | Cut | Broken(_) | BadNonceAlone | StaleNonce => Done,
+        LostRequest | LostResponse | Cut | Broken(_) | BadNonceAlone | StaleNonce => Done,
         Refused(408 | 500..=599, _, None) | Refused(_, Some("badNonce"), _) => Done,
         Refused(429 | 503, _, Some("7200" | "Fri, 31 Dec 9999 23:59:59 GMT"))
         | Refused(429, _, None) => Fails(ErrorKind::RateLimited),
@@ -395,17 +398,17 @@ fn expected(flow: &str, request: &str, fault: Fault) -> Outcome {
         Refused(status, ..) if forgiven(status) => Done,
         Refused(403, Some("unauthorized"), _) if is(&["account"]) => Fails(ErrorKind::Account),
         Refused(..) => Fails(ErrorKind::Problem),
-        // The CA has taken the challenge nevertheless, and its authorization says so.
+        // The CA has accepted the response to the challenge: the authorization becomes valid.
         Body(_, body) if body.starts_with(b"{\"type\"") => match request {
             "challenge" => Done,
             _ => Fails(ErrorKind::Server),
         },
         Body(_, b"") if certificate => Done,
         Body(_, b"{}") if is(&["account", "contacts", "deactivate"]) => Done,
-        // An order without a state is looked at again.
+        // The client fetches an order without a status again.
         Body(_, b"{}") if is(&["ready order", "valid order"]) => Done,
         Body(..) | Truncated | Deep if unread => Done,
-        // The CA is asked which key it knows.
+        // The client asks the CA which key it knows.
         TooLarge | ManyHeaders | LongHeader if is(&["key change"]) => Done,
         Body(..) | Truncated | Deep | ByteOrderMark if certificate => Fails(ErrorKind::Certificate),
         Body(..) | Truncated | Deep | TooLarge | ManyHeaders | LongHeader => {
@@ -431,7 +434,7 @@ fn expected(flow: &str, request: &str, fault: Fault) -> Outcome {
     }
 }
 
-/// Runs one cell; what is wrong about it.
+/// Runs one cell; an error reports how the outcome is wrong.
 fn check(flow: &Flow, server: Server, n: usize, fault: Fault) -> Result<(), String> {
     let mut ca = script(flow, server);
     spoil(&mut ca, u32::try_from(n).unwrap() + 1, fault);
@@ -442,7 +445,7 @@ fn check(flow: &Flow, server: Server, n: usize, fault: Fault) -> Result<(), Stri
     };
     let request = flow.requests_at(server)[n];
     let expected = match fault {
-        // Its answer has the certificate's URL.
+        // At step-ca the response to finalize has the certificate's URL.
         Urls(_) if server == StepCa && request == "finalize" => Fails(ErrorKind::Policy),
         fault => expected(flow.name, request, fault),
     };
@@ -458,11 +461,11 @@ fn check(flow: &Flow, server: Server, n: usize, fault: Fault) -> Result<(), Stri
     }
     let finalized: u32 = ca.ca.orders.iter().map(|order| order.finalizes).sum();
     if ca.ca.orders.len() > 2 || ca.ca.accounts_made > 1 || finalized > 1 {
-        return wrong("something was made twice");
+        return wrong("an object was created twice");
     }
     let Err(error) = &outcome else { return Ok(()) };
     if error.url().is_none() {
-        return wrong("no URL");
+        return wrong("the error has no URL");
     }
     let says_all = match fault {
         Refused(status, problem, retry_after) => {
@@ -475,11 +478,11 @@ fn check(flow: &Flow, server: Server, n: usize, fault: Fault) -> Result<(), Stri
     };
     match says_all {
         true => Ok(()),
-        false => wrong("the error does not say all"),
+        false => wrong("the error lacks a status, a problem or a time"),
     }
 }
 
-/// Runs cells on several threads; those that are wrong end the test.
+/// Runs cells on four threads; wrong cells fail the test.
 fn run<T: Sync>(cells: &[T], check: impl Fn(&T) -> Result<(), String> + Sync) {
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -503,14 +506,14 @@ fn all_faults() -> impl Iterator<Item = Fault> {
 }
 
 #[test]
-fn each_answer_of_each_operation_spoiled_in_each_way_has_its_outcome() {
+fn each_spoiled_response_of_each_operation_has_its_outcome() {
     let mut cells = Vec::new();
     for server in [Plain, Boulder, StepCa] {
         for flow in &FLOWS {
             let requests = flow.requests_at(server);
             let mut ca = script(flow, server);
             (flow.run)(&mut ca).unwrap();
-            // Boulder refuses the new key once.
+            // Boulder refuses the first request with the new key.
             let more = usize::from(server == Boulder && flow.name == "change the key");
             let made = ca.transcript.len();
             assert_eq!(made, requests.len() + more, "{}: {:?}", flow.name, ca.transcript);
@@ -527,14 +530,17 @@ fn each_answer_of_each_operation_spoiled_in_each_way_has_its_outcome() {
     });
 }
 
-/// What may come of an operation if this fault strikes somewhere.
+/// Returns the outcomes that this fault may have at any request of an operation.
 fn possible(flow: &Flow, fault: Fault) -> impl Iterator<Item = Outcome> {
     flow.requests.iter().map(move |request| expected(flow.name, request, fault))
 }
 
-/// Two faults may meet at one request, which is tried so often only.
+/// Whether the fault uses up one of a request's attempts: two faults may hit the same request.
 fn may_end_tries(fault: Fault) -> bool {
-    matches!(fault, LostRequest | LostAnswer | Cut | Broken(_) | Refused(408 | 429 | 500..=599, ..))
+    matches!(
+        fault,
+        LostRequest | LostResponse | Cut | Broken(_) | Refused(408 | 429 | 500..=599, ..)
+    )
 }
 
 fn check_pair(flow: &Flow, [first, second]: [(usize, Fault); 2]) -> Result<(), String> {
@@ -557,7 +563,7 @@ fn check_pair(flow: &Flow, [first, second]: [(usize, Fault); 2]) -> Result<(), S
                     | ErrorKind::Server
                     | ErrorKind::RateLimited
             );
-        // It was to be found out which key the CA knows, and its "not this one" was spoiled.
+        // The client asked which key the CA knows, and the CA's "not this one" was spoiled.
         let unclear = flow.name == "change the key" && error.http_status() == Some(400);
         if !known && !gave_up && !unclear {
             return wrong("neither fault explains this");
@@ -565,7 +571,7 @@ fn check_pair(flow: &Flow, [first, second]: [(usize, Fault); 2]) -> Result<(), S
     }
     let finalized: u32 = ca.ca.orders.iter().map(|order| order.finalizes).sum();
     if ca.ca.orders.len() > 2 || ca.ca.accounts_made > 1 || finalized > 1 {
-        return wrong("something was made twice");
+        return wrong("an object was created twice");
     }
     if ca.transcript.len() > flow.requests.len() + 10 {
         return wrong("too many requests");
@@ -573,10 +579,10 @@ fn check_pair(flow: &Flow, [first, second]: [(usize, Fault); 2]) -> Result<(), S
     Ok(())
 }
 
-/// Two faults in one operation: every 1000th pair, or every one in `ACME_PAIRS`.
+/// Spoils two responses of one operation: every 1000th pair; `ACME_PAIRS` sets another stride.
 #[test]
-fn two_answers_of_an_operation_spoiled_do_no_more_than_each() {
-    #[allow(clippy::disallowed_methods)] // a test decides for itself
+fn two_spoiled_responses_do_no_more_harm_than_each() {
+    #[allow(clippy::disallowed_methods)] // the developer sets the stride
     let stride = std::env::var("ACME_PAIRS").map_or(1000, |text| text.parse().unwrap());
     let mut pairs = Vec::new();
     for flow in &FLOWS {

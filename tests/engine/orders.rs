@@ -6,7 +6,7 @@ use acme_micro::engine::OrderOptions;
 use acme_micro::{ErrorKind, Key, KeyType, Time};
 use serde_json::json;
 
-use super::ca::Answer;
+use super::ca::Response;
 use super::pki;
 use super::script::{Outcome, START, Script};
 
@@ -14,22 +14,22 @@ const ORDER_1: &str = "https://ca.example/order/1";
 
 #[test]
 fn o01_an_order_that_is_ready_at_once_is_finalized_without_publishing() {
-    let mut ca = Script::seasoned();
-    ca.ca.proven = vec!["example.org".to_owned()];
+    let mut ca = Script::with_account();
+    ca.ca.authorized = vec!["example.org".to_owned()];
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.events, ["POST /new-order", "POST /finalize/2", "POST /order/2", "POST /cert/2"]);
 }
 
-/// What is asked for when the CA finishes an order as soon as it is placed, and shows that after so
-/// many looks.
-fn events_of_an_order_that_is_finished_at_once(processing_looks: u32) -> Vec<String> {
+/// Returns the events when the CA finishes an order as soon as it is created, and shows that after
+/// this many fetches.
+fn events_of_an_order_that_is_finished_at_once(processing_fetches: u32) -> Vec<String> {
     let key = Key::generate(KeyType::P256).unwrap();
     let public = pki::public(key.private_key().unwrap());
-    let mut ca = Script::seasoned();
-    ca.ca.processing_looks = processing_looks;
-    ca.on("POST /new-order").then(move |ca, answer| {
+    let mut ca = Script::with_account();
+    ca.ca.processing_fetches = processing_fetches;
+    ca.on("POST /new-order").then(move |ca, response| {
         ca.finalize_with(1, public.clone());
-        answer.body = ca.order(1).to_string().into_bytes();
+        response.body = ca.order(1).to_string().into_bytes();
     });
     let mut options = OrderOptions::new(["example.org"]);
     options.key = Some(key);
@@ -44,12 +44,12 @@ fn o02_an_order_that_is_valid_at_once_for_our_key_is_downloaded() {
 }
 
 #[test]
-fn o02_an_order_that_is_valid_at_once_for_another_key_is_followed_by_a_fresh_one() {
-    let mut ca = Script::seasoned();
-    ca.ca.processing_looks = 0;
-    ca.on("POST /new-order").nth(1).then(|ca, answer| {
+fn o02_an_order_that_is_valid_at_once_for_another_key_is_replaced_by_a_fresh_one() {
+    let mut ca = Script::with_account();
+    ca.ca.processing_fetches = 0;
+    ca.on("POST /new-order").nth(1).then(|ca, response| {
         ca.finalize_with(1, pki::public(&pki::new_key()));
-        answer.body = ca.order(1).to_string().into_bytes();
+        response.body = ca.order(1).to_string().into_bytes();
     });
     let issued = ca.obtain(&["example.org"]).unwrap();
     assert_eq!(issued.order_url, "https://ca.example/order/3");
@@ -64,8 +64,8 @@ fn o03_an_order_that_is_processing_at_once_is_polled() {
 
 #[test]
 fn an_order_may_take_minutes_to_be_processed() {
-    let mut ca = Script::seasoned();
-    ca.ca.processing_looks = 40;
+    let mut ca = Script::with_account();
+    ca.ca.processing_fetches = 40;
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /finalize/2"), 1);
     assert_eq!(ca.count("POST /order/2"), 41);
@@ -73,9 +73,9 @@ fn an_order_may_take_minutes_to_be_processed() {
 }
 
 #[test]
-fn o21_an_order_that_is_processing_for_ever_ends_and_can_be_resumed() {
-    let mut ca = Script::seasoned();
-    ca.ca.processing_looks = u32::MAX;
+fn o21_an_order_that_stays_processing_ends_and_can_be_resumed() {
+    let mut ca = Script::with_account();
+    ca.ca.processing_fetches = u32::MAX;
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
     let error = ca.run(&operation).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
@@ -85,7 +85,7 @@ fn o21_an_order_that_is_processing_for_ever_ends_and_can_be_resumed() {
 }
 
 #[test]
-fn o04_an_invalid_order_gives_its_reason() {
+fn o04_an_invalid_order_reports_its_reason() {
     let reason = json!({"type": "urn:ietf:params:acme:error:caa", "detail": "forbidden by CAA"});
     for what in ["POST /new-order", "POST /order/1", "POST /finalize/1"] {
         let mut ca = Script::new();
@@ -104,7 +104,7 @@ fn o04_an_invalid_order_gives_its_reason() {
 }
 
 #[test]
-fn o04_an_invalid_order_without_a_reason_says_so() {
+fn o04_an_invalid_order_may_lack_a_reason() {
     for what in ["POST /new-order", "POST /order/1", "POST /finalize/1"] {
         let mut ca = Script::new();
         ca.on(what).edit(|order| order["status"] = json!("invalid"));
@@ -114,16 +114,16 @@ fn o04_an_invalid_order_without_a_reason_says_so() {
     }
 }
 
-/// States that RFC 8555 does not know: of an order, an authorization and a challenge.
-fn no_states() -> [serde_json::Value; 7] {
+/// Returns status values that RFC 8555 defines for no order, authorization or challenge.
+fn unknown_states() -> [serde_json::Value; 7] {
     let prefix_or_more = [json!("val"), json!("validx"), json!("")];
     let [a, b, c] = prefix_or_more;
     [json!("bogus"), json!("READY"), json!(null), json!(7), a, b, c]
 }
 
 #[test]
-fn o31_a_status_that_is_none_is_looked_at_three_times() {
-    for status in no_states() {
+fn o31_a_resource_with_an_unknown_status_is_fetched_three_times() {
+    for status in unknown_states() {
         for what in ["POST /order/1", "POST /authz/1"] {
             let mut ca = Script::new();
             let bogus = status.clone();
@@ -132,13 +132,13 @@ fn o31_a_status_that_is_none_is_looked_at_three_times() {
             assert_eq!(error.kind(), ErrorKind::Protocol, "{status} at {what}");
             assert!(error.to_string().contains("without a status"), "{error}");
             assert_eq!(ca.count(what), 3, "{status} at {what}");
-            // Twice in a row it may pass.
+            // Two such responses in a row are tolerated.
             let mut ca = Script::new();
             let bogus = status.clone();
             ca.on(what).times(2).edit(move |shown| shown["status"] = bogus.clone());
             ca.obtain(&["example.org"]).unwrap();
         }
-        // Where there is something to look at, that decides.
+        // These responses need no status: another resource decides.
         for what in ["POST /new-order", "POST /finalize/1", "POST /chall/1/http-01"] {
             let mut ca = Script::new();
             let bogus = status.clone();
@@ -150,7 +150,7 @@ fn o31_a_status_that_is_none_is_looked_at_three_times() {
 }
 
 #[test]
-fn o27_an_answer_to_finalize_about_another_order_is_not_believed() {
+fn o27_a_finalize_response_about_another_order_is_not_believed() {
     let mut ca = Script::new();
     ca.on("POST /finalize/1").edit(|order| {
         order["identifiers"] = json!([{"type": "dns", "value": "other.example"}]);
@@ -158,12 +158,13 @@ fn o27_an_answer_to_finalize_about_another_order_is_not_believed() {
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
     assert_eq!(error.url(), Some("https://ca.example/order/1"));
-    // One for the same names, with its own certificate: ours is what counts.
+    // The response is about another order for the same names, with its own certificate: the client
+    // fetches its own order.
     for location in ["https://ca.example/order/7", "/order/7", "https://evil.example/order/1"] {
         let mut ca = Script::new();
-        ca.on("POST /finalize/1").then(move |_, answer| {
-            answer.set("Location", location);
-            answer.edit(|order| {
+        ca.on("POST /finalize/1").then(move |_, response| {
+            response.set("Location", location);
+            response.edit(|order| {
                 order["status"] = json!("valid");
                 order["certificate"] = json!("https://ca.example/cert/7");
             });
@@ -172,12 +173,12 @@ fn o27_an_answer_to_finalize_about_another_order_is_not_believed() {
         assert_eq!((ca.count("POST /order/1"), ca.count("POST /cert/7")), (2, 0), "{location}");
     }
     let mut ca = Script::new();
-    ca.on("POST /finalize/1").then(|_, answer| answer.set("Location", "/order/1"));
+    ca.on("POST /finalize/1").then(|_, response| response.set("Location", "/order/1"));
     ca.obtain(&["example.org"]).unwrap();
 }
 
 #[test]
-fn o26_members_that_are_missing_are_named_when_they_are_needed() {
+fn o26_missing_members_are_named_when_they_are_needed() {
     let mut ca = Script::new();
     ca.on("POST /order/1").edit(|order| {
         order.as_object_mut().unwrap().remove("finalize");
@@ -185,7 +186,7 @@ fn o26_members_that_are_missing_are_named_when_they_are_needed() {
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
     assert!(error.to_string().contains("finalize"), "{error}");
-    // While the order is pending nobody needs it.
+    // A pending order does not need this member.
     let mut ca = Script::new();
     ca.on("POST /new-order").edit(|order| {
         let order = order.as_object_mut().unwrap();
@@ -196,9 +197,9 @@ fn o26_members_that_are_missing_are_named_when_they_are_needed() {
 }
 
 #[test]
-fn o29_an_order_without_a_location_cannot_be_followed() {
+fn o29_an_order_without_a_location_is_refused() {
     let mut ca = Script::new();
-    ca.on("POST /new-order").then(|_, answer| answer.remove("Location"));
+    ca.on("POST /new-order").then(|_, response| response.remove("Location"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
     assert!(error.to_string().contains("Location"), "{error}");
@@ -241,11 +242,11 @@ fn o08_an_order_that_changes_its_names_while_polled_is_refused_before_finalize()
 #[test]
 fn o08_names_are_compared_in_canonical_form() {
     let mut ca = Script::new();
-    ca.on("POST /*").then(|_, answer| {
+    ca.on("POST /*").then(|_, response| {
         let text =
-            String::from_utf8_lossy(&answer.body).replace("\"example.org\"", "\"EXAMPLE.Org.\"");
+            String::from_utf8_lossy(&response.body).replace("\"example.org\"", "\"EXAMPLE.Org.\"");
         if text.contains("EXAMPLE") {
-            answer.body = text.replace("2001:db8::1", "2001:0DB8:0:0:0:0:0:1").into_bytes();
+            response.body = text.replace("2001:db8::1", "2001:0DB8:0:0:0:0:0:1").into_bytes();
         }
     });
     ca.obtain(&["2001:db8::1", "example.org"]).unwrap();
@@ -276,9 +277,9 @@ fn o06_more_authorizations_than_names_are_refused() {
 }
 
 #[test]
-fn o06_one_authorization_listed_twice_is_published_and_answered_once() {
+fn o06_an_authorization_listed_twice_is_published_once_and_gets_one_response() {
     let mut ca = Script::new();
-    ca.ca.proven = vec!["www.example.org".to_owned()];
+    ca.ca.authorized = vec!["www.example.org".to_owned()];
     ca.on("POST /new-order").edit(|order| {
         order["authorizations"] =
             json!(["https://ca.example/authz/1", "https://ca.example/authz/1"]);
@@ -317,7 +318,7 @@ fn o22_a_valid_order_that_lacks_its_certificate_for_good_is_refused() {
 }
 
 #[test]
-fn o25_what_the_ca_says_about_expiry_is_not_needed() {
+fn o25_an_order_needs_no_expiry_date() {
     for expires in [json!("1970-01-01T00:00:00Z"), json!("garbage"), json!(0), json!(null)] {
         let mut ca = Script::new();
         ca.on("POST /new-order").edit(move |order| order["expires"] = expires.clone());
@@ -326,7 +327,7 @@ fn o25_what_the_ca_says_about_expiry_is_not_needed() {
 }
 
 #[test]
-fn o28_finalize_refused_for_the_csr_is_final() {
+fn o28_a_csr_refused_at_finalize_is_final() {
     for name in ["badCSR", "badPublicKey", "unauthorized"] {
         let mut ca = Script::new();
         ca.on("POST /finalize/1").problem(403, name);
@@ -340,13 +341,13 @@ fn o28_finalize_refused_for_the_csr_is_final() {
 #[test]
 fn finalize_may_answer_without_a_location() {
     let mut ca = Script::new();
-    ca.on("POST /finalize/1").then(|_, answer| answer.remove("Location"));
+    ca.on("POST /finalize/1").then(|_, response| response.remove("Location"));
     ca.obtain(&["example.org"]).unwrap();
 }
 
-/// A client whose earlier run made an order and went no further.
+/// Returns a client whose earlier run created an order and stopped there.
 fn with_order(key: &Key) -> (Script, OrderOptions) {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.on("POST /authz/2").nth(1).problem(403, "unauthorized");
     let mut options = OrderOptions::new(["example.org"]);
     options.key = Some(key.clone());
@@ -390,7 +391,7 @@ fn a_processing_and_a_valid_order_are_resumed_and_not_finalized_again() {
     for looks in [0, 3] {
         let key = Key::generate(KeyType::P256).unwrap();
         let (mut ca, options) = with_order(&key);
-        ca.ca.processing_looks = looks;
+        ca.ca.processing_fetches = looks;
         ca.ca.finalize_with(1, pki::public(key.private_key().unwrap()));
         ca.order(options).unwrap();
         assert_eq!(ca.count("POST /order/2"), looks.max(1) as usize);
@@ -399,7 +400,7 @@ fn a_processing_and_a_valid_order_are_resumed_and_not_finalized_again() {
 }
 
 #[test]
-fn an_order_that_leads_nowhere_any_more_is_replaced_by_a_fresh_one_once() {
+fn a_dead_order_is_replaced_by_a_fresh_one_once() {
     type Spoil = fn(&mut Script, &mut OrderOptions);
     let ways: [(&str, Spoil); 4] = [
         ("it failed", |ca, _| ca.ca.orders[1].invalid = true),
@@ -419,17 +420,17 @@ fn an_order_that_leads_nowhere_any_more_is_replaced_by_a_fresh_one_once() {
 #[test]
 fn o24_an_order_that_the_ca_has_forgotten_is_replaced_by_a_fresh_one() {
     let (mut ca, options) = with_order(&Key::generate(KeyType::P256).unwrap());
-    ca.on("POST /order/2").answer(Answer::problem(404, "malformed"));
+    ca.on("POST /order/2").respond(Response::problem(404, "malformed"));
     let issued = ca.order(options).unwrap();
     assert_eq!(issued.order_url, "https://ca.example/order/3");
     assert_eq!(ca.count("POST /new-order"), 1);
 }
 
 #[test]
-fn o06_fewer_authorizations_than_names_are_the_cas_affair() {
-    // Two names, one authorization: the CA says when that is enough.
+fn o06_fewer_authorizations_than_names_are_accepted() {
+    // The order has two names and one authorization: the CA decides when that is enough.
     let mut ca = Script::new();
-    ca.ca.proven = vec!["www.example.org".to_owned()];
+    ca.ca.authorized = vec!["www.example.org".to_owned()];
     ca.on("POST /new-order").edit(|order| {
         order["authorizations"] = json!(["https://ca.example/authz/1"]);
     });
@@ -438,14 +439,14 @@ fn o06_fewer_authorizations_than_names_are_the_cas_affair() {
 }
 
 #[test]
-fn o08_the_request_is_for_our_names_however_the_ca_spells_them() {
+fn o08_the_csr_has_our_names_in_any_spelling_of_the_ca() {
     for spelling in ["B\u{dc}CHER.example", "xn--BCHER-kva.example.", "b\u{fc}cher.example"] {
         let mut ca = Script::new();
-        ca.on("POST /*").then(move |_, answer| {
-            let text = String::from_utf8_lossy(&answer.body);
+        ca.on("POST /*").then(move |_, response| {
+            let text = String::from_utf8_lossy(&response.body);
             let text = text.replace("xn--bcher-kva.example\"", &format!("{spelling}\""));
             if !text.starts_with('-') {
-                answer.body = text.into_bytes();
+                response.body = text.into_bytes();
             }
         });
         let issued = ca.obtain(&["b\u{fc}cher.example"]).unwrap();
@@ -461,7 +462,7 @@ fn o11_a_resumed_order_whose_authorization_is_dead_is_replaced_once() {
         let issued = ca.order(options.clone()).unwrap();
         assert_eq!(issued.order_url, "https://ca.example/order/3", "{status}");
         assert_eq!(ca.count("POST /new-order"), 1);
-        // That of the fresh one, too: that is the end of it.
+        // The authorization of the fresh order is dead, too: the operation ends.
         let (mut ca, options) = with_order(&Key::generate(KeyType::P256).unwrap());
         ca.on("POST /authz/*").edit(move |authorization| authorization["status"] = json!(status));
         let error = ca.order(options).unwrap_err();
@@ -471,7 +472,8 @@ fn o11_a_resumed_order_whose_authorization_is_dead_is_replaced_once() {
     }
 }
 
-/// A client with a month's time for its order at a slow CA; what comes of it, and how to resume it.
+/// Runs an order with a timeout of 30 days at a slow CA; returns the outcome, and the options to
+/// resume the order.
 fn patient(script: &mut Script) -> (Outcome, OrderOptions) {
     let mut options = OrderOptions::new(["example.org"]);
     options.time_limit = Duration::from_secs(30 * 86_400);
@@ -483,41 +485,42 @@ fn patient(script: &mut Script) -> (Outcome, OrderOptions) {
 }
 
 #[test]
-fn o12_o20_o21_what_is_never_decided_is_looked_at_120_times() {
-    // Pending for ever; pending although all is valid; processing for ever.
+fn o12_o20_o21_an_order_that_is_never_decided_is_fetched_120_times() {
+    // The order stays pending; it stays pending although its authorization is valid; it stays
+    // processing.
     for (what, from) in [("pending", 1), ("pending although valid", 1), ("processing", 2)] {
         let mut ca = Script::new();
         match what {
-            "pending" => ca.ca.validation_looks = u32::MAX,
-            "processing" => ca.ca.processing_looks = u32::MAX,
+            "pending" => ca.ca.validation_fetches = u32::MAX,
+            "processing" => ca.ca.processing_fetches = u32::MAX,
             _ => ca.on("POST /order/1").edit(|order| order["status"] = json!("pending")),
         }
         let (outcome, options) = patient(&mut ca);
         let error = outcome.unwrap_err();
         assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Timeout, false), "{what}");
         assert_eq!(ca.count("POST /order/1"), 120 + from - 1, "{what}");
-        assert_eq!(options.order_url.as_deref(), Some(ORDER_1), "it can be resumed");
+        assert_eq!(options.order_url.as_deref(), Some(ORDER_1), "the order can be resumed");
         assert_eq!(ca.count("POST /chall/*"), 1, "{what}");
     }
 }
 
 #[test]
-fn o21_an_order_that_takes_days_is_left_until_then() {
+fn o21_an_order_that_takes_days_ends_and_is_resumed_after_its_retry_after() {
     for (retry_after, days) in [("259200", 3), ("31536000", 30)] {
         let mut ca = Script::new();
-        ca.ca.processing_looks = u32::MAX;
-        ca.on("POST /finalize/1").then(move |_, answer| answer.set("Retry-After", retry_after));
+        ca.ca.processing_fetches = u32::MAX;
+        ca.on("POST /finalize/1").then(move |_, response| response.set("Retry-After", retry_after));
         let (outcome, options) = patient(&mut ca);
         let error = outcome.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
         let wait = error.retry_at().unwrap().since(Time::from_millis(ca.now));
         assert_eq!(wait, Duration::from_secs(days * 86_400));
         assert_eq!(ca.transcript.last().unwrap(), "POST /finalize/1");
-        // Then it is done, and nothing is asked for twice.
+        // The order is finished by then, and no request is repeated.
         ca.forget();
         ca.now += wait.as_millis() as i64;
         let public = pki::public(options.key.as_ref().unwrap().private_key().unwrap());
-        ca.ca.processing_looks = 0;
+        ca.ca.processing_fetches = 0;
         ca.ca.finalize_with(0, public);
         ca.order(options).unwrap();
         assert_eq!(ca.events, ["GET /new-nonce", "POST /order/1", "POST /cert/1"]);
@@ -525,11 +528,11 @@ fn o21_an_order_that_takes_days_is_left_until_then() {
 }
 
 #[test]
-fn o16_states_that_go_back_are_followed_and_end() {
-    // A challenge that was valid is pending again; an order that was ready, too; one that was valid
-    // is processing.
+fn o16_states_that_go_back_are_followed_to_an_end() {
+    // A valid challenge is pending again, a ready order is pending again, and a valid order is
+    // processing again.
     let mut ca = Script::new();
-    ca.ca.validation_looks = 8;
+    ca.ca.validation_fetches = 8;
     ca.on("POST /authz/1").nth(2).edit(|a| a["challenges"][0]["status"] = json!("pending"));
     ca.obtain(&["example.org"]).unwrap();
     let mut ca = Script::new();
@@ -538,7 +541,7 @@ fn o16_states_that_go_back_are_followed_and_end() {
     ca.on("POST /order/1").nth(2).edit(|order| order["status"] = json!("processing"));
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /finalize/1"), 1);
-    // To and fro for ever.
+    // The order goes to and fro for ever.
     let states = ["ready", "processing", "pending", "ready", "pending"];
     let mut ca = Script::new();
     let mut n = 0;
@@ -557,17 +560,18 @@ fn o16_states_that_go_back_are_followed_and_end() {
 fn o24_an_order_that_is_gone_is_replaced_once() {
     for status in [404, 410] {
         let (mut ca, options) = with_order(&Key::generate(KeyType::P256).unwrap());
-        ca.on("POST /order/2").answer(Answer::new(status, "gone"));
-        ca.on("POST /order/3").answer(Answer::new(status, "gone"));
+        ca.on("POST /order/2").respond(Response::new(status, "gone"));
+        ca.on("POST /order/3").respond(Response::new(status, "gone"));
         let error = ca.order(options).unwrap_err();
         assert_eq!(error.http_status(), Some(status));
-        assert_eq!(ca.count("POST /new-order"), 1, "one an operation, {status}");
+        assert_eq!(ca.count("POST /new-order"), 1, "one fresh order per operation, {status}");
     }
 }
 
 #[test]
-fn o25_when_an_order_expires_is_for_the_ca_to_know() {
-    // What the CA still takes is resumed, whatever our clock says of it.
+fn o25_the_ca_alone_decides_whether_an_order_has_expired() {
+    // The client resumes every order that the CA still accepts, whatever the expiry date and the
+    // client's clock say.
     for expires in ["1970-01-01T00:00:00Z", "0000-00-00T00:00:00Z", "9999-12-31T23:59:59Z", "soon"]
     {
         let (mut ca, options) = with_order(&Key::generate(KeyType::P256).unwrap());
@@ -581,7 +585,7 @@ fn o25_when_an_order_expires_is_for_the_ca_to_know() {
 #[test]
 fn o26_an_order_that_is_ready_at_once_needs_its_finalize_url() {
     let mut ca = Script::new();
-    ca.ca.proven = vec!["example.org".to_owned()];
+    ca.ca.authorized = vec!["example.org".to_owned()];
     ca.on("POST /new-order").edit(|order| order["finalize"] = json!(null));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!((error.kind(), error.url()), (ErrorKind::Protocol, Some(ORDER_1)));
@@ -589,7 +593,7 @@ fn o26_an_order_that_is_ready_at_once_needs_its_finalize_url() {
 }
 
 #[test]
-fn o28_a_refused_request_is_not_tried_with_another_key() {
+fn o28_a_refused_csr_is_not_tried_with_another_key() {
     for name in ["badCSR", "badPublicKey"] {
         let (mut ca, options) = with_order(&Key::generate(KeyType::P256).unwrap());
         ca.on("POST /finalize/*").problem(400, name);
@@ -600,14 +604,14 @@ fn o28_a_refused_request_is_not_tried_with_another_key() {
 }
 
 #[test]
-fn o30_an_order_that_is_given_out_again_goes_on_where_it_was() {
+fn o30_an_order_that_is_returned_again_goes_on_where_it_was() {
     let key = Key::generate(KeyType::P256).unwrap();
     let (mut ca, mut options) = with_order(&key);
     options.order_url = None;
-    ca.on("POST /new-order").then(|ca, answer| {
+    ca.on("POST /new-order").then(|ca, response| {
         ca.orders.truncate(2);
-        answer.body = ca.order(1).to_string().into_bytes();
-        answer.set("Location", "https://ca.example/order/2");
+        response.body = ca.order(1).to_string().into_bytes();
+        response.set("Location", "https://ca.example/order/2");
     });
     let operation = ca.client.obtain(options).unwrap();
     let issued = ca.run(&operation).unwrap();

@@ -20,18 +20,18 @@ pub struct Authority {
 /// A change to a certificate before it is signed.
 pub type Shape = fn(&mut X509Builder);
 
-/// What stands in a certificate.
+/// Contents of a certificate.
 pub struct Contents<'a> {
     pub subject: &'a str,
     pub names: &'a [&'a str],
     pub is_ca: bool,
-    /// Seconds before and after [`super::script::START`].
+    /// Start and end of its validity in seconds after [`super::script::START`].
     pub from: i64,
     pub until: i64,
     pub digest: MessageDigest,
-    /// It names its issuer's key.
+    /// Whether it names its issuer's key.
     pub names_authority: bool,
-    /// Whatever else there is to change before it is signed.
+    /// A further change before it is signed.
     pub shape: Shape,
 }
 
@@ -67,7 +67,7 @@ pub fn name(common_name: &str) -> X509Name {
     name.build()
 }
 
-/// Makes a certificate for `key`, signed with `signer`.
+/// Creates a certificate for `key`, signed with `signer`.
 pub fn certificate(
     key: &PKeyRef<impl HasPublic>,
     contents: &Contents<'_>,
@@ -100,7 +100,7 @@ pub fn certificate(
         builder.append_extension(san).unwrap();
     }
     if contents.names_authority {
-        // authorityKeyIdentifier, RFC 5280 section 4.2.1.1: of the signer's key.
+        // The authorityKeyIdentifier (RFC 5280 section 4.2.1.1) of the signer's key.
         let id = &openssl::sha::sha256(&signer.public_key_to_der().unwrap())[..20];
         extend(&mut builder, "2.5.29.35", false, &[&[0x30, 22, 0x80, 20], id].concat());
     }
@@ -109,7 +109,7 @@ pub fn certificate(
     builder.build()
 }
 
-/// Adds an extension by its DER.
+/// Adds an extension with this DER as its value.
 pub fn extend(builder: &mut X509Builder, oid: &str, critical: bool, value: &[u8]) {
     let oid = Asn1Object::from_str(oid).unwrap();
     let value = Asn1OctetString::new_from_bytes(value).unwrap();
@@ -139,18 +139,18 @@ pub fn intermediate() -> &'static Authority {
     })
 }
 
-/// A leaf as a sound CA issues it, by the intermediate.
+/// Returns a leaf as a correct CA issues it, signed by the intermediate.
 pub fn leaf(key: &PKeyRef<impl HasPublic>, contents: &Contents<'_>) -> X509 {
     let issuer = intermediate();
     certificate(key, contents, issuer.certificate.subject_name(), &issuer.key)
 }
 
-/// A chain as PEM.
+/// Returns a chain as PEM.
 pub fn pem(chain: &[&X509]) -> Vec<u8> {
     chain.iter().flat_map(|certificate| certificate.to_pem().unwrap()).collect()
 }
 
-/// What a well-behaved CA answers with: the leaf and its intermediate.
+/// Returns the chain of a correct CA: the leaf and its intermediate.
 pub fn sound_chain(key: &PKeyRef<impl HasPublic>, names: &[&str]) -> Vec<u8> {
     let leaf = leaf(key, &Contents { names, ..Contents::default() });
     pem(&[&leaf, &intermediate().certificate])

@@ -1,15 +1,16 @@
-//! Which URLs are asked: https, and on the directory's host. RFC 8555 sections 6.1 and 10.4.
+//! URL policy: requests go only to https, and only to the directory's host. RFC 8555 sections 6.1
+//! and 10.4.
 
 use acme_micro::ErrorKind;
 use acme_micro::engine::{Client, ClientOptions};
 use acme_micro::{Key, KeyType};
 use serde_json::json;
 
-use super::ca::Answer;
+use super::ca::Response;
 use super::script::Script;
 
 #[test]
-fn d06_d07_a_directory_that_is_not_https_is_refused_before_anything_is_sent() {
+fn d06_d07_a_directory_that_is_not_https_is_refused_before_any_request() {
     let client = |url: &str, loopback: bool| {
         let mut options = ClientOptions::new(url, Key::generate(KeyType::P256).unwrap());
         options.allow_http_loopback = loopback;
@@ -37,7 +38,7 @@ fn d06_d07_a_directory_that_is_not_https_is_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn d06_d07_d08_a_member_of_the_directory_that_leads_elsewhere_is_not_followed() {
+fn d06_d07_d08_a_directory_member_with_another_host_or_scheme_gets_no_request() {
     for (member, requests) in [("newNonce", 1), ("newAccount", 2), ("newOrder", 3)] {
         for url in [
             "http://ca.example/x",
@@ -75,22 +76,23 @@ fn d08_the_error_names_both_hosts_and_the_option() {
 }
 
 #[test]
-fn d08_a_host_that_is_listed_is_asked() {
+fn d08_a_listed_host_gets_requests() {
     let mut ca =
         Script::with(|options| options.allowed_hosts = vec!["API.other.example".to_owned()]);
     ca.on("GET /directory").edit(|d| d["newNonce"] = json!("https://api.other.example/new-nonce"));
-    ca.on("GET https://api.other.example/new-nonce").answer(Answer::new(204, ""));
+    ca.on("GET https://api.other.example/new-nonce").respond(Response::new(204, ""));
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.transcript[1], "GET https://api.other.example/new-nonce");
 }
 
 #[test]
-fn a_url_of_an_order_that_leads_elsewhere_is_not_followed() {
+fn an_order_url_with_another_host_or_scheme_gets_no_request() {
     for url in ["https://evil.example/x", "http://ca.example/x", "x", ""] {
         for what in ["authorizations", "finalize", "certificate"] {
             let mut ca = Script::new();
-            ca.on("POST /*").then(move |_, answer| {
-                let Ok(mut body) = serde_json::from_slice::<serde_json::Value>(&answer.body) else {
+            ca.on("POST /*").then(move |_, response| {
+                let Ok(mut body) = serde_json::from_slice::<serde_json::Value>(&response.body)
+                else {
                     return;
                 };
                 if body.get(what).is_some() {
@@ -98,14 +100,14 @@ fn a_url_of_an_order_that_leads_elsewhere_is_not_followed() {
                         "authorizations" => json!([url]),
                         _ => json!(url),
                     };
-                    answer.body = body.to_string().into_bytes();
+                    response.body = body.to_string().into_bytes();
                 }
             });
             let error = ca.obtain(&["example.org"]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Policy, "{what} {url}: {error}");
         }
         let mut ca = Script::new();
-        ca.on("POST /new-order").then(move |_, answer| answer.set("Location", url));
+        ca.on("POST /new-order").then(move |_, response| response.set("Location", url));
         let error = ca.obtain(&["example.org"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Policy, "Location {url}: {error}");
         assert_eq!(ca.transcript.last().unwrap(), "POST /new-order");
@@ -113,28 +115,28 @@ fn a_url_of_an_order_that_leads_elsewhere_is_not_followed() {
 }
 
 #[test]
-fn j08_urls_are_asked_and_signed_byte_for_byte() {
+fn j08_urls_are_requested_and_signed_byte_for_byte() {
     let odd = "https://CA.example:443/authz/%2F..%2f/?x=1&y=%20";
     let mut ca = Script::new();
     ca.on("POST /new-order").edit(move |order| order["authorizations"] = json!([odd]));
-    ca.on(&format!("POST {odd}")).answer(Answer::problem(404, "malformed"));
+    ca.on(&format!("POST {odd}")).respond(Response::problem(404, "malformed"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
-    // The harness compares what was signed with what was asked.
+    // The harness compares the signed URL with the URL of the request.
     assert_eq!(ca.transcript.last().unwrap(), &format!("POST {odd}"));
     assert_eq!(error.url(), Some(odd));
 }
 
-fn redirect(status: u16, to: &str) -> Answer {
-    Answer::new(status, "").header("Location", to)
+fn redirect(status: u16, to: &str) -> Response {
+    Response::new(status, "").header("Location", to)
 }
 
 #[test]
 fn d10_redirects_of_the_directory_are_followed_three_times() {
     for status in [301, 302, 303, 307, 308] {
         let mut ca = Script::new();
-        ca.on("GET /directory").nth(1).answer(redirect(status, "https://ca.example/d2"));
-        ca.on("GET /d2").answer(redirect(status, "https://ca.example/d3"));
-        ca.on("GET /d3").answer(redirect(status, "https://ca.example/directory"));
+        ca.on("GET /directory").nth(1).respond(redirect(status, "https://ca.example/d2"));
+        ca.on("GET /d2").respond(redirect(status, "https://ca.example/d3"));
+        ca.on("GET /d3").respond(redirect(status, "https://ca.example/directory"));
         ca.obtain(&["example.org"]).unwrap();
         assert_eq!(ca.transcript[..4], ["GET /directory", "GET /d2", "GET /d3", "GET /directory"]);
         assert_eq!(ca.transcript.len(), 13);
@@ -144,7 +146,7 @@ fn d10_redirects_of_the_directory_are_followed_three_times() {
 #[test]
 fn d11_the_fourth_redirect_is_refused() {
     let mut ca = Script::new();
-    ca.on("GET /directory").answer(redirect(302, "https://ca.example/directory"));
+    ca.on("GET /directory").respond(redirect(302, "https://ca.example/directory"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Policy);
     assert_eq!(ca.transcript, ["GET /directory"; 4]);
@@ -152,30 +154,30 @@ fn d11_the_fourth_redirect_is_refused() {
 }
 
 #[test]
-fn d11_a_redirect_that_leads_elsewhere_is_refused() {
+fn d11_a_redirect_to_another_host_or_scheme_is_refused() {
     for to in
         ["https://evil.example/directory", "http://ca.example/directory", "ftp://ca.example/", ""]
     {
         let mut ca = Script::new();
-        ca.on("GET /directory").answer(redirect(302, to));
+        ca.on("GET /directory").respond(redirect(302, to));
         let error = ca.obtain(&["example.org"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Policy, "{to}");
         assert_eq!(ca.transcript, ["GET /directory"]);
     }
     let mut ca = Script::new();
-    ca.on("GET /directory").answer(Answer::new(302, ""));
+    ca.on("GET /directory").respond(Response::new(302, ""));
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Policy);
 }
 
 #[test]
 fn a_redirect_may_be_relative() {
     let mut ca = Script::new();
-    ca.on("GET /directory").nth(1).answer(redirect(301, "/directory?v=2"));
-    ca.on("GET /directory?v=2").nth(1).answer(redirect(301, "/directory"));
+    ca.on("GET /directory").nth(1).respond(redirect(301, "/directory?v=2"));
+    ca.on("GET /directory?v=2").nth(1).respond(redirect(301, "/directory"));
     ca.obtain(&["example.org"]).unwrap();
     for elsewhere in ["//evil.example/directory", "directory", "", "/\\evil.example/", "/#x"] {
         let mut ca = Script::new();
-        ca.on("GET /directory").nth(1).answer(redirect(301, elsewhere));
+        ca.on("GET /directory").nth(1).respond(redirect(301, elsewhere));
         let error = ca.obtain(&["example.org"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Policy, "{elsewhere}: {error}");
     }
@@ -184,7 +186,7 @@ fn a_redirect_may_be_relative() {
 #[test]
 fn a_redirect_of_new_nonce_is_refused() {
     let mut ca = Script::new();
-    ca.on("GET /new-nonce").nth(1).answer(redirect(307, "https://ca.example/new-nonce"));
+    ca.on("GET /new-nonce").nth(1).respond(redirect(307, "https://ca.example/new-nonce"));
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Policy);
 }
 
@@ -193,7 +195,7 @@ fn h16_a_signed_request_is_never_redirected() {
     for status in [300, 301, 302, 303, 307, 308] {
         for what in ["POST /new-account", "POST /new-order", "POST /authz/1", "POST /finalize/1"] {
             let mut ca = Script::new();
-            ca.on(what).answer(redirect(status, "https://ca.example/elsewhere"));
+            ca.on(what).respond(redirect(status, "https://ca.example/elsewhere"));
             let error = ca.obtain(&["example.org"]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Policy, "{what} {status}");
             assert_eq!(error.http_status(), Some(status));

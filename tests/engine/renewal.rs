@@ -1,4 +1,4 @@
-//! When to renew, and saying what is renewed. RFC 9773.
+//! When a certificate is due, and which certificate an order replaces. RFC 9773.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,13 +8,13 @@ use acme_micro::engine::{Issued, OrderOptions, Renewal, RenewalInfo, next_try};
 use acme_micro::{AcmeError, CertificateChain, ErrorKind, Time};
 use serde_json::json;
 
-use super::ca::Answer;
+use super::ca::Response;
 use super::pki::{self, Contents};
 use super::script::{START, Script};
 
 const DAY: i64 = 86_400;
 
-/// A CA with renewal information, and a certificate of its that is 10 days old and lives 90.
+/// Returns a CA with this renewal window, and a certificate of it: 10 days old, valid for 90.
 fn with_window(start: i64, end: i64) -> (Script, CertificateChain) {
     let mut ca = Script::new();
     ca.ca.renewal_window = Some((start, end));
@@ -53,7 +53,7 @@ fn replace(ca: &mut Script, chain: &CertificateChain) -> Result<Issued, AcmeErro
 }
 
 #[test]
-fn r07_a_moment_in_the_cas_window_is_picked_once() {
+fn r07_a_time_in_the_cas_window_is_chosen_once() {
     let (mut ca, chain) = with_window(40 * DAY, 42 * DAY);
     let info = ask(&mut ca, &chain);
     assert!(info.from_ca);
@@ -68,10 +68,10 @@ fn r07_a_moment_in_the_cas_window_is_picked_once() {
     );
     ca.now += DAY * 1000;
     let later = ask(&mut ca, &chain);
-    assert_eq!(later.renew_at, info.renew_at, "the same as long as the window stays");
+    assert_eq!(later.renew_at, info.renew_at, "the time stays while the window stays");
     ca.ca.renewal_window = Some((50 * DAY, 52 * DAY));
-    assert!(ask(&mut ca, &chain).renew_at >= at(50 * DAY), "another window, another moment");
-    // Certificates are spread over it.
+    assert!(ask(&mut ca, &chain).renew_at >= at(50 * DAY), "another window has another time");
+    // The times of several certificates are spread over the window.
     let mut moments: Vec<Time> =
         (0..20).map(|_| ask(&mut ca, &self::chain(-10 * DAY, 80 * DAY)).renew_at).collect();
     moments.sort();
@@ -95,7 +95,7 @@ fn r03_a_window_in_the_past_means_now_and_one_in_the_future_later() {
 }
 
 #[test]
-fn other_names_need_no_date() {
+fn an_order_for_other_names_is_due_at_once() {
     let (mut ca, chain) = with_window(40 * DAY, 42 * DAY);
     for names in [&["example.org", "www.example.org"][..], &["www.example.org"]] {
         let mut options = OrderOptions::new(names.iter().copied());
@@ -111,7 +111,7 @@ fn other_names_need_no_date() {
 }
 
 #[test]
-fn r05_however_late_the_window_it_is_renewed_before_it_expires() {
+fn r05_a_late_window_does_not_delay_renewal_past_the_expiry() {
     for (start, end) in [(79 * DAY, 81 * DAY), (200 * DAY, 300 * DAY)] {
         let (mut ca, chain) = with_window(start, end);
         assert!(ask(&mut ca, &chain).renew_at <= at(71 * DAY), "in the last tenth of its life");
@@ -119,7 +119,7 @@ fn r05_however_late_the_window_it_is_renewed_before_it_expires() {
 }
 
 #[test]
-fn r06_what_the_ca_says_of_when_to_ask_again_is_heeded_within_reason() {
+fn r06_the_retry_after_of_renewal_information_is_obeyed_within_limits() {
     for (retry_after, seconds) in [
         (Some("3600"), 3600),
         (Some("0"), 60),
@@ -129,17 +129,17 @@ fn r06_what_the_ca_says_of_when_to_ask_again_is_heeded_within_reason() {
         (None, 6 * 3600),
     ] {
         let (mut ca, chain) = with_window(40 * DAY, 42 * DAY);
-        ca.on("GET /renewal-info/*").then(move |_, answer| match retry_after {
-            Some(value) => answer.set("Retry-After", value),
-            None => answer.remove("Retry-After"),
+        ca.on("GET /renewal-info/*").then(move |_, response| match retry_after {
+            Some(value) => response.set("Retry-After", value),
+            None => response.remove("Retry-After"),
         });
         assert_eq!(ask(&mut ca, &chain).check_again_at, at(seconds), "{retry_after:?}");
     }
 }
 
 #[test]
-fn r01_r02_r04_without_usable_information_the_lifetime_decides() {
-    // 90 days: after two thirds. 6 days: after half.
+fn r01_r02_r04_the_lifetime_decides_without_usable_information() {
+    // A certificate is due after two thirds of 90 days, and after half of 6 days.
     for (from, until, due) in [(-10 * DAY, 80 * DAY, 50 * DAY), (0, 6 * DAY, 3 * DAY)] {
         let mut ca = Script::new();
         let info = ask(&mut ca, &chain(from, until));
@@ -157,7 +157,7 @@ fn r01_r02_r04_without_usable_information_the_lifetime_decides() {
         window("yesterday", "tomorrow"),
     ] {
         let (mut ca, chain) = with_window(1, 2);
-        ca.on("GET /renewal-info/*").answer(Answer::json(200, &body));
+        ca.on("GET /renewal-info/*").respond(Response::json(200, &body));
         assert!(!ask(&mut ca, &chain).from_ca, "{body}");
     }
     for (status, tries) in [(404, 1), (410, 1), (400, 1), (429, 1), (500, 4), (503, 4)] {
@@ -173,7 +173,7 @@ fn r01_r02_r04_without_usable_information_the_lifetime_decides() {
 }
 
 #[test]
-fn c15_however_long_a_certificate_lives_it_is_renewed_within_its_life() {
+fn c15_a_certificate_of_any_lifetime_is_renewed_within_it() {
     const MINUTE: i64 = 60;
     for (lifetime, due) in [
         (1, 0),
@@ -193,20 +193,20 @@ fn c15_however_long_a_certificate_lives_it_is_renewed_within_its_life() {
         assert!(info.window_start <= info.renew_at && info.renew_at < chain.not_after());
         assert!(!info.is_due(at(0)) && info.is_due(chain.not_after()), "{lifetime}");
     }
-    // What was never valid is due at once.
+    // A certificate that was never valid is due at once.
     let expired = chain(3600, -3600);
     assert!(RenewalInfo::by_lifetime(&expired, at(3600)).is_due(at(3600)));
 }
 
 #[test]
-fn r04_r05_every_form_of_a_date_is_read_and_no_window_is_obeyed_blindly() {
+fn r04_r05_every_form_of_a_date_is_read_and_windows_are_limited() {
     let due = |start: &str, end: &str| {
         let (mut ca, chain) = with_window(1, 2);
         let window = json!({"suggestedWindow": {"start": start, "end": end}});
-        ca.on("GET /renewal-info/*").answer(Answer::json(200, &window));
+        ca.on("GET /renewal-info/*").respond(Response::json(200, &window));
         let info = ask(&mut ca, &chain);
         assert!(info.from_ca, "{start} {end}");
-        // Never in the last tenth of the certificate's life, which ends in 80 days.
+        // The time is never in the last tenth of the certificate's life, which ends in 80 days.
         assert!(info.renew_at <= at(71 * DAY), "{start} {end}");
         info
     };
@@ -221,7 +221,7 @@ fn r04_r05_every_form_of_a_date_is_read_and_no_window_is_obeyed_blindly() {
     assert_eq!(last.renew_at, at(71 * DAY));
     let huge = due("0000-01-01T00:00:00Z", "9999-12-31T23:59:59Z");
     assert!(huge.renew_at <= at(71 * DAY));
-    // Before the certificate was valid: long due.
+    // The window ended before the certificate became valid: it is due.
     assert!(due("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z").is_due(at(0)));
 }
 
@@ -238,7 +238,7 @@ fn r08_an_explanation_is_passed_on_as_text() {
 }
 
 #[test]
-fn o33_a_refusal_that_may_come_from_replaces_costs_one_more_order_without_it() {
+fn o33_a_refusal_that_may_be_about_replaces_is_followed_by_one_order_without_it() {
     for (status, name) in [
         (409, "alreadyReplaced"),
         (400, "malformed"),
@@ -252,8 +252,8 @@ fn o33_a_refusal_that_may_come_from_replaces_costs_one_more_order_without_it() {
         ca.on("POST /new-order").nth(1).problem(status, name);
         replace(&mut ca, &chain).unwrap_or_else(|error| panic!("{status} {name}: {error}"));
         assert_eq!(ca.count("POST /new-order"), 2, "{status} {name}");
-        assert!(ca.ca.replaced.is_empty(), "the second one does not say so");
-        // For ever: the refusal is what it ends with.
+        assert!(ca.ca.replaced.is_empty(), "the second order names no certificate");
+        // The refusal repeats: the operation ends with it.
         let (mut ca, chain) = with_window(-2, -1);
         ca.on("POST /new-order").problem(status, name);
         assert_eq!(replace(&mut ca, &chain).unwrap_err().http_status(), Some(status));
@@ -262,7 +262,7 @@ fn o33_a_refusal_that_may_come_from_replaces_costs_one_more_order_without_it() {
 }
 
 #[test]
-fn a_refusal_that_is_about_something_else_stays_one() {
+fn a_refusal_about_something_else_is_final() {
     for (status, name, kind) in [
         (429, "rateLimited", ErrorKind::RateLimited),
         (403, "rateLimited", ErrorKind::RateLimited),
@@ -277,13 +277,13 @@ fn a_refusal_that_is_about_something_else_stays_one() {
 }
 
 #[test]
-fn a_ca_without_renewal_information_is_not_told_what_is_replaced() {
+fn a_ca_without_renewal_information_gets_no_replaces() {
     let mut ca = Script::new();
     replace(&mut ca, &chain(-10 * DAY, 80 * DAY)).unwrap();
     assert!(ca.ca.replaced.is_empty());
 }
 
-/// A host that keeps its certificate fresh by [`next_try`], as the examples do.
+/// A host that renews its certificate at the times of [`next_try`], as the examples do.
 struct Keeper {
     chain: CertificateChain,
     failures: usize,
@@ -295,7 +295,7 @@ impl Keeper {
         Keeper { chain, failures: 0, renewals: 0 }
     }
 
-    /// One round: when the next one is, and whether there is a new certificate.
+    /// Runs one round; returns the time of the next one, and whether there is a new certificate.
     fn round(&mut self, ca: &mut Script) -> (Time, bool) {
         let looked = renew(ca, &self.chain);
         let now = Time::from_millis(ca.now);
@@ -331,7 +331,7 @@ fn keep_for_a_month(ca: &mut Script, chain: CertificateChain) -> CertificateChai
     keeper.chain
 }
 
-/// The CA issues certificates that are valid from now on, so many seconds.
+/// Makes the CA issue certificates that are valid from now on, for this many seconds.
 fn issues(ca: &mut Script, lifetime: i64) {
     let from = (ca.now - START) / 1000;
     ca.ca.issue = Box::new(move |key, names| {
@@ -341,16 +341,16 @@ fn issues(ca: &mut Script, lifetime: i64) {
     });
 }
 
-/// The CA does not take orders from the moment on at which a certificate has to be renewed, for so many
-/// seconds: the worst moment.
+/// Checks an outage at the worst time: the CA refuses orders for this many seconds, beginning when
+/// the certificate is due.
 fn survive(lifetime: i64, outage: i64) {
     let is_down = Arc::new(AtomicBool::new(true));
     let mut ca = Script::new();
-    ca.on("POST /cert/*").then(|_, answer| answer.remove("Date"));
+    ca.on("POST /cert/*").then(|_, response| response.remove("Date"));
     let down = Arc::clone(&is_down);
-    ca.on("POST /new-order").then(move |_, answer| {
+    ca.on("POST /new-order").then(move |_, response| {
         if down.load(Ordering::Relaxed) {
-            *answer = Answer::problem(503, "serverInternal");
+            *response = Response::problem(503, "serverInternal");
         }
     });
     let mut keeper = Keeper::of(chain(0, lifetime));
@@ -366,11 +366,11 @@ fn survive(lifetime: i64, outage: i64) {
         let about = format!("{lifetime} s, out for {outage} s, {tries} tries");
         tries += i64::from(now < restored);
         if is_new {
-            // One that is new is not neglected for what has been.
+            // A new certificate does not inherit the delays of earlier failures.
             let delay = next.since(Time::from_millis(ca.now)).as_secs();
-            assert!((60..=90).contains(&delay), "the next look after {delay} s: {about}");
-            // Without one for as long as the CA was, and no longer than the pace from then on; issuing
-            // takes a few seconds.
+            assert!((60..=90).contains(&delay), "the next round after {delay} s: {about}");
+            // The host may lack a certificate from its expiry to the end of the outage, and for one
+            // more delay. Issuing takes a few seconds.
             let least = Duration::from_secs((lifetime / 64).clamp(40, 3600) as u64 + 5);
             let pace = Duration::from_secs((lifetime / 8).clamp(60, 36 * 3600) as u64);
             let allowed = match restored.after(least) < expires || renewals > 0 {
@@ -383,7 +383,7 @@ fn survive(lifetime: i64, outage: i64) {
         }
         ca.now = next.as_millis();
     }
-    // The first three, then one a day; while time gets short some more; then at that pace.
+    // Three attempts at first, then one a day; some more just before the expiry; then one per delay.
     let expired = restored.since(at(lifetime)).as_secs() as i64;
     let most = 12 + outage / DAY + expired / (lifetime / 8 * 3 / 4).clamp(45, DAY);
     assert!(tries <= most, "{tries} tries in {outage} s, at {lifetime} s");
@@ -391,13 +391,13 @@ fn survive(lifetime: i64, outage: i64) {
 }
 
 #[test]
-fn r15_an_outage_costs_no_certificate_more_than_it_must() {
+fn r15_an_outage_causes_no_longer_gap_than_it_must() {
     for lifetime in [300, DAY, 6 * DAY, 90 * DAY] {
         for twentieth in (1..=30).step_by(3) {
             survive(lifetime, lifetime * twentieth / 20);
         }
         survive(lifetime, 1);
-        // Until shortly before it expires, and until shortly after.
+        // The outage ends shortly before the certificate expires, or shortly after.
         let due = RenewalInfo::by_lifetime(&chain(0, lifetime), at(0)).renew_at;
         let left = at(lifetime).since(due).as_secs() as i64;
         for second in [-3700, -1800, -100, -45, -10, 0, 10, 100] {
@@ -407,9 +407,9 @@ fn r15_an_outage_costs_no_certificate_more_than_it_must() {
 }
 
 #[test]
-fn r10_a_ca_that_says_now_for_ever_leaves_short_certificates_no_gap() {
+fn r10_a_window_always_in_the_past_leaves_no_gap_between_short_certificates() {
     let (mut ca, _) = with_window(-2, -1);
-    ca.on("POST /cert/*").then(|_, answer| answer.remove("Date"));
+    ca.on("POST /cert/*").then(|_, response| response.remove("Date"));
     let mut keeper = Keeper::of(chain(0, 300));
     for round in 0..20 {
         issues(&mut ca, 300);
@@ -425,7 +425,7 @@ fn r10_a_ca_that_says_now_for_ever_leaves_short_certificates_no_gap() {
 }
 
 #[test]
-fn r09_an_order_that_fails_while_it_is_due_is_placed_once_a_day() {
+fn r09_a_due_order_that_fails_is_repeated_once_a_day() {
     for name in ["example.org", "other.example"] {
         let (mut ca, chain) = with_window(-2, -1);
         ca.ca.failing.push("example.org".to_owned());
@@ -434,15 +434,15 @@ fn r09_an_order_that_fails_while_it_is_due_is_placed_once_a_day() {
             ca.on("POST /new-order").problem(503, "serverInternal");
         }
         let kept = keep_for_a_month(&mut ca, chain.clone());
-        assert_eq!(kept.pem(), chain.pem(), "the old one stays");
-        // A newOrder that is answered with 503 is sent twice.
+        assert_eq!(kept.pem(), chain.pem(), "the old certificate stays");
+        // The client sends newOrder twice when the response is 503.
         let orders = ca.count("POST /new-order") / if name == "other.example" { 2 } else { 1 };
         assert!((20..=34).contains(&orders), "{name}: {orders} orders in a month");
     }
 }
 
 #[test]
-fn r10_a_ca_that_says_now_for_ever_issues_one_certificate_a_day() {
+fn r10_a_window_always_in_the_past_costs_one_certificate_a_day() {
     let (mut ca, chain) = with_window(-2, -1);
     keep_for_a_month(&mut ca, chain);
     let replaced = ca.ca.replaced.len();
@@ -454,14 +454,14 @@ fn r10_a_ca_that_says_now_for_ever_issues_one_certificate_a_day() {
 }
 
 #[test]
-fn r10_r12_a_new_certificate_has_a_schedule_of_its_own() {
+fn r10_r12_a_new_certificate_has_its_own_schedule() {
     let (mut ca, old) = with_window(-2, -1);
     let Ok(Renewal::Renewed(issued)) = renew(&mut ca, &old) else { panic!("not renewed") };
     ca.forget();
     ca.ca.renewal_window = Some((40 * DAY, 42 * DAY));
     let Ok(Renewal::NotDue(info)) = renew(&mut ca, &issued.chain) else { panic!("renewed twice") };
     assert!(info.renew_at >= at(40 * DAY));
-    // Also of one that somebody else has put in its place.
+    // The same holds for a certificate that another program has put in its place.
     let other = chain(0, 90 * DAY);
     let theirs = ask(&mut ca, &other);
     assert_ne!(theirs.renew_at, info.renew_at);
@@ -472,7 +472,7 @@ fn r10_r12_a_new_certificate_has_a_schedule_of_its_own() {
 }
 
 #[test]
-fn renewing_nothing_is_refused() {
+fn a_renewal_without_a_certificate_is_refused() {
     let ca = Script::new();
     let refused = ca.client.renew(OrderOptions::new(["example.org"])).map(|_| ());
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument);

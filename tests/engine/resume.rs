@@ -1,5 +1,5 @@
-//! A host that dies at any request of an issuance, and another that goes on with what the first one
-//! had noted: its keys, and the order's URL before each request.
+//! A host dies at any request of an issuance. Another one goes on with what the first one had
+//! stored before each request: its keys and the order's URL.
 
 use acme_micro::engine::{Challenge, Client, ClientOptions, Issued, Operation, OrderOptions, Step};
 use acme_micro::{Key, KeyType, Time};
@@ -7,22 +7,23 @@ use acme_micro::{Key, KeyType, Time};
 use super::ca::BASE;
 use super::script::{Script, label};
 
-/// Where a host dies: when it is about to send its n-th request, or when the CA has done what that
-/// asks and the answer is on its way.
+/// The moment of a host's death: before it sends its n-th request, or after the CA has done the
+/// work and before the response arrives.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Death {
     Before(usize),
     After(usize),
 }
 
-/// What is left of a host that died.
+/// State that survives the host's death.
 struct Left {
     /// The request at which it died.
     at: String,
     order_url: Option<String>,
 }
 
-/// Runs until the host dies; what it has published is gone with it. `None`: it came to its end.
+/// Runs until the host dies; its published records are gone with it. `None`: the operation has come
+/// to its end.
 fn run_until(ca: &mut Script, operation: &Operation<Issued>, death: Death) -> Option<Left> {
     let mut sent = 0;
     let mut up: Vec<Challenge> = Vec::new();
@@ -35,17 +36,17 @@ fn run_until(ca: &mut Script, operation: &Operation<Issued>, death: Death) -> Op
                     ca.unpublish(&up);
                     return Some(left);
                 }
-                let answer = ca.answer(&request).unwrap();
+                let response = ca.respond_to(&request).unwrap();
                 if death == Death::After(sent) {
                     ca.unpublish(&up);
                     return Some(left);
                 }
                 let reply = operation.reply(request.id);
-                for (name, value) in &answer.headers {
+                for (name, value) in &response.headers {
                     reply.header(name.as_bytes(), value).unwrap();
                 }
-                reply.body(&answer.body).unwrap();
-                reply.end(answer.status).unwrap();
+                reply.body(&response.body).unwrap();
+                reply.end(response.status).unwrap();
             }
             Step::Wait(delay) => ca.now += delay.unwrap().as_millis() as i64,
             Step::Publish(challenges) => {
@@ -63,7 +64,7 @@ fn run_until(ca: &mut Script, operation: &Operation<Issued>, death: Death) -> Op
     }
 }
 
-/// Another process of the same host: the account's key is what it has.
+/// Starts another process of the same host, which has only the account's key.
 fn start_again(ca: &mut Script, seed: u64) {
     let mut options = ClientOptions::new(format!("{BASE}/directory"), ca.account_key.clone());
     options.terms_agreed = true;
@@ -84,12 +85,13 @@ fn x01_x03_x04_x10_a_host_dies_at_each_request_and_another_goes_on() {
     let mut deaths = 0;
     for death in (1..).flat_map(|n| [Death::Before(n), Death::After(n)]) {
         let mut ca = Script::new();
-        ca.ca.validation_looks = 1;
+        ca.ca.validation_fetches = 1;
         let operation = ca.client.obtain(order_with(&key, None)).unwrap();
         let Some(left) = run_until(&mut ca, &operation, death) else { break };
         drop(operation);
         deaths += 1;
-        // A death at the one request whose answer names the order costs an order; no other does.
+        // The response to newOrder names the order: a death before it arrives costs that order. No
+        // other death does.
         let is_forgotten = left.at == "POST /new-order" && matches!(death, Death::After(_));
         assert_eq!(left.order_url.is_none(), ca.ca.orders.is_empty() || is_forgotten, "{death:?}");
 
@@ -101,20 +103,20 @@ fn x01_x03_x04_x10_a_host_dies_at_each_request_and_another_goes_on() {
         let finalizes: Vec<u32> = ca.ca.orders.iter().map(|order| order.finalizes).collect();
         assert_eq!(finalizes.iter().sum::<u32>(), 1, "{death:?}: {finalizes:?}");
     }
-    // Directory, nonce, account, order; authorization and challenge for each name; a look at
-    // the order, finalize, another look, the certificate.
+    // Directory, nonce, account, order; authorization and challenge for each name; a fetch of the
+    // order, finalize, another fetch, the certificate.
     assert_eq!(deaths, 2 * 12);
 }
 
 #[test]
-fn x14_a_host_that_dies_over_and_over_makes_one_order() {
+fn x14_a_host_that_dies_over_and_over_creates_one_order() {
     let key = Key::generate(KeyType::P256).unwrap();
     let mut ca = Script::new();
     let mut order_url = None;
     for n in 0..30 {
         start_again(&mut ca, n);
         let operation = ca.client.obtain(order_with(&key, order_url)).unwrap();
-        // Directory, nonce and account come first, and a look at the order when there is one.
+        // Directory, nonce and account come first, and a fetch of the order when there is one.
         let left = run_until(&mut ca, &operation, Death::Before(5)).unwrap();
         assert!(n == 0 || left.at.starts_with("POST /authz/"), "{}", left.at);
         order_url = left.order_url;
@@ -125,15 +127,16 @@ fn x14_a_host_that_dies_over_and_over_makes_one_order() {
 }
 
 #[test]
-fn x12_a_snapshot_is_started_twice() {
+fn x12_two_copies_of_a_snapshot_get_one_certificate() {
     let key = Key::generate(KeyType::P256).unwrap();
     for n in 5..=12 {
         let mut ca = Script::new();
-        ca.ca.validation_looks = 1;
+        ca.ca.validation_fetches = 1;
         let operation = ca.client.obtain(order_with(&key, None)).unwrap();
         let left = run_until(&mut ca, &operation, Death::Before(n)).unwrap();
         drop(operation);
-        // The CA of the tests takes no nonce twice, and asks for the same account key.
+        // The scripted CA accepts no nonce twice, and expects the same account key from both
+        // copies.
         let chains: Vec<String> = (0..2)
             .map(|_| {
                 start_again(&mut ca, 8);
@@ -143,7 +146,7 @@ fn x12_a_snapshot_is_started_twice() {
             .collect();
         assert_eq!(chains[0], chains[1], "at {}", left.at);
         assert_eq!((ca.ca.orders.len(), ca.ca.orders[0].finalizes), (1, 1));
-        // With another key: not finalized again, but ordered anew.
+        // A copy with another certificate key does not finalize again: it creates a new order.
         start_again(&mut ca, 8);
         let other = Key::generate(KeyType::P256).unwrap();
         ca.order(order_with(&other, left.order_url)).unwrap();
@@ -152,7 +155,7 @@ fn x12_a_snapshot_is_started_twice() {
 }
 
 #[test]
-fn x11_an_order_that_went_with_its_account() {
+fn x11_an_order_lost_with_its_account_is_replaced() {
     let key = Key::generate(KeyType::P256).unwrap();
     let mut ca = Script::new();
     let operation = ca.client.obtain(order_with(&key, None)).unwrap();

@@ -1,28 +1,29 @@
-//! What is tried again, how often, and what is not: Retry-After, 5xx, no answer at all.
+//! Retries: which requests are repeated, how often, and which are not. Retry-After, 5xx, lost
+//! responses.
 
 use std::time::Duration;
 
 use acme_micro::{ErrorKind, Time};
 
-use super::ca::Answer;
+use super::ca::Response;
 use super::script::{START, Script};
 
-fn html(status: u16) -> Answer {
-    Answer::new(status, "<html>overload</html>").without_nonce()
+fn html(status: u16) -> Response {
+    Response::new(status, "<html>overload</html>").without_nonce()
 }
 
 #[test]
 fn retry_after_while_polling_is_obeyed_in_seconds() {
-    let mut ca = Script::seasoned();
-    ca.ca.validation_looks = 2;
-    ca.on("POST /order/2").nth(1).then(|_, answer| answer.set("Retry-After", "17"));
+    let mut ca = Script::with_account();
+    ca.ca.validation_fetches = 2;
+    ca.on("POST /order/2").nth(1).then(|_, response| response.set("Retry-After", "17"));
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.delays, [3, 17_000, 3]);
 }
 
 #[test]
 fn h22_k05_retry_after_as_a_date_is_relative_to_the_servers_clock() {
-    // The server's clock is a day ahead of ours.
+    // The server's clock is right, a day ahead of ours, or a day behind it.
     for (retry_after, date, wait) in [
         ("Tue, 24 Nov 2026 14:24:35 GMT", None, 30_000),
         ("Wed, 25 Nov 2026 14:24:35 GMT", Some("Wed, 25 Nov 2026 14:24:15 GMT"), 20_000),
@@ -30,15 +31,15 @@ fn h22_k05_retry_after_as_a_date_is_relative_to_the_servers_clock() {
         ("Sunday, 06-Nov-94 08:49:37 GMT", None, 1000),
     ] {
         let mut ca = Script::new();
-        ca.ca.validation_looks = 2;
+        ca.ca.validation_fetches = 2;
         ca.on("POST /chall/1/http-01").then(|_, _| {});
-        ca.on("POST /order/1").nth(1).then(move |_, answer| {
-            answer.set("Retry-After", retry_after);
+        ca.on("POST /order/1").nth(1).then(move |_, response| {
+            response.set("Retry-After", retry_after);
             if let Some(date) = date {
-                answer.set("Date", date);
+                response.set("Date", date);
             }
         });
-        // The first look comes 3 ms after the start.
+        // The first poll comes 3 ms after the start.
         ca.now -= 3;
         ca.obtain(&["example.org"]).unwrap();
         assert_eq!(ca.delays[1], wait, "{retry_after}");
@@ -46,21 +47,21 @@ fn h22_k05_retry_after_as_a_date_is_relative_to_the_servers_clock() {
 }
 
 #[test]
-fn h23_retry_after_nonsense_is_as_good_as_none() {
+fn h23_a_malformed_retry_after_is_ignored() {
     for value in ["", "-1", "1e9", "0x10", "5, 6", "soon", "Tue, 24 Nov 2026"] {
         let mut ca = Script::new();
-        ca.ca.validation_looks = 2;
-        ca.on("POST /order/1").nth(1).then(move |_, answer| answer.set("Retry-After", value));
+        ca.ca.validation_fetches = 2;
+        ca.on("POST /order/1").nth(1).then(move |_, response| response.set("Retry-After", value));
         ca.obtain(&["example.org"]).unwrap();
         assert_eq!(ca.delays, [3, 250, 3], "{value:?}");
     }
 }
 
 #[test]
-fn h24_a_retry_after_of_zero_does_not_make_a_storm() {
-    let mut ca = Script::seasoned();
-    ca.ca.validation_looks = u32::MAX;
-    ca.on("POST /order/2").then(|_, answer| answer.set("Retry-After", "0"));
+fn h24_a_retry_after_of_zero_causes_no_burst_of_requests() {
+    let mut ca = Script::with_account();
+    ca.ca.validation_fetches = u32::MAX;
+    ca.on("POST /order/2").then(|_, response| response.set("Retry-After", "0"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(ca.count("POST /order/2") <= 120, "{}", ca.count("POST /order/2"));
@@ -68,10 +69,10 @@ fn h24_a_retry_after_of_zero_does_not_make_a_storm() {
 }
 
 #[test]
-fn h23_a_retry_after_beyond_a_minute_ends_the_operation_and_says_when() {
+fn h23_a_retry_after_beyond_a_minute_ends_the_operation_with_that_time() {
     for (value, wait) in [("259200", 259_200), ("99999999999999999999999", 30 * 86_400)] {
-        let mut ca = Script::seasoned();
-        ca.on("POST /finalize/2").then(move |_, answer| answer.set("Retry-After", value));
+        let mut ca = Script::with_account();
+        ca.on("POST /finalize/2").then(move |_, response| response.set("Retry-After", value));
         let error = ca.obtain(&["example.org"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
         let at = Time::from_millis(ca.now).after(Duration::from_secs(wait));
@@ -82,11 +83,11 @@ fn h23_a_retry_after_beyond_a_minute_ends_the_operation_and_says_when() {
 }
 
 #[test]
-fn h19_a_rate_limit_with_a_short_wait_is_waited_for_once() {
+fn h19_an_operation_waits_once_for_a_short_rate_limit() {
     for path in ["/new-account", "/new-order", "/authz/1", "/chall/1/http-01", "/finalize/1"] {
         let mut ca = Script::new();
-        let limited = Answer::problem(429, "rateLimited").header("Retry-After", "30");
-        ca.on(&format!("POST {path}")).nth(1).answer(limited);
+        let limited = Response::problem(429, "rateLimited").header("Retry-After", "30");
+        ca.on(&format!("POST {path}")).nth(1).respond(limited);
         ca.obtain(&["example.org"]).unwrap();
         assert_eq!(ca.transcript.len(), 11, "{path}: {:?}", ca.transcript);
         assert!(ca.delays.contains(&30_000), "{path}: {:?}", ca.delays);
@@ -96,8 +97,8 @@ fn h19_a_rate_limit_with_a_short_wait_is_waited_for_once() {
 #[test]
 fn h19_a_second_rate_limit_in_a_row_is_final() {
     let mut ca = Script::new();
-    let limited = Answer::problem(429, "rateLimited").header("Retry-After", "30");
-    ca.on("POST /new-order").answer(limited);
+    let limited = Response::problem(429, "rateLimited").header("Retry-After", "30");
+    ca.on("POST /new-order").respond(limited);
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RateLimited);
     assert_eq!(ca.count("POST /new-order"), 2);
@@ -106,8 +107,8 @@ fn h19_a_second_rate_limit_in_a_row_is_final() {
 #[test]
 fn h20_a_rate_limit_with_a_long_wait_is_reported_at_once() {
     let mut ca = Script::new();
-    let limited = Answer::problem(429, "rateLimited").header("Retry-After", "7200");
-    ca.on("POST /new-order").answer(limited);
+    let limited = Response::problem(429, "rateLimited").header("Retry-After", "7200");
+    ca.on("POST /new-order").respond(limited);
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RateLimited);
     assert_eq!(error.http_status(), Some(429));
@@ -121,18 +122,18 @@ fn h20_a_rate_limit_with_a_long_wait_is_reported_at_once() {
 
 #[test]
 fn p09_h21_a_rate_limit_without_a_wait_is_reported_at_once() {
-    let mut in_words = Answer::problem(429, "rateLimited");
+    let mut in_words = Response::problem(429, "rateLimited");
     in_words.edit(|problem| {
         problem["detail"] = "too many orders, retry after 2026-11-24 14:25:00 UTC".into();
     });
-    let refusal = Answer::problem(403, "rateLimited");
-    let others = [400, 404, 503].map(|status| Answer::problem(status, "rateLimited"));
-    for answer in [in_words, Answer::problem(429, "rateLimited"), html(429), refusal]
+    let refusal = Response::problem(403, "rateLimited");
+    let others = [400, 404, 503].map(|status| Response::problem(status, "rateLimited"));
+    for response in [in_words, Response::problem(429, "rateLimited"), html(429), refusal]
         .into_iter()
         .chain(others)
     {
         let mut ca = Script::new();
-        ca.on("POST /new-order").answer(answer);
+        ca.on("POST /new-order").respond(response);
         let error = ca.obtain(&["example.org"]).unwrap_err();
         assert_eq!((error.kind(), error.retry_at()), (ErrorKind::RateLimited, None));
         assert_eq!(ca.count("POST /new-order"), 1);
@@ -140,10 +141,10 @@ fn p09_h21_a_rate_limit_without_a_wait_is_reported_at_once() {
 }
 
 #[test]
-fn unavailable_for_a_short_while_is_waited_for() {
+fn an_operation_waits_for_a_ca_that_is_briefly_unavailable() {
     for what in ["GET /directory", "GET /new-nonce", "POST /new-order", "POST /finalize/1"] {
         let mut ca = Script::new();
-        ca.on(what).nth(1).answer(html(503).header("Retry-After", "5"));
+        ca.on(what).nth(1).respond(html(503).header("Retry-After", "5"));
         ca.obtain(&["example.org"]).unwrap();
         assert_eq!(ca.count(what), 2, "{what}");
         assert!(ca.delays.contains(&5000), "{what}: {:?}", ca.delays);
@@ -151,9 +152,9 @@ fn unavailable_for_a_short_while_is_waited_for() {
 }
 
 #[test]
-fn d19_a_directory_that_is_unavailable_for_long_is_asked_once() {
+fn d19_a_directory_that_is_unavailable_for_long_is_requested_once() {
     let mut ca = Script::new();
-    ca.on("GET /directory").answer(html(503).header("Retry-After", "3600"));
+    ca.on("GET /directory").respond(html(503).header("Retry-After", "3600"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RateLimited);
     assert_eq!(error.retry_at(), Some(Time::from_millis(START + 3_600_000)));
@@ -161,7 +162,7 @@ fn d19_a_directory_that_is_unavailable_for_long_is_asked_once() {
 }
 
 #[test]
-fn h17_three_server_errors_in_a_row_are_survived_where_repeating_is_harmless() {
+fn h17_three_server_errors_in_a_row_are_retried_where_repeating_is_harmless() {
     for status in [500, 502, 503, 504, 408] {
         for what in [
             "GET /directory",
@@ -172,7 +173,7 @@ fn h17_three_server_errors_in_a_row_are_survived_where_repeating_is_harmless() {
             "POST /cert/1",
         ] {
             let mut ca = Script::new();
-            ca.on(what).times(3).answer(html(status));
+            ca.on(what).times(3).respond(html(status));
             ca.obtain(&["example.org"]).unwrap();
             assert!(ca.count(what) >= 4, "{what} {status}");
             let waited: u64 = ca.delays.iter().sum();
@@ -182,7 +183,7 @@ fn h17_three_server_errors_in_a_row_are_survived_where_repeating_is_harmless() {
 }
 
 #[test]
-fn h17_server_errors_for_ever_end_after_four_tries_or_with_an_order_after_half_a_minute() {
+fn h17_endless_server_errors_end_after_four_tries_or_with_an_order_after_half_a_minute() {
     for (what, has_order) in [
         ("GET /directory", false),
         ("GET /new-nonce", false),
@@ -191,7 +192,7 @@ fn h17_server_errors_for_ever_end_after_four_tries_or_with_an_order_after_half_a
     ] {
         let tries = if has_order { 8..14 } else { 4..5 };
         let mut ca = Script::new();
-        ca.on(what).answer(Answer::problem(500, "serverInternal"));
+        ca.on(what).respond(Response::problem(500, "serverInternal"));
         let error = ca.obtain(&["example.org"]).unwrap_err();
         assert_eq!(error.http_status(), Some(500));
         assert_eq!(error.problem().unwrap().name(), Some("serverInternal"));
@@ -201,7 +202,7 @@ fn h17_server_errors_for_ever_end_after_four_tries_or_with_an_order_after_half_a
         assert_eq!((30_000..45_000).contains(&waited), has_order, "{what}: {waited} ms");
         for status in [500, 502, 503, 504] {
             let mut ca = Script::new();
-            ca.on(what).answer(html(status));
+            ca.on(what).respond(html(status));
             let error = ca.obtain(&["example.org"]).unwrap_err();
             assert_eq!((error.kind(), error.http_status()), (ErrorKind::Server, Some(status)));
             assert!(error.to_string().contains("overload"), "{error}");
@@ -212,27 +213,27 @@ fn h17_server_errors_for_ever_end_after_four_tries_or_with_an_order_after_half_a
 }
 
 #[test]
-fn p12_server_errors_for_ever_at_new_order_make_few_orders() {
+fn p12_endless_server_errors_at_new_order_create_few_orders() {
     let mut ca = Script::new();
-    ca.on("POST /new-order").answer(Answer::problem(500, "serverInternal"));
+    ca.on("POST /new-order").respond(Response::problem(500, "serverInternal"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.problem().unwrap().name(), Some("serverInternal"));
-    assert_eq!(ca.count("POST /new-order"), 2, "repeated once at most: it may make two orders");
+    assert_eq!(ca.count("POST /new-order"), 2, "one repetition at most: each may create an order");
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Server, false));
     assert_eq!(ca.delays, [1000]);
 }
 
 #[test]
-fn server_errors_for_ever_at_finalize_end_soon_and_with_the_reason() {
+fn endless_server_errors_at_finalize_end_soon_and_with_the_reason() {
     let mut ca = Script::new();
-    ca.on("POST /finalize/1").answer(Answer::problem(500, "serverInternal"));
+    ca.on("POST /finalize/1").respond(Response::problem(500, "serverInternal"));
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert!(error.to_string().contains("serverInternal"), "{error}");
     assert!(ca.count("POST /finalize/1") <= 4, "sent {} times", ca.count("POST /finalize/1"));
 }
 
 #[test]
-fn no_answer_for_ever_at_finalize_ends_soon_and_as_transport() {
+fn a_finalize_that_is_lost_every_time_ends_soon_with_transport() {
     let mut ca = Script::new();
     ca.on("POST /finalize/1").lose_request();
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -241,7 +242,7 @@ fn no_answer_for_ever_at_finalize_ends_soon_and_as_transport() {
 }
 
 #[test]
-fn h01_no_answer_at_all_ends_after_four_tries() {
+fn h01_a_ca_that_never_responds_is_tried_four_times() {
     let mut ca = Script::new();
     ca.on("*").lose_request();
     let error = ca.obtain(&["example.org"]).unwrap_err();
@@ -252,14 +253,14 @@ fn h01_no_answer_at_all_ends_after_four_tries() {
     assert_eq!(ca.transcript, ["GET /directory"; 4]);
 }
 
-/// Loses the n-th request, or its answer, once or for ever.
-fn lose(n: u32, answer: bool, for_ever: bool) -> (Script, super::script::Outcome) {
+/// Loses the n-th request, or its response, once or for ever.
+fn lose(n: u32, response: bool, for_ever: bool) -> (Script, super::script::Outcome) {
     let mut ca = Script::new();
-    ca.ca.validation_looks = 1;
+    ca.ca.validation_fetches = 1;
     let on = ca.on("*");
     let on = if for_ever { on.from(n) } else { on.nth(n) };
-    match answer {
-        true => on.lose_answer(),
+    match response {
+        true => on.lose_response(),
         false => on.lose_request(),
     }
     let outcome = ca.obtain(&["example.org"]);
@@ -267,30 +268,30 @@ fn lose(n: u32, answer: bool, for_ever: bool) -> (Script, super::script::Outcome
 }
 
 #[test]
-fn a_failure_at_any_one_request_still_gives_the_certificate() {
+fn one_loss_at_any_request_still_gives_the_certificate() {
     for n in 1..=10 {
-        for answer in [false, true] {
-            let (ca, outcome) = lose(n, answer, false);
+        for response in [false, true] {
+            let (ca, outcome) = lose(n, response, false);
             let at = &ca.transcript[n as usize - 1];
-            outcome.unwrap_or_else(|e| panic!("{at} (answer: {answer}): {e}"));
+            outcome.unwrap_or_else(|e| panic!("{at} (response: {response}): {e}"));
             assert!(ca.ca.orders.len() <= 2, "{at}: {} orders", ca.ca.orders.len());
             assert_eq!(ca.ca.accounts_made, 1, "{at}");
             let sent = ca.count("*");
             assert!(sent <= 10 + 12, "{at}: {sent} requests: {:?}", ca.transcript);
-            // Done once at the CA, whatever happened on the way.
+            // The CA has done the work once, whatever happened on the way.
             let finalizes: u32 = ca.ca.orders.iter().map(|order| order.finalizes).sum();
-            assert_eq!(finalizes, 1, "{at} (answer: {answer})");
-            let answers: u32 = ca.ca.authorizations.iter().map(|a| a.answers).sum();
-            assert_eq!(answers, 1, "{at} (answer: {answer})");
+            assert_eq!(finalizes, 1, "{at} (response: {response})");
+            let responses: u32 = ca.ca.authorizations.iter().map(|a| a.responses).sum();
+            assert_eq!(responses, 1, "{at} (response: {response})");
         }
     }
 }
 
 #[test]
-fn a_network_that_is_gone_from_any_request_on_ends_with_transport() {
+fn a_network_that_stays_down_ends_with_transport() {
     for n in 1..=10 {
-        for answer in [false, true] {
-            let (ca, outcome) = lose(n, answer, true);
+        for response in [false, true] {
+            let (ca, outcome) = lose(n, response, true);
             let at = &ca.transcript[n as usize - 1];
             let error = outcome.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Transport, "{at}: {error}");
@@ -302,8 +303,8 @@ fn a_network_that_is_gone_from_any_request_on_ends_with_transport() {
 }
 
 #[test]
-fn finalize_is_repeated_only_after_a_look_has_shown_the_order_ready() {
-    let mut ca = Script::seasoned();
+fn finalize_is_repeated_only_after_a_fetch_of_a_ready_order() {
+    let mut ca = Script::with_account();
     ca.on("POST /finalize/2").nth(1).lose_request();
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(
@@ -324,61 +325,61 @@ fn finalize_is_repeated_only_after_a_look_has_shown_the_order_ready() {
 #[test]
 fn h18_a_finalize_that_took_effect_is_not_repeated() {
     for status in [500, 502, 504, 408] {
-        let mut ca = Script::seasoned();
-        ca.on("POST /finalize/2").then(move |_, answer| *answer = html(status));
+        let mut ca = Script::with_account();
+        ca.on("POST /finalize/2").then(move |_, response| *response = html(status));
         ca.obtain(&["example.org"]).unwrap();
         assert_eq!(ca.count("POST /finalize/2"), 1);
     }
-    let mut ca = Script::seasoned();
-    ca.on("POST /finalize/2").lose_answer();
+    let mut ca = Script::with_account();
+    ca.on("POST /finalize/2").lose_response();
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /finalize/2"), 1);
 }
 
 #[test]
-fn a_new_order_whose_answer_is_lost_makes_one_extra_order_at_most() {
+fn a_lost_response_to_new_order_creates_one_extra_order_at_most() {
     let mut ca = Script::new();
-    ca.on("POST /new-order").nth(1).lose_answer();
+    ca.on("POST /new-order").nth(1).lose_response();
     let issued = ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.ca.orders.len(), 2);
     assert_eq!(issued.order_url, "https://ca.example/order/2");
     let mut ca = Script::new();
-    ca.on("POST /new-order").lose_answer();
+    ca.on("POST /new-order").lose_response();
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Transport);
     assert_eq!(ca.ca.orders.len(), 2);
 }
 
 #[test]
-fn the_answer_to_a_challenge_is_not_repeated_blindly() {
-    let mut ca = Script::seasoned();
-    ca.ca.validation_looks = 1;
-    ca.on("POST /chall/2/http-01").nth(1).lose_answer();
+fn the_response_to_a_challenge_is_not_repeated_blindly() {
+    let mut ca = Script::with_account();
+    ca.ca.validation_fetches = 1;
+    ca.on("POST /chall/2/http-01").nth(1).lose_response();
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /chall/2/http-01"), 1);
     assert_eq!(ca.count("POST /authz/2"), 1);
 }
 
 #[test]
-fn a_challenge_whose_answer_never_reached_the_ca_is_answered_again_after_a_review() {
-    let mut ca = Script::seasoned();
+fn a_response_that_never_reached_the_ca_is_sent_again_after_a_fetch() {
+    let mut ca = Script::with_account();
     ca.on("POST /chall/2/http-01").nth(1).lose_request();
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /chall/2/http-01"), 2);
-    assert_eq!(ca.ca.authorizations[1].answers, 1);
+    assert_eq!(ca.ca.authorizations[1].responses, 1);
     let second = ca.transcript.iter().rposition(|r| r == "POST /chall/2/http-01").unwrap();
-    assert_eq!(ca.transcript[second - 1], "POST /authz/2", "after a look at the authorization");
+    assert_eq!(ca.transcript[second - 1], "POST /authz/2", "the authorization is fetched first");
     assert!(ca.elapsed() < Duration::from_secs(2), "{:?}", ca.elapsed());
 }
 
 #[test]
 fn p11_an_order_that_is_not_ready_yet_is_polled_and_finalized_again() {
-    let mut ca = Script::seasoned();
+    let mut ca = Script::with_account();
     ca.on("POST /finalize/2").times(2).problem(403, "orderNotReady");
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.count("POST /finalize/2"), 3);
     assert_eq!(ca.ca.orders[1].finalizes, 1);
-    // For ever: never twice without a look in between, and not for ever.
-    let mut ca = Script::seasoned();
+    // The refusal repeats: each finalize follows a fetch of the order, and the operation ends.
+    let mut ca = Script::with_account();
     ca.on("POST /finalize/2").problem(403, "orderNotReady");
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
@@ -390,7 +391,7 @@ fn p11_an_order_that_is_not_ready_yet_is_polled_and_finalized_again() {
 fn delays_between_tries_grow_and_differ_from_seed_to_seed() {
     let delays = |seed: u64| {
         let mut ca = Script::with(|options| options.seed = Some(seed));
-        ca.on("GET /directory").answer(html(500));
+        ca.on("GET /directory").respond(html(500));
         ca.obtain(&["example.org"]).unwrap_err();
         ca.delays
     };

@@ -1,8 +1,9 @@
-//! The harness: drives operations with a small well-behaved CA ([`super::ca`]) whose answers rules
-//! change, on a clock that only waiting moves. No socket, no thread, no sleep.
+//! The harness: runs operations against a small, correct CA ([`super::ca`]). The rules of a test
+//! change its responses. Only waiting moves the clock; there is no socket, no thread and no sleep.
 //!
-//! It checks every request like a strict server, and at the end of every run that whatever was
-//! published was taken down, that the outcome stands, and that no error shows a secret.
+//! It checks every request as a strict server does. At the end of every run it checks that every
+//! published record was removed, that the outcome does not change any more, and that no error shows
+//! a secret.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,22 +15,22 @@ use acme_micro::engine::{
 use acme_micro::{AcmeError, ErrorKind, Key, KeyType, Time};
 use serde_json::Value;
 
-use super::ca::{Answer, BASE, Ca};
+use super::ca::{BASE, Ca, Response};
 use super::{jws, log};
 
-/// The clock at the beginning: 2026-11-24T14:24:05Z.
+/// Clock at the start: 2026-11-24T14:24:05Z.
 pub const START: i64 = 1_795_530_245_000;
 
 pub type Outcome = Result<Issued, AcmeError>;
 
-/// How the host deals with several requests.
+/// The order in which the host polls and feeds responses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
-    /// Each request is answered before the next poll.
+    /// Each request gets its response before the next poll.
     Blocking,
-    /// All requests are taken that there are, then all are answered.
+    /// The host takes all requests that there are, then feeds all responses.
     Eager,
-    /// As `Eager`, but the answers come one at a time, in an order that this seed decides.
+    /// As `Eager`, but the responses arrive one at a time, in an order that this seed decides.
     Shuffled(u64),
 }
 
@@ -37,70 +38,70 @@ pub enum Pace {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Moment {
     BeforePoll,
-    BeforeAnswer,
+    BeforeResponse,
     WhilePublishing,
 }
 
-/// What a test does at such a moment.
+/// An interference with a run.
 pub enum Interference {
     Nothing,
     Cancel,
-    /// The clock is put forward, or back.
+    /// Moves the clock by milliseconds, forward or back.
     MoveClock(i64),
 }
 
 type Interfere = Box<dyn FnMut(usize, Moment) -> Interference + Send>;
 
-/// A time in which the CA cannot be reached.
+/// A period in which the CA cannot be reached.
 pub struct Outage {
-    /// It begins with the n-th request like this, counted from 1.
+    /// Request at which it begins: a pattern, and a number counted from 1.
     pub from: (String, usize),
-    /// Milliseconds.
+    /// Duration in milliseconds.
     pub lasts: i64,
-    /// The first request is done, and the connection closed before its answer.
+    /// Whether the CA does the work of that request and closes the connection before its response.
     pub closes: bool,
     pub began: Option<i64>,
 }
 
-/// A scripted CA and host, and what happened.
+/// A scripted CA and host, and a record of what has happened.
 pub struct Script {
     pub client: Client,
     pub account_key: Key,
     pub ca: Ca,
     pub pace: Pace,
-    /// Extra polls after every step.
+    /// Number of extra polls after every step.
     pub extra_polls: u32,
-    /// Bytes of a body fed at a time; 0: all at once.
+    /// Number of bytes of a body that are fed at a time; 0: all.
     pub chunk: usize,
-    /// The host's answer to PUBLISH, and how long it takes.
+    /// The host's result of a publication, and the time that the publication takes.
     pub publishing: Result<(), String>,
     pub publishing_takes: Duration,
-    /// What challenges are answered with whose type wants more than an empty object.
+    /// Payload of the response to challenges whose type requires one.
     pub payload: Option<String>,
     pub interfere: Option<Interfere>,
     pub outage: Option<Outage>,
-    /// The clock.
+    /// Clock in milliseconds since 1970.
     pub now: i64,
-    /// `"POST /order/1"`, in the order in which the engine gave them out.
+    /// Requests such as `"POST /order/1"`, in the order in which the engine gave them out.
     pub transcript: Vec<String>,
-    /// The requests' bodies, in the same order.
+    /// Bodies of the requests, in the same order.
     pub bodies: Vec<Vec<u8>>,
-    /// `"PUBLISH http-01 example.org"`, `"UNPUBLISH ..."`, between the requests.
+    /// Requests and publications, such as `"PUBLISH http-01 example.org"` and `"UNPUBLISH ..."`.
     pub events: Vec<String>,
-    /// What was waited for, in milliseconds.
+    /// Delays that the host waited for, in milliseconds.
     pub delays: Vec<u64>,
-    /// Times that the host had to wait for answers.
+    /// Number of times that the host waited for responses.
     pub rounds: u32,
     pub most_at_once: usize,
-    /// What was logged.
+    /// Lines of the log.
     pub log: Vec<String>,
-    /// What feeding answers was refused with.
+    /// Errors of feeding responses.
     pub refusals: Vec<AcmeError>,
     pub moments: usize,
     rules: Vec<Rule>,
     up: BTreeMap<(String, String, String), i32>,
     ever_published: Vec<String>,
-    /// Challenges that were taken down while the CA validated them.
+    /// Challenges that were removed while the CA validated them.
     pub early: Vec<String>,
 }
 
@@ -112,18 +113,18 @@ struct Rule {
     action: Action,
 }
 
-type Change = Box<dyn FnMut(&mut Ca, &mut Answer) + Send>;
-type Make = Box<dyn FnMut(&Ca) -> Answer + Send>;
+type Change = Box<dyn FnMut(&mut Ca, &mut Response) + Send>;
+type Make = Box<dyn FnMut(&Ca) -> Response + Send>;
 
 enum Action {
-    Answer(Answer),
+    Response(Response),
     Make(Make),
     Then(Change),
     LoseRequest,
-    LoseAnswer,
+    LoseResponse,
 }
 
-/// A rule in the making: which requests, then what happens to them.
+/// A rule in the making: a pattern of requests, then an action.
 pub struct On<'a> {
     script: &'a mut Script,
     what: String,
@@ -132,19 +133,19 @@ pub struct On<'a> {
 }
 
 impl On<'_> {
-    /// The n-th of these requests only, counted from 1.
+    /// Selects the n-th of these requests, counted from 1.
     pub fn nth(mut self, n: u32) -> Self {
         (self.from, self.until) = (n, n);
         self
     }
 
-    /// The first n of them.
+    /// Selects the first n of them.
     pub fn times(mut self, n: u32) -> Self {
         (self.from, self.until) = (1, n);
         self
     }
 
-    /// The n-th of them and all later ones.
+    /// Selects the n-th of them and all later ones.
     pub fn from(mut self, n: u32) -> Self {
         (self.from, self.until) = (n, u32::MAX);
         self
@@ -155,43 +156,43 @@ impl On<'_> {
         script.rules.push(Rule { what, seen: 0, from, until, action });
     }
 
-    /// This is answered, and nothing done.
-    pub fn answer(self, answer: Answer) {
-        self.rule(Action::Answer(answer));
+    /// Sends this response; the CA does not do the work.
+    pub fn respond(self, response: Response) {
+        self.rule(Action::Response(response));
     }
 
-    /// This is answered, made when it is asked for, and nothing done.
-    pub fn make(self, make: impl FnMut(&Ca) -> Answer + Send + 'static) {
+    /// Sends the response that `make` returns; the CA does not do the work.
+    pub fn make(self, make: impl FnMut(&Ca) -> Response + Send + 'static) {
         self.rule(Action::Make(Box::new(make)));
     }
 
     pub fn problem(self, status: u16, name: &str) {
-        self.answer(Answer::problem(status, name));
+        self.respond(Response::problem(status, name));
     }
 
-    /// It does not reach the CA.
+    /// Loses the request before it reaches the CA.
     pub fn lose_request(self) {
         self.rule(Action::LoseRequest);
     }
 
-    /// The CA does it; the answer is lost.
-    pub fn lose_answer(self) {
-        self.rule(Action::LoseAnswer);
+    /// Loses the response; the CA does the work.
+    pub fn lose_response(self) {
+        self.rule(Action::LoseResponse);
     }
 
-    /// The CA does it; the answer is changed.
-    pub fn then(self, change: impl FnMut(&mut Ca, &mut Answer) + Send + 'static) {
+    /// Changes the response; the CA does the work.
+    pub fn then(self, change: impl FnMut(&mut Ca, &mut Response) + Send + 'static) {
         self.rule(Action::Then(Box::new(change)));
     }
 
-    /// The CA does it; the JSON of the answer is changed.
+    /// Changes the JSON of the response; the CA does the work.
     pub fn edit(self, mut change: impl FnMut(&mut Value) + Send + 'static) {
-        self.then(move |_, answer| answer.edit(&mut change));
+        self.then(move |_, response| response.edit(&mut change));
     }
 }
 
 impl Script {
-    /// A host whose account does not exist yet, and whose operator has agreed to the terms.
+    /// Returns a host without an account, whose operator has agreed to the terms.
     pub fn new() -> Script {
         Script::with(|_| {})
     }
@@ -235,22 +236,22 @@ impl Script {
         }
     }
 
-    /// A host that has an account, the directory and a nonce from an earlier order.
-    pub fn seasoned() -> Script {
+    /// Returns a host that has an account, the directory and a nonce from an earlier order.
+    pub fn with_account() -> Script {
         let mut script = Script::new();
         script.obtain(&["earlier.example"]).unwrap();
         script.forget();
         script
     }
 
-    /// A host at Let's Encrypt's server.
+    /// Returns a host at a CA that behaves like Let's Encrypt's server.
     pub fn at_boulder() -> Script {
         let mut script = Script::new();
         script.ca = Ca::boulder();
         script
     }
 
-    /// Forgets what has happened so far; the CA does not.
+    /// Clears the record of what has happened; the CA keeps its state.
     pub fn forget(&mut self) {
         self.transcript.clear();
         self.bodies.clear();
@@ -260,7 +261,8 @@ impl Script {
         (self.rounds, self.most_at_once, self.moments) = (0, 0, 0);
     }
 
-    /// `what` is `"POST /order/1"`; a `*` at its end stands for any rest, `"*"` for every request.
+    /// Begins a rule. `what` is `"POST /order/1"`; a `*` at its end stands for any rest, `"*"` for
+    /// every request.
     pub fn on(&mut self, what: &str) -> On<'_> {
         On { script: self, what: what.to_owned(), from: 1, until: u32::MAX }
     }
@@ -279,7 +281,7 @@ impl Script {
         self.run(&operation)
     }
 
-    /// How many requests there were like this.
+    /// Returns the number of requests that match.
     pub fn count(&self, what: &str) -> usize {
         self.transcript.iter().filter(|request| matches(what, request)).count()
     }
@@ -300,13 +302,13 @@ fn matches(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// How a request stands in the transcript.
+/// Returns a request as the transcript shows it.
 pub fn label(request: &Request) -> String {
     let url = request.url();
     format!("{} {}", request.method.as_str(), url.strip_prefix(BASE).unwrap_or(url))
 }
 
-/// Running.
+/// Running operations.
 impl Script {
     /// Runs an operation to its end.
     pub fn run<T>(&mut self, operation: &Operation<T>) -> Result<T, AcmeError> {
@@ -331,12 +333,13 @@ impl Script {
                     self.poll_more(operation, &mut steps);
                     if self.pace == Pace::Blocking {
                         self.rounds += 1;
-                        self.answer_all(operation, &mut waiting, &mut steps);
+                        self.respond_to_all(operation, &mut waiting, &mut steps);
                     }
                 }
                 Step::Wait(delay) if waiting.is_empty() => {
-                    let delay = delay.expect("the operation waits for nothing, for ever");
-                    assert!(delay > Duration::ZERO, "a wait for no time");
+                    let delay =
+                        delay.expect("the operation waits without end and without a request");
+                    assert!(delay > Duration::ZERO, "a wait of 0 ms");
                     self.delays.push(delay.as_millis() as u64);
                     self.now += delay.as_millis() as i64;
                 }
@@ -347,9 +350,9 @@ impl Script {
                             *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(9);
                             let n = (*seed >> 33) as usize % waiting.len();
                             let mut one = vec![waiting.swap_remove(n)];
-                            self.answer_all(operation, &mut one, &mut steps);
+                            self.respond_to_all(operation, &mut one, &mut steps);
                         }
-                        _ => self.answer_all(operation, &mut waiting, &mut steps),
+                        _ => self.respond_to_all(operation, &mut waiting, &mut steps),
                     }
                 }
                 Step::Publish(challenges) => {
@@ -390,7 +393,7 @@ impl Script {
         }
     }
 
-    /// Polls that bring nothing new; what they bring nevertheless is done later.
+    /// Polls again; a step that such a poll returns is handled later.
     fn poll_more<T>(&mut self, operation: &Operation<T>, steps: &mut VecDeque<Step>) {
         for _ in 0..self.extra_polls {
             match operation.poll(Time::from_millis(self.now)) {
@@ -407,21 +410,21 @@ impl Script {
         self.bodies.push(request.body.clone());
     }
 
-    fn answer_all<T>(
+    fn respond_to_all<T>(
         &mut self,
         operation: &Operation<T>,
         waiting: &mut Vec<Arc<Request>>,
         steps: &mut VecDeque<Step>,
     ) {
         for request in std::mem::take(waiting) {
-            self.moment(Moment::BeforeAnswer, operation);
-            let answer = self.answer(&request);
-            self.feed(operation, &request, answer, steps);
+            self.moment(Moment::BeforeResponse, operation);
+            let response = self.respond_to(&request);
+            self.feed(operation, &request, response, steps);
         }
     }
 
-    /// What comes back for a request; `Err`: nothing.
-    pub fn answer(&mut self, request: &Request) -> Result<Answer, &'static str> {
+    /// Returns the response to a request; `Err`: the connection fails.
+    pub fn respond_to(&mut self, request: &Request) -> Result<Response, &'static str> {
         self.ca.now = self.now;
         self.ca.validate_until_now();
         let label = label(request);
@@ -453,75 +456,75 @@ impl Script {
         };
         let ca = &mut self.ca;
         let is_new_nonce = label.ends_with("/new-nonce");
-        let mut answer = match action.as_deref_mut() {
-            Some(Action::Answer(answer)) => answer.clone(),
+        let mut response = match action.as_deref_mut() {
+            Some(Action::Response(response)) => response.clone(),
             Some(Action::Make(make)) => make(ca),
             Some(Action::LoseRequest) => return Err("connection refused"),
             _ => {
                 let path = request.url().strip_prefix(BASE);
                 let path = path.unwrap_or_else(|| panic!("a request to another host: {label}"));
-                let mut answer = match post.is_some() && ca.refuses_nonce() {
-                    true => Answer::problem(400, "badNonce"),
+                let mut response = match post.is_some() && ca.refuses_nonce() {
+                    true => Response::problem(400, "badNonce"),
                     false => ca.serve(path, post.as_ref(), &published),
                 };
                 match action {
                     _ if is_closed => return Err("connection reset by peer"),
-                    Some(Action::LoseAnswer) => return Err("connection reset by peer"),
-                    Some(Action::Then(change)) => change(ca, &mut answer),
+                    Some(Action::LoseResponse) => return Err("connection reset by peer"),
+                    Some(Action::Then(change)) => change(ca, &mut response),
                     _ => {}
                 }
-                answer
+                response
             }
         };
-        for (name, value) in &answer.headers {
+        for (name, value) in &response.headers {
             if name.eq_ignore_ascii_case("Replay-Nonce") {
-                ca.honor(&String::from_utf8_lossy(value));
-                answer.nonce = false;
+                ca.accept_nonce(&String::from_utf8_lossy(value));
+                response.nonce = false;
             }
         }
-        if answer.nonce && (post.is_some() || is_new_nonce) {
-            answer.headers.push(("Replay-Nonce".to_owned(), ca.fresh_nonce().into_bytes()));
+        if response.nonce && (post.is_some() || is_new_nonce) {
+            response.headers.push(("Replay-Nonce".to_owned(), ca.fresh_nonce().into_bytes()));
         }
-        Ok(answer)
+        Ok(response)
     }
 
     fn feed<T>(
         &mut self,
         operation: &Operation<T>,
         request: &Request,
-        answer: Result<Answer, &str>,
+        response: Result<Response, &str>,
         steps: &mut VecDeque<Step>,
     ) {
         let reply = operation.reply(request.id);
-        let answer = match answer {
-            Ok(answer) => answer,
+        let response = match response {
+            Ok(response) => response,
             Err(why) => return reply.failed(why).unwrap(),
         };
         let mut fed = Ok(());
-        for (name, value) in &answer.headers {
+        for (name, value) in &response.headers {
             fed = fed.and_then(|()| reply.header(name.as_bytes(), value));
             self.poll_more(operation, steps);
         }
-        if answer.cut {
-            let half = &answer.body[..answer.body.len() / 2];
+        if response.cut {
+            let half = &response.body[..response.body.len() / 2];
             fed.and_then(|()| reply.body(half)).unwrap();
             return reply.failed("connection reset by peer").unwrap();
         }
-        let size = if self.chunk == 0 { answer.body.len().max(1) } else { self.chunk };
-        for chunk in answer.body.chunks(size) {
+        let size = if self.chunk == 0 { response.body.len().max(1) } else { self.chunk };
+        for chunk in response.body.chunks(size) {
             fed = fed.and_then(|()| reply.body(chunk));
             if self.chunk > 0 {
                 self.poll_more(operation, steps);
             }
         }
-        if let Err(error) = fed.and_then(|()| reply.end(answer.status)) {
-            assert_eq!(error.kind(), ErrorKind::Protocol, "feeding an answer: {error:?}");
+        if let Err(error) = fed.and_then(|()| reply.end(response.status)) {
+            assert_eq!(error.kind(), ErrorKind::Protocol, "feeding a response: {error:?}");
             self.refusals.push(error);
         }
     }
 
     pub fn publish(&mut self, challenges: &[Challenge]) {
-        assert!(!challenges.is_empty(), "nothing is to be published");
+        assert!(!challenges.is_empty(), "a publication without challenges");
         for challenge in challenges {
             let what = format!("{} {}", challenge.kind().as_str(), challenge.identifier());
             self.events.push(format!("PUBLISH {what}"));
@@ -543,7 +546,10 @@ impl Script {
             self.events.push(format!("UNPUBLISH {what}"));
             match self.up.get_mut(&key(challenge)) {
                 Some(count) if *count > 0 => *count -= 1,
-                _ => panic!("to be taken down and not up: {challenge:?}; {:?}", self.events),
+                _ => panic!(
+                    "the removed challenge is not published: {challenge:?}; {:?}",
+                    self.events
+                ),
             }
         }
     }
@@ -563,7 +569,8 @@ impl Script {
         }
     }
 
-    /// A key authorization is for whoever has published it to show.
+    /// Whether the text is free of key authorizations, which only the host may show, where it
+    /// publishes them.
     fn shows_no_secret(&self, text: &str) -> bool {
         self.up.keys().all(|(_, _, secret)| secret.is_empty() || !text.contains(secret.as_str()))
     }
@@ -572,7 +579,7 @@ impl Script {
         self.nothing_is_left(operation, waiting);
         assert!(matches!(operation.poll(Time::from_millis(self.now)), Ok(Step::Done)));
         let value = operation.take().expect("a result after Done");
-        assert!(operation.take().is_none(), "the result is there once");
+        assert!(operation.take().is_none(), "the result can be taken once");
         value
     }
 
@@ -600,7 +607,7 @@ fn key(challenge: &Challenge) -> (String, String, String) {
     (kind, challenge.identifier().to_owned(), challenge.key_authorization().to_owned())
 }
 
-/// Lets the CA know the client's key, as an account made earlier. Gives the account's URL.
+/// Adds an account with the client's key, as an earlier run would have. Returns the account's URL.
 pub fn make_account(ca: &mut Ca, key: &Key) -> String {
     let text = String::from_utf8(key.private_key().unwrap().public_key_to_pem().unwrap()).unwrap();
     let public = openssl::pkey::PKey::public_key_from_pem(text.as_bytes()).unwrap();
@@ -609,7 +616,7 @@ pub fn make_account(ca: &mut Ca, key: &Key) -> String {
     let (mut x, mut y) = (openssl::bn::BigNum::new().unwrap(), openssl::bn::BigNum::new().unwrap());
     ec.public_key().affine_coordinates(ec.group(), &mut x, &mut y, &mut context).unwrap();
     let coordinate = |n: openssl::bn::BigNum| jws::encode(&n.to_vec_padded(32).unwrap());
-    ca.know(serde_json::json!({
+    ca.add_account(serde_json::json!({
         "kty": "EC", "crv": "P-256", "x": coordinate(x), "y": coordinate(y),
     }))
 }

@@ -1,4 +1,5 @@
-//! Keys and secrets: which are refused, what is signed with them, and that nobody gets to see them.
+//! Keys and secrets: which keys are refused, what is signed with them, and that no output shows
+//! them.
 
 use std::path::Path;
 
@@ -11,24 +12,24 @@ use openssl::pkey::{PKey, Private};
 use openssl::rsa::{Rsa, RsaPrivateKeyBuilder};
 use serde_json::{Value, json};
 
-use super::ca::{Answer, BASE};
+use super::ca::{BASE, Response};
 use super::jws::{decode, encode};
 use super::log;
 use super::script::{START, Script};
 
-// --- S03: what is shown ---------------------------------------------------------------------------
+// --- S03: output ----------------------------------------------------------------------------------
 
-/// What must not be seen, and how one would see it.
+/// Secrets, and the forms in which output could show them.
 #[derive(Default)]
 struct Secrets(Vec<(String, Vec<String>)>);
 
 impl Secrets {
-    /// Each 32 bytes of it, or all of it if it is shorter, in each form that is in use.
+    /// Adds each 32 bytes of a secret, or all of a shorter one, in each usual form.
     fn add(&mut self, name: &str, secret: &[u8]) {
         let mut forms = vec![String::from_utf8_lossy(secret).into_owned()];
         for window in secret.windows(secret.len().min(32)) {
             let hex: String = window.iter().map(|byte| format!("{byte:02x}")).collect();
-            // Of base64 what does not depend on the bytes around.
+            // The part of the base64 that does not depend on the bytes around it.
             let whole = &window[..window.len() / 3 * 3];
             let base64 = openssl::base64::encode_block(whole).trim_end_matches('=').to_owned();
             let url = base64.replace('+', "-").replace('/', "_");
@@ -46,7 +47,7 @@ impl Secrets {
             Err(_) => private.raw_private_key().unwrap(),
         };
         self.add(name, &raw);
-        // The same inside of PEM: each line that has a part of it.
+        // The key inside PEM: each line that contains a part of it.
         let pem = key.to_pem().unwrap();
         let lines: Vec<String> = pem.lines().skip(1).take(2).map(str::to_owned).collect();
         self.0.push((format!("{name} as PEM"), lines));
@@ -92,9 +93,9 @@ fn s03_the_search_finds_a_secret_in_each_form() {
     secrets.check(&encode(&[7; 64]));
 }
 
-/// A whole life of an account, gone right and wrong, with everything shown that can be.
+/// Runs the whole life of an account, with and without faults, and collects all output.
 #[test]
-fn s03_no_log_line_error_or_debug_output_shows_a_secret() {
+fn s03_logs_errors_and_debug_output_show_no_secret() {
     log::begin();
     let mac: Vec<u8> = (0..48).map(|n: u8| n.wrapping_mul(37).wrapping_add(11)).collect();
     for fault in FAULTS {
@@ -143,15 +144,15 @@ const FAULTS: [Fault; 9] = [
     |_| {},
     |ca| ca.ca.failing.push("www.example.org".to_owned()),
     |ca| ca.on("POST /new-account").problem(403, "externalAccountRequired"),
-    |ca| ca.on("POST /new-account").answer(Answer::new(400, "echo ".repeat(50))),
+    |ca| ca.on("POST /new-account").respond(Response::new(400, "echo ".repeat(50))),
     |ca| ca.on("POST /finalize*").problem(400, "badCSR"),
     |ca| ca.on("POST /new-order").problem(500, "serverInternal"),
     |ca| ca.on("POST /key-change").problem(409, "malformed"),
-    |ca| ca.on("POST /challenge*").lose_answer(),
+    |ca| ca.on("POST /challenge*").lose_response(),
     |ca| ca.publishing = Err("the zone is locked".to_owned()),
 ];
 
-/// As [`Script::order`], with each step shown as it comes.
+/// Runs an order as [`Script::order`] does, and collects each step as text.
 fn run_showing(
     ca: &mut Script,
     options: OrderOptions,
@@ -168,19 +169,19 @@ fn run_showing(
             Ok(step) => step,
             Err(error) => return (shown, Err(error)),
         };
-        // A request is for the CA to see: it is shown without its body, which is signed.
+        // A request is collected without its body, which is signed and meant for the CA.
         match &step {
             Step::Request(request) => {
                 shown.push(format!("{:?} {}", request.method, request.url()));
                 let reply = operation.reply(request.id);
-                match ca.answer(request) {
+                match ca.respond_to(request) {
                     Err(why) => reply.failed(why).unwrap(),
-                    Ok(answer) => {
-                        for (name, value) in &answer.headers {
+                    Ok(response) => {
+                        for (name, value) in &response.headers {
                             reply.header(name.as_bytes(), value).unwrap();
                         }
-                        reply.body(&answer.body).unwrap();
-                        reply.end(answer.status).unwrap();
+                        reply.body(&response.body).unwrap();
+                        reply.end(response.status).unwrap();
                     }
                 }
             }
@@ -204,7 +205,7 @@ fn run_showing(
     panic!("the operation does not end");
 }
 
-// --- S06, S07, S08: which keys are taken -------------------------------------------------------------
+// --- S06, S07, S08: accepted keys --------------------------------------------------------------------
 
 fn refusal(data: &[u8]) -> ErrorKind {
     Key::parse(data).unwrap_err().kind()
@@ -214,7 +215,7 @@ fn pem(key: PKey<Private>) -> Vec<u8> {
     key.private_key_to_pem_pkcs8().unwrap()
 }
 
-/// An RSA key of these parts, sound or not; `rest` has the others.
+/// Returns an RSA key with these numbers, consistent or not; `rest` has the others.
 fn rsa(rest: &Rsa<Private>, n: &str, e: u32, d: &str, p: &str, q: &str) -> PKey<Private> {
     let number = |hex: &str| BigNum::from_hex_str(hex).unwrap();
     let e = BigNum::from_u32(e).unwrap();
@@ -236,7 +237,7 @@ fn s06_weak_and_odd_keys_are_refused_before_they_are_used() {
             let key = PKey::from_rsa(Rsa::generate(bits).unwrap()).unwrap();
             assert_eq!(refusal(&pem(key)), ErrorKind::Unsupported, "{bits}");
         } else {
-            // Making one takes minutes: its public half says enough.
+            // Creating such a key takes minutes: its public half is enough.
             let mut n = BigNum::new().unwrap();
             n.set_bit(bits as i32 - 1).unwrap();
             n.set_bit(0).unwrap();
@@ -257,7 +258,7 @@ fn s06_weak_and_odd_keys_are_refused_before_they_are_used() {
 }
 
 #[test]
-fn s06_rsa_keys_whose_numbers_cannot_be() {
+fn s06_rsa_keys_with_inconsistent_numbers_are_refused() {
     let good = Rsa::generate(2048).unwrap();
     let (n, d) = (hex(good.n()), hex(good.d()));
     let (p, q) = (hex(good.p().unwrap()), hex(good.q().unwrap()));
@@ -272,7 +273,7 @@ fn s06_rsa_keys_whose_numbers_cannot_be() {
     ] {
         assert_eq!(refusal(&pem(key)), ErrorKind::Crypto, "{what}");
     }
-    // Of a key outside the process there is the public half only.
+    // Only the public half of a key outside the process is known.
     for (n, e) in [(n.clone(), 1), (n.clone(), 65536), (even(&n), 65537)] {
         let (n, e) = (BigNum::from_hex_str(&n).unwrap(), BigNum::from_u32(e).unwrap());
         let public = PKey::from_rsa(Rsa::from_public_components(n, e).unwrap()).unwrap();
@@ -281,7 +282,8 @@ fn s06_rsa_keys_whose_numbers_cannot_be() {
     }
 }
 
-/// A prime as Infineon's RSALib chose them: k * M + (65537^a mod M), M being a product of primes.
+/// Returns a prime as Infineon's RSALib chose them: k * M + (65537^a mod M), M being a product of
+/// primes.
 fn roca_prime(context: &mut BigNumContext) -> BigNum {
     let mut m = BigNum::from_u32(1).unwrap();
     let is_prime = |n: u32| (2..n).take_while(|d| d * d <= n).all(|d| n % d != 0);
@@ -309,7 +311,7 @@ fn roca_prime(context: &mut BigNumContext) -> BigNum {
 }
 
 #[test]
-fn s06_keys_of_chips_with_the_roca_weakness() {
+fn s06_keys_with_the_roca_weakness_are_refused() {
     let mut context = BigNumContext::new().unwrap();
     let (p, q) = (roca_prime(&mut context), roca_prime(&mut context));
     let mut n = BigNum::new().unwrap();
@@ -325,7 +327,7 @@ fn s06_keys_of_chips_with_the_roca_weakness() {
     }
 }
 
-/// PKCS#8 of a key on P-256 with this scalar and public point (uncompressed).
+/// Returns the PKCS#8 of a P-256 key with this scalar and this uncompressed public point.
 fn p256(scalar: &[u8], point: &[u8]) -> Vec<u8> {
     let element = |tag: u8, content: &[u8]| {
         let length = content.len();
@@ -343,7 +345,7 @@ fn p256(scalar: &[u8], point: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn s06_ec_keys_that_are_on_no_curve_or_have_no_scalar() {
+fn s06_ec_keys_off_the_curve_or_without_a_scalar_are_refused() {
     let key = EcKey::generate(&EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap()).unwrap();
     let scalar = key.private_key().to_vec_padded(32).unwrap();
     let form = openssl::ec::PointConversionForm::UNCOMPRESSED;
@@ -367,7 +369,7 @@ fn s06_ec_keys_that_are_on_no_curve_or_have_no_scalar() {
 }
 
 #[test]
-fn s06_a_ca_that_refuses_a_kind_of_key_says_so() {
+fn s06_a_kind_of_key_that_the_ca_refuses_is_reported() {
     let mut ca = Script::with(|options| {
         options.account_key = Key::generate(KeyType::Ed25519).unwrap();
     });
@@ -393,7 +395,7 @@ fn s07_the_accounts_key_is_not_certified() {
     options.key = Some(ca.account_key.clone());
     let error = ca.client.obtain(options).err().unwrap();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::InvalidArgument, true));
-    // Nor the same key, read once more.
+    // The same key is refused when it is parsed once more.
     let mut options = OrderOptions::new(["example.org"]);
     options.key = Some(Key::parse(ca.account_key.to_pem().unwrap().as_bytes()).unwrap());
     assert_eq!(ca.client.obtain(options).err().unwrap().kind(), ErrorKind::InvalidArgument);
@@ -405,7 +407,7 @@ fn s07_the_accounts_key_is_not_certified() {
 }
 
 #[test]
-fn s08_forms_of_keys_that_are_read() {
+fn s08_keys_are_read_in_every_usual_form() {
     let key = Key::generate(KeyType::P256).unwrap();
     let other = Key::generate(KeyType::P256).unwrap();
     let private = key.private_key().unwrap();
@@ -436,17 +438,17 @@ fn s08_forms_of_keys_that_are_read() {
     for data in [rsa.private_key_to_pem().unwrap(), rsa.private_key_to_der().unwrap()] {
         assert_eq!(Key::parse(&data).unwrap().kind(), KeyType::Rsa2048);
     }
-    // RFC 8410 section 10.3: PKCS#8 of version 2, with the public key beside.
+    // RFC 8410 section 10.3: PKCS#8 of version 2, which includes the public key.
     let v2 = "-----BEGIN PRIVATE KEY-----\n\
               MHICAQEwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
               oB8wHQYKKoZIhvcNAQkJFDEPDA1DdXJkbGUgQ2hhaXJzgSEAGb9ECWmEzf6FQbrB\n\
               Z9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PRIVATE KEY-----\n";
     match Key::parse(v2.as_bytes()) {
-        // OpenSSL reads it from version 3.5 on; never is it read as something else.
+        // OpenSSL 3.5 and later read it; no version may read it as another key.
         Ok(key) => assert_eq!(key.kind(), KeyType::Ed25519),
         Err(error) => assert_eq!(error.kind(), ErrorKind::Parse),
     }
-    // Which of two?
+    // Two keys in one text leave a choice.
     for two in [
         format!("{}{}", *pkcs8, *other.to_pem().unwrap()),
         format!("{}{certificate}{sec1}", *other.to_pem().unwrap()),
@@ -469,16 +471,16 @@ fn s08_forms_of_keys_that_are_read() {
     assert_eq!(refusal(&private.public_key_to_pem().unwrap()), ErrorKind::Parse);
 }
 
-// --- S10 to S15: what is signed, and for whom -------------------------------------------------------
+// --- S10 to S15: signed data -------------------------------------------------------------------------
 
 #[test]
-fn s10_no_signature_has_the_nonce_of_another() {
+fn s10_every_signature_has_its_own_ecdsa_nonce() {
     let rounds = 10_000;
     let key = Key::generate(KeyType::P256).unwrap();
     let names = ["example.org".to_owned()];
     let mut seen = std::collections::HashSet::new();
     for _ in 0..rounds {
-        // The same request each time: only the nonce of ECDSA makes a difference.
+        // The request is the same each time: only the nonce of ECDSA differs.
         let der = SigningRequest::create(&key, &names).unwrap().der().to_vec();
         let signature = &der[der.len() - 76..];
         let at = signature.windows(2).position(|pair| pair[0] == 2 && pair[1] >= 30).unwrap();
@@ -488,7 +490,7 @@ fn s10_no_signature_has_the_nonce_of_another() {
 }
 
 #[test]
-fn s11_all_that_is_signed_names_its_url_and_its_nonce() {
+fn s11_everything_signed_names_its_url_and_its_nonce() {
     let mac = [7; 32];
     let account = ExternalAccount::new("kid-1", &encode(&mac)).unwrap();
     let mut ca = Script::with(|options| options.external_account = Some(account));
@@ -531,9 +533,9 @@ fn header(jws: &Value) -> Value {
     serde_json::from_slice(&decode(jws["protected"].as_str().unwrap())).unwrap()
 }
 
-/// Where the library signs: a new place has to be looked at, and listed here.
+/// Lists the places where the library signs: a new place has to be reviewed and added.
 #[test]
-fn s11_there_is_no_other_place_that_signs() {
+fn s11_only_the_listed_places_sign() {
     let mut places = Vec::new();
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
     while let Some(folder) = folders.pop() {
@@ -559,7 +561,7 @@ fn s11_there_is_no_other_place_that_signs() {
         }
     }
     places.sort();
-    assert_eq!(places, SIGNS, "what is signed there? See the catalogue, S11");
+    assert_eq!(places, SIGNS, "review the changed places: S11 in the catalogue");
 }
 
 const SIGNS: [&str; 9] = [
@@ -570,8 +572,8 @@ const SIGNS: [&str; 9] = [
     "src/jose/eab.rs 1",
     "src/pki/csr.rs 1",
     "src/pki/key.rs 1",
-    "src/pki/signature.rs 4", // the one function, and the one that looks at what the host signed
-    "src/pki/tls_alpn.rs 1", // a certificate for tls-alpn-01, by the key that the host gives for it
+    "src/pki/signature.rs 4", // the function that signs, and the check of the host's signatures
+    "src/pki/tls_alpn.rs 1",  // a certificate for tls-alpn-01, with the host's key for it
 ];
 
 #[test]
@@ -600,31 +602,31 @@ fn s12_an_account_key_signs_nothing_for_another_ca() {
         };
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Policy, "{member}");
     }
-    // What comes in a Location is looked at, too.
+    // The client checks a URL in Location, too.
     let mut ca = Script::new();
-    ca.on("POST /new-order").then(|_, answer| {
-        answer.set("Location", "https://other-ca.example/order/1");
+    ca.on("POST /new-order").then(|_, response| {
+        response.set("Location", "https://other-ca.example/order/1");
     });
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Policy);
 }
 
-/// A token that another CA has given out is answered for with the key of this account, which that CA
-/// does not know.
+/// A token of another CA gets a key authorization with this account's key, which that CA does not
+/// know.
 #[test]
-fn s13_a_key_authorization_is_of_one_account() {
+fn s13_a_key_authorization_belongs_to_one_account() {
     let published = |script: &mut Script| {
         let operation = script.client.obtain(OrderOptions::new(["example.org"])).unwrap();
         let mut now = START;
         loop {
             match operation.poll(Time::from_millis(now)).unwrap() {
                 Step::Request(request) => {
-                    let answer = script.answer(&request).unwrap();
+                    let response = script.respond_to(&request).unwrap();
                     let reply = operation.reply(request.id);
-                    for (name, value) in &answer.headers {
+                    for (name, value) in &response.headers {
                         reply.header(name.as_bytes(), value).unwrap();
                     }
-                    reply.body(&answer.body).unwrap();
-                    reply.end(answer.status).unwrap();
+                    reply.body(&response.body).unwrap();
+                    reply.end(response.status).unwrap();
                 }
                 Step::Wait(delay) => now += delay.unwrap().as_millis() as i64,
                 Step::Publish(challenges) => return challenges[0].key_authorization().to_owned(),
@@ -637,7 +639,7 @@ fn s13_a_key_authorization_is_of_one_account() {
     let (a, b) = (published(&mut one), published(&mut other));
     assert_eq!(a.split('.').nth(1), Some(one.account_key.thumbprint()));
     assert_eq!(b.split('.').nth(1), Some(other.account_key.thumbprint()));
-    // An account, and with it its key, is not taken to another CA.
+    // An account and its key are not used at another CA.
     let mut options =
         ClientOptions::new("https://other.example/directory", one.account_key.clone());
     options.account_url = one.client.account_url();
@@ -668,7 +670,7 @@ fn s14_an_eab_key_is_sent_with_new_account_only() {
     assert_eq!(bound, ["POST /new-account"]);
 }
 
-/// There is no comparison of secrets whose time could tell something: the types cannot be compared.
+/// The library compares no secrets, so no timing can reveal them: their types cannot be compared.
 #[test]
 fn s15_secrets_are_not_compared() {
     trait Incomparable<A> {
@@ -677,13 +679,13 @@ fn s15_secrets_are_not_compared() {
     impl<T: ?Sized> Incomparable<()> for T {}
     struct Comparable;
     impl<T: ?Sized + PartialEq> Incomparable<Comparable> for T {}
-    // Does not compile when there is a choice.
+    // This does not compile when a type can be compared: two implementations would apply.
     <Key as Incomparable<_>>::is();
     <ExternalAccount as Incomparable<_>>::is();
 }
 
 #[test]
-fn s17_a_url_with_a_password_in_it_is_not_repeated() {
+fn s17_a_url_with_a_password_is_not_shown() {
     let key = Key::generate(KeyType::P256).unwrap();
     let options = ClientOptions::new("https://user:hunter2@ca.example/dir", key);
     let error = Client::new(options).err().unwrap();

@@ -1,6 +1,6 @@
-//! What arrives where: an object of each kind in each state of RFC 8555 section 7.1.6, and in none,
-//! once at each of the six places where an order in the making meets one. The CA itself goes on as if
-//! it had said nothing.
+//! An object of each kind, in each state of RFC 8555 section 7.1.6 and without a state, arrives
+//! once at each of the six places where an order meets an object. The CA itself goes on as if it
+//! had not sent that object.
 
 use acme_micro::ErrorKind;
 use acme_micro::engine::OrderOptions;
@@ -9,22 +9,22 @@ use serde_json::{Value, json};
 use super::ca::Ca;
 use super::script::Script;
 
-/// What comes of it.
+/// The outcome of an order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Outcome {
-    /// A certificate: it was what was to be expected, or the next look said otherwise.
+    /// A certificate: the object was as expected, or the next fetch returned another one.
     Issued,
-    /// It is not what belongs there.
+    /// The object does not belong at that place.
     Protocol,
-    /// It is, and says that the order has failed.
+    /// The object belongs there, and reports that the order has failed.
     Failed,
-    /// It says that there is nothing left to do, and the order never says so.
+    /// The object reports that nothing is left to do, and the order never becomes ready.
     Timeout,
 }
 
 use Outcome::{Failed, Issued, Protocol, Timeout};
 
-/// The places, as the harness counts requests.
+/// The places: a request, and its number as the harness counts.
 const PLACES: [(&str, u32); 6] = [
     ("POST /new-order", 1),
     ("POST /authz/1", 1),
@@ -34,8 +34,8 @@ const PLACES: [(&str, u32); 6] = [
     ("POST /order/1", 2),
 ];
 
-/// Kind, state, and the outcome at each of the places. "as there": of the kind that belongs there. A
-/// state that no order has is looked at again, and then it is an order.
+/// Kind, state, and the outcome at each of the places. "as there" is the kind that belongs at the
+/// place. The client fetches an object with an unknown state again, and then gets the real one.
 #[rustfmt::skip]
 const TABLE: [(&str, &str, [Outcome; 6]); 17] = [
     //                              new order authorization challenge waiting finalize  waiting
@@ -84,8 +84,8 @@ fn kind_at(place: &str) -> &'static str {
 fn check(kind: &'static str, state: &'static str, (place, nth): (&str, u32), expected: Outcome) {
     let mut ca = Script::new();
     let kind = if kind == "as there" { kind_at(place) } else { kind };
-    ca.on(place).nth(nth).then(move |ca, answer| {
-        answer.body = object(ca, kind, state).to_string().into_bytes();
+    ca.on(place).nth(nth).then(move |ca, response| {
+        response.body = object(ca, kind, state).to_string().into_bytes();
     });
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
     let outcome = ca.run(&operation);
@@ -106,18 +106,18 @@ fn check(kind: &'static str, state: &'static str, (place, nth): (&str, u32), exp
     }
     let met = outcome.as_ref().err().map(|error| error.kind());
     assert_eq!(met, expected_kind, "{cell}: {:?}", ca.transcript);
-    // What failed can be looked into, or resumed, by the order's URL.
+    // The caller can inspect or resume a failed order by its URL.
     assert_eq!(known.as_deref(), Some("https://ca.example/order/1"), "{cell}");
-    // Ten requests, and what a doubt or a step back costs.
+    // An issuance takes ten requests; an unclear or earlier state costs some more.
     let most = if expected == Timeout { 110 } else { 10 + 12 };
     assert!(ca.transcript.len() <= most, "{cell}: {:?}", ca.transcript);
     assert_eq!(ca.ca.orders.len(), 1, "{cell}");
-    // Nothing is published for what is refused before.
+    // The client publishes nothing after a refusal at these places.
     if outcome.is_err() && nth == 1 && ["POST /new-order", "POST /authz/1"].contains(&place) {
         assert!(!ca.published("*"), "{cell}");
     }
-    let answers: u32 = ca.ca.authorizations.iter().map(|a| a.answers).sum();
-    assert!(answers <= 1, "{cell}");
+    let responses: u32 = ca.ca.authorizations.iter().map(|a| a.responses).sum();
+    assert!(responses <= 1, "{cell}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The clock, the time limit, cancellation, and polls that nobody needed.
+//! The clock, the timeout, cancellation, and unnecessary polls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,9 +14,9 @@ use super::script::{Interference, Moment, Pace, START, Script};
 const HOUR: i64 = 3_600_000;
 
 #[test]
-fn the_time_limit_ends_the_operation_and_takes_everything_down() {
-    let mut ca = Script::seasoned();
-    ca.ca.validation_looks = u32::MAX;
+fn the_timeout_ends_the_operation_and_removes_everything() {
+    let mut ca = Script::with_account();
+    ca.ca.validation_fetches = u32::MAX;
     let error = ca.obtain(&["a.example", "b.example"]).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Timeout, false));
     assert!(error.to_string().contains("600 s"), "{error}");
@@ -25,9 +25,9 @@ fn the_time_limit_ends_the_operation_and_takes_everything_down() {
 }
 
 #[test]
-fn a_shorter_time_limit_holds_to_the_millisecond() {
+fn a_shorter_timeout_holds_to_the_millisecond() {
     let mut ca = Script::new();
-    ca.ca.validation_looks = u32::MAX;
+    ca.ca.validation_fetches = u32::MAX;
     let mut options = OrderOptions::new(["example.org"]);
     options.time_limit = Duration::from_millis(12_345);
     assert_eq!(ca.order(options).unwrap_err().kind(), ErrorKind::Timeout);
@@ -35,7 +35,7 @@ fn a_shorter_time_limit_holds_to_the_millisecond() {
 }
 
 #[test]
-fn no_limit_in_sight_does_no_harm() {
+fn a_huge_timeout_does_no_harm() {
     let mut ca = Script::new();
     let mut options = OrderOptions::new(["example.org"]);
     options.time_limit = Duration::MAX;
@@ -43,10 +43,10 @@ fn no_limit_in_sight_does_no_harm() {
 }
 
 #[test]
-fn the_reason_of_a_failure_survives_the_time_limit() {
+fn the_reason_of_a_failure_survives_the_timeout() {
     let mut ca = Script::new();
-    let limited = super::ca::Answer::problem(429, "rateLimited").header("Retry-After", "50");
-    ca.on("POST /new-order").answer(limited);
+    let limited = super::ca::Response::problem(429, "rateLimited").header("Retry-After", "50");
+    ca.on("POST /new-order").respond(limited);
     let mut options = OrderOptions::new(["example.org"]);
     options.time_limit = Duration::from_secs(20);
     let error = ca.order(options).unwrap_err();
@@ -55,15 +55,15 @@ fn the_reason_of_a_failure_survives_the_time_limit() {
 }
 
 #[test]
-fn t11_the_time_that_publishing_takes_does_not_count() {
-    let mut ca = Script::seasoned();
+fn t11_the_timeout_does_not_include_publishing() {
+    let mut ca = Script::with_account();
     ca.publishing_takes = Duration::from_secs(2 * 3600);
     ca.obtain(&["example.org"]).unwrap();
     assert!(ca.elapsed() > Duration::from_secs(2 * 3600));
-    // And what is left of the limit holds afterwards.
-    let mut ca = Script::seasoned();
+    // The rest of the timeout holds afterwards.
+    let mut ca = Script::with_account();
     ca.publishing_takes = Duration::from_secs(2 * 3600);
-    ca.ca.validation_looks = u32::MAX;
+    ca.ca.validation_fetches = u32::MAX;
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Timeout);
     assert_eq!(ca.elapsed().as_secs(), 2 * 3600 + 600);
 }
@@ -71,7 +71,7 @@ fn t11_the_time_that_publishing_takes_does_not_count() {
 /// Moves the clock at the n-th moment of an issuance.
 fn jump(at: usize, by: i64) -> (Script, Result<(), ErrorKind>) {
     let mut ca = Script::new();
-    ca.ca.validation_looks = 3;
+    ca.ca.validation_fetches = 3;
     ca.interfere = Some(Box::new(move |n, _| match n == at {
         true => Interference::MoveClock(by),
         false => Interference::Nothing,
@@ -88,7 +88,7 @@ fn moments() -> usize {
 }
 
 #[test]
-fn k04_k09_a_clock_put_back_at_any_moment_does_no_harm() {
+fn k04_k09_a_clock_set_back_at_any_moment_does_no_harm() {
     for at in 0..moments() {
         for by in [-1, -60_000, -HOUR, -240 * HOUR, -START - 10 * HOUR] {
             let (ca, outcome) = jump(at, by);
@@ -100,7 +100,7 @@ fn k04_k09_a_clock_put_back_at_any_moment_does_no_harm() {
 }
 
 #[test]
-fn k04_a_clock_put_forward_a_little_does_no_harm() {
+fn k04_a_clock_set_forward_a_little_does_no_harm() {
     for at in 0..moments() {
         for by in [1, 1000, 60_000, 599_000 / 2] {
             let (_, outcome) = jump(at, by);
@@ -110,7 +110,7 @@ fn k04_a_clock_put_forward_a_little_does_no_harm() {
 }
 
 #[test]
-fn k04_k06_a_clock_put_forward_beyond_the_limit_ends_the_operation_cleanly() {
+fn k04_k06_a_clock_set_forward_beyond_the_timeout_ends_the_operation_cleanly() {
     for at in 1..moments() {
         for by in [HOUR, 240 * HOUR, i64::MAX / 2] {
             let (ca, outcome) = jump(at, by);
@@ -136,11 +136,11 @@ fn k02_k03_a_clock_at_the_ends_of_time_does_no_harm() {
     ca.obtain(&["example.org"]).unwrap();
 }
 
-/// Cancels at the n-th moment.
+/// Cancels an issuance at its n-th moment.
 fn cancel(at: usize, pace: Pace) -> (Script, Option<ErrorKind>, bool) {
     let mut ca = Script::new();
     ca.pace = pace;
-    ca.ca.validation_looks = 3;
+    ca.ca.validation_fetches = 3;
     let hit = Arc::new(AtomicBool::new(false));
     let seen = hit.clone();
     ca.interfere = Some(Box::new(move |n, _| match n == at {
@@ -155,7 +155,7 @@ fn cancel(at: usize, pace: Pace) -> (Script, Option<ErrorKind>, bool) {
 }
 
 #[test]
-fn o34_canceling_at_any_moment_ends_the_operation_and_takes_everything_down() {
+fn o34_canceling_at_any_moment_ends_the_operation_and_removes_everything() {
     for pace in [Pace::Blocking, Pace::Eager, Pace::Shuffled(5)] {
         let mut canceled = 0;
         for at in 0.. {
@@ -164,7 +164,7 @@ fn o34_canceling_at_any_moment_ends_the_operation_and_takes_everything_down() {
                 assert_eq!(kind, None);
                 break;
             }
-            // The last moments are too late: the certificate is there.
+            // A cancellation at the last moments is too late: the certificate is there.
             match kind {
                 Some(kind) => assert_eq!(kind, ErrorKind::Canceled, "at {at}: {:?}", ca.events),
                 None => assert_eq!(ca.transcript.last().unwrap(), "POST /cert/1", "at {at}"),
@@ -176,10 +176,10 @@ fn o34_canceling_at_any_moment_ends_the_operation_and_takes_everything_down() {
 }
 
 #[test]
-fn o34_whenever_it_was_canceled_the_next_run_goes_on_with_its_order() {
+fn o34_the_next_run_resumes_an_order_that_was_canceled_at_any_moment() {
     for at in 0.. {
         let mut ca = Script::new();
-        ca.ca.validation_looks = 3;
+        ca.ca.validation_fetches = 3;
         let mut options = OrderOptions::new(["a.example", "b.example"]);
         options.key = Some(Key::generate(KeyType::P256).unwrap());
         ca.interfere = Some(Box::new(move |n, _| match n == at {
@@ -197,7 +197,7 @@ fn o34_whenever_it_was_canceled_the_next_run_goes_on_with_its_order() {
         let orders = ca.ca.orders.len();
         ca.interfere = None;
         let issued = ca.order(options).unwrap_or_else(|error| panic!("after {at}: {error}"));
-        // One whose URL the host was never told is the only one that is lost.
+        // Only an order whose URL the host has never learned is lost.
         assert_eq!(ca.ca.orders.len(), orders + usize::from(!known), "after {at}");
         assert!(ca.ca.orders.len() <= 2 && ca.ca.accounts_made == 1);
         assert_eq!(issued.chain.names().len(), 2);
@@ -210,7 +210,7 @@ fn o34_whenever_it_was_canceled_the_next_run_goes_on_with_its_order() {
 fn canceling_sends_no_further_request() {
     for at in 0..7 {
         let mut ca = Script::new();
-        ca.ca.proven.push("example.org".to_owned());
+        ca.ca.authorized.push("example.org".to_owned());
         let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
         let mut now = ca.now;
         let mut left = at;
@@ -222,13 +222,13 @@ fn canceling_sends_no_further_request() {
                 Ok(Step::Request(request)) => {
                     assert!(left > 0, "a request after the operation was canceled");
                     left -= 1;
-                    let answer = ca.answer(&request).unwrap();
+                    let response = ca.respond_to(&request).unwrap();
                     let reply = operation.reply(request.id);
-                    for (name, value) in &answer.headers {
+                    for (name, value) in &response.headers {
                         reply.header(name.as_bytes(), value).unwrap();
                     }
-                    reply.body(&answer.body).unwrap();
-                    reply.end(answer.status).unwrap();
+                    reply.body(&response.body).unwrap();
+                    reply.end(response.status).unwrap();
                 }
                 Ok(Step::Wait(delay)) => now += delay.unwrap().as_millis() as i64,
                 Ok(step) => panic!("{step:?}"),
@@ -254,7 +254,7 @@ fn canceling_twice_or_after_the_end_does_no_harm() {
 }
 
 #[test]
-fn t11_canceling_while_the_host_publishes_takes_the_late_answer() {
+fn t11_canceling_during_a_publication_accepts_the_late_report() {
     let mut ca = Script::new();
     ca.extra_polls = 2;
     ca.interfere = Some(Box::new(|_, moment| match moment {
@@ -267,7 +267,7 @@ fn t11_canceling_while_the_host_publishes_takes_the_late_answer() {
 }
 
 #[test]
-fn another_operation_of_the_client_goes_on_after_one_was_canceled() {
+fn the_next_operation_works_after_a_cancellation() {
     let mut ca = Script::new();
     ca.interfere = Some(Box::new(|n, _| match n {
         12 => Interference::Cancel,
@@ -279,16 +279,16 @@ fn another_operation_of_the_client_goes_on_after_one_was_canceled() {
 }
 
 #[test]
-fn spurious_polls_and_answers_in_pieces_change_nothing() {
+fn spurious_polls_and_responses_in_pieces_change_nothing() {
     let reference = {
         let mut ca = Script::new();
-        ca.ca.validation_looks = 3;
+        ca.ca.validation_fetches = 3;
         ca.obtain(&["example.org"]).unwrap();
         (ca.events, ca.delays)
     };
     for (extra_polls, chunk) in [(3, 0), (1, 1), (3, 7), (10, 1000)] {
         let mut ca = Script::new();
-        ca.ca.validation_looks = 3;
+        ca.ca.validation_fetches = 3;
         (ca.extra_polls, ca.chunk) = (extra_polls, chunk);
         ca.obtain(&["example.org"]).unwrap();
         assert_eq!((ca.events, ca.delays), reference, "{extra_polls} {chunk}");
@@ -303,9 +303,9 @@ fn spurious_polls_change_no_outcome_of_many_names_or_failures() {
         ca.extra_polls = (seed % 4) as u32;
         ca.chunk = (seed % 3) as usize * 50;
         ca.ca.refused_nonces = seed % 3 * 20;
-        ca.on("POST /authz/3").times(2).lose_answer();
+        ca.on("POST /authz/3").times(2).lose_response();
         ca.on("POST /chall/5/http-01").nth(1).lose_request();
-        ca.on("POST /finalize/1").nth(1).lose_answer();
+        ca.on("POST /finalize/1").nth(1).lose_response();
         let names: Vec<String> = (0..9).map(|n| format!("n{n}.example")).collect();
         ca.order(OrderOptions::new(names)).unwrap();
         assert_eq!(ca.ca.orders[0].finalizes, 1);
@@ -313,9 +313,9 @@ fn spurious_polls_change_no_outcome_of_many_names_or_failures() {
 }
 
 #[test]
-fn k07_polling_before_the_time_has_come_brings_the_same_wait_and_no_request() {
-    let mut ca = Script::seasoned();
-    ca.ca.validation_looks = 2;
+fn k07_an_early_poll_returns_the_rest_of_the_wait_and_no_request() {
+    let mut ca = Script::with_account();
+    ca.ca.validation_fetches = 2;
     let operation = ca.client.obtain(OrderOptions::new(["example.org"])).unwrap();
     let mut now = START;
     loop {
@@ -325,13 +325,13 @@ fn k07_polling_before_the_time_has_come_brings_the_same_wait_and_no_request() {
                     operation.reply(request.id).failed("lost").unwrap();
                     continue;
                 }
-                let answer = ca.answer(&request).unwrap();
+                let response = ca.respond_to(&request).unwrap();
                 let reply = operation.reply(request.id);
-                for (name, value) in &answer.headers {
+                for (name, value) in &response.headers {
                     reply.header(name.as_bytes(), value).unwrap();
                 }
-                reply.body(&answer.body).unwrap();
-                reply.end(answer.status).unwrap();
+                reply.body(&response.body).unwrap();
+                reply.end(response.status).unwrap();
             }
             Step::Publish(_) => operation.published(Ok(())).unwrap(),
             Step::Wait(Some(delay)) => {
@@ -351,26 +351,26 @@ fn k07_polling_before_the_time_has_come_brings_the_same_wait_and_no_request() {
 }
 
 #[test]
-fn k08_a_host_that_forgets_the_operation_for_a_month_gets_a_clean_end() {
-    let mut ca = Script::seasoned();
-    ca.ca.validation_looks = u32::MAX;
+fn k08_an_operation_that_is_not_polled_for_a_month_ends_cleanly() {
+    let mut ca = Script::with_account();
+    ca.ca.validation_fetches = u32::MAX;
     ca.interfere = Some(Box::new(|n, moment| match moment {
         Moment::BeforePoll if n == 8 => Interference::MoveClock(30 * 24 * HOUR),
         _ => Interference::Nothing,
     }));
     assert_eq!(ca.obtain(&["example.org"]).unwrap_err().kind(), ErrorKind::Timeout);
     assert!(ca.transcript.len() < 8, "{:?}", ca.transcript);
-    // What the CA gave out a month ago is not used any more.
+    // The client does not use a nonce that the CA issued a month ago.
     ca.now += 30 * 24 * HOUR;
     ca.interfere = None;
     ca.forget();
-    ca.ca.validation_looks = 0;
+    ca.ca.validation_fetches = 0;
     ca.obtain(&["www.example.org"]).unwrap();
     assert_eq!(ca.transcript[0], "GET /new-nonce");
 }
 
 #[test]
-fn whoever_waits_is_woken_by_answers_and_by_cancellation() {
+fn responses_and_cancellation_wake_the_waiter() {
     #[derive(Default)]
     struct Count(AtomicUsize);
     impl Wake for Count {
@@ -400,7 +400,7 @@ fn whoever_waits_is_woken_by_answers_and_by_cancellation() {
     operation.cancel();
     assert!(!woken());
 
-    // Whatever way an answer ends in.
+    // All ways in which a response can end.
     type End = fn(&Reply<'_>) -> Result<(), AcmeError>;
     let ends: [End; 5] = [
         |reply| reply.end(200),

@@ -1,6 +1,6 @@
-//! A simulated CA: all of RFC 8555 and RFC 9773 that clients use, for any number of accounts, under a
-//! virtual clock. It is as strict as a real one, and stricter: what no correct client sends ends the
-//! run. It is itself correct; what misbehaves is on the way to it ([`super::faults`]).
+//! A simulated CA: all of RFC 8555 and RFC 9773 that clients use, for any number of accounts, under
+//! a virtual clock. It is stricter than a real CA: a request that no correct client sends fails the
+//! run. The CA itself is correct; faults happen on the way to it ([`super::faults`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,13 +20,13 @@ const SECOND: i64 = 1000;
 const HOUR: i64 = 3600 * SECOND;
 pub const DAY: i64 = 24 * HOUR;
 
-/// Failed validations of one name that an account may have in an hour; at Let's Encrypt, too.
+/// Maximum number of failed validations of one name per account and hour, as at Let's Encrypt.
 const FAILURES_AN_HOUR: usize = 5;
 
-/// Which CA is simulated.
+/// The CA that is simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// Any that RFC 8555 allows, and whose own parts never fail.
+    /// Any CA that RFC 8555 allows; its own parts never fail.
     Any,
     /// Let's Encrypt's server.
     Boulder,
@@ -34,30 +34,30 @@ pub enum Profile {
     StepCa,
 }
 
-/// The behaviour in which one CA differs from another.
+/// The behaviour in which CAs differ.
 pub struct Policy {
-    /// Time for which the certificates are valid.
+    /// Validity of the certificates in milliseconds.
     pub lifetime: i64,
-    /// Milliseconds from the answer to a challenge until it has been validated, and from finalize to
-    /// the certificate.
+    /// Milliseconds from the response to a challenge to the end of its validation, and from
+    /// finalize to the certificate.
     pub validation: i64,
     pub processing: i64,
-    /// It says when to look again.
+    /// Retry-After of pending resources in seconds.
     pub retry_after: Option<i64>,
-    /// Valid authorizations are used again for this long, 0: never.
+    /// Milliseconds for which a valid authorization is used again; 0: never.
     pub reuse: i64,
-    /// An order for the same names is given out again while it is not finished, as Boulder does.
+    /// Whether newOrder returns an unfinished order for the same names again, as Boulder does.
     pub reuses_orders: bool,
     pub renewal_info: bool,
-    /// It lets accounts change keys, and authorizes ahead of orders.
+    /// Whether it offers keyChange, and newAuthz.
     pub key_change: bool,
     pub pre_authorization: bool,
-    /// A challenge stays pending while it is validated, and a second response is a conflict.
+    /// Whether a challenge stays pending during its validation and a second response is a conflict.
     pub validates_in_silence: bool,
-    /// Time for which the old key of an account counts after a change.
+    /// Milliseconds for which the old key of an account counts after a change.
     pub caches_keys_for: i64,
-    /// One in so many validations and finalizations fails by a fault of its own (0: none), and one in
-    /// so many requests finds a part of it away.
+    /// One in this many validations and finalizations fails by a fault of the CA (0: none), and one
+    /// in this many requests meets an unavailable part of it.
     pub own_faults: u64,
     pub outages: u64,
 }
@@ -116,32 +116,32 @@ impl Policy {
     }
 }
 
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-impl Answer {
-    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Answer {
-        Answer { status, headers: Vec::new(), body: body.into() }
+impl Response {
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Response {
+        Response { status, headers: Vec::new(), body: body.into() }
     }
 
-    pub fn problem(status: u16, name: &str) -> Answer {
+    pub fn problem(status: u16, name: &str) -> Response {
         let type_ = format!("urn:ietf:params:acme:error:{name}");
-        Answer::new(
+        Response::new(
             status,
             json!({"type": type_, "detail": "as the simulation has it"}).to_string(),
         )
         .with("Content-Type", "application/problem+json")
     }
 
-    pub fn with(mut self, name: &str, value: impl ToString) -> Answer {
+    pub fn with(mut self, name: &str, value: impl ToString) -> Response {
         self.headers.push((name.to_owned(), value.to_string()));
         self
     }
 
-    /// What a header says, if it is a number that makes sense.
+    /// Returns the value of a header field if it is a sensible number.
     pub fn seconds(&self, name: &str) -> Option<i64> {
         let found = self.headers.iter().find(|(known, _)| known == name);
         found
@@ -156,7 +156,7 @@ impl Answer {
 
 struct Account {
     jwk: Value,
-    /// The key before, and when it was changed.
+    /// Previous key, and the time of the change.
     former: Option<(Value, i64)>,
     active: bool,
     contact: Value,
@@ -169,7 +169,7 @@ pub struct Authorization {
     status: &'static str,
     expires: i64,
     token: String,
-    answered: Option<(&'static str, i64)>,
+    responded: Option<(&'static str, i64)>,
     error: Option<Value>,
 }
 
@@ -179,21 +179,21 @@ pub struct Order {
     authorizations: Vec<usize>,
     expires: i64,
     replaces: Option<String>,
-    /// When it was finalized, for which key.
+    /// Time of finalize, and the key of the CSR.
     finalized: Option<(i64, PKey<Public>)>,
     pub issued: Option<CertificateChain>,
-    /// Why it is invalid, if its authorizations do not tell.
+    /// Reason for which it is invalid, if its authorizations are not the reason.
     error: Option<Value>,
-    /// Its identifier in renewal information.
+    /// Identifier of its certificate in renewal information.
     id: Option<String>,
-    /// An answer about it was falsified: what the client does with it proves nothing any more.
+    /// Whether a response about it was falsified: the client's later behaviour proves nothing.
     pub spoiled: bool,
-    /// The program has the certificate.
+    /// Whether the program has the certificate.
     pub delivered: bool,
 }
 
 impl Order {
-    /// Whoever comes for the certificate comes too late.
+    /// Whether its certificate has expired, so that fetching it is too late.
     pub fn is_expired(&self, now: i64) -> bool {
         self.issued.as_ref().is_some_and(|chain| chain.not_after() <= Time::from_millis(now))
     }
@@ -201,12 +201,12 @@ impl Order {
 
 const TYPES: [&str; 3] = ["http-01", "dns-01", "tls-alpn-01"];
 
-/// Is this up at the moment: type, name, key authorization?
+/// Whether this is published now: challenge type, name, key authorization.
 pub type Published<'a> = &'a dyn Fn(&str, &str, &str) -> bool;
 
 pub struct Ca {
     pub policy: Policy,
-    /// Its own parts do not fail any more.
+    /// Whether its own parts have stopped failing.
     pub is_calm: bool,
     pub now: i64,
     pub orders: Vec<Order>,
@@ -216,11 +216,11 @@ pub struct Ca {
     replaced: BTreeSet<String>,
     revoked: BTreeSet<Vec<u8>>,
     failures: BTreeMap<(usize, String), Vec<i64>>,
-    /// When which account was refused an order for that.
+    /// Accounts whose orders were refused for too many failures, and the times.
     refusals: Vec<(usize, i64)>,
     rng: Rng,
     nonces: BTreeSet<String>,
-    /// How often a nonce may be refused: those that the way has given out itself or again.
+    /// Number of times that a nonce may be refused: the network made it up, or delivered it twice.
     excused: BTreeMap<String, u32>,
     used: BTreeSet<String>,
 }
@@ -251,7 +251,7 @@ impl Ca {
         nonce
     }
 
-    /// A nonce that is no good, and that a client cannot know to be none.
+    /// Returns a nonce that the CA refuses, which the client cannot know.
     pub fn bad_nonce(&mut self) -> String {
         let nonce = match self.rng.chance(1, 2) {
             true => jws::encode(&self.rng.bytes::<16>()),
@@ -261,7 +261,7 @@ impl Ca {
         nonce
     }
 
-    /// Is the account of this key active?
+    /// Whether the account of this key is active.
     pub fn knows(&self, key: &acme_micro::Key) -> bool {
         let known = |account: &&Account| jws::thumbprint(&account.jwk) == key.thumbprint();
         self.accounts.iter().find(known).is_some_and(|account| account.active)
@@ -271,7 +271,7 @@ impl Ca {
         self.revoked.contains(&chain.ders()[0])
     }
 
-    /// The order that a request is about, by its URL.
+    /// Returns the order that a request is about, by its URL.
     pub fn order_of(&self, url: &str) -> Option<usize> {
         let path = url.strip_prefix(BASE)?;
         let mut parts = path.trim_start_matches('/').split('/');
@@ -283,18 +283,18 @@ impl Ca {
         }
     }
 
-    /// Is the challenge with this key authorization being validated?
+    /// Whether the challenge with this key authorization is being validated.
     pub fn is_validating(&self, key_authorization: &str) -> bool {
         self.authorizations.iter().any(|authorization| {
             authorization.status == "pending"
                 && authorization
-                    .answered
+                    .responded
                     .is_some_and(|(_, at)| at + self.policy.validation > self.now)
                 && key_authorization.starts_with(&authorization.token)
         })
     }
 
-    /// Does the order at this URL still lead to a certificate?
+    /// Whether the order at this URL can still lead to a certificate.
     pub fn can_be_resumed(&self, url: &str) -> bool {
         let order = self.order_of(url).filter(|n| *n < self.orders.len());
         order.is_some_and(|n| {
@@ -304,10 +304,10 @@ impl Ca {
     }
 }
 
-/// Looking at requests.
+/// Checks of requests.
 impl Ca {
-    /// Does what a request asks, if it is in order. `again`: the way has delivered it before.
-    pub fn serve(&mut self, request: &Request, again: bool, published: Published<'_>) -> Answer {
+    /// Does what a valid request asks for. `again`: the network has delivered it before.
+    pub fn serve(&mut self, request: &Request, again: bool, published: Published<'_>) -> Response {
         self.advance(published);
         let path = request.url().strip_prefix(BASE).expect("a request to another host");
         if request.method == Method::Get {
@@ -317,16 +317,16 @@ impl Ca {
         let kind = request.headers.iter().find(|(name, _)| *name == "Content-Type");
         assert_eq!(kind.expect("a content type").1, "application/jose+json");
         let jws = Jws::parse(&serde_json::from_slice(&request.body).expect("a JSON body"));
-        assert_eq!(jws.header("url"), request.url(), "the signed URL is the request's");
-        let answer = match self.take_nonce(jws.header("nonce"), again) {
-            false => Answer::problem(400, "badNonce"),
+        assert_eq!(jws.header("url"), request.url(), "the signed URL differs from the request's");
+        let response = match self.take_nonce(jws.header("nonce"), again) {
+            false => Response::problem(400, "badNonce"),
             true => self.post(path, &jws),
         };
         let nonce = self.fresh_nonce();
-        answer.with("Replay-Nonce", nonce)
+        response.with("Replay-Nonce", nonce)
     }
 
-    /// Is the nonce good? A client that sends one twice, or makes one up, ends the run.
+    /// Whether the nonce is good. A client that sends one twice, or makes one up, fails the run.
     fn take_nonce(&mut self, nonce: &str, again: bool) -> bool {
         if again {
             return false;
@@ -336,23 +336,24 @@ impl Ca {
             let excuses = self.excused.get_mut(nonce);
             let excuses = excuses.unwrap_or_else(|| match self.used.contains(nonce) {
                 true => panic!("the nonce {nonce} was sent twice"),
-                false => panic!("the nonce {nonce} is not from here"),
+                false => panic!("this CA has not issued the nonce {nonce}"),
             });
-            *excuses = excuses.checked_sub(1).expect("sent more often than it was given");
+            *excuses =
+                excuses.checked_sub(1).expect("the nonce is sent more often than it was issued");
         }
         self.used.insert(nonce.to_owned());
         fresh
     }
 
-    fn get(&mut self, path: &str) -> Answer {
+    fn get(&mut self, path: &str) -> Response {
         match path.split('/').nth(1).unwrap_or_default() {
-            "directory" => Answer::new(200, self.directory().to_string()),
+            "directory" => Response::new(200, self.directory().to_string()),
             "new-nonce" => {
                 let nonce = self.fresh_nonce();
-                Answer::new(204, "").with("Replay-Nonce", nonce)
+                Response::new(204, "").with("Replay-Nonce", nonce)
             }
             "renewal-info" if self.policy.renewal_info => self.renewal_info(path),
-            _ => Answer::new(404, "<html>"),
+            _ => Response::new(404, "<html>"),
         }
     }
 
@@ -369,13 +370,13 @@ impl Ca {
         })
     }
 
-    fn post(&mut self, path: &str, jws: &Jws) -> Answer {
+    fn post(&mut self, path: &str, jws: &Jws) -> Response {
         let payload: Option<Value> = match jws.payload.as_slice() {
             b"" => None,
             payload => Some(serde_json::from_slice(payload).expect("a JSON payload")),
         };
         if !self.is_calm && self.policy.outages > 0 && self.rng.chance(1, self.policy.outages) {
-            return Answer::problem(500, "serverInternal").with("Retry-After", 60);
+            return Response::problem(500, "serverInternal").with("Retry-After", 60);
         }
         let mut parts = path.split('/').skip(1);
         let what = parts.next().unwrap_or_default();
@@ -395,16 +396,16 @@ impl Ca {
             let type_ = "urn:ietf:params:acme:error:malformed";
             let detail = "Unable to validate JWS :: JWS verification error";
             let problem = json!({"type": type_, "detail": detail});
-            return Answer::new(400, problem.to_string());
+            return Response::new(400, problem.to_string());
         }
         if !self.accounts[account].active {
-            return Answer::problem(401, "unauthorized");
+            return Response::problem(401, "unauthorized");
         }
         let owned = |owner: usize| assert_eq!(owner, account, "{path} is another account's");
         match (what, n, &payload) {
             ("account", Some(of), None) => {
                 owned(of);
-                Answer::new(200, self.account(of).to_string())
+                Response::new(200, self.account(of).to_string())
             }
             ("account", Some(of), Some(payload)) => {
                 owned(of);
@@ -415,7 +416,7 @@ impl Ca {
                 let name = payload["identifier"]["value"].as_str().expect("a name");
                 let a = self.authorize(account, name);
                 let location = format!("{BASE}/authz/{a}");
-                Answer::new(201, self.authorization(a).to_string()).with("Location", location)
+                Response::new(201, self.authorization(a).to_string()).with("Location", location)
             }
             ("key-change", None, Some(payload)) => self.change_key(account, payload),
             ("revoke", None, Some(payload)) => self.revoke(Some(account), payload, None),
@@ -424,7 +425,7 @@ impl Ca {
                 let of_account = self.orders.iter().enumerate().filter(|(_, o)| o.account == of);
                 let urls: Vec<String> =
                     of_account.map(|(n, _)| format!("{BASE}/order/{n}")).collect();
-                Answer::new(200, json!({"orders": urls}).to_string())
+                Response::new(200, json!({"orders": urls}).to_string())
             }
             ("authz", Some(a), payload) => {
                 owned(self.authorizations[a].account);
@@ -432,20 +433,20 @@ impl Ca {
                     assert_eq!(*payload, json!({"status": "deactivated"}));
                     self.authorizations[a].status = "deactivated";
                 }
-                let looks = self.authorizations[a].status == "pending";
-                self.paced(Answer::new(200, self.authorization(a).to_string()), looks)
+                let polls = self.authorizations[a].status == "pending";
+                self.paced(Response::new(200, self.authorization(a).to_string()), polls)
             }
             ("chall", Some(a), Some(payload)) => {
                 owned(self.authorizations[a].account);
                 assert_eq!(*payload, json!({}));
                 let kind = path.rsplit('/').next().unwrap_or_default();
-                self.answer_challenge(a, kind)
+                self.respond_to_challenge(a, kind)
             }
             ("order", Some(n), None) => {
                 owned(self.orders[n].account);
                 let status = self.order_status(n);
-                let looks = matches!(status, "pending" | "processing");
-                self.paced(Answer::new(200, self.order(n).to_string()), looks)
+                let polls = matches!(status, "pending" | "processing");
+                self.paced(Response::new(200, self.order(n).to_string()), polls)
             }
             ("finalize", Some(n), Some(payload)) => {
                 owned(self.orders[n].account);
@@ -455,7 +456,7 @@ impl Ca {
                 owned(self.orders[n].account);
                 assert_eq!(self.order_status(n), "valid", "a certificate that is not there yet");
                 let chain = self.orders[n].issued.as_ref().expect("a certificate");
-                Answer::new(200, chain.pem())
+                Response::new(200, chain.pem())
                     .with("Content-Type", "application/pem-certificate-chain")
                     .with("Date", httpdate(self.now))
             }
@@ -463,23 +464,23 @@ impl Ca {
         }
     }
 
-    fn paced(&self, answer: Answer, looks: bool) -> Answer {
-        match self.policy.retry_after.filter(|_| looks) {
-            Some(seconds) => answer.with("Retry-After", seconds),
-            None => answer,
+    fn paced(&self, response: Response, polls: bool) -> Response {
+        match self.policy.retry_after.filter(|_| polls) {
+            Some(seconds) => response.with("Retry-After", seconds),
+            None => response,
         }
     }
 }
 
 /// Accounts.
 impl Ca {
-    fn new_account(&mut self, jwk: Value, payload: &Value) -> Answer {
+    fn new_account(&mut self, jwk: Value, payload: &Value) -> Response {
         let known = self.accounts.iter().position(|account| account.jwk == jwk);
         let (status, n) = match known {
-            Some(n) if !self.accounts[n].active => return Answer::problem(401, "unauthorized"),
+            Some(n) if !self.accounts[n].active => return Response::problem(401, "unauthorized"),
             Some(n) => (200, n),
             None if payload["onlyReturnExisting"] == true => {
-                return Answer::problem(400, "accountDoesNotExist");
+                return Response::problem(400, "accountDoesNotExist");
             }
             None => {
                 assert_eq!(payload["termsOfServiceAgreed"], true, "the terms are not agreed to");
@@ -488,11 +489,11 @@ impl Ca {
                 (201, self.accounts.len() - 1)
             }
         };
-        Answer::new(status, self.account(n).to_string())
+        Response::new(status, self.account(n).to_string())
             .with("Location", format!("{BASE}/account/{n}"))
     }
 
-    /// The key that counts for an account: for a while the one before.
+    /// Returns the key that counts for an account: for a while after a change, the previous one.
     fn known_key(&self, n: usize) -> &Value {
         let account = &self.accounts[n];
         let cached = account.former.as_ref();
@@ -506,7 +507,7 @@ impl Ca {
         json!({"status": status, "contact": account.contact, "orders": format!("{BASE}/orders/{n}")})
     }
 
-    fn update_account(&mut self, n: usize, payload: &Value) -> Answer {
+    fn update_account(&mut self, n: usize, payload: &Value) -> Response {
         match payload.get("contact") {
             Some(contact) => self.accounts[n].contact = contact.clone(),
             None => {
@@ -514,11 +515,11 @@ impl Ca {
                 self.accounts[n].active = false;
             }
         }
-        Answer::new(200, self.account(n).to_string())
+        Response::new(200, self.account(n).to_string())
     }
 
-    /// RFC 8555 section 7.3.5.
-    fn change_key(&mut self, n: usize, payload: &Value) -> Answer {
+    /// Changes an account's key (RFC 8555 section 7.3.5).
+    fn change_key(&mut self, n: usize, payload: &Value) -> Response {
         let inner = Jws::parse(payload);
         let jwk = inner.protected["jwk"].clone();
         inner.verify(&jwk);
@@ -528,17 +529,17 @@ impl Ca {
         assert_eq!(change["account"], format!("{BASE}/account/{n}"));
         if let Some(other) = self.accounts.iter().position(|account| account.jwk == jwk) {
             let location = format!("{BASE}/account/{other}");
-            return Answer::problem(409, "malformed").with("Location", location);
+            return Response::problem(409, "malformed").with("Location", location);
         }
         assert_eq!(change["oldKey"], self.accounts[n].jwk);
         let now = self.now;
         let account = &mut self.accounts[n];
         account.former = Some((std::mem::replace(&mut account.jwk, jwk), now));
-        Answer::new(200, self.account(n).to_string())
+        Response::new(200, self.account(n).to_string())
     }
 
-    /// RFC 8555 section 7.6.
-    fn revoke(&mut self, account: Option<usize>, payload: &Value, jwk: Option<&Value>) -> Answer {
+    /// Revokes a certificate (RFC 8555 section 7.6).
+    fn revoke(&mut self, account: Option<usize>, payload: &Value, jwk: Option<&Value>) -> Response {
         let der = jws::decode(payload["certificate"].as_str().expect("a certificate"));
         let issued =
             |order: &&Order| order.issued.as_ref().is_some_and(|chain| chain.ders()[0] == der);
@@ -551,15 +552,15 @@ impl Ca {
             None => assert_eq!(account, Some(order.account), "another account's certificate"),
         }
         match self.revoked.insert(der) {
-            true => Answer::new(200, ""),
-            false => Answer::problem(400, "alreadyRevoked"),
+            true => Response::new(200, ""),
+            false => Response::problem(400, "alreadyRevoked"),
         }
     }
 }
 
 /// Orders.
 impl Ca {
-    /// The moment from which on an account may ask for a name again that has failed too often.
+    /// Returns the time from which an account may order a name again that has failed too often.
     fn limited_until(&self, account: usize, name: &str) -> Option<i64> {
         let failures = self.failures.get(&(account, name.to_owned()))?;
         let recent = failures.iter().filter(|at| **at > self.now - HOUR);
@@ -567,7 +568,7 @@ impl Ca {
         recent.clone().nth(excess).map(|at| at + HOUR)
     }
 
-    fn new_order(&mut self, account: usize, payload: &Value) -> Answer {
+    fn new_order(&mut self, account: usize, payload: &Value) -> Response {
         let identifiers = payload["identifiers"].as_array().expect("identifiers");
         let names: Vec<String> = identifiers
             .iter()
@@ -577,10 +578,10 @@ impl Ca {
             })
             .collect();
         let replaces = payload.get("replaces").and_then(Value::as_str).map(str::to_owned);
-        // A client may have been told falsely that there is renewal information.
+        // A falsified directory may have announced renewal information to the client.
         let replaces = replaces.filter(|_| self.policy.renewal_info);
         if replaces.as_ref().is_some_and(|id| self.replaced.contains(id)) {
-            return Answer::problem(409, "alreadyReplaced");
+            return Response::problem(409, "alreadyReplaced");
         }
         let now = self.now;
         let limited = |name: &String| self.limited_until(account, bare(name));
@@ -590,10 +591,10 @@ impl Ca {
             let refused = self.refusals.iter().filter(|(whose, _)| *whose == account).count();
             assert!(
                 refused <= FAILURES_AN_HOUR,
-                "the client goes on with a name that fails: {names:?}"
+                "the client keeps ordering a name that fails: {names:?}"
             );
             let wait = (until - now) / SECOND + 1;
-            return Answer::problem(429, "rateLimited").with("Retry-After", wait);
+            return Response::problem(429, "rateLimited").with("Retry-After", wait);
         }
         let unfinished = |n: &usize| {
             let order = &self.orders[*n];
@@ -619,10 +620,10 @@ impl Ca {
             });
             self.orders.len() - 1
         });
-        Answer::new(201, self.order(n).to_string()).with("Location", format!("{BASE}/order/{n}"))
+        Response::new(201, self.order(n).to_string()).with("Location", format!("{BASE}/order/{n}"))
     }
 
-    /// An authorization for this name: one that is valid already, or a new one.
+    /// Returns an authorization for this name: a valid one, or a new one.
     fn authorize(&mut self, account: usize, name: &str) -> usize {
         let (now, wildcard) = (self.now, name.starts_with("*."));
         let usable = |a: &Authorization| {
@@ -640,13 +641,13 @@ impl Ca {
             status: "pending",
             expires: now + 7 * DAY,
             token,
-            answered: None,
+            responded: None,
             error: None,
         });
         self.authorizations.len() - 1
     }
 
-    /// Brings everything up to the present.
+    /// Brings validations and orders up to the present.
     fn advance(&mut self, published: Published<'_>) {
         let own_faults = if self.is_calm { 0 } else { self.policy.own_faults };
         for authorization in &mut self.authorizations {
@@ -655,7 +656,7 @@ impl Ca {
             {
                 authorization.status = "expired";
             }
-            let Some((kind, at)) = authorization.answered else { continue };
+            let Some((kind, at)) = authorization.responded else { continue };
             if authorization.status != "pending" || at + self.policy.validation > self.now {
                 continue;
             }
@@ -667,7 +668,7 @@ impl Ca {
                 authorization.error = Some(fault_of_its_own("Could not communicate with VA"));
             } else if published(kind, &authorization.name, &expected) {
                 authorization.status = "valid";
-                // For as long as the order takes, at least.
+                // The authorization stays valid for at least as long as an order takes.
                 authorization.expires = self.now + self.policy.reuse.max(HOUR);
             } else {
                 authorization.status = "invalid";
@@ -736,10 +737,10 @@ impl Ca {
 
     fn challenge(&self, a: usize, kind: &str) -> Value {
         let authorization = &self.authorizations[a];
-        let answered = authorization.answered.is_some_and(|(answered, _)| answered == kind);
+        let responded = authorization.responded.is_some_and(|(responded, _)| responded == kind);
         let status = match authorization.status {
-            "pending" if answered && !self.policy.validates_in_silence => "processing",
-            "valid" | "invalid" if answered => authorization.status,
+            "pending" if responded && !self.policy.validates_in_silence => "processing",
+            "valid" | "invalid" if responded => authorization.status,
             _ => "pending",
         };
         let mut json = json!({
@@ -752,23 +753,25 @@ impl Ca {
         json
     }
 
-    fn answer_challenge(&mut self, a: usize, kind: &str) -> Answer {
+    fn respond_to_challenge(&mut self, a: usize, kind: &str) -> Response {
         let kind = TYPES.iter().find(|known| **known == kind).expect("a type that was offered");
         let authorization = &mut self.authorizations[a];
         if authorization.status != "pending" {
-            return Answer::problem(400, "malformed");
+            return Response::problem(400, "malformed");
         }
-        match authorization.answered {
-            Some(_) if self.policy.validates_in_silence => return Answer::problem(409, "conflict"),
+        match authorization.responded {
+            Some(_) if self.policy.validates_in_silence => {
+                return Response::problem(409, "conflict");
+            }
             Some(_) => {}
-            None => authorization.answered = Some((kind, self.now)),
+            None => authorization.responded = Some((kind, self.now)),
         }
-        Answer::new(200, self.challenge(a, kind).to_string())
+        Response::new(200, self.challenge(a, kind).to_string())
     }
 
-    fn finalize(&mut self, n: usize, payload: &Value) -> Answer {
+    fn finalize(&mut self, n: usize, payload: &Value) -> Response {
         if self.order_status(n) != "ready" {
-            return Answer::problem(403, "orderNotReady");
+            return Response::problem(403, "orderNotReady");
         }
         let der = jws::decode(payload["csr"].as_str().expect("a csr"));
         let request = X509Req::from_der(&der).expect("a csr");
@@ -781,11 +784,11 @@ impl Ca {
         let mut ordered = order.names.clone();
         named.sort();
         ordered.sort();
-        assert_eq!(named, ordered, "the csr's names are the order's");
+        assert_eq!(named, ordered, "the names of the csr differ from the order's");
         let own_faults = if self.is_calm { 0 } else { self.policy.own_faults };
         if own_faults > 0 && self.rng.chance(1, own_faults) {
             self.orders[n].error = Some(fault_of_its_own("Error finalizing order"));
-            return Answer::new(200, self.order(n).to_string());
+            return Response::new(200, self.order(n).to_string());
         }
         let order = &mut self.orders[n];
         let backdated = (self.policy.lifetime / 5).min(HOUR);
@@ -799,12 +802,12 @@ impl Ca {
         if let Some(id) = &order.replaces {
             self.replaced.insert(id.clone());
         }
-        Answer::new(200, self.order(n).to_string())
+        Response::new(200, self.order(n).to_string())
             .with("Location", format!("{BASE}/order/{n}"))
             .with("Retry-After", self.policy.retry_after.unwrap_or(1))
     }
 
-    fn renewal_info(&mut self, path: &str) -> Answer {
+    fn renewal_info(&mut self, path: &str) -> Response {
         let id = path.rsplit('/').next().unwrap_or_default();
         let order = self.orders.iter().find(|order| order.id.as_deref() == Some(id));
         let chain = order.and_then(|order| order.issued.as_ref());
@@ -818,7 +821,7 @@ impl Ca {
         };
         let [start, end] = [start, end].map(|at| Time::from_millis(at).to_string());
         let window = json!({"suggestedWindow": {"start": start, "end": end}});
-        Answer::new(200, window.to_string()).with("Retry-After", 21_600)
+        Response::new(200, window.to_string()).with("Retry-After", 21_600)
     }
 }
 
@@ -830,7 +833,7 @@ fn bare(name: &str) -> &str {
     name.trim_start_matches("*.")
 }
 
-/// RFC 9110 section 5.6.7.
+/// Returns a date as HTTP writes it (RFC 9110 section 5.6.7).
 pub fn httpdate(millis: i64) -> String {
     let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(millis as u64);
     httpdate::fmt_http_date(at)

@@ -1,37 +1,37 @@
-//! What goes wrong on the way to the CA and back, or in the machines in front of it: by the seed, at
-//! any request.
+//! Faults on the way to the CA and back, and in the machines in front of it. The seed decides which
+//! fault happens at which request.
 
 use serde_json::{Value, json};
 
-use super::ca::{Answer, BASE, httpdate};
+use super::ca::{BASE, Response, httpdate};
 use super::rng::Rng;
 
-/// What happens to one request.
+/// A fault at one request.
 #[derive(Debug)]
 pub enum Fault {
-    /// It does not reach the CA.
+    /// The request does not reach the CA.
     Refused,
-    /// The CA does it; the answer is lost, at once or after half a minute.
+    /// The CA does the work; the response is lost, at once or after half a minute.
     Lost { after: i64 },
-    /// The CA does it; the answer takes its time.
+    /// The CA does the work; the response is late.
     Late { by: i64 },
-    /// The CA gets it twice; the second answer is the one that comes.
+    /// The CA gets the request twice; the second response arrives.
     Twice,
-    /// The CA does not get it, and this comes back.
-    Instead(Answer),
-    /// The CA does it, and this comes back.
-    Replaced(Answer),
-    /// The CA does it; something in the header of its answer is wrong.
+    /// The CA does not get the request; this response arrives.
+    Instead(Response),
+    /// The CA does the work; this response arrives.
+    Replaced(Response),
+    /// The CA does the work; a header field of its response is wrong.
     Header(&'static str, String),
-    /// The nonce that comes is no good.
+    /// The CA does the work; the nonce of its response is not valid.
     BadNonce,
-    /// None comes.
+    /// The CA does the work; its response has no nonce.
     NoNonce,
-    /// The CA does it; the JSON of its answer, or the certificate, is falsified.
+    /// The CA does the work; the JSON or the certificate in its response is falsified.
     Falsified(u64),
 }
 
-impl std::fmt::Debug for Answer {
+impl std::fmt::Debug for Response {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {:?}", self.status, String::from_utf8_lossy(&self.body))
     }
@@ -39,24 +39,24 @@ impl std::fmt::Debug for Answer {
 
 impl Fault {
     pub fn any(rng: &mut Rng, now: i64) -> Fault {
-        let answer = |rng: &mut Rng| {
-            let problem = |status, name| Answer::problem(status, name);
+        let response = |rng: &mut Rng| {
+            let problem = |status, name| Response::problem(status, name);
             match rng.below(12) {
                 0 => problem(429, "rateLimited"),
                 1 => problem(429, "rateLimited").with("Retry-After", rng.below(90)),
                 2 => problem(503, "rateLimited").with("Retry-After", httpdate(now + 30_000)),
-                3 => Answer::new(503, "").with("Retry-After", rng.below(5_000)),
-                4 => Answer::new(503, "<html>busy</html>"),
-                5 => Answer::new(502, "<html>bad gateway</html>"),
+                3 => Response::new(503, "").with("Retry-After", rng.below(5_000)),
+                4 => Response::new(503, "<html>busy</html>"),
+                5 => Response::new(502, "<html>bad gateway</html>"),
                 6 => problem(500, "serverInternal"),
                 7 => problem(400, "badNonce"),
-                8 => Answer::new(504, ""),
-                9 => Answer::new(408, ""),
-                10 => Answer::new(
+                8 => Response::new(504, ""),
+                9 => Response::new(408, ""),
+                10 => Response::new(
                     200,
                     *rng.pick(&["", "<html>sign in</html>", "[]", "{\"a\":", "null"]),
                 ),
-                _ => Answer::new(500, *rng.pick(&["", "{}", "{\"type\":7}"])),
+                _ => Response::new(500, *rng.pick(&["", "{}", "{\"type\":7}"])),
             }
         };
         match rng.below(16) {
@@ -65,8 +65,8 @@ impl Fault {
             4 => Fault::Lost { after: 30_000 },
             5 => Fault::Late { by: 1 + rng.below(29_000) as i64 },
             6 => Fault::Twice,
-            7 | 8 => Fault::Instead(answer(rng)),
-            9 | 10 => Fault::Replaced(answer(rng)),
+            7 | 8 => Fault::Instead(response(rng)),
+            9 | 10 => Fault::Replaced(response(rng)),
             11 => {
                 let junk =
                     ["-1", "99999999999999999999", "soon", "0", "0x10", "4000000", " 5 ", "5, 6"];
@@ -76,49 +76,49 @@ impl Fault {
             13 => Fault::NoNonce,
             14 => Fault::Falsified(rng.next()),
             _ => match rng.below(4) {
-                0 => Fault::Instead(Answer::problem(403, "unauthorized")),
-                1 => Fault::Instead(Answer::new(404, "")),
-                2 => Fault::Instead(Answer::new(302, "").with("Location", format!("{BASE}/x"))),
+                0 => Fault::Instead(Response::problem(403, "unauthorized")),
+                1 => Fault::Instead(Response::new(404, "")),
+                2 => Fault::Instead(Response::new(302, "").with("Location", format!("{BASE}/x"))),
                 _ => Fault::Header("Location", "http://other.example/".to_owned()),
             },
         }
     }
 
-    /// After this a client may think something of an order that is not so.
+    /// Whether a client may believe something false about an order after this fault.
     pub fn is_false_witness(&self, url: &str) -> bool {
         match self {
-            Fault::Instead(answer) | Fault::Replaced(answer) if answer.status == 200 => {
+            Fault::Instead(response) | Fault::Replaced(response) if response.status == 200 => {
                 url.contains("/cert/")
             }
             Fault::Falsified(_) => true,
             Fault::Header(name, _) => *name == "Location",
-            Fault::Instead(answer) => matches!(answer.status, 302 | 403 | 404),
+            Fault::Instead(response) => matches!(response.status, 302 | 403 | 404),
             _ => false,
         }
     }
 }
 
-/// Makes a lie of a true answer.
-pub fn falsify(answer: &mut Answer, choice: u64) {
+/// Falsifies a response.
+pub fn falsify(response: &mut Response, choice: u64) {
     let rng = &mut Rng(choice);
-    match answer.json() {
+    match response.json() {
         Some(mut json) => {
             falsify_json(&mut json, rng);
-            answer.body = json.to_string().into_bytes();
+            response.body = json.to_string().into_bytes();
         }
-        // A certificate, most likely.
+        // The body is not JSON: most likely a certificate.
         None => match rng.below(5) {
-            0 => answer.body.truncate(answer.body.len() / 2),
-            1 => answer
+            0 => response.body.truncate(response.body.len() / 2),
+            1 => response
                 .body
                 .extend(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
-            2 => answer.body = answer.body.repeat(2),
+            2 => response.body = response.body.repeat(2),
             3 => {
-                if let Some(byte) = answer.body.get_mut(200) {
+                if let Some(byte) = response.body.get_mut(200) {
                     *byte ^= 1;
                 }
             }
-            _ => answer.body.clear(),
+            _ => response.body.clear(),
         },
     }
 }

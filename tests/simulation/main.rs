@@ -1,15 +1,16 @@
-//! Whole lives of many programs at a CA that nothing on the way to leaves alone: requests that are
-//! refused, delayed, cut, doubled, answered with nonsense, with lies or by something else; processes
-//! that are killed at any step. Time is virtual, and a run is a seed: the same one is the same run.
+//! Whole lives of many programs at a CA behind a network with faults: requests are refused,
+//! delayed, cut, delivered twice, or get meaningless, false or foreign responses; processes are
+//! killed at any step. Time is virtual, and a seed determines a run: the same seed gives the same
+//! run.
 //!
-//! Environment: SIMULATION_CERTIFICATES is how many are issued in all (`make test` has 20,000, `make
-//! soak` a million) of each kind of CA, after the seed SIMULATION_FIRST, so that a long campaign can be run in parts;
-//! SIMULATION_CA, SIMULATION_SEED, SIMULATION_FAULTS (of 100 requests) and SIMULATION_TRACE are for `one_seed`, which
-//! repeats a run.
+//! Environment: SIMULATION_CERTIFICATES is the total number of certificates for each kind of CA
+//! (`make test` has 20,000, `make soak` a million). SIMULATION_FIRST is the seed before the first
+//! one, so that a long campaign can run in parts. SIMULATION_CA, SIMULATION_SEED, SIMULATION_FAULTS
+//! (of 100 requests) and SIMULATION_TRACE are for `one_seed`, which repeats a run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(missing_docs)]
-// The environment is the user's way to tell the runner; see clippy.toml.
+// Environment variables configure this test; see clippy.toml.
 #![allow(clippy::disallowed_methods)]
 
 mod ca;
@@ -28,19 +29,19 @@ use std::sync::Mutex;
 use ca::Profile;
 use world::{Plan, Report, run};
 
-/// Certificates of a run; many short lives find more than one long one.
+/// Number of certificates per run: many short runs find more than one long run.
 const CERTIFICATES: usize = 12;
 
 const PROFILES: [Profile; 3] = [Profile::Any, Profile::Boulder, Profile::StepCa];
 
 fn number(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number")),
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is not a number")),
         Err(_) => default,
     }
 }
 
-/// Seeds that fail, after which there is no need of more.
+/// Number of failed seeds after which no further seed runs.
 const ENOUGH_FAILURES: usize = 10;
 
 #[derive(Default)]
@@ -50,7 +51,7 @@ struct Sum {
     failed: Vec<u64>,
 }
 
-/// Runs seeds, from the first, on all cores, until there are this many certificates.
+/// Runs seeds after `first` on all cores until there are this many certificates.
 fn runs(profile: Profile, first: u64, faults: u64, certificates: usize) -> Report {
     let sum = Mutex::new(Sum { last: first, ..Sum::default() });
     let next = || {
@@ -101,8 +102,9 @@ fn with_faults(profile: Profile) {
     let wanted = number("SIMULATION_CERTIFICATES", 200) as usize;
     let report = runs(profile, number("SIMULATION_FIRST", 0), 20, wanted);
     assert!(report.certificates >= wanted && report.kills > wanted / 20);
-    // Certificates of minutes are renewed while others wait, when nothing goes wrong any more.
-    assert!(report.faults * 10 > report.requests, "so few faults: {report:?}");
+    // The share of faults is below a fifth: at the end of a run, short certificates are renewed
+    // without faults while other programs wait.
+    assert!(report.faults * 10 > report.requests, "too few faults: {report:?}");
 }
 
 #[test]
@@ -113,7 +115,7 @@ fn no_certificate_is_lost_with_faults_at_every_second_request() {
 }
 
 #[test]
-fn where_nothing_goes_wrong_nothing_fails() {
+fn runs_without_faults_have_no_failures() {
     for profile in PROFILES {
         let report = runs(profile, 2_000_000, 0, 200);
         assert_eq!((report.faults, report.failures), (0, 0), "{profile:?}");

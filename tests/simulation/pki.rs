@@ -1,5 +1,5 @@
-//! Keys and certificates that are the same in each run of a seed: the numbers of private keys come
-//! from it, and the CA signs with Ed25519, which leaves nothing to chance.
+//! Keys and certificates that are the same in each run of a seed: private keys come from the seed,
+//! and the CA signs with Ed25519, which is deterministic.
 
 use std::sync::OnceLock;
 
@@ -14,7 +14,7 @@ use openssl::x509::{X509, X509Extension, X509Name};
 
 use super::rng::Rng;
 
-/// A P-256 key.
+/// Returns a P-256 key from the seed.
 pub fn key(rng: &mut Rng) -> acme_micro::Key {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let mut bytes = rng.bytes::<32>();
@@ -32,7 +32,7 @@ struct Authority {
     certificate: X509,
 }
 
-/// The intermediate that signs leaves.
+/// Returns the intermediate that signs leaves.
 fn issuer() -> &'static Authority {
     static ISSUER: OnceLock<Authority> = OnceLock::new();
     ISSUER.get_or_init(|| {
@@ -53,7 +53,7 @@ fn name(common_name: &str) -> X509Name {
     name.build()
 }
 
-/// No `names` make it a CA's.
+/// Creates a certificate; without `names` it is one of a CA.
 fn certificate(
     key: &PKeyRef<impl HasPublic>,
     subject: &str,
@@ -82,7 +82,7 @@ fn certificate(
         let san = san.build(&builder.x509v3_context(None, None)).unwrap();
         builder.append_extension(san).unwrap();
     }
-    // authorityKeyIdentifier, RFC 5280 section 4.2.1.1: of the signer's key.
+    // The authorityKeyIdentifier (RFC 5280 section 4.2.1.1) of the signer's key.
     let id = &openssl::sha::sha256(&signer.public_key_to_der().unwrap())[..20];
     let value = Asn1OctetString::new_from_bytes(&[&[0x30, 22, 0x80, 20], id].concat()).unwrap();
     let oid = Asn1Object::from_str("2.5.29.35").unwrap();
@@ -91,7 +91,7 @@ fn certificate(
     builder.build()
 }
 
-/// A leaf with its intermediate, as PEM. `valid`: seconds since 1970.
+/// Returns a leaf with its intermediate as PEM. `valid`: seconds since 1970.
 pub fn chain(
     key: &PKeyRef<impl HasPublic>,
     names: &[String],

@@ -1,5 +1,5 @@
-//! A program that uses the library as its documents say: what it has to keep is on its disk before it
-//! is needed, and after a failure it waits, longer each time.
+//! A program that uses the library as its documents recommend: it stores data on disk before that data is
+//! needed, and waits longer after each failure.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::rng::Rng;
 
 const MINUTE: i64 = 60_000;
 
-/// What is under way: one for each site, and one besides.
+/// A running task: at most one for each site, and one other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
     Certificate(usize),
@@ -26,47 +26,47 @@ pub enum Task {
     Revoke(usize),
 }
 
-/// What comes of them.
+/// The outcome of a task.
 pub enum Outcome {
     Issued(Box<Issued>),
     NotDue(RenewalInfo),
     Done,
 }
 
-/// A certificate that is wanted, and what is known of it.
+/// A certificate that the program wants, and what it knows about it.
 struct Site {
     names: Vec<String>,
     key: Key,
     order_url: Option<String>,
     chain: Option<CertificateChain>,
     failures: u32,
-    /// Its certificate was to be revoked; what came of it may never have been heard.
+    /// Whether its certificate was to be revoked; the response may never have arrived.
     revocation_asked: bool,
     next: i64,
 }
 
 pub struct Program {
-    // --- what is on its disk ---
+    // --- on its disk ---
     account_key: Key,
-    /// The key that is to replace it; both are kept until one of them is known to be right.
+    /// Key that is to replace it; both are kept until the CA has confirmed one of them.
     new_key: Option<Key>,
     account_url: Option<String>,
     sites: Vec<Site>,
-    // --- what it forgets when it ends ---
+    // --- forgotten at the end of its process ---
     client: Option<Client>,
     busy: Vec<Task>,
-    /// When it does something else than certificates.
+    /// Time of the next task other than certificates.
     next_chore: i64,
     chore_failures: u32,
     seed: u64,
 }
 
-/// The delay after so many failures in a row.
+/// Returns the delay after this many failures in a row.
 fn ladder(failures: u32) -> i64 {
     MINUTE.saturating_mul(10_i64.saturating_pow(failures)).min(DAY)
 }
 
-/// Time until a program does something else than certificates.
+/// Returns the time until the next task other than certificates.
 fn pause(ca: &Ca, rng: &mut Rng) -> i64 {
     rng.below(2 * ca.policy.lifetime.max(DAY) as u64) as i64
 }
@@ -103,7 +103,7 @@ impl Program {
         }
     }
 
-    /// Its process has ended; the disk is left.
+    /// Ends the process; the disk remains.
     pub fn restart(&mut self, rng: &mut Rng) {
         self.client = None;
         self.busy.clear();
@@ -117,7 +117,7 @@ impl Program {
         }
     }
 
-    /// Does it have all it wants, for now?
+    /// Whether the program has everything it wants for now.
     pub fn is_content(&self, now: i64, ca: &Ca) -> bool {
         self.new_key.is_none()
             && ca.knows(&self.account_key)
@@ -129,7 +129,7 @@ impl Program {
             })
     }
 
-    /// What is durable before the next step is taken.
+    /// Stores on disk what the next step requires.
     pub fn note(&mut self, task: Task, operation: &Operation<Outcome>) {
         if let Task::Certificate(n) = task {
             if let Some(url) = operation.order_url() {
@@ -154,7 +154,8 @@ impl Program {
         client.clone()
     }
 
-    /// Begins what there is to do, each with the number of its names; and when to look again.
+    /// Starts the due tasks, each with its number of names; returns the time of the next task as
+    /// well.
     #[allow(clippy::type_complexity)]
     pub fn start(
         &mut self,
@@ -171,7 +172,7 @@ impl Program {
                 && !calm
                 && self.has_account()
         {
-            // Which key is right has to be known before anything else.
+            // The program has to know which key is right before it does anything else.
             if chore_is_due && self.busy.is_empty() {
                 let new = self.new_key.get_or_insert_with(|| pki::key(rng)).clone();
                 let operation = self.client().change_key(&new).map(|()| Outcome::Done);
@@ -184,7 +185,8 @@ impl Program {
             for n in 0..self.sites.len() {
                 let busy = self.busy.contains(&Task::Certificate(n));
                 if self.sites[n].next <= now && !busy {
-                    // A failure until it has gone well: one that ends the process counts, too.
+                    // Counts as a failure until it succeeds: an end of the process is a failure,
+                    // too.
                     let site = &mut self.sites[n];
                     site.next = now + ladder(site.failures);
                     site.failures += 1;
@@ -199,7 +201,7 @@ impl Program {
         (started, next.filter(|at| *at > now).min())
     }
 
-    /// Only an account that is known to exist can have another key.
+    /// Whether an account is known to exist: only then can its key be changed.
     fn has_account(&self) -> bool {
         self.sites.iter().any(|site| site.chain.is_some())
     }
@@ -222,7 +224,7 @@ impl Program {
         options.abandon_on_failure = false;
         options.time_limit = Duration::from_secs(600);
         let issued = |issued| Outcome::Issued(Box::new(issued));
-        // An order that is under way is finished, whatever the CA says of the certificate before.
+        // A running order is finished, whatever the CA reports about the previous certificate.
         let operation = match site.chain.is_some() && site.order_url.is_none() {
             true => client.renew(options).unwrap().map(move |renewal| match renewal {
                 Renewal::NotDue(info) => Outcome::NotDue(info),
@@ -260,7 +262,7 @@ impl Program {
         }
     }
 
-    /// Takes in what came of it.
+    /// Handles the outcome of a task.
     pub fn finish(
         &mut self,
         task: Task,
@@ -270,8 +272,8 @@ impl Program {
         rng: &mut Rng,
     ) {
         self.busy.retain(|busy| *busy != task);
-        // What the CA asks for counts, but for a day at most: a false Retry-After of a month must not
-        // let certificates of minutes go by in the thousands.
+        // The program obeys the CA for a day at most: a false Retry-After of a month would let
+        // thousands of short certificates expire.
         let later = |failures: u32, error: &AcmeError| {
             let asked = error.retry_at().map_or(0, |at| at.as_millis());
             (now + ladder(failures)).max(asked.min(now + DAY))
@@ -300,8 +302,8 @@ impl Program {
             (Task::Certificate(n), Ok(Outcome::NotDue(info))) => {
                 let site = &mut self.sites[n];
                 let at = info.check_again_at.min(info.renew_at).as_millis();
-                assert!(at > now, "not due, and to be asked at once: {info:?}");
-                // Programs that ask now and then find out, too.
+                assert!(at > now, "not due, and to be checked at once: {info:?}");
+                // Some programs ask later than they could.
                 let chain = site.chain.as_ref().expect("the certificate before");
                 let left = (chain.not_after().as_millis() - now).max(1);
                 site.next = at.max(now + rng.below(left as u64 / 3 + 1) as i64);
@@ -318,7 +320,8 @@ impl Program {
                 self.chore_failures = 0;
             }
             (Task::Revoke(n), Ok(_)) => {
-                // What answered with 200 may not have been the CA; nothing more is to be had from it.
+                // The response 200 may not have come from the CA. The program cannot find out, and
+                // orders a new certificate.
                 let site = &mut self.sites[n];
                 site.chain = None;
                 site.next = now;

@@ -1,6 +1,6 @@
-//! The one source of chance of a run: what a seed decides, it decides again.
+//! The only source of random numbers in a run: the seed determines all of them.
 
-/// SplitMix64.
+/// A SplitMix64 generator.
 #[derive(Clone)]
 pub struct Rng(pub u64);
 
@@ -13,12 +13,12 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number from 0 to `bound - 1`.
+    /// Returns a number from 0 to `bound - 1`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    /// True `n` times out of `of`.
+    /// Returns true `n` times out of `of`.
     pub fn chance(&mut self, n: u64, of: u64) -> bool {
         self.below(of) < n
     }

@@ -1,6 +1,6 @@
-//! One run: programs with an account each, at one CA, on one virtual clock; whatever a seed decides
-//! goes wrong in between. After each event the invariants are checked, and at the end, when nothing
-//! goes wrong any more, that every program has its certificates and none was lost.
+//! One run: programs with an account each, at one CA, on one virtual clock; the seed decides the
+//! faults. The invariants are checked after each event. At the end the faults stop: then every
+//! program has to have its certificates, and no certificate may be lost.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -9,28 +9,28 @@ use std::sync::Arc;
 use acme_micro::engine::{Operation, Request, Step};
 use acme_micro::{ErrorKind, Time};
 
-use super::ca::{Answer, BASE, Ca, DAY, Profile};
+use super::ca::{BASE, Ca, DAY, Profile, Response};
 use super::faults::{Fault, falsify};
 use super::program::{Outcome, Program, Task};
 use super::rng::Rng;
 
-/// The clock at the beginning: 2026-11-24T14:24:05Z.
+/// Clock at the start: 2026-11-24T14:24:05Z.
 pub const START: i64 = 1_795_530_245_000;
-/// The time limit of each operation, and for how long it may take challenges down after it.
+/// Timeout of each operation in milliseconds, which includes the removal of its challenges.
 const TIME_LIMIT: i64 = 600_000;
 
-/// What a run is made from.
+/// Parameters of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub profile: Profile,
     pub seed: u64,
-    /// Requests of 100 at which something goes wrong.
+    /// Number of faults per 100 requests.
     pub faults: u64,
-    /// Certificates after which nothing goes wrong any more.
+    /// Number of certificates after which the faults stop.
     pub certificates: usize,
 }
 
-/// What came of it.
+/// Result of a run.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Report {
     pub certificates: usize,
@@ -38,12 +38,12 @@ pub struct Report {
     pub faults: usize,
     pub kills: usize,
     pub failures: usize,
-    /// Of all events, in their order.
+    /// Hash of all events in their order.
     pub trace: u64,
 }
 
 impl Report {
-    /// All but the trace, which is one run's.
+    /// Adds the counts of another run; a trace belongs to one run.
     pub fn add(&mut self, other: &Report) {
         self.certificates += other.certificates;
         self.requests += other.requests;
@@ -55,8 +55,8 @@ impl Report {
 
 #[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Event {
-    /// A program looks at what there is to do.
-    Look {
+    /// A program checks which tasks are due.
+    Check {
         program: usize,
     },
     /// An operation is polled.
@@ -70,21 +70,21 @@ enum Event {
     Arrive {
         exchange: u64,
     },
-    /// An answer, or that there is none, reaches the program.
-    Answer {
+    /// A response, or the loss of it, reaches the program.
+    Response {
         exchange: u64,
     },
 }
 
-/// A request on its way, and its answer on the way back.
+/// A request on its way, and its response on the way back.
 struct Exchange {
     operation: u64,
     request: Arc<Request>,
     fault: Option<Fault>,
-    answer: Option<Answer>,
+    response: Option<Response>,
 }
 
-/// An operation under way, and what it has done so far.
+/// A running operation, and what it has done so far.
 struct Running {
     operation: Operation<Outcome>,
     program: usize,
@@ -94,13 +94,13 @@ struct Running {
     published_for: i64,
     requests: usize,
     faults: usize,
-    looks: usize,
+    polls: usize,
     names: usize,
-    /// The CA has made an order fail by a fault of its own, so that there is another one.
+    /// Whether the CA has failed an order by its own fault, which leads to another order.
     saw_ca_fault: bool,
-    /// URLs of challenges to which the CA has answered that it has the response.
+    /// URLs of challenges to which the CA has acknowledged a response.
     responded: HashSet<String>,
-    /// The URL and time of the last failure that asks for a delay.
+    /// Failed URLs, and the earliest time of their next request.
     failed: HashMap<String, i64>,
     up: Vec<(String, String, String)>,
     is_polled: bool,
@@ -115,14 +115,14 @@ pub struct World {
     running: HashMap<u64, Running>,
     exchanges: HashMap<u64, Exchange>,
     events: BinaryHeap<Reverse<(i64, u64, Event)>>,
-    /// When each program is going to look at what there is to do.
-    looks: Vec<i64>,
+    /// Time of the next check of each program.
+    checks: Vec<i64>,
     last_id: u64,
     is_traced: bool,
     report: Report,
 }
 
-/// Runs a seed to its end; what is wrong ends the test, and names the seed.
+/// Runs a seed to its end; a violated invariant fails the test and prints how to repeat the run.
 pub fn run(plan: Plan) -> Report {
     struct Name(Plan);
     impl Drop for Name {
@@ -130,7 +130,7 @@ pub fn run(plan: Plan) -> Report {
             if std::thread::panicking() {
                 let Plan { profile, seed, faults, certificates } = self.0;
                 eprintln!(
-                    "this run again: SIMULATION_CA={profile:?} SIMULATION_SEED={seed} \
+                    "to repeat this run: SIMULATION_CA={profile:?} SIMULATION_SEED={seed} \
                      SIMULATION_FAULTS={faults} SIMULATION_CERTIFICATES={certificates} cargo test --test simulation one_seed \
                      -- --nocapture"
                 );
@@ -151,13 +151,13 @@ pub fn run(plan: Plan) -> Report {
         running: HashMap::new(),
         exchanges: HashMap::new(),
         events: BinaryHeap::new(),
-        looks: vec![i64::MAX; count],
+        checks: vec![i64::MAX; count],
         last_id: 0,
         is_traced: std::env::var_os("SIMULATION_TRACE").is_some(),
         report: Report::default(),
     };
     for program in 0..count {
-        world.look_in(0, program);
+        world.check_in(0, program);
     }
     world.live();
     world.report
@@ -169,14 +169,14 @@ impl World {
         self.events.push(Reverse((self.now + delay, self.last_id, event)));
     }
 
-    fn look_in(&mut self, delay: i64, program: usize) {
-        if self.now + delay < self.looks[program] {
-            self.looks[program] = self.now + delay;
-            self.at(delay, Event::Look { program });
+    fn check_in(&mut self, delay: i64, program: usize) {
+        if self.now + delay < self.checks[program] {
+            self.checks[program] = self.now + delay;
+            self.at(delay, Event::Check { program });
         }
     }
 
-    /// Does nothing go wrong any more?
+    /// Whether the faults have stopped.
     fn is_calm(&self) -> bool {
         self.plan.faults == 0 || self.report.certificates >= self.plan.certificates
     }
@@ -189,13 +189,13 @@ impl World {
             self.ca.is_calm = self.is_calm();
             self.note(&event);
             match event {
-                Event::Look { program } if self.looks[program] == at => self.look(program),
-                Event::Look { .. } => {} // it has looked earlier
+                Event::Check { program } if self.checks[program] == at => self.check(program),
+                Event::Check { .. } => {} // an earlier check has taken its place
                 Event::Poll { operation } => self.poll(operation),
                 Event::Published { operation } => {
                     if let Some(running) = self.running.get_mut(&operation) {
                         running.published_for += at - running.publishing_since.take().unwrap();
-                        // One in twenty hosts cannot.
+                        // One in twenty publications fails.
                         let can = self.rng.chance(19, 20) || self.is_calm();
                         let running = &self.running[&operation];
                         let outcome = if can { Ok(()) } else { Err("the disk is full".to_owned()) };
@@ -204,10 +204,10 @@ impl World {
                     }
                 }
                 Event::Arrive { exchange } => self.arrive(exchange),
-                Event::Answer { exchange } => self.answer(exchange),
+                Event::Response { exchange } => self.receive(exchange),
             }
             if self.report.certificates < self.plan.certificates {
-                assert!(at < START + 40_000 * DAY, "it never ends: {:?}", self.report);
+                assert!(at < START + 40_000 * DAY, "the run does not end: {:?}", self.report);
                 if !self.is_calm() && self.rng.chance(1, 400) {
                     self.kill();
                 }
@@ -220,15 +220,15 @@ impl World {
                 }
                 assert!(
                     at < since + 100 * DAY,
-                    "nothing goes wrong any more, and yet: {:?}",
+                    "the faults have stopped, and a certificate is missing: {:?}",
                     self.report
                 );
             }
         }
-        panic!("nobody waits for anything: {:?}", self.report);
+        panic!("no event is left: {:?}", self.report);
     }
 
-    /// The same events in the same order give the same number.
+    /// Hashes an event: the same events in the same order have the same hash.
     fn note(&mut self, event: &Event) {
         let mut text = format!("{} {event:?}", self.now);
         if let Event::Arrive { exchange } = event {
@@ -247,21 +247,21 @@ impl World {
         }
     }
 
-    /// A process ends, and starts again later with what is on its disk.
+    /// Ends a process, and starts it again later with the data on its disk.
     fn kill(&mut self) {
         let program = self.rng.below(self.programs.len() as u64) as usize;
         self.running.retain(|_, running| running.program != program);
         self.programs[program].restart(&mut self.rng);
         self.report.kills += 1;
         let delay = 1000 + self.rng.below(100_000) as i64;
-        self.looks[program] = i64::MAX;
-        self.look_in(delay, program);
+        self.checks[program] = i64::MAX;
+        self.check_in(delay, program);
     }
 
-    /// Starts what a program wants to do now.
-    fn look(&mut self, n: usize) {
+    /// Starts the due tasks of a program.
+    fn check(&mut self, n: usize) {
         let calm = self.is_calm();
-        self.looks[n] = i64::MAX;
+        self.checks[n] = i64::MAX;
         let program = &mut self.programs[n];
         let (started, next) = program.start(self.now, calm, &mut self.rng);
         for (task, operation, names) in started {
@@ -276,7 +276,7 @@ impl World {
                 published_for: 0,
                 requests: 0,
                 faults: 0,
-                looks: 0,
+                polls: 0,
                 names,
                 saw_ca_fault: false,
                 responded: HashSet::new(),
@@ -287,9 +287,9 @@ impl World {
             self.running.insert(id, running);
             self.poll(id);
         }
-        // The end of each operation is looked at besides.
+        // The program also checks at the end of each operation.
         if let Some(at) = next {
-            self.look_in((at - self.now).max(1), n);
+            self.check_in((at - self.now).max(1), n);
         }
     }
 
@@ -304,17 +304,21 @@ impl World {
                 Ok(Step::Request(request)) => self.send(id, request),
                 Ok(Step::Wait(delay)) => {
                     let delay = delay.map(|delay| delay.as_millis() as i64);
-                    let answers = self.exchanges.values().any(|exchange| exchange.operation == id);
+                    let responses =
+                        self.exchanges.values().any(|exchange| exchange.operation == id);
                     let publishing = self.running[&id].publishing_since.is_some();
-                    assert!(answers || publishing || delay.is_some(), "it waits for nothing");
-                    assert_ne!(delay, Some(0), "a wait for no time");
+                    assert!(
+                        responses || publishing || delay.is_some(),
+                        "the operation waits for nothing"
+                    );
+                    assert_ne!(delay, Some(0), "a wait of 0 ms");
                     if let Some(delay) = delay {
                         self.at(delay, Event::Poll { operation: id });
                     }
                     return;
                 }
                 Ok(Step::Publish(challenges)) => {
-                    // After a lie the same challenge may be in another round.
+                    // After a falsified response the same challenge may return in another round.
                     running.responded.clear();
                     running.failed.retain(|url, _| !url.contains("/chall/"));
                     running.publishing_since = Some(self.now);
@@ -332,12 +336,16 @@ impl World {
                 }
                 Ok(Step::Unpublish(challenges)) => {
                     assert!(!challenges.is_empty());
-                    assert_eq!(challenges.len(), running.up.len(), "not all is taken down");
+                    assert_eq!(
+                        challenges.len(),
+                        running.up.len(),
+                        "some challenges stay published"
+                    );
                     let up = std::mem::take(&mut running.up);
-                    // Where nothing went wrong on the way, nothing is a reason to be early.
+                    // Without faults on the way no challenge is removed early.
                     let early = up.iter().find(|(_, _, secret)| self.ca.is_validating(secret));
                     let is_sound = running.faults == 0 && !running.responded.is_empty();
-                    assert!(early.is_none() || !is_sound, "down too early: {early:?}");
+                    assert!(early.is_none() || !is_sound, "removed too early: {early:?}");
                 }
                 Ok(Step::Done) => return self.end(id, None),
                 Ok(step) => panic!("an unknown step: {step:?}"),
@@ -362,7 +370,7 @@ impl World {
             for url in [known, noted].iter().flatten() {
                 assert!(
                     !self.ca.can_be_resumed(url),
-                    "a second order, and {url} leads to a certificate"
+                    "a second order although {url} can lead to a certificate"
                 );
             }
         }
@@ -380,7 +388,7 @@ impl World {
         }
         self.last_id += 1;
         let exchange = self.last_id;
-        self.exchanges.insert(exchange, Exchange { operation: id, request, fault, answer: None });
+        self.exchanges.insert(exchange, Exchange { operation: id, request, fault, response: None });
         let delay = 1 + self.rng.below(80) as i64;
         self.at(delay, Event::Arrive { exchange });
     }
@@ -396,7 +404,7 @@ impl World {
         let is_post = !request.body.is_empty();
         let fault = exchange.fault.take();
         let is_spoiling = fault.as_ref().is_some_and(|fault| fault.is_false_witness(request.url()));
-        exchange.answer = match fault {
+        exchange.response = match fault {
             None => Some(ca.serve(request, false, &published)),
             Some(Fault::Refused) => None,
             Some(Fault::Lost { after }) => {
@@ -412,34 +420,34 @@ impl World {
                 ca.serve(request, false, &published);
                 Some(ca.serve(request, is_post, &published))
             }
-            Some(Fault::Instead(answer)) => {
+            Some(Fault::Instead(response)) => {
                 let nonce = ca.fresh_nonce();
-                Some(answer.with("Replay-Nonce", nonce))
+                Some(response.with("Replay-Nonce", nonce))
             }
-            Some(Fault::Replaced(answer)) => {
+            Some(Fault::Replaced(response)) => {
                 ca.serve(request, false, &published);
-                Some(answer)
+                Some(response)
             }
             Some(Fault::Header(name, value)) => {
-                let mut answer = ca.serve(request, false, &published);
-                answer.headers.retain(|(known, _)| known != name);
-                Some(answer.with(name, value))
+                let mut response = ca.serve(request, false, &published);
+                response.headers.retain(|(known, _)| known != name);
+                Some(response.with(name, value))
             }
             Some(Fault::BadNonce) => {
-                let mut answer = ca.serve(request, false, &published);
-                answer.headers.retain(|(known, _)| known != "Replay-Nonce");
+                let mut response = ca.serve(request, false, &published);
+                response.headers.retain(|(known, _)| known != "Replay-Nonce");
                 let nonce = ca.bad_nonce();
-                Some(answer.with("Replay-Nonce", nonce))
+                Some(response.with("Replay-Nonce", nonce))
             }
             Some(Fault::NoNonce) => {
-                let mut answer = ca.serve(request, false, &published);
-                answer.headers.retain(|(known, _)| known != "Replay-Nonce");
-                Some(answer)
+                let mut response = ca.serve(request, false, &published);
+                response.headers.retain(|(known, _)| known != "Replay-Nonce");
+                Some(response)
             }
             Some(Fault::Falsified(choice)) => {
-                let mut answer = ca.serve(request, false, &published);
-                falsify(&mut answer, choice);
-                Some(answer)
+                let mut response = ca.serve(request, false, &published);
+                falsify(&mut response, choice);
+                Some(response)
             }
         };
         if is_spoiling && request.url().ends_with("/new-order") {
@@ -447,68 +455,68 @@ impl World {
                 order.spoiled = true;
             }
         }
-        self.at(delay, Event::Answer { exchange: id });
+        self.at(delay, Event::Response { exchange: id });
     }
 
-    fn answer(&mut self, id: u64) {
-        let Exchange { operation, request, answer, .. } = self.exchanges.remove(&id).unwrap();
+    fn receive(&mut self, id: u64) {
+        let Exchange { operation, request, response, .. } = self.exchanges.remove(&id).unwrap();
         let Some(running) = self.running.get_mut(&operation) else { return };
         let is_awaited = running.operation.request(request.id).is_some();
         let reply = running.operation.reply(request.id);
-        let Some(answer) = answer else {
+        let Some(response) = response else {
             if is_awaited {
                 running.failed.insert(request.url().to_owned(), self.now + 1);
             }
             reply.failed("the connection was cut").unwrap();
             return self.poll(operation);
         };
-        let json = answer.json().unwrap_or_default();
-        // What the CA refuses for a reason is not asked again, or is another request.
+        let json = response.json().unwrap_or_default();
+        // A refusal for a reason is not repeated, or becomes another request.
         if !is_awaited {
-            // The operation has given the request up, and does not look at the answer.
-        } else if matches!(answer.status, 408 | 429 | 500..) {
-            let wait = answer.seconds("Retry-After").unwrap_or(0);
+            // The operation has given up the request and ignores the response.
+        } else if matches!(response.status, 408 | 429 | 500..) {
+            let wait = response.seconds("Retry-After").unwrap_or(0);
             running.failed.insert(request.url().to_owned(), self.now + (wait * 1000).max(1));
         } else if json["type"] == "urn:ietf:params:acme:error:badNonce" {
             running.faults += 1;
         }
         if matches!(json["status"].as_str(), Some("pending" | "processing")) {
-            running.looks += 1;
+            running.polls += 1;
         }
-        running.faults += usize::from(answer.status >= 500);
-        if answer.status == 200 {
-            let text = String::from_utf8_lossy(&answer.body);
+        running.faults += usize::from(response.status >= 500);
+        if response.status == 200 {
+            let text = String::from_utf8_lossy(&response.body);
             running.saw_ca_fault |= text.contains("serverInternal");
             if request.url().contains("/chall/") && json["status"].is_string() {
                 running.responded.insert(request.url().to_owned());
             }
         }
         let mut fed = Ok(());
-        for (name, value) in &answer.headers {
+        for (name, value) in &response.headers {
             fed = fed.and_then(|()| reply.header(name.as_bytes(), value.as_bytes()));
         }
-        fed = fed.and_then(|()| reply.body(&answer.body));
-        fed.and_then(|()| reply.end(answer.status)).unwrap();
+        fed = fed.and_then(|()| reply.body(&response.body));
+        fed.and_then(|()| reply.end(response.status)).unwrap();
         self.poll(operation);
     }
 
-    /// What holds of every operation that has ended, well or not.
+    /// Checks the invariants of an operation that has ended, with or without an error.
     fn end(&mut self, id: u64, error: Option<acme_micro::AcmeError>) {
         let running = self.running.remove(&id).unwrap();
         let what = running.task;
         assert!(running.up.is_empty(), "{what:?}: still published: {:?}", running.up);
         let took = self.now - running.started - running.published_for;
         assert!(took <= TIME_LIMIT, "{what:?}: it took {took} ms");
-        // Each name has an authorization and a challenge; each fault may cost a request, a nonce and
-        // a look at what has become of it; and who is told to wait looks again.
+        // Each name has an authorization and a challenge. Each fault may cost a request, a nonce
+        // and a fetch to see its effect. Each "pending" or "processing" costs another fetch.
         let orders = 1 + usize::from(running.saw_ca_fault);
-        let ceiling = orders * (12 + 5 * running.names) + running.looks + 3 * running.faults;
+        let ceiling = orders * (12 + 5 * running.names) + running.polls + 3 * running.faults;
         assert!(
             running.requests <= ceiling,
-            "{what:?}: {} requests, {ceiling} would do: {} names, {} looks, {} faults, {error:?}",
+            "{what:?}: {} requests, {ceiling} would do: {} names, {} polls, {} faults, {error:?}",
             running.requests,
             running.names,
-            running.looks,
+            running.polls,
             running.faults
         );
         if let Some(error) = &error {
@@ -519,7 +527,7 @@ impl World {
                     error.kind(),
                     ErrorKind::Panic | ErrorKind::Misuse | ErrorKind::InvalidArgument
                 ),
-                "{what:?}: not typed: {error:?}"
+                "{what:?}: an unexpected kind of error: {error:?}"
             );
             let text = error.to_string();
             assert!(!text.is_empty() && !text.chars().any(char::is_control), "{text:?}");
@@ -536,7 +544,7 @@ impl World {
         }
         let program = &mut self.programs[running.program];
         program.finish(running.task, outcome, self.now, &mut self.ca, &mut self.rng);
-        self.look_in(1, running.program);
+        self.check_in(1, running.program);
     }
 
     fn nothing_is_lost(&self) {

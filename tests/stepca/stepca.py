@@ -16,8 +16,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "tests/pebble"))
+sys.path += [str(ROOT / "tests/pebble"), str(ROOT / "tests/servers")]
 
+from certificates import Certificates  # noqa: E402
 from with_pebble import (  # noqa: E402
     START_S,
     TOOLS,
@@ -27,7 +28,6 @@ from with_pebble import (  # noqa: E402
     dns_answers,
     find_program,
     http_answers,
-    openssl,
     start_dns,
 )
 
@@ -48,16 +48,7 @@ PROVISIONERS: dict[str, dict[str, object]] = {
     "eab": {"requireEAB": True},
 }
 
-OPENSSL_CONFIG = """\
-[req]
-distinguished_name = name
-prompt = no
-[name]
-CN = stepca.py
-[root]
-basicConstraints = critical, CA:TRUE
-keyUsage = critical, keyCertSign, cRLSign
-subjectKeyIdentifier = hash
+SECTIONS = """\
 [intermediate]
 basicConstraints = critical, CA:TRUE, pathlen:0
 keyUsage = critical, keyCertSign, cRLSign
@@ -159,19 +150,9 @@ class StepCa:
 
 def make_ca(folder: Path) -> None:
     """Writes root.pem, and intermediate.pem with intermediate.key."""
-    (folder / "openssl.cnf").write_text(OPENSSL_CONFIG)
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    key += ["-config", "openssl.cnf"]
-    for command in (
-        ["req", "-x509", *key, "-extensions", "root", "-days", "30", "-subj", "/CN=Test Root",
-         "-keyout", "root.key", "-out", "root.pem"],
-        ["req", "-new", *key, "-subj", "/CN=Test Intermediate",
-         "-keyout", "intermediate.key", "-out", "intermediate.csr"],
-        ["x509", "-req", "-in", "intermediate.csr", "-CA", "root.pem", "-CAkey", "root.key",
-         "-set_serial", "1", "-days", "30", "-extfile", "openssl.cnf", "-extensions", "intermediate",
-         "-out", "intermediate.pem"],
-    ):  # fmt: skip
-        openssl(folder, *command)
+    certificates = Certificates(folder, SECTIONS)
+    certificates.make("root", "root", "/CN=Test Root")
+    certificates.make("intermediate", "intermediate", "/CN=Test Intermediate", issuer="root")
 
 
 def make_eab_key(database: Path) -> tuple[str, str]:

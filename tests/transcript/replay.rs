@@ -1,6 +1,6 @@
-//! Runs the engine on a transcript: with the polls and answers that were recorded, it has to ask for
-//! the same things in the same order. The account's key is a fresh one, and the certificate is ordered
-//! with the CSR that was recorded, so that it is right for its key.
+//! Runs the engine on a transcript: with the recorded polls and responses it has to send
+//! the same requests in the same order. The account's key is a fresh one. The certificate is ordered
+//! with the recorded CSR, so the recorded certificate is right for its key.
 
 use std::collections::BTreeMap;
 use std::{env, fs};
@@ -20,7 +20,7 @@ enum Any {
     Register(Operation<Registered>),
 }
 
-/// Does something with an operation, whichever it is.
+/// Evaluates an expression with an operation of any type.
 macro_rules! with {
     ($any:expr, $operation:ident => $body:expr) => {
         match $any {
@@ -40,7 +40,7 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-/// Repeats a transcript, which may be of several operations, and compares.
+/// Repeats a transcript, which may be of several operations, and compares the result with it.
 pub fn repeat(lines: &[String]) {
     let parsed: Vec<Value> =
         lines.iter().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
@@ -53,7 +53,7 @@ pub fn repeat(lines: &[String]) {
     assert_eq!(lines.len(), again.len(), "the lines {:?} differ", again.last());
 }
 
-/// A later version may repeat what an earlier one recorded.
+/// Removes the version: a later version may repeat what an earlier one recorded.
 fn without_version(line: &Value) -> Value {
     let mut line = line.clone();
     line.as_object_mut().unwrap().remove("begin");
@@ -66,7 +66,7 @@ fn run(lines: &[Value]) {
     for line in lines {
         let id = u64::from_str_radix(line["operation"].as_str().unwrap(), 16).unwrap();
         if line.get("begin").is_some() {
-            // The operations of one client have consecutive numbers, and share what it knows.
+            // The operations of one client have consecutive numbers and share its state.
             let client = clients.remove(&id.wrapping_sub(1));
             clients.insert(id, client.unwrap_or_else(|| client_of(line, id)));
         } else if let Some(flow) = line.get("flow") {
@@ -139,12 +139,12 @@ fn start<'a>(
     }
 }
 
-/// Does what the host did. What the operation does, it writes down itself.
+/// Does what the host did; the operation records its own part.
 fn go_on<T>(operation: &Operation<T>, line: &Value) {
     if let Some(now) = line.get("poll") {
         let _ = operation.poll(Time::from_millis(now.as_i64().unwrap()));
     } else if let Some(id) = line.get("answer") {
-        answer(operation, id.as_u64().unwrap(), line);
+        respond(operation, id.as_u64().unwrap(), line);
     } else if line.get("published").is_some() {
         operation.published(text(&line["failed"]).map_or(Ok(()), Err)).unwrap();
     } else if line.get("respond_with").is_some() {
@@ -153,11 +153,11 @@ fn go_on<T>(operation: &Operation<T>, line: &Value) {
     } else if line.get("canceled").is_some() {
         operation.cancel();
     } else {
-        panic!("a line that is not repeated: {line}");
+        panic!("a line that cannot be repeated: {line}");
     }
 }
 
-fn answer<T>(operation: &Operation<T>, id: u64, given: &Value) {
+fn respond<T>(operation: &Operation<T>, id: u64, given: &Value) {
     let reply = operation.reply(id);
     if let Some(failed) = given.get("failed") {
         let why = failed["text"].as_str().unwrap();
@@ -181,7 +181,7 @@ fn answer<T>(operation: &Operation<T>, id: u64, given: &Value) {
     reply.end(given["status"].as_u64().unwrap() as u16).unwrap();
 }
 
-/// Those of this repository, or the one that ACME_TRANSCRIPT names.
+/// Repeats the transcripts of this repository, or the one that ACME_TRANSCRIPT names.
 #[test]
 fn recorded_transcripts_repeat() {
     let folder = format!("{}/tests/transcript/recorded", env!("CARGO_MANIFEST_DIR"));

@@ -1,4 +1,4 @@
-//! What the system says to the client when it opens and uses sockets: strace stands in between.
+//! System errors while the client opens and uses sockets: strace injects them.
 
 use std::process::Command;
 use std::thread;
@@ -7,7 +7,7 @@ use acme_micro::ErrorKind;
 
 use super::{Folder, options, register};
 
-/// Runs a test of this file once more, under strace. Gives what strace wrote.
+/// Runs a test of this file again under strace. Returns strace's output.
 fn under_strace(name: &str, arguments: &[&str], wanted: &str) -> String {
     let folder = Folder::new(&format!("strace-{}", arguments.concat().replace(['=', ':'], "-")));
     let trace = folder.file("trace", "");
@@ -26,7 +26,7 @@ fn under_strace(name: &str, arguments: &[&str], wanted: &str) -> String {
 }
 
 #[test]
-fn h33_a_system_that_gives_no_socket_or_no_way() {
+fn h33_socket_errors_of_the_system_are_transport_errors() {
     if let Ok(wanted) = std::env::var("ACME_UNDER_STRACE") {
         let error = register(&options(|_| {})).unwrap_err();
         assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Transport, false), "{error}");
@@ -50,7 +50,7 @@ fn h33_a_system_that_gives_no_socket_or_no_way() {
             scope.spawn(move || {
                 let inject = format!("inject={call}:error={errno}");
                 let trace = format!("trace={call}");
-                let name = "h33_a_system_that_gives_no_socket_or_no_way";
+                let name = "h33_socket_errors_of_the_system_are_transport_errors";
                 let trace = under_strace(name, &["-e", &trace, "-e", &inject], says);
                 assert!(trace.matches("(INJECTED)").count() >= 4, "{call} {errno}: {trace}");
             });
@@ -59,11 +59,11 @@ fn h33_a_system_that_gives_no_socket_or_no_way() {
 }
 
 #[test]
-fn h35_nothing_is_written_in_a_way_that_could_raise_sigpipe() {
+fn h35_no_write_can_raise_sigpipe() {
     if std::env::var_os("ACME_UNDER_STRACE").is_some() {
         return register(&options(|_| {})).unwrap();
     }
-    let name = "h35_nothing_is_written_in_a_way_that_could_raise_sigpipe";
+    let name = "h35_no_write_can_raise_sigpipe";
     let trace = ["-e", "trace=write,writev,sendto,sendmsg,sendmmsg,sendfile,splice"];
     let trace = under_strace(name, &trace, "");
     let to_sockets: Vec<&str> = trace.lines().filter(|line| line.contains("<TCP:[")).collect();

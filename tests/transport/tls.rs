@@ -1,4 +1,5 @@
-//! Whom the client trusts and what it speaks with them, against a TLS server of the test's own.
+//! TLS: which servers the client trusts, and which versions it uses. The test has its own TLS
+//! server.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -29,7 +30,7 @@ pub struct Pair {
     pub certificate: X509,
 }
 
-/// Its own CA, unless `issuer` is given; valid for these seconds from now.
+/// Creates a certificate, self-signed unless `issuer` is given, valid for these seconds from now.
 pub fn certify(
     name: &str,
     issuer: Option<&Pair>,
@@ -72,7 +73,7 @@ pub fn is_for(builder: &mut X509Builder, dns: &[&str], ip: &[&str]) {
     builder.append_extension(names).unwrap();
 }
 
-/// For this machine by its address, for a day.
+/// Returns a certificate for this machine's address, valid for a day.
 fn sound() -> Pair {
     certify("server", None, (-DAY, DAY), |builder| is_for(builder, &[], &["127.0.0.1"]))
 }
@@ -84,7 +85,7 @@ pub fn acceptor(pair: &Pair) -> SslAcceptorBuilder {
     acceptor
 }
 
-/// A server, and what was seen of the client.
+/// A server, and counts of what it has seen of the client.
 struct Server {
     port: u16,
     connections: Arc<AtomicUsize>,
@@ -92,14 +93,14 @@ struct Server {
 }
 
 impl Server {
-    /// Gives every request this answer, and says goodbye.
-    fn answering(acceptor: SslAcceptorBuilder, answer: Vec<u8>) -> Server {
+    /// Starts a server that sends this response to every request and then ends the TLS connection.
+    fn answering(acceptor: SslAcceptorBuilder, response: Vec<u8>) -> Server {
         let acceptor = acceptor.build();
         Server::start(move |tcp, requests| {
             let Ok(mut stream) = acceptor.accept(tcp) else { return };
             if matches!(stream.read(&mut [0; 4096]), Ok(1..)) {
                 requests.fetch_add(1, Ordering::SeqCst);
-                let _ = stream.write_all(&answer);
+                let _ = stream.write_all(&response);
                 let _ = stream.shutdown();
             }
         })
@@ -120,7 +121,7 @@ impl Server {
         Server { port, connections, requests }
     }
 
-    /// How asking it for its directory ends.
+    /// Requests the directory and returns the failure.
     fn ask(&self, host: &str, roots: Option<PathBuf>) -> AcmeError {
         self.ask_by(host, &options(|o| o.extra_ca_file = roots))
     }
@@ -141,7 +142,7 @@ fn roots(folder: &Folder, root: &Pair) -> Option<PathBuf> {
 const EMPTY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 
 #[test]
-fn h25_k01_a_peer_that_is_not_trusted_is_told_nothing_and_not_asked_again() {
+fn h25_k01_an_untrusted_server_gets_no_request_and_no_second_try() {
     let ca = |name: &str, change: &dyn Fn(&mut X509Builder)| {
         certify(name, None, (-DAY, DAY), |builder| {
             is_ca(builder);
@@ -149,7 +150,7 @@ fn h25_k01_a_peer_that_is_not_trusted_is_told_nothing_and_not_asked_again() {
         })
     };
     let (plain, other) = (ca("CA", &|_| {}), ca("another CA", &|_| {}));
-    // RFC 5280 section 4.2.1.10: names in example.org only.
+    // Name constraints (RFC 5280 section 4.2.1.10): names in example.org only.
     let limited = ca("limited CA", &|builder| {
         let value = [&b"\x30\x11\xa0\x0f\x30\x0d\x82\x0b"[..], b"example.org"].concat();
         let value = Asn1OctetString::new_from_bytes(&value).unwrap();
@@ -185,7 +186,7 @@ fn h25_k01_a_peer_that_is_not_trusted_is_told_nothing_and_not_asked_again() {
 }
 
 #[test]
-fn h27_an_address_is_verified_as_one() {
+fn h27_an_address_is_verified_as_an_address() {
     let folder = Folder::new("by-address");
     let pair = sound();
     let server = Server::answering(acceptor(&pair), EMPTY.to_vec());
@@ -200,7 +201,7 @@ fn h27_an_address_is_verified_as_one() {
 }
 
 #[test]
-fn h26_old_versions_and_weak_ciphers_are_not_spoken() {
+fn h26_old_versions_and_weak_ciphers_are_refused() {
     let old = |version, ciphers: &'static str| {
         let folder = Folder::new(&format!("old-{version:?}-{ciphers}").replace([':', '@'], ""));
         let pair = sound();
@@ -227,8 +228,8 @@ fn h26_old_versions_and_weak_ciphers_are_not_spoken() {
 }
 
 #[test]
-fn h26_a_handshake_without_an_end_ends_in_a_timeout() {
-    // HelloRequest, which a client skips while it shakes hands, again and again.
+fn h26_an_endless_handshake_ends_in_a_timeout() {
+    // The server sends HelloRequest again and again, which a client ignores during a handshake.
     let server =
         Server::start(
             |mut tcp, _| {
@@ -241,7 +242,7 @@ fn h26_a_handshake_without_an_end_ends_in_a_timeout() {
 }
 
 #[test]
-fn h32_a_server_of_http_2_alone_is_named_as_that() {
+fn h32_a_server_with_http_2_only_is_reported() {
     let folder = Folder::new("alpn");
     let pair = sound();
     let mut acceptor = acceptor(&pair);
@@ -256,17 +257,17 @@ fn h32_a_server_of_http_2_alone_is_named_as_that() {
 }
 
 #[test]
-fn h11_h09_what_has_no_end_is_not_read_to_it() {
+fn h11_h09_an_endless_response_is_not_read_to_its_end() {
     let folder = Folder::new("floods");
     let pair = sound();
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    for (answer, why) in [
+    for (response, why) in [
         ("HTTP/1.1 100 Continue\r\n\r\n".repeat(100_000), "no end"),
         ("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(100_000), "no end"),
         (format!("{chunked}0\r\n{}\r\n", "X: y\r\n".repeat(1_000_000)), "no end"),
         (format!("{chunked}{}0\r\n\r\n", "1\r\nx\r\n".repeat(1_000_000)), ""),
     ] {
-        let server = Server::answering(acceptor(&pair), [answer.as_bytes(), EMPTY].concat());
+        let server = Server::answering(acceptor(&pair), [response.as_bytes(), EMPTY].concat());
         let error = server.ask("127.0.0.1", roots(&folder, &pair));
         assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
         assert!(error.to_string().contains(why), "{error}: not {why}");

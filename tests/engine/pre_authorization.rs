@@ -1,4 +1,4 @@
-//! Authorizations by themselves: ahead of an order, for the names below theirs, given up; and the
+//! Authorizations ahead of an order, for subdomains, and their deactivation; and the
 //! list of orders. RFC 8555 sections 7.1.2.1, 7.4.1 and 7.5.2; RFC 9444.
 
 use acme_micro::ErrorKind;
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::script::Script;
 
-fn authorizing() -> Script {
+fn ca_with_new_authz() -> Script {
     let mut ca = Script::new();
     ca.ca.pre_authorizes = true;
     ca
@@ -22,9 +22,9 @@ fn authorize(
 }
 
 #[test]
-fn names_are_proven_ahead_of_an_order() {
-    let mut ca = authorizing();
-    ca.ca.validation_looks = 2;
+fn names_are_validated_ahead_of_an_order() {
+    let mut ca = ca_with_new_authz();
+    ca.ca.validation_fetches = 2;
     let urls = authorize(&mut ca, AuthorizeOptions::new(["a.example", "192.0.2.7"])).unwrap();
     assert_eq!(urls, ["https://ca.example/authz/1", "https://ca.example/authz/2"]);
     assert!(ca.published("http-01 a.example") && ca.published("http-01 192.0.2.7"));
@@ -34,16 +34,16 @@ fn names_are_proven_ahead_of_an_order() {
 }
 
 #[test]
-fn a_name_that_is_proven_already_is_not_proven_again() {
-    let mut ca = authorizing();
-    ca.ca.proven = vec!["a.example".to_owned()];
+fn a_name_with_a_valid_authorization_is_not_validated_again() {
+    let mut ca = ca_with_new_authz();
+    ca.ca.authorized = vec!["a.example".to_owned()];
     authorize(&mut ca, AuthorizeOptions::new(["a.example"])).unwrap();
     assert!(!ca.published("*"));
 }
 
 #[test]
-fn a_name_that_cannot_be_proven_is_named_with_the_reason() {
-    let mut ca = authorizing();
+fn a_name_that_fails_validation_is_reported_with_the_reason() {
+    let mut ca = ca_with_new_authz();
     ca.ca.failing = vec!["b.example".to_owned()];
     let error = authorize(&mut ca, AuthorizeOptions::new(["a.example", "b.example"])).unwrap_err();
     assert_eq!((error.kind(), error.identifier()), (ErrorKind::Challenge, Some("b.example")));
@@ -51,14 +51,14 @@ fn a_name_that_cannot_be_proven_is_named_with_the_reason() {
 }
 
 #[test]
-fn what_newauthz_cannot_do_is_refused_before_anything_is_sent() {
+fn names_that_newauthz_cannot_take_are_refused_before_any_request() {
     for (names, subdomains, why) in [
         (vec!["*.example.org"], false, "wildcard"),
         (vec!["192.0.2.7"], true, "below"),
         (vec![], false, "names"),
         (vec!["a.example", "a.example"], false, "twice"),
     ] {
-        let mut ca = authorizing();
+        let mut ca = ca_with_new_authz();
         let mut options = AuthorizeOptions::new(names);
         options.challenge_types = vec![ChallengeType::Dns01, ChallengeType::Http01];
         options.subdomains = subdomains;
@@ -70,12 +70,12 @@ fn what_newauthz_cannot_do_is_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn a_ca_without_newauthz_or_subdomains_says_so() {
+fn a_missing_newauthz_or_subdomain_authorization_is_reported() {
     let mut ca = Script::new();
     let error = authorize(&mut ca, AuthorizeOptions::new(["a.example"])).unwrap_err();
     assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Unsupported, true));
     assert!(error.to_string().contains("newAuthz"), "{error}");
-    let mut ca = authorizing();
+    let mut ca = ca_with_new_authz();
     let mut options = AuthorizeOptions::new(["a.example"]);
     options.subdomains = true;
     let error = authorize(&mut ca, options).unwrap_err();
@@ -84,14 +84,14 @@ fn a_ca_without_newauthz_or_subdomains_says_so() {
 }
 
 #[test]
-fn an_authorization_for_something_else_proves_nothing() {
-    let mut ca = authorizing();
-    ca.ca.proven = vec!["a.example".to_owned(), "b.example".to_owned()];
+fn an_authorization_for_another_identifier_is_refused() {
+    let mut ca = ca_with_new_authz();
+    ca.ca.authorized = vec!["a.example".to_owned(), "b.example".to_owned()];
     ca.on("POST /new-authz").nth(2).edit(|a| a["identifier"]["value"] = json!("a.example"));
     let error = authorize(&mut ca, AuthorizeOptions::new(["a.example", "b.example"])).unwrap_err();
     assert_eq!((error.kind(), error.identifier()), (ErrorKind::Protocol, Some("b.example")));
-    // Nor for the name alone, when those below it are to be proven.
-    let mut ca = authorizing();
+    // An authorization for the name alone does not cover its subdomains.
+    let mut ca = ca_with_new_authz();
     ca.ca.subdomains = true;
     ca.on("POST /new-authz").edit(|a| a["subdomainAuthAllowed"] = json!(false));
     let mut options = AuthorizeOptions::new(["a.example"]);
@@ -101,24 +101,24 @@ fn an_authorization_for_something_else_proves_nothing() {
 }
 
 #[test]
-fn a_challenge_whose_answer_was_lost_is_answered_again() {
-    let mut ca = authorizing();
+fn a_lost_response_to_a_challenge_is_sent_again() {
+    let mut ca = ca_with_new_authz();
     ca.on("POST /chall/*").nth(1).lose_request();
     authorize(&mut ca, AuthorizeOptions::new(["a.example"])).unwrap();
     assert_eq!(ca.count("POST /chall/*"), 2);
 }
 
 #[test]
-fn a_refusal_of_newauthz_names_the_name() {
-    let mut ca = authorizing();
+fn a_refusal_of_newauthz_names_the_identifier() {
+    let mut ca = ca_with_new_authz();
     ca.on("POST /new-authz").problem(403, "rejectedIdentifier");
     let error = authorize(&mut ca, AuthorizeOptions::new(["a.example"])).unwrap_err();
     assert_eq!((error.kind(), error.identifier()), (ErrorKind::Order, Some("a.example")));
 }
 
 #[test]
-fn one_name_proves_those_below_it() {
-    let mut ca = authorizing();
+fn one_authorization_covers_its_subdomains() {
+    let mut ca = ca_with_new_authz();
     ca.ca.subdomains = true;
     let mut options = AuthorizeOptions::new(["example.org"]);
     options.challenge_types = vec![ChallengeType::Dns01];
@@ -135,7 +135,7 @@ fn one_name_proves_those_below_it() {
 }
 
 #[test]
-fn an_order_proves_its_names_by_the_one_above_them() {
+fn an_order_is_authorized_by_the_ancestor_of_its_names() {
     let mut ca = Script::new();
     ca.ca.subdomains = true;
     let mut options = OrderOptions::new(["a.example.org", "*.b.example.org", "other.example"]);
@@ -147,7 +147,7 @@ fn an_order_proves_its_names_by_the_one_above_them() {
 }
 
 #[test]
-fn an_ancestor_that_the_ca_did_not_allow_proves_nothing() {
+fn an_ancestor_without_subdomain_authorization_is_refused() {
     let mut ca = Script::new();
     ca.ca.subdomains = true;
     ca.on("POST /authz/*").edit(|authorization| authorization["subdomainAuthAllowed"] = json!(0));
@@ -156,7 +156,7 @@ fn an_ancestor_that_the_ca_did_not_allow_proves_nothing() {
     options.challenge_types = vec![ChallengeType::Dns01];
     let error = ca.order(options.clone()).unwrap_err();
     assert_eq!((error.kind(), error.identifier()), (ErrorKind::Protocol, Some("example.org")));
-    // And a CA that does not offer it at all is not asked.
+    // A CA that does not offer subdomain authorizations gets no order.
     let mut ca = Script::new();
     let error = ca.order(options).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
@@ -164,7 +164,7 @@ fn an_ancestor_that_the_ca_did_not_allow_proves_nothing() {
 }
 
 #[test]
-fn a_name_is_proven_by_its_ancestor_or_by_a_type_of_its_own() {
+fn an_ancestor_and_a_challenge_type_of_one_name_exclude_each_other() {
     let mut options = OrderOptions::new(["a.example.org"]);
     options.ancestor_domain = Some("example.org".to_owned());
     options.challenge_by_name = vec![("a.example.org".to_owned(), ChallengeType::Dns01)];
@@ -176,7 +176,7 @@ fn a_name_is_proven_by_its_ancestor_or_by_a_type_of_its_own() {
 }
 
 #[test]
-fn ancestors_that_make_no_sense_are_refused() {
+fn invalid_ancestors_are_refused() {
     for ancestor in ["example.net", "a.example.org", "*.example.org", "192.0.2.7", "ple.org", ""] {
         let mut ca = Script::new();
         ca.ca.subdomains = true;
@@ -192,16 +192,16 @@ fn ancestors_that_make_no_sense_are_refused() {
 fn an_abandoned_order_leaves_nothing_pending() {
     let mut ca = Script::new();
     ca.publishing = Err("no such zone".to_owned());
-    ca.ca.proven = vec!["c.example".to_owned()];
+    ca.ca.authorized = vec!["c.example".to_owned()];
     let error = ca.obtain(&["a.example", "b.example", "c.example"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Host);
     let states =
         |ca: &Script| -> Vec<&str> { ca.ca.authorizations.iter().map(|a| a.status).collect() };
-    assert_eq!(states(&ca), ["pending", "pending", "valid"], "it may be resumed");
+    assert_eq!(states(&ca), ["pending", "pending", "valid"], "the order can be resumed");
     let operation = ca.client.abandon_order("https://ca.example/order/1").unwrap();
     ca.run(&operation).unwrap();
     assert_eq!(states(&ca), ["deactivated", "deactivated", "valid"]);
-    // Once more: there is nothing left to do.
+    // A second call has nothing left to do.
     ca.forget();
     let operation = ca.client.abandon_order("https://ca.example/order/1").unwrap();
     ca.run(&operation).unwrap();
@@ -210,25 +210,25 @@ fn an_abandoned_order_leaves_nothing_pending() {
 }
 
 #[test]
-fn o18_on_request_a_failure_leaves_nothing_pending() {
+fn o18_abandon_on_failure_leaves_nothing_pending() {
     for (abandon, state) in [(true, "deactivated"), (false, "pending")] {
         let mut ca = Script::new();
         ca.publishing = Err("no such zone".to_owned());
         let mut options = OrderOptions::new(["a.example", "b.example"]);
         options.abandon_on_failure = abandon;
         let error = ca.order(options).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Host, "the failure is what is told");
+        assert_eq!(error.kind(), ErrorKind::Host, "the original failure is reported");
         assert!(ca.ca.authorizations.iter().all(|a| a.status == state), "{abandon}");
     }
-    // What a later try may mend is left for it.
+    // A failure that a later attempt may repair deactivates nothing.
     let mut ca = Script::new();
-    ca.on("POST /order/1").then(|_, answer| answer.set("Retry-After", "100000"));
-    ca.ca.validation_looks = u32::MAX;
+    ca.on("POST /order/1").then(|_, response| response.set("Retry-After", "100000"));
+    ca.ca.validation_fetches = u32::MAX;
     let mut options = OrderOptions::new(["a.example"]);
     options.abandon_on_failure = true;
     assert_eq!(ca.order(options).unwrap_err().kind(), ErrorKind::Timeout);
     assert_eq!(ca.ca.authorizations[0].status, "pending");
-    // One that the CA refuses to deactivate keeps no other pending.
+    // A refused deactivation does not keep the other authorizations pending.
     let mut ca = Script::new();
     ca.publishing = Err("no such zone".to_owned());
     ca.on("POST /authz/2").from(2).problem(403, "unauthorized");
@@ -237,7 +237,7 @@ fn o18_on_request_a_failure_leaves_nothing_pending() {
     assert_eq!(ca.order(options).unwrap_err().kind(), ErrorKind::Host);
     let states: Vec<_> = ca.ca.authorizations.iter().map(|a| a.status).collect();
     assert_eq!(states, ["deactivated", "pending", "deactivated"]);
-    // Giving up may fail, too.
+    // The deactivation may fail, too: the original failure is reported.
     let mut ca = Script::new();
     ca.publishing = Err("no such zone".to_owned());
     ca.on("POST /authz/1").from(2).problem(500, "serverInternal");
@@ -282,30 +282,31 @@ fn the_orders_of_an_account_are_listed_page_by_page() {
 }
 
 #[test]
-fn a16_a_list_of_orders_that_leads_astray_ends() {
-    let list = |change: fn(&mut super::ca::Answer)| {
+fn a16_a_list_of_orders_with_bad_links_ends() {
+    let list = |change: fn(&mut super::ca::Response)| {
         let mut ca = Script::new();
         ca.ca.orders_a_page = 1;
         ca.obtain(&["a.example"]).unwrap();
-        ca.on("POST /orders/*").then(move |_, answer| change(answer));
+        ca.on("POST /orders/*").then(move |_, response| change(response));
         let operation = ca.client.orders();
         let outcome = ca.run(&operation);
         (outcome, ca)
     };
     // Its pages lead in a circle.
     let (outcome, ca) =
-        list(|answer| answer.set("Link", r#"<https://ca.example/orders/1>; rel="next""#));
+        list(|response| response.set("Link", r#"<https://ca.example/orders/1>; rel="next""#));
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Protocol);
     assert_eq!(ca.count("POST /orders/1"), 100);
-    // To other hosts.
+    // Its links lead to other hosts.
     let (outcome, _) =
-        list(|answer| answer.set("Link", r#"<https://evil.example/orders/1>; rel="next""#));
+        list(|response| response.set("Link", r#"<https://evil.example/orders/1>; rel="next""#));
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Policy);
-    let (outcome, _) =
-        list(|answer| answer.edit(|list| list["orders"] = json!(["https://evil.example/order/1"])));
+    let (outcome, _) = list(|response| {
+        response.edit(|list| list["orders"] = json!(["https://evil.example/order/1"]))
+    });
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Policy);
-    // It is none.
-    let (outcome, _) = list(|answer| answer.body = b"[]".to_vec());
+    // The page is not a JSON object.
+    let (outcome, _) = list(|response| response.body = b"[]".to_vec());
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Protocol);
 }
 
@@ -316,13 +317,13 @@ fn the_link_to_the_next_page_may_be_relative() {
     for name in ["a.example", "b.example"] {
         ca.obtain(&[name]).unwrap();
     }
-    ca.on("POST /orders/1").then(|_, answer| answer.set("Link", "</orders/2>;rel=\"next\""));
+    ca.on("POST /orders/1").then(|_, response| response.set("Link", "</orders/2>;rel=\"next\""));
     let operation = ca.client.orders();
     assert_eq!(ca.run(&operation).unwrap().len(), 2);
 }
 
 #[test]
-fn a_ca_that_lists_no_orders_says_so() {
+fn a_missing_list_of_orders_is_reported() {
     let mut ca = Script::new();
     ca.obtain(&["a.example"]).unwrap();
     let operation = ca.client.orders();
@@ -332,7 +333,7 @@ fn a_ca_that_lists_no_orders_says_so() {
 
 #[test]
 fn a04_an_account_that_the_ca_has_lost_is_registered_once_more_for_an_authorization() {
-    let mut ca = authorizing();
+    let mut ca = ca_with_new_authz();
     ca.register().unwrap();
     ca.on("POST /new-authz").nth(1).problem(400, "accountDoesNotExist");
     let operation = ca.client.authorize(AuthorizeOptions::new(["example.org"])).unwrap();

@@ -1,4 +1,4 @@
-//! How much a CA may say: each limit, and one more.
+//! Size limits of responses: each limit is kept once and exceeded by one once.
 
 use acme_micro::{AcmeError, ErrorKind};
 
@@ -6,13 +6,13 @@ use super::script::Script;
 
 const MIB: usize = 1024 * 1024;
 
-/// The outcome when the body of this answer has so many bytes, and how it is fed.
+/// Runs an issuance with this response padded to `size` bytes, fed in pieces of `chunk` bytes.
 fn padded(what: &str, size: usize, chunk: usize) -> Result<Script, AcmeError> {
     let mut ca = Script::new();
     ca.chunk = chunk;
-    ca.on(what).nth(1).then(move |_, answer| {
-        let missing = size - answer.body.len();
-        answer.body.extend(std::iter::repeat_n(b'\n', missing));
+    ca.on(what).nth(1).then(move |_, response| {
+        let missing = size - response.body.len();
+        response.body.extend(std::iter::repeat_n(b'\n', missing));
     });
     ca.obtain(&["example.org"])?;
     Ok(ca)
@@ -31,13 +31,13 @@ fn a_body_of_one_mebibyte_is_read_and_one_byte_more_is_refused() {
 }
 
 #[test]
-fn a_refused_body_is_refused_while_it_is_fed_and_not_asked_for_again() {
+fn an_oversized_body_is_refused_while_it_is_fed_and_not_requested_again() {
     let mut ca = Script::new();
     ca.chunk = 64 * 1024;
-    ca.on("POST /new-order").then(|_, answer| answer.body = vec![b' '; 10 * MIB]);
+    ca.on("POST /new-order").then(|_, response| response.body = vec![b' '; 10 * MIB]);
     let error = ca.obtain(&["example.org"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
-    assert_eq!(ca.refusals.len(), 1, "the host learns it and can hang up");
+    assert_eq!(ca.refusals.len(), 1, "the host gets an error and can close the connection");
     assert_eq!(ca.count("POST /new-order"), 1);
 }
 
@@ -45,18 +45,18 @@ fn a_refused_body_is_refused_while_it_is_fed_and_not_asked_for_again() {
 fn f14_a_header_within_its_limits_is_read_and_one_more_line_or_byte_is_refused() {
     let run = |lines: usize, size: usize| {
         let mut ca = Script::new();
-        ca.on("POST /new-order").then(move |_, answer| {
-            // Room for the Replay-Nonce that is added after this.
+        ca.on("POST /new-order").then(move |_, response| {
+            // Leaves room for the Replay-Nonce that the harness adds afterwards.
             let of = |(name, value): &(String, Vec<u8>)| name.len() + value.len();
             let nonce = "Replay-Nonce".len() + "nonce-000000".len();
-            let used: usize = answer.headers.iter().map(of).sum();
-            for _ in answer.headers.len() + 1..lines - 1 {
-                answer.headers.push(("x".to_owned(), Vec::new()));
+            let used: usize = response.headers.iter().map(of).sum();
+            for _ in response.headers.len() + 1..lines - 1 {
+                response.headers.push(("x".to_owned(), Vec::new()));
             }
-            let small = lines - answer.headers.len() - 1;
+            let small = lines - response.headers.len() - 1;
             assert_eq!(small, 1);
-            let pad: usize = answer.headers.iter().map(of).sum::<usize>() + nonce + 1;
-            answer.headers.push(("x".to_owned(), vec![b'y'; size.saturating_sub(pad)]));
+            let pad: usize = response.headers.iter().map(of).sum::<usize>() + nonce + 1;
+            response.headers.push(("x".to_owned(), vec![b'y'; size.saturating_sub(pad)]));
             assert!(used < pad);
         });
         ca.obtain(&["example.org"]).map(|_| ()).map_err(|error| error.kind())
@@ -68,9 +68,9 @@ fn f14_a_header_within_its_limits_is_read_and_one_more_line_or_byte_is_refused()
 }
 
 #[test]
-fn f14_header_fields_without_a_meaning_do_not_matter() {
+fn f14_unknown_header_fields_are_ignored() {
     let mut ca = Script::new();
-    ca.on("*").then(|_, answer| {
+    ca.on("*").then(|_, response| {
         for (name, value) in [
             ("Set-Cookie", &b"a=b"[..]),
             ("Alt-Svc", b"h3=\":443\""),
@@ -81,7 +81,7 @@ fn f14_header_fields_without_a_meaning_do_not_matter() {
             ("\u{fc}", b""),
             ("", b"no name"),
         ] {
-            answer.headers.push((name.to_owned(), value.to_vec()));
+            response.headers.push((name.to_owned(), value.to_vec()));
         }
     });
     ca.obtain(&["example.org"]).unwrap();
@@ -89,23 +89,23 @@ fn f14_header_fields_without_a_meaning_do_not_matter() {
 }
 
 #[test]
-fn names_of_header_fields_have_no_case() {
+fn names_of_header_fields_are_case_insensitive() {
     let mut ca = Script::new();
-    ca.on("POST *").then(|ca, answer| {
+    ca.on("POST *").then(|ca, response| {
         let nonce = ca.fresh_nonce();
-        answer.nonce = false;
-        answer.headers.push(("rEPLAY-nONCE".to_owned(), format!(" {nonce} ").into_bytes()));
-        for (name, _) in &mut answer.headers {
+        response.nonce = false;
+        response.headers.push(("rEPLAY-nONCE".to_owned(), format!(" {nonce} ").into_bytes()));
+        for (name, _) in &mut response.headers {
             *name = name.to_ascii_uppercase();
         }
-        ca.honor(&nonce);
+        ca.accept_nonce(&nonce);
     });
     ca.obtain(&["example.org"]).unwrap();
     assert_eq!(ca.transcript.len(), 10);
 }
 
 #[test]
-fn c09_ten_certificates_are_the_most() {
+fn c09_a_chain_has_at_most_ten_certificates() {
     use super::pki::{self, Contents};
     let chain = |length: usize| {
         let mut ca = Script::new();
@@ -113,7 +113,7 @@ fn c09_ten_certificates_are_the_most() {
             let mut certificates = vec![pki::leaf(key, &Contents { names, ..Contents::default() })];
             certificates.push(pki::intermediate().certificate.clone());
             while certificates.len() < length {
-                // The root signs itself, as often as one likes.
+                // A root is its own issuer, so any number of copies makes a chain.
                 certificates.push(pki::root().certificate.clone());
             }
             pki::pem(&certificates.iter().collect::<Vec<_>>())

@@ -1,5 +1,5 @@
-//! Connections that are reset, at every request of an issuance and at every moment of a request. A
-//! strict CA is at the other end, and knows in the end what it was asked for, and how often.
+//! Connections are reset at every request of an issuance, and at every moment of a request. A
+//! strict CA at the other end records which requests arrive, and how often.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -15,24 +15,24 @@ use acme_micro::{AcmeError, ErrorKind, Host, HttpClient, HttpOptions, run};
 use openssl::ssl::{SslAcceptor, SslStream};
 
 use super::Folder;
-use super::ca::Answer;
+use super::ca::Response;
 use super::script::{Script, label};
 use super::tls::{DAY, acceptor, certify, is_for};
 
-/// When the connection is reset.
+/// The moment of the reset.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Cut {
-    /// Before the request: it meets a connection that is dead already, or one that dies at once.
+    /// Before the request: the connection is dead already, or dies at once.
     Before,
-    /// Some of the request has come.
+    /// A part of the request has arrived.
     WithinRequest,
-    /// All of it has come, and nothing was done.
+    /// The whole request has arrived, and the CA has not done the work.
     BeforeWork,
-    /// The CA has done what was asked, and says nothing.
-    BeforeAnswer,
-    /// The answer's header is out.
+    /// The CA has done the work, and has sent no response.
+    BeforeResponse,
+    /// The CA has sent the header of the response.
     AfterHeader,
-    /// Half of its body is, too.
+    /// The CA has sent the header and half of the body.
     WithinBody,
 }
 
@@ -40,56 +40,57 @@ const CUTS: [Cut; 6] = [
     Cut::Before,
     Cut::WithinRequest,
     Cut::BeforeWork,
-    Cut::BeforeAnswer,
+    Cut::BeforeResponse,
     Cut::AfterHeader,
     Cut::WithinBody,
 ];
 
-/// The requests of an issuance with a new account, counted from 1.
+/// Number of requests of an issuance with a new account, and number of its newOrder, counted from
+/// 1.
 const REQUESTS: u32 = 10;
 const NEW_ORDER: u32 = 4;
 
-/// A CA whose connections are cut.
+/// A CA whose connections are reset.
 pub struct Ca {
     pub script: Mutex<Script>,
-    /// What the client is sending: what comes in has to be that.
+    /// The request that the client is sending: the received bytes must be the same.
     asked: Mutex<Option<Arc<Request>>>,
     seen: Mutex<u32>,
-    /// The connection, while it is there for another request.
+    /// The connection while it is kept for another request.
     kept: Mutex<Option<TcpStream>>,
     open: AtomicUsize,
-    /// The request to cut at, or the first one of all.
+    /// The request at which connections are reset; with `for_ever`, the first one.
     at: u32,
     for_ever: bool,
     cut: Cut,
 }
 
 impl Ca {
-    /// Is the request with this number one to be cut, in this way?
+    /// Whether the request with this number is reset in this way.
     fn cuts(&self, number: u32, cut: Cut) -> bool {
         cut == self.cut && (number == self.at || self.for_ever && number > self.at)
     }
 
-    /// The number of the request that comes.
+    /// Counts a request and returns its number.
     fn next(&self) -> u32 {
         let mut seen = self.seen.lock().unwrap();
         *seen += 1;
         *seen
     }
 
-    /// Is the next request one to be cut before it comes? It has its number then, though it is
-    /// never seen.
+    /// Whether the next request is reset before it arrives. It counts although the CA never
+    /// receives it.
     fn cuts_next(&self) -> bool {
         let next = *self.seen.lock().unwrap() + 1;
         self.cuts(next, Cut::Before) && self.next() == next
     }
 
-    /// The client is about to send a request.
+    /// Records the request that the client is about to send.
     fn expect(&self, request: Arc<Request>) {
         *self.asked.lock().unwrap() = Some(request);
         let mut kept = self.kept.lock().unwrap();
         if kept.is_some() && self.cuts_next() {
-            // Wakes who reads from it, who then closes it.
+            // Wakes the thread that reads from the connection; that thread closes it.
             kept.take().unwrap().shutdown(Shutdown::Read).unwrap();
             drop(kept);
             while self.open.load(Ordering::SeqCst) > 0 {
@@ -98,9 +99,9 @@ impl Ca {
         }
     }
 
-    /// Serves a connection until it ends, or is to be reset.
+    /// Serves a connection until it ends or has to be reset.
     fn serve(&self, acceptor: &SslAcceptor, mut tcp: TcpStream) -> io::Result<()> {
-        // The client thinks that this is a proxy, for the CA's name is known nowhere.
+        // The client takes this server for a proxy, because the CA's name cannot be resolved.
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
@@ -118,14 +119,14 @@ impl Ca {
         loop {
             tls.read_exact(&mut [0; 4])?;
             let number = self.next();
-            if self.cuts(number, Cut::WithinRequest) || !self.answer(&mut tls, number)? {
+            if self.cuts(number, Cut::WithinRequest) || !self.respond(&mut tls, number)? {
                 return Ok(());
             }
         }
     }
 
-    /// Answers a request whose first four bytes have been read; `false`: not all of it.
-    fn answer(&self, tls: &mut BufReader<SslStream<TcpStream>>, number: u32) -> io::Result<bool> {
+    /// Responds to a request whose first four bytes have been read; `false`: only a part was sent.
+    fn respond(&self, tls: &mut BufReader<SslStream<TcpStream>>, number: u32) -> io::Result<bool> {
         let (mut line, mut length) = (String::new(), 0);
         let mut first = String::new();
         while tls.read_line(&mut line)? > 2 {
@@ -146,14 +147,14 @@ impl Ca {
         if self.cuts(number, Cut::BeforeWork) {
             return Ok(false);
         }
-        let answer = {
+        let response = {
             let mut script = self.script.lock().unwrap();
             script.transcript.push(label(&request));
-            script.answer(&request).unwrap()
+            script.respond_to(&request).unwrap()
         };
-        let (header, body) = written(&answer);
+        let (header, body) = written(&response);
         let parts = match () {
-            () if self.cuts(number, Cut::BeforeAnswer) => Vec::new(),
+            () if self.cuts(number, Cut::BeforeResponse) => Vec::new(),
             () if self.cuts(number, Cut::AfterHeader) => vec![&header[..]],
             () if self.cuts(number, Cut::WithinBody) => vec![&header[..], &body[..body.len() / 2]],
             () => vec![&header[..], body],
@@ -161,23 +162,23 @@ impl Ca {
         for part in &parts {
             tls.get_mut().write_all(part)?;
         }
-        // An answer without a body has come as a whole.
+        // A response without a body is complete after its header.
         Ok(parts.concat().len() == header.len() + body.len())
     }
 }
 
-/// The header and body of an answer on the wire.
-fn written(answer: &Answer) -> (Vec<u8>, &[u8]) {
-    let mut header = format!("HTTP/1.1 {} X\r\n", answer.status).into_bytes();
-    for (name, value) in &answer.headers {
+/// Returns the header and the body of a response as sent.
+fn written(response: &Response) -> (Vec<u8>, &[u8]) {
+    let mut header = format!("HTTP/1.1 {} X\r\n", response.status).into_bytes();
+    for (name, value) in &response.headers {
         header.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
     }
-    let length = answer.body.len();
-    match answer.status {
+    let length = response.body.len();
+    match response.status {
         204 => header.extend(b"\r\n"),
         _ => header.extend(format!("Content-Length: {length}\r\n\r\n").into_bytes()),
     }
-    (header, &answer.body)
+    (header, &response.body)
 }
 
 struct Program {
@@ -201,17 +202,18 @@ impl Host for Program {
     }
 }
 
-/// What an issuance came to, what the CA knows, and whether the order can be taken up again.
+/// The result of an issuance, the CA afterwards, and the order's URL to resume it.
 pub struct Outcome {
     pub result: Result<(), AcmeError>,
     pub ca: Arc<Ca>,
     order_url: Option<String>,
 }
 
-/// Cuts nothing.
+/// Resets no connection.
 pub const NOWHERE: (u32, Cut, bool) = (u32::MAX, Cut::Before, false);
 
-/// Orders a certificate from a CA that cuts connections: at which request, when, and ever after?
+/// Orders a certificate from a CA that resets connections: at this request, at this moment, once or
+/// for ever.
 pub fn issue(
     identity: &(SslAcceptor, PathBuf),
     script: Script,
@@ -232,7 +234,7 @@ pub fn issue(
     let (serving, acceptor) = (ca.clone(), identity.0.clone());
     thread::spawn(move || {
         for tcp in listener.incoming().flatten() {
-            // Closing it is resetting it.
+            // Makes closing the socket reset the connection.
             socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO)).unwrap();
             serving.open.fetch_add(1, Ordering::SeqCst);
             let _ = serving.serve(&acceptor, tcp);
@@ -250,13 +252,15 @@ pub fn issue(
     Outcome { result, ca, order_url: operation.order_url() }
 }
 
-/// A server's identity for "ca.example", and the file that makes it trusted.
+/// Returns a server's identity for "ca.example", and the file that makes it trusted.
 pub fn identity(folder: &Folder) -> (SslAcceptor, PathBuf) {
-    let pair = certify("CA", None, (-DAY, DAY), |builder| is_for(builder, &["ca.example"], &[]));
+    // Long enough for a clock that runs too fast; see clocks.rs.
+    let valid = (-DAY, 365 * DAY);
+    let pair = certify("CA", None, valid, |builder| is_for(builder, &["ca.example"], &[]));
     (acceptor(&pair).build(), folder.file("ca.pem", pair.certificate.to_pem().unwrap()))
 }
 
-/// Tries all cuts at all requests at once: most of the time is spent waiting.
+/// Runs all resets at all requests at the same time: most of the time is spent waiting.
 fn everywhere(name: &str, for_ever: bool, check: impl Fn(&str, u32, &Outcome) + Sync) {
     let folder = Folder::new(name);
     let identity = identity(&folder);
@@ -267,14 +271,14 @@ fn everywhere(name: &str, for_ever: bool, check: impl Fn(&str, u32, &Outcome) + 
                 let outcome = issue(identity, Script::new(), (at, cut, for_ever));
                 let script = outcome.ca.script.lock().unwrap();
                 let place = format!("{cut:?} at {at}: {:?}", script.transcript);
-                // Whatever happened on the way, nothing was done twice.
+                // The CA has done no work twice.
                 assert!(script.ca.accounts_made <= 1, "{place}");
                 assert!(script.ca.orders.len() <= 2, "{place}");
-                let answers: u32 = script.ca.authorizations.iter().map(|a| a.answers).sum();
-                assert!(answers <= 1, "{place}");
+                let responses: u32 = script.ca.authorizations.iter().map(|a| a.responses).sum();
+                assert!(responses <= 1, "{place}");
                 let finalizes: u32 = script.ca.orders.iter().map(|order| order.finalizes).sum();
                 assert!(finalizes <= 1, "{place}");
-                // Nothing was left behind.
+                // Every published record was removed.
                 let mut up = HashMap::new();
                 for event in &script.events {
                     let (what, name) = event.split_once(' ').unwrap();
@@ -289,7 +293,7 @@ fn everywhere(name: &str, for_ever: bool, check: impl Fn(&str, u32, &Outcome) + 
 }
 
 #[test]
-fn h04_a_reset_anywhere_still_gives_the_certificate() {
+fn h04_one_reset_anywhere_still_gives_the_certificate() {
     everywhere("cut-once", false, |place, at, outcome| {
         outcome.result.as_ref().unwrap_or_else(|error| panic!("{place}: {error}"));
         let seen = *outcome.ca.seen.lock().unwrap();
@@ -300,7 +304,7 @@ fn h04_a_reset_anywhere_still_gives_the_certificate() {
 }
 
 #[test]
-fn h04_resets_from_anywhere_on_end_with_transport_and_the_order_is_kept() {
+fn h04_lasting_resets_end_with_transport_and_keep_the_order() {
     everywhere("cut-for-ever", true, |place, at, outcome| {
         let Err(error) = &outcome.result else { panic!("{place}: issued") };
         assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Transport, false), "{place}");
@@ -308,7 +312,7 @@ fn h04_resets_from_anywhere_on_end_with_transport_and_the_order_is_kept() {
         let known = outcome.order_url.as_deref().is_some_and(|url| url.contains("/order/"));
         assert_eq!(known, at > NEW_ORDER, "{place}");
         let seen = *outcome.ca.seen.lock().unwrap();
-        // Half a minute of tries once there is an order, each with a nonce.
+        // If there is an order, the client tries for half a minute, with a fresh nonce each time.
         assert!(seen < at + 40, "{place}: {seen} requests");
     });
 }
