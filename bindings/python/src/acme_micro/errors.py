@@ -65,7 +65,7 @@ __all__ = [
 
 
 class AcmeError(Exception):
-    """A failure. ``str(error)`` describes what was tried, at which URL or for which name, and why it failed."""
+    """A failure. ``str(error)`` describes what was tried, at which URL or for which name, and the reason."""
 
     #: The kind of failure: a :class:`Status`, or a number that only a newer library knows.
     status: int
