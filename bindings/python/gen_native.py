@@ -2,7 +2,7 @@
 """Writes src/acme_micro/_native.py, the ctypes declarations, from include/acme_micro.h.
 
     gen_native.py            write the file
-    gen_native.py --check    exit with 1 when it is not what the header says
+    gen_native.py --check    exit with 1 if the file does not fit the header
 
 For developers only: needs pycparser and a C compiler.
 """
@@ -32,7 +32,7 @@ SCALARS = {
     **{f"{u}int{n}_t": (f"c_{u}int{n}", "int") for u in ("", "u") for n in (8, 16, 32, 64)},
 }
 WIDTH = 100
-# What a system's own headers declare besides is of no use, and often no plain C.
+# Replacements for the system's headers, whose declarations are not needed and often not plain C.
 STAND_INS = {
     "stddef.h": "typedef unsigned long size_t;",
     "stdint.h": "".join(f"typedef int {name};" for name in SCALARS if re.search(r"\d", name)),
@@ -85,7 +85,7 @@ def main() -> int:
 
 
 def generate(header: str) -> str:
-    """The text of _native.py for a header."""
+    """Returns the text of _native.py for a header."""
     docs = Docs(header)
     types = Types()
     declarations = c_parser.CParser().parse(preprocess(header)).ext
@@ -141,7 +141,7 @@ class Docs:
         self.texts: dict[str, str] = {}
         for comment in re.finditer(r"(?:^ *///.*\n)+", header, re.M):
             text = " ".join(line.strip(" /") for line in comment[0].splitlines())
-            text = text.partition(" @")[0]  # parameters are for C's reference
+            text = text.partition(" @")[0]  # C's reference has the parameters
             for pattern in self.NAMES:
                 named = re.compile(r"\s*" + pattern, re.S).match(header, comment.end())
                 if named:
@@ -198,7 +198,7 @@ def emit(declaration: c_ast.Node, types: Types, docs: Docs) -> str | None:
     name, type_ = declaration.name, declaration.type
     if isinstance(declaration, c_ast.Typedef):
         if not name.startswith("acme_"):
-            return None  # of a stand-in
+            return None  # from a replacement
         if isinstance(type_, c_ast.PtrDecl):
             types.named[name] = (name, "Any")
             return docs.comment(name) + f"{name} = {types.of(type_)[0]}\n"

@@ -1,11 +1,11 @@
 """Builds the shared library and puts it into the package.
 
-OPENSSL_NO_VENDOR=1         use this system's OpenSSL, for a wheel that is for this system only
-ACME_MICRO_NO_BUNDLE=1      leave the library out, for systems that have it in a package of its own
+OPENSSL_NO_VENDOR=1         link the system's OpenSSL; the wheel is for this system only
+ACME_MICRO_NO_BUNDLE=1      leave the library out, for systems that have a package of it
 ACME_MICRO_PREBUILT=FILE    take this library instead of building one
 
-Without any of these OpenSSL is compiled in, which takes minutes and needs Perl and make, and the
-wheel is for every Linux whose C library is new enough (manylinux): auditwheel says which.
+Without these variables, OpenSSL is compiled in, which takes minutes and needs Perl and make. The wheel is
+then for each Linux whose C library is new enough (manylinux); auditwheel finds out which.
 """
 
 import os
@@ -22,18 +22,18 @@ from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).resolve().parent
-# A source distribution brings the crate along; see CrateInSdist.
+# A source distribution contains the crate; see CrateInSdist.
 ROOT = HERE / "crate" if (HERE / "crate").is_dir() else HERE.parents[1]
 SONAME = "libacme-micro.so.1"
 BUNDLE = not os.environ.get("ACME_MICRO_NO_BUNDLE")
 
 
 def cargo(*arguments: str, **variables: str) -> Path:
-    """Runs cargo in the crate, and says where it builds."""
+    """Runs cargo in the crate; returns its build folder."""
     program = shutil.which("cargo")
     if program is None:
         sys.exit("acme-micro: cargo is missing: install Rust 1.85 or later, or set ACME_MICRO_PREBUILT")
-    # A folder of its own: the library that `make install` installs is not this one.
+    # A separate folder, because the library that `make install` installs is another one.
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "python"
     variables["CARGO_TARGET_DIR"] = str(target)
     subprocess.run([program, *arguments], cwd=ROOT, check=True, env={**os.environ, **variables})
@@ -41,7 +41,7 @@ def cargo(*arguments: str, **variables: str) -> Path:
 
 
 def library() -> Path:
-    """The shared library to bundle."""
+    """Returns the path of the shared library for the package."""
     prebuilt = os.environ.get("ACME_MICRO_PREBUILT")
     if prebuilt:
         return Path(prebuilt)
@@ -50,7 +50,7 @@ def library() -> Path:
             "acme-micro: the library's source is not two folders up; install from a whole source "
             "tree, or set ACME_MICRO_PREBUILT to a libacme-micro.so"
         )
-    # cargo takes OPENSSL_NO_VENDOR for the better word than the feature.
+    # OPENSSL_NO_VENDOR takes precedence over the feature "vendored".
     target = cargo(
         *("rustc", "--release", "--locked", "--lib", "--crate-type", "cdylib"),
         *("--features", "capi,vendored"),
@@ -63,7 +63,7 @@ def library() -> Path:
 class BuildWithLibrary(build_py):
     def run(self) -> None:
         folder = Path(self.build_lib) / "acme_micro" / "_lib"
-        shutil.rmtree(folder, ignore_errors=True)  # of an earlier build, perhaps of another kind
+        shutil.rmtree(folder, ignore_errors=True)  # left by an earlier build, perhaps with other variables
         super().run()
         if BUNDLE and not self.editable_mode:
             folder.mkdir(parents=True)
@@ -76,7 +76,7 @@ class PlatformDistribution(Distribution):
 
 
 class PlatformWheel(bdist_wheel):
-    """For any Python 3, as ctypes needs no ABI of Python's; for the platforms that auditwheel says."""
+    """A wheel for any Python 3, as ctypes needs no ABI of it, for the platforms that auditwheel finds."""
 
     def get_tag(self) -> "tuple[str, str, str]":
         return ("py3", "none", super().get_tag()[2])
@@ -87,8 +87,8 @@ class PlatformWheel(bdist_wheel):
             self.name_platforms()
 
     def links_openssl(self) -> bool:
-        """Whether the library needs an OpenSSL of the system's: then it is for such systems only."""
-        from elftools.elf.elffile import ELFFile  # auditwheel's
+        """Whether the library needs the system's OpenSSL: then the wheel is for such systems only."""
+        from elftools.elf.elffile import ELFFile  # auditwheel depends on it
 
         build = self.get_finalized_command("build_py")
         with open(Path(build.build_lib, "acme_micro", "_lib", SONAME), "rb") as file:
@@ -96,7 +96,7 @@ class PlatformWheel(bdist_wheel):
             return any(tag.needed.startswith(("libssl.", "libcrypto.")) for tag in needed)
 
     def name_platforms(self) -> None:
-        """Replaces linux_* in the wheel's name and metadata by what the library really needs."""
+        """Replaces linux_* in the wheel's name and metadata by the platforms that the library supports."""
         command, version, made = self.distribution.dist_files.pop()
         with tempfile.TemporaryDirectory(dir=self.dist_dir) as folder:
             auditwheel = [sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", folder]
@@ -108,7 +108,7 @@ class PlatformWheel(bdist_wheel):
 
 
 class CrateInSdist(sdist):
-    """The crate, as it is published, in a folder crate/: a wheel is built from that alone."""
+    """Adds the published crate, in a folder crate/. A wheel can be built from that alone."""
 
     def make_release_tree(self, base_dir: str, files: "list[str]") -> None:
         super().make_release_tree(base_dir, files)
@@ -117,7 +117,7 @@ class CrateInSdist(sdist):
         with tarfile.open(target / "package" / f"{name}.crate") as crate:
             crate.extractall(base_dir)
         Path(base_dir, name).rename(Path(base_dir, "crate"))
-        # How it is compiled here, it is compiled there.
+        # The same settings for the compiler.
         shutil.copytree(ROOT / ".cargo", Path(base_dir, "crate", ".cargo"))
 
 

@@ -38,7 +38,7 @@ def test_http_01_from_a_webroot_with_a_new_account(person, web):
     log = ServerLog()
     run = person.obtains(*domains("www.example.com"), *web.options)
 
-    assert run.out.startswith("www.example.com: new certificate, good until 20")
+    assert run.out.startswith("www.example.com: new certificate, valid until 20")
     person.check("www.example.com", dns("www.example.com"))
     assert len(log.requests()) <= 11
     assert set(web.user_agents) == VALIDATORS

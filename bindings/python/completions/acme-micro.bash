@@ -1,8 +1,8 @@
 # Written by completions/generate.py from the command's parser.
 # shellcheck shell=bash
 
-# The words that begin with what is typed, quoted for the command line: what a certificate is called may
-# be a command. compgen -W would run it.
+# The words that begin with the typed text, quoted for the command line. The name of a certificate may
+# be a command; compgen -W would run it.
 _acme_micro_words() {
     local word quoted
     for word; do

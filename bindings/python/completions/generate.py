@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes the shell completions of acme-micro, beside this file, from what its parser takes.
+"""Writes the shell completions of acme-micro, beside this file, from the command's parser.
 
     ACME_MICRO_LIBRARY=... PYTHONPATH=../src ./generate.py
 
-A test compares the files with the parser, so that none goes stale.
+A test compares the files with the parser.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from acme_micro.command.cas import DIRECTORIES
 
 HERE = Path(__file__).resolve().parent
 HEADER = "# Written by completions/generate.py from the command's parser."
-# The first column of the table, without its heading.
+# A command that writes the first column of the table, without its heading.
 CERTIFICATES = "acme-micro show --offline 2>/dev/null | awk 'NR > 1 { print $1 }'"
 
 
 @dataclass
 class Argument:
-    """An option, or what stands without one."""
+    """An option or a positional argument."""
 
     names: list[str]
-    kind: str | None  # what its value is; None: it has none
+    kind: str | None  # kind of its value; None: no value
     choices: list[str]
     help: str
     again: bool
-    optional: bool  # its value
+    optional: bool  # whether its value is optional
 
     @classmethod
     def of(cls, action: argparse.Action) -> Argument:
@@ -45,7 +45,7 @@ class Argument:
 
 @dataclass
 class Command:
-    """A command, such as ``account create``, or the whole with an empty name."""
+    """A command, such as ``account create``; the whole program has an empty name."""
 
     name: str
     help: str
@@ -90,8 +90,8 @@ def commands() -> Command:
 
 
 BASH_WORDS = r"""
-# The words that begin with what is typed, quoted for the command line: what a certificate is called may
-# be a command. compgen -W would run it.
+# The words that begin with the typed text, quoted for the command line. The name of a certificate may
+# be a command; compgen -W would run it.
 _acme_micro_words() {
     local word quoted
     for word; do
@@ -105,7 +105,7 @@ _acme_micro_words() {
 
 
 def bash_value(argument: Argument) -> str:
-    """Completes a value."""
+    """Returns the completion of a value."""
     if argument.choices:
         return f"_acme_micro_words {' '.join(argument.choices)}"
     return {
@@ -117,7 +117,7 @@ def bash_value(argument: Argument) -> str:
 
 
 def bash_values(root: Command) -> dict[str, list[str]]:
-    """What completes values, with the options whose values they are: the same in each command."""
+    """Returns the completions of values, each with its options; an option has the same in each command."""
     found: dict[str, str] = {}
     for command in root.walk():
         for argument in command.options:

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""An HTTPS server on asyncio that gets its own certificate, and renews it while it serves.
+"""An HTTPS server on asyncio that obtains its own certificate, and renews it while it serves.
 
     https_server.py --directory URL [--ca-file FILE] [--agree-terms] [--http-port N] [--https-port N]
                     [--folder DIR] [--renew-every SECONDS] NAME...
 
-It starts without a certificate: plain HTTP answers the CA (http-01), and HTTPS begins when there is one.
-A renewal is swapped in between two handshakes, by the standard library's sni_callback; connections
-that are open keep theirs. --renew-every is for trying that out; without it the CA says when (RFC 9773).
+It starts without a certificate: plain HTTP serves the CA's requests (http-01), and HTTPS starts when the
+certificate arrives. The standard library's sni_callback replaces the certificate between two handshakes;
+open connections keep the old one. The CA says when to renew (RFC 9773); --renew-every is for trials.
 
-Account key, certificate and its key are kept in DIR, and used again by the next run: killed at any moment,
-it goes on with the order that was under way.
+The account's key, the certificate and its key are in DIR, and the next run uses them again. After the
+server was killed, it continues with the same order.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import acme_micro as acme
 
 
 class Certificates:
-    """The server's TLS: always the newest certificate, for handshakes that begin from now on."""
+    """The server's TLS contexts: each handshake uses the newest certificate."""
 
     def __init__(self, store: acme.Store, name: str) -> None:
         self.current: ssl.SSLContext | None = None
-        # What listens; each handshake is moved on to the current certificate's.
+        # The context of the listener; each handshake changes to the context of the newest certificate.
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.sni_callback = self._choose
         self._files = store.chain_file(name), store.key_file(name)
@@ -47,7 +47,7 @@ class Certificates:
 async def answer_http(
     solver: acme.MemoryHttp01, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """The plain HTTP side: challenges, and nothing else."""
+    """Serves plain HTTP: challenges, and nothing else."""
     try:
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
         body = solver.answer(head.decode("latin-1").split(" ")[1])
@@ -63,7 +63,7 @@ async def answer_http(
 
 
 async def answer_https(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """The site: its body comes in pieces, so that a download outlasts a renewal."""
+    """Serves the site. The body comes in pieces, so that a download lasts longer than a renewal."""
     try:
         await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
         pieces = [b"hello over TLS\n"] * 10
@@ -87,7 +87,7 @@ async def keep_fresh(
     certificates: Certificates,
     started: asyncio.Event,
 ) -> None:
-    """Obtains, and renews for ever. A failure leaves the certificate that is in use in place."""
+    """Obtains the certificate, and renews it forever. After a failure, the old certificate stays in use."""
     in_use, serial = store.certificate(options.names[0]), None
     failures = renewals = 0  # in a row
     while True:
@@ -136,7 +136,7 @@ async def main() -> None:
     store = acme.Store(options.folder)
     certificates = Certificates(store, options.names[0])
     solver, started = acme.MemoryHttp01(), asyncio.Event()
-    if store.certificate(options.names[0]) is not None:  # the last run's: it serves at once
+    if store.certificate(options.names[0]) is not None:  # from the last run
         certificates.use_newest()
         started.set()
     await asyncio.start_server(
@@ -151,7 +151,7 @@ async def main() -> None:
         beginning = asyncio.create_task(started.wait())
         await asyncio.wait([fresh, beginning], return_when=asyncio.FIRST_COMPLETED)
         if fresh.done():
-            await fresh  # which raises why it ended
+            await fresh  # raises the error
         await asyncio.start_server(
             answer_https, None, options.https_port, ssl=certificates.context
         )

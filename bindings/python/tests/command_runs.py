@@ -1,4 +1,4 @@
-"""What the tests of the command share: runs of it, as a person's, in a folder of its own."""
+"""Runs of the command for the tests, each with a folder of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMMAND = [sys.executable, "-m", "acme_micro"]
 
 @dataclass
 class Run:
-    """What has come of one."""
+    """The result of a run."""
 
     status: int
     out: str
@@ -30,7 +30,7 @@ class Run:
 
     @property
     def json(self) -> Any:
-        """The whole of standard output: one object and nothing else, of which the manual has each field."""
+        """The JSON on standard output. The manual must have each of its fields."""
         found = json.loads(self.out)
         untold = set(fields(found)) - described()
         assert not untold, f"acme-micro.1 does not have {untold}"
@@ -38,7 +38,7 @@ class Run:
 
 
 def fields(value: Any) -> Iterator[str]:
-    """The names in an object and in those that it has; what a CA's document has is the CA's."""
+    """Yields the names of all members, but not those of a CA's problem document."""
     if isinstance(value, list):
         for one in value:
             yield from fields(one)
@@ -51,13 +51,13 @@ def fields(value: Any) -> Iterator[str]:
 
 @cache
 def described() -> frozenset[str]:
-    """The words of the manual's section on JSON."""
+    """Returns the words in the manual's section on JSON."""
     manual = (Path(__file__).parents[1] / "acme-micro.1").read_text()
     return frozenset(re.findall(r"\w+", manual.split(".Sh JSON\n")[1].split(".Sh ")[0]))
 
 
 class Person:
-    """Somebody at a shell, who has a folder for the command and a CA."""
+    """A user at a shell, with a folder for the command and a CA."""
 
     def __init__(self, folder: Path, directory: str | None = None, ca_file: str | None = None):
         self.folder = folder
@@ -66,7 +66,7 @@ class Person:
         self.environment = dict(os.environ)
 
     def start(self, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
-        """Begins a run, in a process group of its own, as a terminal does."""
+        """Starts the command in a process group of its own, as a terminal does."""
         return subprocess.Popen(
             [*COMMAND, *arguments, "--folder", str(self.folder)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True,
@@ -74,20 +74,20 @@ class Person:
         )  # fmt: skip
 
     def runs(self, *arguments: str, status: int = 0) -> Run:
-        """A run that ends with this status."""
+        """Runs the command, which must end with this status."""
         process = self.start(*arguments)
         out, err = process.communicate(timeout=60)
         assert process.returncode == status, (out, err)
         return Run(status, out, err)
 
     def seen(self, *arguments: str) -> str:
-        """What is seen on a terminal during a run, besides its result."""
+        """Returns what a run writes to a terminal, without its result."""
         terminal, inside = pty.openpty()
         process = self.start(*arguments, stderr=inside)
         os.close(inside)
         process.communicate(timeout=60)
         seen = b""
-        with suppress(OSError):  # at its end
+        with suppress(OSError):  # at the end of the output
             while more := os.read(terminal, 4096):
                 seen += more
         os.close(terminal)
@@ -98,7 +98,7 @@ class Person:
         return self.runs("obtain", *self.ca, "--agree-terms", *arguments, status=status)
 
     def has_certificate(self, name: str) -> None:
-        """As if there had been one for a key that is there: self-signed, for a day."""
+        """Adds a self-signed certificate for a day, for a key that is in the folder."""
         chain, key = self.path(f"{name}.chain.pem"), self.path(f"{name}.key.pem")
         openssl(
             "req", "-x509", "-key", str(key), "-subj", f"/CN={name}",
@@ -106,6 +106,6 @@ class Person:
         )  # fmt: skip
 
     def path(self, name: str) -> Path:
-        """Of a file in the CA's folder, which is the only one."""
+        """Returns the path of a file in the folder of the only CA."""
         (folder,) = (path.parent for path in self.folder.glob("*/ca.json"))
         return folder / name

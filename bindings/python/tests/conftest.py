@@ -1,4 +1,4 @@
-"""A real CA for the tests: Pebble, which tests/pebble/with_pebble.py starts and names in the environment."""
+"""The CA of the tests: Pebble, which tests/pebble/with_pebble.py starts and names in the environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import acme_micro as acme
 
 __all__ = ["PebbleDns", "env", "openssl", "verify"]
 
-# A shell may have what it starts in the background ignore SIGINT, and whatever that starts inherits it.
+# A shell lets its background jobs ignore SIGINT, and their children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -23,7 +23,7 @@ own_pebble = contextlib.ExitStack()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Gives each worker of pytest-xdist a CA of its own: tests listen on the ports that a CA looks at."""
+    """Gives each worker of pytest-xdist a CA of its own: tests listen on the ports that a CA validates on."""
     if hasattr(config, "workerinput"):
         os.environ.update(own_pebble.enter_context(another_pebble()))
 
@@ -43,7 +43,7 @@ def client():
 
 @pytest.fixture
 def new_pebble() -> None:
-    """For what Debian's older Pebble lacks: renewal information, profiles, newer challenges."""
+    """For features that Debian's older Pebble lacks: renewal information, profiles, newer challenges."""
     version = tuple(map(int, env("PEBBLE_VERSION").split(".")))
     if version < (2, 10):
         pytest.skip(f"NOT RUN: this needs Pebble 2.10, here is {env('PEBBLE_VERSION')}")
@@ -63,7 +63,7 @@ def standalone() -> acme.Standalone:
 
 
 def verify(cert: acme.Certificate, names: list[str], folder: Path) -> None:
-    """What the openssl command line says of a certificate: an independent judge."""
+    """Checks a certificate with the openssl command, which does not depend on this library."""
     file = folder / "chain.pem"
     file.write_text(cert.chain_pem)
     openssl("verify", "-CAfile", env("PEBBLE_ROOT"), "-untrusted", str(file), str(file))

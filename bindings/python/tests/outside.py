@@ -1,4 +1,4 @@
-"""What tests use that is not ours: the environment, Pebble's DNS server, the program openssl."""
+"""Helpers for programs that are not part of this project: Pebble, its DNS server, openssl."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WITH_PEBBLE = Path(__file__).resolve().parents[3] / "tests" / "pebble" / "with_p
 
 @contextlib.contextmanager
 def another_pebble(*options: str) -> Iterator[dict[str, str]]:
-    """A CA with other settings; gives its environment, as with_pebble.py describes it."""
+    """Starts a CA with other settings; yields its environment, which with_pebble.py describes."""
     show = "import json, os, sys; print(json.dumps(dict(os.environ)), flush=True); sys.stdin.read()"
     command = [sys.executable, str(WITH_PEBBLE), *options, "--", sys.executable, "-c", show]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -39,7 +39,7 @@ def another_pebble(*options: str) -> Iterator[dict[str, str]]:
 
 
 class PebbleDns:
-    """dns-01 at Pebble's challenge test server."""
+    """A solver for dns-01 with Pebble's challenge test server."""
 
     challenge_types = ("dns-01",)
 
@@ -68,8 +68,7 @@ def openssl(*arguments: str, input: str = "") -> str:
 
 
 def judge(chain: str | Path, key: str | Path, names: list[str], root: str) -> str:
-    """What the openssl command line, which is independent, says of a certificate's files; gives the
-    serial number."""
+    """Checks a certificate's files with the openssl command; returns the serial number."""
     openssl("verify", "-CAfile", root, "-untrusted", str(chain), str(chain))
     shown = openssl("x509", "-in", str(chain), "-noout", "-ext", "subjectAltName")
     assert sorted(shown.split("\n")[1].replace(",", "").split()) == sorted(f"DNS:{n}" for n in names)

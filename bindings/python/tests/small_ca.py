@@ -1,4 +1,4 @@
-"""A CA of the tests' own, which says what Pebble does not: it issues nothing, and refuses as it is told."""
+"""A small CA for responses that Pebble does not give. It issues nothing."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ JSON, PROBLEM = "application/json", "application/problem+json"
 
 
 class SmallCa:
-    """Its answers. A problem has ``type`` (without the prefix) and ``detail``, and is what is answered."""
+    """The responses of the CA. A problem has ``type`` (without the prefix) and ``detail``."""
 
     def __init__(self) -> None:
         self.url = ""
-        #: Types of challenge that it offers.
+        #: The types of challenge that it offers.
         self.types = ["http-01"]
-        #: To any request; to newAccount, to newOrder and keyChange; and of a challenge.
+        #: Problems in response to each request, to newAccount, newOrder and keyChange, and of a challenge.
         self.at_all: dict[str, Any] | None = None
         self.of_account: dict[str, Any] | None = None
         self.of_order: dict[str, Any] | None = None
         self.of_new_key: dict[str, Any] | None = None
         self.of_challenge: dict[str, Any] | None = None
-        #: Besides, in answers to problems.
+        #: Additional headers of responses with a problem.
         self.header: dict[str, str] = {}
         self.accounts = self.orders = 0
         self._names: list[dict[str, str]] = []
         self._answered = False
 
     def answer(self, path: str, payload: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
-        """Status, body and header."""
+        """Returns status, body and headers of a response."""
         at = self.url
         refusals = {"/account": self.of_account, "/order": self.of_order, "/key": self.of_new_key}
         refusal = self.at_all or refusals.get(path)
@@ -86,7 +86,7 @@ def _problem(told: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def small_ca(**answers: Any) -> Iterator[SmallCa]:
-    """One that is at work, with these attributes of :class:`SmallCa`."""
+    """Runs a CA with these attributes of :class:`SmallCa`."""
     ca = SmallCa()
     for name, value in answers.items():
         assert hasattr(ca, name), name

@@ -1,11 +1,11 @@
-"""A program that obtains a certificate with a Store, and is killed at one of its steps.
+"""A program that obtains a certificate with a Store, and kills itself at one of its steps.
 
     store_program.py FOLDER WEBROOT STEP [async] [renew]
 
-Steps are: before and after each request, before and after a challenge is published or taken down, and
-before each system call of the store. The program names each as it comes to it, with a number when it
-comes again ("open", "open 2"), and at STEP it kills itself with SIGKILL. Exit status 0: the certificate
-is there.
+The steps are: before and after each request, before and after a challenge is published or removed, and
+before each system call of the store. The program writes the name of each step, with a number if it
+comes again ("open", "open 2"), and at STEP it kills itself with SIGKILL. With exit status 0 it has the
+certificate.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections import Counter
 from typing import Any
 
 import acme_micro as acme
-from acme_micro import _folder
+from acme_micro import _atomic_write, _folder
 from acme_micro.operation import Operation
 
 FOLDER, WEBROOT, STEP = sys.argv[1:4]
@@ -36,12 +37,21 @@ def step(what: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class _Webroot(threading.local):
+    """Whether this thread is writing files of the webroot. These system calls are not steps."""
+
+    is_writing = False
+
+
+webroot = _Webroot()
+
+
 class Calls:
     """The module os, with a step before each call that changes a file."""
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(os, name)
-        if name not in CALLS:
+        if name not in CALLS or webroot.is_writing:
             return function
 
         def call(*arguments: Any, **options: Any) -> Any:
@@ -55,7 +65,9 @@ class Calls:
 class Webroot(acme.Webroot):
     def publish(self, challenges: Any) -> None:
         step("publish")
+        webroot.is_writing = True
         super().publish(challenges)
+        webroot.is_writing = False
         step("published")
 
     def unpublish(self, challenges: Any) -> None:
@@ -72,7 +84,7 @@ def send(operation: Operation, id: int) -> None:
 
 
 plain_send, Operation._send = Operation._send, send  # type: ignore[method-assign]
-_folder.os = Calls()  # type: ignore[assignment]
+_folder.os = _atomic_write.os = Calls()  # type: ignore[assignment]
 
 store = acme.Store(FOLDER)
 solver = Webroot(WEBROOT)

@@ -1,4 +1,4 @@
-"""The asyncio client, and what it shares with web servers on the same loop."""
+"""The asyncio client and solvers on one event loop."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from conftest import PebbleDns, env, verify
 
 import acme_micro as acme
+from small_ca import small_ca
 
 
 def client(**options) -> acme.AsyncClient:
@@ -41,7 +42,50 @@ def test_several_at_once(tmp_path):
         verify(cert, names, tmp_path)
 
 
-def test_the_loop_goes_on_meanwhile_and_nothing_is_left():
+@pytest.mark.parametrize(
+    ("limits", "most"),
+    [({}, 4), ({"max_requests_per_ca": 1}, 1), ({"max_requests_per_ca": 6}, 6), ({"max_threads": 2}, 2)],
+)
+def test_a_client_has_no_more_requests_at_once_than_its_limits_allow(limits, most):
+    seen, running, changed = 0, 0, threading.Condition()
+
+    def answer(path, payload):
+        nonlocal seen, running
+        with changed:
+            running += 1
+            seen = max(seen, running)
+            changed.notify_all()
+            if path == "/order":
+                changed.wait_for(lambda: seen >= most, 10)
+                changed.wait_for(lambda: seen > most, 0.1)  # time for one too many to arrive
+            running -= 1
+        return plain_answer(path, payload)
+
+    async def main():
+        key = acme.PrivateKey.generate()
+        async with acme.AsyncClient(f"{ca.url}/dir", key, ca_file=env("ACME_CA_FILE"), **limits) as client:
+            await client.register()
+            orders = (client.obtain([f"{n}.test"], acme.MemoryHttp01()) for n in range(8))
+            return await asyncio.gather(*orders, return_exceptions=True)
+
+    with small_ca(of_order={"type": "rejectedIdentifier"}) as ca:
+        plain_answer, ca.answer = ca.answer, answer
+        errors = asyncio.run(main())
+    assert {type(error) for error in errors} == {acme.OrderRejected}
+    assert seen == most
+
+
+def test_limits_out_of_range_are_refused():
+    key = acme.PrivateKey.generate()
+    for options in {"max_threads": 0}, {"max_threads": 257}, {"max_requests_per_ca": -1}:
+        (name,) = options
+        with pytest.raises(acme.InvalidArgument, match=f"{name} is .*, which is not in 1 to 256"):
+            acme.AsyncClient("https://ca.test/dir", key, **options)
+        with pytest.raises(acme.InvalidArgument, match=f"{name} is an option of AsyncClient only"):
+            acme.Client("https://ca.test/dir", key, **options)
+
+
+def test_the_loop_is_not_blocked_and_no_descriptor_is_left():
     async def main():
         ticks = 0
 
@@ -80,7 +124,7 @@ def test_a_solver_of_ordinary_functions_runs_on_a_thread(tmp_path):
 
 
 class Recording(acme.MemoryHttp01):
-    """Publishes nothing that the CA could see, and remembers."""
+    """A solver that records its calls, and publishes nothing that the CA could find."""
 
     def __init__(self, publishing=None):
         super().__init__()
@@ -98,7 +142,7 @@ class Recording(acme.MemoryHttp01):
         self.seen.append(("down", [c.identifier for c in challenges]))
 
 
-def test_y09_cancelling_the_task_takes_the_challenges_down():
+def test_y09_cancelling_the_task_removes_the_challenges():
     async def main():
         async with client() as ca:
             solver = Recording(asyncio.sleep(3600))
@@ -108,7 +152,7 @@ def test_y09_cancelling_the_task_takes_the_challenges_down():
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert solver.seen == [("up", ["cancel.test"]), ("down", ["cancel.test"])]
-            # The client goes on.
+            # The client is still usable.
             assert await ca.find_account() == ca.account_url
 
     asyncio.run(main())
@@ -128,7 +172,7 @@ def test_cancelling_before_anything_has_happened():
 
 
 class Slow(Recording):
-    """Takes its time to take down, as the API of a DNS zone does."""
+    """A solver that takes a while to remove challenges, as the API of a DNS zone does."""
 
     def __init__(self, seconds):
         super().__init__(asyncio.sleep(3600))
@@ -140,7 +184,7 @@ class Slow(Recording):
         await super().unpublish(challenges)
 
 
-def test_the_end_of_the_loop_takes_the_challenges_down():
+def test_the_end_of_the_loop_removes_the_challenges():
     async def main():
         ca, solver = client(), Slow(0.2)
         task = asyncio.create_task(ca.obtain(["ending.test"], solver))
@@ -148,7 +192,7 @@ def test_the_end_of_the_loop_takes_the_challenges_down():
         task.cancel()
         while len(solver.seen) < 2:
             await asyncio.sleep(0.01)
-        return solver, task, ca  # asyncio.run() cancels what is left
+        return solver, task, ca  # asyncio.run() cancels the other tasks
 
     solver, _, _ = asyncio.run(main())
     assert [what for what, _ in solver.seen] == ["up", "going down", "going down", "down"]
@@ -181,11 +225,11 @@ def test_closing_waits_without_spinning():
         loop.close()
 
 
-def test_an_operation_tells_its_order_after_it_was_cancelled():
+def test_a_cancelled_operation_has_its_orders_url():
     async def main():
         async with client() as ca:
             solver = Recording(asyncio.sleep(3600))
-            op = ca.order(["told.test"])
+            op = ca.begin_order(["told.test"])
             task = asyncio.create_task(ca.run(op, solver))
             await solver.published.wait()
             assert op.state == "publish" and op.order_url
@@ -210,11 +254,11 @@ def test_a_certificate_that_was_issued_outlives_the_cancellation():
         going = asyncio.Event()
         solver = Last(int(env("PEBBLE_HTTP_PORT")))
         async with client() as ca:
-            op = ca.order(["late.test"])
+            op = ca.begin_order(["late.test"])
             task = asyncio.create_task(ca.run(op, solver))
             await going.wait()
             while op.state != "certificate":
-                op._look()
+                op._refresh()
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.5)
             task.cancel()
@@ -246,7 +290,7 @@ def test_an_ordinary_function_around_a_coroutine():
     assert asyncio.run(main()).names == ("around.test",)
 
 
-def test_a_timeout_of_asyncios():
+def test_a_timeout_of_asyncio_removes_the_challenges():
     async def main():
         async with client() as ca:
             solver = Recording(asyncio.sleep(3600))
@@ -257,7 +301,7 @@ def test_a_timeout_of_asyncios():
     asyncio.run(main())
 
 
-def test_closing_ends_what_is_under_way():
+def test_closing_cancels_running_operations():
     async def main():
         ca = client()
         solver = Recording(asyncio.sleep(3600))
@@ -300,7 +344,7 @@ def test_errors_are_those_of_the_blocking_client():
             with pytest.raises(acme.InvalidArgument):
                 await ca.obtain(["*.wild.test"], standalone())
             with pytest.raises(acme.AcmeError, match="no solver"):
-                await ca.run(ca.order(["nobody.test"]))
+                await ca.run(ca.begin_order(["nobody.test"]))
         async with client(terms_agreed=False) as ca:
             with pytest.raises(acme.TermsNotAgreed):
                 await ca.register()
@@ -308,7 +352,7 @@ def test_errors_are_those_of_the_blocking_client():
     asyncio.run(main())
 
 
-def test_all_the_rest_of_acme(new_pebble, tmp_path):
+def test_the_other_operations_of_acme(new_pebble, tmp_path):
     async def main():
         async with client() as ca:
             url = await ca.register()
@@ -316,7 +360,7 @@ def test_all_the_rest_of_acme(new_pebble, tmp_path):
             await ca.update_contacts(["mailto:ops@example.org"])
             cert = await ca.obtain(["rest.test"], standalone())
             assert (await ca.renewal_info(cert)).from_ca
-            operation = ca.order(["rest.test"], replaces=cert, only_if_due=True)
+            operation = ca.begin_order(["rest.test"], replaces=cert, only_if_due=True)
             await ca.run(operation)
             assert operation.renewal_info is not None
             assert await ca.orders()
@@ -364,7 +408,7 @@ def test_one_client_on_one_loop_after_another():
     asyncio.run(ca.aclose())
 
 
-def test_asgi_and_wsgi_answer_challenges_and_leave_the_rest():
+def test_asgi_and_wsgi_serve_challenges_and_pass_on_other_requests():
     token = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"
     path = f"/.well-known/acme-challenge/{token}"
     solver = acme.MemoryHttp01()

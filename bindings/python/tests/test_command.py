@@ -1,4 +1,4 @@
-"""The command acme-micro, as people and cron jobs run it."""
+"""The command acme-micro, as users and cron jobs run it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def person(tmp_path: Path) -> Person:
 
 @pytest.fixture
 def webroot(tmp_path: Path) -> Iterator[list[str]]:
-    """Options for a web server that serves port 80 of every name."""
+    """Options for a web server on port 80 of each name."""
     folder = tmp_path / "webroots" / "one"
     folder.mkdir(parents=True)
     with serving(tmp_path / "webroots", int(env("PEBBLE_HTTP_PORT"))):
@@ -48,18 +48,18 @@ def names_of(options: list[str]) -> list[str]:
 
 
 def check(person: Person, name: str, names: list[str], root: str | None = None) -> str:
-    """What openssl says of the files; gives the serial number."""
+    """Checks the files with openssl; returns the serial number."""
     chain, key = person.path(f"{name}.chain.pem"), person.path(f"{name}.key.pem")
     return judge(chain, key, names, root or env("PEBBLE_ROOT"))
 
 
 def cells(row: str) -> list[str]:
-    """Of the table."""
+    """Splits a row of the table."""
     return re.split("  +", row)
 
 
 def make_due(person: Person, name: str) -> None:
-    """The CA says that it is time to renew."""
+    """Makes the CA say that the renewal is due."""
     now = datetime.now(timezone.utc).replace(microsecond=0)
     window = {"start": (now - timedelta(2)).isoformat(), "end": (now - timedelta(1)).isoformat()}
     chain = person.path(f"{name}.chain.pem").read_text()
@@ -71,23 +71,23 @@ def make_due(person: Person, name: str) -> None:
 # --- obtain, renew, show ------------------------------------------------------------------------------
 
 
-def test_obtained_shown_and_renewed_when_the_ca_says_so(person, webroot, new_pebble, tmp_path):
+def test_a_certificate_is_obtained_shown_and_renewed_when_the_ca_says_so(person, webroot, new_pebble, tmp_path):
     log = tmp_path / "deployed"
     deploy = f'echo "$ACME_NAME" $ACME_NAMES "$ACME_CHAIN_FILE" "$ACME_KEY_FILE" >>{log}'
-    # Without a profile Pebble takes any, and a renewal for less time than before is warned of.
+    # The profile is part of what a renewal repeats.
     obtaining = [*names_of(NAMES), *webroot, "--deploy-hook", deploy, "--profile", "default"]
 
     first = person.obtains(*obtaining)
     serial = check(person, "shop.test", NAMES)
-    assert first.out.startswith("shop.test: new certificate, good until 20")
+    assert first.out.startswith("shop.test: new certificate, valid until 20")
     chain, key = str(person.path("shop.test.chain.pem")), str(person.path("shop.test.key.pem"))
     assert chain in first.out and key in first.out
-    # Nobody watches: no progress.
+    # There is no terminal, so there is no progress.
     assert first.err == ""
     again = person.obtains(*obtaining)
     assert "not due for renewal" in again.out and check(person, "shop.test", NAMES) == serial
 
-    # As from cron: no news is good news.
+    # As from cron: nothing is written.
     quiet = person.runs("renew")
     assert (quiet.out, quiet.err) == ("", "")
     assert check(person, "shop.test", NAMES) == serial
@@ -104,7 +104,7 @@ def test_obtained_shown_and_renewed_when_the_ca_says_so(person, webroot, new_peb
     assert cells(row)[2:6] == [f"{one['days_left']} days", one["not_after"][:10], f"{start} .. {end}", at]
     assert one["serial"] == serial and one["renewal"]["from_ca"] and not one["renewal"]["is_due"]
 
-    # As shells complete them.
+    # As shells complete names.
     show = shlex.join([*COMMAND, "show", "--folder", str(person.folder)])
     listed = ["sh", "-c", generate.CERTIFICATES.replace("acme-micro show", show)]
     assert subprocess.check_output(listed, text=True) == "shop.test\n"
@@ -112,10 +112,10 @@ def test_obtained_shown_and_renewed_when_the_ca_says_so(person, webroot, new_peb
     make_due(person, "shop.test")
     assert cells(person.runs("show").out.splitlines()[1])[5] == "now"
     renewed = person.runs("renew")
-    assert renewed.out.startswith("shop.test: renewed, good until 20") and renewed.err == ""
+    assert renewed.out.startswith("shop.test: renewed, valid until 20") and renewed.err == ""
     second = check(person, "shop.test", NAMES)
     assert second != serial
-    # A CA that says "now" for ever is asked for one a day at most.
+    # A CA that always asks for a renewal is asked for one certificate a day at most.
     make_due(person, "shop.test")
     assert person.runs("renew").out == "" and check(person, "shop.test", NAMES) == second
 
@@ -123,11 +123,11 @@ def test_obtained_shown_and_renewed_when_the_ca_says_so(person, webroot, new_peb
     assert forced["ok"] and forced["certificates"][0]["is_new"]
     third = check(person, "shop.test", NAMES)
     assert third == forced["certificates"][0]["serial"] not in (serial, second)
-    # Once for each.
+    # The deploy hook ran once for each certificate.
     assert log.read_text() == f"shop.test shop.test www.shop.test {chain} {key}\n" * 3
 
 
-def test_of_several_names_that_fail_each_has_its_reason_and_its_hint(person, tmp_path):
+def test_each_of_several_failed_names_has_its_reason_and_its_hint(person, tmp_path):
     (tmp_path / "web").mkdir()
     names = ["a.fail.test", "b.fail.test"]
     options = [option for name in names for option in ("-d", name)]
@@ -140,13 +140,13 @@ def test_of_several_names_that_fail_each_has_its_reason_and_its_hint(person, tmp
     assert sorted(found) == names and all("port 80" in one["hint"] for one in found.values())
 
 
-def test_a_chain_that_the_ca_has_not_is_told_of(person, webroot):
+def test_a_preferred_chain_that_the_ca_lacks_is_reported(person, webroot):
     done = person.obtains("-d", "alt.test", *webroot, "--preferred-chain", "No Such Root")
     assert "none of the CA's chains has Root(\"No Such Root\"): its own choice stays" in done.err
     check(person, "alt.test", ["alt.test"])
 
 
-def test_standalone_with_all_that_can_be_asked_for(two_profiles, tmp_path):
+def test_standalone_with_all_options(two_profiles, tmp_path):
     person = Person(tmp_path / "acme", two_profiles["ACME_DIRECTORY"], two_profiles["ACME_CA_FILE"])
     root, port = two_profiles["PEBBLE_ROOT"], int(two_profiles["PEBBLE_HTTP_PORT"])
     done = person.obtains(
@@ -158,31 +158,31 @@ def test_standalone_with_all_that_can_be_asked_for(two_profiles, tmp_path):
     one = done.json["certificate"]
     assert one["name"] == "all" and one["key_type"] == "p384" and one["days_left"] == 5
     assert one["chain_file"] == str(person.path("all.chain.pem")) and one["is_new"]
-    # Step by step, and no secret among it.
-    told = ["asking 127", "publishing http-01 for ", "taking down http-01", "all: new, good until 20"]
+    # The steps in their order, and no secret.
+    told = ["asking 127", "publishing http-01 for ", "removing http-01", "all: new, valid until 20"]
     assert [one for one in told if one in done.err] == sorted(told, key=done.err.index) == told
     assert "HTTP status 201" in done.err
     for key in person.path("all.key.pem"), person.path("account.pem"):
         assert key.read_text().splitlines()[1] not in done.err + done.out
-    # What a renewal needs, and no more.
+    # The settings for renewals, and no others.
     kept = json.loads(person.path("all.renewal.json").read_text())
     assert kept["standalone"] == ["127.0.0.1", port]
     assert kept["profile"] == "shortlived" and kept["names"] == ["a.all.test", "b.all.test"]
     assert person.seen("renew", "all", "--force", "-q") == ""
     assert check(person, "all", ["a.all.test", "b.all.test"], root) != one["serial"]
-    # Who watches is told what is done, also when it is little.
-    assert "all: not due yet; it is good until 20" in person.seen("renew")
+    # On a terminal, each step is shown, also when nothing is renewed.
+    assert "all: renewal not due yet; valid until 20" in person.seen("renew")
 
 
-def test_a_certificate_for_less_than_two_days_is_told_of_by_the_minute(new_pebble, tmp_path):
+def test_the_times_of_a_short_certificate_have_minutes(new_pebble, tmp_path):
     minute = r"20\d\d-\d\d-\d\d \d\d:\d\d UTC"
     with another_pebble("--profile", "default=300") as pebble:
         person = Person(tmp_path / "acme", pebble["ACME_DIRECTORY"], pebble["ACME_CA_FILE"])
         listening = ["--standalone", f"127.0.0.1:{pebble['PEBBLE_HTTP_PORT']}"]
         done = person.obtains("-d", "short.test", *listening)
-        assert re.match(rf"short.test: new certificate, good until {minute} \([45] min\)\n", done.out)
-        assert re.search(rf"not due yet; it is good until {minute}", person.runs("renew", "-v").err)
-        # Of the window nobody is told a moment that is too early, nor of the end one that is too late.
+        assert re.match(rf"short.test: new certificate, valid until {minute} \([45] min\)\n", done.out)
+        assert re.search(rf"renewal not due yet; valid until {minute}", person.runs("renew", "-v").err)
+        # The start of the window is not shown too early, and its end not too late.
         (one,) = person.runs("show", "--json").json["certificates"]
         renews = datetime.fromisoformat(one["renewal"]["renew_at"])
         heading, row = map(cells, person.runs("show").out.splitlines())
@@ -191,7 +191,7 @@ def test_a_certificate_for_less_than_two_days_is_told_of_by_the_minute(new_pebbl
         assert row[5] == f"{renews + timedelta(seconds=-renews.second % 60):%Y-%m-%d %H:%M} UTC"
         assert one["days_left"] == 0
         done = person.runs("renew", "--force")
-        assert re.fullmatch(rf"short.test: renewed, good until {minute}\n", done.out)
+        assert re.fullmatch(rf"short.test: renewed, valid until {minute}\n", done.out)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_certificate_for_less_than_two_days_is_told_of_by_the_minute(new_pebbl
         (timedelta(seconds=-1), "expired"),
     ],
 )
-def test_less_than_two_days_are_hours_and_minutes(left, told):
+def test_less_than_two_days_are_shown_as_hours_and_minutes(left, told):
     assert time_left(datetime.now(timezone.utc) + left) == told
 
 
@@ -223,7 +223,7 @@ def test_a_final_dot_is_not_part_of_a_name(person, webroot):
     serial = check(person, "dot.test", ["dot.test", "www.dot.test"])
     assert one["chain_file"] == str(person.path("dot.test.chain.pem"))
     assert person.path("dot.test.renewal.json").exists()
-    # It is the same certificate.
+    # This is the same certificate.
     again = person.obtains("-d", "dot.test,www.dot.test", *webroot, "--json")
     assert not again.json["certificate"]["is_new"]
     assert [path.name for path in person.path("").glob("*.chain.pem")] == ["dot.test.chain.pem"]
@@ -252,7 +252,7 @@ HOOK = """
 """
 
 
-def test_dns_01_by_hooks_that_were_made_for_certbot(person, tmp_path):
+def test_hooks_for_certbot_work_for_dns_01(person, tmp_path):
     program, log = tmp_path / "hook.py", tmp_path / "log"
     program.write_text(textwrap.dedent(HOOK))
     command = f"{shlex.quote(sys.executable)} {program}"
@@ -263,7 +263,7 @@ def test_dns_01_by_hooks_that_were_made_for_certbot(person, tmp_path):
         log.write_text("")
         names = [f"{name}.dns.test", f"*.{name}.dns.test", f"other.{name}.dns.test"]
         done = person.obtains(*names_of(names), *hooks, "--name", name, "--json")
-        # What hooks say is for people: the result is whole.
+        # The output of hooks is on standard error, so the result is complete.
         assert done.json["ok"] and done.err.count("zone-7") == len(log.read_text().splitlines())
         check(person, name, names)
         lines = [line.split() for line in log.read_text().splitlines()]
@@ -289,13 +289,13 @@ def test_a_deploy_hook_that_fails_is_tried_again_without_another_order(person, w
     assert check(person, "deploy.test", ["deploy.test"]) == serial
 
 
-def test_one_that_fails_does_not_stop_the_others(person, webroot, new_pebble, tmp_path):
+def test_a_failed_renewal_does_not_stop_the_others(person, webroot, new_pebble, tmp_path):
     (tmp_path / "webroots" / "two").mkdir()
     for name, root in (("bad.test", "two"), ("good.test", "one")):
         person.obtains("-d", name, "--webroot", str(tmp_path / "webroots" / root))
     serials = {name: check(person, name, [name]) for name in ("bad.test", "good.test")}
     (tmp_path / "webroots" / "two").rename(tmp_path / "two")
-    # Pebble, like any CA, need not look again at what was proven a moment ago: so the order is for more.
+    # Pebble reuses valid authorizations, and then nothing is published: so the order gets another name.
     settings = person.path("bad.test.renewal.json")
     settings.write_text(settings.read_text().replace('"bad.test"', '"bad.test", "more.bad.test"'))
     make_due(person, "good.test")
@@ -315,8 +315,8 @@ def test_one_that_fails_does_not_stop_the_others(person, webroot, new_pebble, tm
 
 
 def kept(person: Person, name: str, **changed: object) -> tuple[int, int, float]:
-    """How many failures and renewals in a row are remembered, and how long the next try waits. What is
-    None is taken out before."""
+    """Returns the recorded numbers of failures and renewals in a row, and the seconds until the next try.
+    Values that are not None are changed first."""
     file = person.path(f"{name}.renewal.json")
     found = {**json.loads(file.read_text()), **changed}
     file.write_text(json.dumps({field: value for field, value in found.items() if value is not None}))
@@ -324,27 +324,27 @@ def kept(person: Person, name: str, **changed: object) -> tuple[int, int, float]
     return found.get("failures", 0), found.get("renewals", 0), found["next_try"] - time.time()
 
 
-def test_r15_a_success_ends_what_failures_have_begun(person, webroot, new_pebble):
+def test_r15_a_success_resets_the_number_of_failures(person, webroot, new_pebble):
     person.obtains("-d", "after.test", *webroot)
     kept(person, "after.test", failures=3)
     make_due(person, "after.test")
     assert "after.test: renewed" in person.runs("renew").out
     failures, renewals, wait = kept(person, "after.test")
     assert (failures, renewals) == (0, 1) and 0 < wait <= 90
-    # A look that shows that it is not due ends the renewals, too.
+    # A run that finds the renewal not due sets the number of renewals to 0, too.
     kept(person, "after.test", next_try=0)
     person.runs("renew")
     assert kept(person, "after.test")[:2] == (0, 0)
     assert json.loads(person.path("after.test.renewal.json").read_text())["next_try"] == 0
 
-    # A CA that always says "now" is asked for one a day, in the end.
+    # In the end, a CA that always asks for a renewal is asked for one certificate a day.
     kept(person, "after.test", renewals=3)
     make_due(person, "after.test")
     assert "after.test: renewed" in person.runs("renew").out
     failures, renewals, wait = kept(person, "after.test")
     assert (failures, renewals) == (0, 4) and 86000 < wait <= 36 * 3600
 
-    # Before there were two counts a success may have put off the next try for too long.
+    # Older versions had one number, and a success may have put off the next try for too long.
     make_due(person, "after.test")
     old = {"tries": 4, "failures": None, "renewals": None, "next_try": time.time() + 32 * 3600}
     kept(person, "after.test", **old)
@@ -352,7 +352,7 @@ def test_r15_a_success_ends_what_failures_have_begun(person, webroot, new_pebble
     assert kept(person, "after.test")[:2] == (0, 1)
 
 
-def test_r15_a_short_certificate_is_tried_for_in_time(person, webroot, new_pebble, tmp_path):
+def test_r15_a_short_certificate_is_renewed_before_it_expires(person, webroot, new_pebble, tmp_path):
     person.obtains("-d", "short.test", *webroot)
     until = datetime.now(timezone.utc) + timedelta(minutes=5)
     with acme.Store(person.path("")) as store:
@@ -360,7 +360,7 @@ def test_r15_a_short_certificate_is_tried_for_in_time(person, webroot, new_pebbl
             solver = acme.Webroot(webroot[1])
             store.obtain(ca, ["short.test"], solver, renew_now=True, not_after=until)
     make_due(person, "short.test")
-    # Pebble need not look again at what was proven a moment ago: so the order is for more.
+    # Pebble reuses valid authorizations, and then nothing is published: so the order gets another name.
     kept(person, "short.test", failures=3, names=["short.test", "more.short.test"])
     folder = tmp_path / "webroots"
     (folder / "one").rename(tmp_path / "elsewhere")
@@ -381,7 +381,7 @@ DAMAGE: list[tuple[str, object]] = [
 ]  # fmt: skip
 
 
-def test_a_file_that_somebody_has_damaged_stops_nothing_else(person, webroot, new_pebble):
+def test_a_damaged_file_does_not_stop_other_renewals(person, webroot, new_pebble):
     person.obtains("-d", "good.test", *webroot)
     written = json.loads(person.path("good.test.renewal.json").read_text())
     for number, (field, value) in enumerate(DAMAGE):
@@ -398,7 +398,7 @@ def test_a_file_that_somebody_has_damaged_stops_nothing_else(person, webroot, ne
     for file in person.path("").glob("bad*"):
         file.unlink()
 
-    # And a whole CA of which nothing can be known.
+    # A CA whose ca.json is damaged.
     other = person.folder / "a.test_dir"
     other.mkdir(mode=0o700)
     (other / "ca.json").touch(0o600)
@@ -410,13 +410,13 @@ def test_a_file_that_somebody_has_damaged_stops_nothing_else(person, webroot, ne
             assert (damaged["name"], damaged["ca"], damaged[flag]) == (None, "a.test_dir", False)
             assert damaged["error"]["message"] in done.err and not done.json["ok"]
             assert [(one["name"], one[flag]) for one in others] == [("good.test", True)]
-    # Who says which is meant has nothing to do with it.
+    # A run for another certificate or CA does not read that file.
     person.runs("renew", "good.test")
     person.runs("renew", *person.ca)
     assert "a.test_dir" in person.runs("renew", "other.test", status=7).err
 
 
-def test_a_file_that_cannot_be_used_costs_its_row_and_not_the_table(person, webroot):
+def test_an_unusable_file_affects_only_its_row(person, webroot):
     for name in ("bad.test", "good.test"):
         person.obtains("-d", name, *webroot)
 
@@ -441,7 +441,7 @@ def test_a_file_that_cannot_be_used_costs_its_row_and_not_the_table(person, webr
         spoil()
         damaged()
         chain.rmdir() if chain.is_dir() else chain.unlink()
-    # A file that is needed to ask the CA, and is gone.
+    # A file that the client needs does not exist.
     settings = json.loads(person.path("ca.json").read_text())
     person.path("ca.json").write_text(json.dumps({**settings, "ca_file": "/nowhere.pem"}))
     done = person.runs("show", status=2)
@@ -449,7 +449,7 @@ def test_a_file_that_cannot_be_used_costs_its_row_and_not_the_table(person, webr
     assert cells(done.out.splitlines()[1])[4:] == ["?", "?", "good.test"]
 
 
-def test_a_certificate_may_be_called_as_the_cas_own_file(person):
+def test_a_certificate_may_have_the_name_of_the_cas_own_file(person):
     person.obtains("-d", "called.test", "--name", "ca", *standalone())
     assert "ca: renewed" in person.runs("renew", "ca", "--force").out
     person.runs("revoke", "ca")
@@ -465,7 +465,7 @@ def test_a_way_to_the_ca_is_remembered_when_it_has_worked(person, tmp_path):
     first = person.path("ca.json").read_text()
     nowhere = ["--proxy", "http://127.0.0.1:1"]
     other = ["--ca-file", env("PEBBLE_ROOT")]
-    # Where nothing is due nothing fails.
+    # A run that renews nothing does not fail.
     for way in ["--force", *other], nowhere:
         person.runs("renew", *way, status=3 if "--force" in way else 0)
         assert person.path("ca.json").read_text() == first
@@ -477,7 +477,7 @@ def test_a_way_to_the_ca_is_remembered_when_it_has_worked(person, tmp_path):
     ):
         person.runs(*arguments)
         assert arguments[-1] in person.path("ca.json").read_text()
-    # And forgotten, as soon as one says so.
+    # An empty option removes a setting.
     settings = json.loads(person.path("ca.json").read_text())
     person.path("ca.json").write_text(json.dumps({**settings, "proxy": nowhere[1]}))
     person.runs("renew", "--force", status=3)
@@ -494,25 +494,25 @@ def test_a_name_too_long_for_a_file_is_found_as_it_is_typed(person, webroot):
     person.runs("revoke", name)
 
 
-def test_a_ca_that_does_not_answer_is_no_reason_not_to_show(person, webroot):
+def test_show_works_without_a_response_of_the_ca(person, webroot):
     person.obtains("-d", "lonely.test", *webroot)
     settings = person.path("ca.json")
     settings.write_text(settings.read_text().replace(env("ACME_DIRECTORY"), "https://127.0.0.1:9/dir"))
     row = person.runs("show").out.splitlines()[1]
-    assert "(reckoned)" in row and row.endswith("lonely.test")
+    assert "(estimated)" in row and row.endswith("lonely.test")
     row = person.runs("show", "--offline").out.splitlines()[1]
     assert cells(row)[4:] == ["?", "?", "lonely.test"]
 
 
-def test_a_key_that_no_ca_wanted_does_not_stay(person, webroot):
-    """As one that was refused: there is a key, and no certificate."""
+def test_a_refused_key_does_not_stay(person, webroot):
+    """As after a refusal: the folder has a key and no certificate."""
     obtaining = ["-d", "key.test", *webroot, "--key-type"]
     person.obtains("-d", "key.test", "--hook", "false", "--key-type", "ed25519", status=8)
     refused = person.path("key.test.key.pem").read_text()
     done = person.obtains(*obtaining, "p384", "--json")
     assert done.json["certificate"]["key_type"] == "p384" and done.err == ""
     assert person.path("key.test.key.pem.unused").read_text() == refused
-    # One that is in use stays, and this is said, but not by each renewal.
+    # A key in use stays. obtain says so, renew does not.
     done = person.obtains(*obtaining, "rsa2048", "--force", "--json")
     assert done.json["certificate"]["key_type"] == "p384" and "its key stays p384" in done.err
     assert "its key stays" not in person.runs("renew", "--force").err
@@ -527,8 +527,8 @@ KILLED = """
 """
 
 
-def test_what_was_obtained_before_a_crash_is_renewed(person):
-    """The chain was there, and nothing else was done."""
+def test_a_certificate_from_before_a_crash_is_renewed(person):
+    """The run was killed after it had written the chain."""
     arguments = ["obtain", *person.ca, "--agree-terms", "-d", "crash.test", *standalone()]
     command = [sys.executable, "-c", textwrap.dedent(KILLED), *arguments, "--folder", str(person.folder)]
     assert subprocess.run(command, timeout=60).returncode == -signal.SIGKILL
@@ -537,7 +537,7 @@ def test_what_was_obtained_before_a_crash_is_renewed(person):
     assert [(one["name"], one["is_new"]) for one in done] == [("crash.test", True)]
 
 
-def test_a_deploy_hook_is_remembered_until_one_forgets_it(person, webroot, tmp_path):
+def test_a_deploy_hook_is_remembered_until_it_is_removed(person, webroot, tmp_path):
     log = tmp_path / "log"
     obtaining = ["-d", "hooked.test", *webroot, "--force"]
     for more, wanted in (["--deploy-hook", f"echo >>{log}"], 1), ([], 2), (["--deploy-hook", ""], 2), ([], 2):
@@ -546,7 +546,7 @@ def test_a_deploy_hook_is_remembered_until_one_forgets_it(person, webroot, tmp_p
 
 
 def test_a_deploy_hook_does_not_wait_for_the_ca(person, webroot, tmp_path):
-    """It has failed, and so has a renewal before it, which is not tried again for some time."""
+    """The hook has failed, and so has a renewal before it, which waits for its next try."""
     flag = tmp_path / "ready"
     obtaining = ["-d", "wait.test", *webroot, "--deploy-hook", f"test -e {flag}"]
     person.obtains(*obtaining, status=10)
@@ -557,12 +557,12 @@ def test_a_deploy_hook_does_not_wait_for_the_ca(person, webroot, tmp_path):
     flag.touch()
     person.runs("renew")
     assert json.loads(file.read_text())["deployed"] and "not tried" in person.runs("renew", "-v").err
-    # By hand it has worked: nothing is waited for any more.
+    # A run by hand has succeeded: no next try is waiting.
     person.obtains(*obtaining)
     assert (json.loads(file.read_text())["failures"], json.loads(file.read_text())["next_try"]) == (0, 0)
 
 
-def test_of_two_runs_at_once_one_obtains_and_deploys(person, webroot, tmp_path):
+def test_only_one_of_two_runs_at_once_obtains_and_deploys(person, webroot, tmp_path):
     log = tmp_path / "log"
     deploy = ["--deploy-hook", f"echo >>{log}; sleep 1"]
     arguments = ["obtain", *person.ca, "--agree-terms", "-d", "twice.test", *webroot, *deploy, "--json"]
@@ -575,7 +575,7 @@ def test_of_two_runs_at_once_one_obtains_and_deploys(person, webroot, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_takes_the_challenges_down(person, tmp_path, number):
+def test_a_signal_removes_the_challenges(person, tmp_path, number):
     log = tmp_path / "log"
     hook = f"echo publish >>{log}; sleep 60"
     process = person.start(
@@ -592,11 +592,11 @@ def test_a_signal_takes_the_challenges_down(person, tmp_path, number):
     error = json.loads(out)["error"]
     assert (error["kind"], error["exit_status"]) == ("interrupted", 128 + number)
     assert "Traceback" not in err
-    # The order is there to go on with.
+    # The next run can resume the order.
     assert "\norder https://" in person.path("slow.test.order").read_text()
 
 
-def test_what_a_hook_leaves_running_is_not_waited_for(person, tmp_path):
+def test_processes_that_a_hook_leaves_running_are_not_awaited(person, tmp_path):
     pid = tmp_path / "pid"
     hook = f"echo said; test $ACME_ACTION = unpublish || {{ sleep 600 2>/dev/null & echo $! >{pid}; }}; exit 3"
     try:
@@ -610,7 +610,7 @@ DEAF = "trap '' TERM; echo >{log}; while :; do sleep 1; done"
 
 
 @pytest.mark.parametrize("signals", [1, 2])
-def test_a_hook_that_hears_no_signal_is_killed(person, tmp_path, signals):
+def test_a_hook_that_ignores_signals_is_killed(person, tmp_path, signals):
     log = tmp_path / "log"
     process = person.start(
         "obtain", *person.ca, "--agree-terms", "-d", "deaf.test",
@@ -631,11 +631,11 @@ def test_a_hook_has_a_time_limit(person, webroot, tmp_path):
     limit = ["--hook-timeout", "1"]
     hook = "test $ACME_ACTION = unpublish || sleep 600"
     failed = person.obtains("-d", "hung.test", "--hook", hook, *limit, "--json", status=8)
-    assert "hung.test: the hook took over 1 seconds" in failed.json["error"]["message"]
+    assert "hung.test: the hook took more than 1 seconds" in failed.json["error"]["message"]
     deploy = ["--deploy-hook", "sleep 600", *limit]
     failed = person.obtains("-d", "hung.test", *webroot, *deploy, "--json", status=10)
-    assert "the hook took over 1 seconds" in failed.json["error"]["message"]
-    # Also in renewals.
+    assert "the hook took more than 1 seconds" in failed.json["error"]["message"]
+    # The timeout applies to renewals, too.
     person.runs("renew", status=10)
 
 
@@ -647,7 +647,7 @@ def status_of(serial: str) -> tuple[str, int]:
     return answer["Status"], answer.get("Reason", 0)
 
 
-def test_what_is_revoked_is_revoked_at_the_ca_and_not_used_again(person, webroot, tmp_path):
+def test_a_revoked_certificate_is_revoked_at_the_ca_and_not_used_again(person, webroot, tmp_path):
     person.obtains("-d", "gone.test", *webroot)
     first = check(person, "gone.test", ["gone.test"])
     key = person.path("gone.test.key.pem").read_text()
@@ -660,7 +660,7 @@ def test_what_is_revoked_is_revoked_at_the_ca_and_not_used_again(person, webroot
     second = check(person, "gone.test", ["gone.test"])
     assert second != first and person.path("gone.test.key.pem").read_text() != key
 
-    # Somebody else has found it, and cannot, without its key.
+    # Another user has the certificate, and cannot revoke it without its key.
     files = ["--cert", str(person.path("gone.test.chain.pem"))]
     stranger = Person(tmp_path / "stranger")
     refused = stranger.runs("revoke", *stranger.ca, *files, "--json", status=9)

@@ -1,4 +1,4 @@
-"""acme-micro account."""
+"""The command acme-micro account."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def standalone() -> list[str]:
 
 
 def at_ca(key: Path) -> str:
-    """What the CA calls the account of this key."""
+    """Returns the URL of this key's account at the CA."""
     with acme.Client(
         env("ACME_DIRECTORY"), acme.PrivateKey.load(key), ca_file=env("ACME_CA_FILE")
     ) as client:
@@ -40,15 +40,15 @@ def test_the_life_of_an_account(person):
     key = person.path("account.pem")
     assert created["url"] == at_ca(key) and created["key_file"] == str(key)
     assert created["thumbprint"] == acme.PrivateKey.load(key).thumbprint
-    # Once more is fine; and from now on the folder knows its only CA.
+    # A second run is no error. From now on the folder has its only CA.
     assert person.runs(*creating, "--json").json["account"] == created
     (shown,) = person.runs("account", "show", "--json").json["accounts"]
     assert shown["is_valid"] and {**shown, **created} == shown
     assert created["url"] in person.runs("account", "show").out
 
     done = person.runs("account", "contacts", "a@two.test", "mailto:b@two.test")
-    assert "mailto:a@two.test, mailto:b@two.test now" in done.out
-    assert "none now" in person.runs("account", "contacts").out
+    assert "now mailto:a@two.test, mailto:b@two.test" in done.out
+    assert "now empty" in person.runs("account", "contacts").out
 
     old = key.read_text()
     rolled = person.runs("account", "rollover", "--key-type", "p384", "--json").json["account"]
@@ -66,25 +66,25 @@ def test_the_life_of_an_account(person):
     assert person.runs(*creating, "--json").json["account"]["url"] != created["url"]
 
 
-def test_a_new_account_after_a_deactivation_is_told_of(person):
+def test_a_new_account_after_a_deactivation_is_reported(person):
     person.obtains("-d", "again.test", *standalone())
     person.runs("account", "deactivate", "--yes")
-    # While there is no new one there is nothing to tell of it.
+    # Without a new account, nothing is said about one.
     assert "deactivated" not in person.runs("renew", "--force", status=9).err
     done = person.obtains("-d", "again.test", *standalone(), "--force")
-    told = f"the old account is deactivated, so a new one is registered: {at_ca(person.path('account.pem'))}"
+    told = f"the old account is deactivated, so a new one was registered: {at_ca(person.path('account.pem'))}"
     assert done.err.count(told) == 1
     assert "deactivated" not in person.runs("renew", "--force").err
 
 
-def test_renew_tells_of_a_new_account_too(person, tmp_path):
-    """At a CA without terms of service it is made without further ado."""
+def test_renew_reports_a_new_account_too(person, tmp_path):
+    """A CA without terms of service lets renew register an account."""
     with small_ca(of_order={"type": "rejectedIdentifier"}) as ca:
         at = ["--directory", f"{ca.url}/dir", "--ca-file", env("ACME_CA_FILE")]
         person.runs("obtain", "-d", "x.test", "--webroot", str(tmp_path), *at, status=4)
         person.has_certificate("x.test")
         person.runs("account", "deactivate", "--yes")
-        assert person.runs("renew", "--force", status=4).err.count("so a new one is registered") == 1
+        assert person.runs("renew", "--force", status=4).err.count("so a new one was registered") == 1
         assert "registered" not in person.runs("renew", "--force", status=4).err
     assert ca.accounts == 2
 
@@ -110,15 +110,15 @@ def test_a_key_that_the_ca_refuses_is_not_kept(person, how):
     assert created.json["account"]["key_type"] == "p384" and created.err == ""
 
 
-def test_obtain_goes_on_after_a_key_that_the_ca_refuses(person, tmp_path):
+def test_obtain_succeeds_after_a_key_that_the_ca_refuses(person, tmp_path):
     with small_ca(of_account={"type": "badPublicKey"}) as ca:
         at = ["--directory", f"{ca.url}/dir", "--ca-file", env("ACME_CA_FILE")]
         obtaining = ["obtain", "-d", "x.test", "--webroot", str(tmp_path), *at, "--json"]
         hint = person.runs(*obtaining, status=4).json["error"]["hint"]
-        assert hint.startswith("acme-micro account create --key-type")
+        assert hint.startswith("run acme-micro account create --key-type")
         ca.of_account = None
         person.runs("account", "create", *at, "--key-type", "rsa2048")
-        # By now it may be registered: it stays.
+        # The key may have an account by now, so it stays.
         ca.of_account = ca.of_order = {"type": "badPublicKey"}
         key = person.path("account.pem").read_text()
         person.runs(*obtaining, status=4)
@@ -136,26 +136,27 @@ def test_a_key_whose_registration_was_not_refused_stays(person):
     assert [acme.PrivateKey.load(key).type for key in keys] == [acme.KeyType.P521] * 2
 
 
-def test_a_key_type_that_the_account_has_not_is_told(person):
+def test_another_key_type_than_the_accounts_is_reported(person):
     creating = ["account", "create", *person.ca, "--agree-terms", "--key-type"]
     person.runs(*creating, "p384")
     done = person.runs(*creating, "p256", "--json")
     assert done.json["account"]["key_type"] == "p384"
-    assert "the account's key stays p384; acme-micro account rollover --key-type p256" in done.err
+    how = "to replace it, run acme-micro account rollover --key-type p256"
+    assert f"the account's key stays p384; {how}" in done.err
     assert person.runs(*creating, "p384").err == ""
 
 
-def test_a_rollover_to_a_key_that_the_ca_refuses_leaves_nothing(person):
+def test_a_rollover_to_a_refused_key_changes_nothing(person):
     person.runs("account", "create", *person.ca, "--agree-terms")
     done = person.runs("account", "rollover", "--key-type", "ed25519", "--json", status=4)
     assert "account rollover --key-type p256" in done.json["error"]["hint"]
     assert not person.path("account.next.pem").exists()
     rolled = person.runs("account", "rollover", "--key-type", "p384", "--json")
     assert rolled.json["account"]["key_type"] == "p384"
-    # One that was begun is finished, and that it is of another type is told.
+    # The earlier change is finished, and the output says that its key has another type.
     acme.PrivateKey.load_or_generate(person.path("account.next.pem"))
     done = person.runs("account", "rollover", "--key-type", "rsa2048", "--json")
-    assert done.json["account"]["key_type"] == "p256" and "once more makes a rsa2048 key" in done.err
+    assert done.json["account"]["key_type"] == "p256" and "same command again for a rsa2048 key" in done.err
 
 
 def test_a_rollover_that_was_killed_is_finished(person):
@@ -167,18 +168,18 @@ def test_a_rollover_that_was_killed_is_finished(person):
         ca_file=env("ACME_CA_FILE"),
     ) as client:
         url = client.find_account()
-        client.change_key(new)  # and here somebody pulls the plug
+        client.change_key(new)  # the run is killed here
     done = person.runs("account", "show", "--json")
     (shown,) = done.json["accounts"]
     assert shown["is_valid"] is False and shown["error"]["kind"] == "account"
-    assert shown["error"]["hint"].startswith("acme-micro account rollover finishes")
+    assert shown["error"]["hint"].startswith("run acme-micro account rollover: ")
     assert shown["error"]["hint"] in done.err and "account show" not in done.err
     person.runs("account", "rollover")
     assert acme.PrivateKey.load(person.path("account.pem")).thumbprint == new.thumbprint
     assert at_ca(person.path("account.pem")) == url
 
 
-def test_a_ca_that_does_not_answer_has_not_said_that_an_account_is_bad(person):
+def test_without_a_response_of_the_ca_an_account_is_not_called_invalid(person):
     person.runs("account", "create", *person.ca, "--agree-terms")
     (known,) = person.runs("account", "show", "--json").json["accounts"]
     settings = person.path("ca.json")
@@ -187,8 +188,8 @@ def test_a_ca_that_does_not_answer_has_not_said_that_an_account_is_bad(person):
     (shown,) = done["accounts"]
     assert done["ok"] is False and shown["is_valid"] is None and shown["error"]["kind"] == "network"
     assert (shown["url"], shown["thumbprint"]) == (known["url"], known["thumbprint"])
-    assert "not known whether usable: " in person.runs("account", "show", status=3).out
-    # Nor has one whose key cannot be read, or about which nothing can.
+    assert "unknown whether usable: " in person.runs("account", "show", status=3).out
+    # The same for an account whose key cannot be read, and for one whose ca.json is damaged.
     person.path("account.pem").chmod(0o644)
     (shown,) = person.runs("account", "show", "--json", status=7).json["accounts"]
     assert shown["is_valid"] is None and "chmod 600" in shown["error"]["message"]
@@ -198,13 +199,13 @@ def test_a_ca_that_does_not_answer_has_not_said_that_an_account_is_bad(person):
     person.runs("account", "show", status=7)
 
 
-def test_who_waits_for_another_program_says_so(person):
+def test_waiting_for_another_program_is_shown(person):
     person.runs("account", "create", *person.ca, "--agree-terms")
     with open(person.path(".lock"), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         process = person.start("account", "rollover", "-v")
         said = ""
-        while "somebody else is at work here" not in said:
+        while "waiting for another program" not in said:
             line = process.stderr.readline()
             assert line, said
             said += line
@@ -212,7 +213,7 @@ def test_who_waits_for_another_program_says_so(person):
     assert process.returncode == 0
 
 
-def test_external_account_binding_whose_key_nobody_sees(person, tmp_path):
+def test_the_key_of_an_external_account_binding_stays_secret(person, tmp_path):
     secret = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
     key_file = tmp_path / "eab"
     key_file.write_text(f"{secret}\n")

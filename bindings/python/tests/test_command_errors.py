@@ -1,4 +1,4 @@
-"""What the command says and how it ends when something is wrong."""
+"""The command's messages, hints and exit statuses for errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def person(tmp_path: Path) -> Person:
 
 
 def fails(person: Person, status: int, kind: str, *arguments: str) -> dict[str, Any]:
-    """A run that fails, with one object on standard output, and the same in words besides."""
+    """Runs the command, which must fail with one object on standard output and the same message in words."""
     done = person.runs(*arguments, "--json", status=status)
     found = done.json
     assert found["ok"] is False
@@ -57,7 +57,7 @@ def test_each_kind_of_failure_has_its_status(person, tmp_path):
     assert error["problem"]["type"] == "urn:ietf:params:acme:error:rejectedIdentifier"
     assert error["identifier"] == "x.blocked-domain.example"
 
-    # The hook said that it is published, and it is not.
+    # The hook succeeds without publishing the challenge.
     error = fails(person, 5, "challenge", *agreed, "-d", "unpublished.test")
     assert error["identifier"] == "unpublished.test"
     assert error["problem"]["type"].startswith("urn:ietf:params:acme:error:")
@@ -89,8 +89,8 @@ def at(ca: SmallCa) -> list[str]:
     return ["--directory", f"{ca.url}/dir", "--ca-file", env("ACME_CA_FILE")]
 
 
-def test_who_is_rate_limited_is_told_until_when(person):
-    """The minute in the hint is not before the moment that the CA names."""
+def test_a_rate_limit_says_until_when(person):
+    """The minute in the hint is not before the time that the CA names."""
     before = datetime.now(timezone.utc)
     limit = {"type": "rateLimited", "detail": "too many \x1b[31mcertificates", "status": 429}
     with small_ca(at_all=limit, header={"Retry-After": "864000"}) as ca:
@@ -103,7 +103,7 @@ def test_who_is_rate_limited_is_told_until_when(person):
     assert "\x1b" not in json.dumps(error["message"], ensure_ascii=False)
 
 
-def test_a_time_before_which_nothing_is_tried_is_rounded_up():
+def test_the_time_of_the_next_try_is_rounded_up():
     exact = datetime(2026, 11, 29, 10, 0, tzinfo=timezone.utc)
     assert not_before(exact) == exact
     for late in (timedelta(microseconds=1), timedelta(seconds=44), timedelta(seconds=59.9)):
@@ -130,9 +130,9 @@ PORT = "that its port 80 leads to port 8080 of this machine"
         ("webroot", "unauthorized", "does not serve the files of --webroot: check"),
         ("webroot", "incorrectResponse", "that its web server serves /webroot"),
         ("standalone", "connection", f"check its A and AAAA records, {PORT}, the firewall"),
-        ("standalone", "unauthorized", "another server answers on port 80 of x.test: check"),
-        ("dns", "unauthorized", "does not find the hook's TXT record for x.test"),
-        ("dns", "dns", "does not find the hook's TXT record for x.test"),
+        ("standalone", "unauthorized", "another server responds on port 80 of x.test: check"),
+        ("dns", "unauthorized", "does not find the hook's TXT record _acme-challenge.x.test: when"),
+        ("dns", "dns", "does not find the hook's TXT record _acme-challenge.x.test: when"),
         ("http", "unauthorized", "does not serve what the hook publishes"),
         ("http", "connection", "cannot reach port 80 of x.test"),
         ("webroot", "caa", "the CAA record for x.test does not allow this CA"),
@@ -142,7 +142,7 @@ PORT = "that its port 80 leads to port 8080 of this machine"
         ("webroot", "malformed", None),
     ],
 )
-def test_a_hint_goes_by_what_the_ca_saw_and_how_it_was_published(way, problem, says):
+def test_a_hint_depends_on_the_cas_problem_and_on_the_way_of_publishing(way, problem, says):
     settings = {
         "webroot": CertificateSettings(("x.test",), webroot="/webroot"),
         "standalone": CertificateSettings(("x.test",), standalone=("", 8080)),
@@ -158,7 +158,7 @@ def test_a_hint_goes_by_what_the_ca_saw_and_how_it_was_published(way, problem, s
     assert not (problem in others and "firewall" in (hint or ""))
 
 
-def test_an_address_has_no_records():
+def test_the_hint_for_an_ip_address_names_no_records():
     problem = {"type": f"{ACME_ERROR}connection"}
     error = acme.ChallengeFailed("", identifier="192.0.2.1", problem=problem)
     advise_of_challenges(error, CertificateSettings(("192.0.2.1",), webroot="/webroot"))
@@ -168,20 +168,20 @@ def test_an_address_has_no_records():
 @pytest.mark.parametrize(
     ("way", "offered", "says"),
     [
-        ("webroot", ["tls-alpn-01"], "this command does http-01, dns-01"),
+        ("webroot", ["tls-alpn-01"], "this command supports http-01, dns-01"),
         ("webroot", ["tls-alpn-01", "dns-01"], "the CA offers dns-01: use --hook CMD"),
         ("dns", ["dns-account-01"], "use --hook CMD --challenge-type dns-account-01"),
         ("dns", ["http-01", "tls-alpn-01"], "the CA offers http-01: use --webroot DIR or --standalone"),
     ],
 )
-def test_where_nothing_was_tried_a_hint_names_what_the_ca_offers(person, way, offered, says):
+def test_without_an_acceptable_challenge_the_hint_names_the_cas_types(person, way, offered, says):
     with small_ca(types=offered) as ca:
         error = fails(person, 5, "challenge", "obtain", "-d", "x.test", *WAYS[way], *at(ca))
     assert says in error["hint"] and "firewall" not in error["hint"]
 
 
 @pytest.mark.parametrize("problem", ["caa", "connection"])
-def test_obtain_and_renew_tell_the_hint(person, tmp_path, problem):
+def test_obtain_and_renew_show_the_hint(person, tmp_path, problem):
     with small_ca(of_challenge={"type": problem}) as ca:
         done = person.runs(
             "obtain", "-d", "x.test", "--webroot", str(tmp_path), *at(ca), "--json", status=5
@@ -195,7 +195,7 @@ def test_obtain_and_renew_tell_the_hint(person, tmp_path, problem):
 
 
 def test_each_of_several_names_that_failed_has_its_hint():
-    """In JSON; the message names them all."""
+    """In JSON, where the message has all names."""
     problems = {"a.test": "dns", "b.test": "caa"}
     failures = [
         acme.ChallengeFailed(name, identifier=name, problem={"type": f"{ACME_ERROR}{problem}"})
@@ -219,18 +219,18 @@ def test_a_hint_does_not_repeat_a_url_of_the_message(person, status, ends):
     assert done.json["error"]["help_url"] == url and done.err.count(url) == 1
 
 
-# --- what is said once --------------------------------------------------------------------------------
+# --- messages that appear once ------------------------------------------------------------------------
 
 
-def test_an_error_is_told_once_whatever_the_library_logs(person):
+def test_an_error_appears_once_whatever_the_library_logs(person):
     with small_ca(of_order={"type": "rejectedIdentifier", "detail": "no such name"}) as ca:
         done = person.runs("obtain", "-d", "x.test", *SOLVER, *at(ca), "-v", status=4)
     assert done.err.count("no such name") == 1 and "/order: HTTP status 403" in done.err
     assert done.err.splitlines()[-1].startswith("acme-micro: creating the order at ")
 
 
-def test_a_reason_that_no_error_has_is_told(capsys):
-    """The library has given up a request, and goes on without what it asked for."""
+def test_a_reason_that_is_in_no_error_appears(capsys):
+    """The library has given up a request, and continues without its response."""
     output = Output(as_json=False, quiet=False, verbose=True)
     logger = logging.getLogger("acme_micro")
     logger.debug("giving up: one")
@@ -242,7 +242,7 @@ def test_a_reason_that_no_error_has_is_told(capsys):
     assert capsys.readouterr().err.splitlines() == [f"acme-micro: {line}" for line in said]
 
 
-def test_a_warning_is_told_once(capsys):
+def test_a_warning_appears_once(capsys):
     Output(as_json=False, quiet=False, verbose=False)
     for _ in range(2):
         logging.getLogger("acme_micro").warning("by the lifetime")
@@ -259,30 +259,30 @@ def test_a_warning_is_told_once(capsys):
         (["obtain"], "-d/--domain"),
         (["obtain", "-d", "x.test"], "--webroot DIR, --standalone or --hook CMD"),
         (["obtain", "-d", "x.test", "--webroot", "/", "--standalone"], "not allowed with argument"),
-        (["obtain", "-d", "*.x.test", "--standalone"], "use --hook, with dns-01"),
-        (["obtain", "-d", "x.test,", "--standalone"], "has an empty name in it"),
+        (["obtain", "-d", "*.x.test", "--standalone"], "publishes the TXT record _acme-challenge.x.test (dns-01)"),
+        (["obtain", "-d", "x.test,", "--standalone"], "contains an empty name"),
         (["obtain", "-d", "x y", "--hook", "true"], "x y"),
-        (["obtain", "-d", "x.test", "--webroot", "/nowhere"], "/nowhere is no folder"),
+        (["obtain", "-d", "x.test", "--webroot", "/nowhere"], "/nowhere is not a folder"),
         (["obtain", "-d", "x.test", "--standalone", "web"], "PORT, HOST:PORT"),
-        (["obtain", "-d", "x.test", "--standalone", "--cleanup-hook", "x"], "go with --hook"),
+        (["obtain", "-d", "x.test", "--standalone", "--cleanup-hook", "x"], "need --hook"),
         (["obtain", "-d", "x.test", "--standalone", "--key-type", "dsa"], "invalid choice: 'dsa'"),
         (["obtain", "-d", "x.test", "--standalone", "--dir", "letsencrypt"], "--dir"),
-        (["obtain", "-d", "x.test", "--standalone", "--contact", "me"], "'me' is no mail address"),
-        (["show", "--directory", "letsencrpyt"], "none of letsencrypt, letsencrypt-staging"),
-        (["show", "--directory", "http://ca.test/dir"], "no https URL"),
+        (["obtain", "-d", "x.test", "--standalone", "--contact", "me"], "'me' is not a mail address"),
+        (["show", "--directory", "letsencrpyt"], "one of letsencrypt, letsencrypt-staging"),
+        (["show", "--directory", "http://ca.test/dir"], "neither an https URL nor one of"),
         (["show", "--ca-file", "/nowhere.pem"], "/nowhere.pem: No such file"),
-        (["show", "--ca-file", "/dev/stdin"], "/dev/stdin: renewals need it, too"),
+        (["show", "--ca-file", "/dev/stdin"], "/dev/stdin is not a regular file: renewals need to read it"),
         (["show", "--proxy", "http://me:hunter2@proxy:1"], "use --proxy-file"),
-        (["show", "nobody.test"], "acme-micro show lists what there is"),
+        (["show", "nobody.test"], "acme-micro show lists the certificates"),
         (["renew", "nobody.test"], "there is no certificate nobody.test"),
-        (["revoke"], "its NAME, or --cert FILE"),
+        (["revoke"], "add its NAME, or --cert FILE"),
         (["revoke", "nobody.test"], "there is no certificate nobody.test"),
-        (["revoke", "x.test", "--key", "/dev/null"], "--key goes with --cert"),
+        (["revoke", "x.test", "--key", "/dev/null"], "--key needs --cert"),
         (["account"], "ACTION"),
         (["account", "contacts", "a@x.test"], "add --directory"),
     ],
 )
-def test_a_wrong_usage_is_told_what_to_do(person, arguments, says):
+def test_a_usage_error_says_what_to_do(person, arguments, says):
     error = fails(person, 2, "usage", *arguments)
     assert says in f"{error['message']}\n{error.get('hint')}"
     assert "hunter2" not in json.dumps(error)
@@ -296,17 +296,17 @@ def test_no_arguments_and_the_versions():
     assert done.stdout == f"acme-micro {acme.__version__} (library {acme.library_version()})\n"
 
 
-def test_a_password_for_the_proxy_comes_from_a_file_and_goes_nowhere(person, tmp_path):
+def test_the_proxys_password_comes_from_a_file_and_stays_secret(person, tmp_path):
     file = tmp_path / "proxy"
     file.write_text("http://me:hunter2@localhost:9\n")
     done = person.runs("account", "create", "--proxy-file", str(file), "-v", "--json", status=3)
     assert "localhost:9" in done.err and "hunter2" not in done.err + done.out
-    # In an empty folder the CA is one where nothing that fails costs anything.
+    # In an empty folder the CA is one where failures have no cost.
     assert done.json["error"]["url"] == acme.LETSENCRYPT_STAGING
 
 
-def test_two_cas_in_a_folder(person):
-    """Which is meant has to be said, except where all are."""
+def test_with_two_cas_in_a_folder_the_directory_is_required(person):
+    """A command that works with one CA needs --directory."""
     for name in ("one", "two"):
         folder = person.folder / f"{name}.test_dir"
         folder.mkdir(parents=True, mode=0o700)
@@ -319,9 +319,9 @@ def test_two_cas_in_a_folder(person):
     for text in "{", "[]", '{"version": 2, "directory": "https://two.test/dir"}':
         (folder / "ca.json").write_text(text)
         error = fails(person, 7, "store", "account", "rollover")
-        assert "ca.json is not what this command has written" in error["message"]
+        assert "ca.json was not written by this version of the command" in error["message"]
         assert "remove the file" in error["hint"]
-    # Commands to run are among what is remembered.
+    # The file may contain commands to run.
     (folder / "ca.json").chmod(0o666)
     assert "chmod 600" in fails(person, 7, "store", "account", "rollover")["message"]
 
@@ -333,7 +333,7 @@ def test_the_manual_has_each_exit_status_and_kind():
         assert f".Ar {kind}" in manual or f"\n.Ql {kind}" in manual, kind
 
 
-def test_who_reads_no_further_is_no_error(person):
+def test_a_closed_pipe_is_no_error(person):
     reader, writer = os.pipe()
     os.close(reader)
     command = [*COMMAND, "show", "--json", "--folder", str(person.folder)]
@@ -343,7 +343,7 @@ def test_who_reads_no_further_is_no_error(person):
 
 
 def in_shell(person: Person, line: str, status: int, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A line of a shell in which ``$@`` is the command."""
+    """Runs a line of a shell in which ``$@`` is the command."""
     line = line.replace("--folder", f"--folder '{person.folder}'")
     done = subprocess.run(
         ["/bin/sh", "-c", line, "sh", *COMMAND], capture_output=True, text=True, timeout=30,
@@ -360,30 +360,30 @@ def test_a_result_that_cannot_be_written_is_an_error_of_its_own(person, options)
         done = in_shell(person, f'"$@" show {options} --folder {stream}', 11)
         assert done.stderr.startswith("acme-micro: standard output cannot be written: ")
         assert len(done.stderr.splitlines()) == 1
-        # What went wrong before stays what it is.
+        # An error from before keeps its status.
         in_shell(person, f'"$@" renew nobody.test {options} --folder {stream}', 2)
     in_shell(person, '"$@" --version >/dev/full', 11)
 
 
-def test_nobody_has_to_hear_what_is_said(person):
+def test_standard_error_may_be_closed(person):
     for stream in ("2>/dev/full", "2>&-"):
         done = in_shell(person, f'"$@" obtain --json --folder {stream}', 2)
         assert json.loads(done.stdout)["error"]["kind"] == "usage"
         in_shell(person, f'"$@" account create -v --directory https://localhost:9/dir --folder {stream}', 3)
 
 
-def test_what_a_stream_cannot_show_is_written_in_ascii(tmp_path):
+def test_characters_that_a_stream_cannot_encode_are_written_in_ascii(tmp_path):
     person = Person(tmp_path / "k\u00e4se")
     done = in_shell(person, '"$@" show --folder', 0, PYTHONIOENCODING="ascii")
     assert done.stdout.endswith("/k\\xe4se\n")
 
 
-def test_verbose_tells_of_the_ca_and_of_nothing_within_python(person):
+def test_verbose_shows_no_log_lines_of_asyncio(person):
     nobody = ["--directory", "https://localhost:9/dir"]
     assert "selector" not in person.runs("account", "create", *nobody, "-v", status=3).err
 
 
-def test_who_only_looks_makes_no_folder(person):
+def test_read_only_commands_create_no_folder(person):
     for command in (["show"], ["account", "show"], ["renew"]):
         person.runs(*command, "--directory", "https://localhost:9/dir")
     assert not person.folder.exists()

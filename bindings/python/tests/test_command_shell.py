@@ -1,4 +1,4 @@
-"""The command's completions and its manual say what its parser takes."""
+"""The command's completions and its manual fit its parser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import generate  # noqa: E402
 
 
 @pytest.mark.parametrize("file", generate.FILES)
-def test_completions_are_those_of_the_parser(file):
+def test_the_completions_fit_the_parser(file):
     written = (COMPLETIONS / file).read_text()
     assert written == generate.FILES[file](generate.commands()), "run completions/generate.py"
 
@@ -33,7 +33,7 @@ def shell(command: list[str], **options) -> str:
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """A PATH on which the command is."""
+    """A PATH that contains the command."""
     program = tmp_path / "bin" / "acme-micro"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m acme_micro "$@"\n')
@@ -62,7 +62,7 @@ def test_bash_completes(typed, wanted, path, tmp_path):
         (tmp_path / folder).mkdir()
     (tmp_path / "file.pem").touch()
     typed, wanted = typed.replace("~+", str(tmp_path)), [w.replace("~+", str(tmp_path)) for w in wanted]
-    # As bash does it after a TAB, but for compopt, which works nowhere else.
+    # As bash does it after a TAB, without compopt, which works only there.
     script = """
         source "$1"; shift
         compopt() { :; }
@@ -91,7 +91,7 @@ SHELLS = pytest.mark.parametrize(
 
 
 def typed(keys: str, command: list[str], path: str, folder: Path) -> str:
-    """What an interactive shell says on a terminal to what is typed, with TABs."""
+    """Returns the output of an interactive shell on a terminal for typed keys, such as TAB."""
     environment = {
         **os.environ, "PATH": path, "TERM": "dumb", "INPUTRC": "/dev/null", "ZDOTDIR": str(folder)
     }  # fmt: skip
@@ -118,7 +118,7 @@ def test_a_real_tab_completes(command, file, text, path, tmp_path):
 
 @pytest.fixture
 def a_name_that_is_a_command(tmp_path: Path, path: str) -> Path:
-    """The only certificate of the command's folder has it; gives the file that it would make."""
+    """Gives the only certificate a name that is a command; returns the file that the command would make."""
     ca = tmp_path / "acme" / "x.test_dir"
     ca.mkdir(parents=True, mode=0o700)
     (ca / "ca.json").touch(0o600)
@@ -130,7 +130,7 @@ def a_name_that_is_a_command(tmp_path: Path, path: str) -> Path:
 
 
 @SHELLS
-def test_a_tab_runs_nothing_that_a_name_says(command, file, text, path, tmp_path, a_name_that_is_a_command):
+def test_a_tab_does_not_run_a_name(command, file, text, path, tmp_path, a_name_that_is_a_command):
     """Neither the TAB nor the command line that it leaves."""
     (tmp_path / file).write_text(text.format(COMPLETIONS))
     said = typed("acme-micro show --offline \t && echo \\<done\\>", command, path, tmp_path)
@@ -149,7 +149,7 @@ def test_fish_completes(path, tmp_path):
         assert sorted(words) == sorted(wanted), typed
 
 
-def test_fish_runs_nothing_that_a_name_says(path, tmp_path, a_name_that_is_a_command):
+def test_fish_does_not_run_a_name(path, tmp_path, a_name_that_is_a_command):
     file = COMPLETIONS / "acme-micro.fish"
     command = f"source {file}; complete -C 'acme-micro renew '"
     environment = {**os.environ, "PATH": path, "HOME": str(tmp_path)}
@@ -160,7 +160,7 @@ def test_fish_runs_nothing_that_a_name_says(path, tmp_path, a_name_that_is_a_com
 
 def test_the_manual_is_well_formed():
     lint = subprocess.run(["mandoc", "-T", "lint", str(MANUAL)], capture_output=True, text=True, timeout=30)
-    # Of other manuals this machine need not have any.
+    # Other manuals may be missing on this machine.
     assert [line for line in lint.stdout.splitlines() if "referenced manual not found" not in line] == []
 
 

@@ -1,4 +1,4 @@
-"""The example of a server that swaps its certificate while clients download."""
+"""The example of a server that replaces its certificate while clients download."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_renewal_drops_no_connection(tmp_path):
                         client.start()
                 if sum(one.startswith("certificate") for one in lines) == 4:
                     break
-            time.sleep(0.5)  # some downloads with the last one
+            time.sleep(0.5)  # some downloads with the last certificate
         finally:
             stop.set()
             for client in clients:

@@ -1,4 +1,4 @@
-"""What a program should not do: wrong types, closed objects, other interpreters, callbacks that meddle."""
+"""Programs that misuse the package: wrong types, closed objects, subinterpreters, solvers that interfere."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def test_f24_wrong_types_and_values_are_refused(odd):
         lambda: acme.SigningRequest.create(odd, ["x.test"]),
         lambda: acme.SigningRequest.create(key, odd),
         lambda: acme.Certificate.parse(odd),
-        lambda: ca.order(odd),
-        lambda: ca.order([odd]),
+        lambda: ca.begin_order(odd),
+        lambda: ca.begin_order([odd]),
         lambda: ca.begin_abandon_order(odd),
         lambda: ca.begin_deactivate_authorization(odd),
-        lambda: ca.begin_change_key(odd),
+        lambda: ca.begin_key_change(odd),
         lambda: ca.begin_revoke(odd),
         lambda: ca.begin_renewal_info(odd),
     ]
     for call in calls:
-        # A key is 1 for P-256; all else has to be refused.
+        # 1 is the key type P-256; the others must be refused.
         if odd == 1 and call is calls[2]:
             continue
         with pytest.raises((TypeError, ValueError)):
@@ -60,18 +60,18 @@ def test_f24_wrong_types_and_values_are_refused(odd):
             pass
 
 
-def test_f24_numbers_that_c_has_no_room_for():
+def test_f24_numbers_too_large_for_c_are_refused():
     with pytest.raises(ValueError, match="request_timeout"):
         acme.Client("https://ca.example/", acme.PrivateKey.generate(), request_timeout=2**70)
-    new_client().order(["x.test"], timeout=2**70).close()  # for ever, as it were
+    new_client().begin_order(["x.test"], timeout=2**70).close()  # practically without a timeout
     for timeout in -1, -(2**70), 0, float("nan"):
         with pytest.raises(ValueError, match="timeout"):
-            new_client().order(["x.test"], timeout=timeout)
+            new_client().begin_order(["x.test"], timeout=timeout)
 
 
-def test_f24_closed_objects_say_so():
+def test_f24_closed_objects_raise_an_error_that_says_so():
     key, ca = acme.PrivateKey.generate(), new_client()
-    operation, csr = ca.order(["x.test"]), acme.SigningRequest.create(key, ["x.test"])
+    operation, csr = ca.begin_order(["x.test"]), acme.SigningRequest.create(key, ["x.test"])
     for closed in key, operation, csr, ca:
         closed.close()
         assert closed.closed and "closed" in repr(closed)
@@ -92,10 +92,10 @@ def test_f24_closed_objects_say_so():
             use()
 
 
-def test_f24_handles_are_not_pickled_and_copies_share():
+def test_f24_handles_cannot_be_pickled_and_copies_share_them():
     key = acme.PrivateKey.generate()
     ca = new_client()
-    for handle in key, ca, ca.order(["x.test"]), acme.SigningRequest.create(key, ["x.test"]):
+    for handle in key, ca, ca.begin_order(["x.test"]), acme.SigningRequest.create(key, ["x.test"]):
         with pytest.raises((TypeError, ValueError)):
             pickle.dumps(handle)
         with pytest.raises((TypeError, ValueError)):
@@ -109,10 +109,10 @@ def test_f24_handles_are_not_pickled_and_copies_share():
 
 def test_f24_no_object_is_left_behind():
     def once():
-        with new_client() as ca, ca.order(["x.test"]) as operation:
+        with new_client() as ca, ca.begin_order(["x.test"]) as operation:
             next(operation)
             with pytest.raises(acme.InvalidArgument):
-                ca.order([])
+                ca.begin_order([])
 
     for _ in range(20):
         once()
@@ -129,7 +129,7 @@ def test_f24_no_object_is_left_behind():
 
 
 def run_alone(code, *options):
-    """A Python of its own, that says nothing of what it does not like."""
+    """Runs a Python process, which must not write any warning."""
     command = [sys.executable, "-X", "dev", "-W", "error", *options, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
@@ -141,9 +141,9 @@ def test_f24_in_development_mode_and_left_open_at_exit():
         import acme_micro as acme
         key = acme.PrivateKey.generate()
         client = acme.Client("https://ca.example/directory", key)
-        operation = client.order(["x.test"])
+        operation = client.begin_order(["x.test"])
         request = next(operation)
-        acme.logging  # and all of it is still there when the interpreter goes
+        acme.logging  # all objects are open when the interpreter ends
         circle = [operation, client]
         circle.append(circle)
         print("fine")
@@ -156,7 +156,7 @@ def test_f24_in_a_subinterpreter():
         code = '''if True:
             import acme_micro as acme
             client = acme.Client("https://ca.example/directory", acme.PrivateKey.generate())
-            assert isinstance(next(client.order(["x.test"])), acme.Request)
+            assert isinstance(next(client.begin_order(["x.test"])), acme.Request)
         '''
         import acme_micro as acme
         key = acme.PrivateKey.generate()
@@ -169,8 +169,8 @@ def test_f24_in_a_subinterpreter():
     """) == "fine\n"
 
 
-def test_f24_y09_a_solver_that_meddles(client, standalone):
-    """Garbage, threads that want their turn, a fork and the last reference, all in a callback."""
+def test_f24_y09_a_solver_that_interferes(client, standalone):
+    """A callback collects garbage, lets other threads run, forks, and drops the last reference."""
     alive, busy = [client], threading.Event()
 
     def spin():
@@ -210,7 +210,7 @@ def test_f24_y09_a_solver_that_meddles(client, standalone):
 
 
 def test_y08_nothing_is_printed_when_a_callback_raises():
-    """Neither "Exception ignored in" nor a traceback: it is raised where the program can see it."""
+    """No "Exception ignored in" and no traceback appears: the exception is raised in the program."""
     assert run_alone("""
         import os, acme_micro as acme
 

@@ -1,4 +1,4 @@
-"""What needs no CA: input, lifetimes, files, the generated declarations, the package itself."""
+"""Tests without a CA: arguments, lifetimes, files, the generated declarations, the package itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from conftest import openssl
 
 import acme_micro as acme
-from acme_micro import _native
+from acme_micro import _atomic_write, _native
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -85,24 +85,24 @@ def test_bad_options_of_a_client_are_named(options, message):
         (["x.test"], {"only_if_due": True}, "replaces"),
     ],
 )
-def test_orders_that_cannot_work_are_refused_at_once(names, options, message):
+def test_orders_that_cannot_succeed_are_refused_at_once(names, options, message):
     with pytest.raises(acme.InvalidArgument, match=message):
-        make().order(names, **options)
+        make().begin_order(names, **options)
 
 
 def test_a_text_is_not_a_list_of_names():
     with pytest.raises(TypeError, match="names"):
-        make().order("example.org")
+        make().begin_order("example.org")
 
 
 def test_f24_lifetimes():
     client = make()
-    op = client.order(["x.test"])
+    op = client.begin_order(["x.test"])
     key = op.key
     client.close()
     client.close()
     with pytest.raises(ValueError, match="Client is closed"):
-        client.order(["x.test"])
+        client.begin_order(["x.test"])
     assert isinstance(next(op), acme.Request)
     op.close()
     del op, client
@@ -128,7 +128,7 @@ def test_r15_when_to_try_again_with_a_certificate():
     certificate = acme.Certificate.parse(openssl("req", *options, "-keyout", os.devnull))
     now = datetime.now(timezone.utc)
     minute, hour = timedelta(minutes=1), timedelta(hours=1)
-    # After a success it is the first step, whatever has been before; and due is after half of a day.
+    # After a success the delay is the first step; a certificate for a day is due after half a day.
     assert now + minute <= acme.next_try(1, None, certificate) <= now + 3 * minute
     refused = acme.ProblemError("no", permanent=True)
     for tries, error in (4, None), (1, refused):
@@ -164,6 +164,35 @@ def test_keys_in_files(tmp_path):
     assert path.read_text() == "nonsense", "a file that is not understood is left alone"
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+def test_an_existing_file_is_not_replaced(tmp_path, monkeypatch, has_links):
+    def no_link(*arguments, **options):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", no_link)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        _atomic_write.write(folder, "key", b"first", 0o600, replace=False)
+        with pytest.raises(FileExistsError):
+            _atomic_write.write(folder, "key", b"second", 0o600, replace=False)
+        (tmp_path / "link").symlink_to("nowhere")
+        with pytest.raises(FileExistsError):
+            _atomic_write.write(folder, "link", b"second", 0o600, replace=False)
+    finally:
+        os.close(folder)
+    assert (tmp_path / "key").read_bytes() == b"first"
+    assert sorted(os.listdir(tmp_path)) == ["key", "link"]
+
+
+def test_the_error_of_a_key_that_cannot_be_written_has_its_path(tmp_path):
+    path = tmp_path / "none" / "account.pem"
+    for write in (acme.PrivateKey.load_or_generate, acme.PrivateKey.generate().save):
+        with pytest.raises(FileNotFoundError) as caught:
+            write(path)
+        assert caught.value.filename == str(path)
+
+
 def test_encrypted_keys(tmp_path):
     from conftest import openssl
 
@@ -189,7 +218,7 @@ def test_t08_the_webroot_follows_no_symbolic_link(tmp_path):
     for root in (well_known, inner):
         with pytest.raises(OSError, match=str(root)):
             acme.Webroot(root).publish((challenge,))
-    # A link in the place of the file is replaced, and what it leads to left alone.
+    # A link in the place of the file is replaced, and its target is left alone.
     folder = tmp_path / "file" / ".well-known" / "acme-challenge"
     folder.mkdir(parents=True)
     (folder / challenge.token).symlink_to(outside / "target")
@@ -200,7 +229,7 @@ def test_t08_the_webroot_follows_no_symbolic_link(tmp_path):
     assert os.listdir(outside) == [] and os.listdir(folder) == []
 
 
-def test_t09_what_keeps_the_webroot_from_writing_is_said_with_the_path(tmp_path, file_system):
+def test_t09_an_error_of_the_webroot_has_its_path(tmp_path, file_system):
     challenge = acme.Challenge("http-01", "x.test", "t" * 30, "t" * 30 + ".k", "/x")
     mounts = [("size=4k", errno.ENOSPC), ("size=4k,ro", errno.EROFS)]
     for options, expected in mounts:
@@ -227,7 +256,7 @@ def test_t09_what_keeps_the_webroot_from_writing_is_said_with_the_path(tmp_path,
 
 @pytest.fixture
 def file_system(tmp_path):
-    """Makes small file systems, which are there for as long as the test runs."""
+    """Makes small file systems, which exist as long as the test runs."""
     mounted = []
 
     def mount(options):
@@ -277,7 +306,7 @@ def test_wsgi():
     assert app({"PATH_INFO": "/"}, None) == [b"site"]
 
 
-def test_a_library_that_is_not_there_says_what_was_tried():
+def test_without_a_library_the_error_says_what_was_tried():
     code = "import acme_micro"
     env = {**os.environ, "ACME_MICRO_LIBRARY": "/nowhere/lib.so"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)

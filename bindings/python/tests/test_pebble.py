@@ -26,7 +26,7 @@ def test_standalone_two_names(client, standalone, tmp_path):
     assert cert.not_before < datetime.now(timezone.utc) < cert.not_after
     assert cert.days_left > 1
     assert client.account_url.startswith("https://")
-    with pytest.raises(OSError):  # the server is gone
+    with pytest.raises(OSError):  # the server has stopped
         socket.create_connection(("127.0.0.1", int(env("PEBBLE_HTTP_PORT"))), 1).close()
 
 
@@ -127,7 +127,7 @@ def test_asyncio_program_of_the_readme(client, standalone, tmp_path):
             return r.code, list(r.headers.items()), r.read()
 
     async def obtain(names):
-        op = client.order(names)
+        op = client.begin_order(names)
         for step in op:
             if isinstance(step, acme.Request):
                 step.respond(*await asyncio.to_thread(send, step))
@@ -176,7 +176,7 @@ def test_renewal_information_and_revocation(new_pebble, client, standalone):
     assert info.from_ca and info.window_start <= info.renew_at <= info.window_end
     assert not info.is_due and info.check_again_at > datetime.now(timezone.utc)
     assert client.renewal_info(cert).renew_at == info.renew_at, "the moment is picked once"
-    op = client.order(["ari.test"], replaces=cert, only_if_due=True)
+    op = client.begin_order(["ari.test"], replaces=cert, only_if_due=True)
     op.run(standalone)
     assert op.renewal_info == info or op.renewal_info.renew_at == info.renew_at
     with pytest.raises(acme.Misuse):
@@ -204,7 +204,7 @@ def test_profiles(two_profiles):
 
 
 def test_keys_that_are_outside_the_process(standalone, tmp_path):
-    """OpenSSL's command line plays the HSM: for the account's key and for the certificate's."""
+    """The openssl command takes the place of an HSM, for the account's key and the certificate's."""
     from conftest import openssl
 
     def make(name):
@@ -241,7 +241,7 @@ def test_keys_that_are_outside_the_process(standalone, tmp_path):
 
 def test_resuming_an_order(client, standalone, tmp_path):
     key = acme.PrivateKey.generate()
-    op = client.order(["resumed.test"], key=key)
+    op = client.begin_order(["resumed.test"], key=key)
     for step in op:
         if isinstance(step, acme.Request):
             step.send()
@@ -288,7 +288,7 @@ def test_t11_y08_a_solvers_own_exception_comes_back_and_nothing_is_left(client):
     assert not solver._answers
 
 
-def test_t12_what_unpublish_raises_is_logged_and_costs_no_certificate(client, standalone, caplog):
+def test_t12_an_exception_of_unpublish_is_logged_and_the_certificate_kept(client, standalone, caplog):
     class Broken:
         def publish(self, challenges):
             standalone.publish(challenges)
@@ -304,7 +304,7 @@ def test_t12_what_unpublish_raises_is_logged_and_costs_no_certificate(client, st
     assert "kept.test" in record.getMessage() and record.exc_info
 
 
-def test_y09_ctrl_c_takes_everything_down(client, standalone):
+def test_y09_ctrl_c_removes_the_challenges(client, standalone):
     class Impatient(acme.MemoryHttp01):
         def publish(self, challenges):
             super().publish(challenges)
@@ -317,7 +317,7 @@ def test_y09_ctrl_c_takes_everything_down(client, standalone):
 
 
 def test_cancel(client, standalone):
-    op = client.order(["cancel.test"])
+    op = client.begin_order(["cancel.test"])
     op.cancel()
     with pytest.raises(acme.Canceled):
         op.run(standalone)

@@ -1,4 +1,4 @@
-"""What ACME has beyond a first certificate, at a real CA; some of it with a Pebble of its own."""
+"""The other operations of ACME at a real CA; some tests start a Pebble with other settings."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from outside import another_pebble
 
 import acme_micro as acme
 
+
 def client_of(pebble, **options):
     options.setdefault("terms_agreed", True)
     key = options.pop("key", None) or acme.PrivateKey.generate()
@@ -35,7 +36,7 @@ def management(path, pebble=os.environ, **body):
 
 
 class Counting(acme.MemoryHttp01):
-    """Counts what it is asked to publish."""
+    """A solver that records the challenges, and publishes nothing."""
 
     def __init__(self):
         super().__init__()
@@ -56,14 +57,26 @@ def test_dns_account_01(new_pebble, client, name, tmp_path):
     verify(client.obtain([name], Dns()), [name], tmp_path)
 
 
+@pytest.fixture
+def no_reuse(new_pebble, monkeypatch):
+    """A CA that validates each order, even if the account has a valid authorization."""
+    with another_pebble("--env", "PEBBLE_AUTHZREUSE=0") as pebble:
+        for name in ("PEBBLE_CHALLTESTSRV", "PEBBLE_ROOT"):
+            monkeypatch.setenv(name, pebble[name])
+        yield pebble
+
+
 @pytest.mark.parametrize("name", ["persist.test", "*.persist.test"])
-def test_dns_persist_01_names_the_account_and_stays(new_pebble, client, name, tmp_path):
+def test_dns_persist_01_names_the_account_and_stays(no_reuse, name, tmp_path):
     class Dns(PebbleDns):
         challenge_types = ("dns-persist-01",)
-        taken_down = ()
+        published = 0
+        removed = ()
 
         def publish(self, challenges):
-            super().publish(challenges)
+            self.published += 1
+            if self.published == 1:
+                super().publish(challenges)
             (challenge,) = challenges
             assert challenge.dns_name == "_validation-persist.persist.test"
             assert f"; accounturi={client.account_url}" in challenge.dns_value
@@ -72,14 +85,13 @@ def test_dns_persist_01_names_the_account_and_stays(new_pebble, client, name, tm
             assert challenge.persistent
 
         def unpublish(self, challenges):
-            self.taken_down += challenges
+            self.removed += challenges
 
-    dns = Dns()
+    dns, client = Dns(), client_of(no_reuse)
     verify(client.obtain([name], dns), [name], tmp_path)
-    assert dns.taken_down == ()
-    # The record is all that the next order needs.
+    # The second order is validated by the same record.
     verify(client.obtain([name], dns), [name], tmp_path)
-    PebbleDns.post("/clear-txt", host="_validation-persist.persist.test.")
+    assert (dns.published, dns.removed) == (2, ())
 
 
 def test_each_name_by_a_type_of_its_own(client, standalone, tmp_path):
@@ -99,9 +111,9 @@ def test_each_name_by_a_type_of_its_own(client, standalone, tmp_path):
     cert = client.obtain(names, solver, challenge_by_name={"*.own.test": "dns-01"})
     verify(cert, names, tmp_path)
     with pytest.raises(acme.InvalidArgument, match="other.test"):
-        client.order(["own.test"], challenge_by_name={"other.test": "dns-01"})
+        client.begin_order(["own.test"], challenge_by_name={"other.test": "dns-01"})
     with pytest.raises(acme.InvalidArgument, match="wildcard"):
-        client.order(["*.own.test"], challenge_by_name={"*.own.test": "http-01"})
+        client.begin_order(["*.own.test"], challenge_by_name={"*.own.test": "http-01"})
 
 
 def test_an_ip_address(new_pebble, client, standalone, tmp_path):
@@ -110,7 +122,7 @@ def test_an_ip_address(new_pebble, client, standalone, tmp_path):
     text = openssl("x509", "-noout", "-ext", "subjectAltName", input=cert.chain_pem)
     assert "IP Address:127.0.0.1" in text
     with pytest.raises(acme.InvalidArgument, match="127.0.0.1.*dns-01"):
-        client.order(["127.0.0.1"], challenge_types=["dns-01"])
+        client.begin_order(["127.0.0.1"], challenge_types=["dns-01"])
 
 
 # --- authorizations and orders --------------------------------------------------------------------
@@ -129,7 +141,7 @@ def test_an_authorization_is_reused_until_it_is_deactivated(standalone):
 def test_orders_are_listed_and_abandoned(client, standalone):
     client.register()
     assert client.orders() == ()
-    op = client.order(["left.test", "right.test"])
+    op = client.begin_order(["left.test", "right.test"])
     for step in op:
         if isinstance(step, acme.Request):
             step.send()
@@ -137,9 +149,9 @@ def test_orders_are_listed_and_abandoned(client, standalone):
             break
     assert client.orders() == (op.order_url,)
     client.abandon_order(op.order_url)
-    client.abandon_order(op.order_url)  # twice is fine
-    # What was abandoned leads nowhere: another order takes its place.
-    again = client.order(["left.test", "right.test"], order_url=op.order_url)
+    client.abandon_order(op.order_url)  # a second time is no error
+    # An abandoned order cannot be resumed: another order takes its place.
+    again = client.begin_order(["left.test", "right.test"], order_url=op.order_url)
     again.run(standalone)
     assert again.certificate and again.order_url != op.order_url
 
@@ -153,11 +165,11 @@ def test_a_failure_leaves_no_authorization_pending_on_request(new_pebble, client
     for abandon, left in [(True, 0), (False, 1)]:
         with pytest.raises(KeyError):
             client.obtain(names, Broken(), abandon_on_failure=abandon)
-        # Pebble lists what is not invalid.
+        # Pebble lists the orders that are not invalid.
         assert len(client.orders()) == left
 
 
-def test_what_pebble_does_not_offer_is_said(client, standalone):
+def test_the_error_says_what_pebble_does_not_offer(client, standalone):
     with pytest.raises(acme.Unsupported, match="newAuthz"):
         client.authorize(["ahead.test"], standalone)
     with pytest.raises(acme.Unsupported, match="RFC 9444"):
@@ -190,7 +202,7 @@ def test_the_terms_are_agreed_to_by_their_url(client):
     old = client_of(os.environ, terms_agreed=False, agreed_terms_url="https://ca.test/terms-2020")
     with pytest.raises(acme.TermsNotAgreed, match="terms-2020") as caught:
         old.register()
-    # Pebble's terms are a data: URL, which no browser should be sent to.
+    # Pebble's terms are a data: URL, which is not shown to a user.
     assert caught.value.help_url in (None, client.terms_url)
 
 
@@ -235,7 +247,7 @@ def test_a15_programs_that_register_one_key_at_once_get_one_account():
 # --- certificates ---------------------------------------------------------------------------------
 
 
-def test_alternate_chains_are_chosen_by_what_they_lead_to(tmp_path):
+def test_alternate_chains_are_chosen_by_their_root(tmp_path):
     with another_pebble("--env", "PEBBLE_ALTERNATE_ROOTS=2") as pebble:
         standalone = acme.Standalone(int(pebble["PEBBLE_HTTP_PORT"]))
         client = client_of(pebble)
@@ -263,14 +275,15 @@ def test_a_window_in_the_past_means_now(new_pebble, client, standalone, tmp_path
     management("/set-renewal-info/", **body)
     info = client.renewal_info(cert)
     assert info.is_due and info.from_ca and info.explanation_url == "https://ca.test/incident"
-    op = client.order(["moved.test"], replaces=cert, only_if_due=True)
+    op = client.begin_order(["moved.test"], replaces=cert, only_if_due=True)
     op.run(standalone)
     verify(op.certificate, ["moved.test"], tmp_path)
     assert op.certificate.serial != cert.serial
-    # It has been replaced by now: the CA refuses to hear of it again, and is not told.
+    # The certificate is replaced already. The CA refuses a second replacement, so the order does not
+    # ask for it.
     again = client.obtain(["moved.test"], standalone, replaces=cert)
     assert again.serial != op.certificate.serial
-    # What makes no sense is as good as nothing: the lifetime decides.
+    # Without valid renewal information, the lifetime decides.
     body["ARIResponse"] = "{"
     management("/set-renewal-info/", **body)
     assert not client.renewal_info(cert).from_ca
@@ -296,7 +309,7 @@ def test_the_ca_knows_of_a_revocation(client, standalone):
     assert status(third)[0] == "Valid"
 
 
-# --- a CA with moods ------------------------------------------------------------------------------
+# --- a CA that refuses nonces -----------------------------------------------------------------------
 
 
 def test_n03_half_of_all_good_nonces_are_refused_and_no_certificate_is_lost():
@@ -312,7 +325,7 @@ def test_n03_half_of_all_good_nonces_are_refused_and_no_certificate_is_lost():
         )
         async with client as ca:
             await ca.register()
-            # So many at once as a CA's patience, and our own time limit, are good for.
+            # As many at once as the timeouts of CA and library allow.
             slots = asyncio.Semaphore(50)
 
             async def obtain(n):

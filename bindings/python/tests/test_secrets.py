@@ -1,4 +1,4 @@
-"""Nothing that the package says has a secret in it: log lines at any level, errors, reprs, pickles."""
+"""No output of the package contains a secret: log lines at any level, errors, reprs, pickles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import acme_micro as acme
 
 WITH_PEBBLE = Path(__file__).resolve().parents[3] / "tests" / "pebble" / "with_pebble.py"
 
-# Prints whatever it gets hold of, and at the end what must not be in there.
+# Prints all that it can, and at the end the secrets, which must not be in the rest.
 PROGRAM = """
 import logging, os, pickle, sys, traceback
 import acme_micro as acme
@@ -66,10 +66,10 @@ with acme.Client(directory, account, eab=(key_id, mac), terms_agreed=True, ca_fi
     failing(ca.obtain, ["a.test"], Nobody())
     failing(ca.obtain, ["b.test"], Locked())
     failing(ca.obtain, ["c.test"], Nobody(), key=account)
-    operation = ca.order(["d.test"], key=key)
+    operation = ca.begin_order(["d.test"], key=key)
     solver = Solver(port)
     for step in operation:
-        if not isinstance(step, acme.Request):  # which is for the CA to see
+        if not isinstance(step, acme.Request):  # a request is for the CA
             print(step, repr(operation))
         match step:
             case acme.Request():
@@ -102,9 +102,9 @@ for secret in (mac, *authorizations):
 
 
 def forms(kind: str, secret: bytes) -> list[str]:
-    """How each 32 bytes of a secret could be written."""
+    """Returns the ways in which each 32 bytes of a secret could be written."""
     if kind == "text" and b"." in secret:
-        # The token is the CA's, and the thumbprint no secret: it is the two together.
+        # The token and the thumbprint are not secret; the key authorization, which is both, is.
         dot = secret.index(b".")
         pieces, written = [secret[dot - 16 : dot + 16], hashlib.sha256(secret).digest()], [secret.decode()]
     elif kind == "text":
@@ -112,7 +112,7 @@ def forms(kind: str, secret: bytes) -> list[str]:
     else:
         lines = secret.decode().splitlines()[1:-1]
         whole = base64.b64decode("".join(lines))
-        # Of PKCS#8 the scalar, which comes after the algorithm and before the public key.
+        # The scalar of PKCS#8 is after the algorithm and before the public key.
         start = whole.index(b"\x04\x20" if len(whole) < 160 else b"\x04\x30", 8) + 2
         pieces, written = [whole[start : start + 32]], [lines[0][48:]]
         if len(whole) < 60:  # Ed25519
@@ -126,7 +126,7 @@ def forms(kind: str, secret: bytes) -> list[str]:
     return [form for form in written if len(form) > 12]
 
 
-def test_s03_nothing_that_is_said_has_a_secret_in_it(tmp_path):
+def test_s03_no_output_contains_a_secret(tmp_path):
     mac = secrets.token_urlsafe(32)
     command = [sys.executable, str(WITH_PEBBLE), "--eab", f"kid:{mac}", "--", sys.executable, "-c", PROGRAM]
     done = subprocess.run(
@@ -142,7 +142,7 @@ def test_s03_nothing_that_is_said_has_a_secret_in_it(tmp_path):
             assert form not in said + done.stderr, (kind, form)
 
 
-def test_s03_the_search_finds_what_is_there():
+def test_s03_the_search_finds_secrets():
     key = acme.PrivateKey.generate()
     for kind in (acme.KeyType.P256, acme.KeyType.P384, acme.KeyType.ED25519):
         key = acme.PrivateKey.generate(kind)

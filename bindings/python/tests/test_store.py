@@ -1,4 +1,4 @@
-"""Store: what it keeps, and what is in its way."""
+"""Store: its files, and what can go wrong with them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import acme_micro as acme
-from acme_micro import _folder
+from acme_micro import _atomic_write, _folder
 from acme_micro._folder import Folder
 from acme_micro._journal import Journal, Purpose
 from conftest import env, verify
@@ -55,7 +55,7 @@ def path(store: acme.Store, name: str) -> Path:
 
 
 def files(folder: str | Path) -> list[str]:
-    """What is there besides the lock."""
+    """Returns the files in a folder, without the lock."""
     return sorted(set(os.listdir(folder)) - {_folder.LOCK})
 
 
@@ -63,7 +63,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-# --- what it keeps ----------------------------------------------------------------------------------
+# --- stored files -----------------------------------------------------------------------------------
 
 
 def test_a_certificate_is_kept_and_renewed_when_it_is_time(store, solver, tmp_path, new_pebble):
@@ -101,7 +101,7 @@ def test_a_final_dot_is_not_part_of_a_name(store, solver):
     assert store.certificate("keeper.test.") is not None
 
 
-def test_an_order_is_gone_on_with_for_the_name_with_a_final_dot(store, tmp_path):
+def test_an_order_is_resumed_for_the_name_with_a_final_dot(store, tmp_path):
     nowhere = acme.Webroot(tmp_path / "nowhere")
     with small_ca() as ca, store.client(f"{ca.url}/dir", ca_file=env("ACME_CA_FILE")) as client:
         for names in (NAMES, [f"{name}." for name in NAMES]):
@@ -114,7 +114,7 @@ def test_an_order_is_gone_on_with_for_the_name_with_a_final_dot(store, tmp_path)
 
 
 def refused(store: acme.Store, how: str, solver: acme.Webroot, ca: SmallCa) -> None:
-    """A key of which the CA makes no account."""
+    """Uses a key for which the CA creates no account."""
     options = {"ca_file": env("ACME_CA_FILE")}
 
     async def on_a_loop() -> None:
@@ -129,7 +129,7 @@ def refused(store: acme.Store, how: str, solver: acme.Webroot, ca: SmallCa) -> N
         elif how == "obtain":
             store.obtain(client, NAMES, solver)
         else:
-            for step in client.order(NAMES):
+            for step in client.begin_order(NAMES):
                 step.send()
 
 
@@ -152,20 +152,20 @@ def test_an_account_key_that_may_have_an_account_stays(store, solver, caplog):
     text = store.account_key().pem
     refusal = {"type": "badPublicKey", "status": 400}
     with small_ca(of_order=refusal, of_account=None) as ca:
-        # The certificate's key is refused, and the account is known.
+        # The CA refuses the certificate's key, and the account is known.
         with pytest.raises(acme.ProblemError):
             refused(store, "obtain", solver, ca)
         ca.of_account = refusal
         with store.client(f"{ca.url}/dir", ca_file=env("ACME_CA_FILE"), account_url=None) as client:
             with pytest.raises(acme.ProblemError):
                 client.register()
-        # Nobody knows, for whoever only looks has not registered it.
+        # Only a registration can set the key aside: without one, an account may exist.
         path(store, "account.url").unlink()
         with store.client(f"{ca.url}/dir", ca_file=env("ACME_CA_FILE")) as client:
             with pytest.raises(acme.ProblemError):
                 client.find_account()
-        # Somebody else is at work, perhaps with another key.
-        with store._work("x.test"):
+        # Another thread is working in the folder, perhaps with another key.
+        with store._locked("x.test"):
             other = acme.Store(store.folder)
             with pytest.raises(acme.ProblemError):
                 refused(other, "register", solver, ca)
@@ -175,7 +175,7 @@ def test_an_account_key_that_may_have_an_account_stays(store, solver, caplog):
 def test_certificates_at_once_on_an_event_loop(store, solver, tmp_path):
     async def obtain() -> list[acme.Certificate]:
         async with async_client(store) as ca:
-            # The same one twice: the second waits, and finds it there.
+            # The third is the first one again: it waits, and finds the certificate.
             lists = [["a.keeper.test"], ["b.keeper.test"], ["a.keeper.test"]]
             return await asyncio.gather(*(store.obtain_async(ca, names, solver) for names in lists))
 
@@ -185,7 +185,7 @@ def test_certificates_at_once_on_an_event_loop(store, solver, tmp_path):
     verify(store.certificate("b.keeper.test"), ["b.keeper.test"], tmp_path)
 
 
-def test_a_task_that_is_cancelled_leaves_an_order_to_go_on_with(store, solver):
+def test_a_task_that_is_cancelled_leaves_an_order_to_resume(store, solver):
     class Slow:
         challenge_types = ("http-01",)
 
@@ -218,7 +218,7 @@ def journal(store: acme.Store, ca: acme.Client, url: str, *names: str, directory
     return Journal(purpose, url).text()
 
 
-def test_x11_x13_an_order_that_is_of_no_use_any_more(store, solver):
+def test_x11_x13_an_order_that_cannot_be_resumed_is_replaced(store, solver):
     with client(store) as ca:
         wanted = store.obtain(ca, NAMES, solver).serial
         url = ca.directory_url.replace("/dir", "/my-order/none")
@@ -234,21 +234,21 @@ def test_x11_x13_an_order_that_is_of_no_use_any_more(store, solver):
             assert not path(store, "keeper.test.order").exists()
 
 
-def test_x11_an_order_that_has_become_invalid(store, solver):
+def test_x11_an_invalid_order_is_replaced(store, solver):
     nobody = acme.MemoryHttp01()
     with client(store) as ca:
         with pytest.raises(acme.ChallengeFailed):
             store.obtain(ca, NAMES, nobody)
         assert not path(store, "keeper.test.order").exists()
-        # One that failed while nobody looked.
-        operation = ca.order(NAMES)
+        # An order that failed without this store.
+        operation = ca.begin_order(NAMES)
         with pytest.raises(acme.ChallengeFailed):
             operation.run(nobody)
         path(store, "keeper.test.order").write_text(journal(store, ca, operation.order_url))
         assert store.obtain(ca, NAMES, solver).names
 
 
-def test_x14_an_order_that_no_run_survives(store, solver):
+def test_x14_an_order_is_replaced_after_three_killed_runs(store, solver):
     class Deadly(acme.Webroot):
         def publish(self, challenges):
             os._exit(1)
@@ -266,7 +266,7 @@ def test_x14_an_order_that_no_run_survives(store, solver):
 
 
 @pytest.mark.parametrize("text", ["order", "\0\1\2", "order https://x\n", "x" * 1000])
-def test_x08_a_journal_that_cannot_be_read(store, solver, text, caplog):
+def test_x08_an_unreadable_journal_is_set_aside(store, solver, text, caplog):
     with client(store) as ca:
         path(store, "keeper.test.order").write_text(text)
         assert store.obtain(ca, NAMES, solver)
@@ -275,7 +275,7 @@ def test_x08_a_journal_that_cannot_be_read(store, solver, text, caplog):
     assert path(store, "keeper.test.order.bad").read_text() == text
 
 
-def test_x08_a_journal_of_a_newer_version_or_a_huge_one(store, solver):
+def test_x08_a_newer_or_huge_journal_is_an_error(store, solver):
     with client(store) as ca:
         path(store, "keeper.test.order").write_text("acme-order 2\norder https://x\n")
         with pytest.raises(acme.StoreError, match="written by a newer version"):
@@ -287,7 +287,7 @@ def test_x08_a_journal_of_a_newer_version_or_a_huge_one(store, solver):
         assert caught.value.errno == errno.EFBIG
 
 
-def test_x12_a_journal_that_is_read_twice(store, solver):
+def test_x12_a_journal_can_be_used_twice(store, solver):
     with client(store) as ca:
         first = store.obtain(ca, NAMES, solver)
         (url,) = ca.orders()
@@ -300,14 +300,14 @@ def test_x12_a_journal_that_is_read_twice(store, solver):
         assert ca.orders() == (url,)
 
 
-def test_x09_x16_files_that_are_lost_or_old(store, solver, caplog):
+def test_x09_x16_lost_and_old_files_are_replaced(store, solver, caplog):
     with client(store) as ca:
         first = store.obtain(ca, NAMES, solver)
         path(store, "keeper.test.key.pem").unlink()
         assert store.certificate("keeper.test") is None
         second = store.obtain(ca, NAMES, solver)
         assert second.serial != first.serial and second.is_for(second.key)
-        path(store, "keeper.test.key.pem").write_text(first.key.pem)  # of an older backup
+        path(store, "keeper.test.key.pem").write_text(first.key.pem)  # from an older backup
         assert store.certificate("keeper.test") is None
         assert "is for another key" in caplog.text
         third = store.obtain(ca, NAMES, solver)
@@ -317,7 +317,7 @@ def test_x09_x16_files_that_are_lost_or_old(store, solver, caplog):
         assert store.obtain(ca, NAMES, solver).serial != third.serial
 
 
-def test_x05_t13_what_a_killed_program_left_published_is_taken_down(store, solver, tmp_path):
+def test_x05_t13_challenges_of_a_killed_program_are_removed(store, solver, tmp_path):
     with client(store) as ca:
         class Killed(acme.Webroot):
             def publish(self, challenges):
@@ -340,7 +340,7 @@ def test_x05_t13_what_a_killed_program_left_published_is_taken_down(store, solve
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_x05_what_was_left_goes_at_the_end_of_a_run_and_stops_none(store, solver, tmp_path, is_async):
+def test_x05_leftover_challenges_are_removed_at_the_end_and_a_failure_stops_nothing(store, solver, tmp_path, is_async):
     seen: list[str] = []
 
     class Watched(acme.Webroot):
@@ -376,7 +376,7 @@ def test_x05_what_was_left_goes_at_the_end_of_a_run_and_stops_none(store, solver
         seen.clear()
 
 
-def test_what_is_published_is_known_by_its_token_alone():
+def test_a_published_challenge_follows_from_its_token():
     challenge = acme.Challenge("dns-01", "x.test", "TOKEN", "TOKEN.THUMB", None, "_acme-challenge.x.test", "?")
     persistent = acme.Challenge("dns-persist-01", "x.test", "", "", None, "_p.x.test", "?", persistent=True)
     purpose = Purpose("https://ca/dir", "THUMB", "KEY", ("x.test",))
@@ -390,7 +390,7 @@ def test_what_is_published_is_known_by_its_token_alone():
     assert (published.key_authorization, published.dns_name) == ("TOKEN.THUMB", "_acme-challenge.x.test")
 
 
-# --- who may look, and who else is there -------------------------------------------------------------
+# --- permissions, and other programs ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
@@ -437,7 +437,7 @@ def test_s02_a_folder_that_anybody_can_write_to_is_refused(tmp_path):
         acme.Store(tmp_path / "open")
 
 
-def test_y13_two_programs_want_the_same_certificate(store, solver):
+def test_y13_programs_at_once_obtain_one_certificate(store, solver):
     program = f"""
         import os, acme_micro as acme
         store = acme.Store({store.folder!r})
@@ -454,12 +454,12 @@ def test_y13_two_programs_want_the_same_certificate(store, solver):
         assert len(ca.orders()) == 1
 
 
-def test_y13_y14_who_waits_for_a_program_that_is_killed(store, tmp_path):
+def test_y13_y14_the_lock_of_a_killed_program_is_released(store, tmp_path):
     program = f"""
         import time
         from acme_micro._folder import Folder
         folder = Folder({store.folder!r})
-        assert folder.enter("x")
+        assert folder.acquire("x")
         print("locked", flush=True)
         time.sleep(60)
     """
@@ -468,7 +468,7 @@ def test_y13_y14_who_waits_for_a_program_that_is_killed(store, tmp_path):
     )
     assert holder.stdout.readline() == "locked\n"
     impatient = acme.Store(store.folder, lock_timeout=0.2)
-    with pytest.raises(acme.StoreError, match="somebody else has been at work here") as caught:
+    with pytest.raises(acme.StoreError, match="another program or thread has been at work here") as caught:
         impatient.account_key()
     assert caught.value.errno == errno.EWOULDBLOCK and not caught.value.permanent
     made: list[acme.PrivateKey] = []
@@ -482,7 +482,7 @@ def test_y13_y14_who_waits_for_a_program_that_is_killed(store, tmp_path):
     assert made
 
 
-def test_y13_y14_stores_that_were_made_before_a_fork(store, solver):
+def test_y13_y14_stores_from_before_a_fork_obtain_one_certificate(store, solver):
     with client(store) as ca:
         ca.register()
         children = []
@@ -499,12 +499,12 @@ def test_y13_y14_stores_that_were_made_before_a_fork(store, solver):
         assert len(ca.orders()) == 1
 
 
-def test_y14_a_child_that_lives_on_keeps_no_lock(store):
+def test_y14_a_child_of_a_killed_program_keeps_no_lock(store):
     program = f"""
         import os, signal, time
         from acme_micro._folder import Folder
         folder = Folder({store.folder!r})
-        assert folder.enter("x")
+        assert folder.acquire("x")
         child = os.fork()
         if child:
             print(child, flush=True)
@@ -516,13 +516,13 @@ def test_y14_a_child_that_lives_on_keeps_no_lock(store):
     child = int(holder.stdout.readline())
     try:
         holder.wait(30)
-        os.kill(child, 0)  # it is there
+        os.kill(child, 0)  # it is running
         assert acme.Store(store.folder, lock_timeout=30).account_key()
     finally:
         os.kill(child, 9)
 
 
-def test_a_store_that_is_closed(store, solver):
+def test_a_closed_store_raises_an_error(store, solver):
     with client(store) as ca:
         store.close()
         store.close()
@@ -552,13 +552,13 @@ def test_wrong_arguments_are_named(store, tmp_path):
             store.obtain(ca, NAMES, nobody, name=5)
 
 
-# --- what is in the way ------------------------------------------------------------------------------
+# --- failing system calls, and other files ----------------------------------------------------------
 
 CALLS = ("open", "fchmod", "write", "fsync", "close", "rename")
 
 
 class Failing:
-    """The module os, whose n-th call of a function fails, after it was carried out if it is close."""
+    """The module os with a function whose n-th call fails; a close fails after it has closed."""
 
     def __init__(self, function: str, nth: int, error: int):
         self.function, self.left, self.error = function, nth, error
@@ -581,7 +581,7 @@ class Failing:
 
 @pytest.fixture
 def no_garbage() -> Iterator[None]:
-    """No folder of an earlier test is closed meanwhile."""
+    """Keeps the folder of an earlier test from being closed during the test."""
     gc.collect()
     gc.disable()
     yield
@@ -596,7 +596,7 @@ def no_garbage() -> Iterator[None]:
 def test_w01_w02_w03_w14_each_system_call_fails(tmp_path, monkeypatch, function, error):
     folder = Folder(tmp_path)
     folder.write("file", b"old", 0o600)
-    monkeypatch.setattr(_folder, "os", Failing(function, 1, error))
+    monkeypatch.setattr(_atomic_write, "os", Failing(function, 1, error))
     with pytest.raises(acme.StoreError, match=os.strerror(error)) as caught:
         folder.write("file", b"new", 0o600)
     assert (caught.value.errno, caught.value.path) == (error, str(tmp_path / "file"))
@@ -610,12 +610,12 @@ def test_w01_w02_w03_w14_each_system_call_fails(tmp_path, monkeypatch, function,
 
 
 @pytest.mark.usefixtures("no_garbage")
-def test_w02_the_folder_cannot_be_put_on_the_disk(tmp_path, monkeypatch):
+def test_w02_a_folder_that_cannot_be_synced_is_an_error(tmp_path, monkeypatch):
     folder = Folder(tmp_path)
-    monkeypatch.setattr(_folder, "os", Failing("fsync", 2, errno.EIO))
+    monkeypatch.setattr(_atomic_write, "os", Failing("fsync", 2, errno.EIO))
     with pytest.raises(acme.StoreError):
         folder.write("file", b"new", 0o600)
-    assert (tmp_path / "file").read_bytes() == b"new"  # whole, if not durable
+    assert (tmp_path / "file").read_bytes() == b"new"  # complete, but perhaps not durable
 
 
 def test_w04_short_writes(tmp_path, monkeypatch):
@@ -623,7 +623,7 @@ def test_w04_short_writes(tmp_path, monkeypatch):
         def __getattr__(self, name: str) -> Any:
             return (lambda file, data: os.write(file, data[:1])) if name == "write" else getattr(os, name)
 
-    monkeypatch.setattr(_folder, "os", Short())
+    monkeypatch.setattr(_atomic_write, "os", Short())
     Folder(tmp_path).write("file", b"all of it", 0o600)
     assert (tmp_path / "file").read_bytes() == b"all of it"
 
@@ -641,14 +641,14 @@ def make(kind: str, at: Path, target: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "directory", "loop"])
 @pytest.mark.parametrize("name", ["account.pem", "account.url", "x.test.key.pem", "x.test.chain.pem", "x.test.order"])
-def test_w06_something_else_is_in_the_place_of_a_file(store, tmp_path, kind, name):
+def test_w06_another_kind_of_file_is_refused(store, tmp_path, kind, name):
     account = acme.PrivateKey.generate()
     target = tmp_path / "target"
     target.write_text(account.pem)
     target.chmod(0o600)
     make(kind, path(store, name), target)
     with pytest.raises(acme.StoreError) as caught:
-        # Nothing is listening there: it is noticed before anything is sent.
+        # No server is listening: the file is noticed before any request.
         with store.client("https://localhost:9/dir", terms_agreed=True) as ca:
             store.obtain(ca, ["x.test"], acme.MemoryHttp01())
     assert caught.value.path == str(path(store, name))
@@ -666,7 +666,7 @@ def test_w06_a_hard_link_is_not_written_through(store, tmp_path):
     assert (tmp_path / "other").read_text() == before
 
 
-def test_w07_the_folder_is_swapped_for_a_link(store, tmp_path):
+def test_w07_a_link_in_place_of_the_folder_is_not_followed(store, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     os.rename(store.folder, tmp_path / "moved")
@@ -676,12 +676,12 @@ def test_w07_the_folder_is_swapped_for_a_link(store, tmp_path):
     assert files(tmp_path / "moved") == ["account.pem"]
 
 
-def test_w08_w09_x06_names_of_temporary_files(store, monkeypatch):
+def test_w08_w09_x06_temporary_files_have_names_that_cannot_be_guessed(store, monkeypatch):
     path(store, "tmp-0123456789abcdef").write_text("left by a program that was killed")
     path(store, "tmp-mine").write_text("not ours")
     foreseen = iter([bytes(8), bytes(8), b"12345678"])
-    path(store, "tmp-" + "0" * 16).symlink_to("account.pem")  # foreseen by another user
-    # Work in the folder begins with taking away what is left.
+    path(store, "tmp-" + "0" * 16).symlink_to("account.pem")  # another user has guessed the name
+    # Work in the folder begins with the removal of leftover files.
     store.account_key()
     assert files(store.folder) == ["account.pem", "tmp-mine"]
     path(store, "tmp-" + "0" * 16).symlink_to("account.pem")
@@ -704,21 +704,21 @@ def test_w08_w09_x06_names_of_temporary_files(store, monkeypatch):
         ("CON", "con"),
     ],
 )
-def test_w12_names_are_no_paths(store, name, file):
+def test_w12_names_are_not_paths(store, name, file):
     assert store.key_file(name) == f"{store.folder}/{file}.key.pem"
     store._folder.write(f"{file}.chain.pem", b"", 0o644)
     assert store.names() == (name.lower(),)
 
 
 @pytest.mark.parametrize("name", ["\u0430\u0431.\u0432" * 30, "a" + "\u00e9" * 60, "x" * 300])
-def test_w12_names_that_are_cut_are_names_nevertheless(store, name):
+def test_w12_a_name_that_is_cut_finds_the_same_file(store, name):
     Path(store.chain_file(name)).write_text("")
     (shown,) = store.names()
     assert shown.startswith(name[:10]) and shown.isprintable()
     assert store.chain_file(shown) == store.chain_file(name)
 
 
-def test_w12_names_that_cannot_be(store):
+def test_w12_impossible_names_are_refused(store):
     for name in ("", ".", "..", ".x", "a\0b"):
         with pytest.raises(acme.InvalidArgument):
             store.key_file(name)
@@ -728,7 +728,7 @@ def test_w12_names_that_cannot_be(store):
 
 
 def in_small_folder(script: str, *, size: str = "256k", setup: str = "") -> str:
-    """Runs a program with a file system of its own in /mnt, in a namespace of its own."""
+    """Runs a program in a mount namespace with a small file system in /mnt."""
     mount = f"mount -t tmpfs -o size={size} none /mnt && {setup or 'true'}"
     program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n" + textwrap.dedent(script)
     done = subprocess.run(
@@ -766,20 +766,20 @@ OBTAIN = """
 """
 
 
-def test_w01_w13_a_full_disk(solver, monkeypatch):
+def test_w01_w13_a_full_disk_loses_no_certificate(solver, monkeypatch):
     monkeypatch.setenv("WEBROOT", solver._path)
     in_small_folder(
         OBTAIN
         + """
     first, orders = obtain()
     old = open(store.chain_file("full.test")).read()
-    # Full from the beginning: the CA hears nothing of it.
+    # Full from the beginning: the CA gets no request.
     fill()
     assert refused(errno.ENOSPC).certificate is None
     assert open(store.chain_file("full.test")).read() == old
     os.unlink("/mnt/filler")
     assert len(store.client(os.environ["ACME_DIRECTORY"], ca_file=os.environ["ACME_CA_FILE"]).orders()) == 1
-    # Full by the time that the certificate is there: it is handed over, and is got once more later.
+    # Full when the certificate arrives: it is in the error, and downloaded again later.
     class Filling(acme.Webroot):
         def unpublish(self, challenges):
             super().unpublish(challenges)
@@ -807,7 +807,7 @@ def test_w01_w13_a_full_disk(solver, monkeypatch):
     )
 
 
-def test_w05_w15_a_folder_that_cannot_be_written_to(solver, monkeypatch):
+def test_w05_w15_a_read_only_folder_is_still_readable(solver, monkeypatch):
     monkeypatch.setenv("WEBROOT", solver._path)
     in_small_folder(
         OBTAIN
@@ -815,7 +815,7 @@ def test_w05_w15_a_folder_that_cannot_be_written_to(solver, monkeypatch):
     first, orders = obtain()
     assert os.system("mount -o remount,ro /mnt") == 0
     refused(errno.EROFS)
-    # What is there is served.
+    # The stored certificate is usable.
     assert store.certificate("full.test").serial == first.serial
     assert os.system("mount -o remount,rw /mnt") == 0
     assert len(obtain()[1]) == 2
@@ -823,7 +823,7 @@ def test_w05_w15_a_folder_that_cannot_be_written_to(solver, monkeypatch):
     )
 
 
-def test_w14_no_inode_is_left(solver, monkeypatch):
+def test_w14_a_disk_without_inodes_is_an_error(solver, monkeypatch):
     monkeypatch.setenv("WEBROOT", solver._path)
     in_small_folder(
         OBTAIN
@@ -834,7 +834,7 @@ def test_w14_no_inode_is_left(solver, monkeypatch):
     )
 
 
-def test_w05_folders_that_cannot_be(tmp_path):
+def test_w05_impossible_folders_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for folder, code in [
         (tmp_path / "file", errno.ENOTDIR),
@@ -847,7 +847,7 @@ def test_w05_folders_that_cannot_be(tmp_path):
         assert (caught.value.errno, caught.value.path) == (code, str(folder))
 
 
-def test_w11_a_limit_on_the_size_of_files(store):
+def test_w11_a_limit_on_the_size_of_files_is_an_error(store):
     program = f"""
         import resource, signal, acme_micro as acme
         store = acme.Store({store.folder!r})
@@ -865,31 +865,33 @@ def test_w11_a_limit_on_the_size_of_files(store):
     assert files(store.folder) == []
 
 
-def test_w10_who_reads_while_it_is_renewed_sees_a_pair(store, solver):
+def test_w10_a_reader_always_sees_a_key_with_its_certificate(store, solver):
     stop = threading.Event()
     mismatches: list[str] = []
-    looks = 0
+    reads = 0
 
-    def look() -> None:
-        nonlocal looks
+    def read() -> None:
+        nonlocal reads
         reader = acme.Store(store.folder)
         while not stop.is_set():
             found = reader.certificate("keeper.test")
-            looks += 1
+            reads += 1
             if found is None or not found.is_for(found.key):
                 mismatches.append(repr(found))
 
     with client(store) as ca:
         serials = {store.obtain(ca, NAMES, solver).serial}
-        thread = threading.Thread(target=look)
+        thread = threading.Thread(target=read)
         thread.start()
         try:
             for _ in range(3):
                 serials.add(store.obtain(ca, NAMES, solver, renew_now=True).serial)
+            while reads <= 100 and thread.is_alive():
+                time.sleep(0.01)
         finally:
             stop.set()
             thread.join()
-    assert len(serials) == 4 and looks > 100 and not mismatches
+    assert len(serials) == 4 and reads > 100 and not mismatches
 
 
 @pytest.mark.skipif(not os.path.exists("/usr/bin/strace"), reason="NOT RUN: this needs strace")

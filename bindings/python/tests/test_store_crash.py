@@ -1,4 +1,4 @@
-"""Programs that obtain with a Store are killed at every step, and started again."""
+"""Programs that obtain a certificate with a Store are killed at each step, and started again."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ PROGRAM = Path(__file__).with_name("store_program.py")
 NAMES = ["store.test", "www.store.test"]
 STORED = {".lock", "account.pem", "account.url", "store.test.key.pem", "store.test.chain.pem"}
 WEIGHTY = ("sent account", "sent order", "published", "sent finalize", "rename")
-# They mostly wait for the CA.
+# Number of programs at the same time; most of them are waiting for the CA.
 AT_ONCE = 10
 
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[Path]:
-    """Any name's web server."""
+    """A web server for each name."""
     (tmp_path / "webroots").mkdir()
     with serving(tmp_path / "webroots", int(env("PEBBLE_HTTP_PORT"))):
         yield tmp_path / "webroots"
 
 
 class Scene:
-    """A program's folders, and what becomes of them."""
+    """The folders of a program, and the checks of their files."""
 
     def __init__(self, tmp_path: Path, web: Path, name: str):
         self.folder, self.webroot, self.check = tmp_path / name, web / name, tmp_path / f"{name}-check"
@@ -43,11 +43,11 @@ class Scene:
         self.check.mkdir()
 
     def run(self, step: str, *options: str, under: Sequence[str] = ()) -> tuple[bool, list[str]]:
-        """Whether it came to its end, and its steps: the last one is what it was killed at."""
+        """Returns whether the program ended, and its steps; at the last step it was killed."""
         command = [*under, sys.executable, str(PROGRAM), str(self.folder), str(self.webroot)]
         command += [step, *options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        # strace ends as the program did, too.
+        # strace ends in the same way as the program.
         assert done.returncode in (0, -signal.SIGKILL, 128 + signal.SIGKILL), done.stderr
         return done.returncode == 0, done.stdout.splitlines()
 
@@ -56,7 +56,7 @@ class Scene:
         return {file.name: file.read_text() for file in files}
 
     def check_whole(self) -> None:
-        """Whatever is there can be used."""
+        """Checks that each file is usable."""
         for file in self.folder.iterdir() if self.folder.exists() else ():
             text = file.read_text()
             if file.name == "account.pem" or file.name.endswith((".key.pem", ".order")):
@@ -69,7 +69,7 @@ class Scene:
                 assert text.endswith("\n")
 
     def check_finished(self) -> None:
-        """The certificate is there, and nothing is left of what was on the way."""
+        """Checks that the certificate is stored, and that no other file is left."""
         self.check_whole()
         assert {path.name for path in self.folder.iterdir()} == STORED
         certificate = acme.Store(self.folder).certificate(NAMES[0])
@@ -78,7 +78,7 @@ class Scene:
         assert list((self.webroot / ".well-known" / "acme-challenge").iterdir()) == []
 
     def records(self) -> tuple[int, int]:
-        """The CA's own: how many orders the account has placed, and certificates it was given."""
+        """Returns the CA's numbers of this account's orders and certificates."""
         store = acme.Store(self.folder)
         with store.client(env("ACME_DIRECTORY"), ca_file=env("ACME_CA_FILE")) as ca:
             placed = {url.rsplit("/", 1)[1] for url in ca.orders()}
@@ -109,9 +109,9 @@ def killed(scene: Scene, step: str, *options: str, under: Sequence[str] = ()) ->
     scene.check_finished()
 
     done = [step.rstrip(" 23456789") for step in steps[:-1]]
-    # What was in place already is not wanted once more, but by a program that always renews.
+    # A stored certificate is not obtained again, except by a program that always renews.
     wanted = 1 + is_renewal + (is_renewal and "rename store.test.chain.pem" in done)
-    # The CA may have had the order, and its URL was not on the disk.
+    # The CA may have created the order before its URL was on the disk.
     sent = "send order" in done or "async" in options
     lost = sent and "rename store.test.order" not in done
     placed, issued = scene.records()
@@ -121,7 +121,7 @@ def killed(scene: Scene, step: str, *options: str, under: Sequence[str] = ()) ->
 
 
 def killed_at_every_step(tmp_path: Path, web: Path, *options: str, every: int = 1) -> list[str]:
-    """``every``: or at every second, third ... one, and at what matters most; ACME_SOAK is for all."""
+    """``every``: kills at every n-th step and at the most important ones; with ACME_SOAK, at all."""
     every = 1 if "ACME_SOAK" in os.environ else every
     before = accounts()
     scene = Scene(tmp_path, web, "whole")
@@ -135,7 +135,7 @@ def killed_at_every_step(tmp_path: Path, web: Path, *options: str, every: int = 
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         was_killed = list(pool.map(kill, range(len(steps))))
-    # Each program has one account, however often it was killed.
+    # Each program has one account, even if it was killed.
     assert accounts() - before == len(list((tmp_path / "webroots").iterdir()))
     return [step for step, was in zip(steps, was_killed) if was]
 

@@ -1,5 +1,5 @@
-"""The way to the CA: proxies, a client certificate, roots, a time limit. Certificates from a real CA
-through servers that know nothing of the library."""
+"""The way to the CA: proxies, a client certificate, roots, timeouts. The CA and the servers between are
+real, and do not use this library."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def new_certificate(folder: Path, name: str) -> tuple[Path, Path]:
     return cert, key
 
 
-def test_a_ca_that_asks_for_a_client_certificate(serve, standalone, tmp_path):
+def test_a_ca_that_requires_a_client_certificate(serve, standalone, tmp_path):
     """Pebble behind a front that wants one. Pebble's URLs are on the host that it is asked at."""
     server, server_key = new_certificate(tmp_path, "front")
     mine, my_key = new_certificate(tmp_path, "exampled")
@@ -202,7 +202,7 @@ def test_a_ca_that_asks_for_a_client_certificate(serve, standalone, tmp_path):
     assert set(served.asked) == {"exampled"}
 
 
-def test_roots_besides_others(tmp_path):
+def test_additional_roots(tmp_path):
     other, _ = new_certificate(tmp_path, "other")
     openssl("rehash", str(tmp_path))
     with client(ca_file=None, ca_dir=tmp_path) as ca:
@@ -213,7 +213,7 @@ def test_roots_besides_others(tmp_path):
             assert ca.register()
 
 
-def test_a_time_limit_and_an_ip_version(serve):
+def test_a_request_timeout_and_an_ip_version(serve):
     async def silent(server, reader, writer):
         server.asked.append(await reader.readuntil(b"\r\n"))
         await reader.read()
@@ -246,7 +246,7 @@ def test_a_time_limit_and_an_ip_version(serve):
         ({"ip_version": -1}, "ip_version is -1"),
     ],
 )
-def test_what_cannot_work_is_refused_at_once(options, wanted):
+def test_impossible_options_are_refused_at_once(options, wanted):
     with pytest.raises(acme.InvalidArgument) as raised:
         client(**options)
     assert wanted in str(raised.value)

@@ -1,4 +1,4 @@
-"""What serves port 80 of every name in the tests of stores: the files of many webroots."""
+"""The web server on port 80 of each name in the tests of stores; it serves the files of many webroots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @contextmanager
 def serving(webroots: Path, port: int) -> Iterator[None]:
-    """Whatever file one of the folders in ``webroots`` has."""
+    """Runs a web server for each file that is in one of the folders in ``webroots``."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -11,21 +11,21 @@ A certificate, blocking::
     Path("example.org.pem").write_text(cert.chain_pem)
     cert.key.save("example.org.key")
 
-The same, kept in a folder: run it every day, and it renews when it is time. Killed at any moment, it goes
-on with the same order::
+The same with a folder for keys and certificates. Run it every day: it renews the certificate if its
+renewal is due. After the program was killed, its next run continues with the same order::
 
     store = acme.Store("/var/lib/acme")
     with store.client(acme.LETSENCRYPT_STAGING, terms_agreed=True) as ca:
         store.obtain(ca, ["example.org", "www.example.org"], acme.Webroot("/var/www/html"))
 
-On an event loop an operation is an iterator of things to do; the same ``for`` serves synchronous and
-asynchronous code::
+For an HTTP client of your own, an operation is an iterator of steps. The same ``for`` works in
+synchronous and asynchronous code::
 
-    operation = ca.order(names)
+    operation = ca.begin_order(names)
     for step in operation:
         match step:
             case acme.Request():
-                step.respond(...)         # send it, feed the answer
+                step.respond(...)         # send it, then pass the response on
             case acme.Wait(seconds):
                 await asyncio.sleep(seconds)
             case acme.Publish(challenges):
@@ -34,13 +34,15 @@ asynchronous code::
                 for c in challenges: site.pop(c.http_path, None)
     operation.certificate
 
-Whatever fails raises an :class:`AcmeError`: its text says what was tried, on what, and why it failed;
-``.problem`` is what the CA said, ``.identifier`` whom it is about, ``.retry_at`` when to try again.
+Each failure raises an :class:`AcmeError`. Its text describes what was tried, at which URL or for which name,
+and why it failed; ``.problem`` is the CA's problem document, ``.identifier`` the name concerned,
+``.retry_at`` the earliest time for another attempt.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from . import logging
+from ._folder import StoreError
 from ._native import acme_version
 from .certificates import Certificate, RevocationReason, SigningRequest
 from .client import LETSENCRYPT, LETSENCRYPT_STAGING, ChainBy, Client, Profile
@@ -62,22 +64,21 @@ from .errors import (
     RateLimited,
     ServerError,
     Status,
-    StoreError,
     TermsNotAgreed,
     TransportError,
     Unsupported,
-    next_try,
 )
 from .keys import KeyType, PrivateKey
 from .operation import Operation, RenewalInfo, Signer
+from .schedule import next_try
 from .solvers import (
     AsyncSolver,
     MemoryHttp01,
     Solver,
-    Standalone,
     Webroot,
     http01_answer,
 )
+from .standalone import Standalone
 from .steps import Challenge, Publish, Request, Sign, Step, Unpublish, Wait
 
 if TYPE_CHECKING:
@@ -145,12 +146,12 @@ __version__ = "0.14.1"
 
 
 def library_version() -> str:
-    """Version of the shared library that is loaded, such as ``"0.14.1"``."""
+    """Returns the version of the loaded shared library, such as ``"0.14.1"``."""
     return (acme_version() or b"").decode()
 
 
 def __getattr__(name: str) -> Any:
-    # Importing asyncio takes longer than all the rest: only those who want it pay for it.
+    # Import asyncio only for programs that use it: it takes longer than the rest of the package.
     if name == "AsyncClient":
         from .aio import AsyncClient
 

@@ -1,4 +1,4 @@
-"""``python -m acme_micro`` is the command ``acme-micro``."""
+"""``python -m acme_micro`` runs the command ``acme-micro``."""
 
 from .command import main
 

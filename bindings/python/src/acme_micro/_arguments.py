@@ -1,4 +1,4 @@
-"""Arguments: values of Python's for the library, with the caller's name for them in every error."""
+"""Converts arguments for the library; each error has the caller's name of the argument."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Enum = TypeVar("Enum", bound=IntEnum)
 
 
 def to_text(value: str, name: str) -> bytes:
-    """Text for the library; ``name`` is what the caller knows it by."""
+    """Converts text; ``name`` is the caller's name of the argument."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be str, not {type(value).__name__}")
     try:
@@ -28,7 +28,7 @@ def to_text(value: str, name: str) -> bytes:
     except UnicodeEncodeError as error:
         raise InvalidArgument(f"{name} cannot be written as UTF-8: {error.reason}") from None
     if b"\0" in text:
-        raise InvalidArgument(f"{name} has a NUL character in it")
+        raise InvalidArgument(f"{name} contains a NUL character")
     return text
 
 
@@ -37,7 +37,7 @@ def to_optional_text(value: str | None, name: str) -> bytes | None:
 
 
 def to_list(values: Iterable[str], name: str) -> list[str]:
-    """A list of texts. One text is a mistake: it would be a list of letters."""
+    """Returns a list of texts. A single text is refused: it would be a list of letters."""
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         one = "one " if isinstance(values, (str, bytes)) else ""
         raise TypeError(f"{name} must be a list of str, not {one}{type(values).__name__}")
@@ -45,7 +45,7 @@ def to_list(values: Iterable[str], name: str) -> list[str]:
 
 
 def to_texts(values: Iterable[str], name: str) -> tuple[_Pointer[c_char_p], int]:
-    """The same for the library, and how many there are."""
+    """Converts a list of texts for the library; returns it with its length."""
     listed = enumerate(to_list(values, name))
     texts = [to_text(value, f"{name}[{index}]") for index, value in listed]
     return cast((c_char_p * len(texts))(*texts), POINTER(c_char_p)), len(texts)
@@ -56,13 +56,13 @@ def to_optional_path(value: PathLike | None, name: str) -> bytes | None:
 
 
 def to_path(value: PathLike, name: str) -> str:
-    """A path for the system's own functions."""
+    """Checks a path for the system's own functions."""
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     return to_text(path, name).decode()
 
 
 def to_bytes(data: str | bytes | bytearray | memoryview, name: str) -> bytes:
-    """PEM as str or bytes, DER as bytes."""
+    """Returns bytes: PEM as str or bytes, DER as bytes."""
     if isinstance(data, str):
         return to_text(data, name)
     if isinstance(data, (bytes, bytearray, memoryview)):
@@ -74,4 +74,4 @@ def to_enum(value: int, kind: type[Enum], name: str) -> Enum:
     try:
         return kind(value)
     except ValueError:
-        raise InvalidArgument(f"{name} is {value!r}, which is no {kind.__name__}") from None
+        raise InvalidArgument(f"{name} is {value!r}, which is not a {kind.__name__}") from None

@@ -1,4 +1,4 @@
-"""One account at one CA, and the operations that it can be asked for."""
+"""An account at a CA, and its operations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import _native
 from ._arguments import PathLike, to_enum, to_optional_path, to_optional_text, to_text, to_texts
@@ -27,28 +27,29 @@ if TYPE_CHECKING:
 
 __all__ = ["LETSENCRYPT", "LETSENCRYPT_STAGING", "ChainBy", "ClientBase", "Profile"]
 
-#: Let's Encrypt, whose certificates browsers trust.
+#: URL of Let's Encrypt, whose certificates browsers trust.
 LETSENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
-#: Let's Encrypt's staging environment, for trying things.
+#: URL of Let's Encrypt's staging environment, for trials: browsers do not trust its certificates.
 LETSENCRYPT_STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A kind of certificate that a CA offers."""
+    """A kind of certificate that a CA offers (draft-ietf-acme-profiles)."""
 
     name: str
-    #: What the CA says of it.
+    #: The CA's description of the profile. Untrusted text.
     description: str
 
 
 class ClientBase(Handle[_native.acme_client_t]):
-    """What :class:`Client` and :class:`AsyncClient` have in common: one account at one CA, and
-    operations to be begun, for programs that do the steps themselves.
-    """
+    """The common part of :class:`Client` and :class:`AsyncClient`: an account at a CA, and a
+    ``begin_...`` method for each operation, for programs that do the steps themselves."""
 
-    # Called with what an operation fails with that registers the account if need be.
+    # Called with the error of an operation that registers the account if necessary.
     _on_failure: Callable[[ClientBase, AcmeError], None] | None = None
+    # Whether a driver of the library sends the requests.
+    _has_driver: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -73,59 +74,71 @@ class ClientBase(Handle[_native.acme_client_t]):
         client_key_file: PathLike | None = None,
         request_timeout: float | None = None,
         ip_version: int = 0,
+        max_threads: int | None = None,
+        max_requests_per_ca: int | None = None,
     ):
-        """
+        """Checks the options; sends nothing.
+
         directory_url
-            The CA, such as :data:`LETSENCRYPT`.
+            The URL of the CA's directory, such as :data:`LETSENCRYPT`.
         account_key
-            The account's key. Store it before: it is the account.
+            The account's key. Store the key before the account is registered: nothing else gives access
+            to the account.
         contacts
-            ``mailto:`` URLs.
+            ``mailto:`` URLs for a new account.
         terms_agreed
-            The operator has agreed to the CA's terms of service. Without it an account that exists
-            is found, and none is made.
+            Whether the operator has agreed to the CA's terms of service. If not, an existing account is
+            found, and no account is created.
         agreed_terms_url
-            Instead of ``terms_agreed``: the operator has agreed to the terms at this URL, which
-            :attr:`terms_url` was. When the CA's are others by now, no account is made:
-            :class:`TermsNotAgreed`, and :attr:`terms_url` has the new ones. Excludes
-            ``terms_agreed``.
+            The URL of the terms that the operator has agreed to, from an earlier :attr:`terms_url`. If
+            the CA's terms have another URL now, no account is created: :class:`TermsNotAgreed` is
+            raised, and :attr:`terms_url` is the new URL. Excludes ``terms_agreed``.
         account_url
-            What :attr:`account_url` was earlier; saves a request.
+            An earlier value of :attr:`account_url`; saves a request.
         eab, eab_algorithm
-            External account binding: key id and HMAC key as the CA shows them; ``"HS256"`` (the
-            default), ``"HS384"`` or ``"HS512"``.
+            External account binding (RFC 8555 section 7.3.4): key identifier and HMAC key, as the CA
+            shows them, and ``"HS256"`` (the default), ``"HS384"`` or ``"HS512"``.
         user_agent
-            Named to the CA before the library's own, such as ``"exampled/1.2"``.
+            Your program's name and version, such as ``"exampled/1.2"``; sent before the library's own.
         accept_language
-            Languages that the CA's messages are wanted in, such as ``"de, en;q=0.5"``.
+            Preferred languages of the CA's messages, such as ``"de, en;q=0.5"``.
         ca_file
             PEM file of the roots to trust for the CA's own HTTPS, instead of the system's.
         allowed_hosts
-            Hosts besides the directory's own that the CA's URLs may be on. Loopback and link-local
-            addresses count only if the directory is at one, too.
+            Hosts that the CA's URLs may be on, besides the directory's. A loopback or link-local
+            address is allowed only if the directory is at such an address, too.
         allow_http_loopback
-            Plain http is fine on loopback addresses, for tests.
+            Whether plain http is allowed on loopback addresses, for tests.
 
-        The rest is for :meth:`Operation.run` and what calls it, not for a host that sends requests
-        by itself, and so is ``ca_file``:
+        The other options, and ``ca_file``, are for the library's own HTTPS client. They have no effect
+        in a program that sends the requests itself.
 
         ca_dir
-            Directory of the roots to trust instead of the system's, as ``openssl rehash`` makes it;
-            with ``ca_file`` both are trusted.
+            Directory of the roots to trust instead of the system's, as ``openssl rehash`` makes it.
+            With ``ca_file``, both are trusted.
         extra_ca_file
-            PEM file of roots to trust besides the system's, or besides ``ca_file`` and ``ca_dir``.
+            PEM file of roots to trust in addition to the system's, or to ``ca_file`` and ``ca_dir``.
         proxy
-            The proxy to go through: ``"http://user:password@host:port"`` or the same with ``https``,
-            ``socks5``, ``socks5h`` or ``socks4a``. User and password are percent-encoded, and may be
-            left out. No environment variable is looked at.
+            The proxy's URL: ``"http://user:password@host:port"``, or with ``https``, ``socks5``,
+            ``socks5h`` or ``socks4a``. User and password are percent-encoded and optional. The proxy
+            variables of the environment have no effect.
         client_cert_file, client_key_file
-            PEM files with the certificate (and its chain) to show to a CA that asks for one, and its
-            key, without a passphrase.
+            PEM files for a CA that asks for a client certificate: the certificate with its chain, and
+            its key without a passphrase.
         request_timeout
-            Seconds for one request, 1 to 3600; 30 unless given.
+            Timeout of one request in seconds, 1 to 3600; default 30.
         ip_version
-            4 or 6: connect to IPv4 or IPv6 addresses only.
+            4 or 6: connect to IPv4 or IPv6 addresses only. 0 (the default): both.
+        max_threads
+            Maximum number of threads that send requests, each one request at a time, 1 to 256;
+            default 8. :class:`AsyncClient` only.
+        max_requests_per_ca
+            Maximum number of concurrent requests, and of connections, to one host and port, 1 to 256;
+            default 4. :class:`AsyncClient` only.
+
+        Raises :class:`InvalidArgument` for an option that is malformed or out of range.
         """
+        self._driver_limits = self._check_limits(max_threads, max_requests_per_ca)
         options = _native.acme_client_options_t()
         options.size = sizeof(options)
         options.directory_url = to_text(directory_url, "directory_url")
@@ -154,34 +167,34 @@ class ClientBase(Handle[_native.acme_client_t]):
         options.client_key_file = to_optional_path(client_key_file, "client_key_file")
         options.request_timeout_s = _seconds(request_timeout, "request_timeout")
         if ip_version not in (0, 4, 6):
-            raise InvalidArgument(f"ip_version is {ip_version!r}, which is none of 0, 4, 6")
+            raise InvalidArgument(f"ip_version is {ip_version!r}, which is not 0, 4 or 6")
         options.ip_version = ip_version
         make, free = _native.acme_client_new, _native.acme_client_free
         self._pointer = create(_native.acme_client_t, free, lambda c: make(pointer(options), c))
 
     @property
     def directory_url(self) -> str:
-        """The CA."""
+        """The URL of the CA's directory."""
         return self._directory_url
 
     @property
     def account_thumbprint(self) -> str:
-        """RFC 7638 thumbprint of the key that the client was made with: :func:`http01_answer` takes it."""
+        """RFC 7638 thumbprint of the account key that the client was made with, for :func:`http01_answer`."""
         return self._account_thumbprint
 
     @property
     def account_url(self) -> str | None:
-        """The account's URL, worth storing; None until an operation has needed it."""
+        """The account's URL, worth storing; None until an operation has needed the account."""
         return from_text(_native.acme_client_account_url(self._handle))
 
     @property
     def terms_url(self) -> str | None:
-        """The CA's terms of service; None until its directory is known, or when it has none."""
+        """URL of the CA's terms of service; None if it has no terms, or its directory is not known yet."""
         return from_text(_native.acme_client_terms_url(self._handle))
 
     @property
     def profiles(self) -> tuple[Profile, ...]:
-        """The kinds of certificate that the CA offers; empty until its directory is known."""
+        """The profiles that the CA offers; empty until its directory is known."""
         found: list[Profile] = []
         for index in count():
             name = from_text(_native.acme_client_profile(self._handle, index))
@@ -192,45 +205,45 @@ class ClientBase(Handle[_native.acme_client_t]):
         raise AssertionError  # count() does not end
 
     def http01_answer(self, path: str) -> bytes | None:
-        """The body to answer a CA's http-01 request for this path with, or None.
+        """Returns the body of the response to a CA's http-01 request for this path, or None.
 
-        For challenges of this client's operations that are published right now; see also
-        :func:`acme_micro.http01_answer`. From any thread.
+        Only for challenges of this client's operations that are published now; see also
+        :func:`acme_micro.http01_answer`. May be called from any thread.
         """
         return answer_from(_native.acme_client_http01_answer, self._handle, path)
 
     def begin_register(self) -> Operation:
-        """Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3)."""
+        """Registers the account, or finds the existing account of the key (RFC 8555 section 7.3)."""
         return self._registering(self._begin(_native.acme_begin_register))
 
     def begin_find_account(self) -> Operation:
-        """Finds the account of the key and makes none (RFC 8555 section 7.3.1).
+        """Finds the account of the key; does not create one (RFC 8555 section 7.3.1).
 
-        :class:`AccountError` when the CA knows none.
+        The operation raises :class:`AccountError` if the CA has no account with this key.
         """
         return self._begin(_native.acme_begin_find_account)
 
     def begin_update_contacts(self, contacts: Iterable[str]) -> Operation:
-        """Replaces the account's contacts; none removes them (RFC 8555 section 7.3.2)."""
+        """Replaces the account's contacts (RFC 8555 section 7.3.2); an empty list removes them."""
         return self._begin(_native.acme_begin_update_contacts, *to_texts(contacts, "contacts"))
 
-    def begin_change_key(self, new_key: PrivateKey) -> Operation:
+    def begin_key_change(self, new_key: PrivateKey) -> Operation:
         """Replaces the account's key (RFC 8555 section 7.3.5).
 
-        Store the new key before, and forget the old one after: if the program ends in between, do it
-        again with the old key, which settles which of them the CA knows.
+        Store the new key before, and delete the old key after. If the program ends in between, repeat
+        the operation with the old key: it finds out which of the two keys the CA knows.
         """
         key = handle_of(new_key, PrivateKey, "new_key")
         return self._begin(_native.acme_begin_key_change, key)
 
     def begin_deactivate(self) -> Operation:
-        """Deactivates the account, for good (RFC 8555 section 7.3.6)."""
+        """Deactivates the account (RFC 8555 section 7.3.6). This cannot be undone."""
         return self._begin(_native.acme_begin_deactivate)
 
     def begin_renewal_info(self, certificate: Certificate) -> Operation:
-        """When to renew (RFC 9773); what the CA does not say, the lifetime does.
+        """Finds out when to renew a certificate (RFC 9773): see :attr:`Operation.renewal_info`.
 
-        The answer is :attr:`Operation.renewal_info`.
+        If the CA gives no renewal information, the time follows from the certificate's lifetime.
         """
         handle = handle_of(certificate, Certificate, "certificate")
         return self._begin(_native.acme_begin_renewal_info, handle)
@@ -242,8 +255,10 @@ class ClientBase(Handle[_native.acme_client_t]):
         *,
         key: PrivateKey | None = None,
     ) -> Operation:
-        """Revokes a certificate: as the account that ordered it or, with its ``key``, as whoever
-        has that (RFC 8555 section 7.6). Revoking twice is fine.
+        """Revokes a certificate (RFC 8555 section 7.6).
+
+        Without ``key``, the account must have ordered the certificate. ``key`` is the certificate's own
+        key, with which any account may revoke it. A certificate that is revoked already is no error.
         """
         return self._begin(
             _native.acme_begin_revoke,
@@ -260,15 +275,15 @@ class ClientBase(Handle[_native.acme_client_t]):
         subdomains: bool = False,
         timeout: float | None = None,
     ) -> Operation:
-        """Begins to prove names ahead of an order (RFC 8555 section 7.4.1); nothing is sent yet.
+        """Begins to validate names before an order (RFC 8555 section 7.4.1); sends nothing yet.
 
         names
-            DNS names and IP addresses. A wildcard is proven by its order only.
+            DNS names and IP addresses. A wildcard can be validated for an order only.
         subdomains
-            Each name is to prove those below it, too (RFC 9444).
+            Whether each authorization is also for the names below (RFC 9444).
 
-        The others are as for :meth:`order`. The URLs of the authorizations are
-        :attr:`Operation.urls`. :class:`Unsupported` where the CA does not offer it.
+        The other options are as for :meth:`begin_order`. :attr:`Operation.urls` are the URLs of the
+        authorizations. The operation raises :class:`Unsupported` if the CA does not offer this.
         """
         options = _native.acme_authorize_options_t()
         options.size = sizeof(options)
@@ -282,26 +297,25 @@ class ClientBase(Handle[_native.acme_client_t]):
         return self._registering(self._begin(_native.acme_begin_authorize, pointer(options)))
 
     def begin_deactivate_authorization(self, authorization_url: str) -> Operation:
-        """Deactivates an authorization, for good (RFC 8555 section 7.5.2)."""
+        """Deactivates an authorization (RFC 8555 section 7.5.2). This cannot be undone."""
         url = to_text(authorization_url, "authorization_url")
         return self._begin(_native.acme_begin_deactivate_authorization, url)
 
     def begin_abandon_order(self, order_url: str) -> Operation:
-        """Deactivates what is still pending of an order's authorizations.
+        """Deactivates the pending authorizations of an order that is not going to be resumed.
 
-        For an order that is not going to be resumed: CAs limit how many an account may leave
-        pending.
+        CAs limit the number of pending authorizations of an account.
         """
         return self._begin(_native.acme_begin_abandon_order, to_text(order_url, "order_url"))
 
     def begin_list_orders(self) -> Operation:
-        """Lists the account's orders (RFC 8555 section 7.1.2.1): :attr:`Operation.urls`.
+        """Lists the URLs of the account's orders (RFC 8555 section 7.1.2.1): :attr:`Operation.urls`.
 
-        :class:`Unsupported` where the CA keeps no list.
+        The operation raises :class:`Unsupported` if the CA has no such list.
         """
         return self._begin(_native.acme_begin_list_orders)
 
-    def order(
+    def begin_order(
         self,
         names: Iterable[str] = (),
         *,
@@ -323,41 +337,46 @@ class ClientBase(Handle[_native.acme_client_t]):
         preferred_chain_by: ChainBy = ChainBy.BY_ROOT,
         must_staple: bool = False,
     ) -> Operation:
-        """Begins to obtain a certificate; nothing is sent yet. What cannot work raises here.
+        """Begins an order for a certificate; sends nothing yet.
+
+        Raises :class:`InvalidArgument` if the options contradict each other or cannot succeed.
 
         names
-            DNS names, ``*.`` wildcards, IP addresses. With ``csr`` they may be left out.
+            DNS names, wildcards (``*.``) and IP addresses. Optional with ``csr``.
         challenge_types
-            Acceptable types, best first; see :attr:`Challenge.type`. A wildcard needs ``"dns-01"``,
-            ``"dns-account-01"`` or ``"dns-persist-01"``.
+            Acceptable types of challenge, best first; see :attr:`Challenge.type`. A wildcard needs
+            ``"dns-01"``, ``"dns-account-01"`` or ``"dns-persist-01"``.
         challenge_by_name
-            Names that are to be proven by a type of their own.
+            The type of challenge for some of ``names``, instead of ``challenge_types``.
         ancestor_domain
-            A name above some of ``names`` that proves them in their place (RFC 9444).
+            A domain above some of ``names``; its validation counts for them (RFC 9444).
         key
-            The certificate's key, which you have stored. A fresh one is :attr:`Operation.key`.
+            The certificate's key, which you have stored. The default is a new key,
+            :attr:`Operation.key`.
         csr
-            A request made elsewhere; excludes ``key``.
+            A certificate signing request made elsewhere; excludes ``key``.
         order_url
-            Resume the order at this URL (:attr:`Operation.order_url`). Keep it, and the key,
-            until you have the certificate: when it leads nowhere any more, a fresh order is
-            placed instead.
+            The URL of an order to resume (:attr:`Operation.order_url`). Keep the URL and the key until
+            you have the certificate. If the order cannot be resumed, a new order takes its place.
         abandon_on_failure
-            When a challenge fails, or cannot be published, deactivate the order's other pending
-            authorizations; it cannot be resumed then.
+            Whether to deactivate the order's other pending authorizations if a challenge fails or
+            cannot be published. The order cannot be resumed then.
         timeout
-            Give up after so many seconds, 600 unless given; publishing does not count.
+            Timeout of the operation in seconds, 1 or more; default 600. Time spent publishing does not
+            count.
         not_before, not_after
-            The certificate's validity, for CAs that take it.
+            The certificate's validity, with a time zone, for CAs that support it.
         profile, profile_optional
-            One of :attr:`profiles`; go on without it when the CA does not offer or refuses it.
+            One of :attr:`profiles`; whether to order without the profile if the CA does not offer or
+            refuses it.
         replaces, only_if_due
-            The certificate being renewed; finish without a certificate when it is not time yet and
-            it is for the names of this order, then see :attr:`Operation.renewal_info`.
+            The certificate that is renewed (RFC 9773 section 5); whether to finish without a
+            certificate if its renewal is not due and it has the names of this order. Then see
+            :attr:`Operation.renewal_info`.
         preferred_chain, preferred_chain_by
-            Which of several chains is wanted, if the CA has it.
+            Which chain to choose if the CA offers several; without a match, the CA's default.
         must_staple
-            Ask for the TLS feature extension "must staple" (RFC 7633).
+            Whether to ask for the TLS feature extension "must staple" (RFC 7633).
         """
         options = _native.acme_order_options_t()
         options.size = sizeof(options)
@@ -390,6 +409,15 @@ class ClientBase(Handle[_native.acme_client_t]):
         options.must_staple = bool(must_staple)
         return self._registering(self._begin(_native.acme_begin_order, pointer(options)))
 
+    def _check_limits(self, *limits: int | None) -> tuple[int, ...]:
+        """Returns the limits of the driver; 0, the library's default, for None."""
+        for name, limit in zip(("max_threads", "max_requests_per_ca"), limits):
+            if limit is not None and not self._has_driver:
+                raise InvalidArgument(f"{name} is an option of AsyncClient only")
+            if limit is not None and not 1 <= limit <= 256:
+                raise InvalidArgument(f"{name} is {limit!r}, which is not in 1 to 256")
+        return tuple(limit or 0 for limit in limits)
+
     def _begin(self, begin: Any, *arguments: Any) -> Operation:
         handle = self._handle
 
@@ -416,7 +444,7 @@ class ClientBase(Handle[_native.acme_client_t]):
 def _types_of(
     names: _Pointer[c_char_p], count: int, by_name: Mapping[str, str]
 ) -> _Pointer[c_char_p]:
-    """For each of the names the type of challenge that is its own, or NULL."""
+    """Returns, for each name, its type from ``challenge_by_name``, or NULL."""
     known = [(names[index] or b"").decode() for index in range(count)]
     for name in by_name:
         if name not in known:
@@ -429,11 +457,11 @@ def _types_of(
 
 
 def _seconds(value: float | None, name: str) -> int:
-    """0, the library's default, for None."""
+    """Returns whole seconds; 0, the library's default, for None."""
     if value is None:
         return 0
     if not value >= 1:
-        raise InvalidArgument(f"{name} is {value}, less than a second")
+        raise InvalidArgument(f"{name} is {value} seconds; the minimum is 1")
     return int(min(value, sys.maxsize))
 
 

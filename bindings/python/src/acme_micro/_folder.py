@@ -1,7 +1,7 @@
-"""A folder whose files are whole at any moment, whatever kills the program or fills the disk.
+"""A folder whose files are complete at any time, even if a program is killed or the disk is full.
 
-The folder is held by a descriptor, so that nobody can swap it for another one; no symbolic link in it
-is followed. A file is written under a name that nobody can foresee, put on the disk, and renamed.
+A descriptor holds the folder, so that no other folder can take its place. No symbolic link in it is
+followed.
 """
 
 from __future__ import annotations
@@ -15,29 +15,61 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
+from . import _atomic_write
 from ._arguments import PathLike, to_path
-from .errors import StoreError
+from .errors import AcmeError, Status, unpickle
+
+if TYPE_CHECKING:
+    from .certificates import Certificate
 
 SECRET, PUBLIC = 0o600, 0o644
-# A file of its own, which nobody else can open: a folder can be locked by whoever can read it.
+# A file that only its owner can open. The folder itself is unsuitable as a lock: each user who can
+# read it could lock it.
 LOCK = ".lock"
-TEMPORARY = re.compile(r"tmp-[0-9a-f]{16}")
-# More than any file that is kept here has.
+PREFIX = "tmp-"
+TEMPORARY = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
+# Maximum size of a file that is read; the files of a store are smaller.
 LIMIT = 1 << 20
-TRIES = 20
-# What is tried before a CA is asked for anything: as much as a certificate's chain may need.
+# Number of bytes that :meth:`Folder.check_room` writes: as many as a certificate's chain may have.
 ROOM = 1 << 16
 
 
+class StoreError(AcmeError, OSError):
+    """A file of a :class:`Store` could not be read, written or trusted. Its old content is unchanged."""
+
+    _status = Status.ERR_HOST
+    #: The file or folder.
+    path: str
+    #: A certificate that was issued and could not be stored: use it. The next run downloads it again,
+    #: without another order.
+    certificate: Certificate | None = None
+
+    @classmethod
+    def of(cls, path: str, error: OSError) -> StoreError:
+        """Converts an error of the system about the file at ``path``."""
+        self = cls(f"{path}: {error.strerror or error}")
+        self.path, self.errno = path, error.errno
+        return self
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> Any:
+        # A certificate is a handle, which cannot be pickled; errno is not among the attributes.
+        attributes = {**self.__dict__, "certificate": None, "errno": self.errno}
+        return unpickle, (type(self), self.message, attributes)
+
+
 class Folder:
-    """One folder, made with mode 0700 when there is none."""
+    """A folder; created with mode 0700 if it does not exist."""
 
     def __init__(self, path: PathLike):
         self._fd = self._lock = -1
         self.path = to_path(path, "folder")
         self._mutex = threading.Lock()
-        self._at_work: set[str] = set()
+        self._held: set[str] = set()
         _folders.add(self)
         with self._named(""):
             with suppress(FileExistsError):
@@ -71,8 +103,8 @@ class Folder:
             return sorted(os.listdir(self._dir))
 
     def read(self, name: str, *, secret: bool = False) -> bytes | None:
-        """What is in the file; None when there is none."""
-        # O_NONBLOCK: opening a FIFO would wait for whoever writes to it.
+        """Returns the content of a file, or None if it does not exist."""
+        # O_NONBLOCK: do not wait for a writer if it is a FIFO.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with self._named(name):
             try:
@@ -83,45 +115,45 @@ class Folder:
                 _check(os.fstat(file), secret)
                 data = stream.read(LIMIT + 1)
             if len(data) > LIMIT:
-                raise OSError(errno.EFBIG, f"it has more than {LIMIT} bytes")
+                raise OSError(errno.EFBIG, f"the file has more than {LIMIT} bytes")
             return data
 
     def write(self, name: str, data: bytes, mode: int) -> None:
-        """Puts the file there and on the disk, in the place of one that there may be."""
+        """Writes a file atomically and durably; replaces a regular file of that name."""
         with self._named(name):
             with suppress(FileNotFoundError):
                 _check(os.stat(name, dir_fd=self._dir, follow_symlinks=False), False)
-            with self._temporary(data, mode) as temporary:
-                os.rename(temporary, name, src_dir_fd=self._dir, dst_dir_fd=self._dir)
-            os.fsync(self._dir)
+            _atomic_write.write(self._dir, name, data, mode, prefix=PREFIX)
 
     def remove(self, name: str) -> None:
-        """Removes a file that may be there."""
+        """Removes a file, if it exists."""
         with self._named(name):
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self._dir)
                 os.fsync(self._dir)
 
     def set_aside(self, name: str, ending: str) -> None:
-        """Renames a file that is of no use, but not ours to throw away."""
+        """Renames a file that is not usable, and that a user may still want."""
         with self._named(name):
             os.rename(name, f"{name}{ending}", src_dir_fd=self._dir, dst_dir_fd=self._dir)
 
     def check_room(self) -> None:
-        """Fails now where :meth:`write` would fail soon."""
+        """Fails if there is no room for the next files, before the CA gets a request."""
         with self._named(""):
-            with self._temporary(bytes(ROOM), SECRET, durable=False) as temporary:
-                os.unlink(temporary, dir_fd=self._dir)
+            folder, zeros = self._dir, bytes(ROOM)
+            with _atomic_write.temporary(folder, zeros, SECRET, prefix=PREFIX, durable=False) as name:
+                os.unlink(name, dir_fd=folder)
 
-    def enter(self, name: str) -> bool:
-        """Begins work at ``name``; False: somebody else is at it, or another program in the folder.
+    def acquire(self, name: str) -> bool:
+        """Begins work on ``name``; returns False if another thread or program is working on it.
 
-        The folder is locked while any work is under way. Ends with :meth:`leave`.
+        The folder is locked against other programs as long as any work is in progress. End it with
+        :meth:`release`.
         """
         with self._mutex, self._named(""):
-            if name in self._at_work:
+            if name in self._held:
                 return False
-            if not self._at_work:
+            if not self._held:
                 flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
                 lock = os.open(LOCK, flags, SECRET, dir_fd=self._dir)
                 try:
@@ -134,65 +166,35 @@ class Folder:
                     os.close(lock)
                     raise
                 self._lock = lock
-            self._at_work.add(name)
+            self._held.add(name)
             return True
 
-    def leave(self, name: str) -> None:
+    def release(self, name: str) -> None:
         with self._mutex:
-            self._at_work.discard(name)
-            if not self._at_work and self._lock >= 0:
+            self._held.discard(name)
+            if not self._held and self._lock >= 0:
                 os.close(self._lock)
                 self._lock = -1
 
     def _after_fork(self) -> None:
-        """The work under way is the parent's, and so is its lock, which lasts as long as anybody has it
-        open."""
+        """Forgets the parent's work and lock. A lock lasts as long as any process has its file open."""
         self._mutex = threading.Lock()
-        self._at_work = set()
+        self._held = set()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
     def _recover(self) -> None:
-        """Finishes what programs that were killed have left: who writes has the lock."""
-        os.fsync(self._dir)  # a file's new name may be in memory only
+        """Removes the temporary files of killed programs. They are not in use: each writer holds the lock."""
+        os.fsync(self._dir)  # the rename of a killed program may not be on the disk
         for name in os.listdir(self._dir):
             if TEMPORARY.fullmatch(name):
                 with suppress(OSError):
                     os.unlink(name, dir_fd=self._dir)
 
     @contextmanager
-    def _temporary(self, data: bytes, mode: int, *, durable: bool = True) -> Iterator[str]:
-        """A new file with this in it. Whoever wants it moves it away; what fails removes it."""
-        name, file = self._create(mode)
-        try:
-            try:
-                os.fchmod(file, mode)  # the umask may have taken too much
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[os.write(file, rest) :]
-                if durable:
-                    os.fsync(file)
-            finally:
-                os.close(file)
-            yield name
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name, dir_fd=self._dir)
-            raise
-
-    def _create(self, mode: int) -> tuple[str, int]:
-        """A new file under a name that nobody can have foreseen; O_EXCL for who could."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        for _ in range(TRIES):
-            name = f"tmp-{os.urandom(8).hex()}"
-            with suppress(FileExistsError):
-                return name, os.open(name, flags, mode, dir_fd=self._dir)
-        raise OSError(errno.EEXIST, "somebody foresees the names of temporary files")
-
-    @contextmanager
     def _named(self, name: str) -> Iterator[None]:
-        """The system's errors as ours, which name the file."""
+        """Converts errors of the system to StoreError, with the file's path."""
         try:
             yield
         except StoreError:
@@ -222,7 +224,7 @@ def _sync(folder: str) -> None:
 
 def _check(info: os.stat_result, secret: bool) -> None:
     if not stat.S_ISREG(info.st_mode):
-        raise OSError(errno.EINVAL, "this is no regular file")
+        raise OSError(errno.EINVAL, "this is not a regular file")
     if secret and info.st_uid not in (0, os.geteuid()):
         raise PermissionError(errno.EPERM, "this key belongs to another user")
     if secret and info.st_mode & 0o077:

@@ -1,4 +1,4 @@
-"""What is common to the objects that wrap a handle of the library's."""
+"""The base class of the objects that own a handle of the library."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Self = TypeVar("Self", bound="Handle[Any]")
 
 
 class Handle(Generic[T]):
-    """Closed by ``with``, by :meth:`close` or by the garbage collector, in any order.
+    """An object with a handle, closed by ``with``, by :meth:`close` or by the garbage collector.
 
-    The handle itself is freed when nothing uses it any more: not while another thread is in a call
-    with it, nor while what was borrowed from it is alive.
+    The handle is freed when nothing uses it any more: a call on another thread and an object that was
+    borrowed from it keep it alive. So objects can be closed in any order.
     """
 
     _pointer: _Pointer[T] | None
@@ -35,7 +35,7 @@ class Handle(Generic[T]):
 
     @property
     def _handle(self) -> _Pointer[T]:
-        """The pointer for a call, which keeps it alive."""
+        """The pointer for a call. The reference to it keeps the handle alive."""
         if self._pointer is None:
             raise ValueError(f"{type(self).__name__} is closed")
         return self._pointer
@@ -46,7 +46,7 @@ class Handle(Generic[T]):
         return self._pointer is None
 
     def close(self) -> None:
-        """Lets go of the object's memory. Closing twice is fine."""
+        """Closes the object. A second call has no effect."""
         self._pointer = None
 
     def __enter__(self: Self) -> Self:
@@ -70,7 +70,7 @@ class Handle(Generic[T]):
 
 
 class _Releaser:
-    """Frees a handle when the pointer that it belongs to goes."""
+    """Frees a handle when its pointer is collected."""
 
     __slots__ = ("free", "pointer")
 
@@ -87,7 +87,7 @@ def create(
     free: Callable[[_Pointer[T]], None],
     call: Callable[[_Pointer[_Pointer[T]]], int],
 ) -> _Pointer[T]:
-    """A handle that ``call`` makes, to be freed by ``free``."""
+    """Creates a handle by ``call``; ``free`` frees it."""
     made = POINTER(struct)()
     status = call(pointer(made))
     if status == 0:
@@ -97,22 +97,22 @@ def create(
 
 
 def own(made: _Pointer[T], free: Callable[[_Pointer[T]], None]) -> _Pointer[T]:
-    """Has a handle freed with the last reference to the pointer."""
+    """Frees the handle together with the last reference to the pointer."""
     return _keep(made, _Releaser(free, type(made).from_buffer_copy(made)))
 
 
-def borrow(shown: _Pointer[T], owner: _Pointer[Any]) -> _Pointer[T]:
-    """Keeps the handle that ``shown`` was borrowed from alive for as long as ``shown``."""
-    return _keep(shown, owner)
+def borrow(pointer: _Pointer[T], owner: _Pointer[Any]) -> _Pointer[T]:
+    """Keeps ``owner``, from which ``pointer`` was borrowed, alive as long as ``pointer``."""
+    return _keep(pointer, owner)
 
 
 def _keep(pointer: _Pointer[T], kept: object) -> _Pointer[T]:
-    setattr(pointer, "_kept", kept)  # noqa: B010 - ctypes' pointers take any attribute
+    setattr(pointer, "_kept", kept)  # noqa: B010 - a pointer of ctypes takes any attribute
     return pointer
 
 
 def handle_of(value: Handle[T], kind: type[Handle[T]], name: str) -> _Pointer[T]:
-    """The handle of an argument, which must be of this kind."""
+    """Returns the handle of an argument, after a check of its class."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be {kind.__name__}, not {type(value).__name__}")
     if value.closed:

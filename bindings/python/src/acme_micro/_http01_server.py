@@ -1,13 +1,13 @@
-"""The server of :class:`acme_micro.Standalone`."""
+"""The web server of :class:`acme_micro.Standalone`."""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import Any, Optional
 
-if TYPE_CHECKING:
-    from .solvers import MemoryHttp01
+Answer = Callable[[str], Optional[bytes]]
 
 
 class _Server(ThreadingHTTPServer):
@@ -23,20 +23,20 @@ class _Server6(_Server):
     address_family = socket.AF_INET6
 
 
-def listen(address: tuple[str, int], solver: MemoryHttp01) -> HTTPServer:
-    """On all addresses an IPv6 socket takes IPv4 along, but not every machine has IPv6."""
-    host, handler = address[0], _handler(solver)
+def listen(address: tuple[str, int], answer: Answer) -> HTTPServer:
+    """Starts to listen. An IPv6 socket on all addresses takes IPv4, too, but not each machine has IPv6."""
+    host, handler = address[0], _handler(answer)
     if host == "" and socket.has_dualstack_ipv6():
         return _Server6(("::", address[1]), handler)
     return (_Server6 if ":" in host else _Server)(address, handler)
 
 
-def _handler(solver: MemoryHttp01) -> type[BaseHTTPRequestHandler]:
+def _handler(answer: Answer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 10
 
         def do_GET(self) -> None:
-            body = solver.answer(self.path)
+            body = answer(self.path)
             self.send_response(404 if body is None else 200)
             self.send_header("Content-Type", "application/octet-stream")
             self.send_header("Content-Length", str(len(body or b"")))

@@ -1,17 +1,17 @@
-"""What a program that is killed during an issuance leaves to the next: ``NAME.order``.
+"""The file ``NAME.order``, by which a program continues an issuance after it was killed.
 
-Plain text, which the example obtain.c reads and writes, too::
+It is plain text. The example obtain.c reads and writes the same format::
 
     acme-order 1
-    directory URL           whose order it is, and for what
+    directory URL           the purpose of the order: CA, account, key and names
     account THUMBPRINT
     key THUMBPRINT
-    name NAME               each of them
-    runs 1                  how many runs in a row have begun with this order and not come to an end
+    name NAME               one line for each name
+    runs 1                  number of runs in a row that began with this order and were killed
     order URL
     published TOKEN TYPE NAME [DNS-NAME]
 
-Nothing in it is secret, and nothing goes by a file's time.
+The file contains no secret, and its times have no meaning.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KIND, VERSION = "acme-order ", "1"
 
 @dataclass(frozen=True)
 class Purpose:
-    """Whose order it is, and for what."""
+    """The CA, account, key and names of an order."""
 
     directory_url: str
     account: str
@@ -42,7 +42,7 @@ class Purpose:
 
 @dataclass(frozen=True)
 class Journal:
-    """An order that is under way."""
+    """An order in progress."""
 
     purpose: Purpose
     order_url: str | None = None
@@ -51,7 +51,8 @@ class Journal:
 
     @classmethod
     def parse(cls, text: str, purpose: Purpose) -> Journal | None:
-        """None: it is none of ours. One of another purpose has nothing but what is published."""
+        """Parses a journal. None: the text is not a journal. If it has another purpose, the result has only
+        its published challenges."""
         if not text.startswith(f"{KIND}{VERSION}\n"):
             return None
         is_ours = text.startswith(f"{KIND}{VERSION}\n{purpose.text()}runs ") and text.endswith("\n")
@@ -76,7 +77,7 @@ class Journal:
         return text
 
     def with_published(self, challenges: Iterable[Challenge]) -> Journal:
-        """What stays published is nobody's to take down."""
+        """Adds challenges that are going to be published. Persistent ones stay, so they are not added."""
         more = [c for c in challenges if not c.persistent]
         known = {identity(c) for c in more}
         kept = [c for c in self.published if identity(c) not in known]
@@ -84,20 +85,20 @@ class Journal:
 
 
 def identity(challenge: Challenge) -> tuple[str, str, str]:
-    """What tells one challenge from another. Programs that know http-01 only note the token alone."""
+    """Returns what distinguishes a challenge. Older programs record only the token of http-01."""
     identifier = "" if challenge.type == "http-01" else challenge.identifier
     return challenge.type, challenge.token, identifier
 
 
 def is_newer(text: str) -> bool:
-    """Is it what a later version of this writes?"""
+    """Whether a later version of this package wrote it."""
     return text.startswith(KIND) and not text.startswith(f"{KIND}{VERSION}\n")
 
 
 def _published(
     thumbprint: str, token: str, type: str = "http-01", identifier: str = "", dns_name: str | None = None
 ) -> Challenge:
-    """A challenge as it was, for a solver to take down: all of it follows from the token."""
+    """Restores a challenge for a solver to remove; its values follow from the token and the thumbprint."""
     authorization = f"{token}.{thumbprint}"
     digest = hashlib.sha256(authorization.encode()).digest()
     return Challenge(

@@ -1,10 +1,10 @@
 """Finds and loads libacme-micro.
 
-Tried in this order, the first that loads is taken:
+The loader tries these, and takes the first that loads:
 
-1. the file that ``$ACME_MICRO_LIBRARY`` names, and then no other;
-2. the library that the wheel brought, in ``_lib/`` beside this file;
-3. the system's, by its SONAME, as the dynamic linker finds it.
+1. the file in ``$ACME_MICRO_LIBRARY``; if the variable is set, nothing else is tried;
+2. the library in the wheel, in ``_lib/`` beside this file;
+3. the system's library, by its SONAME, as the dynamic linker finds it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BUNDLED = Path(__file__).resolve().parent / "_lib" / SONAME
 
 
 def load(minimum: int) -> ctypes.CDLL:
-    """The library, of version number ``minimum`` or later. ImportError says what was tried."""
+    """Loads the library, of version ``minimum`` or later. Raises ImportError, which lists what was tried."""
     failures = []
     for name, origin in _candidates():
         try:
@@ -39,7 +39,7 @@ def load(minimum: int) -> ctypes.CDLL:
 
 
 def _candidates() -> list[tuple[str, str]]:
-    """What to load, and where we have it from."""
+    """Returns the libraries to try, each with its origin."""
     named = os.environ.get(VARIABLE)
     if named:
         return [(named, f"${VARIABLE}")]
@@ -53,7 +53,7 @@ def _check_version(found: int, minimum: int, where: str) -> None:
     if found >= minimum:
         return
     has, needs = _version_text(found), _version_text(minimum)
-    raise ImportError(f"acme_micro {needs} needs libacme-micro >= {needs}, found {has} at {where}")
+    raise ImportError(f"acme_micro {needs} needs libacme-micro {needs} or later; {where} is version {has}")
 
 
 def _version_text(number: int) -> str:

@@ -1,4 +1,4 @@
-"""Values of the library's for Python."""
+"""Converts values of the library."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def from_text(text: bytes | None) -> str | None:
-    """Text; NULL is None."""
+    """Converts text; None for NULL."""
     return None if text is None else text.decode()
 
 
 def moment(milliseconds: int) -> datetime | None:
-    """A moment; 0 is none."""
+    """Converts milliseconds since 1970; None for 0."""
     return EPOCH + timedelta(milliseconds=milliseconds) if milliseconds else None
 
 
 def milliseconds(moment: datetime | None) -> int:
-    """The other way; None is 0."""
+    """Converts a time to milliseconds since 1970; 0 for None."""
     return (moment - EPOCH) // timedelta(milliseconds=1) if moment else 0

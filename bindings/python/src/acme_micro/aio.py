@@ -1,8 +1,8 @@
 """The client for asyncio.
 
-Requests are carried out by the library's driver: a few threads of its own, and one file descriptor that
-the event loop watches. Solvers are called on the event loop, or on a thread when their methods are
-ordinary functions, which may block.
+A driver of the library sends the requests: it has a few threads, and one file descriptor that the event
+loop watches. The methods of a solver run on the event loop if they are coroutines, and otherwise on a
+thread, where they may block.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ logger = logging.getLogger("acme_micro")
 
 
 class AsyncClient(ClientBase):
-    """One account at one CA, for asyncio: as :class:`Client`, with coroutines.
+    """An account at a CA, for asyncio: :class:`Client` with coroutines.
 
     ::
 
@@ -46,36 +46,38 @@ class AsyncClient(ClientBase):
                 ca.obtain(["a.example.org"], solver), ca.obtain(["b.example.org"], solver)
             )
 
-    Cancelling a task ends its operation, and takes its challenges down before the task ends. Use a
-    client from one event loop at a time, and close it there: ``async with``, or :meth:`aclose`.
+    If a task is cancelled, its operation ends and its challenges are removed before the task ends.
+    Use a client on one event loop at a time, and close it there, by ``async with`` or
+    :meth:`aclose`.
     """
 
+    _has_driver = True
     _driver: _Driver | None = None
 
     async def register(self) -> str:
-        """Registers the account, or finds it; gives its URL."""
+        """Registers the account, or finds the existing one; returns its URL (RFC 8555 section 7.3)."""
         await self._run(self.begin_register())
         return self._account_url()
 
     async def find_account(self) -> str:
-        """Finds the account of the key and makes none; gives its URL (:meth:`begin_find_account`)."""
+        """Finds the account of the key, and returns its URL; see :meth:`begin_find_account`."""
         await self._run(self.begin_find_account())
         return self._account_url()
 
     async def update_contacts(self, contacts: Iterable[str]) -> None:
-        """Replaces the account's contacts; none removes them (RFC 8555 section 7.3.2)."""
+        """Replaces the account's contacts (RFC 8555 section 7.3.2); an empty list removes them."""
         await self._run(self.begin_update_contacts(contacts))
 
     async def change_key(self, new_key: PrivateKey) -> None:
-        """Replaces the account's key; see :meth:`begin_change_key` for what to store when."""
-        await self._run(self.begin_change_key(new_key))
+        """Replaces the account's key; :meth:`begin_key_change` says when to store which key."""
+        await self._run(self.begin_key_change(new_key))
 
     async def deactivate(self) -> None:
-        """Deactivates the account, for good (RFC 8555 section 7.3.6)."""
+        """Deactivates the account (RFC 8555 section 7.3.6). This cannot be undone."""
         await self._run(self.begin_deactivate())
 
     async def renewal_info(self, certificate: Certificate) -> RenewalInfo:
-        """When to renew (RFC 9773); what the CA does not say, the lifetime does."""
+        """Finds out when to renew a certificate (RFC 9773); see :meth:`begin_renewal_info`."""
         operation = await self._run(self.begin_renewal_info(certificate))
         assert operation.renewal_info is not None
         return operation.renewal_info
@@ -83,23 +85,23 @@ class AsyncClient(ClientBase):
     async def authorize(
         self, names: Iterable[str], solver: AnySolver, **options: Any
     ) -> tuple[str, ...]:
-        """Proves names ahead of an order; gives the URLs of their authorizations.
+        """Validates names before an order; returns the URLs of their authorizations.
 
-        The other options are :meth:`begin_authorize`'s.
+        The other options are those of :meth:`begin_authorize`.
         """
         operation = self.begin_authorize(names, **with_types_of(solver, options))
         return (await self._run(operation, solver)).urls
 
     async def deactivate_authorization(self, authorization_url: str) -> None:
-        """Deactivates an authorization, for good (RFC 8555 section 7.5.2)."""
+        """Deactivates an authorization (RFC 8555 section 7.5.2). This cannot be undone."""
         await self._run(self.begin_deactivate_authorization(authorization_url))
 
     async def abandon_order(self, order_url: str) -> None:
-        """Deactivates what is still pending of an order's authorizations."""
+        """Deactivates the pending authorizations of an order; see :meth:`begin_abandon_order`."""
         await self._run(self.begin_abandon_order(order_url))
 
     async def orders(self) -> tuple[str, ...]:
-        """The URLs of the account's orders (RFC 8555 section 7.1.2.1)."""
+        """Returns the URLs of the account's orders (RFC 8555 section 7.1.2.1)."""
         return (await self._run(self.begin_list_orders())).urls
 
     async def revoke(
@@ -109,7 +111,7 @@ class AsyncClient(ClientBase):
         *,
         key: PrivateKey | None = None,
     ) -> None:
-        """Revokes a certificate; see :meth:`begin_revoke`. Revoking twice is fine."""
+        """Revokes a certificate; see :meth:`begin_revoke`."""
         await self._run(self.begin_revoke(certificate, reason, key=key))
 
     async def obtain(
@@ -120,23 +122,23 @@ class AsyncClient(ClientBase):
         sign: Signer | None = None,
         **options: Any,
     ) -> Certificate:
-        """Obtains a certificate: account if needed, order, challenges, finalize, download.
+        """Obtains a certificate: registers the account if necessary, orders, validates, downloads.
 
-        ``solver`` publishes the challenges, such as :class:`Webroot` or :class:`AsyncStandalone`;
-        what it raises is raised here, unchanged. ``sign`` signs with keys outside the process, on a
-        thread. The other options are :meth:`order`'s.
+        ``solver`` publishes the challenges, such as :class:`Webroot` or :class:`AsyncStandalone`; an
+        exception of its ``publish`` is raised here, unchanged. ``sign`` signs with keys outside the
+        process; it runs on a thread. The other options are those of :meth:`begin_order`.
         """
-        operation = self.order(names, **with_types_of(solver, options))
+        operation = self.begin_order(names, **with_types_of(solver, options))
         return (await self._run(operation, solver, sign)).certificate
 
     async def run(
         self, operation: Operation, solver: AnySolver | None = None, sign: Signer | None = None
     ) -> None:
-        """Runs an operation that this client began, such as :meth:`order`'s, to its end."""
+        """Runs an operation that this client began, such as :meth:`begin_order`'s, to its end."""
         await self._run(operation, solver, sign)
 
     async def aclose(self) -> None:
-        """Ends what is under way, and closes the client. Closing twice is fine."""
+        """Cancels the running operations, and closes the client. A second call has no effect."""
         driver, self._driver = self._driver, None
         if driver is not None:
             await driver.aclose()
@@ -153,21 +155,23 @@ class AsyncClient(ClientBase):
     ) -> Operation:
         loop = asyncio.get_running_loop()
         if self._driver is None or self._driver.loop is not loop:
-            self._driver = _Driver(loop)
+            self._driver = _Driver(loop, *self._driver_limits)
         await _Run(self._driver, operation, solver, sign).run()
         return operation
 
 
 class _Driver:
-    """A driver of the library's, at the loop that watches it."""
+    """A driver of the library, with the event loop that watches it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop):
+    def __init__(self, loop: asyncio.AbstractEventLoop, max_threads: int, max_requests_per_ca: int):
         self.loop = loop
         self.runs: set[_Run] = set()
-        # Those of them whose order's URL somebody waits for.
+        # The runs that report their order's URL, and have none yet.
         self.ordering: set[_Run] = set()
         options = _native.acme_driver_options_t()
         options.size = sizeof(options)
+        options.max_threads = max_threads
+        options.max_requests_per_ca = max_requests_per_ca
         make, free = _native.acme_driver_new, _native.acme_driver_free
         made = create(_native.acme_driver_t, free, lambda driver: make(pointer(options), driver))
         self.handle = [made]
@@ -177,7 +181,7 @@ class _Driver:
     def _dispatch(self) -> None:
         check(_native.acme_driver_dispatch(self.handle[0]))
         for run in self.ordering.copy():
-            run.operation._look()
+            run.operation._refresh()
             if run.operation.order_url:
                 self.ordering.discard(run)
 
@@ -187,13 +191,13 @@ class _Driver:
         while self.runs:
             await asyncio.wait([run.ended for run in self.runs])
         self.loop.remove_reader(self._fd)
-        # Letting go of the last reference frees it, which waits for its threads.
+        # The last reference frees the driver, which waits for its threads.
         await asyncio.to_thread(self.handle.clear)
 
 
 class _Run:
-    """An operation on its way through a driver. The methods called by the library only set things
-    in motion: they run inside its dispatch."""
+    """An operation in the driver. The library calls the methods inside its dispatch, so they only start
+    tasks and set results."""
 
     def __init__(
         self,
@@ -220,14 +224,14 @@ class _Run:
         callbacks.publish, callbacks.unpublish, callbacks.sign = _on_publish, _on_unpublish, _on_sign
         _runs[number] = self
         try:
-            handle = self.operation._handle  # kept, whatever becomes of the object
+            handle = self.operation._handle  # valid even if the object is closed meanwhile
             check(_native.acme_driver_add(self._driver.handle[0], handle, pointer(callbacks)))
             self._driver.runs.add(self)
             if self.operation._on_order:
                 self._driver.ordering.add(self)
             status = await self._outcome()
         except asyncio.CancelledError:
-            # What had been issued by then is not lost.
+            # Keep a certificate that was issued before the cancellation.
             if self.done.done() and self.done.result() >= 0:
                 self.operation._finish()
             raise
@@ -235,7 +239,7 @@ class _Run:
             self._driver.runs.discard(self)
             self._driver.ordering.discard(self)
             del _runs[number]
-            self.operation._look()
+            self.operation._refresh()
             self.ended.set_result(None)
         if self._failure is not None:
             raise self._failure
@@ -247,8 +251,8 @@ class _Run:
         self.operation._finish()
 
     async def _outcome(self) -> int:
-        """Waits until the operation has left the driver and the solver has taken everything down:
-        also when the task is cancelled meanwhile, however often."""
+        """Waits until the operation has left the driver and the solver has removed the challenges, even if
+        the task is cancelled meanwhile, and more than once."""
         canceled: asyncio.CancelledError | None = None
         while not self.done.done() or any(not task.done() for task in self._tasks):
             waiting: list[asyncio.Future[Any]] = [self.done, *self._tasks]
@@ -267,7 +271,7 @@ class _Run:
         return task
 
     def publish(self) -> None:
-        self.operation._look()
+        self.operation._refresh()
         step = Publish(self.operation._challenges(), self.operation)
         self._publishing = self.start(self._publish(step))
 
@@ -284,33 +288,33 @@ class _Run:
         _native.acme_op_published(self.operation._handle, why)
 
     def unpublish(self) -> None:
-        self.operation._look()
+        self.operation._refresh()
         self.start(self._unpublish(self.operation._challenges()))
 
     async def _unpublish(self, challenges: tuple[Challenge, ...]) -> None:
         try:
-            await self._take_down(challenges)
+            await self._finish_publishing_and_unpublish(challenges)
         except asyncio.CancelledError:
-            # asyncio.run() cancels all tasks in the end, this one too; what is published must not
-            # stay for that.
-            await self._take_down(challenges)
+            # asyncio.run() cancels all tasks at its end, also this one; remove the challenges
+            # nevertheless.
+            await self._finish_publishing_and_unpublish(challenges)
 
-    async def _take_down(self, challenges: tuple[Challenge, ...]) -> None:
-        # Canceled while they were being published: that comes to its end first.
+    async def _finish_publishing_and_unpublish(self, challenges: tuple[Challenge, ...]) -> None:
+        # Cancelled during publishing: let that end first.
         if self._publishing is not None and not self._publishing.done():
             self._publishing.cancel()
             await asyncio.wait([self._publishing])
-        await take_down(self._solver, challenges)
+        await unpublish_quietly(self._solver, challenges)
 
     def sign(self) -> None:
-        self.operation._look()
-        shown = _native.acme_op_sign_request(self.operation._handle)
-        self.start(self._signed(sign_from_c(shown.contents, self.operation)))
+        self.operation._refresh()
+        struct = _native.acme_op_sign_request(self.operation._handle)
+        self.start(self._sign_step(sign_from_c(struct.contents, self.operation)))
 
-    async def _signed(self, step: Any) -> None:
+    async def _sign_step(self, step: Any) -> None:
         try:
             if self._sign is None:
-                raise AcmeError("a key is outside the process, and no signer was given")
+                raise AcmeError("a key is outside the process, and no sign function was given")
             step.signed(await asyncio.to_thread(self._sign, step))
         except BaseException as error:
             step.fail(self._fail(error).decode("utf-8", "replace"))
@@ -322,7 +326,7 @@ class _Run:
 
 
 async def call(method: Callable[..., Any], challenges: tuple[Challenge, ...]) -> None:
-    """Calls a method of a solver's."""
+    """Calls a method of a solver: a coroutine here, an ordinary function on a thread."""
     if inspect.iscoroutinefunction(method):
         await method(challenges)
     else:
@@ -331,19 +335,19 @@ async def call(method: Callable[..., Any], challenges: tuple[Challenge, ...]) ->
             await result
 
 
-async def take_down(solver: AnySolver | None, challenges: tuple[Challenge, ...]) -> None:
-    """What cannot be taken down is no reason to fail."""
+async def unpublish_quietly(solver: AnySolver | None, challenges: tuple[Challenge, ...]) -> None:
+    """Removes challenges; logs an exception of the solver, because a failure here is no reason to fail."""
     if solver is None or not challenges:
         return
     try:
         await call(solver.unpublish, challenges)
     except Exception:
         names = ", ".join(challenge.identifier for challenge in challenges)
-        logger.warning("taking down the challenges for %s failed", names, exc_info=True)
+        logger.warning("removing the challenges for %s failed", names, exc_info=True)
 
 
 async def on_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """Calls what may block. It cannot be interrupted: whoever is cancelled meanwhile waits for it."""
+    """Calls a function that may block. A caller that is cancelled waits: a thread cannot be interrupted."""
     thread = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
         return await asyncio.shield(thread)
@@ -352,22 +356,22 @@ async def on_thread(function: Callable[..., T], *arguments: Any) -> T:
         raise
 
 
-# What the library calls has to outlive every call, so there is one of each.
+# C callbacks must outlive every call, so they are global, and find their run by its number.
 _runs: dict[int, _Run] = {}
 
 
-def _told(act: Callable[[_Run], None]) -> Any:
-    def tell(op: _Pointer[_native.acme_op_t], user: int) -> None:
+def _callback(act: Callable[[_Run], None]) -> Any:
+    def callback(op: _Pointer[_native.acme_op_t], user: int) -> None:
         act(_runs[user])
 
-    return _native.acme_op_fn(tell)
+    return _native.acme_op_fn(callback)
 
 
-def _tell_done(op: _Pointer[_native.acme_op_t], status: int, user: int) -> None:
+def _done(op: _Pointer[_native.acme_op_t], status: int, user: int) -> None:
     _runs[user].done.set_result(status)
 
 
-_on_publish = _told(_Run.publish)
-_on_unpublish = _told(_Run.unpublish)
-_on_sign = _told(_Run.sign)
-_on_done = _native.acme_op_done_fn(_tell_done)
+_on_publish = _callback(_Run.publish)
+_on_unpublish = _callback(_Run.unpublish)
+_on_sign = _callback(_Run.sign)
+_on_done = _native.acme_op_done_fn(_done)

@@ -1,4 +1,4 @@
-"""http-01 answered on asyncio's event loop."""
+"""http-01 by a web server on asyncio's event loop."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["AsyncStandalone"]
 
 
 class AsyncStandalone:
-    """http-01 by a small server on the event loop, which runs only while challenges are published."""
+    """http-01 by a small web server on the event loop, which runs only while challenges are published."""
 
     challenge_types = ("http-01",)
 
-    #: Whoever connects has this many seconds to ask.
-    PATIENCE = 5.0
+    #: Timeout of a request in seconds, from the connection to the end of its headers.
+    REQUEST_TIMEOUT = 5.0
 
     def __init__(self, port: int = 80, host: str | None = None):
-        """``host`` is an address to listen on; None: all, IPv4 and IPv6."""
+        """``host`` is the address to listen on; None: all addresses, IPv4 and IPv6."""
         self._address = (host, port)
         self._answers = MemoryHttp01()
         self._server: asyncio.Server | None = None
@@ -27,7 +27,7 @@ class AsyncStandalone:
         self._starting = asyncio.Lock()
 
     async def publish(self, challenges: tuple[Challenge, ...]) -> None:
-        """Answers for these; the first start the server."""
+        """Serves these challenges; starts the server if it is not running."""
         self._answers.publish(challenges)
         self._users += 1
         async with self._starting:
@@ -35,9 +35,9 @@ class AsyncStandalone:
                 self._server = await asyncio.start_server(self._serve, *self._address)
 
     async def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
-        """Answers for them no longer; the last stop the server."""
+        """Stops serving these challenges; stops the server after the last one."""
         self._answers.unpublish(challenges)
-        async with self._starting:  # interrupted before here, this is called once more
+        async with self._starting:  # if it is cancelled before, it is called again
             self._users -= 1
             if self._users == 0 and self._server is not None:
                 self._server.close()
@@ -45,7 +45,7 @@ class AsyncStandalone:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), self.PATIENCE)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), self.REQUEST_TIMEOUT)
             method, _, rest = head.decode("latin-1").partition(" ")
             body = self._answers.answer(rest.partition(" ")[0]) if method == "GET" else None
             status = "404 Not Found" if body is None else "200 OK"
@@ -57,6 +57,6 @@ class AsyncStandalone:
             )
             await writer.drain()
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.TimeoutError):
-            pass  # it went away, dawdled, or asked for no such thing
+            pass  # the client is gone, too slow, or does not speak HTTP
         finally:
             writer.close()

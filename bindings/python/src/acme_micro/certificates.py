@@ -1,4 +1,4 @@
-"""Certificates, and requests for them."""
+"""Certificates, and certificate signing requests."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ DIGEST_SIZE = 32  # of SHA-256
 
 
 class Certificate(Handle[_native.acme_cert_t]):
-    """A certificate with its chain, leaf first, and with its private key when that is known."""
+    """A certificate with its chain, leaf first, and with its private key if that is known."""
 
-    # Of a certificate out of a store.
+    # The key of a certificate that comes from a store.
     _stored_key: PrivateKey | None = None
 
     @classmethod
     def parse(cls, pem: str | bytes) -> Certificate:
-        """Reads a PEM chain, leaf first. Anything but certificates in it is refused."""
+        """Parses a PEM chain, leaf first. Raises :class:`InvalidArgument` if it contains anything else."""
         pem = to_bytes(pem, "pem")
         make, free = _native.acme_cert_parse, _native.acme_cert_free
         return cls._wrap(create(_native.acme_cert_t, free, lambda cert: make(pem, len(pem), cert)))
@@ -50,39 +50,39 @@ class Certificate(Handle[_native.acme_cert_t]):
 
     @classmethod
     def tls_alpn(cls, challenge: Challenge, key: PrivateKey | None = None) -> Certificate:
-        """Makes the self-signed certificate that a tls-alpn-01 challenge wants (RFC 8737).
+        """Makes the self-signed certificate for a tls-alpn-01 challenge (RFC 8737).
 
-        To be shown in handshakes for ``challenge.identifier`` that negotiate the protocol
-        ``acme-tls/1``, and in no others. ``key`` is a fresh one unless given.
+        Use it in handshakes for :attr:`Challenge.tls_alpn_name` that negotiate the protocol
+        ``acme-tls/1``, and in no others. ``key`` is its key; the default is a new key.
         """
         digest = challenge.tls_alpn_digest
         if digest is None:
             raise InvalidArgument(f"challenge is {challenge.type}, not tls-alpn-01")
         if len(digest) != DIGEST_SIZE:
             raise InvalidArgument(f"challenge.tls_alpn_digest has {len(digest)} bytes, not 32")
-        # The library's struct may have grown: it finds zeros in what this package does not know.
+        # A newer library's struct may be longer; its other members are then zero.
         space = create_string_buffer(sizeof(_native.acme_challenge_t) + 256)
-        shown = _native.acme_challenge_t.from_buffer(space)
-        shown.type = to_text(challenge.type, "challenge.type")
-        shown.identifier = to_text(challenge.identifier, "challenge.identifier")
-        shown.token = to_text(challenge.token, "challenge.token")
+        struct = _native.acme_challenge_t.from_buffer(space)
+        struct.type = to_text(challenge.type, "challenge.type")
+        struct.identifier = to_text(challenge.identifier, "challenge.identifier")
+        struct.token = to_text(challenge.token, "challenge.token")
         authorization = to_text(challenge.key_authorization, "challenge.key_authorization")
-        shown.key_authorization = authorization
-        shown.tls_alpn_digest = cast((c_uint8 * DIGEST_SIZE)(*digest), POINTER(c_uint8))
+        struct.key_authorization = authorization
+        struct.tls_alpn_digest = cast((c_uint8 * DIGEST_SIZE)(*digest), POINTER(c_uint8))
         with_key = POINTER(_native.acme_key_t)()
         if key is not None:
             with_key = handle_of(key, PrivateKey, "key")
         make, free = _native.acme_cert_create_tls_alpn, _native.acme_cert_free
-        made = create(_native.acme_cert_t, free, lambda c: make(pointer(shown), with_key, c))
+        made = create(_native.acme_cert_t, free, lambda c: make(pointer(struct), with_key, c))
         return cls._wrap(made)
 
     @property
     def chain_pem(self) -> str:
-        """The whole chain as PEM: what web servers call "fullchain"."""
+        """The whole chain as PEM, as web servers want it ("fullchain")."""
         return from_text(_native.acme_cert_chain_pem(self._handle)) or ""
 
     def der(self, index: int = 0) -> bytes:
-        """A certificate of the chain as DER, 0 being the leaf; IndexError past the end."""
+        """Returns a certificate of the chain as DER; 0 is the leaf. Raises IndexError past the end."""
         size = c_size_t()
         handle = self._handle
         # A negative index would become a huge one.
@@ -93,7 +93,7 @@ class Certificate(Handle[_native.acme_cert_t]):
 
     @property
     def key(self) -> PrivateKey | None:
-        """Its private key; None when it was parsed by itself, or ordered with a request made elsewhere."""
+        """The private key; None if the certificate was parsed alone, or ordered with a ``csr``."""
         handle = self._handle
         if self._stored_key is not None:
             return self._stored_key
@@ -101,12 +101,12 @@ class Certificate(Handle[_native.acme_cert_t]):
         return PrivateKey._wrap(borrow(key, handle)) if key else None
 
     def is_for(self, key: PrivateKey) -> bool:
-        """Is this the leaf's key?"""
+        """Whether this is the leaf's key."""
         return bool(_native.acme_cert_is_for(self._handle, handle_of(key, PrivateKey, "key")))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its DNS names and IP addresses."""
+        """The leaf's DNS names and IP addresses."""
         handle, names = self._handle, list[str]()
         while (name := _native.acme_cert_name(handle, len(names))) is not None:
             names.append(name.decode())
@@ -119,33 +119,34 @@ class Certificate(Handle[_native.acme_cert_t]):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the leaf, in hexadecimal digits."""
+        """SHA-256 digest of the leaf, in hexadecimal digits."""
         return from_text(_native.acme_cert_fingerprint(self._handle)) or ""
 
     @property
     def key_type(self) -> KeyType | None:
-        """Kind of the leaf's key; None when it is none that :class:`KeyType` knows."""
+        """Type of the leaf's key; None if :class:`KeyType` does not have it."""
         kind = _native.acme_cert_key_type(self._handle)
         return KeyType(kind) if kind else None
 
     @property
     def ari_id(self) -> str | None:
-        """What renewal information is asked for by (RFC 9773); None without an authority key id."""
+        """The certificate's identifier in renewal information (RFC 9773 section 4.1); None without an
+        authority key identifier."""
         return from_text(_native.acme_cert_ari_id(self._handle))
 
     @property
     def not_before(self) -> datetime:
-        """When it starts to be valid (UTC)."""
+        """Start of the leaf's validity (UTC)."""
         return moment(_native.acme_cert_not_before(self._handle)) or EPOCH
 
     @property
     def not_after(self) -> datetime:
-        """When it expires (UTC)."""
+        """End of the leaf's validity (UTC)."""
         return moment(_native.acme_cert_not_after(self._handle)) or EPOCH
 
     @property
     def days_left(self) -> int:
-        """Whole days until it expires; negative once it has."""
+        """Whole days until the leaf expires; negative after that."""
         return _native.acme_cert_days_left(self._handle, 0)
 
     def _describe(self) -> str:
@@ -169,7 +170,7 @@ class SigningRequest(Handle[_native.acme_csr_t]):
 
     @classmethod
     def parse(cls, data: str | bytes) -> SigningRequest:
-        """Reads a PEM or DER request made elsewhere, so that its key never comes here."""
+        """Parses a PEM or DER request that was made elsewhere. Its private key is not needed."""
         data = to_bytes(data, "data")
         make, free = _native.acme_csr_parse, _native.acme_csr_free
         return cls._wrap(create(_native.acme_csr_t, free, lambda csr: make(data, len(data), csr)))

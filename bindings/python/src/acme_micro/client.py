@@ -16,61 +16,61 @@ __all__ = ["LETSENCRYPT", "LETSENCRYPT_STAGING", "ChainBy", "Client", "Profile"]
 
 
 class Client(ClientBase):
-    """One account at one CA: directory, account key, nonces, connections.
+    """An account at a CA: directory, account key, nonces and connections.
 
-    Make one and share it, between threads too. Making it sends nothing; the account is registered
-    by the first operation that needs it. Each method blocks until the CA has answered;
-    :class:`AsyncClient` has the same for asyncio.
+    Make one client and share it, also between threads. Its constructor sends nothing; the first
+    operation that needs the account registers it. Each method blocks until its operation ends;
+    :class:`AsyncClient` has the same methods for asyncio.
     """
 
     def register(self) -> str:
-        """Registers the account, or finds it; gives its URL."""
+        """Registers the account, or finds the existing one; returns its URL (RFC 8555 section 7.3)."""
         self.begin_register().run()
         return self._account_url()
 
     def find_account(self) -> str:
-        """Finds the account of the key and makes none; gives its URL (:meth:`begin_find_account`)."""
+        """Finds the account of the key, and returns its URL; see :meth:`begin_find_account`."""
         self.begin_find_account().run()
         return self._account_url()
 
     def update_contacts(self, contacts: Iterable[str]) -> None:
-        """Replaces the account's contacts; none removes them (RFC 8555 section 7.3.2)."""
+        """Replaces the account's contacts (RFC 8555 section 7.3.2); an empty list removes them."""
         self.begin_update_contacts(contacts).run()
 
     def change_key(self, new_key: PrivateKey) -> None:
-        """Replaces the account's key; see :meth:`begin_change_key` for what to store when."""
-        self.begin_change_key(new_key).run()
+        """Replaces the account's key; :meth:`begin_key_change` says when to store which key."""
+        self.begin_key_change(new_key).run()
 
     def deactivate(self) -> None:
-        """Deactivates the account, for good (RFC 8555 section 7.3.6)."""
+        """Deactivates the account (RFC 8555 section 7.3.6). This cannot be undone."""
         self.begin_deactivate().run()
 
     def renewal_info(self, certificate: Certificate) -> RenewalInfo:
-        """When to renew (RFC 9773); what the CA does not say, the lifetime does."""
+        """Finds out when to renew a certificate (RFC 9773); see :meth:`begin_renewal_info`."""
         operation = self.begin_renewal_info(certificate)
         operation.run()
         assert operation.renewal_info is not None
         return operation.renewal_info
 
     def authorize(self, names: Iterable[str], solver: Solver, **options: Any) -> tuple[str, ...]:
-        """Proves names ahead of an order; gives the URLs of their authorizations.
+        """Validates names before an order; returns the URLs of their authorizations.
 
-        The other options are :meth:`begin_authorize`'s.
+        The other options are those of :meth:`begin_authorize`.
         """
         operation = self.begin_authorize(names, **with_types_of(solver, options))
         operation.run(solver)
         return operation.urls
 
     def deactivate_authorization(self, authorization_url: str) -> None:
-        """Deactivates an authorization, for good (RFC 8555 section 7.5.2)."""
+        """Deactivates an authorization (RFC 8555 section 7.5.2). This cannot be undone."""
         self.begin_deactivate_authorization(authorization_url).run()
 
     def abandon_order(self, order_url: str) -> None:
-        """Deactivates what is still pending of an order's authorizations."""
+        """Deactivates the pending authorizations of an order; see :meth:`begin_abandon_order`."""
         self.begin_abandon_order(order_url).run()
 
     def orders(self) -> tuple[str, ...]:
-        """The URLs of the account's orders (RFC 8555 section 7.1.2.1)."""
+        """Returns the URLs of the account's orders (RFC 8555 section 7.1.2.1)."""
         operation = self.begin_list_orders()
         operation.run()
         return operation.urls
@@ -82,7 +82,7 @@ class Client(ClientBase):
         *,
         key: PrivateKey | None = None,
     ) -> None:
-        """Revokes a certificate; see :meth:`begin_revoke`. Revoking twice is fine."""
+        """Revokes a certificate; see :meth:`begin_revoke`."""
         self.begin_revoke(certificate, reason, key=key).run()
 
     def obtain(
@@ -93,12 +93,12 @@ class Client(ClientBase):
         sign: Signer | None = None,
         **options: Any,
     ) -> Certificate:
-        """Obtains a certificate: account if needed, order, challenges, finalize, download.
+        """Obtains a certificate: registers the account if necessary, orders, validates, downloads.
 
-        ``solver`` publishes the challenges, such as :class:`Webroot` or :class:`Standalone`; what it
-        raises is raised here, unchanged. ``sign`` signs with keys outside the process. The other
-        options are :meth:`order`'s.
+        ``solver`` publishes the challenges, such as :class:`Webroot` or :class:`Standalone`; an
+        exception of its ``publish`` is raised here, unchanged. ``sign`` signs with keys outside the
+        process. The other options are those of :meth:`begin_order`.
         """
-        operation = self.order(names, **with_types_of(solver, options))
+        operation = self.begin_order(names, **with_types_of(solver, options))
         operation.run(solver, sign)
         return operation.certificate

@@ -1,28 +1,28 @@
-"""What can go wrong.
+"""The exceptions.
 
-Everything that the library raises is an :class:`AcmeError`; each subclass is something that a
-caller would treat in its own way, and is also the builtin exception that it resembles::
+The library raises an :class:`AcmeError` for each failure. Its subclasses are the failures that a
+program treats in different ways; most are also the builtin exception that they resemble::
 
-    AcmeError                             anything; .status tells what
+    AcmeError                             any failure; .status is its kind
         InvalidArgument (ValueError)      an argument is wrong; nothing was sent
         Misuse (RuntimeError)             the call does not fit the object's state
         Unsupported (NotImplementedError) not compiled in, or not offered by this CA
-        TransportError (ConnectionError)  no answer: DNS, TCP, TLS or a time limit
-        ProtocolError                     the CA's answer breaks RFC 8555
+        TransportError (ConnectionError)  no response: DNS, TCP, TLS or a timeout
+        ProtocolError                     the CA's response violates RFC 8555
         PolicyError                       a URL was refused: not https, or a host not allowed
-        OperationTimeout (TimeoutError)   the operation's own time limit ran out
-        ProblemError                      the CA refused; .problem is why
-            ServerError                   ... by a fault of its own; a retry may help
-            RateLimited                   ... for now; .retry_at is until when
+        OperationTimeout (TimeoutError)   the operation's own timeout expired
+        ProblemError                      the CA refused; .problem has the reason
+            ServerError                   ... because of a fault of the CA; a retry may help
+            RateLimited                   ... for now; .retry_at is the end of that
             TermsNotAgreed                ... until its terms of service are agreed to
             ExternalAccountRequired       ... without an external account binding
             AccountError                  the account is unknown, deactivated or revoked
-            ChallengeFailed               the CA looked and did not find; .identifier is where
+            ChallengeFailed               the validation of .identifier failed
             OrderRejected                 the order became invalid, or a name in it is refused
-        CertificateError                  not the certificate that was asked for
-        PublishFailed                     what you said with Publish.fail()
+        CertificateError                  the CA issued another certificate than the order's
+        PublishFailed                     reported by Publish.fail()
         Canceled                          Operation.cancel() was called
-        StoreError (OSError)              a file of a Store; .path and .errno are which and why
+        StoreError (OSError)              a file of a Store failed: .path, .errno
 """
 
 from __future__ import annotations
@@ -30,18 +30,15 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
-from ctypes import POINTER
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import _native
 from ._native import Status
-from ._values import EPOCH, from_text, milliseconds, moment
+from ._values import from_text, moment
 
 if TYPE_CHECKING:
     from ctypes import _Pointer
-
-    from .certificates import Certificate
 
 __all__ = [
     "AccountError",
@@ -61,35 +58,33 @@ __all__ = [
     "RateLimited",
     "ServerError",
     "Status",
-    "StoreError",
     "TermsNotAgreed",
     "TransportError",
     "Unsupported",
-    "next_try",
 ]
 
 
 class AcmeError(Exception):
-    """Something went wrong. ``str(error)`` says what was tried, on what, and why it failed."""
+    """A failure. ``str(error)`` describes what was tried, at which URL or for which name, and the reason."""
 
-    #: What kind of failure it is: a :class:`Status`, or a number that only a newer library knows.
+    #: The kind of failure: a :class:`Status`, or a number that only a newer library knows.
     status: int
-    #: The same as ``str(error)``: one line for a log or a person.
+    #: The same as ``str(error)``: one line, for a log or a person.
     message: str
-    #: The DNS name or IP address concerned, if it is about one.
+    #: The DNS name or IP address concerned, or None.
     identifier: str | None
-    #: The URL that was asked, if it is about one.
+    #: The URL of the request, or None.
     url: str | None
-    #: True: the same request will fail again until its input changes. False: a retry may help.
+    #: Whether the same request will fail again until its input changes. If not, a retry may help.
     permanent: bool
-    #: Earliest time worth a retry, when the CA named one.
+    #: Earliest time for a retry, if the CA named one.
     retry_at: datetime | None
-    #: The CA's problem document (RFC 7807, RFC 8555 section 6.7), if it sent one.
+    #: The CA's problem document (RFC 9457, RFC 8555 section 6.7), if it sent one.
     problem: dict[str, Any] | None
-    #: A page for a person who wants it to work: terms to agree to, a pause to lift, limits
-    #: explained. An https URL, but the CA's word: show it, do not fetch it.
+    #: URL of a page for a person: terms to agree to, a pause to lift, limits explained. The URL is
+    #: https, but untrusted: show it, do not fetch it.
     help_url: str | None
-    #: One error for each identifier that the CA complained about (RFC 8555 section 6.7.1).
+    #: An error for each identifier that the CA complained about (RFC 8555 section 6.7.1).
     subproblems: tuple[AcmeError, ...]
 
     _status: ClassVar[int] = Status.ERR_PROBLEM
@@ -121,54 +116,18 @@ class AcmeError(Exception):
 
     @property
     def problem_type(self) -> str | None:
-        """Type of the problem, such as ``"urn:ietf:params:acme:error:caa"``; None without one."""
+        """Type of the problem, such as ``"urn:ietf:params:acme:error:caa"``; None without a problem."""
         if self.problem is None:
             return None
-        # RFC 7807 section 3.1: what has no type is "about:blank".
+        # RFC 9457 section 3.1.1: a problem without a type is "about:blank".
         return str(self.problem.get("type", "about:blank"))
 
     def __reduce__(self) -> Any:
-        # As made by BaseException it would lose what is given by keyword; see pickle.
-        return _unpickle, (type(self), self.message, self.__dict__)
+        # BaseException's own would lose the keyword arguments; see pickle.
+        return unpickle, (type(self), self.message, self.__dict__)
 
 
-def next_try(
-    tries: int, error: BaseException | None = None, certificate: Certificate | None = None
-) -> datetime:
-    """When to try again, to keep a certificate fresh.
-
-    A minute, ten, a hundred minutes from now, then a day; a day at once after an error that is
-    ``permanent``; never before its ``retry_at``. Half as much again is added at random, at most.
-
-    tries
-        After a failure, how many there have been in a row: a success sets them to 0. After a success,
-        how many renewals in a row: a look that shows that it is not time to renew
-        (:attr:`RenewalInfo.is_due`) sets them to 0, and the failures, too. A CA that says "now" for
-        ever is then asked for about one certificate a day.
-    error
-        What the last try raised; None: it succeeded.
-    certificate
-        The one that is in use: after a failure the one to be replaced, after a success the new one. It
-        makes the delay shorter where that would be too long for it. Before its renewal is due by its
-        lifetime the next try is not after that; from then on the delay is at most half of the time until
-        it expires; neither makes it shorter than a 64th of the lifetime, which counts as at least 40
-        seconds and at most an hour, nor than a quarter of the lifetime, if that is less. Once it has expired the delay is at most an eighth of the lifetime,
-        or a minute if that is longer. Where that is shorter, the delay is a time in the last quarter of
-        what is allowed; so none is shorter than 30 seconds, for a certificate of three minutes or
-        longer.
-    """
-    from ._handle import handle_of
-    from .certificates import Certificate
-
-    cert = POINTER(_native.acme_cert_t)()
-    if certificate is not None:
-        cert = handle_of(certificate, Certificate, "certificate")
-    permanent, retry_at = getattr(error, "permanent", False), getattr(error, "retry_at", None)
-    at = _native.acme_next_try(max(tries, 0), bool(permanent), milliseconds(retry_at), cert, 0)
-    return EPOCH + timedelta(milliseconds=at)
-
-
-def _unpickle(kind: type[AcmeError], message: str, attributes: dict[str, Any]) -> AcmeError:
+def unpickle(kind: type[AcmeError], message: str, attributes: dict[str, Any]) -> AcmeError:
     error = kind(message)
     for name, value in attributes.items():
         setattr(error, name, value)
@@ -183,40 +142,40 @@ class InvalidArgument(AcmeError, ValueError):
 
 
 class Misuse(AcmeError, RuntimeError):
-    """The call does not fit the state of what it was made on; or a bug in the library."""
+    """The call does not fit the state of its object, or the library has a bug."""
 
     _status = Status.ERR_MISUSE
     _permanent = True
 
 
 class Unsupported(AcmeError, NotImplementedError):
-    """Not compiled in, or not offered by this CA."""
+    """A feature is not compiled in, or this CA does not offer it."""
 
     _status = Status.ERR_UNSUPPORTED
     _permanent = True
 
 
 class TransportError(AcmeError, ConnectionError):
-    """No answer from the CA: name resolution, TCP, TLS or the time limit of one request."""
+    """The CA did not respond: name resolution, TCP, TLS, or the timeout of one request."""
 
     _status = Status.ERR_TRANSPORT
 
 
 class ProtocolError(AcmeError):
-    """The CA's answer breaks RFC 8555, or exceeds a limit."""
+    """The CA's response violates RFC 8555, or exceeds a limit."""
 
     _status = Status.ERR_PROTOCOL
 
 
 class PolicyError(AcmeError):
-    """A URL that the CA gave was refused: not https, or on a host that was not allowed."""
+    """A URL from the CA was refused: it is not https, or on a host that is not allowed."""
 
     _status = Status.ERR_POLICY
     _permanent = True
 
 
 class OperationTimeout(AcmeError, TimeoutError):
-    """The operation's own time limit ran out, or the CA needs longer; see ``retry_at``."""
+    """The operation's own timeout expired, or the CA takes longer; see ``retry_at``."""
 
     _status = Status.ERR_TIMEOUT
 
@@ -228,27 +187,27 @@ class ProblemError(AcmeError):
 
 
 class ServerError(ProblemError):
-    """The CA failed: ``serverInternal`` or HTTP status 5xx, in an answer, a challenge or an order. A
+    """The CA failed: ``serverInternal`` or HTTP status 5xx, in a response, a challenge or an order. A
     retry may help."""
 
     _status = Status.ERR_SERVER
 
 
 class RateLimited(ProblemError):
-    """The CA refused for now; ``retry_at`` is the earliest time worth a retry, if it named one."""
+    """The CA refused for now; ``retry_at`` is the earliest time for a retry, if the CA named one."""
 
     _status = Status.ERR_RATE_LIMITED
 
 
 class TermsNotAgreed(ProblemError):
-    """The CA wants its terms of service agreed to; see ``Client.terms_url``."""
+    """The CA's terms of service have to be agreed to; see ``Client.terms_url``."""
 
     _status = Status.ERR_TERMS
     _permanent = True
 
 
 class ExternalAccountRequired(ProblemError):
-    """The CA wants an external account binding: ``Client(..., eab=(key_id, hmac_key))``."""
+    """The CA requires an external account binding: ``Client(..., eab=(key_id, hmac_key))``."""
 
     _status = Status.ERR_EAB_REQUIRED
     _permanent = True
@@ -262,25 +221,25 @@ class AccountError(ProblemError):
 
 
 class ChallengeFailed(ProblemError):
-    """The CA looked for a challenge and did not find it; ``identifier`` is where it looked."""
+    """The CA could not validate a name; ``identifier`` is the name."""
 
     _status = Status.ERR_CHALLENGE
 
 
 class OrderRejected(ProblemError):
-    """The order became invalid, or names something that the CA rejects."""
+    """The order became invalid, or the CA refuses something in it."""
 
     _status = Status.ERR_ORDER
 
 
 class CertificateError(AcmeError):
-    """The CA issued something that is not the certificate that was asked for."""
+    """The CA issued a certificate that is not the ordered one."""
 
     _status = Status.ERR_CERTIFICATE
 
 
 class PublishFailed(AcmeError):
-    """A challenge could not be published: what :meth:`Publish.fail` said."""
+    """A challenge could not be published; the message is the argument of :meth:`Publish.fail`."""
 
     _status = Status.ERR_HOST
 
@@ -289,32 +248,6 @@ class Canceled(AcmeError):
     """:meth:`Operation.cancel` was called."""
 
     _status = Status.ERR_CANCELED
-
-
-class StoreError(AcmeError, OSError):
-    """A file of a :class:`Store` could not be read, written or trusted. What it held, it holds."""
-
-    _status = Status.ERR_HOST
-    #: The file or folder.
-    path: str
-    #: What was issued and could not be stored: use it. The next run gets it once more, without
-    #: another order.
-    certificate: Certificate | None = None
-
-    @classmethod
-    def of(cls, path: str, error: OSError) -> StoreError:
-        """What the system said of the file at ``path``."""
-        self = cls(f"{path}: {error.strerror or error}")
-        self.path, self.errno = path, error.errno
-        return self
-
-    def __str__(self) -> str:
-        return self.message
-
-    def __reduce__(self) -> Any:
-        # A certificate is a handle, and errno is not among the attributes.
-        attributes = {**self.__dict__, "certificate": None, "errno": self.errno}
-        return _unpickle, (type(self), self.message, attributes)
 
 
 _CLASSES: dict[int, type[AcmeError]] = {
@@ -342,7 +275,7 @@ _CLASSES: dict[int, type[AcmeError]] = {
 
 
 class _Deferred(threading.local):
-    """An exception that a log handler raised inside a call of the library, to be raised after."""
+    """An exception of a log handler inside a call of the library; raised after the call."""
 
     exception: BaseException | None = None
 
@@ -351,7 +284,7 @@ deferred = _Deferred()
 
 
 def check(status: int) -> int:
-    """Raises what a fallible call has just answered on this thread; gives back what is no error."""
+    """Returns the status of a fallible call; raises the thread's last error if it is negative."""
     if deferred.exception is not None:
         exception, deferred.exception = deferred.exception, None
         raise exception
@@ -361,7 +294,7 @@ def check(status: int) -> int:
 
 
 def error_of(error: _Pointer[_native.acme_error_t]) -> AcmeError:
-    """The exception for an error of the library's."""
+    """Converts an error of the library."""
     status = _native.acme_error_status(error)
     count = _native.acme_error_subproblem_count(error)
     subproblems = [_native.acme_error_subproblem(error, index) for index in range(count)]

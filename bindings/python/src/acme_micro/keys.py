@@ -1,11 +1,10 @@
-"""Private keys, and keeping them in files."""
+"""Private keys, and their files."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
-from . import _native
+from . import _atomic_write, _native
 from ._arguments import PathLike, to_bytes, to_enum, to_text
 from ._handle import Handle, create
 from ._native import KeyType
@@ -18,15 +17,15 @@ SECRET = 0o600
 
 
 class PrivateKey(Handle[_native.acme_key_t]):
-    """A private key: an account's or a certificate's.
+    """A private key of an account or a certificate.
 
-    An account's key *is* the account: keep it. Its text is wiped from the library's memory when
-    nothing uses the object any more; what :attr:`pem` gave is Python's and is not.
+    An account's key is the only access to the account: keep it. The library wipes a key's memory when
+    no object uses it any more; the text of :attr:`pem` is Python's, and is not wiped.
     """
 
     @classmethod
     def generate(cls, type: KeyType = KeyType.P256) -> PrivateKey:
-        """Makes a key. An RSA key takes up to seconds: not for an event loop's thread."""
+        """Generates a key. An RSA key takes up to seconds: do not do it on an event loop's thread."""
         type = to_enum(type, KeyType, "type")
         make, free = _native.acme_key_generate, _native.acme_key_free
         return cls._wrap(create(_native.acme_key_t, free, lambda key: make(type, key)))
@@ -48,9 +47,9 @@ class PrivateKey(Handle[_native.acme_key_t]):
 
     @classmethod
     def from_public(cls, data: str | bytes) -> PrivateKey:
-        """A key whose private half is outside the process, in an HSM, a KMS or an agent.
+        """Returns a key whose private half is outside the process, in an HSM, a KMS or an agent.
 
-        Given by its public half, PEM or DER. Operations that use it ask to :class:`Sign`.
+        ``data`` is its public half, PEM or DER. Operations that use the key have :class:`Sign` steps.
         """
         data = to_bytes(data, "data")
         make, free = _native.acme_key_from_public, _native.acme_key_free
@@ -68,10 +67,10 @@ class PrivateKey(Handle[_native.acme_key_t]):
 
     @classmethod
     def load_or_generate(cls, path: PathLike, type: KeyType = KeyType.P256) -> PrivateKey:
-        """Reads the key from a file; when there is none, makes one and writes it there first.
+        """Reads the key from a file; if the file does not exist, generates a key and writes it first.
 
-        The file is complete and on the disk, with mode 0600, when this returns. When several
-        processes do it at once, all get the same key.
+        The file is complete and on the disk, with mode 0600, when this returns. Several processes that
+        do it at the same time get the same key.
         """
         try:
             return cls.load(path)
@@ -84,7 +83,7 @@ class PrivateKey(Handle[_native.acme_key_t]):
         return key
 
     def save(self, path: PathLike) -> None:
-        """Writes the key to a file with mode 0600, replacing one that is there in one step."""
+        """Writes the key to a file with mode 0600; replaces an existing file atomically."""
         _write_secret(os.fsdecode(path), self.pem, replace=True)
 
     @property
@@ -92,21 +91,21 @@ class PrivateKey(Handle[_native.acme_key_t]):
         """The key as PKCS#8 PEM. Secret."""
         pem = from_text(_native.acme_key_pem(self._handle))
         if pem is None:
-            raise AcmeError("the key cannot be written as PEM")
+            raise AcmeError("this key has no PEM form: its private half is outside the process")
         return pem
 
     @property
     def thumbprint(self) -> str:
-        """RFC 7638 thumbprint, base64url. Not secret.
+        """RFC 7638 thumbprint of the key, in base64url. Not secret.
 
-        An http-01 responder that knows it needs nothing else: the answer to
+        It is all that an http-01 responder has to know: the body for
         ``/.well-known/acme-challenge/TOKEN`` is the token, a dot and the account key's thumbprint.
         """
         return from_text(_native.acme_key_thumbprint(self._handle)) or ""
 
     @property
     def type(self) -> KeyType:
-        """Kind of key."""
+        """The key's type."""
         return KeyType(_native.acme_key_type(self._handle))
 
     def _describe(self) -> str:
@@ -114,41 +113,13 @@ class PrivateKey(Handle[_native.acme_key_t]):
 
 
 def _write_secret(path: str, text: str, *, replace: bool) -> None:
-    """Writes a file that is never there in part, nor for anybody else to read."""
+    """Writes a file that only its owner can read; FileExistsError instead of replacing one."""
     directory, name = os.path.split(path)
-    # A name that nobody can foresee; O_EXCL and O_NOFOLLOW for who can.
-    temporary = os.path.join(directory, f".{name}.{os.urandom(8).hex()}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(temporary, flags, SECRET), "w", encoding="ascii") as file:
+    try:
+        folder = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fchmod(file.fileno(), SECRET)  # the umask may have taken too much
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            if replace:
-                os.rename(temporary, path)
-            else:
-                _move_to_free_name(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
-    descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _move_to_free_name(source: str, target: str) -> None:
-    """Renames, but not over a file that is there: FileExistsError."""
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if os.path.lexists(target):
-            raise FileExistsError(target) from None
-        os.rename(source, target)
-    else:
-        os.unlink(source)
+            _atomic_write.write(folder, name, text.encode("ascii"), SECRET, replace=replace)
+        finally:
+            os.close(folder)
+    except OSError as error:  # its own path is relative to the descriptor, or a temporary file's
+        raise OSError(error.errno, error.strerror, path) from error

@@ -1,4 +1,4 @@
-"""The library's log lines, for Python's ``logging``."""
+"""Passes the library's log to Python's ``logging``."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def _log(level: int, message: bytes | None, user: Any) -> None:
             _transcript.debug("%s", (message or b"").decode())
             return
         logger.log(_LEVELS.get(LogLevel(level), logging.DEBUG), "%s", (message or b"").decode())
-    except BaseException as error:  # a handler's, or Ctrl-C: not for C to see
+    except BaseException as error:  # of a handler, or Ctrl-C: raised after the call into C
         deferred.exception = error
 
 
-# The library calls it for as long as it is loaded.
+# Kept for the whole life of the process: the library may call it at any time.
 _callback = _native.acme_log_fn(_log)
 
 
 def install(level: LogLevel = LogLevel.INFO) -> None:
-    """Sends the library's lines up to ``level`` to ``logging.getLogger("acme_micro")``.
+    """Passes the library's log lines up to ``level`` to ``logging.getLogger("acme_micro")``.
 
-    Those of ``LogLevel.TRACE`` go to ``"acme_micro.transcript"``: what operations ask for and are
-    answered, a JSON object a line, with which a run can be repeated (docs/testing.md).
+    Lines of ``LogLevel.TRACE`` go to ``"acme_micro.transcript"``: the requests of operations and
+    their responses, one JSON object a line, from which a run can be repeated (docs/testing.md).
 
-    No line has a key, a token or a key authorization in it.
+    No line contains a key, a token or a key authorization.
     """
     _native.acme_set_log_callback(_callback, None, int(level))
 

@@ -1,4 +1,4 @@
-"""Operations: work in progress at a CA, as an iterator of things to do."""
+"""Operations: requests to a CA in progress, as iterators of steps."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["Operation", "RenewalInfo", "Signer"]
 
 Signer = Callable[[Sign], bytes]
-"""Signs with a key outside the process: gives the signature over ``step.input``."""
+"""A function that signs with a key outside the process: returns the signature over ``step.input``."""
 
-# A cancellation by another thread or a signal handler is noticed after this many seconds.
-NAP = 0.25
+# Interval in seconds in which a waiting operation notices a cancellation.
+POLL_INTERVAL = 0.25
 
 logger = logging.getLogger("acme_micro")
 
@@ -51,37 +51,37 @@ logger = logging.getLogger("acme_micro")
 class RenewalInfo:
     """When to renew a certificate (RFC 9773)."""
 
-    #: The window to renew in; in the past: now.
+    #: Start and end of the window in which to renew. If it is in the past, renew now.
     window_start: datetime
     window_end: datetime
-    #: The moment in it that is this certificate's: the same each time, while the window stays.
+    #: This certificate's time in the window. It stays the same as long as the window does.
     renew_at: datetime
-    #: Ask again then: the CA may move the window.
+    #: When to fetch the renewal information again: the CA may move the window.
     check_again_at: datetime
-    #: A page that explains the window. Untrusted text.
+    #: URL of a page that explains the window, or None. Untrusted text.
     explanation_url: str | None
-    #: False: it is reckoned from the certificate's lifetime, because the CA said nothing.
+    #: Whether the CA gave this window. If not, it follows from the certificate's lifetime.
     from_ca: bool
 
     @property
     def is_due(self) -> bool:
-        """Is it time to renew?"""
+        """Whether it is time to renew."""
         return datetime.now(timezone.utc) >= self.renew_at
 
 
 class Operation(Handle[_native.acme_op_t], Iterator[Step]):
-    """Something that a CA is asked to do: :meth:`Client.order` and its like begin one.
+    """An operation at a CA, begun by :meth:`Client.begin_order` and its like.
 
-    Either :meth:`run` it, or iterate over it and do each :class:`Step` yourself, in whatever way
-    your program does such things: it opens no socket, starts no thread and never sleeps. The loop
-    ends when the operation has, and raises an :class:`AcmeError` when it has failed.
+    Either :meth:`run` it, or iterate over it and do each :class:`Step` yourself. An operation opens no
+    socket, starts no thread and does not sleep. The loop ends when the operation has succeeded; if it
+    fails, the loop raises an :class:`AcmeError`.
 
-    An exception in the body of the loop leaves the operation where it is. Drop it then, and take
-    down what you have published; or go on with it, in another loop.
+    An exception in the body of the loop does not change the operation. Then either remove the
+    challenges that you have published and drop the operation, or continue it in another loop.
 
-    Several requests may be waiting for their answer at a time, answered by other threads or tasks
-    if you like: calls on one operation take turns. So :meth:`Request.send` on one thread keeps
-    others from polling; only :meth:`cancel` and the properties never wait.
+    Several requests may be in progress at a time, and other threads or tasks may pass on their
+    responses: the calls on one operation take turns. While :meth:`Request.send` runs on one thread,
+    the next step waits on the others; :meth:`cancel` and the properties never wait.
     """
 
     _lock: threading.RLock
@@ -92,9 +92,9 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
     _key: PrivateKey | None
     _state: str
     _order_url: str | None
-    # Called with the order's URL, once there is one.
+    # Called with the order's URL, as soon as it is known.
     _on_order: Callable[[str], None] | None
-    # Called with what the operation fails with.
+    # Called with the operation's error.
     _on_failure: Callable[[AcmeError], None] | None
 
     @classmethod
@@ -108,7 +108,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
         self._order_url = self._on_order = self._on_failure = None
         key = _native.acme_op_key(pointer)
         self._key = PrivateKey._wrap(borrow(key, pointer)) if key else None
-        self._look()
+        self._refresh()
         return self
 
     def __iter__(self) -> Operation:
@@ -126,7 +126,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
                     self._on_failure(error)
                 raise
             finally:
-                self._look()
+                self._refresh()
             if step == _native.Step.REQUEST:
                 return request_from_c(_native.acme_op_request(self._handle).contents, self)
             if step == _native.Step.WAIT:
@@ -140,15 +140,15 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
             if step == _native.Step.SIGN:
                 return sign_from_c(_native.acme_op_sign_request(self._handle).contents, self)
             if step != _native.Step.DONE:
-                raise AcmeError(f"a step that this version does not know: {step}")
+                raise AcmeError(f"step {step} is unknown to this version of acme_micro: update the package")
             self._finish()
             raise StopIteration
 
     def run(self, solver: Solver | None = None, sign: Signer | None = None) -> None:
-        """Does all the steps, blocking: built-in HTTPS client, ``time.sleep``, and ``solver``.
+        """Does all steps, blocking: with the built-in HTTPS client, ``time.sleep`` and ``solver``.
 
-        What the solver's ``publish`` raises is raised here, unchanged, after the challenges have
-        been taken down. So it is with Ctrl-C. What ``unpublish`` raises is logged.
+        An exception of the solver's ``publish`` is raised here, unchanged, after the challenges have been
+        removed; so is KeyboardInterrupt. An exception of its ``unpublish`` is logged.
         """
         failure: Exception | None = None
         published: tuple[Challenge, ...] = ()
@@ -157,9 +157,9 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
                 if isinstance(step, Request):
                     step.send()
                 elif isinstance(step, Wait):
-                    time.sleep(NAP if step.seconds is None else min(step.seconds, NAP))
+                    time.sleep(POLL_INTERVAL if step.seconds is None else min(step.seconds, POLL_INTERVAL))
                 elif isinstance(step, Publish):
-                    # What stays published is nobody's to take down.
+                    # Persistent challenges stay published.
                     published = tuple(c for c in step.challenges if not c.persistent)
                     try:
                         _publish(self, _required(solver), step)
@@ -173,22 +173,24 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
                         failure = error
                         step.fail(error)
                 else:
+                    # Persistent challenges stay published.
                     published = ()
-                    take_down(solver, step.challenges)
+                    unpublish_quietly(solver, step.challenges)
         except AcmeError:
             if failure is None:
                 raise
         finally:
-            # Only when something broke into the loop: else the operation has asked for it.
+            # Only if an exception ended the loop early; otherwise an Unpublish step has done it.
             if published:
-                take_down(solver, published)
+                unpublish_quietly(solver, published)
         if failure is not None:
             raise failure
 
     def cancel(self) -> None:
-        """Ends the operation at its next step, by way of :class:`Unpublish` if need be.
+        """Ends the operation at its next step, after an :class:`Unpublish` step if challenges are published.
 
-        From any thread or signal handler, at any time. It then raises :class:`Canceled`.
+        May be called at any time, from any thread or signal handler. The loop then raises
+        :class:`Canceled`.
         """
         pointer = self._pointer
         if pointer is not None:
@@ -196,48 +198,49 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
 
     @property
     def certificate(self) -> Certificate:
-        """What was ordered, once the loop has ended; :class:`Misuse` before, or of no order."""
+        """The certificate, after the loop has ended; raises :class:`Misuse` before, or without an order."""
         if self._certificate is None:
-            raise Misuse(f'there is no certificate (yet): the operation\'s state is "{self._state}"')
+            raise Misuse(f'the operation has no certificate, or not yet: its state is "{self._state}"')
         return self._certificate
 
     @property
     def renewal_info(self) -> RenewalInfo | None:
-        """When to renew, once the loop of an order with ``only_if_due`` has ended without one."""
+        """When to renew: the result of :meth:`ClientBase.begin_renewal_info`, or of an order with
+        ``only_if_due`` that ended without a certificate. None otherwise."""
         return self._renewal_info
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Of authorizations or orders, once the loop of an operation that gives such has ended."""
+        """The URLs of authorizations or orders, after the loop of an operation that lists them has ended."""
         return self._urls
 
     @property
     def key(self) -> PrivateKey | None:
-        """The certificate's key, from the beginning: store it before you start.
+        """The certificate's key, known from the start: store it before the first step.
 
-        None when the order is for a request made elsewhere, or the operation is no order.
+        None for an order with a ``csr``, and for other operations than orders.
         """
         return self._key
 
     @property
     def state(self) -> str:
-        """One word for a status page, such as ``"authorization"`` or ``"finalize"``.
+        """One word about the progress, such as ``"authorization"`` or ``"finalize"``.
 
-        The others: ``new directory nonce account order publish challenge unpublish certificate
+        The other words: ``new directory nonce account order publish challenge unpublish certificate
         revocation key-change renewal-info order-list``.
         """
         return self._state
 
     @property
     def order_url(self) -> str | None:
-        """The order's URL, to resume it after a restart; None before there is one."""
+        """The order's URL, to resume it after a restart; None until the CA has created the order."""
         return self._order_url
 
     def _describe(self) -> str:
         return self._state
 
-    def _look(self) -> None:
-        """Keeps what may be asked for while another thread uses the handle."""
+    def _refresh(self) -> None:
+        """Copies the properties' values, which can then be read while another thread uses the handle."""
         if self._pointer is not None:
             self._state = from_text(_native.acme_op_state(self._pointer)) or "new"
             before = self._order_url
@@ -246,17 +249,17 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
                 self._on_order(self._order_url)
 
     def _finish(self) -> None:
-        """Keeps what has come of it."""
+        """Takes the results of a finished operation."""
         certificate = _native.acme_op_take_cert(self._handle)
         if certificate:
             self._certificate = Certificate._wrap(own(certificate, _native.acme_cert_free))
         self._renewal_info = _renewal_info(_native.acme_op_renewal_info(self._handle))
         self._urls = _urls(self._handle)
-        self._look()
+        self._refresh()
 
     def _challenges(self) -> tuple[Challenge, ...]:
-        shown = (_native.acme_op_challenge(self._handle, index) for index in count())
-        return tuple(challenge_from_c(one.contents) for one in takewhile(bool, shown))
+        structs = (_native.acme_op_challenge(self._handle, index) for index in count())
+        return tuple(challenge_from_c(struct.contents) for struct in takewhile(bool, structs))
 
     def _respond(
         self, id: int, status: int, fields: Iterable[tuple[bytes, bytes]], body: bytes
@@ -264,10 +267,10 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
         with self._lock:
             op = self._handle
             for name, value in fields:
-                answer = _native.acme_op_response_header
-                if not _taken(answer(op, id, name, len(name), value, len(value))):
+                add = _native.acme_op_response_header
+                if not _accepted(add(op, id, name, len(name), value, len(value))):
                     return
-            if _taken(_native.acme_op_response_body(op, id, body, len(body))):
+            if _accepted(_native.acme_op_response_body(op, id, body, len(body))):
                 check(_native.acme_op_response_end(op, id, status))
 
     def _respond_with(self, step: Publish, index: int, payload: bytes) -> None:
@@ -285,7 +288,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
 
     def _send(self, id: int) -> None:
         with self._lock:
-            _taken(_native.acme_op_send(self._handle, id))
+            _accepted(_native.acme_op_send(self._handle, id))
 
     def _signed(self, id: int, signature: bytes) -> None:
         with self._lock:
@@ -317,8 +320,9 @@ def _publish(operation: Operation, solver: Solver, step: Publish) -> None:
         operation._respond_with(step, index, payload)
 
 
-def _taken(status: int) -> bool:
-    """Whether an answer may go on. One that breaks a limit has ended: the next step tells of it."""
+def _accepted(status: int) -> bool:
+    """Whether the library takes more of this response. A response that breaks a limit is complete; the next
+    step raises its error."""
     if status == Status.ERR_PROTOCOL:
         return False
     check(status)
@@ -333,14 +337,14 @@ def _required(solver: Solver | None) -> Solver:
 
 def _required_signer(sign: Signer | None) -> Signer:
     if sign is None:
-        raise Misuse("a key is outside the process, and no signer was given")
+        raise Misuse("a key is outside the process, and no sign function was given")
     return sign
 
 
-def _renewal_info(shown: _Pointer[_native.acme_renewal_info_t]) -> RenewalInfo | None:
-    if not shown:
+def _renewal_info(struct: _Pointer[_native.acme_renewal_info_t]) -> RenewalInfo | None:
+    if not struct:
         return None
-    info = shown.contents
+    info = struct.contents
     return RenewalInfo(
         window_start=EPOCH + timedelta(milliseconds=info.window_start),
         window_end=EPOCH + timedelta(milliseconds=info.window_end),
@@ -351,12 +355,12 @@ def _renewal_info(shown: _Pointer[_native.acme_renewal_info_t]) -> RenewalInfo |
     )
 
 
-def take_down(solver: Solver | None, challenges: tuple[Challenge, ...]) -> None:
-    """What cannot be taken down is no reason to fail."""
+def unpublish_quietly(solver: Solver | None, challenges: tuple[Challenge, ...]) -> None:
+    """Removes challenges; logs an exception of the solver, because a failure here is no reason to fail."""
     if solver is None or not challenges:
         return
     try:
         solver.unpublish(challenges)
     except Exception:
         names = ", ".join(challenge.identifier for challenge in challenges)
-        logger.warning("taking down the challenges for %s failed", names, exc_info=True)
+        logger.warning("removing the challenges for %s failed", names, exc_info=True)

@@ -1,6 +1,6 @@
-"""Solvers publish challenges, so that the CA sees who controls a name.
+"""Solvers publish challenges, so that the CA can validate who controls a name.
 
-A solver is any object with two methods; dns-01 is ten lines of your own::
+A solver is any object with these two methods. For dns-01, write your own in ten lines::
 
     class MyDns:
         challenge_types = ("dns-01",)
@@ -19,27 +19,21 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from ctypes import create_string_buffer
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from . import _native
+from . import _atomic_write, _native
 from ._arguments import PathLike, to_text
 from .errors import InvalidArgument
 from .steps import Challenge
-
-if TYPE_CHECKING:
-    from http.server import HTTPServer
 
 __all__ = [
     "AsyncSolver",
     "MemoryHttp01",
     "Solver",
-    "Standalone",
     "Webroot",
     "http01_answer",
 ]
@@ -48,33 +42,33 @@ FOLDERS = (".well-known", "acme-challenge")
 
 
 class Solver(Protocol):
-    """Puts challenges in place, and takes them down.
+    """An object that publishes challenges and removes them.
 
-    It may have an attribute ``challenge_types``, for :meth:`Client.obtain` to ask the CA for those.
-    One for ``"onion-csr-01"`` or ``"device-attest-01"`` also has a method ``payload(challenge)``, which
-    gives what the challenge is answered with, such as ``{"attObj": ...}``.
+    It may have an attribute ``challenge_types``: the types that :meth:`Client.obtain` then asks for.
+    A solver for ``"onion-csr-01"`` or ``"device-attest-01"`` also has a method ``payload(challenge)``,
+    which returns the payload of the response to the challenge, such as ``{"attObj": ...}``.
     """
 
     def publish(self, challenges: tuple[Challenge, ...]) -> None:
-        """Puts all of these in place, and returns when they are. What it raises ends the order."""
+        """Publishes all of these challenges, and returns after that. An exception ends the order."""
 
     def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
-        """Takes the same ones down; also those that could not be put in place."""
+        """Removes the same challenges, also those that could not be published."""
 
 
 class AsyncSolver(Protocol):
-    """As :class:`Solver`, with coroutines; for :class:`AsyncClient`, which takes either."""
+    """A :class:`Solver` with coroutines. :class:`AsyncClient` takes either."""
 
     async def publish(self, challenges: tuple[Challenge, ...]) -> None:
-        """Puts all of these in place, and returns when they are. What it raises ends the order."""
+        """Publishes all of these challenges, and returns after that. An exception ends the order."""
 
     async def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
-        """Takes the same ones down; also those that could not be put in place. When it is itself
-        cancelled, which is what ``asyncio.run`` does in the end, it is called once more."""
+        """Removes the same challenges, also those that could not be published. It is called a second time
+        if it is cancelled itself, as ``asyncio.run`` does at its end."""
 
 
 def payloads(solver: Any, challenges: tuple[Challenge, ...]) -> Iterable[tuple[int, bytes]]:
-    """What the solver wants those challenges to be answered with whose answer it makes."""
+    """Yields index and payload of the challenges whose response the solver makes."""
     for index, challenge in enumerate(challenges):
         if challenge.object is not None:
             yield index, json.dumps(dict(solver.payload(challenge))).encode()
@@ -82,14 +76,15 @@ def payloads(solver: Any, challenges: tuple[Challenge, ...]) -> Iterable[tuple[i
 
 def _check_http01(challenge: Challenge) -> str:
     if challenge.http_path is None:
-        raise InvalidArgument(f"this solves http-01, not {challenge.type}")
+        raise InvalidArgument(f"this solver is for http-01, not {challenge.type}")
     return challenge.http_path
 
 
 class Webroot:
-    """http-01 by files below the root folder of a web server that serves port 80 of every name.
+    """http-01 by files below the root folder of a web server that serves port 80 of each name.
 
-    No symbolic link is followed: who may write to the folder must not lead us out of it.
+    No symbolic link is followed, so that a user who can write to the folder cannot make files
+    elsewhere.
     """
 
     challenge_types = ("http-01",)
@@ -99,11 +94,11 @@ class Webroot:
         self._made: Counter[str] = Counter()
 
     def publish(self, challenges: tuple[Challenge, ...]) -> None:
-        """Writes a file for each of these, readable for the web server."""
+        """Writes a file for each challenge, which the web server can read."""
         try:
             self._publish(challenges)
         except OSError as error:
-            # What is relative to a descriptor, or has no name at all, would say little.
+            # The error's own path is relative to a descriptor, or missing.
             path = os.path.join(self._path, *FOLDERS)
             raise OSError(error.errno, error.strerror, path) from error
 
@@ -113,33 +108,25 @@ class Webroot:
             for challenge in challenges:
                 _check_http01(challenge)
                 self._made[challenge.token] += 1
-                # A killed run may have left a file of that name: it is replaced, and so is a link.
-                temporary = f".{os.getpid()}-{secrets.token_hex(8)}"
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                file = os.open(temporary, flags, 0o644, dir_fd=folder)
-                try:
-                    with open(file, "wb") as stream:
-                        os.fchmod(file, 0o644)  # the web server may be another user
-                        stream.write(challenge.key_authorization.encode())
-                    os.rename(temporary, challenge.token, src_dir_fd=folder, dst_dir_fd=folder)
-                except BaseException:
-                    os.unlink(temporary, dir_fd=folder)
-                    raise
+                # A file that a killed run has left is replaced, and so is a symbolic link. The mode
+                # lets a web server of another user read it.
+                body = challenge.key_authorization.encode()
+                _atomic_write.write(folder, challenge.token, body, 0o644, durable=False)
         finally:
             os.close(folder)
 
     def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
-        """Removes the files again."""
+        """Removes the files."""
         try:
             folder = self._open(create=False)
         except FileNotFoundError:
-            return  # nothing could be put there
+            return  # there can be no file
         try:
             for challenge in challenges:
                 token = challenge.token
                 if self._made[token] > 1:
-                    self._made[token] -= 1  # another name needs it still
-                # Not made by us, it is to be what a run that was killed has left.
+                    self._made[token] -= 1  # another name still needs it
+                # A file of a killed run is removed only if it has this challenge's content.
                 elif self._made.pop(token, 0) or _holds(folder, challenge):
                     with suppress(FileNotFoundError):
                         os.unlink(token, dir_fd=folder)
@@ -147,7 +134,7 @@ class Webroot:
             os.close(folder)
 
     def _open(self, *, create: bool) -> int:
-        """The folder for the files, opened one step at a time."""
+        """Opens the folder for the files, one step at a time."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         folder = os.open(self._path, flags)
         for name in FOLDERS:
@@ -174,7 +161,7 @@ def _holds(folder: int, challenge: Challenge) -> bool:
 
 
 def with_types_of(solver: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Asks for the types of challenge that the solver solves, unless the options say which."""
+    """Adds the types of challenge that the solver supports, unless the options have some."""
     types = getattr(solver, "challenge_types", None)
     return options if types is None else {"challenge_types": types, **options}
 
@@ -182,7 +169,7 @@ def with_types_of(solver: Any, options: dict[str, Any]) -> dict[str, Any]:
 def answer_from(function: Any, handle: Any, path: str) -> bytes | None:
     if not isinstance(path, str):
         raise TypeError(f"path must be str, not {type(path).__name__}")
-    # A path that is no text for C is none that a CA asks for.
+    # A CA's path is UTF-8 without NUL; any other path does not match.
     asked = path.encode("utf-8", "replace")
     room = create_string_buffer(1024)
     size = function(handle, asked, len(asked), room, len(room))
@@ -190,10 +177,10 @@ def answer_from(function: Any, handle: Any, path: str) -> bytes | None:
 
 
 def http01_answer(thumbprint: str, path: str) -> bytes | None:
-    """The body to answer a CA's http-01 request for this path with, or None.
+    """Returns the body of the response to a CA's http-01 request for this path, or None.
 
-    By the account key's :attr:`PrivateKey.thumbprint` alone, so that a web server in another process
-    or on another machine needs to know nothing else.
+    It needs only the :attr:`PrivateKey.thumbprint` of the account's key. So a web server in another
+    process or on another machine can respond without knowing the challenges.
     """
     return answer_from(_native.acme_http01_answer, to_text(thumbprint, "thumbprint"), path)
 
@@ -201,7 +188,8 @@ def http01_answer(thumbprint: str, path: str) -> bytes | None:
 class MemoryHttp01:
     """http-01 from memory, for a web server in this process.
 
-    Ask :meth:`answer` for a path, or put :meth:`wsgi` in front of a WSGI application.
+    Call :meth:`answer` with a request's path, or wrap a WSGI application in :meth:`wsgi` or an ASGI
+    application in :meth:`asgi`.
     """
 
     challenge_types = ("http-01",)
@@ -210,21 +198,21 @@ class MemoryHttp01:
         self._answers: dict[str, bytes] = {}
 
     def publish(self, challenges: tuple[Challenge, ...]) -> None:
-        """From now on :meth:`answer` knows these."""
+        """Makes :meth:`answer` return the bodies of these challenges."""
         for challenge in challenges:
             self._answers[_check_http01(challenge)] = challenge.key_authorization.encode()
 
     def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
-        """From now on it does not."""
+        """Removes the bodies of these challenges."""
         for challenge in challenges:
             self._answers.pop(challenge.http_path or "", None)
 
     def answer(self, path: str) -> bytes | None:
-        """The body to serve at this path, or None."""
+        """Returns the body to serve at this path, or None."""
         return self._answers.get(path)
 
     def wsgi(self, application: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-        """A WSGI application that answers challenges, and leaves all else to ``application``."""
+        """Returns a WSGI application that serves challenges, and passes others to ``application``."""
 
         def middleware(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
             body = self.answer(environ.get("PATH_INFO", ""))
@@ -239,9 +227,8 @@ class MemoryHttp01:
 
         return middleware
 
-
     def asgi(self, application: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-        """An ASGI application that answers challenges, and leaves all else to ``application``."""
+        """Returns an ASGI application that serves challenges, and passes others to ``application``."""
 
         async def middleware(scope: dict[str, Any], receive: Any, send: Any) -> None:
             path = scope.get("path", "") if scope["type"] == "http" else ""
@@ -256,30 +243,3 @@ class MemoryHttp01:
             await send({"type": "http.response.body", "body": body})
 
         return middleware
-
-
-class Standalone(MemoryHttp01):
-    """http-01 by a small server of its own, which runs only while challenges are published."""
-
-    def __init__(self, port: int = 80, host: str = ""):
-        """``host`` is an address to listen on; none: all, IPv4 and IPv6."""
-        super().__init__()
-        self._address = (host, port)
-        self._server: HTTPServer | None = None
-
-    def publish(self, challenges: tuple[Challenge, ...]) -> None:
-        """Answers for these; the first start the server."""
-        super().publish(challenges)
-        if self._server is None:
-            from ._http01_server import listen  # with all of http.server, which few programs need
-
-            self._server = listen(self._address, self)
-            threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
-        """Answers for them no longer; the last stop the server."""
-        super().unpublish(challenges)
-        if self._server is not None and not self._answers:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None

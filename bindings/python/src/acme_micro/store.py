@@ -1,4 +1,4 @@
-"""Keys, certificates and what is under way, kept in a folder."""
+"""A folder for keys, certificates and orders in progress."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from ._arguments import PathLike, to_list, to_text
 from ._client import ClientBase
-from ._folder import PUBLIC, SECRET, Folder
+from ._folder import PUBLIC, SECRET, Folder, StoreError
 from ._journal import Journal, Purpose, identity, is_newer
 from .certificates import Certificate
 from .client import Client
@@ -29,10 +29,9 @@ from .errors import (
     OrderRejected,
     PolicyError,
     ProtocolError,
-    StoreError,
 )
 from .keys import KeyType, PrivateKey
-from .operation import Operation, Signer, take_down
+from .operation import Operation, Signer, unpublish_quietly
 from .solvers import Solver, with_types_of
 from .steps import Challenge
 
@@ -44,14 +43,14 @@ if TYPE_CHECKING:
 __all__ = ["Store"]
 
 ACCOUNT_KEY, ACCOUNT_URL = "account.pem", "account.url"
-# How the file of a key ends that no CA has taken.
+# Ending of the file of a key that the CA has refused.
 UNUSED = ".unused"
 KEY, CHAIN, ORDER = ".key.pem", ".chain.pem", ".order"
-# An order that this many runs in a row did not survive is given up for a new one.
+# Maximum number of killed runs in a row per order. Then a new order takes its place.
 MAX_RUNS = 3
-# How often one looks whether another program has finished.
-NAP = 0.05
-# After these an order brings no certificate any more. What else fails may be mended meanwhile.
+# Interval in seconds between two tries to lock the folder.
+POLL_INTERVAL = 0.05
+# Errors after which the order cannot succeed. After other errors it is kept, to be resumed.
 FINAL = (
     AccountError,
     CertificateError,
@@ -61,8 +60,8 @@ FINAL = (
     ProtocolError,
 )
 
-# RFC 8555 sections 6.2 and 6.7: the algorithm, or the key itself.
-REFUSALS_OF_KEY = (
+# The problems with which a CA refuses a key or its algorithm (RFC 8555 sections 6.2 and 6.7).
+KEY_REFUSALS = (
     "urn:ietf:params:acme:error:badSignatureAlgorithm",
     "urn:ietf:params:acme:error:badPublicKey",
 )
@@ -73,7 +72,7 @@ AnyClient = TypeVar("AnyClient", bound=ClientBase)
 
 
 class Store:
-    """A folder for one account at one CA, and for its certificates.
+    """A folder for an account at a CA and for its certificates.
 
     ::
 
@@ -81,34 +80,37 @@ class Store:
         with store.client(LETSENCRYPT, terms_agreed=True) as ca:
             cert = store.obtain(ca, ["example.org", "www.example.org"], Webroot("/var/www/html"))
 
-    What is in it:
+    Its files:
 
     =================== ===================================================================
-    ``account.pem``     the account's key: whoever has it is the account
-    ``account.url``     what the CA calls the account
-    ``NAME.key.pem``    a certificate's key, made once; NAME is the first one of its names
+    ``account.pem``     the account's key, the only access to the account
+    ``account.url``     the account's URL
+    ``NAME.key.pem``    a certificate's key, generated once; NAME is the first of its names
     ``NAME.chain.pem``  the certificate and its issuers, in the order that servers want
-    ``NAME.order``      an order that is under way, and what is published for it
+    ``NAME.order``      an order in progress, and its published challenges
     =================== ===================================================================
 
-    Keys have mode 0600, and are on the disk before the CA hears of them. Whatever happens, a file
-    holds its old text or its new one, and no symbolic link is followed. A program that was killed
-    goes on where it was: with the same account and the same order.
+    Keys have mode 0600, and are on the disk before the CA gets a request. Each file has its old or
+    its new content, even if the program is killed, and no symbolic link is followed. After a program
+    was killed, the next run continues with the same account and the same order.
 
-    An account's key that the CA refuses, such as one on a curve that it does not take, is renamed to
-    ``account.pem.unused``; the next client has another one.
+    If the CA refuses the account's key, for instance because of its curve, the file is renamed to
+    ``account.pem.unused``; the next client generates another key.
 
-    Programs, threads, tasks and forked processes may share a folder: who obtains has it locked
-    (``flock`` of its file ``.lock``), others wait for ``lock_timeout`` seconds. Reading needs no lock. A
-    file that cannot be read, written or trusted raises :class:`StoreError`.
+    Programs, threads, tasks and forked processes may share a folder. :meth:`obtain` locks it
+    (``flock`` of its file ``.lock``); others wait up to ``lock_timeout`` seconds for the lock. Reading
+    needs no lock. If a file cannot be read, written or trusted, a method raises :class:`StoreError`.
     """
 
     def __init__(self, folder: PathLike, *, lock_timeout: float = 600):
-        """The folder is made, with mode 0700, when there is none."""
+        """Opens the folder; creates it with mode 0700 if it does not exist.
+
+        ``lock_timeout`` is the timeout in seconds of waiting for another program, 0 or more.
+        """
         if not isinstance(lock_timeout, (int, float)):
             raise TypeError(f"lock_timeout must be a number, not {type(lock_timeout).__name__}")
         if not lock_timeout >= 0:
-            raise InvalidArgument("lock_timeout is less than 0, or no number")
+            raise InvalidArgument("lock_timeout is not a number of at least 0")
         self._lock_timeout = lock_timeout
         self._folder = Folder(folder)
 
@@ -118,53 +120,53 @@ class Store:
         return self._folder.path
 
     def client(self, directory_url: str, **options: Any) -> Client:
-        """The account that is kept here; its key is made when there is none.
+        """Returns a client for the account of this folder; generates the account's key if necessary.
 
-        The other options are :class:`Client`'s.
+        The other options are those of :class:`Client`.
         """
-        return self._watched(Client(directory_url, **self._account(options)))
+        return self._with_failure_handler(Client(directory_url, **self._account(options)))
 
     def async_client(self, directory_url: str, **options: Any) -> AsyncClient:
-        """The same for asyncio."""
+        """Returns a client for asyncio; otherwise as :meth:`client`."""
         from .aio import AsyncClient
 
-        return self._watched(AsyncClient(directory_url, **self._account(options)))
+        return self._with_failure_handler(AsyncClient(directory_url, **self._account(options)))
 
     def account_key(self, type: KeyType = KeyType.P256) -> PrivateKey:
-        """The account's key, made as a key of this type when there is none."""
+        """Returns the account's key; generates one of this type if the folder has no key."""
         key = self._key(ACCOUNT_KEY)
         if key is None:
-            with self._work(ACCOUNT_KEY):
+            with self._locked(ACCOUNT_KEY):
                 key = self._key(ACCOUNT_KEY) or self._new_key(ACCOUNT_KEY, type)
         return key
 
     @property
     def account_url(self) -> str | None:
-        """What the CA calls the account; None while it has not been needed."""
+        """The account's URL; None until an operation has needed the account."""
         text = (self._folder.read(ACCOUNT_URL) or b"").decode("ascii", "replace").split("\n")[0]
         return text or None
 
     def names(self) -> tuple[str, ...]:
-        """The names by which :meth:`certificate` finds the certificates that are here."""
+        """Returns the names of the stored certificates, for :meth:`certificate`."""
         chains = (file for file in self._folder.names() if file.endswith(CHAIN))
         return tuple(_name_of(file[: -len(CHAIN)]) for file in chains)
 
     @staticmethod
-    def _called(name: str) -> str:
-        """What :meth:`names` has for it."""
+    def _stored_name(name: str) -> str:
+        """Returns the name under which :meth:`names` lists a certificate."""
         return _name_of(_file_of(name))
 
     def certificate(self, name: str) -> Certificate | None:
-        """A certificate that is here, with its key; None when there is none that can be used."""
+        """Returns a stored certificate with its key, or None if it does not exist or is not usable."""
         key = self._key(_file_of(name) + KEY)
         return None if key is None else self._certificate(_file_of(name) + CHAIN, key)
 
     def key_file(self, name: str) -> str:
-        """Path of a certificate's key, for servers that read files."""
+        """Returns the path of a certificate's key, for servers that read files."""
         return self._folder.path_of(_file_of(name) + KEY)
 
     def chain_file(self, name: str) -> str:
-        """Path of a certificate with its issuers, likewise."""
+        """Returns the path of a certificate with its issuers, for servers that read files."""
         return self._folder.path_of(_file_of(name) + CHAIN)
 
     def obtain(
@@ -179,34 +181,36 @@ class Store:
         sign: Signer | None = None,
         **options: Any,
     ) -> Certificate:
-        """The certificate for these names: the one that is here, or a new one when there is none,
-        when it is time to renew it (RFC 9773), or when it is for other names.
+        """Returns the stored certificate for these names, or obtains a new one.
+
+        A new one is obtained if no certificate is stored or usable, if its renewal is due (RFC 9773), or
+        if it has other names.
 
         client
-            From :meth:`client`.
+            A client from :meth:`client`.
         name
-            What the files are called by, instead of the first one of ``names``.
+            The NAME of the files, instead of the first one of ``names``.
         key_type
-            Of a key that is made because there is none.
+            Type of the certificate's key, if the folder has no key yet.
         renew_now
-            Renew, whether or not it is time.
+            Whether to renew the certificate even if the renewal is not due.
 
-        The others are as for :meth:`Client.obtain`, and so is what is raised. An order that may
-        still succeed is kept, and the next call goes on with it.
+        The other options, and the exceptions, are those of :meth:`Client.obtain`; besides, a file can
+        raise :class:`StoreError`. An order that may still succeed is kept, and the next call resumes it.
         """
         issuance = _Issuance(self, client, names, name, solver, options)
-        with self._work(issuance.file):
+        with self._locked(issuance.file):
             issuance.prepare(key_type, renew_now)
             while True:
                 operation = issuance.order()
-                operation._on_order = issuance.note_order
+                operation._on_order = issuance.record_order
                 try:
                     try:
-                        operation.run(_Noting(solver, issuance), sign)
+                        operation.run(_Recording(solver, issuance), sign)
                     finally:
-                        take_down(solver, issuance.take_left())
+                        unpublish_quietly(solver, issuance.leftover_challenges())
                 except BaseException as error:
-                    if not issuance.goes_on_after(error):
+                    if not issuance.should_order_again(error):
                         raise
                 else:
                     certificate = issuance.keep(operation)
@@ -225,39 +229,39 @@ class Store:
         sign: Signer | None = None,
         **options: Any,
     ) -> Certificate:
-        """As :meth:`obtain`, for asyncio; ``client`` is from :meth:`async_client`.
+        """As :meth:`obtain`, for asyncio; ``client`` is a client from :meth:`async_client`.
 
-        Files are written on threads. Several certificates may be under way at once.
+        Files are written on threads. Several certificates may be obtained at the same time.
         """
-        from .aio import on_thread, take_down
+        from .aio import on_thread, unpublish_quietly
 
         issuance = _Issuance(self, client, names, name, solver, options)
         loop = asyncio.get_running_loop()
-        notes: list[asyncio.Future[None]] = []
-        async with self._work_async(issuance.file):
+        writes: list[asyncio.Future[None]] = []
+        async with self._locked_async(issuance.file):
             await on_thread(issuance.prepare, key_type, renew_now)
             while True:
                 operation = issuance.order()
-                operation._on_order = lambda url: notes.append(
-                    loop.run_in_executor(None, issuance.note_order, url)
+                operation._on_order = lambda url: writes.append(
+                    loop.run_in_executor(None, issuance.record_order, url)
                 )
                 try:
                     try:
-                        await client.run(operation, _noting_async(solver, issuance), sign)
+                        await client.run(operation, _recording_async(solver, issuance), sign)
                     finally:
-                        await take_down(solver, issuance.take_left())
+                        await unpublish_quietly(solver, issuance.leftover_challenges())
                 except BaseException as error:
-                    await _all(notes)
-                    if not await on_thread(issuance.goes_on_after, error):
+                    await _all(writes)
+                    if not await on_thread(issuance.should_order_again, error):
                         raise
                 else:
-                    await _all(notes)
+                    await _all(writes)
                     certificate = await on_thread(issuance.keep, operation)
                     if certificate is not None:
                         return certificate
 
     def close(self) -> None:
-        """Lets go of the folder. Closing twice is fine."""
+        """Closes the folder. A second call has no effect."""
         self._folder.close()
 
     def __enter__(self) -> Store:
@@ -274,26 +278,28 @@ class Store:
             return options
         return {"account_key": self.account_key(), "account_url": self.account_url, **options}
 
-    def _watched(self, client: AnyClient) -> AnyClient:
+    def _with_failure_handler(self, client: AnyClient) -> AnyClient:
         client._on_failure = self._set_refused_key_aside
         return client
 
     def _set_refused_key_aside(self, client: ClientBase, error: AcmeError) -> None:
-        """The CA refuses keys such as the account's, and so has no account of it: the next client gets
-        another one. Not a key that may have an account, and not while somebody else is at work."""
+        """Renames the account's key if the CA refuses it, so that the next client generates another one.
+
+        Does nothing if the key may have an account, or while other work in the folder is in progress.
+        """
         if not refuses_key(error) or client._pointer is None or client.account_url or self.account_url:
             return
         with suppress(StoreError):
-            if not self._folder.enter(ACCOUNT_KEY):
+            if not self._folder.acquire(ACCOUNT_KEY):
                 return
             try:
                 key = self._key(ACCOUNT_KEY)
                 if key is not None and key.thumbprint == client.account_thumbprint:
                     self._folder.set_aside(ACCOUNT_KEY, UNUSED)
                     path = self._folder.path_of(ACCOUNT_KEY)
-                    logger.warning("%s: the CA refuses this key; it is in %s%s now", path, path, UNUSED)
+                    logger.warning("%s: the CA refuses this key; it is now in %s%s", path, path, UNUSED)
             finally:
-                self._folder.leave(ACCOUNT_KEY)
+                self._folder.release(ACCOUNT_KEY)
 
     def _key(self, file: str) -> PrivateKey | None:
         data = self._folder.read(file, secret=True)
@@ -328,41 +334,42 @@ class Store:
         return StoreError.of(self._folder.path_of(file), OSError(errno.EINVAL, str(error)))
 
     def _busy(self, file: str) -> StoreError:
-        why = f"somebody else has been at work here for {self._lock_timeout:g} seconds"
+        why = f"another program or thread has been at work here for {self._lock_timeout:g} seconds"
         return StoreError.of(self._folder.path_of(file), OSError(errno.EWOULDBLOCK, why))
 
-    def _begin(self, file: str) -> Iterator[None]:
-        """Begins work, after a nap of the caller's each time that somebody else is still at it."""
-        deadline, told = time.monotonic() + self._lock_timeout, False
-        while not self._folder.enter(file):
+    def _wait_for_lock(self, file: str) -> Iterator[None]:
+        """Locks the folder for work on a file; yields each time that the caller should wait a moment."""
+        deadline, logged = time.monotonic() + self._lock_timeout, False
+        while not self._folder.acquire(file):
             if time.monotonic() >= deadline:
                 raise self._busy(file)
-            if not told:
-                logger.info("%s: waiting, for somebody else is at work here", self._folder.path)
-                told = True
+            if not logged:
+                text = "%s: waiting for another program or thread at work in this folder"
+                logger.info(text, self._folder.path)
+                logged = True
             yield
 
     @contextmanager
-    def _work(self, file: str) -> Iterator[None]:
-        for _ in self._begin(file):
-            time.sleep(NAP)
+    def _locked(self, file: str) -> Iterator[None]:
+        for _ in self._wait_for_lock(file):
+            time.sleep(POLL_INTERVAL)
         try:
             yield
         finally:
-            self._folder.leave(file)
+            self._folder.release(file)
 
     @asynccontextmanager
-    async def _work_async(self, file: str) -> AsyncIterator[None]:
-        for _ in self._begin(file):
-            await asyncio.sleep(NAP)
+    async def _locked_async(self, file: str) -> AsyncIterator[None]:
+        for _ in self._wait_for_lock(file):
+            await asyncio.sleep(POLL_INTERVAL)
         try:
             yield
         finally:
-            self._folder.leave(file)
+            self._folder.release(file)
 
 
 class _Issuance:
-    """One call of :meth:`Store.obtain`: what there is, what is ordered, what is kept of it."""
+    """One call of :meth:`Store.obtain`: the stored files, the order, and its results."""
 
     def __init__(
         self,
@@ -377,8 +384,8 @@ class _Issuance:
         if not self._names:
             raise InvalidArgument("names is empty")
         self.file = _file_of(self._names[0] if name is None else name)
-        # What a program that was killed has left published.
-        self._left: tuple[Challenge, ...] = ()
+        # Challenges that a killed run has left published.
+        self._leftover: tuple[Challenge, ...] = ()
         self._published: set[tuple[str, str, str]] = set()
         self._store = store
         self._folder = store._folder
@@ -390,7 +397,7 @@ class _Issuance:
         self._mutex = threading.Lock()
 
     def prepare(self, key_type: KeyType, renew_now: bool) -> None:
-        """Finds what there is. Afterwards the key is on the disk, and there is room for the rest."""
+        """Reads the stored files. Afterwards the key is on the disk, and there is room for the others."""
         self._folder.check_room()
         file = self.file + KEY
         self._key = self._store._key(file) or self._store._new_key(file, key_type)
@@ -407,7 +414,7 @@ class _Issuance:
         self._resume()
 
     def _resume(self) -> None:
-        """Finds what a run that did not come to its end has left."""
+        """Reads the journal of a run that did not end."""
         file = self.file + ORDER
         text = (self._folder.read(file) or b"").decode("utf-8", "replace")
         if is_newer(text):
@@ -415,21 +422,22 @@ class _Issuance:
             raise StoreError.of(self._folder.path_of(file), OSError(errno.EINVAL, why))
         journal = Journal.parse(text, self._journal.purpose) if text else self._journal
         if journal is None:
-            logger.warning("%s: not readable; set aside", self._folder.path_of(file))
+            logger.warning("%s: not readable; renamed to end in .bad", self._folder.path_of(file))
             self._folder.set_aside(file, ".bad")
             return
-        self._left = journal.published
+        self._leftover = journal.published
         if journal.order_url and journal.runs >= MAX_RUNS:
-            logger.warning("%s: given up, after %d runs", journal.order_url, journal.runs)
+            text = "%s: a new order takes its place, after %d runs that were killed"
+            logger.warning(text, journal.order_url, journal.runs)
         elif journal.order_url:
             self._resumed = journal.order_url
             self._journal = replace(journal, runs=journal.runs + 1)
             self._write_journal()
 
     def order(self) -> Operation:
-        """Begins the order, or goes on with the one that is under way."""
+        """Begins the order, or resumes the one of an earlier run."""
         current = self._current
-        return self._client.order(
+        return self._client.begin_order(
             self._names,
             key=self._key,
             order_url=self._resumed,
@@ -438,35 +446,37 @@ class _Issuance:
             **self._options,
         )
 
-    def note_order(self, url: str) -> None:
-        """The CA has an order of ours."""
+    def record_order(self, url: str) -> None:
+        """Records the order's URL."""
         with self._mutex:
             if url != self._journal.order_url:
                 self._journal = replace(self._journal, order_url=url, runs=1)
                 self._write_journal()
 
-    def note_published(self, challenges: tuple[Challenge, ...]) -> None:
-        """These are going to be published for it."""
+    def record_published(self, challenges: tuple[Challenge, ...]) -> None:
+        """Records challenges before they are published."""
         with self._mutex:
             self._published.update(identity(challenge) for challenge in challenges)
             self._journal = self._journal.with_published(challenges)
             self._write_journal()
 
-    def take_left(self) -> tuple[Challenge, ...]:
-        """What is to be taken down at a run's end, besides what the run does: not before, for the CA
-        may be reading it."""
-        left, self._left = self._left, ()
+    def leftover_challenges(self) -> tuple[Challenge, ...]:
+        """Returns the challenges of a killed run that this run did not publish itself.
+
+        They are removed at the end of this run: until then the CA may still be validating them.
+        """
+        left, self._leftover = self._leftover, ()
         return tuple(c for c in left if identity(c) not in self._published)
 
     def keep(self, operation: Operation) -> Certificate | None:
-        """Stores what has come of it; None: it has to be ordered once more."""
+        """Stores the result of the operation; returns None if another order is necessary."""
         self._keep_account()
         if operation.renewal_info is not None:
             self._forget_order()
             return self._current
         certificate = operation.certificate
         if self._resumed and self._current and certificate.fingerprint == self._current.fingerprint:
-            # Killed after it was stored; this time another one is wanted.
+            # The killed run had stored it. This run is for another one.
             self._forget_order()
             return None
         try:
@@ -477,11 +487,11 @@ class _Issuance:
         self._forget_order()
         return certificate
 
-    def goes_on_after(self, error: BaseException) -> bool:
-        """Is it worth another order, at once? When that of an earlier run had come to nothing."""
+    def should_order_again(self, error: BaseException) -> bool:
+        """Whether to order again immediately, because the order of an earlier run has failed."""
         with suppress(StoreError):
             self._keep_account()
-        if self._journal.order_url:  # this run has come to its end
+        if self._journal.order_url:  # this run was not killed
             self._journal = replace(self._journal, runs=0)
             self._write_journal()
         if not (isinstance(error, FINAL) or (isinstance(error, AcmeError) and error.permanent)):
@@ -503,7 +513,7 @@ class _Issuance:
         self._folder.remove(self.file + ORDER)
 
     def _write_journal(self) -> None:
-        """Without it the next run would order once more: a pity, but no reason to stop this one."""
+        """Writes the journal. A failure stops nothing: it only means that a killed run orders again."""
         try:
             self._folder.write(self.file + ORDER, self._journal.text().encode(), SECRET)
             self._keep_account()
@@ -511,38 +521,38 @@ class _Issuance:
             logger.warning("the order cannot be resumed after a crash: %s", error)
 
 
-class _Noting:
-    """A solver that notes what is published before it is."""
+class _Recording:
+    """A solver that records challenges before it publishes them."""
 
     def __init__(self, solver: Any, issuance: _Issuance):
         self._solver = solver
         self._issuance = issuance
 
     def publish(self, challenges: tuple[Challenge, ...]) -> None:
-        self._issuance.note_published(challenges)
+        self._issuance.record_published(challenges)
         self._solver.publish(challenges)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._solver, name)
 
 
-def _noting_async(solver: AnySolver, issuance: _Issuance) -> Any:
+def _recording_async(solver: AnySolver, issuance: _Issuance) -> Any:
     from .aio import call, on_thread
 
-    class Noting(_Noting):
+    class Recording(_Recording):
         async def publish(self, challenges: tuple[Challenge, ...]) -> None:  # type: ignore[override]
-            await on_thread(issuance.note_published, challenges)
+            await on_thread(issuance.record_published, challenges)
             await call(solver.publish, challenges)
 
-    return Noting(solver, issuance)
+    return Recording(solver, issuance)
 
 
-async def _all(notes: list[asyncio.Future[None]]) -> None:
-    """Waits until all of them are written, also when the task is cancelled meanwhile."""
+async def _all(writes: list[asyncio.Future[None]]) -> None:
+    """Waits until all files are written, even if the task is cancelled meanwhile."""
     canceled: asyncio.CancelledError | None = None
-    while any(not note.done() for note in notes):
+    while any(not write.done() for write in writes):
         try:
-            await asyncio.wait(notes)
+            await asyncio.wait(writes)
         except asyncio.CancelledError as error:
             canceled = error
     if canceled is not None:
@@ -550,24 +560,24 @@ async def _all(notes: list[asyncio.Future[None]]) -> None:
 
 
 def refuses_key(error: AcmeError) -> bool:
-    """Does the CA take no such key, whatever it is asked for?"""
-    return error.problem_type in REFUSALS_OF_KEY
+    """Whether the error says that the CA refuses the key or its algorithm."""
+    return error.problem_type in KEY_REFUSALS
 
 
 def _without_dot(name: str) -> str:
-    """``example.org.`` is ``example.org``."""
+    """Removes the final dot: ``example.org.`` is ``example.org``."""
     return name.removesuffix(".") if isinstance(name, str) else name
 
 
 def _file_of(name: str) -> str:
-    """What the files of a certificate are called, before their endings.
+    """Returns the name of a certificate's files, without their endings.
 
-    A name is never a path: what could be more than a name is percent-encoded, and what is too long
-    for a file's name is cut, with a digest of the whole.
+    A name cannot lead to another folder: special characters are percent-encoded. A name that is too
+    long for a file is cut, and a digest of the whole name follows.
     """
     to_text(name, "name")
     if not name or name[0] == ".":
-        raise InvalidArgument(f"{name!r} is no name for a file")
+        raise InvalidArgument(f"{name!r} cannot be the name of a file")
     characters = [quote(c, safe=":") for c in name.lower().rstrip(".").replace("*", "_")]
     file = "".join(characters)
     if len(file) > 200:

@@ -1,16 +1,16 @@
 """The command ``acme-micro``: certificates from a shell, a cron job or a timer.
 
-It is also the example of a whole program on the library. In the order in which to read it:
+It is also the example of a whole program on the library. Its files, in the order in which to read them:
 
 ============== =======================================================================
-parser         what may be said to it; ``cas`` has the short names of CAs
-run            from arguments to an exit status, whatever happens
-home           its folder: one :class:`acme_micro.Store` for each CA, and ``settings``
-solve          how names are proven: webroot, a server of its own, or hooks
+parser         the command line; ``cas`` has the short names of CAs
+run            from arguments to an exit status
+layout         its folder: one :class:`acme_micro.Store` for each CA, and ``settings``
+solve          how challenges are published: webroot, standalone server, or hooks
 obtain, renew, revoke, show, account
                the subcommands
 output         progress for people, results for people or programs
-failure        the exit status of each error, and what to do about it; ``hints`` of challenges
+failure        exit status and hint for each error; ``hints`` about challenges
 ============== =======================================================================
 """
 

@@ -10,28 +10,29 @@ from ..keys import PrivateKey
 from ..store import ACCOUNT_KEY, refuses_key
 from .cas import DEFAULT, DIRECTORIES
 from .failure import CommandError, UsageError, advise, document, kind_of
-from .home import Ca, Home
+from .layout import Ca, Layout
 from .output import Output
 from .parser import KEY_TYPES
 from .text import plain
 
-# The key that is to come, until the CA has taken it.
+# The account's next key, until the CA has accepted it.
 NEXT = "account.next.pem"
-ROLLOVER = "acme-micro account rollover finishes the change of its key that was begun"
+ROLLOVER = "run acme-micro account rollover: a change of the account's key was begun and has not ended"
 
 
-async def account(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+async def account(arguments: argparse.Namespace, layout: Layout, output: Output) -> int:
     if arguments.action == "show":
-        return await _show(arguments, home, output)
+        return await _show(arguments, layout, output)
     default = DIRECTORIES[DEFAULT] if arguments.action == "create" else None
-    ca = home.ca(arguments, default)
+    ca = layout.ca(arguments, default)
     text = await _ACTIONS[arguments.action](ca, arguments, output)
     output.result(text, {"command": "account", "action": arguments.action, "account": _account(ca)})
     return 0
 
 
-async def _show(arguments: argparse.Namespace, home: Home, output: Output) -> int:
-    """That a CA does not know an account is an answer; what keeps it from giving one is a failure."""
+async def _show(arguments: argparse.Namespace, layout: Layout, output: Output) -> int:
+    """Shows the accounts. An account that is unknown to the CA is a result; a CA that does not respond is a
+    failure."""
     found: list[dict[str, Any]] = []
     failures: list[Exception] = []
 
@@ -40,8 +41,8 @@ async def _show(arguments: argparse.Namespace, home: Home, output: Output) -> in
         failures.append(error)
         found.append({**account, "is_valid": None, "terms_url": None, "error": document(error)})
 
-    cas = home.cas(arguments)
-    for name, error in home.unusable.items():
+    cas = layout.cas(arguments)
+    for name, error in layout.unusable.items():
         unknown({"ca": name}, error)
     for ca in cas:
         if not ca.has_account:
@@ -49,17 +50,17 @@ async def _show(arguments: argparse.Namespace, home: Home, output: Output) -> in
         account = {"ca": ca.name}
         try:
             account = _account(ca)
-            found.append(await _ask(ca, account, output))
+            found.append(await _check_account(ca, account, output))
         except (AcmeError, CommandError) as error:
             unknown(account, error)
-    text = "\n".join(map(_text, found)) or f"there is no account in {home.path}"
+    text = "\n".join(map(_text, found)) or f"there is no account in {layout.path}"
     result = {"command": "account", "action": "show", "accounts": found}
     output.result(text, {"ok": not failures, **result})
     return kind_of(failures[0])[1] if failures else 0
 
 
-async def _ask(ca: Ca, account: dict[str, Any], output: Output) -> dict[str, Any]:
-    """An account, and whether its CA knows it."""
+async def _check_account(ca: Ca, account: dict[str, Any], output: Output) -> dict[str, Any]:
+    """Asks the CA about an account."""
     async with ca.client() as client:
         output.step(f"asking {ca.name}")
         try:
@@ -67,8 +68,8 @@ async def _ask(ca: Ca, account: dict[str, Any], output: Output) -> dict[str, Any
         except AccountError as error:
             hint = ROLLOVER if (ca.path / NEXT).exists() else ""
             output.error(error, about=ca.name, hint=hint)
-            told = {**document(error), "hint": hint or None}
-            return {**account, "is_valid": False, "terms_url": client.terms_url, "error": told}
+            found = {**document(error), "hint": hint or None}
+            return {**account, "is_valid": False, "terms_url": client.terms_url, "error": found}
         return {**account, "url": client.account_url, "is_valid": True, "terms_url": client.terms_url}
 
 
@@ -84,7 +85,7 @@ async def _create(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
             raise
         ca.keep_account_url(url)
     if arguments.key_type not in (None, _type(key)):
-        how = f"acme-micro account rollover --key-type {arguments.key_type} replaces it"
+        how = f"to replace it, run acme-micro account rollover --key-type {arguments.key_type}"
         output.note(f"{ca.name}: the account's key stays {_type(key)}; {how}")
     return f"{ca.name}: the account is {plain(url)}"
 
@@ -92,13 +93,16 @@ async def _create(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
 async def _contacts(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
     async with ca.client() as client:
         await client.update_contacts(arguments.contact)
-    return f"{ca.name}: the account's contacts are {', '.join(arguments.contact) or 'none'} now"
+    return f"{ca.name}: the account's contacts are now {', '.join(arguments.contact) or 'empty'}"
 
 
 async def _rollover(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
-    """The new key is on the disk before the CA hears of it, and the old one stays until the CA has
-    taken it: killed in between, the next try goes on with both."""
-    async with ca.at_work(), ca.client() as client:
+    """Replaces the account's key.
+
+    The new key is on the disk before the CA gets a request, and the old one stays until the CA has
+    accepted the new one. After a killed run, the next one continues with both.
+    """
+    async with ca.locked(), ca.client() as client:
         path = ca.path / NEXT
         key = PrivateKey.load_or_generate(path, KEY_TYPES[arguments.key_type or "p256"])
         try:
@@ -108,20 +112,20 @@ async def _rollover(ca: Ca, arguments: argparse.Namespace, output: Output) -> st
                 ca.set_next_account_key_aside(path)
                 advise(error, _another("rollover", key))
             raise
-        ca.take_account_key(path)
+        ca.replace_account_key(path)
     if arguments.key_type not in (None, _type(key)):
-        how = f"the same command once more makes a {arguments.key_type} key"
-        output.note(f"{ca.name}: a change to a {_type(key)} key that was begun is finished; {how}")
+        how = f"run the same command again for a {arguments.key_type} key"
+        output.note(f"{ca.name}: this has finished an earlier change to a {_type(key)} key; {how}")
     return f"{ca.name}: the account has a new key, {key.thumbprint}"
 
 
 async def _deactivate(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
     if not arguments.yes:
-        raise UsageError("deactivating an account cannot be undone", "add --yes if you mean it")
+        raise UsageError("deactivating an account cannot be undone", "add --yes to do it")
     async with ca.client() as client:
         await client.deactivate()
     ca.set_account_aside()
-    return f"{ca.name}: the account is deactivated; its key in {ca.path} ends in .deactivated now"
+    return f"{ca.name}: the account is deactivated; its key in {ca.path} is renamed to end in .deactivated"
 
 
 def _type(key: PrivateKey) -> str:
@@ -129,9 +133,9 @@ def _type(key: PrivateKey) -> str:
 
 
 def _another(action: str, key: PrivateKey) -> str:
-    """What to do when the CA refuses a key."""
+    """Returns the hint for a key that the CA refuses."""
     type = "rsa2048" if _type(key) == "p256" else "p256"
-    return f"acme-micro account {action} --key-type {type} makes a key of another type"
+    return f"run acme-micro account {action} --key-type {type} for a key of another type"
 
 
 _ACTIONS = {
@@ -143,7 +147,7 @@ _ACTIONS = {
 
 
 def _account(ca: Ca) -> dict[str, Any]:
-    """An account, for programs."""
+    """Describes an account for programs."""
     found = {"ca": ca.name, "directory": ca.settings.directory, "url": ca.store.account_url}
     if not ca.has_account:
         return {**found, "key_file": None}
@@ -157,12 +161,12 @@ def _account(ca: Ca) -> dict[str, Any]:
 
 
 def _text(found: dict[str, Any]) -> str:
-    lines = [f"{found['ca']}: {plain(found.get('url') or 'no URL known')}"]
+    lines = [f"{found['ca']}: {plain(found.get('url') or 'URL unknown')}"]
     if "thumbprint" in found:
         lines.append(f"  key    {found['key_file']} ({found['key_type']}, {found['thumbprint']})")
     if found["terms_url"]:
         lines.append(f"  terms  {plain(found['terms_url'])}")
     if not found["is_valid"]:
-        how = "not known whether usable" if found["is_valid"] is None else "not usable"
+        how = "unknown whether usable" if found["is_valid"] is None else "not usable"
         lines.append(f"  {how}: {found['error']['message']}")
     return "\n".join(lines)

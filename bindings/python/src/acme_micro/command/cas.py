@@ -14,23 +14,23 @@ DIRECTORIES = {
     "google-staging": "https://dv.acme-v02.test-api.pki.goog/directory",
     "zerossl": "https://acme.zerossl.com/v2/DV90",
 }
-#: Nobody trusts its certificates, and no limit of it is worth saving: what one wants to begin with.
+#: The CA for a first trial: browsers do not trust its certificates, and its rate limits are high.
 DEFAULT = "letsencrypt-staging"
 
 
 def directory_of(text: str) -> str:
-    """The directory's URL, for a short name or a URL; ValueError for neither."""
+    """Returns the directory's URL for a short name or a URL; raises ValueError for other texts."""
     url = DIRECTORIES.get(text, text)
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname:
-        raise ValueError(f"{text!r} is no https URL, and none of {', '.join(DIRECTORIES)}")
+        raise ValueError(f"{text!r} is neither an https URL nor one of {', '.join(DIRECTORIES)}")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("a directory's URL has no user and no password in it")
+        raise ValueError("the URL of a directory must not contain a user or a password")
     return url
 
 
 def name_of(directory: str) -> str:
-    """The short name, or one that is made of the URL: what the CA's folder is called."""
+    """Returns the name of the CA's folder: its short name, or one that follows from the URL."""
     for name, url in DIRECTORIES.items():
         if url == directory:
             return name

@@ -1,4 +1,4 @@
-"""What went wrong: the exit status for it, a word for programs, and what to do."""
+"""Errors: the exit status, a word for programs, and a hint."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import signal
 from typing import Any
 
 from .. import errors
+from .._folder import StoreError
 from ..errors import AcmeError
 from .text import day_and_time, not_before, plain
 
-# The types of a CA's problems begin with this (RFC 8555 section 6.7).
+# Prefix of the types of a CA's problems (RFC 8555 section 6.7).
 ACME_ERROR = "urn:ietf:params:acme:error:"
 
 
-# Hints that are shown for one error.
+# Maximum number of hints for one error.
 MAX_HINTS = 3
 
 
 class CommandError(Exception):
-    """Something that the library knows nothing of."""
+    """An error of the command, not of the library."""
 
     kind, status = "error", 1
 
@@ -28,44 +29,44 @@ class CommandError(Exception):
 
 
 class UsageError(CommandError):
-    """What was said to the command makes no sense."""
+    """The command line is wrong."""
 
     kind, status = "usage", 2
 
 
 class Damaged(CommandError):
-    """A file of the folder is not what this command writes."""
+    """A file of the folder was not written by this command."""
 
     kind, status = "store", 7
 
 
 class HookFailed(CommandError):
-    """A hook ended with another status than 0."""
+    """A hook ended with a status other than 0."""
 
     kind, status = "publish", 8
 
 
 class DeployFailed(CommandError):
-    """The certificate is there, but the deploy hook did not end well."""
+    """The certificate is stored, but the deploy hook failed."""
 
     kind, status = "deploy", 10
 
 
 class OutputFailed(CommandError):
-    """The result cannot be told."""
+    """The result cannot be written."""
 
     kind, status = "output", 11
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the command to end."""
+    """A signal ended the command."""
 
     def __init__(self, number: int = signal.SIGINT):
         super().__init__(number)
         self.number = number
 
 
-# The first that fits. 1 is left to bugs; 128 + N is a signal's.
+# The word and exit status of each error; the first match counts. 1 is a bug; 128 + N is signal N.
 KINDS: tuple[tuple[type[BaseException], str, int], ...] = (
     (errors.InvalidArgument, "usage", 2),
     (errors.TransportError, "network", 3),
@@ -82,13 +83,13 @@ KINDS: tuple[tuple[type[BaseException], str, int], ...] = (
     (errors.ProtocolError, "protocol", 4),
     (errors.PolicyError, "policy", 4),
     (errors.Unsupported, "unsupported", 4),
-    (errors.StoreError, "store", 7),
+    (StoreError, "store", 7),
     (OSError, "publish", 8),
 )
 
 
 def kind_of(error: BaseException) -> tuple[str, int]:
-    """A word for it, and the exit status."""
+    """Returns a word for the error, and the exit status."""
     if isinstance(error, CommandError):
         return error.kind, error.status
     if isinstance(error, KeyboardInterrupt):
@@ -100,7 +101,7 @@ def kind_of(error: BaseException) -> tuple[str, int]:
 
 
 def document(error: BaseException) -> dict[str, Any]:
-    """All that is known of it, for programs."""
+    """Describes an error for programs."""
     kind, status = kind_of(error)
     found: dict[str, Any] = {"kind": kind, "message": message_of(error), "exit_status": status}
     if isinstance(error, AcmeError):
@@ -126,12 +127,12 @@ def message_of(error: BaseException) -> str:
 
 
 def advise(error: AcmeError, hint: str | None) -> None:
-    """Notes what to do about this very error, where more is known than the error tells."""
+    """Sets the hint of this error, where the command knows more than the error says."""
     setattr(error, "hint", hint)
 
 
 def hint_for(error: BaseException) -> str | None:
-    """What a person may do about it."""
+    """Returns what a user can do about the error, or None."""
     if isinstance(error, CommandError):
         return error.hint
     if not isinstance(error, AcmeError):
@@ -139,20 +140,20 @@ def hint_for(error: BaseException) -> str | None:
     hint: str | None = getattr(error, "hint", None)
     if hint:
         return hint
-    # Of several names that failed, each kind of failure once.
+    # If several names failed, each hint appears once.
     hints = list(dict.fromkeys(filter(None, map(hint_for, error.subproblems))))
     if hints:
         return "; ".join(hints[:MAX_HINTS]) + ("; and so on" if len(hints) > MAX_HINTS else "")
     page = plain(error.help_url or "")
     if page in message_of(error):
-        page = ""  # once is enough
+        page = ""  # the message has it already
     if isinstance(error, errors.TermsNotAgreed):
         where = page and f" at {page}"
-        return f"read the CA's terms of service{where}; then obtain, or account create, with --agree-terms"
+        return f"read the CA's terms of service{where}; then add --agree-terms to obtain or account create"
     if isinstance(error, errors.ExternalAccountRequired):
-        return "this CA wants --eab-kid and --eab-key-file; its website shows you both"
+        return "this CA requires --eab-kid and --eab-key-file; its website shows you both"
     if isinstance(error, errors.AccountError):
-        return "acme-micro account show tells what is known of the account"
+        return "run acme-micro account show for what is known about the account"
     if error.retry_at is not None:
         at = day_and_time(not_before(error.retry_at))
         return f"try again after {at}{page and '; see '}{page}"

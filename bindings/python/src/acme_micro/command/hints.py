@@ -1,4 +1,4 @@
-"""What to do about a challenge, by what the CA says of it and by how it was published."""
+"""Hints about failed challenges, by the CA's problem and by how the challenge was published."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from ..errors import AcmeError, ChallengeFailed
 from .failure import ACME_ERROR, advise
 from .settings import CertificateSettings
 
-# The options with which this command does a type of challenge.
+# The options of this command for each type of challenge.
 OPTIONS = {
     "http-01": "--webroot DIR or --standalone",
     "dns-01": "--hook CMD",
     "dns-account-01": "--hook CMD --challenge-type dns-account-01",
     "dns-persist-01": "--hook CMD --challenge-type dns-persist-01",
 }
-# The types that a CA offers are in the library's message, and nowhere else.
+# The types that a CA offers are in the library's message only.
 OFFER = re.compile(r"the CA offers (.+), none of which is acceptable")
 RECORDS = "its A and AAAA records"
 
 
 def advise_of_challenges(error: AcmeError, settings: CertificateSettings) -> None:
-    """Notes what to do about the challenges that failed."""
+    """Sets the hints of the challenges that failed."""
     for one in (error, *error.subproblems):
         if isinstance(error, ChallengeFailed):
             advise(one, _hint(one, settings))
 
 
 def _hint(error: AcmeError, settings: CertificateSettings) -> str | None:
-    """None, where the way to the challenge is not the cause."""
+    """Returns a hint, or None if the way to the challenge is not the cause."""
     offer = None if error.problem else OFFER.search(str(error))
     if offer:
         return _another_type(offer[1].split(", "))
@@ -38,8 +38,9 @@ def _hint(error: AcmeError, settings: CertificateSettings) -> str | None:
         return None
     name = (error.identifier or "the name").removeprefix("*.")
     if settings.hook and settings.challenge_type != "http-01":
+        record = _record(name, settings.challenge_type)
         return (
-            f"the CA does not find the hook's TXT record for {name}: when the hook ends, "
+            f"the CA does not find the hook's TXT record {record}: when the hook ends, "
             "all name servers of the zone must have it"
         )
     if problem == "dns":
@@ -53,19 +54,26 @@ def _hint(error: AcmeError, settings: CertificateSettings) -> str | None:
         return f"port 80 of {name} does not serve the files of --webroot: check {checks}"
     if settings.standalone:
         checks = _checks(name, settings)
-        return f"another server answers on port 80 of {name}" + (checks and f": check {checks}")
+        return f"another server responds on port 80 of {name}" + (checks and f": check {checks}")
     return f"port 80 of {name} does not serve what the hook publishes: it must when the hook ends"
+
+
+def _record(name: str, type: str | None) -> str:
+    """Returns the name of the TXT record, as far as it follows from the name."""
+    if type == "dns-account-01":  # its first label follows from the account
+        return f"below _acme-challenge.{name}"
+    return f"_validation-persist.{name}" if type == "dns-persist-01" else f"_acme-challenge.{name}"
 
 
 def _another_type(offered: list[str]) -> str:
     for type, option in OPTIONS.items():
         if type in offered:
             return f"the CA offers {type}: use {option}"
-    return f"this command does {', '.join(OPTIONS)}, none of which the CA offers"
+    return f"this command supports {', '.join(OPTIONS)}, but the CA offers others"
 
 
 def _checks(name: str, settings: CertificateSettings, *more: str) -> str:
-    """The things to check on the way to port 80 of this name."""
+    """Returns what to check on the way to port 80 of this name."""
     checks = [] if _is_address(name) else [RECORDS]
     if settings.standalone and settings.standalone[1] != 80:
         checks.append(f"that its port 80 leads to port {settings.standalone[1]} of this machine")

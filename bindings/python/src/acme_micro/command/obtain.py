@@ -13,7 +13,7 @@ from ..store import refuses_key
 from .cas import DEFAULT, DIRECTORIES
 from .failure import DeployFailed, HookFailed, UsageError, advise
 from .hints import advise_of_challenges
-from .home import Ca, Home, describe
+from .layout import Ca, Layout, describe
 from .output import Output
 from .parser import KEY_TYPES
 from .settings import CertificateSettings
@@ -26,19 +26,20 @@ SETTINGS = (
 )  # fmt: skip
 
 
-async def obtain(arguments: argparse.Namespace, home: Home, output: Output) -> int:
+async def obtain(arguments: argparse.Namespace, layout: Layout, output: Output) -> int:
     names = tuple(dict.fromkeys(name for names in arguments.domain for name in names))
     settings = CertificateSettings(names, **{name: getattr(arguments, name) for name in SETTINGS})
     if arguments.hook_timeout is not None:
         settings = replace(settings, hook_timeout=arguments.hook_timeout)
     _check(settings)
     name = arguments.name or names[0]
-    ca = home.ca(arguments, DIRECTORIES[DEFAULT])
+    ca = layout.ca(arguments, DIRECTORIES[DEFAULT])
     async with ca.client(arguments) as client:
         found = await obtain_one(ca, client, name, settings, output, force=arguments.force)
     output.result(_text(found), {"command": "obtain", "certificate": found})
     if ca.settings.directory == DIRECTORIES[DEFAULT]:
-        output.note(f"{DEFAULT} is for trying: nobody trusts this; now add --directory letsencrypt")
+        trial = f"{DEFAULT} is for trials: browsers do not trust this certificate"
+        output.note(f"{trial}; for one that they trust, add --directory letsencrypt")
     return 0
 
 
@@ -51,8 +52,8 @@ async def obtain_one(
     *,
     force: bool,
 ) -> dict[str, Any]:
-    """One certificate, and all that belongs to it; gives it as programs see it."""
-    async with ca.at_work():  # of two runs at once one finds what the other has done
+    """Obtains one certificate, and runs its deploy hook; returns its description for programs."""
+    async with ca.locked():  # of two runs at the same time, the second finds the certificate
         known = ca.store.account_url
         try:
             return await _obtain_one(ca, client, name, settings, output, force)
@@ -62,7 +63,7 @@ async def obtain_one(
         finally:
             url = ca.store.account_url
             if known is None and url is not None and ca.has_deactivated_account:
-                output.note(f"{ca.name}: the old account is deactivated, so a new one is registered: {url}")
+                output.note(f"{ca.name}: the old account is deactivated, so a new one was registered: {url}")
 
 
 async def _obtain_one(
@@ -77,12 +78,13 @@ async def _obtain_one(
     key_type = ca.key_type(name)
     if settings.key_type is not None and key_type not in (None, settings.key_type):
         if ca.has_chain(name):
-            output.note(f"{name}: its key stays {key_type}; another --name, or revoke, makes a new one")
+            how = "for a new key use another --name, or revoke the certificate"
+            output.note(f"{name}: its key stays {key_type}; {how}")
             settings = replace(settings, key_type=key_type)
         else:
             ca.set_key_aside(name)
     if before is None:
-        # There is no other way that works; and a run that is killed soon leaves one to renew by.
+        # No earlier settings have worked; and renewals need settings even if this run is killed.
         ca.keep_certificate_settings(name, settings)
     output.step(f"{', '.join(settings.names)}: asking {ca.name}")
     certificate = await ca.store.obtain_async(
@@ -96,7 +98,7 @@ async def _obtain_one(
         preferred_chain=settings.preferred_chain,
     )
     is_new = before is None or before.fingerprint != certificate.fingerprint
-    what = "new, good" if is_new else "not due yet; it is good"
+    what = "new, valid" if is_new else "renewal not due yet; valid"
     output.step(f"{name}: {what} until {until(certificate.not_after)}")
     ca.keep_certificate_settings(name, settings)
     await _deploy(ca, name, settings, certificate, output)
@@ -106,12 +108,12 @@ async def _obtain_one(
 def _advise(error: AcmeError, ca: Ca, settings: CertificateSettings) -> None:
     advise_of_challenges(error, settings)
     if refuses_key(error) and not ca.has_account:
-        advise(error, "acme-micro account create --key-type TYPE makes an account with another type of key")
+        advise(error, "run acme-micro account create --key-type TYPE for an account with another type of key")
 
 
-async def deploy_what_was_left(ca: Ca, name: str, output: Output) -> None:
-    """Runs the deploy hook if it has not seen the certificate that is here."""
-    async with ca.at_work():
+async def deploy_pending(ca: Ca, name: str, output: Output) -> None:
+    """Runs the deploy hook if it has not had the stored certificate."""
+    async with ca.locked():
         settings, certificate = ca.certificate_settings(name), ca.store.certificate(name)
         if settings is not None and certificate is not None:
             await _deploy(ca, name, settings, certificate, output)
@@ -120,8 +122,10 @@ async def deploy_what_was_left(ca: Ca, name: str, output: Output) -> None:
 async def _deploy(
     ca: Ca, name: str, settings: CertificateSettings, certificate: Certificate, output: Output
 ) -> None:
-    """Runs the deploy hook until it has seen this certificate: also what an earlier run, which was
-    killed or whose hook failed, has left."""
+    """Runs the deploy hook, unless it has succeeded for this certificate.
+
+    The certificate may be an earlier run's, which was killed or whose hook failed.
+    """
     if not settings.deploy_hook or settings.deployed == certificate.fingerprint:
         return
     output.step(f"{name}: {settings.deploy_hook}")
@@ -136,7 +140,7 @@ async def _deploy(
     try:
         await run_hook(settings.deploy_hook, variables, settings.hook_timeout)
     except HookFailed as error:
-        hint = f"the certificate is there: {paths['chain_file']}; the next run tries the hook again"
+        hint = f"the certificate is in {paths['chain_file']}; the next run tries the hook again"
         raise DeployFailed(str(error), hint) from None
     ca.keep_certificate_settings(name, replace(settings, deployed=certificate.fingerprint))
 
@@ -144,15 +148,17 @@ async def _deploy(
 def _check(settings: CertificateSettings) -> None:
     if not (settings.webroot or settings.standalone or settings.hook):
         raise UsageError(
-            "how are the names to be proven?", "add --webroot DIR, --standalone or --hook CMD"
+            "obtain needs a way to publish challenges", "add --webroot DIR, --standalone or --hook CMD"
         )
     if settings.hook is None and (settings.cleanup_hook or settings.challenge_type):
-        raise UsageError("--cleanup-hook and --challenge-type go with --hook")
+        raise UsageError("--cleanup-hook and --challenge-type need --hook")
     by_http = settings.webroot or settings.standalone or settings.challenge_type == "http-01"
     wildcards = [name for name in settings.names if name.startswith("*.")]
     if by_http and wildcards:
+        record = f"_acme-challenge.{wildcards[0].removeprefix('*.')}"
         raise UsageError(
-            f"{wildcards[0]}: no CA takes http-01 for a wildcard", "use --hook, with dns-01"
+            f"{wildcards[0]}: CAs do not validate a wildcard by http-01",
+            f"use --hook CMD with a command that publishes the TXT record {record} (dns-01)",
         )
 
 
@@ -160,7 +166,7 @@ def _text(found: dict[str, Any]) -> str:
     what = "new certificate" if found["is_new"] else "not due for renewal"
     end = found["not_after"]
     return (
-        f"{found['name']}: {what}, good until {until(end)} ({time_left(end)})\n"
+        f"{found['name']}: {what}, valid until {until(end)} ({time_left(end)})\n"
         f"  chain  {found['chain_file']}\n"
         f"  key    {found['key_file']}"
     )

@@ -18,13 +18,13 @@ from .._native import LogLevel
 from .failure import OutputFailed, document, hint_for, message_of
 from .text import SECOND, not_before, plain
 
-# What the library logs, with the message of the error that it then raises.
+# Beginning of the library's log line that has the message of the error that it then raises.
 GIVING_UP = "acme-micro: giving up: "
 
 
 def open_streams() -> None:
-    """What whoever has started us has closed leads nowhere: no file that is opened takes its place. What
-    a stream cannot show is written in ASCII."""
+    """Opens /dev/null in the place of closed streams, so that no other file takes their descriptors, and
+    writes characters that a stream cannot encode in ASCII."""
     while (number := os.open(os.devnull, os.O_RDWR)) < 3:
         pass
     os.close(number)
@@ -36,13 +36,13 @@ def open_streams() -> None:
 
 
 def write(text: str) -> None:
-    """A result, to standard output, at once."""
+    """Writes a result to standard output, without delay."""
     try:
         if sys.stdout is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         print(text, flush=True)
     except OSError as error:
-        if sys.stdout is not None:  # nothing is left for Python to flush
+        if sys.stdout is not None:  # so that Python's last flush does not fail
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise
@@ -50,38 +50,38 @@ def write(text: str) -> None:
 
 
 class Output:
-    """One run's."""
+    """The output of one run."""
 
     def __init__(self, *, as_json: bool, quiet: bool, verbose: bool):
         self._json = as_json
         self._quiet = quiet
-        #: Do people watch? For a cron job or a timer no news is good news.
+        #: Whether to show progress. A cron job or a timer gets none.
         self.watched = not quiet and (verbose or sys.stderr.isatty())
         self._lock = threading.RLock()  # the library logs on its own threads
-        #: A line that the next one may make needless.
+        #: A line that is left out if the next line repeats it.
         self._held = ""
         handler = _Lines(self)
         handler.setFormatter(_Line("acme-micro: %(message)s"))
         level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
         if self.watched and not verbose:
-            level = logging.INFO  # that it waits for another program
+            level = logging.INFO  # for the line about waiting for another program
         logging.basicConfig(handlers=[handler], level=level, force=True)
-        logging.getLogger("asyncio").setLevel(logging.WARNING)  # its selector is no step of ours
-        # Of the library, too, whoever asks for nothing hears only what may be wrong.
+        logging.getLogger("asyncio").setLevel(logging.WARNING)  # without its lines about selectors
+        # Without an option, the library logs only what may be wrong.
         library_log.install(LogLevel.DEBUG if verbose else LogLevel.ERROR if quiet else LogLevel.WARN)
 
     def step(self, text: str) -> None:
-        """What is being done."""
+        """Writes a step, as progress."""
         if self.watched:
             self._say(text)
 
     def note(self, text: str) -> None:
-        """What a person should know, and a program's log, too."""
+        """Writes something that users should know, also in a program's log."""
         if not self._quiet:
             self._say(text)
 
     def error(self, error: BaseException, about: str = "", hint: str | None = None) -> None:
-        """What went wrong, and what to do: the hint, unless there is a better one."""
+        """Writes an error, and its hint unless there is a better one."""
         message, prefix = message_of(error), about and f"{plain(about)}: "
         self._say(message if message.startswith(prefix) else prefix + message)
         hint = hint_for(error) if hint is None else hint
@@ -89,7 +89,7 @@ class Output:
             self._say(f"  {hint}")
 
     def result(self, text: str, found: dict[str, Any]) -> None:
-        """What has come of it: the text or, with --json, the object."""
+        """Writes the result: the text or, with --json, the object."""
         self._write("")
         if self._json:
             write(json.dumps({"ok": True, **found}, default=_to_json, indent=2))
@@ -97,18 +97,18 @@ class Output:
             write(text)
 
     def failure(self, error: BaseException, command: str | None) -> None:
-        """That there is no result."""
+        """Writes an error instead of a result."""
         self.error(error)
         if self._json and not isinstance(error, OutputFailed):
             found = {"ok": False, "command": command, "error": document(error)}
-            with suppress(OSError, OutputFailed):  # there is a status, too
+            with suppress(OSError, OutputFailed):  # the exit status remains
                 write(json.dumps(found, default=_to_json, indent=2))
 
     def _say(self, text: str) -> None:
         self._write(f"acme-micro: {plain(text)}")
 
     def log(self, line: str) -> None:
-        """A line of the library's. The next line usually says again why it gives up."""
+        """Writes a log line of the library. Holds back why it gives up: the next line usually repeats it."""
         if not line.startswith(GIVING_UP):
             return self._write(line)
         with self._lock:
@@ -116,18 +116,18 @@ class Output:
             self._held = line
 
     def _write(self, line: str) -> None:
-        """Writes what was held, unless this line has it, and this line."""
+        """Writes the line that was held back, unless this line contains it, and then this line."""
         with self._lock:
             held, self._held = self._held, ""
             if plain(held.removeprefix(GIVING_UP)) in line:
                 held = ""
             for one in filter(None, (held, line)):
-                with suppress(OSError):  # nobody listens
+                with suppress(OSError):  # standard error is closed
                     print(one, file=sys.stderr, flush=True)
 
 
 class _Lines(logging.Handler):
-    """Log lines, among what else is said."""
+    """Writes log lines between the command's own."""
 
     def __init__(self, output: Output):
         super().__init__()
@@ -137,13 +137,13 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)
         if record.levelno >= logging.INFO and line in self._warned:
-            return  # once is enough
+            return  # it is written once
         self._warned.add(line)
         self._output.log(line)
 
 
 class _Line(logging.Formatter):
-    """A log line without a traceback: an exception is a sentence to whom it does not belong."""
+    """Formats a log line without a traceback: for a user, an exception is a sentence."""
 
     def formatException(self, info: Any) -> str:
         return f"acme-micro:   {plain(str(info[1]))}"

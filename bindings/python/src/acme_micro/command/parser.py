@@ -1,4 +1,4 @@
-"""What may be said to the command."""
+"""The command line."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from .failure import UsageError
 KEY_TYPES = {type.name.lower(): type for type in KeyType}
 REASONS = {reason.name.lower().replace("_", "-"): reason for reason in RevocationReason}
 HOOK_TYPES = ("dns-01", "http-01", "dns-account-01", "dns-persist-01")
-# Of what an option takes, for shell completion.
+# The kinds of values of options, for shell completion.
 FILES, FOLDERS, COMMANDS, CERTIFICATES, CAS = "FILE", "DIR", "CMD", "NAME", "URL"
 
 
 class Parser(argparse.ArgumentParser):
-    """Leaves it to us to tell of mistakes; an option cannot be shortened, for scripts' sake."""
+    """A parser that raises an error instead of exiting. Options cannot be shortened, for scripts' sake."""
 
     def __init__(self, *arguments: Any, **options: Any):
         options.setdefault("allow_abbrev", False)
         super().__init__(*arguments, **options)
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, f"{self.prog} --help tells more")
+        raise UsageError(message, f"see {self.prog} --help")
 
 
-# Adds some arguments to a parser.
+# A function that adds some arguments to a parser.
 Part = Callable[[Parser], None]
 
 
@@ -38,19 +38,21 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="acme-micro",
         description="TLS certificates from Let's Encrypt or any other ACME CA.",
-        epilog="acme-micro(1) has the exit statuses, the hooks' environment and examples.",
+        epilog="See acme-micro(1) for the exit statuses, the hooks' environment and examples.",
     )
-    parser.add_argument("-V", "--version", action="store_true", help="tell the versions, and end")
+    parser.add_argument(
+        "-V", "--version", action="store_true", help="show the versions of command and library"
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def command(name: str, help: str, *parts: Part) -> None:
         _add(commands, name, help, *parts)
 
-    due = "obtain a certificate, or renew it when it is due"
+    due = "obtain a certificate, or renew it if its renewal is due"
     command("obtain", due, _obtain, _ca, _new_account, _common)
-    command("renew", "renew the certificates that are due", _some, _renew, _ca, _common)
+    command("renew", "renew the certificates whose renewal is due", _some, _renew, _ca, _common)
     command("revoke", "revoke a certificate", _revoke, _ca, _common)
-    listed = "list the certificates, and when they are renewed"
+    listed = "list the certificates and the times of their renewal"
     command("show", listed, _some, _show, _ca, _common)
     command("account", "show, create or change an account at a CA", _account)
     return parser
@@ -64,10 +66,12 @@ def _add(commands: Any, name: str, help: str, *parts: Part) -> None:
 
 def _common(parser: Parser) -> None:
     group = parser.add_argument_group("output and files")
-    group.add_argument("--folder", type=Path, metavar=FOLDERS, help="where keys and certificates are")
-    group.add_argument("--json", action="store_true", help="the result as JSON on standard output")
-    group.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
-    group.add_argument("-v", "--verbose", action="store_true", help="tell each request to the CA")
+    group.add_argument("--folder", type=Path, metavar=FOLDERS, help="folder of keys and certificates")
+    group.add_argument("--json", action="store_true", help="write the result as JSON to standard output")
+    group.add_argument("-q", "--quiet", action="store_true", help="write errors only")
+    group.add_argument(
+        "-v", "--verbose", action="store_true", help="write each step and each request to the CA"
+    )
 
 
 def _ca(parser: Parser) -> None:
@@ -77,61 +81,75 @@ def _ca(parser: Parser) -> None:
         type=_directory,
         metavar=CAS,
         help=f"the CA: a URL, or {', '.join(DIRECTORIES)}; "
-        f"if not given, the only one of the folder; if there is none, {DEFAULT}",
+        f"default: the only CA in the folder or, in an empty folder, {DEFAULT}",
     )
     group.add_argument(
-        "--ca-file", type=_forgettable, metavar=FILES, help="PEM file of the roots to trust for its HTTPS"
-    )
+        "--ca-file", type=_file_or_empty, metavar=FILES,
+        help="PEM file of the roots to trust for the CA's HTTPS",
+    )  # fmt: skip
     group.add_argument(
-        "--allow-host", action="append", metavar="HOST", help="another host its URLs may be on"
+        "--allow-host", action="append", metavar="HOST", help="allow another host in the CA's URLs"
     )
     proxy = group.add_mutually_exclusive_group()
-    proxy.add_argument("--proxy", type=_proxy, metavar="PROXY", help="the proxy to go through: a URL")
+    proxy.add_argument("--proxy", type=_proxy, metavar="PROXY", help="URL of a proxy to the CA")
     proxy.add_argument(
-        "--proxy-file", type=_forgettable, metavar=FILES, help="file with the proxy's URL and password"
-    )
+        "--proxy-file", type=_file_or_empty, metavar=FILES,
+        help="file with the proxy's URL, including a password",
+    )  # fmt: skip
 
 
 def _new_account(parser: Parser) -> None:
     group = parser.add_argument_group("a new account")
-    group.add_argument("--agree-terms", action="store_true", help="agree to the CA's terms")
+    group.add_argument("--agree-terms", action="store_true", help="agree to the CA's terms of service")
     group.add_argument(
-        "--contact", type=_contact, action="append", metavar="MAIL", help="where the CA can reach you"
-    )
-    group.add_argument("--eab-kid", metavar="ID", help="external account binding: the key's id")
+        "--contact", type=_contact, action="append", metavar="MAIL",
+        help="a mail address at which the CA can reach you",
+    )  # fmt: skip
+    group.add_argument("--eab-kid", metavar="ID", help="external account binding: key identifier")
     group.add_argument(
-        "--eab-key-file", type=_file, metavar=FILES, help="file with its HMAC key, in base64url"
-    )
-    group.add_argument("--eab-algorithm", choices=("HS256", "HS384", "HS512"), help="HS256 if not given")
+        "--eab-key-file", type=_file, metavar=FILES,
+        help="external account binding: file with the HMAC key in base64url",
+    )  # fmt: skip
+    group.add_argument(
+        "--eab-algorithm", choices=("HS256", "HS384", "HS512"),
+        help="external account binding: algorithm; default: HS256",
+    )  # fmt: skip
 
 
 def _obtain(parser: Parser) -> None:
     parser.add_argument(
         "-d", "--domain", type=_names, action="append", required=True, metavar="NAME",
-        help="a name (or IP address) for it; again for each more",
+        help="a DNS name or IP address; repeat the option for more names",
     )  # fmt: skip
-    how = parser.add_argument_group("proving the names (one of them)").add_mutually_exclusive_group()
-    how.add_argument("--webroot", type=_folder, metavar=FOLDERS, help="a web server's root folder")
+    ways = parser.add_argument_group("how to publish challenges (one of these)")
+    how = ways.add_mutually_exclusive_group()
+    how.add_argument(
+        "--webroot", type=_folder, metavar=FOLDERS, help="in the root folder of a web server on port 80"
+    )
     how.add_argument(
         "--standalone", type=_address, nargs="?", const=("", 80), metavar="PORT",
-        help="a server of our own on this port, or HOST:PORT; 80 if not given",
+        help="by a small web server on this port, or on HOST:PORT; default: 80",
     )  # fmt: skip
-    how.add_argument("--hook", metavar=COMMANDS, help="a command that publishes a challenge")
+    how.add_argument("--hook", metavar=COMMANDS, help="by this command, for instance in the DNS")
     more = parser.add_argument_group("with --hook")
-    more.add_argument("--cleanup-hook", metavar=COMMANDS, help="takes it down; else --hook does")
-    more.add_argument("--challenge-type", choices=HOOK_TYPES, help="dns-01 if not given")
+    more.add_argument(
+        "--cleanup-hook", metavar=COMMANDS, help="command that removes a challenge; default: --hook"
+    )
+    more.add_argument("--challenge-type", choices=HOOK_TYPES, help="type of challenge; default: dns-01")
     cert = parser.add_argument_group("the certificate")
     cert.add_argument(
-        "--name", type=_name, metavar=CERTIFICATES, help="of its files; else its first name"
+        "--name", type=_name, metavar=CERTIFICATES, help="name of the files; default: the first DNS name"
     )
-    cert.add_argument("--key-type", choices=tuple(KEY_TYPES), help="of a new key; p256 if not given")
-    cert.add_argument("--profile", metavar="PROFILE", help="one of the CA's profiles")
-    cert.add_argument("--preferred-chain", metavar="CN", help="the chain to a root of this name")
-    cert.add_argument("--deploy-hook", metavar=COMMANDS, help="run after each new certificate")
+    cert.add_argument("--key-type", choices=tuple(KEY_TYPES), help="type of a new key; default: p256")
+    cert.add_argument("--profile", metavar="PROFILE", help="a profile that the CA offers")
     cert.add_argument(
-        "--hook-timeout", type=_seconds, metavar="SECONDS", help="how long a hook may take; 600 if not given"
+        "--preferred-chain", metavar="CN", help="choose the chain to a root with this common name"
     )
-    cert.add_argument("--force", action="store_true", help="a new one, even if it is not time")
+    cert.add_argument("--deploy-hook", metavar=COMMANDS, help="command to run after each new certificate")
+    cert.add_argument(
+        "--hook-timeout", type=_seconds, metavar="SECONDS", help="timeout of a hook; default: 600"
+    )
+    cert.add_argument("--force", action="store_true", help="renew even if the renewal is not due")
 
 
 def _some(parser: Parser) -> None:
@@ -141,20 +159,26 @@ def _some(parser: Parser) -> None:
 
 
 def _renew(parser: Parser) -> None:
-    parser.add_argument("--force", action="store_true", help="even if it is not time")
+    parser.add_argument("--force", action="store_true", help="renew even if the renewal is not due")
 
 
 def _revoke(parser: Parser) -> None:
     parser.add_argument(
-        "name", type=_name, nargs="?", metavar=CERTIFICATES, help="a certificate of the folder"
+        "name", type=_name, nargs="?", metavar=CERTIFICATES, help="a certificate in the folder"
     )
-    parser.add_argument("--reason", choices=tuple(REASONS), default="unspecified", help="why")
+    parser.add_argument(
+        "--reason", choices=tuple(REASONS), default="unspecified", help="reason; default: unspecified"
+    )
     parser.add_argument("--cert", type=_file, metavar=FILES, help="PEM file of another certificate")
-    parser.add_argument("--key", type=_file, metavar=FILES, help="its key, if no account of ours has it")
+    parser.add_argument(
+        "--key", type=_file, metavar=FILES, help="the key of --cert, if the account did not order it"
+    )
 
 
 def _show(parser: Parser) -> None:
-    parser.add_argument("--offline", action="store_true", help="do not ask the CAs when to renew")
+    parser.add_argument(
+        "--offline", action="store_true", help="do not ask the CAs for the times of renewal"
+    )
 
 
 def _account(parser: Parser) -> None:
@@ -163,15 +187,15 @@ def _account(parser: Parser) -> None:
     def action(name: str, help: str, *parts: Part) -> None:
         _add(actions, name, help, *parts, _ca, _common)
 
-    action("show", "show the accounts, and whether the CA knows them")
-    action("create", "create an account, or find the one of the key", _key_type, _new_account)
-    action("contacts", "replace the account's contacts; none: remove them", _contacts)
-    action("rollover", "replace the account's key by a new one", _key_type)
-    action("deactivate", "deactivate the account, for good", _yes)
+    action("show", "show the accounts, and whether the CAs know them")
+    action("create", "create an account, or find the account of the key", _key_type, _new_account)
+    action("contacts", "replace the account's contacts; without any: remove them", _contacts)
+    action("rollover", "replace the account's key by a new key", _key_type)
+    action("deactivate", "deactivate the account, which cannot be undone", _yes)
 
 
 def _key_type(parser: Parser) -> None:
-    parser.add_argument("--key-type", choices=tuple(KEY_TYPES), help="of a new key; p256 if not given")
+    parser.add_argument("--key-type", choices=tuple(KEY_TYPES), help="type of a new key; default: p256")
 
 
 def _contacts(parser: Parser) -> None:
@@ -179,10 +203,12 @@ def _contacts(parser: Parser) -> None:
 
 
 def _yes(parser: Parser) -> None:
-    parser.add_argument("--yes", action="store_true", help="really: it cannot be undone")
+    parser.add_argument(
+        "--yes", action="store_true", help="confirm that the account is to be deactivated"
+    )
 
 
-# --- what arguments mean ------------------------------------------------------------------------
+# --- values of arguments ------------------------------------------------------------------------
 
 
 def _directory(text: str) -> str:
@@ -193,48 +219,48 @@ def _directory(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    """A final dot is not part of a name: example.org. is example.org."""
+    """Removes a final dot, which is not part of a name: example.org. is example.org."""
     return text.lower().removesuffix(".")
 
 
 def _names(text: str) -> list[str]:
     names = [_name(name.strip()) for name in text.split(",")]
     if not all(names):
-        raise argparse.ArgumentTypeError(f"{text!r} has an empty name in it")
+        raise argparse.ArgumentTypeError(f"{text!r} contains an empty name")
     return names
 
 
 def _contact(text: str) -> str:
-    """A mail address, or any URL."""
+    """Returns a URL: a mail address becomes one."""
     url = text if ":" in text else f"mailto:{text}"
     if url.startswith("mailto:") and "@" not in url:
-        raise argparse.ArgumentTypeError(f"{text!r} is no mail address")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a mail address")
     return url
 
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} has no port: it is PORT, HOST:PORT or [ADDRESS]:PORT")
+        raise argparse.ArgumentTypeError(f"{text!r} is not PORT, HOST:PORT or [ADDRESS]:PORT")
     return host.strip("[]"), int(port)
 
 
 def _seconds(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 1 or more")
     return int(text)
 
 
-def _forgettable(text: str) -> str:
-    """A file, or nothing: none any more."""
-    return text and _lasting(text)
+def _file_or_empty(text: str) -> str:
+    """Checks a file; an empty text removes the remembered one."""
+    return text and _regular_file(text)
 
 
-def _lasting(text: str) -> str:
-    """A file for renewals to read, too: no pipe, such as a shell's <(...)."""
+def _regular_file(text: str) -> str:
+    """Checks a file that renewals read, too, so it cannot be a pipe such as a shell's <(...)."""
     path = _file(text)
     if not Path(path).is_file() or path.startswith(("/dev/", "/proc/")):
-        raise argparse.ArgumentTypeError(f"{text}: renewals need it, too, and this is no regular file")
+        raise argparse.ArgumentTypeError(f"{text} is not a regular file: renewals need to read it, too")
     return path
 
 
@@ -244,12 +270,12 @@ def _file(text: str) -> str:
         path.open("rb").close()
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None
-    return str(path.absolute())  # a renewal starts elsewhere
+    return str(path.absolute())  # a renewal may start in another folder
 
 
 def _folder(text: str) -> str:
     if not Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is no folder")
+        raise argparse.ArgumentTypeError(f"{text} is not a folder")
     return str(Path(text).absolute())
 
 
@@ -259,5 +285,6 @@ def _proxy(text: str) -> str:
     except ValueError:
         password = None
     if password is not None:
-        raise argparse.ArgumentTypeError("everybody can see a password that is given here; use --proxy-file")
+        why = "other users can see a password on the command line; use --proxy-file"
+        raise argparse.ArgumentTypeError(why)
     return text

@@ -1,4 +1,4 @@
-"""``acme-micro renew``: what a cron job or a timer runs."""
+"""``acme-micro renew``, for a cron job or a timer."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from typing import Any
 
 from ..aio import AsyncClient
 from ..certificates import Certificate
-from ..errors import AcmeError, next_try
+from ..errors import AcmeError
+from ..schedule import next_try
 from .failure import CommandError, DeployFailed, document, kind_of
-from .home import Ca, Home
-from .obtain import deploy_what_was_left, obtain_one
+from .layout import Ca, Layout
+from .obtain import deploy_pending, obtain_one
 from .output import Output
 from .text import day_and_time, not_before, plain, until
 
 FAILURES = (AcmeError, CommandError, OSError)
 
 
-async def renew(arguments: argparse.Namespace, home: Home, output: Output) -> int:
-    """One that fails does not stop the others. When to renew is the CA's word (RFC 9773): of the time
-    that it names each certificate has its own moment, so that no run needs to wait a while."""
+async def renew(arguments: argparse.Namespace, layout: Layout, output: Output) -> int:
+    """Renews certificates. A failure does not stop the others.
+
+    The CA says when to renew (RFC 9773). Each certificate has its own time in the CA's window, so runs
+    need no random delay.
+    """
     done: list[dict[str, Any]] = []
     failures: list[Exception] = []
 
@@ -31,8 +35,8 @@ async def renew(arguments: argparse.Namespace, home: Home, output: Output) -> in
         failures.append(error)
         done.append({"name": name, "ca": ca.name, "ok": False, "error": document(error)})
 
-    wanted = home.wanted(arguments)
-    for name, error in home.unusable.items():
+    wanted = layout.wanted(arguments)
+    for name, error in layout.unusable.items():
         output.error(error, about=name)
         failures.append(error)
         done.append({"name": None, "ca": name, "ok": False, "error": document(error)})
@@ -44,7 +48,7 @@ async def renew(arguments: argparse.Namespace, home: Home, output: Output) -> in
                         done.append(await _renew_one(ca, client, name, arguments, output))
                     except FAILURES as error:
                         failed(ca, name, error)
-        except FAILURES as error:  # no client, for want of a file
+        except FAILURES as error:  # a file that the client needs
             for name in names:
                 failed(ca, name, error)
     lines = (_line(found) for found in done if found.get("is_new"))
@@ -56,34 +60,37 @@ async def renew(arguments: argparse.Namespace, home: Home, output: Output) -> in
 async def _renew_one(
     ca: Ca, client: AsyncClient, name: str, arguments: argparse.Namespace, output: Output
 ) -> dict[str, Any]:
-    """After failures it is not before :func:`acme_micro.next_try` that the CA is asked again, however
-    often this runs; and a CA that always says "now" is asked for a certificate a day, or as often as
-    a short one needs."""
+    """Renews a certificate if it is due.
+
+    After a failure the CA gets no request before :func:`acme_micro.next_try`, however often this runs.
+    It also limits a CA that always asks for a renewal to one certificate a day, or to what a
+    short-lived certificate needs.
+    """
     settings = ca.certificate_settings(name)
     if settings is None:
-        output.note(f"{name}: left alone, for it was not obtained by this command")
+        output.note(f"{name}: not renewed, because another program obtained it")
         return {"name": name, "ca": ca.name, "ok": True, "is_new": False, "settings": None}
-    insists = arguments.force or name in map(ca.called, arguments.name)
+    insists = arguments.force or name in map(ca.stored_name, arguments.name)
     if time.time() < settings.next_try and not insists:
         at = datetime.fromtimestamp(settings.next_try, timezone.utc)
         output.step(f"{name}: not tried again before {day_and_time(not_before(at))}")
-        await deploy_what_was_left(ca, name, output)
+        await deploy_pending(ca, name, output)
         return {"name": name, "ca": ca.name, "ok": True, "is_new": False, "next_try": at}
     try:
         found = await obtain_one(ca, client, name, settings, output, force=arguments.force)
     except DeployFailed:
-        raise  # the CA has nothing to do with that
+        raise  # the CA is not the cause
     except FAILURES as error:
-        _note_try(ca, name, error)
+        _record_attempt(ca, name, error)
         raise
     if found["is_new"] and not insists:
-        _note_try(ca, name, None)
+        _record_attempt(ca, name, None)
     else:
         _change(ca, name, failures=0, renewals=0, next_try=0.0)
     return {**found, "ok": True}
 
 
-def _note_try(ca: Ca, name: str, error: Exception | None) -> None:
+def _record_attempt(ca: Ca, name: str, error: Exception | None) -> None:
     settings = ca.certificate_settings(name)
     if settings is None:
         return
@@ -91,12 +98,12 @@ def _note_try(ca: Ca, name: str, error: Exception | None) -> None:
         failures, renewals = 0, settings.renewals + 1
     else:
         failures, renewals = settings.failures + 1, settings.renewals
-    at = next_try(failures or renewals, error, _in_use(ca, name))
+    at = next_try(failures or renewals, error, _current_certificate(ca, name))
     _change(ca, name, failures=failures, renewals=renewals, next_try=at.timestamp())
 
 
-def _in_use(ca: Ca, name: str) -> Certificate | None:
-    """After a failure the old one, after a success the new one; None if it cannot be used."""
+def _current_certificate(ca: Ca, name: str) -> Certificate | None:
+    """Returns the certificate in use: the old one after a failure, the new one after a success."""
     try:
         return ca.store.certificate(name)
     except FAILURES:
@@ -110,4 +117,4 @@ def _change(ca: Ca, name: str, **values: Any) -> None:
 
 
 def _line(found: dict[str, Any]) -> str:
-    return f"{plain(found['name'])}: renewed, good until {until(found['not_after'])}"
+    return f"{plain(found['name'])}: renewed, valid until {until(found['not_after'])}"

@@ -1,4 +1,4 @@
-"""From arguments to an exit status, whatever happens."""
+"""From arguments to an exit status."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from .. import __version__, library_version
 from .account import account
 from .failure import Interrupted, UsageError, kind_of
-from .home import Home
+from .layout import Layout
 from .obtain import obtain
 from .output import Output, open_streams, write
 from .parser import make_parser
@@ -22,7 +22,7 @@ from .revoke import revoke
 from .show import show
 from .solve import kill_hooks
 
-Command = Callable[[argparse.Namespace, Home, Output], Coroutine[Any, Any, int]]
+Command = Callable[[argparse.Namespace, Layout, Output], Coroutine[Any, Any, int]]
 COMMANDS: dict[str, Command] = {
     "obtain": obtain,
     "renew": renew,
@@ -34,24 +34,24 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command, with these arguments or the process's own; gives its exit status."""
+    """Runs the command with these arguments, or the process's own; returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     open_streams()
-    # Before we know what is wanted, for mistakes in it.
+    # For errors in the arguments, before they are parsed.
     output = Output(as_json="--json" in given, quiet=False, verbose=False)
     command = None
     try:
         parsed = make_parser().parse_args(given)
         command = parsed.command
         if parsed.version:
-            return _tell_versions()
+            return _print_versions()
         if command is None:
-            raise UsageError("what is to be done?", f"one of {', '.join(COMMANDS)}; or --help")
+            raise UsageError("the command is missing", f"add one of {', '.join(COMMANDS)}; or see --help")
         output = Output(as_json=parsed.json, quiet=parsed.quiet, verbose=parsed.verbose)
-        running = COMMANDS[command](parsed, Home(parsed.folder), output)
-        return asyncio.run(_until_a_signal(running))
+        running = COMMANDS[command](parsed, Layout(parsed.folder), output)
+        return asyncio.run(_run_until_signal(running))
     except BrokenPipeError:
-        # Whoever read the result has seen enough.
+        # The reader of standard output has closed it.
         return 128 + signal.SIGPIPE
     except (Exception, KeyboardInterrupt) as error:
         output.failure(error, command)
@@ -61,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
 
 
-async def _until_a_signal(running: Coroutine[Any, Any, int]) -> int:
-    """The first signal cancels what is under way, which takes its challenges down; those that follow
-    meanwhile kill the hooks that this waits for."""
+async def _run_until_signal(running: Coroutine[Any, Any, int]) -> int:
+    """Runs a subcommand. The first signal cancels it, and its challenges are removed; further signals kill
+    the hooks that this waits for."""
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(running)
     came: list[int] = []
 
@@ -83,6 +83,6 @@ async def _until_a_signal(running: Coroutine[Any, Any, int]) -> int:
         raise Interrupted(*came[:1]) from None
 
 
-def _tell_versions() -> int:
+def _print_versions() -> int:
     write(f"acme-micro {__version__} (library {library_version()})")
     return 0

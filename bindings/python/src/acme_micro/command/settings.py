@@ -1,4 +1,4 @@
-"""What the command remembers, as JSON. No key and no password is in it."""
+"""The settings that the command remembers, as JSON. They contain no key and no password."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FOREVER = 253_370_764_800
 
 @dataclass(frozen=True)
 class CaSettings:
-    """Which CA it is, and how it is reached."""
+    """A CA, and how to reach it."""
 
     directory: str
     ca_file: str | None = None
@@ -34,7 +34,7 @@ class CaSettings:
 
 @dataclass(frozen=True)
 class CertificateSettings:
-    """How a certificate is obtained."""
+    """How to obtain a certificate."""
 
     names: tuple[str, ...]
     webroot: str | None = None
@@ -46,68 +46,69 @@ class CertificateSettings:
     profile: str | None = None
     preferred_chain: str | None = None
     deploy_hook: str | None = None
-    #: How long a hook may take, in seconds.
+    #: Timeout of a hook in seconds.
     hook_timeout: int = HOOK_TIMEOUT
-    #: Fingerprint of the certificate that the deploy hook has seen.
+    #: Fingerprint of the certificate for which the deploy hook has succeeded.
     deployed: str | None = None
-    #: How many tries have failed in a row, how many renewals in a row there have been, and when the next
-    #: try may be; seconds since 1970.
+    #: Number of failures in a row, number of renewals in a row, and earliest time of the next attempt in
+    #: seconds since 1970.
     failures: int = 0
     renewals: int = 0
     next_try: float = 0
 
     def __post_init__(self) -> None:
         if self.key_type is not None and self.key_type.upper() not in KeyType.__members__:
-            raise ValueError(f"there is no key_type {self.key_type}")
+            raise ValueError(f"key_type {self.key_type} is unknown")
         if self.standalone is not None and not 0 < self.standalone[1] < 65536:
-            raise ValueError(f"standalone has no port {self.standalone[1]}")
+            raise ValueError(f"the port of standalone is {self.standalone[1]}, not 1 to 65535")
         if self.hook_timeout < 1:
-            raise ValueError("hook_timeout is no such number")
+            raise ValueError("hook_timeout is less than 1")
         if not (0 <= self.failures < 1 << 31 and 0 <= self.renewals < 1 << 31):
-            raise ValueError("failures or renewals is no such number")
+            raise ValueError("failures or renewals is out of range")
         if not 0 <= self.next_try < FOREVER:
-            raise ValueError("next_try is no such number")
+            raise ValueError("next_try is out of range")
 
 
 def updated(settings: CaSettings, arguments: argparse.Namespace) -> CaSettings:
-    """With what the arguments say of the way to the CA; what is empty there forgets."""
+    """Returns the settings with the arguments' way to the CA; an empty argument removes a setting."""
     names = "ca_file", "allow_host", "proxy", "proxy_file"
-    said = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    if "allow_host" in said:
-        said["allow_host"] = tuple(host for host in said["allow_host"] if host)
-    if "proxy" in said or "proxy_file" in said:  # one takes the other's place
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    if "allow_host" in given:
+        given["allow_host"] = tuple(host for host in given["allow_host"] if host)
+    if "proxy" in given or "proxy_file" in given:  # each replaces the other
         settings = replace(settings, proxy=None, proxy_file=None)
     unset = CaSettings(settings.directory)
-    return replace(settings, **{name: value or getattr(unset, name) for name, value in said.items()})
+    return replace(settings, **{name: value or getattr(unset, name) for name, value in given.items()})
 
 
 Settings = TypeVar("Settings", CaSettings, CertificateSettings)
 
 
 def read(folder: Folder, file: str, kind: type[Settings]) -> Settings | None:
-    """None: there is no such file. What names commands to run is trusted as a key is."""
+    """Reads settings; None if the file does not exist. The file names commands to run, so it is checked as a
+    key's file is."""
     data = folder.read(file, secret=True)
     if data is None:
         return None
-    known = {field.name: FITS[str(field.type)] for field in fields(kind)}
+    known = {field.name: VALIDATORS[str(field.type)] for field in fields(kind)}
     try:
         found = json.loads(data)
         if found.get("version", VERSION) > VERSION:
-            raise ValueError("a newer version has")
+            raise ValueError("it is of a newer version")
         values = {name: _frozen(value) for name, value in found.items() if name in known}
-        if "failures" not in found:  # it counted successes, too: what it says may be too late
+        if "failures" not in found:  # an older version's, which also counted successes: it may be too late
             values.pop("next_try", None)
         for name, value in values.items():
             if not known[name](value):
                 raise ValueError(f"{name} cannot be {json.dumps(value)}")
         return kind(**values)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        why = f"{folder.path_of(file)} is not what this command has written: {error}"
-        raise Damaged(why, "remove the file, and obtain once more") from None
+        why = f"{folder.path_of(file)} was not written by this version of the command: {error}"
+        raise Damaged(why, "remove the file, and run acme-micro obtain again") from None
 
 
 def write(folder: Folder, file: str, settings: CaSettings | CertificateSettings) -> None:
-    """All of it, or what was there before."""
+    """Writes the settings atomically."""
     text = json.dumps({"version": VERSION, **asdict(settings)}, indent=2)
     folder.write(file, f"{text}\n".encode(), SECRET)
 
@@ -116,8 +117,8 @@ def _is(*kinds: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, kinds) and not isinstance(value, bool)
 
 
-# What a value has to be, by the type of its field: anybody may have edited the file.
-FITS: dict[str, Callable[[Any], bool]] = {
+# Whether a value fits, by the type of its field: the file may have been edited.
+VALIDATORS: dict[str, Callable[[Any], bool]] = {
     "str": _is(str),
     "str | None": _is(str, type(None)),
     "int": _is(int),

@@ -1,4 +1,4 @@
-"""``acme-micro show``: the certificates, and when they are renewed."""
+"""``acme-micro show``: the certificates, and the times of their renewal."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from .._folder import StoreError
 from ..aio import AsyncClient
-from ..errors import AcmeError, StoreError
+from ..errors import AcmeError
 from ..operation import RenewalInfo
 from .failure import CommandError, document, kind_of
-from .home import Ca, Home, describe
+from .layout import Ca, Layout, describe
 from .output import Output
 from .text import day, day_and_time, is_near, not_before, plain, table, time_left
 
 HEADING = ("NAME", "CA", "LEFT", "EXPIRES", "RENEWAL WINDOW", "RENEWS", "NAMES")
 
 
-async def show(arguments: argparse.Namespace, home: Home, output: Output) -> int:
-    """A CA that does not answer costs its columns, and a file that cannot be used its row; neither costs
-    the table."""
+async def show(arguments: argparse.Namespace, layout: Layout, output: Output) -> int:
+    """Shows a table. Columns are empty if a CA does not respond, and rows if a file is not usable."""
     found: list[dict[str, Any]] = []
     failures: list[Exception] = []
 
@@ -37,8 +37,8 @@ async def show(arguments: argparse.Namespace, home: Home, output: Output) -> int
         except StoreError as error:
             return unusable(ca.name, name, error, **ca.paths(name))
 
-    wanted = home.wanted(arguments)
-    found += [unusable(ca, None, error) for ca, error in home.unusable.items()]
+    wanted = layout.wanted(arguments)
+    found += [unusable(ca, None, error) for ca, error in layout.unusable.items()]
     for ca, names in wanted:
         async with AsyncExitStack() as stack:
             client = None
@@ -46,13 +46,13 @@ async def show(arguments: argparse.Namespace, home: Home, output: Output) -> int
                 try:
                     if ca.has_account:
                         client = await stack.enter_async_context(ca.client())
-                except (AcmeError, CommandError) as error:  # a file that it needs
+                except (AcmeError, CommandError) as error:  # a file that the client needs
                     output.error(error, about=ca.name)
                     failures.append(error)
             found += await asyncio.gather(*(one(ca, client, name) for name in names))
     rows = [HEADING, *(_row(one) for one in found)]
-    text = table(rows) if found else f"there is no certificate in {home.path}"
-    result = {"command": "show", "folder": str(home.path), "certificates": found}
+    text = table(rows) if found else f"there is no certificate in {layout.path}"
+    result = {"command": "show", "folder": str(layout.path), "certificates": found}
     output.result(text, {"ok": not failures, **result})
     return kind_of(failures[0])[1] if failures else 0
 
@@ -75,8 +75,8 @@ async def _one(ca: Ca, client: AsyncClient | None, name: str, output: Output) ->
 def _row(found: dict[str, Any]) -> tuple[str, ...]:
     name, ca = plain(found["name"] or "-"), found["ca"]
     if not found["usable"]:
-        why = found["error"]["message"] if "error" in found else "key and chain do not fit"
-        return name, ca, "-", "-", "-", "-", f"cannot be used: {why}"
+        why = found["error"]["message"] if "error" in found else "key and chain do not match"
+        return name, ca, "-", "-", "-", "-", f"not usable: {why}"
     renewal, end = found["renewal"], found["not_after"]
     info = RenewalInfo(**{k: v for k, v in renewal.items() if k != "is_due"}) if renewal else None
     by_minute = is_near(end) or (info is not None and is_near(info.renew_at))
@@ -91,4 +91,4 @@ def _window(info: RenewalInfo, by_minute: bool) -> tuple[str, str]:
 
     end = day_and_time(info.window_end) if by_minute else day(info.window_end)
     window = f"{since(info.window_start)} .. {end}"
-    return window if info.from_ca else f"{window} (reckoned)", "now" if info.is_due else since(info.renew_at)
+    return window if info.from_ca else f"{window} (estimated)", "now" if info.is_due else since(info.renew_at)

@@ -1,4 +1,4 @@
-"""How names are proven: a web server's folder, a server of our own, or hooks."""
+"""How challenges are published: in a web server's folder, by a standalone server, or by hooks."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .settings import CertificateSettings
 
 
 def make_solver(settings: CertificateSettings, output: Output) -> AsyncSolver:
-    """What the settings ask for; it tells what it does."""
+    """Makes the solver of the settings; it reports its progress."""
     if settings.webroot:
-        return Telling(Webroot(settings.webroot), output)
+        return Reporting(Webroot(settings.webroot), output)
     if settings.standalone:
         host, port = settings.standalone
-        return Telling(AsyncStandalone(port, host), output)
-    return Telling(Hook(settings), output)
+        return Reporting(AsyncStandalone(port, host), output)
+    return Reporting(Hook(settings), output)
 
 
-class Telling:
-    """A solver that tells what it does."""
+class Reporting:
+    """A solver that reports its progress."""
 
     def __init__(self, solver: AnySolver, output: Output):
         self._solver, self._output = solver, output
@@ -39,18 +39,18 @@ class Telling:
     async def publish(self, challenges: tuple[Challenge, ...]) -> None:
         self._output.step(f"publishing {_kinds(challenges)} for {_names(challenges)}")
         await call(self._solver.publish, challenges)
-        self._output.step("published; the CA looks at it")
+        self._output.step("published; the CA validates now")
 
     async def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
-        self._output.step(f"taking down {_kinds(challenges)} for {_names(challenges)}")
+        self._output.step(f"removing {_kinds(challenges)} for {_names(challenges)}")
         await call(self._solver.unpublish, challenges)
 
 
 class Hook:
-    """Commands that publish challenges and take them down, one at a time.
+    """Commands that publish and remove challenges, one at a time.
 
-    They find what to do in their environment; those variables that begin with ``CERTBOT_`` are as
-    certbot's ``--manual-auth-hook`` and ``--manual-cleanup-hook`` have them.
+    They get the challenge in their environment. The variables that begin with ``CERTBOT_`` are those
+    of certbot's ``--manual-auth-hook`` and ``--manual-cleanup-hook``.
     """
 
     def __init__(self, settings: CertificateSettings):
@@ -59,21 +59,21 @@ class Hook:
         self._publish = settings.hook or ""
         self._unpublish = settings.cleanup_hook or self._publish
         self._timeout = settings.hook_timeout
-        self._said: dict[tuple[str, str], str] = {}
+        self._outputs: dict[tuple[str, str], str] = {}
 
     async def publish(self, challenges: tuple[Challenge, ...]) -> None:
         for left, challenge in zip(reversed(range(len(challenges))), challenges):
-            said = await self._run(self._publish, self._environment("publish", challenge, left))
-            self._said[challenge.identifier, challenge.token] = said
+            text = await self._run(self._publish, self._environment("publish", challenge, left))
+            self._outputs[challenge.identifier, challenge.token] = text
 
     async def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
         failure: HookFailed | None = None
         for left, challenge in zip(reversed(range(len(challenges))), challenges):
-            said = self._said.pop((challenge.identifier, challenge.token), "")
+            text = self._outputs.pop((challenge.identifier, challenge.token), "")
             variables = self._environment("unpublish", challenge, left)
             try:
-                await self._run(self._unpublish, {**variables, "CERTBOT_AUTH_OUTPUT": said})
-            except HookFailed as error:  # no reason to leave the others
+                await self._run(self._unpublish, {**variables, "CERTBOT_AUTH_OUTPUT": text})
+            except HookFailed as error:  # remove the others nevertheless
                 failure = error
         if failure is not None:
             raise failure
@@ -99,13 +99,13 @@ class Hook:
         }
 
 
-# After a SIGTERM this long, in seconds, until a SIGKILL.
+# Delay in seconds between SIGTERM and SIGKILL.
 GRACE = 5
 _running: set[asyncio.subprocess.Process] = set()
 
 
 def kill_hooks() -> None:
-    """Whoever asks twice does not want to wait for them."""
+    """Kills the running hooks, after a second signal from the user."""
     for process in _running:
         _signal(process, signal.SIGKILL)
 
@@ -116,7 +116,7 @@ def _signal(process: asyncio.subprocess.Process, number: int) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Ends a hook that is still there: by asking it, and then without."""
+    """Ends a hook that is still running: by SIGTERM and, after a delay, by SIGKILL."""
     if process.returncode is not None:
         return
     _signal(process, signal.SIGTERM)
@@ -131,10 +131,10 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 async def run_hook(command: str, variables: Mapping[str, str], timeout: int) -> str:
-    """Runs a hook; gives what it says. People see that on standard error: results are elsewhere.
+    """Runs a hook; returns its output, and writes it to standard error.
 
-    It is in a session of its own: a Ctrl-C is ours, and whatever it has started ends with it. What it
-    says goes to a file, not to a pipe: that would end only with all that it leaves running.
+    The hook is in a session of its own: Ctrl-C does not reach it, and its processes end with it. Its
+    output goes to a file: a pipe would stay open as long as a process that it leaves running.
     """
     with tempfile.TemporaryFile() as output:
         process = await asyncio.create_subprocess_exec(
@@ -156,16 +156,16 @@ async def run_hook(command: str, variables: Mapping[str, str], timeout: int) -> 
             await _end(process)
             _running.discard(process)
         output.seek(0)
-        said = output.read().decode(errors="replace")
-    sys.stderr.write(said)
+        text = output.read().decode(errors="replace")
+    sys.stderr.write(text)
     sys.stderr.flush()
     if not in_time:
-        raise HookFailed(f"{variables['ACME_NAME']}: the hook took over {timeout} seconds: {command}")
+        raise HookFailed(f"{variables['ACME_NAME']}: the hook took more than {timeout} seconds: {command}")
     status = process.returncode
     if status:
         how = f"status {status}" if status > 0 else f"signal {-status}"
         raise HookFailed(f"{variables['ACME_NAME']}: the hook ended with {how}: {command}")
-    return said.strip()
+    return text.strip()
 
 
 def _kinds(challenges: tuple[Challenge, ...]) -> str:

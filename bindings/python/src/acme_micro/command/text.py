@@ -6,13 +6,13 @@ from datetime import datetime, timedelta, timezone
 
 from .._values import EPOCH
 
-# What is nearer than this is told with its time of day.
+# Maximum distance of a time that is shown with hours and minutes.
 NEAR = timedelta(days=2)
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 
 
 def plain(text: str) -> str:
-    """Without what would do something to a terminal: names of files and a CA's words are anybody's."""
+    """Replaces characters that could control the terminal, in names of files and in a CA's texts."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -25,23 +25,23 @@ def day_and_time(moment: datetime) -> str:
 
 
 def not_before(moment: datetime, step: timedelta = MINUTE) -> datetime:
-    """The first whole minute, or other step, that is not too early."""
+    """Rounds up to a whole minute, or to another step, so that the result is not too early."""
     return moment + (EPOCH - moment) % step
 
 
 def is_near(*moments: datetime) -> bool:
-    """Is the time of day of interest, besides the day?"""
+    """Whether to show the time of day as well."""
     now = datetime.now(timezone.utc)
     return any(abs(moment - now) < NEAR for moment in moments)
 
 
 def until(moment: datetime) -> str:
-    """The end of a certificate."""
+    """Returns the end of a certificate's validity as text."""
     return day_and_time(moment) if is_near(moment) else day(moment)
 
 
 def time_left(moment: datetime) -> str:
-    """Whole days until then; hours and minutes when there are less than two."""
+    """Returns the whole days until then; hours and minutes if they are less than two days."""
     left = moment - datetime.now(timezone.utc)
     if left < timedelta(0):
         return "expired"
@@ -52,7 +52,7 @@ def time_left(moment: datetime) -> str:
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
-    """Columns as wide as they need to be; the first row is the heading."""
+    """Formats a table with columns of the necessary width; the first row is the heading."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

@@ -1,13 +1,13 @@
-"""The command's folder: below it one for each CA, which is a :class:`acme_micro.Store`.
+"""The command's folder. Each CA has a folder in it, which is a :class:`acme_micro.Store`.
 
-Besides what the store keeps, there is in it:
+Besides the store's files it contains:
 
 ===================== ============================================================
-``ca.json``           which CA it is, and how it is reached
-``NAME.renewal.json`` how a certificate is obtained, for renewals, and how they went
+``ca.json``           the CA's URL, and how to reach it
+``NAME.renewal.json`` how to renew a certificate, and the results of past renewals
 ===================== ============================================================
 
-No NAME makes the one of the other.
+A certificate cannot have a NAME that makes these two the same file.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from .._folder import PUBLIC, Folder
+from .._folder import PUBLIC, Folder, StoreError
 from ..aio import AsyncClient
 from ..certificates import Certificate
-from ..errors import AcmeError, StoreError
+from ..errors import AcmeError
 from ..keys import PrivateKey
 from ..store import ACCOUNT_KEY, ACCOUNT_URL, UNUSED, Store
 from .cas import DEFAULT, name_of
@@ -35,7 +35,7 @@ CA_FILE, CHAIN, RENEWAL, DEACTIVATED = "ca.json", ".chain.pem", ".renewal.json",
 
 
 class Ca:
-    """One CA's folder."""
+    """The folder of one CA."""
 
     def __init__(self, path: Path, settings: CaSettings):
         self.path, self.settings = path, settings
@@ -45,7 +45,7 @@ class Ca:
 
     @asynccontextmanager
     async def client(self, arguments: argparse.Namespace | None = None) -> AsyncIterator[AsyncClient]:
-        """The account here; the arguments may have what is needed to make one."""
+        """Opens a client for the account of this folder; the arguments may have options of a new account."""
         options: dict[str, Any] = {}
         if arguments is not None:
             options.update(
@@ -63,7 +63,7 @@ class Ca:
             **options,
         ) as client:
             may_work = True
-            if is_first:  # at once: what a run that is killed has obtained is to be renewed
+            if is_first:  # now, so that a certificate is renewed even if this run is killed
                 write(self._folder, CA_FILE, self.settings)
             try:
                 yield client
@@ -85,8 +85,7 @@ class Ca:
         return (self.path / f"{ACCOUNT_KEY}{DEACTIVATED}").exists()
 
     async def _keep(self, client: AsyncClient, may_work: bool) -> None:
-        """Writes down another way to the CA than the one that is known, if it leads to the account: what
-        has never worked is not kept."""
+        """Records a new way to the CA, if it leads to the account."""
         if not may_work or read(self._folder, CA_FILE, CaSettings) == self.settings:
             return
         try:
@@ -100,21 +99,21 @@ class Ca:
             self._folder.write(ACCOUNT_URL, f"{url}\n".encode(), PUBLIC)
 
     @asynccontextmanager
-    async def at_work(self) -> AsyncIterator[None]:
-        """Nobody else obtains anything here meanwhile."""
-        async with self.store._work_async(CA_FILE):
+    async def locked(self) -> AsyncIterator[None]:
+        """Locks the folder: no other program obtains a certificate here meanwhile."""
+        async with self.store._locked_async(CA_FILE):
             yield
 
     def names(self) -> tuple[str, ...]:
-        """What there is a certificate for."""
+        """Returns the names of the certificates."""
         return self.store.names()
 
-    def called(self, name: str) -> str:
-        """What :meth:`names` has for it: of a name that is too long for a file, less."""
-        return self.store._called(name)
+    def stored_name(self, name: str) -> str:
+        """Returns the name that :meth:`names` has for a certificate; a name too long for a file is cut."""
+        return self.store._stored_name(name)
 
     def certificate_settings(self, name: str) -> CertificateSettings | None:
-        """None: a program without this command has obtained it."""
+        """Returns the settings of a certificate; None if another program has obtained it."""
         return read(self._folder, self._file_of(name), CertificateSettings)
 
     def keep_certificate_settings(self, name: str, settings: CertificateSettings) -> None:
@@ -122,13 +121,13 @@ class Ca:
             write(self._folder, self._file_of(name), settings)
 
     def set_aside(self, name: str) -> None:
-        """Renames a certificate's files, so that nothing uses them any more, nor its key."""
+        """Renames a certificate's files, so that neither the certificate nor its key is used again."""
         self._folder.remove(self._file_of(name))
         for path in self.store.chain_file(name), self.store.key_file(name):
             self._rename(path, f"{path}.revoked")
 
     def key_type(self, name: str) -> str | None:
-        """Of the key that is there for a certificate."""
+        """Returns the type of a certificate's key, or None without a key."""
         if not os.path.exists(self.store.key_file(name)):
             return None
         return PrivateKey.load(self.store.key_file(name)).type.name.lower()
@@ -137,26 +136,26 @@ class Ca:
         return os.path.exists(self.store.chain_file(name))
 
     def set_key_aside(self, name: str) -> None:
-        """Renames a key for which no CA has given a certificate, to make one of another type."""
+        """Renames a key without a certificate, so that a key of another type can take its place."""
         path = self.store.key_file(name)
         self._rename(path, f"{path}{UNUSED}")
 
     def set_account_aside(self) -> None:
-        """Renames the account's key: it is of no use, but what was made with it may need it."""
+        """Renames the key of a deactivated account. Other certificates may need it."""
         self._folder.remove(ACCOUNT_URL)
         path = str(self.path / ACCOUNT_KEY)
         self._rename(path, f"{path}{DEACTIVATED}")
 
     def set_next_account_key_aside(self, path: Path) -> None:
-        """Renames what was to be the account's key, and is refused."""
+        """Renames an account's next key that the CA has refused."""
         self._rename(str(path), f"{path}{UNUSED}")
 
-    def take_account_key(self, path: Path) -> None:
+    def replace_account_key(self, path: Path) -> None:
         """Makes this file the account's key."""
         self._rename(str(path), str(self.path / ACCOUNT_KEY))
 
     def paths(self, name: str) -> dict[str, str]:
-        """Where servers find a certificate."""
+        """Returns the paths of a certificate for servers."""
         return {"chain_file": self.store.chain_file(name), "key_file": self.store.key_file(name)}
 
     def _rename(self, old: str, new: str) -> None:
@@ -169,36 +168,36 @@ class Ca:
         return os.path.basename(self.store.chain_file(name))[: -len(CHAIN)] + RENEWAL
 
 
-class Home:
-    """All of them."""
+class Layout:
+    """The folders of all CAs."""
 
     def __init__(self, path: Path | None):
         self.path = (path or default_folder()).absolute()
-        #: What keeps a CA's folder from being used, by the folder's name.
+        #: The error of each CA's folder that cannot be used, by the folder's name.
         self.unusable: dict[str, Exception] = {}
 
     def cas(self, arguments: argparse.Namespace) -> list[Ca]:
-        """Those of the arguments' CA, or all that can be used; the others are :attr:`unusable`."""
+        """Returns the CA of the arguments, or all usable ones; the others are in :attr:`unusable`."""
         if arguments.directory:
             there = os.path.isdir(self.path / name_of(arguments.directory))
-            return [self.ca(arguments)] if there else []  # who only looks makes no folder
+            return [self.ca(arguments)] if there else []  # read-only commands create no folder
         return [Ca(path, updated(settings, arguments)) for path, settings in self._known().items()]
 
     def ca(self, arguments: argparse.Namespace, default: str | None = None) -> Ca:
-        """The arguments' CA, or the only one that there is; where there is none, the default."""
+        """Returns the CA of the arguments, or the only one of the folder; in an empty folder, the default."""
         known = self._known()
         directory = arguments.directory
         for name, error in self.unusable.items():
             if directory is None or name == name_of(directory):
                 raise error
-        self.unusable.clear()  # it is another's
+        self.unusable.clear()  # they are other CAs' folders
         if directory is None and not known:
             directory = default
         if directory is None and len(known) == 1:
             directory = next(iter(known.values())).directory
         if directory is None:
             names = ", ".join(name_of(settings.directory) for settings in known.values())
-            raise UsageError("which CA?", f"add --directory; {self.path} has {names or 'none yet'}")
+            raise UsageError("which CA?", f"add --directory; {self.path} has {names or 'no CA yet'}")
         path = self.path / name_of(directory)
         settings = known.get(path, CaSettings(directory))
         if settings.directory != directory:
@@ -210,39 +209,39 @@ class Home:
         return Ca(path, updated(settings, arguments))
 
     def wanted(self, arguments: argparse.Namespace) -> list[tuple[Ca, list[str]]]:
-        """The certificates that the arguments name, or all, by CA."""
+        """Returns the certificates of the arguments, or all, by CA."""
         cas = self.cas(arguments)
-        wanted = {ca.called(name) for ca in cas for name in arguments.name}
+        wanted = {ca.stored_name(name) for ca in cas for name in arguments.name}
         known = {name for ca in cas for name in ca.names()}
         for name in arguments.name:
-            if not any(ca.called(name) in known for ca in cas):
+            if not any(ca.stored_name(name) in known for ca in cas):
                 raise self._no_such(name)
         if wanted:
-            self.unusable.clear()  # what is wanted is elsewhere
+            self.unusable.clear()  # they are not needed
         chosen = ((ca, [name for name in ca.names() if not wanted or name in wanted]) for ca in cas)
         return [(ca, names) for ca, names in chosen if names]
 
     def find(self, arguments: argparse.Namespace, name: str) -> Ca:
-        """The CA whose certificate this is."""
-        found = [ca for ca in self.cas(arguments) if ca.called(name) in ca.names()]
+        """Returns the CA of a certificate."""
+        found = [ca for ca in self.cas(arguments) if ca.stored_name(name) in ca.names()]
         if not found:
             raise self._no_such(name)
         if len(found) > 1:
             cas = ", ".join(ca.name for ca in found)
-            raise UsageError(f"{name}: from which CA?", f"add --directory: there are {cas}")
+            raise UsageError(f"{name}: from which CA?", f"add --directory; {cas} have it")
         return found[0]
 
     def _no_such(self, name: str) -> Exception:
         for error in self.unusable.values():
-            return error  # who knows what is there?
+            return error  # the certificate may be in this folder
         why = f"there is no certificate {name} in {self.path}"
-        return UsageError(why, "acme-micro show lists what there is")
+        return UsageError(why, "acme-micro show lists the certificates")
 
     def _unusable(self, error: OSError) -> StoreError:
         return StoreError.of(str(self.path), error)
 
     def _known(self) -> dict[Path, CaSettings]:
-        """What can be used of each CA's folder, and why the others cannot."""
+        """Returns the settings of each usable CA's folder; records the errors of the others."""
         try:
             if os.stat(self.path).st_mode & stat.S_IWOTH:
                 why = "anybody can write to this folder; chmod o-w it"
@@ -265,7 +264,7 @@ class Home:
 
 
 def default_folder() -> Path:
-    """The system's for root, else the user's own."""
+    """Returns the system's folder for root, and otherwise the user's own."""
     if os.geteuid() == 0:
         return Path("/var/lib/acme-micro")
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
@@ -273,7 +272,7 @@ def default_folder() -> Path:
 
 
 def describe(ca: Ca, name: str, certificate: Certificate) -> dict[str, Any]:
-    """A certificate, for programs."""
+    """Describes a certificate for programs."""
     return {
         "name": name,
         "ca": ca.name,
@@ -300,7 +299,7 @@ def _eab(key_id: str | None, file: str | None) -> tuple[str, str] | None:
 
 
 def _secret(path: str, option: str) -> str:
-    """A secret's only line, from a file: whoever lists processes sees arguments."""
+    """Reads a secret from a file with one line. An argument would be visible in the list of processes."""
     try:
         text = Path(path).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,0 +1,92 @@
+"""Atomic writes: a file has its old content or its new content, whatever interrupts the write.
+
+The content goes to a temporary file in the same folder, which is then renamed. The folder is given by
+a descriptor, and no symbolic link in it is followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+# Default prefix of the names of temporary files.
+HIDDEN = ".tmp-"
+# Maximum number of names tried for a temporary file.
+MAX_NAMES = 20
+
+
+def write(
+    folder: int,
+    name: str,
+    data: bytes,
+    mode: int,
+    *,
+    prefix: str = HIDDEN,
+    replace: bool = True,
+    durable: bool = True,
+) -> None:
+    """Writes a file with exactly this mode in the open folder.
+
+    ``replace`` decides about a file of that name: replaced, or FileExistsError. With ``durable`` the
+    file and its name are on the disk when this returns.
+    """
+    with temporary(folder, data, mode, prefix=prefix, durable=durable) as source:
+        if replace:
+            os.rename(source, name, src_dir_fd=folder, dst_dir_fd=folder)
+        else:
+            _rename_to_free_name(folder, source, name)
+    if durable:
+        os.fsync(folder)
+
+
+@contextmanager
+def temporary(
+    folder: int, data: bytes, mode: int, *, prefix: str = HIDDEN, durable: bool = True
+) -> Iterator[str]:
+    """Creates a temporary file with this content, for the caller to rename or remove.
+
+    An exception, in here or of the caller's, removes the file.
+    """
+    name, file = _create(folder, mode, prefix)
+    try:
+        try:
+            os.fchmod(file, mode)  # the umask may have cleared some bits
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+            if durable:
+                os.fsync(file)
+        finally:
+            os.close(file)
+        yield name
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name, dir_fd=folder)
+        raise
+
+
+def _create(folder: int, mode: int, prefix: str) -> tuple[str, int]:
+    """Creates a file with a random name. O_EXCL: a file that another user has put there is not used."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    for _ in range(MAX_NAMES):
+        name = f"{prefix}{os.urandom(8).hex()}"
+        with suppress(FileExistsError):
+            return name, os.open(name, flags, mode, dir_fd=folder)
+    raise OSError(errno.EEXIST, f"{MAX_NAMES} random names for a temporary file are all taken")
+
+
+def _rename_to_free_name(folder: int, source: str, name: str) -> None:
+    """Renames a file; FileExistsError if a file of that name exists."""
+    try:
+        os.link(source, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        with suppress(FileNotFoundError):
+            os.stat(name, dir_fd=folder, follow_symlinks=False)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from None
+        os.rename(source, name, src_dir_fd=folder, dst_dir_fd=folder)
+    else:
+        os.unlink(source, dir_fd=folder)

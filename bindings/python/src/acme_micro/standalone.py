@@ -1,0 +1,41 @@
+"""http-01 by a small web server on a thread."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from .solvers import MemoryHttp01
+from .steps import Challenge
+
+if TYPE_CHECKING:
+    from http.server import HTTPServer
+
+__all__ = ["Standalone"]
+
+
+class Standalone(MemoryHttp01):
+    """http-01 by a small web server on a thread, which runs only while challenges are published."""
+
+    def __init__(self, port: int = 80, host: str = ""):
+        """``host`` is the address to listen on; empty: all addresses, IPv4 and IPv6."""
+        super().__init__()
+        self._address = (host, port)
+        self._server: HTTPServer | None = None
+
+    def publish(self, challenges: tuple[Challenge, ...]) -> None:
+        """Serves these challenges; starts the server if it is not running."""
+        super().publish(challenges)
+        if self._server is None:
+            from ._http01_server import listen  # imports http.server, which few programs need
+
+            self._server = listen(self._address, self.answer)
+            threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
+        """Stops serving these challenges; stops the server after the last one."""
+        super().unpublish(challenges)
+        if self._server is not None and not self._answers:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
