@@ -12,23 +12,24 @@
  *     `acme_begin_*`, acme_obtain() or `*_take_*`) with the matching `*_free`, once. Free
  *     functions accept NULL. Nothing else is ever yours to free.
  *  3. Every other pointer the library returns is borrowed: it stays valid until
- *     the handle it came from is freed; what an acme_op_t shows during a step, until
- *     the next acme_op_poll() on it; acme_last_error(), until the next call on the
+ *     the handle it came from is freed. The pointers of a step of an acme_op_t stay valid
+ *     until the next acme_op_poll() on it; acme_last_error(), until the next call on the
  *     same thread that can fail.
  *  4. Strings are UTF-8 and NUL-terminated, at most 64 KiB. Bytes travel as pointer
  *     and length. Input is copied; you may free or reuse it when the call returns.
  *  5. Handles may move between threads. acme_client_t, acme_key_t, acme_csr_t and
  *     acme_cert_t may be used by many threads at once; an acme_op_t by one at a
- *     time, but acme_op_cancel() by any thread while the handle lives, and its answers
- *     too while a driver has it; an acme_driver_t as its functions say.
+ *     time. Any thread may call acme_op_cancel() while the handle exists, and while a
+ *     driver runs the operation also acme_op_published() and acme_op_signed(). The
+ *     functions of acme_driver_t say which threads may call them.
  *  6. Nothing blocks, sleeps, opens a file or socket, starts a thread, reads the
  *     environment or installs a signal handler - except acme_op_send(),
  *     acme_op_run() and acme_obtain(), and acme_client_new(), which reads the files
  *     that its options name. Only acme_driver_t has threads, and sockets of its own;
  *     acme_driver_free() waits for them. Making an RSA key costs seconds of CPU.
- *  7. Handles may be freed in any order; what still needs one keeps it alive.
+ *  7. Handles may be freed in any order; the library keeps what it still needs.
  *  8. NULL for a required argument is ACME_ERR_INVALID_ARGUMENT. A getter given NULL
- *     answers NULL or 0. A handle of the wrong kind is ACME_ERR_MISUSE.
+ *     returns NULL or 0. A handle of the wrong kind is ACME_ERR_MISUSE.
  *  9. Callbacks get your user pointer last and must return normally (no longjmp, no
  *     exception). They may call anything but poll, run and free of the operation
  *     that is calling them, and dispatch and free of the driver.
@@ -46,13 +47,13 @@
     ((ACME_MICRO_VERSION_MAJOR << 16) | (ACME_MICRO_VERSION_MINOR << 8) | \
      ACME_MICRO_VERSION_PATCH)
 
-/** Stands before every function of the library. Define ACME_STATIC to link statically on Windows. */
+/** Precedes every function of the library. Define ACME_STATIC to link statically on Windows. */
 #if defined(_WIN32) && !defined(ACME_STATIC)
 # define ACME_API __declspec(dllimport)
 #else
 # define ACME_API
 #endif
-/** Stands before functions whose result is not to be ignored: compilers warn. */
+/** Precedes functions whose result must be checked: compilers warn if it is ignored. */
 #if defined(__GNUC__) || defined(__clang__)
 # define ACME_MUST_CHECK __attribute__((warn_unused_result))
 #else
@@ -78,7 +79,7 @@
 
 /** Directory URL of Let's Encrypt, the best-known CA. */
 #define ACME_LETSENCRYPT "https://acme-v02.api.letsencrypt.org/directory"
-/** Directory URL of its staging environment: certificates that nobody trusts, and generous limits. */
+/** Directory URL of its staging environment: untrusted certificates, and generous limits. */
 #define ACME_LETSENCRYPT_STAGING "https://acme-staging-v02.api.letsencrypt.org/directory"
 
 

@@ -176,8 +176,8 @@ impl HttpClient {
         self.agent.clone().shutdown();
     }
 
-    /// Sends a request of an operation, and passes to `reply` the response or the reason why there
-    /// is none. Blocks for the options' timeout at most.
+    /// Sends a request of an operation, and passes to `reply` the response or the reason
+    /// of the failure. Blocks for the options' timeout at most.
     pub fn send(&self, request: &Request, reply: &Reply<'_>) {
         // A response that exceeds a limit ends the request; the operation knows that already.
         if let Err(error) = self.feed(request, reply) {

@@ -39,7 +39,7 @@ impl Outcome {
         Outcome(Err(why.to_owned().into()))
     }
 
-    /// Feeds the response, or why there is none, into the operation. Fails if the operation does
+    /// Passes the response or the failure to the operation. Fails if the operation does
     /// not accept it.
     pub(crate) fn feed(self, reply: &Reply<'_>) -> AcmeResult<()> {
         let response = match self.0 {
