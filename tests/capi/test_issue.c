@@ -171,7 +171,7 @@ static void y04_y05_f11_f12_callbacks(acme_client_t *client)
     cert = NULL;
     sent = 0;
     run.send = send_nothing;
-    CHECK_STATUS(acme_obtain(client, &order, &run, &cert), ACME_ERR_TRANSPORT, "no complete answer");
+    CHECK_STATUS(acme_obtain(client, &order, &run, &cert), ACME_ERR_TRANSPORT, "no complete response");
     CHECK(sent > 1 && sent < 12 && !cert);
     names[0] = "publish-fails.capi.test";
     run = http01;
