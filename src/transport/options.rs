@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Default timeout of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How an [`HttpClient`] connects.
+/// How an [`HttpClient`](super::HttpClient) connects.
 ///
 /// ```
 /// use acme_micro::{HttpClient, HttpOptions};
