@@ -628,23 +628,28 @@ struct challenge {
     std::string type;
     /// DNS name (without "*.") or IP address to be proven.
     std::string identifier;
-    /// The CA's token.
+    /// The CA's token: 22 to 512 base64url characters, checked. Empty for the types that have none:
+    /// "dns-persist-01" and "onion-csr-01".
     std::string token;
     /// http-01 (RFC 8555 section 8.3): serve this as the body of http_path on port 80 of
-    /// identifier.
+    /// identifier. Empty for the types that have no token.
     std::string key_authorization;
     /// "/.well-known/acme-challenge/" and the token.
     std::string http_path;
-    /// dns-01 (RFC 8555 section 8.4), dns-account-01, dns-persist-01: a TXT record with dns_value
-    /// at dns_name. That of dns-persist-01 stays: step::unpublish does not show it.
+    /// dns-01 (RFC 8555 section 8.4), dns-account-01 and dns-persist-01: a TXT record with
+    /// dns_value at dns_name. That of dns-persist-01 names the account and stays: step::unpublish
+    /// does not show it.
     std::string dns_name;
-    /// 43 base64url characters; for dns-persist-01 a text that may be longer than 255 bytes.
+    /// 43 base64url characters; for dns-persist-01 a text that may be longer than the 255 bytes of
+    /// one character-string of a TXT record.
     std::string dns_value;
-    /// tls-alpn-01 (RFC 8737): for certificate::tls_alpn().
+    /// tls-alpn-01 (RFC 8737): 32 bytes; see certificate::tls_alpn().
     std::optional<std::array<std::uint8_t, 32>> tls_alpn_digest;
-    /// tls-alpn-01: the server name that the CA's handshake asks for (RFC 8738 section 6).
+    /// tls-alpn-01: the server name that the CA's handshake asks for: identifier, or the reverse
+    /// name of an IP address (RFC 8738 section 6).
     std::string tls_alpn_name;
-    /// onion-csr-01 and device-attest-01: the challenge object, for operation::respond_with().
+    /// onion-csr-01 (RFC 9799) and device-attest-01: the challenge object as JSON, to make the
+    /// answer's payload from; see operation::respond_with().
     std::string json;
     /// The C struct that this one was copied from, for operation::respond_with() and for functions
     /// in C. Valid until the next poll of the operation, or until the handler that received the
@@ -664,7 +669,7 @@ struct header {
 struct http_request {
     /// Names the request when it is answered; not 0.
     std::uint64_t id = 0;
-    /// "GET" or "POST".
+    /// "GET" or "POST"; no other is used.
     std::string method;
     /// Absolute URL; send it byte for byte. And the same in parts, for hosts without a URL parser.
     std::string url;
@@ -672,7 +677,7 @@ struct http_request {
     std::string host;
     /// Path and query.
     std::string path;
-    /// TCP port. The scheme is https unless client_options::allow_http_loopback is set.
+    /// TCP port. The scheme is https unless allow_http_loopback is set and url says http.
     std::uint16_t port = 0;
     /// Headers to send besides Host and Content-Length.
     std::vector<header> headers;
@@ -686,7 +691,8 @@ struct sign_request {
     std::uint64_t id = 0;
     /// The key, by its key::thumbprint().
     std::string key_thumbprint;
-    /// How to sign (RFC 7518 section 3.1): "ES256", "RS256", "EdDSA", ...
+    /// How to sign (RFC 7518 section 3.1): "ES256" is ECDSA on P-256 with SHA-256, "RS256" is
+    /// RSASSA-PKCS1-v1_5 with SHA-256, "EdDSA" is Ed25519.
     std::string algorithm;
     /// The bytes to sign, not hashed yet.
     bytes input;
@@ -703,9 +709,9 @@ struct renewal_info {
     time_point renew_at{};
     /// Ask again then: the CA may move the window.
     time_point check_again_at{};
-    /// A page that explains the window. Untrusted text.
+    /// A page that explains the window; nullopt when the CA gives none. Untrusted text.
     std::optional<std::string> explanation_url;
-    /// False: it is reckoned from the certificate's lifetime, because the CA said nothing.
+    /// True: the CA said so. False: it is reckoned from the certificate's lifetime.
     bool from_ca = false;
 };
 
@@ -917,15 +923,15 @@ inline time_point next_try(std::size_t tries, const error *failed = nullptr,
 
 /// Options of client. directory_url and account_key are required.
 struct client_options {
-    /// The CA's directory, such as ACME_LETSENCRYPT.
+    /// Required. The CA's directory, such as ACME_LETSENCRYPT.
     std::string directory_url = {};
-    /// Store its PEM before the first request: it is the account.
+    /// Required. Store its PEM before the first request: it is the account.
     const acme::key *account_key = nullptr;
     /// What client::account_url() said earlier; saves a request.
     std::optional<std::string> account_url = {};
     /// "mailto:..." URLs.
     std::vector<std::string> contacts = {};
-    /// The operator has agreed to the CA's terms of service. False: an account that exists is
+    /// True: the operator has agreed to the CA's terms of service. False: an account that exists is
     /// found, but none is made.
     bool terms_agreed = false;
     /// External account binding (RFC 8555 section 7.3.4): key id as the CA shows it.
@@ -937,40 +943,54 @@ struct client_options {
     /// Named to the CA before the library's own, such as "exampled/1.2".
     std::optional<std::string> user_agent = {};
     /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
-    /// system's. This and the other files are read once, by the constructor of client.
+    /// system's. Read once, by the constructor of client.
     std::optional<std::string> ca_file = {};
     /// Hosts besides the directory's own that the CA's URLs may be on. Loopback and link-local
     /// addresses count only if the directory is at one, too.
     std::vector<std::string> allowed_hosts = {};
-    /// Plain http is fine on loopback addresses, for tests.
+    /// True: plain http is fine on loopback addresses, for tests.
     bool allow_http_loopback = false;
     /// Instead of terms_agreed: the operator has agreed to the terms at this URL, which
-    /// client::terms_url() said earlier.
+    /// client::terms_url() said earlier. When the CA's are others by now, no account is made:
+    /// terms_not_agreed, and client::terms_url() has the new ones. An account that exists stays
+    /// usable; a warning is logged. Excludes terms_agreed.
     std::optional<std::string> agreed_terms_url = {};
-    /// Languages that the CA's messages are wanted in, such as "de, en;q=0.5".
+    /// Languages that the CA's messages are wanted in, as in HTTP's Accept-Language, such as "de,
+    /// en;q=0.5" (RFC 8555 section 6.1).
     std::optional<std::string> accept_language = {};
     /// Built-in client: directory of the roots to trust instead of the system's, as "openssl
     /// rehash" makes it. With ca_file both are trusted. Looked into while connecting.
     std::optional<std::string> ca_dir = {};
-    /// Built-in client: PEM file of roots to trust besides the others.
+    /// Built-in client: PEM file of roots to trust besides the system's, or besides ca_file and
+    /// ca_dir. Read once, by the constructor of client.
     std::optional<std::string> extra_ca_file = {};
-    /// Built-in client: the proxy to go through, "SCHEME://USER:PASSWORD@HOST:PORT"; SCHEME is
-    /// http, https, socks5, socks5h or socks4a.
+    /// Built-in client: the proxy to go through, a URL "SCHEME://HOST:PORT", with "USER:PASSWORD@"
+    /// before HOST if the proxy wants them, percent-encoded. SCHEME is http (CONNECT, RFC 9110
+    /// section 9.3.6; Basic, RFC 7617), https (the same, with TLS to the proxy), socks5 or socks5h
+    /// (RFC 1928, RFC 1929; no difference) or socks4a (user only). The proxy resolves the CA's
+    /// name. No environment variable is looked at. No error and no log shows the password.
     std::optional<std::string> proxy = {};
-    /// Built-in client: PEM file with the certificate to show to a CA that asks for one, and its
-    /// chain.
+    /// Built-in client: PEM file with the certificate to show to a CA that asks for one (RFC 8446
+    /// section 4.4.2), then those that lead from it to a root. Goes with client_key_file. Read
+    /// once, by the constructor of client.
     std::optional<std::string> client_cert_file = {};
-    /// Built-in client: PEM file with its key.
+    /// Built-in client: PEM file with the certificate's key, without a passphrase; may be the same
+    /// file. Read once, by the constructor of client.
     std::optional<std::string> client_key_file = {};
-    /// Built-in client: time for one request, 1 to 3600 seconds; 0: the default, 30 seconds.
+    /// Built-in client: seconds for one request, from name resolution to the last byte of the
+    /// answer; 1 to 3600, default 30. Connecting, proxy and TLS included, gets 10 of them, or a
+    /// third if that is more. A name that resolves slowly takes as long as the system's resolver
+    /// lets it.
     std::chrono::seconds request_timeout = std::chrono::seconds(0);
-    /// Built-in client: 4 or 6 to connect to IPv4 or IPv6 addresses only; 0: to all.
+    /// Built-in client: 4 or 6 to connect to IPv4 or IPv6 addresses only, the CA's or the proxy's.
+    /// 0: to all, in the order of the system's resolver.
     int ip_version = 0;
 };
 
 /// Options of client::begin_order() and client::obtain(). names or csr is required.
 struct order_options {
-    /// DNS names, "*." wildcards, IP addresses; at most 1000.
+    /// Required unless csr is set: DNS names, "*." wildcards, IP addresses; at most 1000. With csr
+    /// also "permanent-identifier:..." and "hardware-module:..." (draft-ietf-acme-device-attest).
     std::vector<std::string> names = {};
     /// Acceptable challenge types, best first (see challenge::type); default {"http-01"}. A
     /// wildcard needs "dns-01", "dns-account-01" or "dns-persist-01".
@@ -982,46 +1002,53 @@ struct order_options {
     /// Resume the order at this URL (from operation::order_url()). Keep it, and the key, until you
     /// have the certificate: when it leads nowhere any more, a fresh order is placed instead.
     std::optional<std::string> order_url = {};
-    /// Give up after this time, not counting time spent publishing; 0: the default, 10 minutes.
+    /// Give up after this many seconds; default 600, not counting time spent publishing.
     std::chrono::seconds timeout = std::chrono::seconds(0);
-    /// When the certificate is to start being valid; few CAs take it.
+    /// Requested start of the certificate's validity (RFC 8555 section 7.4); few CAs accept it. In
+    /// whole seconds; default: the CA decides.
     std::optional<time_point> not_before = {};
-    /// When it is to stop.
+    /// Requested end of the certificate's validity; as not_before.
     std::optional<time_point> not_after = {};
     /// A profile that the CA offers (draft-ietf-acme-profiles); see client::profiles().
     std::optional<std::string> profile = {};
-    /// Go on without the profile when the CA does not offer or refuses it.
+    /// True: go on without the profile when the CA does not offer or refuses it.
     bool profile_optional = false;
     /// The certificate that is being renewed; named in the order where the CA takes that (RFC 9773
     /// section 5).
     const certificate *replaces = nullptr;
-    /// With replaces: finish without a certificate when its renewal is not due yet; see
-    /// operation::renewal(). Not for client::obtain().
+    /// True: with replaces, finish without a certificate when its renewal is not due yet and it is
+    /// for the names of this order; see operation::renewal(). Not for client::obtain().
     bool only_if_due = false;
-    /// Which of several chains is wanted, if the CA has it.
+    /// Which of several chains is wanted, if the CA has it; what this says of it is up to
+    /// preferred_chain_by.
     std::optional<std::string> preferred_chain = {};
-    /// What preferred_chain says of it.
+    /// A chain_by value; default chain_by::root.
     chain_by preferred_chain_by = chain_by::root;
-    /// Ask for the TLS feature extension "must staple" (RFC 7633).
+    /// True: ask for the TLS feature extension "must staple" (RFC 7633).
     bool must_staple = false;
-    /// As many challenge types as there are names: the n-th name is to be proven by the n-th of
-    /// these; an empty text in its place: by challenge_types. Default: all are.
+    /// The challenge type of each name: the n-th entry is for the n-th name, and an empty text
+    /// chooses from challenge_types. The list is empty (the default) or has one entry for each name.
     std::vector<std::string> name_challenge_types = {};
-    /// A name above some of names that proves them in their place (RFC 9444).
+    /// A name above some of names that proves them in their place (RFC 9444); unsupported where the
+    /// CA does not let one.
     std::optional<std::string> ancestor_domain = {};
-    /// When a challenge fails, deactivate the order's other pending authorizations.
+    /// When a challenge fails, or cannot be published, deactivate the order's other pending
+    /// authorizations: CAs limit how many an account may leave pending. The order cannot be resumed
+    /// then. After other failures, which a later try may mend, they stay.
     bool abandon_on_failure = false;
 };
 
 /// Options of client::begin_authorize(). names is required.
 struct authorize_options {
-    /// DNS names and IP addresses, at most 1000. A wildcard is proven by its order only.
+    /// Required: DNS names and IP addresses, at most 1000; also devices' identifiers, as in an
+    /// order. A wildcard is proven by its order only.
     std::vector<std::string> names = {};
-    /// Acceptable challenge types, best first; default {"http-01"}.
+    /// Acceptable challenge types, best first (see challenge::type); default {"http-01"}.
     std::vector<std::string> challenge_types = {};
-    /// Each name is to prove those below it, too (RFC 9444).
+    /// True: each name is to prove those below it, too (RFC 9444); unsupported where the CA does
+    /// not let one.
     bool subdomains = false;
-    /// Give up after this time, not counting time spent publishing; 0: the default, 10 minutes.
+    /// Give up after this many seconds; default 600, not counting time spent publishing.
     std::chrono::seconds timeout = std::chrono::seconds(0);
 };
 
@@ -1626,10 +1653,12 @@ private:
 
 /// Options of driver.
 struct driver_options {
-    /// Threads that send requests, each one at a time: 1 to 256, default 8.
+    /// Threads that send requests, each one at a time: 1 to 256, default 8. One more keeps the
+    /// time. They are started when needed, end when they have been idle for 15 seconds, and receive
+    /// no signals.
     std::size_t max_threads = 0;
     /// Requests under way at once to one host and port, and as many connections: 1 to 256, default
-    /// 4.
+    /// 4. While it is smaller than max_threads, a CA that hangs does not hold up the others.
     std::size_t max_requests_per_ca = 0;
 };
 
