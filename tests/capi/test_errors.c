@@ -414,15 +414,16 @@ static void f14_headers_and_statuses_that_are_none(void)
     acme_client_free(client);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    f21_cleared_by_success_kept_by_the_rest();
-    f21_one_for_each_thread();
-    refusals();
-    many_subproblems();
-    r14_when_to_try_again();
-    r15_when_to_try_again_with_a_certificate();
-    f13_calls_out_of_order();
-    f14_headers_and_statuses_that_are_none();
+    choose_tests(argc, argv);
+    TEST(f21_cleared_by_success_kept_by_the_rest());
+    TEST(f21_one_for_each_thread());
+    TEST(refusals());
+    TEST(many_subproblems());
+    TEST(r14_when_to_try_again());
+    TEST(r15_when_to_try_again_with_a_certificate());
+    TEST(f13_calls_out_of_order());
+    TEST(f14_headers_and_statuses_that_are_none());
     return report("test_errors");
 }

@@ -501,27 +501,28 @@ static void threads_share_a_client(acme_client_t *client)
     CHECK(http_published() == 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     acme_key_t *key = new_key();
     acme_client_t *client = pebble_client(key);
 
+    choose_tests(argc, argv);
     http01.publish = http_publish;
     http01.unpublish = http_unpublish;
     signal(SIGPIPE, SIG_IGN); /* OpenSSL of ours writes to sockets that Pebble has closed */
     http_start();
-    blocking(client);
-    step_by_step(key);
-    y04_y05_f11_f12_callbacks(client);
-    failures(client, key);
+    TEST(blocking(client));
+    TEST(step_by_step(key));
+    TEST(y04_y05_f11_f12_callbacks(client));
+    TEST(failures(client, key));
     if (pebble_is_new("accounts_and_renewals"))
-        accounts_and_renewals();
+        TEST(accounts_and_renewals());
     if (pebble_is_new("dns_types"))
-        dns_types(client);
-    authorizations_and_orders();
-    agreed_terms();
-    the_client_answers(client);
-    threads_share_a_client(client);
+        TEST(dns_types(client));
+    TEST(authorizations_and_orders());
+    TEST(agreed_terms());
+    TEST(the_client_answers(client));
+    TEST(threads_share_a_client(client));
     http_stop();
     acme_client_free(client);
     acme_key_free(key);

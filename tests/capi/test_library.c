@@ -147,12 +147,13 @@ static void logging(void)
     acme_key_free(key);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    choose_tests(argc, argv);
     CHECK(acme_last_error() == NULL);
-    version();
-    status_texts();
+    TEST(version());
+    TEST(status_texts());
     CHECK(acme_last_error() == NULL);
-    logging();
+    TEST(logging());
     return report("test_library");
 }

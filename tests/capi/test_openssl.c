@@ -472,14 +472,15 @@ static void swaps_under_load(void)
     SSL_CTX_free(shared);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    names();
-    own_certificate();
-    kept_by_connections();
-    challenges();
-    own_callbacks();
-    arguments();
-    swaps_under_load();
+    choose_tests(argc, argv);
+    TEST(names());
+    TEST(own_certificate());
+    TEST(kept_by_connections());
+    TEST(challenges());
+    TEST(own_callbacks());
+    TEST(arguments());
+    TEST(swaps_under_load());
     return report("test_openssl");
 }

@@ -184,10 +184,11 @@ static void h26_h35_peers_that_leave_or_shake_hands_anew(void)
     acme_key_free(key);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     char command[300];
 
+    choose_tests(argc, argv);
     mask(SIG_BLOCK, SIGALRM); /* for the threads that pebble.h starts */
     signal(SIGPIPE, SIG_DFL);
     if (mkstemp(cert_file) < 0) {
@@ -199,8 +200,8 @@ int main(void)
              "cat %s.key >>%s && rm %s.key", cert_file, cert_file, cert_file, cert_file, cert_file);
     free(shell(command, "", 0));
     http_start();
-    h34_a_signal_every_millisecond_changes_nothing();
-    h26_h35_peers_that_leave_or_shake_hands_anew();
+    TEST(h34_a_signal_every_millisecond_changes_nothing());
+    TEST(h26_h35_peers_that_leave_or_shake_hands_anew());
     http_stop();
     unlink(cert_file);
     return report("test_sockets");

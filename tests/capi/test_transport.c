@@ -362,17 +362,18 @@ static void by_address_and_in_time(void)
     acme_key_free(key);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    choose_tests(argc, argv);
     if (!mkdtemp(folder)) {
         perror(folder);
         return 1;
     }
     http_start();
-    through_a_proxy();
-    with_a_client_certificate();
-    with_roots_from_a_directory();
-    by_address_and_in_time();
+    TEST(through_a_proxy());
+    TEST(with_a_client_certificate());
+    TEST(with_roots_from_a_directory());
+    TEST(by_address_and_in_time());
     http_stop();
     run_command("rm -r %s", "");
     return report("test_transport");

@@ -172,10 +172,11 @@ static void x16_exit_while_operations_are_live(void)
     CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    choose_tests(argc, argv);
     be_silent();
-    x16_exit_while_operations_are_live();
-    x16_unloaded_while_operations_are_live();
+    TEST(x16_exit_while_operations_are_live());
+    TEST(x16_unloaded_while_operations_are_live());
     return report("test_unload");
 }
