@@ -401,7 +401,7 @@ class Disk(unittest.TestCase):
         waiter = subprocess.Popen(
             case.command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        self.assertIn("another process is at work here", waiter.stderr.readline())
+        self.assertIn("another process works in this folder", waiter.stderr.readline())
         self.assertIsNone(waiter.poll())
         holder.kill()
         self.assertEqual(waiter.communicate(timeout=120)[1], "")
