@@ -18,7 +18,8 @@ jobs=${ACME_JOBS:-$(($(nproc) + 1))}
 names=() failures=()
 passed=0 started=0
 declare -A name_of=() output_of=() start_of=() # by process id
-ca=(python3 tests/pebble/with_pebble.py --)
+# A CA that does the same each time: it refuses no good nonce and reuses no authorization.
+ca=(python3 tests/pebble/with_pebble.py --env PEBBLE_WFE_NONCEREJECT=0 --env PEBBLE_AUTHZREUSE=0 --)
 memcheck=(valgrind -q --leak-check=full --show-leak-kinds=all --errors-for-leak-kinds=all
     --suppressions=tests/capi/valgrind.supp --error-exitcode=99 --trace-children=no)
 

@@ -236,7 +236,7 @@ static void f01_f05_every_getter(void)
     CHECK(!acme_error_problem_json(NULL) && !acme_error_subproblem_count(NULL));
     CHECK(!acme_error_subproblem(NULL, 0) && !acme_error_help_url(NULL));
 
-    /* What has no result does nothing. */
+    /* Functions without a result do nothing. */
     acme_op_set_user_data(NULL, &size);
     acme_op_set_user_data((acme_op_t *)key, &size);
     acme_op_cancel(NULL);

@@ -43,7 +43,7 @@ static void many_at_once(acme_client_t *client)
         if (threads() > most)
             most = threads();
     }
-    /* Those that send, and the one that keeps the time. */
+    /* The threads that send, and the thread that keeps the time. */
     CHECK(most > before + 2 && most <= before + MAX_THREADS + 1);
     for (i = 0; i < MANY; i++)
         judge(&jobs[i], names[i]);
@@ -213,7 +213,7 @@ static void ends(acme_client_t *client)
 
 /* --- CAs that hang ------------------------------------------------------------------------------- */
 
-/* The kernel takes connections, and nobody ever answers. */
+/* The kernel accepts connections, and no program responds. */
 struct hanging {
     int listener;
     acme_client_t *client;

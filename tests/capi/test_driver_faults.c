@@ -1,5 +1,5 @@
-/* What happens around a driver: the CA goes away and comes back, connections break, signals come in
- * the middle, the process forks workers, and the host changes its mind at every moment. */
+/* Faults around a driver: the CA stops and restarts, connections break, signals interrupt calls, the
+ * process forks workers, and the host cancels at every moment. */
 #include "driver.h"
 
 #include <netinet/in.h>

@@ -131,7 +131,7 @@ static void logging(void)
         CHECK(log.lines == 0);
         acme_client_free(client);
     }
-    /* The last callback is the one that counts; NULL is none; the user pointer may be NULL. */
+    /* The last callback is the one that counts; NULL turns logging off; the user pointer may be NULL. */
     OK(acme_client_new(&options, &client));
     acme_set_log_callback(keep_line, &first, ACME_LOG_DEBUG);
     second = first;

@@ -174,7 +174,7 @@ static void y16_ten_thousand_orders_in_one_thread(void)
         }
         now += 5000;
     }
-    CHECK(left == 0 && rounds < 20); /* nobody is passed over again and again */
+    CHECK(left == 0 && rounds < 20); /* every operation gets its turn */
     each = (heap() - before) / (size_t)count;
     CHECK(each <= 50 * 1024);
     if (!getenv("ACME_TEST_SLOW"))

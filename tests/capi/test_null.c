@@ -86,7 +86,7 @@ static void renew(void)
     out_size = 77;
 }
 
-/* What a call has made. */
+/* Handles that a call has made. */
 static void free_outputs(void)
 {
 #define FREE(kind)                                                             \
@@ -228,7 +228,7 @@ int main(int argc, char **argv)
     pthread_sigmask(SIG_BLOCK, &some, NULL);
     CHECK(chdir("/tmp") == 0);
 
-    client_options.directory_url = "https://127.0.0.1:1/directory"; /* where nobody listens */
+    client_options.directory_url = "https://127.0.0.1:1/directory"; /* no program listens there */
     order.names = authorize.names = names;
     order.name_count = authorize.name_count = 1;
     order.timeout_s = 1;

@@ -302,7 +302,7 @@ static void challenges(void)
     CHECK(serial_for(ctx, "a.test") == 1);
     CHECK(ca_sees(ctx, "a.test", first, TLS1_3_VERSION));
     CHECK(!ca_sees(ctx, NULL, first, TLS1_3_VERSION));
-    for (i = 0; i < 2; i++) { /* whoever speaks another protocol, too, is no CA */
+    for (i = 0; i < 2; i++) { /* a client that offers another protocol as well is not a CA */
         shown = handshake(ctx, "a.test", i ? "\010http/1.1\012acme-tls/1"
                                            : "\012acme-tls/1\010http/1.1", TLS1_3_VERSION);
         CHECK(shown.serial == 1 && !shown.is_challenge && !shown.protocol[0]);

@@ -71,7 +71,7 @@ static void count_pipe(int signal)
     pipes++;
 }
 
-/* What a peer does with each of its connections. */
+/* Behaviour of a peer on each of its connections. */
 enum mood { RESETS, RESETS_IN_TLS, RENEGOTIATES };
 
 struct peer {
@@ -86,7 +86,7 @@ struct peer {
     char message[500];
 };
 
-/* A directory that leads nowhere, in pieces, so that the client writes again afterwards. */
+/* A directory with wrong URLs, sent in pieces, so that the client writes again afterwards. */
 static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 
 static void *peer_serve(void *argument)

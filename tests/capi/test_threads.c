@@ -183,7 +183,7 @@ static void on_signal(int number)
     acme_op_cancel(NULL);
 }
 
-/* Whatever the thread is doing, malloc() and the library's locks included: it takes none of them. */
+/* The signal may come at any moment, also inside malloc() or under a lock of the library: the handler takes no lock. */
 static void y18_canceled_by_signal_handlers_at_any_moment(void)
 {
     struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };

@@ -64,7 +64,7 @@ static void h20_k03_times_have_sixty_four_bits(void)
     }
 }
 
-/* What strtod(), strptime() and the like would read and write in another way. */
+/* strtod(), strptime() and similar functions would read and write other text in these locales. */
 static void h22_k05_k10_locale_and_time_zone_change_nothing(void)
 {
     static const char *const locales[] = { "tr_TR", "de_DE" };

@@ -57,7 +57,7 @@ static void be_silent(void)
     snprintf(directory, sizeof directory, "https://127.0.0.1:%d/directory", ntohs(address.sin_port));
 }
 
-/* What is live at the end; held here, so it is not taken for lost. */
+/* Objects that are live at the end; these pointers keep a leak checker from reporting them. */
 static struct live {
     acme_client_t *client;
     acme_op_t *op;

@@ -1,4 +1,4 @@
-// What a server would do: answer http-01, set DNS records. And what judges: the openssl program.
+// A server for challenges (serves http-01, sets DNS records), and checks by the openssl program.
 #ifndef PEBBLE_HPP
 #define PEBBLE_HPP
 

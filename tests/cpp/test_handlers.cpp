@@ -12,7 +12,7 @@ using std::chrono::system_clock;
 static void y06_thrown_by_handlers(const acme::client &ca, web_server &web)
 {
     int number = 0;
-    const auto fresh = [&] {  // Pebble may reuse an authorization
+    const auto fresh = [&] {  // names that have no authorization yet
         return order_for({"thrown" + std::to_string(++number) + ".cpp.test",
                           "thrown" + std::to_string(++number) + ".cpp.test"});
     };
@@ -50,7 +50,7 @@ static void y06_thrown_by_handlers(const acme::client &ca, web_server &web)
     published = 1;
     CHECK(threw(with) == "in publish" && web.size() == 0);
 
-    // What unpublish throws does not cost the certificate, but leaves a line in the log.
+    // An exception of unpublish does not cost the certificate, but leaves a line in the log.
     std::atomic<int> warnings{0};
     acme::set_log_callback([&](acme::log_level level, std::string_view line) {
         if (level == acme::log_level::warn && has_text(line, "unpublish"))
@@ -155,7 +155,7 @@ static void drivers(const acme::client &ca, web_server &web)
     later.join();
     verify(certs.at(0), certs.at(0).names().at(0));
 
-    // What publish throws: the operation says it, dispatch() throws it, and the other goes on.
+    // An exception of publish is the operation's error, dispatch() throws it, and the other goes on.
     acme::driver_handlers throws = with;
     throws.publish = [&](acme::operation &op) {
         with.publish(op);

@@ -38,7 +38,7 @@ static void keys()
     CHECK(!outside.pem() && outside.thumbprint() == key.thumbprint());
 }
 
-// What an HSM would do.
+// Signs in place of an HSM.
 static acme::bytes sign_with(EVP_PKEY *key, const acme::bytes &input)
 {
     acme::bytes signature(512);

@@ -98,7 +98,7 @@ static int close_account(const acme_client_t *client)
 //! [deactivate]
 
 //! [ca]
-/* What the CA's directory says; known once an operation has fetched it. */
+/* Values of the CA's directory, available after an operation has fetched it. */
 static void show_ca(const acme_client_t *client)
 {
     const char *profile;

@@ -1,5 +1,5 @@
 /*
- * What the programs of this folder share. Between two lines with the name of a snippet stands what the
+ * Functions that the programs of this folder share. Between two lines with the name of a snippet stands what the
  * pages of the functions show that are called in it; see docs/reference/snippets.py. Each is run in the
  * tests, beside a CA for tests:
  *

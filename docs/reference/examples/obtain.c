@@ -58,7 +58,7 @@ static void show(const acme_cert_t *cert)
 //! [show]
 
 //! [is-for]
-/* What is found on disk may be halves of two certificates. */
+/* Files on the disk may belong to two different certificates. */
 static acme_cert_t *stored_cert(const char *pem, const acme_key_t *key)
 {
     acme_cert_t *cert = NULL;

@@ -6,7 +6,7 @@
 
 static EVP_PKEY *token;
 
-/* What C_Sign() or a request to a KMS does. 0: signed. */
+/* Signs, in place of C_Sign() or of a request to a KMS. Returns 0 for a signature. */
 static int token_sign(const uint8_t *input, size_t input_size, uint8_t *signature, size_t *size)
 {
     EVP_MD_CTX *context = EVP_MD_CTX_new();
