@@ -17,28 +17,30 @@
 ///
 /// The options are aggregates: in C++20 `.obtain({.names = {"example.org"}}, {.publish = ...})`.
 ///
-/// On an event loop, never blocking: acme::operation::poll(), with an HTTP client of yours, or
-/// acme::driver without one.
+/// On an event loop, use calls that never block: acme::operation::poll() with your own HTTP client,
+/// or acme::driver, which needs none.
 ///
 /// Rules that hold for every class and function:
 ///
-///  1. What fails throws an acme::error, or one of the classes derived from it. What a handler of
-///     yours throws ends the operation, and is thrown again, unchanged, by the call that led to it.
-///  2. acme::client, key, csr, certificate, operation and driver are handles: move only, freed by
-///     their destructor, in any order; what still needs one keeps it alive. One that was moved from
-///     throws acme::misuse when it is used.
-///  3. What is returned is yours. A std::string_view is valid as long as the object it came from,
-///     or the one that this was moved to.
-///  4. Handles may move between threads. client, key, csr and certificate may be used by many
-///     threads at once, an operation by one at a time, but operation::cancel() by any.
-///  5. Nothing blocks, sleeps, starts a thread, reads the environment or opens a file or socket,
-///     except operation::send(), operation::run() and client::obtain(); the constructor of client,
-///     which reads the files that its options name; and driver.
-///  6. Text is UTF-8. std::optional: what may be lacking, or the default.
-///  7. What is lacking here can be had from the C API: native_handle() gives its handle, and a
-///     constructor takes one over.
+///  1. A function that fails throws an acme::error or a class derived from it. An exception that
+///     your handler throws ends the operation; the call that ran the handler throws the same
+///     exception again, unchanged.
+///  2. acme::client, key, csr, certificate, operation and driver are handles. They can be moved but
+///     not copied. Their destructors free them, in any order: an object that still needs another
+///     one keeps it alive. A handle that was moved from throws acme::misuse when it is used.
+///  3. The caller owns every returned object. A std::string_view is valid as long as the object
+///     that returned it, or the object that this one was moved to.
+///  4. Handles may move between threads. Many threads may use a client, key, csr or certificate at
+///     once; one thread at a time may use an operation, but any thread may call
+///     operation::cancel().
+///  5. No function blocks, sleeps, starts a thread, reads the environment or opens a file or
+///     socket. The exceptions are operation::send(), operation::run() and client::obtain(); the
+///     constructor of client, which reads the files that its options name; and driver.
+///  6. Text is UTF-8. An empty std::optional is an absent value or, in options, the default.
+///  7. The C API is available for everything else: native_handle() returns the C handle, and a
+///     constructor takes over a C handle.
 ///
-/// Link with -lacme-micro (pkg-config acme-micro). What acme_micro.h says holds here, too.
+/// Link with -lacme-micro (pkg-config acme-micro). The rules of acme_micro.h apply here, too.
 
 #ifndef ACME_MICRO_HPP
 #define ACME_MICRO_HPP
@@ -68,17 +70,17 @@
 /// The C++ API of acme-micro.
 namespace acme {
 
-/// A moment. One beyond what the clock can hold, such as a certificate that ends in the year 9999,
-/// is the last that it can (with a clock of nanoseconds in the year 2262).
+/// A moment. A moment beyond the range of the clock becomes the last moment of that range: a
+/// certificate of the year 9999 ends in 2262 if the clock counts nanoseconds.
 using time_point = std::chrono::system_clock::time_point;
 
-/// DER, a digest or a signature.
+/// Binary data: DER, a digest or a signature.
 using bytes = std::vector<std::uint8_t>;
 
 // --- numbers ------------------------------------------------------------------------------------
-// The values of acme_micro.h. A newer library may give others: have a default.
+// These are the values of acme_micro.h. A newer library may return others: handle the default case.
 
-/// What kind of failure it is; see acme_status_t.
+/// Kinds of failure; see acme_status_t.
 enum class status : std::int32_t {
     ok = ACME_OK,
     invalid_argument = ACME_ERR_INVALID_ARGUMENT,
@@ -115,22 +117,23 @@ enum class key_type : int {
     ed25519 = ACME_KEY_ED25519,
 };
 
-/// What operation::poll() asks of you.
+/// Results of operation::poll(): what the caller does next.
 enum class step : int {
-    /// Finished well: take what came of it.
+    /// The operation has succeeded: take its result.
     done = ACME_STEP_DONE,
-    /// Send operation::request(), feed the answer with operation::respond() or its parts, poll
-    /// again. Said once a request; more may come before it is answered.
+    /// Send operation::request(), pass the response to operation::respond() or to its parts, poll
+    /// again. Returned once per request; more requests may follow before this one has its response.
     request = ACME_STEP_REQUEST,
-    /// Nothing to do for operation::wait(). Polling earlier does no harm.
+    /// Nothing to do for the time of operation::wait(). An earlier poll does no harm.
     wait = ACME_STEP_WAIT,
-    /// Publish operation::challenges(), call operation::published() when all are in place, poll.
-    /// Said once.
+    /// Publish operation::challenges(), call operation::published() when all are in place, poll
+    /// again. Returned once.
     publish = ACME_STEP_PUBLISH,
-    /// Take operation::challenges() down, poll. Said once, before success and failure alike.
+    /// Remove the records of operation::challenges(), poll again. Returned once, before success and
+    /// before failure.
     unpublish = ACME_STEP_UNPUBLISH,
-    /// Sign operation::sign_request() with the key that is outside the process, answer with
-    /// operation::signed_with(), poll. Said once a signature.
+    /// Sign operation::sign_request() with the key that is outside the process, pass the signature
+    /// to operation::signed_with(), poll again. Returned once per signature.
     sign = ACME_STEP_SIGN,
 };
 
@@ -143,13 +146,13 @@ enum class log_level : int {
     trace = ACME_LOG_TRACE,
 };
 
-/// What may be compiled in; see has().
+/// Optional parts of the library; see has().
 enum class feature : std::uint32_t {
     /// The built-in HTTPS client of operation::send(), operation::run() and client::obtain().
     http = ACME_FEATURE_HTTP,
 };
 
-/// Why a certificate is revoked (RFC 5280 section 5.3.1); see acme_revocation_reason_t.
+/// Reasons for a revocation (RFC 5280 section 5.3.1); see acme_revocation_reason_t.
 enum class revocation_reason : int {
     unspecified = ACME_REVOKE_UNSPECIFIED,
     key_compromise = ACME_REVOKE_KEY_COMPROMISE,
@@ -163,7 +166,7 @@ enum class revocation_reason : int {
     aa_compromise = ACME_REVOKE_AA_COMPROMISE,
 };
 
-/// What order_options::preferred_chain says of the chain that is wanted; see acme_chain_by_t.
+/// Meanings of order_options::preferred_chain; see acme_chain_by_t.
 enum class chain_by : int {
     root = ACME_CHAIN_BY_ROOT,
     issuer = ACME_CHAIN_BY_ISSUER,
@@ -180,7 +183,7 @@ inline std::optional<std::string> to_optional(const char *text)
     return text ? std::optional<std::string>(text) : std::nullopt;
 }
 
-/// Milliseconds since 1970, held within what the clock can hold.
+/// Converts milliseconds since 1970; the result stays within the range of the clock.
 inline time_point to_time(acme_time_t milliseconds)
 {
     using ms = std::chrono::milliseconds;
@@ -197,7 +200,7 @@ inline std::optional<time_point> to_optional_time(acme_time_t milliseconds)
     return milliseconds ? std::optional<time_point>(to_time(milliseconds)) : std::nullopt;
 }
 
-/// nullopt: 0, the system clock.
+/// Converts to milliseconds since 1970; nullopt becomes 0, which stands for the system clock.
 inline acme_time_t from_time(const std::optional<time_point> &moment)
 {
     if (!moment)
@@ -209,47 +212,49 @@ inline acme_time_t from_time(const std::optional<time_point> &moment)
 
 // --- errors -------------------------------------------------------------------------------------
 
-/// Anything that went wrong. what() says in one line, for a log or a person, what was tried, on
-/// what, and why it failed. Copies share one text and are cheap; any thread.
+/// A failure. what() is one line for a log or a person: the action, the name or URL, and why it
+/// failed. Copies share one text and are cheap. Any thread may use a copy.
 class error : public std::runtime_error {
 public:
-    /// What the C API tells of a failure; the handle is looked at during the call only.
+    /// Copies an error of the C API; shown is read during the call only.
     explicit error(const acme_error_t *shown)
         : std::runtime_error(shown ? acme_error_message(shown) : "unknown error"),
           facts_(std::make_shared<const facts>(shown))
     {
     }
 
-    /// A failure of your own, for a handler to throw or a test to make up.
+    /// Makes an error of your own, for a handler to throw or for a test.
     error(acme::status status, const std::string &message)
         : std::runtime_error(message), facts_(std::make_shared<const facts>(status))
     {
     }
 
-    /// Copied also where it could be moved: one that was thrown on stays whole.
+    /// Copies the error. There is no move: an error whose copy was thrown on stays complete.
     error(const error &) = default;
-    /// The same.
+    /// Copies the error.
     error &operator=(const error &) = default;
 
-    /// What kind of failure it is. The class says the same to a catch.
+    /// Kind of failure. The exception's class says the same to a catch.
     acme::status status() const noexcept { return facts_->status; }
-    /// The same as what().
+    /// Text of what().
     std::string_view message() const noexcept { return what(); }
-    /// True: the same request will fail again until its input changes. False: a retry may help.
+    /// Whether the same request will fail again until its input changes. False: a retry may help.
     bool permanent() const noexcept { return facts_->permanent; }
-    /// Earliest time worth a retry (from Retry-After), when the CA named one.
+    /// Earliest time of a useful retry (from Retry-After); nullopt when the CA named no time.
     std::optional<time_point> retry_at() const noexcept { return facts_->retry_at; }
-    /// The DNS name or IP address concerned, if it is about one.
+    /// DNS name or IP address that the error concerns; nullopt when it concerns no single one.
     const std::optional<std::string> &identifier() const noexcept { return facts_->identifier; }
-    /// The URL that was asked, if it is about one.
+    /// URL of the failed request; nullopt when the error concerns no single URL.
     const std::optional<std::string> &url() const noexcept { return facts_->url; }
-    /// Problem type URN (RFC 8555 section 6.7), such as "urn:ietf:params:acme:error:caa".
+    /// Problem type URN (RFC 8555 section 6.7), such as "urn:ietf:params:acme:error:caa"; nullopt
+    /// when the CA sent no problem document.
     const std::optional<std::string> &problem_type() const noexcept { return facts_->problem_type; }
-    /// The CA's whole problem document (RFC 7807) as JSON, if it sent one.
+    /// The CA's whole problem document (RFC 9457) as JSON; nullopt when it sent none.
     const std::optional<std::string> &problem_json() const noexcept { return facts_->problem_json; }
-    /// A page for a person who wants it to work. The CA's word: show it, do not fetch it.
+    /// Page of the CA that helps a person to solve the problem. Untrusted text: show it, do not
+    /// fetch it.
     const std::optional<std::string> &help_url() const noexcept { return facts_->help_url; }
-    /// One for each identifier that the CA complained about (RFC 8555 section 6.7.1).
+    /// One error for each identifier that the CA rejected (RFC 8555 section 6.7.1).
     const std::vector<error> &subproblems() const noexcept { return facts_->subproblems; }
 
 private:
@@ -278,53 +283,53 @@ private:
         std::vector<error> subproblems;
     };
 
-    // Shared, so that an exception can be copied without one.
+    // Shared, so that copying an exception cannot throw another one.
     std::shared_ptr<const facts> facts_;
 };
 
-/// An argument is missing, malformed or out of range, or is no PEM or DER. Nothing was sent.
+/// An argument is missing, malformed or out of range, or is not PEM or DER. No request was sent.
 class invalid_argument : public error { public: using error::error; };
-/// The call does not fit the state of what it was made on; or a bug in the library.
+/// The object is in a state that does not allow this call; or the library has a bug.
 class misuse : public error { public: using error::error; };
-/// Not compiled in, or not offered by this CA.
+/// The feature is not compiled in, or this CA does not offer it.
 class unsupported : public error { public: using error::error; };
 /// A cryptographic operation failed, or a passphrase is wrong.
 class crypto_error : public error { public: using error::error; };
-/// No answer from the CA: name resolution, TCP, TLS or the time limit of one request.
+/// The CA sent no response: name resolution, TCP, TLS or the timeout of one request.
 class transport_error : public error { public: using error::error; };
-/// The CA's answer breaks RFC 8555, or exceeds a limit.
+/// The CA's response violates RFC 8555, or exceeds a limit of the library.
 class protocol_error : public error { public: using error::error; };
-/// A URL that the CA gave was refused: not https, or on a host that was not allowed.
+/// A URL of the CA was refused: it is not https, or its host is not allowed.
 class policy_error : public error { public: using error::error; };
-/// The operation's own time limit ran out, or the CA needs longer; see retry_at().
+/// The operation's own timeout expired, or the CA needs more time; see retry_at().
 class operation_timeout : public error { public: using error::error; };
 /// The CA refused; problem_json() is its problem document.
 class problem_error : public error { public: using error::error; };
-/// The CA failed: serverInternal or HTTP status 5xx, in an answer, a challenge or an order. A retry may
-/// help.
+/// The CA failed: serverInternal or HTTP status 5xx, in a response, a challenge or an order. A
+/// retry may help.
 class server_error : public problem_error { public: using problem_error::problem_error; };
-/// The CA refused for now; retry_at() is the earliest time worth a retry, if it named one.
+/// The CA refused for now; retry_at() is the earliest time of a useful retry, if the CA named it.
 class rate_limited : public problem_error { public: using problem_error::problem_error; };
-/// The CA wants its terms of service agreed to; see client::terms_url().
+/// The CA requires agreement to its terms of service; see client::terms_url().
 class terms_not_agreed : public problem_error { public: using problem_error::problem_error; };
-/// The CA wants an external account binding; see client_options::eab_key_id.
+/// The CA requires an external account binding; see client_options::eab_key_id.
 class eab_required : public problem_error { public: using problem_error::problem_error; };
 /// The account is unknown to the CA, deactivated or revoked.
 class account_error : public problem_error { public: using problem_error::problem_error; };
-/// The CA looked for a challenge and did not find it; identifier() is where it looked.
+/// The CA could not validate a challenge; identifier() is the name or address of that challenge.
 class challenge_failed : public problem_error { public: using problem_error::problem_error; };
-/// The order became invalid, or names something that the CA rejects.
+/// The order became invalid, or contains an identifier that the CA rejects.
 class order_rejected : public problem_error { public: using problem_error::problem_error; };
-/// The CA issued something that is not the certificate that was asked for.
+/// The CA issued a certificate that does not match the order.
 class certificate_error : public error { public: using error::error; };
-/// A challenge could not be published, or something not signed: what you said of it.
+/// Your handler could not publish a challenge or sign; the message is the handler's own.
 class host_error : public error { public: using error::error; };
 /// operation::cancel() was called.
 class canceled : public error { public: using error::error; };
 
 namespace detail {
 
-/// Throws what the C API tells of a failure as the class that belongs to it.
+/// Throws an error of the C API as the class that belongs to its status.
 [[noreturn]] inline void throw_error(const acme_error_t *shown)
 {
     switch (static_cast<status>(acme_error_status(shown))) {
@@ -354,15 +359,16 @@ namespace detail {
     throw error(shown);
 }
 
-/// Throws what a fallible call has just answered on this thread; gives back what is no failure.
-inline int check(int answer)
+/// Throws the last error of this thread if result, which a C function has just returned, is a
+/// failure. Otherwise returns result.
+inline int check(int result)
 {
-    if (answer < 0)
+    if (result < 0)
         throw_error(acme_last_error());
-    return answer;
+    return result;
 }
 
-/// A handle that a function of the C API makes and writes to its last argument.
+/// Returns a handle that a function of the C API makes and writes to its last argument.
 template <typename T, typename Function, typename... Arguments>
 T *make(Function function, Arguments... arguments)
 {
@@ -371,7 +377,7 @@ T *make(Function function, Arguments... arguments)
     return made;
 }
 
-/// Text for C, which ends at the first NUL.
+/// Returns the text for C. Throws if the text contains a NUL, because C would end it there.
 inline const char *to_c(const std::string &text, const char *name)
 {
     if (text.find('\0') != std::string::npos)
@@ -384,7 +390,7 @@ inline const char *to_c(const std::optional<std::string> &text, const char *name
     return text ? to_c(*text, name) : nullptr;
 }
 
-/// A list of texts for C; holds pointers into the one that it is made from.
+/// A list of texts for C; holds pointers into the list that it is made from.
 class texts {
 public:
     texts(const std::vector<std::string> &list, const char *name)
@@ -394,7 +400,7 @@ public:
             pointers_.push_back(to_c(text, name));
     }
 
-    /// The same, where an empty text is none.
+    /// Makes a list in which NULL stands for each empty text.
     static texts with_gaps(const std::vector<std::string> &list, const char *name)
     {
         texts made(list, name);
@@ -410,7 +416,7 @@ private:
     std::vector<const char *> pointers_;
 };
 
-/// A number of seconds for C; 0 is the default.
+/// Returns a number of seconds for C; 0 is the default.
 inline std::size_t to_c(std::chrono::seconds time, const char *name)
 {
     if (time.count() < 0)
@@ -418,8 +424,8 @@ inline std::size_t to_c(std::chrono::seconds time, const char *name)
     return static_cast<std::size_t>(time.count());
 }
 
-/// An RFC 3339 date. The day is reckoned as in Howard Hinnant's "chrono-Compatible Low-Level Date
-/// Algorithms": gmtime() is not for threads, and C++20's calendar not for C++17.
+/// Returns a date in RFC 3339 format. The day is computed as in Howard Hinnant's "chrono-Compatible
+/// Low-Level Date Algorithms": gmtime() is not thread-safe, and C++17 has no calendar.
 inline std::string to_date(time_point moment)
 {
     using days = std::chrono::duration<std::int64_t, std::ratio<86400>>;
@@ -447,13 +453,13 @@ inline std::optional<std::string> to_date(const std::optional<time_point> &momen
     return moment ? std::optional<std::string>(to_date(*moment)) : std::nullopt;
 }
 
-/// Bytes that C shows.
+/// Copies bytes of C; data may be NULL.
 inline bytes to_bytes(const std::uint8_t *data, std::size_t size)
 {
     return data ? bytes(data, data + size) : bytes();
 }
 
-/// What a kind of handle is called and freed with.
+/// Name of a handle's class in messages, and the C function that frees the handle.
 template <typename T> struct kind;
 template <> struct kind<acme_key_t> {
     static constexpr const char *name = "acme::key";
@@ -480,12 +486,12 @@ template <> struct kind<acme_driver_t> {
     static void free(acme_driver_t *driver) noexcept { acme_driver_free(driver); }
 };
 
-/// What is common to all handles. Shared inside, so that a key that a certificate or an operation
-/// shows keeps its owner alive, and an operation lives until the run() that its handlers destroy it
-/// in has returned; move only outside.
+/// Base of all handles, which can be moved but not copied. The pointer inside is shared for two
+/// reasons: a key that comes from a certificate or an operation keeps its owner alive, and an
+/// operation that its own handler destroys lives until run() has returned.
 template <typename T> class handle {
 public:
-    /// Takes over a handle of the C API: it is freed with this object.
+    /// Takes over a handle of the C API: the destructor of this object frees it.
     explicit handle(T *owned) : pointer_(owned, &kind<T>::free) {}
 
     handle(handle &&) noexcept = default;
@@ -493,10 +499,10 @@ public:
     handle(const handle &) = delete;
     handle &operator=(const handle &) = delete;
 
-    /// False once it has been moved from.
+    /// Whether the handle may be used. False after it was moved from.
     explicit operator bool() const noexcept { return pointer_ != nullptr; }
 
-    /// The handle for functions of the C API; still owned by this object.
+    /// Handle for functions of the C API. This object still owns it: do not free it.
     T *native_handle() const { return shared().get(); }
 
 protected:
@@ -511,10 +517,10 @@ protected:
         return pointer_;
     }
 
-    /// A handle that this one shows, which stays alive with it.
+    /// Returns a handle that this one owns. It keeps this one alive.
     template <typename Shown> std::shared_ptr<Shown> alias(const Shown *shown) const
     {
-        // The C API shows what is not to be freed as const; it is not freed here.
+        // A const pointer of the C API must not be freed; shared_ptr does not free an alias.
         return std::shared_ptr<Shown>(shared(), const_cast<Shown *>(shown));
     }
 
@@ -526,18 +532,20 @@ private:
 
 // --- keys ---------------------------------------------------------------------------------------
 
-/// A private key: an account's or a certificate's. Wiped from memory when nothing uses it any more.
+/// A private key of an account or a certificate. The library wipes it from memory after its last
+/// use.
 class key : public detail::handle<acme_key_t> {
 public:
     using handle::handle;
 
-    /// Makes a key. RSA takes up to seconds: not for an event loop's thread.
+    /// Makes a key. An RSA key takes up to several seconds: do not make one on the thread of an
+    /// event loop.
     static key generate(key_type type = key_type::p256)
     {
         return key(detail::make<acme_key_t>(acme_key_generate, static_cast<int>(type)));
     }
 
-    /// Reads a PEM or DER key (PKCS#8, SEC 1, PKCS#1) that is not encrypted.
+    /// Reads an unencrypted PEM or DER key (PKCS#8, SEC 1 or PKCS#1).
     static key parse(std::string_view data)
     {
         return key(detail::make<acme_key_t>(acme_key_parse, data.data(), data.size()));
@@ -550,15 +558,17 @@ public:
                                             detail::to_c(passphrase, "passphrase")));
     }
 
-    /// A key whose private half is outside the process, in an HSM, a KMS or an agent: given by its
-    /// public half, PEM or DER. Operations that use it say step::sign, and handlers::sign signs.
+    /// Makes a key from its public half, PEM or DER, when the private half is outside the process:
+    /// in an HSM, a KMS or an agent. The steps of operations that use it include step::sign;
+    /// operation::run() calls handlers::sign.
     static key from_public(std::string_view data)
     {
         return key(detail::make<acme_key_t>(acme_key_from_public, data.data(), data.size()));
     }
 
-    /// The key as PKCS#8 PEM; nullopt when its private half is outside the process. Secret: store
-    /// it with mode 0600. The text is NUL-terminated and wiped when the key is freed.
+    /// The key as PKCS#8 PEM; nullopt when its private half is outside the process. The text is
+    /// secret: store it in a file of mode 0600. It ends with a NUL and is wiped when the key is
+    /// freed.
     std::optional<std::string_view> pem() const &
     {
         const char *text = acme_key_pem(native_handle());
@@ -585,7 +595,7 @@ class csr : public detail::handle<acme_csr_t> {
 public:
     using handle::handle;
 
-    /// Makes a request for names (DNS names, wildcards, IP addresses), signed with signer.
+    /// Makes a request for names (DNS names, wildcards, IP addresses) and signs it with signer.
     static csr create(const key &signer, const std::vector<std::string> &names)
     {
         const detail::texts list(names, "names");
@@ -593,7 +603,7 @@ public:
                                             list.size()));
     }
 
-    /// Reads a PEM or DER request made elsewhere, so that the key never enters the library.
+    /// Reads a PEM or DER request that was made elsewhere: the key never enters the library.
     static csr parse(std::string_view data)
     {
         return csr(detail::make<acme_csr_t>(acme_csr_parse, data.data(), data.size()));
@@ -608,96 +618,105 @@ public:
     }
 };
 
-// --- what an operation shows --------------------------------------------------------------------
-// Copies: keep them for as long as you like.
+// --- data of an operation -----------------------------------------------------------------------
+// These structs are copies: they stay valid for as long as you keep them.
 
-/// A challenge to publish. A text that is not for its type is empty.
+/// A challenge to publish. Texts that its type does not use are empty.
 struct challenge {
     /// "http-01", "dns-01", "tls-alpn-01", "dns-account-01", "dns-persist-01", "onion-csr-01" or
     /// "device-attest-01".
     std::string type;
-    /// DNS name (without "*.") or IP address to be proven.
+    /// DNS name (without "*.") or IP address to validate.
     std::string identifier;
-    /// The CA's token.
+    /// The CA's token: 22 to 512 base64url characters, checked. Empty for the types without a
+    /// token: "dns-persist-01" and "onion-csr-01".
     std::string token;
-    /// http-01 (RFC 8555 section 8.3): serve this as the body of http_path on port 80 of
-    /// identifier.
+    /// http-01 (RFC 8555 section 8.3): the body to serve at http_path on port 80 of identifier.
+    /// Empty for the types without a token.
     std::string key_authorization;
-    /// "/.well-known/acme-challenge/" and the token.
+    /// http-01: "/.well-known/acme-challenge/" and the token.
     std::string http_path;
-    /// dns-01 (RFC 8555 section 8.4), dns-account-01, dns-persist-01: a TXT record with dns_value
-    /// at dns_name. That of dns-persist-01 stays: step::unpublish does not show it.
+    /// dns-01 (RFC 8555 section 8.4), dns-account-01 and dns-persist-01: name of the TXT record to
+    /// publish, with dns_value. The record of dns-persist-01 names the account and stays:
+    /// step::unpublish does not list it.
     std::string dns_name;
-    /// 43 base64url characters; for dns-persist-01 a text that may be longer than 255 bytes.
+    /// Content of the TXT record: 43 base64url characters; for dns-persist-01 a text that may be
+    /// longer than the 255 bytes of one character-string of a TXT record.
     std::string dns_value;
-    /// tls-alpn-01 (RFC 8737): for certificate::tls_alpn().
+    /// tls-alpn-01 (RFC 8737): digest of 32 bytes; see certificate::tls_alpn().
     std::optional<std::array<std::uint8_t, 32>> tls_alpn_digest;
-    /// tls-alpn-01: the server name that the CA's handshake asks for (RFC 8738 section 6).
+    /// tls-alpn-01: server name in the CA's handshake: identifier, or the reverse name of an IP
+    /// address (RFC 8738 section 6).
     std::string tls_alpn_name;
-    /// onion-csr-01 and device-attest-01: the challenge object, for operation::respond_with().
+    /// onion-csr-01 (RFC 9799) and device-attest-01: the challenge object as JSON, for making the
+    /// payload of the response; see operation::respond_with().
     std::string json;
-    /// Whether the record stays published after the validation (dns-persist-01).
-    /// step::unpublish does not show the challenge then.
+    /// True: the record stays published after the validation, for later orders (dns-persist-01).
+    /// step::unpublish does not show the challenge, and a program must not remove the record by
+    /// itself. False: the record is removed.
     bool persistent = false;
-    /// What it was copied from, for operation::respond_with() and functions in C: theirs until the
-    /// operation is polled again, or the handler that got it returns.
+    /// The C struct that this one was copied from, for operation::respond_with() and for functions
+    /// in C. Valid until the next poll of the operation, or until the handler that received the
+    /// challenge returns.
     const acme_challenge_t *shown = nullptr;
 };
 
 /// One HTTP header field.
 struct header {
-    /// Its name.
+    /// Name of the field.
     std::string name;
-    /// Its value.
+    /// Value of the field.
     std::string value;
 };
 
 /// An HTTP request to send.
 struct http_request {
-    /// Names the request when it is answered; not 0.
+    /// Identifies the request to acme_op_response_*(); not 0.
     std::uint64_t id = 0;
     /// "GET" or "POST".
     std::string method;
-    /// Absolute URL; send it byte for byte. And the same in parts, for hosts without a URL parser.
+    /// Absolute URL; send it byte for byte. The next three members are its parts, for programs
+    /// without a URL parser.
     std::string url;
-    /// Host name or address, an IPv6 one without brackets.
+    /// Host name or address; an IPv6 address has no brackets.
     std::string host;
     /// Path and query.
     std::string path;
-    /// TCP port. The scheme is https unless client_options::allow_http_loopback is set.
+    /// TCP port. The scheme is https unless allow_http_loopback is set and url says http.
     std::uint16_t port = 0;
     /// Headers to send besides Host and Content-Length.
     std::vector<header> headers;
-    /// Empty for GET.
+    /// Body to send; empty for GET.
     std::string body;
 };
 
 /// Something to sign with a key that is outside the process (key::from_public()).
 struct sign_request {
-    /// Names it when it is answered; not 0.
+    /// Identifies this request to acme_op_signed(); not 0.
     std::uint64_t id = 0;
-    /// The key, by its key::thumbprint().
+    /// The key::thumbprint() of the key.
     std::string key_thumbprint;
-    /// How to sign (RFC 7518 section 3.1): "ES256", "RS256", "EdDSA", ...
+    /// Algorithm (RFC 7518 section 3.1): "ES256" is ECDSA on P-256 with SHA-256, "RS256" is
+    /// RSASSA-PKCS1-v1_5 with SHA-256, "EdDSA" is Ed25519.
     std::string algorithm;
-    /// The bytes to sign, not hashed yet.
+    /// Bytes to sign, not hashed yet.
     bytes input;
 };
 
 /// When to renew (RFC 9773).
 struct renewal_info {
-    /// The window to renew in; in the past: now.
+    /// Start of the window to renew in; in the past: renew now.
     time_point window_start{};
-    /// Its end.
+    /// End of the window.
     time_point window_end{};
-    /// The moment in the window that is this certificate's: the same each time, while the window
+    /// The time in the window to renew this certificate at: the same each time, while the window
     /// stays.
     time_point renew_at{};
-    /// Ask again then: the CA may move the window.
+    /// Time to ask the CA again, because it may move the window.
     time_point check_again_at{};
-    /// A page that explains the window. Untrusted text.
+    /// URL of a page that explains the window, or nullopt. Untrusted text.
     std::optional<std::string> explanation_url;
-    /// False: it is reckoned from the certificate's lifetime, because the CA said nothing.
+    /// True: the window is from the CA. False: it is calculated from the certificate's lifetime.
     bool from_ca = false;
 };
 
@@ -764,11 +783,12 @@ inline renewal_info from_c(const acme_renewal_info_t *shown)
     return made;
 }
 
-/// The copy of what an operation shows; misuse when it shows no such thing.
+/// Copies a C struct of an operation; throws misuse for NULL, when the operation has no such
+/// struct.
 template <typename Shown> auto shown_or_throw(const Shown *shown, const char *what)
 {
     if (!shown)
-        throw misuse(status::misuse, std::string("the operation shows no ") + what);
+        throw misuse(status::misuse, std::string("the operation has no ") + what + " yet");
     return from_c(shown);
 }
 
@@ -781,18 +801,19 @@ class certificate : public detail::handle<acme_cert_t> {
 public:
     using handle::handle;
 
-    /// Reads a PEM chain, leaf first. Anything but certificates in it is refused.
+    /// Reads a PEM chain, leaf first. Throws if it contains anything but certificates.
     static certificate parse(std::string_view pem)
     {
         return certificate(detail::make<acme_cert_t>(acme_cert_parse, pem.data(), pem.size()));
     }
 
-    /// Makes the self-signed certificate that a tls-alpn-01 challenge wants (RFC 8737), to be shown
-    /// in handshakes for challenge::tls_alpn_name that negotiate "acme-tls/1", and in no others.
-    /// Without a key of yours a fresh one is made.
+    /// Makes the self-signed certificate of a tls-alpn-01 challenge (RFC 8737). Present it in
+    /// handshakes for challenge::tls_alpn_name that negotiate "acme-tls/1", and in no others.
+    /// Without key, the certificate gets a fresh key.
     static certificate tls_alpn(const challenge &wanted, const acme::key *key = nullptr)
     {
-        // The library's struct may have grown: it finds zeros in what this header does not know.
+        // The struct of a newer library may be longer: the library then reads zeros in its new
+        // members.
         struct {
             acme_challenge_t known;
             unsigned char newer[256];
@@ -806,13 +827,13 @@ public:
                                                      key ? key->native_handle() : nullptr));
     }
 
-    /// The whole chain as PEM: what web servers call "fullchain".
+    /// The whole chain as PEM, leaf first; many web servers call this "fullchain".
     std::string chain_pem() const
     {
         return detail::to_string(acme_cert_chain_pem(native_handle()));
     }
 
-    /// A certificate of the chain as DER, 0 the leaf; nullopt past the end.
+    /// One certificate of the chain as DER: 0 is the leaf; nullopt past the end.
     std::optional<bytes> der(std::size_t index = 0) const
     {
         std::size_t size = 0;
@@ -820,20 +841,21 @@ public:
         return data ? std::optional<bytes>(detail::to_bytes(data, size)) : std::nullopt;
     }
 
-    /// Its private key; nullopt when it was parsed, or ordered with a request made elsewhere.
+    /// The certificate's private key; nullopt when the certificate was parsed, or was ordered with
+    /// a request made elsewhere.
     std::optional<acme::key> key() const
     {
         const acme_key_t *shown = acme_cert_key(native_handle());
         return shown ? std::optional<acme::key>(acme::key(alias(shown))) : std::nullopt;
     }
 
-    /// Whether this is the leaf's key. For a certificate and a key that were stored.
+    /// Whether key is the leaf's key. Checks a stored certificate and a stored key, for example.
     bool is_for(const acme::key &key) const
     {
         return acme_cert_is_for(native_handle(), key.native_handle()) != 0;
     }
 
-    /// Its DNS names and IP addresses.
+    /// The leaf's DNS names and IP addresses.
     std::vector<std::string> names() const
     {
         std::vector<std::string> found;
@@ -851,7 +873,7 @@ public:
         return detail::to_string(acme_cert_fingerprint(native_handle()));
     }
 
-    /// Kind of the leaf's key; nullopt when it is none that the library knows.
+    /// Kind of the leaf's key; nullopt for kinds that the library does not know.
     std::optional<acme::key_type> key_type() const
     {
         const int type = acme_cert_key_type(native_handle());
@@ -865,24 +887,28 @@ public:
         return detail::to_optional(acme_cert_ari_id(native_handle()));
     }
 
-    /// When the leaf starts to be valid.
+    /// Start of the leaf's validity.
     time_point not_before() const { return detail::to_time(acme_cert_not_before(native_handle())); }
 
-    /// When the leaf expires.
+    /// End of the leaf's validity.
     time_point not_after() const { return detail::to_time(acme_cert_not_after(native_handle())); }
 
-    /// Whole days until the leaf expires; negative once it has.
+    /// Whole days until the leaf expires; negative after that. now: nullopt for the system clock.
     int days_left(std::optional<time_point> now = std::nullopt) const
     {
         return acme_cert_days_left(native_handle(), detail::from_time(now));
     }
 };
 
-/// When to try again, to keep a certificate fresh: a minute, ten, a hundred minutes later, then a day;
-/// and what the error, if there was one, says. After a failure tries is the failures in a row, after a
-/// success the renewals in a row: a success ends the former, a look that shows that it is not time to
-/// renew ends both. The delay is shorter where the certificate in use, which is current, would expire
-/// meanwhile; after a success it is the new one. now: the system clock's time. See acme_next_try().
+/// Returns when to try again to obtain or renew a certificate: after 1 minute, 10 minutes, 100
+/// minutes, then every day. The result is never before failed->retry_at(), and at least a day away
+/// after a permanent failure.
+///
+/// After a failure, tries is the number of failures in a row and failed is the error. After a
+/// success, tries is the number of renewals in a row and failed is nullptr. A success sets the
+/// number of failures to 0; a check that finds the renewal not due yet sets both numbers to 0.
+/// current is the certificate in use, after a success the new one: the delay is shorter if that
+/// certificate would expire meanwhile. now: nullopt for the system clock. See acme_next_try().
 inline time_point next_try(std::size_t tries, const error *failed = nullptr,
                            const certificate *current = nullptr,
                            std::optional<time_point> now = std::nullopt)
@@ -895,146 +921,174 @@ inline time_point next_try(std::size_t tries, const error *failed = nullptr,
 }
 
 // --- options ------------------------------------------------------------------------------------
-// Aggregates: what is not set has its default. They are looked at during the call that takes them;
-// keys and certificates that they point to are kept alive by the library.
+// Aggregates: a member that is not set has its default. A call reads its options before it returns;
+// the library keeps the keys and certificates alive that they point to.
+//
+// The members have the names and the meaning of the C struct of the same name. Their comments are
+// made of its comments: tests/cpp/check_wrapper.py --write does that.
 
-/// For client. Required are directory_url and account_key.
+/// Options of client. directory_url and account_key are required.
 struct client_options {
-    /// The CA's directory, such as ACME_LETSENCRYPT.
+    /// Required. URL of the CA's directory, such as ACME_LETSENCRYPT.
     std::string directory_url = {};
-    /// Store its PEM before the first request: it is the account.
+    /// Required. The account's key. Store its PEM before the first request: the key is the account.
     const acme::key *account_key = nullptr;
-    /// What client::account_url() said earlier; saves a request.
+    /// The account's URL from an earlier client::account_url(); saves a request.
     std::optional<std::string> account_url = {};
-    /// "mailto:..." URLs.
+    /// Contacts of the account: "mailto:..." URLs.
     std::vector<std::string> contacts = {};
-    /// The operator has agreed to the CA's terms of service. False: an account that exists is
-    /// found, but none is made.
+    /// True: the operator agrees to the CA's terms of service. False: the library finds an existing
+    /// account, but creates no new one.
     bool terms_agreed = false;
-    /// External account binding (RFC 8555 section 7.3.4): key id as the CA shows it.
+    /// External account binding (RFC 8555 section 7.3.4): the key id from the CA.
     std::optional<std::string> eab_key_id = {};
-    /// Its HMAC key as the CA shows it (base64url).
+    /// External account binding: the HMAC key from the CA, base64url.
     std::optional<std::string> eab_hmac_key = {};
-    /// "HS256" (the default), "HS384" or "HS512".
+    /// External account binding: "HS256" (the default), "HS384" or "HS512".
     std::optional<std::string> eab_algorithm = {};
-    /// Named to the CA before the library's own, such as "exampled/1.2".
+    /// User agent to send before the library's own, such as "exampled/1.2".
     std::optional<std::string> user_agent = {};
     /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
-    /// system's. This and the other files are read once, by the constructor of client.
+    /// system's. the constructor of client reads it once.
     std::optional<std::string> ca_file = {};
-    /// Hosts besides the directory's own that the CA's URLs may be on. Loopback and link-local
-    /// addresses count only if the directory is at one, too.
+    /// Hosts, besides the directory's own, that the CA's URLs may name. Loopback and link-local
+    /// addresses are allowed only if the directory is at such an address, too.
     std::vector<std::string> allowed_hosts = {};
-    /// Plain http is fine on loopback addresses, for tests.
+    /// True: allow plain http on loopback addresses, for tests.
     bool allow_http_loopback = false;
-    /// Instead of terms_agreed: the operator has agreed to the terms at this URL, which
-    /// client::terms_url() said earlier.
+    /// Instead of terms_agreed: the operator agrees to the terms at this URL, which came from an
+    /// earlier client::terms_url(). If the CA has other terms now, the library creates no account:
+    /// terms_not_agreed, and client::terms_url() returns the new URL. An existing account stays
+    /// usable; the library logs a warning. Excludes terms_agreed.
     std::optional<std::string> agreed_terms_url = {};
-    /// Languages that the CA's messages are wanted in, such as "de, en;q=0.5".
+    /// Languages for the CA's messages, as in HTTP's Accept-Language, such as "de, en;q=0.5" (RFC
+    /// 8555 section 6.1).
     std::optional<std::string> accept_language = {};
     /// Built-in client: directory of the roots to trust instead of the system's, as "openssl
-    /// rehash" makes it. With ca_file both are trusted. Looked into while connecting.
+    /// rehash" makes it. With ca_file both are trusted. The library reads the directory while it
+    /// connects.
     std::optional<std::string> ca_dir = {};
-    /// Built-in client: PEM file of roots to trust besides the others.
+    /// Built-in client: PEM file of roots to trust besides the system's, or besides ca_file and
+    /// ca_dir. the constructor of client reads it once.
     std::optional<std::string> extra_ca_file = {};
-    /// Built-in client: the proxy to go through, "SCHEME://USER:PASSWORD@HOST:PORT"; SCHEME is
-    /// http, https, socks5, socks5h or socks4a.
+    /// Built-in client: URL of the proxy to use, "SCHEME://HOST:PORT", with "USER:PASSWORD@" before
+    /// HOST if the proxy requires them, percent-encoded. SCHEME is http (CONNECT, RFC 9110 section
+    /// 9.3.6; Basic, RFC 7617), https (the same, with TLS to the proxy), socks5 or socks5h (RFC
+    /// 1928, RFC 1929; no difference) or socks4a (user only). The proxy resolves the CA's name. The
+    /// library reads no environment variable for it. No error and no log contains the password.
     std::optional<std::string> proxy = {};
-    /// Built-in client: PEM file with the certificate to show to a CA that asks for one, and its
-    /// chain.
+    /// Built-in client: PEM file with the certificate to send to a CA that asks for one (RFC 8446
+    /// section 4.4.2), followed by its intermediate certificates. Requires client_key_file. the
+    /// constructor of client reads it once.
     std::optional<std::string> client_cert_file = {};
-    /// Built-in client: PEM file with its key.
+    /// Built-in client: PEM file with the key of client_cert_file, without a passphrase; may be the
+    /// same file. the constructor of client reads it once.
     std::optional<std::string> client_key_file = {};
-    /// Built-in client: time for one request, 1 to 3600 seconds; 0: the default, 30 seconds.
+    /// Built-in client: timeout of one request in seconds, from name resolution to the last byte of
+    /// the response; 1 to 3600, default 30. Connecting, with proxy and TLS, may take 10 seconds of
+    /// it, or a third if that is more. Only the system's resolver limits how long a name takes to
+    /// resolve.
     std::chrono::seconds request_timeout = std::chrono::seconds(0);
-    /// Built-in client: 4 or 6 to connect to IPv4 or IPv6 addresses only; 0: to all.
+    /// Built-in client: 4 or 6 to connect to IPv4 or IPv6 addresses only, the CA's or the proxy's.
+    /// 0: to both, in the order of the system's resolver.
     int ip_version = 0;
 };
 
-/// For client::begin_order() and client::obtain(). Required are names or csr.
+/// Options of client::begin_order() and client::obtain(). names or csr is required.
 struct order_options {
-    /// DNS names, "*." wildcards, IP addresses; at most 1000.
+    /// Required unless csr is set: DNS names, "*." wildcards, IP addresses; at most 1000. With csr
+    /// also "permanent-identifier:..." and "hardware-module:..." (draft-ietf-acme-device-attest).
     std::vector<std::string> names = {};
     /// Acceptable challenge types, best first (see challenge::type); default {"http-01"}. A
     /// wildcard needs "dns-01", "dns-account-01" or "dns-persist-01".
     std::vector<std::string> challenge_types = {};
-    /// Certificate key, which you have stored; default: a fresh P-256 key, see operation::key().
+    /// Certificate key, stored before; default: a fresh P-256 key, see operation::key().
     const acme::key *key = nullptr;
-    /// Request made elsewhere; excludes key.
+    /// Certificate signing request made elsewhere; excludes key.
     const acme::csr *csr = nullptr;
-    /// Resume the order at this URL (from operation::order_url()). Keep it, and the key, until you have
-    /// the certificate: when it leads nowhere any more, a fresh order is placed instead.
+    /// URL of an order to resume, from operation::order_url(). Keep the URL and the key until you
+    /// have the certificate. If the CA no longer has a usable order there, the library places a new
+    /// one.
     std::optional<std::string> order_url = {};
-    /// Give up after this time, not counting time spent publishing; 0: the default, 10 minutes.
+    /// Timeout of the operation in seconds; default 600. Time spent publishing does not count.
     std::chrono::seconds timeout = std::chrono::seconds(0);
-    /// When the certificate is to start being valid; few CAs take it.
+    /// Requested start of the certificate's validity (RFC 8555 section 7.4); few CAs accept it. In
+    /// whole seconds; default: the CA decides.
     std::optional<time_point> not_before = {};
-    /// When it is to stop.
+    /// Requested end of the certificate's validity; as not_before.
     std::optional<time_point> not_after = {};
-    /// A profile that the CA offers (draft-ietf-acme-profiles); see client::profiles().
+    /// Name of a profile that the CA offers (draft-ietf-acme-profiles); see client::profiles().
     std::optional<std::string> profile = {};
-    /// Go on without the profile when the CA does not offer or refuses it.
+    /// True: order without the profile when the CA does not offer it or refuses it.
     bool profile_optional = false;
-    /// The certificate that is being renewed; named in the order where the CA takes that (RFC 9773
-    /// section 5).
+    /// The certificate to renew; the order names it if the CA supports that (RFC 9773 section 5).
     const certificate *replaces = nullptr;
-    /// With replaces: finish without a certificate when its renewal is not due yet; see
-    /// operation::renewal(). Not for client::obtain().
+    /// True: with replaces, finish without a certificate if its renewal is not due yet and it has
+    /// the names of this order; see operation::renewal(). Not for client::obtain().
     bool only_if_due = false;
-    /// Which of several chains is wanted, if the CA has it.
+    /// The chain to choose if the CA offers several; preferred_chain_by says what this text names.
     std::optional<std::string> preferred_chain = {};
-    /// What preferred_chain says of it.
+    /// A chain_by value; default chain_by::root.
     chain_by preferred_chain_by = chain_by::root;
-    /// Ask for the TLS feature extension "must staple" (RFC 7633).
+    /// True: ask for the TLS feature extension "must staple" (RFC 7633).
     bool must_staple = false;
-    /// As many challenge types as there are names: the n-th name is to be proven by the n-th of
-    /// these; an empty text in its place: by challenge_types. Default: all are.
+    /// The challenge type of each name: the n-th entry is for the n-th name, and an empty text
+    /// chooses from challenge_types. The list is empty (the default) or has one entry for each name.
     std::vector<std::string> name_challenge_types = {};
-    /// A name above some of names that proves them in their place (RFC 9444).
+    /// A parent domain of some of the names, to validate in their place (RFC 9444); unsupported if
+    /// the CA does not support that.
     std::optional<std::string> ancestor_domain = {};
-    /// When a challenge fails, deactivate the order's other pending authorizations.
+    /// When a challenge fails, or cannot be published, deactivate the order's other pending
+    /// authorizations, because CAs limit how many an account may leave pending. The order cannot be
+    /// resumed afterwards. After other failures, which a later try may mend, the authorizations
+    /// stay.
     bool abandon_on_failure = false;
 };
 
-/// For client::begin_authorize(). Required are names.
+/// Options of client::begin_authorize(). names is required.
 struct authorize_options {
-    /// DNS names and IP addresses, at most 1000. A wildcard is proven by its order only.
+    /// Required: DNS names and IP addresses, at most 1000; also devices' identifiers, as in an
+    /// order. No wildcards: only an order validates them.
     std::vector<std::string> names = {};
-    /// Acceptable challenge types, best first; default {"http-01"}.
+    /// Acceptable challenge types, best first (see challenge::type); default {"http-01"}.
     std::vector<std::string> challenge_types = {};
-    /// Each name is to prove those below it, too (RFC 9444).
+    /// True: each authorization covers the name's subdomains, too (RFC 9444); unsupported if the CA
+    /// does not support that.
     bool subdomains = false;
-    /// Give up after this time, not counting time spent publishing; 0: the default, 10 minutes.
+    /// Timeout of the operation in seconds; default 600. Time spent publishing does not count.
     std::chrono::seconds timeout = std::chrono::seconds(0);
 };
 
 class operation;
 
-/// What operation::run() and client::obtain() do their steps with; called on the thread that called
-/// those, during the call. They may call anything but poll() and run() of the operation that calls
-/// them.
+/// Functions of your program that operation::run() and client::obtain() call, on the thread that
+/// called run() or obtain(), before that returns. They may call anything but poll() and run() of
+/// the operation that calls them.
 ///
-/// When one throws, the operation ends, challenges that were published are taken down, and run()
-/// or obtain() throws the same exception. What unpublish throws is dropped, and the library's log
-/// tells that it failed: a certificate must not be lost for that.
+/// When a handler throws, the operation ends, the records of published challenges are removed, and
+/// run() or obtain() throws the same exception. An exception of unpublish does not end the
+/// operation, because it must not cost the certificate: the library logs a warning and drops the
+/// exception.
 struct handlers {
-    /// Publishes one challenge; returns when it is in place. May block, for instance until a DNS
-    /// record has spread. Required when there is something to publish.
+    /// Publishes one challenge; returns when its record is in place. May block, for instance until
+    /// a DNS record has spread. Required when there is a challenge to publish.
     std::function<void(const challenge &)> publish = {};
-    /// Takes one challenge down; called for each, also after publish has thrown.
+    /// Removes the record of one challenge; called for each challenge, also after publish has
+    /// thrown.
     std::function<void(const challenge &)> unpublish = {};
-    /// Your own blocking HTTP client instead of the built-in one: sends the request and feeds the
-    /// answer, or operation::response_failed(), after which the operation tries again as it sees
-    /// fit.
+    /// Your own blocking HTTP client instead of the built-in one: sends the request, then passes
+    /// the response to operation::respond() or the reason for a failure to
+    /// operation::response_failed(). After a failure the operation decides whether to send the
+    /// request again.
     std::function<void(operation &, const http_request &)> send = {};
-    /// Signs with keys that are outside the process (key::from_public()): gives the signature,
-    /// ECDSA in DER or the two integers in full width; at most 512 bytes.
+    /// Signs with a key that is outside the process (key::from_public()); returns the signature, at
+    /// most 512 bytes. An ECDSA signature is DER, or the two integers r and s in full width.
     std::function<bytes(const sign_request &)> sign = {};
 };
 
 namespace detail {
 
-/// The options in C's words; they point into the ones that they are made from, and into themselves.
+/// The options as a C struct. It points into the C++ options and into this object.
 struct client_arguments {
     texts contacts, allowed_hosts;
     acme_client_options_t c = {};
@@ -1085,7 +1139,8 @@ struct order_arguments {
     {
         if (name_challenge_types.size() && name_challenge_types.size() != names.size())
             throw invalid_argument(status::invalid_argument,
-                                   "name_challenge_types needs one for each of names");
+                                   "name_challenge_types and names differ in length: give one "
+                                   "challenge type for each name, or none");
         c.size = sizeof c;
         c.names = names.data();
         c.name_count = names.size();
@@ -1133,14 +1188,14 @@ struct authorize_arguments {
 
 // --- operations ---------------------------------------------------------------------------------
 
-/// Something that a CA is asked to do, in progress: client::begin_order() and its like begin one.
-/// Either run() it, or poll() it and do each step in whatever way your program does such things:
+/// A task at a CA, such as an order; client::begin_order() and the other begin functions make one.
+/// Either call run(), or call poll() and do each step in your program's own way:
 ///
 ///     void drive()  // called whenever something has happened
 ///     {
 ///         for (;;) {
 ///             switch (op.poll()) {
-///             case acme::step::request:   start(op.request()); break;    // later: op.respond(...)
+///             case acme::step::request:   start(op.request()); break;  // op.respond(...) follows
 ///             case acme::step::publish:   publish(op.challenges()); op.published(); break;
 ///             case acme::step::unpublish: unpublish(op.challenges()); break;
 ///             case acme::step::wait:      arm_timer(op.wait()); return;
@@ -1150,36 +1205,38 @@ struct authorize_arguments {
 ///         }
 ///     }
 ///
-/// Used by one thread at a time, except cancel(). Destroying it drops the operation at any moment;
-/// challenges still published are then yours to take down. A handler may destroy the operation that
-/// is being run: it then lives until run() returns.
+/// One thread at a time may use an operation; any thread may call cancel(). The destructor may run
+/// at any moment and ends the operation; the records of challenges that are still published then
+/// stay, and your program removes them. A handler may destroy the operation that runs it: the
+/// operation then lives until run() returns.
 class operation : public detail::handle<acme_op_t> {
 public:
     using handle::handle;
 
-    /// Advances the operation and says what to do next; throws why it failed, each time. now:
-    /// nullopt for the system clock.
+    /// Advances the operation and returns what to do next. Throws if the operation has failed, at
+    /// every call the same error. now: nullopt for the system clock.
     acme::step poll(std::optional<time_point> now = std::nullopt)
     {
         return static_cast<acme::step>(
             detail::check(acme_op_poll(native_handle(), detail::from_time(now))));
     }
 
-    /// Blocking: polls to the end, with the built-in HTTPS client and your handlers.
+    /// Runs the operation to its end with the built-in HTTPS client and your handlers. Blocks.
     void run(const handlers &with = {});
 
-    /// Ends the operation at its next poll, by way of step::unpublish if need be. From any thread,
-    /// and from a signal handler, while this object lives and is not being moved.
+    /// Ends the operation at its next poll, after step::unpublish if challenges are published. Any
+    /// thread and any signal handler may call it, while this object lives and is not being moved.
     void cancel() const { acme_op_cancel(native_handle()); }
 
-    /// step::request: what to send. Misuse before there is any.
+    /// The request to send, at step::request. Throws misuse before the first one.
     http_request request() const
     {
         return detail::shown_or_throw(acme_op_request(native_handle()), "request");
     }
 
-    /// The whole answer to the request with this id: HTTP status (200 to 599), all headers in the
-    /// order they came, body. 4xx and 5xx are answers like any other; do not follow 3xx yourself.
+    /// Takes the whole response to the request with this id: HTTP status (200 to 599), all header
+    /// fields in the order of their arrival, body. Pass 4xx and 5xx like any other response, and do
+    /// not follow 3xx.
     void respond(std::uint64_t id, int http_status, const std::vector<header> &headers,
                  std::string_view body)
     {
@@ -1190,39 +1247,41 @@ public:
             response_end(id, http_status);
     }
 
-    /// The same in parts: one header field of the answer. False, as of response_body(): the answer
-    /// breaks a limit and has ended; do not feed the rest, poll.
+    /// Takes one header field of a response; this and the next two functions are respond() in
+    /// parts. False: the response exceeds a limit and has ended; do not pass the rest, poll.
     bool response_header(std::uint64_t id, std::string_view name, std::string_view value)
     {
         return taken(acme_op_response_header(native_handle(), id, name.data(), name.size(),
                                              value.data(), value.size()));
     }
 
-    /// Some bytes of its body; call as often as bytes arrive.
+    /// Takes some bytes of the body; call it each time that bytes arrive. False: as for
+    /// response_header().
     bool response_body(std::uint64_t id, std::string_view data)
     {
         return taken(acme_op_response_body(native_handle(), id, data.data(), data.size()));
     }
 
-    /// The answer is complete and had this HTTP status.
+    /// Takes the HTTP status of a response (200 to 599), which is then complete.
     void response_end(std::uint64_t id, int http_status)
     {
         taken(acme_op_response_end(native_handle(), id, http_status));
     }
 
-    /// No complete answer came, and why. The operation tries again as it sees fit.
+    /// Says that no complete response came, and why. The operation decides whether to send the
+    /// request again.
     void response_failed(std::uint64_t id, const std::string &why)
     {
         taken(acme_op_response_failed(native_handle(), id, detail::to_c(why, "why")));
     }
 
-    /// Blocking: sends the request with this id with the built-in HTTPS client and feeds the
-    /// answer; that none came is an answer, too. For hosts without an HTTP client: call it on a
-    /// worker thread, poll when it returns. It takes client_options::request_timeout at most.
+    /// Sends the request with this id with the built-in HTTPS client and takes the response, or the
+    /// reason why none came. Blocks, for at most client_options::request_timeout. A program without
+    /// an HTTP client calls it on a worker thread and polls when it returns.
     void send(std::uint64_t id) { taken(acme_op_send(native_handle(), id)); }
 
-    /// step::wait: time from that poll until the next one is useful; nullopt: not before you answer
-    /// something.
+    /// Time from the poll that returned step::wait until the next useful poll. nullopt: the
+    /// operation waits for your program, which owes it a response, a signature or published().
     std::optional<std::chrono::milliseconds> wait() const
     {
         const std::int64_t milliseconds = acme_op_wait_ms(native_handle());
@@ -1230,7 +1289,7 @@ public:
                                 : std::optional(std::chrono::milliseconds(milliseconds));
     }
 
-    /// step::publish and step::unpublish: the challenges.
+    /// The challenges of step::publish and step::unpublish.
     std::vector<challenge> challenges() const
     {
         std::vector<challenge> found;
@@ -1239,83 +1298,88 @@ public:
         return found;
     }
 
-    /// Before published(), or in handlers::publish, for the types of challenge whose answer has a
-    /// payload that you make: the payload, a JSON object.
+    /// Sets the payload, a JSON object, that the library sends when it responds to the challenge
+    /// (RFC 8555 section 7.5.1). Required for the types whose payload your program makes:
+    /// "onion-csr-01" and "device-attest-01". Call it before published(), or in handlers::publish.
     void respond_with(const challenge &published, std::string_view json)
     {
         detail::check(acme_op_respond_with(native_handle(), published.shown, json.data(),
                                            json.size()));
     }
 
-    /// Every challenge is in place.
+    /// Says that every challenge is published. The CA is then told to validate them.
     void published() { detail::check(acme_op_published(native_handle(), nullptr)); }
 
-    /// They cannot be put in place, and why: the operation ends with host_error, by way of
-    /// step::unpublish.
+    /// Says that the challenges cannot be published, and why: after step::unpublish the operation
+    /// fails with host_error.
     void publish_failed(const std::string &why)
     {
         detail::check(acme_op_published(native_handle(), detail::to_c(why, "why")));
     }
 
-    /// step::sign: what to sign. Misuse before there is any.
+    /// The input to sign, at step::sign. Throws misuse before the first one.
     acme::sign_request sign_request() const
     {
-        return detail::shown_or_throw(acme_op_sign_request(native_handle()), "thing to sign");
+        return detail::shown_or_throw(acme_op_sign_request(native_handle()), "signature request");
     }
 
-    /// The signature over the input with this id; ECDSA in DER, or the two integers in full width.
+    /// Takes the signature for the sign request with this id. An ECDSA signature is DER, or the two
+    /// integers r and s in full width.
     void signed_with(std::uint64_t id, const bytes &signature)
     {
         detail::check(acme_op_signed(native_handle(), id, signature.data(), signature.size()));
     }
 
-    /// There is no signature, and why: the operation ends with host_error.
+    /// Says that there is no signature, and why: the operation fails with host_error.
     void sign_failed(std::uint64_t id, const std::string &why)
     {
         detail::check(acme_op_sign_failed(native_handle(), id, detail::to_c(why, "why")));
     }
 
-    /// Why it failed; nullopt while it has not. poll() and run() have thrown the same.
+    /// The error that the operation failed with, the same that poll() and run() throw; nullopt if
+    /// it has not failed.
     std::optional<acme::error> error() const
     {
         const acme_error_t *shown = acme_op_error(native_handle());
         return shown ? std::optional<acme::error>(acme::error(shown)) : std::nullopt;
     }
 
-    /// One word for a status page, such as "authorization" or "finalize"; see acme_op_state().
+    /// One word for a status page, such as "authorization" or "finalize"; acme_op_state() lists
+    /// them.
     std::string state() const { return detail::to_string(acme_op_state(native_handle())); }
 
-    /// The order's URL, to resume it after a restart; nullopt before there is one.
+    /// The order's URL, to resume the order after a restart; nullopt before the CA has named it.
     std::optional<std::string> order_url() const
     {
         return detail::to_optional(acme_op_order_url(native_handle()));
     }
 
-    /// The certificate's key, from the beginning: store it before the CA issues a certificate for
-    /// it. nullopt when the order is for a request made elsewhere, or the operation is no order.
+    /// The certificate's key, available from the beginning: store it before the CA issues a
+    /// certificate for it. nullopt when the order has a request made elsewhere
+    /// (order_options::csr), or the operation is not an order.
     std::optional<acme::key> key() const
     {
         const acme_key_t *shown = acme_op_key(native_handle());
         return shown ? std::optional<acme::key>(acme::key(alias(shown))) : std::nullopt;
     }
 
-    /// After step::done of an order: the certificate; nullopt when there is none (none was due), or
-    /// it has been taken.
+    /// The certificate of an order, after step::done. nullopt when the renewal was not due
+    /// (order_options::only_if_due), or the certificate was already taken.
     std::optional<certificate> take_certificate()
     {
         acme_cert_t *taken_cert = acme_op_take_cert(native_handle());
         return taken_cert ? std::optional<certificate>(certificate(taken_cert)) : std::nullopt;
     }
 
-    /// After step::done of client::begin_renewal_info(), or of an order with only_if_due that was
-    /// not; else nullopt.
+    /// The renewal information, after step::done of client::begin_renewal_info() or of an order
+    /// with only_if_due whose renewal was not due; nullopt otherwise.
     std::optional<renewal_info> renewal() const
     {
         const acme_renewal_info_t *shown = acme_op_renewal_info(native_handle());
         return shown ? std::optional(detail::from_c(shown)) : std::nullopt;
     }
 
-    /// After step::done of client::begin_authorize() or client::begin_list_orders(): the URLs.
+    /// The URLs, after step::done of client::begin_authorize() or client::begin_list_orders().
     std::vector<std::string> urls() const
     {
         std::vector<std::string> found;
@@ -1324,27 +1388,28 @@ public:
         return found;
     }
 
-    /// A pointer of yours that travels with the operation.
+    /// Keeps a pointer of your program with the operation. The library does not use it.
     void set_user_data(void *user) { acme_op_set_user_data(native_handle(), user); }
 
-    /// The pointer set by set_user_data(); nullptr at first.
+    /// The pointer of set_user_data(); nullptr before the first call.
     void *user_data() const { return acme_op_user_data(native_handle()); }
 
 private:
-    /// Whether an answer may go on. One that breaks a limit has ended: the next poll tells of it.
-    static bool taken(acme_status_t answer)
+    /// Whether the rest of a response may follow. A response over a limit has ended: the next poll
+    /// throws the reason.
+    static bool taken(acme_status_t result)
     {
-        if (answer == ACME_ERR_PROTOCOL)
+        if (result == ACME_ERR_PROTOCOL)
             return false;
-        detail::check(answer);
+        detail::check(result);
         return true;
     }
 
     struct running;
 };
 
-/// Between the C callbacks of acme_op_run() and the handlers: no exception passes the library's own
-/// frames, the first one waits here.
+/// The C callbacks of acme_op_run(), which call the handlers. No exception may pass the library's
+/// own frames: the first exception waits here until acme_op_run() has returned.
 struct operation::running {
     const handlers &with;
     operation &op;
@@ -1383,7 +1448,7 @@ struct operation::running {
     {
         running &self = at(user);
         const int failed = self.guard([&] { self.with.send(self.op, detail::from_c(shown)); });
-        if (failed)  // else it would be tried again
+        if (failed)  // without this, the operation would send the request again
             acme_op_cancel(op);
         return failed;
     }
@@ -1405,7 +1470,7 @@ struct operation::running {
 
 inline void operation::run(const handlers &with)
 {
-    // Lives through the call, and is what send gets, whatever becomes of this object meanwhile.
+    // A handler may destroy *this. self lives until run() returns, and is the argument of send.
     operation self(shared());
     running state{with, self};
     acme_run_options_t options = {};
@@ -1420,93 +1485,98 @@ inline void operation::run(const handlers &with)
         options.send = running::send;
     if (with.sign)
         options.sign = running::sign;
-    const acme_status_t answer = acme_op_run(self.native_handle(), &options);
+    const acme_status_t result = acme_op_run(self.native_handle(), &options);
     if (state.thrown)
         std::rethrow_exception(state.thrown);
-    detail::check(answer);
+    detail::check(result);
 }
 
 // --- clients ------------------------------------------------------------------------------------
 
 /// A kind of certificate that a CA offers (draft-ietf-acme-profiles).
 struct profile {
-    /// For order_options::profile.
+    /// Name, as order_options::profile takes it.
     std::string name;
-    /// What the CA says of it.
+    /// The CA's description. Untrusted text.
     std::string text;
 };
 
-/// One account at one CA: directory, account key, nonces, connections. Make one and share it,
-/// between threads too.
+/// One account at one CA: directory, account key, nonces, connections. Make one client per account
+/// and use it for all operations, from any number of threads.
 ///
-/// Every begin_... sends nothing yet and throws at once what cannot work.
+/// No begin function sends a request. Each throws at once if its arguments cannot work.
 class client : public detail::handle<acme_client_t> {
 public:
     using handle::handle;
 
-    /// Makes a client. No request is sent.
+    /// Makes a client. Sends no request; reads the files that the options name.
     explicit client(const client_options &options)
         : handle(detail::make<acme_client_t>(acme_client_new,
                                              detail::client_arguments(options).pointer()))
     {
     }
 
-    /// Blocking: obtains a certificate (RFC 8555 section 7.1): account if needed, order,
-    /// challenges, finalize, download. To resume the order after a failure, or for only_if_due, use
-    /// begin_order(), operation::run() and operation::take_certificate().
+    /// Obtains a certificate (RFC 8555 section 7.1): registers the account if needed, places the
+    /// order, solves the challenges, finalizes, downloads. Blocks. Programs that resume an order
+    /// after a failure, or use only_if_due, call begin_order(), operation::run() and
+    /// operation::take_certificate() instead.
     certificate obtain(const order_options &order, const handlers &with = {}) const
     {
         if (order.only_if_due)
             throw invalid_argument(status::invalid_argument,
-                                   "only_if_due may give no certificate: use begin_order()");
+                                   "obtain() always returns a certificate, which only_if_due "
+                                   "rules out: use begin_order()");
         operation op = begin_order(order);
         op.run(with);
         std::optional<certificate> cert = op.take_certificate();
         if (!cert)
-            throw misuse(status::misuse, "a handler has taken the certificate");
+            throw misuse(status::misuse, "a handler has already taken the certificate: leave it "
+                                         "to obtain()");
         return std::move(*cert);
     }
 
-    /// Begins to obtain a certificate; then operation::take_certificate() has it.
+    /// Begins to obtain a certificate; operation::take_certificate() returns it in the end.
     operation begin_order(const order_options &order) const
     {
         return begin(acme_begin_order, detail::order_arguments(order).pointer());
     }
 
-    /// Registers the account, or finds it when the CA knows the key (RFC 8555 section 7.3). Then
-    /// account_url() has its URL.
+    /// Begins to register the account, or to find it if the CA knows the key (RFC 8555 section
+    /// 7.3). account_url() is its URL in the end.
     operation begin_register() const { return begin(acme_begin_register); }
 
-    /// Finds the account of the key and makes none (RFC 8555 section 7.3.1): account_error when the
-    /// CA knows none.
+    /// Begins to find the account of the key, without making one (RFC 8555 section 7.3.1). The
+    /// operation fails with account_error when the CA does not know the key.
     operation begin_find_account() const { return begin(acme_begin_find_account); }
 
-    /// Replaces the account's contacts; none removes them (RFC 8555 section 7.3.2).
+    /// Begins to replace the account's contacts (RFC 8555 section 7.3.2); an empty list removes
+    /// them.
     operation begin_update_contacts(const std::vector<std::string> &contacts) const
     {
         const detail::texts list(contacts, "contacts");
         return begin(acme_begin_update_contacts, list.data(), list.size());
     }
 
-    /// Replaces the account's key (RFC 8555 section 7.3.5). Store new_key before, and forget the
-    /// old one after; see acme_begin_key_change().
+    /// Begins to replace the account's key (RFC 8555 section 7.3.5). Store new_key before this
+    /// call, and delete the old key after the operation has succeeded; see acme_begin_key_change().
     operation begin_key_change(const key &new_key) const
     {
         return begin(acme_begin_key_change, new_key.native_handle());
     }
 
-    /// Deactivates the account, for good (RFC 8555 section 7.3.6).
+    /// Begins to deactivate the account, permanently (RFC 8555 section 7.3.6).
     operation begin_deactivate() const { return begin(acme_begin_deactivate); }
 
-    /// Asks the CA when to renew cert (RFC 9773); what the CA does not say, the certificate's
-    /// lifetime does. Then operation::renewal() has the answer.
+    /// Begins to fetch when to renew cert (RFC 9773). If the CA has no renewal information, the
+    /// time is computed from the certificate's lifetime. operation::renewal() returns it in the
+    /// end.
     operation begin_renewal_info(const certificate &cert) const
     {
         return begin(acme_begin_renewal_info, cert.native_handle());
     }
 
-    /// Revokes cert (RFC 8555 section 7.6): as the account that ordered it or, with the
-    /// certificate's key, as whoever has that.
+    /// Begins to revoke cert (RFC 8555 section 7.6): as the account that ordered it or, if cert_key
+    /// is given, as the holder of the certificate's key.
     operation begin_revoke(const certificate &cert,
                            revocation_reason reason = revocation_reason::unspecified,
                            const key *cert_key = nullptr) const
@@ -1515,43 +1585,47 @@ public:
                      cert_key ? cert_key->native_handle() : nullptr, static_cast<int>(reason));
     }
 
-    /// Proves names ahead of an order (RFC 8555 section 7.4.1). Then operation::urls() has the URL
-    /// of each name's authorization.
+    /// Begins to authorize names before an order (RFC 8555 section 7.4.1). operation::urls()
+    /// returns the URL of each name's authorization in the end.
     operation begin_authorize(const authorize_options &options) const
     {
         return begin(acme_begin_authorize, detail::authorize_arguments(options).pointer());
     }
 
-    /// Deactivates the authorization at this URL, for good (RFC 8555 section 7.5.2).
+    /// Begins to deactivate the authorization at this URL, permanently (RFC 8555 section 7.5.2).
     operation begin_deactivate_authorization(const std::string &authorization_url) const
     {
         return begin(acme_begin_deactivate_authorization,
                      detail::to_c(authorization_url, "authorization_url"));
     }
 
-    /// Deactivates what is still pending of the authorizations of the order at this URL.
+    /// Begins to deactivate the pending authorizations of the order at this URL (RFC 8555 section
+    /// 7.5.2).
     operation begin_abandon_order(const std::string &order_url) const
     {
         return begin(acme_begin_abandon_order, detail::to_c(order_url, "order_url"));
     }
 
-    /// Lists the account's orders (RFC 8555 section 7.1.2.1). Then operation::urls() has their
-    /// URLs.
+    /// Begins to list the account's orders (RFC 8555 section 7.1.2.1). operation::urls() returns
+    /// their URLs in the end.
     operation begin_list_orders() const { return begin(acme_begin_list_orders); }
 
-    /// The account's URL, worth storing; nullopt until an operation has needed it.
+    /// The account's URL; nullopt until an operation has needed it. Stored and given as
+    /// client_options::account_url, it saves a request.
     std::optional<std::string> account_url() const
     {
         return detail::to_optional(acme_client_account_url(native_handle()));
     }
 
-    /// The CA's terms of service; nullopt until its directory is known, or when it has none.
+    /// URL of the CA's terms of service; nullopt until an operation has fetched the directory, or
+    /// when the directory names no terms.
     std::optional<std::string> terms_url() const
     {
         return detail::to_optional(acme_client_terms_url(native_handle()));
     }
 
-    /// The kinds of certificate that the CA offers; none until its directory is known.
+    /// The kinds of certificate that the CA offers; empty until an operation has fetched the
+    /// directory.
     std::vector<profile> profiles() const
     {
         std::vector<profile> found;
@@ -1561,9 +1635,10 @@ public:
         return found;
     }
 
-    /// The body to answer a CA's http-01 request for path (without a query) with, if the challenge
-    /// is one of an operation of this client and published right now (RFC 8555 section 8.3): then
-    /// handlers::publish has nothing to do for http-01. nullopt: answer as you would otherwise.
+    /// The response body for a CA's http-01 request for path, which has no query (RFC 8555 section
+    /// 8.3). nullopt if no operation of this client has such a challenge published at this moment:
+    /// send the response that you would send without this library. A web server that calls this
+    /// needs no handlers::publish for http-01.
     std::optional<std::string> http01_answer(std::string_view path) const
     {
         char body[1024];
@@ -1583,58 +1658,62 @@ private:
 
 // --- drivers ------------------------------------------------------------------------------------
 
-/// For driver. 0: the default.
+/// Options of driver.
 struct driver_options {
-    /// Threads that send requests, each one at a time: 1 to 256, default 8.
+    /// Maximum number of threads that send requests, one at a time each: 1 to 256, default 8. One
+    /// more thread waits for timers. Threads start when needed, end after 15 idle seconds, and
+    /// receive no signals.
     std::size_t max_threads = 0;
-    /// Requests under way at once to one host and port, and as many connections: 1 to 256, default
-    /// 4.
+    /// Maximum number of concurrent requests to one host and port, each with a connection: 1 to
+    /// 256, default 4. If it is smaller than max_threads, a CA that hangs does not delay the
+    /// others.
     std::size_t max_requests_per_ca = 0;
 };
 
-/// For driver::add(): what happens to one operation. Called from driver::dispatch() and from the
-/// destructor of driver only, on the thread that calls those. They may call anything on the
-/// operation but poll() and run().
+/// Functions of your program that a driver calls for one operation; see driver::add(). Only
+/// driver::dispatch() and the destructor of driver call them, on the thread that these are called
+/// on. They may call any function of the operation but poll() and run().
 ///
-/// When publish or sign throws, the operation ends with a host_error that says the same. What any
-/// of them throws, dispatch() throws, unchanged, when it has gone on with everything that can go
-/// on; the destructor of driver drops it.
+/// When publish or sign throws, the operation fails with a host_error of the same message.
+/// dispatch() throws the first exception of any handler, unchanged, after it has advanced all
+/// operations; the destructor of driver drops it.
 struct driver_handlers {
-    /// Required. The operation has finished and left the driver: operation::error() is why it
-    /// failed, or else take what came of it. It is freed when this returns; move it away to keep
-    /// it.
+    /// Takes the result of the operation, which has finished and left the driver;
+    /// operation::error() is the reason if it failed. Required. The operation is freed when this
+    /// returns; move it away to keep it.
     std::function<void(operation &)> done = {};
-    /// Publish each of operation::challenges(), and call operation::published() when all are in
-    /// place: here, or later, on any thread. Required when there is something to publish.
+    /// Publishes each of operation::challenges() and calls operation::published() when all are in
+    /// place: before it returns, or later on any thread. Required when there is a challenge to
+    /// publish.
     std::function<void(operation &)> publish = {};
-    /// Take the same challenges down.
+    /// Removes the records of the same challenges.
     std::function<void(operation &)> unpublish = {};
-    /// Sign operation::sign_request(), which is shown until this returns; answer with
-    /// operation::signed_with() or operation::sign_failed(): here, or later, on any thread.
+    /// Signs operation::sign_request(), which is valid until this returns, and passes the signature
+    /// to operation::signed_with() or the reason for a failure to operation::sign_failed(): before
+    /// it returns, or later on any thread. Required for keys that are outside the process.
     std::function<void(operation &)> sign = {};
 };
 
-/// Carries out operations with the built-in HTTPS client, on a few threads of its own. To your
-/// event loop it is one file descriptor and one call: watch fd() for reading, and call dispatch()
-/// when it is readable.
+/// A driver runs operations with the built-in HTTPS client, on a few threads of its own. Your event
+/// loop watches the file descriptor fd() for reading and calls dispatch() when it is readable.
 ///
-/// Destroying it cancels the operations that are still in it: unpublish and done are called for
-/// them as always, from within, and no thread or connection is left. A handler may destroy it, too:
-/// it then lives until dispatch() returns.
+/// The destructor cancels the operations that are still in the driver: it calls unpublish and done
+/// of each, and leaves no thread and no connection. A handler may destroy the driver, which then
+/// lives until dispatch() returns.
 class driver : public detail::handle<acme_driver_t> {
 public:
     using handle::handle;
 
-    /// Makes a driver: a file descriptor, no threads yet.
+    /// Makes a driver with its file descriptor. Threads start when they are needed.
     explicit driver(const driver_options &options = {}) : handle(make(options)) {}
 
-    /// The descriptor to watch for reading, level- or edge-triggered; it stays the same and stays
-    /// the driver's.
+    /// File descriptor to watch for reading, level- or edge-triggered. It never changes. The driver
+    /// owns it: do not read from it and do not close it.
     int fd() const { return acme_driver_fd(native_handle()); }
 
-    /// Hands an operation that has been begun and not been polled to the driver. Any thread, and
-    /// handlers. The operation may be referred to until done has returned, for cancel(),
-    /// published() and signed_with(), on any thread.
+    /// Gives an operation that was never polled to the driver. Any thread and any handler may call
+    /// this. Until done has returned, any thread may use the returned reference for cancel(),
+    /// published() and signed_with().
     operation &add(operation op, driver_handlers with) const
     {
         auto made = std::make_unique<task>(task{std::move(op), std::move(with), thrown_});
@@ -1659,22 +1738,22 @@ public:
     /// Number of operations in the driver.
     std::size_t count() const { return acme_driver_count(native_handle()); }
 
-    /// Goes on with every operation that can go on, and calls handlers. Does not block: after about
-    /// a millisecond it leaves the rest for the next call, and fd() readable. Calling it when that
-    /// is not readable does no harm. One thread at a time, and not from a handler.
+    /// Advances every operation that is ready, and calls handlers. Does not block: after about a
+    /// millisecond it leaves the rest for the next call, and fd() stays readable. A call while fd()
+    /// is not readable does no harm. One thread at a time may call it, and no handler.
     void dispatch()
     {
         const std::shared_ptr<acme_driver_t> self = shared();
         const std::shared_ptr<std::exception_ptr> thrown = thrown_;
-        const acme_status_t answer = acme_driver_dispatch(self.get());
+        const acme_status_t result = acme_driver_dispatch(self.get());
         if (*thrown)
             std::rethrow_exception(std::exchange(*thrown, nullptr));
-        detail::check(answer);
+        detail::check(result);
     }
 
 private:
-    /// An operation in the driver. No exception passes the library's own frames: the first one
-    /// waits in thrown.
+    /// An operation in the driver. No exception may pass the library's own frames: the first
+    /// exception waits in thrown until dispatch() throws it.
     struct task {
         operation op;
         driver_handlers with;
@@ -1682,7 +1761,7 @@ private:
 
         static task &at(void *user) { return *static_cast<task *>(user); }
 
-        /// The text of what was thrown; empty when nothing was.
+        /// Calls the handler; returns the message of its exception, or an empty text.
         std::string guard(const std::function<void(operation &)> &handler) noexcept
         {
             try {
@@ -1740,14 +1819,16 @@ private:
         return detail::make<acme_driver_t>(acme_driver_new, &c);
     }
 
-    // Outlives the driver while its tasks do.
+    // Shared with the tasks, which may outlive the driver.
     std::shared_ptr<std::exception_ptr> thrown_ = std::make_shared<std::exception_ptr>();
 };
 
 // --- the library --------------------------------------------------------------------------------
 
-/// client::http01_answer() without a client, for another process or machine: thumbprint is the
-/// account key's (key::thumbprint()), and every path that could be a challenge's is answered.
+/// The response body for a CA's http-01 request for path, without a client: for a web server in
+/// another process or on another machine. thumbprint is the account key's (key::thumbprint()). The
+/// result is a body for every path that may belong to a challenge, published or not; nullopt for
+/// all other paths. See client::http01_answer().
 inline std::optional<std::string> http01_answer(const std::string &thumbprint,
                                                 std::string_view path)
 {
@@ -1763,23 +1844,24 @@ inline std::string_view to_string(status value) { return acme_strerror(static_ca
 /// Version of the library at run time, such as "0.14.1".
 inline std::string_view version() { return acme_version(); }
 
-/// The same as a number; compare with ACME_MICRO_VERSION_NUMBER.
+/// Version of the library at run time as a number; compare it with ACME_MICRO_VERSION_NUMBER.
 inline std::uint32_t version_number() { return acme_version_number(); }
 
-/// Whether this is compiled into the library.
+/// Whether this feature is compiled into the library.
 inline bool has(feature wanted)
 {
     return (acme_features() & static_cast<std::uint32_t>(wanted)) != 0;
 }
 
-/// Receives log lines, on whichever thread called the library. Must not call the library; what it
-/// throws is dropped. No line has a key, a token or a key authorization in it.
+/// A function that receives log lines, on the thread that called the library or on a driver's own
+/// thread. It must not call the library. Its exceptions are dropped. No line contains a key, a
+/// token or a key authorization.
 using log_function = std::function<void(log_level, std::string_view)>;
 
 namespace detail {
 
-/// The log function of the process. It is never destroyed: a thread may still log while the program
-/// ends.
+/// The log function of the process. It is never destroyed, because a thread may still log while the
+/// program ends.
 struct log_target {
     std::mutex mutex;
     std::shared_ptr<const log_function> function;
@@ -1800,15 +1882,16 @@ struct log_target {
             }
             if (function_now)
                 (*function_now)(static_cast<log_level>(level), message);
-        } catch (...) {  // a lost line is no reason to lose an operation
+        } catch (...) {  // a lost log line must not cost an operation
         }
     }
 };
 
 }  // namespace detail
 
-/// Sends log lines up to level to log, process-wide; an empty function turns logging off, which is
-/// the default. When this returns, another thread may still be in the function that was set before.
+/// Sets the log function of the process, which receives lines up to level. An empty function turns
+/// logging off, which is the default. When this returns, another thread may still be inside the
+/// function that was set before.
 inline void set_log_callback(log_function log, log_level level = log_level::info)
 {
     detail::log_target &target = detail::log_target::the();

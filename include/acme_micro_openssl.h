@@ -1,14 +1,14 @@
 /**
  * @file acme_micro_openssl.h
- * Certificates for a server on OpenSSL that change while it runs.
+ * A store of certificates for a server on OpenSSL, which may replace them while it runs.
  *
- * Not part of the library, whose ABI has no OpenSSL in it: compile it into your program, against
- * your own OpenSSL, 1.1.1 or later. In exactly one C or C++ file
+ * This header is not part of the library, whose ABI has no types of OpenSSL. Compile it into your
+ * program with your own OpenSSL, 1.1.1 or later. In exactly one C or C++ file, write
  *
  *     #define ACME_MICRO_OPENSSL_IMPLEMENTATION
  *     #include "acme_micro_openssl.h"
  *
- * and wherever else it is needed without the `#define`. Link with -lacme-micro -lssl -lcrypto.
+ * All other files include it without the `#define`. Link with -lacme-micro -lssl -lcrypto.
  *
  *     acme_openssl_store_new(&store);
  *     acme_openssl_attach(ctx, store);                 // each SSL_CTX that accepts connections
@@ -18,14 +18,14 @@
  *     ...
  *     acme_openssl_store_set(store, cert, NULL);       // from now on, new handshakes use it
  *
- * A store holds the certificate of each name, and the challenges of tls-alpn-01 (RFC 8737). A
- * handshake takes from it, when its ClientHello comes in, what belongs to the name that the client
- * asks for, and keeps that to its end: a certificate may be replaced at any moment, and neither
- * handshakes nor connections under way notice.
+ * A store holds the certificate of each name, and the challenges of tls-alpn-01 (RFC 8737). When a
+ * ClientHello arrives, the handshake takes the certificate of the name in it from the store, and keeps
+ * a reference. A certificate may therefore be replaced at any moment: handshakes and connections that
+ * have begun go on with the old one.
  *
- * Every function may be called by any thread at any time; but attach a store to an SSL_CTX before
- * that accepts connections. Functions that return acme_status_t give ACME_OK or a negative
- * ACME_ERR_*; of ACME_ERR_CRYPTO, OpenSSL's error queue tells more.
+ * Any thread may call any function at any time, with one exception: attach the store before the
+ * SSL_CTX accepts connections. Functions that return acme_status_t return ACME_OK or a negative
+ * ACME_ERR_*; after ACME_ERR_CRYPTO, OpenSSL's error queue has the details.
  */
 #ifndef ACME_MICRO_OPENSSL_H
 #define ACME_MICRO_OPENSSL_H
@@ -35,77 +35,79 @@
 #include "acme_micro.h"
 
 #if defined(LIBRESSL_VERSION_NUMBER) || OPENSSL_VERSION_NUMBER < 0x10101000L
-# error "acme_micro_openssl.h needs OpenSSL 1.1.1 or later: it looks into the ClientHello"
+# error "acme_micro_openssl.h needs OpenSSL 1.1.1 or later, for its ClientHello callback"
 #endif
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/** Certificates by name, and challenges of tls-alpn-01. */
+/** A store of certificates by name, and of challenges of tls-alpn-01. */
 typedef struct acme_openssl_store_t acme_openssl_store_t;
 
 /**
  * Makes an empty store.
- * @param store Out: the store, which you free with acme_openssl_store_free().
- * @return ACME_OK, or ACME_ERR_CRYPTO: OpenSSL has no memory left.
+ * @param store Out: the store; free it with acme_openssl_store_free().
+ * @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: store is NULL; ACME_ERR_CRYPTO: OpenSSL has no memory
+ *   left.
  */
 ACME_MUST_CHECK acme_status_t acme_openssl_store_new(acme_openssl_store_t **store);
 
 /**
- * Lets go of the store; NULL is fine. It lives on for as long as there is an SSL_CTX that it is
- * attached to.
- * @param store The store; NULL is fine.
+ * Releases the caller's reference to the store. Each SSL_CTX that the store is attached to has a
+ * reference of its own: the last release frees the store.
+ * @param store The store; NULL is allowed.
  */
 void acme_openssl_store_free(acme_openssl_store_t *store);
 
 /**
- * Sets the certificate of the names that it has: new handshakes use it from now on, in the place of
- * what was set for them before. The first name that was ever set is also that of clients which ask for no name, or for
- * one that is not in the store. key: NULL for the certificate's own, acme_cert_key(); given for a
- * certificate that was read from a file. cert and key are copied.
+ * Sets the certificate for all names in it. New handshakes for these names use it from now on, instead
+ * of the certificate that was set before. Clients that send no name, or a name that is not in the store,
+ * get the certificate of the name that was set first.
  *
  * @param store The store.
  * @param cert The certificate with its chain; copied.
- * @param key The certificate's key, copied; NULL: acme_cert_key() of it.
- * @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: there is no key, it is another certificate's, or outside
- *   the process; ACME_ERR_CRYPTO: OpenSSL refuses.
+ * @param key The certificate's key; copied. NULL: the key of acme_cert_key(), which a certificate that
+ *   was read from a file does not have.
+ * @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: there is no key, it belongs to another certificate, or its
+ *   private half is outside the process; ACME_ERR_CRYPTO: OpenSSL refuses the certificate or the key.
  */
 ACME_MUST_CHECK acme_status_t acme_openssl_store_set(acme_openssl_store_t *store,
                                                      const acme_cert_t *cert,
                                                      const acme_key_t *key);
 
 /**
- * Sets a certificate as acme_openssl_store_set() does, with a key of OpenSSL's, such as one of an
- * engine or a provider.
+ * Sets a certificate like acme_openssl_store_set(), with a key object of OpenSSL: the key of an engine
+ * or a provider, for example.
  * @param store The store.
  * @param cert The certificate with its chain; copied.
  * @param key The certificate's key; the store takes a reference of its own.
- * @return As acme_openssl_store_set().
+ * @return The same as acme_openssl_store_set().
  */
 ACME_MUST_CHECK acme_status_t acme_openssl_store_set_pkey(acme_openssl_store_t *store,
                                                           const acme_cert_t *cert, EVP_PKEY *key);
 
 /**
- * Forgets the certificate of a name; none there is fine.
+ * Removes the certificate of a name. Does nothing if the store has no certificate for it.
  * @param store The store.
- * @param name The name, spelt as in the certificate.
+ * @param name The name as the certificate has it, in upper or lower case: "example.org" or
+ *   "*.example.org".
  */
 void acme_openssl_store_remove(acme_openssl_store_t *store, const char *name);
 
 /**
- * Answers a challenge from now on: a handshake for its name that offers "acme-tls/1", and
- * nothing else, gets the certificate that RFC 8737 wants. Other handshakes go on as before.
+ * Publishes a challenge of tls-alpn-01. From now on, a handshake for its name that offers the protocol
+ * "acme-tls/1" and no other gets the certificate of RFC 8737 section 3. Other handshakes do not change.
  * @param store The store.
  * @param challenge The challenge; read during the call only.
- * @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: it is not of tls-alpn-01; ACME_ERR_CRYPTO: OpenSSL
- *   refuses.
+ * @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the challenge is of another type; ACME_ERR_CRYPTO: OpenSSL
+ *   refuses the certificate.
  */
 ACME_MUST_CHECK acme_status_t acme_openssl_store_challenge_add(acme_openssl_store_t *store,
                                                                const acme_challenge_t *challenge);
 
 /**
- * Answers a challenge no longer; one that is not there is fine.
+ * Removes a published challenge. Does nothing if the challenge is not in the store.
  * @param store The store.
  * @param challenge The challenge; read during the call only.
  */
@@ -113,46 +115,46 @@ void acme_openssl_store_challenge_remove(acme_openssl_store_t *store,
                                          const acme_challenge_t *challenge);
 
 /**
- * Has ctx, which need not have a certificate, use the store: sets its ClientHello callback and its
- * ALPN callback. Where the store has nothing for a client, the handshake goes on with what ctx has
- * itself, if it has a certificate.
+ * Attaches the store to ctx: sets the ClientHello callback and the ALPN callback of ctx. A certificate
+ * of ctx itself is optional: a handshake uses it when the store has no certificate for the client.
  *
- * If you have such a callback of your own, set it after this call, and call the matching one of the
- * two below from it, with store as argument.
- * @param ctx What accepts connections; it keeps the store alive.
+ * If your program has such a callback of its own, set it after this call, and let it call
+ * acme_openssl_client_hello_cb() or acme_openssl_alpn_cb() with store as the last argument.
+ * @param ctx The context that accepts connections. It holds a reference to the store.
  * @param store The store.
- * @return ACME_OK, or ACME_ERR_CRYPTO.
+ * @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: an argument is NULL; ACME_ERR_CRYPTO: OpenSSL has no memory
+ *   left.
  */
 ACME_MUST_CHECK acme_status_t acme_openssl_attach(SSL_CTX *ctx, acme_openssl_store_t *store);
 
 /**
- * Chooses the certificate, as SSL_CTX_set_client_hello_cb() wants it done.
+ * Chooses the certificate of a connection; a callback for SSL_CTX_set_client_hello_cb().
  * @param ssl The connection.
- * @param alert Out: the alert to send, when the handshake ends here.
+ * @param alert Out: the alert to send, when the result is SSL_CLIENT_HELLO_ERROR.
  * @param store The acme_openssl_store_t, as the callback's argument.
  * @return SSL_CLIENT_HELLO_SUCCESS or SSL_CLIENT_HELLO_ERROR.
  */
 int acme_openssl_client_hello_cb(SSL *ssl, int *alert, void *store);
 
 /**
- * Chooses "acme-tls/1" for a CA that asks about a challenge, as SSL_CTX_set_alpn_select_cb() wants it
- * done.
+ * Chooses the protocol "acme-tls/1" for a CA that validates a challenge; a callback for
+ * SSL_CTX_set_alpn_select_cb().
  * @param ssl The connection.
- * @param out Out: the protocol; static.
- * @param out_size Out: its bytes.
- * @param in What the client offers, in the form of the TLS extension.
- * @param in_size Bytes of it.
+ * @param out Out: the protocol, not NUL-terminated; valid as long as in.
+ * @param out_size Out: length of the protocol in bytes.
+ * @param in Protocols that the client offers, in the format of RFC 7301 section 3.1.
+ * @param in_size Length of in, in bytes.
  * @param store The acme_openssl_store_t, as the callback's argument.
- * @return SSL_TLSEXT_ERR_OK: it is such a CA. SSL_TLSEXT_ERR_NOACK: it is not, and the choice of a
- *   protocol is yours.
+ * @return SSL_TLSEXT_ERR_OK: the client is such a CA. SSL_TLSEXT_ERR_NOACK: it is another client, and
+ *   your program chooses the protocol.
  */
 int acme_openssl_alpn_cb(SSL *ssl, const unsigned char **out, unsigned char *out_size,
                          const unsigned char *in, unsigned int in_size, void *store);
 
 /**
- * Whether the connection, whose handshake is complete, is a CA's that asked about a challenge: it
- * closes it, and no other protocol is to be spoken on it (RFC 8737 section 4).
- * @param ssl The connection.
+ * Whether the connection is from a CA that validated a challenge. The CA closes such a connection; the
+ * server must not speak any other protocol on it (RFC 8737 section 4).
+ * @param ssl The connection, whose handshake is complete.
  * @return 1 or 0.
  */
 int acme_openssl_is_challenge(const SSL *ssl);
@@ -175,9 +177,9 @@ int acme_openssl_is_challenge(const SSL *ssl);
 #define ACME_OPENSSL_PROTOCOL_SIZE 10
 #define ACME_OPENSSL_DIGEST_SIZE 32
 
-/* What a handshake shows. */
+/* A certificate with its chain and its key, as a handshake uses them. */
 struct acme_openssl_identity {
-    int references; /* of names and challenges; changed under the store's lock only */
+    int references; /* number of names and challenges that use it; under the store's lock */
     X509 *leaf;
     STACK_OF(X509) *issuers;
     EVP_PKEY *key;
@@ -196,12 +198,12 @@ struct acme_openssl_challenge {
 };
 
 struct acme_openssl_store_t {
-    CRYPTO_RWLOCK *lock; /* writers only exchange pointers; all else is made before */
+    CRYPTO_RWLOCK *lock; /* writers hold it only while they exchange pointers */
     int references;
-    struct acme_openssl_name *names; /* sorted */
+    struct acme_openssl_name *names; /* sorted by name */
     size_t name_count, name_room;
-    char *fallback; /* the name for clients that ask for none that is here */
-    struct acme_openssl_challenge *challenges; /* the latest first */
+    char *fallback; /* the name for clients that send no name, or an unknown one */
+    struct acme_openssl_challenge *challenges; /* the newest first */
 };
 
 /* --- identities ------------------------------------------------------------------------------- */
@@ -216,7 +218,7 @@ static void acme_openssl_identity_drop(struct acme_openssl_identity *identity)
     OPENSSL_free(identity);
 }
 
-/* The index-th certificate of a chain; NULL past the end, or when OpenSSL does not take it. */
+/* Returns one certificate of a chain; NULL past the end, or when OpenSSL refuses it. */
 static X509 *acme_openssl_x509(const acme_cert_t *cert, size_t index)
 {
     size_t size = 0;
@@ -235,7 +237,7 @@ static EVP_PKEY *acme_openssl_pkey(const acme_key_t *key)
     return made;
 }
 
-/* With one reference, which is the caller's. */
+/* Makes an identity with one reference, which the caller owns. */
 static acme_status_t acme_openssl_identity_new(const acme_cert_t *cert, EVP_PKEY *key,
                                                struct acme_openssl_identity **made)
 {
@@ -274,7 +276,7 @@ failed:
 
 /* --- names ------------------------------------------------------------------------------------ */
 
-/* In lower case, as far as ASCII goes: DNS names are A-labels here. */
+/* Converts ASCII letters to lower case. That is enough: DNS names are A-labels here (RFC 5890). */
 static void acme_openssl_lower(char *text)
 {
     for (; *text; text++)
@@ -291,7 +293,7 @@ static char *acme_openssl_lower_copy(const char *text)
     return copy;
 }
 
-/* Where name is, or has to go. */
+/* Returns the index of name in the sorted names, or the index to insert it at. */
 static size_t acme_openssl_place(const acme_openssl_store_t *store, const char *name, int *found)
 {
     size_t low = 0, high = store->name_count;
@@ -322,7 +324,7 @@ static struct acme_openssl_identity *acme_openssl_find(const acme_openssl_store_
     return found ? store->names[place].identity : NULL;
 }
 
-/* For a client that asks for name, which is in lower case and may be empty. */
+/* Returns the identity for a client that sent name, which is in lower case and may be empty. */
 static struct acme_openssl_identity *acme_openssl_choose(const acme_openssl_store_t *store,
                                                          const char *name)
 {
@@ -330,7 +332,7 @@ static struct acme_openssl_identity *acme_openssl_choose(const acme_openssl_stor
     const char *dot = strchr(name, '.');
     char wildcard[260] = "*";
 
-    /* A wildcard stands for one label, the first (RFC 6125 section 6.4.3). */
+    /* A wildcard matches exactly one label, the first (RFC 9525 section 6.3). */
     if (!identity && dot && strlen(dot) < sizeof wildcard - 1) {
         strcpy(wildcard + 1, dot);
         identity = acme_openssl_find(store, wildcard);
@@ -398,7 +400,7 @@ void acme_openssl_store_free(acme_openssl_store_t *store)
     OPENSSL_free(store);
 }
 
-/* Room for count names more. */
+/* Makes room for count more names. */
 static int acme_openssl_reserve(acme_openssl_store_t *store, size_t count)
 {
     size_t room = store->name_count + count;
@@ -415,7 +417,7 @@ static int acme_openssl_reserve(acme_openssl_store_t *store, size_t count)
     return 1;
 }
 
-/* Puts identity in its place under name, which becomes the store's own, or is freed. */
+/* Sets the identity of name. Takes over name: the store keeps it, or it is freed. */
 static void acme_openssl_put(acme_openssl_store_t *store, char *name,
                              struct acme_openssl_identity *identity)
 {
@@ -453,7 +455,7 @@ acme_status_t acme_openssl_store_set_pkey(acme_openssl_store_t *store, const acm
     if (status != ACME_OK)
         return status;
 
-    /* What can fail is done before anything is changed. */
+    /* Do everything that can fail before the store changes. */
     status = ACME_ERR_CRYPTO;
     names = (char **)OPENSSL_zalloc(count * sizeof *names);
     fallback = acme_openssl_lower_copy(acme_cert_name(cert, 0));
@@ -565,7 +567,7 @@ void acme_openssl_store_challenge_remove(acme_openssl_store_t *store,
         return;
     name = acme_openssl_lower_copy(challenge->tls_alpn_name);
     if (name && CRYPTO_THREAD_write_lock(store->lock)) {
-        /* Two orders may have a challenge each for the same name. */
+        /* Two orders may each have a challenge for the same name. */
         for (at = &store->challenges; *at; at = &(*at)->next)
             if (strcmp((*at)->name, name) == 0 &&
                 memcmp((*at)->digest, challenge->tls_alpn_digest, ACME_OPENSSL_DIGEST_SIZE) == 0)
@@ -582,14 +584,14 @@ void acme_openssl_store_challenge_remove(acme_openssl_store_t *store,
 
 /* --- handshakes ------------------------------------------------------------------------------- */
 
-/* The name that a ClientHello asks for (RFC 6066 section 3), in lower case; empty for none. */
+/* Copies the server name of a ClientHello (RFC 6066 section 3) in lower case; empty if it has none. */
 static void acme_openssl_asked_name(SSL *ssl, char name[256])
 {
     const unsigned char *data;
     size_t size, length;
 
     name[0] = 0;
-    /* Length of the list; then, as there is one name only, its type, length and text. */
+    /* The extension is the length of the list, then one entry: its type, length and text. */
     if (!SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &data, &size) || size < 5 ||
         data[2] != TLSEXT_NAMETYPE_host_name)
         return;
@@ -601,7 +603,7 @@ static void acme_openssl_asked_name(SSL *ssl, char name[256])
     acme_openssl_lower(name);
 }
 
-/* Whether a list of protocols (RFC 7301 section 3.1) is that of a CA: this one and no other. */
+/* Whether a list of protocols (RFC 7301 section 3.1) has "acme-tls/1" and no other, as a CA's has. */
 static int acme_openssl_is_ours(const unsigned char *list, size_t size)
 {
     return size == ACME_OPENSSL_PROTOCOL_SIZE + 1 && list[0] == ACME_OPENSSL_PROTOCOL_SIZE &&
@@ -629,9 +631,9 @@ int acme_openssl_client_hello_cb(SSL *ssl, int *alert, void *user)
         challenge = acme_openssl_find_challenge(store, name);
     identity = challenge ? challenge->identity : acme_openssl_choose(store, name);
     if (identity) {
-        /* Also what ssl has from its SSL_CTX, whose key may be of another type. */
+        /* Clear the certificates that ssl has from its SSL_CTX: their keys may be of another type. */
         SSL_certs_clear(ssl);
-        /* Takes references: from here on it is the connection's. */
+        /* The connection takes references, and keeps the certificate when the store changes. */
         used = SSL_use_cert_and_key(ssl, identity->leaf, identity->key, identity->issuers, 1);
     }
     CRYPTO_THREAD_unlock(store->lock);
@@ -679,7 +681,7 @@ int acme_openssl_is_challenge(const SSL *ssl)
 static CRYPTO_ONCE acme_openssl_once = CRYPTO_ONCE_STATIC_INIT;
 static int acme_openssl_index = -1;
 
-/* An SSL_CTX that goes lets go of its store. */
+/* Releases the store of an SSL_CTX that is being freed. */
 static void acme_openssl_detach(void *parent, void *store, CRYPTO_EX_DATA *data, int index,
                                 long argl, void *argp)
 {

@@ -86,11 +86,12 @@ static acme_op_t *order_begin(const struct command *command, const acme_client_t
     options.key = key;
     if (key && acme_begin_order(client, &options, &op) != ACME_OK)
         fprintf(stderr, "%s: %s\n", names, acme_error_message(acme_last_error()));
-    acme_key_free(key); /* the order keeps it for as long as it needs it */
+    acme_key_free(key); /* the order has a reference of its own */
     return op;
 }
 
-/* What came of the order, which has ended with this step, is stored and said. 0: a certificate. */
+/* Stores and reports the result of an order, which has ended with this step. Returns 0 for a
+ * certificate. */
 static int order_end(const struct command *command, const char *name, acme_op_t *op, int step)
 {
     acme_cert_t *cert = step == ACME_STEP_DONE ? acme_op_take_cert(op) : NULL;

@@ -30,7 +30,7 @@
 enum { REQUEST_TIMEOUT_MS = 30000, VISITORS = 32, VISITOR_TIMEOUT_MS = 5000 };
 static const long long NEVER = INT64_MAX;
 
-/* What epoll watches. First in whatever it belongs to. */
+/* A file descriptor that epoll watches. It is the first member of the struct that it belongs to. */
 struct source {
     int fd;
     void (*ready)(struct source *source);
@@ -272,7 +272,7 @@ static void interrupt_ready(struct source *source)
         }
 }
 
-/* Whatever is due. When the next is due is for set_timer() to see. */
+/* Drives each order and each transfer whose time has come. set_timer() then finds the next time. */
 static void timer_ready(struct source *source)
 {
     struct order *order;

@@ -1,8 +1,8 @@
 /*
  * files.h - keys and certificates in a folder, for the examples.
  *
- * Whatever happens, a file holds its old text or the new one; keys can be read by nobody else, and are
- * on disk before a CA hears of them. A folder belongs to one process at a time.
+ * After a crash at any moment, a file holds its whole old text or its whole new text. Only their owner can
+ * read keys, which are on the disk before a CA hears of them. One process at a time works in a folder.
  *
  * Define _POSIX_C_SOURCE as 200809L before the first #include.
  */
@@ -25,7 +25,7 @@
 
 enum { FILE_NAME_SIZE = 256 };
 
-#define TEMPORARY "tmp-" /* and 16 random digits: what a process that is killed may leave behind */
+#define TEMPORARY "tmp-" /* and 16 random digits; a process that is killed may leave such a file behind */
 
 /* --- text in files ---------------------------------------------------------------------------- */
 
@@ -44,7 +44,7 @@ static int write_all(int file, const char *text)
     return 0;
 }
 
-/* A new file under a name that nobody can have foreseen. */
+/* Creates a file with a random name, which no other user can predict. */
 static int create_temporary(int dir, mode_t mode, char name[FILE_NAME_SIZE])
 {
     unsigned long long random;
@@ -61,8 +61,8 @@ static int create_temporary(int dir, mode_t mode, char name[FILE_NAME_SIZE])
     return file;
 }
 
-/* Whatever happens meanwhile, name holds its old text or the new one, never a part of it. With 0 it
- * holds the new one, even if the power fails now. */
+/* Replaces the file name. At every moment it holds its whole old text or its whole new text. After the
+ * result 0 it holds the new text, even if the power fails. */
 static int store(int dir, const char *name, mode_t mode, const char *text)
 {
     char temporary[FILE_NAME_SIZE];
@@ -80,7 +80,8 @@ static int store(int dir, const char *name, mode_t mode, const char *text)
     return -1;
 }
 
-/* The text of a small file, to be freed; NULL, with errno, when there is none. */
+/* Returns the text of a file of at most 1 MiB, which the caller frees; NULL, with errno, after a failure:
+ * ENOENT if the file does not exist. */
 static char *load(int dir, const char *name)
 {
     enum { LIMIT = 1024 * 1024 };
@@ -95,7 +96,7 @@ static char *load(int dir, const char *name)
         return NULL;
     if (fstat(file, &found) == 0) {
         if (!S_ISREG(found.st_mode))
-            errno = ENOTSUP; /* a pipe, say, which nobody may ever write to */
+            errno = ENOTSUP; /* reading a pipe, for example, could block forever */
         else if (found.st_size > LIMIT)
             errno = EFBIG;
         else
@@ -117,7 +118,7 @@ static char *load(int dir, const char *name)
 
 /* --- the folder ------------------------------------------------------------------------------- */
 
-/* The length of a name without its final dot: "example.org." is example.org. */
+/* Returns the length of a name without its final dot: "example.org." is example.org. */
 static inline int name_length(const char *name)
 {
     size_t length = strlen(name);
@@ -127,8 +128,8 @@ static inline int name_length(const char *name)
     return (int)length;
 }
 
-/* The name of a file that belongs to a certificate, such as NAME.key.pem, with "_" for the "*" of a wildcard
- * and without a final dot. -1: it cannot be part of a file's name. */
+/* Makes the name of a certificate's file, such as NAME.key.pem: "_" replaces the "*" of a wildcard, and a
+ * final dot is left out. Returns -1 if name cannot be part of a file name. */
 static inline int file_name(char file[FILE_NAME_SIZE], const char *name, const char *ending)
 {
     char *c;
@@ -144,7 +145,7 @@ static inline int file_name(char file[FILE_NAME_SIZE], const char *name, const c
     return 0;
 }
 
-/* Opens the folder, and makes it if need be; -1, after a message, when that cannot be. */
+/* Opens the folder, and creates it if it does not exist. Returns -1, after a message, if it cannot. */
 static int folder_open(const char *path, mode_t mode)
 {
     int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC, dir = open(path, flags), parent;
@@ -155,13 +156,13 @@ static int folder_open(const char *path, mode_t mode)
     if (dir < 0)
         fprintf(stderr, "%s: %s\n", path, strerror(errno));
     if (parent >= 0) {
-        fsync(parent); /* as far as we may */
+        fsync(parent); /* fails harmlessly without the permission */
         close(parent);
     }
     return dir;
 }
 
-/* What was written and not renamed is no use to anybody. */
+/* Removes files that a killed process has written and not yet renamed. */
 static int sweep(int dir)
 {
     int again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -182,19 +183,19 @@ static int sweep(int dir)
     return listing ? 0 : -1;
 }
 
-/* Waits until no other process is at work in the folder, and keeps others out until this one ends,
- * however it ends. What an earlier one could not finish is cleared up: 0; -1, after a message.
- * What is locked is a file that nobody else can open, lest anybody who can read the folder hold us up. */
+/* Waits until no other process works in the folder, and locks it until this process ends, in whatever way
+ * that happens. Removes files that a killed process has left. Returns 0, or -1 after a message. The lock is
+ * on a file of mode 0600: users who can only read the folder must not be able to block this process. */
 static int folder_lock(int dir, const char *path)
 {
     int file = openat(dir, ".lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
     int locked = file < 0 ? -1 : flock(file, LOCK_EX | LOCK_NB);
 
     if (file >= 0 && locked != 0 && errno == EWOULDBLOCK) {
-        fprintf(stderr, "%s: another process is at work here; waiting for it\n", path);
+        fprintf(stderr, "%s: another process works in this folder; waiting for it\n", path);
         locked = flock(file, LOCK_EX);
     }
-    /* A file's name may be in memory only, if who renamed it did not get further. */
+    /* A killed process may have renamed a file without syncing the new name to the disk. */
     if (locked == 0 && fsync(dir) == 0 && sweep(dir) == 0)
         return 0; /* file stays open, and with it the lock */
     fprintf(stderr, "%s: %s\n", path, strerror(errno));
@@ -205,7 +206,7 @@ static int folder_lock(int dir, const char *path)
 
 /* --- keys ------------------------------------------------------------------------------------- */
 
-/* A key that is in a file like this is not ours alone. */
+/* Returns why others may know the key in this file; NULL if they cannot. */
 static const char *lax(int dir, const char *name)
 {
     struct stat found;
@@ -217,12 +218,13 @@ static const char *lax(int dir, const char *name)
     return (found.st_mode & 077) != 0 ? "others can read this key; chmod 600 it" : NULL;
 }
 
-/* The key in this file, made and stored there when there is none; NULL, after a message. */
+/* Returns the key in this file; makes and stores a key if the file does not exist. Returns NULL, after a
+ * message, if it cannot. */
 static acme_key_t *stored_key(int dir, const char *name)
 {
     acme_key_t *key = NULL;
     char *text = load(dir, name);
-    volatile char *secret = text; /* volatile: a compiler leaves memset() before free() out */
+    volatile char *secret = text; /* volatile: a compiler removes a memset() before free() */
     const char *why = text ? lax(dir, name) : NULL;
 
     if (text) {

@@ -92,7 +92,8 @@ static int https_unchunk(char *body, size_t *size)
     return 1;
 }
 
-/* 1: the answer is complete. 0: not yet. -1: it is none. Not to be called again after 1. */
+/* Parses the response as far as it has come. Returns 1 if it is complete, 0 if more must come, -1 if it is
+ * not HTTP. Do not call it again after 1. */
 static int https_parse(struct https *https, int ended)
 {
     char *end = strstr(https->answer, "\r\n\r\n"), *line;
@@ -137,7 +138,7 @@ static void https_close(struct https *https)
     https->fd = -1;
 }
 
-/* To the next address that can be tried. -1 when there is none. */
+/* Connects to the next address of the host. Returns -1 after the last one. */
 static int https_connect(struct https *https)
 {
     for (; https->address; https->address = https->address->ai_next) {
@@ -199,7 +200,7 @@ static inline int https_begin(struct https *https, SSL_CTX *tls, const struct ad
     return 0;
 }
 
-/* What OpenSSL waits for; or it failed. */
+/* Returns the event that OpenSSL waits for, or that it failed. */
 static int https_wait(struct https *https, int result)
 {
     const char *reason;

@@ -144,7 +144,8 @@ static void on_done(acme_op_t *op, acme_status_t status, void *user)
         renew_in(delay);
 }
 
-/* Orders a certificate if there is none, or if it is time; else asks when it will be. */
+/* Orders a certificate if the server has none or if its renewal is due; otherwise fetches when it will be
+ * due. */
 static void renew(evutil_socket_t fd, short events, void *user)
 {
     static const char *const types[] = { "tls-alpn-01" };
@@ -154,7 +155,7 @@ static void renew(evutil_socket_t fd, short events, void *user)
 
     (void)fd, (void)events, (void)user;
     if (renewing)
-        return; /* on_done() sees to it */
+        return; /* on_done() plans the next renewal */
     order.names = names;
     order.name_count = name_count;
     order.challenge_types = types;
@@ -247,7 +248,7 @@ static struct bufferevent *on_connection(struct event_base *base, void *tls)
     return connection;
 }
 
-/* What the server is for. Here: "/" tells the certificate, "/download?N" gives N bytes. */
+/* Serves the pages: "/" shows the serial number of the certificate, "/download?N" is N bytes long. */
 static void on_request(struct evhttp_request *request, void *user)
 {
     static char bytes[64 * 1024];

@@ -2,19 +2,18 @@
 //
 //   https_server-cpp --directory URL [--ca-file FILE] --agree-terms [--port N] --state DIR NAME...
 //
-// Serves port N (443), at first without a certificate; obtains one for all NAMEs, by tls-alpn-01 on
-// the same port; renews it when the CA says that it is time. Neither handshakes nor connections
-// notice. DIR has account.pem, key.pem and chain.pem: what is there is used again.
+// Serves port N (443), at first without a certificate. Obtains a certificate for all NAMEs by tls-alpn-01
+// on the same port, and renews it when the CA says that it is due. A renewal disturbs neither handshakes
+// nor connections. DIR holds account.pem, key.pem and chain.pem, which the next start uses again.
 //
-//   SIGHUP           renews now
-//   SIGINT, SIGTERM  end it
+//   SIGHUP           renews the certificate now
+//   SIGINT, SIGTERM  end the server
 //
-// The parts: acme_micro_openssl.h chooses the certificate in each handshake; a thread asks the CA,
-// blocking, for this server has threads anyhow. Your server takes the class certificates as it is.
-// (https_server.c does the same on one thread.)
+// Two parts: acme_micro_openssl.h chooses the certificate of each handshake; a thread talks to the CA with
+// blocking calls, because this server has threads already. Your server can use the class certificates
+// unchanged. (https_server.c does the same on one thread.)
 #include <httplib.h>
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,70 +22,21 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
-#include <iterator>
 #include <thread>
 
 #include "acme_micro.hpp"
+#include "files.hpp"
 
 #define ACME_MICRO_OPENSSL_IMPLEMENTATION
 #include "acme_micro_openssl.h"
 
-namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 using std::chrono::system_clock;
 
-// --- files --------------------------------------------------------------------------------------
-
-// Nothing only if there is no such file: one that cannot be read must not be taken for that.
-static std::optional<std::string> load(const fs::path &path)
-{
-    if (!fs::exists(path))
-        return std::nullopt;
-    std::ifstream file;
-    file.exceptions(std::ios::failbit | std::ios::badbit);
-    file.open(path, std::ios::binary);
-    return std::string(std::istreambuf_iterator<char>(file), {});
-}
-
-// Takes the place of the old file when it is complete and on the disk.
-static void save(const fs::path &path, mode_t mode, std::string_view text)
-{
-    const fs::path temporary = path.string() + "." + std::to_string(getpid());
-    unlink(temporary.c_str());  // left behind by a process that had our id
-    const int file =
-        open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
-    const bool ok = file >= 0 &&
-                    write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
-                    fsync(file) == 0;
-    const std::error_code why(errno, std::generic_category());
-    if (file >= 0)
-        close(file);
-    if (!ok) {
-        unlink(temporary.c_str());
-        throw fs::filesystem_error("cannot write", temporary, why);
-    }
-    fs::rename(temporary, path);
-    if (const int folder = open(path.parent_path().c_str(), O_RDONLY | O_CLOEXEC); folder >= 0) {
-        fsync(folder);
-        close(folder);
-    }
-}
-
-// On disk before the CA hears of it, so that no failure loses it.
-static acme::key stored_key(const fs::path &path)
-{
-    if (const auto pem = load(path))
-        return acme::key::parse(*pem);
-    acme::key made = acme::key::generate();
-    save(path, 0600, *made.pem());
-    return made;
-}
-
 // --- certificates -------------------------------------------------------------------------------
 
-// Keeps a certificate for names in a store for handshakes, on a thread of its own.
+// Keeps a valid certificate for names in a store for handshakes, on a thread of its own.
 class certificates {
 public:
     certificates(acme::client_options options, std::vector<std::string> names, fs::path state)
@@ -97,18 +47,18 @@ public:
         client_.emplace(options);
         acme_openssl_store_t *store = nullptr;
         if (acme_openssl_store_new(&store) != ACME_OK)
-            throw std::runtime_error("OpenSSL makes no lock");
+            throw std::runtime_error("OpenSSL has no memory left for a store of certificates");
         store_.reset(store);
         try {
             if (const auto chain = load(state_ / "chain.pem"))
                 serve(acme::certificate::parse(*chain));
-        } catch (const std::exception &error) {  // then it is ordered anew
+        } catch (const std::exception &error) {  // the thread orders a new certificate
             std::cerr << "https_server-cpp: chain.pem: " << error.what() << std::endl;
         }
         thread_ = std::thread([this] { keep(); });
     }
 
-    // An order in progress is canceled, and its challenges are taken down.
+    // Cancels an order in progress, which removes its challenges.
     ~certificates()
     {
         {
@@ -139,7 +89,7 @@ public:
 private:
     void keep()
     {
-        std::size_t failures = 0, renewals = 0;  // in a row
+        std::size_t failures = 0, renewals = 0;  // number in a row
         const auto in_use = [this] { return cert_ ? &*cert_ : nullptr; };
         std::unique_lock<std::mutex> lock(mutex_);
         while (!stopping_) {
@@ -147,24 +97,25 @@ private:
             acme::time_point next;
             lock.unlock();
             try {
-                const auto look = renew(now);
+                const auto not_due_until = renew(now);
                 failures = 0;
-                renewals = look ? 0 : renewals + 1;
-                next = look ? *look : acme::next_try(renewals, nullptr, in_use());
+                renewals = not_due_until ? 0 : renewals + 1;
+                next = not_due_until ? *not_due_until
+                                     : acme::next_try(renewals, nullptr, in_use());
             } catch (const std::exception &error) {
                 std::cerr << "https_server-cpp: " << error.what() << std::endl;
                 const auto failed = dynamic_cast<const acme::error *>(&error);
                 next = acme::next_try(++failures, failed, in_use());
             }
             lock.lock();
-            // In pieces of twelve hours: the clock may be set meanwhile.
+            // Wait at most twelve hours at a time, because someone may set the clock meanwhile.
             changed_.wait_until(lock, std::min(next, system_clock::now() + 12h),
                                 [this] { return stopping_ || renew_now_; });
         }
     }
 
-    // Orders a certificate if there is none, or if it is time. Gives when to look again, if it was
-    // not.
+    // Orders a certificate if the server has none, or if its renewal is due. Returns when to check again
+    // if it is not due.
     std::optional<acme::time_point> renew(bool now)
     {
         acme::order_options order;
@@ -176,7 +127,7 @@ private:
         acme::handlers handlers;
         handlers.publish = [this](const acme::challenge &c) {
             if (acme_openssl_store_challenge_add(store_.get(), c.shown) != ACME_OK)
-                throw std::runtime_error("OpenSSL does not take the challenge's certificate");
+                throw std::runtime_error("OpenSSL refuses the certificate of the challenge for " + c.identifier);
         };
         handlers.unpublish = [this](const acme::challenge &c) {
             acme_openssl_store_challenge_remove(store_.get(), c.shown);
@@ -192,19 +143,19 @@ private:
         return std::min(info->renew_at, info->check_again_at);
     }
 
-    // New handshakes use it from now on.
+    // Lets new handshakes use cert from now on.
     void serve(acme::certificate cert)
     {
         if (acme_openssl_store_set(store_.get(), cert.native_handle(), key_.native_handle()) !=
             ACME_OK)
-            throw std::runtime_error("the certificate does not go with key.pem");
+            throw std::runtime_error("the certificate does not belong to the key in key.pem");
         std::cout << "serving certificate " << cert.serial() << ", for " << cert.days_left()
                   << " days" << std::endl;
         const std::lock_guard<std::mutex> lock(mutex_);
         cert_ = std::move(cert);
     }
 
-    // The operation that the destructor cancels, for as long as there is one.
+    // Registers the running operation, for the destructor to cancel.
     struct cancelable {
         certificates &owner;
         std::unique_ptr<acme::operation> op;
@@ -235,7 +186,7 @@ private:
     const acme::key key_;
     std::optional<acme::client> client_;
     std::unique_ptr<acme_openssl_store_t, free_store> store_;
-    std::mutex mutex_;  // for the following
+    std::mutex mutex_;  // guards the members below
     std::condition_variable changed_;
     std::optional<acme::certificate> cert_;
     acme::operation *operation_ = nullptr;
@@ -245,7 +196,8 @@ private:
 
 // --- the server ---------------------------------------------------------------------------------
 
-// What the server is for. Here: "/" tells the certificate, "/download?N" gives N bytes.
+// Adds the pages of this server: "/" shows the serial number of the certificate, "/download?N" is N
+// bytes long.
 static void add_pages(httplib::Server &server, certificates &certs)
 {
     server.Get("/", [&certs](const httplib::Request &, httplib::Response &response) {
@@ -270,8 +222,7 @@ static void add_pages(httplib::Server &server, certificates &certs)
 static int run(const acme::client_options &options, std::vector<std::string> names,
                const fs::path &state, int port)
 {
-    // The signals are for one thread, which waits for them; all threads begin with what is blocked
-    // here.
+    // One thread waits for the signals. Every other thread inherits this mask, which blocks them.
     sigset_t signals;
     sigemptyset(&signals);
     for (const int number : {SIGHUP, SIGINT, SIGTERM})
@@ -300,7 +251,7 @@ static int run(const acme::client_options &options, std::vector<std::string> nam
         server.stop();
     });
     server.listen_after_bind();
-    kill(getpid(), SIGTERM);  // if it was no signal that ended it
+    kill(getpid(), SIGTERM);  // ends the waiting thread if the server stopped without a signal
     waiter.join();
     return 0;
 }

@@ -1,20 +1,20 @@
 /*
- * journal.h - an order under way, in a file, so that a program that was killed goes on with it.
+ * journal.h - a file that describes an order in progress: a program that was killed resumes the order.
  *
- * The file is written anew, by store(), before what makes it needed, and removed when the certificate
- * is on disk:
+ * store() writes the whole file before each step that would need it after a crash. The file is removed when
+ * the certificate is on the disk. Its lines:
  *
- *     acme-order 1            what this is, and its version
- *     directory URL           whose order it is and for what; a journal that says anything else than
- *     account THUMBPRINT      we would is of no use and set aside, as NAME.order.bad
- *     key THUMBPRINT
- *     name NAME               each of them
- *     runs 1                  how many runs in a row have begun with this order and not come to an end
- *     order URL               when there is one
- *     published TOKEN         each challenge that may be in the webroot still; other programs say more
- *                             of it on the same line, and that is kept
+ *     acme-order 1            kind of file, and its version
+ *     directory URL           the CA, the account, the key and the names of the order; a journal that
+ *     account THUMBPRINT      differs in one of these lines belongs to another order, and is renamed to
+ *     key THUMBPRINT          NAME.order.bad
+ *     name NAME               one line for each name
+ *     runs 1                  number of runs in a row that began with this order and did not end
+ *     order URL               if the CA has named the order
+ *     published TOKEN         one line for each challenge that may still be in the webroot; other programs
+ *                             may write more on this line, which is kept
  *
- * Nothing goes by a file's time: clocks are wrong at times, and backups come back.
+ * The time of the file has no meaning: clocks may be wrong, and backups may be restored.
  */
 #ifndef JOURNAL_H
 #define JOURNAL_H
@@ -24,7 +24,7 @@
 #define JOURNAL_KIND "acme-order "
 #define JOURNAL_VERSION "1\n"
 
-/* An order that this many runs in a row did not survive is given up for a new one. */
+/* Maximum number of runs in a row that end in a crash; after these, a new order replaces the old one. */
 enum { MAX_RUNS = 3 };
 
 struct journal {
@@ -164,7 +164,8 @@ static int is_token(const char *text)
     return length > 0 && length < 200 && length == journal_token(text);
 }
 
-/* What text, a journal's, says. -1: it is of no use to us, but for what may be published still. */
+/* Reads the text of a journal. Returns -1 if it belongs to another order: only its published challenges are
+ * used then. */
 static int journal_read(struct journal *journal, char *text)
 {
     size_t length = strlen(text), purpose = strlen(journal->purpose);
@@ -182,7 +183,8 @@ static int journal_read(struct journal *journal, char *text)
     return is_ours ? 0 : -1;
 }
 
-/* Of no use, whoever wrote it; but not ours to throw away. */
+/* Renames a journal of another order to NAME.order.bad. It is not deleted: another program may have written
+ * it. */
 static int journal_set_aside(const struct journal *journal)
 {
     char aside[FILE_NAME_SIZE + 4];

@@ -5,25 +5,25 @@
  *          [--webroot DIR | --port N] --out DIR NAME...
  *
  *   --directory    the CA, such as https://acme-staging-v02.api.letsencrypt.org/directory
- *   --ca-file      PEM file: who vouches for the CA's own HTTPS, instead of the system's roots
- *   --contact      where the CA may reach you
- *   --agree-terms  you have read the CA's terms of service and agree
- *   --webroot      a web server serves DIR on port 80 of every NAME
- *   --port         no web server does: answer the CA on this port meanwhile (default 80)
- *   --out          one directory for one CA; what is found there is used again:
+ *   --ca-file      PEM file of the roots to trust for the CA's own HTTPS, instead of the system's roots
+ *   --contact      address at which the CA may reach you
+ *   --agree-terms  you have read the CA's terms of service and agree to them
+ *   --webroot      folder that a web server serves on port 80 of every NAME
+ *   --port         without such a web server: port on which this program responds to the CA (default 80)
+ *   --out          folder for the files of one CA; the next run uses them again:
  *
- *       account.pem     account key: whoever has it is the account
- *       account.url     what the CA calls the account
- *       NAME.key.pem    key of the certificate; NAME is the first one given, in small letters, with
+ *       account.pem     account key; its holder controls the account
+ *       account.url     the account's URL at the CA
+ *       NAME.key.pem    key of the certificate; NAME is the first one given, in lower case, with
  *                       "_" for "*" and without a final dot
- *       NAME.chain.pem  the certificate and its issuers, in the order servers want
- *       NAME.order      an order under way (journal.h); gone when the certificate is there
+ *       NAME.chain.pem  the certificate and its issuers, leaf first, as web servers read them
+ *       NAME.order      an order in progress (journal.h); removed when the certificate is stored
  *
- * Keys are on disk before the CA hears of them, so no failure loses one. Killed at any moment, it goes
- * on with the same order when it is run again. Run it again to renew, too.
+ * Keys are on the disk before the CA hears of them, so no failure loses a key. After a crash at any moment,
+ * the next run resumes the same order. Run the program again to renew the certificate.
  *
- * Exit status: 0 obtained; 1 a file, a port or memory failed; 2 wrong usage; 3 refused, and will be
- * until something changes; 4 failed, and a later try may succeed.
+ * Exit status: 0 obtained; 1 a file, a port or memory failed; 2 wrong usage; 3 permanent failure: change
+ * something before you try again; 4 other failure: a later try may succeed.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -150,7 +150,7 @@ static int parse(int argc, char **argv)
     return account.directory_url && out_path ? 0 : -1;
 }
 
-/* What the CA has said so far is on disk before it is asked for more. */
+/* Stores the URLs of the account and of the order before the next request. */
 static int note(const acme_op_t *op)
 {
     const char *url = acme_client_account_url(client);
@@ -248,8 +248,8 @@ static int is_in_the_way(const char *file)
     return !S_ISREG(found.st_mode);
 }
 
-/* Has the folder for us alone. Who had to wait for another process may find the work done: then a
- * certificate is ordered only if it is for other names, or the CA says that its time has come. */
+/* Locks the folder for this process. If another process has stored a new certificate meanwhile, this one
+ * orders a certificate only if that one is for other names, or is due for renewal. */
 static int lock_folder(void)
 {
     char *before = load(out, chain_file), *after = NULL;
@@ -286,8 +286,8 @@ int main(int argc, char **argv)
               "       [--agree-terms] [--webroot DIR | --port N] --out DIR NAME...\n", stderr);
         return WRONG_USAGE;
     }
-    umask(022); /* what is for servers to read, they can read; keys have their own mode */
-    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error like a disk that is full */
+    umask(022); /* servers may read the certificate; keys have mode 0600 */
+    signal(SIGXFSZ, SIG_IGN); /* write() fails with EFBIG instead, and is reported like a full disk */
     out = folder_open(out_path, 0755);
     webroot.dir = open_directory(webroot_path ? webroot_path : ".");
     if (out < 0 || webroot.dir < 0 || is_in_the_way("account.pem") || is_in_the_way("account.url") ||

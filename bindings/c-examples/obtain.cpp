@@ -1,44 +1,20 @@
-// obtain.cpp - obtains a certificate by the files of a web server, in C++17 (obtain.c does more).
+// obtain.cpp - obtains a certificate with the help of a web server that is there already, in C++17.
+// (obtain.c does more.)
 //
 //   obtain-cpp DIRECTORY_URL WEBROOT OUT NAME...
 //
-// A web server serves WEBROOT on port 80 of every NAME. OUT gets account.pem, key.pem and chain.pem;
-// keys that are there are used again. You agree to the CA's terms of service. ACME_CA_FILE in the
-// environment: roots to trust for the CA's own HTTPS, instead of the system's.
-#include <sys/stat.h>
-
+// A web server serves the folder WEBROOT on port 80 of every NAME. The program writes account.pem, key.pem
+// and chain.pem to the folder OUT, and uses keys again that are there. It agrees to the CA's terms of
+// service. The environment variable ACME_CA_FILE names a PEM file of the roots to trust for the CA's own
+// HTTPS, instead of the system's.
+//
+// Exit status: 0 after success, 2 for wrong arguments, 3 after a failure that would come again, 4 after a
+// failure that a later run may not meet, 1 for errors of files.
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <iostream>
-#include <iterator>
 
 #include "acme_micro.hpp"
-
-namespace fs = std::filesystem;
-
-static void store(const fs::path &path, std::string_view text)
-{
-    std::ofstream file;
-    file.exceptions(std::ios::failbit | std::ios::badbit);
-    file.open(path, std::ios::binary);
-    file << text << std::flush;
-}
-
-static acme::key stored_key(const fs::path &path)
-{
-    if (fs::exists(path)) {  // one that cannot be read is no reason to make another
-        std::ifstream file;
-        file.exceptions(std::ios::failbit | std::ios::badbit);
-        file.open(path, std::ios::binary);
-        return acme::key::parse(std::string(std::istreambuf_iterator<char>(file), {}));
-    }
-    acme::key made = acme::key::generate();
-    const mode_t mask = umask(077);  // for nobody else to read
-    store(path, *made.pem());
-    umask(mask);
-    return made;
-}
+#include "files.hpp"
 
 int main(int argc, char **argv)
 try {
@@ -63,14 +39,14 @@ try {
     handlers.publish = [&](const acme::challenge &c) {
         const fs::path file = webroot / c.http_path.substr(1);
         fs::create_directories(file.parent_path());
-        store(file, c.key_authorization);
+        save(file, 0644, c.key_authorization);
     };
     handlers.unpublish = [&](const acme::challenge &c) {
         fs::remove(webroot / c.http_path.substr(1));
     };
 
     const acme::certificate cert = acme::client(ca).obtain(order, handlers);
-    store(out / "chain.pem", cert.chain_pem());
+    save(out / "chain.pem", 0644, cert.chain_pem());
     std::cout << cert.names().front() << ": " << cert.days_left() << " days\n";
     return 0;
 } catch (const acme::error &error) {

@@ -152,7 +152,7 @@ static int read_public(const char *label, unsigned char spki[26 + POINT_SIZE])
     return 0;
 }
 
-/* The key with this label, made when there is none. */
+/* Opens the key with this label, and generates it if the token does not have it. */
 static int open_key(const char *label, struct token_key *key)
 {
     unsigned char spki[26 + POINT_SIZE];

@@ -25,7 +25,8 @@
 
 #define CHALLENGES "/.well-known/acme-challenge/"
 
-/* Whoever connects has this long to ask, and so many may at a time: port 80 is open to the world. */
+/* Maximum number of connections at a time, and timeout for the request of each: anyone may connect to port
+ * 80. */
 enum { VISITORS = 32, PATIENCE_MS = 5000 };
 
 struct visitor {

@@ -26,8 +26,9 @@ static int webroot_enter(int dir, const char *name)
     return inner;
 }
 
-/* Nobody reads it before the CA is told to, so it may be written in place. What a run that was killed
- * has left there stays if it is right: the CA was told, perhaps, and is reading it now. */
+/* Writes the file of a challenge. It may be written in place, because the CA fetches it only after the
+ * library has responded to the challenge. A right file of a killed run stays as it is: the CA may be fetching
+ * it at this moment. */
 static int webroot_write(int dir, const char *token, const char *text)
 {
     char *left = load(dir, token);
@@ -44,7 +45,7 @@ static int webroot_write(int dir, const char *token, const char *text)
     return close(file) == 0 ? result : -1;
 }
 
-/* With text NULL: takes the challenge's file away. */
+/* Writes the file of a challenge; removes it if text is NULL. */
 static int webroot_change(const struct webroot *webroot, const char *token, const char *text)
 {
     int well_known = webroot_enter(webroot->dir, ".well-known");
@@ -82,7 +83,8 @@ static int webroot_unpublish(const acme_challenge_t *challenge, void *user)
     return webroot_change((const struct webroot *)user, webroot_token(challenge), NULL);
 }
 
-/* At the end, and not before: takes away what could not be, or was left by a run that was killed. */
+/* Removes challenges that an earlier attempt could not remove, or that a killed run has left. Call it at the
+ * end of an order, not before. */
 static void webroot_clear(const struct webroot *webroot)
 {
     char token[200];

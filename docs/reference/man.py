@@ -125,7 +125,7 @@ class Reference:
                     self.page_of[value.get("id")] = own
 
     def text(self, element: Element | None, skip: tuple[str, ...] = ()) -> str:
-        """What is written there, on one line, as roff."""
+        """The text of an element on one line, as roff."""
         if element is None:
             return ""
         parts = [escape(element.text or "")]

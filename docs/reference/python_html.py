@@ -14,13 +14,13 @@ import pdoc
 import acme_micro
 from acme_micro import _handle
 
-# What is imported when it is first used only.
+# Import now the names that the package imports at their first use.
 for name in acme_micro.__all__:
     setattr(acme_micro, name, getattr(acme_micro, name))
-# A private annotation, for checkers of types: there is no such thing at run time.
+# A private annotation for type checkers, which does not exist at run time.
 _handle._Pointer = list  # type: ignore
 
-# What a class has from a private one is its own, to those who read.
+# Show the members that a class inherits from a private class as its own members.
 classes = {c.__name__: c for c in vars(acme_micro).values() if isinstance(c, type)}
 for public in classes.values():
     for base in public.__mro__[1:]:

@@ -8,7 +8,7 @@
 
 #define CA_URL "https://ca.example"
 
-/* What the CA knows of an operation: its user data. */
+/* State of one operation at the CA: its user data. */
 struct account {
     int finalized, answered;
     X509_REQ *request;

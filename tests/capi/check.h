@@ -1,4 +1,4 @@
-/* Checks that count, and helpers that the C tests share. */
+/* Checks that count passes and failures, tests by name, and helpers of all C tests. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -13,6 +13,7 @@
 #include "acme_micro.h"
 
 static int passed, failed;
+static const char *current_test = "main";
 
 #define CHECK(what)                                                            \
     do {                                                                       \
@@ -20,14 +21,14 @@ static int passed, failed;
             passed++;                                                          \
         else {                                                                 \
             failed++;                                                          \
-            fprintf(stderr, "%s:%d: not so: %s (last error: %s)\n", __FILE__,  \
-                    __LINE__, #what,                                           \
+            fprintf(stderr, "%s:%d: %s: check failed: %s (last error: %s)\n",  \
+                    __FILE__, __LINE__, current_test, #what,                   \
                     acme_last_error() ? acme_error_message(acme_last_error())  \
                                       : "none");                               \
         }                                                                      \
     } while (0)
 
-/* The call gives this status, and the last error's message has this text in it. */
+/* Checks that the call returns this status, and that the last error's message contains this text. */
 #define CHECK_STATUS(call, wanted, text)                                       \
     do {                                                                       \
         int status_ = (call);                                                  \
@@ -42,13 +43,71 @@ static int passed, failed;
 
 #define OK(call) CHECK_STATUS(call, ACME_OK, "")
 
+/* --- tests by name ------------------------------------------------------------------------------------
+ *
+ *     int main(int argc, char **argv)
+ *     {
+ *         choose_tests(argc, argv);
+ *         TEST(one_test(client));
+ *         return report("test_program");
+ *     }
+ *
+ * The program's arguments name the tests to run; without arguments, all tests run. */
+
+static char **chosen_tests; /* up to a NULL; NULL: all */
+static const char *this_program;
+static int tests_run, failed_before;
+
+static inline void choose_tests(int argc, char **argv)
+{
+    this_program = argv[0];
+    chosen_tests = argc > 1 ? argv + 1 : NULL;
+}
+
+/* Whether to run the test of this call, "name(arguments)". */
+static inline int test_begins(const char *call)
+{
+    static char name[120];
+    char **each = chosen_tests;
+
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(call, "("), call);
+    while (each && *each && strcmp(*each, name) != 0)
+        each++;
+    if (each && !*each)
+        return 0;
+    current_test = name;
+    failed_before = failed;
+    tests_run++;
+    return 1;
+}
+
+static inline void test_ends(void)
+{
+    if (failed > failed_before)
+        fprintf(stderr, "FAILED: %s; alone: %s %s\n", current_test, this_program, current_test);
+    current_test = "main";
+}
+
+#define TEST(call)               \
+    do {                         \
+        if (test_begins(#call)) { \
+            call;                \
+            test_ends();         \
+        }                        \
+    } while (0)
+
+/* Prints the counts; returns the program's exit status. */
 static inline int report(const char *name)
 {
     printf("%s: %d passed, %d failed\n", name, passed, failed);
+    if (chosen_tests && tests_run == 0) {
+        fprintf(stderr, "%s: no test has such a name; each TEST() in its main() has one\n", name);
+        return 2;
+    }
     return failed != 0;
 }
 
-/* An environment variable that tests/pebble/with_pebble.py sets. */
+/* Returns an environment variable that tests/pebble/with_pebble.py sets. */
 static inline const char *env(const char *name)
 {
     const char *value = getenv(name);
@@ -68,7 +127,7 @@ static inline acme_key_t *new_key(void)
     return key;
 }
 
-/* Memory whose end is the end of what can be read. */
+/* Returns memory that ends where an unreadable page begins. */
 static inline void *at_the_edge(size_t size)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (size + page - 1) / page * page;

@@ -7,7 +7,7 @@
 #include <dirent.h>
 #include <poll.h>
 
-/* What an operation has come to, told by its callbacks. */
+/* State of an operation, set by its callbacks. */
 struct job {
     acme_op_t *op;
     acme_driver_t *driver;

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bindings/python"))
 import gen_native  # noqa: E402
 
-# What the header lets be NULL; then the call gives what it would without.
+# Arguments that may be NULL by the header; the call then returns the same as without them.
 OPTIONAL = {
     "acme_set_log_callback": {"log", "user"},
     "acme_csr_der": {"size"},

@@ -29,8 +29,7 @@ static void f06_freed_twice(void)
     acme_key_free(key);
 }
 
-/* What valgrind is trusted to find in all the tests: bytes on their way to wire or disk that nobody has
- * written, */
+/* All tests rely on valgrind to find uninitialized bytes that are sent or written to a file, */
 static void m06_uninitialized_bytes_are_written(void)
 {
     int file = open("/dev/null", O_WRONLY);

@@ -1,4 +1,4 @@
-"""What test_crash.py and test_disk.py have in common: the example obtain.c beside a Pebble of their own,
+"""Parts that test_crash.py and test_disk.py share: the example obtain.c beside a Pebble of their own,
 in folders of their own, with system calls that end it or fail."""
 
 import collections
@@ -137,7 +137,7 @@ class Case:
         return calls[start:end]
 
     def preload(self, source):
-        """What puts a C function of ours in the place of the system's."""
+        """Replaces a C function of the system with one of the test."""
         library = self.folder / "preloaded.so"
         subprocess.run(
             ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", library],
@@ -168,7 +168,7 @@ class Case:
         return sorted(path.name for path in self.out.iterdir() if path.name != ".lock")
 
     def all_files(self):
-        """What is in the folder when all is well."""
+        """Checks the contents of the folder after a success."""
         return sorted(
             ["account.pem", "account.url", self.name + ".chain.pem", self.name + ".key.pem"]
         )
@@ -234,7 +234,7 @@ def usual_calls():
 
 
 def about_files(calls):
-    """Those that are about the folder or the webroot."""
+    """Lines about the folder or the webroot."""
     return [call for call in calls if "/out" in call.text or "/webroot" in call.text]
 
 

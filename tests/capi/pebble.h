@@ -1,4 +1,4 @@
-/* What a server would do: answer http-01, set DNS records, shake hands for tls-alpn-01. And what
+/* A server for challenges: serves http-01, sets DNS records, completes handshakes of tls-alpn-01. And what
  * judges: the openssl command line. */
 #ifndef PEBBLE_H
 #define PEBBLE_H

@@ -56,7 +56,7 @@ def between_order_and_note():
     sent = [n for n, call in enumerate(calls) if call.name == "sendto"]
     noted = [n for n, c in enumerate(calls) if c.name == "renameat" and '.order"' in c.text]
     window = calls[sent[6] : noted[1] + 1]
-    # What the CA says may come in more pieces, and then the nth call on the connection comes earlier.
+    # A response may arrive in more pieces; then the nth call on the connection comes earlier.
     window += [c for c in calls[noted[1] : sent[9] + 1] if "socket:" in c.text]
     return {(call.name, call.nth) for call in window}
 

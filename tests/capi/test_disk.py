@@ -15,7 +15,7 @@ from obtaining import CHALLENGES, Case, about_files, all_at_once, is_well, main,
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
-# A file system of their own, seen by nobody else.
+# A private file system, which no other process sees.
 PRIVATE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-ec"]
 HAS_PRIVATE = subprocess.run([*PRIVATE, "mount -t tmpfs none /tmp"], capture_output=True).returncode == 0
 if not HAS_PRIVATE:
@@ -297,8 +297,8 @@ class Disk(unittest.TestCase):
             self.assertEqual(ended.returncode, 2, bad)
             self.assertIn("usage", ended.stderr)
         self.assertFalse(case.out.exists())
-        # Such a wildcard cannot be proven by http-01, which is said before anything is sent; and
-        # nobody is at that address.
+        # http-01 cannot validate a wildcard, so the order fails before a request; and no server
+        # listens at that address.
         for name, file in [("*.Paths.test", "_.paths.test"), ("::1", "::1"), ("CON", "con")]:
             self.assertIn(case.run(names=[name]).returncode, (3, 4), name)
             self.assertTrue((case.out / f"{file}.key.pem").is_file(), name)
@@ -401,7 +401,7 @@ class Disk(unittest.TestCase):
         waiter = subprocess.Popen(
             case.command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        self.assertIn("another process is at work here", waiter.stderr.readline())
+        self.assertIn("another process works in this folder", waiter.stderr.readline())
         self.assertIsNone(waiter.poll())
         holder.kill()
         self.assertEqual(waiter.communicate(timeout=120)[1], "")

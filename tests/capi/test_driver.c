@@ -43,7 +43,7 @@ static void many_at_once(acme_client_t *client)
         if (threads() > most)
             most = threads();
     }
-    /* Those that send, and the one that keeps the time. */
+    /* The threads that send, and the thread that keeps the time. */
     CHECK(most > before + 2 && most <= before + MAX_THREADS + 1);
     for (i = 0; i < MANY; i++)
         judge(&jobs[i], names[i]);
@@ -213,7 +213,7 @@ static void ends(acme_client_t *client)
 
 /* --- CAs that hang ------------------------------------------------------------------------------- */
 
-/* The kernel takes connections, and nobody ever answers. */
+/* The kernel accepts connections, and no program responds. */
 struct hanging {
     int listener;
     acme_client_t *client;
@@ -407,22 +407,23 @@ static void y04_y05_y10_misuse(acme_client_t *client)
     acme_driver_free(busy);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     acme_key_t *key = new_key();
     acme_client_t *client = pebble_client(key);
 
+    choose_tests(argc, argv);
     host_start();
-    one(client);
-    many_at_once(client);
-    one_after_the_other_from_done(client);
-    published_later_by_another_thread(client);
-    keys_outside_the_process();
-    ends(client);
-    each_ca_has_its_ceiling(client, key);
-    free_interrupts_requests(key);
-    nobody_listens(key);
-    y04_y05_y10_misuse(client);
+    TEST(one(client));
+    TEST(many_at_once(client));
+    TEST(one_after_the_other_from_done(client));
+    TEST(published_later_by_another_thread(client));
+    TEST(keys_outside_the_process());
+    TEST(ends(client));
+    TEST(each_ca_has_its_ceiling(client, key));
+    TEST(free_interrupts_requests(key));
+    TEST(nobody_listens(key));
+    TEST(y04_y05_y10_misuse(client));
     http_stop();
     acme_client_free(client);
     acme_key_free(key);

@@ -1,5 +1,5 @@
-/* What happens around a driver: the CA goes away and comes back, connections break, signals come in
- * the middle, the process forks workers, and the host changes its mind at every moment. */
+/* Faults around a driver: the CA stops and restarts, connections break, signals interrupt calls, the
+ * process forks workers, and the host cancels at every moment. */
 #include "driver.h"
 
 #include <netinet/in.h>
@@ -384,13 +384,14 @@ static void y10_a_worker_beside(acme_driver_t *driver, acme_client_t *client)
         ends_well(late);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     acme_key_t *key = new_key();
     acme_client_options_t options = pebble_options(key);
     acme_client_t *client = NULL;
     acme_driver_t *driver;
 
+    choose_tests(argc, argv);
     alarms_here(SIG_BLOCK);
     ends_well(worker("early.faults.test"));
 
@@ -398,11 +399,11 @@ int main(void)
     options.directory_url = relay_start();
     OK(acme_client_new(&options, &client));
     driver = driver_with(4, 4);
-    the_ca_restarts(driver, client);
-    connections_break(driver, client);
-    a_loop_that_signals_interrupt(driver, client);
-    canceled_at_every_moment(driver, client);
-    y10_a_worker_beside(driver, client);
+    TEST(the_ca_restarts(driver, client));
+    TEST(connections_break(driver, client));
+    TEST(a_loop_that_signals_interrupt(driver, client));
+    TEST(canceled_at_every_moment(driver, client));
+    TEST(y10_a_worker_beside(driver, client));
     acme_driver_free(driver);
     acme_client_free(client);
     relay_set(&relay.stop, 1);

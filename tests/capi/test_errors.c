@@ -32,7 +32,7 @@ static void f21_cleared_by_success_kept_by_the_rest(void)
     CHECK_STATUS(acme_key_generate(4711, &key), ARG, "type is 4711");
     error = acme_last_error();
     message = strdup(acme_error_message(error));
-    /* Whatever is no status and no poll leaves it alone. */
+    /* Functions that return no status, except acme_op_poll(), do not change it. */
     acme_key_free(NULL);
     acme_key_pem(NULL);
     acme_client_account_url(client);
@@ -261,7 +261,7 @@ static acme_cert_t *cert_from(acme_time_t from, long lifetime)
     return cert;
 }
 
-/* What is left of the certificate decides, too. */
+/* The remaining lifetime of the certificate also decides. */
 static void r15_when_to_try_again_with_a_certificate(void)
 {
     const acme_time_t from = 1795530245000, second = 1000, hour = 3600 * second;
@@ -301,7 +301,7 @@ static void r15_when_to_try_again_with_a_certificate(void)
         CHECK(acme_next_try(4, 1, 0, cert, INT64_MIN) > INT64_MIN);
         acme_cert_free(cert);
     }
-    /* What is no certificate is taken for none. */
+    /* A handle of another kind counts as no certificate. */
     CHECK(acme_next_try(1, 1, 0, (const acme_cert_t *)key, from) >= from + 24 * hour);
     acme_key_free(key);
 }
@@ -318,7 +318,7 @@ static acme_op_t *asking(acme_client_t *client, uint64_t *id)
     return op;
 }
 
-/* Whatever was tried before, the operation goes on. */
+/* The operation continues after each of these wrong calls. */
 static void goes_on(acme_op_t *op)
 {
     feed(op, 200, NULL, NULL, DIRECTORY);
@@ -414,15 +414,16 @@ static void f14_headers_and_statuses_that_are_none(void)
     acme_client_free(client);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    f21_cleared_by_success_kept_by_the_rest();
-    f21_one_for_each_thread();
-    refusals();
-    many_subproblems();
-    r14_when_to_try_again();
-    r15_when_to_try_again_with_a_certificate();
-    f13_calls_out_of_order();
-    f14_headers_and_statuses_that_are_none();
+    choose_tests(argc, argv);
+    TEST(f21_cleared_by_success_kept_by_the_rest());
+    TEST(f21_one_for_each_thread());
+    TEST(refusals());
+    TEST(many_subproblems());
+    TEST(r14_when_to_try_again());
+    TEST(r15_when_to_try_again_with_a_certificate());
+    TEST(f13_calls_out_of_order());
+    TEST(f14_headers_and_statuses_that_are_none());
     return report("test_errors");
 }

@@ -139,15 +139,16 @@ static void y11_children_of_busy_threads_can_exec(void)
         CHECK(pthread_join(threads[i], &wrong) == 0 && !wrong);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     acme_key_t *key = new_key();
 
+    choose_tests(argc, argv);
     client = pebble_client(key);
     signal(SIGPIPE, SIG_IGN);
-    y10_an_operation_goes_on_in_a_child(key);
-    y10_parent_and_children_go_on_with_one_client();
-    y11_children_of_busy_threads_can_exec();
+    TEST(y10_an_operation_goes_on_in_a_child(key));
+    TEST(y10_parent_and_children_go_on_with_one_client());
+    TEST(y11_children_of_busy_threads_can_exec());
     acme_client_free(client);
     acme_key_free(key);
     return report("test_fork");

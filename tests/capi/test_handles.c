@@ -280,12 +280,13 @@ static void y12_handles_and_operations_interleaved_at_random(void)
     CHECK(heap() <= before + 64 * 1024);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    choose_tests(argc, argv);
     CHECK(before_main == 1);
     CHECK(atexit(f22_at_exit) == 0);
-    y03_freed_in_any_order();
-    f17_on_a_stack_of_64_kib();
-    y12_handles_and_operations_interleaved_at_random();
+    TEST(y03_freed_in_any_order());
+    TEST(f17_on_a_stack_of_64_kib());
+    TEST(y12_handles_and_operations_interleaved_at_random());
     return report("test_handles");
 }

@@ -3,7 +3,7 @@
 
 #include "../../bindings/c-examples/https.h"
 
-/* What it makes of the first size bytes of an answer, which then end or do not. */
+/* Parses the first size bytes of a response; ended: the connection closes after them. */
 static int parse(struct https *https, const char *text, size_t size, int ended)
 {
     free(https->answer);

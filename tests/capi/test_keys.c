@@ -150,11 +150,12 @@ static void tls_alpn(void)
     acme_cert_free(cert);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    keys();
-    encrypted_and_external();
-    requests();
-    tls_alpn();
+    choose_tests(argc, argv);
+    TEST(keys());
+    TEST(encrypted_and_external());
+    TEST(requests());
+    TEST(tls_alpn());
     return report("test_keys");
 }

@@ -131,7 +131,7 @@ static void logging(void)
         CHECK(log.lines == 0);
         acme_client_free(client);
     }
-    /* The last callback is the one that counts; NULL is none; the user pointer may be NULL. */
+    /* The last callback is the one that counts; NULL turns logging off; the user pointer may be NULL. */
     OK(acme_client_new(&options, &client));
     acme_set_log_callback(keep_line, &first, ACME_LOG_DEBUG);
     second = first;
@@ -147,12 +147,13 @@ static void logging(void)
     acme_key_free(key);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    choose_tests(argc, argv);
     CHECK(acme_last_error() == NULL);
-    version();
-    status_texts();
+    TEST(version());
+    TEST(status_texts());
     CHECK(acme_last_error() == NULL);
-    logging();
+    TEST(logging());
     return report("test_library");
 }

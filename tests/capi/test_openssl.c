@@ -302,7 +302,7 @@ static void challenges(void)
     CHECK(serial_for(ctx, "a.test") == 1);
     CHECK(ca_sees(ctx, "a.test", first, TLS1_3_VERSION));
     CHECK(!ca_sees(ctx, NULL, first, TLS1_3_VERSION));
-    for (i = 0; i < 2; i++) { /* whoever speaks another protocol, too, is no CA */
+    for (i = 0; i < 2; i++) { /* a client that offers another protocol as well is not a CA */
         shown = handshake(ctx, "a.test", i ? "\010http/1.1\012acme-tls/1"
                                            : "\012acme-tls/1\010http/1.1", TLS1_3_VERSION);
         CHECK(shown.serial == 1 && !shown.is_challenge && !shown.protocol[0]);
@@ -472,14 +472,15 @@ static void swaps_under_load(void)
     SSL_CTX_free(shared);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    names();
-    own_certificate();
-    kept_by_connections();
-    challenges();
-    own_callbacks();
-    arguments();
-    swaps_under_load();
+    choose_tests(argc, argv);
+    TEST(names());
+    TEST(own_certificate());
+    TEST(kept_by_connections());
+    TEST(challenges());
+    TEST(own_callbacks());
+    TEST(arguments());
+    TEST(swaps_under_load());
     return report("test_openssl");
 }

@@ -410,10 +410,11 @@ static void what_cannot_work(void)
     OK(try_client(&options));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     size_t i, too_many = 257;
 
+    choose_tests(argc, argv);
     key = new_key();
     client_options.directory_url = "https://ca.example/directory";
     client_options.account_key = key;
@@ -425,18 +426,18 @@ int main(void)
     authorize_options.name_count = 1;
     for (i = 0; i < COUNT(all); i++)
         f07_f08_f19_sizes(&all[i]);
-    f02_f03_texts(&all[0], client_texts, COUNT(client_texts));
-    f02_f03_texts(&all[1], order_texts, COUNT(order_texts));
-    f03_f04_f18_lists(&all[0], client_lists, COUNT(client_lists));
-    f03_f04_f18_lists(&all[1], order_lists, COUNT(order_lists));
-    f03_f04_f18_lists(&all[2], authorize_lists, COUNT(authorize_lists));
-    f09_flags(&all[2], authorize_flags, COUNT(authorize_flags));
-    f09_flags(&all[0], client_flags, COUNT(client_flags));
-    f09_flags(&all[1], order_flags, COUNT(order_flags));
+    TEST(f02_f03_texts(&all[0], client_texts, COUNT(client_texts)));
+    TEST(f02_f03_texts(&all[1], order_texts, COUNT(order_texts)));
+    TEST(f03_f04_f18_lists(&all[0], client_lists, COUNT(client_lists)));
+    TEST(f03_f04_f18_lists(&all[1], order_lists, COUNT(order_lists)));
+    TEST(f03_f04_f18_lists(&all[2], authorize_lists, COUNT(authorize_lists)));
+    TEST(f09_flags(&all[2], authorize_flags, COUNT(authorize_flags)));
+    TEST(f09_flags(&all[0], client_flags, COUNT(client_flags)));
+    TEST(f09_flags(&all[1], order_flags, COUNT(order_flags)));
     refuse(&all[4], offsetof(acme_driver_options_t, max_threads), &too_many, "max_threads", "256");
     refuse(&all[4], offsetof(acme_driver_options_t, max_requests_per_ca), &too_many,
            "max_requests_per_ca", "256");
-    what_cannot_work();
+    TEST(what_cannot_work());
     acme_client_free(client);
     acme_key_free(key);
     return report("test_options");

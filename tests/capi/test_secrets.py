@@ -68,7 +68,7 @@ def without(*names):
 
 class Memory(unittest.TestCase):
     def look(self, mode, **more):
-        """What is found of each secret while the program has it, and after it was freed."""
+        """Copies of each secret in memory while the program has it, and after it was freed."""
         if not shutil.which("gcore"):
             self.skipTest("NOT RUN: this needs gdb's gcore")
         account, account_scalar = new_key()

@@ -225,7 +225,7 @@ class Servers(unittest.TestCase):
             self.assertIn("Verify return code: 0 (ok)", seen.stdout)
             self.assertEqual(seen.stdout.count("BEGIN CERTIFICATE"), 2)
 
-        # What was stored is used again: the same certificate, and no word to the CA before it.
+        # The server uses the stored certificate again, and sends no request to the CA before that.
         self.assertEqual(server.stop(), 0)
         for secret in ("account.pem", "key.pem"):
             self.assertEqual((self.state / secret).stat().st_mode & 0o777, 0o600)

@@ -71,7 +71,7 @@ static void count_pipe(int signal)
     pipes++;
 }
 
-/* What a peer does with each of its connections. */
+/* Behaviour of a peer on each of its connections. */
 enum mood { RESETS, RESETS_IN_TLS, RENEGOTIATES };
 
 struct peer {
@@ -86,7 +86,7 @@ struct peer {
     char message[500];
 };
 
-/* A directory that leads nowhere, in pieces, so that the client writes again afterwards. */
+/* A directory with wrong URLs, sent in pieces, so that the client writes again afterwards. */
 static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 
 static void *peer_serve(void *argument)
@@ -184,10 +184,11 @@ static void h26_h35_peers_that_leave_or_shake_hands_anew(void)
     acme_key_free(key);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     char command[300];
 
+    choose_tests(argc, argv);
     mask(SIG_BLOCK, SIGALRM); /* for the threads that pebble.h starts */
     signal(SIGPIPE, SIG_DFL);
     if (mkstemp(cert_file) < 0) {
@@ -199,8 +200,8 @@ int main(void)
              "cat %s.key >>%s && rm %s.key", cert_file, cert_file, cert_file, cert_file, cert_file);
     free(shell(command, "", 0));
     http_start();
-    h34_a_signal_every_millisecond_changes_nothing();
-    h26_h35_peers_that_leave_or_shake_hands_anew();
+    TEST(h34_a_signal_every_millisecond_changes_nothing());
+    TEST(h26_h35_peers_that_leave_or_shake_hands_anew());
     http_stop();
     unlink(cert_file);
     return report("test_sockets");

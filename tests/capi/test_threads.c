@@ -183,7 +183,7 @@ static void on_signal(int number)
     acme_op_cancel(NULL);
 }
 
-/* Whatever the thread is doing, malloc() and the library's locks included: it takes none of them. */
+/* The signal may come at any moment, also inside malloc() or under a lock of the library: the handler takes no lock. */
 static void y18_canceled_by_signal_handlers_at_any_moment(void)
 {
     struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
@@ -216,20 +216,21 @@ static void y18_canceled_by_signal_handlers_at_any_moment(void)
 }
 #endif
 
-int main(void)
+int main(int argc, char **argv)
 {
     acme_key_t *key = new_key();
 
+    choose_tests(argc, argv);
     client = pebble_client(key);
     http01 = http_run();
     signal(SIGPIPE, SIG_IGN);
     http_start();
-    y02_one_operation_polled_by_many_threads();
-    y01_one_client_eight_threads_and_many_orders();
-    canceled_by_another_thread();
+    TEST(y02_one_operation_polled_by_many_threads());
+    TEST(y01_one_client_eight_threads_and_many_orders());
+    TEST(canceled_by_another_thread());
     http_stop();
 #ifndef __SANITIZE_THREAD__
-    y18_canceled_by_signal_handlers_at_any_moment();
+    TEST(y18_canceled_by_signal_handlers_at_any_moment());
 #endif
     acme_client_free(client);
     acme_key_free(key);

@@ -64,7 +64,7 @@ static void h20_k03_times_have_sixty_four_bits(void)
     }
 }
 
-/* What strtod(), strptime() and the like would read and write in another way. */
+/* strtod(), strptime() and similar functions would read and write other text in these locales. */
 static void h22_k05_k10_locale_and_time_zone_change_nothing(void)
 {
     static const char *const locales[] = { "tr_TR", "de_DE" };
@@ -136,10 +136,11 @@ static void k11_a_wait_fits_into_an_int(void)
     acme_key_free(key);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    h20_k03_times_have_sixty_four_bits();
-    h22_k05_k10_locale_and_time_zone_change_nothing();
-    k11_a_wait_fits_into_an_int();
+    choose_tests(argc, argv);
+    TEST(h20_k03_times_have_sixty_four_bits());
+    TEST(h22_k05_k10_locale_and_time_zone_change_nothing());
+    TEST(k11_a_wait_fits_into_an_int());
     return report("test_time");
 }

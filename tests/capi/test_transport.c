@@ -170,7 +170,7 @@ static int count_and_publish(const acme_challenge_t *challenge, void *user)
 
 static int lines;
 
-/* Whatever is logged has no password in it, as it is given or as it is sent. */
+/* No log line has the password in it, neither as given nor as sent. */
 static void no_password(int level, const char *line, void *user)
 {
     (void)level, (void)user;
@@ -235,7 +235,7 @@ static void through_a_proxy(void)
 
 static int tls_listener;
 
-/* Wants a certificate, and refuses whoever shows one by its name. */
+/* Requires a certificate, and refuses every client; the reason has the name in its certificate. */
 static void *tls_serve(void *context)
 {
     for (;;) {
@@ -362,17 +362,18 @@ static void by_address_and_in_time(void)
     acme_key_free(key);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    choose_tests(argc, argv);
     if (!mkdtemp(folder)) {
         perror(folder);
         return 1;
     }
     http_start();
-    through_a_proxy();
-    with_a_client_certificate();
-    with_roots_from_a_directory();
-    by_address_and_in_time();
+    TEST(through_a_proxy());
+    TEST(with_a_client_certificate());
+    TEST(with_roots_from_a_directory());
+    TEST(by_address_and_in_time());
     http_stop();
     run_command("rm -r %s", "");
     return report("test_transport");

@@ -1,4 +1,4 @@
-/* What the system can refuse, refused: each allocation of an issuance, once; and threads.
+/* The system refuses resources: each allocation of an issuance, once; and threads.
  *
  *   torture         beside Pebble; without other tools, for malloc() here is the program's own
  *

@@ -9,7 +9,7 @@
 #include <dlfcn.h>
 #include <pthread.h>
 
-/* What is called of a copy. */
+/* Functions of one copy that the test calls. */
 struct copy {
     const char *(*version)(void);
     acme_status_t (*generate)(int, acme_key_t **);

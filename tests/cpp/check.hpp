@@ -2,21 +2,28 @@
 #ifndef CHECK_HPP
 #define CHECK_HPP
 
+#include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "acme_micro.hpp"
 
-inline int passed, failed;
+inline std::atomic<int> passed, failed;
+inline const char *current_test = "";
 
+// Counts a check; prints the test and the place of one that failed.
 inline void count(bool good, const char *file, int line, const std::string &what)
 {
     good ? ++passed : ++failed;
     if (!good)
-        std::fprintf(stderr, "%s:%d: not so: %s\n", file, line, what.c_str());
+        std::fprintf(stderr, "%s:%d: %s: check failed: %s\n", file, line, current_test,
+                     what.c_str());
 }
 
 #define CHECK(...) count(static_cast<bool>(__VA_ARGS__), __FILE__, __LINE__, #__VA_ARGS__)
@@ -26,7 +33,10 @@ inline bool has_text(std::string_view text, std::string_view wanted)
     return text.find(wanted) != std::string_view::npos;
 }
 
-// What the call throws, which must be an Expected with this text in its message.
+// Ends a test that cannot go on.
+struct test_stopped {};
+
+// Returns the exception of the call, which must be an Expected with this text in its message.
 template <typename Expected, typename Call>
 Expected thrown(const char *file, int line, std::string_view text, Call call)
 {
@@ -39,15 +49,55 @@ Expected thrown(const char *file, int line, std::string_view text, Call call)
     } catch (const std::exception &error) {
         found = error.what();
     }
-    std::fprintf(stderr, "%s:%d: instead of the exception: %s\n", file, line, found.c_str());
-    std::exit(1);
+    count(false, file, line, "expected another exception; found: " + found);
+    throw test_stopped{};
 }
 
 #define THROWS(expected, text, ...) thrown<expected>(__FILE__, __LINE__, text, [&] { __VA_ARGS__; })
 
-inline int report(const char *name)
+struct test {
+    std::string name;
+    std::function<void()> run;
+};
+
+// A test for run_tests(): the call of its function.
+#define TEST(...) test{before_parenthesis(#__VA_ARGS__), [&] { __VA_ARGS__; }}
+
+inline std::string before_parenthesis(const std::string &call)
 {
-    std::printf("%s: %d passed, %d failed\n", name, passed, failed);
+    return call.substr(0, call.find('('));
+}
+
+// Runs the tests that the program's arguments name, or all. Returns the program's exit status.
+inline int run_tests(const char *program, int argc, char **argv, const std::vector<test> &tests)
+{
+    const std::vector<std::string> wanted(argv + 1, argv + argc);
+    for (const std::string &name : wanted)
+        if (std::none_of(tests.begin(), tests.end(),
+                         [&](const test &each) { return each.name == name; })) {
+            std::fprintf(stderr, "%s has no test %s; its tests are:\n", program, name.c_str());
+            for (const test &each : tests)
+                std::fprintf(stderr, "    %s\n", each.name.c_str());
+            return 2;
+        }
+    for (const test &each : tests) {
+        if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), each.name) == wanted.end())
+            continue;
+        const int before = failed;
+        current_test = each.name.c_str();
+        try {
+            each.run();
+        } catch (const test_stopped &) {
+        } catch (const std::exception &error) {
+            count(false, program, 0, std::string("the test ended with: ") + error.what());
+        } catch (...) {
+            count(false, program, 0, "the test ended with an exception of another type");
+        }
+        if (failed > before)
+            std::fprintf(stderr, "FAILED: %s; alone: %s %s\n", current_test, argv[0],
+                         current_test);
+    }
+    std::printf("%s: %d passed, %d failed\n", program, passed.load(), failed.load());
     return failed != 0;
 }
 

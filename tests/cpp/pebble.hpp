@@ -1,13 +1,15 @@
-// What a server would do: answer http-01, set DNS records. And what judges: the openssl program.
+// A server for challenges (serves http-01, sets DNS records), and checks by the openssl program.
 #ifndef PEBBLE_HPP
 #define PEBBLE_HPP
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <map>
 #include <mutex>
 #include <stdexcept>
@@ -159,6 +161,65 @@ inline void verify(const acme::certificate &cert, const std::string &name)
                                          "openssl x509 -noout -ext subjectAltName",
                                      cert.chain_pem());
     count(has_text(output, "DNS:" + name), "openssl", 0, output);
+}
+
+// --- what the tests share ------------------------------------------------------------------------
+
+inline acme::client_options pebble_options(const acme::key &account)
+{
+    acme::client_options options;
+    options.directory_url = env("ACME_DIRECTORY");
+    options.ca_file = env("ACME_CA_FILE");
+    options.account_key = &account;
+    options.terms_agreed = true;
+    options.user_agent = "cpp-test/1";
+    return options;
+}
+
+inline acme::order_options order_for(std::vector<std::string> names)
+{
+    acme::order_options order;
+    order.names = std::move(names);
+    return order;
+}
+
+inline acme::handlers http01(web_server &web)
+{
+    acme::handlers made;
+    made.publish = [&web](const acme::challenge &c) { web.put(c.http_path, c.key_authorization); };
+    made.unpublish = [&web](const acme::challenge &c) { web.remove(c.http_path); };
+    return made;
+}
+
+inline acme::handlers dns01()
+{
+    acme::handlers made;
+    made.publish = [](const acme::challenge &c) { dns_post("/set-txt", c.dns_name, c.dns_value); };
+    made.unpublish = [](const acme::challenge &c) { dns_post("/clear-txt", c.dns_name, ""); };
+    return made;
+}
+
+// An exception that is not a std::exception.
+struct my_failure {
+    std::string what;
+};
+
+// The event loop of a host: until the driver has nothing left. Gives what dispatch() threw.
+inline std::vector<std::string> loop(acme::driver &driver)
+{
+    std::vector<std::string> threw;
+    while (driver && driver.count() > 0) {
+        pollfd readable = {driver.fd(), POLLIN, 0};
+        CHECK(poll(&readable, 1, 60000) == 1);
+        try {
+            driver.dispatch();
+        } catch (const my_failure &failure) {
+            threw.push_back(failure.what);
+        } catch (const std::exception &error) {
+            threw.push_back(error.what());
+        }
+    }
+    return threw;
 }
 
 #endif

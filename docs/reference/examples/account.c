@@ -1,8 +1,8 @@
-/* account.c - the life of an account. */
+/* account.c - the life of an account: register, find, update, change its key, deactivate. */
 #include "example.h"
 
 //! [client]
-/* One client for each account; many threads may use it. */
+/* Make one client for each account; many threads may use it. */
 static acme_client_t *make_client(const char *directory, const char *ca_file,
                                   const acme_key_t *key)
 {
@@ -33,14 +33,14 @@ static int register_account(const acme_client_t *client)
         acme_op_run(op, NULL) != ACME_OK)
         result = failed("account");
     else
-        printf("account %s\n", acme_client_account_url(client)); /* worth storing */
+        printf("account %s\n", acme_client_account_url(client)); /* store it: it saves a request */
     acme_op_free(op);
     return result;
 }
 //! [begin-register op-run op-free]
 
 //! [find]
-/* Whether the CA knows the key; no account is made. */
+/* Returns whether the CA knows the key. Makes no account. */
 static int is_known(const acme_client_t *client)
 {
     acme_op_t *op = NULL;
@@ -49,7 +49,7 @@ static int is_known(const acme_client_t *client)
     if (status == ACME_OK)
         status = acme_op_run(op, NULL);
     acme_op_free(op);
-    return status == ACME_OK; /* ACME_ERR_ACCOUNT: it does not */
+    return status == ACME_OK; /* ACME_ERR_ACCOUNT: the CA does not know the key */
 }
 //! [find]
 
@@ -74,12 +74,12 @@ static int change_key(const acme_client_t *client, const acme_key_t *new_key)
     acme_op_t *op = NULL;
     int result = 0;
 
-    /* new_key is on disk by now, beside the old one. */
+    /* The caller has stored new_key on the disk, beside the old key. */
     if (acme_begin_key_change(client, new_key, &op) != ACME_OK ||
         acme_op_run(op, NULL) != ACME_OK)
         result = failed("new key");
     acme_op_free(op);
-    return result; /* 0: the old one may be deleted */
+    return result; /* 0: the old key may be deleted */
 }
 //! [key-change]
 
@@ -98,7 +98,7 @@ static int close_account(const acme_client_t *client)
 //! [deactivate]
 
 //! [ca]
-/* What the CA's directory says; known once an operation has fetched it. */
+/* Values of the CA's directory, available after an operation has fetched it. */
 static void show_ca(const acme_client_t *client)
 {
     const char *profile;

@@ -1,4 +1,4 @@
-/* driver.c - many certificates at once, on the loop that a program has already: here poll(2). */
+/* driver.c - many certificates at once, on the event loop of the program, here poll(2). */
 #include "example.h"
 
 #include <poll.h>
@@ -14,7 +14,7 @@ static void on_publish(acme_op_t *op, void *user)
 
     for (i = 0; (challenge = acme_op_challenge(op, i)); i++)
         wrong |= publish(challenge, user);
-    acme_op_published(op, wrong ? "port in use" : NULL); /* or later, on any thread */
+    acme_op_published(op, wrong ? "port in use" : NULL); /* now, or later on any thread */
 }
 
 static void on_unpublish(acme_op_t *op, void *user)
@@ -73,7 +73,7 @@ static acme_driver_t *make_driver(void)
 //! [driver]
 
 //! [dispatch]
-/* The loop: a server watches its sockets in the same poll(). */
+/* The event loop. A server watches its sockets in the same poll(). */
 static int loop(acme_driver_t *driver)
 {
     struct pollfd watched = { acme_driver_fd(driver), POLLIN, 0 };
@@ -102,7 +102,7 @@ int main(int argc, char **argv)
     result = start(driver, client, "one.example.org") || start(driver, client, "two.example.org") ||
              loop(driver);
     //! [driver-free]
-    acme_driver_free(driver); /* whatever is still in it is canceled, and its done called */
+    acme_driver_free(driver); /* cancels the operations in it and calls done of each */
     acme_client_free(client);
     //! [driver-free]
     acme_key_free(key);

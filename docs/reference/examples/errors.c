@@ -1,4 +1,4 @@
-/* errors.c - what can be known of a failure. */
+/* errors.c - the details of a failure, and the time of the next try. */
 #include "example.h"
 
 //! [error]
@@ -23,10 +23,11 @@ static void explain(const acme_error_t *error)
 //! [error]
 
 //! [retry]
-static size_t failures, renewals; /* in a row; both are 0 once it is not due */
+/* Numbers in a row. A check that finds the renewal not due sets both to 0. */
+static size_t failures, renewals;
 
-/* When a daemon has its next try, after one that ended just now. After a failure the certificate in
- * use is the old one, after a success the new one. */
+/* Returns when a daemon tries again, after a try that has just ended. After a failure, in_use is the old
+ * certificate; after a success, the new one. */
 static acme_time_t next_try(const acme_error_t *error, const acme_cert_t *in_use)
 {
     failures = error ? failures + 1 : 0;

@@ -1,11 +1,11 @@
 /*
- * What the programs of this folder share. Between two lines with the name of a snippet stands what the
- * pages of the functions show that are called in it; see docs/reference/snippets.py. Each is run in the
- * tests, beside a CA for tests:
+ * Functions that the programs of this folder share. The lines between two markers with the same name are a
+ * snippet, which the pages of the functions that it calls show; see docs/reference/snippets.py. The tests run
+ * each program beside a test CA:
  *
  *     PROGRAM DIRECTORY-URL CA-FILE PORT
  *
- * CA-FILE is who vouches for the CA's own HTTPS; on PORT it looks for http-01.
+ * CA-FILE has the root of the CA's own HTTPS; the CA validates http-01 on PORT.
  */
 #ifndef EXAMPLE_H
 #define EXAMPLE_H
@@ -22,14 +22,14 @@
 
 static struct responder responder = { .listener = -1 };
 
-/* Says what the library's last error on this thread was. */
+/* Prints the library's last error on this thread. */
 static inline int failed(const char *what)
 {
     fprintf(stderr, "%s: %s\n", what, acme_error_message(acme_last_error()));
     return 1;
 }
 
-/* The program's arguments, and an account's key: what a client needs, and http-01. */
+/* The program's arguments and an account key, for a client and http-01. */
 static inline int from_arguments(int argc, char **argv, acme_client_options_t *options, acme_key_t **key)
 {
     if (argc != 4 || acme_key_generate(ACME_KEY_P256, key) != ACME_OK)
@@ -43,7 +43,7 @@ static inline int from_arguments(int argc, char **argv, acme_client_options_t *o
     return 0;
 }
 
-/* Where a program with an event loop sets a timer. */
+/* Sleeps; a program with an event loop sets a timer instead. */
 static inline void sleep_ms(int64_t ms)
 {
     struct timespec time = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
@@ -51,7 +51,7 @@ static inline void sleep_ms(int64_t ms)
     nanosleep(&time, NULL);
 }
 
-/* Publishing is one call for a server that knows its challenges: here responder.h's. */
+/* Publishes one challenge, here by the http-01 server of responder.h. */
 static inline int publish(const acme_challenge_t *challenge, void *user)
 {
     return responder_publish(challenge, user);

@@ -3,7 +3,7 @@
 
 static char file[8192];
 
-/* Stands for a file with mode 0600. */
+/* Stands for writing a file of mode 0600. */
 static void store(const char *text)
 {
     snprintf(file, sizeof file, "%s", text);
@@ -16,7 +16,7 @@ static acme_key_t *new_account_key(void)
 
     if (acme_key_generate(ACME_KEY_P256, &key) != ACME_OK)
         return NULL;
-    store(acme_key_pem(key)); /* before the CA hears of it: the key is the account */
+    store(acme_key_pem(key)); /* before the CA hears of it: the key controls the account */
     return key;
 }
 //! [generate]
@@ -57,7 +57,7 @@ static int request_for(const acme_key_t *key)
     if (acme_csr_create(key, names, 2, &csr) != ACME_OK)
         return failed("request");
     der = acme_csr_der(csr, &size);
-    fwrite(der, 1, size, stdout); /* such as to a file for an order elsewhere */
+    fwrite(der, 1, size, stdout); /* an order of another program can use it */
     acme_csr_free(csr);
     return 0;
 }
@@ -70,7 +70,7 @@ static acme_csr_t *read_request(const void *pem_or_der, size_t size)
 
     if (acme_csr_parse(pem_or_der, size, &csr) != ACME_OK)
         failed("request");
-    return csr; /* for csr in acme_order_options_t: the key stays where it is */
+    return csr; /* for csr in acme_order_options_t; the key stays outside */
 }
 //! [csr-parse]
 

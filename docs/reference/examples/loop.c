@@ -1,4 +1,4 @@
-/* loop.c - an operation step by step, with an HTTP client of one's own: here libcurl. */
+/* loop.c - an operation step by step, with the program's own HTTP client, here libcurl. */
 #include "example.h"
 
 #include <curl/curl.h>
@@ -10,7 +10,7 @@ struct answer {
 };
 
 //! [response]
-/* libcurl's callbacks: what comes in is handed on. */
+/* Callbacks of libcurl, which pass the response to the operation. */
 static size_t on_header(char *line, size_t one, size_t size, void *user)
 {
     struct answer *to = user;
@@ -72,7 +72,7 @@ static void send_request(acme_op_t *op, const acme_http_request_t *request,
 //! [response]
 
 //! [poll]
-/* A program with an event loop starts what is asked for, and returns instead. */
+/* A program with an event loop starts the request or the timer, and returns to the loop. */
 static acme_cert_t *carry_out(acme_op_t *op, const char *ca_file)
 {
     const acme_challenge_t *challenge;

@@ -1,4 +1,4 @@
-/* obtain.c - a certificate by one call, and what is done with it. */
+/* obtain.c - a certificate by one call, and its properties. */
 #include "example.h"
 
 //! [obtain]
@@ -58,7 +58,7 @@ static void show(const acme_cert_t *cert)
 //! [show]
 
 //! [is-for]
-/* What is found on disk may be halves of two certificates. */
+/* Files on the disk may belong to two different certificates. */
 static acme_cert_t *stored_cert(const char *pem, const acme_key_t *key)
 {
     acme_cert_t *cert = NULL;
@@ -75,7 +75,7 @@ static acme_cert_t *stored_cert(const char *pem, const acme_key_t *key)
 //! [is-for]
 
 //! [dates]
-/* Whether two thirds of its time are over: for CAs that say nothing of renewal. */
+/* Returns whether two thirds of the lifetime are over: for CAs without renewal information. */
 static int is_old(const acme_cert_t *cert, acme_time_t now)
 {
     acme_time_t start = acme_cert_not_before(cert), end = acme_cert_not_after(cert);
@@ -90,7 +90,7 @@ static size_t bytes_of(const acme_cert_t *cert)
     size_t i, size, all = 0;
 
     for (i = 0; acme_cert_der(cert, i, &size); i++)
-        all += size; /* d2i_X509() and the like read them */
+        all += size; /* d2i_X509() of OpenSSL, for example, reads DER */
     return all;
 }
 //! [der]

@@ -13,7 +13,7 @@ static int refused(acme_status_t status)
 }
 
 //! [openssl-store-new openssl-attach]
-/* For a server that has no certificate yet. */
+/* Returns a context for a server, which needs no certificate yet. */
 static acme_openssl_store_t *make_store(SSL_CTX *ctx)
 {
     acme_openssl_store_t *store = NULL;
@@ -39,7 +39,7 @@ static int unpublish_in(const acme_challenge_t *challenge, void *user)
 //! [openssl-store-challenge-add openssl-store-challenge-remove]
 
 //! [openssl-store-set]
-/* New handshakes use it from now on; connections under way go on. */
+/* New handshakes use cert from now on; open connections keep the old one. */
 static int use(acme_openssl_store_t *store, const acme_cert_t *cert)
 {
     acme_status_t status = acme_openssl_store_set(store, cert, NULL);
@@ -49,7 +49,7 @@ static int use(acme_openssl_store_t *store, const acme_cert_t *cert)
 //! [openssl-store-set]
 
 //! [openssl-store-set-pkey]
-/* The key is a token's, and OpenSSL's provider knows it. */
+/* The key is in a token; key is the object of OpenSSL's provider for it. */
 static int use_with(acme_openssl_store_t *store, const acme_cert_t *cert, EVP_PKEY *key)
 {
     acme_status_t status = acme_openssl_store_set_pkey(store, cert, key);
@@ -70,7 +70,7 @@ static void forget(acme_openssl_store_t *store, const acme_cert_t *cert)
 //! [openssl-store-remove]
 
 //! [openssl-client-hello-cb openssl-alpn-cb]
-/* A server with callbacks of its own sets them after acme_openssl_attach(). */
+/* A server that has its own callbacks sets them after acme_openssl_attach(). */
 static int on_hello(SSL *ssl, int *alert, void *store)
 {
     puts("a handshake begins");
@@ -84,7 +84,7 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_size,
     int chosen = acme_openssl_alpn_cb(ssl, out, out_size, in, in_size, store);
 
     if (chosen != SSL_TLSEXT_ERR_NOACK)
-        return chosen; /* the CA's */
+        return chosen; /* the client is a CA that validates */
     if (SSL_select_next_proto((unsigned char **)out, out_size, http, sizeof http - 1, in,
                               in_size) != OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_NOACK;

@@ -1,4 +1,4 @@
-/* order.c - orders that outlive the program, authorizations by themselves. */
+/* order.c - orders that a later run resumes, and authorizations without an order. */
 #include "example.h"
 
 static char noted[512];
@@ -18,7 +18,7 @@ static void store(const char *text)
 }
 
 //! [order]
-/* An order that a later run of the program can go on with. */
+/* Places an order that a later run of the program can resume. */
 static acme_cert_t *resumable(const acme_client_t *client, const acme_key_t *key,
                               const acme_run_options_t *run)
 {
@@ -33,18 +33,18 @@ static acme_cert_t *resumable(const acme_client_t *client, const acme_key_t *key
     options.order_url = noted[0] ? noted : NULL;
     if (acme_begin_order(client, &options, &op) != ACME_OK)
         return NULL;
-    store(acme_key_pem(acme_op_key(op))); /* before the CA certifies it */
+    store(acme_key_pem(acme_op_key(op))); /* before the CA issues a certificate for it */
     if (acme_op_run(op, run) == ACME_OK)
-        cert = acme_op_take_cert(op); /* yours from now on */
+        cert = acme_op_take_cert(op); /* free it with acme_cert_free() */
     else
-        note(acme_op_order_url(op)); /* sooner, if you may be killed */
+        note(acme_op_order_url(op)); /* store it earlier if the program may be killed */
     acme_op_free(op);
     return cert;
 }
 //! [order]
 
 //! [authorize]
-/* Proves a name ahead of the order, and gives the proof up again. */
+/* Authorizes a name before an order, and deactivates the authorization again. */
 static acme_status_t prove_ahead(const acme_client_t *client,
                                  const acme_run_options_t *run)
 {
@@ -57,7 +57,7 @@ static acme_status_t prove_ahead(const acme_client_t *client,
     options.name_count = 1;
     status = acme_begin_authorize(client, &options, &op);
     if (status == ACME_OK)
-        status = acme_op_run(op, run); /* ACME_ERR_UNSUPPORTED: the CA does not offer it */
+        status = acme_op_run(op, run); /* ACME_ERR_UNSUPPORTED: the CA has no newAuthz */
     if (status == ACME_OK)
         status = acme_begin_deactivate_authorization(client, acme_op_url(op, 0), &undo);
     if (status == ACME_OK)
@@ -69,7 +69,7 @@ static acme_status_t prove_ahead(const acme_client_t *client,
 //! [authorize]
 
 //! [list]
-/* Gives up every order of the account that is still pending. */
+/* Deactivates the pending authorizations of all orders of the account. */
 static acme_status_t give_up_orders(const acme_client_t *client)
 {
     acme_op_t *list = NULL, *op;
@@ -78,7 +78,7 @@ static acme_status_t give_up_orders(const acme_client_t *client)
     size_t i;
 
     if (status == ACME_OK)
-        status = acme_op_run(list, NULL); /* ACME_ERR_UNSUPPORTED: the CA keeps no list */
+        status = acme_op_run(list, NULL); /* ACME_ERR_UNSUPPORTED: the CA has no list of orders */
     for (i = 0; status == ACME_OK && (url = acme_op_url(list, i)); i++) {
         status = acme_begin_abandon_order(client, url, &op);
         if (status == ACME_OK)

@@ -1,15 +1,15 @@
-/* server.c - what a server has to do with the CA's requests. */
+/* server.c - how a server responds to the requests of a CA that validates challenges. */
 #include "example.h"
 
 //! [http01]
-/* A GET for path on port 80. 1: it was the CA's, and is answered. */
+/* Handles a GET for path on port 80. Returns 1 if it was a CA's and has its response. */
 static int answer_ca(const acme_client_t *client, const char *path, FILE *connection)
 {
     char body[1024];
     size_t size = acme_client_http01_answer(client, path, strlen(path), body, sizeof body);
 
     if (size == 0)
-        return 0; /* as you would otherwise */
+        return 0; /* send the response of the web site */
     fprintf(connection, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%.*s",
             (int)size, (int)size, body);
     return 1;
@@ -17,7 +17,7 @@ static int answer_ca(const acme_client_t *client, const char *path, FILE *connec
 //! [http01]
 
 //! [http01-elsewhere]
-/* In another process, which knows no more than the thumbprint of the account's key. */
+/* The same in another process, which knows only the thumbprint of the account's key. */
 static size_t answer_elsewhere(const char *thumbprint, const char *path, char body[1024])
 {
     return acme_http01_answer(thumbprint, path, strlen(path), body, 1024);
@@ -41,7 +41,7 @@ static int publish_tls_alpn(const acme_challenge_t *challenge, void *user)
 //! [tls-alpn]
 
 //! [payload]
-/* Publishes for device-attest-01: its answer has a payload, which the device makes. */
+/* Publishes device-attest-01. The response to this challenge has a payload, which the device makes. */
 static int attest(acme_op_t *op, const acme_challenge_t *challenge,
                   const char *attestation)
 {
@@ -50,7 +50,7 @@ static int attest(acme_op_t *op, const acme_challenge_t *challenge,
 
     if (acme_op_respond_with(op, challenge, json, (size_t)size) != ACME_OK)
         return failed("attestation");
-    return 0; /* then acme_op_published(), as for any other */
+    return 0; /* acme_op_published() follows, as for every challenge */
 }
 //! [payload]
 

@@ -6,7 +6,7 @@
 
 static EVP_PKEY *token;
 
-/* What C_Sign() or a request to a KMS does. 0: signed. */
+/* Signs, in place of C_Sign() or of a request to a KMS. Returns 0 for a signature. */
 static int token_sign(const uint8_t *input, size_t input_size, uint8_t *signature, size_t *size)
 {
     EVP_MD_CTX *context = EVP_MD_CTX_new();
@@ -18,7 +18,7 @@ static int token_sign(const uint8_t *input, size_t input_size, uint8_t *signatur
 }
 
 //! [from-public]
-/* The token gives out its public key only. */
+/* The token reveals only its public key. */
 static acme_key_t *key_in_token(const void *public_key, size_t size)
 {
     acme_key_t *key = NULL;
@@ -30,7 +30,7 @@ static acme_key_t *key_in_token(const void *public_key, size_t size)
 //! [from-public]
 
 //! [sign]
-/* ACME_STEP_SIGN: at once, or later, from another thread. */
+/* Does ACME_STEP_SIGN: at once, or later on another thread. */
 static void answer(acme_op_t *op)
 {
     const acme_sign_request_t *request = acme_op_sign_request(op);

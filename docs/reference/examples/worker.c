@@ -9,7 +9,7 @@ struct job {
     uint64_t request_id;
 };
 
-/* On a worker thread; when it has ended, the loop polls again. */
+/* Runs on a worker thread; the loop polls again when it has ended. */
 static void *work(void *user)
 {
     struct job *job = user;

@@ -1,0 +1,82 @@
+// files.hpp - the files of the C++ examples: keys and certificates that survive a crash. (files.h is the
+// same for the C examples.)
+#ifndef FILES_HPP
+#define FILES_HPP
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include "acme_micro.hpp"
+
+namespace fs = std::filesystem;
+
+// Returns the text of a file; nullopt only if the file does not exist. A file that exists and cannot be
+// read throws: the caller must not replace it with a new key.
+inline std::optional<std::string> load(const fs::path &path)
+{
+    if (!fs::exists(path))
+        return std::nullopt;
+    std::ifstream file;
+    file.exceptions(std::ios::failbit | std::ios::badbit);
+    file.open(path, std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+// Writes all of the text and syncs it to the disk; false, with errno, after a failure.
+inline bool write_and_sync(int file, std::string_view text)
+{
+    while (!text.empty()) {
+        const ssize_t written = write(file, text.data(), text.size());
+        if (written < 0 && errno != EINTR)
+            return false;
+        text.remove_prefix(written > 0 ? static_cast<std::size_t>(written) : 0);
+    }
+    return fsync(file) == 0;
+}
+
+// Replaces a file: at every moment it holds its whole old text or its whole new text. The new text is on
+// the disk when this returns.
+inline void save(const fs::path &path, mode_t mode, std::string_view text)
+{
+    const fs::path temporary = path.string() + "." + std::to_string(getpid());
+    unlink(temporary.c_str());  // an earlier process with our id may have left it behind
+    const int file =
+        open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+    const bool ok = file >= 0 && write_and_sync(file, text);
+    const std::error_code why(errno, std::generic_category());
+    if (file >= 0)
+        close(file);
+    if (!ok) {
+        unlink(temporary.c_str());
+        throw fs::filesystem_error("cannot write", temporary, why);
+    }
+    fs::rename(temporary, path);
+    const fs::path parent = path.has_parent_path() ? path.parent_path() : fs::path(".");
+    if (const int folder = open(parent.c_str(), O_RDONLY | O_CLOEXEC); folder >= 0) {
+        fsync(folder);  // the new name, too, is on the disk
+        close(folder);
+    }
+}
+
+// Returns the key in this file; makes and stores one if the file does not exist. The key is on the disk
+// before the CA hears of it: no crash can lose the key of an account or of a certificate.
+inline acme::key stored_key(const fs::path &path)
+{
+    if (const auto pem = load(path))
+        return acme::key::parse(*pem);
+    acme::key made = acme::key::generate();
+    save(path, 0600, *made.pem());
+    return made;
+}
+
+#endif
