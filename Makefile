@@ -127,7 +127,7 @@ c: $(C_PROGRAMS) ## build the C and C++ examples and the C test programs, in tar
 target/c/%: bindings/c-examples/%.c $(wildcard bindings/c-examples/*.h include/*.h) $(STAGED)
 	$(C_COMPILE) $< -o $@ $(C_LINK) $(LDLIBS)
 
-target/c/%-cpp: bindings/c-examples/%.cpp $(wildcard include/*) $(STAGED)
+target/c/%-cpp: bindings/c-examples/%.cpp $(wildcard bindings/c-examples/*.hpp include/*) $(STAGED)
 	$(CXX_COMPILE) $< -o $@ $(C_LINK) $(LDLIBS)
 
 # Only the header of PKCS#11: the program loads the token's library at run time.
@@ -194,10 +194,10 @@ $(SANITIZED): FORCE
 	@ln -sf ../../asan/$(HOST)/release/libacme_micro.so $@
 
 test-c: build c $(SANITIZED) ## the C tests: plain, under valgrind, with sanitizers
-	$(WITH_PEBBLE) tests/capi/run
+	tests/capi/run
 
 test-cpp: build target/c/obtain-cpp ## the C++ tests: gcc and clang, under valgrind, with sanitizers
-	$(WITH_PEBBLE) tests/cpp/run
+	tests/cpp/run
 
 coverage: ## report how many lines of src/ the Rust and the C tests ran, after test-rust and test-c
 	tests/coverage/report
@@ -247,7 +247,7 @@ test-debian: ## Debian's packages: lintian, installed in a clean root, used ther
 	fi
 
 test-docs: build docs man ## the documentation: links, pages, examples
-	$(WITH_PEBBLE) tests/docs/run
+	tests/docs/run
 
 test-fuzz: ## fuzz each target for 15 seconds
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=15

@@ -80,7 +80,7 @@ fn no_file_uses_a_floor_above_its_own() {
         for part in code.split("crate::").skip(1) {
             let used: String =
                 part.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-            // What stands at the crate's root is for users of the crate.
+            // Re-exports at the crate's root are for users of the crate.
             assert!(
                 !used.chars().next().is_none_or(char::is_uppercase),
                 "{}: uses crate::{used} instead of the module that it comes from",
@@ -131,8 +131,8 @@ fn unsafe_code_is_in_the_c_layer_only_and_says_why() {
     assert!(blocks > 10, "the test reads nothing");
 }
 
-/// A panic must not reach C: it would end the host. What does not go through guard(), catch() or what
-/// is made of them may do no more than look at a value.
+/// A panic must not reach C: it would end the host. A function that uses neither guard() nor catch(), nor
+/// a function made of them, may only read a value.
 #[test]
 fn f16_every_exported_function_goes_through_the_boundary() {
     const BOUNDARY: [&str; 4] = ["guard(", "catch(", "begin(", "write_body("];

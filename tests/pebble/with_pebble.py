@@ -202,7 +202,7 @@ def start_servers(stack: contextlib.ExitStack, options: argparse.Namespace) -> d
 def try_to_start(
     stack: contextlib.ExitStack, start: Callable[[contextlib.ExitStack], T], logs: list[Path]
 ) -> T:
-    """What start returns at the first attempt that does not fail."""
+    """Calls start until it succeeds, at most ATTEMPTS times; returns its result."""
     for attempt in range(1, ATTEMPTS + 1):
         with contextlib.ExitStack() as this_attempt:
             try:
