@@ -166,6 +166,7 @@ check-header: ## fail if include/acme_micro.h does not match src/ffi
 
 lint: ## check formatting, clippy, prose, and that each fault of the catalogue has its test
 	tests/faults/check
+	tests/prose/check
 	cargo fmt --check
 	cargo clippy $(CARGOFLAGS) --features capi --all-targets -- -D warnings
 
