@@ -7,7 +7,8 @@
 #   finish SUITE            waits for all jobs, prints the failed checks, exits
 #
 # COMMAND finds an empty folder of its own in $mine. Its output is kept together, and printed when it
-# fails. Checks end in any order, so none may need the result of another, unless the script sets jobs=1.
+# fails. Checks end in any order, so none may need the result of another. A script whose checks build on
+# each other sets jobs=1: then each has ended before the script goes on.
 # A check that needs a CA of its own starts one: "${ca[@]}" PROGRAM, or beside_ca FUNCTION.
 #
 # Environment:
@@ -37,6 +38,7 @@ check() {
     names+=("$1")
     [[ $1 == *"${ONLY-}"* ]] || return 0
     begin "$@"
+    ((jobs > 1)) || all_end
 }
 
 need() {
