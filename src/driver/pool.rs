@@ -10,7 +10,7 @@ use super::ready_queue::{OperationWaker, ReadyQueue};
 use super::threads::{Spawn, Threads};
 use crate::engine::Request;
 use crate::transport::HttpClient;
-use crate::transport::outcome::Outcome;
+use crate::transport::sent::Sent;
 
 /// A request to send for an operation.
 pub(super) struct Job {
@@ -157,16 +157,16 @@ impl Shared {
     fn send(&self, job: &Job, http: &HttpClient) {
         let reply = job.operation.reply(job.request.id);
         let wanted = || (!job.waker.is_gone()).then(|| http.perform(&job.request, &reply));
-        let outcome = panic::catch_unwind(AssertUnwindSafe(wanted)).unwrap_or_else(|bug| {
+        let sent = panic::catch_unwind(AssertUnwindSafe(wanted)).unwrap_or_else(|bug| {
             // Dropping the payload could panic again.
             std::mem::forget(bug);
-            Some(Outcome::lost("a bug in the HTTP client"))
+            Some(Sent::lost("a bug in the HTTP client"))
         });
         // First, so that a poll that follows the response finds capacity for another request.
         self.state().done(job.request.host(), job.request.port());
-        if let Some(outcome) = outcome {
+        if let Some(sent) = sent {
             // A response that exceeds a limit has ended the request already.
-            let _ = outcome.feed(&reply);
+            let _ = sent.feed(&reply);
         }
         self.ready.notify();
     }

@@ -16,8 +16,8 @@ use ureq::{Agent, Body, Error, Proxy};
 
 use super::connect::{ConnectionFactory, SyncResolver, host_and_port, proxy_for};
 use super::options::{HttpOptions, IpVersion};
-use super::outcome::{Failure, HttpResponse, Limits, MAX_BODY, Outcome};
 use super::proxy;
+use super::sent::{Failure, HttpResponse, Limits, MAX_BODY, Sent};
 use super::tls::OpensslConnector;
 use super::tls_config::TlsConfig;
 use crate::engine::{Method, Reply, Request};
@@ -190,13 +190,13 @@ impl HttpClient {
         self.perform(request, reply).feed(reply)
     }
 
-    /// Sends a request, and returns the outcome for the caller to feed to `reply`.
-    pub(crate) fn perform(&self, request: &Request, reply: &Reply<'_>) -> Outcome {
+    /// Sends a request, and returns its response or the failure for the caller to feed to `reply`.
+    pub(crate) fn perform(&self, request: &Request, reply: &Reply<'_>) -> Sent {
         let headers: Vec<(&str, &str)> =
             request.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         // The operation's own time limit applies, too.
         let limit = self.timeout.min(reply.time_left());
-        Outcome(self.send_within(limit, request.method, request.url(), &headers, &request.body))
+        Sent(self.send_within(limit, request.method, request.url(), &headers, &request.body))
     }
 
     /// Sends one request; the error says why there is no response.

@@ -1,14 +1,14 @@
 //! The built-in HTTPS client: a blocking one over the system's OpenSSL.
 //!
-//! `client` sends one request, `outcome` says how that ended, `connect` resolves names and opens
-//! connections, `proxy` and `socks` speak with proxies, `tls` is TLS, and `tls_config` what TLS
+//! `client` sends one request, `sent` is its response or the failure, `connect` resolves names and
+//! opens connections, `proxy` and `socks` speak with proxies, `tls` is TLS, and `tls_config` what TLS
 //! trusts.
 
 pub(crate) mod client;
 pub(crate) mod connect;
 pub(crate) mod options;
-pub(crate) mod outcome;
 pub(crate) mod proxy;
+pub(crate) mod sent;
 mod socks;
 mod tls;
 mod tls_config;

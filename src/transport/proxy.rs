@@ -108,7 +108,7 @@ pub(super) fn connect(
     let mut response = Vec::new();
     while !response.ends_with(b"\r\n\r\n") {
         if response.len() == MAX_RESPONSE {
-            return Err(refused("its answer has no end"));
+            return Err(refused("its response has no end"));
         }
         let mut byte = [0];
         read(stream, &mut byte)?;

@@ -33,7 +33,7 @@ const MAX_RECEIVED: usize = 2 * 1024 * 1024;
 /// Numbers of OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED.
 const TIME_ERRORS: [i32; 2] = [9, 10];
 
-/// A failure that a retry does not mend, and could make worse, until something changes on this
+/// A failure that a retry does not fix, and could make worse, until something changes on this
 /// side.
 #[derive(Debug)]
 pub(crate) struct PermanentFailure(pub String);

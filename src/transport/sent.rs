@@ -1,4 +1,4 @@
-//! The outcome of sending a request: a response or a failure.
+//! A request that was sent: its response, or the failure.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -30,13 +30,13 @@ pub(crate) struct HttpResponse {
 }
 
 /// The response to a request of an operation, or the failure.
-pub(crate) struct Outcome(pub(super) Result<HttpResponse, Failure>);
+pub(crate) struct Sent(pub(super) Result<HttpResponse, Failure>);
 
-impl Outcome {
-    /// The outcome of a request without a response, with the reason.
+impl Sent {
+    /// A request without a response, with the reason.
     #[cfg(unix)]
-    pub(crate) fn lost(why: &str) -> Outcome {
-        Outcome(Err(why.to_owned().into()))
+    pub(crate) fn lost(why: &str) -> Sent {
+        Sent(Err(why.to_owned().into()))
     }
 
     /// Passes the response or the failure to the operation. Fails if the operation does
