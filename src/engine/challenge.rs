@@ -14,6 +14,7 @@ use crate::base64url;
 use crate::error::{Error, Result};
 use crate::resource::challenge::Challenge as Offer;
 pub use crate::resource::challenge_type::ChallengeType;
+use crate::resource::challenge_type::Content;
 use crate::resource::identifier::Identifier;
 
 /// Path of a key authorization at a web server, before the token (RFC 8555 section 8.3).
@@ -74,11 +75,12 @@ impl Challenge {
             false => "",
         };
         let mut made = Challenge::without_record(kind, identifier.host(), token, thumbprint);
-        let content = match kind.is_persistent() {
-            true => persistent_value(offer, account_url, below)?,
-            false => base64url::encode(made.digest()),
+        let content = match kind.record_content() {
+            Some(Content::Digest) => Some(base64url::encode(made.digest())),
+            Some(Content::AccountUrl) => Some(persistent_value(offer, account_url, below)?),
+            None => None,
         };
-        made.record = made.record_with(account_url, content);
+        made.record = content.and_then(|content| made.record_with(account_url, content));
         made.json.clone_from(&offer.json);
         Ok(made)
     }

@@ -9,7 +9,7 @@ use super::convert::{c_text, pointer_to};
 use super::types::{
     acme_challenge_t, acme_header_t, acme_http_request_t, acme_renewal_info_t, acme_sign_request_t,
 };
-use crate::engine::{Challenge, ChallengeType, RenewalInfo, Request, ToSign};
+use crate::engine::{Challenge, RenewalInfo, Request, ToSign};
 
 /// A request as C sees it.
 pub(super) struct RequestView {
@@ -136,7 +136,7 @@ impl ChallengeView {
             json: challenge.json().map_or(null(), &mut keep),
             persistent: challenge.is_persistent().into(),
         };
-        if challenge.kind() == ChallengeType::TlsAlpn01 {
+        if challenge.kind().is_tls_certificate() {
             c.tls_alpn_digest = digest.as_ptr();
         }
         ChallengeView { c, _texts: texts, _digest: digest }

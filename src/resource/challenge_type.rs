@@ -48,8 +48,8 @@ enum Published {
     HttpFile,
     /// A certificate with the digest of the key authorization.
     TlsCertificate,
-    /// A TXT record at the identifier's name with this prefix.
-    TxtRecord(Prefix),
+    /// A TXT record at the identifier's name with this prefix, and its content.
+    TxtRecord(Prefix, Content),
     /// Nothing. The program gives the payload of the response instead.
     Payload,
 }
@@ -63,6 +63,15 @@ enum Prefix {
     OfAccount,
     /// `_validation-persist.`
     ValidationPersist,
+}
+
+/// The content of a TXT record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// The digest of the key authorization, in base64url.
+    Digest,
+    /// The CA's name and the account's URL.
+    AccountUrl,
 }
 
 /// The identifiers that a type can validate.
@@ -80,7 +89,7 @@ enum Validates {
 
 use ChallengeType::*;
 
-const TYPES: [TypeFacts; 7] = [
+const TYPES: &[TypeFacts] = &[
     // RFC 8555 section 8.3.
     TypeFacts {
         kind: Http01,
@@ -95,7 +104,7 @@ const TYPES: [TypeFacts; 7] = [
         kind: Dns01,
         name: "dns-01",
         has_token: true,
-        published: Published::TxtRecord(Prefix::AcmeChallenge),
+        published: Published::TxtRecord(Prefix::AcmeChallenge, Content::Digest),
         is_persistent: false,
         validates: Validates::DnsNames,
     },
@@ -113,7 +122,7 @@ const TYPES: [TypeFacts; 7] = [
         kind: DnsAccount01,
         name: "dns-account-01",
         has_token: true,
-        published: Published::TxtRecord(Prefix::OfAccount),
+        published: Published::TxtRecord(Prefix::OfAccount, Content::Digest),
         is_persistent: false,
         validates: Validates::DnsNames,
     },
@@ -122,7 +131,7 @@ const TYPES: [TypeFacts; 7] = [
         kind: DnsPersist01,
         name: "dns-persist-01",
         has_token: false,
-        published: Published::TxtRecord(Prefix::ValidationPersist),
+        published: Published::TxtRecord(Prefix::ValidationPersist, Content::AccountUrl),
         is_persistent: true,
         validates: Validates::DnsNames,
     },
@@ -148,8 +157,10 @@ const TYPES: [TypeFacts; 7] = [
 
 impl ChallengeType {
     fn facts(self) -> &'static TypeFacts {
-        // Each type has a row: a test compares them.
-        TYPES.iter().find(|facts| facts.kind == self).unwrap_or(&TYPES[0])
+        // The compiler checks this index. A type without a row would be the first one.
+        #[allow(clippy::indexing_slicing)]
+        const FIRST: &TypeFacts = &TYPES[0];
+        TYPES.iter().find(|facts| facts.kind == self).unwrap_or(FIRST)
     }
 
     /// The name in ACME, such as `"http-01"`.
@@ -195,7 +206,7 @@ impl ChallengeType {
 
     /// The labels before the identifier in the name of the TXT record. `None` for types without one.
     pub(crate) fn record_prefix(self, account_url: &str) -> Option<String> {
-        let Published::TxtRecord(prefix) = self.facts().published else { return None };
+        let Published::TxtRecord(prefix, _) = self.facts().published else { return None };
         Some(match prefix {
             Prefix::AcmeChallenge => "_acme-challenge.".to_owned(),
             Prefix::ValidationPersist => "_validation-persist.".to_owned(),
@@ -204,6 +215,14 @@ impl ChallengeType {
                 format!("_{}._acme-challenge.", base32(hash.get(..10).unwrap_or_default()))
             }
         })
+    }
+
+    /// The content of the TXT record. `None` for types without one.
+    pub(crate) fn record_content(self) -> Option<Content> {
+        match self.facts().published {
+            Published::TxtRecord(_, content) => Some(content),
+            _ => None,
+        }
     }
 
     /// Whether the key authorization is published as a file.
@@ -233,7 +252,7 @@ mod tests {
 
     #[test]
     fn each_type_has_one_row_and_one_name() {
-        for facts in &TYPES {
+        for facts in TYPES {
             let (kind, name) = (facts.kind, facts.name);
             assert_eq!((kind.as_str(), ChallengeType::from_name(name)), (name, Some(kind)));
             // Without a token there is nothing to put in a file or in a certificate.
