@@ -288,7 +288,7 @@ static void timer_ready(struct source *source)
         for (transfer = order->transfers; transfer; transfer = next) {
             next = transfer->next;
             if (transfer->until <= now_ms()) {
-                transfer_fail(transfer, "no answer in time");
+                transfer_fail(transfer, "no response in time");
                 changed = 1;
             }
         }

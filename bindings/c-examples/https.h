@@ -228,7 +228,7 @@ static int https_receive(struct https *https)
             char *larger = realloc(https->answer, https->room * 2);
 
             if (!larger || https->room > HTTPS_ANSWER_MAX) {
-                https->why = larger ? "the answer is too large" : "no memory";
+                https->why = larger ? "the response is too large" : "no memory";
                 https->answer = larger ? larger : https->answer;
                 return HTTPS_FAILED;
             }
@@ -247,7 +247,7 @@ static int https_receive(struct https *https)
         wait = ended ? HTTPS_FAILED : https_wait(https, got);
         done = https_parse(https, ended);
         if (done < 0)
-            https->why = "the answer is no HTTP, or not complete";
+            https->why = "the response is no HTTP, or not complete";
         return done < 0 ? HTTPS_FAILED : done ? HTTPS_DONE : wait;
     }
 }

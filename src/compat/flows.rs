@@ -104,7 +104,7 @@ impl Session {
 
     /// Tells the CA that a challenge is published.
     async fn send_response(&self, url: &str, account: &str) -> Result<()> {
-        let call = Call { doing: "answering the challenge", url, repeatable: false };
+        let call = Call { doing: "responding to the challenge", url, repeatable: false };
         let payload = request::json(&Respond {})?;
         self.post(&call, Identity::Account(account), &payload).await.map(|_| ())
     }

@@ -134,7 +134,7 @@ impl Session {
         account: &str,
     ) -> Result<ResponseState> {
         let url = challenge.challenge_url.clone();
-        let call = Call { doing: "answering the challenge", url: &url, repeatable: false };
+        let call = Call { doing: "responding to the challenge", url: &url, repeatable: false };
         // The challenge object that comes back is not read: the order shows the same.
         challenge.responded_at = self.io.now();
         let payload = challenge.payload.as_deref().unwrap_or(b"{}");

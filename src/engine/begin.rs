@@ -161,10 +161,10 @@ impl Client {
             .text("account_url", self.account_url().as_deref())
             .texts("contacts", &options.contacts)
             .flag("terms_agreed", options.terms_agreed)
-            .text("agreed_terms", options.agreed_terms_url.as_deref())
+            .text("agreed_terms_url", options.agreed_terms_url.as_deref())
             .flag("external_account", options.external_account.is_some())
             .texts("allowed_hosts", &options.allowed_hosts)
             .flag("allow_http_loopback", options.allow_http_loopback)
-            .number("time_limit_s", i64::try_from(timeout.as_secs()).ok())
+            .number("timeout_s", i64::try_from(timeout.as_secs()).ok())
     }
 }

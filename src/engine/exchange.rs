@@ -9,7 +9,10 @@
 //! - `authorize.rs`: a response to a challenge,
 //! - `finalize.rs`: the CSR,
 //! - `new_order.rs`: newOrder, once, and again without `replaces` or an optional profile,
+//! - `register.rs`: newAccount, to find an account that an earlier attempt has created,
 //! - `obtain.rs`: a new order in place of one that cannot be completed,
+//! - `obtain.rs` and `pre_authorize.rs`: newOrder or newAuthz, once more after the account was registered
+//!   again,
 //! - `certificate.rs`: a download that is not ready,
 //! - `key_change.rs` and `update_account.rs`: a key change and a deactivation,
 //! - `compat/flows.rs`: the same for the API of 0.14.
@@ -285,7 +288,7 @@ impl Session {
                     nonceless += 1;
                     if nonceless == MAX_RESPONSES_WITHOUT_NONCE {
                         return Err(in_context(Error::protocol(
-                            "the answers have no usable nonce",
+                            "the responses have no usable nonce",
                         )));
                     }
                 }
@@ -397,7 +400,7 @@ impl<T> Fetched<T> {
         let in_context = |e: Error| e.doing(call.doing).at(call.url);
         let location = self.location.as_deref();
         let location =
-            location.ok_or_else(|| in_context(Error::protocol("the answer has no Location")))?;
+            location.ok_or_else(|| in_context(Error::protocol("the response has no Location")))?;
         session.client.policy().check(location).map_err(in_context)?;
         Ok(location.to_owned())
     }

@@ -92,7 +92,7 @@ impl Session {
         let location = fetched.location.as_deref().map(|location| base.join(location));
         let ours = location.is_none_or(|location| location == url);
         if !ours {
-            log::warn!("finalize was answered with another order than {}", printable(url, 500));
+            log::warn!("the response to finalize is another order than {}", printable(url, 500));
         }
         Ok(ours)
     }

@@ -59,7 +59,7 @@ impl PendingChallenge {
             Some(payload) => self.payload = Some(payload),
             None if self.kind.takes_payload() => {
                 let kind = self.kind.as_str();
-                let why = format!("the host gave no payload to answer {kind} with");
+                let why = format!("the host gave no payload for the response to {kind}");
                 return Err(Error::new(ErrorKind::Host, why).about(&self.identifier.value));
             }
             None => {}

@@ -38,7 +38,7 @@ impl<'a> Reply<'a> {
     pub fn end(&self, http_status: u16) -> Result<()> {
         if !(200..=599).contains(&http_status) {
             return Err(Error::invalid_argument(format!(
-                "{http_status} is not the status of a final HTTP answer (200 to 599)"
+                "{http_status} is not the status of a final HTTP response (200 to 599)"
             )));
         }
         self.finish(Ok(http_status))
@@ -53,7 +53,7 @@ impl<'a> Reply<'a> {
     /// Fails the request: no response came, and none will until something changes on this side. The
     /// request is not sent again.
     pub fn failed_for_good(&self, why: &str) -> Result<()> {
-        let why = format!("no answer: {}", printable(why, 500));
+        let why = format!("no response: {}", printable(why, 500));
         let error = Error::new(ErrorKind::Transport, why).permanent();
         self.receive(|_| Err(error))
     }

@@ -23,11 +23,11 @@ impl PartialResponse {
     pub(super) fn header(&mut self, name: &[u8], value: &[u8]) -> Result<()> {
         self.headers
             .add(name, value)
-            .map_err(|_| Error::protocol("the header of the CA's answer is too large"))
+            .map_err(|_| Error::protocol("the header of the CA's response is too large"))
     }
 
     pub(super) fn body(&mut self, data: &[u8]) -> Result<()> {
-        let too_large = || Error::protocol("the CA's answer is larger than 1 MiB");
+        let too_large = || Error::protocol("the CA's response is larger than 1 MiB");
         if data.len() > MAX_BODY.saturating_sub(self.body.len()) {
             return Err(too_large());
         }

@@ -101,7 +101,7 @@ impl Polls {
     pub(crate) fn next(&mut self, retry_after: Option<Duration>, now: Time) -> Result<Duration> {
         let give_up = |why: String| Err(Error::new(ErrorKind::Timeout, why));
         if self.count == MAX_POLLS {
-            return give_up(format!("still not decided after {MAX_POLLS} looks"));
+            return give_up(format!("still not decided after {MAX_POLLS} polls"));
         }
         self.count += 1;
         match retry_after {

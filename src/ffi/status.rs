@@ -62,7 +62,7 @@ pub enum acme_status_t {
 use acme_status_t::*;
 
 /// Every code, its error kind and its text.
-const TABLE: [(acme_status_t, Option<ErrorKind>, &CStr); 22] = [
+const TABLE: &[(acme_status_t, Option<ErrorKind>, &CStr)] = &[
     (ACME_OK, None, c"success"),
     (ACME_ERR_INVALID_ARGUMENT, Some(ErrorKind::InvalidArgument), c"invalid argument"),
     (ACME_ERR_MISUSE, Some(ErrorKind::Misuse), c"the call does not fit the handle's state"),
@@ -70,8 +70,8 @@ const TABLE: [(acme_status_t, Option<ErrorKind>, &CStr); 22] = [
     (ACME_ERR_PANIC, Some(ErrorKind::Panic), c"a bug in the library"),
     (ACME_ERR_PARSE, Some(ErrorKind::Parse), c"input cannot be parsed"),
     (ACME_ERR_CRYPTO, Some(ErrorKind::Crypto), c"a cryptographic operation failed"),
-    (ACME_ERR_TRANSPORT, Some(ErrorKind::Transport), c"no answer from the CA"),
-    (ACME_ERR_PROTOCOL, Some(ErrorKind::Protocol), c"the CA's answer breaks the protocol"),
+    (ACME_ERR_TRANSPORT, Some(ErrorKind::Transport), c"no response from the CA"),
+    (ACME_ERR_PROTOCOL, Some(ErrorKind::Protocol), c"the CA's response breaks the protocol"),
     (ACME_ERR_TIMEOUT, Some(ErrorKind::Timeout), c"the time limit ran out"),
     (ACME_ERR_POLICY, Some(ErrorKind::Policy), c"a URL was refused"),
     (ACME_ERR_SERVER, Some(ErrorKind::Server), c"the CA failed"),

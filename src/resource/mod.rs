@@ -52,7 +52,7 @@ fn object(what: &str, body: &[u8]) -> Result<Map<String, Value>> {
 
 fn not_one(what: &str, body: &[u8], why: &str) -> Error {
     let shown = printable(&String::from_utf8_lossy(body), 80);
-    Error::protocol(format!("the answer is not {what} ({why}); it starts: {shown:?}"))
+    Error::protocol(format!("the response is not {what} ({why}); it starts: {shown:?}"))
 }
 
 fn json(body: &[u8]) -> serde_json::Result<Value> {

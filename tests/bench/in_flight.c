@@ -193,8 +193,8 @@ static void answer(acme_op_t *op, uint64_t id, const char *path)
     header(op, id, "Replay-Nonce", nonce);
     header(op, id, "Content-Type", type);
     header(op, id, "Cache-Control", "public, max-age=0, no-cache");
-    check(acme_op_response_body(op, id, text, strlen(text)) == ACME_OK, "an answer");
-    check(acme_op_response_end(op, id, status) == ACME_OK, "the end of an answer");
+    check(acme_op_response_body(op, id, text, strlen(text)) == ACME_OK, "a response");
+    check(acme_op_response_end(op, id, status) == ACME_OK, "the end of a response");
 }
 
 static double microseconds(void)

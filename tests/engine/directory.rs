@@ -29,7 +29,7 @@ fn d01_a_captive_portal_is_shown_by_its_first_80_characters() {
         let error = with_directory(body);
         assert_eq!((error.kind(), error.is_permanent()), (ErrorKind::Protocol, false));
         let text = error.to_string();
-        assert!(text.contains("the answer is not a directory"), "{text}");
+        assert!(text.contains("the response is not a directory"), "{text}");
         assert!(text.len() < 400, "{text}");
     }
     let text = with_directory(page).to_string();
@@ -41,7 +41,7 @@ fn d02_json_that_is_not_an_object_is_not_a_directory() {
     for body in ["[]", "\"text\"", "null", "7", "true", "[{\"newNonce\":\"x\"}]", "\u{feff}[]"] {
         let error = with_directory(body);
         assert_eq!(error.kind(), ErrorKind::Protocol, "{body}");
-        assert!(error.to_string().contains("the answer is not a directory"), "{error}");
+        assert!(error.to_string().contains("the response is not a directory"), "{error}");
     }
 }
 

@@ -86,7 +86,7 @@ fn client_of(begin: &Value, id: u64) -> Client {
     options.account_url = text(&begin["account_url"]);
     options.contacts = texts(&begin["contacts"]);
     options.terms_agreed = begin["terms_agreed"] == true;
-    options.agreed_terms_url = text(&begin["agreed_terms"]);
+    options.agreed_terms_url = text(&begin["agreed_terms_url"]);
     if begin["external_account"] == true {
         options.external_account = Some(ExternalAccount::new("id", &"A".repeat(64)).unwrap());
     }
@@ -161,8 +161,8 @@ fn respond<T>(operation: &Operation<T>, id: u64, given: &Value) {
     let reply = operation.reply(id);
     if let Some(failed) = given.get("failed") {
         let why = failed["text"].as_str().unwrap();
-        let no_answer = why.strip_prefix("no answer: ");
-        let _ = match (failed["permanent"] == true, no_answer) {
+        let no_response = why.strip_prefix("no response: ");
+        let _ = match (failed["permanent"] == true, no_response) {
             (true, Some(why)) => reply.failed_for_good(why),
             (false, Some(why)) => reply.failed(why),
             (_, None) => reply.unusable(why),

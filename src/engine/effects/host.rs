@@ -96,7 +96,7 @@ impl Effects {
         outstanding.response = Some(match end {
             Ok(status) => Ok(partial.end(status)),
             Err(why) => {
-                let why = format!("no answer: {}", printable(why, 500));
+                let why = format!("no response: {}", printable(why, 500));
                 Err(Error::new(ErrorKind::Transport, why))
             }
         });
@@ -152,7 +152,7 @@ impl Effects {
                 *payload_slot = Some(payload);
                 Ok(())
             }
-            (Some(_), _) => misuse("a challenge of this type is answered without a payload"),
+            (Some(_), _) => misuse("the response to a challenge of this type has no payload"),
             (None, _) => misuse("there is no challenge with this number"),
         }
     }
@@ -189,9 +189,9 @@ impl Effects {
             Some(outstanding) => match &outstanding.response {
                 None => Ok(Some(outstanding)),
                 Some(Err(error)) if error.kind() == ErrorKind::Protocol => Err(error.clone()),
-                Some(_) => misuse("has been answered already"),
+                Some(_) => misuse("has its response already"),
             },
-            None => misuse("is not waiting for an answer"),
+            None => misuse("is not waiting for a response"),
         }
     }
 }
