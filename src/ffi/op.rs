@@ -190,8 +190,8 @@ impl OpState {
         }
         // Views are valid until the next poll. With thousands of operations they take the most
         // memory.
-        let op = std::mem::take(&mut self.views().request);
-        drop((op, std::mem::take(&mut self.views().to_sign)));
+        let request = std::mem::take(&mut self.views().request);
+        drop((request, std::mem::take(&mut self.views().to_sign)));
         let now = match now {
             0 => self.clock.get_or_init(SteadyClock::new).now(),
             now => Time::from_millis(now),

@@ -132,8 +132,8 @@ struct Callbacks<'a> {
 impl Callbacks<'_> {
     fn call(&self, callback: acme_challenge_fn, index: usize) -> c_int {
         let challenge = self.op.challenge(index);
-        // SAFETY: the host's own function with the host's own pointer; the challenge is op until
-        // the next step.
+        // SAFETY: the host's own function with the host's own pointer; the challenge is valid
+        // until the next step.
         callback.map_or(0, |callback| unsafe { callback(challenge, self.options.user) })
     }
 }
@@ -145,7 +145,7 @@ impl Host for Callbacks<'_> {
             Some(send) => {
                 let request = self.op.set_request(request);
                 // SAFETY: the host's own function; op is the handle it gave us, the request is
-                // op until the next one.
+                // valid until the next one.
                 match unsafe { send(self.handle, request, self.options.user) } {
                     0 => Ok(()),
                     code => Err(Error::new(
