@@ -22,8 +22,14 @@ class Contributing(unittest.TestCase):
 
     @shows("CONTRIBUTING sh header")
     def test_header(self, text):
-        self.assertEqual(text, "make header\npython3 bindings/python/gen_native.py\n")
+        commands = (
+            "make header",
+            "target/venv/bin/python bindings/python/gen_native.py",
+            "python3 tests/cpp/check_wrapper.py --write",
+        )
+        self.assertEqual(text.splitlines(), list(commands))
         run(sys.executable, ROOT / "bindings/python/gen_native.py", "--check")
+        run(sys.executable, ROOT / "tests/cpp/check_wrapper.py")
         self.assertIn("  make header ", run("make", "help", cwd=ROOT))
 
     def test_a_fresh_clone(self):
