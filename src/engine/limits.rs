@@ -86,6 +86,8 @@ pub(super) const SIGNATURE_DELAY: Duration = seconds(1);
 
 /// Maximum Retry-After that an operation waits for. When the CA asks for more, the operation fails and
 /// its error has the time (`Error::retry_at`): the program can plan better than a sleeping operation.
+/// The API of 0.14 waits for this long and goes on. docs/guides/errors.md quotes the number (TIMEOUT,
+/// RATE_LIMITED), and so does fault D19.
 pub(crate) const MAX_RETRY_AFTER: Duration = seconds(60);
 /// Minimum delay where a CA sends Retry-After. A CA can ask for a slower pace than this, not a faster
 /// one.

@@ -43,6 +43,7 @@ impl Fault {
             let problem = |status, name| Response::problem(status, name);
             match rng.below(12) {
                 0 => problem(429, "rateLimited"),
+                // A third of these exceed MAX_RETRY_AFTER (60 s) of src/engine/limits.rs.
                 1 => problem(429, "rateLimited").with("Retry-After", rng.below(90)),
                 2 => problem(503, "rateLimited").with("Retry-After", httpdate(now + 30_000)),
                 3 => Response::new(503, "").with("Retry-After", rng.below(5_000)),
