@@ -507,7 +507,7 @@ typedef struct {
   const char *ancestor_domain;
   /// 1: when a challenge fails, or cannot be published, deactivate the order's other pending
   /// authorizations, because CAs limit how many an account may leave pending. The order cannot be
-  /// resumed afterwards. After other failures, which a later try may mend, the authorizations
+  /// resumed afterwards. After other failures, which a later try may fix, the authorizations
   /// stay.
   size_t abandon_on_failure;
 } acme_order_options_t;
@@ -727,7 +727,7 @@ ACME_API const char *acme_error_identifier(const acme_error_t *error);
 /// @return Text, valid as long as the error is, or NULL. Untrusted text of the CA.
 ACME_API const char *acme_error_problem_type(const acme_error_t *error);
 
-/// Returns the whole problem document (RFC 7807) as JSON; NULL if the CA sent none.
+/// Returns the whole problem document (RFC 9457) as JSON; NULL if the CA sent none.
 /// @param error The error; may be NULL.
 /// @return Text, valid as long as the error is, or NULL. Untrusted text of the CA.
 ACME_API const char *acme_error_problem_json(const acme_error_t *error);

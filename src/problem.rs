@@ -1,6 +1,6 @@
 //! Problem documents: refusals of a CA.
 //!
-//! RFC 7807; RFC 8555 sections 6.7 and 6.7.1; the error types of RFC 8555 section 6.7 and later
+//! RFC 9457; RFC 8555 sections 6.7 and 6.7.1; the error types of RFC 8555 section 6.7 and later
 //! registrations, with what each means for a retry.
 
 use std::fmt;
@@ -24,7 +24,7 @@ const MAX_HELP_URL: usize = 8192;
 /// Maximum depth of nested sub-problems; RFC 8555 defines one level.
 const MAX_NESTING: usize = 4;
 
-/// A problem document (RFC 7807), or one of its sub-problems (RFC 8555 section 6.7.1).
+/// A problem document (RFC 9457), or one of its sub-problems (RFC 8555 section 6.7.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     type_: String,

@@ -27,7 +27,7 @@ fn known<T: PartialEq>(status: T, unknown: T, text: &str) -> Option<String> {
     (status != unknown).then(|| text.to_owned())
 }
 
-/// The type of a problem without one (RFC 7807 section 3.1).
+/// The type of a problem without one (RFC 9457 section 3.1).
 fn about_blank() -> String {
     "about:blank".to_owned()
 }
@@ -50,7 +50,7 @@ impl Serialize for ApiEmptyObject {
     }
 }
 
-/// A problem document (RFC 7807; RFC 8555 section 6.7).
+/// A problem document (RFC 9457; RFC 8555 section 6.7).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct ApiProblem {
     /// The type URN.

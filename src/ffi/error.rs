@@ -140,7 +140,7 @@ pub extern "C" fn acme_error_problem_type(error: Option<&acme_error_t>) -> *cons
     pointer_to(error.and_then(|error| error.problem_type.as_ref()))
 }
 
-/// Returns the whole problem document (RFC 7807) as JSON; NULL if the CA sent none.
+/// Returns the whole problem document (RFC 9457) as JSON; NULL if the CA sent none.
 /// @param error The error; may be NULL.
 /// @return Text, valid as long as the error is, or NULL. Untrusted text of the CA.
 #[unsafe(no_mangle)]

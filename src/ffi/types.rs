@@ -174,7 +174,7 @@ pub struct acme_order_options_t {
     pub ancestor_domain: *const c_char,
     /// 1: when a challenge fails, or cannot be published, deactivate the order's other pending
     /// authorizations, because CAs limit how many an account may leave pending. The order cannot be
-    /// resumed afterwards. After other failures, which a later try may mend, the authorizations
+    /// resumed afterwards. After other failures, which a later try may fix, the authorizations
     /// stay.
     pub abandon_on_failure: usize,
 }

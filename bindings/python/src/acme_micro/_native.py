@@ -630,7 +630,7 @@ acme_error_problem_type: Callable[[_Pointer[acme_error_t]], bytes | None] = _bin
     "acme_error_problem_type", c_char_p, POINTER(acme_error_t)
 )
 
-# Returns the whole problem document (RFC 7807) as JSON; NULL if the CA sent none.
+# Returns the whole problem document (RFC 9457) as JSON; NULL if the CA sent none.
 acme_error_problem_json: Callable[[_Pointer[acme_error_t]], bytes | None] = _bind(
     "acme_error_problem_json", c_char_p, POINTER(acme_error_t)
 )
