@@ -152,10 +152,10 @@ inline std::string shell(const std::string &command, std::string_view data)
     return output;
 }
 
-// The certificate leads to Pebble's root and is for this name.
+// Checks that the certificate's chain ends at Pebble's root, and that it is for this name.
 inline void verify(const acme::certificate &cert, const std::string &name)
 {
-    // Linux opens a redirected file anew by this name, each time from its beginning.
+    // Linux opens /dev/stdin as a new file each time, so both reads begin at its start.
     const std::string output = shell("openssl verify -CAfile '" + env("PEBBLE_ROOT") +
                                          "' -untrusted /dev/stdin /dev/stdin && "
                                          "openssl x509 -noout -ext subjectAltName",
