@@ -410,7 +410,7 @@ typedef struct {
   /// User agent to send before the library's own, such as "exampled/1.2".
   const char *user_agent;
   /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
-  /// system's. acme_client_new() reads it once.
+  /// system's. Read once, by acme_client_new().
   const char *ca_file;
   /// Hosts, besides the directory's own, that the CA's URLs may name. Loopback and link-local
   /// addresses are allowed only if the directory is at such an address, too.
@@ -432,7 +432,7 @@ typedef struct {
   /// connects.
   const char *ca_dir;
   /// Built-in client: PEM file of roots to trust besides the system's, or besides ca_file and
-  /// ca_dir. acme_client_new() reads it once.
+  /// ca_dir. Read once, by acme_client_new().
   const char *extra_ca_file;
   /// Built-in client: URL of the proxy to use, "SCHEME://HOST:PORT", with "USER:PASSWORD@" before
   /// HOST if the proxy requires them, percent-encoded. SCHEME is http (CONNECT, RFC 9110 section
@@ -442,10 +442,10 @@ typedef struct {
   const char *proxy;
   /// Built-in client: PEM file with the certificate to send to a CA that asks for one (RFC 8446
   /// section 4.4.2), followed by its intermediate certificates. Requires client_key_file.
-  /// acme_client_new() reads it once.
+  /// Read once, by acme_client_new().
   const char *client_cert_file;
   /// Built-in client: PEM file with the key of client_cert_file, without a passphrase; may be the
-  /// same file. acme_client_new() reads it once.
+  /// same file. Read once, by acme_client_new().
   const char *client_key_file;
   /// Built-in client: timeout of one request in seconds, from name resolution to the last byte of
   /// the response; 1 to 3600, default 30. Connecting, with proxy and TLS, may take 10 seconds of
@@ -732,9 +732,9 @@ ACME_API const char *acme_error_problem_type(const acme_error_t *error);
 /// @return Text, valid as long as the error is, or NULL. Untrusted text of the CA.
 ACME_API const char *acme_error_problem_json(const acme_error_t *error);
 
-/// Returns the URL of a page that helps the user: terms to agree to, a pause to lift, limits
-/// explained. NULL if the CA named none. It is an https URL, but the CA chose it: show it, do not
-/// fetch it.
+/// Returns the URL of a page that helps the user: the CA's terms, a form that unpauses the account,
+/// or an explanation of limits. NULL if the CA named no page. It is an https URL, but the CA chose
+/// it: show it, do not fetch it.
 /// @param error The error; may be NULL.
 /// @return Text, valid as long as the error is, or NULL.
 ACME_API const char *acme_error_help_url(const acme_error_t *error);

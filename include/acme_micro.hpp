@@ -949,7 +949,7 @@ struct client_options {
     /// User agent to send before the library's own, such as "exampled/1.2".
     std::optional<std::string> user_agent = {};
     /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
-    /// system's. the constructor of client reads it once.
+    /// system's. Read once, by the constructor of client.
     std::optional<std::string> ca_file = {};
     /// Hosts, besides the directory's own, that the CA's URLs may name. Loopback and link-local
     /// addresses are allowed only if the directory is at such an address, too.
@@ -969,7 +969,7 @@ struct client_options {
     /// connects.
     std::optional<std::string> ca_dir = {};
     /// Built-in client: PEM file of roots to trust besides the system's, or besides ca_file and
-    /// ca_dir. the constructor of client reads it once.
+    /// ca_dir. Read once, by the constructor of client.
     std::optional<std::string> extra_ca_file = {};
     /// Built-in client: URL of the proxy to use, "SCHEME://HOST:PORT", with "USER:PASSWORD@" before
     /// HOST if the proxy requires them, percent-encoded. SCHEME is http (CONNECT, RFC 9110 section
@@ -978,11 +978,11 @@ struct client_options {
     /// library reads no environment variable for it. No error and no log contains the password.
     std::optional<std::string> proxy = {};
     /// Built-in client: PEM file with the certificate to send to a CA that asks for one (RFC 8446
-    /// section 4.4.2), followed by its intermediate certificates. Requires client_key_file. the
-    /// constructor of client reads it once.
+    /// section 4.4.2), followed by its intermediate certificates. Requires client_key_file. Read
+    /// once, by the constructor of client.
     std::optional<std::string> client_cert_file = {};
     /// Built-in client: PEM file with the key of client_cert_file, without a passphrase; may be the
-    /// same file. the constructor of client reads it once.
+    /// same file. Read once, by the constructor of client.
     std::optional<std::string> client_key_file = {};
     /// Built-in client: timeout of one request in seconds, from name resolution to the last byte of
     /// the response; 1 to 3600, default 30. Connecting, with proxy and TLS, may take 10 seconds of

@@ -273,8 +273,9 @@ impl Error {
         self.0.retry_at
     }
 
-    /// URL of a page that helps the user: terms to agree to, a pause to lift, limits explained. It
-    /// is from the problem's `instance`, its detail, or a link of the response. Untrusted.
+    /// URL of a page that helps the user: the CA's terms, a form that unpauses the account, or an
+    /// explanation of limits. It is from the problem's `instance`, its detail, or a link of the
+    /// response. Untrusted.
     pub fn help_url(&self) -> Option<&str> {
         self.0.help.as_deref()
     }

@@ -101,8 +101,8 @@ impl Url {
         self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     }
 
-    /// Does it lead to this machine, or to its own link, where clouds have what knows the machine's
-    /// secrets (169.254.169.254)?
+    /// Whether the host is this machine, or is on the local link. There, clouds have a service that
+    /// knows the machine's secrets (169.254.169.254).
     pub(crate) fn is_nearby(&self) -> bool {
         let host = self.host.trim_end_matches('.');
         let Ok(address) = host.parse::<IpAddr>() else {

@@ -213,7 +213,7 @@ impl<P: Clone> Driver<P> {
     }
 
     /// Advances operations until one of them has an event for the caller. `None`: call again when
-    /// the descriptor is readable, which is at once if there is more work.
+    /// the descriptor is readable. If work is left, it is readable already.
     pub fn next_event(&mut self) -> Option<(P, Event)> {
         let start = *self.stretch.get_or_insert_with(Instant::now);
         loop {

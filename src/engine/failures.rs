@@ -42,7 +42,7 @@ fn kind_for(problem: &Problem, otherwise: ErrorKind) -> ErrorKind {
     }
 }
 
-/// Whether the CA cannot be reached, or requests a slower pace. No further request is sent then.
+/// Whether the CA cannot be reached, or requests longer delays. No further request is sent then.
 pub(super) fn ends_at_once(error: &Error) -> bool {
     let kinds =
         [ErrorKind::Transport, ErrorKind::Timeout, ErrorKind::RateLimited, ErrorKind::Canceled];

@@ -90,7 +90,7 @@ impl RetryState {
     }
 }
 
-/// The pace at which a resource is polled until it changes.
+/// The delays between polls of a resource until it changes.
 #[derive(Default)]
 pub(crate) struct Polls {
     count: u32,

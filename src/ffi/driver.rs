@@ -15,7 +15,7 @@ use super::status::acme_status_t;
 use super::types::acme_op_t;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Maximum of each option: threads, and requests to one CA.
+/// Maximum value of an option: of the number of threads, and of the number of requests to one CA.
 const MOST: usize = 256;
 
 /// Runs operations with the built-in HTTPS client, on a few threads of its own. An event loop sees

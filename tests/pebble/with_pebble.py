@@ -84,8 +84,8 @@ FIXED = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZR
 
 EXIT_NOT_STARTED, EXIT_CANNOT_RUN, EXIT_NOT_FOUND = 125, 126, 127
 
-# Explicit and complete, so that the machine's openssl.cnf has no say and strict verifiers (Python
-# 3.13 is one) find every extension that RFC 5280 asks for.
+# Complete, so that the machine's openssl.cnf changes nothing, and so that strict verifiers (such as
+# Python 3.13) find every extension that RFC 5280 requires.
 OPENSSL_CONFIG = """\
 [req]
 distinguished_name = name
@@ -423,7 +423,7 @@ class Server:
 
 
 def die_with_parent() -> None:
-    """In the child: should even a SIGKILL end with_pebble.py, the kernel ends its servers."""
+    """Runs in the child: the kernel kills this server if with_pebble.py ends, even by SIGKILL."""
     pr_set_pdeathsig = 1
     LIBC.prctl(pr_set_pdeathsig, signal.SIGKILL)
 

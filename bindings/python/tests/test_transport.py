@@ -1,4 +1,4 @@
-"""The way to the CA: proxies, a client certificate, roots, timeouts. The CA and the servers between are
+"""The connection to the CA: proxies, a client certificate, roots, timeouts. The CA and the servers between are
 real, and do not use this library."""
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def serve():
 
 
 async def relay(reader, writer, host, port, **options):
-    """Hands bytes on, both ways, until one side has none left."""
+    """Forwards bytes in both directions until one side closes its end."""
     to_reader, to_writer = await asyncio.open_connection(host, port, **options)
 
     async def pass_on(source, target):

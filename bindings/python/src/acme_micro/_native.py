@@ -635,9 +635,9 @@ acme_error_problem_json: Callable[[_Pointer[acme_error_t]], bytes | None] = _bin
     "acme_error_problem_json", c_char_p, POINTER(acme_error_t)
 )
 
-# Returns the URL of a page that helps the user: terms to agree to, a pause to lift, limits
-# explained. NULL if the CA named none. It is an https URL, but the CA chose it: show it, do not
-# fetch it.
+# Returns the URL of a page that helps the user: the CA's terms, a form that unpauses the account,
+# or an explanation of limits. NULL if the CA named no page. It is an https URL, but the CA chose
+# it: show it, do not fetch it.
 acme_error_help_url: Callable[[_Pointer[acme_error_t]], bytes | None] = _bind(
     "acme_error_help_url", c_char_p, POINTER(acme_error_t)
 )

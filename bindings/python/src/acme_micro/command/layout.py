@@ -85,7 +85,7 @@ class Ca:
         return (self.path / f"{ACCOUNT_KEY}{DEACTIVATED}").exists()
 
     async def _keep(self, client: AsyncClient, may_work: bool) -> None:
-        """Records a new way to the CA, if it leads to the account."""
+        """Stores changed settings of the CA (proxy, roots, hosts), if the account is found with them."""
         if not may_work or read(self._folder, CA_FILE, CaSettings) == self.settings:
             return
         try:
