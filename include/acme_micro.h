@@ -507,7 +507,7 @@ typedef struct {
   const char *ancestor_domain;
   /// 1: when a challenge fails, or cannot be published, deactivate the order's other pending
   /// authorizations, because CAs limit how many an account may leave pending. The order cannot be
-  /// resumed afterwards. After other failures, which a later try may mend, the authorizations
+  /// resumed afterwards. After other failures, which a later try may repair, the authorizations
   /// stay.
   size_t abandon_on_failure;
 } acme_order_options_t;
@@ -665,7 +665,7 @@ typedef struct {
   /// before it returns or later, on any thread. The challenges stay valid until done. Required if
   /// the operation has challenges to publish.
   acme_op_fn publish;
-  /// Removes the same challenges. Called once after publish, whether that succeeded or failed;
+  /// Removes the challenges of publish. Called once after publish, whether that succeeded or failed;
   /// also while publishing is still going on.
   acme_op_fn unpublish;
   /// Signs acme_op_sign_request(), which is valid until this callback returns, and calls
@@ -758,8 +758,8 @@ ACME_API const acme_error_t *acme_error_subproblem(const acme_error_t *error, si
 ///
 /// The program keeps two counts; `tries` is the one that fits the last try. After a failure it is
 /// the number of failures in a row: a success sets it to 0. After a success it is the number of
-/// renewals in a row: the result "not due yet" (only_if_due, acme_begin_renewal_info()) sets it to
-/// 0, and the failures, too. If a CA always says "renew now", the program then orders about one
+/// renewals in a row. The result "not due yet" (only_if_due, acme_begin_renewal_info()) sets both
+/// counts to 0. If a CA always says "renew now", the program then orders about one
 /// certificate a day.
 ///
 /// `cert`, the certificate in use, shortens a delay that would be too long for it. Before its
@@ -1063,8 +1063,9 @@ size_t acme_client_http01_answer(const acme_client_t *client,
                                  char *body,
                                  size_t room);
 
-/// Writes the body of the response to a CA's http-01 request without a client, for another process
-/// or machine: every path of a possible challenge has a body (RFC 8555 section 8.3). Any thread.
+/// Writes the body of the response to a CA's http-01 request (RFC 8555 section 8.3). It needs no
+/// client, so the web server may be another process or machine. Every path that may belong to a
+/// challenge has a body, published or not. Any thread.
 /// @param thumbprint acme_key_thumbprint() of the account's key, 43 characters.
 /// @param path The request's path, without a query; a NUL at its end is not necessary.
 /// @param size Size of path in bytes.
@@ -1479,7 +1480,8 @@ ACME_API int acme_driver_fd(const acme_driver_t *driver);
 /// owns op and frees it after done. Until then acme_op_poll(), acme_op_run() and acme_op_free() on
 /// it are ACME_ERR_MISUSE. acme_op_cancel(), acme_op_published() and acme_op_signed() may be called
 /// on any thread. The operation starts when its CA has capacity, so its timeout does not run while
-/// thousands of operations are before it. Any thread, and callbacks.
+/// thousands of operations are before it. Any thread and any callback may call
+/// this.
 /// @param driver The driver.
 /// @param op The operation, begun and not polled yet. Its client decides how it connects.
 /// @param callbacks Read during the call only; done is required.

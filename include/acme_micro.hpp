@@ -1040,7 +1040,7 @@ struct order_options {
     std::optional<std::string> ancestor_domain = {};
     /// When a challenge fails, or cannot be published, deactivate the order's other pending
     /// authorizations, because CAs limit how many an account may leave pending. The order cannot be
-    /// resumed afterwards. After other failures, which a later try may mend, the authorizations
+    /// resumed afterwards. After other failures, which a later try may repair, the authorizations
     /// stay.
     bool abandon_on_failure = false;
 };

@@ -312,8 +312,8 @@ impl Error {
             }
     }
 
-    /// Whether the request may have taken effect or not: no response came, or one that does not
-    /// tell.
+    /// Whether it is unknown if the request took effect: there was no response, or the response
+    /// leaves it open.
     pub(crate) fn is_lost(&self) -> bool {
         let broken = matches!(self.0.http_status, Some(408 | 500..=599));
         let refused = self.0.kind == ErrorKind::RateLimited || self.is_problem("badNonce");

@@ -1,4 +1,4 @@
-//! Absolute URLs, and what part of one a message may show.
+//! Absolute URLs, and the part of a URL that a message may contain.
 
 use std::net::IpAddr;
 
@@ -135,7 +135,8 @@ fn is_disguised_address(host: &str) -> bool {
     is_number && host.parse::<IpAddr>().is_err()
 }
 
-/// A URL for a message. One that we would not ask is shown without what may be a password.
+/// Returns a URL for a message. If it is not a valid URL, the text before "@" is removed, because it
+/// may be a password.
 pub(crate) fn shown(text: &str, max: usize) -> String {
     match text.rsplit_once('@') {
         Some((_, rest)) if Url::parse(text).is_err() => format!("...@{}", printable(rest, max)),

@@ -107,7 +107,7 @@ impl Challenge<Http> {
         self.challenge.checked_token().unwrap_or_default()
     }
 
-    /// The body to serve there, exactly.
+    /// The key authorization: the exact body to serve at that path.
     pub fn http_proof(&self) -> anyhow::Result<String> {
         Ok(self.proof()?.key_authorization().to_owned())
     }

@@ -60,7 +60,7 @@ impl Challenge {
     }
 
     /// Makes the challenge that a CA offers, as the account with this URL has to publish it. `below`:
-    /// it also validates the names below this one.
+    /// whether the challenge also validates the subdomains of the name.
     pub(super) fn offered(
         kind: ChallengeType,
         offer: &Offer,

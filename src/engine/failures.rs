@@ -6,7 +6,7 @@ use crate::resource::authorization::Authorization;
 use crate::resource::order::Order;
 use crate::text::printable;
 
-/// Maximum number of failed names whose reasons a message tells. It only names the others.
+/// Maximum number of failed names whose reasons a message contains. It lists the others without reasons.
 const MAX_REASONS: usize = 5;
 
 /// The error for an invalid order, with the reason that the order itself gives.

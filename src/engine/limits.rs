@@ -29,8 +29,8 @@ pub(super) const MAX_NAMES: usize = 1000;
 /// 503 or 429.
 struct Burst(u32);
 
-/// Burst of newNonce, then 20 a second. No other burst can be reached by one operation alone: each
-/// concurrent request needs a nonce of its own.
+/// Burst of newNonce, then 20 a second. A single operation reaches no other burst, because each of its
+/// concurrent requests needs a nonce of its own.
 const NEW_NONCE: Burst = Burst(10);
 
 /// Burst of everything else that an operation requests concurrently (orders, authorizations,
@@ -54,7 +54,8 @@ pub(super) const JOBS_PER_LANE: usize = 4;
 // ---- A request that is tried again ----
 
 /// Maximum number of tries of a request that ends in `badNonce`. CA quirk (Pebble): it can refuse half of
-/// all good nonces. One issuance in 100,000 then fails; with ten tries one in 100 would.
+/// all good nonces. With this maximum one issuance in 100,000 fails; with ten
+/// tries, one in 100 would.
 pub(super) const MAX_NONCE_TRIES: u32 = 20;
 /// Number of these tries that are sent without delay: the refusal has brought a fresh nonce.
 pub(super) const NONCE_TRIES_AT_ONCE: u32 = 5;

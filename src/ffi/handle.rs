@@ -94,8 +94,8 @@ pub(super) fn release<H: Handle>(handle: *mut H) {
         return;
     }
     let slot = handle.cast::<Slot<H::Value>>();
-    // SAFETY: `peek` has seen our mark, so it came from `give`; the mark is changed first, so that
-    // a second free finds it gone.
+    // SAFETY: `peek` has seen our mark, so the handle is from `give`. The mark is changed first, so
+    // that a second free does not find it.
     let value = unsafe {
         (*slot).mark.store(FREED, Ordering::Release);
         Box::from_raw(slot)

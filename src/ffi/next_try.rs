@@ -16,8 +16,8 @@ use crate::time::Time;
 ///
 /// The program keeps two counts; `tries` is the one that fits the last try. After a failure it is
 /// the number of failures in a row: a success sets it to 0. After a success it is the number of
-/// renewals in a row: the result "not due yet" (only_if_due, acme_begin_renewal_info()) sets it to
-/// 0, and the failures, too. If a CA always says "renew now", the program then orders about one
+/// renewals in a row. The result "not due yet" (only_if_due, acme_begin_renewal_info()) sets both
+/// counts to 0. If a CA always says "renew now", the program then orders about one
 /// certificate a day.
 ///
 /// `cert`, the certificate in use, shortens a delay that would be too long for it. Before its

@@ -174,7 +174,7 @@ pub struct acme_order_options_t {
     pub ancestor_domain: *const c_char,
     /// 1: when a challenge fails, or cannot be published, deactivate the order's other pending
     /// authorizations, because CAs limit how many an account may leave pending. The order cannot be
-    /// resumed afterwards. After other failures, which a later try may mend, the authorizations
+    /// resumed afterwards. After other failures, which a later try may repair, the authorizations
     /// stay.
     pub abandon_on_failure: usize,
 }
@@ -371,7 +371,7 @@ unsafe impl Options for acme_authorize_options_t {}
 // SAFETY: as above.
 unsafe impl Options for acme_run_options_t {}
 
-/// Whether a struct of so many pointer-sized members has no padding.
+/// Whether a struct of this number of pointer-sized members has no padding.
 const fn is_pointers_only<T>(members: usize) -> bool {
     size_of::<T>() == members * size_of::<*const c_void>()
 }

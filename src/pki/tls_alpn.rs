@@ -17,7 +17,7 @@ use crate::time::Time;
 
 /// id-pe-acmeIdentifier, RFC 8737 section 3.
 const ACME_IDENTIFIER: &str = "1.3.6.1.5.5.7.1.31";
-/// Time by which the validity starts before the present, for clocks that differ. The CA ignores it.
+/// Time between the start of the validity and now, in case clocks differ. The CA ignores the validity.
 const BACKDATED: Duration = Duration::from_secs(3600);
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 

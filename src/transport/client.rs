@@ -102,7 +102,7 @@ impl HttpClient {
         Ok(HttpClient::new_with(tls_config, proxy, options.ip_version, timeout, MAX_IDLE))
     }
 
-    /// Creates a client that keeps so many idle connections to a host, and twice as many in total.
+    /// Creates a client that keeps `kept` idle connections to a host, and twice as many in total.
     fn new_with(
         tls_config: Arc<TlsConfig>,
         proxy: Option<Proxy>,
@@ -114,8 +114,8 @@ impl HttpClient {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            .proxy(proxy) // `None` too: ureq has looked into the environment by itself
-            .user_agent("") // none of these three unless the caller says so
+            .proxy(proxy) // also if `None`, because ureq's default is the environment's proxy
+            .user_agent("") // these three fields are sent only if the caller sets them
             .accept("")
             .accept_encoding("")
             .timeout_global(Some(timeout))
@@ -143,7 +143,7 @@ impl HttpClient {
         }
     }
 
-    /// Creates a client with the same options and connections of its own. It keeps so many of them
+    /// Creates a client with the same options and its own connections. It keeps `kept` idle connections
     /// to a host.
     #[cfg(unix)]
     pub(crate) fn separate(&self, kept: usize) -> HttpClient {

@@ -266,7 +266,7 @@ impl Resolver for SyncResolver {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::disallowed_methods)] // there is a server in a thread
+    #![allow(clippy::disallowed_methods)] // the tests' server is a thread
 
     use std::net::TcpListener;
     use std::thread;
@@ -362,7 +362,7 @@ mod tests {
         closed.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         let refuses = closed.local_addr().unwrap().as_socket().unwrap();
         let unreachable = SocketAddr::from(([255, 255, 255, 255], 443));
-        // By ureq's own division of the time, the first alone would have 20 of these seconds.
+        // ureq's own code would try the first address for 20 of these 30 seconds.
         let start = Instant::now();
         get(&[silent, works], Duration::from_secs(30)).unwrap();
         assert!(start.elapsed() < Duration::from_secs(10));
@@ -370,7 +370,7 @@ mod tests {
             get(&[others, &[works]].concat(), Duration::from_secs(30)).unwrap();
             get(&[&[works], others].concat(), Duration::from_secs(30)).unwrap();
         }
-        // With none of them, the limit holds, and a refusal is not lost.
+        // If no address works, the timeout holds, and the error has the refusal.
         let start = Instant::now();
         let limit = Duration::from_millis(400);
         let error = get(&[silent, refuses, silent, silent], limit).unwrap_err();

@@ -658,18 +658,18 @@ acme_error_subproblem: Callable[[_Pointer[acme_error_t], int], _Pointer[acme_err
 # (acme_error_is_permanent()) is not 0. A random part of up to half the delay is added, so that
 # programs that failed together do not return together.  The program keeps two counts; `tries` is
 # the one that fits the last try. After a failure it is the number of failures in a row: a success
-# sets it to 0. After a success it is the number of renewals in a row: the result "not due yet"
-# (only_if_due, acme_begin_renewal_info()) sets it to 0, and the failures, too. If a CA always says
-# "renew now", the program then orders about one certificate a day.  `cert`, the certificate in use,
-# shortens a delay that would be too long for it. Before its renewal is due by its lifetime (after
-# two thirds, or half of a lifetime shorter than ten days) the next try is not later than that. From
-# then on the delay is at most half of the time until the certificate expires. Neither rule makes
-# the delay shorter than a 64th of the lifetime (counted as at least 40 seconds and at most an
-# hour), or than a quarter of the lifetime if that is less. After the certificate has expired the
-# delay is at most an eighth of the lifetime, or a minute if that is longer. A delay that these
-# rules shorten is a random time in the last quarter of what they allow; so no delay is shorter than
-# 30 seconds, if the certificate's lifetime is three minutes or longer.  The CA's `retry_at`
-# (acme_error_retry_at()) comes first: the next try is never before it. Any thread; no error.
+# sets it to 0. After a success it is the number of renewals in a row. The result "not due yet"
+# (only_if_due, acme_begin_renewal_info()) sets both counts to 0. If a CA always says "renew now",
+# the program then orders about one certificate a day.  `cert`, the certificate in use, shortens a
+# delay that would be too long for it. Before its renewal is due by its lifetime (after two thirds,
+# or half of a lifetime shorter than ten days) the next try is not later than that. From then on the
+# delay is at most half of the time until the certificate expires. Neither rule makes the delay
+# shorter than a 64th of the lifetime (counted as at least 40 seconds and at most an hour), or than
+# a quarter of the lifetime if that is less. After the certificate has expired the delay is at most
+# an eighth of the lifetime, or a minute if that is longer. A delay that these rules shorten is a
+# random time in the last quarter of what they allow; so no delay is shorter than 30 seconds, if the
+# certificate's lifetime is three minutes or longer.  The CA's `retry_at` (acme_error_retry_at())
+# comes first: the next try is never before it. Any thread; no error.
 acme_next_try: Callable[[int, int, int, _Pointer[acme_cert_t], int], int] = _bind(
     "acme_next_try", c_int64, c_size_t, c_int, c_int64, POINTER(acme_cert_t), c_int64
 )
@@ -897,8 +897,9 @@ acme_client_http01_answer: Callable[
     c_size_t,
 )
 
-# Writes the body of the response to a CA's http-01 request without a client, for another process or
-# machine: every path of a possible challenge has a body (RFC 8555 section 8.3). Any thread.
+# Writes the body of the response to a CA's http-01 request (RFC 8555 section 8.3). It needs no
+# client, so the web server may be another process or machine. Every path that may belong to a
+# challenge has a body, published or not. Any thread.
 acme_http01_answer: Callable[[bytes | None, bytes | None, int, bytes | None, int], int] = _bind(
     "acme_http01_answer", c_size_t, c_char_p, c_char_p, c_size_t, c_char_p, c_size_t
 )
@@ -1262,7 +1263,7 @@ acme_driver_fd: Callable[[_Pointer[acme_driver_t]], int] = _bind(
 # owns op and frees it after done. Until then acme_op_poll(), acme_op_run() and acme_op_free() on it
 # are ACME_ERR_MISUSE. acme_op_cancel(), acme_op_published() and acme_op_signed() may be called on
 # any thread. The operation starts when its CA has capacity, so its timeout does not run while
-# thousands of operations are before it. Any thread, and callbacks.
+# thousands of operations are before it. Any thread and any callback may call this.
 acme_driver_add: Callable[
     [_Pointer[acme_driver_t], _Pointer[acme_op_t], _Pointer[acme_driver_callbacks_t]], int
 ] = _bind(
