@@ -764,8 +764,8 @@ ACME_API const acme_error_t *acme_error_subproblem(const acme_error_t *error, si
 ///
 /// `cert`, the certificate in use, shortens a delay that would be too long for it. Before its
 /// renewal is due by its lifetime (after two thirds, or half of a lifetime shorter than ten days)
-/// the next try is not later than that. From then on the delay is at most half of the time until
-/// the certificate expires. Neither rule makes the delay shorter than a 64th of the lifetime
+/// the next try is at that due time at the latest. From then on the delay is at most half of the
+/// time until the certificate expires. Neither rule makes the delay shorter than a 64th of the lifetime
 /// (counted as at least 40 seconds and at most an hour), or than a quarter of the lifetime if that
 /// is less. After the certificate has expired the delay is at most an eighth of the lifetime, or a
 /// minute if that is longer. A delay that these rules shorten is a random time in the last quarter
@@ -1480,8 +1480,7 @@ ACME_API int acme_driver_fd(const acme_driver_t *driver);
 /// owns op and frees it after done. Until then acme_op_poll(), acme_op_run() and acme_op_free() on
 /// it are ACME_ERR_MISUSE. acme_op_cancel(), acme_op_published() and acme_op_signed() may be called
 /// on any thread. The operation starts when its CA has capacity, so its timeout does not run while
-/// thousands of operations are before it. Any thread and any callback may call
-/// this.
+/// thousands of operations are before it. Any thread and any callback may call this.
 /// @param driver The driver.
 /// @param op The operation, begun and not polled yet. Its client decides how it connects.
 /// @param callbacks Read during the call only; done is required.

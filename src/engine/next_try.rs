@@ -166,17 +166,17 @@ mod tests {
             (5 * MINUTE, 299, &[(30, 40)]),
             (5 * MINUTE, 300, &[(45, 60)]),
             (5 * MINUTE, 3000 * DAY, &[(45, 60)]),
-            // A day, as step-ca's: due after 12 hours and up to half an hour.
+            // A day, as step-ca's: due after 12 to 12.5 hours.
             (DAY, 0, &[ONE, TWO, THREE, (9 * HOUR, 12 * HOUR + HOUR / 2)]),
             (DAY, 13 * HOUR, &[ONE, TWO, THREE, (247 * MINUTE, 330 * MINUTE)]),
             (DAY, DAY - 10 * MINUTE, &[ONE, TWO, (1012, 1350)]),
             (DAY, 25 * HOUR, &[ONE, TWO, THREE, (135 * MINUTE, 180 * MINUTE)]),
-            // Six days: due after 72 hours and up to three.
+            // Six days: due after 72 to 75 hours.
             (6 * DAY, 0, &[ONE, TWO, THREE, MORE]),
             (6 * DAY, 4 * DAY, &[ONE, TWO, THREE, (18 * HOUR, DAY)]),
             (6 * DAY, 6 * DAY - HOUR, &[ONE, TWO, (45 * MINUTE, HOUR)]),
             (6 * DAY, 7 * DAY, &[ONE, TWO, THREE, (13 * HOUR, 18 * HOUR)]),
-            // Ninety days: due after 60 and up to two more.
+            // Ninety days: due after 60 to 62 days.
             (90 * DAY, 65 * DAY, &[ONE, TWO, THREE, MORE]),
             (90 * DAY, 89 * DAY, &[ONE, TWO, THREE, (9 * HOUR, 12 * HOUR)]),
             (90 * DAY, 90 * DAY - HOUR, &[ONE, TWO, (45 * MINUTE, HOUR)]),

@@ -218,8 +218,7 @@ pub extern "C" fn acme_driver_fd(driver: *const acme_driver_t) -> c_int {
 /// owns op and frees it after done. Until then acme_op_poll(), acme_op_run() and acme_op_free() on
 /// it are ACME_ERR_MISUSE. acme_op_cancel(), acme_op_published() and acme_op_signed() may be called
 /// on any thread. The operation starts when its CA has capacity, so its timeout does not run while
-/// thousands of operations are before it. Any thread and any callback may call
-/// this.
+/// thousands of operations are before it. Any thread and any callback may call this.
 /// @param driver The driver.
 /// @param op The operation, begun and not polled yet. Its client decides how it connects.
 /// @param callbacks Read during the call only; done is required.

@@ -22,8 +22,8 @@ use crate::time::Time;
 ///
 /// `cert`, the certificate in use, shortens a delay that would be too long for it. Before its
 /// renewal is due by its lifetime (after two thirds, or half of a lifetime shorter than ten days)
-/// the next try is not later than that. From then on the delay is at most half of the time until
-/// the certificate expires. Neither rule makes the delay shorter than a 64th of the lifetime
+/// the next try is at that due time at the latest. From then on the delay is at most half of the
+/// time until the certificate expires. Neither rule makes the delay shorter than a 64th of the lifetime
 /// (counted as at least 40 seconds and at most an hour), or than a quarter of the lifetime if that
 /// is less. After the certificate has expired the delay is at most an eighth of the lifetime, or a
 /// minute if that is longer. A delay that these rules shorten is a random time in the last quarter

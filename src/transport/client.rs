@@ -152,7 +152,7 @@ impl HttpClient {
     }
 
     /// Whether this process owns the connections. In a child of fork() they belong to the parent,
-    /// which goes on using them, and a thread that exists only in the parent may hold a lock.
+    /// which continues to use them, and a thread that exists only in the parent may hold a lock.
     #[cfg(unix)]
     fn is_of_this_process(&self) -> bool {
         let this = std::process::id();
@@ -170,7 +170,7 @@ impl HttpClient {
     }
 
     /// Closes all connections permanently: running requests fail at once, later ones too. Only a
-    /// name resolution or a TCP connect goes on until it ends.
+    /// name resolution or a TCP connect continues until it ends.
     #[cfg(unix)]
     pub(crate) fn shut_down(&self) {
         self.agent.clone().shutdown();

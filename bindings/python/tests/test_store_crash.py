@@ -95,7 +95,7 @@ def accounts() -> int:
 
 
 def killed(scene: Scene, step: str, *options: str, under: Sequence[str] = ()) -> bool:
-    """Kills the program at a step and runs it again. False: it did not come to that step."""
+    """Kills the program at a step and runs it again. Returns False if it did not reach the step."""
     is_renewal = "renew" in options
     if is_renewal:
         assert scene.run("")[0]

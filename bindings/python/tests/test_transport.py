@@ -177,7 +177,7 @@ def new_certificate(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def test_a_ca_that_requires_a_client_certificate(serve, standalone, tmp_path):
-    """Pebble behind a front that wants one. Pebble's URLs are on the host that it is asked at."""
+    """A front server requires the certificate, and forwards to Pebble, whose URLs follow the Host field."""
     server, server_key = new_certificate(tmp_path, "front")
     mine, my_key = new_certificate(tmp_path, "exampled")
     front = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

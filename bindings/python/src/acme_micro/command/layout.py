@@ -217,7 +217,7 @@ class Layout:
             if not any(ca.stored_name(name) in known for ca in cas):
                 raise self._no_such(name)
         if wanted:
-            self.unusable.clear()  # they are not needed
+            self.unusable.clear()  # the unusable CAs are not needed
         chosen = ((ca, [name for name in ca.names() if not wanted or name in wanted]) for ca in cas)
         return [(ca, names) for ca, names in chosen if names]
 
