@@ -15,18 +15,18 @@
  *     the handle it came from is freed. The pointers of a step of an acme_op_t stay valid
  *     until the next acme_op_poll() on it; acme_last_error(), until the next call on the
  *     same thread that can fail.
- *  4. Strings are UTF-8 and NUL-terminated, at most 64 KiB. Bytes travel as pointer
- *     and length. Input is copied; you may free or reuse it when the call returns.
+ *  4. Strings are UTF-8 and NUL-terminated, at most 64 KiB. Bytes are passed as
+ *     pointer and length. Input is copied; you may free or reuse it when the call returns.
  *  5. Handles may move between threads. acme_client_t, acme_key_t, acme_csr_t and
  *     acme_cert_t may be used by many threads at once; an acme_op_t by one at a
  *     time. Any thread may call acme_op_cancel() while the handle exists, and while a
  *     driver runs the operation also acme_op_published() and acme_op_signed(). The
  *     functions of acme_driver_t say which threads may call them.
- *  6. Nothing blocks, sleeps, opens a file or socket, starts a thread, reads the
+ *  6. No function blocks, sleeps, opens a file or socket, starts a thread, reads the
  *     environment or installs a signal handler - except acme_op_send(),
  *     acme_op_run() and acme_obtain(), and acme_client_new(), which reads the files
  *     that its options name. Only acme_driver_t has threads, and sockets of its own;
- *     acme_driver_free() waits for them. Making an RSA key costs seconds of CPU.
+ *     acme_driver_free() waits for them. An RSA key takes seconds of CPU time.
  *  7. Handles may be freed in any order; the library keeps what it still needs.
  *  8. NULL for a required argument is ACME_ERR_INVALID_ARGUMENT. A getter given NULL
  *     returns NULL or 0. A handle of the wrong kind is ACME_ERR_MISUSE.
@@ -666,7 +666,7 @@ typedef struct {
   /// the operation has challenges to publish.
   acme_op_fn publish;
   /// Removes the challenges of publish. Called once after publish, whether that succeeded or failed;
-  /// also while publishing is still going on.
+  /// also while publishing is still in progress.
   acme_op_fn unpublish;
   /// Signs acme_op_sign_request(), which is valid until this callback returns, and calls
   /// acme_op_signed() or acme_op_sign_failed(): before it returns or later, on any thread. For
@@ -810,7 +810,8 @@ ACME_API uint32_t acme_features(void);
 /// @param level The most detailed ACME_LOG_* level to log.
 ACME_API void acme_set_log_callback(acme_log_fn log, void *user, int level);
 
-/// Generates a key of an ACME_KEY_* type. RSA takes up to seconds: not for an event loop's thread.
+/// Generates a key of an ACME_KEY_* type. An RSA key takes up to seconds: do not
+/// generate one on an event loop's thread.
 /// @param type An ACME_KEY_* value.
 /// @param key Out: the key, to free with acme_key_free().
 /// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: type is another value; ACME_ERR_CRYPTO: OpenSSL
@@ -1139,7 +1140,8 @@ ACME_MUST_CHECK
 acme_status_t acme_begin_deactivate(const acme_client_t *client,
                                     acme_op_t **op);
 
-/// Asks the CA when to renew cert (RFC 9773); without an answer the certificate's lifetime decides.
+/// Fetches from the CA when to renew cert (RFC 9773). Without that, the certificate's lifetime
+/// decides.
 /// Afterwards acme_op_renewal_info() has the window.
 /// @param client The client. It may be freed before the operation.
 /// @param cert The certificate. It may be freed before the operation.
@@ -1275,17 +1277,17 @@ acme_status_t acme_op_respond_with(acme_op_t *op,
                                    const void *json,
                                    size_t size);
 
-/// Reports that every challenge is in place, or that publishing failed. After a failure the
-/// operation ends with ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH. Any thread while a driver runs
-/// it.
+/// Reports that every challenge is in place, or that publishing failed. After a failure the next
+/// step is ACME_STEP_UNPUBLISH; then the operation ends with ACME_ERR_HOST. While a driver runs op,
+/// any thread may call this.
 /// @param op The operation.
 /// @param failure NULL: all are in place. Else the reason, for the message of the error; copied.
 /// @return ACME_OK; ACME_ERR_MISUSE: the operation is not publishing.
 ACME_API acme_status_t acme_op_published(acme_op_t *op, const char *failure);
 
-/// Cancels the operation: it ends at its next poll, by way of ACME_STEP_UNPUBLISH if challenges are
-/// published. From any thread, and from a signal handler: this function takes no lock and allocates
-/// nothing.
+/// Cancels the operation: it ends at its next poll, after ACME_STEP_UNPUBLISH if challenges are
+/// published. Any thread and any signal handler may call this: the function takes no lock and
+/// allocates nothing.
 /// @param op The operation, which must not be freed meanwhile; NULL is fine. An operation that has
 ///   ended does not change.
 ACME_API void acme_op_cancel(const acme_op_t *op);
@@ -1308,8 +1310,8 @@ ACME_API const char *acme_op_state(const acme_op_t *op);
 ACME_API const acme_sign_request_t *acme_op_sign_request(const acme_op_t *op);
 
 /// Passes the signature for acme_op_sign_request() to the operation: ECDSA in DER, or the two
-/// integers in full width. A wrong signature ends the operation with ACME_ERR_CRYPTO. Any thread
-/// while a driver runs it.
+/// integers in full width. A wrong signature ends the operation with ACME_ERR_CRYPTO. While a
+/// driver runs op, any thread may call this.
 /// @param op The operation.
 /// @param sign_id The id of the acme_sign_request_t.
 /// @param signature The signature's bytes; copied.
@@ -1321,8 +1323,8 @@ acme_status_t acme_op_signed(acme_op_t *op,
                              const void *signature,
                              size_t size);
 
-/// Reports that signing failed: the operation ends with ACME_ERR_HOST. Any thread while a driver
-/// runs it.
+/// Reports that signing failed: the operation ends with ACME_ERR_HOST. While a driver runs op, any
+/// thread may call this.
 /// @param op The operation.
 /// @param sign_id The id of the acme_sign_request_t.
 /// @param why Reason, for the message of the error; copied. NULL: unknown.

@@ -229,7 +229,7 @@ public:
     {
     }
 
-    /// Copies the error. There is no move: an error whose copy was thrown on stays complete.
+    /// Copies the error. It cannot be moved, so it stays complete if its copy is thrown again.
     error(const error &) = default;
     /// Copies the error.
     error &operator=(const error &) = default;
@@ -924,8 +924,8 @@ inline time_point next_try(std::size_t tries, const error *failed = nullptr,
 // Aggregates: a member that is not set has its default. A call reads its options before it returns;
 // the library keeps the keys and certificates alive that they point to.
 //
-// The members have the names and the meaning of the C struct of the same name. Their comments are
-// made of its comments: tests/cpp/check_wrapper.py --write does that.
+// The members have the names and the meaning of the C struct of the same name. tests/cpp/check_wrapper.py
+// --write makes their comments from those of the C struct.
 
 /// Options of client. directory_url and account_key are required.
 struct client_options {
@@ -1268,7 +1268,7 @@ public:
         taken(acme_op_response_end(native_handle(), id, http_status));
     }
 
-    /// Says that no complete response came, and why. The operation decides whether to send the
+    /// Reports that no complete response came, and why. The operation decides whether to send the
     /// request again.
     void response_failed(std::uint64_t id, const std::string &why)
     {
@@ -1307,11 +1307,11 @@ public:
                                            json.size()));
     }
 
-    /// Says that every challenge is published. The CA is then told to validate them.
+    /// Reports that every challenge is published. The library then tells the CA to validate them.
     void published() { detail::check(acme_op_published(native_handle(), nullptr)); }
 
-    /// Says that the challenges cannot be published, and why: after step::unpublish the operation
-    /// fails with host_error.
+    /// Reports that the challenges cannot be published, and why: after step::unpublish the
+    /// operation fails with host_error.
     void publish_failed(const std::string &why)
     {
         detail::check(acme_op_published(native_handle(), detail::to_c(why, "why")));
@@ -1330,7 +1330,7 @@ public:
         detail::check(acme_op_signed(native_handle(), id, signature.data(), signature.size()));
     }
 
-    /// Says that there is no signature, and why: the operation fails with host_error.
+    /// Reports that there is no signature, and why: the operation fails with host_error.
     void sign_failed(std::uint64_t id, const std::string &why)
     {
         detail::check(acme_op_sign_failed(native_handle(), id, detail::to_c(why, "why")));
@@ -1671,8 +1671,8 @@ struct driver_options {
 };
 
 /// Functions of your program that a driver calls for one operation; see driver::add(). Only
-/// driver::dispatch() and the destructor of driver call them, on the thread that these are called
-/// on. They may call any function of the operation but poll() and run().
+/// driver::dispatch() and the destructor of driver call them, on the thread that calls
+/// these. They may call any function of the operation but poll() and run().
 ///
 /// When publish or sign throws, the operation fails with a host_error of the same message.
 /// dispatch() throws the first exception of any handler, unchanged, after it has advanced all
@@ -1711,7 +1711,7 @@ public:
     /// owns it: do not read from it and do not close it.
     int fd() const { return acme_driver_fd(native_handle()); }
 
-    /// Gives an operation that was never polled to the driver. Any thread and any handler may call
+    /// Adds an operation that was never polled to the driver. Any thread and any handler may call
     /// this. Until done has returned, any thread may use the returned reference for cancel(),
     /// published() and signed_with().
     operation &add(operation op, driver_handlers with) const

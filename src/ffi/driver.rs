@@ -70,7 +70,7 @@ pub struct acme_driver_callbacks_t {
     /// the operation has challenges to publish.
     pub publish: acme_op_fn,
     /// Removes the challenges of publish. Called once after publish, whether that succeeded or failed;
-    /// also while publishing is still going on.
+    /// also while publishing is still in progress.
     pub unpublish: acme_op_fn,
     /// Signs acme_op_sign_request(), which is valid until this callback returns, and calls
     /// acme_op_signed() or acme_op_sign_failed(): before it returns or later, on any thread. For
@@ -85,7 +85,7 @@ unsafe impl Options for acme_driver_options_t {}
 // SAFETY: as above.
 unsafe impl Options for acme_driver_callbacks_t {}
 
-/// A driver, and marks of what is going on with it.
+/// A driver, and its state for the checks of calls.
 pub struct DriverState {
     driver: Mutex<Driver<Added>>,
     fd: c_int,

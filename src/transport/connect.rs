@@ -356,7 +356,7 @@ mod tests {
             }
         });
         let (silent, _full) = black_hole();
-        // Bound and not listening: it refuses connections, and no other test can get its port.
+        // A socket that is bound and does not listen refuses connections, and keeps its port reserved.
         let closed =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         closed.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();

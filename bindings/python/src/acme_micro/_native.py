@@ -690,7 +690,8 @@ acme_set_log_callback: Callable[[Any, int | None, int], None] = _bind(
     "acme_set_log_callback", None, acme_log_fn, c_void_p, c_int
 )
 
-# Generates a key of an ACME_KEY_* type. RSA takes up to seconds: not for an event loop's thread.
+# Generates a key of an ACME_KEY_* type. An RSA key takes up to seconds: do not generate one on an
+# event loop's thread.
 acme_key_generate: Callable[[int, _Pointer[_Pointer[acme_key_t]]], int] = _bind(
     "acme_key_generate", c_int32, c_int, POINTER(POINTER(acme_key_t))
 )
@@ -958,8 +959,8 @@ acme_begin_deactivate: Callable[
     "acme_begin_deactivate", c_int32, POINTER(acme_client_t), POINTER(POINTER(acme_op_t))
 )
 
-# Asks the CA when to renew cert (RFC 9773); without an answer the certificate's lifetime decides.
-# Afterwards acme_op_renewal_info() has the window.
+# Fetches from the CA when to renew cert (RFC 9773). Without that, the certificate's lifetime
+# decides. Afterwards acme_op_renewal_info() has the window.
 acme_begin_renewal_info: Callable[
     [_Pointer[acme_client_t], _Pointer[acme_cert_t], _Pointer[_Pointer[acme_op_t]]], int
 ] = _bind(
@@ -1093,15 +1094,16 @@ acme_op_respond_with: Callable[
     c_size_t,
 )
 
-# Reports that every challenge is in place, or that publishing failed. After a failure the operation
-# ends with ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH. Any thread while a driver runs it.
+# Reports that every challenge is in place, or that publishing failed. After a failure the next step
+# is ACME_STEP_UNPUBLISH; then the operation ends with ACME_ERR_HOST. While a driver runs op, any
+# thread may call this.
 acme_op_published: Callable[[_Pointer[acme_op_t], bytes | None], int] = _bind(
     "acme_op_published", c_int32, POINTER(acme_op_t), c_char_p
 )
 
-# Cancels the operation: it ends at its next poll, by way of ACME_STEP_UNPUBLISH if challenges are
-# published. From any thread, and from a signal handler: this function takes no lock and allocates
-# nothing.
+# Cancels the operation: it ends at its next poll, after ACME_STEP_UNPUBLISH if challenges are
+# published. Any thread and any signal handler may call this: the function takes no lock and
+# allocates nothing.
 acme_op_cancel: Callable[[_Pointer[acme_op_t]], None] = _bind(
     "acme_op_cancel", None, POINTER(acme_op_t)
 )
@@ -1124,14 +1126,14 @@ acme_op_sign_request: Callable[[_Pointer[acme_op_t]], _Pointer[acme_sign_request
 )
 
 # Passes the signature for acme_op_sign_request() to the operation: ECDSA in DER, or the two
-# integers in full width. A wrong signature ends the operation with ACME_ERR_CRYPTO. Any thread
-# while a driver runs it.
+# integers in full width. A wrong signature ends the operation with ACME_ERR_CRYPTO. While a driver
+# runs op, any thread may call this.
 acme_op_signed: Callable[[_Pointer[acme_op_t], int, bytes | None, int], int] = _bind(
     "acme_op_signed", c_int32, POINTER(acme_op_t), c_uint64, c_void_p, c_size_t
 )
 
-# Reports that signing failed: the operation ends with ACME_ERR_HOST. Any thread while a driver runs
-# it.
+# Reports that signing failed: the operation ends with ACME_ERR_HOST. While a driver runs op, any
+# thread may call this.
 acme_op_sign_failed: Callable[[_Pointer[acme_op_t], int, bytes | None], int] = _bind(
     "acme_op_sign_failed", c_int32, POINTER(acme_op_t), c_uint64, c_char_p
 )
