@@ -242,7 +242,7 @@ pub extern "C" fn acme_driver_add(
         }
         added.acquire()?;
         let mut driver = state.driver();
-        // With the lock, so that it is either refused or seen by acme_driver_free().
+        // Under the lock, so that either the operation is refused, or acme_driver_free() finds it.
         let taken = match state.ending.load(Ordering::Acquire) {
             true => Err(misuse("this driver is being freed")),
             false => added.http.add_to(&mut driver, &added.operation, Added { op, callbacks }),

@@ -56,7 +56,7 @@ fn find<'a, H: Handle>(handle: *const H) -> std::result::Result<&'a H::Value, Wr
         return Err(Wrong::NotOurs);
     }
     // SAFETY: every handle of this library points to at least a mark. A pointer from elsewhere is
-    // the caller's mistake, and cannot be told from a handle.
+    // the caller's mistake; no check can distinguish it from a handle.
     match unsafe { &*handle.cast::<AtomicU64>() }.load(Ordering::Acquire) {
         // SAFETY: the mark says that it is one of ours of this kind, made by `give`; the caller
         // frees it after the call (rule 2 of the header). Only shared references are ever made.
