@@ -1140,8 +1140,8 @@ ACME_MUST_CHECK
 acme_status_t acme_begin_deactivate(const acme_client_t *client,
                                     acme_op_t **op);
 
-/// Fetches from the CA when to renew cert (RFC 9773). Without that, the certificate's lifetime
-/// decides.
+/// Fetches from the CA when to renew cert (RFC 9773). Without this information, the certificate's
+/// lifetime decides.
 /// Afterwards acme_op_renewal_info() has the window.
 /// @param client The client. It may be freed before the operation.
 /// @param cert The certificate. It may be freed before the operation.

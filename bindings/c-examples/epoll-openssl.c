@@ -334,7 +334,7 @@ static void loop(int timer)
 
     while (unfinished > 0) {
         set_timer(timer);
-        /* One event at a time: a source may free another one, whose event must not be in a list then. */
+        /* One event at a time: a list could contain an event of a source that an earlier event has freed. */
         if (epoll_wait(epoll_fd, &event, 1, -1) == 1) {
             struct source *source = event.data.ptr;
 

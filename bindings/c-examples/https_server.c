@@ -6,7 +6,7 @@
  * Serves port N (443), at first without a certificate; obtains one for all NAMEs, by tls-alpn-01 on
  * the same port; renews it when the CA says that it is time. A renewal disturbs neither
  * handshakes nor connections. DIR has account.pem, key.pem and chain.pem, which the next start uses
- * again: after a restart the CA gets no request before a renewal is due.
+ * again: a restart orders no certificate that is not due.
  *
  *   SIGHUP           renews the certificate now
  *   SIGINT, SIGTERM  end the server

@@ -207,7 +207,7 @@ pub(crate) fn host_and_port(uri: &Uri) -> String {
     uri.port_u16().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// Adds to an error what was being done, except to timeouts, which `Failure::new` describes.
+/// Adds the current step to an error, but not to a timeout, which `Failure::new` describes.
 fn named(doing: &str, uri: &Uri, error: Error) -> Error {
     match error {
         Error::Io(error) => Error::Other(format!("{doing} {}: {error}", host_and_port(uri)).into()),

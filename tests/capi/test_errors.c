@@ -271,7 +271,7 @@ static void r15_when_to_try_again_with_a_certificate(void)
         size_t tries;
         acme_time_t least, most;
     } cases[] = {
-        { 300, 0, 1, 60 * second, 90 * second }, /* the first failure after a success */
+        { 300, 0, 1, 60 * second, 90 * second }, /* tries is 1 after a success */
         { 300, 0, 4, 112 * second, 156 * second },
         { 300, 200 * second, 4, 37 * second, 50 * second },
         { 300, 299 * second, 4, 30 * second, 40 * second },

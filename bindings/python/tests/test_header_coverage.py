@@ -96,7 +96,7 @@ def test_all_of_the_header_is_reachable(header):
     [
         ("options.max_threads", "acme_driver_options_t.max_threads"),
         ("options.subdomains", "acme_authorize_options_t.subdomains"),
-        # The options of an authorization have a member of the same name, which stays in use.
+        # acme_authorize_options_t has a member of the same name, which the package still uses.
         ("options.timeout_s", "acme_order_options_t.timeout_s"),
         ("struct.tls_alpn_name", "acme_challenge_t.tls_alpn_name"),
         ("_native.acme_cert_ari_id", "acme_cert_ari_id"),

@@ -959,8 +959,8 @@ acme_begin_deactivate: Callable[
     "acme_begin_deactivate", c_int32, POINTER(acme_client_t), POINTER(POINTER(acme_op_t))
 )
 
-# Fetches from the CA when to renew cert (RFC 9773). Without that, the certificate's lifetime
-# decides. Afterwards acme_op_renewal_info() has the window.
+# Fetches from the CA when to renew cert (RFC 9773). Without this information, the certificate's
+# lifetime decides. Afterwards acme_op_renewal_info() has the window.
 acme_begin_renewal_info: Callable[
     [_Pointer[acme_client_t], _Pointer[acme_cert_t], _Pointer[_Pointer[acme_op_t]]], int
 ] = _bind(

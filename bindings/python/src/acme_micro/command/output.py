@@ -127,7 +127,7 @@ class Output:
 
 
 class _Lines(logging.Handler):
-    """Writes log lines between the command's own."""
+    """Writes log lines in between the lines of the command."""
 
     def __init__(self, output: Output):
         super().__init__()
