@@ -54,8 +54,7 @@ pub(super) const JOBS_PER_LANE: usize = 4;
 // ---- A request that is tried again ----
 
 /// Maximum number of tries of a request that ends in `badNonce`. CA quirk (Pebble): it can refuse half of
-/// all good nonces. With this maximum one issuance in 100,000 fails; with ten
-/// tries, one in 100 would.
+/// all good nonces. With this maximum one issuance in 100,000 fails; with ten tries, one in 100 would.
 pub(super) const MAX_NONCE_TRIES: u32 = 20;
 /// Number of these tries that are sent without delay: the refusal has brought a fresh nonce.
 pub(super) const NONCE_TRIES_AT_ONCE: u32 = 5;

@@ -135,7 +135,8 @@ mod tests {
         for (tries, least) in [(0, minute), (1, minute), (2, 10 * minute), (3, 100 * minute)] {
             assert!((least..least * 3 / 2).contains(&delay(tries)), "{tries}");
         }
-        // A million failures in a row, and the numbers that could overflow.
+        // A million failures in a row (one a minute for thirty years would be sixteen million), and the
+        // numbers that could overflow.
         let many = (4..1_000_000).chain((0..64).map(|bit| usize::MAX >> bit).filter(|n| *n > 3));
         for tries in many {
             assert!((day..day * 3 / 2).contains(&delay(tries)), "{tries}");
