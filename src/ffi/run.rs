@@ -132,8 +132,8 @@ struct Callbacks<'a> {
 impl Callbacks<'_> {
     fn call(&self, callback: acme_challenge_fn, index: usize) -> c_int {
         let challenge = self.op.challenge(index);
-        // SAFETY: the host's own function with the host's own pointer; the challenge is op until
-        // the next step.
+        // SAFETY: the host's own function with the host's own pointer; the challenge is valid
+        // until the next step.
         callback.map_or(0, |callback| unsafe { callback(challenge, self.options.user) })
     }
 }

@@ -1,6 +1,6 @@
 //! The built-in HTTPS client: a blocking one over the system's OpenSSL.
 //!
-//! `client` sends one request, `outcome` says how that ended, `connect` resolves names and opens
+//! `client` sends one request, `outcome` is its result, `connect` resolves names and opens
 //! connections, `proxy` and `socks` speak with proxies, `tls` is TLS, and `tls_config` what TLS
 //! trusts.
 
