@@ -205,7 +205,8 @@ pub(super) const MIN_OPERATION_DELAY: Duration = seconds(40);
 pub(super) const MAX_MIN_OPERATION_DELAY: Duration = seconds(3600);
 /// Share of the lifetime in place of 40 s, for certificates of seconds in tests.
 pub(super) const SHARE_OF_SHORT_LIFETIME: u32 = 4;
-/// Share of the lifetime once the certificate has expired: then there is less to lose.
+/// Share of the lifetime, or of the time since the expiry, once the certificate has expired: then there is
+/// less to lose.
 pub(super) const SHARE_AFTER_EXPIRY: u32 = 8;
 /// Minimum of the share after expiry.
 pub(super) const MIN_DELAY_AFTER_EXPIRY: Duration = seconds(60);

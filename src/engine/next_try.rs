@@ -31,7 +31,9 @@ use crate::time::Time;
 /// - From then on, the delay is at most half of the time until it expires.
 /// - Neither rule makes the delay shorter than a 64th of the lifetime, which counts as at least 40
 ///   seconds and at most an hour; nor shorter than a quarter of the lifetime, if that is less.
-/// - Once it has expired, the delay is at most an eighth of the lifetime, or a minute if that is longer.
+/// - Once it has expired, the delay is at most an eighth of the lifetime, or of the time since it expired,
+///   or a minute, whichever is longest. So a certificate that no program can renew any more is tried ever
+///   less often, down to once a day.
 ///
 /// A shortened delay is a random time in the last quarter of the allowed time. So no delay is shorter
 /// than 30 seconds if the certificate lives for three minutes or longer. The CA's own
@@ -82,7 +84,8 @@ fn longest_delay(chain: &CertificateChain, now: Time) -> Option<Duration> {
         return None;
     }
     if now >= end {
-        return Some((lifetime / SHARE_AFTER_EXPIRY).max(MIN_DELAY_AFTER_EXPIRY));
+        let longest = lifetime.max(now.since(end)) / SHARE_AFTER_EXPIRY;
+        return Some(longest.max(MIN_DELAY_AFTER_EXPIRY));
     }
     let due = RenewalInfo::by_lifetime(chain, now).renew_at;
     let left = if now < due { due.since(now) } else { end.since(now) / 2 };
@@ -159,14 +162,15 @@ mod tests {
         const TWO: Bounds = (10 * MINUTE, 15 * MINUTE);
         const THREE: Bounds = (100 * MINUTE, 150 * MINUTE);
         const MORE: Bounds = (DAY, 36 * HOUR);
-        let table: [(i64, i64, &[Bounds]); 18] = [
+        let table: [(i64, i64, &[Bounds]); 19] = [
             // Five minutes: due after 150 to 156 seconds.
             (5 * MINUTE, 0, &[ONE, (112, 156)]),
             (5 * MINUTE, 160, &[(52, 70)]),
             (5 * MINUTE, 240, &[(30, 40)]),
             (5 * MINUTE, 299, &[(30, 40)]),
             (5 * MINUTE, 300, &[(45, 60)]),
-            (5 * MINUTE, 3000 * DAY, &[(45, 60)]),
+            (5 * MINUTE, 65 * MINUTE, &[ONE, (337, 450)]),
+            (5 * MINUTE, 3000 * DAY, &[ONE, TWO, THREE, MORE]),
             // A day, as step-ca's: due after 12 to 12.5 hours.
             (DAY, 0, &[ONE, TWO, THREE, (9 * HOUR, 12 * HOUR + HOUR / 2)]),
             (DAY, 13 * HOUR, &[ONE, TWO, THREE, (247 * MINUTE, 330 * MINUTE)]),

@@ -666,10 +666,11 @@ acme_error_subproblem: Callable[[_Pointer[acme_error_t], int], _Pointer[acme_err
 # then on the delay is at most half of the time until the certificate expires. Neither rule makes
 # the delay shorter than a 64th of the lifetime (counted as at least 40 seconds and at most an
 # hour), or than a quarter of the lifetime if that is less. After the certificate has expired the
-# delay is at most an eighth of the lifetime, or a minute if that is longer. A delay that these
-# rules shorten is a random time in the last quarter of what they allow; so no delay is shorter than
-# 30 seconds, if the certificate's lifetime is three minutes or longer.  The CA's `retry_at`
-# (acme_error_retry_at()) comes first: the next try is never before it. Any thread; no error.
+# delay is at most an eighth of the lifetime or of the time since it expired, or a minute, whichever
+# is longest. A delay that these rules shorten is a random time in the last quarter of what they
+# allow; so no delay is shorter than 30 seconds, if the certificate's lifetime is three minutes or
+# longer.  The CA's `retry_at` (acme_error_retry_at()) comes first: the next try is never before it.
+# Any thread; no error.
 acme_next_try: Callable[[int, int, int, _Pointer[acme_cert_t], int], int] = _bind(
     "acme_next_try", c_int64, c_size_t, c_int, c_int64, POINTER(acme_cert_t), c_int64
 )
