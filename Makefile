@@ -38,7 +38,7 @@ PYTHON := target/venv/bin/python
 # make test-SUITE ONLY=WORD runs the tests whose names contain WORD.
 export ONLY
 PYTEST_ONLY = $(if $(ONLY),-k '$(ONLY)')
-# Python tests run side by side, for most of them wait.
+# Python tests run side by side, because most of them wait.
 PYTEST_JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 
 # Cargo always builds into the paths above, whatever the user's environment sets.

@@ -15,18 +15,18 @@
  *     the handle it came from is freed. The pointers of a step of an acme_op_t stay valid
  *     until the next acme_op_poll() on it; acme_last_error(), until the next call on the
  *     same thread that can fail.
- *  4. Strings are UTF-8 and NUL-terminated, at most 64 KiB. Bytes travel as pointer
- *     and length. Input is copied; you may free or reuse it when the call returns.
+ *  4. Strings are UTF-8 and NUL-terminated, at most 64 KiB. Bytes are passed as
+ *     pointer and length. Input is copied; you may free or reuse it when the call returns.
  *  5. Handles may move between threads. acme_client_t, acme_key_t, acme_csr_t and
  *     acme_cert_t may be used by many threads at once; an acme_op_t by one at a
  *     time. Any thread may call acme_op_cancel() while the handle exists, and while a
  *     driver runs the operation also acme_op_published() and acme_op_signed(). The
  *     functions of acme_driver_t say which threads may call them.
- *  6. Nothing blocks, sleeps, opens a file or socket, starts a thread, reads the
+ *  6. No function blocks, sleeps, opens a file or socket, starts a thread, reads the
  *     environment or installs a signal handler - except acme_op_send(),
  *     acme_op_run() and acme_obtain(), and acme_client_new(), which reads the files
  *     that its options name. Only acme_driver_t has threads, and sockets of its own;
- *     acme_driver_free() waits for them. Making an RSA key costs seconds of CPU.
+ *     acme_driver_free() waits for them. An RSA key takes seconds of CPU time.
  *  7. Handles may be freed in any order; the library keeps what it still needs.
  *  8. NULL for a required argument is ACME_ERR_INVALID_ARGUMENT. A getter given NULL
  *     returns NULL or 0. A handle of the wrong kind is ACME_ERR_MISUSE.
@@ -410,7 +410,7 @@ typedef struct {
   /// User agent to send before the library's own, such as "exampled/1.2".
   const char *user_agent;
   /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
-  /// system's. acme_client_new() reads it once.
+  /// system's. Read once, by acme_client_new().
   const char *ca_file;
   /// Hosts, besides the directory's own, that the CA's URLs may name. Loopback and link-local
   /// addresses are allowed only if the directory is at such an address, too.
@@ -432,7 +432,7 @@ typedef struct {
   /// connects.
   const char *ca_dir;
   /// Built-in client: PEM file of roots to trust besides the system's, or besides ca_file and
-  /// ca_dir. acme_client_new() reads it once.
+  /// ca_dir. Read once, by acme_client_new().
   const char *extra_ca_file;
   /// Built-in client: URL of the proxy to use, "SCHEME://HOST:PORT", with "USER:PASSWORD@" before
   /// HOST if the proxy requires them, percent-encoded. SCHEME is http (CONNECT, RFC 9110 section
@@ -442,10 +442,10 @@ typedef struct {
   const char *proxy;
   /// Built-in client: PEM file with the certificate to send to a CA that asks for one (RFC 8446
   /// section 4.4.2), followed by its intermediate certificates. Requires client_key_file.
-  /// acme_client_new() reads it once.
+  /// Read once, by acme_client_new().
   const char *client_cert_file;
   /// Built-in client: PEM file with the key of client_cert_file, without a passphrase; may be the
-  /// same file. acme_client_new() reads it once.
+  /// same file. Read once, by acme_client_new().
   const char *client_key_file;
   /// Built-in client: timeout of one request in seconds, from name resolution to the last byte of
   /// the response; 1 to 3600, default 30. Connecting, with proxy and TLS, may take 10 seconds of
@@ -665,8 +665,8 @@ typedef struct {
   /// before it returns or later, on any thread. The challenges stay valid until done. Required if
   /// the operation has challenges to publish.
   acme_op_fn publish;
-  /// Removes the same challenges. Called once after publish, whether that succeeded or failed;
-  /// also while publishing is still going on.
+  /// Removes the challenges of publish. Called once after publish, whether that succeeded or failed;
+  /// also while publishing is still in progress.
   acme_op_fn unpublish;
   /// Signs acme_op_sign_request(), which is valid until this callback returns, and calls
   /// acme_op_signed() or acme_op_sign_failed(): before it returns or later, on any thread. For
@@ -732,9 +732,9 @@ ACME_API const char *acme_error_problem_type(const acme_error_t *error);
 /// @return Text, valid as long as the error is, or NULL. Untrusted text of the CA.
 ACME_API const char *acme_error_problem_json(const acme_error_t *error);
 
-/// Returns the URL of a page that helps the user: terms to agree to, a pause to lift, limits
-/// explained. NULL if the CA named none. It is an https URL, but the CA chose it: show it, do not
-/// fetch it.
+/// Returns the URL of a page that helps the user: the CA's terms, a form that unpauses the account,
+/// or an explanation of limits. NULL if the CA named no page. It is an https URL, but the CA chose
+/// it: show it, do not fetch it.
 /// @param error The error; may be NULL.
 /// @return Text, valid as long as the error is, or NULL.
 ACME_API const char *acme_error_help_url(const acme_error_t *error);
@@ -758,19 +758,19 @@ ACME_API const acme_error_t *acme_error_subproblem(const acme_error_t *error, si
 ///
 /// The program keeps two counts; `tries` is the one that fits the last try. After a failure it is
 /// the number of failures in a row: a success sets it to 0. After a success it is the number of
-/// renewals in a row: the result "not due yet" (only_if_due, acme_begin_renewal_info()) sets it to
-/// 0, and the failures, too. If a CA always says "renew now", the program then orders about one
+/// renewals in a row. The result "not due yet" (only_if_due, acme_begin_renewal_info()) sets both
+/// counts to 0. If a CA always says "renew now", the program then orders about one
 /// certificate a day.
 ///
 /// `cert`, the certificate in use, shortens a delay that would be too long for it. Before its
 /// renewal is due by its lifetime (after two thirds, or half of a lifetime shorter than ten days)
-/// the next try is not later than that. From then on the delay is at most half of the time until
-/// the certificate expires. Neither rule makes the delay shorter than a 64th of the lifetime
+/// the next try is at that due time at the latest. From then on the delay is at most half of the
+/// time until the certificate expires. Neither rule makes the delay shorter than a 64th of the lifetime
 /// (counted as at least 40 seconds and at most an hour), or than a quarter of the lifetime if that
-/// is less. After the certificate has expired the delay is at most an eighth of the lifetime, or a
-/// minute if that is longer. A delay that these rules shorten is a random time in the last quarter
-/// of what they allow; so no delay is shorter than 30 seconds, if the certificate's lifetime is
-/// three minutes or longer.
+/// is less. After the certificate has expired the delay is at most an eighth of the lifetime or of
+/// the time since it expired, or a minute, whichever is longest. A delay that these rules shorten
+/// is a random time in the last quarter of what they allow; so no delay is shorter than 30 seconds,
+/// if the certificate's lifetime is three minutes or longer.
 ///
 /// The CA's `retry_at` (acme_error_retry_at()) comes first: the next try is never before it. Any
 /// thread; no error.
@@ -810,7 +810,8 @@ ACME_API uint32_t acme_features(void);
 /// @param level The most detailed ACME_LOG_* level to log.
 ACME_API void acme_set_log_callback(acme_log_fn log, void *user, int level);
 
-/// Generates a key of an ACME_KEY_* type. RSA takes up to seconds: not for an event loop's thread.
+/// Generates a key of an ACME_KEY_* type. An RSA key takes up to seconds: do not
+/// generate one on an event loop's thread.
 /// @param type An ACME_KEY_* value.
 /// @param key Out: the key, to free with acme_key_free().
 /// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: type is another value; ACME_ERR_CRYPTO: OpenSSL
@@ -1063,8 +1064,9 @@ size_t acme_client_http01_answer(const acme_client_t *client,
                                  char *body,
                                  size_t room);
 
-/// Writes the body of the response to a CA's http-01 request without a client, for another process
-/// or machine: every path of a possible challenge has a body (RFC 8555 section 8.3). Any thread.
+/// Writes the body of the response to a CA's http-01 request (RFC 8555 section 8.3). It needs no
+/// client, so the web server may be another process or machine. Every path that may belong to a
+/// challenge has a body, published or not. Any thread.
 /// @param thumbprint acme_key_thumbprint() of the account's key, 43 characters.
 /// @param path The request's path, without a query; a NUL at its end is not necessary.
 /// @param size Size of path in bytes.
@@ -1138,7 +1140,8 @@ ACME_MUST_CHECK
 acme_status_t acme_begin_deactivate(const acme_client_t *client,
                                     acme_op_t **op);
 
-/// Asks the CA when to renew cert (RFC 9773); without an answer the certificate's lifetime decides.
+/// Fetches from the CA when to renew cert (RFC 9773). Without this information, the certificate's
+/// lifetime decides.
 /// Afterwards acme_op_renewal_info() has the window.
 /// @param client The client. It may be freed before the operation.
 /// @param cert The certificate. It may be freed before the operation.
@@ -1274,17 +1277,17 @@ acme_status_t acme_op_respond_with(acme_op_t *op,
                                    const void *json,
                                    size_t size);
 
-/// Reports that every challenge is in place, or that publishing failed. After a failure the
-/// operation ends with ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH. Any thread while a driver runs
-/// it.
+/// Reports that every challenge is in place, or that publishing failed. After a failure the next
+/// step is ACME_STEP_UNPUBLISH; then the operation ends with ACME_ERR_HOST. While a driver runs op,
+/// any thread may call this.
 /// @param op The operation.
 /// @param failure NULL: all are in place. Else the reason, for the message of the error; copied.
 /// @return ACME_OK; ACME_ERR_MISUSE: the operation is not publishing.
 ACME_API acme_status_t acme_op_published(acme_op_t *op, const char *failure);
 
-/// Cancels the operation: it ends at its next poll, by way of ACME_STEP_UNPUBLISH if challenges are
-/// published. From any thread, and from a signal handler: this function takes no lock and allocates
-/// nothing.
+/// Cancels the operation: it ends at its next poll, after ACME_STEP_UNPUBLISH if challenges are
+/// published. Any thread and any signal handler may call this: the function takes no lock and
+/// allocates nothing.
 /// @param op The operation, which must not be freed meanwhile; NULL is fine. An operation that has
 ///   ended does not change.
 ACME_API void acme_op_cancel(const acme_op_t *op);
@@ -1307,8 +1310,8 @@ ACME_API const char *acme_op_state(const acme_op_t *op);
 ACME_API const acme_sign_request_t *acme_op_sign_request(const acme_op_t *op);
 
 /// Passes the signature for acme_op_sign_request() to the operation: ECDSA in DER, or the two
-/// integers in full width. A wrong signature ends the operation with ACME_ERR_CRYPTO. Any thread
-/// while a driver runs it.
+/// integers in full width. A wrong signature ends the operation with ACME_ERR_CRYPTO. While a
+/// driver runs op, any thread may call this.
 /// @param op The operation.
 /// @param sign_id The id of the acme_sign_request_t.
 /// @param signature The signature's bytes; copied.
@@ -1320,8 +1323,8 @@ acme_status_t acme_op_signed(acme_op_t *op,
                              const void *signature,
                              size_t size);
 
-/// Reports that signing failed: the operation ends with ACME_ERR_HOST. Any thread while a driver
-/// runs it.
+/// Reports that signing failed: the operation ends with ACME_ERR_HOST. While a driver runs op, any
+/// thread may call this.
 /// @param op The operation.
 /// @param sign_id The id of the acme_sign_request_t.
 /// @param why Reason, for the message of the error; copied. NULL: unknown.
@@ -1479,7 +1482,7 @@ ACME_API int acme_driver_fd(const acme_driver_t *driver);
 /// owns op and frees it after done. Until then acme_op_poll(), acme_op_run() and acme_op_free() on
 /// it are ACME_ERR_MISUSE. acme_op_cancel(), acme_op_published() and acme_op_signed() may be called
 /// on any thread. The operation starts when its CA has capacity, so its timeout does not run while
-/// thousands of operations are before it. Any thread, and callbacks.
+/// thousands of operations are before it. Any thread and any callback may call this.
 /// @param driver The driver.
 /// @param op The operation, begun and not polled yet. Its client decides how it connects.
 /// @param callbacks Read during the call only; done is required.

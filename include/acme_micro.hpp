@@ -229,7 +229,7 @@ public:
     {
     }
 
-    /// Copies the error. There is no move: an error whose copy was thrown on stays complete.
+    /// Copies the error. It cannot be moved, so it stays complete if its copy is thrown again.
     error(const error &) = default;
     /// Copies the error.
     error &operator=(const error &) = default;
@@ -924,8 +924,8 @@ inline time_point next_try(std::size_t tries, const error *failed = nullptr,
 // Aggregates: a member that is not set has its default. A call reads its options before it returns;
 // the library keeps the keys and certificates alive that they point to.
 //
-// The members have the names and the meaning of the C struct of the same name. Their comments are
-// made of its comments: tests/cpp/check_wrapper.py --write does that.
+// The members have the names and the meaning of the C struct of the same name. tests/cpp/check_wrapper.py
+// --write makes their comments from those of the C struct.
 
 /// Options of client. directory_url and account_key are required.
 struct client_options {
@@ -949,7 +949,7 @@ struct client_options {
     /// User agent to send before the library's own, such as "exampled/1.2".
     std::optional<std::string> user_agent = {};
     /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
-    /// system's. the constructor of client reads it once.
+    /// system's. Read once, by the constructor of client.
     std::optional<std::string> ca_file = {};
     /// Hosts, besides the directory's own, that the CA's URLs may name. Loopback and link-local
     /// addresses are allowed only if the directory is at such an address, too.
@@ -969,7 +969,7 @@ struct client_options {
     /// connects.
     std::optional<std::string> ca_dir = {};
     /// Built-in client: PEM file of roots to trust besides the system's, or besides ca_file and
-    /// ca_dir. the constructor of client reads it once.
+    /// ca_dir. Read once, by the constructor of client.
     std::optional<std::string> extra_ca_file = {};
     /// Built-in client: URL of the proxy to use, "SCHEME://HOST:PORT", with "USER:PASSWORD@" before
     /// HOST if the proxy requires them, percent-encoded. SCHEME is http (CONNECT, RFC 9110 section
@@ -978,11 +978,11 @@ struct client_options {
     /// library reads no environment variable for it. No error and no log contains the password.
     std::optional<std::string> proxy = {};
     /// Built-in client: PEM file with the certificate to send to a CA that asks for one (RFC 8446
-    /// section 4.4.2), followed by its intermediate certificates. Requires client_key_file. the
-    /// constructor of client reads it once.
+    /// section 4.4.2), followed by its intermediate certificates. Requires client_key_file. Read
+    /// once, by the constructor of client.
     std::optional<std::string> client_cert_file = {};
     /// Built-in client: PEM file with the key of client_cert_file, without a passphrase; may be the
-    /// same file. the constructor of client reads it once.
+    /// same file. Read once, by the constructor of client.
     std::optional<std::string> client_key_file = {};
     /// Built-in client: timeout of one request in seconds, from name resolution to the last byte of
     /// the response; 1 to 3600, default 30. Connecting, with proxy and TLS, may take 10 seconds of
@@ -1268,7 +1268,7 @@ public:
         taken(acme_op_response_end(native_handle(), id, http_status));
     }
 
-    /// Says that no complete response came, and why. The operation decides whether to send the
+    /// Reports that no complete response came, and why. The operation decides whether to send the
     /// request again.
     void response_failed(std::uint64_t id, const std::string &why)
     {
@@ -1307,11 +1307,11 @@ public:
                                            json.size()));
     }
 
-    /// Says that every challenge is published. The CA is then told to validate them.
+    /// Reports that every challenge is published. The library then tells the CA to validate them.
     void published() { detail::check(acme_op_published(native_handle(), nullptr)); }
 
-    /// Says that the challenges cannot be published, and why: after step::unpublish the operation
-    /// fails with host_error.
+    /// Reports that the challenges cannot be published, and why: after step::unpublish the
+    /// operation fails with host_error.
     void publish_failed(const std::string &why)
     {
         detail::check(acme_op_published(native_handle(), detail::to_c(why, "why")));
@@ -1330,7 +1330,7 @@ public:
         detail::check(acme_op_signed(native_handle(), id, signature.data(), signature.size()));
     }
 
-    /// Says that there is no signature, and why: the operation fails with host_error.
+    /// Reports that there is no signature, and why: the operation fails with host_error.
     void sign_failed(std::uint64_t id, const std::string &why)
     {
         detail::check(acme_op_sign_failed(native_handle(), id, detail::to_c(why, "why")));
@@ -1671,8 +1671,8 @@ struct driver_options {
 };
 
 /// Functions of your program that a driver calls for one operation; see driver::add(). Only
-/// driver::dispatch() and the destructor of driver call them, on the thread that these are called
-/// on. They may call any function of the operation but poll() and run().
+/// driver::dispatch() and the destructor of driver call them, on the thread that calls
+/// these. They may call any function of the operation but poll() and run().
 ///
 /// When publish or sign throws, the operation fails with a host_error of the same message.
 /// dispatch() throws the first exception of any handler, unchanged, after it has advanced all
@@ -1711,7 +1711,7 @@ public:
     /// owns it: do not read from it and do not close it.
     int fd() const { return acme_driver_fd(native_handle()); }
 
-    /// Gives an operation that was never polled to the driver. Any thread and any handler may call
+    /// Adds an operation that was never polled to the driver. Any thread and any handler may call
     /// this. Until done has returned, any thread may use the returned reference for cancel(),
     /// published() and signed_with().
     operation &add(operation op, driver_handlers with) const

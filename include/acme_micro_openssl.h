@@ -21,7 +21,7 @@
  * A store holds the certificate of each name, and the challenges of tls-alpn-01 (RFC 8737). When a
  * ClientHello arrives, the handshake takes the certificate of the name in it from the store, and keeps
  * a reference. A certificate may therefore be replaced at any moment: handshakes and connections that
- * have begun go on with the old one.
+ * have begun keep the old one.
  *
  * Any thread may call any function at any time, with one exception: attach the store before the
  * SSL_CTX accepts connections. Functions that return acme_status_t return ACME_OK or a negative

@@ -26,7 +26,7 @@ pub trait Host {
     /// block.
     fn publish(&mut self, challenges: &[Challenge]) -> Result<(), String>;
 
-    /// Removes the same challenges, including the ones that could not be published.
+    /// Removes the challenges of `publish`, including the ones that could not be published.
     fn unpublish(&mut self, challenges: &[Challenge]);
 }
 

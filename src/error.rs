@@ -273,8 +273,9 @@ impl Error {
         self.0.retry_at
     }
 
-    /// URL of a page that helps the user: terms to agree to, a pause to lift, limits explained. It
-    /// is from the problem's `instance`, its detail, or a link of the response. Untrusted.
+    /// URL of a page that helps the user: the CA's terms, a form that unpauses the account, or an
+    /// explanation of limits. It is from the problem's `instance`, its detail, or a link of the
+    /// response. Untrusted.
     pub fn help_url(&self) -> Option<&str> {
         self.0.help.as_deref()
     }
@@ -311,8 +312,8 @@ impl Error {
             }
     }
 
-    /// Whether the request may have taken effect or not: no response came, or one that does not
-    /// tell.
+    /// Whether it is unknown if the request took effect: there was no response, or the response
+    /// leaves it open.
     pub(crate) fn is_lost(&self) -> bool {
         let broken = matches!(self.0.http_status, Some(408 | 500..=599));
         let refused = self.0.kind == ErrorKind::RateLimited || self.is_problem("badNonce");

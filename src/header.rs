@@ -23,7 +23,7 @@ pub(crate) struct Headers {
     lines: usize,
 }
 
-/// The error for a header that is larger than any that a CA has reason to send.
+/// The error for a header that is larger than a CA has reason to send.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooLarge;
 

@@ -94,7 +94,7 @@ impl Problem {
         self.detail.as_deref()
     }
 
-    /// A URL with more about this occurrence: terms of service, a pause to lift.
+    /// A URL with more about this occurrence: terms of service, or a form that unpauses the account.
     pub fn instance(&self) -> Option<&str> {
         self.instance.as_deref()
     }

@@ -1,4 +1,4 @@
-//! Absolute URLs, and what part of one a message may show.
+//! Absolute URLs, and the part of a URL that a message may contain.
 
 use std::net::IpAddr;
 
@@ -101,8 +101,8 @@ impl Url {
         self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     }
 
-    /// Does it lead to this machine, or to its own link, where clouds have what knows the machine's
-    /// secrets (169.254.169.254)?
+    /// Whether the host is this machine, or is on the local link. There, clouds have a service that
+    /// knows the machine's secrets (169.254.169.254).
     pub(crate) fn is_nearby(&self) -> bool {
         let host = self.host.trim_end_matches('.');
         let Ok(address) = host.parse::<IpAddr>() else {
@@ -135,7 +135,8 @@ fn is_disguised_address(host: &str) -> bool {
     is_number && host.parse::<IpAddr>().is_err()
 }
 
-/// A URL for a message. One that we would not ask is shown without what may be a password.
+/// Returns a URL for a message. If it is not a valid URL, the text before "@" is removed, because it
+/// may be a password.
 pub(crate) fn shown(text: &str, max: usize) -> String {
     match text.rsplit_once('@') {
         Some((_, rest)) if Url::parse(text).is_err() => format!("...@{}", printable(rest, max)),

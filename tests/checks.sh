@@ -2,13 +2,13 @@
 #
 #   check NAME COMMAND...   runs COMMAND, a program or a function, as a job of its own; it passes when
 #                           COMMAND exits with 0
-#   need NAME COMMAND...    the same for a check that later ones build on: it runs whatever ONLY says, and
-#                           the script goes on when it has ended
+#   need NAME COMMAND...    the same for a check that later ones build on: it runs even if ONLY excludes it,
+#                           and the script continues when it has ended
 #   finish SUITE            waits for all jobs, prints the failed checks, exits
 #
-# COMMAND finds an empty folder of its own in $mine. Its output is kept together, and printed when it
-# fails. Checks end in any order, so none may need the result of another. A script whose checks build on
-# each other sets jobs=1: then each has ended before the script goes on.
+# COMMAND finds an empty folder of its own in $mine. Its output is collected, and printed if it fails.
+# Checks end in any order, so no check may need the result of another. A script whose checks build on
+# each other sets jobs=1: then each check has ended before the script continues.
 # A check that needs a CA of its own starts one: "${ca[@]}" PROGRAM, or beside_ca FUNCTION.
 #
 # Environment:
@@ -28,7 +28,7 @@ beside_ca() {
     "${ca[@]}" bash -c "$(declare -p mine memcheck; declare -f); $1"
 }
 
-# Without job control, bash lets background jobs ignore SIGINT, and so would all that they start.
+# Without job control, bash lets background jobs ignore SIGINT, and their children inherit that.
 set -m
 trap end_all EXIT
 trap 'exit 130' INT

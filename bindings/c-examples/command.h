@@ -1,6 +1,6 @@
 /*
- * command.h - what libevent-curl.c and epoll-openssl.c have in common that has nothing to do with
- * loops: their command line, and an order's key and certificate in files.
+ * command.h - the parts of libevent-curl.c and epoll-openssl.c that do not depend on the event loop: the
+ * command line, and an order's key and certificate in files.
  *
  * Define _POSIX_C_SOURCE as 200809L before the first #include.
  */
@@ -13,15 +13,15 @@
 enum { MAX_NAMES = 100 };
 
 struct command {
-    acme_client_options_t ca; /* its account_key is to be freed */
+    acme_client_options_t ca; /* the caller frees its account_key */
     const char *ca_file;
-    int port;           /* where to answer the CA */
+    int port;           /* where to respond to the CA */
     int out;            /* directory of account.pem, NAME.key.pem and NAME.chain.pem */
-    char **orders;      /* the names of one each, with commas between */
+    char **orders;      /* one text for each order: its names, with commas between */
     int order_count;
 };
 
-/* 0; or the exit status of the program, which has been told why. */
+/* Reads the command line. Returns 0, or the exit status of the program, after a message. */
 static int command_read(struct command *command, int argc, char **argv)
 {
     acme_client_options_t ca = ACME_CLIENT_OPTIONS_INIT;
@@ -66,7 +66,8 @@ static int command_read(struct command *command, int argc, char **argv)
     return 0;
 }
 
-/* Begins the order of these names. They are cut apart in place; the first names the files. */
+/* Begins the order of these names. The text is split in place; the files bear the
+ * first name. */
 static acme_op_t *order_begin(const struct command *command, const acme_client_t *client, char *names)
 {
     acme_order_options_t options = ACME_ORDER_OPTIONS_INIT;
@@ -86,7 +87,7 @@ static acme_op_t *order_begin(const struct command *command, const acme_client_t
     options.key = key;
     if (key && acme_begin_order(client, &options, &op) != ACME_OK)
         fprintf(stderr, "%s: %s\n", names, acme_error_message(acme_last_error()));
-    acme_key_free(key); /* the order has a reference of its own */
+    acme_key_free(key); /* the order keeps the key */
     return op;
 }
 

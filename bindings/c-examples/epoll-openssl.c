@@ -1,19 +1,22 @@
 /*
  * epoll-openssl.c - several certificates at once on a bare epoll loop, without a thread: https.h sends
  * what the operations ask for, a timerfd wakes the loop when one is due, and a small server on the same
- * loop answers the CA (http-01).
+ * loop responds to the CA (http-01).
  *
  *   epoll-openssl --directory URL [--ca-file FILE] [--agree-terms] [--port N] --out DIR NAMES...
  *
  *   NAMES     the names of one certificate, with commas between them; several certificates are
  *             obtained at the same time
- *   --port    where to answer the CA (default 80)
+ *   --port    where to respond to the CA (default 80)
  *   --out     account.pem, and for each certificate FIRST-NAME.key.pem and FIRST-NAME.chain.pem
  *
- * The CA's name is resolved once, before the loop begins: the library asks no host but the
- * directory's. A server that runs for months resolves it again at times, by its own resolver.
+ * The CA's name is resolved once, before the loop begins: the library connects only to
+ * the directory's host. A server that runs for months should resolve the name again from time to time,
+ * with a resolver of its own.
  *
- * Ctrl-C takes down what is published and ends. Exit status: 0 all obtained; 1 some failed; 2 usage.
+ * Ctrl-C removes the published challenges and ends the program.
+ *
+ * Exit status: 0 all obtained; 1 some failed; 2 usage.
  */
 #define _GNU_SOURCE
 
@@ -45,7 +48,7 @@ struct order {
     struct order *next;
 };
 
-/* One request of an order under way. An order may have several; each is known by its id. */
+/* One request of an order, in flight. An order may have several; each has its id. */
 struct transfer {
     struct source source;
     struct https https;
@@ -55,9 +58,9 @@ struct transfer {
     struct transfer *next;
 };
 
-/* One who connected to our port and has not asked yet. */
+/* A client that connected to our port and has not sent its request yet. */
 struct visitor {
-    struct source source; /* fd -1: free */
+    struct source source; /* fd -1: this entry is free */
     long long until;
     size_t size;
     char request[2048];
@@ -108,7 +111,7 @@ static void transfer_fail(struct transfer *transfer, const char *why)
     transfer_free(transfer);
 }
 
-/* Goes on with a request. 1: it has ended, and its order can go on. */
+/* Continues a request. Returns 1 if it has ended, and its order can continue. */
 static int transfer_step(struct transfer *transfer)
 {
     int step = https_step(&transfer->https);
@@ -137,7 +140,7 @@ static void transfer_ready(struct source *source)
         drive(order);
 }
 
-/* Everything of the request is copied: it is shown until the next poll only. */
+/* Starts a request. Copies all of it, because the request is valid until the next poll only. */
 static void transfer_begin(struct order *order, const acme_http_request_t *request)
 {
     struct transfer *transfer = calloc(1, sizeof *transfer);
@@ -158,7 +161,7 @@ static void transfer_begin(struct order *order, const acme_http_request_t *reque
         transfer_step(transfer);
 }
 
-/* Goes on with an order: called whenever something has happened, as often as you like. */
+/* Continues an order. Called after each event; an additional call does no harm. */
 static void drive(struct order *order)
 {
     int step;
@@ -174,7 +177,7 @@ static void drive(struct order *order)
             order->due = wait < 0 ? NEVER : now_ms() + wait;
             return;
         }
-        case ACME_STEP_PUBLISH: /* visitor_answer() asks the client what is published */
+        case ACME_STEP_PUBLISH: /* visitor_answer() gets the challenges from the client */
             acme_op_published(order->op, NULL);
             break;
         case ACME_STEP_UNPUBLISH:
@@ -191,7 +194,7 @@ static void drive(struct order *order)
     }
 }
 
-/* --- the CA's questions (http-01) ------------------------------------------------------------- */
+/* --- the CA's requests (http-01) -------------------------------------------------------------- */
 
 static void visitor_leave(struct visitor *visitor)
 {
@@ -199,7 +202,7 @@ static void visitor_leave(struct visitor *visitor)
     visitor->source.fd = -1;
 }
 
-/* So short that it fits into the socket's buffer at once. */
+/* Sends the response. It is so short that it fits into the socket's buffer. */
 static void visitor_answer(struct visitor *visitor)
 {
     char path[512] = "", body[1024], head[256];
@@ -234,7 +237,7 @@ static void visitor_ready(struct source *source)
     visitor_leave(visitor);
 }
 
-/* Port 80 is open to the world: so many at a time, for so long. */
+/* Accepts a client. Anyone may connect to port 80, so the number of clients and their time are limited. */
 static void listener_ready(struct source *source)
 {
     struct visitor *visitor = NULL;
@@ -318,7 +321,7 @@ static void set_timer(int timer)
     for (i = 0; i < VISITORS; i++)
         if (visitors[i].source.fd >= 0 && visitors[i].until < first)
             first = visitors[i].until;
-    if (first != NEVER) { /* rounded up: to wake before it is due would be in vain */
+    if (first != NEVER) { /* rounded up: the loop must not wake before the time */
         at.it_value.tv_sec = (time_t)(first / 1000);
         at.it_value.tv_nsec = first % 1000 * 1000000 + 999999;
     }
@@ -331,7 +334,7 @@ static void loop(int timer)
 
     while (unfinished > 0) {
         set_timer(timer);
-        /* One at a time: what one source does may free another, which then must not be in a list. */
+        /* One event at a time: a list could contain an event of a source that an earlier event has freed. */
         if (epoll_wait(epoll_fd, &event, 1, -1) == 1) {
             struct source *source = event.data.ptr;
 
@@ -348,7 +351,7 @@ static int listen_on(int port)
     int fd = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), yes = 1, no = 0;
 
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no); /* IPv4 as well */
+    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no); /* the socket accepts IPv4, too */
     if (bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 128) == 0)
         return fd;
     fprintf(stderr, "port %d: %s\n", port, strerror(errno));
@@ -356,7 +359,7 @@ static int listen_on(int port)
     return -1;
 }
 
-/* Host and port of the directory, which the library has looked at already. */
+/* Resolves the host and port of the directory's URL, which the library has checked already. */
 static struct addrinfo *resolve(const char *url)
 {
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *found = NULL;
@@ -399,7 +402,7 @@ static int run(void)
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigprocmask(SIG_BLOCK, &signals, NULL);
-    signal(SIGPIPE, SIG_IGN); /* OpenSSL writes to connections that may be closed */
+    signal(SIGPIPE, SIG_IGN); /* OpenSSL may write to a connection that the peer has closed */
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     timer.fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     interrupt.fd = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);

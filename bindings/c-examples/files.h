@@ -61,8 +61,8 @@ static int create_temporary(int dir, mode_t mode, char name[FILE_NAME_SIZE])
     return file;
 }
 
-/* Replaces the file name. At every moment it holds its whole old text or its whole new text. After the
- * result 0 it holds the new text, even if the power fails. */
+/* Replaces the content of the file. At every moment the file holds its whole old text or its whole new text.
+ * After the result 0 it holds the new text, even if the power fails. */
 static int store(int dir, const char *name, mode_t mode, const char *text)
 {
     char temporary[FILE_NAME_SIZE];

@@ -1,9 +1,9 @@
 /*
  * https.h - a small HTTPS client over OpenSSL that never blocks: one request, one connection.
  *
- * https_begin(), then https_step() whenever the socket is ready for what the last call asked for. Of
- * HTTP/1.1 (RFC 9112) it knows what servers may answer: bodies with a length, in chunks, or up to the
- * end of the connection.
+ * Call https_begin(), then https_step() whenever the socket is ready for what the last call asked for.
+ * The client reads the HTTP/1.1 responses (RFC 9112) that servers may send: bodies with a length, in
+ * chunks, or up to the end of the connection.
  *
  * Define _POSIX_C_SOURCE as 200809L before the first #include.
  */
@@ -31,21 +31,21 @@ struct https {
     int fd;
     SSL *ssl;
     SSL_CTX *tls;
-    const struct addrinfo *address; /* the host's next address, for when this one fails */
+    const struct addrinfo *address; /* the address to try if this one fails */
     char *host;
     char *request;
     size_t request_size, sent;
     char *answer; /* ends with a NUL that is not part of it */
     size_t size, room;
-    int status; /* of a complete answer; and its parts */
+    int status; /* the status and parts of a complete response */
     char *head, *body;
     size_t body_size;
-    const char *why; /* it failed */
+    const char *why; /* the reason of a failure */
 };
 
-/* --- the answer ------------------------------------------------------------------------------- */
+/* --- the response ----------------------------------------------------------------------------- */
 
-/* Where the line after this one begins; NULL when this one is not complete. */
+/* Returns the start of the line after this one; NULL if this line is not complete. */
 static char *https_next_line(char *line)
 {
     char *end = strstr(line, "\r\n");
@@ -53,7 +53,7 @@ static char *https_next_line(char *line)
     return end ? end + 2 : NULL;
 }
 
-/* Whether a line is this field, and then where its value begins. */
+/* Returns the start of the field's value in this line; NULL if the line is another field. */
 static const char *https_field(const char *line, const char *name)
 {
     size_t size = strlen(name);
@@ -61,13 +61,13 @@ static const char *https_field(const char *line, const char *name)
     return strncasecmp(line, name, size) == 0 && line[size] == ':' ? line + size + 1 : NULL;
 }
 
-/* The body in chunks, which is complete when 1 is given, and then put together in place. */
+/* Joins the chunks of a body in place. Returns 1 if the body is complete; only then it is changed. */
 static int https_unchunk(char *body, size_t *size)
 {
     char *from = body, *to = body, *line, *end = body + *size;
     size_t chunk, pass;
 
-    for (pass = 0; pass < 2; pass++) { /* is it all there? then move it */
+    for (pass = 0; pass < 2; pass++) { /* first check whether all chunks are there, then move them */
         for (from = to = body; (line = https_next_line(from)); from += chunk + 2) {
             char *digits_end;
 
@@ -112,7 +112,7 @@ static int https_parse(struct https *https, int ended)
         if ((value = https_field(line, "Content-Length")))
             length = strtoll(value, NULL, 10);
         else if (https_field(line, "Transfer-Encoding"))
-            chunked = 1; /* we ask for no other */
+            chunked = 1; /* the request allows no other encoding */
     }
     if (https->status == 204 || https->status == 304)
         length = 0;
@@ -166,7 +166,7 @@ static int https_connect(struct https *https)
     return -1;
 }
 
-/* Prepares the request; addresses are the host's, and stay. 0, or -1 when there is no memory. */
+/* Prepares the request. The caller keeps addresses, the host's, valid. Returns 0, or -1 if memory is out. */
 static inline int https_begin(struct https *https, SSL_CTX *tls, const struct addrinfo *addresses,
                               const acme_http_request_t *request)
 {
@@ -200,7 +200,7 @@ static inline int https_begin(struct https *https, SSL_CTX *tls, const struct ad
     return 0;
 }
 
-/* Returns the event that OpenSSL waits for, or that it failed. */
+/* Returns the event that OpenSSL waits for, or HTTPS_FAILED. */
 static int https_wait(struct https *https, int result)
 {
     const char *reason;
@@ -240,9 +240,9 @@ static int https_receive(struct https *https)
         if (got > 0) {
             https->size += (size_t)got;
             https->answer[https->size] = '\0';
-            continue; /* until OpenSSL has no more: the socket does not tell what it holds */
+            continue; /* read until OpenSSL has no more: poll() on the socket does not see OpenSSL's buffer */
         }
-        /* Many servers end without TLS's own end: no harm when all of the answer is there. */
+        /* Many servers close without TLS's close_notify: no harm if the response is complete. */
         ended = SSL_get_error(https->ssl, got) == SSL_ERROR_ZERO_RETURN;
         wait = ended ? HTTPS_FAILED : https_wait(https, got);
         done = https_parse(https, ended);
@@ -252,8 +252,8 @@ static int https_receive(struct https *https)
     }
 }
 
-/* Goes on. HTTPS_READ, HTTPS_WRITE: call again when fd, which may be another now, can be read or
- * written. HTTPS_DONE: the answer is there. HTTPS_FAILED: why says why. */
+/* Continues the request. HTTPS_READ, HTTPS_WRITE: call again when fd can be read or written; fd may have
+ * changed. HTTPS_DONE: the response is complete. HTTPS_FAILED: the member why has the reason. */
 static inline int https_step(struct https *https)
 {
     int result;
@@ -279,7 +279,7 @@ static inline int https_step(struct https *https)
         if (result != 1)
             return https_wait(https, result);
     }
-    if (https->sent < https->request_size) { /* OpenSSL takes all of it, or none for now */
+    if (https->sent < https->request_size) { /* OpenSSL takes the whole request, or nothing yet */
         result = SSL_write(https->ssl, https->request, (int)https->request_size);
         if (result <= 0)
             return https_wait(https, result);
@@ -288,7 +288,7 @@ static inline int https_step(struct https *https)
     return https_receive(https);
 }
 
-/* After HTTPS_DONE: the answer, for the operation that asked. */
+/* After HTTPS_DONE: passes the response to the operation that sent the request. */
 static inline void https_feed(struct https *https, acme_op_t *op, uint64_t id)
 {
     char *line, *next;

@@ -4,16 +4,16 @@
  *   https_server --directory URL [--ca-file FILE] --agree-terms [--port N] --state DIR NAME...
  *
  * Serves port N (443), at first without a certificate; obtains one for all NAMEs, by tls-alpn-01 on
- * the same port; renews it when the CA says that it is time. Neither handshakes nor connections
- * notice. DIR has account.pem, key.pem and chain.pem: what is there is used again, so a restart
- * asks the CA for nothing that is not due.
+ * the same port; renews it when the CA says that it is time. A renewal disturbs neither
+ * handshakes nor connections. DIR has account.pem, key.pem and chain.pem, which the next start uses
+ * again: a restart orders no certificate that is not due.
  *
- *   SIGHUP           renews now
- *   SIGINT, SIGTERM  end it
+ *   SIGHUP           renews the certificate now
+ *   SIGINT, SIGTERM  end the server
  *
- * The parts: acme_micro_openssl.h chooses the certificate in each handshake; the driver, one
- * descriptor in the loop, carries out what is asked of the CA. Everything runs on one thread and
- * nothing blocks it. Your server takes the part "certificates" as it is.
+ * Two parts: acme_micro_openssl.h chooses the certificate of each handshake; the driver, one
+ * descriptor in the loop, sends the requests to the CA. Everything runs on one thread, which is never
+ * blocked. Your server can use the part "certificates" unchanged.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -43,14 +43,15 @@ static acme_client_t *client;
 static acme_driver_t *driver;
 static acme_openssl_store_t *served;
 static acme_key_t *key;
-static acme_cert_t *cert; /* the one that is served; NULL: none yet */
+static acme_cert_t *cert; /* the certificate in use; NULL: none yet */
 static const char *const *names;
 static size_t name_count;
 static struct event *driver_event, *renewal_timer;
 static int renewing, renew_now, stopping;
-static size_t failures, renewals; /* in a row */
+static size_t failures, renewals; /* numbers in a row */
 
-/* A second later at least, and twelve hours at most: the clock may be set meanwhile. */
+/* Plans the next renewal: in a second at least, and in twelve hours at most, because someone may set the
+ * clock meanwhile. */
 static void renew_in(acme_time_t milliseconds)
 {
     struct timeval delay = { 12 * 3600, 0 };
@@ -67,7 +68,7 @@ static acme_time_t until(acme_time_t moment)
     return moment - (acme_time_t)time(NULL) * 1000;
 }
 
-/* New handshakes use it from now on; or the one before, and -1. */
+/* Lets new handshakes use new_cert from now on. If that fails, returns -1; the old one stays in use. */
 static int serve_certificate(acme_cert_t *new_cert)
 {
     if (acme_openssl_store_set(served, new_cert, key) != ACME_OK) {
@@ -84,7 +85,7 @@ static int serve_certificate(acme_cert_t *new_cert)
     return 0;
 }
 
-/* How long after a try that has ended now the next one is. */
+/* Returns the delay from now, when a try has ended, to the next try. */
 static acme_time_t next_try(int is_renewed, const acme_error_t *error)
 {
     failures = is_renewed ? 0 : failures + 1;
@@ -136,7 +137,7 @@ static void on_done(acme_op_t *op, acme_status_t status, void *user)
 
         if (status != ACME_OK)
             complain(names[0], error);
-        /* After a success, too: then it asks the CA when to renew the new one. */
+        /* After a success, too: the next try asks the CA when to renew the new certificate. */
         delay = next_try(new_cert && serve_certificate(new_cert) == 0, error);
     }
     acme_op_free(op);
@@ -184,7 +185,7 @@ static void on_driver(evutil_socket_t fd, short events, void *user)
         complain("driver", acme_last_error());
 }
 
-/* options are complete but for the key. */
+/* Starts the part "certificates". The options are complete except for the account key. */
 static int start_certificates(acme_client_options_t *options, SSL_CTX *tls)
 {
     acme_key_t *account_key = stored_key(state, "account.pem");
@@ -200,13 +201,13 @@ static int start_certificates(acme_client_options_t *options, SSL_CTX *tls)
         complain(options->directory_url, acme_last_error());
         ok = 0;
     }
-    acme_key_free(account_key); /* the client keeps it */
+    acme_key_free(account_key); /* the client keeps the key */
     if (!ok || acme_openssl_store_new(&served) != ACME_OK ||
         acme_openssl_attach(tls, served) != ACME_OK)
         return -1;
     chain = load(state, "chain.pem");
     if (chain && acme_cert_parse(chain, strlen(chain), &stored) == ACME_OK)
-        (void)serve_certificate(stored); /* or it is ordered anew */
+        (void)serve_certificate(stored); /* if it fails, a new one is ordered */
     else if (chain)
         complain("chain.pem", acme_last_error());
     free(chain);
@@ -217,7 +218,7 @@ static int start_certificates(acme_client_options_t *options, SSL_CTX *tls)
     return 0;
 }
 
-/* An order in progress is canceled, and its challenges are taken down. */
+/* Cancels an order in progress, which removes its challenges. */
 static void stop_certificates(void)
 {
     stopping = 1;
@@ -303,7 +304,7 @@ static int run(acme_client_options_t *options, int port)
         signals[i] = evsignal_new(loop, numbers[i], on_signal, NULL);
         event_add(signals[i], NULL);
     }
-    /* "::" takes IPv4 along, but not every machine has IPv6. */
+    /* "::" accepts IPv4, too, but not every machine has IPv6. */
     failed = evhttp_bind_socket(http, "::", (unsigned short)port) != 0 &&
              evhttp_bind_socket(http, "0.0.0.0", (unsigned short)port) != 0;
     if (failed)
@@ -348,7 +349,7 @@ int main(int argc, char **argv)
     }
     names = (const char *const *)(argv + i);
     name_count = (size_t)(argc - i);
-    signal(SIGPIPE, SIG_IGN); /* a client may be gone before it is answered */
+    signal(SIGPIPE, SIG_IGN); /* a client may be gone before the response is sent */
     state = folder_open(state_path, 0700);
     if (state < 0 || folder_lock(state, state_path) != 0)
         return 1;

@@ -33,7 +33,7 @@ struct journal {
     char *purpose; /* the lines above "runs" */
     int runs;
     char *order_url; /* NULL: there is no order yet */
-    char **published; /* the rest of each such line */
+    char **published; /* the rest of each line "published" */
     size_t published_count;
 };
 
@@ -74,8 +74,8 @@ static int journal_write(const struct journal *journal)
     return result == 0 ? 0 : journal_failed(journal, strerror(errno));
 }
 
-/* A run begins. This is also how it is found out, before the CA is asked for anything, whether the
- * folder can be written to. */
+/* Notes that a run begins. This also shows, before the first request to the CA, whether the folder can be
+ * written to. */
 static int journal_begin(struct journal *journal)
 {
     if (journal->order_url && journal->runs >= MAX_RUNS) {
@@ -88,7 +88,7 @@ static int journal_begin(struct journal *journal)
     return journal_write(journal);
 }
 
-/* The order is this one, as far as there is one. */
+/* Notes the URL of the order, if there is one. */
 static int journal_note_order(struct journal *journal, const char *url)
 {
     char *old = journal->order_url;
@@ -102,7 +102,7 @@ static int journal_note_order(struct journal *journal, const char *url)
         free(old);
         return 0;
     }
-    free(journal->order_url); /* it is not noted: the next try is not to think so */
+    free(journal->order_url); /* the URL is not on the disk: the next try must write it */
     journal->order_url = old;
     journal->runs = runs;
     return -1;
@@ -122,13 +122,13 @@ static int journal_remember(struct journal *journal, const char *token)
     return 0;
 }
 
-/* The length of the token that what is published begins with. */
+/* Returns the length of the token, with which each text in published begins. */
 static size_t journal_token(const char *published)
 {
     return strcspn(published, " ");
 }
 
-/* A challenge with this token is about to be published. */
+/* Notes that a challenge with this token is about to be published. */
 static int journal_note_published(struct journal *journal, const char *token)
 {
     size_t i, length = strlen(token);
@@ -140,7 +140,7 @@ static int journal_note_published(struct journal *journal, const char *token)
     return journal_remember(journal, token) == 0 ? journal_write(journal) : -1;
 }
 
-/* The run has come to an end, with the certificate on disk or without. */
+/* Notes that the run has ended; obtained: with the certificate on the disk. */
 static int journal_end(struct journal *journal, int obtained)
 {
     journal->runs = 0;
@@ -150,7 +150,7 @@ static int journal_end(struct journal *journal, int obtained)
     journal->order_url = NULL;
     if (unlinkat(journal->dir, journal->file, 0) != 0)
         return journal_failed(journal, strerror(errno));
-    fsync(journal->dir); /* should it come back nevertheless, it leads to the same certificate */
+    fsync(journal->dir); /* if a failure undoes the removal, the journal leads to the same certificate */
     return 0;
 }
 
@@ -212,8 +212,9 @@ static char *journal_purpose(const acme_client_options_t *client, const acme_ord
     return fclose(lines) == 0 ? text : NULL;
 }
 
-/* Reads the journal of this order, named by its first name. 0: journal->order_url, if any, is what to
- * go on with; to be freed. -1, after a message: better not to go on at all. */
+/* Reads the journal of this order; the file bears the order's first name. Returns 0 if the run can continue:
+ * journal->order_url, if any, is the order to resume, and the caller frees it. Returns -1, after a
+ * message, if the run should end. */
 static int journal_open(struct journal *journal, int dir, const acme_client_options_t *client,
                         const acme_order_options_t *order)
 {

@@ -1,16 +1,19 @@
 /*
  * libevent-curl.c - several certificates at once on one event loop, without a thread: libevent waits,
- * libcurl's multi interface sends what the operations ask for, and evhttp answers the CA (http-01).
+ * libcurl's multi interface sends what the operations ask for, and evhttp responds to the CA
+ * (http-01).
  * Nothing blocks, name resolution included.
  *
  *   libevent-curl --directory URL [--ca-file FILE] [--agree-terms] [--port N] --out DIR NAMES...
  *
  *   NAMES     the names of one certificate, with commas between them; several certificates are
  *             obtained at the same time
- *   --port    where to answer the CA (default 80)
+ *   --port    where to respond to the CA (default 80)
  *   --out     account.pem, and for each certificate FIRST-NAME.key.pem and FIRST-NAME.chain.pem
  *
- * Ctrl-C takes down what is published and ends. Exit status: 0 all obtained; 1 some failed; 2 usage.
+ * Ctrl-C removes the published challenges and ends the program.
+ *
+ * Exit status: 0 all obtained; 1 some failed; 2 usage.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -46,7 +49,7 @@ struct order {
     struct order *next;
 };
 
-/* One request of an order under way. An order may have several; each is known by its id. */
+/* One request of an order, in flight. An order may have several; each has its id. */
 struct transfer {
     struct order *order;
     uint64_t id;
@@ -81,7 +84,7 @@ static void transfer_free(struct transfer *transfer)
     free(transfer);
 }
 
-/* There is no answer, and why. */
+/* Reports that there is no response, and why. */
 static void transfer_fail(struct transfer *transfer, const char *why)
 {
     struct order *order = transfer->order;
@@ -92,7 +95,7 @@ static void transfer_fail(struct transfer *transfer, const char *why)
     drive(order);
 }
 
-/* A line of the answer's header: a field, the status line or the empty line at the end. */
+/* Reads a line of the response's header: a field, the status line or the empty line at the end. */
 static size_t on_header(char *line, size_t size, size_t count, void *user)
 {
     struct transfer *transfer = user;
@@ -106,7 +109,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *user)
     return size * count;
 }
 
-/* Too much of it ends the transfer. */
+/* Passes a part of the body to the operation. A body that is too large ends the transfer. */
 static size_t on_body(char *data, size_t size, size_t count, void *user)
 {
     struct transfer *transfer = user;
@@ -116,14 +119,14 @@ static size_t on_body(char *data, size_t size, size_t count, void *user)
     return status == ACME_OK ? size * count : 0;
 }
 
-/* The host's addresses are known, or it is an address: off it goes. */
+/* Starts a transfer: the host's addresses are known, or the host is an address. */
 static void transfer_start(struct transfer *transfer)
 {
     if (curl_multi_add_handle(multi, transfer->curl) != CURLM_OK)
         transfer_fail(transfer, "libcurl takes no more transfers");
 }
 
-/* curl would resolve names on a thread. They are resolved here, and curl is told. */
+/* Passes the addresses of the host to curl, which would otherwise resolve names on a thread. */
 static void on_addresses(int error, struct evutil_addrinfo *found, void *user)
 {
     struct transfer *transfer = user;
@@ -170,11 +173,11 @@ static void resolve(struct transfer *transfer)
     memset(&hints, 0, sizeof hints);
     hints.ai_socktype = SOCK_STREAM;
     lookup = evdns_getaddrinfo(dns, transfer->host, NULL, &hints, on_addresses, transfer);
-    if (lookup) /* else it has been answered already, from the hosts file */
+    if (lookup) /* NULL: on_addresses() has been called already, from the hosts file */
         transfer->lookup = lookup;
 }
 
-/* Everything of the request is copied: it is shown until the next poll only. */
+/* Starts a request. Copies all of it, because the request is valid until the next poll only. */
 static void request_start(struct order *order, const acme_http_request_t *request)
 {
     struct transfer *transfer = calloc(1, sizeof *transfer);
@@ -193,11 +196,11 @@ static void request_start(struct order *order, const acme_http_request_t *reques
         transfer->headers = curl_slist_append(transfer->headers, line);
     }
     curl_easy_setopt(transfer->curl, CURLOPT_URL, request->url);
-    curl_easy_setopt(transfer->curl, CURLOPT_PATH_AS_IS, 1L); /* byte for byte, as it is signed */
+    curl_easy_setopt(transfer->curl, CURLOPT_PATH_AS_IS, 1L); /* the URL as it is signed, byte for byte */
     curl_easy_setopt(transfer->curl, CURLOPT_HTTPHEADER, transfer->headers);
     curl_easy_setopt(transfer->curl, CURLOPT_TIMEOUT, (long)REQUEST_TIMEOUT_S);
     curl_easy_setopt(transfer->curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(transfer->curl, CURLOPT_NOPROXY, "*"); /* the operator would say so */
+    curl_easy_setopt(transfer->curl, CURLOPT_NOPROXY, "*"); /* not the environment's proxy */
     if (command.ca_file)
         curl_easy_setopt(transfer->curl, CURLOPT_CAINFO, command.ca_file);
     if (strcmp(request->method, "POST") == 0) {
@@ -306,7 +309,7 @@ static int watch_timer(CURLM *handle, long ms, void *user)
 
 /* --- operations ------------------------------------------------------------------------------- */
 
-/* Goes on with an order: called whenever something has happened, as often as you like. */
+/* Continues an order. Called after each event; an additional call does no harm. */
 static void drive(struct order *order)
 {
     int step;
@@ -319,7 +322,7 @@ static void drive(struct order *order)
         case ACME_STEP_WAIT:
             arm(order->timer, acme_op_wait_ms(order->op));
             return;
-        case ACME_STEP_PUBLISH: /* on_http() asks the client what is published */
+        case ACME_STEP_PUBLISH: /* on_http() gets the challenges from the client */
             acme_op_published(order->op, NULL);
             continue;
         case ACME_STEP_UNPUBLISH:
@@ -344,7 +347,7 @@ static void on_order_timer(evutil_socket_t socket, short events, void *user)
     drive(user);
 }
 
-/* --- the CA's questions, and Ctrl-C ------------------------------------------------------------ */
+/* --- the CA's requests, and Ctrl-C ------------------------------------------------------------- */
 
 static void on_http(struct evhttp_request *request, void *user)
 {
@@ -385,12 +388,12 @@ static int run(void)
     multi_timer = evtimer_new(base, on_multi_timer, NULL);
     curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
     curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, watch_timer);
-    curl_multi_setopt(multi, CURLMOPT_MAX_HOST_CONNECTIONS, 4L); /* the others wait their turn */
+    curl_multi_setopt(multi, CURLMOPT_MAX_HOST_CONNECTIONS, 4L); /* other transfers wait */
     evhttp_set_gencb(http, on_http, NULL);
     evhttp_set_allowed_methods(http, EVHTTP_REQ_GET);
     evhttp_set_timeout(http, 10);
     event_add(interrupt, NULL);
-    /* "::" takes IPv4 along, but not every machine has IPv6. */
+    /* "::" accepts IPv4, too, but not every machine has IPv6. */
     if (evhttp_bind_socket(http, "::", (ev_uint16_t)command.port) != 0 &&
         evhttp_bind_socket(http, "0.0.0.0", (ev_uint16_t)command.port) != 0) {
         fprintf(stderr, "port %d: %s\n", command.port, strerror(errno));
@@ -430,7 +433,7 @@ int main(int argc, char **argv)
 
     if (result != 0)
         return result;
-    signal(SIGPIPE, SIG_IGN); /* libevent writes to sockets that are closed */
+    signal(SIGPIPE, SIG_IGN); /* libevent may write to a socket that the peer has closed */
     curl_global_init(CURL_GLOBAL_DEFAULT);
     base = event_base_new();
     dns = evdns_base_new(base, EVDNS_BASE_INITIALIZE_NAMESERVERS | EVDNS_BASE_DISABLE_WHEN_INACTIVE);

@@ -4,13 +4,14 @@
  *   libuv --directory URL [--ca-file FILE] [--agree-terms] [--port N] --out DIR NAME...
  *
  * One certificate for each NAME, in DIR/NAME.pem: its key first, then the chain. The account's key is
- * DIR/account.pem, made when it is not there. The CA asks the loop's own server on port N (80).
+ * DIR/account.pem, generated if it does not exist. The loop's own server on port N (80)
+ * responds to the CA.
  *
- * To the loop the driver is one descriptor: when it is readable, acme_driver_dispatch() calls publish(),
- * unpublish() and done(), on this thread like everything else here. SIGINT and SIGTERM end it in good
- * order: what is published is taken down.
+ * The driver is one descriptor in the loop: when it is readable, acme_driver_dispatch() calls publish(),
+ * unpublish() and done(), on this thread like everything else here. SIGINT and SIGTERM end the
+ * program; it removes the published challenges first.
  *
- * Exit status: 0 all obtained; 1 some were not; 2 wrong usage.
+ * Exit status: 0 all obtained; 1 some failed; 2 wrong usage.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -20,10 +21,10 @@
 
 static int port = 80, out, failures;
 
-/* --- what the CA may ask for: challenges that are published ------------------------------------ */
+/* --- the published challenges ------------------------------------------------------------------ */
 
 struct published {
-    const acme_challenge_t *challenge; /* shown until the operation is done */
+    const acme_challenge_t *challenge; /* valid until the operation is done */
     struct published *next;
 };
 
@@ -46,7 +47,7 @@ static void publish(acme_op_t *op, void *user)
         place->next = published;
         published = place;
     }
-    (void)acme_op_published(op, NULL); /* could be said later, too, and by any thread */
+    (void)acme_op_published(op, NULL); /* any thread may call this, also later */
 }
 
 static void unpublish(acme_op_t *op, void *user)
@@ -67,13 +68,13 @@ static void unpublish(acme_op_t *op, void *user)
     }
 }
 
-/* --- the server that answers the CA -------------------------------------------------------------- */
+/* --- the server that responds to the CA ---------------------------------------------------------- */
 
 static uv_loop_t loop;
 static uv_tcp_t listener;
 
 struct visitor {
-    uv_tcp_t tcp; /* first: a visitor is freed by its handle */
+    uv_tcp_t tcp; /* first member: free() of the handle frees the visitor */
     uv_write_t write;
     size_t size;
     char request[2048], answer[1024];
@@ -129,7 +130,7 @@ static void on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buffer)
     struct visitor *visitor = (struct visitor *)stream;
 
     (void)buffer;
-    if (got < 0) { /* closed, or more than there is room for */
+    if (got < 0) { /* the client closed, or its request is too long */
         leave(visitor);
         return;
     }
@@ -157,7 +158,7 @@ static int serve(void)
 {
     struct sockaddr_in6 address;
 
-    uv_ip6_addr("::", port, &address); /* IPv4 as well */
+    uv_ip6_addr("::", port, &address); /* the socket accepts IPv4, too */
     uv_tcp_init(&loop, &listener);
     if (uv_tcp_bind(&listener, (const struct sockaddr *)&address, 0) == 0 &&
         uv_listen((uv_stream_t *)&listener, 128, on_visitor) == 0)
@@ -172,13 +173,13 @@ static acme_driver_t *driver;
 static uv_poll_t driver_poll;
 static uv_signal_t interrupt, terminate;
 
-/* NAME.pem: the key first, then the chain. */
+/* Writes NAME.pem: the key first, then the chain. */
 static int store_both(const char *name, const acme_cert_t *cert)
 {
     const char *key = acme_key_pem(acme_cert_key(cert)), *chain = acme_cert_chain_pem(cert);
     size_t size = strlen(key) + strlen(chain) + 1;
     char *text = malloc(size), file[FILE_NAME_SIZE];
-    volatile char *secret = text; /* volatile: a compiler leaves memset() before free() out */
+    volatile char *secret = text; /* volatile: a compiler removes a memset() before free() */
     int failed = -1;
 
     if (text && file_name(file, name, ".pem") == 0) {
@@ -224,10 +225,10 @@ static void close_handle(uv_handle_t *handle, void *user)
         uv_close(handle, closed);
 }
 
-/* Ends the loop. Operations that are not done are canceled, by their own callbacks. */
+/* Ends the loop. Operations that are not done are canceled; their callbacks run in acme_driver_free(). */
 static void stop(void)
 {
-    uv_poll_stop(&driver_poll); /* before its descriptor goes */
+    uv_poll_stop(&driver_poll); /* before the driver closes its descriptor */
     acme_driver_free(driver);
     uv_walk(&loop, close_handle, NULL);
 }
@@ -237,7 +238,7 @@ static void on_driver(uv_poll_t *handle, int status, int events)
     (void)handle, (void)status, (void)events;
     if (acme_driver_dispatch(driver) != ACME_OK)
         fprintf(stderr, "libuv: %s\n", acme_error_message(acme_last_error()));
-    if (acme_driver_count(driver) == 0) /* a server would go on */
+    if (acme_driver_count(driver) == 0) /* a server would continue */
         stop();
 }
 
@@ -317,7 +318,7 @@ int main(int argc, char **argv)
               "NAME...\n", stderr);
         return 2;
     }
-    signal(SIGPIPE, SIG_IGN); /* a visitor may be gone before it is answered */
+    signal(SIGPIPE, SIG_IGN); /* a client may be gone before the response is sent */
     out = folder_open(out_path, 0755);
     if (out < 0 || folder_lock(out, out_path) != 0)
         return 1;

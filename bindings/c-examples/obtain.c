@@ -45,7 +45,7 @@
 
 enum { OBTAINED = 0, LOCAL_FAILURE = 1, WRONG_USAGE = 2, REFUSED = 3, TRY_LATER = 4 };
 
-/* --- saying what went wrong ------------------------------------------------------------------- */
+/* --- messages --------------------------------------------------------------------------------- */
 
 static int failed(const char *what)
 {
@@ -63,7 +63,7 @@ static const char *utc(acme_time_t moment, char text[32])
     return text;
 }
 
-/* The library's last error on this thread, in one line; returns the exit status. */
+/* Prints the library's last error on this thread in one line; returns the exit status. */
 static int refused(const char *what)
 {
     const acme_error_t *error = acme_last_error();
@@ -76,7 +76,7 @@ static int refused(const char *what)
         fprintf(stderr, " [%s]", acme_error_problem_type(error));
     if (help && !strstr(acme_error_message(error), help))
         fprintf(stderr, " [see %s]", help);
-    if (retry_at) /* the next whole second is not too early */
+    if (retry_at) /* rounded up to a whole second, so as not to be too early */
         fprintf(stderr, " [try again after %s]", utc(retry_at + 999, text));
     fputc('\n', stderr);
     return acme_error_is_permanent(error) ? REFUSED : TRY_LATER;
@@ -96,7 +96,7 @@ static acme_client_t *client;
 static acme_cert_t *obtained_meanwhile;
 static int out;
 
-/* Ctrl-C, and how services are stopped: the operation ends, and what it has published is taken down. */
+/* Ctrl-C and SIGTERM end the operation, which removes its published challenges. */
 static acme_op_t *volatile interruptible;
 
 static void interrupt(int signal_number)
@@ -194,7 +194,7 @@ static int run_order(acme_cert_t **cert)
     interruptible = NULL;
     if (is_obtained)
         *cert = acme_op_take_cert(op);
-    if (note(op) != 0) /* after a disk that was full for a moment only, nothing is lost */
+    if (note(op) != 0) /* once more: the disk may have been full only for a moment */
         result = LOCAL_FAILURE;
     else if (!is_obtained)
         result = refused(order.names[0]);
@@ -202,7 +202,7 @@ static int run_order(acme_cert_t **cert)
     return result;
 }
 
-/* Most of the certificate's time is over: it comes from an order that was left behind long ago. */
+/* Whether most of the certificate's lifetime is over: its order was interrupted long ago. */
 static int is_old(const acme_cert_t *cert)
 {
     acme_time_t start = acme_cert_not_before(cert), end = acme_cert_not_after(cert);
@@ -210,7 +210,7 @@ static int is_old(const acme_cert_t *cert)
     return (acme_time_t)time(NULL) * 1000 > start + (end - start) / 3 * 2;
 }
 
-/* Orders the certificate and stores what comes of it. */
+/* Orders the certificate and stores the result. */
 static int obtain(void)
 {
     acme_cert_t *cert = NULL;
@@ -236,7 +236,7 @@ static int obtain(void)
     return result;
 }
 
-/* A link, a pipe or a folder in a file's place is somebody's mistake, or worse. */
+/* Whether a link, a pipe or a folder has the file's name: a mistake, or an attack. */
 static int is_in_the_way(const char *file)
 {
     struct stat found;

@@ -4,12 +4,12 @@
 //   obtain-cpp DIRECTORY_URL WEBROOT OUT NAME...
 //
 // A web server serves the folder WEBROOT on port 80 of every NAME. The program writes account.pem, key.pem
-// and chain.pem to the folder OUT, and uses keys again that are there. It agrees to the CA's terms of
+// and chain.pem to the folder OUT, and uses again the keys that are there. It agrees to the CA's terms of
 // service. The environment variable ACME_CA_FILE names a PEM file of the roots to trust for the CA's own
 // HTTPS, instead of the system's.
 //
-// Exit status: 0 after success, 2 for wrong arguments, 3 after a failure that would come again, 4 after a
-// failure that a later run may not meet, 1 for errors of files.
+// Exit status: 0 after success, 2 for wrong arguments, 3 after a permanent failure, 4 after a
+// failure that a later run may avoid, 1 for errors of files.
 #include <cstdlib>
 #include <iostream>
 

@@ -8,14 +8,14 @@
  *
  *   --module    the token's library, such as /usr/lib/softhsm/libsofthsm2.so
  *   --token     the token's label; its user PIN is the first line of --pin-file
- *   --port      where to answer the CA's http-01 requests (default 80)
+ *   --port      port on which to respond to the CA's http-01 requests (default 80)
  *   --steps     polls the operation itself, as a server with an event loop does, instead of
  *               acme_op_run()
- *   --out       the chain of certificates goes there. Its key is in the token, labelled as NAME, the
- *               first one given; the account's is labelled "acme account". Both are used again by the
- *               next run.
+ *   --out       file for the chain of certificates. The certificate's key is in the token; its label is
+ *               the first NAME. The label of the account's key is "acme account". The next run uses
+ *               both keys again.
  *
- * Exit status: 0 obtained; 1 it failed, and stderr says why; 2 wrong usage.
+ * Exit status: 0 obtained; 1 failed, with the reason on stderr; 2 wrong usage.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -31,7 +31,7 @@ enum { POINT_SIZE = 65, HASH_SIZE = 32 };
 static CK_FUNCTION_LIST_PTR token;
 static CK_SESSION_HANDLE session;
 
-/* A key in the token, and what the library has of it. */
+/* A key in the token, and its public half in the library. */
 struct token_key {
     CK_OBJECT_HANDLE handle;
     acme_key_t *key;
@@ -64,7 +64,7 @@ static int load_module(const char *file)
         fprintf(stderr, "pkcs11: %s\n", dlerror());
         return -1;
     }
-    memcpy(&get_functions, &symbol, sizeof get_functions); /* C has no cast from data to code */
+    memcpy(&get_functions, &symbol, sizeof get_functions); /* C has no cast from data to functions */
     memset(&locking, 0, sizeof locking);
     locking.flags = CKF_OS_LOCKING_OK;
     if ((code = get_functions(&token)) != CKR_OK || (code = token->C_Initialize(&locking)) != CKR_OK)
@@ -72,7 +72,7 @@ static int load_module(const char *file)
     return 0;
 }
 
-/* A session with the token of this label, as its user. */
+/* Opens a session with the token of this label, and logs in as its user. */
 static int log_in(const char *label, const char *pin)
 {
     CK_SLOT_ID slots[64];
@@ -98,7 +98,7 @@ static int log_in(const char *label, const char *pin)
     return code == CKR_OK ? 0 : token_failed("logging in", code);
 }
 
-/* The object of this class and label; 0 is no object's handle. */
+/* Returns the handle of the object of this class and label; 0: no such object. */
 static CK_OBJECT_HANDLE find(CK_OBJECT_CLASS class, const char *label)
 {
     CK_ATTRIBUTE wanted[] = { { CKA_CLASS, &class, sizeof class },
@@ -135,7 +135,7 @@ static int generate(const char *label)
     return code == CKR_OK ? 0 : token_failed("making a key", code);
 }
 
-/* The public half as DER (SubjectPublicKeyInfo, RFC 5480): for P-256 a fixed head and the point. */
+/* Reads the public half as DER (SubjectPublicKeyInfo, RFC 5480): for P-256 a fixed head and the point. */
 static int read_public(const char *label, unsigned char spki[26 + POINT_SIZE])
 {
     static const unsigned char head[26] = { 0x30, 0x59, 0x30, 0x13, 0x06, 7, 0x2a, 0x86, 0x48, 0xce,
@@ -167,8 +167,8 @@ static int open_key(const char *label, struct token_key *key)
     return 0;
 }
 
-/* Signs what the library asks for. ES256 is ECDSA over the SHA-256 of the input; the token gives the
- * two integers in full width, which the library takes as it takes DER. */
+/* Signs the library's request. ES256 is ECDSA over the SHA-256 of the input. The token returns the two
+ * integers in full width; the library accepts this format as well as DER. */
 static int sign(const acme_sign_request_t *request, uint8_t *signature, size_t *size, void *user)
 {
     int of_account = strcmp(request->key_thumbprint, acme_key_thumbprint(account_key.key)) == 0;
@@ -191,8 +191,8 @@ static int sign(const acme_sign_request_t *request, uint8_t *signature, size_t *
 
 /* --- the order -------------------------------------------------------------------------------- */
 
-/* The steps by hand. A signature by a slow token would be made on another thread, and answered when
- * it is there; nothing waits for it but the operation. */
+/* Polls the operation and carries out its steps. With a slow token, sign on another thread and pass the
+ * signature when it is there: only the operation waits for it. */
 static int drive(acme_op_t *op, struct responder *responder)
 {
     for (;;) {

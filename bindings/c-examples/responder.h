@@ -1,9 +1,10 @@
 /*
- * responder.h - answers http-01 challenges on a port, for the examples that have no web server.
+ * responder.h - serves http-01 challenges on a port, for the examples that have no web server.
  *
- * A challenge's answer is its token, a dot and the account key's thumbprint (RFC 8555 section 8.3), so
- * it keeps no table. Hand responder_publish(), responder_unpublish() and a struct responder to
- * acme_run_options_t: the server runs, on a thread of its own, while challenges are published.
+ * The response is the token of the request, a dot and the account key's thumbprint (RFC 8555 section
+ * 8.3), so the server keeps no table of challenges. Pass responder_publish(),
+ * responder_unpublish() and a struct responder to acme_run_options_t: the server
+ * runs, on a thread of its own, while challenges are published.
  *
  * Define _POSIX_C_SOURCE as 200809L before the first #include.
  */
@@ -25,12 +26,12 @@
 
 #define CHALLENGES "/.well-known/acme-challenge/"
 
-/* Maximum number of connections at a time, and timeout for the request of each: anyone may connect to port
+/* Maximum number of connections at a time, and timeout of each client's request: anyone may connect to port
  * 80. */
 enum { VISITORS = 32, PATIENCE_MS = 5000 };
 
 struct visitor {
-    int client; /* -1: this place is free */
+    int client; /* -1: this entry is free */
     long long until;
     size_t size;
     char request[2048];
@@ -39,14 +40,15 @@ struct visitor {
 struct responder {
     unsigned short port;
     const char *thumbprint;
-    int listener;  /* -1: not running */
-    int published; /* challenges that are up, of however many orders */
-    int stop[2];  /* a pipe: closing [1] ends the thread */
+    int listener;  /* -1: the server does not run */
+    int published; /* number of published challenges, of all orders */
+    int stop[2];  /* a pipe: closing stop[1] ends the thread */
     pthread_t thread;
     struct visitor visitors[VISITORS];
 };
 
-/* On all addresses: an IPv6 socket takes IPv4 along, but not every machine has IPv6. */
+/* Listens on all addresses: with an IPv6 socket, which accepts IPv4, too, or with an IPv4 socket if the
+ * machine has no IPv6. */
 static int listen_on(unsigned short port)
 {
     struct sockaddr_in6 ipv6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
@@ -57,7 +59,7 @@ static int listen_on(unsigned short port)
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (six >= 0)
         setsockopt(six, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    /* Not blocking: a client that poll() saw may be gone when accept() comes. */
+    /* Non-blocking, because a client that poll() saw may be gone before accept(). */
     if ((six >= 0 ? bind(six, (struct sockaddr *)&ipv6, sizeof ipv6)
                   : bind(listener, (struct sockaddr *)&ipv4, sizeof ipv4)) == 0 &&
         listen(listener, 64) == 0 && fcntl(listener, F_SETFL, O_NONBLOCK) == 0)
@@ -98,7 +100,7 @@ static void reply(int client, const char *request, const char *thumbprint)
     send(client, text, strlen(text), MSG_NOSIGNAL); /* fits into any socket's buffer */
 }
 
-/* There is something to read: takes it, and replies when the request is whole. */
+/* Reads from a client, and responds if its request is complete. */
 static void listen_to(struct visitor *visitor, const char *thumbprint)
 {
     size_t room = sizeof visitor->request - 1 - visitor->size;
@@ -124,7 +126,7 @@ static void *serve(void *user)
     for (i = 0; i < VISITORS; i++)
         visitors[i].client = -1;
     for (;;) {
-        /* A negative descriptor is one that poll() does not look at. */
+        /* poll() ignores negative descriptors. */
         events[VISITORS] = (struct pollfd){ .fd = responder->stop[0], .events = POLLIN };
         events[VISITORS + 1] = (struct pollfd){ .fd = -1, .events = POLLIN };
         for (place = -1, i = 0; i < VISITORS; i++) {
@@ -135,7 +137,7 @@ static void *serve(void *user)
             events[i] = (struct pollfd){ .fd = visitors[i].client, .events = POLLIN };
         }
         if (place >= 0)
-            events[VISITORS + 1].fd = responder->listener; /* the others wait their turn */
+            events[VISITORS + 1].fd = responder->listener; /* other clients wait */
         if (poll(events, VISITORS + 2, 1000) < 0 || events[VISITORS].revents)
             break;
         for (i = 0; i < VISITORS; i++)
@@ -186,7 +188,7 @@ static int responder_publish(const acme_challenge_t *challenge, void *user)
     return responder_failed("starting the server");
 }
 
-/* Called for each challenge; when none is up any more, the server ends. */
+/* Called for each challenge; after the last one, the server ends. */
 static int responder_unpublish(const acme_challenge_t *challenge, void *user)
 {
     struct responder *responder = (struct responder *)user;

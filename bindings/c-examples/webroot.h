@@ -1,8 +1,8 @@
 /*
- * webroot.h - answers http-01 challenges by files that a web server serves, for the examples.
+ * webroot.h - publishes http-01 challenges as files that a web server serves, for the examples.
  *
- * Hand webroot_publish(), webroot_unpublish() and a struct webroot to acme_run_options_t. The journal
- * knows what is published, so that a run that was killed leaves nothing for good.
+ * Pass webroot_publish(), webroot_unpublish() and a struct webroot to acme_run_options_t. The journal
+ * lists the published files, so that a later run removes the files of a killed run.
  *
  * Define _POSIX_C_SOURCE as 200809L before the first #include.
  */
@@ -16,7 +16,8 @@ struct webroot {
     struct journal *journal;
 };
 
-/* No symbolic links: who may write to the webroot must not lead us out of it. */
+/* Opens a folder in the webroot. Follows no symbolic links: other users who may write to the webroot could
+ * lead the program out of it. */
 static int webroot_enter(int dir, const char *name)
 {
     int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, inner = openat(dir, name, flags);
@@ -27,8 +28,8 @@ static int webroot_enter(int dir, const char *name)
 }
 
 /* Writes the file of a challenge. It may be written in place, because the CA fetches it only after the
- * library has responded to the challenge. A right file of a killed run stays as it is: the CA may be fetching
- * it at this moment. */
+ * library has responded to the challenge. If a killed run left the right file, it stays unchanged: the CA
+ * may be fetching it at this moment. */
 static int webroot_write(int dir, const char *token, const char *text)
 {
     char *left = load(dir, token);
@@ -65,7 +66,7 @@ static int webroot_change(const struct webroot *webroot, const char *token, cons
 
 static const char *webroot_token(const acme_challenge_t *challenge)
 {
-    return strrchr(challenge->http_path, '/') + 1; /* checked by the library */
+    return strrchr(challenge->http_path, '/') + 1; /* the library checks that the path has this form */
 }
 
 static int webroot_publish(const acme_challenge_t *challenge, void *user)

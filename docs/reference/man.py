@@ -97,8 +97,8 @@ class Reference:
         self.members: dict[str, Element] = {}
         self.files: dict[str, Element] = {}
         self.structs: dict[str, Element] = {}
-        self.header: dict[str, str] = {}  # of a name
-        self.page_of: dict[str, str] = {}  # of what a reference leads to, by its id
+        self.header: dict[str, str] = {}  # by name
+        self.page_of: dict[str, str] = {}  # the page that a reference leads to, by the reference's id
         for file in sorted(xml.glob("*.xml")):
             for compound in ElementTree.parse(file).getroot().iter("compounddef"):
                 self.add(compound)
@@ -158,7 +158,7 @@ class Reference:
         return inner
 
     def blocks(self, parent: Element | None) -> list[str]:
-        """The paragraphs, lists and listings in a description; parameters and results are apart."""
+        """Returns the paragraphs, lists and listings of a description, without parameters and results."""
         found: list[str] = []
         if parent is None:
             return found
@@ -195,7 +195,7 @@ class Reference:
         return []
 
     def described(self, element: Element) -> list[str]:
-        """A brief and a detailed description in one: the first sentence is where the split is by chance."""
+        """Joins the brief and the detailed description, which Doxygen splits after the first sentence."""
         blocks = self.blocks(element.find("briefdescription")) + self.blocks(element.find("detaileddescription"))
         first = element.find("detaileddescription/para")
         brief = element.find("briefdescription/para")
@@ -204,7 +204,7 @@ class Reference:
         return blocks
 
     def summary(self, element: Element) -> str:
-        """The first sentence, for a line NAME, without its references' sections."""
+        """Returns the first sentence, for the line NAME, without the section numbers of its references."""
         texts = (element.find(f"{kind}description") for kind in ("brief", "detailed"))
         plain = " ".join("".join(para.itertext()) for text in texts for para in text.findall("para"))
         plain = re.sub(r"\s+", " ", plain).strip()

@@ -33,7 +33,7 @@ warnings.simplefilter("error")
 pdoc.render.configure(docformat="restructuredtext")
 pdoc.pdoc("acme_micro", output_directory=Path(sys.argv[1]))
 
-# A link to what a class inherits leads to where that is described.
+# A link to an inherited member leads to its description in the base class.
 page = Path(sys.argv[1]) / "acme_micro.html"
 text = page.read_text(encoding="utf-8")
 anchors = set(re.findall(r'id="([\w.]+)"', text))

@@ -7,7 +7,7 @@ use super::runner::Runner;
 use crate::resource;
 use crate::resource::identifier::Identifier;
 
-/// An account. Clones are the same one.
+/// An account. Clones refer to the same account.
 #[derive(Clone)]
 pub struct Account {
     runner: Runner,

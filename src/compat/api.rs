@@ -90,7 +90,7 @@ impl fmt::Display for ApiProblem {
 
 impl From<ApiProblem> for anyhow::Error {
     fn from(problem: ApiProblem) -> anyhow::Error {
-        // Reads as the problem does, and is one (`downcast_ref`).
+        // The error has the problem's text, and `downcast_ref` returns the problem.
         anyhow::Error::msg(problem)
     }
 }
@@ -469,12 +469,12 @@ impl ApiChallenge {
         self.status == "processing"
     }
 
-    /// Is it won?
+    /// Has it succeeded?
     pub fn is_status_valid(&self) -> bool {
         self.status == "valid"
     }
 
-    /// Is it lost?
+    /// Has it failed?
     pub fn is_status_invalid(&self) -> bool {
         self.status == "invalid"
     }

@@ -107,7 +107,7 @@ impl Challenge<Http> {
         self.challenge.checked_token().unwrap_or_default()
     }
 
-    /// The body to serve there, exactly.
+    /// The key authorization: the exact body to serve at that path.
     pub fn http_proof(&self) -> anyhow::Result<String> {
         Ok(self.proof()?.key_authorization().to_owned())
     }
@@ -134,7 +134,7 @@ impl<A> Challenge<A> {
         self.api.is_status_pending()
     }
 
-    /// Responds to the challenge, and polls every `delay`, or at the pace of the CA's Retry-After,
+    /// Responds to the challenge, and polls every `delay`, or with the delay of the CA's Retry-After,
     /// until the CA has validated it; for 600 seconds at most.
     pub fn validate(&self, delay: Duration) -> anyhow::Result<()> {
         let (challenge, authorization) = (self.api.url.clone(), self.authorization_url.clone());

@@ -1,4 +1,4 @@
-//! A CA's directory, and the way to an account. RFC 8555 section 7.1.1.
+//! A CA's directory, and the functions that return an account. RFC 8555 section 7.1.1.
 
 use anyhow::Context as _;
 
@@ -16,7 +16,7 @@ pub enum DirectoryUrl<'a> {
     LetsEncrypt,
     /// Let's Encrypt's staging environment, for trying things.
     LetsEncryptStaging,
-    /// Any other, by the URL of its directory.
+    /// Any other CA, by the URL of its directory.
     Other(&'a str),
 }
 
@@ -47,7 +47,8 @@ impl Directory {
         Directory::from_url_with(url, HttpClient::new(&options)?)
     }
 
-    /// The same with another HTTP client: with other roots, a proxy, a client certificate.
+    /// Fetches the directory with another HTTP client, which may have other roots, a proxy or a client
+    /// certificate.
     pub fn from_url_with(url: DirectoryUrl<'_>, http: HttpClient) -> anyhow::Result<Directory> {
         // No request is signed yet: this key belongs to no account.
         let key = Key::generate(KeyType::P256)?;

@@ -85,8 +85,8 @@ impl CsrOrder {
         self.finalize_key(&key, delay)
     }
 
-    /// Finalizes the order: requests the certificate for this key, and polls every `delay`, or at
-    /// the pace of the CA's Retry-After, until it is issued; for 600 seconds at most.
+    /// Finalizes the order: requests the certificate for this key, and polls every `delay`, or with
+    /// the delay of the CA's Retry-After, until it is issued; for 600 seconds at most.
     pub fn finalize_pkey(
         self,
         private_key: PKey<pkey::Private>,

@@ -26,7 +26,8 @@ impl Runner {
         Runner { client, http }
     }
 
-    /// The same connections for another account. The new client has the CA's directory already.
+    /// Returns a runner for another account, with the same connections. The new client has the CA's
+    /// directory already.
     pub(super) fn with_client(&self, client: Client) -> Runner {
         client.learn_from(&self.client);
         Runner { client, http: self.http.clone() }

@@ -213,7 +213,7 @@ impl<P: Clone> Driver<P> {
     }
 
     /// Advances operations until one of them has an event for the caller. `None`: call again when
-    /// the descriptor is readable, which is at once if there is more work.
+    /// the descriptor is readable. If work is left, it is readable already.
     pub fn next_event(&mut self) -> Option<(P, Event)> {
         let start = *self.stretch.get_or_insert_with(Instant::now);
         loop {
@@ -363,7 +363,7 @@ mod tests {
         HttpClient::new(&HttpOptions::default()).unwrap()
     }
 
-    /// A CA that has nothing. Gives the number of connections that were made to it.
+    /// Runs a CA that responds to every request with 404. Returns the number of connections to it.
     fn ca_without_anything(listener: TcpListener) -> Arc<AtomicUsize> {
         fn serve(mut connection: TcpStream) {
             let mut request = Vec::new();
@@ -397,7 +397,7 @@ mod tests {
         }
     }
 
-    /// Events until no operation is left.
+    /// Returns all events until no operation is left.
     fn run(driver: &mut Driver<usize>) -> Vec<(usize, Event)> {
         let mut events = Vec::new();
         while !driver.is_empty() {
@@ -406,10 +406,10 @@ mod tests {
         events
     }
 
-    /// Lets as many begin as will, with a CA that hangs.
+    /// Lets the driver begin as many operations as its limits allow, with a CA that hangs.
     fn begin(driver: &mut Driver<usize>, operations: &[Arc<Operation<Registered>>]) {
         let begun = || operations.iter().filter(|op| op.state() == "directory").count();
-        // As many again as are under way.
+        // For each request in flight, the driver begins one more operation, whose request waits.
         while begun() < 2 * LIMITS.max_requests_per_ca {
             assert!(driver.next_event().is_none());
         }
@@ -445,7 +445,7 @@ mod tests {
         seen.sort_unstable();
         assert!(seen.into_iter().eq(0..500));
         assert!(driver.next_event().is_none());
-        // Each with an HttpClient of its own, but they connect in the same way.
+        // Each operation has its own HttpClient, but all of them connect with the same options.
         assert!((1..=3).contains(&connections.load(Ordering::Relaxed)));
     }
 
@@ -453,7 +453,7 @@ mod tests {
     fn a_ca_that_hangs_is_asked_so_many_times_at_once_and_dropping_does_not_wait_for_it() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = client(&listener);
-        // Together these would take more time than a test has, if each drop took its 30 seconds.
+        // If each drop waited for the timeout of 30 seconds, the test would exceed its time limit.
         for _ in 0..20 {
             let mut driver = Driver::new(&LIMITS).unwrap();
             let operations: Vec<_> = (0..20).map(|n| add(&mut driver, &client, n)).collect();
@@ -488,12 +488,12 @@ mod tests {
 
     #[test]
     fn the_time_is_kept() {
-        // Bound and not listening: it refuses connections, and no other test can get its port.
+        // A socket that is bound and does not listen refuses connections, and keeps its port reserved.
         let closed =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         closed.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         let listener = TcpListener::from(closed);
-        let client = client(&listener); // every try fails, the next one after a while
+        let client = client(&listener); // every try fails, and each retry has a delay
         let mut driver = Driver::new(&LIMITS).unwrap();
         add(&mut driver, &client, 7);
         let events = run(&mut driver);

@@ -215,7 +215,7 @@ impl State {
         self.queues.iter().map(|queue| queue.under_way).sum()
     }
 
-    /// Returns the client that connects as `like` does; it keeps so many idle connections to a CA.
+    /// Returns the client that connects as `like` does; it keeps `kept` idle connections to a CA.
     fn client(&mut self, like: &HttpClient, kept: usize) -> HttpClient {
         if let Some(client) = self.clients.iter().find(|client| client.connects_as(like)) {
             return client.clone();

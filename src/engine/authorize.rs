@@ -80,7 +80,8 @@ impl Session {
         self.io.with_published(challenges, solve).await
     }
 
-    /// Sends the responses that the CA does not have yet. After the first failure it begins no other.
+    /// Sends the responses that the CA does not have yet. After the first failure it sends
+    /// no further response.
     async fn respond_to_all(&self, pending: &mut [PendingChallenge], account: &str) -> Result<()> {
         let failed = &AtomicBool::new(false);
         let unsent =
@@ -174,7 +175,7 @@ impl Session {
         }
     }
 
-    /// Polls the order until it is no longer pending: one request, however many authorizations it has.
+    /// Polls the order until it is no longer pending. A poll is one request for any number of authorizations.
     async fn await_ready(
         &self,
         plan: &Plan,

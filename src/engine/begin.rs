@@ -51,7 +51,8 @@ impl Client {
         self.start(DEFAULT_TIMEOUT, |session| async move { session.deactivate_account().await })
     }
 
-    /// Fetches from the CA when to renew (RFC 9773). Without that, the certificate's lifetime decides.
+    /// Fetches from the CA when to renew (RFC 9773). Without this information, the certificate's
+    /// lifetime decides.
     pub fn renewal_info(&self, chain: &CertificateChain) -> Operation<RenewalInfo> {
         let chain = chain.clone();
         self.start(DEFAULT_TIMEOUT, |session| async move { session.renewal_info(&chain).await })

@@ -1,5 +1,5 @@
-//! Limits of a CA's profiles that its directory does not tell. They allow to refuse an order that cannot
-//! work before anything is sent.
+//! Limits of a CA's profiles that are not in its directory. With them the library refuses an order that
+//! cannot work before the first request.
 
 use crate::error::{Error, Result};
 use crate::resource::identifier::Identifier;

@@ -153,7 +153,7 @@ impl Session {
         })
     }
 
-    /// Checks that the certificate is the requested one. `now` is the CA's time, if it tells it.
+    /// Checks that the certificate is the requested one. `now` is the CA's time, if its response has it.
     fn check(&self, plan: &Plan, chain: &CertificateChain, now: Time) -> Result<()> {
         if !chain.is_for(plan.request.public_key()) {
             let why = "the CA issued a certificate for a key that is not ours";

@@ -61,7 +61,7 @@ impl Challenge {
     }
 
     /// Makes the challenge that a CA offers, as the account with this URL has to publish it. `below`:
-    /// it also validates the names below this one.
+    /// whether the challenge also validates the subdomains of the name.
     pub(super) fn offered(
         kind: ChallengeType,
         offer: &Offer,
@@ -106,8 +106,8 @@ impl Challenge {
         &self.token
     }
 
-    /// http-01: the exact body to serve. It is not secret once it is published; keep it out of logs
-    /// before. Empty for the types that have no token.
+    /// http-01: the exact body to serve. It is secret until it is published: keep it out of logs
+    /// until then. Empty for the types that have no token.
     pub fn key_authorization(&self) -> &str {
         &self.key_authorization
     }

@@ -82,11 +82,11 @@ struct Inner {
     learned: Mutex<Learned>,
 }
 
-/// The changing part: what the CA has told so far, and the random seed.
+/// The changing part: the facts from the CA's responses so far, and the random seed.
 struct Learned {
     directory: Option<Arc<Directory>>,
-    /// Whether the next operation fetches the directory again. Terms and profiles of the known one are
-    /// still shown.
+    /// Whether the next operation fetches the directory again. Until then the terms and profiles are those
+    /// of the known directory.
     directory_is_doubtful: bool,
     account_url: Option<String>,
     account_key: Key,
@@ -237,7 +237,7 @@ impl Client {
         (learned.account_key, learned.key_changed_at) = (key, Some(now));
     }
 
-    /// Whether this client has changed the account's key less than this time ago.
+    /// Whether this client has changed the account's key within this time before `now`.
     pub(super) fn has_changed_key_within(&self, time: Duration, now: Time) -> bool {
         // After the clock was set back, the time since the change is unknown.
         self.learned().key_changed_at.is_some_and(|at| now >= at && now.since(at) < time)
@@ -283,7 +283,7 @@ fn check_languages(languages: &str) -> Result<()> {
     }
 }
 
-/// Refuses the URL of an account at another CA. `allowed_hosts` is no cure for that: requests would tell
+/// Refuses the URL of an account at another CA. `allowed_hosts` does not permit it: requests would tell
 /// one CA about the account at the other.
 fn check_account_url(policy: &UrlPolicy, url: &str) -> Result<()> {
     let Err(error) = policy.check(url) else { return Ok(()) };

@@ -129,8 +129,8 @@ impl Effects {
         let request = Arc::new(Request { id, method, url, headers, body });
         let partial = PartialResponse::default();
         let outstanding = Outstanding { request, spare, issued: false, partial, response: None };
-        // Usually it is the only one. A program can have a hundred thousand orders in flight, so no
-        // room is reserved for more.
+        // Usually there is only one request. A program can have a hundred thousand orders in
+        // flight, so no room is reserved for more.
         self.requests.reserve_exact(1);
         self.requests.push(outstanding);
         id

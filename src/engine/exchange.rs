@@ -2,9 +2,9 @@
 //!
 //! RFC 8555 sections 6.2 to 6.7.
 //!
-//! Blind repetition is here only: the same request again after `badNonce`, a lost response, a rate limit
-//! or a fresh key. Requests that may have taken effect (`Call::repeatable` is false) are sent again by
-//! their flows, after a fetch has shown what became of them, or with another payload:
+//! Only this file repeats a request blindly: after `badNonce`, a lost response, a rate limit or a change of
+//! the key. Requests that may have taken effect (`Call::repeatable` is false) are sent again by their flows,
+//! after a fetch has shown whether they took effect, or with another payload:
 //!
 //! - `authorize.rs`: a response to a challenge,
 //! - `finalize.rs`: the CSR,

@@ -6,7 +6,7 @@ use crate::resource::authorization::Authorization;
 use crate::resource::order::Order;
 use crate::text::printable;
 
-/// Maximum number of failed names whose reasons a message tells. It only names the others.
+/// Maximum number of failed names whose reasons a message contains. It lists the others without reasons.
 const MAX_REASONS: usize = 5;
 
 /// The error for an invalid order, with the reason that the order itself gives.
@@ -42,7 +42,7 @@ fn kind_for(problem: &Problem, otherwise: ErrorKind) -> ErrorKind {
     }
 }
 
-/// Whether the CA cannot be reached, or requests a slower pace. No further request is sent then.
+/// Whether the CA cannot be reached, or requests longer delays. No further request is sent then.
 pub(super) fn ends_at_once(error: &Error) -> bool {
     let kinds =
         [ErrorKind::Transport, ErrorKind::Timeout, ErrorKind::RateLimited, ErrorKind::Canceled];

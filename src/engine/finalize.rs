@@ -21,7 +21,7 @@ pub(super) enum Finalized {
 }
 
 impl Session {
-    /// Brings an order to `valid`, whatever its status is. Returns the certificate's URL, or the order if
+    /// Continues an order, in any status, until it is `valid`. Returns the certificate's URL, or the order if
     /// it stays pending.
     pub(super) async fn finalize(
         &self,

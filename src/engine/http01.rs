@@ -9,8 +9,8 @@ use crate::resource::challenge::is_token;
 
 /// Returns the body of the response to a request for this path, from the account's thumbprint
 /// ([`Key::thumbprint`](crate::Key::thumbprint)) alone. A server with this function needs no connection
-/// to the program that orders; it lets the account obtain certificates for every name that leads to
-/// it. `None`: no challenge has such a path. A query is not part of the path.
+/// to the program that orders; but it lets the account obtain certificates for every name that resolves
+/// to it. `None`: no challenge has such a path. A query is not part of the path.
 pub fn http01_answer(thumbprint: &str, path: &str) -> Option<String> {
     let token = path.strip_prefix(HTTP01_PATH).filter(|token| is_token(token))?;
     // SHA-256 in base64url (RFC 7638).

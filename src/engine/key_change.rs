@@ -91,9 +91,9 @@ impl Session {
     }
 }
 
-/// Whether the error leaves open which key the account has. A response that is not an account does, and
-/// so does a refusal of the signing key: after a key change the CA no longer accepts the old key. 409
-/// means that an account has the new key: ours, if an earlier try has changed it.
+/// Whether the error leaves open which key the account has. Examples are a response that is not an account,
+/// and a refusal of the signing key: after a key change the CA no longer accepts the old key. 409 means
+/// that some account has the new key: this account, if an earlier try has changed its key.
 fn leaves_open(error: &Error) -> bool {
     if error.is_unsent() {
         return false;

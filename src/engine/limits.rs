@@ -22,14 +22,15 @@ pub(super) const MAX_NAMES: usize = 1000;
 
 // ---- Requests at the same time ----
 
-/// Number of requests that a CA accepts at once from one address, before it asks for a slower pace.
+/// Number of requests that a CA accepts at once from one address, before it asks for fewer.
 ///
 /// The figures are Let's Encrypt's "overall requests limit" (letsencrypt.org/docs/rate-limits, read in
-/// November 2026); no other CA publishes any. It answers requests above them with 503 or 429.
+/// November 2026); no other CA publishes such figures. Let's Encrypt responds to requests above them with
+/// 503 or 429.
 struct Burst(u32);
 
-/// Burst of newNonce, then 20 a second. No other burst can be reached by one operation alone: each
-/// concurrent request needs a nonce of its own.
+/// Burst of newNonce, then 20 a second. A single operation reaches no other burst, because each of its
+/// concurrent requests needs a nonce of its own.
 const NEW_NONCE: Burst = Burst(10);
 
 /// Burst of everything else that an operation requests concurrently (orders, authorizations,
@@ -53,7 +54,7 @@ pub(super) const JOBS_PER_LANE: usize = 4;
 // ---- A request that is tried again ----
 
 /// Maximum number of tries of a request that ends in `badNonce`. CA quirk (Pebble): it can refuse half of
-/// all good nonces. One issuance in 100,000 then fails; with ten tries one in 100 would.
+/// all good nonces. With this maximum one issuance in 100,000 fails; with ten tries, one in 100 would.
 pub(super) const MAX_NONCE_TRIES: u32 = 20;
 /// Number of these tries that are sent without delay: the refusal has brought a fresh nonce.
 pub(super) const NONCE_TRIES_AT_ONCE: u32 = 5;
@@ -89,8 +90,8 @@ pub(super) const SIGNATURE_DELAY: Duration = seconds(1);
 /// The API of 0.14 waits for this long and goes on. docs/guides/errors.md quotes the number (TIMEOUT,
 /// RATE_LIMITED), and so does fault D19.
 pub(crate) const MAX_RETRY_AFTER: Duration = seconds(60);
-/// Minimum delay where a CA sends Retry-After. A CA can ask for a slower pace than this, not a faster
-/// one.
+/// Minimum delay where a CA sends Retry-After. A CA can ask for a longer delay than this, but not for a
+/// shorter one.
 pub(super) const MIN_RETRY_AFTER: Duration = seconds(1);
 
 /// Maximum number of redirects per request. They are followed for GET only: a signed request names its
@@ -109,8 +110,9 @@ pub(super) const SECOND_POLL_DELAY: Duration = Duration::from_millis(250);
 pub(super) const MAX_POLL_DELAY: Duration = seconds(8);
 /// Maximum number of polls of one order or authorization.
 pub(super) const MAX_POLLS: u32 = 120;
-/// Maximum number of polls at the CA's pace if that is faster than [`MAX_POLL_DELAY`]. The later ones
-/// have that delay, so that all polls together last for as long as an operation may by default.
+/// Maximum number of polls with the delay that the CA requests, if that is shorter than
+/// [`MAX_POLL_DELAY`]. Later polls have the delay [`MAX_POLL_DELAY`], so that all polls together take as
+/// long as the default timeout of an operation.
 pub(super) const MAX_POLLS_AT_CA_PACE: u32 = 50;
 
 /// Number of polls of a pending order between two fetches of its authorizations. One may be invalid
@@ -122,15 +124,15 @@ pub(super) const MAX_FETCHES_OF_UNKNOWN_STATUS: usize = 3;
 /// Delay between these fetches.
 pub(super) const UNKNOWN_STATUS_DELAY: Duration = seconds(1);
 
-/// Minimum delay between polls in the API of 0.14, where the caller sets the pace.
+/// Minimum delay between polls in the API of 0.14, where the caller sets the delay.
 #[cfg(feature = "http")]
 pub(crate) const MIN_CALLER_POLL_DELAY: Duration = Duration::from_millis(100);
 
 // ---- Challenges ----
 
 /// Maximum time from a response to the end of its validation, with slow servers and several vantage
-/// points. After a failure the other challenges stay published for this long: each challenge that is
-/// removed too early is one more failed authorization, and CAs limit those.
+/// points. After a failure the other challenges stay published for this long: if a challenge is removed
+/// too early, its authorization fails too, and CAs limit failed authorizations.
 pub(super) const MAX_SETTLE_TIME: Duration = seconds(60);
 /// Delay between the first two polls of authorizations after a failure; it doubles with each poll.
 pub(super) const SETTLE_POLL_DELAY: Duration = Duration::from_millis(250);
@@ -143,7 +145,8 @@ pub(super) const MAX_SETTLE_DOUBLINGS: u32 = 5;
 /// order is then pending again.
 pub(super) const MAX_ROUNDS: u32 = 3;
 
-/// Delay before the one new order after the CA itself made the first one fail (`serverInternal`).
+/// Delay before a new order, if the first order failed because of a fault of the CA (`serverInternal`).
+/// There is one such new order at most.
 pub(super) const DELAY_AFTER_CA_FAULT: Duration = seconds(60);
 
 /// Maximum number of fetches of a valid order that names no certificate yet.
@@ -174,10 +177,9 @@ pub(super) const MAX_PAGES: usize = 100;
 /// names is far smaller.
 pub(crate) const MAX_BODY: usize = 1024 * 1024;
 
-/// Maximum number of nonces in the pool. More requests than this are never sent at once.
+/// Maximum number of nonces in the pool. The library never sends more requests than this at the same time.
 pub(super) const MAX_NONCES: usize = 16;
-/// Maximum age of a nonce in the pool. CAs forget nonces, and each that they have forgotten costs a
-/// refused request.
+/// Maximum age of a nonce in the pool. CAs forget old nonces, and refuse a request with a forgotten nonce.
 pub(super) const MAX_NONCE_AGE: Duration = seconds(300);
 
 // ---- Renewal ----
@@ -196,7 +198,7 @@ pub(super) const OPERATION_DELAYS: [Duration; 3] = [seconds(60), seconds(600), s
 /// Delay after further failures, and after a permanent one.
 pub(super) const MAX_OPERATION_DELAY: Duration = seconds(24 * 3600);
 
-/// Share of the certificate's lifetime below which a due renewal does not shorten these delays. The
+/// Part of the certificate's lifetime, 1/64: a due renewal does not shorten these delays below it. This
 /// share counts as 40 s at least and an hour at most.
 pub(super) const MIN_SHARE_OF_LIFETIME: u32 = 64;
 /// Minimum of that share. With the random spread over its last quarter, a delay is 30 to 40 s.
@@ -205,7 +207,8 @@ pub(super) const MIN_OPERATION_DELAY: Duration = seconds(40);
 pub(super) const MAX_MIN_OPERATION_DELAY: Duration = seconds(3600);
 /// Share of the lifetime in place of 40 s, for certificates of seconds in tests.
 pub(super) const SHARE_OF_SHORT_LIFETIME: u32 = 4;
-/// Share of the lifetime once the certificate has expired: then there is less to lose.
+/// Share of the lifetime, or of the time since the expiry, once the certificate has expired: then there is
+/// less to lose.
 pub(super) const SHARE_AFTER_EXPIRY: u32 = 8;
 /// Minimum of the share after expiry.
 pub(super) const MIN_DELAY_AFTER_EXPIRY: Duration = seconds(60);

@@ -31,7 +31,9 @@ use crate::time::Time;
 /// - From then on, the delay is at most half of the time until it expires.
 /// - Neither rule makes the delay shorter than a 64th of the lifetime, which counts as at least 40
 ///   seconds and at most an hour; nor shorter than a quarter of the lifetime, if that is less.
-/// - Once it has expired, the delay is at most an eighth of the lifetime, or a minute if that is longer.
+/// - Once it has expired, the delay is at most an eighth of the lifetime, or of the time since it expired,
+///   or a minute, whichever is longest. So a certificate that no program can renew any more is tried ever
+///   less often, down to once a day.
 ///
 /// A shortened delay is a random time in the last quarter of the allowed time. So no delay is shorter
 /// than 30 seconds if the certificate lives for three minutes or longer. The CA's own
@@ -82,7 +84,8 @@ fn longest_delay(chain: &CertificateChain, now: Time) -> Option<Duration> {
         return None;
     }
     if now >= end {
-        return Some((lifetime / SHARE_AFTER_EXPIRY).max(MIN_DELAY_AFTER_EXPIRY));
+        let longest = lifetime.max(now.since(end)) / SHARE_AFTER_EXPIRY;
+        return Some(longest.max(MIN_DELAY_AFTER_EXPIRY));
     }
     let due = RenewalInfo::by_lifetime(chain, now).renew_at;
     let left = if now < due { due.since(now) } else { end.since(now) / 2 };
@@ -111,7 +114,7 @@ mod tests {
         Time::from_millis(seconds * 1000)
     }
 
-    /// A certificate that is valid from 1970 on, so long; or from and until then.
+    /// A certificate that is valid from 1970 on, for `lifetime` seconds.
     fn living(lifetime: i64) -> CertificateChain {
         valid(0, lifetime)
     }
@@ -135,12 +138,13 @@ mod tests {
         for (tries, least) in [(0, minute), (1, minute), (2, 10 * minute), (3, 100 * minute)] {
             assert!((least..least * 3 / 2).contains(&delay(tries)), "{tries}");
         }
-        // Thirty years of one a minute are sixteen million; and the numbers that overflow.
+        // A million failures in a row (one a minute for thirty years would be sixteen million), and the
+        // numbers that could overflow.
         let many = (4..1_000_000).chain((0..64).map(|bit| usize::MAX >> bit).filter(|n| *n > 3));
         for tries in many {
             assert!((day..day * 3 / 2).contains(&delay(tries)), "{tries}");
         }
-        // At any time, of a clock that is wrong, too.
+        // The minimum holds at any time, also with a wrong clock.
         for now in [i64::MIN, -1, 0, i64::MAX - 1, i64::MAX].map(Time::from_millis) {
             for tries in [0, 1, 4, usize::MAX] {
                 let next = next_try(tries, None, None, now);
@@ -151,31 +155,33 @@ mod tests {
 
     #[test]
     fn r15_a_certificate_bounds_the_delay_by_what_is_left_of_it() {
-        // Lifetime, age, and the bounds that each try in a row has, the last of them for all others.
+        // Lifetime, age, and the bounds of the first, second, ... try in a row; the last bounds are for all
+        // further tries.
         type Bounds = (i64, i64);
         const ONE: Bounds = (MINUTE, 90);
         const TWO: Bounds = (10 * MINUTE, 15 * MINUTE);
         const THREE: Bounds = (100 * MINUTE, 150 * MINUTE);
         const MORE: Bounds = (DAY, 36 * HOUR);
-        let table: [(i64, i64, &[Bounds]); 18] = [
+        let table: [(i64, i64, &[Bounds]); 19] = [
             // Five minutes: due after 150 to 156 seconds.
             (5 * MINUTE, 0, &[ONE, (112, 156)]),
             (5 * MINUTE, 160, &[(52, 70)]),
             (5 * MINUTE, 240, &[(30, 40)]),
             (5 * MINUTE, 299, &[(30, 40)]),
             (5 * MINUTE, 300, &[(45, 60)]),
-            (5 * MINUTE, 3000 * DAY, &[(45, 60)]),
-            // A day, as step-ca's: due after 12 hours and up to half an hour.
+            (5 * MINUTE, 65 * MINUTE, &[ONE, (337, 450)]),
+            (5 * MINUTE, 3000 * DAY, &[ONE, TWO, THREE, MORE]),
+            // A day, as step-ca's: due after 12 to 12.5 hours.
             (DAY, 0, &[ONE, TWO, THREE, (9 * HOUR, 12 * HOUR + HOUR / 2)]),
             (DAY, 13 * HOUR, &[ONE, TWO, THREE, (247 * MINUTE, 330 * MINUTE)]),
             (DAY, DAY - 10 * MINUTE, &[ONE, TWO, (1012, 1350)]),
             (DAY, 25 * HOUR, &[ONE, TWO, THREE, (135 * MINUTE, 180 * MINUTE)]),
-            // Six days: due after 72 hours and up to three.
+            // Six days: due after 72 to 75 hours.
             (6 * DAY, 0, &[ONE, TWO, THREE, MORE]),
             (6 * DAY, 4 * DAY, &[ONE, TWO, THREE, (18 * HOUR, DAY)]),
             (6 * DAY, 6 * DAY - HOUR, &[ONE, TWO, (45 * MINUTE, HOUR)]),
             (6 * DAY, 7 * DAY, &[ONE, TWO, THREE, (13 * HOUR, 18 * HOUR)]),
-            // Ninety days: due after 60 and up to two more.
+            // Ninety days: due after 60 to 62 days.
             (90 * DAY, 65 * DAY, &[ONE, TWO, THREE, MORE]),
             (90 * DAY, 89 * DAY, &[ONE, TWO, THREE, (9 * HOUR, 12 * HOUR)]),
             (90 * DAY, 90 * DAY - HOUR, &[ONE, TWO, (45 * MINUTE, HOUR)]),
@@ -239,7 +245,7 @@ mod tests {
             for now in moments.into_iter().chain(edges).map(Time::from_millis) {
                 for tries in [0, 1, 2, 3, 4, usize::MAX] {
                     let next = next_try(tries, None, Some(&chain), now);
-                    // One for a second, and valid right now, has a fraction of that.
+                    // A certificate that is valid for one second, and valid now, has a fraction of that.
                     let is_short = until - from == 1 && chain.not_after() > now;
                     let least = Duration::from_millis(if is_short { 100 } else { 30_000 });
                     assert!(next >= now.after(least), "{from} {until} {now:?}");
@@ -281,9 +287,9 @@ mod tests {
             moments.sort_unstable();
             moments.chunk_by(|a, b| a == b).map(<[i64]>::len).max().unwrap()
         };
-        // Five minutes, 33 in each second on average.
+        // The delays are spread over five minutes: 33 in each second on average.
         assert!(busiest(2, None, NOW) < 100);
-        // The last quarter of what is allowed: 22 minutes, 38 seconds, and of the shortest ten.
+        // The delays are spread over the last quarter of the allowed time: 22 minutes, 38 seconds, 10 seconds.
         assert!(busiest(4, Some(&living(DAY)), at(DAY - 3 * HOUR)) < 30);
         assert!(busiest(4, Some(&living(5 * MINUTE)), NOW) < 450);
         assert!(busiest(4, Some(&living(5 * MINUTE)), at(5 * MINUTE - 1)) < 1300);

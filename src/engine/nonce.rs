@@ -1,4 +1,4 @@
-//! The unused nonces that a CA has given out.
+//! The unused nonces that a CA has issued.
 //!
 //! RFC 8555 section 6.5. A nonce that is taken never comes back to the pool, so none is sent twice.
 

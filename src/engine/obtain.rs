@@ -108,7 +108,7 @@ impl Session {
     }
 
     /// Fetches the order at this URL. `None`: the order is gone or cannot be used, and a new one has to
-    /// be placed. So a host can keep an order's URL until it has the certificate, whatever happens.
+    /// be placed. So a host can keep an order's URL until it has the certificate, also after failures.
     async fn resume(
         &self,
         plan: &Plan,
@@ -150,7 +150,7 @@ impl Session {
         Ok(order)
     }
 
-    /// Brings an order, whatever its status, to a certificate.
+    /// Continues an order, in any status, until it has its certificate.
     async fn complete(
         &self,
         plan: &Plan,

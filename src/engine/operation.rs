@@ -42,7 +42,7 @@ impl<T> Operation<T> {
         self
     }
 
-    /// The same operation with another result.
+    /// Returns the same operation with another result: `change` converts it.
     pub fn map<U>(self, change: impl FnOnce(T) -> U + Send + 'static) -> Operation<U>
     where
         T: Send + 'static,
@@ -104,7 +104,7 @@ impl<T> Operation<T> {
         Reply::new(&self.io, request_id)
     }
 
-    /// The request with this id, if it was given out and has no response yet.
+    /// The request with this id, if it was returned as a step and has no response yet.
     pub fn request(&self, id: u64) -> Option<Arc<Request>> {
         self.io.effects().unanswered(id)
     }
@@ -116,7 +116,7 @@ impl<T> Operation<T> {
     }
 
     /// Ends [`Step::Publish`]: all challenges are published, or the reason why not. After a failure the
-    /// operation gives out [`Step::Unpublish`] and ends with [`ErrorKind::Host`].
+    /// operation returns [`Step::Unpublish`] and ends with [`ErrorKind::Host`].
     pub fn published(&self, outcome: Result<(), String>) -> Result<()> {
         self.io.published(outcome)
     }

@@ -86,8 +86,8 @@ fn moment_in(window: &Window, fingerprint: &[u8; 32]) -> Time {
 }
 
 impl Session {
-    /// Returns when to renew `chain`. If the CA does not tell, its lifetime decides: missing information
-    /// never stops a renewal.
+    /// Returns when to renew `chain`. Without information from the CA, the chain's lifetime decides:
+    /// missing information never stops a renewal.
     pub(crate) async fn renewal_info(&self, chain: &CertificateChain) -> Result<RenewalInfo> {
         match self.fetch_renewal_info(chain).await {
             Ok(info) => Ok(info),

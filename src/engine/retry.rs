@@ -13,8 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::problem::Problem;
 use crate::time::Time;
 
-/// The CA's Retry-After in a response that does not tell whether the request took effect. Such a request
-/// is sent again only after a fetch. Fails when the CA asks for a longer delay than an operation waits.
+/// Returns the CA's Retry-After in a response that leaves open whether the request took effect. Such a
+/// request is sent again only after a fetch. Fails if the CA requests a longer delay than an operation waits.
 pub(super) fn delay_after_lost(error: &Error, now: Time) -> Result<Option<Duration>> {
     match error.retry_at().map(|at| at.since(now)) {
         Some(delay) if delay > MAX_RETRY_AFTER => Err(error.clone()),
@@ -90,7 +90,7 @@ impl RetryState {
     }
 }
 
-/// The pace at which a resource is polled until it changes.
+/// The delays between polls of a resource until it changes.
 #[derive(Default)]
 pub(crate) struct Polls {
     count: u32,

@@ -11,7 +11,7 @@ use super::pending_challenge::{PendingChallenge, ResponseState};
 use crate::error::{Error, ErrorKind};
 use crate::resource::authorization::{Authorization, AuthorizationStatus};
 
-/// The pace at which authorizations are fetched after a failure: at once, then at doubling intervals.
+/// The delays between fetches of the authorizations after a failure: first 0, then a delay that doubles.
 #[derive(Default)]
 struct SettlingPolls(u32);
 
@@ -50,7 +50,7 @@ impl Session {
         let mut undecided: Vec<&PendingChallenge> = undecided.collect();
         let last = undecided.iter().map(|challenge| challenge.responded_at).max();
         let until = last.unwrap_or_default().after(MAX_SETTLE_TIME);
-        // A CA that cannot be reached, or requests a slower pace, gets no more requests. Other requests
+        // A CA that cannot be reached, or requests longer delays, gets no more requests. Other requests
         // may have been waiting for a retry when the failure ended them: the planned time still holds.
         let mut quiet_until =
             if ends_at_once(&error) { until } else { self.io.effects().next_retry };

@@ -81,7 +81,7 @@ impl ToSign {
     }
 }
 
-/// The next task of the host. Every step but [`Step::Wait`] is given out once.
+/// The next task of the host. Every step except [`Step::Wait`] is returned once.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Step {

@@ -27,7 +27,7 @@ const MAX_TOKENS: usize = 1000;
 pub(super) struct Transcript {
     operation: String,
     thumbprint: String,
-    /// Tokens that the CA has given out. It may quote one in any later response.
+    /// Tokens in the CA's responses so far. It may quote one in any later response.
     tokens: Vec<String>,
     /// Lines for the log. They are written later: the log is not called while the effects are locked.
     lines: Vec<String>,

@@ -176,7 +176,8 @@ pub extern "C" fn acme_begin_deactivate(
     begin(client, op, |client| Ok(client.engine.deactivate_account().map(|()| Outcome::Done)))
 }
 
-/// Asks the CA when to renew cert (RFC 9773); without an answer the certificate's lifetime decides.
+/// Fetches from the CA when to renew cert (RFC 9773). Without this information, the certificate's
+/// lifetime decides.
 /// Afterwards acme_op_renewal_info() has the window.
 /// @param client The client. It may be freed before the operation.
 /// @param cert The certificate. It may be freed before the operation.

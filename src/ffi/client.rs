@@ -177,8 +177,9 @@ pub extern "C" fn acme_client_http01_answer(
     })
 }
 
-/// Writes the body of the response to a CA's http-01 request without a client, for another process
-/// or machine: every path of a possible challenge has a body (RFC 8555 section 8.3). Any thread.
+/// Writes the body of the response to a CA's http-01 request (RFC 8555 section 8.3). It needs no
+/// client, so the web server may be another process or machine. Every path that may belong to a
+/// challenge has a body, published or not. Any thread.
 /// @param thumbprint acme_key_thumbprint() of the account's key, 43 characters.
 /// @param path The request's path, without a query; a NUL at its end is not necessary.
 /// @param size Size of path in bytes.

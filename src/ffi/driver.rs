@@ -15,7 +15,7 @@ use super::status::acme_status_t;
 use super::types::acme_op_t;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Maximum of each option: threads, and requests to one CA.
+/// Maximum value of an option: of the number of threads, and of the number of requests to one CA.
 const MOST: usize = 256;
 
 /// Runs operations with the built-in HTTPS client, on a few threads of its own. An event loop sees
@@ -69,8 +69,8 @@ pub struct acme_driver_callbacks_t {
     /// before it returns or later, on any thread. The challenges stay valid until done. Required if
     /// the operation has challenges to publish.
     pub publish: acme_op_fn,
-    /// Removes the same challenges. Called once after publish, whether that succeeded or failed;
-    /// also while publishing is still going on.
+    /// Removes the challenges of publish. Called once after publish, whether that succeeded or failed;
+    /// also while publishing is still in progress.
     pub unpublish: acme_op_fn,
     /// Signs acme_op_sign_request(), which is valid until this callback returns, and calls
     /// acme_op_signed() or acme_op_sign_failed(): before it returns or later, on any thread. For
@@ -85,7 +85,7 @@ unsafe impl Options for acme_driver_options_t {}
 // SAFETY: as above.
 unsafe impl Options for acme_driver_callbacks_t {}
 
-/// A driver, and marks of what is going on with it.
+/// A driver, and its state for the checks of calls.
 pub struct DriverState {
     driver: Mutex<Driver<Added>>,
     fd: c_int,
@@ -218,7 +218,7 @@ pub extern "C" fn acme_driver_fd(driver: *const acme_driver_t) -> c_int {
 /// owns op and frees it after done. Until then acme_op_poll(), acme_op_run() and acme_op_free() on
 /// it are ACME_ERR_MISUSE. acme_op_cancel(), acme_op_published() and acme_op_signed() may be called
 /// on any thread. The operation starts when its CA has capacity, so its timeout does not run while
-/// thousands of operations are before it. Any thread, and callbacks.
+/// thousands of operations are before it. Any thread and any callback may call this.
 /// @param driver The driver.
 /// @param op The operation, begun and not polled yet. Its client decides how it connects.
 /// @param callbacks Read during the call only; done is required.
@@ -242,7 +242,7 @@ pub extern "C" fn acme_driver_add(
         }
         added.acquire()?;
         let mut driver = state.driver();
-        // With the lock, so that it is either refused or seen by acme_driver_free().
+        // Under the lock, so that either the operation is refused, or acme_driver_free() finds it.
         let taken = match state.ending.load(Ordering::Acquire) {
             true => Err(misuse("this driver is being freed")),
             false => added.http.add_to(&mut driver, &added.operation, Added { op, callbacks }),

@@ -148,9 +148,9 @@ pub extern "C" fn acme_error_problem_json(error: Option<&acme_error_t>) -> *cons
     pointer_to(error.and_then(|error| error.problem_json.as_ref()))
 }
 
-/// Returns the URL of a page that helps the user: terms to agree to, a pause to lift, limits
-/// explained. NULL if the CA named none. It is an https URL, but the CA chose it: show it, do not
-/// fetch it.
+/// Returns the URL of a page that helps the user: the CA's terms, a form that unpauses the account,
+/// or an explanation of limits. NULL if the CA named no page. It is an https URL, but the CA chose
+/// it: show it, do not fetch it.
 /// @param error The error; may be NULL.
 /// @return Text, valid as long as the error is, or NULL.
 #[unsafe(no_mangle)]

@@ -56,7 +56,7 @@ fn find<'a, H: Handle>(handle: *const H) -> std::result::Result<&'a H::Value, Wr
         return Err(Wrong::NotOurs);
     }
     // SAFETY: every handle of this library points to at least a mark. A pointer from elsewhere is
-    // the caller's mistake, and cannot be told from a handle.
+    // the caller's mistake; no check can distinguish it from a handle.
     match unsafe { &*handle.cast::<AtomicU64>() }.load(Ordering::Acquire) {
         // SAFETY: the mark says that it is one of ours of this kind, made by `give`; the caller
         // frees it after the call (rule 2 of the header). Only shared references are ever made.
@@ -94,8 +94,8 @@ pub(super) fn release<H: Handle>(handle: *mut H) {
         return;
     }
     let slot = handle.cast::<Slot<H::Value>>();
-    // SAFETY: `peek` has seen our mark, so it came from `give`; the mark is changed first, so that
-    // a second free finds it gone.
+    // SAFETY: `peek` has seen our mark, so the handle is from `give`. The mark is changed first, so
+    // that a second free does not find it.
     let value = unsafe {
         (*slot).mark.store(FREED, Ordering::Release);
         Box::from_raw(slot)

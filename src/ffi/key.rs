@@ -75,7 +75,8 @@ impl Drop for KeyState {
     }
 }
 
-/// Generates a key of an ACME_KEY_* type. RSA takes up to seconds: not for an event loop's thread.
+/// Generates a key of an ACME_KEY_* type. An RSA key takes up to seconds: do not
+/// generate one on an event loop's thread.
 /// @param type An ACME_KEY_* value.
 /// @param key Out: the key, to free with acme_key_free().
 /// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: type is another value; ACME_ERR_CRYPTO: OpenSSL

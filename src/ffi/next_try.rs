@@ -16,19 +16,19 @@ use crate::time::Time;
 ///
 /// The program keeps two counts; `tries` is the one that fits the last try. After a failure it is
 /// the number of failures in a row: a success sets it to 0. After a success it is the number of
-/// renewals in a row: the result "not due yet" (only_if_due, acme_begin_renewal_info()) sets it to
-/// 0, and the failures, too. If a CA always says "renew now", the program then orders about one
+/// renewals in a row. The result "not due yet" (only_if_due, acme_begin_renewal_info()) sets both
+/// counts to 0. If a CA always says "renew now", the program then orders about one
 /// certificate a day.
 ///
 /// `cert`, the certificate in use, shortens a delay that would be too long for it. Before its
 /// renewal is due by its lifetime (after two thirds, or half of a lifetime shorter than ten days)
-/// the next try is not later than that. From then on the delay is at most half of the time until
-/// the certificate expires. Neither rule makes the delay shorter than a 64th of the lifetime
+/// the next try is at that due time at the latest. From then on the delay is at most half of the
+/// time until the certificate expires. Neither rule makes the delay shorter than a 64th of the lifetime
 /// (counted as at least 40 seconds and at most an hour), or than a quarter of the lifetime if that
-/// is less. After the certificate has expired the delay is at most an eighth of the lifetime, or a
-/// minute if that is longer. A delay that these rules shorten is a random time in the last quarter
-/// of what they allow; so no delay is shorter than 30 seconds, if the certificate's lifetime is
-/// three minutes or longer.
+/// is less. After the certificate has expired the delay is at most an eighth of the lifetime or of
+/// the time since it expired, or a minute, whichever is longest. A delay that these rules shorten
+/// is a random time in the last quarter of what they allow; so no delay is shorter than 30 seconds,
+/// if the certificate's lifetime is three minutes or longer.
 ///
 /// The CA's `retry_at` (acme_error_retry_at()) comes first: the next try is never before it. Any
 /// thread; no error.

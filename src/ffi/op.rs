@@ -312,9 +312,9 @@ pub extern "C" fn acme_op_respond_with(
     })
 }
 
-/// Reports that every challenge is in place, or that publishing failed. After a failure the
-/// operation ends with ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH. Any thread while a driver runs
-/// it.
+/// Reports that every challenge is in place, or that publishing failed. After a failure the next
+/// step is ACME_STEP_UNPUBLISH; then the operation ends with ACME_ERR_HOST. While a driver runs op,
+/// any thread may call this.
 /// @param op The operation.
 /// @param failure NULL: all are in place. Else the reason, for the message of the error; copied.
 /// @return ACME_OK; ACME_ERR_MISUSE: the operation is not publishing.
@@ -327,9 +327,9 @@ pub extern "C" fn acme_op_published(op: *mut acme_op_t, failure: *const c_char) 
     })
 }
 
-/// Cancels the operation: it ends at its next poll, by way of ACME_STEP_UNPUBLISH if challenges are
-/// published. From any thread, and from a signal handler: this function takes no lock and allocates
-/// nothing.
+/// Cancels the operation: it ends at its next poll, after ACME_STEP_UNPUBLISH if challenges are
+/// published. Any thread and any signal handler may call this: the function takes no lock and
+/// allocates nothing.
 /// @param op The operation, which must not be freed meanwhile; NULL is fine. An operation that has
 ///   ended does not change.
 #[unsafe(no_mangle)]
@@ -387,8 +387,8 @@ pub extern "C" fn acme_op_sign_request(op: *const acme_op_t) -> *const acme_sign
 }
 
 /// Passes the signature for acme_op_sign_request() to the operation: ECDSA in DER, or the two
-/// integers in full width. A wrong signature ends the operation with ACME_ERR_CRYPTO. Any thread
-/// while a driver runs it.
+/// integers in full width. A wrong signature ends the operation with ACME_ERR_CRYPTO. While a
+/// driver runs op, any thread may call this.
 /// @param op The operation.
 /// @param sign_id The id of the acme_sign_request_t.
 /// @param signature The signature's bytes; copied.
@@ -408,8 +408,8 @@ pub extern "C" fn acme_op_signed(
     })
 }
 
-/// Reports that signing failed: the operation ends with ACME_ERR_HOST. Any thread while a driver
-/// runs it.
+/// Reports that signing failed: the operation ends with ACME_ERR_HOST. While a driver runs op, any
+/// thread may call this.
 /// @param op The operation.
 /// @param sign_id The id of the acme_sign_request_t.
 /// @param why Reason, for the message of the error; copied. NULL: unknown.

@@ -16,7 +16,7 @@ pub(super) fn spawn_without_signals(body: Body) -> io::Result<JoinHandle<()>> {
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
     let mut before = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigfillset() makes the set that it is given; sigdelset() and pthread_sigmask()
-    // read it then, and the latter writes the other. A thread starts with its maker's mask.
+    // read it then, and the latter writes the other. A new thread has its creator's mask.
     unsafe {
         libc::sigfillset(all.as_mut_ptr());
         for fault in OWN_FAULTS {

@@ -74,7 +74,7 @@ pub struct acme_client_options_t {
     /// User agent to send before the library's own, such as "exampled/1.2".
     pub user_agent: *const c_char,
     /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
-    /// system's. acme_client_new() reads it once.
+    /// system's. Read once, by acme_client_new().
     pub ca_file: *const c_char,
     /// Hosts, besides the directory's own, that the CA's URLs may name. Loopback and link-local
     /// addresses are allowed only if the directory is at such an address, too.
@@ -96,7 +96,7 @@ pub struct acme_client_options_t {
     /// connects.
     pub ca_dir: *const c_char,
     /// Built-in client: PEM file of roots to trust besides the system's, or besides ca_file and
-    /// ca_dir. acme_client_new() reads it once.
+    /// ca_dir. Read once, by acme_client_new().
     pub extra_ca_file: *const c_char,
     /// Built-in client: URL of the proxy to use, "SCHEME://HOST:PORT", with "USER:PASSWORD@" before
     /// HOST if the proxy requires them, percent-encoded. SCHEME is http (CONNECT, RFC 9110 section
@@ -106,10 +106,10 @@ pub struct acme_client_options_t {
     pub proxy: *const c_char,
     /// Built-in client: PEM file with the certificate to send to a CA that asks for one (RFC 8446
     /// section 4.4.2), followed by its intermediate certificates. Requires client_key_file.
-    /// acme_client_new() reads it once.
+    /// Read once, by acme_client_new().
     pub client_cert_file: *const c_char,
     /// Built-in client: PEM file with the key of client_cert_file, without a passphrase; may be the
-    /// same file. acme_client_new() reads it once.
+    /// same file. Read once, by acme_client_new().
     pub client_key_file: *const c_char,
     /// Built-in client: timeout of one request in seconds, from name resolution to the last byte of
     /// the response; 1 to 3600, default 30. Connecting, with proxy and TLS, may take 10 seconds of
@@ -371,7 +371,7 @@ unsafe impl Options for acme_authorize_options_t {}
 // SAFETY: as above.
 unsafe impl Options for acme_run_options_t {}
 
-/// Whether a struct of so many pointer-sized members has no padding.
+/// Whether a struct of this number of pointer-sized members has no padding.
 const fn is_pointers_only<T>(members: usize) -> bool {
     size_of::<T>() == members * size_of::<*const c_void>()
 }

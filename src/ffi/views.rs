@@ -43,7 +43,7 @@ impl RequestView {
             host: keep(request.host()),
             path: keep(&request.path()),
             port: request.port(),
-            // There are only a few.
+            // A request has only a few header fields.
             header_count: u16::try_from(headers.len()).unwrap_or(0),
             headers: headers.as_ptr(),
             body: request.body.as_ptr(),

@@ -1,4 +1,4 @@
-//! External account binding: proof that an account at the CA's web site wants this ACME account.
+//! External account binding: proof that this ACME account belongs to an account at the CA's web site.
 //!
 //! RFC 8555 section 7.3.4: a JWS over the account's public key, with an HMAC key from the CA.
 
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::pki::Key;
 
 /// Minimum size of an HMAC key in bytes. RFC 7518 section 3.2 requires 32 for HS256.
-/// CA quirk (several): CAs have given out shorter keys.
+/// CA quirk (several): CAs have issued shorter keys.
 const MIN_MAC_KEY: usize = 16;
 
 /// A key identifier and an HMAC key, as a CA's web site gives them out.

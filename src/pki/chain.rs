@@ -30,8 +30,8 @@ const MIN_RSA_BITS: u32 = 2048;
 /// Digests whose signatures can be forged.
 const WEAK_DIGESTS: [Nid; 4] = [Nid::MD5, Nid::MD5_SHA1, Nid::SHA1, Nid::RIPEMD160];
 
-/// Maximum difference between the CA's clock and ours. A new certificate may start so far in the
-/// future.
+/// Maximum difference between the CA's clock and ours. The validity of a new certificate may start
+/// this much in the future.
 const MAX_SKEW: Duration = Duration::from_secs(24 * 3600);
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
@@ -252,8 +252,8 @@ fn may_sign_certificates(certificate: &X509) -> bool {
     usage.is_some_and(|usage| usage.contains(X509KeyUsage::KEY_CERT_SIGN))
 }
 
-/// Whether the certificate is a CA's (RFC 5280 section 4.2.1.9). OpenSSL's bindings do not tell, so
-/// this searches the DER for the basicConstraints extension.
+/// Whether the certificate is a CA's (RFC 5280 section 4.2.1.9). OpenSSL's bindings lack
+/// this, so the function searches the DER for the basicConstraints extension.
 fn is_ca(der: &[u8]) -> bool {
     const BASIC_CONSTRAINTS: &[u8] = &[6, 3, 0x55, 0x1d, 0x13];
     const CRITICAL: &[u8] = &[1, 1, 0xff];

@@ -25,7 +25,7 @@ pub use tls_alpn::tls_alpn_certificate;
 
 #[cfg(test)]
 pub(crate) mod tests {
-    /// Returns the number of signatures to test: 100,000, or what ACME_SIGNATURES says.
+    /// Returns the number of signatures to test: 100,000, or the number in ACME_SIGNATURES.
     #[allow(clippy::disallowed_methods)]
     pub(crate) fn signatures_to_test() -> usize {
         std::env::var("ACME_SIGNATURES").map_or(100_000, |all| all.parse().unwrap())

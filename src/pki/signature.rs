@@ -1,5 +1,5 @@
-//! Signatures in their two forms. JOSE has the two integers of ECDSA in full width, one after the
-//! other (RFC 7518 section 3.4); X.509, TLS and most HSMs have them in DER (RFC 3279).
+//! Signatures in their two forms. JOSE writes the two integers of ECDSA in full width, one after the
+//! other (RFC 7518 section 3.4); X.509, TLS and most HSMs write them in DER (RFC 3279).
 
 use openssl::bn::BigNum;
 use openssl::ecdsa::EcdsaSig;

@@ -17,7 +17,7 @@ use crate::time::Time;
 
 /// id-pe-acmeIdentifier, RFC 8737 section 3.
 const ACME_IDENTIFIER: &str = "1.3.6.1.5.5.7.1.31";
-/// Time by which the validity starts before the present, for clocks that differ. The CA ignores it.
+/// Time between the start of the validity and now, in case clocks differ. The CA ignores the validity.
 const BACKDATED: Duration = Duration::from_secs(3600);
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -81,7 +81,7 @@ mod tests {
             let mut der = vec![0x06, 8, 0x2b, 6, 1, 5, 5, 7, 1, 31, 1, 1, 0xff, 0x04, 34, 0x04, 32];
             der.extend([7; 32]);
             assert!(chain.ders()[0].windows(der.len()).any(|window| window == der));
-            // As OpenSSL reads it: one name, no common name, signed by its own key.
+            // OpenSSL reads the certificate: one name, no common name, signed by its own key.
             let read = X509::from_der(&chain.ders()[0]).unwrap();
             assert_eq!(read.subject_alt_names().unwrap().len(), 1);
             assert_eq!(read.subject_name().entries().count(), 0);

@@ -7,7 +7,8 @@ use openssl::rsa::Rsa;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Primes whose residues reveal a ROCA key. By chance one other modulus in 2^28 looks like one.
+/// Primes whose residues reveal a ROCA key. By chance, one in 2^28 other moduli has the same
+/// residues.
 const PRIMES: [u32; 17] =
     [11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157];
 

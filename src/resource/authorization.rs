@@ -24,7 +24,7 @@ pub(crate) struct Authorization {
     pub expires: Option<String>,
     pub challenges: Vec<Challenge>,
     pub wildcard: Option<bool>,
-    /// Whether it is valid for all names below, too (RFC 9444 section 4.1).
+    /// Whether the authorization is also valid for all subdomains of the name (RFC 9444 section 4.1).
     pub subdomain_auth_allowed: bool,
 }
 

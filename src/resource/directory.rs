@@ -100,7 +100,7 @@ impl Directory {
         })
     }
 
-    /// Fails if the CA does not tell that names can be authorized by a name above them.
+    /// Fails if the directory does not state that a name can be authorized by a name above it.
     pub(crate) fn check_subdomains(&self) -> Result<()> {
         let meta = self.meta.as_ref();
         match meta.is_some_and(|meta| meta.subdomain_auth_allowed == Some(true)) {

@@ -83,7 +83,7 @@ impl Order {
 mod tests {
     use super::*;
 
-    /// Of 100,000 each compared with all others, this test would not end.
+    /// If each of the 100,000 URLs were compared with all others, this test would exceed its time limit.
     #[test]
     fn authorizations_come_once_and_in_order_however_many() {
         let count = 100_000;

@@ -102,7 +102,7 @@ impl HttpClient {
         Ok(HttpClient::new_with(tls_config, proxy, options.ip_version, timeout, MAX_IDLE))
     }
 
-    /// Creates a client that keeps so many idle connections to a host, and twice as many in total.
+    /// Creates a client that keeps `kept` idle connections to a host, and twice as many in total.
     fn new_with(
         tls_config: Arc<TlsConfig>,
         proxy: Option<Proxy>,
@@ -114,8 +114,8 @@ impl HttpClient {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            .proxy(proxy) // `None` too: ureq has looked into the environment by itself
-            .user_agent("") // none of these three unless the caller says so
+            .proxy(proxy) // also if `None`, because ureq's default is the environment's proxy
+            .user_agent("") // these three fields are sent only if the caller sets them
             .accept("")
             .accept_encoding("")
             .timeout_global(Some(timeout))
@@ -143,7 +143,7 @@ impl HttpClient {
         }
     }
 
-    /// Creates a client with the same options and connections of its own. It keeps so many of them
+    /// Creates a client with the same options and its own connections. It keeps `kept` idle connections
     /// to a host.
     #[cfg(unix)]
     pub(crate) fn separate(&self, kept: usize) -> HttpClient {
@@ -152,7 +152,7 @@ impl HttpClient {
     }
 
     /// Whether this process owns the connections. In a child of fork() they belong to the parent,
-    /// which goes on using them, and a thread that exists only in the parent may hold a lock.
+    /// which continues to use them, and a thread that exists only in the parent may hold a lock.
     #[cfg(unix)]
     fn is_of_this_process(&self) -> bool {
         let this = std::process::id();
@@ -170,7 +170,7 @@ impl HttpClient {
     }
 
     /// Closes all connections permanently: running requests fail at once, later ones too. Only a
-    /// name resolution or a TCP connect goes on until it ends.
+    /// name resolution or a TCP connect continues until it ends.
     #[cfg(unix)]
     pub(crate) fn shut_down(&self) {
         self.agent.clone().shutdown();
@@ -446,7 +446,7 @@ mod tests {
 
     #[test]
     fn h01_errors_name_the_step() {
-        // Bound and not listening: it refuses connections, and no other test can get its port.
+        // A socket that is bound and does not listen refuses connections, and keeps its port reserved.
         let closed =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         closed.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();

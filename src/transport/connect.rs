@@ -207,7 +207,7 @@ pub(crate) fn host_and_port(uri: &Uri) -> String {
     uri.port_u16().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// Adds to an error what was being done, except to timeouts, which `Failure::new` describes.
+/// Adds the current step to an error, but not to a timeout, which `Failure::new` describes.
 fn named(doing: &str, uri: &Uri, error: Error) -> Error {
     match error {
         Error::Io(error) => Error::Other(format!("{doing} {}: {error}", host_and_port(uri)).into()),
@@ -266,7 +266,7 @@ impl Resolver for SyncResolver {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::disallowed_methods)] // there is a server in a thread
+    #![allow(clippy::disallowed_methods)] // the tests' server is a thread
 
     use std::net::TcpListener;
     use std::thread;
@@ -356,13 +356,13 @@ mod tests {
             }
         });
         let (silent, _full) = black_hole();
-        // Bound and not listening: it refuses connections, and no other test can get its port.
+        // A socket that is bound and does not listen refuses connections, and keeps its port reserved.
         let closed =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         closed.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         let refuses = closed.local_addr().unwrap().as_socket().unwrap();
         let unreachable = SocketAddr::from(([255, 255, 255, 255], 443));
-        // By ureq's own division of the time, the first alone would have 20 of these seconds.
+        // ureq's own code would try the first address for 20 of these 30 seconds.
         let start = Instant::now();
         get(&[silent, works], Duration::from_secs(30)).unwrap();
         assert!(start.elapsed() < Duration::from_secs(10));
@@ -370,7 +370,7 @@ mod tests {
             get(&[others, &[works]].concat(), Duration::from_secs(30)).unwrap();
             get(&[&[works], others].concat(), Duration::from_secs(30)).unwrap();
         }
-        // With none of them, the limit holds, and a refusal is not lost.
+        // If no address works, the timeout holds, and the error has the refusal.
         let start = Instant::now();
         let limit = Duration::from_millis(400);
         let error = get(&[silent, refuses, silent, silent], limit).unwrap_err();

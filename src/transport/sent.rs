@@ -58,7 +58,7 @@ impl Sent {
 pub(super) enum Failure {
     /// No response came. A retry may get one.
     Lost(String),
-    /// The response is not HTTP, or larger than any that a CA has reason to send.
+    /// The response is not HTTP, or larger than a CA has reason to send.
     Unusable(String),
     /// A retry would fail, too: the peer's certificate is not trusted, or a proxy refuses the user
     /// and password.

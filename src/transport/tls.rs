@@ -193,7 +193,7 @@ fn from_ssl(error: ssl::Error) -> Error {
             _ => Error::Io(error),
         },
         Ok(error) => error,
-        // For a cut connection OpenSSL has words of its own, or none, depending on its version.
+        // For a cut connection OpenSSL has its own message or no message, depending on its version.
         Err(error) => match error.ssl_error().map(reasons) {
             Some(reason) if reason.contains("unexpected eof") => Error::Tls(CUT),
             Some(reason) => Error::Io(io::Error::other(reason)),
@@ -478,7 +478,7 @@ mod tests {
             let url = format!("https://localhost:{port}/");
             let error = nobody.request(Method::Get, &url, &[], b"").unwrap_err();
             let why = match version {
-                // The server asks for it in its own flight, and refuses before it has finished.
+                // In TLS 1.2 the server requests the certificate, and refuses the client, during the handshake.
                 SslVersion::TLS1_2 => "TLS with localhost: sslv3 alert handshake failure",
                 _ => "tlsv13 alert certificate required",
             };

@@ -12,8 +12,8 @@
 struct account {
     int finalized, answered;
     X509_REQ *request;
-    int number;         /* requests so far */
-    int fails_at;       /* this one, in the way of fail; 0: none */
+    int number;         /* number of requests so far */
+    int fails_at;       /* number of the request to which fail() responds; 0: none */
     int (*fail)(acme_op_t *op, uint64_t id);
 };
 
@@ -35,7 +35,7 @@ static inline size_t base64url(const char *text, size_t size, unsigned char *out
     return decoded < 0 ? 0 : (size_t)decoded - (i - size);
 }
 
-/* The text of a JSON member. */
+/* Returns the text of a JSON member. */
 static inline const char *member(const char *json, const char *name, size_t *size)
 {
     char key[32];
@@ -186,7 +186,7 @@ static inline acme_op_t *ca_order(acme_client_t *client)
     return op;
 }
 
-/* Goes on until a step that is neither a request nor a wait; time flies. */
+/* Runs op until a step that is neither a request nor a wait. A wait only advances now. */
 static inline int ca_steps(acme_op_t *op, struct account *known, acme_time_t *now)
 {
     int step;
@@ -199,7 +199,7 @@ static inline int ca_steps(acme_op_t *op, struct account *known, acme_time_t *no
     return step;
 }
 
-/* To the end: 0, or what went wrong. */
+/* Runs op to its end. Returns 0 or the error. */
 static inline int ca_run(acme_op_t *op, struct account *known)
 {
     acme_time_t now = time(NULL) * (acme_time_t)1000;

@@ -54,7 +54,7 @@ static const char *current_test = "main";
  *
  * The program's arguments name the tests to run; without arguments, all tests run. */
 
-static char **chosen_tests; /* up to a NULL; NULL: all */
+static char **chosen_tests; /* ends with NULL; NULL: all tests */
 static const char *this_program;
 static int tests_run, failed_before;
 

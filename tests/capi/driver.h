@@ -17,7 +17,7 @@ struct job {
     char message[300];
     pthread_t publisher;
     void (*on_publish)(struct job *);
-    struct job *next; /* to be added when this one is done */
+    struct job *next; /* the job to add when this one is done */
 };
 
 static pthread_t host_thread;
@@ -103,14 +103,14 @@ static inline void dispatch(acme_driver_t *driver)
         CHECK(!"the descriptor is readable");
 }
 
-/* Goes on until nothing can without an answer from outside. */
+/* Dispatches until all operations wait for something outside the process. */
 static inline void settle(acme_driver_t *driver)
 {
     while (is_readable(driver, 0))
         OK(acme_driver_dispatch(driver));
 }
 
-/* The loop of a host that does nothing else. */
+/* Runs the loop of a host that has only the driver. */
 static inline void run(acme_driver_t *driver)
 {
     while (acme_driver_count(driver) > 0)
@@ -133,7 +133,8 @@ static inline int threads(void)
     return entries("/proc/self/task");
 }
 
-/* One that was joined may stand in /proc for a moment longer; one that is left over stays there. */
+/* Whether the process has this number of threads. Retries, because a joined thread may stay in /proc for a
+ * moment. */
 static inline int threads_are(int wanted)
 {
     int tries;
@@ -177,7 +178,7 @@ static inline struct job registration(acme_client_t *client)
     return job;
 }
 
-/* The job went well, and its certificate is for this name. */
+/* Checks that the job succeeded, and that its certificate is for this name. */
 static inline void judge(struct job *job, const char *name)
 {
     CHECK(job->finished && job->status == ACME_OK && job->cert);
@@ -188,7 +189,7 @@ static inline void judge(struct job *job, const char *name)
     CHECK(http_published() == 0);
 }
 
-/* Before all else, on the thread that dispatches. */
+/* Prepares the host. Call it first, on the thread that dispatches. */
 static inline void host_start(void)
 {
     host_thread = pthread_self();

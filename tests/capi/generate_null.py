@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes calls of every function of acme_micro.h, for tests/capi/test_null.c: one with nothing
-wrong, and one for each pointer among its parameters, with NULL in its place.
+"""Writes calls of every function of acme_micro.h, for tests/capi/test_null.c: one with valid arguments,
+and one for each parameter that is a pointer, with NULL in its place.
 
   generate_null.py >null_calls.h
 
-Which pointers may be NULL, and what the others are in a call with nothing wrong, stands here; a
-function or a type that is new and not known here is an error.
+This file lists the pointers that may be NULL, and the valid values of the others. A new function or type
+that is missing here is an error.
 """
 
 import pathlib
@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bindings/python"))
 import gen_native  # noqa: E402
 
-# Arguments that may be NULL by the header; the call then returns the same as without them.
+# Arguments that may be NULL according to the header. The result of the call is then the same.
 OPTIONAL = {
     "acme_set_log_callback": {"log", "user"},
     "acme_csr_der": {"size"},
@@ -33,7 +33,7 @@ OPTIONAL = {
     "acme_driver_new": {"options"},
     "acme_next_try": {"cert"},
 }
-# In a call with nothing wrong; by function and parameter, by parameter, by type.
+# Valid values of the arguments, by function and parameter, by parameter, or by type.
 VALUES = {
     ("acme_key_generate", "type"): "ACME_KEY_P256",
     ("acme_key_parse", "data"): "acme_key_pem(key)",
@@ -93,10 +93,11 @@ VALUES = {
     "uint64_t": "1",
     "acme_time_t": "0",
 }
-POINTERS = {"acme_log_fn"}  # by another name
-# What these answer to NULL is neither NULL nor 0.
+POINTERS = {"acme_log_fn"}  # a pointer to a function, under a name without "*"
+# Functions whose result for NULL is neither NULL nor 0.
 ANSWERS = {"acme_driver_fd": "-1"}
-# Not the caller's, and const: rule 2 of the header. These are handles, and what was the caller's.
+# A returned pointer that the caller does not own is const (rule 2 of the header). Exceptions: these return a
+# handle that the caller then owns, or the caller's own pointer.
 NOT_CONST = {"acme_op_take_cert", "acme_op_user_data"}
 
 
@@ -120,7 +121,7 @@ class Parameter:
 
 
 def functions():
-    """(name, type of what it returns, parameters) of each function."""
+    """Yields each function as (name, return type, parameters)."""
     header = gen_native.HEADER.read_text(encoding="utf-8")
     for node in c_parser.CParser().parse(gen_native.preprocess(header)).ext:
         if isinstance(node, c_ast.Decl) and isinstance(node.type, c_ast.FuncDecl):
@@ -134,7 +135,7 @@ def functions():
 
 
 def call(name, kind, parameters, null):
-    """A line of C."""
+    """Returns the call as a line of C."""
     values = ["NULL" if p is null else p.value for p in parameters]
     text = f"{name}({', '.join(values)})"
     wrong = "" if null is None else null.name

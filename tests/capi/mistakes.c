@@ -1,5 +1,6 @@
-/* Mistakes that a host makes. Not among the tests, for the tools have to notice them: AddressSanitizer
- * and valgrind say so, and this ends with 0 without them.
+/* Mistakes that a host makes, and that only tools find: AddressSanitizer and valgrind have to report them.
+ * Without a tool this program ends with 0. It is not one of the C tests: tests/capi/run runs it with the
+ * tools.
  *
  *   mistakes use|twice|write|leave */
 #include "check.h"
@@ -8,7 +9,8 @@
 
 static acme_key_t *key;
 
-/* Best effort: the mark of a handle is gone with it, unless malloc() has given its place away. */
+/* The library detects a freed handle, because free clears the mark in its memory. This works as long as
+ * malloc() has not reused the memory. */
 static void f06_used_after_free(void)
 {
     acme_csr_t *csr = NULL;
@@ -24,12 +26,12 @@ static void f06_freed_twice(void)
     acme_key_free(key);
     acme_key_free(key);
     acme_key_free(key);
-    key = new_key(); /* malloc() is whole */
+    key = new_key(); /* malloc() still works */
     CHECK(acme_key_pem(key) != NULL);
     acme_key_free(key);
 }
 
-/* All tests rely on valgrind to find uninitialized bytes that are sent or written to a file, */
+/* Writes uninitialized bytes to a file. All tests rely on valgrind to find this. */
 static void m06_uninitialized_bytes_are_written(void)
 {
     int file = open("/dev/null", O_WRONLY);
@@ -42,7 +44,7 @@ static void m06_uninitialized_bytes_are_written(void)
     acme_key_free(key);
 }
 
-/* and a handle that is left, although a pointer leads to it. */
+/* Leaves a handle unfreed, although a pointer to it exists. All tests rely on the tools to find this, too. */
 static void m07_a_handle_is_left_within_reach(void)
 {
     CHECK(acme_key_pem(key) != NULL);

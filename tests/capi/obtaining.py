@@ -1,5 +1,5 @@
-"""Parts that test_crash.py and test_disk.py share: the example obtain.c beside a Pebble of their own,
-in folders of their own, with system calls that end it or fail."""
+"""Parts that test_crash.py and test_disk.py share. They run the example obtain.c beside their own Pebble,
+in their own folders, and make its system calls fail or kill it."""
 
 import collections
 import concurrent.futures
@@ -23,21 +23,21 @@ os.environ["ACME_MICRO_LIBRARY"] = str(ROOT / "target/c/lib/libacme-micro.so.1")
 
 import acme_micro  # noqa: E402
 
-# A CA that does the same each time: no nonce is refused, no authorization used again.
+# A CA that behaves the same each time: it refuses no nonce, and reuses no authorization.
 STEADY_CA = [
     sys.executable, str(ROOT / "tests/pebble/with_pebble.py"),
     "--env", "PEBBLE_WFE_NONCEREJECT=0", "--env", "PEBBLE_AUTHZREUSE=0", "--",
 ]  # fmt: skip
 INSIDE = "PEBBLE_IS_STEADY"
 
-AT_ONCE = 16  # they wait for the CA most of the time
+AT_ONCE = 16  # the programs wait for the CA most of the time
 CHALLENGES = ".well-known/acme-challenge"
 
 numbers = itertools.count(1)
 
 
 def main(script):
-    """Runs the tests of a script beside that CA."""
+    """Runs the tests of a script beside STEADY_CA."""
     if INSIDE not in os.environ:
         os.execve(sys.executable, [*STEADY_CA, sys.executable, *sys.argv], {**os.environ, INSIDE: "1"})
     with tempfile.TemporaryDirectory(prefix="obtaining-") as root:
@@ -48,7 +48,7 @@ def main(script):
 
 
 def serve_webroots(root):
-    """Serves the webroot of each case where Pebble looks for it, by its name."""
+    """Serves the webroot of each case at the address that Pebble requests, by the name of the case."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -75,7 +75,7 @@ def pebble_log():
 
 
 def all_at_once(work, items):
-    """The results of work for each item; several are worked on at a time."""
+    """Returns the results of work(item) for all items; several calls run at the same time."""
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(work, items))
 
@@ -84,7 +84,7 @@ Call = collections.namedtuple("Call", "name nth text")
 
 
 class Case:
-    """A name, its folder, its webroot, and what the CA knows of it."""
+    """A name with its folder, its webroot, and its orders and certificates at the CA."""
 
     root: Path
 
@@ -104,25 +104,25 @@ class Case:
         ]  # fmt: skip
 
     def run(self, under=(), **how):
-        """Runs obtain to its end, whatever that is."""
+        """Runs obtain until it ends, with any exit status."""
         command = [*under, *self.command(**how)]
         return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
     def inject(self, *faults, path=None, **how):
-        """Runs obtain with these faults, as strace's --inject has them; of calls about a path only."""
+        """Runs obtain with these faults (strace's --inject); with ``path``, only in calls about this path."""
         under = ["strace", "-f", "-o", "/dev/null", *(["-P", str(path)] if path else [])]
         for fault in faults:
             under += ["-e", f"inject={fault}"]
         return self.run(under, **how)
 
     def kill(self, call):
-        """Runs obtain and kills it at this system call. Whether it came that far."""
+        """Runs obtain and kills it at this system call. Returns whether obtain reached the call."""
         ended = self.inject(f"{call.name}:signal=KILL:when={call.nth}").returncode
         assert ended in (0, -9, 137), ended
         return ended != 0
 
     def trace(self):
-        """The system calls of a run that succeeds, from the first that is about its files."""
+        """Returns the system calls of a run that succeeds, from the first that concerns its files."""
         log = self.folder / "trace"
         ended = self.run(under=["strace", "-f", "-y", "-s", "64", "-o", str(log)])
         assert ended.returncode == 0, ended.stderr
@@ -137,7 +137,7 @@ class Case:
         return calls[start:end]
 
     def preload(self, source):
-        """Replaces a C function of the system with one of the test."""
+        """Compiles C functions that replace the system's; returns the command prefix that loads them."""
         library = self.folder / "preloaded.so"
         subprocess.run(
             ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", library],
@@ -147,7 +147,7 @@ class Case:
         return ["env", f"LD_PRELOAD={library}"]
 
     def snapshot(self):
-        """Another folder with the same files; restore() puts them back."""
+        """Copies the files to another folder and returns it; restore() copies them back."""
         folder = self.folder / f"snapshot-{next(numbers)}"
         shutil.copytree(self.out, folder)
         return folder
@@ -156,7 +156,7 @@ class Case:
         shutil.rmtree(self.out)
         shutil.copytree(snapshot, self.out)
 
-    # --- what came of it ------------------------------------------------------------------------
+    # --- the result -----------------------------------------------------------------------------
 
     def path(self, ending):
         return self.out / (self.name + ending)
@@ -178,13 +178,13 @@ class Case:
         return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
     def is_a_pair(self):
-        """Certificate and key belong together."""
+        """Whether the certificate and the key belong together."""
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(self.path(".chain.pem"), self.path(".key.pem"))  # or it raises
+        tls.load_cert_chain(self.path(".chain.pem"), self.path(".key.pem"))  # raises if they do not
         return True
 
     def torn(self):
-        """Files under their final names that are not whole."""
+        """Returns the incomplete files among those with final names."""
         ends = {
             "account.pem": "-----END PRIVATE KEY-----\n",
             ".key.pem": "-----END PRIVATE KEY-----\n",
@@ -206,7 +206,7 @@ class Case:
         )
 
     def orders(self):
-        """The orders that the CA has of this account, by their names there."""
+        """Returns the ids of this account's orders at the CA."""
         if not (self.out / "account.pem").exists():
             return []
         try:
@@ -217,15 +217,15 @@ class Case:
             raise
 
     def certificates(self):
-        """How many certificates the CA has issued for it."""
+        """Returns the number of certificates that the CA has issued for this name."""
         orders, issued = self.orders(), re.findall(r"Issued certificate .* for order (\S+)", pebble_log())
         return sum(order in issued for order in orders)
 
 
 @functools.lru_cache(maxsize=1)
 def usual_calls():
-    """The system calls of a whole issuance, each as the n-th of its name, at a CA that has decided by
-    the first look: it is asked ten times, by two calls each."""
+    """Returns the system calls of a whole issuance, each as the n-th of its name. The CA must have decided by
+    the first poll; there are then ten requests, with two calls each."""
     for _ in range(30):
         calls = Case("usual").trace()
         if sum(call.name == "sendto" for call in calls) == 20:
@@ -234,12 +234,12 @@ def usual_calls():
 
 
 def about_files(calls):
-    """Lines about the folder or the webroot."""
+    """Returns the calls that concern the folder or the webroot."""
     return [call for call in calls if "/out" in call.text or "/webroot" in call.text]
 
 
 def is_well(case):
-    """Whether what there is after a crash and another run is as it has to be; else, what is not."""
+    """Checks the state after a crash and another run. Returns None, or a description of what is wrong."""
     try:
         assert case.is_a_pair(), "the key is another certificate's"
         assert case.files() == case.all_files(), case.files()

@@ -12,7 +12,7 @@ static acme_client_t *out_client;
 static acme_op_t *out_op;
 static acme_driver_t *out_driver;
 
-/* So that one can see which are written to. */
+/* Fills the outputs with a pattern, which shows later which of them were written. */
 static inline void touch_outputs(void)
 {
     out_key = (acme_key_t *)&untouched;

@@ -1,5 +1,5 @@
-/* A server for challenges: serves http-01, sets DNS records, completes handshakes of tls-alpn-01. And what
- * judges: the openssl command line. */
+/* A server for challenges: serves http-01, sets DNS records, completes handshakes of tls-alpn-01. And checks
+ * with the openssl command, which is independent of the library. */
 #ifndef PEBBLE_H
 #define PEBBLE_H
 
@@ -30,7 +30,7 @@ static inline int listen_on(const char *port)
     return listener;
 }
 
-/* --- http-01: a table of what is published, and a thread that answers from it ------------------- */
+/* --- http-01: a table of the published challenges, and a thread that serves them ---------------- */
 
 enum { HTTP_PLACES = 64 };
 
@@ -66,10 +66,10 @@ static inline int http_unpublish(const acme_challenge_t *challenge, void *user)
     return gone;
 }
 
-/* Instead of the above: the client that is asked for what is in place. */
+/* If not NULL, the responses come from acme_client_http01_answer() of this client, not from the table. */
 static acme_client_t *http_asks;
 
-/* How many are in place. */
+/* Returns the number of published challenges. */
 static inline int http_published(void)
 {
     int i, count = 0;
@@ -244,7 +244,7 @@ static inline void header(acme_op_t *op, uint64_t id, const char *name, const ch
     OK(acme_op_response_header(op, id, name, strlen(name), value, strlen(value)));
 }
 
-/* Answers the request that op shows, with a fresh nonce and perhaps one header more. */
+/* Responds to the request of op, with a fresh nonce and one more header field if name is not NULL. */
 static inline void feed(acme_op_t *op, int http_status, const char *name, const char *value,
                         const char *body)
 {
@@ -263,7 +263,8 @@ static inline void feed(acme_op_t *op, int http_status, const char *name, const 
 
 /* --- Pebble ------------------------------------------------------------------------------------- */
 
-/* For what Debian's older Pebble lacks: renewal information, profiles, newer challenges. */
+/* Whether Pebble is new enough for this. Debian's Pebble lacks renewal information, profiles and newer
+ * challenges. */
 static inline int pebble_is_new(const char *what)
 {
     int major = 0, minor = 0;
@@ -315,7 +316,8 @@ static inline acme_run_options_t http_run(void)
     return run;
 }
 
-/* Obtains a certificate by dns-01, for http-01's port is one process's only: a status, with a message. */
+/* Obtains a certificate by dns-01, because only one process can have the port of http-01. Prints a message
+ * after a failure, and returns the status. */
 static inline int obtain_by_dns(acme_client_t *client, const char *name)
 {
     const char *names[] = { name }, *types[] = { "dns-01" };
@@ -337,8 +339,8 @@ static inline int obtain_by_dns(acme_client_t *client, const char *name)
 
 /* --- judging ------------------------------------------------------------------------------------ */
 
-/* Runs a shell command with data on its standard input; gives its output, to be freed. Error
- * messages are in it; *status is what the command ended with. */
+/* Runs a shell command with data on its standard input. Returns its output and its error messages, which
+ * the caller frees; *status is its exit status. */
 static inline char *shell_status(const char *command, const void *data, size_t size,
                                  size_t *output_size, int *status)
 {
@@ -361,7 +363,7 @@ static inline char *shell_status(const char *command, const void *data, size_t s
     return output;
 }
 
-/* The same for a command that has to succeed. */
+/* Does the same, and checks that the command succeeds. */
 static inline char *shell_bytes(const char *command, const void *data, size_t size,
                                 size_t *output_size)
 {
@@ -379,7 +381,7 @@ static inline char *shell(const char *command, const void *data, size_t size)
     return shell_bytes(command, data, size, NULL);
 }
 
-/* The command succeeds, and its output has this text in it. */
+/* Checks that the command succeeds, and that its output contains this text. */
 static inline void expect(const char *command, const void *data, size_t size, const char *wanted)
 {
     char *output = shell(command, data, size);
@@ -390,7 +392,7 @@ static inline void expect(const char *command, const void *data, size_t size, co
     free(output);
 }
 
-/* The certificate leads to Pebble's root and is for this name. */
+/* Checks that the certificate's chain ends at Pebble's root, and that it is for this name. */
 static inline void verify(const acme_cert_t *cert, const char *name)
 {
     const char *pem = acme_cert_chain_pem(cert);
@@ -399,7 +401,7 @@ static inline void verify(const acme_cert_t *cert, const char *name)
     CHECK(pem != NULL);
     if (!pem)
         return;
-    /* Linux opens a redirected file anew by this name, each time from its beginning. */
+    /* Linux opens /dev/stdin as a new file each time, so both reads begin at its start. */
     snprintf(command, sizeof command,
              "openssl verify -CAfile '%s' -untrusted /dev/stdin /dev/stdin && "
              "openssl x509 -noout -ext subjectAltName",

@@ -5,11 +5,11 @@
  *
  * $SECURE_HEAP: with OpenSSL's secure heap.
  *
- *   secrets obtain   obtains a certificate with them, beside Pebble; says "live" and waits for a line,
- *                    frees everything, says "freed" and waits for another
+ *   secrets obtain   obtains a certificate with them, beside Pebble; prints "live" and waits for a line,
+ *                    frees everything, prints "freed" and waits for another
  *   secrets trust    registers an account at $ACME_DIRECTORY, with the roots that OpenSSL finds by itself;
- *                    says the status
- *   secrets keys     makes two keys of each kind, and signs with them; says their thumbprints, or why not
+ *                    prints the status
+ *   secrets keys     makes two keys of each kind, and signs with them; prints their thumbprints, or the error
  */
 #include "check.h"
 #include "pebble.h"
@@ -47,7 +47,7 @@ static acme_key_t *read_key(void)
     return key;
 }
 
-/* stdio would keep what it has read and written. */
+/* Prints a line and waits for one. Without stdio, which would keep both in its buffers. */
 static void say(const char *what)
 {
     char line;

@@ -1,5 +1,6 @@
-/* Every argument of every function, wrong in every way that C allows: a status and a message that
- * names the argument, no output, never a crash. Options structs: test_options.c. */
+/* Every argument of every function, wrong in every way that C allows. The function returns a status and sets
+ * a message that names the argument; it writes no output and does not crash. Options structs are in
+ * test_options.c. */
 #include "outputs.h"
 
 #include <limits.h>
@@ -19,7 +20,7 @@ static acme_authorize_options_t authorize = ACME_AUTHORIZE_OPTIONS_INIT;
 static uint8_t digest[32];
 static acme_challenge_t challenge;
 
-/* A failure makes NULL of the one that it was given. */
+/* Whether this output is NULL or unchanged, as it has to be after a failure. */
 static int is_cleared(const void *output)
 {
     return !output || output == &untouched;
@@ -126,7 +127,7 @@ enum { OPTIONAL = 100 };
     X(STRUCT, acme_driver_add, callbacks, (driver, op, P))                                      \
     X(DRIVER, acme_driver_dispatch, driver, (P))
 
-/* X(kind, function, a call with P as the handle): NULL or 0 for what is no such handle */
+/* X(kind, function, a call with P as the handle): returns NULL or 0 if P is not such a handle */
 #define GETTERS(X)                                                                              \
     X(KEY, acme_key_pem, (P)) X(KEY, acme_key_type, (P)) X(KEY, acme_key_thumbprint, (P))       \
     X(CSR, acme_csr_der, (P, NULL))                                                             \
@@ -183,7 +184,7 @@ static void f01_f02_f03_f05_f18_every_argument(void)
     char *endless = at_the_edge(65536);
     size_t i, other;
 
-    memset(endless, 'a', 65536); /* and no NUL before memory that cannot be read */
+    memset(endless, 'a', 65536); /* no NUL up to an unreadable page */
     for (i = 0; i < COUNT(arguments); i++) {
         const struct position *at = &arguments[i];
         int kind = at->kind % OPTIONAL;
@@ -241,10 +242,10 @@ static void f01_f05_every_getter(void)
     acme_op_set_user_data((acme_op_t *)key, &size);
     acme_op_cancel(NULL);
     acme_op_cancel((acme_op_t *)client);
-    CHECK(acme_error_status(acme_last_error()) == ARG); /* none of these has changed it */
+    CHECK(acme_error_status(acme_last_error()) == ARG); /* still the error from before */
 }
 
-/* The only buffer that is the caller's: written to up to its end and no further, or not at all. */
+/* acme_http01_answer() writes to the caller's buffer: the whole text if it fits, otherwise nothing. */
 static void f10_an_answer_fits_or_nothing_is_written(void)
 {
     static const char thumbprint[] = "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI";
@@ -313,7 +314,7 @@ static void f04_f09_numbers(void)
     CHECK_STATUS(acme_op_response_header(op, 1, "x", 1, "x", SIZE_MAX), ARG, "value");
     CHECK_STATUS(acme_op_response_body(op, 1, "x", SIZE_MAX), ARG, "data");
     CHECK_STATUS(acme_op_signed(op, 1, "x", SIZE_MAX), ARG, "signature");
-    /* Nothing is nothing, wherever it is. */
+    /* An empty input is refused, at NULL or at any other address. */
     CHECK_STATUS(acme_key_parse(NULL, 0, &out_key), ACME_ERR_PARSE, "key");
     CHECK_STATUS(acme_key_parse((void *)1, 0, &out_key), ACME_ERR_PARSE, "key");
     CHECK_STATUS(acme_cert_parse(NULL, 0, &out_cert), ACME_ERR_PARSE, "certificate");
@@ -321,7 +322,7 @@ static void f04_f09_numbers(void)
     CHECK(nothing_was_made());
 }
 
-/* The members of a challenge that a program has made up. */
+/* Checks the members of a challenge that a program has filled in by itself. */
 static void challenges(void)
 {
     acme_challenge_t bad = challenge;
@@ -331,7 +332,7 @@ static void challenges(void)
     bad.identifier = "\xff";
     CHECK_STATUS(acme_cert_create_tls_alpn(&bad, NULL, &out_cert), ARG, "challenge->identifier");
     bad = challenge;
-    bad.tls_alpn_digest = NULL; /* as for http-01 */
+    bad.tls_alpn_digest = NULL; /* as in a challenge of http-01 */
     CHECK_STATUS(acme_cert_create_tls_alpn(&bad, NULL, &out_cert), ARG, "tls_alpn_digest");
     CHECK_STATUS(acme_op_respond_with(op, &challenge, "{}", 2), ACME_ERR_MISUSE, "right now");
     CHECK_STATUS(acme_begin_abandon_order(client, "https://elsewhere.example/1", &out_op), ARG,

@@ -1,4 +1,4 @@
-/* Callbacks that call back, give nonsense, and never return. */
+/* Callbacks that call the library, that return undefined codes, and that leave by longjmp(). */
 #include "pebble.h"
 
 #include <limits.h>
@@ -16,7 +16,7 @@ static acme_op_t *begin_one(void)
     acme_order_options_t order = order_for(names, 1);
     acme_op_t *op = NULL;
 
-    sprintf(name, "n%d.callbacks.test", number++); /* Pebble may think an older one proven */
+    sprintf(name, "n%d.callbacks.test", number++); /* Pebble may reuse an older name's authorization */
     OK(acme_begin_order(client, &order, &op));
     return op;
 }
@@ -25,7 +25,7 @@ static acme_op_t *begin_one(void)
 
 static int obtained_inside;
 
-/* Obtains a whole certificate with the same client, while the outer one is being published. */
+/* Obtains another certificate with the same client, in the publish callback of the first. */
 static int obtain_another(const acme_challenge_t *challenge, void *user)
 {
     acme_op_t *other = begin_one(), *polled = begin_one();
@@ -99,7 +99,7 @@ static void f11_f12_callbacks_that_give_nonsense(void)
         CHECK(taken_down == 1 && acme_op_error(op));
         acme_op_free(op);
         if (i > 0)
-            continue; /* this is tried again, after pauses */
+            continue; /* the library would retry this, after delays */
         op = begin_one();
         run = http01;
         run.send = send_code;
@@ -125,7 +125,7 @@ static int jump_from_send(acme_op_t *op, const acme_http_request_t *request, voi
     longjmp(out, 1);
 }
 
-/* The header forbids it. Done all the same, it costs the operation and what memory that has. */
+/* Leaves a callback by longjmp(), which the header forbids. The operation and its memory are lost. */
 static void jump_out(acme_op_t *op, const acme_run_options_t *run)
 {
     if (setjmp(out) == 0) {
@@ -134,7 +134,7 @@ static void jump_out(acme_op_t *op, const acme_run_options_t *run)
     }
     CHECK(acme_op_poll(op, 0) == ACME_ERR_MISUSE);
     CHECK(acme_op_run(op, run) == ACME_ERR_MISUSE);
-    acme_op_free(op); /* left alone */
+    acme_op_free(op); /* refused: the operation still runs */
     CHECK(acme_error_status(acme_last_error()) == ACME_ERR_MISUSE);
 }
 
@@ -149,14 +149,14 @@ static int y07_in_a_child(void)
     run = http01;
     run.send = jump_from_send;
     jump_out(begin_one(), &run);
-    /* The client, and the thread's last error, are as before. */
+    /* The client and the thread's last error still work. */
     op = begin_one();
     OK(acme_op_run(op, &http01));
     acme_op_free(op);
     return failed - before;
 }
 
-/* In a child that ends by way of another program: valgrind is right that this leaks. */
+/* Runs in a child that ends by exec(), because this leaks, and valgrind would report it. */
 static void y07_callbacks_that_jump_out(void)
 {
     pid_t child;

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""bindings/c-examples/obtain.c killed at any moment and started again, beside Pebble: one account, one
-order, one certificate, no file torn, nothing left behind.
+"""bindings/c-examples/obtain.c is killed at any moment and started again, beside Pebble. The result is one
+account, one order, one certificate, no incomplete file, and no leftover file.
 
 CRASHES multiplies the kills at each of the catalogue's twenty steps; `make soak` sets it to 100.
 """
@@ -15,16 +15,16 @@ CRASHES = int(os.environ.get("CRASHES", "5"))
 
 
 def steps():
-    """The system call that comes after each of the twenty steps of the catalogue."""
+    """Returns the first system call after each of the twenty steps of the catalogue."""
     calls = usual_calls()
 
     def following(number, name, text="", nth=1):
-        """The call after the nth one like this."""
+        """Returns the call after the nth call with this name and text."""
         found = [n for n, call in enumerate(calls) if call.name == name and text in call.text]
         return number, calls[found[nth - 1] + 1]
 
     sent = [n for n, call in enumerate(calls) if call.name == "sendto"]
-    # Two of TLS, the directory, a nonce; then two for each POST: its head and its body.
+    # The first writes are two of TLS, the directory, a nonce; then each POST has two: its head and its body.
     account, order, _, challenge, look, finalize, _, certificate = range(5, 21, 2)
     return [
         following(1, "flock"),
@@ -51,7 +51,7 @@ def steps():
 
 
 def between_order_and_note():
-    """The calls at which the CA has made the order, and its URL is not on disk yet."""
+    """Returns the calls between the creation of the order at the CA and the storage of its URL."""
     calls = usual_calls()
     sent = [n for n, call in enumerate(calls) if call.name == "sendto"]
     noted = [n for n, c in enumerate(calls) if c.name == "renameat" and '.order"' in c.text]
@@ -62,24 +62,24 @@ def between_order_and_note():
 
 
 def is_last(call):
-    """Whether it comes after the journal has gone."""
+    """Whether the call comes after the removal of the journal."""
     calls = usual_calls()
     gone = [n for n, c in enumerate(calls) if c.name == "unlinkat" and '.order"' in c.text]
     return (call.name, call.nth) in {(call.name, call.nth) for call in calls[gone[0] + 1 :]}
 
 
 def crash(call):
-    """A run that is killed at a call, and another; what is wrong then, how many orders it took, whether
-    the first one noted its own, and whether it was killed."""
+    """Kills a run at a call, and runs again. Returns what is wrong then, the number of orders, whether the
+    first run noted its order, and whether it was killed."""
     case = Case("crash")
     was_killed = case.kill(call)
     knew_order = case.path(".order").exists() and "\norder " in case.text(".order")
     torn = case.torn()
     keys = {path.name: path.read_text() for path in case.out.glob("*.pem")}
     wrong = [f"at {call}: torn: {torn}"] if torn else []
-    # Killed when it had nothing left to do; to run it again would be to renew.
+    # The run was killed when it had nothing left to do; another run would renew the certificate.
     is_done = case.path(".chain.pem").exists() and not case.path(".order").exists()
-    # (Where the CA is asked once more than usually, the nth call of its kind comes earlier.)
+    # (If there is one request more than usual, the nth call of a kind comes earlier.)
     if is_done and not is_last(call):
         wrong.append(f"at {call}: the journal is gone")
     again = None if is_done else case.run()
@@ -97,7 +97,7 @@ def crash(call):
 
 
 def killed_at(step):
-    """A case whose first run was killed after this step."""
+    """Returns a case whose first run was killed after this step."""
     case = Case("killed")
     assert case.kill(dict(steps())[step])
     return case
@@ -109,7 +109,7 @@ class Crash(unittest.TestCase):
         accounts = accounts_at_the_ca()
         results = all_at_once(crash, calls)
         self.assertEqual([what for wrong, _, _, _ in results for what in wrong], [])
-        # A call or two may fall away when the CA's bytes come in fewer pieces.
+        # A call or two may be missing if the CA's bytes arrive in fewer pieces.
         killed = sum(was_killed for _, _, _, was_killed in results)
         self.assertGreaterEqual(killed, len(calls) * 0.95)
         more = [
@@ -132,8 +132,8 @@ class Crash(unittest.TestCase):
         self.assert_survives(calls)
 
     def test_x07_what_is_sent_is_said_after_what_it_needs_is_on_disk(self):
-        # A power failure keeps what was synchronized. As nothing else is there whenever something is
-        # sent, what it leaves is what a kill leaves, and that is another test.
+        # After a power failure, only synchronized files exist. When a request is sent, no other files exist, so a
+        # power failure leaves the same files as a kill, which another test covers.
         synchronized, waiting, on_disk, at_sends = set(), [], set(), []
         for call in Case("power").trace():
             files = re.findall(r'"([^"]*)"|\d+<[^>]*/out/([^>]*)>', call.text)
@@ -154,7 +154,7 @@ class Crash(unittest.TestCase):
                 self.assertEqual(waiting, [], call)
                 at_sends.append(len(on_disk))
         self.assertEqual(waiting, [])
-        # Two keys and the journal, before anything is sent; the account's URL, before the order.
+        # Two keys and the journal are on disk before the first request; the account's URL, before the order.
         self.assertEqual(at_sends[:6], [3] * 6)
         self.assertGreaterEqual(len(at_sends), 20)
         self.assertEqual(set(at_sends[6:]), {4})
@@ -204,7 +204,7 @@ class Crash(unittest.TestCase):
     def test_x09_a_certificate_that_is_lost(self):
         case = killed_at(19)
         case.path(".chain.pem").unlink()
-        self.assertEqual(case.run().returncode, 0)  # the journal was still there
+        self.assertEqual(case.run().returncode, 0)  # this run still finds the journal
         self.assertEqual((is_well(case), case.certificates()), (None, 1))
         case.path(".chain.pem").unlink()
         self.assertEqual(case.run().returncode, 0)
@@ -212,7 +212,7 @@ class Crash(unittest.TestCase):
         self.assertEqual(case.certificates(), 2)
 
     def test_x05_what_pythons_store_left_published_is_taken_down(self):
-        # Its journal says more of a challenge, in one line: `published TOKEN TYPE NAME`.
+        # Python's journal has more about a challenge, on one line: `published TOKEN TYPE NAME`.
         case = killed_at(10)
         journal, (token,) = case.path(".order"), case.published()
         left = case.webroot / CHALLENGES / "LEFT-by_Python"
@@ -233,8 +233,8 @@ class Crash(unittest.TestCase):
         self.assertEqual((is_well(case), len(case.orders())), (None, 1))
 
     def test_x10_a_journal_that_was_left_behind_months_ago(self):
-        # The certificate of its order is about to expire by now; the one of the CA's HTTPS, which
-        # OpenSSL looks at, is left out of this.
+        # For obtain it is 89 days later, so the order's certificate is about to expire. OpenSSL still has the real
+        # time, so the certificate of the CA's HTTPS is still valid.
         case = killed_at(19)
         months_later = case.preload(
             "#include <dlfcn.h>\n#include <string.h>\n"
@@ -249,10 +249,10 @@ class Crash(unittest.TestCase):
     def test_x11_orders_that_lead_nowhere(self):
         case = killed_at(7)
         url = re.search("order (https.*)", case.text(".order"))[1]
-        case.client().abandon_order(url)  # it becomes invalid, as one does that has expired
+        case.client().abandon_order(url)  # the order becomes invalid, like an expired one
         self.assertEqual(case.run().returncode, 0)
         self.assertIsNone(is_well(case))
-        self.assertNotIn(url.rpartition("/")[2], case.orders())  # which lists no invalid ones
+        self.assertNotIn(url.rpartition("/")[2], case.orders())  # the CA lists no invalid orders
 
         case = killed_at(7)
         journal = case.path(".order")
@@ -270,7 +270,7 @@ class Crash(unittest.TestCase):
         self.assertEqual(case.text(".chain.pem"), chain)
         self.assertEqual((is_well(case), len(case.orders())), (None, 1))
 
-        case.restore(snapshot)  # with another key, which the order was not finished with
+        case.restore(snapshot)  # the order was finalized with a key that is now missing
         case.path(".key.pem").unlink()
         self.assertEqual(case.run().returncode, 0)
         self.assertTrue(case.is_a_pair())
@@ -278,7 +278,7 @@ class Crash(unittest.TestCase):
 
     def test_x13_a_name_is_added_between_crash_and_resumption(self):
         case = killed_at(7)
-        # Both names are served from one webroot.
+        # One webroot serves both names.
         (case.root / f"www.{case.name}").symlink_to(case.folder)
         ended = case.run(names=[case.name, f"www.{case.name}"])
         self.assertEqual(ended.returncode, 0, ended.stderr)
@@ -288,7 +288,7 @@ class Crash(unittest.TestCase):
     def test_x14_an_order_that_no_run_survives(self):
         case = Case("poison")
         for _ in range(10):
-            # It is in the way of the web server that it answers the CA with.
+            # The run is killed when it starts its web server for the CA.
             ended = case.inject("bind:signal=KILL:when=1", port="1")
             self.assertIn(ended.returncode, (-9, 137), ended.stderr)
         self.assertEqual(len(case.orders()), 4)

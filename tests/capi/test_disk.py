@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""bindings/c-examples/obtain.c on disks that are full, broken or read-only, in folders in which something
-is in the way, and beside others in the same folder; beside Pebble."""
+"""bindings/c-examples/obtain.c beside Pebble: on disks that are full, broken or read-only, in folders with
+obstacles, and with several processes in the same folder."""
 
 import ctypes
 import itertools
@@ -41,7 +41,7 @@ PLACES = r"(account\.pem|account\.url|\.key\.pem|\.chain\.pem|\.order|/out|/webr
 
 
 def fail(fault):
-    """A run in which a call fails once, and another; what is wrong then."""
+    """Runs once with a call that fails once, and runs again. Returns what is wrong then."""
     call, error = fault
     case = Case("disk")
     ended = case.inject(f"{call.name}:error={error}:when={call.nth}")
@@ -56,7 +56,7 @@ def fail(fault):
         again = case.run()
         if again.returncode != 0:
             wrong.append(f"{at}: afterwards: {again.stderr}")
-    # Never a second order, whatever could not be written.
+    # There must be no second order, whichever file could not be written.
     wrong += [f"{at}: {ill}" for ill in [is_well(case)] if ill]
     if len(case.orders()) != 1:
         wrong.append(f"{at}: {len(case.orders())} orders")
@@ -69,7 +69,7 @@ def the_calls(name, text, calls=None):
 
 
 def temporary(number):
-    """The call that begins to write the number-th file: keys 1 and 2, journal 3, chain 7."""
+    """Returns the call that begins to write the number-th file: keys 1 and 2, journal 3, chain 7."""
     return the_calls("openat", '"tmp-')[number - 1]
 
 
@@ -77,7 +77,7 @@ class Disk(unittest.TestCase):
     maxDiff = None
 
     def refuses(self, case, ended, why):
-        """It has said why, and asked the CA for nothing."""
+        """Checks that the program printed this reason, and placed no order."""
         self.assertEqual(ended.returncode, 1, ended.stderr)
         self.assertRegex(ended.stderr, why)
         self.assertEqual(case.orders(), [])
@@ -96,11 +96,11 @@ class Disk(unittest.TestCase):
 
     def test_w01_the_old_certificate_stays(self):
         def fail_at(call):
-            """A case whose renewal has failed at this call about the chain; what it had, and said."""
-            for _ in range(5):  # another connection, and the calls are counted otherwise
+            """Makes a renewal fail at this call about the chain. Returns the case, its old chain and the output."""
+            for _ in range(5):  # with another connection, the numbers of the calls differ
                 case = Case("old")
                 self.assertEqual(case.run().returncode, 0)
-                calls = case.trace()  # which renews it, too
+                calls = case.trace()  # this run renews the certificate, too
                 old = case.text(".chain.pem")
                 first = the_calls("openat", '"tmp-', calls)[-1]
                 after = [c for c in calls[calls.index(first) :] if "/out" in c.text]
@@ -203,14 +203,14 @@ class Disk(unittest.TestCase):
         thread = threading.Thread(target=swap)
         thread.start()
         try:
-            for _ in range(8):  # some end early, for there is a link in the way
+            for _ in range(8):  # some runs end early, because of a link in the way
                 case.run()
                 self.assertEqual(list(outside.iterdir()), [])
         finally:
             stop.set()
             thread.join()
         self.assertGreater(next(swaps), 10_000)
-        # And a link that stays is an error that says so.
+        # If a link stays, the message names it.
         other = Case("link")
         (other.webroot / ".well-known").symlink_to(outside)
         ended = other.run()
@@ -226,12 +226,12 @@ class Disk(unittest.TestCase):
             for call in the_calls("openat", '"tmp-', case.trace())
         ]
         self.assertEqual(len(set(names)), 14)
-        # Somebody has guessed one nevertheless.
+        # An attacker has guessed a name nevertheless.
         call = temporary(1)
         case = Case("guessed")
         self.assertEqual(case.inject(f"openat:error=EEXIST:when={call.nth}").returncode, 0)
         self.assertIsNone(is_well(case))
-        # Or all of them.
+        # An attacker has guessed all names.
         case = Case("guessed")
         log = case.folder / "log"
         ended = case.run(["strace", "-f", "-o", str(log), "-e", f"inject=openat:error=EEXIST:when={call.nth}+"])
@@ -302,16 +302,16 @@ class Disk(unittest.TestCase):
         for name, file in [("*.Paths.test", "_.paths.test"), ("::1", "::1"), ("CON", "con")]:
             self.assertIn(case.run(names=[name]).returncode, (3, 4), name)
             self.assertTrue((case.out / f"{file}.key.pem").is_file(), name)
-        # On a file system that is not particular about capitals, these are the same files.
+        # On a file system that ignores case, these are the same files.
         case = Case("case")
         self.assertEqual(case.run(names=[case.name.upper()]).returncode, 0)
         self.assertEqual(case.files(), case.all_files())
         self.assertTrue(case.is_a_pair())
 
-    # --- file systems that are really so ----------------------------------------------------------
+    # --- real file systems with these faults ------------------------------------------------------
 
     def private(self, case, script):
-        """Runs a script of the shell that may mount what it likes."""
+        """Runs a shell script that may mount file systems, which no other process sees."""
         command = case.command()
         return subprocess.run(
             [*PRIVATE, script], capture_output=True, text=True, timeout=120,
@@ -413,7 +413,7 @@ class Disk(unittest.TestCase):
         self.assertEqual(case.run().returncode, 0)
         for path in [case.out.parent, case.out]:
             path.chmod(0o755)
-        # It takes all the locks that it can get.
+        # The attacker takes all the locks that it can get.
         holder = subprocess.Popen(
             [sys.executable, "-c", "import fcntl, os, sys, time\n"
              "os.setuid(65534)\n"

@@ -12,7 +12,7 @@ static void one(acme_client_t *client)
     acme_driver_t *driver = driver_with(0, 0);
 
     CHECK(threads_are(threads_before) && !is_readable(driver, 0));
-    OK(acme_driver_dispatch(driver)); /* for nothing */
+    OK(acme_driver_dispatch(driver)); /* nothing to do */
     add(driver, &job);
     CHECK(acme_driver_count(driver) == 1 && is_readable(driver, 0) && !job.published);
     run(driver);
@@ -43,7 +43,7 @@ static void many_at_once(acme_client_t *client)
         if (threads() > most)
             most = threads();
     }
-    /* The threads that send, and the thread that keeps the time. */
+    /* The threads that send requests, and the thread that waits for timers. */
     CHECK(most > before + 2 && most <= before + MAX_THREADS + 1);
     for (i = 0; i < MANY; i++)
         judge(&jobs[i], names[i]);
@@ -197,11 +197,11 @@ static void ends(acme_client_t *client)
     callbacks.publish = NULL;
     add(driver, &job);
     callbacks.publish = publish;
-    job.published = 1; /* as far as unpublish is concerned, which is called all the same */
+    job.published = 1; /* so that unpublish, which is called anyway, is accepted */
     run(driver);
     CHECK(job.status == ACME_ERR_HOST && strstr(job.message, "no publish callback"));
 
-    /* Every way out is taken by acme_driver_free(), too. */
+    /* acme_driver_free() calls unpublish and done, too. */
     job = order(client, "freed.driver.test");
     job.on_publish = publish_never;
     add(driver, &job);
@@ -213,7 +213,7 @@ static void ends(acme_client_t *client)
 
 /* --- CAs that hang ------------------------------------------------------------------------------- */
 
-/* The kernel accepts connections, and no program responds. */
+/* A CA that hangs: the kernel accepts connections, and no program responds. */
 struct hanging {
     int listener;
     acme_client_t *client;
@@ -241,7 +241,7 @@ static void hanging_free(struct hanging *ca)
     close(ca->listener);
 }
 
-/* Waits for so many connections, and sees that there is not one more. */
+/* Waits for the wanted number of connections, and checks that there are no more. */
 static int connections(struct hanging *ca, int wanted, int *accepted)
 {
     struct pollfd fd = { ca->listener, POLLIN, 0 };
@@ -267,13 +267,13 @@ static void each_ca_has_its_ceiling(acme_client_t *pebble, acme_key_t *key)
     settle(driver);
     CHECK(connections(&ca, 2, accepted) == 2);
     add(driver, &job);
-    while (!job.finished) /* the other CA is not held up */
+    while (!job.finished) /* the other CA's operations do not wait */
         dispatch(driver);
     judge(&job, "swift.driver.test");
     CHECK(acme_driver_count(driver) == STUCK);
 
-    acme_op_cancel(stuck[0].op); /* its request is under way */
-    acme_op_cancel(stuck[STUCK - 1].op); /* not begun */
+    acme_op_cancel(stuck[0].op); /* its request is in flight */
+    acme_op_cancel(stuck[STUCK - 1].op); /* its request has not been sent */
     while (!stuck[0].finished || !stuck[STUCK - 1].finished)
         dispatch(driver);
     CHECK(stuck[0].status == ACME_ERR_CANCELED && acme_driver_count(driver) == STUCK - 2);
@@ -286,7 +286,7 @@ static void each_ca_has_its_ceiling(acme_client_t *pebble, acme_key_t *key)
     hanging_free(&ca);
 }
 
-/* If each took the 30 seconds that a request may take, the test would not end in its time. */
+/* Without the interruption each request would take 30 seconds, and the test would exceed its time limit. */
 static void free_interrupts_requests(acme_key_t *key)
 {
     enum { ROUNDS = 24 };
@@ -322,7 +322,7 @@ static void nobody_listens(acme_key_t *key)
     OK(acme_client_new(&options, &client));
     job = registration(client);
     add(driver, &job);
-    run(driver); /* with the pauses between the tries: the time is kept */
+    run(driver); /* the delays between the tries are real */
     CHECK(job.status == ACME_ERR_TRANSPORT && strstr(job.message, "https://127.0.0.1:1/dir"));
     acme_driver_free(driver);
     acme_client_free(client);
@@ -353,7 +353,7 @@ static void add_while_ending(acme_op_t *op, acme_status_t status, void *user)
     CHECK(status == ACME_ERR_CANCELED);
     acme_op_free(op);
     CHECK_STATUS(acme_driver_add(job->driver, job->next->op, &callbacks), ACME_ERR_MISUSE, "freed");
-    acme_op_free(job->next->op); /* still ours */
+    acme_op_free(job->next->op); /* a refused operation is still the caller's */
     job->finished = 1;
 }
 
@@ -373,7 +373,7 @@ static void y04_y05_y10_misuse(acme_client_t *client)
     CHECK(misuses == 4);
     judge(&job, "meddle.driver.test");
 
-    /* A child has no part in it. */
+    /* In a child, the functions of the parent's driver only set ACME_ERR_MISUSE. */
     job = order(client, "parent.driver.test");
     add(busy, &job);
     settle(busy);
@@ -382,7 +382,7 @@ static void y04_y05_y10_misuse(acme_client_t *client)
         status = acme_driver_dispatch(busy) == ACME_ERR_MISUSE;
         acme_driver_free(busy);
         status += acme_error_status(acme_last_error()) == ACME_ERR_MISUSE;
-        /* By way of another program, or valgrind would miss the parent's threads. */
+        /* End by exec(), because valgrind would otherwise complain about the parent's threads. */
         execl("/bin/sh", "sh", "-c", status == 2 ? "exit 2" : "exit 1", (char *)NULL);
         _exit(1);
     }
@@ -401,7 +401,7 @@ static void y04_y05_y10_misuse(acme_client_t *client)
     job = registration(client);
     busy = driver_with(0, 0);
     CHECK_STATUS(acme_driver_add(busy, job.op, &callbacks), ACME_ERR_INVALID_ARGUMENT, "done");
-    CHECK(acme_op_poll(job.op, 0) == ACME_STEP_REQUEST); /* not in anybody's hands */
+    CHECK(acme_op_poll(job.op, 0) == ACME_STEP_REQUEST); /* no driver and no run has it */
     callbacks.done = done;
     acme_op_free(job.op);
     acme_driver_free(busy);

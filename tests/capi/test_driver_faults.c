@@ -8,17 +8,17 @@
 #include <sys/wait.h>
 #include <time.h>
 
-/* --- a way to Pebble that can break ------------------------------------------------------------- */
+/* --- a relay to Pebble that can break connections ----------------------------------------------- */
 
 enum { RELAYED = 64 };
 
 static struct {
     int listener, port, pebble_port;
     int pairs[RELAYED][2];
-    int left[RELAYED];   /* bytes of the CA's until the connection breaks */
+    int left[RELAYED];   /* bytes from the CA until the connection breaks */
     int breaks_after;    /* 0: never */
-    int broken;          /* connections that did */
-    int down, stop;      /* as the test wants it */
+    int broken;          /* number of broken connections */
+    int down, stop;      /* set by the test */
     pthread_mutex_t lock;
     pthread_t thread;
 } relay = { .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -76,7 +76,7 @@ static void relay_accept(void)
         relay_break(i);
 }
 
-/* Passes on what one side says; ends the connection when it has, or when it is to break. */
+/* Forwards bytes from one side. Ends the connection if that side has ended, or if it is time to break it. */
 static void relay_pass(int i, int from)
 {
     char bytes[4096];
@@ -133,7 +133,7 @@ static void *relay_run(void *unused)
     return NULL;
 }
 
-/* The directory as it is seen through the relay. */
+/* Starts the relay. Returns the URL of the directory through the relay. */
 static const char *relay_start(void)
 {
     static char url[200];
@@ -164,8 +164,9 @@ static int relay_set(int *what, int value)
 
 enum { ORDERS = 8 };
 
-/* All of them at once, and all of them well. A request whose answer is lost is sent four times at most,
- * newOrder twice; when the last is lost, too, a host tries again later. */
+/* Obtains all certificates at the same time, and checks that all succeed. The library sends a request whose
+ * response is lost at most four times, newOrder twice. If the last response is lost, too, the operation
+ * fails, and the host starts another. */
 static void obtain_all(acme_driver_t *driver, acme_client_t *client, const char *what,
                        void (*on_publish)(struct job *))
 {
@@ -204,7 +205,7 @@ static void *up_again(void *unused)
     return NULL;
 }
 
-/* Just when the challenge is in place. */
+/* Stops the relay when the challenge is published. */
 static void go_down(struct job *job)
 {
     static int gone;
@@ -224,7 +225,7 @@ static void the_ca_restarts(acme_driver_t *driver, acme_client_t *client)
     obtain_all(driver, client, "restart", go_down);
 }
 
-/* A few kilobytes are enough for a TLS handshake and an answer or two. */
+/* Connections break after a few kilobytes, which are enough for a TLS handshake and a response or two. */
 static void connections_break(acme_driver_t *driver, acme_client_t *client)
 {
     relay_set(&relay.breaks_after, 6000);
@@ -237,7 +238,7 @@ static void connections_break(acme_driver_t *driver, acme_client_t *client)
 
 static volatile sig_atomic_t alarms;
 
-/* Only this thread is to get them: the test's own servers know nothing of signals. */
+/* Blocks or unblocks SIGALRM. Only this thread gets it, because the test's own servers expect no signals. */
 static void alarms_here(int how)
 {
     sigset_t set;
@@ -255,7 +256,7 @@ static void on_alarm(int number)
 
 static void a_loop_that_signals_interrupt(acme_driver_t *driver, acme_client_t *client)
 {
-    struct sigaction action = { .sa_handler = on_alarm }, before; /* not SA_RESTART */
+    struct sigaction action = { .sa_handler = on_alarm }, before; /* without SA_RESTART */
     struct itimerval often = { { 0, 20000 }, { 0, 20000 } }, never = { { 0, 0 }, { 0, 0 } };
     struct pollfd fd = { acme_driver_fd(driver), POLLIN, 0 };
     struct job job = order(client, "signals.faults.test");
@@ -267,7 +268,7 @@ static void a_loop_that_signals_interrupt(acme_driver_t *driver, acme_client_t *
     setitimer(ITIMER_REAL, &often, NULL);
     while (acme_driver_count(driver) > 0) {
         interrupted += poll(&fd, 1, -1) < 0;
-        OK(acme_driver_dispatch(driver)); /* whatever poll() says */
+        OK(acme_driver_dispatch(driver)); /* also after EINTR */
     }
     setitimer(ITIMER_REAL, &never, NULL);
     alarms_here(SIG_BLOCK);
@@ -278,7 +279,8 @@ static void a_loop_that_signals_interrupt(acme_driver_t *driver, acme_client_t *
 
 /* --- cancellation ------------------------------------------------------------------------------------ */
 
-/* After no dispatch, after one, after two, ... until it is done before. */
+/* Cancels an operation before the first dispatch, after one dispatch, after two, and so on, until it ends
+ * before. */
 static void canceled_at_every_moment(acme_driver_t *driver, acme_client_t *client)
 {
     int moment, i, canceled = 0, was_published = 0;
@@ -311,7 +313,7 @@ static void canceled_at_every_moment(acme_driver_t *driver, acme_client_t *clien
 
 /* --- workers ------------------------------------------------------------------------------------------ */
 
-/* The port of http-01 is the parent's, so workers use dns-01. */
+/* Publishes with dns-01, for workers: the parent has the port of http-01. */
 static void publish_by_dns(acme_op_t *op, void *user)
 {
     struct job *job = user;
@@ -329,7 +331,7 @@ static void unpublish_by_dns(acme_op_t *op, void *user)
     CHECK(dns_unpublish(acme_op_challenge(op, 0), NULL) == 0);
 }
 
-/* A process of its own, which obtains a certificate with a driver of its own. */
+/* Starts a process that obtains a certificate with its own driver. */
 static pid_t worker(const char *name)
 {
     pid_t child = fork();
@@ -356,7 +358,7 @@ static pid_t worker(const char *name)
         acme_driver_free(driver);
         acme_client_free(client);
         acme_key_free(key);
-        /* By way of another program, or valgrind would miss the parent's threads. */
+        /* End by exec(), because valgrind would otherwise complain about the parent's threads. */
         execl("/bin/sh", "sh", "-c", failed == failed_before ? "exit 0" : "exit 1", (char *)NULL);
         _exit(1);
     }
@@ -370,11 +372,11 @@ static void ends_well(pid_t child)
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* The parent has a driver with threads, and goes on with it. */
+/* The parent has a driver with threads, and keeps using it after fork(). */
 static void y10_a_worker_beside(acme_driver_t *driver, acme_client_t *client)
 {
 #ifdef __SANITIZE_THREAD__
-    pid_t late = -1; /* ThreadSanitizer knows no threads in such a child */
+    pid_t late = -1; /* ThreadSanitizer supports no threads in such a child */
 #else
     pid_t late = worker("late.faults.test");
 #endif

@@ -1,4 +1,4 @@
-/* Errors as objects: the thread's last one, an operation's own, and what a CA's refusal says. */
+/* Error objects: the thread's last error, an operation's error, and the content of a CA's refusal. */
 #include "pebble.h"
 
 #include <limits.h>
@@ -64,7 +64,7 @@ static void f21_cleared_by_success_kept_by_the_rest(void)
 
 static pthread_barrier_t barrier;
 
-/* Each thread has its own last error, whatever the other does in between. */
+/* Each thread has its own last error, independent of calls on other threads. */
 static void *fail_with(void *type)
 {
     acme_key_t *key = NULL;
@@ -77,7 +77,7 @@ static void *fail_with(void *type)
     snprintf(wanted, sizeof wanted, "type is %d,", *(int *)type);
     wrong += strstr(acme_error_message(acme_last_error()), wanted) == NULL;
     pthread_barrier_wait(&barrier);
-    return (void *)wrong; /* and the error is freed with the thread */
+    return (void *)wrong; /* the library frees the error when the thread ends */
 }
 
 static void f21_one_for_each_thread(void)
@@ -100,9 +100,9 @@ static void f21_one_for_each_thread(void)
     pthread_barrier_destroy(&barrier);
 }
 
-/* --- what a CA says ----------------------------------------------------------------------------- */
+/* --- a CA's refusal ----------------------------------------------------------------------------- */
 
-/* Registers, up to a refusal of newAccount. */
+/* Runs a registration until the CA refuses newAccount. */
 static acme_op_t *refuse(acme_client_t *client, int http_status, const char *name,
                          const char *value, const char *problem, int wanted)
 {
@@ -135,7 +135,7 @@ static void refusals(void)
 
     op = refuse(client, 429, "Retry-After", "3600",
                 "{\"type\":\"" URN "rateLimited\",\"detail\":\"too many\"}", ACME_ERR_RATE_LIMITED);
-    /* The operation's error is the thread's, and outlives that. */
+    /* The thread's last error is a copy of the operation's error, which outlives it. */
     error = acme_last_error();
     CHECK(error != acme_op_error(op));
     CHECK(strcmp(acme_error_message(error), acme_error_message(acme_op_error(op))) == 0);
@@ -161,7 +161,7 @@ static void refusals(void)
                 ACME_ERR_ORDER);
     error = acme_op_error(op);
     CHECK(acme_error_is_permanent(error) == 1 && acme_error_retry_at(error) == 0);
-    CHECK(!strpbrk(acme_error_message(error), "\n\033")); /* one line, nothing for a terminal */
+    CHECK(!strpbrk(acme_error_message(error), "\n\033")); /* one line, without escape sequences */
     CHECK(acme_error_subproblem_count(error) == 2 && !acme_error_subproblem(error, 2));
     CHECK(!acme_error_subproblem(error, SIZE_MAX));
     sub = acme_error_subproblem(error, 0);
@@ -211,7 +211,7 @@ static void many_subproblems(void)
     free(problem);
 }
 
-/* The ladder of those who keep a certificate fresh. */
+/* The delays for a program that keeps a certificate fresh. */
 static void r14_when_to_try_again(void)
 {
     const acme_time_t now = 1795530245000, minute = 60000, day = 24 * 60 * minute;
@@ -238,7 +238,7 @@ static void r14_when_to_try_again(void)
     CHECK(acme_next_try(9, 1, INT64_MIN, NULL, INT64_MIN) > INT64_MIN);
 }
 
-/* A certificate that is valid from then on, for so many seconds. */
+/* Returns a certificate that is valid from this time on, for this number of seconds. */
 static acme_cert_t *cert_from(acme_time_t from, long lifetime)
 {
     EVP_PKEY *key = EVP_EC_gen("P-256");
@@ -271,7 +271,7 @@ static void r15_when_to_try_again_with_a_certificate(void)
         size_t tries;
         acme_time_t least, most;
     } cases[] = {
-        { 300, 0, 1, 60 * second, 90 * second }, /* whatever has been before: a success is the first */
+        { 300, 0, 1, 60 * second, 90 * second }, /* tries is 1 after a success */
         { 300, 0, 4, 112 * second, 156 * second },
         { 300, 200 * second, 4, 37 * second, 50 * second },
         { 300, 299 * second, 4, 30 * second, 40 * second },
@@ -306,7 +306,7 @@ static void r15_when_to_try_again_with_a_certificate(void)
     acme_key_free(key);
 }
 
-/* --- what a host feeds ---------------------------------------------------------------------------- */
+/* --- wrong input of a host ------------------------------------------------------------------------ */
 
 static acme_op_t *asking(acme_client_t *client, uint64_t *id)
 {
@@ -318,7 +318,7 @@ static acme_op_t *asking(acme_client_t *client, uint64_t *id)
     return op;
 }
 
-/* The operation continues after each of these wrong calls. */
+/* Checks that the operation continues after wrong calls. */
 static void goes_on(acme_op_t *op)
 {
     feed(op, 200, NULL, NULL, DIRECTORY);
@@ -336,7 +336,7 @@ static void f13_calls_out_of_order(void)
     size_t n;
 
     OK(acme_begin_register(client, &op));
-    CHECK(acme_op_response_end(op, 1, 200) == ACME_ERR_MISUSE); /* nothing has been asked */
+    CHECK(acme_op_response_end(op, 1, 200) == ACME_ERR_MISUSE); /* no request waits */
     acme_op_free(op);
     op = asking(client, &id);
     ids[3] = id + 1;
@@ -354,14 +354,14 @@ static void f13_calls_out_of_order(void)
     CHECK(acme_op_published(op, NULL) == ACME_ERR_MISUSE);
     CHECK(acme_op_published(op, "x") == ACME_ERR_MISUSE);
     CHECK(!acme_op_take_cert(op) && !acme_op_challenge(op, 0) && !acme_op_sign_request(op));
-    for (i = 0; i < many; i++) /* nothing, a million times */
+    for (i = 0; i < many; i++) /* an empty body part, a million times */
         wrong += acme_op_response_body(op, id, NULL, 0) != ACME_OK;
     CHECK(wrong == 0);
     goes_on(op);
 
     op = asking(client, &id);
     feed(op, 200, NULL, NULL, DIRECTORY);
-    CHECK(acme_op_response_body(op, id, "x", 1) == ACME_ERR_MISUSE); /* after its end */
+    CHECK(acme_op_response_body(op, id, "x", 1) == ACME_ERR_MISUSE); /* after the end of the response */
     CHECK(acme_op_response_end(op, id, 200) == ACME_ERR_MISUSE);
     CHECK(acme_op_response_failed(op, id, NULL) == ACME_ERR_MISUSE);
     CHECK(acme_op_poll(op, 1000) == ACME_STEP_REQUEST);
@@ -386,7 +386,7 @@ static void f14_headers_and_statuses_that_are_none(void)
     for (i = 0; i < 6; i++)
         for (j = 0; j < 6; j++)
             OK(acme_op_response_header(op, id, texts[i], sizes[i], texts[j], sizes[j]));
-    goes_on(op); /* what means nothing is not looked at */
+    goes_on(op); /* the library ignores unknown header fields */
 
     memset(long_text, 'a', 1 << 20);
     op = asking(client, &id);
@@ -400,14 +400,14 @@ static void f14_headers_and_statuses_that_are_none(void)
     CHECK(status == ACME_ERR_PROTOCOL && taken >= 100 && taken < 1000);
     acme_op_free(op);
 
-    /* One that means something is checked where it is used. */
+    /* A header field that the library uses is checked. */
     for (i = 0; i < 6; i++) {
         op = asking(client, &id);
         OK(acme_op_response_header(op, id, "Replay-Nonce", 12, texts[i], sizes[i]));
         OK(acme_op_response_body(op, id, DIRECTORY, strlen(DIRECTORY)));
         OK(acme_op_response_end(op, id, 200));
         CHECK(acme_op_poll(op, 1000) == ACME_STEP_REQUEST);
-        CHECK(strcmp(acme_op_request(op)->url, "https://ca.example/nonce") == 0); /* not that one */
+        CHECK(strcmp(acme_op_request(op)->url, "https://ca.example/nonce") == 0); /* the nonce is not used */
         acme_op_free(op);
     }
     free(long_text);

@@ -1,11 +1,11 @@
-/* fork(): a client that both processes go on with, and children of a process whose threads are at work. */
+/* fork(): a client that both processes keep using, and children of a process whose threads are running. */
 #include "pebble.h"
 
 #include <sys/wait.h>
 
 static acme_client_t *client;
 
-/* The sockets that this process has open, by their names in the kernel. */
+/* Lists the open sockets of this process, by their names in the kernel. */
 static char *sockets(void)
 {
     char path[64], name[64], *all = calloc(1, 4096);
@@ -22,7 +22,7 @@ static char *sockets(void)
     return all;
 }
 
-/* Ends by way of another program, or valgrind would miss the parent's memory. */
+/* Ends a child by exec(), because valgrind would otherwise report the parent's memory. */
 static void leave(int fine)
 {
     execl("/bin/sh", "sh", "-c", fine ? "exit 7" : "exit 1", (char *)NULL);
@@ -36,8 +36,8 @@ static int ends_well(pid_t child)
     return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 7;
 }
 
-/* The parent has a connection by now, and keeps it. Were it used by both, TLS would notice, the CA would
- * close it, and requests would be lost. */
+/* The parent has a connection, which only the parent may use. If a child used it, too, TLS would fail, the CA
+ * would close it, and requests would be lost. */
 static void y10_parent_and_children_go_on_with_one_client(void)
 {
     enum { CHILDREN = 3 };
@@ -72,10 +72,10 @@ static void y10_parent_and_children_go_on_with_one_client(void)
     free(after);
 }
 
-/* An operation that has been begun is the child's, too: it has no descriptor and no thread. */
+/* Parent and child can both continue an operation from before fork(): it has no descriptor and no thread. */
 static void y10_an_operation_goes_on_in_a_child(acme_key_t *key)
 {
-    acme_client_t *fresh = pebble_client(key); /* has sent nothing yet */
+    acme_client_t *fresh = pebble_client(key); /* has sent no request yet */
     acme_op_t *op = NULL;
     pid_t child;
 
@@ -96,7 +96,7 @@ static void y10_an_operation_goes_on_in_a_child(acme_key_t *key)
 
 static int stop;
 
-/* Takes every lock that there is, all the time. */
+/* Calls functions that take the library's locks, without a pause. */
 static void *be_busy(void *unused)
 {
     acme_op_t *op = NULL;
@@ -107,15 +107,15 @@ static void *be_busy(void *unused)
         acme_set_log_callback(NULL, NULL, 0);
         acme_client_account_url(client);
         wrong |= acme_begin_register(client, &op) != ACME_OK;
-        wrong |= acme_op_poll(op, 0) < 0; /* CHECK() is for one thread */
+        wrong |= acme_op_poll(op, 0) < 0; /* CHECK() works on one thread only */
         acme_op_order_url(op);
         acme_op_free(op);
     }
     return (void *)wrong;
 }
 
-/* POSIX: such a child may do little but exec. There is nothing of the library's in its way: no
- * pthread_atfork(), nothing at exit. */
+/* POSIX allows such a child little more than exec(). The library does not hinder it: no pthread_atfork(), no
+ * handlers at exit. */
 static void y11_children_of_busy_threads_can_exec(void)
 {
     pthread_t threads[3];
@@ -128,7 +128,7 @@ static void y11_children_of_busy_threads_can_exec(void)
         pid_t child = fork();
 
         if (child == 0) {
-            if (i % 2 || getenv("ACME_TEST_SLOW")) /* valgrind would count what is left */
+            if (i % 2 || getenv("ACME_TEST_SLOW")) /* after _exit(), valgrind would report memory */
                 execl("/bin/sh", "sh", "-c", "exit 7", (char *)NULL);
             _exit(7);
         }

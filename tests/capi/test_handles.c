@@ -1,5 +1,5 @@
-/* Handles: freed in any order, used after that, used before main() and after it, on a small stack,
- * and very many of them at once. */
+/* Handles: freed in any order, used after free, used before main() and after it, on a small stack, and very
+ * many at the same time. */
 #include "pebble.h"
 
 #include <malloc.h>
@@ -22,7 +22,7 @@ static acme_client_t *client_of(acme_key_t *key)
 /* --- before main() and after it ---------------------------------------------------------------------- */
 
 static int before_main = -1;
-static acme_key_t *kept; /* from the first to the last */
+static acme_key_t *kept; /* lives from the constructor to the destructor */
 
 __attribute__((constructor)) static void f22_in_a_constructor(void)
 {
@@ -83,7 +83,7 @@ static void free_one(void **handles, int which)
     handles[which] = NULL;
 }
 
-/* Everything that still lives works. */
+/* Checks that every handle that is not freed works. */
 static void lives(void **handles)
 {
     if (handles[KEY])
@@ -166,7 +166,7 @@ static void *with_little_stack(void *unused)
     acme_csr_free(csr);
     OK(acme_key_parse(acme_key_pem(key), strlen(acme_key_pem(key)), &parsed));
     acme_key_free(parsed);
-    for (kind = 0; kind < 3; kind++) { /* a directory that nests: lists, objects, both */
+    for (kind = 0; kind < 3; kind++) { /* deeply nested JSON: lists, objects, both */
         for (i = 0; i < 1000000; i++)
             deep[i] = kind == 0 ? '[' : "{\"a\":["[i % (kind == 1 ? 5 : 6)];
         deep[1000000] = 0;
@@ -189,7 +189,7 @@ static void *with_little_stack(void *unused)
 static void f17_on_a_stack_of_64_kib(void)
 {
 #ifdef __SANITIZE_ADDRESS__
-    size_t size = 1024 * 1024; /* everything is larger */
+    size_t size = 1024 * 1024; /* AddressSanitizer's stack frames are larger */
 #else
     size_t size = 64 * 1024;
 #endif
@@ -205,7 +205,7 @@ static void f17_on_a_stack_of_64_kib(void)
 
 /* --- very many ------------------------------------------------------------------------------------------- */
 
-/* Answers what the operation asks, as a CA would that knows every account. */
+/* Responds to the operation's request like a CA that has every account. */
 static void answer(acme_op_t *op)
 {
     const char *url = acme_op_request(op)->url;
@@ -234,7 +234,7 @@ static void interleave(int clients, int each)
     for (i = 0; i < count; i++)
         OK(acme_begin_register(owners[i % clients], &ops[i]));
     for (i = 0; i < clients; i++)
-        acme_client_free(owners[i]); /* they live in their operations */
+        acme_client_free(owners[i]); /* their operations keep them alive */
     while (left > 0) {
         random = random * 1103515245 + 12345;
         for (i = (int)(random >> 8) % count; !ops[i]; i = (i + 1) % count)
@@ -243,7 +243,7 @@ static void interleave(int clients, int each)
         case ACME_STEP_REQUEST:
             answer(ops[i]);
             break;
-        case ACME_STEP_WAIT: /* for another of its client's */
+        case ACME_STEP_WAIT: /* for another operation of its client */
             break;
         case ACME_STEP_DONE:
             acme_op_free(ops[i]);
@@ -268,15 +268,15 @@ static size_t heap(void)
 
 static void y12_handles_and_operations_interleaved_at_random(void)
 {
-    int many = getenv("ACME_TEST_SLOW") ? 10 : 100; /* under valgrind, as tests/capi/run says */
+    int many = getenv("ACME_TEST_SLOW") ? 10 : 100; /* tests/capi/run sets it for valgrind */
     size_t before;
     int i;
 
     for (i = 0; i < 4; i++)
-        interleave(many, many); /* then OpenSSL and malloc() have whatever they keep */
+        interleave(many, many); /* fill the caches of OpenSSL and malloc() first */
     before = heap();
     interleave(many, many);
-    /* Less than the list of pieces that malloc() keeps for each size; 0 under valgrind. */
+    /* malloc() keeps lists of free pieces by size; they are smaller than this. Under valgrind the heap is 0. */
     CHECK(heap() <= before + 64 * 1024);
 }
 

@@ -14,7 +14,7 @@ static int parse(struct https *https, const char *text, size_t size, int ended)
     return https_parse(https, ended);
 }
 
-/* Complete with its last byte and not before; then its body is this. */
+/* Checks that the response is complete with its last byte and not before, and that its body is this. */
 static void whole(const char *text, int status, const char *body)
 {
     struct https https = { 0 };

@@ -42,7 +42,7 @@ static void blocking(acme_client_t *client)
     acme_cert_free(cert);
 }
 
-/* The loop of a server that never blocks, but for acme_op_send(). */
+/* Runs an operation like a server's loop, which never blocks except in acme_op_send(). */
 static int drive(acme_op_t *op, int stop_at_order)
 {
     for (;;) {
@@ -90,10 +90,10 @@ static void step_by_step(acme_key_t *account_key)
 
     order.key = key;
     OK(acme_begin_order(client, &order, &op));
-    acme_client_free(client); /* in any order: the operation keeps what it needs */
+    acme_client_free(client); /* handles may be freed in any order */
     drive(op, 1);
     url = strdup(acme_op_order_url(op));
-    acme_op_free(op); /* a crash, as it were */
+    acme_op_free(op); /* as after a crash */
 
     client = pebble_client(account_key);
     order.order_url = url;
@@ -123,9 +123,9 @@ static int meddle(const acme_challenge_t *challenge, void *user)
 
     misuses += acme_op_poll(running, 0) == ACME_ERR_MISUSE;
     misuses += acme_op_run(running, &run) == ACME_ERR_MISUSE;
-    acme_op_free(running); /* detected, and left alone */
+    acme_op_free(running); /* refused: the operation is running */
     misuses += acme_error_status(acme_last_error()) == ACME_ERR_MISUSE;
-    misuses += acme_op_challenge(running, 0) == challenge; /* others work */
+    misuses += acme_op_challenge(running, 0) == challenge; /* other functions work */
     misuses += strcmp(acme_op_state(running), "publish") == 0;
     return http_publish(challenge, user);
 }
@@ -241,7 +241,7 @@ static void failures(acme_client_t *client, acme_key_t *key)
 
 /* --- accounts and renewals ---------------------------------------------------------------------- */
 
-/* Begins an operation and runs it to its good end. */
+/* Begins an operation, runs it, and checks that it succeeds. */
 #define RUN_OP(op, begin)                                                      \
     do {                                                                       \
         OK(begin);                                                             \
@@ -302,7 +302,7 @@ static void accounts_and_renewals(void)
 
 /* --- beyond a first certificate --------------------------------------------------------------- */
 
-/* dns_publish() and dns_unpublish(), and what they were asked for. */
+/* The calls of dns_publish() and dns_unpublish(): their number, and the last record. */
 static int dns_ups, dns_downs, last_persistent;
 static char last_dns_name[300], last_dns_value[300];
 
@@ -324,7 +324,7 @@ static int count_down(const acme_challenge_t *challenge, void *user)
 static void dns_types(acme_client_t *client)
 {
     const char *names[] = { "*.types.capi.test" }, *type = "dns-account-01";
-    const char *other[] = { "*.stays.capi.test" }; /* Pebble may think the first one proven */
+    const char *other[] = { "*.stays.capi.test" }; /* Pebble may reuse the first name's authorization */
     acme_order_options_t order = order_for(names, 1);
     acme_run_options_t run = http01;
     acme_cert_t *cert = NULL;
@@ -339,7 +339,7 @@ static void dns_types(acme_client_t *client)
     acme_cert_free(cert);
 
     order.names = other;
-    type = "dns-persist-01"; /* has no token, names the account, and stays */
+    type = "dns-persist-01"; /* a record without a token, with the account's URL; it stays */
     OK(acme_obtain(client, &order, &run, &cert));
     verify(cert, "*.stays.capi.test");
     CHECK(dns_ups == 2 && dns_downs == 1 && last_persistent == 1);
@@ -430,7 +430,7 @@ static void the_client_answers(acme_client_t *client)
     pthread_mutex_lock(&http_lock);
     http_asks = NULL;
     pthread_mutex_unlock(&http_lock);
-    /* One that nothing is published for; and by the thumbprint alone. */
+    /* This path has no published challenge, so only the function with the thumbprint responds. */
     CHECK(acme_client_http01_answer(client, path, strlen(path), body, sizeof body) == 0);
     CHECK(acme_http01_answer(thumb, path, strlen(path), body, sizeof body) == 87);
     CHECK(memcmp(body, "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0.", 44) == 0);
@@ -512,7 +512,7 @@ int main(int argc, char **argv)
     choose_tests(argc, argv);
     http01.publish = http_publish;
     http01.unpublish = http_unpublish;
-    signal(SIGPIPE, SIG_IGN); /* OpenSSL of ours writes to sockets that Pebble has closed */
+    signal(SIGPIPE, SIG_IGN); /* the test's OpenSSL may write to a socket that Pebble has closed */
     http_start();
     TEST(blocking(client));
     TEST(step_by_step(key));

@@ -1,9 +1,9 @@
-/* Keys, requests and certificates, as the openssl command line sees them: an independent judge. */
+/* Keys, requests and certificates, checked with the openssl command, which is independent of the library. */
 #include "check.h"
 
 #include <unistd.h>
 
-/* Runs a shell command with data on its standard input; gives its output, to be freed. */
+/* Runs a shell command with data on its standard input. Returns its output, which the caller frees. */
 static char *shell(const char *command, const void *data, size_t size)
 {
     char file[] = "/tmp/acme-keys-XXXXXX", line[1024], *output = calloc(1, 65536);
@@ -51,9 +51,9 @@ static void keys(void)
             char *output;
 
             if (types[i] == ACME_KEY_ED25519 && form >= 2)
-                continue; /* has no traditional form */
+                continue; /* this type has no traditional form */
             if (form == 1)
-                continue; /* DER has NUL bytes in it: the Rust tests read that */
+                continue; /* DER has NUL bytes; the Rust tests cover it */
             output = shell(forms[form], pem, strlen(pem));
             OK(acme_key_parse(output, strlen(output), &again));
             CHECK(strcmp(acme_key_thumbprint(again), acme_key_thumbprint(key)) == 0);

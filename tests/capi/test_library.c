@@ -45,8 +45,8 @@ static void status_texts(void)
         CHECK(strcmp(acme_strerror(unknown[i]), "unknown status") == 0);
     for (status = -1000; status <= 1000; status++)
         known += strcmp(acme_strerror(status), "unknown status") != 0;
-    CHECK(known == count); /* so the list above is whole */
-    /* The numbers, which are never to change. */
+    CHECK(known == count); /* so the list above is complete */
+    /* These numbers must never change. */
     CHECK(ACME_OK == 0 && ACME_ERR_PARSE == -10 && ACME_ERR_TRANSPORT == -20);
     CHECK(ACME_ERR_SERVER == -24 && ACME_ERR_PROBLEM == -30);
     CHECK(ACME_ERR_HOST == -40 && ACME_ERR_CANCELED == -41);
@@ -73,7 +73,7 @@ static void keep_line(int level, const char *message, void *user)
     snprintf(log->last, sizeof log->last, "%s", message);
 }
 
-/* Fetches a directory and no nonce, from a CA that answers 500 to the rest: some lines of debug. */
+/* Writes some debug lines: fetches a directory, from a CA that responds to all other requests with 500. */
 static void talk(const acme_client_t *client)
 {
     acme_op_t *op = NULL;
@@ -102,7 +102,7 @@ static void logging(void)
     char secret[41];
     size_t i;
 
-    /* Within the private part of the PEM. */
+    /* A part of the PEM text that belongs to the private key. */
     snprintf(secret, sizeof secret, "%.40s", strchr(acme_key_pem(key), '\n') + 30);
     first.secret = secret;
     options.directory_url = "https://ca.example/dir";
@@ -115,7 +115,7 @@ static void logging(void)
         acme_set_log_callback(keep_line, &log, with_lines[i]);
         talk(client);
         CHECK(log.lines > 0 && log.secrets == 0);
-        /* Transcripts are what is traced. */
+        /* Only transcripts have the level "trace". */
         CHECK(log.lowest >= ACME_LOG_ERROR);
         CHECK(log.highest == (with_lines[i] == ACME_LOG_DEBUG ? ACME_LOG_DEBUG : ACME_LOG_TRACE));
         CHECK((log.transcript > 0) == (with_lines[i] != ACME_LOG_DEBUG));
@@ -131,7 +131,7 @@ static void logging(void)
         CHECK(log.lines == 0);
         acme_client_free(client);
     }
-    /* The last callback is the one that counts; NULL turns logging off; the user pointer may be NULL. */
+    /* Only the last callback is called; NULL turns logging off; the user pointer may be NULL. */
     OK(acme_client_new(&options, &client));
     acme_set_log_callback(keep_line, &first, ACME_LOG_DEBUG);
     second = first;

@@ -74,7 +74,7 @@ class Libuv(unittest.TestCase):
                     program = start(self.folder, names, under=under, directory=directory)
                     with silent.accept()[0]:
                         program.send_signal(number)
-                        _, errors = program.communicate(timeout=25)  # a request may take 30
+                        _, errors = program.communicate(timeout=25)  # a single request may take 30 seconds
                 self.assertEqual(program.returncode, 1, errors)
                 lines = errors.splitlines()
                 self.assertEqual(len(lines), len(names))

@@ -79,7 +79,7 @@ class Loop(unittest.TestCase):
         trace = f"{self.folder}/trace"
         self.obtain(under=["strace", "-f", "-e", "trace=process,bind", "-o", trace])
         calls = set(re.findall(r"^\d+ +(\w+)\(", Path(trace).read_text(), re.M))
-        self.assertIn("execve", calls)  # of the program itself
+        self.assertIn("execve", calls)  # the start of the program itself
         self.assertIn("bind", calls)
         self.assertEqual(calls & {"clone", "clone3", "fork", "vfork"}, set())
 
@@ -121,7 +121,7 @@ class Loop(unittest.TestCase):
                 program = start(self.folder, CERTIFICATES, under=under, directory=directory)
                 with silent.accept()[0]:
                     program.send_signal(signal.SIGINT)
-                    _, errors = program.communicate(timeout=25)  # a request may take 30
+                    _, errors = program.communicate(timeout=25)  # a single request may take 30 seconds
             lines = errors.splitlines()
             self.assertEqual((program.returncode, len(lines)), (1, 3), errors)
             self.assertTrue(all(line.endswith("was canceled") for line in lines), errors)

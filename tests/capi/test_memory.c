@@ -1,5 +1,5 @@
-/* Memory and descriptors: what an issuance takes is given back, however it ends, and thousands at once
- * take little. */
+/* Memory and descriptors: an issuance returns all of them, after a success and after each failure, and
+ * thousands of operations at the same time take little. */
 #include "ca.h"
 
 #include <dirent.h>
@@ -80,7 +80,8 @@ static int (*const faults[])(acme_op_t *, uint64_t) = { refuse, give_nothing, gi
                                                         give_too_much, cancel, unavailable };
 enum { FAULTS = sizeof faults / sizeof *faults };
 
-/* From a new client to a certificate, or to what comes of this fault in the answer to that request. */
+/* Obtains a certificate with a new client; the response to request fails_at has this fault. Returns the
+ * status. */
 static int issue_one(acme_key_t *key, int fails_at, int (*fail)(acme_op_t *, uint64_t))
 {
     acme_client_t *client = ca_client(key);
@@ -114,11 +115,12 @@ static void m05_nothing_is_left_on_any_way_out(void)
             ends++;
             certificates += status == ACME_OK;
         }
-    CHECK(certificates > 10 && certificates < ends - 10); /* some faults are mended, some are not */
+    CHECK(certificates > 10 && certificates < ends - 10); /* the library recovers from some of the faults */
     acme_key_free(key);
 }
 
-/* The slope, not the height: malloc() and OpenSSL keep some for later. */
+/* Memory must not grow in the second half. Its size after the first half does not matter: malloc() and
+ * OpenSSL keep some memory for later. */
 static void m04_m08_many_issuances_take_no_more_than_a_few(void)
 {
     const char *wanted = getenv("ACME_TEST_ISSUANCES");
@@ -137,7 +139,7 @@ static void m04_m08_many_issuances_take_no_more_than_a_few(void)
         CHECK(fails || status == ACME_OK);
     }
     CHECK(heap() <= heap_before + 64 * 1024);
-    /* Under AddressSanitizer and valgrind, which keep what has been freed for a while, it says nothing. */
+    /* RSS has no meaning under AddressSanitizer and valgrind, which keep freed memory for a while. */
     if (!getenv("ACME_TEST_SLOW"))
         CHECK(rss() <= rss_before + 1024 * 1024);
     acme_key_free(key);
@@ -159,7 +161,7 @@ static void y16_ten_thousand_orders_in_one_thread(void)
     CHECK(issue_one(key, 0, NULL) == ACME_OK);
     for (i = 0; i < count; i++)
         ops[i] = ca_order(client);
-    /* In turns, up to where they wait for their host: what is most to keep. */
+    /* Poll all operations in turn, until each waits for its host. This is when they hold the most memory. */
     while (left > 0 && rounds++ < 100) {
         for (i = 0; i < count; i++) {
             int step;
@@ -174,7 +176,7 @@ static void y16_ten_thousand_orders_in_one_thread(void)
         }
         now += 5000;
     }
-    CHECK(left == 0 && rounds < 20); /* every operation gets its turn */
+    CHECK(left == 0 && rounds < 20); /* no operation waits for others for long */
     each = (heap() - before) / (size_t)count;
     CHECK(each <= 50 * 1024);
     if (!getenv("ACME_TEST_SLOW"))
@@ -190,7 +192,7 @@ static void y16_ten_thousand_orders_in_one_thread(void)
 
 /* --- with little memory ------------------------------------------------------------------------------------ */
 
-/* Limits are for ever, so in a child. */
+/* Runs in a child, because a limit cannot be raised again. */
 static void m03_an_issuance_in_32_mib_of_addresses(acme_client_t *client)
 {
 #if !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
@@ -207,7 +209,7 @@ static void m03_an_issuance_in_32_mib_of_addresses(acme_client_t *client)
         fclose(file);
         limit.rlim_cur = limit.rlim_max =
             pages * (unsigned long)sysconf(_SC_PAGESIZE) + 32 * 1024 * 1024;
-        if (!getenv("ACME_TEST_SLOW") && setrlimit(RLIMIT_AS, &limit) != 0) /* valgrind needs more */
+        if (!getenv("ACME_TEST_SLOW") && setrlimit(RLIMIT_AS, &limit) != 0) /* valgrind needs more memory */
             _exit(3);
         status = obtain_by_dns(client, "little.memory.test");
         execl("/bin/sh", "sh", "-c", status == ACME_OK ? "exit 7" : "exit 1", (char *)NULL);

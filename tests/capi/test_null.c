@@ -1,5 +1,5 @@
-/* Every function of the header, with each of its pointers NULL in turn; and what of the process each
- * of them leaves as it was. The calls are generated: see generate_null.py. */
+/* Calls every function of the header with each of its pointers NULL in turn, and checks that no call changes
+ * the process (signal mask, umask, locale and so on). generate_null.py generates the calls. */
 #include "outputs.h"
 
 #include <errno.h>
@@ -9,7 +9,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 
-/* --- what the calls are made with ----------------------------------------------------------------- */
+/* --- the arguments of the calls ------------------------------------------------------------------- */
 
 static const char *const names[] = { "example.org" }, *const contacts[] = { "mailto:a@example.org" };
 static const char path[] = "/.well-known/acme-challenge/LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0";
@@ -48,7 +48,7 @@ static void done(acme_op_t *it, acme_status_t status, void *unused)
     op = NULL;
 }
 
-/* Before each call: outputs that nothing has been written to, and handles that are as new. */
+/* Prepares a call: resets the outputs, and makes new handles for freed ones. */
 static void renew(void)
 {
     touch_outputs();
@@ -86,7 +86,7 @@ static void renew(void)
     out_size = 77;
 }
 
-/* Handles that a call has made. */
+/* Frees the handles that a call has made. */
 static void free_outputs(void)
 {
 #define FREE(kind)                                                             \
@@ -105,7 +105,7 @@ static void free_outputs(void)
 #undef FREE
 }
 
-/* --- what is kept ----------------------------------------------------------------------------------- */
+/* --- what a call must not change -------------------------------------------------------------------- */
 
 struct process {
     sigset_t mask;
@@ -153,7 +153,7 @@ static void is_kept(const struct process *before, const char *function, const ch
         is_kept(&before_, #function, argument);                                \
     } while (0)
 
-/* --- what the calls are to give ---------------------------------------------------------------------- */
+/* --- the results that the calls must have ------------------------------------------------------------ */
 
 static int usual; /* the status when nothing is NULL */
 
@@ -219,7 +219,7 @@ int main(int argc, char **argv)
     sigset_t some;
 
     choose_tests(argc, argv);
-    /* Nothing as it is by default, so that a library that sets a default is found out. */
+    /* Set everything to other than its default, so that a call that sets a default is noticed. */
     setlocale(LC_ALL, "C.UTF-8");
     umask(0137);
     fesetround(FE_UPWARD);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""bindings/c-examples/obtain.c, in the ways in which the world treats a program on port 80."""
+"""bindings/c-examples/obtain.c with the requests and failures that a program on port 80 meets."""
 
 import datetime
 import http.server
@@ -18,7 +18,7 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# A CA that takes its time to look: what happens meanwhile is what is tested.
+# A CA that validates slowly: the tests do something meanwhile.
 SLOW_CA = [
     sys.executable, str(ROOT / "tests/pebble/with_pebble.py"),
     "--env", "PEBBLE_VA_NOSLEEP=0", "--env", "PEBBLE_VA_SLEEPTIME=4", "--",
@@ -78,7 +78,7 @@ class Obtain(unittest.TestCase):
         root = self.folder / "root"
         root.mkdir()
         challenges = root / ".well-known" / "acme-challenge"
-        # A web server that takes the CA's connection and says nothing: the CA waits for it.
+        # A web server that accepts the CA's connection and does not respond: the CA waits for it.
         port = int(os.environ["PEBBLE_HTTP_PORT"])
         self.addCleanup(socket.create_server(("127.0.0.1", port)).close)
         for signum in (signal.SIGINT, signal.SIGTERM):
@@ -89,7 +89,7 @@ class Obtain(unittest.TestCase):
             self.assertEqual(program.returncode, 4)
             self.assertIn("canceled", errors)
             self.assertEqual(list(challenges.iterdir()), [])
-            # It has come to an end, and the next run goes on with the order.
+            # The run has ended, and the next run resumes the order.
             journal = (self.folder / "out" / "slow.test.order").read_text()
             self.assertRegex(journal, r"\nruns 0\norder https://")
 
@@ -129,8 +129,8 @@ class Obtain(unittest.TestCase):
         self.assertIn("out/dot.test.chain.pem: valid until", said)
         files = {path.name for path in (self.folder / "out").iterdir()}
         self.assertLessEqual({"dot.test.key.pem", "dot.test.chain.pem"}, files)
-        # An order that is under way is for the same name, with the dot and without it. This webroot cannot
-        # take a challenge.
+        # An order in progress is for the same name, with the final dot and without. In this webroot no challenge
+        # can be published.
         root = self.folder / "root"
         root.mkdir()
         (root / ".well-known").touch()

@@ -1,4 +1,5 @@
-/* acme_micro_openssl.h: what handshakes show, while certificates and challenges come and go. */
+/* acme_micro_openssl.h: the certificates in handshakes, while certificates and challenges are added and
+ * removed. */
 #include "check.h"
 
 #define ACME_MICRO_OPENSSL_IMPLEMENTATION
@@ -34,7 +35,7 @@ static X509 *make_x509(const char *names, long serial, EVP_PKEY *key)
     return x509;
 }
 
-/* The same, behind an issuer so that there is a chain. */
+/* The same with an issuer, so that there is a chain. */
 static acme_cert_t *make_cert(const char *names, long serial, EVP_PKEY *key)
 {
     BIO *pem = BIO_new(BIO_s_mem());
@@ -79,8 +80,8 @@ static void free_shown(struct shown *shown)
     X509_free(shown->leaf);
 }
 
-/* A handshake of a client that asks for name (NULL: none) and offers a list of protocols. On any
- * thread: it counts nothing. */
+/* Makes a handshake as a client that asks for name (NULL: none) and offers a list of protocols. Any thread
+ * may call this, because it counts no checks. */
 static struct shown handshake(SSL_CTX *server_ctx, const char *name, const char *protocols,
                               int version)
 {
@@ -123,7 +124,7 @@ static struct shown handshake(SSL_CTX *server_ctx, const char *name, const char 
     return shown;
 }
 
-/* The serial number of the certificate that is shown; -1 when there is no handshake. */
+/* Returns the serial number of the server's certificate in a handshake; -1 if the handshake fails. */
 static long serial_for(SSL_CTX *ctx, const char *name)
 {
     struct shown new = handshake(ctx, name, NULL, TLS1_3_VERSION);
@@ -157,14 +158,14 @@ static void names(void)
     acme_openssl_store_t *store = new_store();
     SSL_CTX *ctx = context(store);
 
-    CHECK(serial_for(ctx, "a.test") == -1); /* there is nothing yet, and no crash */
+    CHECK(serial_for(ctx, "a.test") == -1); /* no crash while the store is empty */
     set(store, "DNS:b.test,DNS:*.b.test", 1);
     set(store, "DNS:a.test,DNS:A2.Test", 2);
     set(store, "DNS:deep.w.b.test,IP:192.0.2.1", 3);
     CHECK(serial_for(ctx, "b.test") == 1 && serial_for(ctx, "a.test") == 2);
     CHECK(serial_for(ctx, "a2.test") == 2 && serial_for(ctx, "A.TEST") == 2);
     CHECK(serial_for(ctx, "any.b.test") == 1 && serial_for(ctx, "deep.w.b.test") == 3);
-    CHECK(serial_for(ctx, NULL) == 1 && serial_for(ctx, "stranger.test") == 1); /* the first */
+    CHECK(serial_for(ctx, NULL) == 1 && serial_for(ctx, "stranger.test") == 1); /* the first certificate */
     set(store, "DNS:b.test,DNS:new.test", 4); /* a renewal, with other names */
     CHECK(serial_for(ctx, "b.test") == 4 && serial_for(ctx, "new.test") == 4);
     CHECK(serial_for(ctx, "any.b.test") == 1 && serial_for(ctx, NULL) == 4);
@@ -175,13 +176,13 @@ static void names(void)
     CHECK(serial_for(ctx, NULL) == -1 && serial_for(ctx, "a2.test") == 2);
     set(store, "DNS:c.test", 5);
     CHECK(serial_for(ctx, NULL) == 5);
-    acme_openssl_store_free(store); /* ctx keeps it */
+    acme_openssl_store_free(store); /* ctx keeps the store */
     CHECK(serial_for(ctx, "a2.test") == 2);
     SSL_CTX_free(ctx);
 }
 
-/* A context that has a certificate itself: shown until the store has one, also if that has a type
- * of key which clients like less. */
+/* A context with its own certificate uses it until the store has one. Then it uses the store's, even if its
+ * own has a type of key that clients prefer. */
 static void own_certificate(void)
 {
     acme_openssl_store_t *store = new_store(), *other = new_store();
@@ -199,7 +200,7 @@ static void own_certificate(void)
     CHECK(acme_openssl_store_set_pkey(store, cert, ed25519) == ACME_OK);
     CHECK(serial_for(ctx, "a.test") == 8);
     set(other, "DNS:a.test", 9);
-    CHECK(acme_openssl_attach(ctx, other) == ACME_OK); /* instead of the first */
+    CHECK(acme_openssl_attach(ctx, other) == ACME_OK); /* replaces the first store */
     acme_openssl_store_free(store);
     acme_openssl_store_free(other);
     CHECK(serial_for(ctx, "a.test") == 9);
@@ -210,7 +211,7 @@ static void own_certificate(void)
     SSL_CTX_free(ctx);
 }
 
-/* A connection keeps what its handshake began with. */
+/* A connection keeps the certificate with which its handshake began. */
 static void kept_by_connections(void)
 {
     acme_openssl_store_t *store = new_store();
@@ -292,7 +293,7 @@ static void challenges(void)
     struct shown shown;
     int i;
 
-    /* Also before there is any certificate. */
+    /* This works before the store has a certificate. */
     CHECK(acme_openssl_store_challenge_add(store, &a) == ACME_OK);
     CHECK(ca_sees(ctx, "a.test", first, TLS1_3_VERSION));
     CHECK(ca_sees(ctx, "A.test", first, TLS1_2_VERSION));
@@ -302,14 +303,14 @@ static void challenges(void)
     CHECK(serial_for(ctx, "a.test") == 1);
     CHECK(ca_sees(ctx, "a.test", first, TLS1_3_VERSION));
     CHECK(!ca_sees(ctx, NULL, first, TLS1_3_VERSION));
-    for (i = 0; i < 2; i++) { /* a client that offers another protocol as well is not a CA */
+    for (i = 0; i < 2; i++) { /* a client that also offers another protocol is not a CA */
         shown = handshake(ctx, "a.test", i ? "\010http/1.1\012acme-tls/1"
                                            : "\012acme-tls/1\010http/1.1", TLS1_3_VERSION);
         CHECK(shown.serial == 1 && !shown.is_challenge && !shown.protocol[0]);
         free_shown(&shown);
     }
 
-    /* Two orders at once: the later is answered, and each takes its own down. */
+    /* Two orders at the same time: the later challenge is used, and each order removes its own. */
     CHECK(acme_openssl_store_challenge_add(store, &a2) == ACME_OK);
     CHECK(ca_sees(ctx, "a.test", second, TLS1_3_VERSION));
     acme_openssl_store_challenge_remove(store, &a);
@@ -328,7 +329,7 @@ static void challenges(void)
     SSL_CTX_free(ctx);
 }
 
-/* A host with callbacks of its own. */
+/* A host with its own callbacks. */
 static int own_hellos, own_alpns;
 
 static int own_hello(SSL *ssl, int *alert, void *store)
@@ -402,9 +403,9 @@ static void arguments(void)
     size = BIO_get_mem_data(pem, &text);
     OK(acme_key_from_public(text, (size_t)size, &outside));
     CHECK(acme_openssl_store_set(store, cert, outside) == ACME_ERR_INVALID_ARGUMENT);
-    CHECK(serial_for(ctx, "a.test") == -1); /* nothing of that has left a trace */
+    CHECK(serial_for(ctx, "a.test") == -1); /* none of the refused calls has changed the store */
 
-    /* With the certificate's own key, and with one that is given. */
+    /* The store takes the certificate's own key, or the key in the argument. */
     OK(acme_cert_create_tls_alpn(&challenge, own, &made));
     CHECK(acme_openssl_store_set(store, made, NULL) == ACME_OK);
     CHECK(acme_openssl_store_set(store, made, own) == ACME_OK);
@@ -435,7 +436,7 @@ static void *connect_without_pause(void *wrong)
     while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
         struct shown shown = handshake(shared, "a.test", NULL, TLS1_3_VERSION);
 
-        /* Never none, and never an older one again. */
+        /* Each handshake has a certificate, and never an older one than the one before. */
         if (!shown.done || shown.serial < last)
             ++*(int *)wrong;
         last = shown.serial;

@@ -14,7 +14,7 @@ static acme_run_options_t run_options = ACME_RUN_OPTIONS_INIT;
 static acme_driver_options_t driver_options = ACME_DRIVER_OPTIONS_INIT;
 static acme_driver_callbacks_t driver_callbacks = ACME_DRIVER_CALLBACKS_INIT;
 
-/* Each gives ACME_OK when the options are taken. */
+/* Each try_*() function returns ACME_OK if the library accepts the options. */
 static int try_client(const void *options)
 {
     acme_client_t *made = NULL;
@@ -45,7 +45,7 @@ static int try_authorize(const void *options)
     return status;
 }
 
-/* Sends nothing: the operation has been canceled. */
+/* Sends no request, because the operation has been canceled. */
 static int try_run(const void *options)
 {
     acme_op_t *op = NULL;
@@ -80,7 +80,7 @@ static void done(acme_op_t *op, acme_status_t status, void *user)
     ended++;
 }
 
-/* Sends nothing: the driver is freed before. */
+/* Sends no request, because the driver is freed before. */
 static int try_add(const void *callbacks)
 {
     acme_driver_t *driver = NULL;
@@ -93,7 +93,7 @@ static int try_add(const void *callbacks)
     acme_driver_free(driver);
     CHECK((status == ACME_OK) == (ended > ended_before));
     if (status != ACME_OK)
-        acme_op_free(op); /* still ours */
+        acme_op_free(op); /* a refused operation is still the caller's */
     return status;
 }
 
@@ -102,7 +102,7 @@ struct options {
     int (*try)(const void *);
     const void *good;
     size_t size;
-    size_t oldest; /* what a first version could have had */
+    size_t oldest; /* size in the first version */
 };
 
 static const struct options all[] = {
@@ -121,7 +121,7 @@ static const struct options all[] = {
 
 static void set_size(void *options, size_t size)
 {
-    memcpy(options, &size, sizeof size); /* the first member of each */
+    memcpy(options, &size, sizeof size); /* size is the first member of each struct */
 }
 
 static void expect_status(const struct options *kind, const void *options, int wanted)
@@ -149,7 +149,7 @@ static void f07_f08_f19_sizes(const struct options *kind)
         expect_status(kind, room, ARG);
         CHECK(strstr(acme_error_message(acme_last_error()), "size") != NULL);
     }
-    /* From an older program: what lies behind its struct is not read. */
+    /* A struct of an older program: the library does not read behind its end. */
     for (size = kind->oldest; size <= kind->size; size += sizeof(size_t)) {
         char *edge = at_the_edge(size);
 
@@ -160,7 +160,7 @@ static void f07_f08_f19_sizes(const struct options *kind)
         memcpy(room, edge, size);
         expect_status(kind, room, ACME_OK);
     }
-    /* From a newer one: fine for as long as it asks for nothing new. */
+    /* A struct of a newer program: the library accepts it if all new members are 0. */
     for (size = kind->size + 8; size <= kind->size + 64; size += 8) {
         char *edge = at_the_edge(size);
 
@@ -174,8 +174,8 @@ static void f07_f08_f19_sizes(const struct options *kind)
             edge[i] = 0;
         }
     }
-    /* Never initialized; and declared a little longer than it is, at the end of memory: a lie that
-     * is not followed past what can be read when it cannot be true. */
+    /* A struct that was never initialized, and structs with a size that cannot be true. Memory after them is
+     * unreadable, so the library must refuse the size without reading further. */
     memset(room, 0xaa, sizeof room);
     expect_status(kind, room, ARG);
     {
@@ -234,7 +234,7 @@ static const struct text order_flags[] = {
     MEMBER(acme_order_options_t, must_staple), MEMBER(acme_order_options_t, abandon_on_failure),
 };
 
-/* The struct with this member set is refused, by the member's name. */
+/* Checks that the struct with this member set is refused, and that the message names the member. */
 static void refuse(const struct options *kind, size_t offset, const void *value, const char *name,
                    const char *why)
 {
@@ -360,14 +360,14 @@ static void what_cannot_work(void)
     order.names = wild; order.name_challenge_types = odd; ORDER("name_challenge_types[0]");
     order.names = wild; order.name_challenge_types = dns01; OK(try_order(&order));
     order = order_options;
-    order.name_challenge_types = none; OK(try_order(&order)); /* as all others */
+    order.name_challenge_types = none; OK(try_order(&order)); /* as with the default types */
     order.ancestor_domain = "example.net"; ORDER("example.net");
     order.ancestor_domain = "*.org"; ORDER("*.org");
     order.ancestor_domain = "org"; OK(try_order(&order));
     order = order_options;
     order.names = device; ORDER("device"); /* by http-01 */
     order.names = device; order.name_challenge_types = attest; ORDER("csr");
-    order.timeout_s = SIZE_MAX; /* for ever, as it were */
+    order.timeout_s = SIZE_MAX; /* in effect, no timeout */
     OK(try_order(&order));
 
     options.directory_url = NULL; CLIENT(ARG, "directory_url is NULL");

@@ -44,12 +44,12 @@ int main(void)
         CHECK(responder_publish(NULL, &responder) == 0);
         CHECK(responder_publish(NULL, &responder) == 0);
         CHECK(answers(responder.port));
-        /* One order is done; the CA has yet to look at the other's challenge. */
+        /* One order is done; the CA has not validated the other's challenge yet. */
         CHECK(responder_unpublish(NULL, &responder) == 0);
         CHECK(answers(responder.port));
         CHECK(responder_unpublish(NULL, &responder) == 0);
         CHECK(!answers(responder.port));
-        /* It is called after publish has failed, too. */
+        /* The library calls unpublish after publish has failed, too. */
         CHECK(responder_unpublish(NULL, &responder) == 0);
     }
     return report("test_responder");

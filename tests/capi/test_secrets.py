@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Keys in the memory of a program, in what it makes of a broken random generator, and in the hands of a
-hostile environment; beside Pebble."""
+"""Keys, beside Pebble: in the memory of a program, with a broken random generator, and in a hostile
+environment."""
 
 import base64
 import os
@@ -26,7 +26,7 @@ def openssl(*arguments, data=b""):
 
 
 def new_key():
-    """A key on P-256, as PEM, and its scalar."""
+    """Returns a P-256 key as PEM, and its scalar."""
     pem = openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
     text = openssl("pkey", "-noout", "-text", data=pem).decode()
     scalar = bytes.fromhex(re.sub(r"[:\s]", "", text.split("priv:")[1].split("pub:")[0]))
@@ -34,7 +34,7 @@ def new_key():
 
 
 def forms_of(secret):
-    """How it may lie in memory: whole halves of it, so that what free() has half overwritten is found."""
+    """Returns the forms of a secret in memory: halves, to find also a secret that free() half overwrote."""
     forms = {}
     for name, half in (("first half", secret[:16]), ("middle", secret[8:24]), ("second half", secret[16:])):
         forms[f"{name}"] = half
@@ -44,13 +44,13 @@ def forms_of(secret):
 
 
 def lines_of(pem):
-    """The parts of a PEM text that have the scalar in them: bytes 36 to 68 of the DER."""
+    """Returns the parts of a PEM text that contain the scalar: bytes 36 to 68 of the DER."""
     first, second = pem.splitlines()[1:3]
     return {"PEM": first[48:], "PEM, second line": second[:24]}
 
 
 def memory(core):
-    """The memory in a core file: what is in the processor's registers is in notes beside it."""
+    """Returns the memory in a core file, without the notes, which hold the processor's registers."""
     data = core.read_bytes()
     headers, size, count = *struct.unpack_from("<Q", data, 32), *struct.unpack_from("<HH", data, 54)
     segments = (struct.unpack_from("<IIQQQQ", data, headers + n * size) for n in range(count))
@@ -68,7 +68,7 @@ def without(*names):
 
 class Memory(unittest.TestCase):
     def look(self, mode, **more):
-        """Copies of each secret in memory while the program has it, and after it was freed."""
+        """Returns the copies of each secret in memory while the program has it, and after it is freed."""
         if not shutil.which("gcore"):
             self.skipTest("NOT RUN: this needs gdb's gcore")
         account, account_scalar = new_key()
@@ -83,7 +83,7 @@ class Memory(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             program = subprocess.Popen(
                 [str(PROGRAM), mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                # The loader saves registers on the stack when it looks a function up late.
+                # With lazy binding, the loader would save registers on the stack.
                 env={**without(INSIDE), "EAB_KEY_ID": KEY_ID, "LD_BIND_NOW": "1", **more},
             )  # fmt: skip
             program.stdin.write(b"\0".join([account, certificate, mac_text, b""]))
@@ -130,7 +130,7 @@ class Memory(unittest.TestCase):
 
 
 class Randomness(unittest.TestCase):
-    """Keys of a program whose system gives no random numbers, or few of them."""
+    """Keys of a program whose system returns no random bytes, or too few."""
 
     def keys(self, *inject):
         strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=getrandom,openat"]
@@ -159,14 +159,14 @@ class Randomness(unittest.TestCase):
 
 
 class Environment(unittest.TestCase):
-    """A setuid program, started by somebody who would like to have it trust them."""
+    """A setuid program, started by a user who tries to make it trust a CA of their own."""
 
     @unittest.skipIf(os.geteuid() != 0, "NOT RUN: only root can make a setuid program")
     def test_s16_a_setuid_program_takes_no_roots_and_no_key_log_from_who_starts_it(self):
         with tempfile.TemporaryDirectory() as folder:
             os.chmod(folder, 0o755)
             program, log = Path(folder) / "program", Path(folder) / "keys.log"
-            # The loader of a setuid program finds no library by $ORIGIN.
+            # In a setuid program, the loader does not use $ORIGIN to find a library.
             libraries = "-lssl -lcrypto -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc".split()
             subprocess.run(
                 ["cc", "-std=c99", "-Iinclude", "tests/capi/secrets.c", "-o", str(program),
@@ -189,7 +189,7 @@ class Environment(unittest.TestCase):
                 )  # fmt: skip
                 return done.stdout
 
-            # The CA answers: it wants an external account.
+            # The CA's response: it requires an external account.
             self.assertEqual(run().split()[0], "-33", "as who it is, it trusts whom SSL_CERT_FILE names")
             program.chmod(0o4755)
             status, message = run().split(" ", 1)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The complete servers of bindings/c-examples: clients that connect and download without pause
-while certificates are renewed notice nothing."""
+"""The complete servers of bindings/c-examples: renewals of certificates disturb no client that connects and
+downloads without pause."""
 
 import http.client
 import os
@@ -26,7 +26,7 @@ MEMCHECK = [
 
 
 def connect(name=NAMES[0]):
-    """A connection whose certificate leads to Pebble's root and is for the name."""
+    """Returns a connection, and checks that the chain ends at Pebble's root and is for the name."""
     tls = ssl.create_default_context(cafile=os.environ["PEBBLE_ROOT"])
     raw = socket.create_connection(("127.0.0.1", PORT), 20)
     try:
@@ -54,7 +54,7 @@ def await_value(get, what):
 
 
 class Client(threading.Thread):
-    """Does something again and again until it is stopped."""
+    """A thread that repeats a task until it is stopped."""
 
     def __init__(self, failures):
         super().__init__()
@@ -78,7 +78,7 @@ class Client(threading.Thread):
 
 
 class Connecting(Client):
-    """A new connection for each download."""
+    """A client that makes a new connection for each download."""
 
     def __init__(self, failures, name):
         super().__init__(failures)
@@ -98,7 +98,7 @@ class Connecting(Client):
 
 
 class Staying(Client):
-    """One connection for as long as the server lets it live."""
+    """A client that keeps one connection until the server closes it."""
 
     def __init__(self, failures):
         super().__init__(failures)
@@ -112,9 +112,9 @@ class Staying(Client):
 
 
 class Dawdling(Client):
-    """A download that lasts for several renewals."""
+    """A client whose download lasts for several renewals."""
 
-    size = 50_000_000  # more than what fits into buffers on the way
+    size = 50_000_000  # more than fits into the buffers between server and client
 
     def __init__(self, failures):
         super().__init__(failures)
@@ -130,7 +130,7 @@ class Dawdling(Client):
         time.sleep(0.1)
 
     def finish(self):
-        """Reads the rest; gives how much there was in all."""
+        """Reads the rest; returns the size of the whole download."""
         self.stopped.set()
         self.join()
         head, _, body = self.received.partition(b"\r\n\r\n")
@@ -159,13 +159,13 @@ class Server:
         return self.log.read()
 
     def first(self):
-        """The serial number of the first certificate, when there is one."""
+        """Waits for the first certificate; returns its serial number."""
 
         def look():
             assert self.process.poll() is None, self.text()
             try:
                 return served()
-            except OSError:  # it does not listen yet, or has no certificate
+            except OSError:  # the server does not listen yet, or has no certificate
                 return None
 
         return await_value(look, "no certificate came")
@@ -210,7 +210,7 @@ class Servers(unittest.TestCase):
         self.assertGreater(staying.rounds, RENEWALS)
         for client in clients:
             self.assertGreater(client.rounds, RENEWALS)
-            # Each in its turn; none comes back.
+            # Each certificate is used in its turn, and not again after the next one.
             self.assertEqual(client.serials, [s for s in serials if s in client.serials])
             self.assertGreater(len(client.serials), RENEWALS // 2)
 
@@ -231,10 +231,10 @@ class Servers(unittest.TestCase):
             self.assertEqual((self.state / secret).stat().st_mode & 0o777, 0o600)
         again = Server(self, program, self.state)
         self.assertEqual(again.first(), serials[-1])
-        time.sleep(2)  # it has asked the CA whether it is time, and it is not
+        time.sleep(2)  # the server has asked the CA, and no renewal is due
         self.assertEqual(served(), serials[-1])
         self.assertEqual(again.stop(), 0)
-        said = again.text()  # by both
+        said = again.text()  # of both runs
         self.assertEqual(said.count("serving certificate"), RENEWALS + 2, said)
 
     def test_c(self):
@@ -256,7 +256,7 @@ class Servers(unittest.TestCase):
             self.assertEqual(server.stop(), 0)
             server = Server(self, program, state)
             second = await_value(lambda: (new := server.first()) != first and new, "no other came")
-            with connect(NAMES[1]):  # verified for it
+            with connect(NAMES[1]):  # connect() verifies the name
                 pass
             self.assertEqual(server.stop(), 0)
             (state / "chain.pem").write_text("damaged")

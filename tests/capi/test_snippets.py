@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The snippets of docs/event-loops.md do what the page says: each is put into a small program that
-obtains a certificate from Pebble on that loop. nginx's is compiled against nginx's own headers."""
+obtains a certificate from Pebble on that loop. The one for nginx is only compiled, with nginx's headers."""
 
 import os
 import re
@@ -177,7 +177,7 @@ class Snippets(unittest.TestCase):
         self.on_loop("asio", ["boost/asio.hpp"], turns, language="cpp")
 
     def test_nginx(self):
-        # Debian has nginx's sources for modules; its headers come about by its configure.
+        # Debian's package has nginx's sources; their configure script writes some of the headers.
         nginx = self.folder / "nginx"
         shutil.copytree("/usr/share/nginx/src", nginx)
         run("./configure", "--without-http", cwd=nginx)

@@ -1,4 +1,4 @@
-/* The built-in client in a process that has signals, and with peers that leave. */
+/* The built-in client in a process that gets signals, and with peers that close connections early. */
 #include "pebble.h"
 
 #include <sys/time.h>
@@ -26,7 +26,7 @@ static void count_alarm(int signal)
     alarms++;
 }
 
-/* For this thread, and for those that it starts. */
+/* Changes the signal mask of this thread, and of the threads that it starts later. */
 static void mask(int how, int signal)
 {
     sigset_t set;
@@ -36,7 +36,7 @@ static void mask(int how, int signal)
     pthread_sigmask(how, &set, NULL);
 }
 
-/* A timer that interrupts whatever system call this thread is in, a thousand times a second. */
+/* A timer interrupts the system calls of this thread a thousand times a second. */
 static void h34_a_signal_every_millisecond_changes_nothing(void)
 {
     const char *names[] = { "signals.capi.test" };
@@ -61,7 +61,7 @@ static void h34_a_signal_every_millisecond_changes_nothing(void)
     acme_key_free(key);
 }
 
-/* --- peers that leave ---------------------------------------------------------------------------- */
+/* --- peers that close early ---------------------------------------------------------------------- */
 
 static volatile sig_atomic_t pipes;
 
@@ -76,7 +76,7 @@ enum mood { RESETS, RESETS_IN_TLS, RENEGOTIATES };
 
 struct peer {
     enum mood mood;
-    const char *why; /* what the error has to say, if anything */
+    const char *why; /* text that the error's message must contain; or NULL */
     int listener;
     unsigned short port;
     SSL_CTX *context;
@@ -96,14 +96,14 @@ static void *peer_serve(void *argument)
     char request[4096];
     SSL *ssl;
 
-    mask(SIG_BLOCK, SIGPIPE); /* OpenSSL's own sockets do raise it */
+    mask(SIG_BLOCK, SIGPIPE); /* OpenSSL's own sockets raise SIGPIPE */
     for (;;) {
         int client = accept(peer->listener, NULL, NULL);
 
         if (client < 0)
             return NULL;
-        /* Half closed first: who writes after the reset that follows gets EPIPE, and SIGPIPE unless
-         * it takes care. */
+        /* Half close first, then reset: a client that writes afterwards gets EPIPE, and also SIGPIPE if it does
+         * not prevent that. */
         if (peer->mood == RESETS) {
             shutdown(client, SHUT_WR);
             setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
@@ -158,7 +158,7 @@ static void h26_h35_peers_that_leave_or_shake_hands_anew(void)
     size_t i;
 
     sigaction(SIGPIPE, &action, NULL);
-    /* All at once: each is asked four times, with delays. */
+    /* All peers at the same time, because each gets four requests, with delays. */
     for (i = 0; i < sizeof peers / sizeof *peers; i++) {
         peers[i].key = key;
         peers[i].listener = listen_anywhere(&peers[i].port);

@@ -14,7 +14,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char (*seen)[24];
 static int seen_count, seen_twice;
 
-/* The nonce of each request, out of the header of its JWS. */
+/* Records the nonce of each request, which is in the header of its JWS. */
 static void look_at_nonce(const acme_http_request_t *request)
 {
     const char *body = (const char *)request->body, *start, *end;
@@ -171,7 +171,7 @@ static void canceled_by_another_thread(void)
 
 /* --- canceled by a signal -------------------------------------------------------------------------------------- */
 
-#ifndef __SANITIZE_THREAD__ /* which puts handlers off */
+#ifndef __SANITIZE_THREAD__ /* which runs signal handlers later */
 static acme_op_t *volatile interrupted;
 static volatile sig_atomic_t signals;
 

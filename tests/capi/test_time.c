@@ -1,11 +1,11 @@
-/* Times, dates and delays as C sees them, wherever the machine stands and whatever its clock says. */
+/* Times, dates and delays in C, in every time zone and at every time of the clock. */
 #include "pebble.h"
 
 #include <locale.h>
 
 #define LIMITED "{\"type\":\"urn:ietf:params:acme:error:rateLimited\",\"detail\":\"slower\"}"
 
-/* Registers at a CA that answers newAccount with 429 and these header fields. */
+/* Registers at a CA that responds to newAccount with 429 and these header fields. */
 static acme_op_t *refuse(acme_time_t now, const char *retry_after, const char *date)
 {
     acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
@@ -45,7 +45,7 @@ static void h20_k03_times_have_sixty_four_bits(void)
         const char *date;
     } moments[] = {
         { -1000, "1970-01-01T01:59:59Z" },
-        { 1, "1970-01-01T02:00:01Z" }, /* told rounded up */
+        { 1, "1970-01-01T02:00:01Z" }, /* the message rounds up */
         { INT64_C(2147483647000), "2038-01-19T05:14:07Z" },
         { INT64_C(2147483648000), "2038-01-19T05:14:08Z" },
         { INT64_C(4294967295000), "2106-02-07T08:28:15Z" },
@@ -88,7 +88,7 @@ static void h22_k05_k10_locale_and_time_zone_change_nothing(void)
         snprintf(command, sizeof command, "%s.UTF-8", locales[i]);
         CHECK(setlocale(LC_ALL, command) != NULL);
         snprintf(number, sizeof number, "%.1f", 0.5);
-        CHECK(strcmp(number, "0,5") == 0); /* so it is in effect */
+        CHECK(strcmp(number, "0,5") == 0); /* so the locale is in effect */
 
         op = refuse(now, "Tue, 24 Nov 2026 16:24:05 GMT", NULL);
         CHECK(acme_error_retry_at(acme_op_error(op)) == now + 7200 * 1000);
@@ -109,7 +109,7 @@ static void h22_k05_k10_locale_and_time_zone_change_nothing(void)
     free(shell(command, "", 0));
 }
 
-/* poll() and its like take an int. */
+/* The timeout of poll() and similar functions is an int. */
 static void k11_a_wait_fits_into_an_int(void)
 {
     static const char *const names[] = { "wait.test" };
@@ -126,7 +126,7 @@ static void k11_a_wait_fits_into_an_int(void)
     order.timeout_s = 60 * 24 * 3600;
     OK(acme_begin_order(client, &order, &op));
     CHECK(acme_op_poll(op, now) == ACME_STEP_REQUEST);
-    /* Nothing to do until the answer comes, or the time is over: in sixty days. */
+    /* Nothing to do until the response arrives, or until the timeout in sixty days. */
     CHECK(acme_op_poll(op, now) == ACME_STEP_WAIT && acme_op_wait_ms(op) == INT32_MAX);
     CHECK(acme_op_poll(op, now + 30 * day) == ACME_STEP_WAIT && acme_op_wait_ms(op) == INT32_MAX);
     CHECK(acme_op_poll(op, now + 59 * day) == ACME_STEP_WAIT && acme_op_wait_ms(op) == day);

@@ -1,4 +1,4 @@
-/* The way to the CA: through a SOCKS5 proxy, with roots from a directory, with a client certificate,
+/* The connection to the CA: through a SOCKS5 proxy, with roots from a directory, with a client certificate,
  * by one IP version, within a time. */
 #include "pebble.h"
 
@@ -7,7 +7,7 @@
 
 static char folder[] = "/tmp/acme-transport-XXXXXX";
 
-/* A file's name in our folder; the last few stay valid. */
+/* Returns a file's path in the test's folder; the last few results stay valid. */
 static const char *in_folder(const char *name)
 {
     static char paths[8][128];
@@ -49,7 +49,7 @@ static int read_all(int from, void *data, size_t size)
     return recv(from, data, size, MSG_WAITALL) == (ssize_t)size;
 }
 
-/* A text of at most 255 bytes after its length. */
+/* Reads a length byte and a text of this length. */
 static int read_counted(int from, char *text)
 {
     unsigned char size;
@@ -60,7 +60,7 @@ static int read_counted(int from, char *text)
     return 1;
 }
 
-/* RFC 1928, RFC 1929. Gives a connection to where the client wants to go, or -1. */
+/* Does the SOCKS5 handshake (RFC 1928, RFC 1929). Returns a connection to the client's target, or -1. */
 static int socks5(int client)
 {
     unsigned char data[300];
@@ -101,7 +101,7 @@ static int socks5(int client)
     return server;
 }
 
-/* One thread for all connections. */
+/* Serves all connections on one thread. */
 static void *proxy_serve(void *unused)
 {
     struct pollfd fds[1 + 2 * PAIRS];
@@ -170,7 +170,7 @@ static int count_and_publish(const acme_challenge_t *challenge, void *user)
 
 static int lines;
 
-/* No log line has the password in it, neither as given nor as sent. */
+/* Checks that no log line contains the password, neither as in the option nor as sent. */
 static void no_password(int level, const char *line, void *user)
 {
     (void)level, (void)user;
@@ -201,7 +201,7 @@ static void through_a_proxy(void)
     snprintf(url, sizeof url, "socks5h://user:pass%%3Aword@127.0.0.1:%d", port);
     options.proxy = url;
     OK(acme_client_new(&options, &client));
-    memset(url, 'x', sizeof url); /* it was copied */
+    memset(url, 'x', sizeof url); /* the library has a copy */
     run.publish = count_and_publish;
     OK(acme_obtain(client, &order, &run, &cert));
     verify(cert, names[0]);
@@ -235,7 +235,7 @@ static void through_a_proxy(void)
 
 static int tls_listener;
 
-/* Requires a certificate, and refuses every client; the reason has the name in its certificate. */
+/* Requires a client certificate, and refuses every client; the message has the name in the certificate. */
 static void *tls_serve(void *context)
 {
     for (;;) {

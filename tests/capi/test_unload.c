@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-/* Loaded by hand, so nothing here may link it. */
+/* The test loads the library with dlopen(), so nothing here may link to it. */
 #define acme_last_error() NULL
 #define acme_error_message(error) ""
 
@@ -41,7 +41,7 @@ static int load(void)
            FIND(driver_add, "driver_add") && FIND(driver_dispatch, "driver_dispatch");
 }
 
-/* A CA that takes connections, in the kernel, and never says a word. */
+/* A CA that hangs: the kernel accepts connections, and no program responds. */
 static char directory[64];
 static int silent;
 
@@ -83,7 +83,7 @@ static void on_done(acme_op_t *op, acme_status_t status, void *user)
     (void)op, (void)status, (void)user;
 }
 
-/* Its request is under way, on a thread of the library. */
+/* Starts an operation whose request is in flight, on a thread of the library. */
 static void drive(struct live *live)
 {
     acme_driver_callbacks_t callbacks = ACME_DRIVER_CALLBACKS_INIT;
@@ -98,7 +98,7 @@ static void drive(struct live *live)
     CHECK(connection >= 0);
 }
 
-/* A thread has something of the library's to destroy when it ends; then the library is gone. */
+/* When a thread ends, the library has to destroy the thread's data; but then the library is unloaded. */
 static sem_t has_failed, may_end;
 
 static void *fail_and_end(void *user)
@@ -136,7 +136,7 @@ static void x16_unloaded_while_operations_are_live(void)
         sem_post(&may_end);
         CHECK(pthread_join(thread, NULL) == 0);
     }
-    /* Threads of it may be at work still, so it stays where it is. */
+    /* The library's threads may still run, so dlclose() must not unload it. */
     CHECK(dlopen("libacme-micro.so.1", RTLD_NOW | RTLD_NOLOAD) != NULL);
 }
 
@@ -148,7 +148,7 @@ static void *run(void *user)
     return NULL;
 }
 
-/* The program ends in the middle, by exit() and by the end of main(), which is the same. */
+/* The program ends while operations are live, by exit(); the end of main() does the same. */
 static void x16_exit_while_operations_are_live(void)
 {
     struct live *driven = &lives[LOADS / A_LIVE_ONE];

@@ -1,13 +1,12 @@
 /* The system refuses resources: each allocation of an issuance, once; and threads.
  *
- *   torture         beside Pebble; without other tools, for malloc() here is the program's own
+ *   torture         beside Pebble; without other tools, because this program replaces malloc()
  *
- * ACME_TEST_ALLOCATIONS says how many allocations are refused, each in a process of its own; 300 unless
- * it does. */
+ * ACME_TEST_ALLOCATIONS is the number of allocations to refuse (default 300), each in its own process. */
 #define _GNU_SOURCE
 #include "check.h"
 
-/* Of what happens in the process, only the library's part is counted. */
+/* 1 while the library runs: only its allocations are counted. */
 static int counts;
 
 static int counted(int result)
@@ -32,13 +31,13 @@ static int counted(int result)
 #include <poll.h>
 #include <sys/wait.h>
 
-/* --- malloc() and what goes with it, in front of libc's --------------------------------------------- */
+/* --- malloc() and similar functions, in front of libc's --------------------------------------------- */
 
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
 void *malloc(size_t), *calloc(size_t, size_t), *realloc(void *, size_t), *memalign(size_t, size_t);
 
-static long allocations, refused; /* so far; the one that is refused, 0: none */
+static long allocations, refused; /* number so far; number of the refused one, 0: none */
 static size_t largest;
 
 static int is_refused(size_t size)
@@ -104,7 +103,7 @@ static int in_child(acme_client_t *client, long which)
     acme_op_t *op = NULL;
     int status;
 
-    fclose(stderr); /* Rust says there that memory has run out */
+    fclose(stderr); /* Rust's message "out of memory" would go there */
     order.names = names;
     order.name_count = 1;
     allocations = 0;
@@ -115,7 +114,7 @@ static int in_child(acme_client_t *client, long which)
     else if (op)
         return WRONG;
     refused = 0;
-    if (status != ACME_OK) /* one of a poll, and of the operation */
+    if (status != ACME_OK) /* the thread and the operation have the error */
         return acme_error_message(acme_last_error()) &&
                        (!op || acme_error_status(acme_op_error(op)) == status)
                    ? AN_ERROR
@@ -126,7 +125,8 @@ static int in_child(acme_client_t *client, long which)
     return allocations < which ? NOT_REFUSED : FINE;
 }
 
-/* Rust ends the process when a small one is refused; OpenSSL says so, and it is an error. */
+/* If a small allocation of Rust is refused, Rust ends the process. If one of OpenSSL is refused, the
+ * operation has an error. */
 static void m01_each_allocation_is_refused_once(void)
 {
     acme_key_t *key = new_key();
@@ -161,11 +161,11 @@ static void m01_each_allocation_is_refused_once(void)
            fine);
 }
 
-/* --- what a CA may make us allocate ---------------------------------------------------------------------- */
+/* --- memory that a CA can make the library allocate ------------------------------------------------------ */
 
 enum { MIB = 1 << 20 };
 
-static const char *huge; /* text that is 1 MiB long when it is repeated */
+static const char *huge; /* text to repeat up to 1 MiB */
 
 static int give_huge(acme_op_t *op, uint64_t id)
 {
@@ -257,7 +257,7 @@ static void y17_no_thread_is_to_be_had(acme_client_t *client)
 
     threads_refused = 1;
     threads_asked = 0;
-    OK(obtain(client, "threadless.torture.test", &cert)); /* blocking: needs none */
+    OK(obtain(client, "threadless.torture.test", &cert)); /* a blocking call needs no thread */
     CHECK(threads_asked == 0);
     acme_cert_free(cert);
 
@@ -266,7 +266,7 @@ static void y17_no_thread_is_to_be_had(acme_client_t *client)
     callbacks.done = done;
     CHECK_STATUS(acme_driver_add(driver, op, &callbacks), ACME_ERR_HOST, "no threads");
     CHECK(threads_asked > 0 && acme_driver_count(driver) == 0);
-    /* And as soon as there are some again, it goes on. */
+    /* When threads are available again, the driver works. */
     threads_refused = 0;
     OK(acme_driver_add(driver, op, &callbacks));
     while (acme_driver_count(driver) > 0) {

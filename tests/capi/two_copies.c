@@ -1,6 +1,5 @@
-/* Three copies of the library in one process: this program's own, linked statically, and the shared one
- * twice, in a namespace of its own and beside the program. Each has its own state, and none calls
- * another.
+/* Three copies of the library in one process: one linked statically, and the shared library twice, in a linker
+ * namespace of its own and in the program's. Each copy has its own state, and no copy calls another.
  *
  *   two_copies libacme-micro.so.1 */
 #define _GNU_SOURCE
@@ -40,8 +39,8 @@ static struct copy loaded(void *library)
 static struct copy copies[3];
 static pthread_barrier_t barrier;
 
-/* Each on a thread of its own: in another namespace there is another libc, and what libcrypto keeps for
- * each thread would be in the same place for both of them. */
+/* Uses a copy, on a thread of its own. Another namespace has another libc: on one thread, the thread-local
+ * data of its libcrypto would be in the same place as that of the first libcrypto. */
 static void *use(void *which)
 {
     const struct copy *copy = which;
@@ -93,7 +92,7 @@ static void f20_copies_of_the_library_know_nothing_of_each_other(const char *pat
         pthread_create(&threads[i], NULL, use, &copies[i]);
     for (i = 0; i < 3; i++)
         CHECK(pthread_join(threads[i], &wrong) == 0 && !wrong);
-    CHECK(!acme_last_error()); /* of this thread */
+    CHECK(!acme_last_error()); /* this thread has no error */
 }
 
 int main(int argc, char **argv)

@@ -17,7 +17,7 @@
 inline std::atomic<int> passed, failed;
 inline const char *current_test = "";
 
-// Counts a check; prints the test and the place of one that failed.
+// Counts a check. If it failed, prints the test and the place.
 inline void count(bool good, const char *file, int line, const std::string &what)
 {
     good ? ++passed : ++failed;
@@ -33,10 +33,10 @@ inline bool has_text(std::string_view text, std::string_view wanted)
     return text.find(wanted) != std::string_view::npos;
 }
 
-// Ends a test that cannot go on.
+// The exception that ends a test that cannot continue.
 struct test_stopped {};
 
-// Returns the exception of the call, which must be an Expected with this text in its message.
+// Returns the exception that the call throws, and checks its type and its message.
 template <typename Expected, typename Call>
 Expected thrown(const char *file, int line, std::string_view text, Call call)
 {
@@ -101,7 +101,7 @@ inline int run_tests(const char *program, int argc, char **argv, const std::vect
     return failed != 0;
 }
 
-// An environment variable that tests/pebble/with_pebble.py sets.
+// Returns an environment variable that tests/pebble/with_pebble.py sets.
 inline std::string env(const char *name)
 {
     const char *value = std::getenv(name);

@@ -56,7 +56,7 @@ inline sockaddr_in loopback(const std::string &port)
     return address;
 }
 
-// http-01: a table of what is published, and a thread that answers from it.
+// http-01: a table of the published challenges, and a thread that serves them.
 class web_server {
 public:
     web_server() : listener_(socket(AF_INET, SOCK_STREAM, 0))
@@ -88,7 +88,7 @@ public:
         table_.erase(path);
     }
 
-    // How many are in place.
+    // Returns the number of published challenges.
     std::size_t size()
     {
         const std::lock_guard<std::mutex> lock(mutex_);
@@ -119,7 +119,7 @@ private:
     std::thread thread_;
 };
 
-// dns-01: a record at Pebble's challenge test server. Throws when that does not take it.
+// dns-01: sets or clears a record at Pebble's challenge test server. Throws if the server refuses it.
 inline void dns_post(const std::string &path, const std::string &name, const std::string &value)
 {
     const std::string url = env("PEBBLE_CHALLTESTSRV");
@@ -134,7 +134,7 @@ inline void dns_post(const std::string &path, const std::string &name, const std
         throw std::runtime_error("the DNS server did not take " + name);
 }
 
-// Runs a shell command that has to succeed with data on its standard input; gives its output.
+// Runs a shell command with data on its standard input; it has to succeed. Returns its output.
 inline std::string shell(const std::string &command, std::string_view data)
 {
     char file[] = "/tmp/acme-cpp-XXXXXX", part[4096];
@@ -152,10 +152,10 @@ inline std::string shell(const std::string &command, std::string_view data)
     return output;
 }
 
-// The certificate leads to Pebble's root and is for this name.
+// Checks that the certificate's chain ends at Pebble's root, and that it is for this name.
 inline void verify(const acme::certificate &cert, const std::string &name)
 {
-    // Linux opens a redirected file anew by this name, each time from its beginning.
+    // Linux opens /dev/stdin as a new file each time, so both reads begin at its start.
     const std::string output = shell("openssl verify -CAfile '" + env("PEBBLE_ROOT") +
                                          "' -untrusted /dev/stdin /dev/stdin && "
                                          "openssl x509 -noout -ext subjectAltName",
@@ -204,7 +204,7 @@ struct my_failure {
     std::string what;
 };
 
-// The event loop of a host: until the driver has nothing left. Gives what dispatch() threw.
+// Runs the event loop of a host until the driver is empty. Returns the exceptions of dispatch().
 inline std::vector<std::string> loop(acme::driver &driver)
 {
     std::vector<std::string> threw;

@@ -34,7 +34,7 @@ static void blocking(const acme::client &ca, web_server &web)
     wild.challenge_types = {"dns-01"};
     verify(ca.obtain(wild, dns01()), "*.wild.cpp.test");
 
-    // Each name by a type of its own.
+    // Each name has its own challenge type.
     acme::order_options mixed = order_for({"mixed.cpp.test", "*.mixed.cpp.test"});
     mixed.name_challenge_types = {"", "dns-01"};
     std::vector<std::string> types;
@@ -49,7 +49,7 @@ static void blocking(const acme::client &ca, web_server &web)
     verify(ca.obtain(mixed, both), "*.mixed.cpp.test");
     CHECK(std::count(types.begin(), types.end(), "dns-01") == 1 && types.size() == 2);
 
-    // With a request made elsewhere there is no key.
+    // If the request was made elsewhere, the certificate has no key.
     const acme::key key = acme::key::generate(acme::key_type::p384);
     const acme::csr csr = acme::csr::create(key, {"csr.cpp.test"});
     const acme::bytes der = csr.der();
@@ -62,7 +62,7 @@ static void blocking(const acme::client &ca, web_server &web)
     CHECK(!cert.key() && cert.key_type() == acme::key_type::p384);
 }
 
-// The loop of a server that never blocks, but for send().
+// Runs an operation like a server's loop, which never blocks except in send().
 static std::optional<acme::step> drive(acme::operation &op, web_server &web, bool stop_at_order)
 {
     for (;;) {
@@ -102,10 +102,10 @@ static void step_by_step(const acme::key &account, web_server &web)
     order.key = &*key;
     std::optional<acme::operation> op(ca->begin_order(order));
     CHECK(op->state() == "new" && !op->order_url() && !op->error());
-    ca.reset();  // in any order: the operation keeps what it needs
+    ca.reset();  // handles may be freed in any order
     CHECK(!drive(*op, web, true));
     order.order_url = op->order_url();
-    op.reset();  // a crash, as it were
+    op.reset();  // as after a crash
 
     ca.emplace(pebble_options(account));
     op.emplace(ca->begin_order(order));
@@ -142,7 +142,7 @@ static void tls_alpn(const acme::client &ca)
     THROWS(std::runtime_error, "enough", ca.obtain(order, handlers));
     CHECK(kept && kept->tls_alpn_digest && kept->tls_alpn_name == "alpn.cpp.test");
     CHECK(kept->http_path.empty() && kept->dns_name.empty() && !kept->persistent);
-    // A copy may be kept: the operation is gone.
+    // A copy of the challenge is valid after the operation.
     const acme::key key = acme::key::generate();
     const acme::certificate cert = acme::certificate::tls_alpn(*kept, &key);
     CHECK(cert.key()->thumbprint() == key.thumbprint());
@@ -217,7 +217,7 @@ static void accounts_and_renewals(web_server &web)
 
 
 #if __cplusplus >= 202002L
-// Options and handlers as designated initializers.
+// Uses designated initializers for options and handlers.
 static void designated(const acme::key &account, web_server &web)
 {
     const acme::client ca({.directory_url = env("ACME_DIRECTORY"),

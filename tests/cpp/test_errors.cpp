@@ -1,4 +1,4 @@
-// Errors of acme_micro.hpp: from Pebble, and from a CA that the test itself plays.
+// Errors of acme_micro.hpp: from Pebble, and from a CA in this program.
 #include "pebble.hpp"
 
 using namespace std::chrono_literals;
@@ -31,7 +31,7 @@ static void errors(const acme::client &ca)
     acme::operation op = no_terms.begin_register();
     THROWS(acme::terms_not_agreed, "terms", op.run());
     CHECK(op.error() && op.error()->status() == acme::status::terms && no_terms.terms_url());
-    THROWS(acme::terms_not_agreed, "terms", op.poll());  // each time
+    THROWS(acme::terms_not_agreed, "terms", op.poll());  // at each poll
     options.directory_url = "https://127.0.0.1:1/dir";
     const auto no_answer =
         THROWS(acme::transport_error, "", acme::client(options).begin_register().run());
@@ -46,10 +46,10 @@ static void errors(const acme::client &ca)
     CHECK(copy.identifier() == moved.identifier());
 }
 
-// A CA whose answers the test makes up.
+// A CA whose responses the test makes.
 class made_up_ca {
 public:
-    // Answers a request, with a fresh nonce.
+    // Responds to a request, with a fresh nonce.
     void answer(acme::operation &op, std::uint64_t id, int status,
                 std::vector<acme::header> headers, const std::string &body)
     {
@@ -57,7 +57,7 @@ public:
         op.respond(id, status, headers, body);
     }
 
-    // Takes op to its newOrder request and gives its id.
+    // Runs op until its newOrder request; returns the id of the request.
     std::uint64_t until_new_order(acme::operation &op)
     {
         for (;;) {
@@ -98,7 +98,7 @@ static void answers()
     THROWS(acme::misuse, "", op.response_end(17, 200));
     CHECK(op.challenges().empty() && op.urls().empty() && !op.renewal());
     std::uint64_t id = ca.until_new_order(op);
-    CHECK(op.poll() == acme::step::wait && op.wait().value() > 9min);  // until it gives up
+    CHECK(op.poll() == acme::step::wait && op.wait().value() > 9min);  // until the operation's timeout
     ca.answer(op, id, 400, {}, R"({
         "type":"urn:ietf:params:acme:error:compound","detail":"two are bad",
         "subproblems":[{"type":"urn:ietf:params:acme:error:caa","detail":"no",
@@ -110,7 +110,7 @@ static void answers()
     CHECK(compound.subproblems().at(0).identifier() == "a.test");
     CHECK(compound.subproblems().at(1).problem_type() == "urn:ietf:params:acme:error:dns");
 
-    // Time is an input, and what the CA says of it comes out as time.
+    // The test passes the time, and Retry-After is returned as a time.
     const auto now = system_clock::from_time_t(1900000000);
     op = acme::client(options).begin_order(order_for({"a.test"}));
     id = ca.until_new_order(op);
@@ -119,14 +119,14 @@ static void answers()
     const auto limited = THROWS(acme::rate_limited, "slower", op.poll());
     CHECK(limited.retry_at().value() > system_clock::now() + 1h);
 
-    // The next try is not before that; else a minute later, half as much again, or a day.
+    // The next try is not before the CA's time; without one, after a minute to 90 seconds, or after a day.
     CHECK(acme::next_try(1, &limited) == limited.retry_at());
     CHECK(acme::next_try(1, nullptr, nullptr, now) >= now + 1min);
     CHECK(acme::next_try(1, nullptr, nullptr, now) < now + 90s);
     CHECK(acme::next_try(1, &compound, nullptr, now) >= now + (compound.permanent() ? 24h : 0h));
     CHECK(acme::next_try(99, &limited, nullptr, now) >= now + 24h);
     CHECK(acme::next_try(1) > system_clock::now() + 50s);
-    // Nor too late for the certificate: one of a day is due after half of it.
+    // The next try is not too late for the certificate: if valid for a day, it is due after half a day.
     const acme::certificate in_use = acme::certificate::parse(
         shell("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "
               "/dev/null -subj /CN=x -days 1 2>/dev/null", ""));
@@ -143,7 +143,7 @@ static void answers()
     op.cancel();
     THROWS(acme::canceled, "", op.poll(now + 1h));
 
-    // An answer that breaks a limit ends without an exception: a C callback may have fed it.
+    // A response that exceeds a limit ends without an exception, because a C callback may have fed it.
     op = acme::client(options).begin_register();
     CHECK(op.poll() == acme::step::request);
     id = op.request().id;

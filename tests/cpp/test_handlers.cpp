@@ -12,7 +12,7 @@ using std::chrono::system_clock;
 static void y06_thrown_by_handlers(const acme::client &ca, web_server &web)
 {
     int number = 0;
-    const auto fresh = [&] {  // names that have no authorization yet
+    const auto fresh = [&] {  // order for names that have no authorization yet
         return order_for({"thrown" + std::to_string(++number) + ".cpp.test",
                           "thrown" + std::to_string(++number) + ".cpp.test"});
     };
@@ -29,7 +29,7 @@ static void y06_thrown_by_handlers(const acme::client &ca, web_server &web)
     acme::handlers with = http01(web);
     int taken_down = 0;
 
-    // In the middle: the first challenge is in place, and both are taken down.
+    // The second publish throws: the first challenge is published, and unpublish is called for both.
     int published = 0;
     with.publish = [&](const acme::challenge &c) {
         http01(web).publish(c);
@@ -42,7 +42,7 @@ static void y06_thrown_by_handlers(const acme::client &ca, web_server &web)
     };
     CHECK(threw(with) == "in publish" && published == 2 && taken_down == 2 && web.size() == 0);
 
-    // The first exception is the one that counts, also when taking down fails.
+    // The first exception is thrown, even if unpublish throws, too.
     with.unpublish = [&](const acme::challenge &c) {
         http01(web).unpublish(c);
         throw my_failure{"in unpublish"};
@@ -50,7 +50,7 @@ static void y06_thrown_by_handlers(const acme::client &ca, web_server &web)
     published = 1;
     CHECK(threw(with) == "in publish" && web.size() == 0);
 
-    // An exception of unpublish does not cost the certificate, but leaves a line in the log.
+    // An exception of unpublish is only logged; the certificate is issued.
     std::atomic<int> warnings{0};
     acme::set_log_callback([&](acme::log_level level, std::string_view line) {
         if (level == acme::log_level::warn && has_text(line, "unpublish"))
@@ -62,7 +62,7 @@ static void y06_thrown_by_handlers(const acme::client &ca, web_server &web)
     acme::set_log_callback(nullptr);
     CHECK(threw(with).empty() && warnings == 2);
 
-    // send: ended, not tried again, and taken down.
+    // An exception of send ends the operation without a retry, and the challenges are removed.
     with = http01(web);
     int sent = 0, after = 0;
     bool in_place = false;
@@ -79,7 +79,7 @@ static void y06_thrown_by_handlers(const acme::client &ca, web_server &web)
     };
     CHECK(threw(with) == "in send" && sent > 3 && after == 1 && web.size() == 0);
 
-    // But that no answer came is no exception: it is tried again.
+    // A request without a response is no exception: the library retries it.
     int refused = 0;
     with = http01(web);
     with.send = [&](acme::operation &op, const acme::http_request &request) {
@@ -90,7 +90,7 @@ static void y06_thrown_by_handlers(const acme::client &ca, web_server &web)
     };
     CHECK(threw(with).empty() && refused > 3);
 
-    // An operation that is being run must not be polled or run, and may be destroyed.
+    // While an operation runs, poll() and run() are misuse, but it may be destroyed.
     acme::operation op = ca.begin_order(fresh());
     with = http01(web);
     with.publish = [&](const acme::challenge &) { op.poll(); };
@@ -138,7 +138,7 @@ static void drivers(const acme::client &ca, web_server &web)
             certs.push_back(op.take_certificate().value());
     };
 
-    // Several at once, one of which publishes on another thread, later.
+    // Several operations at the same time; one publishes later, on another thread.
     std::thread later;
     acme::driver_handlers slowly = with;
     slowly.publish = [&](acme::operation &op) {
@@ -155,7 +155,8 @@ static void drivers(const acme::client &ca, web_server &web)
     later.join();
     verify(certs.at(0), certs.at(0).names().at(0));
 
-    // An exception of publish is the operation's error, dispatch() throws it, and the other goes on.
+    // An exception of publish is the operation's error, and dispatch() throws it. The other operation
+    // continues.
     acme::driver_handlers throws = with;
     throws.publish = [&](acme::operation &op) {
         with.publish(op);
@@ -178,17 +179,17 @@ static void drivers(const acme::client &ca, web_server &web)
     const auto has = [&](const char *text) {
         return std::count(threw.begin(), threw.end(), text) == 1;
     };
-    // Of two in one dispatch() the first counts.
+    // If there are two exceptions in one dispatch(), it throws the first.
     CHECK(has("in publish") + has("in publish, too") + has("in done") + has("in unpublish") >= 2);
     CHECK(certs.size() == 7 && failures.size() == 1 && web.size() == 0);
     CHECK(has_text(failures.at(0), "in publish, too"));
 
-    // Canceled, by reference; the reference is good until done has returned.
+    // Canceled by its reference, which is valid until done has returned.
     acme::operation &op = driver.add(ca.begin_order(order_for({"driven8.cpp.test"})), with);
     op.cancel();
     CHECK(loop(driver).empty() && failures.size() == 2 && has_text(failures.at(1), "canceled"));
 
-    // Destroyed with operations in it, and by a handler.
+    // A driver is destroyed with operations in it, and by a handler.
     driver.add(ca.begin_order(order_for({"driven9.cpp.test"})), throws);
     driver = acme::driver();
     CHECK(failures.size() == 3 && driver.count() == 0);
@@ -211,8 +212,7 @@ static void drivers(const acme::client &ca, web_server &web)
 
 static void respond_with()
 {
-    // The types with a payload are not Pebble's: that the right challenge is found shows in what
-    // the library says of the wrong ones.
+    // Pebble does not offer the types with a payload, so this only checks the errors for other challenges.
     const acme::key key = acme::key::generate();
     acme::client_options options = pebble_options(key);
     const acme::client ca(options);
@@ -224,7 +224,7 @@ static void respond_with()
         else
             std::this_thread::sleep_for(op.wait().value_or(20ms));
     }
-    CHECK(op.poll() == acme::step::wait && !op.wait());  // for as long as publishing takes
+    CHECK(op.poll() == acme::step::wait && !op.wait());  // no time limit while the host publishes
     acme::challenge made_up;
     THROWS(acme::invalid_argument, "challenge", op.respond_with(made_up, "{}"));
     const auto why = THROWS(acme::error, "", op.respond_with(op.challenges().at(0), "{}"));

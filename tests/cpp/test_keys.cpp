@@ -1,4 +1,4 @@
-// Keys of acme_micro.hpp: in the process, and outside of it.
+// Keys of acme_micro.hpp: in the process, and outside it.
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 
@@ -71,7 +71,7 @@ static void keys_elsewhere(web_server &web)
     verify(ca.obtain(order_for({"hsm.cpp.test"}), handlers), "hsm.cpp.test");
     CHECK(signatures > 3);
 
-    // Step by step: signed_with() and sign_failed().
+    // Polled step by step: signed_with() and sign_failed().
     acme::operation op = ca.begin_find_account();
     acme::step step;
     while ((step = op.poll()) != acme::step::done) {
@@ -87,7 +87,7 @@ static void keys_elsewhere(web_server &web)
     op.sign_failed(op.sign_request().id, "the token is gone");
     THROWS(acme::host_error, "the token is gone", op.poll());
 
-    // In a driver: at once, and not at all.
+    // In a driver: sign passes a signature, and then throws.
     acme::driver driver;
     acme::driver_handlers driven;
     std::optional<std::string> outcome;

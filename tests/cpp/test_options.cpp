@@ -19,7 +19,7 @@ template <typename Handle, typename Use> static void moves(Handle handle, const 
 {
     use(handle);
     Handle taken(std::move(handle));
-    CHECK(!handle && taken);  // NOLINT: that is the question
+    CHECK(!handle && taken);  // NOLINT: the state after a move
     THROWS(acme::misuse, name, use(handle));
     THROWS(acme::misuse, "moved from", handle.native_handle());
     use(taken);
@@ -54,7 +54,7 @@ static void moves_of_all(const acme::key &account, const acme::client &ca, web_s
     order.key = &key;
     const acme::key gone = std::move(key);
     THROWS(acme::misuse, "acme::key", ca.begin_order(order));
-    // From C, and to C.
+    // A handle comes from C, and is released to C.
     acme_key_t *raw = nullptr;
     CHECK(acme_key_generate(ACME_KEY_P256, &raw) == ACME_OK);
     const acme::key adopted(raw);
@@ -63,8 +63,8 @@ static void moves_of_all(const acme::key &account, const acme::client &ca, web_s
 
 // --- options ------------------------------------------------------------------------------------
 
-// Every member of a C options struct is pointer-sized, and zero is its default: so when all options
-// are given and one is zero, the wrapper has forgotten it.
+// Every member of a C options struct is pointer-sized, and zero is its default: so if all options are
+// given and one is zero, the wrapper has forgotten it.
 template <typename Options> static bool all_are_set(const Options &c)
 {
     std::uintptr_t words[sizeof c / sizeof(std::uintptr_t)];
@@ -128,7 +128,7 @@ static void options(const acme::key &key, const acme::client &ca)
     const acme::certificate cert = acme::certificate::parse(
         shell("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "
               "/dev/null -subj /CN=x -days 2900000 2>/dev/null", ""));
-    CHECK(cert.not_after() == acme::time_point::max());  // the year 9966
+    CHECK(cert.not_after() == acme::time_point::max());  // not the real end, in the year 9966
     CHECK(cert.not_after() > system_clock::now() && cert.days_left() > 2800000);
     const acme::csr csr = acme::csr::create(key, {"a.test"});
     acme::order_options order;
@@ -171,7 +171,7 @@ static void options(const acme::key &key, const acme::client &ca)
     acme::client_options nothing;
     nothing.directory_url.clear();
     acme_client_options_t none = acme::detail::client_arguments(nothing).c;
-    none.directory_url = nullptr;  // "" is what the library refuses
+    none.directory_url = nullptr;  // NULL becomes "", which the library refuses
     CHECK(none_is_set(none));
     THROWS(acme::invalid_argument, "account_key", acme::client{nothing});
 
@@ -186,7 +186,7 @@ static void options(const acme::key &key, const acme::client &ca)
     order = order_for({"*.a.test"});
     THROWS(acme::invalid_argument, "dns-01", ca.begin_order(order));
 
-    // A date for every day of 800 years, beside gmtime().
+    // Compares a date for every day of 800 years with gmtime().
     int wrong = 0;
     for (std::time_t day = -9200000000; day < 9200000000; day += 86400 - 7) {
         char text[32];

@@ -448,7 +448,7 @@ fn s08_keys_are_read_in_every_usual_form() {
         Ok(key) => assert_eq!(key.kind(), KeyType::Ed25519),
         Err(error) => assert_eq!(error.kind(), ErrorKind::Parse),
     }
-    // Two keys in one text leave a choice.
+    // A text with two keys is refused: it is unclear which one is meant.
     for two in [
         format!("{}{}", *pkcs8, *other.to_pem().unwrap()),
         format!("{}{certificate}{sec1}", *other.to_pem().unwrap()),

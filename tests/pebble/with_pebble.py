@@ -4,9 +4,9 @@
     with_pebble.py [--eab KID:HMAC]... [--env NAME=VALUE]... [--keep-logs DIR] [--tools DIR]
                    [--no-retry-after] [--profile NAME=SECONDS]... -- COMMAND [ARG]...
 
-Starts Pebble (Let's Encrypt's test CA) and pebble-challtestsrv (a DNS server that answers 127.0.0.1
-to every question) on free loopback ports, runs COMMAND, stops both. Several may run at once, also
-one inside another. It needs Python's standard library and the openssl program; tests/setup installs
+Starts Pebble (Let's Encrypt's test CA) and pebble-challtestsrv (a DNS server that resolves every name
+to 127.0.0.1) on free loopback ports, runs COMMAND, stops both servers. Several may run at the same
+time, also one inside another. It needs Python's standard library and the openssl program; tests/setup installs
 the two servers.
 
     --eab KID:HMAC          a new account needs an external account binding; Pebble knows this one
@@ -19,8 +19,8 @@ the two servers.
                             "default", of 90 days. Pebble picks one at random for an order that names
                             none, so a test with several profiles names one in each order
 
-Pebble likes chance; here it does the same in every run: it accepts each good nonce, hands out a valid
-authorization again, validates at once and has one profile. The variables PEBBLE_WFE_NONCEREJECT,
+By default Pebble behaves at random. Here it does the same in every run: it accepts each good nonce,
+reuses a valid authorization, validates at once and has one profile. The variables PEBBLE_WFE_NONCEREJECT,
 PEBBLE_AUTHZREUSE, PEBBLE_VA_NOSLEEP and others change that, by --env or in the environment. Still at
 random are the order of authorizations, identifiers and challenges, and the form of Retry-After.
 Options in the environment variable WITH_PEBBLE_OPTIONS come before those of the command line;
@@ -33,12 +33,12 @@ COMMAND finds in its environment:
     SSL_CERT_FILE          the same, for programs that take their roots from OpenSSL's variable
     PEBBLE_MANAGEMENT      URL of Pebble's management interface, without a slash at the end
     PEBBLE_CHALLTESTSRV    URL of the DNS server's management interface, likewise
-    PEBBLE_HTTP_PORT       where Pebble looks for http-01
-    PEBBLE_TLS_PORT        where Pebble looks for tls-alpn-01
+    PEBBLE_HTTP_PORT       port on which Pebble validates http-01
+    PEBBLE_TLS_PORT        port on which Pebble validates tls-alpn-01
     PEBBLE_ROOT            PEM file: root of the certificates that Pebble issues
     PEBBLE_INTERMEDIATE    PEM file: their issuer
     PEBBLE_LOG             Pebble's log
-    PEBBLE_VERSION         "2.10.1"; "0" when it cannot be told
+    PEBBLE_VERSION         "2.10.1"; "0" if it is unknown
 
 A server on PEBBLE_HTTP_PORT or PEBBLE_TLS_PORT must set SO_REUSEADDR (see Ports below); Go, Rust's
 standard library, asyncio and http.server do.
@@ -73,7 +73,7 @@ T = TypeVar("T")
 TOOLS = Path(__file__).resolve().parents[2] / "target" / "tools"
 
 ATTEMPTS = 3  # a port can be lost to another program between our choice and Pebble's bind
-START_S = 20  # for both servers to answer
+START_S = 20  # for both servers to respond
 STOP_S = 5  # for a process to end by itself before it is killed
 CTRL_C_S = 2  # for COMMAND to end by itself after Ctrl-C
 LOG_LINES = 30
@@ -84,8 +84,8 @@ FIXED = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZR
 
 EXIT_NOT_STARTED, EXIT_CANNOT_RUN, EXIT_NOT_FOUND = 125, 126, 127
 
-# Explicit and complete, so that the machine's openssl.cnf has no say and strict verifiers (Python
-# 3.13 is one) find every extension that RFC 5280 asks for.
+# Complete, so that the machine's openssl.cnf changes nothing, and so that strict verifiers (such as
+# Python 3.13) find every extension that RFC 5280 requires.
 OPENSSL_CONFIG = """\
 [req]
 distinguished_name = name
@@ -156,7 +156,7 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
-    hidden = argparse.SUPPRESS  # __doc__ tells it all
+    hidden = argparse.SUPPRESS  # __doc__ describes all options
     parser.add_argument("-h", "--help", action="help", help=hidden)
     parser.add_argument("--eab", type=pair(":"), action="append", default=[], help=hidden)
     parser.add_argument("--env", type=pair("="), action="append", default=[], help=hidden)
@@ -165,11 +165,11 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]
     parser.add_argument("--no-retry-after", action="store_true", help=hidden)
     parser.add_argument("--profile", type=pair("="), action="append", default=[], help=hidden)
 
-    # Split by hand: argparse treats "--" differently from one version of Python to the next.
+    # Split here, because Python's versions differ in how argparse treats "--".
     split = arguments.index("--") if "--" in arguments else len(arguments)
     ours, command = arguments[:split], arguments[split + 1 :]
     more = shlex.split(os.environ.get("WITH_PEBBLE_OPTIONS", ""))
-    # A command with profiles of its own relies on them.
+    # If the command line has profiles, the command relies on them.
     if "--profile" in ours:
         more = [option for option in more if not option.startswith("--profile=")]
     options = parser.parse_args(more + ours)
@@ -185,7 +185,7 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]
 
 
 def start_servers(stack: contextlib.ExitStack, options: argparse.Namespace) -> dict[str, str]:
-    """Starts both, to be stopped by stack; returns what COMMAND is told about them."""
+    """Starts both servers, which stack stops; returns COMMAND's environment variables."""
     programs = {name: find_program(options.tools, name) for name in ("pebble", "pebble-challtestsrv")}
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="with-pebble-")))
     logs = options.keep_logs or directory
@@ -295,16 +295,16 @@ def start_dns(stack: contextlib.ExitStack, program: str, ports: Ports, log: Path
 
 
 def challtestsrv_arguments(program: str, ports: Ports) -> list[str]:
-    """DNS and management only: the challenges are answered by the program under test."""
+    """Returns the arguments, for DNS and management only: the program under test responds to challenges."""
     help = subprocess.run([program, "-help"], capture_output=True, text=True, timeout=STOP_S)
     usage = help.stderr
-    # Debian 12's is older: it has no DoH server, and its DNS server is named after dns-01.
+    # Debian 12 has an older version, without a DoH server; its option for the DNS server is -dns01.
     dns_option = "-dnsserver" if "-dnsserver" in usage else "-dns01"
     off = ["-http01", "-https01", "-tlsalpn01"] + (["-doh"] if "-doh " in usage else [])
     arguments = [argument for option in off for argument in (option, "")]
     arguments += [dns_option, f"127.0.0.1:{ports['dns']}"]
     arguments += ["-management", f"127.0.0.1:{ports['dns_management']}"]
-    # Without an IPv6 answer the CA connects to 127.0.0.1, where the tests listen.
+    # Without an IPv6 address the CA connects to 127.0.0.1, where the tests listen.
     return arguments + ["-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""]
 
 
@@ -316,7 +316,7 @@ def find_program(tools: Path, name: str) -> str:
 
 
 def pebble_version(program: str) -> str:
-    # `go install` sets no version that the program could print; the build information has it.
+    # A program from `go install` cannot print its version, but its build information has it.
     built_in = re.search(
         rb"\tgithub\.com/letsencrypt/pebble/v2\tv([0-9.]+)", Path(program).read_bytes()
     )
@@ -332,7 +332,7 @@ def pebble_version(program: str) -> str:
 
 
 def make_certificates(directory: Path) -> None:
-    """https-ca.pem, and https.pem with https.key for Pebble's two HTTPS servers."""
+    """Makes https-ca.pem, and https.pem with https.key, for Pebble's two HTTPS servers."""
     config = directory / "openssl.cnf"
     config.write_text(OPENSSL_CONFIG)
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
@@ -364,9 +364,9 @@ def openssl(directory: Path, *command: str) -> None:
 class Ports(dict):
     """Free loopback ports, by name, held until stack ends.
 
-    A socket that is bound without listening keeps the kernel from giving its port to anyone who
-    asks for just any, yet lets a server that sets SO_REUSEADDR listen there. So ports stay ours,
-    also those that a test binds late or again and again.
+    While a socket is bound and does not listen, the kernel does not give its port to programs that ask for
+    any free port, but a server that sets SO_REUSEADDR can listen there. So the ports stay reserved, also
+    those that a test binds late or several times.
     """
 
     def __init__(self, stack: contextlib.ExitStack, names: tuple[str, ...]):
@@ -407,7 +407,7 @@ class Server:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=env,
-                # Out of reach of Ctrl-C: COMMAND may still need the server for its clean-up.
+                # Ctrl-C must not reach the server: COMMAND may still need the server for its clean-up.
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )
@@ -423,7 +423,7 @@ class Server:
 
 
 def die_with_parent() -> None:
-    """In the child: should even a SIGKILL end with_pebble.py, the kernel ends its servers."""
+    """Runs in the child: the kernel kills this server if with_pebble.py ends, even by SIGKILL."""
     pr_set_pdeathsig = 1
     LIBC.prctl(pr_set_pdeathsig, signal.SIGKILL)
 
@@ -435,7 +435,7 @@ LIBC = ctypes.CDLL(None)  # loaded here, as a child between fork and exec should
 
 
 def http_get(url: str, tls: ssl.SSLContext | None = None) -> bytes:
-    # No proxy, whatever the environment says: the server is on this machine.
+    # Use no proxy, even if the environment names one: the server is on this machine.
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls)
     )
@@ -447,7 +447,7 @@ def http_answers(url: str, tls: ssl.SSLContext | None = None) -> bool:
     try:
         http_get(url, tls)
     except urllib.error.HTTPError:
-        return True  # "not found" is an answer
+        return True  # "not found" is a response
     except OSError:
         return False
     return True
@@ -474,7 +474,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def on_signal(signum: int, _frame: object) -> None:
-    for each in SIGNALS:  # the way out is short, and nothing may cut it off
+    for each in SIGNALS:  # no further signal may interrupt the clean-up
         signal.signal(each, signal.SIG_IGN)
     raise Interrupted(signum)
 
@@ -490,7 +490,7 @@ def run(command: list[str], env: dict[str, str]) -> int:
         raise StartError(f"{command[0]}: {error.strerror}", EXIT_CANNOT_RUN) from error
     except Interrupted as interrupted:
         if process:
-            if interrupted.signum == signal.SIGINT:  # Ctrl-C has reached the command as well
+            if interrupted.signum == signal.SIGINT:  # Ctrl-C has reached the command, too
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(CTRL_C_S)
             end(process, signal.SIGTERM)

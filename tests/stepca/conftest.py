@@ -41,7 +41,7 @@ def up(stepca: StepCa) -> Iterator[StepCa]:
 
 
 class People:
-    """Makes people who use the command, each with a folder and a CA."""
+    """Makes test users of the command, each with a folder and a CA."""
 
     def __init__(self, stepca: StepCa, folder: Path):
         self._stepca, self._folder = stepca, folder

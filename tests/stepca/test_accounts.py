@@ -40,7 +40,7 @@ def test_kinds_of_keys(stepca, people, webroot, account, certificate, called):
 
 def test_without_a_binding_the_ca_is_asked_for_nothing(people, webroot):
     done = people.at("eab").obtains("-d", "eab.test", "--webroot", str(webroot), status=9)
-    assert "this CA wants --eab-kid and --eab-key-file" in done.err
+    assert "this CA requires --eab-kid and --eab-key-file" in done.err
     assert published(webroot) == []
 
 

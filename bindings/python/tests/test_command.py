@@ -87,7 +87,7 @@ def test_a_certificate_is_obtained_shown_and_renewed_when_the_ca_says_so(person,
     again = person.obtains(*obtaining)
     assert "not due for renewal" in again.out and check(person, "shop.test", NAMES) == serial
 
-    # As from cron: nothing is written.
+    # Without a terminal, as in a cron job, renew writes nothing.
     quiet = person.runs("renew")
     assert (quiet.out, quiet.err) == ("", "")
     assert check(person, "shop.test", NAMES) == serial
@@ -104,7 +104,7 @@ def test_a_certificate_is_obtained_shown_and_renewed_when_the_ca_says_so(person,
     assert cells(row)[2:6] == [f"{one['days_left']} days", one["not_after"][:10], f"{start} .. {end}", at]
     assert one["serial"] == serial and one["renewal"]["from_ca"] and not one["renewal"]["is_due"]
 
-    # As shells complete names.
+    # The command that the shell completions run to list the names.
     show = shlex.join([*COMMAND, "show", "--folder", str(person.folder)])
     listed = ["sh", "-c", generate.CERTIFICATES.replace("acme-micro show", show)]
     assert subprocess.check_output(listed, text=True) == "shop.test\n"
@@ -158,13 +158,13 @@ def test_standalone_with_all_options(two_profiles, tmp_path):
     one = done.json["certificate"]
     assert one["name"] == "all" and one["key_type"] == "p384" and one["days_left"] == 5
     assert one["chain_file"] == str(person.path("all.chain.pem")) and one["is_new"]
-    # The steps in their order, and no secret.
+    # The output has the steps in their order, and no secret.
     told = ["asking 127", "publishing http-01 for ", "removing http-01", "all: new, valid until 20"]
     assert [one for one in told if one in done.err] == sorted(told, key=done.err.index) == told
     assert "HTTP status 201" in done.err
     for key in person.path("all.key.pem"), person.path("account.pem"):
         assert key.read_text().splitlines()[1] not in done.err + done.out
-    # The settings for renewals, and no others.
+    # The file has the settings for renewals, and no others.
     kept = json.loads(person.path("all.renewal.json").read_text())
     assert kept["standalone"] == ["127.0.0.1", port]
     assert kept["profile"] == "shortlived" and kept["names"] == ["a.all.test", "b.all.test"]
@@ -512,7 +512,7 @@ def test_a_refused_key_does_not_stay(person, webroot):
     done = person.obtains(*obtaining, "p384", "--json")
     assert done.json["certificate"]["key_type"] == "p384" and done.err == ""
     assert person.path("key.test.key.pem.unused").read_text() == refused
-    # A key in use stays. obtain says so, renew does not.
+    # A key in use stays. obtain reports this, renew does not.
     done = person.obtains(*obtaining, "rsa2048", "--force", "--json")
     assert done.json["certificate"]["key_type"] == "p384" and "its key stays p384" in done.err
     assert "its key stays" not in person.runs("renew", "--force").err
@@ -557,7 +557,7 @@ def test_a_deploy_hook_does_not_wait_for_the_ca(person, webroot, tmp_path):
     flag.touch()
     person.runs("renew")
     assert json.loads(file.read_text())["deployed"] and "not tried" in person.runs("renew", "-v").err
-    # A run by hand has succeeded: no next try is waiting.
+    # A run by hand has succeeded, so no next try is planned.
     person.obtains(*obtaining)
     assert (json.loads(file.read_text())["failures"], json.loads(file.read_text())["next_try"]) == (0, 0)
 

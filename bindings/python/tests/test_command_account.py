@@ -40,7 +40,7 @@ def test_the_life_of_an_account(person):
     key = person.path("account.pem")
     assert created["url"] == at_ca(key) and created["key_file"] == str(key)
     assert created["thumbprint"] == acme.PrivateKey.load(key).thumbprint
-    # A second run is no error. From now on the folder has its only CA.
+    # A second run is no error. From now on the folder has one CA, so --directory is optional.
     assert person.runs(*creating, "--json").json["account"] == created
     (shown,) = person.runs("account", "show", "--json").json["accounts"]
     assert shown["is_valid"] and {**shown, **created} == shown
@@ -69,7 +69,7 @@ def test_the_life_of_an_account(person):
 def test_a_new_account_after_a_deactivation_is_reported(person):
     person.obtains("-d", "again.test", *standalone())
     person.runs("account", "deactivate", "--yes")
-    # Without a new account, nothing is said about one.
+    # If no new account was registered, the output mentions none.
     assert "deactivated" not in person.runs("renew", "--force", status=9).err
     done = person.obtains("-d", "again.test", *standalone(), "--force")
     told = f"the old account is deactivated, so a new one was registered: {at_ca(person.path('account.pem'))}"
@@ -94,7 +94,7 @@ def test_renew_reports_a_new_account_too(person, tmp_path):
 
 @pytest.mark.parametrize("how", ["Pebble", "badPublicKey", "badSignatureAlgorithm"])
 def test_a_key_that_the_ca_refuses_is_not_kept(person, how):
-    """Pebble takes no Ed25519; Boulder takes no P-521 either."""
+    """Pebble accepts no Ed25519 keys; Boulder accepts no P-521 keys either."""
     with small_ca() as ca:
         creating = ["account", "create", *person.ca, "--agree-terms"]
         if how != "Pebble":

@@ -62,7 +62,7 @@ def test_bash_completes(typed, wanted, path, tmp_path):
         (tmp_path / folder).mkdir()
     (tmp_path / "file.pem").touch()
     typed, wanted = typed.replace("~+", str(tmp_path)), [w.replace("~+", str(tmp_path)) for w in wanted]
-    # As bash does it after a TAB, without compopt, which works only there.
+    # Completes like bash after a TAB, but without compopt, which works only in a real completion.
     script = """
         source "$1"; shift
         compopt() { :; }
@@ -131,7 +131,7 @@ def a_name_that_is_a_command(tmp_path: Path, path: str) -> Path:
 
 @SHELLS
 def test_a_tab_does_not_run_a_name(command, file, text, path, tmp_path, a_name_that_is_a_command):
-    """Neither the TAB nor the command line that it leaves."""
+    """Neither the TAB nor the completed command line runs the name as a command."""
     (tmp_path / file).write_text(text.format(COMPLETIONS))
     said = typed("acme-micro show --offline \t && echo \\<done\\>", command, path, tmp_path)
     assert re.search(r"\$\(>pwned\) +x.test_dir +-", said) and "<done>" in said, said

@@ -14,7 +14,7 @@ import acme_micro
 HEADER = Path(__file__).resolve().parents[3] / "include" / "acme_micro.h"
 PACKAGE = Path(acme_micro.__file__).parent
 
-# Functions, structs and members that the package does without, and why.
+# Functions, structs and members that the package does not use, with the reason.
 EXCUSED = {
     "acme_obtain": "Client.obtain() is begin_order() and Operation.run()",
     "acme_op_run": "Operation.run() is a loop in Python, so that exceptions of a solver pass unchanged",
@@ -42,7 +42,7 @@ def declared(header: str) -> tuple[set[str], Uses]:
 
 
 def names(node: ast.AST) -> set[str]:
-    """The names in some code, with those that it imports; comments and texts have none."""
+    """Returns the names in some code and in its imports, but not in its comments and texts."""
     found = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
     return found | {one.name for one in ast.walk(node) if isinstance(one, ast.alias)}
 
@@ -52,9 +52,10 @@ def attributes(node: ast.AST) -> set[str]:
 
 
 def missing(header: str, sources: list[str]) -> set[str]:
-    """The functions, and members as STRUCT.MEMBER, that the sources do not use.
+    """Returns the functions, and members as STRUCT.MEMBER, that the sources do not use.
 
-    A member is used by a function that also names its struct; where no function does, by any.
+    A member counts as used if a function names it and its struct. If no function names the struct, any
+    function that names the member counts.
     """
     functions, structs = declared(header)
     trees = [ast.parse(source) for source in sources]
@@ -86,7 +87,7 @@ def test_all_of_the_header_is_reachable(header):
     assert len(functions) > 90 and len(structs) >= 10 and members > 80
     lacking = missing(header, sources())
     assert lacking - set(EXCUSED) == set()
-    # An excuse for something that is used, or does not exist, is out of date.
+    # Remove the excuse for a name that is used or does not exist.
     assert set(EXCUSED) - {"acme_run_options_t"} <= lacking and "acme_run_options_t" in structs
 
 
@@ -95,7 +96,7 @@ def test_all_of_the_header_is_reachable(header):
     [
         ("options.max_threads", "acme_driver_options_t.max_threads"),
         ("options.subdomains", "acme_authorize_options_t.subdomains"),
-        # The options of an authorization have a member of the same name, which stays in use.
+        # acme_authorize_options_t has a member of the same name, which the package still uses.
         ("options.timeout_s", "acme_order_options_t.timeout_s"),
         ("struct.tls_alpn_name", "acme_challenge_t.tls_alpn_name"),
         ("_native.acme_cert_ari_id", "acme_cert_ari_id"),

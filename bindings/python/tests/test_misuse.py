@@ -23,7 +23,7 @@ def new_client():
     return acme.Client("https://ca.example/directory", acme.PrivateKey.generate())
 
 
-# The same names in each worker of pytest-xdist: repr() of an object has its address.
+# The names of the tests must not contain an address, which differs in each worker of pytest-xdist.
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: repr(odd).split(" at 0x")[0])
 def test_f24_wrong_types_and_values_are_refused(odd):
     key, ca = acme.PrivateKey.generate(), new_client()

@@ -104,7 +104,7 @@ for secret in (mac, *authorizations):
 def forms(kind: str, secret: bytes) -> list[str]:
     """Returns the ways in which each 32 bytes of a secret could be written."""
     if kind == "text" and b"." in secret:
-        # The token and the thumbprint are not secret; the key authorization, which is both, is.
+        # The token and the thumbprint are not secret; the key authorization, which joins them, is.
         dot = secret.index(b".")
         pieces, written = [secret[dot - 16 : dot + 16], hashlib.sha256(secret).digest()], [secret.decode()]
     elif kind == "text":

@@ -43,7 +43,7 @@ class Scene:
         self.check.mkdir()
 
     def run(self, step: str, *options: str, under: Sequence[str] = ()) -> tuple[bool, list[str]]:
-        """Returns whether the program ended, and its steps; at the last step it was killed."""
+        """Returns whether the program ran to its end, and its steps; if not, it was killed at the last step."""
         command = [*under, sys.executable, str(PROGRAM), str(self.folder), str(self.webroot)]
         command += [step, *options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -95,7 +95,7 @@ def accounts() -> int:
 
 
 def killed(scene: Scene, step: str, *options: str, under: Sequence[str] = ()) -> bool:
-    """Kills the program at a step and runs it again. False: it did not come to that step."""
+    """Kills the program at a step and runs it again. Returns False if it did not reach the step."""
     is_renewal = "renew" in options
     if is_renewal:
         assert scene.run("")[0]

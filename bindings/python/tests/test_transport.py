@@ -1,4 +1,4 @@
-"""The way to the CA: proxies, a client certificate, roots, timeouts. The CA and the servers between are
+"""The connection to the CA: proxies, a client certificate, roots, timeouts. The CA and the servers between are
 real, and do not use this library."""
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def serve():
 
 
 async def relay(reader, writer, host, port, **options):
-    """Hands bytes on, both ways, until one side has none left."""
+    """Forwards bytes in both directions until one side closes its end."""
     to_reader, to_writer = await asyncio.open_connection(host, port, **options)
 
     async def pass_on(source, target):
@@ -177,7 +177,7 @@ def new_certificate(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def test_a_ca_that_requires_a_client_certificate(serve, standalone, tmp_path):
-    """Pebble behind a front that wants one. Pebble's URLs are on the host that it is asked at."""
+    """A front server requires the certificate, and forwards to Pebble, whose URLs follow the Host field."""
     server, server_key = new_certificate(tmp_path, "front")
     mine, my_key = new_certificate(tmp_path, "exampled")
     front = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -127,7 +127,7 @@ int main(int argc, char **argv)
     if (result == 0)
         result = close_account(client);
     //! [free-client]
-    acme_client_free(client); /* operations that are under way keep what they need of it */
+    acme_client_free(client); /* operations in progress keep the parts of it that they need */
     //! [free-client]
     acme_key_free(key);
     acme_key_free(new_key);

@@ -23,7 +23,7 @@ static void explain(const acme_error_t *error)
 //! [error]
 
 //! [retry]
-/* Numbers in a row. A check that finds the renewal not due sets both to 0. */
+/* Numbers of failures and renewals in a row. A check that finds the renewal not due sets both to 0. */
 static size_t failures, renewals;
 
 /* Returns when a daemon tries again, after a try that has just ended. After a failure, in_use is the old

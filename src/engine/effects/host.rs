@@ -1,4 +1,4 @@
-//! The host's side of the effects: what a poll gives out, and what the host's replies change.
+//! The host's side of the effects: the steps that a poll returns, and the changes by the host's replies.
 
 use std::sync::Arc;
 

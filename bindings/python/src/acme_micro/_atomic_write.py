@@ -29,8 +29,8 @@ def write(
 ) -> None:
     """Writes a file with exactly this mode in the open folder.
 
-    ``replace`` decides about a file of that name: replaced, or FileExistsError. With ``durable`` the
-    file and its name are on the disk when this returns.
+    If a file of that name exists, it is replaced if ``replace``; otherwise: FileExistsError. With
+    ``durable`` the file and its name are on the disk when this returns.
     """
     with temporary(folder, data, mode, prefix=prefix, durable=durable) as source:
         if replace:
@@ -47,7 +47,7 @@ def temporary(
 ) -> Iterator[str]:
     """Creates a temporary file with this content, for the caller to rename or remove.
 
-    An exception, in here or of the caller's, removes the file.
+    After an exception, here or in the caller's block, the file is removed.
     """
     name, file = _create(folder, mode, prefix)
     try:

@@ -24,7 +24,7 @@ class _Server6(_Server):
 
 
 def listen(address: tuple[str, int], answer: Answer) -> HTTPServer:
-    """Starts to listen. An IPv6 socket on all addresses takes IPv4, too, but not each machine has IPv6."""
+    """Starts to listen. An IPv6 socket on all addresses accepts IPv4, too, but not every machine has IPv6."""
     host, handler = address[0], _handler(answer)
     if host == "" and socket.has_dualstack_ipv6():
         return _Server6(("::", address[1]), handler)

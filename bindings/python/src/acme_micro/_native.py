@@ -635,9 +635,9 @@ acme_error_problem_json: Callable[[_Pointer[acme_error_t]], bytes | None] = _bin
     "acme_error_problem_json", c_char_p, POINTER(acme_error_t)
 )
 
-# Returns the URL of a page that helps the user: terms to agree to, a pause to lift, limits
-# explained. NULL if the CA named none. It is an https URL, but the CA chose it: show it, do not
-# fetch it.
+# Returns the URL of a page that helps the user: the CA's terms, a form that unpauses the account,
+# or an explanation of limits. NULL if the CA named no page. It is an https URL, but the CA chose
+# it: show it, do not fetch it.
 acme_error_help_url: Callable[[_Pointer[acme_error_t]], bytes | None] = _bind(
     "acme_error_help_url", c_char_p, POINTER(acme_error_t)
 )
@@ -658,18 +658,19 @@ acme_error_subproblem: Callable[[_Pointer[acme_error_t], int], _Pointer[acme_err
 # (acme_error_is_permanent()) is not 0. A random part of up to half the delay is added, so that
 # programs that failed together do not return together.  The program keeps two counts; `tries` is
 # the one that fits the last try. After a failure it is the number of failures in a row: a success
-# sets it to 0. After a success it is the number of renewals in a row: the result "not due yet"
-# (only_if_due, acme_begin_renewal_info()) sets it to 0, and the failures, too. If a CA always says
-# "renew now", the program then orders about one certificate a day.  `cert`, the certificate in use,
-# shortens a delay that would be too long for it. Before its renewal is due by its lifetime (after
-# two thirds, or half of a lifetime shorter than ten days) the next try is not later than that. From
+# sets it to 0. After a success it is the number of renewals in a row. The result "not due yet"
+# (only_if_due, acme_begin_renewal_info()) sets both counts to 0. If a CA always says "renew now",
+# the program then orders about one certificate a day.  `cert`, the certificate in use, shortens a
+# delay that would be too long for it. Before its renewal is due by its lifetime (after two thirds,
+# or half of a lifetime shorter than ten days) the next try is at that due time at the latest. From
 # then on the delay is at most half of the time until the certificate expires. Neither rule makes
 # the delay shorter than a 64th of the lifetime (counted as at least 40 seconds and at most an
 # hour), or than a quarter of the lifetime if that is less. After the certificate has expired the
-# delay is at most an eighth of the lifetime, or a minute if that is longer. A delay that these
-# rules shorten is a random time in the last quarter of what they allow; so no delay is shorter than
-# 30 seconds, if the certificate's lifetime is three minutes or longer.  The CA's `retry_at`
-# (acme_error_retry_at()) comes first: the next try is never before it. Any thread; no error.
+# delay is at most an eighth of the lifetime or of the time since it expired, or a minute, whichever
+# is longest. A delay that these rules shorten is a random time in the last quarter of what they
+# allow; so no delay is shorter than 30 seconds, if the certificate's lifetime is three minutes or
+# longer.  The CA's `retry_at` (acme_error_retry_at()) comes first: the next try is never before it.
+# Any thread; no error.
 acme_next_try: Callable[[int, int, int, _Pointer[acme_cert_t], int], int] = _bind(
     "acme_next_try", c_int64, c_size_t, c_int, c_int64, POINTER(acme_cert_t), c_int64
 )
@@ -690,7 +691,8 @@ acme_set_log_callback: Callable[[Any, int | None, int], None] = _bind(
     "acme_set_log_callback", None, acme_log_fn, c_void_p, c_int
 )
 
-# Generates a key of an ACME_KEY_* type. RSA takes up to seconds: not for an event loop's thread.
+# Generates a key of an ACME_KEY_* type. An RSA key takes up to seconds: do not generate one on an
+# event loop's thread.
 acme_key_generate: Callable[[int, _Pointer[_Pointer[acme_key_t]]], int] = _bind(
     "acme_key_generate", c_int32, c_int, POINTER(POINTER(acme_key_t))
 )
@@ -897,8 +899,9 @@ acme_client_http01_answer: Callable[
     c_size_t,
 )
 
-# Writes the body of the response to a CA's http-01 request without a client, for another process or
-# machine: every path of a possible challenge has a body (RFC 8555 section 8.3). Any thread.
+# Writes the body of the response to a CA's http-01 request (RFC 8555 section 8.3). It needs no
+# client, so the web server may be another process or machine. Every path that may belong to a
+# challenge has a body, published or not. Any thread.
 acme_http01_answer: Callable[[bytes | None, bytes | None, int, bytes | None, int], int] = _bind(
     "acme_http01_answer", c_size_t, c_char_p, c_char_p, c_size_t, c_char_p, c_size_t
 )
@@ -957,8 +960,8 @@ acme_begin_deactivate: Callable[
     "acme_begin_deactivate", c_int32, POINTER(acme_client_t), POINTER(POINTER(acme_op_t))
 )
 
-# Asks the CA when to renew cert (RFC 9773); without an answer the certificate's lifetime decides.
-# Afterwards acme_op_renewal_info() has the window.
+# Fetches from the CA when to renew cert (RFC 9773). Without this information, the certificate's
+# lifetime decides. Afterwards acme_op_renewal_info() has the window.
 acme_begin_renewal_info: Callable[
     [_Pointer[acme_client_t], _Pointer[acme_cert_t], _Pointer[_Pointer[acme_op_t]]], int
 ] = _bind(
@@ -1092,15 +1095,16 @@ acme_op_respond_with: Callable[
     c_size_t,
 )
 
-# Reports that every challenge is in place, or that publishing failed. After a failure the operation
-# ends with ACME_ERR_HOST, by way of ACME_STEP_UNPUBLISH. Any thread while a driver runs it.
+# Reports that every challenge is in place, or that publishing failed. After a failure the next step
+# is ACME_STEP_UNPUBLISH; then the operation ends with ACME_ERR_HOST. While a driver runs op, any
+# thread may call this.
 acme_op_published: Callable[[_Pointer[acme_op_t], bytes | None], int] = _bind(
     "acme_op_published", c_int32, POINTER(acme_op_t), c_char_p
 )
 
-# Cancels the operation: it ends at its next poll, by way of ACME_STEP_UNPUBLISH if challenges are
-# published. From any thread, and from a signal handler: this function takes no lock and allocates
-# nothing.
+# Cancels the operation: it ends at its next poll, after ACME_STEP_UNPUBLISH if challenges are
+# published. Any thread and any signal handler may call this: the function takes no lock and
+# allocates nothing.
 acme_op_cancel: Callable[[_Pointer[acme_op_t]], None] = _bind(
     "acme_op_cancel", None, POINTER(acme_op_t)
 )
@@ -1123,14 +1127,14 @@ acme_op_sign_request: Callable[[_Pointer[acme_op_t]], _Pointer[acme_sign_request
 )
 
 # Passes the signature for acme_op_sign_request() to the operation: ECDSA in DER, or the two
-# integers in full width. A wrong signature ends the operation with ACME_ERR_CRYPTO. Any thread
-# while a driver runs it.
+# integers in full width. A wrong signature ends the operation with ACME_ERR_CRYPTO. While a driver
+# runs op, any thread may call this.
 acme_op_signed: Callable[[_Pointer[acme_op_t], int, bytes | None, int], int] = _bind(
     "acme_op_signed", c_int32, POINTER(acme_op_t), c_uint64, c_void_p, c_size_t
 )
 
-# Reports that signing failed: the operation ends with ACME_ERR_HOST. Any thread while a driver runs
-# it.
+# Reports that signing failed: the operation ends with ACME_ERR_HOST. While a driver runs op, any
+# thread may call this.
 acme_op_sign_failed: Callable[[_Pointer[acme_op_t], int, bytes | None], int] = _bind(
     "acme_op_sign_failed", c_int32, POINTER(acme_op_t), c_uint64, c_char_p
 )
@@ -1262,7 +1266,7 @@ acme_driver_fd: Callable[[_Pointer[acme_driver_t]], int] = _bind(
 # owns op and frees it after done. Until then acme_op_poll(), acme_op_run() and acme_op_free() on it
 # are ACME_ERR_MISUSE. acme_op_cancel(), acme_op_published() and acme_op_signed() may be called on
 # any thread. The operation starts when its CA has capacity, so its timeout does not run while
-# thousands of operations are before it. Any thread, and callbacks.
+# thousands of operations are before it. Any thread and any callback may call this.
 acme_driver_add: Callable[
     [_Pointer[acme_driver_t], _Pointer[acme_op_t], _Pointer[acme_driver_callbacks_t]], int
 ] = _bind(

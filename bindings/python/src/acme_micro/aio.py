@@ -166,7 +166,7 @@ class _Driver:
     def __init__(self, loop: asyncio.AbstractEventLoop, max_threads: int, max_requests_per_ca: int):
         self.loop = loop
         self.runs: set[_Run] = set()
-        # The runs that report their order's URL, and have none yet.
+        # The runs that will report their order's URL, which is not known yet.
         self.ordering: set[_Run] = set()
         options = _native.acme_driver_options_t()
         options.size = sizeof(options)
@@ -336,7 +336,7 @@ async def call(method: Callable[..., Any], challenges: tuple[Challenge, ...]) ->
 
 
 async def unpublish_quietly(solver: AnySolver | None, challenges: tuple[Challenge, ...]) -> None:
-    """Removes challenges; logs an exception of the solver, because a failure here is no reason to fail."""
+    """Removes challenges. An exception of the solver is only logged: it must not end the operation."""
     if solver is None or not challenges:
         return
     try:

@@ -81,8 +81,8 @@ class AcmeError(Exception):
     retry_at: datetime | None
     #: The CA's problem document (RFC 9457, RFC 8555 section 6.7), if it sent one.
     problem: dict[str, Any] | None
-    #: URL of a page for a person: terms to agree to, a pause to lift, limits explained. The URL is
-    #: https, but untrusted: show it, do not fetch it.
+    #: URL of a page that helps the user: the CA's terms, a form that unpauses the account, or an
+    #: explanation of limits. The URL is https, but untrusted: show it, do not fetch it.
     help_url: str | None
     #: An error for each identifier that the CA complained about (RFC 8555 section 6.7.1).
     subproblems: tuple[AcmeError, ...]

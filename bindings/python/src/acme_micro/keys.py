@@ -113,7 +113,7 @@ class PrivateKey(Handle[_native.acme_key_t]):
 
 
 def _write_secret(path: str, text: str, *, replace: bool) -> None:
-    """Writes a file that only its owner can read; FileExistsError instead of replacing one."""
+    """Writes a file that only its owner can read. If not ``replace`` and the file exists: FileExistsError."""
     directory, name = os.path.split(path)
     try:
         folder = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -70,7 +70,7 @@ class RenewalInfo:
 
 
 class Operation(Handle[_native.acme_op_t], Iterator[Step]):
-    """An operation at a CA, begun by :meth:`Client.begin_order` and its like.
+    """An operation at a CA, begun by :meth:`Client.begin_order` and similar methods.
 
     Either :meth:`run` it, or iterate over it and do each :class:`Step` yourself. An operation opens no
     socket, starts no thread and does not sleep. The loop ends when the operation has succeeded; if it
@@ -356,7 +356,7 @@ def _renewal_info(struct: _Pointer[_native.acme_renewal_info_t]) -> RenewalInfo 
 
 
 def unpublish_quietly(solver: Solver | None, challenges: tuple[Challenge, ...]) -> None:
-    """Removes challenges; logs an exception of the solver, because a failure here is no reason to fail."""
+    """Removes challenges. An exception of the solver is only logged: it must not end the operation."""
     if solver is None or not challenges:
         return
     try:

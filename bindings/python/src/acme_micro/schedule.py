@@ -38,8 +38,8 @@ def next_try(
         * From then until the certificate expires, the delay is at most half of the time that is left.
         * Neither limit is shorter than a 64th of the lifetime, which counts as at least 40 seconds and
           at most an hour, or than a quarter of the lifetime, if that is less.
-        * After it has expired, the delay is at most an eighth of the lifetime or a minute, whichever is
-          longer.
+        * After it has expired, the delay is at most an eighth of the lifetime or of the time since it
+          expired, or a minute, whichever is longest.
 
         If a limit is shorter than the usual delay, the delay is chosen at random between 75 % and
         100 % of the limit. For a certificate that lives three minutes or longer, no delay is therefore

@@ -513,7 +513,7 @@ class _Issuance:
         self._folder.remove(self.file + ORDER)
 
     def _write_journal(self) -> None:
-        """Writes the journal. A failure stops nothing: it only means that a killed run orders again."""
+        """Writes the journal. A failure does not stop the run: only after a kill, the next run orders again."""
         try:
             self._folder.write(self.file + ORDER, self._journal.text().encode(), SECRET)
             self._keep_account()

@@ -30,7 +30,7 @@ def directory_of(text: str) -> str:
 
 
 def name_of(directory: str) -> str:
-    """Returns the name of the CA's folder: its short name, or one that follows from the URL."""
+    """Returns the name of the CA's folder: its short name, or a name made from the URL."""
     for name, url in DIRECTORIES.items():
         if url == directory:
             return name

@@ -29,7 +29,7 @@ def advise_of_challenges(error: AcmeError, settings: CertificateSettings) -> Non
 
 
 def _hint(error: AcmeError, settings: CertificateSettings) -> str | None:
-    """Returns a hint, or None if the way to the challenge is not the cause."""
+    """Returns a hint, or None if publishing and reaching the challenge are not the cause."""
     offer = None if error.problem else OFFER.search(str(error))
     if offer:
         return _another_type(offer[1].split(", "))
@@ -59,8 +59,8 @@ def _hint(error: AcmeError, settings: CertificateSettings) -> str | None:
 
 
 def _record(name: str, type: str | None) -> str:
-    """Returns the name of the TXT record, as far as it follows from the name."""
-    if type == "dns-account-01":  # its first label follows from the account
+    """Returns the name of the TXT record, or as much of it as the domain name determines."""
+    if type == "dns-account-01":  # the first label depends on the account
         return f"below _acme-challenge.{name}"
     return f"_validation-persist.{name}" if type == "dns-persist-01" else f"_acme-challenge.{name}"
 
@@ -73,7 +73,7 @@ def _another_type(offered: list[str]) -> str:
 
 
 def _checks(name: str, settings: CertificateSettings, *more: str) -> str:
-    """Returns what to check on the way to port 80 of this name."""
+    """Returns what to check if the CA cannot reach port 80 of this name."""
     checks = [] if _is_address(name) else [RECORDS]
     if settings.standalone and settings.standalone[1] != 80:
         checks.append(f"that its port 80 leads to port {settings.standalone[1]} of this machine")

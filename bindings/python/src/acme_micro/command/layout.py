@@ -85,7 +85,7 @@ class Ca:
         return (self.path / f"{ACCOUNT_KEY}{DEACTIVATED}").exists()
 
     async def _keep(self, client: AsyncClient, may_work: bool) -> None:
-        """Records a new way to the CA, if it leads to the account."""
+        """Stores changed settings of the CA (proxy, roots, hosts), if the account is found with them."""
         if not may_work or read(self._folder, CA_FILE, CaSettings) == self.settings:
             return
         try:
@@ -217,7 +217,7 @@ class Layout:
             if not any(ca.stored_name(name) in known for ca in cas):
                 raise self._no_such(name)
         if wanted:
-            self.unusable.clear()  # they are not needed
+            self.unusable.clear()  # the unusable CAs are not needed
         chosen = ((ca, [name for name in ca.names() if not wanted or name in wanted]) for ca in cas)
         return [(ca, names) for ca, names in chosen if names]
 

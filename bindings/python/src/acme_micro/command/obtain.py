@@ -112,7 +112,7 @@ def _advise(error: AcmeError, ca: Ca, settings: CertificateSettings) -> None:
 
 
 async def deploy_pending(ca: Ca, name: str, output: Output) -> None:
-    """Runs the deploy hook if it has not had the stored certificate."""
+    """Runs the deploy hook if it has not run for the stored certificate."""
     async with ca.locked():
         settings, certificate = ca.certificate_settings(name), ca.store.certificate(name)
         if settings is not None and certificate is not None:

@@ -108,7 +108,7 @@ class Output:
         self._write(f"acme-micro: {plain(text)}")
 
     def log(self, line: str) -> None:
-        """Writes a log line of the library. Holds back why it gives up: the next line usually repeats it."""
+        """Writes a log line of the library. Holds back the reason of a failure: the next line often repeats it."""
         if not line.startswith(GIVING_UP):
             return self._write(line)
         with self._lock:
@@ -127,7 +127,7 @@ class Output:
 
 
 class _Lines(logging.Handler):
-    """Writes log lines between the command's own."""
+    """Writes log lines in between the lines of the command."""
 
     def __init__(self, output: Output):
         super().__init__()

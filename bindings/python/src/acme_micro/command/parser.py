@@ -20,7 +20,8 @@ FILES, FOLDERS, COMMANDS, CERTIFICATES, CAS = "FILE", "DIR", "CMD", "NAME", "URL
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises an error instead of exiting. Options cannot be shortened, for scripts' sake."""
+    """A parser that raises an error instead of exiting. Options cannot be abbreviated, so that
+    scripts work with later versions."""
 
     def __init__(self, *arguments: Any, **options: Any):
         options.setdefault("allow_abbrev", False)

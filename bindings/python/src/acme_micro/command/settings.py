@@ -70,7 +70,7 @@ class CertificateSettings:
 
 
 def updated(settings: CaSettings, arguments: argparse.Namespace) -> CaSettings:
-    """Returns the settings with the arguments' way to the CA; an empty argument removes a setting."""
+    """Returns the settings, changed by the arguments (proxy, roots, hosts); an empty one removes a setting."""
     names = "ca_file", "allow_host", "proxy", "proxy_file"
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     if "allow_host" in given:
