@@ -101,7 +101,10 @@ fn no_certificate_of_step_ca_is_lost_with_a_fault_at_every_fifth_request() {
 fn with_faults(profile: Profile) {
     let wanted = number("SIMULATION_CERTIFICATES", 200) as usize;
     let report = runs(profile, number("SIMULATION_FIRST", 0), 20, wanted);
-    assert!(report.certificates >= wanted && report.kills > wanted / 20);
+    assert!(report.certificates >= wanted, "{report:?}");
+    // Six in a hundred at step-ca, more elsewhere. The number of seeds, and so this share, differs a little
+    // from run to run, because threads finish their seeds at different times.
+    assert!(report.kills > wanted / 50, "too few kills: {report:?}");
     // The share of faults is below a fifth: at the end of a run, short certificates are renewed
     // without faults while other programs wait.
     assert!(report.faults * 10 > report.requests, "too few faults: {report:?}");
