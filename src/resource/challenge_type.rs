@@ -250,8 +250,22 @@ fn base32(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    /// A new variant does not compile until it stands here: then add its row to the table.
+    fn row(kind: ChallengeType) -> usize {
+        match kind {
+            Http01 => 0,
+            Dns01 => 1,
+            TlsAlpn01 => 2,
+            DnsAccount01 => 3,
+            DnsPersist01 => 4,
+            OnionCsr01 => 5,
+            DeviceAttest01 => 6,
+        }
+    }
+
     #[test]
     fn each_type_has_one_row_and_one_name() {
+        assert!(TYPES.iter().map(|facts| row(facts.kind)).eq(0..=row(DeviceAttest01)));
         for facts in TYPES {
             let (kind, name) = (facts.kind, facts.name);
             assert_eq!((kind.as_str(), ChallengeType::from_name(name)), (name, Some(kind)));
