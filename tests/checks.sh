@@ -18,7 +18,7 @@
 work=$(mktemp -d)
 jobs=${ACME_JOBS:-$(($(nproc) + 1))}
 names=() failures=()
-passed=0 started=0
+passed=0 started=0 matched=0
 declare -A name_of=() output_of=() start_of=() # by process id
 ca=(python3 tests/pebble/with_pebble.py --)
 memcheck=(valgrind -q --leak-check=full --show-leak-kinds=all --errors-for-leak-kinds=all
@@ -37,12 +37,14 @@ trap 'exit 143' TERM HUP
 check() {
     names+=("$1")
     [[ $1 == *"${ONLY-}"* ]] || return 0
+    matched=$((matched + 1))
     begin "$@"
     ((jobs > 1)) || all_end
 }
 
 need() {
     names+=("$1")
+    [[ $1 != *"${ONLY-}"* ]] || matched=$((matched + 1))
     all_end
     begin "$@"
     all_end
@@ -108,7 +110,8 @@ end_tree() {
 finish() {
     local name
     all_end
-    if ((started == 0)); then
+    # A failed check that others need is told first: it may be the reason.
+    if ((matched == 0 && ${#failures[@]} == 0)); then
         echo "no check has '${ONLY-}' in its name. There are:"
         printf '    %s\n' "${names[@]}"
         exit 1
