@@ -237,7 +237,6 @@ test-crate: fetch ## the crate as distributed: package, documentation, dependenc
 
 test-install: build man ## the installed files, programs that use them, the same build in another folder
 	$(WITH_PEBBLE) tests/install/run
-	$(if $(ONLY),,tests/install/elsewhere)
 
 # The clean root comes from Debian's archive, so within `make test` it is there already.
 test-debian: ## Debian's packages: lintian, installed in a clean root, used there, purged
