@@ -170,7 +170,7 @@ def parse_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]
     ours, command = arguments[:split], arguments[split + 1 :]
     more = shlex.split(os.environ.get("WITH_PEBBLE_OPTIONS", ""))
     # If the command line has profiles, the command relies on them.
-    if "--profile" in ours:
+    if any(option.partition("=")[0] == "--profile" for option in ours):
         more = [option for option in more if not option.startswith("--profile=")]
     options = parser.parse_args(more + ours)
     if not command:
