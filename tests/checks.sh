@@ -93,6 +93,8 @@ one_ends() {
 # Ends what a signal has left running, children first.
 end_all() {
     local pid
+    # Bash reports each ended job; if the reader of this output is gone, the rest must be ended all the same.
+    trap '' PIPE
     for pid in "${!name_of[@]}"; do
         end_tree "$pid"
     done
