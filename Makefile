@@ -260,8 +260,8 @@ test-debian: ## Debian's packages: lintian, installed in a clean root, used ther
 test-docs: build docs man ## the documentation: links, pages, examples
 	tests/docs/run
 
-test-fuzz: ## fuzz each target for 15 seconds
-	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=15
+test-fuzz: fetch ## fuzz each target with a fixed seed and number of executions
+	tests/fuzz/run --fixed $(ONLY)
 
 ##@ Documents
 

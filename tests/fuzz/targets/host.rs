@@ -2,6 +2,7 @@
 
 use super::parsers::check_error;
 use crate::engine::{Client, ClientOptions, http01_answer};
+use crate::error::Error;
 use crate::jose::eab::{ExternalAccount, MacAlgorithm};
 use crate::pki::{Key, KeyType};
 
@@ -15,8 +16,7 @@ pub fn text(data: &[u8]) {
         Ok(account) => Some(account),
         Err(error) => {
             check_error(&error);
-            let secret = mac.trim();
-            assert!(secret.len() < 8 || !error.to_string().contains(secret), "a secret is shown");
+            check_secret(mac.trim(), &error);
             None
         }
     };
@@ -42,6 +42,16 @@ pub fn text(data: &[u8]) {
         Ok(client) => drop(client.register()),
         Err(error) => check_error(&error),
     }
+}
+
+/// Checks that a message does not show a secret. A secret may be a part of a message by chance: then messages
+/// about other secrets have that part, too.
+fn check_secret(secret: &str, error: &Error) {
+    let by_chance = ["*", "AAAA"].into_iter().any(|other| {
+        ExternalAccount::new("id", other).is_err_and(|error| error.to_string().contains(secret))
+    });
+    let shown = secret.len() >= 8 && error.to_string().contains(secret);
+    assert!(!shown || by_chance, "a secret is shown");
 }
 
 /// A proxy's URL in the first line, then the proxy's responses.
