@@ -949,7 +949,9 @@ struct client_options {
     /// User agent to send before the library's own, such as "exampled/1.2".
     std::optional<std::string> user_agent = {};
     /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
-    /// system's. Read once, by the constructor of client.
+    /// system's. the constructor of client reads it; a new connection reads it again if it was
+    /// replaced. A file of at most 64 KiB stays in memory, so the program may delete it, or lose
+    /// the right to read it.
     std::optional<std::string> ca_file = {};
     /// Hosts, besides the directory's own, that the CA's URLs may name. Loopback and link-local
     /// addresses are allowed only if the directory is at such an address, too.
@@ -969,7 +971,7 @@ struct client_options {
     /// connects.
     std::optional<std::string> ca_dir = {};
     /// Built-in client: PEM file of roots to trust besides the system's, or besides ca_file and
-    /// ca_dir. Read once, by the constructor of client.
+    /// ca_dir. Read at the same times as ca_file.
     std::optional<std::string> extra_ca_file = {};
     /// Built-in client: URL of the proxy to use, "SCHEME://HOST:PORT", with "USER:PASSWORD@" before
     /// HOST if the proxy requires them, percent-encoded. SCHEME is http (CONNECT, RFC 9110 section

@@ -13,7 +13,7 @@ const FLOORS: [&[&str]; 9] = [
     &["jose"],
     &["resource", "request"],
     &["engine"],
-    &["clock", "transport"],
+    &["clock", "sys", "transport"],
     &["blocking", "driver"],
     &["compat"],
     &["ffi"],
@@ -112,7 +112,7 @@ fn below_the_drivers_nothing_touches_the_world() {
 }
 
 #[test]
-fn unsafe_code_is_in_the_c_layer_only_and_says_why() {
+fn unsafe_code_is_where_c_is_and_says_why() {
     let mut blocks = 0;
     for (module, path, code) in sources() {
         let lines: Vec<&str> = code.lines().collect();
@@ -121,7 +121,7 @@ fn unsafe_code_is_in_the_c_layer_only_and_says_why() {
             if !code.contains("unsafe {") && !code.contains("unsafe impl") {
                 continue;
             }
-            assert_eq!(module, "ffi", "{}:{}: unsafe", path.display(), n + 1);
+            assert!(["ffi", "sys"].contains(&&*module), "{}:{}: unsafe", path.display(), n + 1);
             blocks += 1;
             let before = &lines[n.saturating_sub(4)..n];
             let why = before.iter().any(|line| line.contains("SAFETY:"));

@@ -74,7 +74,9 @@ pub struct acme_client_options_t {
     /// User agent to send before the library's own, such as "exampled/1.2".
     pub user_agent: *const c_char,
     /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
-    /// system's. Read once, by acme_client_new().
+    /// system's. acme_client_new() reads it; a new connection reads it again if it was replaced.
+    /// A file of at most 64 KiB stays in memory, so the program may delete it, or lose the right to
+    /// read it.
     pub ca_file: *const c_char,
     /// Hosts, besides the directory's own, that the CA's URLs may name. Loopback and link-local
     /// addresses are allowed only if the directory is at such an address, too.
@@ -96,7 +98,7 @@ pub struct acme_client_options_t {
     /// connects.
     pub ca_dir: *const c_char,
     /// Built-in client: PEM file of roots to trust besides the system's, or besides ca_file and
-    /// ca_dir. Read once, by acme_client_new().
+    /// ca_dir. Read at the same times as ca_file.
     pub extra_ca_file: *const c_char,
     /// Built-in client: URL of the proxy to use, "SCHEME://HOST:PORT", with "USER:PASSWORD@" before
     /// HOST if the proxy requires them, percent-encoded. SCHEME is http (CONNECT, RFC 9110 section

@@ -9,9 +9,12 @@ mod der;
 mod jwk;
 mod key;
 mod key_type;
+#[cfg(feature = "http")]
+mod name_key;
 mod pkcs8;
 mod signature;
 mod tls_alpn;
+mod view;
 mod weak_keys;
 
 pub use chain::CertificateChain;
@@ -22,6 +25,8 @@ pub(crate) use csr::UnsignedRequest;
 pub use key::Key;
 pub use key_type::KeyType;
 pub use tls_alpn::tls_alpn_certificate;
+#[cfg(feature = "http")]
+pub(crate) use {name_key::name_key, view::subject_of};
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -21,14 +21,16 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 #[non_exhaustive]
 pub struct HttpOptions {
     /// A PEM file of CA certificates to trust instead of the system's, and of those in
-    /// `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR`. [`HttpClient::new`](crate::HttpClient::new) reads it; a
+    /// new connection reads it again if it was replaced. A file of at most 64 KiB stays in memory,
+    /// so the program may delete it, or lose the right to read it.
     pub ca_file: Option<PathBuf>,
     /// A directory of CA certificates to trust instead of the system's, as `openssl rehash` makes
     /// it: PEM files under hashed names. With `ca_file` both are trusted. OpenSSL reads the
     /// directory while it connects.
     pub ca_dir: Option<PathBuf>,
     /// A PEM file of CA certificates to trust besides the system's, or besides `ca_file` and
-    /// `ca_dir`.
+    /// `ca_dir`. Read at the same times as `ca_file`.
     pub extra_ca_file: Option<PathBuf>,
     /// A PEM file with the certificate to send to a CA that asks for one (TLS client
     /// authentication), followed by its intermediate certificates. Requires `client_key_file`.

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{self, ErrorCode, HandshakeError, MidHandshakeSslStream, Ssl, SslContext};
@@ -17,6 +17,7 @@ use ureq::unversioned::transport::time::{Duration, Instant};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers};
 use ureq::unversioned::transport::{NextTimeout, Transport, TransportAdapter};
 
+use super::roots::Roots;
 use super::tls_config::TlsConfig;
 use crate::error::reasons;
 use crate::time::Time;
@@ -46,31 +47,39 @@ impl fmt::Display for PermanentFailure {
 
 impl std::error::Error for PermanentFailure {}
 
-/// Wraps connections for https URLs in TLS. The first connection reads the system's roots (its
-/// store, or `SSL_CERT_FILE` and `SSL_CERT_DIR`), which takes 20 to 40 ms.
+/// Wraps connections for https URLs in TLS. The first connection finds the system's roots (its
+/// store, or `SSL_CERT_FILE` and `SSL_CERT_DIR`).
 pub(crate) struct OpensslConnector {
     tls_config: Arc<TlsConfig>,
     anonymous: bool,
-    context: OnceLock<SslContext>,
+    /// The context of the last connection, and its roots.
+    context: Mutex<Option<(Arc<Roots>, SslContext)>>,
 }
 
 impl OpensslConnector {
     /// `anonymous`: do not send the client certificate.
     pub(crate) fn new(tls_config: Arc<TlsConfig>, anonymous: bool) -> OpensslConnector {
-        OpensslConnector { tls_config, anonymous, context: OnceLock::new() }
+        OpensslConnector { tls_config, anonymous, context: Mutex::new(None) }
     }
 
-    fn context(&self) -> Result<&SslContext, ErrorStack> {
-        if let Some(context) = self.context.get() {
-            return Ok(context);
+    /// Returns the context for a new connection. It is another one after a file of roots was
+    /// replaced.
+    fn context(&self) -> Result<SslContext, ErrorStack> {
+        let roots = self.tls_config.roots();
+        let mut last = self.context.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((its_roots, context)) if Arc::ptr_eq(its_roots, &roots) => Ok(context.clone()),
+            _ => {
+                let context = new_context(&self.tls_config, &roots, self.anonymous)?;
+                *last = Some((roots, context.clone()));
+                Ok(context)
+            }
         }
-        let context = new_context(&self.tls_config, self.anonymous)?;
-        Ok(self.context.get_or_init(|| context))
     }
 
     /// Prepares a TLS connection that accepts only a certificate for `host`.
     fn prepare(&self, host: &str) -> Result<Ssl, ErrorStack> {
-        let mut ssl = Ssl::new(self.context()?)?;
+        let mut ssl = Ssl::new(&*self.context()?)?;
         ssl.param_mut().set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
         match host.parse::<IpAddr>() {
             Ok(address) => ssl.param_mut().set_ip(address)?,
@@ -85,7 +94,11 @@ impl OpensslConnector {
 
 /// Creates the context of connections. Not by `SslConnector`, which always reads the system's
 /// roots.
-fn new_context(tls_config: &TlsConfig, anonymous: bool) -> Result<SslContext, ErrorStack> {
+fn new_context(
+    tls_config: &TlsConfig,
+    roots: &Arc<Roots>,
+    anonymous: bool,
+) -> Result<SslContext, ErrorStack> {
     let mut builder = SslContext::builder(SslMethod::tls_client())?;
     builder.set_verify(SslVerifyMode::PEER);
     // The system's configuration may require more than this, which then applies.
@@ -95,7 +108,7 @@ fn new_context(tls_config: &TlsConfig, anonymous: bool) -> Result<SslContext, Er
     // TLS 1.2: refuse a new handshake in the middle of a response.
     builder.set_options(SslOptions::NO_RENEGOTIATION);
     builder.set_alpn_protos(b"\x08http/1.1")?;
-    tls_config.apply(&mut builder, anonymous)?;
+    tls_config.apply(&mut builder, roots, anonymous)?;
     Ok(builder.build())
 }
 

@@ -5,6 +5,7 @@
 use std::fmt::Display;
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslContext, SslContextBuilder, SslFiletype, SslMethod};
@@ -12,7 +13,9 @@ use openssl::x509::X509;
 use openssl::x509::store::X509Lookup;
 use zeroize::Zeroizing;
 
+use super::bundle::Bundle;
 use super::options::HttpOptions;
+use super::roots::Roots;
 use crate::error::{Error, Result, reasons};
 use crate::pki::Key;
 
@@ -20,7 +23,8 @@ use crate::pki::Key;
 pub(crate) struct TlsConfig {
     /// Whether to trust the system's roots: no option replaces them.
     system: bool,
-    roots: Vec<X509>,
+    /// The files of roots, as they were read last.
+    roots: Mutex<Arc<Roots>>,
     /// Directory of roots. OpenSSL reads it for each issuer that it does not know yet.
     ca_dir: Option<String>,
     identity: Option<Identity>,
@@ -35,12 +39,12 @@ struct Identity {
 impl TlsConfig {
     /// Reads the files that the options name. The error names the option and the file.
     pub(crate) fn read(options: &HttpOptions) -> Result<TlsConfig> {
-        let mut roots = Vec::new();
+        let mut bundles = Vec::new();
         for (name, file) in
             [("ca_file", &options.ca_file), ("extra_ca_file", &options.extra_ca_file)]
         {
             if let Some(file) = file {
-                roots.extend(read_certificates(name, file)?);
+                bundles.push(Arc::new(read_bundle(name, file)?));
             }
         }
         let ca_dir = options.ca_dir.as_deref().map(check_dir).transpose()?;
@@ -53,7 +57,17 @@ impl TlsConfig {
             }
         };
         let system = options.ca_file.is_none() && ca_dir.is_none();
+        let roots = Mutex::new(Arc::new(Roots { bundles, system: None }));
         Ok(TlsConfig { system, roots, ca_dir, identity })
+    }
+
+    /// Returns the roots of the files, which it reads again if they were replaced.
+    pub(crate) fn roots(&self) -> Arc<Roots> {
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(now) = roots.renewed(self.system) {
+            *roots = Arc::new(now);
+        }
+        roots.clone()
     }
 
     /// Whether connections with both are the same to a peer. A client certificate always counts as
@@ -62,7 +76,7 @@ impl TlsConfig {
     pub(crate) fn is_same(&self, other: &TlsConfig) -> bool {
         std::ptr::eq(self, other)
             || self.system == other.system
-                && self.roots == other.roots
+                && self.roots().is_same(&other.roots())
                 && self.ca_dir == other.ca_dir
                 && self.identity.is_none()
                 && other.identity.is_none()
@@ -72,17 +86,12 @@ impl TlsConfig {
     pub(crate) fn apply(
         &self,
         builder: &mut SslContextBuilder,
+        roots: &Arc<Roots>,
         anonymous: bool,
     ) -> Result<(), ErrorStack> {
-        if self.system {
-            builder.set_default_verify_paths()?;
-            #[cfg(feature = "vendored")]
-            add_roots_of_this_system(builder);
-        }
+        // In the order of OpenSSL: files, then directories.
+        roots.apply(builder)?;
         let store = builder.cert_store_mut();
-        for root in &self.roots {
-            store.add_cert(root.clone())?;
-        }
         if let Some(dir) = &self.ca_dir {
             store.add_lookup(X509Lookup::hash_dir())?.add_dir(dir, SslFiletype::PEM)?;
         }
@@ -124,29 +133,29 @@ impl Identity {
     }
 }
 
-/// Adds the usual places of roots. An OpenSSL that was compiled in knows only the folders of the
-/// machine that built it. OpenSSL itself reads the paths in the two variables, which replace the
-/// system's file and its directory, as usual. Unreadable files are skipped, as OpenSSL does with
-/// its defaults.
-#[cfg(feature = "vendored")]
-#[allow(clippy::disallowed_methods)] // the variables are OpenSSL's, not the engine's
-fn add_roots_of_this_system(builder: &mut SslContextBuilder) {
-    let named = |variable| std::env::var_os(variable).is_some();
-    if !named(openssl_probe::ENV_CERT_FILE) {
-        if let Some(file) = openssl_probe::probe().cert_file {
-            let _ = builder.load_verify_locations(Some(&file), None);
-        }
-    }
-    if !named(openssl_probe::ENV_CERT_DIR) {
-        for dir in openssl_probe::candidate_cert_dirs() {
-            let _ = builder.load_verify_locations(None, Some(dir));
-        }
-    }
-}
-
 /// Makes an error that names the option and the file.
 fn wrong(option: &str, path: &Path, why: &dyn Display) -> Error {
     Error::invalid_argument(format!("{option} {}: {why}", path.display()))
+}
+
+/// Reads a file of roots, in which there is at least one certificate and none that is broken.
+fn read_bundle(option: &str, file: &Path) -> Result<Bundle> {
+    let refuse = |why: &dyn Display| wrong(option, file, why);
+    let bundle = Bundle::read(file).map_err(|error| refuse(&error))?;
+    match bundle.has_none() {
+        _ if bundle.broken > 0 => Err(refuse(&"has a certificate that cannot be read")),
+        false => Ok(bundle),
+        true => Err(refuse(&no_certificate(bundle.is_empty, bundle.is_pem))),
+    }
+}
+
+/// Returns why a file has no certificate.
+fn no_certificate(is_empty: bool, is_pem: bool) -> &'static str {
+    match is_empty {
+        true => "is empty",
+        false if is_pem => "has no certificate in it",
+        false => "is not PEM",
+    }
 }
 
 /// Reads at least one certificate from a file.
@@ -158,11 +167,7 @@ fn read_certificates(option: &str, file: &Path) -> Result<Vec<X509>> {
     })?;
     if found.is_empty() {
         let is_pem = pem.windows(11).any(|window| window == b"-----BEGIN ");
-        return Err(refuse(match pem.is_empty() {
-            true => &"is empty",
-            false if is_pem => &"has no certificate in it",
-            false => &"is not PEM",
-        }));
+        return Err(refuse(&no_certificate(pem.is_empty(), is_pem)));
     }
     Ok(found)
 }

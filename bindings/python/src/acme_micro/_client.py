@@ -103,7 +103,8 @@ class ClientBase(Handle[_native.acme_client_t]):
         accept_language
             Preferred languages of the CA's messages, such as ``"de, en;q=0.5"``.
         ca_file
-            PEM file of the roots to trust for the CA's own HTTPS, instead of the system's.
+            PEM file of the roots to trust for the CA's own HTTPS, instead of the system's. A new
+            connection reads it again if it was replaced.
         allowed_hosts
             Hosts that the CA's URLs may be on, besides the directory's. A loopback or link-local
             address is allowed only if the directory is at such an address, too.
