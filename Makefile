@@ -94,10 +94,12 @@ build: $(STAGED) ## build the shared and the static library
 
 # No built file contains the folders of the build. If two prefixes match, rustc uses the later one.
 REMAP_HERE := --remap-path-prefix=$(CURDIR)=/acme-micro
-REMAP_CARGO := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
+CARGO_FOLDER := $(or $(CARGO_HOME),$(HOME)/.cargo)
+REMAP_CARGO := --remap-path-prefix=$(CARGO_FOLDER)=/cargo \
+    $(foreach folder,$(wildcard $(CARGO_FOLDER)/registry/src/*),--remap-path-prefix=$(folder)=)
 # RUSTFLAGS replaces the flags of .cargo/config.toml; --config adds to them.
 CARGO_RELEASE = $(if $(RUSTFLAGS),RUSTFLAGS='$(RUSTFLAGS) $(REMAP_HERE) $(REMAP_CARGO)') \
-    cargo rustc $(CARGOFLAGS) --config 'build.rustflags=["$(REMAP_HERE)", "$(REMAP_CARGO)"]' --release
+    cargo rustc $(CARGOFLAGS) --config 'build.rustflags=[$(foreach flag,$(REMAP_HERE) $(REMAP_CARGO),"$(flag)",)]' --release
 
 # Always run, because only cargo knows what is out of date. The file changes only if the library does, so
 # programs are not linked again without need.

@@ -47,6 +47,13 @@ impl Problem {
         Problem::from_json(&json.or_else(|_| serde_json::from_str(&repaired(body))).ok()?)
     }
 
+    /// Reads the problem document in a response with a success status; `None` for other bodies.
+    pub(crate) fn in_success(body: &[u8]) -> Option<Problem> {
+        // Nearly all bodies have no such type, and are not read twice.
+        let has_type = body.windows(ACME_ERROR.len()).any(|part| part == ACME_ERROR.as_bytes());
+        has_type.then(|| Problem::parse(body))?.filter(|problem| problem.name().is_some())
+    }
+
     /// Reads the `error` member of an order or challenge, or a whole document.
     pub(crate) fn from_json(value: &Value) -> Option<Problem> {
         Problem::nested(value, 0)

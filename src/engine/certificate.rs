@@ -127,12 +127,16 @@ impl Session {
             self.io.sleep(DOWNLOAD_DELAY).await.map_err(ended)?;
         };
         let in_context = |e: Error| e.with_kind(ErrorKind::Certificate).doing(call.doing).at(url);
-        let chain = CertificateChain::parse(&response.body).map_err(|error| {
-            in_context(match response.headers.last("content-type") {
-                Some(shown) => error.noting(&format!("it is shown as {}", printable(shown, 80))),
-                None => error,
-            })
-        })?;
+        let chain = CertificateChain::parse_issued(&response.body, self.client.issuers()).map_err(
+            |error| {
+                in_context(match response.headers.last("content-type") {
+                    Some(shown) => {
+                        error.noting(&format!("it is shown as {}", printable(shown, 80)))
+                    }
+                    None => error,
+                })
+            },
+        )?;
         let base = self.client.policy().check(url)?;
         let links = |relation, max| {
             let links = response.headers.links(relation, max).into_iter();
@@ -155,19 +159,16 @@ impl Session {
 
     /// Checks that the certificate is the requested one. `now` is the CA's time, if its response has it.
     fn check(&self, plan: &Plan, chain: &CertificateChain, now: Time) -> Result<()> {
-        if !chain.is_for(plan.request.public_key()) {
-            let why = "the CA issued a certificate for a key that is not ours";
-            return Err(Error::new(ErrorKind::Certificate, why));
-        }
         let named = plan.identifiers.ordered.iter().filter(|id| !id.is_of_device());
         let names: Vec<String> = named.map(|id| id.value.clone()).collect();
         let ours = self.io.now();
         let is_skewed = now.since(ours).max(ours.since(now)) > MAX_CLOCK_DIFFERENCE;
-        chain.verify(&names, now).map_err(|error| match is_skewed && !chain.is_valid_at(now) {
-            true => {
-                error.because(&format!("by the CA's clock; here it is {ours}: check the clocks"))
+        chain.verify(&plan.request.public_key(), &names, now).map_err(|error| {
+            match is_skewed && !chain.is_valid_at(now) {
+                true => error
+                    .because(&format!("by the CA's clock; here it is {ours}: check the clocks")),
+                false => error,
             }
-            false => error,
         })?;
         let Some(old) = &plan.options.replaces else { return Ok(()) };
         if chain.fingerprint() == old.fingerprint() {

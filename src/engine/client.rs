@@ -8,7 +8,7 @@ use super::nonce::NoncePool;
 use super::url_policy::UrlPolicy;
 use crate::error::{Error, Result};
 use crate::jose::eab::ExternalAccount;
-use crate::pki::Key;
+use crate::pki::{Key, KnownIssuers};
 use crate::resource::directory::Directory;
 use crate::time::Time;
 use crate::url::Url;
@@ -79,6 +79,7 @@ struct Inner {
     user_agent: String,
     nonces: NoncePool,
     published: Published,
+    issuers: KnownIssuers,
     learned: Mutex<Learned>,
 }
 
@@ -137,6 +138,7 @@ impl Client {
             policy,
             nonces: NoncePool::default(),
             published: Published::default(),
+            issuers: KnownIssuers::default(),
             learned: Mutex::new(learned),
         })))
     }
@@ -241,6 +243,11 @@ impl Client {
     pub(super) fn has_changed_key_within(&self, time: Duration, now: Time) -> bool {
         // After the clock was set back, the time since the change is unknown.
         self.learned().key_changed_at.is_some_and(|at| now >= at && now.since(at) < time)
+    }
+
+    /// The issuers of the CA's certificates so far.
+    pub(super) fn issuers(&self) -> &KnownIssuers {
+        &self.0.issuers
     }
 
     pub(super) fn policy(&self) -> &UrlPolicy {

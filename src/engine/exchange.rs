@@ -310,8 +310,7 @@ impl Session {
         let status = response.status;
         if (200..300).contains(&status) {
             // A problem document is an error also with a success status: nothing else has such a type.
-            let problem = Problem::parse(&response.body).filter(|p| p.name().is_some());
-            return match problem {
+            return match Problem::in_success(&response.body) {
                 Some(problem) => Err(Error::refused(problem, status)),
                 None => Ok(response),
             };

@@ -4,10 +4,11 @@
 //! A [`Bundle`] knows where each certificate is in its file, and a number for its subject. OpenSSL
 //! asks for an issuer by its name (`sys/lookup.rs`).
 
-use std::fs::{self, File, Metadata};
-use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::fs::{self, Metadata};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use openssl::x509::X509;
 
@@ -15,15 +16,7 @@ use crate::pki::{name_key, subject_of};
 
 /// Maximum size of a file that stays in memory, in bytes. A program may then delete it, or lose the
 /// right to read it. A larger file is read again for each new issuer.
-const MAX_KEPT: u64 = 64 * 1024;
-/// Maximum size of a certificate in base64, in bytes.
-const MAX_BASE64: usize = 512 * 1024;
-/// Maximum number of bytes to read for one line.
-const MAX_LINE: u64 = 64 * 1024;
-/// Bytes to read from the file at once.
-const BUFFER: usize = 8 * 1024;
-
-const BEGIN: &[u8] = b"-----BEGIN ";
+const MAX_KEPT: usize = 64 * 1024;
 
 /// A file of certificates.
 pub(crate) struct Bundle {
@@ -32,30 +25,23 @@ pub(crate) struct Bundle {
     stamp: Option<Stamp>,
     /// The content of a small file, or of a pipe.
     kept: Option<Vec<u8>>,
-    entries: Vec<Entry>,
+    /// The certificates: the [`name_key`] of the subject, or `None` if any subject is possible, and
+    /// the place in the file.
+    entries: Vec<(Option<u64>, Range<usize>)>,
     /// The number of certificates that cannot be read.
     pub(crate) broken: usize,
     /// Whether there is something else in it that OpenSSL reads: CRLs, or certificates with trust
     /// settings.
     pub(crate) has_others: bool,
-    /// Whether there is any PEM in it.
-    pub(crate) is_pem: bool,
-    /// Whether the file is empty.
-    pub(crate) is_empty: bool,
-}
-
-/// One certificate of a bundle.
-struct Entry {
-    /// The [`name_key`] of the subject. `None`: any subject is possible.
-    key: Option<u64>,
-    place: Range<u64>,
+    /// Why there is no certificate in it, if there is none.
+    pub(crate) lack: Option<&'static str>,
 }
 
 /// Tells whether a file is still the one that was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 struct Stamp {
     size: u64,
-    modified: Option<std::time::SystemTime>,
+    modified: Option<SystemTime>,
     #[cfg(unix)]
     identity: (u64, u64, i64, i64),
 }
@@ -76,35 +62,37 @@ impl Stamp {
 impl Bundle {
     /// Reads a file. Certificates that cannot be read are counted and left out.
     pub(crate) fn read(path: &Path) -> io::Result<Bundle> {
-        let mut file = File::open(path)?;
-        let stamp = Stamp::of(&file.metadata()?);
+        // Before the content: a change in between is found later.
+        let stamp = Stamp::of(&fs::metadata(path)?);
+        let content = fs::read(path)?;
         let mut bundle = Bundle {
             path: path.to_owned(),
+            stamp,
             kept: None,
             entries: Vec::new(),
             broken: 0,
             has_others: false,
-            is_pem: false,
-            is_empty: true,
-            stamp,
+            lack: None,
         };
-        if bundle.stamp.as_ref().is_none_or(|stamp| stamp.size <= MAX_KEPT) {
-            let mut content = Vec::new();
-            file.read_to_end(&mut content)?;
-            bundle.kept = Some(content.clone());
-            bundle.scan(&mut Cursor::new(&content))?;
-        } else {
-            bundle.scan(&mut BufReader::with_capacity(BUFFER, file))?;
+        bundle.scan(&content);
+        if bundle.entries.is_empty() {
+            bundle.lack = Some(lack(&content));
+        }
+        if bundle.stamp.is_none() || content.len() <= MAX_KEPT {
+            bundle.kept = Some(content);
         }
         Ok(bundle)
     }
 
     /// Returns the bundle again if its file was replaced. A file that cannot be read now was not
-    /// replaced.
+    /// replaced; neither was one that has lost all certificates, or has a new one that is broken.
     pub(crate) fn replaced(&self) -> Option<Bundle> {
         let before = self.stamp.as_ref()?;
-        let now = Stamp::of(&fs::metadata(&self.path).ok()?)?;
-        (now != *before).then(|| Bundle::read(&self.path).ok()).flatten()
+        if Stamp::of(&fs::metadata(&self.path).ok()?)? == *before {
+            return None;
+        }
+        let now = Bundle::read(&self.path).ok()?;
+        (now.lack.is_none() && now.broken <= self.broken).then_some(now)
     }
 
     /// Whether both have the same certificates. Two large files are the same only if they are one.
@@ -114,94 +102,86 @@ impl Bundle {
             || self.kept.is_some() && self.kept == other.kept
     }
 
-    /// Whether there is no certificate in it.
-    pub(crate) fn has_none(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Adds all certificates with this subject, and maybe others. `key` is its [`name_key`].
     pub(crate) fn find(&self, key: Option<u64>, found: &mut Vec<X509>) {
-        let is_candidate =
-            |entry: &&Entry| entry.key.is_none() || key.is_none() || entry.key == key;
-        for entry in self.entries.iter().filter(is_candidate) {
-            match self.certificate(entry) {
+        let is_candidate = |its: Option<u64>| its.is_none() || key.is_none() || its == key;
+        if !self.entries.iter().any(|(its, _)| is_candidate(*its)) {
+            return;
+        }
+        let read = match self.kept {
+            Some(_) => Vec::new(),
+            None => fs::read(&self.path).unwrap_or_default(),
+        };
+        let content = self.kept.as_ref().unwrap_or(&read);
+        for (_, place) in self.entries.iter().filter(|(its, _)| is_candidate(*its)) {
+            match X509::from_pem(content.get(place.clone()).unwrap_or_default()) {
                 Ok(certificate) => found.push(certificate),
-                Err(error) => {
-                    let (file, place) = (self.path.display(), entry.place.start);
-                    log::warn!("{file}: the certificate at byte {place} cannot be read: {error}");
+                Err(_) => {
+                    let (file, at) = (self.path.display(), place.start);
+                    log::warn!("{file}: the certificate at byte {at} cannot be read any more");
                 }
             }
         }
     }
 
-    fn certificate(&self, entry: &Entry) -> io::Result<X509> {
-        fn read(source: &mut (impl Read + Seek), place: &Range<u64>) -> io::Result<Vec<u8>> {
-            source.seek(SeekFrom::Start(place.start))?;
-            let mut pem = Vec::new();
-            source.take(place.end - place.start).read_to_end(&mut pem)?;
-            Ok(pem)
-        }
-        let pem = match &self.kept {
-            Some(content) => read(&mut Cursor::new(content), &entry.place)?,
-            None => read(&mut File::open(&self.path)?, &entry.place)?,
-        };
-        Ok(X509::from_pem(&pem)?)
-    }
-
     /// Finds the certificates.
-    fn scan(&mut self, source: &mut dyn BufRead) -> io::Result<()> {
-        // A PEM block: the place and the label of its first line, and the base64 after it.
-        let (mut start, mut label, mut base64) = (0, Vec::new(), Vec::new());
-        let (mut line, mut end) = (Vec::new(), 0);
-        loop {
-            line.clear();
-            // Between two blocks there may be anything, also without a line break.
-            let size = (&mut *source).take(MAX_LINE).read_until(b'\n', &mut line)? as u64;
-            self.is_empty &= size == 0;
-            end += size;
+    fn scan(&mut self, content: &[u8]) {
+        // A PEM block: its place, its first line, and the base64 after that.
+        let (mut start, mut label, mut base64) = (0, &b""[..], String::new());
+        let mut end = 0;
+        for line in content.split_inclusive(|byte| *byte == b'\n').chain([BEGIN]) {
+            let begin = end;
+            end += line.len();
             let text = line.trim_ascii_end();
-            if size == 0 || text.starts_with(BEGIN) {
+            if line.starts_with(BEGIN) {
                 // The block before has no end.
-                self.broken += usize::from(is_certificate(&label));
-                if size == 0 {
-                    return Ok(());
-                }
-                self.is_pem = true;
-                (start, label) = (end - size, text.to_vec());
+                self.broken += usize::from(is_certificate(label));
+                (start, label) = (begin, text);
                 base64.clear();
-            } else if text.starts_with(b"-----END ") {
-                self.add(&label, &base64, start..end);
-                label.clear();
-            } else if !label.is_empty() && base64.len() < MAX_BASE64 {
-                base64.extend_from_slice(text);
+            } else if line.starts_with(b"-----END ") {
+                self.add(label, &base64, content, start..end);
+                label = b"";
+            } else if !label.is_empty() {
+                // Other characters are no base64, and need no care.
+                base64.push_str(std::str::from_utf8(text).unwrap_or("?"));
             }
         }
     }
 
     /// Adds a PEM block.
-    fn add(&mut self, label: &[u8], base64: &[u8], place: Range<u64>) {
-        if matches!(label, b"-----BEGIN TRUSTED CERTIFICATE-----" | b"-----BEGIN X509 CRL-----") {
-            self.has_others = true;
-        } else if is_certificate(label) {
-            let entry = Entry { key: key_of(base64), place };
-            // The header of a PEM block, or BER that is not DER, is rare: OpenSSL knows it.
-            match entry.key.is_some() || self.certificate(&entry).is_ok() {
-                true => self.entries.push(entry),
-                false => self.broken += 1,
-            }
+    fn add(&mut self, label: &[u8], base64: &str, content: &[u8], place: Range<usize>) {
+        if !is_certificate(label) {
+            self.has_others |=
+                label.ends_with(b" TRUSTED CERTIFICATE-----") || label.ends_with(b" X509 CRL-----");
+            return;
+        }
+        let der = openssl::base64::decode_block(base64).unwrap_or_default();
+        let key = subject_of(&der).and_then(name_key);
+        // The header of a PEM block, or BER that is not DER, is rare: OpenSSL knows it.
+        let block = content.get(place.clone()).unwrap_or_default();
+        match key.is_some() || X509::from_pem(block).is_ok() {
+            true => self.entries.push((key, place)),
+            false => self.broken += 1,
         }
     }
 }
 
+const BEGIN: &[u8] = b"-----BEGIN ";
+
 /// Whether the first line of a PEM block is that of a certificate without trust settings.
 fn is_certificate(line: &[u8]) -> bool {
-    matches!(line, b"-----BEGIN CERTIFICATE-----" | b"-----BEGIN X509 CERTIFICATE-----")
+    line == b"-----BEGIN CERTIFICATE-----" || line == b"-----BEGIN X509 CERTIFICATE-----"
 }
 
-/// Returns the [`name_key`] of a certificate's subject.
-fn key_of(base64: &[u8]) -> Option<u64> {
-    let der = openssl::base64::decode_block(std::str::from_utf8(base64).ok()?).ok()?;
-    name_key(subject_of(&der)?)
+/// Returns why a file has no certificate.
+pub(crate) fn lack(content: &[u8]) -> &'static str {
+    match content.is_empty() {
+        true => "is empty",
+        false if content.windows(BEGIN.len()).any(|window| window == BEGIN) => {
+            "has no certificate in it"
+        }
+        false => "is not PEM",
+    }
 }
 
 #[cfg(test)]

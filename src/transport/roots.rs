@@ -18,74 +18,66 @@ const DEFAULT: i32 = 3;
 
 /// The files of roots.
 pub(crate) struct Roots {
-    /// The files that the options name.
-    pub(crate) bundles: Vec<Arc<Bundle>>,
-    /// The system's roots, if they were read. The first connection reads them.
-    pub(crate) system: Option<Vec<SystemFile>>,
-}
-
-/// A file that may be missing, as OpenSSL's default files may.
-#[derive(Clone)]
-pub(crate) struct SystemFile {
-    path: PathBuf,
-    bundle: Option<Arc<Bundle>>,
+    bundles: Vec<Arc<Bundle>>,
+    /// Files that OpenSSL reads itself, for CRLs and trust settings.
+    whole: Vec<PathBuf>,
+    /// Whether the system's roots are trusted.
+    system: bool,
 }
 
 impl Find for Roots {
     fn find(&self, subject: &X509NameRef) -> Vec<X509> {
         let key = subject.to_der().ok().and_then(|name| name_key(&name));
         let mut found = Vec::new();
-        for bundle in self.all() {
+        for bundle in &self.bundles {
             bundle.find(key, &mut found);
         }
-        found.retain(|certificate| {
-            certificate.subject_name().try_cmp(subject).is_ok_and(|order| order == Ordering::Equal)
-        });
+        let is_other = |found: &X509| {
+            found.subject_name().try_cmp(subject).map_or(true, |order| order != Ordering::Equal)
+        };
+        found.retain(|certificate| !is_other(certificate));
         found
     }
 }
 
 impl Roots {
-    fn all(&self) -> impl Iterator<Item = &Arc<Bundle>> {
-        let system = self.system.iter().flatten().filter_map(|file| file.bundle.as_ref());
-        self.bundles.iter().chain(system)
+    /// These files, and the system's if they are trusted. Unreadable files of the system are skipped,
+    /// as OpenSSL does with its defaults.
+    pub(crate) fn new(mut bundles: Vec<Arc<Bundle>>, system: bool) -> Roots {
+        let mut whole = Vec::new();
+        for path in system_files().into_iter().filter(|_| system) {
+            let Ok(bundle) = Bundle::read(&path) else { continue };
+            if bundle.broken > 0 {
+                let broken = bundle.broken;
+                log::warn!("{}: {broken} certificates cannot be read", path.display());
+            }
+            if bundle.has_others {
+                whole.push(path);
+            }
+            bundles.push(Arc::new(bundle));
+        }
+        Roots { bundles, whole, system }
     }
 
     /// Whether both have the same certificates.
     #[cfg(unix)]
     pub(crate) fn is_same(&self, other: &Roots) -> bool {
-        self.all().count() == other.all().count()
-            && self.all().zip(other.all()).all(|(one, other)| one.is_same(other))
+        self.system == other.system
+            && self.bundles.len() == other.bundles.len()
+            && self.bundles.iter().zip(&other.bundles).all(|(one, other)| one.is_same(other))
     }
 
-    /// Returns the roots as they are now, if a file was replaced, or if the system's were not read
-    /// yet. `system`: whether they are trusted.
-    pub(crate) fn renewed(&self, system: bool) -> Option<Roots> {
+    /// Returns the roots as they are now, if a file was replaced.
+    pub(crate) fn renewed(&self) -> Option<Roots> {
+        let mut bundles = self.bundles.clone();
         let mut changed = false;
-        let mut renew = |bundle: &Arc<Bundle>| match bundle.replaced() {
-            // A file that is empty or damaged for now does not take away trust in the CA.
-            Some(new) if !new.has_none() && new.broken <= bundle.broken => {
+        for bundle in &mut bundles {
+            if let Some(now) = bundle.replaced() {
+                *bundle = Arc::new(now);
                 changed = true;
-                Arc::new(new)
             }
-            _ => bundle.clone(),
-        };
-        let bundles = self.bundles.iter().map(&mut renew).collect();
-        let files = match &self.system {
-            Some(files) => Some(
-                files
-                    .iter()
-                    .map(|file| SystemFile {
-                        path: file.path.clone(),
-                        bundle: file.bundle.as_ref().map(&mut renew),
-                    })
-                    .collect(),
-            ),
-            None if system => Some(system_files()),
-            None => None,
-        };
-        changed |= system && self.system.is_none();
-        changed.then_some(Roots { bundles, system: files })
+        }
+        changed.then(|| Roots { bundles, whole: self.whole.clone(), system: self.system })
     }
 
     /// Lets a context trust these roots.
@@ -93,18 +85,14 @@ impl Roots {
         self: &Arc<Roots>,
         builder: &mut SslContextBuilder,
     ) -> Result<(), ErrorStack> {
-        for file in self.system.iter().flatten() {
-            // OpenSSL alone reads CRLs and trust settings.
-            if file.bundle.as_ref().is_some_and(|bundle| bundle.has_others) {
-                let _ = builder.load_verify_locations(Some(&file.path), None);
-            }
+        for file in &self.whole {
+            let _ = builder.load_verify_locations(Some(file), None);
         }
         let store = builder.cert_store_mut();
         add_lookup(store, self.clone())?;
-        if self.system.is_some() {
-            store
-                .add_lookup(X509Lookup::hash_dir())?
-                .add_dir("", SslFiletype::from_raw(DEFAULT))?;
+        if self.system {
+            let directory = store.add_lookup(X509Lookup::hash_dir())?;
+            directory.add_dir("", SslFiletype::from_raw(DEFAULT))?;
             add_default_store(store);
             #[cfg(feature = "vendored")]
             add_directories_of_this_system(builder);
@@ -113,26 +101,16 @@ impl Roots {
     }
 }
 
-/// Reads the files of the system's roots. Unreadable files are skipped, as OpenSSL does with its
-/// defaults.
-fn system_files() -> Vec<SystemFile> {
+/// Returns the files of the system's roots.
+fn system_files() -> Vec<PathBuf> {
     #[allow(unused_mut)]
-    let mut paths = vec![PathBuf::from(default_cert_file())];
+    let mut files = vec![PathBuf::from(default_cert_file())];
     // An OpenSSL that was compiled in knows only the files of the machine that built it.
     #[cfg(feature = "vendored")]
     if std::env::var_os(openssl_probe::ENV_CERT_FILE).is_none() {
-        paths.extend(openssl_probe::probe().cert_file);
+        files.extend(openssl_probe::probe().cert_file);
     }
-    paths
-        .into_iter()
-        .map(|path| {
-            let bundle = Bundle::read(&path).ok();
-            if let Some(broken) = bundle.as_ref().map(|b| b.broken).filter(|broken| *broken > 0) {
-                log::warn!("{}: {broken} certificates cannot be read", path.display());
-            }
-            SystemFile { bundle: bundle.map(Arc::new), path }
-        })
-        .collect()
+    files
 }
 
 /// Adds the usual directories. The one in `SSL_CERT_DIR` replaces them, as usual.

@@ -13,7 +13,7 @@ use openssl::x509::X509;
 use openssl::x509::store::X509Lookup;
 use zeroize::Zeroizing;
 
-use super::bundle::Bundle;
+use super::bundle::{Bundle, lack};
 use super::options::HttpOptions;
 use super::roots::Roots;
 use crate::error::{Error, Result, reasons};
@@ -21,10 +21,12 @@ use crate::pki::Key;
 
 /// The roots that a TLS connection trusts, and the client certificate for a peer that requests one.
 pub(crate) struct TlsConfig {
+    /// The files that the options name.
+    bundles: Vec<Arc<Bundle>>,
     /// Whether to trust the system's roots: no option replaces them.
     system: bool,
-    /// The files of roots, as they were read last.
-    roots: Mutex<Arc<Roots>>,
+    /// The roots of the last connection.
+    roots: Mutex<Option<Arc<Roots>>>,
     /// Directory of roots. OpenSSL reads it for each issuer that it does not know yet.
     ca_dir: Option<String>,
     identity: Option<Identity>,
@@ -44,7 +46,7 @@ impl TlsConfig {
             [("ca_file", &options.ca_file), ("extra_ca_file", &options.extra_ca_file)]
         {
             if let Some(file) = file {
-                bundles.push(Arc::new(read_bundle(name, file)?));
+                bundles.push(read_bundle(name, file)?);
             }
         }
         let ca_dir = options.ca_dir.as_deref().map(check_dir).transpose()?;
@@ -57,17 +59,19 @@ impl TlsConfig {
             }
         };
         let system = options.ca_file.is_none() && ca_dir.is_none();
-        let roots = Mutex::new(Arc::new(Roots { bundles, system: None }));
-        Ok(TlsConfig { system, roots, ca_dir, identity })
+        Ok(TlsConfig { bundles, system, roots: Mutex::new(None), ca_dir, identity })
     }
 
-    /// Returns the roots of the files, which it reads again if they were replaced.
+    /// Returns the roots for a new connection. The first one reads the system's, and each one reads
+    /// files again that were replaced.
     pub(crate) fn roots(&self) -> Arc<Roots> {
-        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(now) = roots.renewed(self.system) {
-            *roots = Arc::new(now);
-        }
-        roots.clone()
+        let mut last = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let roots = match &*last {
+            Some(roots) => roots.renewed().map_or_else(|| roots.clone(), Arc::new),
+            None => Arc::new(Roots::new(self.bundles.clone(), self.system)),
+        };
+        *last = Some(roots.clone());
+        roots
     }
 
     /// Whether connections with both are the same to a peer. A client certificate always counts as
@@ -75,8 +79,7 @@ impl TlsConfig {
     #[cfg(unix)]
     pub(crate) fn is_same(&self, other: &TlsConfig) -> bool {
         std::ptr::eq(self, other)
-            || self.system == other.system
-                && self.roots().is_same(&other.roots())
+            || self.roots().is_same(&other.roots())
                 && self.ca_dir == other.ca_dir
                 && self.identity.is_none()
                 && other.identity.is_none()
@@ -139,23 +142,13 @@ fn wrong(option: &str, path: &Path, why: &dyn Display) -> Error {
 }
 
 /// Reads a file of roots, in which there is at least one certificate and none that is broken.
-fn read_bundle(option: &str, file: &Path) -> Result<Bundle> {
-    let refuse = |why: &dyn Display| wrong(option, file, why);
-    let bundle = Bundle::read(file).map_err(|error| refuse(&error))?;
-    match bundle.has_none() {
-        _ if bundle.broken > 0 => Err(refuse(&"has a certificate that cannot be read")),
-        false => Ok(bundle),
-        true => Err(refuse(&no_certificate(bundle.is_empty, bundle.is_pem))),
-    }
-}
-
-/// Returns why a file has no certificate.
-fn no_certificate(is_empty: bool, is_pem: bool) -> &'static str {
-    match is_empty {
-        true => "is empty",
-        false if is_pem => "has no certificate in it",
-        false => "is not PEM",
-    }
+fn read_bundle(option: &str, file: &Path) -> Result<Arc<Bundle>> {
+    let bundle = Bundle::read(file).map_err(|error| wrong(option, file, &error))?;
+    let lack = match bundle.broken {
+        0 => bundle.lack,
+        _ => Some("has a certificate that cannot be read"),
+    };
+    lack.map_or_else(|| Ok(Arc::new(bundle)), |lack| Err(wrong(option, file, &lack)))
 }
 
 /// Reads at least one certificate from a file.
@@ -166,8 +159,7 @@ fn read_certificates(option: &str, file: &Path) -> Result<Vec<X509>> {
         refuse(&format!("has a certificate that cannot be read ({})", reasons(&error)))
     })?;
     if found.is_empty() {
-        let is_pem = pem.windows(11).any(|window| window == b"-----BEGIN ");
-        return Err(refuse(&no_certificate(pem.is_empty(), is_pem)));
+        return Err(refuse(&lack(&pem)));
     }
     Ok(found)
 }

@@ -82,8 +82,9 @@ def changed(text: str, **more: str) -> str:
 
 
 def run(*command: object, **more) -> str:
+    # A build on a busy machine takes minutes, and waits for the builds of other suites.
     ended = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=120, **more
+        [str(part) for part in command], capture_output=True, text=True, timeout=1800, **more
     )
     if ended.returncode != 0:
         raise AssertionError(f"{shlex.join(map(str, command))}: {ended.stdout}{ended.stderr}")
