@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from acme_micro.command import usage
+
 HERE = Path(__file__).resolve().parents[1]
 COMPLETIONS, MANUAL = HERE / "completions", HERE / "acme-micro.1"
 sys.path.insert(0, str(COMPLETIONS))
@@ -185,3 +187,17 @@ def test_the_manual_has_each_option_and_no_other():
 def test_the_tools_are_here():
     for tool in ("bash", "zsh", "fish", "mandoc"):
         assert shutil.which(tool), f"{tool} is missing: tests/setup installs it"
+
+
+def test_the_help_is_the_parsers(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    parsers = generate.options.make_parser().format_help().replace("optional arguments:", "options:")
+    assert parsers == f"{usage.help()}\n"
+    assert max(map(len, usage.help().splitlines())) < 80
+
+
+@pytest.mark.parametrize("columns", ["80", "60"])
+def test_the_help_fits_the_terminal(columns):
+    environment = {**os.environ, "COLUMNS": columns}
+    asked = shell([sys.executable, "-m", "acme_micro", "--help"], env=environment)
+    assert max(map(len, asked.splitlines())) < int(columns)

@@ -1,5 +1,5 @@
-"""Each function and each member of a struct in acme_micro.h is used by the package, outside
-``_native.py``, or is excused here: the twin of tests/cpp/check_wrapper.py."""
+"""Each function and each member of a struct in acme_micro.h is used by the package, outside the generated
+files, or is excused here: the twin of tests/cpp/check_wrapper.py."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import acme_micro
 
 HEADER = Path(__file__).resolve().parents[3] / "include" / "acme_micro.h"
 PACKAGE = Path(acme_micro.__file__).parent
+GENERATED = ("_native.py", "_types.py")
 
 # Functions, structs and members that the package does not use, with the reason.
 EXCUSED = {
@@ -70,7 +71,7 @@ def missing(header: str, sources: list[str]) -> set[str]:
 
 
 def sources() -> list[str]:
-    paths = [path for path in PACKAGE.rglob("*.py") if path.name != "_native.py"]
+    paths = [path for path in PACKAGE.rglob("*.py") if path.name not in GENERATED]
     return [path.read_text() for path in paths]
 
 

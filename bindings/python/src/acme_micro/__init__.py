@@ -39,51 +39,48 @@ and why it failed; ``.problem`` is the CA's problem document, ``.identifier`` th
 ``.retry_at`` the earliest time for another attempt.
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
-from . import logging
-from ._folder import StoreError
-from ._native import acme_version
-from .certificates import Certificate, RevocationReason, SigningRequest
-from .client import LETSENCRYPT, LETSENCRYPT_STAGING, ChainBy, Client, Profile
-from .errors import (
-    AccountError,
-    AcmeError,
-    Canceled,
-    CertificateError,
-    ChallengeFailed,
-    ExternalAccountRequired,
-    InvalidArgument,
-    Misuse,
-    OperationTimeout,
-    OrderRejected,
-    PolicyError,
-    ProblemError,
-    ProtocolError,
-    PublishFailed,
-    RateLimited,
-    ServerError,
-    Status,
-    TermsNotAgreed,
-    TransportError,
-    Unsupported,
-)
-from .keys import KeyType, PrivateKey
-from .operation import Operation, RenewalInfo, Signer
-from .schedule import next_try
-from .solvers import (
-    AsyncSolver,
-    MemoryHttp01,
-    Solver,
-    Webroot,
-    http01_answer,
-)
-from .standalone import Standalone
-from .steps import Challenge, Publish, Request, Sign, Step, Unpublish, Wait
+from . import _native
 
+TYPE_CHECKING = False  # without typing, which takes long to import
 if TYPE_CHECKING:
+    from typing import Any
+
+    from . import logging
+    from ._folder import StoreError
     from .aio import AsyncClient
     from .async_standalone import AsyncStandalone
+    from .certificates import Certificate, RevocationReason, SigningRequest
+    from .client import LETSENCRYPT, LETSENCRYPT_STAGING, ChainBy, Client, Profile
+    from .errors import (
+        AccountError,
+        AcmeError,
+        Canceled,
+        CertificateError,
+        ChallengeFailed,
+        ExternalAccountRequired,
+        InvalidArgument,
+        Misuse,
+        OperationTimeout,
+        OrderRejected,
+        PolicyError,
+        ProblemError,
+        ProtocolError,
+        PublishFailed,
+        RateLimited,
+        ServerError,
+        Status,
+        TermsNotAgreed,
+        TransportError,
+        Unsupported,
+    )
+    from .keys import KeyType, PrivateKey
+    from .operation import Operation, RenewalInfo, Signer
+    from .schedule import next_try
+    from .solvers import AsyncSolver, MemoryHttp01, Solver, Webroot, http01_answer
+    from .standalone import Standalone
+    from .steps import Challenge, Publish, Request, Sign, Step, Unpublish, Wait
     from .store import Store
 
 __all__ = [
@@ -144,24 +141,53 @@ __all__ = [
 
 __version__ = "0.14.1"
 
+# The module of each name of __all__. It is imported when the name is first used: few programs need all of
+# them.
+_HOMES = {
+    name: module
+    for module, names in {
+        "_folder": ("StoreError",),
+        "aio": ("AsyncClient",),
+        "async_standalone": ("AsyncStandalone",),
+        "certificates": ("Certificate", "RevocationReason", "SigningRequest"),
+        "client": ("LETSENCRYPT", "LETSENCRYPT_STAGING", "ChainBy", "Client", "Profile"),
+        "errors": (
+            "AccountError", "AcmeError", "Canceled", "CertificateError", "ChallengeFailed",
+            "ExternalAccountRequired", "InvalidArgument", "Misuse", "OperationTimeout", "OrderRejected",
+            "PolicyError", "ProblemError", "ProtocolError", "PublishFailed", "RateLimited", "ServerError",
+            "Status", "TermsNotAgreed", "TransportError", "Unsupported",
+        ),
+        "keys": ("KeyType", "PrivateKey"),
+        "operation": ("Operation", "RenewalInfo", "Signer"),
+        "schedule": ("next_try",),
+        "solvers": ("AsyncSolver", "MemoryHttp01", "Solver", "Webroot", "http01_answer"),
+        "standalone": ("Standalone",),
+        "steps": ("Challenge", "Publish", "Request", "Sign", "Step", "Unpublish", "Wait"),
+        "store": ("Store",),
+    }.items()
+    for name in names
+}  # fmt: skip
+# The modules that programs use without an import of their own.
+_MODULES = {module for module in _HOMES.values() if not module.startswith("_")} | {"logging"}
+
 
 def library_version() -> str:
     """Returns the version of the loaded shared library, such as ``"0.14.1"``."""
-    return (acme_version() or b"").decode()
+    return (_native.acme_version() or b"").decode()
 
 
 def __getattr__(name: str) -> Any:
-    # Import asyncio only for programs that use it: it takes longer than the rest of the package.
-    if name == "AsyncClient":
-        from .aio import AsyncClient
+    from importlib import import_module
 
-        return AsyncClient
-    if name == "AsyncStandalone":
-        from .async_standalone import AsyncStandalone
+    if name in _HOMES:
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    elif name in _MODULES:
+        value = import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
-        return AsyncStandalone
-    if name == "Store":
-        from .store import Store
 
-        return Store
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_MODULES})

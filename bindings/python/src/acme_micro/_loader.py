@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-from pathlib import Path
 
 SONAME = "libacme-micro.so.1"
 VARIABLE = "ACME_MICRO_LIBRARY"
-BUNDLED = Path(__file__).resolve().parent / "_lib" / SONAME
+BUNDLED = os.path.join(os.path.dirname(os.path.realpath(__file__)), "_lib", SONAME)
 
 
 def load(minimum: int) -> ctypes.CDLL:
@@ -44,8 +43,8 @@ def _candidates() -> list[tuple[str, str]]:
     if named:
         return [(named, f"${VARIABLE}")]
     system = (SONAME, "the system's")
-    if BUNDLED.exists():
-        return [(os.fspath(BUNDLED), "the package's own"), system]
+    if os.path.exists(BUNDLED):
+        return [(BUNDLED, "the package's own"), system]
     return [system]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import hashlib
 import logging
@@ -36,6 +35,7 @@ from .solvers import Solver, with_types_of
 from .steps import Challenge
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator
 
     from .aio import AnySolver, AsyncClient
@@ -233,6 +233,8 @@ class Store:
 
         Files are written on threads. Several certificates may be obtained at the same time.
         """
+        import asyncio
+
         from .aio import on_thread, unpublish_quietly
 
         issuance = _Issuance(self, client, names, name, solver, options)
@@ -360,6 +362,8 @@ class Store:
 
     @asynccontextmanager
     async def _locked_async(self, file: str) -> AsyncIterator[None]:
+        import asyncio
+
         for _ in self._wait_for_lock(file):
             await asyncio.sleep(POLL_INTERVAL)
         try:
@@ -549,6 +553,8 @@ def _recording_async(solver: AnySolver, issuance: _Issuance) -> Any:
 
 async def _all(writes: list[asyncio.Future[None]]) -> None:
     """Waits until all files are written, even if the task is cancelled meanwhile."""
+    import asyncio
+
     canceled: asyncio.CancelledError | None = None
     while any(not write.done() for write in writes):
         try:

@@ -3,17 +3,18 @@
 It is also the example of a whole program on the library. Its files, in the order in which to read them:
 
 ============== =======================================================================
+entry          the start; ``usage`` has the texts of ``--help`` and ``--version``
 parser         the command line; ``cas`` has the short names of CAs
 run            from arguments to an exit status
 layout         its folder: one :class:`acme_micro.Store` for each CA, and ``settings``
 solve          how challenges are published: webroot, standalone server, or hooks
 obtain, renew, revoke, show, account
                the subcommands
-output         progress for people, results for people or programs
+output         progress for people, results for people or programs; ``streams`` below it
 failure        exit status and hint for each error; ``hints`` about challenges
 ============== =======================================================================
 """
 
-from .run import main
+from .entry import main
 
 __all__ = ["main"]

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from .._native import KeyType, RevocationReason
+from . import usage
 from .cas import DEFAULT, DIRECTORIES, directory_of
 from .failure import UsageError
 
@@ -38,24 +39,20 @@ Part = Callable[[Parser], None]
 def make_parser() -> Parser:
     parser = Parser(
         prog="acme-micro",
-        description="TLS certificates from Let's Encrypt or any other ACME CA.",
-        epilog="See acme-micro(1) for the exit statuses, the hooks' environment and examples.",
+        description=usage.DESCRIPTION,
+        epilog=usage.EPILOG,
     )
-    parser.add_argument(
-        "-V", "--version", action="store_true", help="show the versions of command and library"
-    )
+    parser.add_argument("-V", "--version", action="store_true", help=usage.VERSION)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
-    def command(name: str, help: str, *parts: Part) -> None:
-        _add(commands, name, help, *parts)
+    def command(name: str, *parts: Part) -> None:
+        _add(commands, name, usage.COMMANDS[name], *parts)
 
-    due = "obtain a certificate, or renew it if its renewal is due"
-    command("obtain", due, _obtain, _ca, _new_account, _common)
-    command("renew", "renew the certificates whose renewal is due", _some, _renew, _ca, _common)
-    command("revoke", "revoke a certificate", _revoke, _ca, _common)
-    listed = "list the certificates and the times of their renewal"
-    command("show", listed, _some, _show, _ca, _common)
-    command("account", "show, create or change an account at a CA", _account)
+    command("obtain", _obtain, _ca, _new_account, _common)
+    command("renew", _some, _renew, _ca, _common)
+    command("revoke", _revoke, _ca, _common)
+    command("show", _some, _show, _ca, _common)
+    command("account", _account)
     return parser
 
 

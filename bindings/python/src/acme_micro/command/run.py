@@ -1,26 +1,26 @@
-"""From arguments to an exit status."""
+"""A run of a subcommand: from arguments to an exit status."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import signal
-import sys
 import traceback
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from .. import __version__, library_version
+from . import usage
 from .account import account
 from .failure import Interrupted, UsageError, kind_of
 from .layout import Layout
 from .obtain import obtain
-from .output import Output, open_streams, write
+from .output import Output
 from .parser import make_parser
 from .renew import renew
 from .revoke import revoke
 from .show import show
 from .solve import kill_hooks
+from .streams import write
 
 Command = Callable[[argparse.Namespace, Layout, Output], Coroutine[Any, Any, int]]
 COMMANDS: dict[str, Command] = {
@@ -33,10 +33,8 @@ COMMANDS: dict[str, Command] = {
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command with these arguments, or the process's own; returns its exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    open_streams()
+def run(given: list[str]) -> int:
+    """Runs the command with these arguments; returns its exit status."""
     # For errors in the arguments, before they are parsed.
     output = Output(as_json="--json" in given, quiet=False, verbose=False)
     command = None
@@ -44,21 +42,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = make_parser().parse_args(given)
         command = parsed.command
         if parsed.version:
-            return _print_versions()
+            write(usage.versions())
+            return 0
         if command is None:
             raise UsageError("the command is missing", f"add one of {', '.join(COMMANDS)}; or see --help")
         output = Output(as_json=parsed.json, quiet=parsed.quiet, verbose=parsed.verbose)
         running = COMMANDS[command](parsed, Layout(parsed.folder), output)
         return asyncio.run(_run_until_signal(running))
-    except BrokenPipeError:
+    except (Exception, KeyboardInterrupt) as error:
+        return report(error, output, command)
+
+
+def report(error: BaseException, output: Output, command: str | None) -> int:
+    """Writes why the command failed; returns its exit status."""
+    if isinstance(error, BrokenPipeError):
         # The reader of standard output has closed it.
         return 128 + signal.SIGPIPE
-    except (Exception, KeyboardInterrupt) as error:
-        output.failure(error, command)
-        kind, status = kind_of(error)
-        if kind == "bug":
-            traceback.print_exc()
-        return status
+    output.failure(error, command)
+    kind, status = kind_of(error)
+    if kind == "bug":
+        traceback.print_exception(type(error), error, error.__traceback__)
+    return status
 
 
 async def _run_until_signal(running: Coroutine[Any, Any, int]) -> int:
@@ -81,8 +85,3 @@ async def _run_until_signal(running: Coroutine[Any, Any, int]) -> int:
         return await task
     except asyncio.CancelledError:
         raise Interrupted(*came[:1]) from None
-
-
-def _print_versions() -> int:
-    write(f"acme-micro {__version__} (library {library_version()})")
-    return 0
