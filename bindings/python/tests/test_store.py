@@ -692,6 +692,16 @@ def test_w08_w09_x06_temporary_files_have_names_that_cannot_be_guessed(store, mo
     assert path(store, "file").read_text() == "new"
 
 
+def test_a_temporary_file_that_is_being_written_is_not_a_leftover_file(store, tmp_path):
+    folder = os.open(store.folder, os.O_RDONLY)
+    with _atomic_write.temporary(folder, b"data", 0o600, prefix="tmp-") as name:
+        store.account_key()  # begins with the removal of leftover files
+        assert files(store.folder) == ["account.pem", name]
+    os.close(folder)
+    with store._locked("other"):
+        assert files(store.folder) == ["account.pem"]
+
+
 @pytest.mark.parametrize(
     ("name", "file"),
     [

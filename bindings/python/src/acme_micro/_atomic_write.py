@@ -7,6 +7,7 @@ a descriptor, and no symbolic link in it is followed.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,8 +51,10 @@ def temporary(
     After an exception, here or in the caller's block, the file is removed.
     """
     name, file = _create(folder, mode, prefix)
+    lock = -1
     try:
         try:
+            lock = os.dup(file)  # keeps the lock of the file until it has its other name
             os.fchmod(file, mode)  # the umask may have cleared some bits
             rest = memoryview(data)
             while rest:
@@ -65,6 +68,26 @@ def temporary(
         with suppress(OSError):
             os.unlink(name, dir_fd=folder)
         raise
+    finally:
+        if lock >= 0:
+            with suppress(OSError):
+                os.close(lock)
+
+
+def remove_left_over(folder: int, name: str) -> None:
+    """Removes a temporary file of a killed program; one that is being written stays."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with suppress(OSError):
+        try:
+            file = os.open(name, flags, dir_fd=folder)
+        except OSError:  # it is no file of ours, such as a symbolic link
+            os.unlink(name, dir_fd=folder)
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(name, dir_fd=folder)
+        finally:
+            os.close(file)
 
 
 def _create(folder: int, mode: int, prefix: str) -> tuple[str, int]:
@@ -73,8 +96,21 @@ def _create(folder: int, mode: int, prefix: str) -> tuple[str, int]:
     for _ in range(MAX_NAMES):
         name = f"{prefix}{os.urandom(8).hex()}"
         with suppress(FileExistsError):
-            return name, os.open(name, flags, mode, dir_fd=folder)
+            file = os.open(name, flags, mode, dir_fd=folder)
+            if _is_locked(folder, name, file):
+                return name, file
+            os.close(file)
     raise OSError(errno.EEXIST, f"{MAX_NAMES} random names for a temporary file are all taken")
+
+
+def _is_locked(folder: int, name: str, file: int) -> bool:
+    """Locks a new file; False if another program took it for a left-over file before that."""
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
 
 
 def _rename_to_free_name(folder: int, source: str, name: str) -> None:

@@ -185,12 +185,11 @@ class Folder:
             self._lock = -1
 
     def _recover(self) -> None:
-        """Removes the temporary files of killed programs. They are not in use: each writer holds the lock."""
+        """Removes the temporary files of killed programs."""
         os.fsync(self._dir)  # the rename of a killed program may not be on the disk
         for name in os.listdir(self._dir):
             if TEMPORARY.fullmatch(name):
-                with suppress(OSError):
-                    os.unlink(name, dir_fd=self._dir)
+                _atomic_write.remove_left_over(self._dir, name)
 
     @contextmanager
     def _named(self, name: str) -> Iterator[None]:

@@ -75,6 +75,9 @@ class Ca:
                     await self._keep(client, may_work)
                 elif self.store.account_url is None:
                     self._folder.remove(CA_FILE)
+                elif read(self._folder, CA_FILE, CaSettings) is None:
+                    # Another first run removed it, because it had no account yet.
+                    write(self._folder, CA_FILE, self.settings)
 
     @property
     def has_account(self) -> bool:
