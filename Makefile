@@ -219,7 +219,10 @@ coverage: ## report how many lines of src/ the Rust and the C tests ran, after t
 OUR_PACKAGE = ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' PYTHONPATH='$(CURDIR)/bindings/python/src'
 PYTEST = $(OUR_PACKAGE) $(WITH_PEBBLE) $(PYTHON) -m pytest
 
-test-python: $(STAGED) target/c/bench/in_flight ## the Python tests
+# The tests of the benchmark use its programs.
+COSTS := target/c/obtain $(addprefix target/c/bench/,in_flight in_flight_floor floor)
+
+test-python: $(STAGED) $(COSTS) ## the Python tests
 	$(PYTHON) -m mypy --strict bindings/python/src
 	$(OUR_PACKAGE) $(PYTHON) -m pytest --instafail -n $(PYTEST_JOBS) bindings/python tests/bench $(PYTEST_ONLY)
 

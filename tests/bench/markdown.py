@@ -35,6 +35,25 @@ def work_table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def roots_table(figures: dict[str, Any]) -> str:
+    """The table of r: what each peer was told, and its memory counted in two ways."""
+    ours = figures["peers"][OURS]
+    rows = {**figures["peers"], FLOOR: figures["floor"]}
+    lines = [
+        "| | told the roots by | wall, ms | CPU, ms | × | peak, MB | at its end, MB | proportional, MB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in sorted(rows.items(), key=lambda item: item[1]["cpu_ms"]["median"]):
+        sizes = [f"{row[key] / 1024:.1f}" if key in row else "" for key in ("rss_kib", "pss_kib")]
+        cells = [
+            named(name, row, figures["rounds"]), row.get("told_root_by", "one root only"), spread(row["wall_ms"]),
+            spread(row["cpu_ms"]), ratio(row["cpu_ms"]["median"] / ours["cpu_ms"]["median"]),
+            f"{row['peak_kib']['median'] / 1024:.1f}", *sizes,
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def scale_table(figures: dict[str, Any]) -> str:
     lines = [
         "| in flight × names | CPU for each, µs | certificates a second and core | heap for each, bytes, at most |",
@@ -72,7 +91,9 @@ def main() -> None:
     parts = json.loads(RESULTS.read_text())["parts"]
     for part, figures in parts.items():
         head = f"{figures['rounds']} rounds, {figures['measured']} UTC, load {figures['load']}"
-        if part in WORKS:
+        if part == "r":
+            print(f"({part}), {figures['title']}: {head}\n\n{roots_table(figures)}\n")
+        elif part in WORKS:
             print(f"({part}), {figures['title']}: {head}\n\n{work_table(figures)}\n")
         if part == "scale":
             print(f"{figures['title']}: {head}\n\n{scale_table(figures)}\n")

@@ -11,11 +11,11 @@ from report import OURS, label
 
 FLOOR = "OpenSSL alone"
 PANELS = (
-    ("b", "cpu_ms", 1.0, "CPU time, ms"),
+    ("r", "cpu_ms", 1.0, "CPU time, ms"),
     ("e", "cpu_ms", 1.0, "CPU time, one of many, ms"),
-    ("b", "wall_ms", 1.0, "wall time, ms"),
-    ("b", "peak_kib", 1024.0, "peak memory, MB"),
-    ("b", "requests", 1.0, "requests"),
+    ("r", "wall_ms", 1.0, "wall time, ms"),
+    ("r", "peak_kib", 1024.0, "peak memory, MB"),
+    ("r", "requests", 1.0, "requests"),
 )
 LABELS, PANEL, BAR, ROW, TOP = 190, 190, 110, 22, 64
 # Colors that can be distinguished on white and on black.
@@ -24,11 +24,11 @@ OTHERS = "#4c8bf5"
 
 
 def write_plot(parts: dict[str, Any], path: Path) -> bool:
-    """Draws one name with a known account (b), and many in a row (e). Returns whether there were figures."""
+    """Draws one name with a known account and the system's roots (r), and many in a row (e). Returns whether there were figures."""
     drawn = {part: rows_of(parts[part]) for part in {panel[0] for panel in PANELS} if part in parts}
     if any(OURS not in drawn.get(part, {}) for part, *_ in PANELS):
         return False
-    rows = drawn["b"]
+    rows = drawn["r"]
     names = sorted(rows, key=lambda name: rows[name]["cpu_ms"]["median"])
     width, height = LABELS + PANEL * len(PANELS), TOP + ROW * len(names) + 30
     lines = [

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from markdown import work_table
+from markdown import roots_table, work_table
 from peers import PEERS, Ca, Missing
 from peers.libraries import Library
 from plot import write_plot
@@ -50,7 +50,7 @@ def test_a_figure_is_the_middle_with_its_spread() -> None:
 
 
 def test_the_fewest_requests_are_those_of_the_protocol() -> None:
-    assert [requests_needed(work, 20) for work in "abcdef"] == [10, 9, 27, 207, 7.1, 7.1]
+    assert [requests_needed(work, 20) for work in "abcdefr"] == [10, 9, 27, 207, 7.1, 7.1, 9]
 
 
 def test_a_part_is_kept_until_it_is_measured_again(tmp_path: Path) -> None:
@@ -82,11 +82,19 @@ def test_so_have_the_tables_of_the_page() -> None:
     assert lines[2].startswith("| *OpenSSL alone* | 4.0 (4.0 to 4.0) | 0.20 |")
 
 
+def test_the_table_of_a_real_user_tells_how_each_was_told_the_roots() -> None:
+    work = a_work()
+    work["peers"]["other <&>"].update(told_root_by="a file", rss_kib=2048, pss_kib=1024)  # type: ignore[index]
+    lines = roots_table({**work, "rounds": 3}).splitlines()
+    assert lines[-1] == "| other <&> 1.2 | a file | 40.0 (20.0 to 60.0) | 40.0 (20.0 to 60.0) | 2.00 | 0.0 | 2.0 | 1.0 |"
+    assert lines[2].startswith("| *OpenSSL alone* | one root only |")
+
+
 def test_the_plot_has_a_bar_for_each(tmp_path: Path) -> None:
     path = tmp_path / "plot.svg"
     assert not write_plot({}, path)
-    assert not write_plot({"b": a_work()}, path)
-    assert write_plot({"b": a_work(), "e": a_work()}, path)
+    assert not write_plot({"r": a_work()}, path)
+    assert write_plot({"r": a_work(), "e": a_work()}, path)
     bars = ElementTree.parse(path).getroot().findall("{http://www.w3.org/2000/svg}rect")
     assert len(bars) == 1 + 5 * 3
     assert all(float(bar.get("width", "0")) > 0 for bar in bars)

@@ -37,7 +37,7 @@ PEBBLE = [
 ]  # fmt: skip
 
 # Number of names in each certificate; e and f are many certificates with one name.
-WORKS = {"a": 1, "b": 1, "c": 10, "d": 100, "e": 1, "f": 1}
+WORKS = {"a": 1, "b": 1, "c": 10, "d": 100, "e": 1, "f": 1, "r": 1}
 TITLES = {
     "a": "new account, one name",
     "b": "known account, one name",
@@ -45,7 +45,10 @@ TITLES = {
     "d": "known account, 100 names",
     "e": "many certificates in a row, for each",
     "f": "many certificates at once, for each",
+    "r": "known account, one name, with the system's roots",
 }
+# The roots of a real user: the test CA's root is added to them.
+SYSTEM_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 # Replaces the system's roots by the CA's, in a mount namespace; the cost of this is not measured.
 SYSTEM_ROOTS = [
@@ -71,6 +74,9 @@ class Bench:
         self._relay = Relay((url.hostname, url.port))
         self._relayed = Ca(f"https://{url.hostname}:{self._relay.port}{url.path}", ca.ca_file)
         self._folder = tempfile.TemporaryDirectory(prefix="bench-")
+        bundle = Path(self._folder.name, "bundle.pem")
+        bundle.write_text(SYSTEM_BUNDLE.read_text() + Path(ca.ca_file).read_text())
+        self._with_bundle = Ca(ca.directory, str(bundle))
         self._prepared: set[Path] = set()
         self._missing: dict[str, str] = {}
         self._versions: dict[str, str] = {}
@@ -125,7 +131,9 @@ class Bench:
                 "hung": self._hangs.get(peer.name, 0) if work == "f" else 0,
                 **summaries(runs[peer.name]),
             }
-            if work != "f" and peer.name not in out_of_patience:
+            if work == "r":
+                peers[peer.name].update(told_root_by=peer.told_root_by, **self._memory(peer))
+            elif work != "f" and peer.name not in out_of_patience:
                 peers[peer.name].update(self._traffic(peer, work))
         if OURS.name in peers and (found := self._instructions(work)):
             peers[OURS.name]["instructions"] = found
@@ -137,7 +145,10 @@ class Bench:
         }
 
     def once(self, peer: Peer, work: str) -> tuple[dict[str, float], int]:
-        return self._measure(peer, work, self._ca)
+        return self._measure(peer, work, self._ca_of(work))
+
+    def _ca_of(self, work: str) -> Ca:
+        return self._with_bundle if work == "r" else self._ca
 
     def _measure_apart(self, peer: Peer) -> tuple[dict[str, float], int]:
         """Measures f, with once.py beside another Pebble."""
@@ -158,7 +169,7 @@ class Bench:
             run, count = self._run(peer, work, ca)
             seen = log_size()
             try:
-                figures = self._call(peer, run, work)
+                figures = self._call(peer, run, ca, work)
             except Hung:
                 raise
             except Failed:
@@ -185,7 +196,7 @@ class Bench:
             folder.mkdir(parents=True)
             for again in range(TRIES):
                 try:
-                    self._call(peer, peer.prepare(ca, folder))
+                    self._call(peer, peer.prepare(ca, folder), ca)
                     break
                 except Failed:
                     if not peer.fails_at_times or again == TRIES - 1:
@@ -208,12 +219,12 @@ class Bench:
         return min(self._many, peer.many) if work in "ef" else 1
 
     def _place(self, peer: Peer, ca: Ca) -> Path:
-        place = "relayed" if ca is self._relayed else "direct"
+        place = {id(self._relayed): "relayed", id(self._with_bundle): "bundle"}.get(id(ca), "direct")
         return Path(self._folder.name, re.sub(r"[^a-z0-9]+", "-", peer.name.lower()), place)
 
-    def _call(self, peer: Peer, run: Run, work: str = "") -> dict[str, float]:
-        roots = [*SYSTEM_ROOTS, self._ca.ca_file] if peer.needs_system_roots else []
-        return call(run, roots, LONGEST_S.get(work, LONGEST_OTHERS_S))
+    def _call(self, peer: Peer, run: Run, ca: Ca, work: str = "") -> dict[str, float]:
+        roots = [*SYSTEM_ROOTS, ca.ca_file] if peer.needs_system_roots else []
+        return call(run, roots, LONGEST_S.get(work, LONGEST_OTHERS_S), trust(ca.ca_file))
 
     def _measure_floor(self, work: str) -> dict[str, float]:
         count = self._many if work in "ef" else 1
@@ -248,10 +259,24 @@ class Bench:
             "bytes_received": relay.received / count,
         }
 
+    def _memory(self, peer: Peer) -> Figures:
+        """The resident and the proportional size of one process, in KiB, before it ends (at_exit.c)."""
+        run, _ = self._run(peer, "r", self._with_bundle)
+        if "library" not in peer.kind or len(run.commands) != 1:
+            return {}
+        output = subprocess.run(
+            [BENCH / "at_exit", *run.commands[0]], capture_output=True, text=True,
+            env={**os.environ, **trust(self._with_bundle.ca_file)},
+        )  # fmt: skip
+        if output.returncode:
+            return {}
+        rss, pss, _ = map(int, output.stdout.splitlines()[-1].split())
+        return {"rss_kib": rss, "pss_kib": pss}
+
     def _instructions(self, work: str) -> float | None:
         if work in "ef" or not shutil.which("valgrind"):
             return None
-        run, _ = self._run(OURS, work, self._ca)
+        run, _ = self._run(OURS, work, self._ca_of(work))
         output = subprocess.run(
             ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *run.commands[0]],
             capture_output=True, text=True,
@@ -267,14 +292,16 @@ def requests_needed(work: str, many: int) -> float:
     return 5 + 2 * WORKS[work] + (2 + (work == "a")) / count
 
 
-def call(run: Run, prefix: list[str], longest: float = LONGEST_OTHERS_S) -> dict[str, float]:
+def call(
+    run: Run, prefix: list[str], longest: float = LONGEST_OTHERS_S, roots: dict[str, str] | None = None
+) -> dict[str, float]:
     with tempfile.NamedTemporaryFile("w", suffix=".commands") as commands:
         commands.writelines("\t".join(command) + "\n" for command in run.commands)
         commands.flush()
         process = subprocess.Popen(
             [*prefix, str(BENCH / "measure"), str(run.jobs), commands.name],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-            env={**os.environ, **trust()}, start_new_session=True,
+            env={**os.environ, **(roots or trust(os.environ["ACME_CA_FILE"]))}, start_new_session=True,
         )  # fmt: skip
         try:
             output, errors = process.communicate(timeout=longest)
@@ -290,10 +317,9 @@ def call(run: Run, prefix: list[str], longest: float = LONGEST_OTHERS_S) -> dict
     return dict(zip(names, map(float, line[1:])))
 
 
-def trust() -> dict[str, str]:
-    """The environment variables from which the peers read root certificates; SSL_CERT_FILE is already set."""
-    ca_file = os.environ["ACME_CA_FILE"]
-    names = ("CURL_CA_BUNDLE", "LEGO_CA_CERTIFICATES", "REQUESTS_CA_BUNDLE")
+def trust(ca_file: str) -> dict[str, str]:
+    """The environment variables from which the peers read root certificates."""
+    names = ("CURL_CA_BUNDLE", "LEGO_CA_CERTIFICATES", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
     return dict.fromkeys(names, ca_file)
 
 

@@ -10,6 +10,7 @@ class AcmeTiny(Program):
     """acme-tiny, which makes no keys and no CSRs: openssl makes them, as its documentation shows."""
 
     name = program = "acme-tiny"
+    told_root_by = "`SSL_CERT_FILE`"
     many = 20
 
     def prepare(self, ca: Ca, folder: Path) -> Run:

@@ -38,6 +38,8 @@ class Peer:
     many = 200
     # Whether it has no option or variable for root certificates, and trusts only the system's.
     needs_system_roots = False
+    # How the benchmark tells it the CA's root certificate.
+    told_root_by: str
     # Whether a run sometimes fails because of a known bug, and is repeated.
     fails_at_times = False
 

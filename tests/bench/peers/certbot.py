@@ -7,6 +7,7 @@ from .adapter import Ca, Program, Run, fresh
 
 class Certbot(Program):
     name = program = "certbot"
+    told_root_by = "`REQUESTS_CA_BUNDLE`"
     many = 20
     # certbot locks its folders.
     jobs = 1

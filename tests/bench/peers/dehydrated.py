@@ -7,6 +7,7 @@ from .adapter import Ca, Command, Program, Run, fresh
 
 class Dehydrated(Program):
     name = program = "dehydrated"
+    told_root_by = "`CURL_CA_BUNDLE`"
     many = 20
 
     def _command(self, ca: Ca, folder: Path, *words: str) -> Command:

@@ -7,6 +7,7 @@ from .adapter import Ca, Program, Run, fresh
 
 class Lego(Program):
     name = program = "lego"
+    told_root_by = "`LEGO_CA_CERTIFICATES`"
     many = 20
 
     def prepare(self, ca: Ca, folder: Path) -> Run:

@@ -19,6 +19,8 @@ HERE = Path(__file__).resolve().parent
 
 
 class Library(Peer):
+    told_root_by = "an option for a file"
+
     def __init__(self, name: str, kind: str, version: str, *command: Path):
         self.name, self.kind = name, kind
         self._version, self._command = version, command
@@ -61,6 +63,7 @@ def pinned(path: str, before: str, after: str) -> str:
 class OldAcmeMicro(Library):
     # It drops the leading zero byte of a number, which one signature in 128 has.
     fails_at_times = True
+    told_root_by = "`SSL_CERT_FILE`"
 
 
 OURS = Library("acme-micro (C)", "C library", our_version(), TARGET / "c/bench/issue")

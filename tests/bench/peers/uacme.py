@@ -8,6 +8,7 @@ from .adapter import Ca, Program, Run, fresh
 class Uacme(Program):
     name = program = "uacme"
     needs_system_roots = True
+    told_root_by = "the system's file"
 
     def _command(self, ca: Ca, folder: Path, *words: str) -> list[str]:
         return [self.path(), "-a", ca.directory, "-c", str(folder), "-t", "EC", "-y", *words]
