@@ -208,7 +208,9 @@ fn made_elsewhere(csr: SigningRequest, identifiers: &[Identifier]) -> Result<Cer
 fn are_names_of(identifiers: &[Identifier], names: &[String]) -> Result<bool> {
     let named = names.iter().map(|name| Identifier::from_name(name));
     let named = named.collect::<Result<Vec<_>>>()?;
-    let ordered: Vec<Identifier> =
-        identifiers.iter().filter(|id| !id.is_of_device()).cloned().collect();
-    Ok(same_names(&ordered, &named))
+    let ordered = identifiers.iter().filter(|id| !id.is_of_device());
+    Ok(same_names(
+        ordered.map(Identifier::pair).collect(),
+        named.iter().map(Identifier::pair).collect(),
+    ))
 }

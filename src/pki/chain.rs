@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openssl::nid::Nid;
-use openssl::pkey::{Id, PKey, PKeyRef, Public};
+use openssl::pkey::{PKey, PKeyRef, Public};
 use openssl::sha::sha256;
-use openssl::x509::{X509, X509Name, X509VerifyResult};
+use openssl::x509::{X509, X509Name};
 
 use super::csr::RequestedKey;
+use super::decoded::{certificate, damaged, is_issued_by, malformed, not_signed, verify_one};
 use super::issuers::{Issuers, KnownIssuers};
 use super::key::Key;
 use super::key_type::KeyType;
@@ -25,12 +26,6 @@ const MAX_CERTIFICATES: usize = 10;
 
 /// Maximum size of a certificate in bytes of DER; one with a hundred names has 5,000.
 const MAX_CERTIFICATE: usize = 256 * 1024;
-
-/// Minimum number of bits of an RSA key; smaller keys are broken, or soon will be.
-const MIN_RSA_BITS: u32 = 2048;
-
-/// Digests whose signatures can be forged.
-const WEAK_DIGESTS: [Nid; 4] = [Nid::MD5, Nid::MD5_SHA1, Nid::SHA1, Nid::RIPEMD160];
 
 /// Maximum difference between the CA's clock and ours. The validity of a new certificate may start
 /// this much in the future.
@@ -202,7 +197,7 @@ impl CertificateChain {
             return refuse(format!("{why} {start} to {end}, and it is {now}"));
         }
         let issued: Vec<String> = self.names.iter().map(|name| name.to_ascii_lowercase()).collect();
-        if !same_names(&issued, names) {
+        if !same_names(without_type(&issued), without_type(names)) {
             return refuse(format!(
                 "the CA issued a certificate for {} instead of {}",
                 printable(&self.names.join(", "), 300),
@@ -257,56 +252,26 @@ impl CertificateChain {
     }
 }
 
-/// Checks certificate `n` of a chain, and that the next one issued it.
-pub(super) fn verify_one(n: usize, certificate: &X509, issuer: Option<&X509>) -> Result<()> {
-    let refuse = |why: &str| {
-        let why = format!("certificate {n} of the chain {why}");
-        Err(Error::new(ErrorKind::Certificate, why))
-    };
-    let key = certificate.public_key()?;
-    if key.id() == Id::RSA && key.bits() < MIN_RSA_BITS {
-        return refuse("has a weak key");
+/// Returns names as [`same_names`] compares them.
+fn without_type(names: &[String]) -> Vec<(&str, &str)> {
+    names.iter().map(|name| ("", name.as_str())).collect()
+}
+
+/// Whether two lists have the same names, each with its type, in any order and any number.
+pub(crate) fn same_names<'a>(
+    mut some: Vec<(&'a str, &'a str)>,
+    mut others: Vec<(&'a str, &'a str)>,
+) -> bool {
+    for names in [&mut some, &mut others] {
+        names.sort_unstable();
+        names.dedup();
     }
-    // The signature of a root on itself proves nothing, however strong it is.
-    if !is_issued_by(certificate, certificate) && has_weak_signature(certificate) {
-        return refuse("has a weak signature");
-    }
-    match issuer.is_none_or(|issuer| is_issued_by(certificate, issuer)) {
-        true => Ok(()),
-        false => Err(not_signed(n)),
-    }
-}
-
-fn not_signed(n: usize) -> Error {
-    let why = format!("certificate {n} of the chain is not signed by the next one");
-    Error::new(ErrorKind::Certificate, why)
-}
-
-/// Whether one certificate issued another, by name and key (RFC 5280 section 6.1.3 (a)), and by key
-/// identifier if there is one.
-fn is_issued_by(certificate: &X509, issuer: &X509) -> bool {
-    issuer.issued(certificate) == X509VerifyResult::OK
-        && issuer.public_key().is_ok_and(|key| certificate.verify(&key).unwrap_or(false))
-}
-
-fn has_weak_signature(certificate: &X509) -> bool {
-    let algorithm = certificate.signature_algorithm().object().nid();
-    let digest = algorithm.signature_algorithms().map(|algorithms| algorithms.digest);
-    digest.is_some_and(|digest| WEAK_DIGESTS.contains(&digest))
-}
-
-/// Whether two lists have the same names, in any order. They have a thousand names at most.
-pub(crate) fn same_names<T: PartialEq>(some: &[T], others: &[T]) -> bool {
-    some.iter().all(|name| others.contains(name)) && others.iter().all(|name| some.contains(name))
+    some == others
 }
 
 fn common_name(name: &[u8]) -> Option<String> {
     let name = X509Name::from_der(name).ok()?;
     name.entries_by_nid(Nid::COMMONNAME).next()?.data().to_string().ok()
-}
-
-fn malformed(why: &str) -> Error {
-    Error::new(ErrorKind::Parse, format!("not a PEM certificate chain: {why}"))
 }
 
 /// The content of one PEM block.
@@ -315,16 +280,6 @@ fn der(base64: &str) -> Result<Vec<u8>> {
     match der.len() > MAX_CERTIFICATE {
         true => Err(malformed("one of its certificates is larger than 256 KiB")),
         false => Ok(der),
-    }
-}
-
-/// Reads a certificate that is DER to the last byte. Another program may read trailing bytes, or
-/// encodings that are not DER, in another way.
-pub(super) fn certificate(der: &[u8]) -> Result<X509> {
-    let certificate = X509::from_der(der).map_err(|_| damaged())?;
-    match certificate.to_der()? == der {
-        true => Ok(certificate),
-        false => Err(damaged()),
     }
 }
 
@@ -337,10 +292,6 @@ fn pem_of(der: &[u8]) -> String {
         pem.push('\n');
     }
     pem + END + "\n"
-}
-
-fn damaged() -> Error {
-    malformed("one of its certificates is damaged")
 }
 
 /// Cuts the text into the base64 of each certificate, in one pass.

@@ -9,7 +9,7 @@ use openssl::pkey::{Id, PKey, Public};
 use openssl::sign::Verifier;
 use openssl::x509::{X509, X509KeyUsage};
 
-use super::chain::{certificate, verify_one};
+use super::decoded::{certificate, verify_one};
 use super::view::View;
 use crate::error::{Error, Result};
 

@@ -5,6 +5,7 @@
 mod chain;
 mod chain_preference;
 mod csr;
+mod decoded;
 mod der;
 mod issuers;
 mod jwk;

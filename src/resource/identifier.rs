@@ -91,6 +91,11 @@ impl Identifier {
         self.value.starts_with("*.")
     }
 
+    /// Type and value.
+    pub(crate) fn pair(&self) -> (&str, &str) {
+        (&self.type_, &self.value)
+    }
+
     pub(crate) fn is_of_device(&self) -> bool {
         DEVICE_TYPES.contains(&self.type_.as_str())
     }

@@ -65,7 +65,8 @@ impl Order {
     /// Checks that it is an order for exactly these canonical identifiers.
     pub(crate) fn check_identifiers(&self, asked: &[Identifier]) -> Result<()> {
         let named: Vec<Identifier> = self.identifiers.iter().map(Identifier::canonical).collect();
-        if same_names(&named, asked) {
+        let issued = named.iter().map(Identifier::pair).collect();
+        if same_names(issued, asked.iter().map(Identifier::pair).collect()) {
             return Ok(());
         }
         let list = |ids: &[Identifier]| {

@@ -12,6 +12,7 @@ pub(crate) mod proxy;
 mod roots;
 pub(crate) mod sent;
 mod socks;
+mod steady_timeouts;
 mod tls;
 mod tls_config;
 

@@ -18,6 +18,7 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBu
 use ureq::unversioned::transport::{NextTimeout, Transport, TransportAdapter};
 
 use super::roots::Roots;
+use super::steady_timeouts::SteadyTimeouts;
 use super::tls_config::TlsConfig;
 use crate::error::reasons;
 use crate::time::Time;
@@ -30,6 +31,9 @@ const CUT: &str = "the connection was cut (unexpected EOF)";
 /// Maximum number of bytes to read for one request: twice the largest body. It limits the parts
 /// that ureq does not: interim responses (1xx), trailers and the framing of chunks.
 const MAX_RECEIVED: usize = 2 * 1024 * 1024;
+
+/// Maximum number of bytes of a request to collect: those of one TLS record (RFC 8446 section 5.1).
+const MAX_RECORD: usize = 16 * 1024;
 
 /// Numbers of OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED.
 const TIME_ERRORS: [i32; 2] = [9, 10];
@@ -133,7 +137,8 @@ impl Connector<Box<dyn Transport>> for OpensslConnector {
             return Err(failed("this is not a host name".to_owned()));
         }
         let ssl = self.prepare(host).map_err(|error| failed(reasons(&error)))?;
-        let mut adapter = TransportAdapter::new(transport, details.current_time.clone());
+        let steady = SteadyTimeouts(transport);
+        let mut adapter = TransportAdapter::new(steady, details.current_time.clone());
         adapter.set_timeout(time_left(details));
         forget_old_errors();
         let stream = match ssl.connect(adapter) {
@@ -153,7 +158,8 @@ impl Connector<Box<dyn Transport>> for OpensslConnector {
             details.config.input_buffer_size(),
             details.config.output_buffer_size(),
         );
-        Ok(Some(Box::new(TlsTransport { stream, buffers, received: 0 })))
+        let unsent = Vec::new();
+        Ok(Some(Box::new(TlsTransport { stream, buffers, unsent, has_read: false, received: 0 })))
     }
 }
 
@@ -229,8 +235,12 @@ impl fmt::Debug for OpensslConnector {
 
 /// A connection in TLS.
 struct TlsTransport {
-    stream: SslStream<TransportAdapter>,
+    stream: SslStream<TransportAdapter<SteadyTimeouts>>,
     buffers: LazyBuffers,
+    /// The part of a request that waits for the rest: header and body go out in one record.
+    unsent: Vec<u8>,
+    /// Whether something was read since the connection was last found open.
+    has_read: bool,
     /// Number of bytes read since the last write.
     received: usize,
 }
@@ -243,6 +253,17 @@ impl TlsTransport {
         let alert = self.stream.ssl_read(&mut [0]).err()?;
         alert.ssl_error().map(|alert| Error::Io(io::Error::other(reasons(alert))))
     }
+
+    fn send(&mut self, timeout: NextTimeout) -> Result<(), Error> {
+        if self.unsent.is_empty() {
+            return Ok(());
+        }
+        self.stream.get_mut().set_timeout(timeout);
+        forget_old_errors();
+        let written = self.stream.write_all(&self.unsent);
+        self.unsent.clear();
+        written.map_err(|error| self.alert_of_peer().unwrap_or_else(|| error.into()))
+    }
 }
 
 impl Transport for TlsTransport {
@@ -251,16 +272,18 @@ impl Transport for TlsTransport {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.stream.get_mut().set_timeout(timeout);
         // ureq wrote `amount` bytes into this buffer.
-        let output = self.buffers.output().get(..amount).unwrap_or_default();
+        self.unsent.extend_from_slice(self.buffers.output().get(..amount).unwrap_or_default());
         self.received = 0;
-        forget_old_errors();
-        let written = self.stream.write_all(output);
-        written.map_err(|error| self.alert_of_peer().unwrap_or_else(|| error.into()))
+        match self.unsent.len() < MAX_RECORD {
+            true => Ok(()),
+            false => self.send(timeout),
+        }
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.send(timeout)?;
+        self.has_read = true;
         self.stream.get_mut().set_timeout(timeout);
         forget_old_errors();
         // `Read::read` would report a cut connection as a regular end.
@@ -281,7 +304,10 @@ impl Transport for TlsTransport {
         // Unexpected bytes would be taken for the response to the next request.
         let nothing_decrypted = self.stream.ssl().pending() == 0;
         let below = self.stream.get_mut().get_mut();
-        nothing_decrypted && below.buffers().input().is_empty() && below.is_open()
+        // ureq asks after each response, and again before the next request: once is enough to look
+        // at the socket, which takes three system calls.
+        let may_wait = std::mem::take(&mut self.has_read);
+        nothing_decrypted && below.buffers().input().is_empty() && (may_wait || below.is_open())
     }
 
     fn is_tls(&self) -> bool {
