@@ -163,7 +163,7 @@ impl<'a> Extensions<'a> {
         self.get(SUBJECT_ALT_NAME).and_then(names_in).unwrap_or_default()
     }
 
-    /// The value of an extension. `None` if there is none, or more than one.
+    /// The value of an extension. `None` if it is missing, or there twice.
     fn get(&self, oid: &[u8]) -> Option<&'a [u8]> {
         let mut found = self.iter().filter(|extension| extension.0 == oid);
         let value = found.next()?.1;

@@ -33,7 +33,7 @@ pub(crate) struct Bundle {
     /// Whether there is something else in it that OpenSSL reads: CRLs, or certificates with trust
     /// settings.
     pub(crate) has_others: bool,
-    /// Why there is no certificate in it, if there is none.
+    /// The reason, if there is no certificate in it.
     pub(crate) lack: Option<&'static str>,
 }
 
