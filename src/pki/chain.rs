@@ -57,10 +57,12 @@ impl CertificateChain {
     /// Issuers that are known are not decoded again, and a leaf of theirs is not decoded at all:
     /// its key must be that of the request, byte for byte.
     pub(crate) fn parse_issued(pem: &[u8], known: &KnownIssuers) -> Result<CertificateChain> {
-        let has_good_names = |leaf: &View<'_>, issuers: &Issuers| {
-            issuers.subject() == Some(leaf.issuer) && X509Name::from_der(leaf.subject).is_ok()
+        let is_plain = |leaf: &View<'_>, issuers: &Issuers| {
+            issuers.subject() == Some(leaf.issuer)
+                && X509Name::from_der(leaf.subject).is_ok()
+                && leaf.has_plain_extensions()
         };
-        CertificateChain::read(pem, has_good_names, |ders| known.read(ders))
+        CertificateChain::read(pem, is_plain, |ders| known.read(ders))
     }
 
     /// Reads a chain. `is_good`: whether OpenSSL is sure to accept the leaf.

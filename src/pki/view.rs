@@ -11,6 +11,7 @@ use crate::time::Time;
 
 const BOOLEAN: u8 = 0x01;
 const OID: u8 = 0x06;
+const NULL: &[u8] = &[5, 0];
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 /// Optional parts of a certificate: `[0] EXPLICIT Version`, `[1]` and `[2]` unique identifiers, `[3]
@@ -63,19 +64,21 @@ impl<'a> View<'a> {
         let mut file = Reader(der);
         let mut certificate = Reader(file.expect(SEQUENCE)?.content);
         let signed = certificate.expect(SEQUENCE)?;
-        let algorithm = certificate.expect(SEQUENCE)?.bytes;
+        let algorithm = algorithm(&mut certificate)?;
         let signature = certificate.expect(BIT_STRING)?.content.strip_prefix(&[0])?;
         let mut parts = Reader(signed.content);
-        parts.optional(VERSION)?;
+        if let Some(version) = parts.optional(VERSION)? {
+            let [INTEGER, 1, 0..=2] = *version.content else { return None };
+        }
         let serial = parts.expect(INTEGER)?.content;
-        let inner_algorithm = parts.expect(SEQUENCE)?.bytes;
+        let inner_algorithm = self::algorithm(&mut parts)?;
         let view = View {
             signed: signed.bytes,
             serial,
             issuer: parts.expect(SEQUENCE)?.bytes,
             validity: parts.expect(SEQUENCE)?.content,
             subject: parts.expect(SEQUENCE)?.bytes,
-            public_key: parts.expect(SEQUENCE)?.bytes,
+            public_key: public_key(&mut parts)?,
             signature,
             algorithm,
             extensions: {
@@ -89,7 +92,8 @@ impl<'a> View<'a> {
         };
         let is_whole = file.is_at_end() && certificate.is_at_end() && parts.is_at_end();
         let is_shortest = !matches!(serial, [] | [0, 0..=0x7f, ..] | [0xff, 0x80..=0xff, ..]);
-        (is_whole && is_shortest && inner_algorithm == algorithm).then_some(view)
+        let is_sound = is_whole && is_shortest && view.extensions.are_sound();
+        (is_sound && inner_algorithm == algorithm).then_some(view)
     }
 
     /// The start and the end of the validity.
@@ -147,13 +151,11 @@ impl<'a> View<'a> {
         self.extensions.get(EXTENDED_KEY_USAGE).is_none_or(|value| is_listed(value).unwrap_or(true))
     }
 
-    /// Whether all extensions are DER, and each is there once.
+    /// Whether the values of all extensions are DER, and each extension is there once.
     pub(super) fn has_plain_extensions(&self) -> bool {
-        let size: usize = self.extensions.iter().map(|(.., size)| size).sum();
-        size == self.extensions.0.len()
-            && self.extensions.iter().all(|(oid, value, _)| {
-                self.extensions.get(oid).is_some() && is_well_formed(value, MAX_DEPTH)
-            })
+        self.extensions.iter().all(|(oid, value, _)| {
+            self.extensions.get(oid).is_some() && is_well_formed(value, MAX_DEPTH)
+        })
     }
 }
 
@@ -170,18 +172,63 @@ impl<'a> Extensions<'a> {
         found.next().is_none().then_some(value)
     }
 
+    /// Whether all of them are DER.
+    fn are_sound(&self) -> bool {
+        self.iter().map(|(.., size)| size).sum::<usize>() == self.0.len()
+    }
+
     /// The object identifier, the value and the whole size of each, up to one that is not DER.
     fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8], usize)> {
         let mut all = Reader(self.0);
         std::iter::from_fn(move || {
             let whole = all.expect(SEQUENCE)?;
             let mut extension = Reader(whole.content);
-            let oid = extension.expect(OID)?.content;
-            extension.optional(BOOLEAN)?;
+            let oid = oid(&mut extension)?;
+            if extension.optional(BOOLEAN)?.is_some_and(|critical| critical.content.len() != 1) {
+                return None;
+            }
             let value = extension.expect(OCTET_STRING)?.content;
             extension.is_at_end().then_some((oid, value, whole.bytes.len()))
         })
     }
+}
+
+/// Reads an object identifier: groups of bytes, of which all but the last have their first bit set, and
+/// which are as short as possible (X.690 section 8.19).
+fn oid<'a>(parts: &mut Reader<'a>) -> Option<&'a [u8]> {
+    let oid = parts.expect(OID)?.content;
+    let mut is_first = true;
+    for byte in oid {
+        if is_first && *byte == 0x80 {
+            return None;
+        }
+        is_first = byte & 0x80 == 0;
+    }
+    (is_first && !oid.is_empty()).then_some(oid)
+}
+
+/// Reads an AlgorithmIdentifier (RFC 5280 section 4.1.1.2). Its parameters are absent, NULL, the name
+/// of a curve, or a sequence, such as those of RSA-PSS.
+fn algorithm<'a>(parts: &mut Reader<'a>) -> Option<&'a [u8]> {
+    let algorithm = parts.expect(SEQUENCE)?;
+    let mut inner = Reader(algorithm.content);
+    oid(&mut inner)?;
+    let is_sound = match inner.0.first() {
+        None => true,
+        Some(&OID) => oid(&mut inner).is_some(),
+        Some(&SEQUENCE) => inner.next().is_some(),
+        Some(_) => inner.next().is_some_and(|parameters| parameters.bytes == NULL),
+    };
+    (is_sound && inner.is_at_end()).then_some(algorithm.bytes)
+}
+
+/// Reads a SubjectPublicKeyInfo.
+fn public_key<'a>(parts: &mut Reader<'a>) -> Option<&'a [u8]> {
+    let info = parts.expect(SEQUENCE)?;
+    let mut inner = Reader(info.content);
+    algorithm(&mut inner)?;
+    let [0, ..] = *inner.expect(BIT_STRING)?.content else { return None };
+    inner.is_at_end().then_some(info.bytes)
 }
 
 /// Returns a certificate's subject, as DER. `None` if the certificate is not DER.
@@ -214,8 +261,13 @@ fn address(bytes: &[u8]) -> String {
     }
 }
 
+/// Reads a time in the form of RFC 5280 section 4.1.2.5: to the second, in UTC.
 fn time_of(element: &Element<'_>) -> Option<Time> {
-    if !matches!(element.tag, UTC_TIME | GENERALIZED_TIME) {
+    let (digits, b'Z') = element.content.split_last().map(|(zone, digits)| (digits, *zone))? else {
+        return None;
+    };
+    let is_sound = matches!((element.tag, digits.len()), (UTC_TIME, 12) | (GENERALIZED_TIME, 14));
+    if !is_sound || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
     let time = Asn1Time::from_str(std::str::from_utf8(element.content).ok()?).ok()?;
