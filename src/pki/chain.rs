@@ -50,36 +50,34 @@ impl CertificateChain {
     /// MUST verify that the certificate chain contains only certificates" (RFC 8555 section 11.4),
     /// because a less strict program may load the rest.
     pub fn parse(pem: &[u8]) -> Result<CertificateChain> {
-        CertificateChain::read(pem, |_, _| false, |ders| Issuers::read(ders).map(Arc::new))
+        CertificateChain::read(pem, None)
     }
 
     /// As [`CertificateChain::parse`], for a chain that [`CertificateChain::verify`] checks next.
     /// Issuers that are known are not decoded again, and a leaf of theirs is not decoded at all:
     /// its key must be that of the request, byte for byte.
     pub(crate) fn parse_issued(pem: &[u8], known: &KnownIssuers) -> Result<CertificateChain> {
-        let is_plain = |leaf: &View<'_>, issuers: &Issuers| {
-            issuers.subject() == Some(leaf.issuer)
-                && X509Name::from_der(leaf.subject).is_ok()
-                && leaf.has_plain_extensions()
-        };
-        CertificateChain::read(pem, is_plain, |ders| known.read(ders))
+        CertificateChain::read(pem, Some(known))
     }
 
-    /// Reads a chain. `is_good`: whether OpenSSL is sure to accept the leaf.
-    fn read(
-        pem: &[u8],
-        is_good: impl Fn(&View<'_>, &Issuers) -> bool,
-        issuers: impl Fn(&[Vec<u8>]) -> Result<Arc<Issuers>>,
-    ) -> Result<CertificateChain> {
+    fn read(pem: &[u8], known: Option<&KnownIssuers>) -> Result<CertificateChain> {
         let text = std::str::from_utf8(pem).map_err(|_| malformed("it is not text"))?;
         let blocks = blocks(text)?;
         let ders = blocks.iter().map(|block| der(block)).collect::<Result<Vec<_>>>()?;
         let Some((leaf, others)) = ders.split_first() else {
             return Err(malformed("there is no certificate in it"));
         };
-        let issuers = issuers(others)?;
+        let issuers = match known {
+            Some(known) => known.read(others)?,
+            None => Arc::new(Issuers::read(others)?),
+        };
         let view = View::read(leaf).ok_or_else(damaged)?;
-        if !is_good(&view, &issuers) {
+        // OpenSSL is sure to accept such a leaf.
+        let is_plain = known.is_some()
+            && issuers.subject() == Some(view.issuer)
+            && X509Name::from_der(view.subject).is_ok()
+            && view.has_plain_extensions();
+        if !is_plain {
             certificate(leaf)?;
         }
         let (not_before, not_after) = view.validity().ok_or_else(damaged)?;
@@ -261,14 +259,21 @@ fn without_type(names: &[String]) -> Vec<(&str, &str)> {
 
 /// Whether two lists have the same names, each with its type, in any order and any number.
 pub(crate) fn same_names<'a>(
-    mut some: Vec<(&'a str, &'a str)>,
-    mut others: Vec<(&'a str, &'a str)>,
+    some: Vec<(&'a str, &'a str)>,
+    others: Vec<(&'a str, &'a str)>,
 ) -> bool {
-    for names in [&mut some, &mut others] {
-        names.sort_unstable();
-        names.dedup();
+    sorted(some) == sorted(others)
+}
+
+/// Sorts names and removes repetitions. It takes less code than sort(), and no time for a thousand.
+fn sorted<'a>(names: Vec<(&'a str, &'a str)>) -> Vec<(&'a str, &'a str)> {
+    let mut sorted = Vec::with_capacity(names.len());
+    for name in names {
+        if let Err(place) = sorted.binary_search(&name) {
+            sorted.insert(place, name);
+        }
     }
-    some == others
+    sorted
 }
 
 fn common_name(name: &[u8]) -> Option<String> {
