@@ -1,5 +1,6 @@
 //! Options of an order, and the check of them before anything is sent.
 
+use openssl::pkey::{PKey, Public};
 use std::mem::take;
 use std::time::Duration;
 
@@ -11,8 +12,7 @@ use super::limits::DEFAULT_TIMEOUT;
 use super::transcript::Line;
 use crate::error::{Error, Result};
 use crate::pki::{
-    CertificateChain, ChainPreference, Key, KeyType, RequestedKey, SigningRequest, UnsignedRequest,
-    same_names,
+    CertificateChain, ChainPreference, Key, KeyType, SigningRequest, UnsignedRequest, same_names,
 };
 use crate::resource::identifier::Identifier;
 use crate::time::Time;
@@ -143,7 +143,7 @@ impl OrderOptions {
             }
         };
         // RFC 8555 section 11.1: "the account key pair [must not be] the certificate's".
-        if request.public_key().key.public_eq(client.account_key().public_key()) {
+        if request.public_key().public_eq(client.account_key().public_key()) {
             return refuse("the certificate's key is the account's key; use another one");
         }
         Ok(Plan { identifiers, request, options: Box::new(self) })
@@ -185,10 +185,10 @@ impl CertificateRequest {
         Ok(CertificateRequest::Unsigned(request))
     }
 
-    pub(super) fn public_key(&self) -> RequestedKey<'_> {
+    pub(super) fn public_key(&self) -> &PKey<Public> {
         match self {
             CertificateRequest::Made(request) => request.public_key(),
-            CertificateRequest::Unsigned(request) => request.public_key(),
+            CertificateRequest::Unsigned(request) => request.key().public_key(),
         }
     }
 }

@@ -2,20 +2,20 @@
 //!
 //! RFC 8555 sections 7.4.2 and 9.1 (application/pem-certificate-chain), 11.4; RFC 5280.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::nid::Nid;
-use openssl::pkey::{PKey, PKeyRef, Public};
+use openssl::pkey::{PKeyRef, Public};
 use openssl::sha::sha256;
-use openssl::x509::{X509, X509Name};
+use openssl::x509::{X509, X509ExtendedKeyUsage, X509KeyUsage, X509NameRef};
 
-use super::csr::RequestedKey;
-use super::decoded::{certificate, damaged, is_issued_by, malformed, not_signed, verify_one};
+use super::decoded::{certificate, damaged, is_issued_by, malformed, verify_one};
 use super::issuers::{Issuers, KnownIssuers};
 use super::key::Key;
 use super::key_type::KeyType;
-use super::view::View;
 use crate::base64url;
 use crate::error::{Error, ErrorKind, Result};
 use crate::text::printable;
@@ -38,11 +38,12 @@ const END: &str = "-----END CERTIFICATE-----";
 #[derive(Clone, Debug)]
 pub struct CertificateChain {
     pem: String,
+    certificates: Vec<X509>,
     ders: Vec<Vec<u8>>,
-    issuers: Arc<Issuers>,
     names: Vec<String>,
     not_before: Time,
     not_after: Time,
+    issuers: Arc<Issuers>,
 }
 
 impl CertificateChain {
@@ -53,9 +54,7 @@ impl CertificateChain {
         CertificateChain::read(pem, None)
     }
 
-    /// As [`CertificateChain::parse`], for a chain that [`CertificateChain::verify`] checks next.
-    /// Issuers that are known are not decoded again, and a leaf of theirs is not decoded at all:
-    /// its key must be that of the request, byte for byte.
+    /// As [`CertificateChain::parse`]. Issuers that are known are not decoded and verified again.
     pub(crate) fn parse_issued(pem: &[u8], known: &KnownIssuers) -> Result<CertificateChain> {
         CertificateChain::read(pem, Some(known))
     }
@@ -67,25 +66,17 @@ impl CertificateChain {
         let Some((leaf, others)) = ders.split_first() else {
             return Err(malformed("there is no certificate in it"));
         };
+        let leaf = certificate(leaf)?;
         let issuers = match known {
             Some(known) => known.read(others)?,
             None => Arc::new(Issuers::read(others)?),
         };
-        let view = View::read(leaf).ok_or_else(damaged)?;
-        // OpenSSL is sure to accept such a leaf.
-        let is_plain = known.is_some()
-            && issuers.subject() == Some(view.issuer)
-            && X509Name::from_der(view.subject).is_ok()
-            && view.has_plain_extensions();
-        if !is_plain {
-            certificate(leaf)?;
-        }
-        let (not_before, not_after) = view.validity().ok_or_else(damaged)?;
         Ok(CertificateChain {
-            names: view.names(),
-            not_before,
-            not_after,
+            names: names_of(&leaf),
+            not_before: time_of(leaf.not_before())?,
+            not_after: time_of(leaf.not_after())?,
             pem: ders.iter().map(|der| pem_of(der)).collect(),
+            certificates: [&[leaf], issuers.certificates()].concat(),
             issuers,
             ders,
         })
@@ -119,13 +110,19 @@ impl CertificateChain {
     /// The leaf's serial number, as the bytes of its DER integer. A negative one, which RFC 5280
     /// section 4.1.2.2 forbids, is an error.
     pub fn serial(&self) -> Result<Vec<u8>> {
-        match self.leaf()?.serial {
-            [0x80..=0xff, ..] => {
-                let why = "the certificate's serial number is negative";
-                Err(Error::new(ErrorKind::Parse, why))
-            }
-            serial => Ok(serial.to_vec()),
+        let number = self.leaf()?.serial_number().to_bn()?;
+        if number.is_negative() {
+            return Err(Error::new(
+                ErrorKind::Parse,
+                "the certificate's serial number is negative",
+            ));
         }
+        let mut bytes = number.to_vec();
+        // DER: the first bit of a positive number is 0.
+        if bytes.first().is_none_or(|first| first & 0x80 != 0) {
+            bytes.insert(0, 0);
+        }
+        Ok(bytes)
     }
 
     /// SHA-256 of the leaf.
@@ -135,62 +132,53 @@ impl CertificateChain {
 
     /// The kind of the leaf's key, if it is one that [`Key`](crate::Key) knows.
     pub fn key_type(&self) -> Option<KeyType> {
-        KeyType::of(&*self.public_key().ok()?)
+        KeyType::of(&*self.leaf().ok()?.public_key().ok()?)
     }
 
     /// The identifier for renewal information: the authority key identifier and the serial number
     /// (RFC 9773 section 4.1). `None` if the leaf has no authority key identifier or no valid
     /// serial number.
     pub fn renewal_id(&self) -> Option<String> {
-        let authority = base64url::encode(self.leaf().ok()?.authority_key_id()?);
-        Some(format!("{authority}.{}", base64url::encode(self.serial().ok()?)))
+        let authority = self.leaf().ok()?.authority_key_id()?;
+        let serial = base64url::encode(self.serial().ok()?);
+        Some(format!("{}.{serial}", base64url::encode(authority.as_slice())))
     }
 
     /// The common name of the topmost certificate's issuer: the root that the chain leads to.
     pub fn root_name(&self) -> Option<String> {
-        common_name(View::read(self.ders.last()?)?.issuer)
+        let top = self.certificates.last()?;
+        common_name(top.issuer_name())
     }
 
     /// The common name of each certificate's issuer, the leaf's first.
     pub(crate) fn issuer_names(&self) -> Vec<String> {
-        self.views().filter_map(|certificate| common_name(certificate.issuer)).collect()
+        self.certificates.iter().filter_map(|c| common_name(c.issuer_name())).collect()
     }
 
     /// The key identifier of each certificate's issuer, the leaf's first.
     pub(crate) fn issuer_key_ids(&self) -> Vec<Vec<u8>> {
-        self.views().filter_map(|view| view.authority_key_id().map(<[u8]>::to_vec)).collect()
+        let id = |c: &X509| Some(c.authority_key_id()?.as_slice().to_vec());
+        self.certificates.iter().filter_map(id).collect()
     }
 
-    fn views(&self) -> impl Iterator<Item = View<'_>> {
-        self.ders.iter().filter_map(|der| View::read(der))
+    fn leaf(&self) -> Result<&X509> {
+        self.certificates.first().ok_or_else(|| malformed("there is no certificate in it"))
     }
 
-    fn leaf(&self) -> Result<View<'_>> {
-        self.ders.first().and_then(|der| View::read(der)).ok_or_else(damaged)
-    }
-
-    fn public_key(&self) -> Result<PKey<Public>> {
-        Ok(PKey::public_key_from_der(self.leaf()?.public_key)?)
+    /// Whether the leaf is for this public key.
+    pub(crate) fn is_for(&self, key: &PKeyRef<Public>) -> bool {
+        self.leaf().is_ok_and(|leaf| leaf.public_key().is_ok_and(|public| public.public_eq(key)))
     }
 
     /// Whether the leaf is for this key.
     pub(crate) fn is_for_key(&self, key: &Key) -> bool {
-        self.is_for(key.public_key())
+        self.leaf().is_ok_and(|leaf| leaf.public_key().is_ok_and(|p| p.public_eq(key.public_key())))
     }
 
-    /// Whether the leaf is for this public key.
-    fn is_for(&self, key: &PKeyRef<Public>) -> bool {
-        self.public_key().is_ok_and(|public| public.public_eq(key))
-    }
-
-    /// Checks that the leaf is for this key and exactly `names` (canonical), that it is valid at `now`, with a tolerance of one day, and that each certificate is signed by the next.
-    pub(crate) fn verify(&self, key: &RequestedKey<'_>, names: &[String], now: Time) -> Result<()> {
+    /// Checks that the leaf is for exactly `names` (canonical) and valid at `now`, with a tolerance
+    /// of one day, and that each certificate is signed by the next.
+    pub(crate) fn verify(&self, names: &[String], now: Time) -> Result<()> {
         let refuse = |why: String| Err(Error::new(ErrorKind::Certificate, why));
-        let leaf = self.leaf()?;
-        let is_same_key = key.der == Some(leaf.public_key);
-        if !is_same_key && !self.is_for(key.key) {
-            return refuse("the CA issued a certificate for a key that is not ours".to_owned());
-        }
         if !self.is_valid_at(now) {
             let (start, end) = (self.not_before, self.not_after);
             let why = "the CA issued a certificate that is valid from";
@@ -204,20 +192,18 @@ impl CertificateChain {
                 printable(&names.join(", "), 300)
             ));
         }
-        if leaf.is_ca() {
+        let leaf = self.leaf()?;
+        if self.ders.first().is_some_and(|leaf| is_ca(leaf)) || may_sign_certificates(leaf) {
             return refuse("the CA issued a certificate that is itself a CA's".to_owned());
         }
-        if !leaf.is_for_servers() {
+        let purposes = leaf.extended_key_usage();
+        if purposes.is_some_and(|purposes| !purposes.contains(X509ExtendedKeyUsage::SSL_SERVER)) {
             log::warn!(
                 "the certificate for {} is not for servers",
                 printable(&names.join(", "), 300)
             );
         }
-        match self.issuers.issued(&leaf).filter(|_| is_same_key) {
-            Some(true) => self.issuers.verify(),
-            Some(false) => Err(not_signed(0)),
-            None => self.verify_signatures(),
-        }
+        self.verify_signatures()
     }
 
     /// Whether it is valid at that time, or soon after.
@@ -228,13 +214,8 @@ impl CertificateChain {
 
     /// Checks that the next certificate issued each one, with a signature that cannot be forged.
     fn verify_signatures(&self) -> Result<()> {
-        let leaf = self.decoded_leaf()?;
-        verify_one(0, &leaf, self.issuers.first())?;
+        verify_one(0, self.leaf()?, self.certificates.get(1))?;
         self.issuers.verify()
-    }
-
-    fn decoded_leaf(&self) -> Result<X509> {
-        certificate(self.ders.first().map_or(&[], Vec::as_slice))
     }
 
     /// Returns this chain with another one at its end, if that continues this one.
@@ -245,11 +226,27 @@ impl CertificateChain {
 
     /// Whether its last certificate is self-issued.
     pub(crate) fn ends_in_root(&self) -> bool {
-        match self.issuers.last() {
-            Some(last) => is_issued_by(last, last),
-            None => self.decoded_leaf().is_ok_and(|leaf| is_issued_by(&leaf, &leaf)),
-        }
+        self.certificates.last().is_some_and(|last| is_issued_by(last, last))
     }
+}
+
+/// RFC 5280 section 4.2.1.3.
+fn may_sign_certificates(certificate: &X509) -> bool {
+    let usage = certificate.key_usage();
+    usage.is_some_and(|usage| usage.contains(X509KeyUsage::KEY_CERT_SIGN))
+}
+
+/// Whether the certificate is a CA's (RFC 5280 section 4.2.1.9). OpenSSL's bindings lack
+/// this, so the function searches the DER for the basicConstraints extension.
+fn is_ca(der: &[u8]) -> bool {
+    const BASIC_CONSTRAINTS: &[u8] = &[6, 3, 0x55, 0x1d, 0x13];
+    const CRITICAL: &[u8] = &[1, 1, 0xff];
+    const CA_TRUE: &[u8] = &[1, 1, 0xff];
+    let at = der.windows(BASIC_CONSTRAINTS.len()).position(|bytes| bytes == BASIC_CONSTRAINTS);
+    let value = at.and_then(|at| der.get(at + BASIC_CONSTRAINTS.len()..)).unwrap_or_default();
+    let value = value.strip_prefix(CRITICAL).unwrap_or(value);
+    // OCTET STRING, length, SEQUENCE, length, then the flag if it is not its default.
+    value.get(4..).is_some_and(|content| content.starts_with(CA_TRUE))
 }
 
 /// Returns names as [`same_names`] compares them.
@@ -276,9 +273,9 @@ fn sorted<'a>(names: Vec<(&'a str, &'a str)>) -> Vec<(&'a str, &'a str)> {
     sorted
 }
 
-fn common_name(name: &[u8]) -> Option<String> {
-    let name = X509Name::from_der(name).ok()?;
-    name.entries_by_nid(Nid::COMMONNAME).next()?.data().to_string().ok()
+fn common_name(name: &X509NameRef) -> Option<String> {
+    let entry = name.entries_by_nid(Nid::COMMONNAME).next()?;
+    entry.data().to_string().ok()
 }
 
 /// The content of one PEM block.
@@ -332,6 +329,31 @@ fn blocks(text: &str) -> Result<Vec<String>> {
 
 fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')
+}
+
+/// The subject alternative names of a certificate.
+pub(super) fn names_of(certificate: &X509) -> Vec<String> {
+    let Some(names) = certificate.subject_alt_names() else { return Vec::new() };
+    let address = |bytes: &[u8]| match (<[u8; 4]>::try_from(bytes), <[u8; 16]>::try_from(bytes)) {
+        (Ok(bytes), _) => IpAddr::from(bytes).to_string(),
+        (_, Ok(bytes)) => IpAddr::from(bytes).to_string(),
+        // Unknown forms are listed, too, because they are in the certificate.
+        _ => format!("{bytes:02x?}"),
+    };
+    names
+        .iter()
+        .filter_map(|name| match (name.dnsname(), name.ipaddress()) {
+            (Some(dns), _) => Some(dns.to_owned()),
+            (None, Some(bytes)) => Some(address(bytes)),
+            (None, None) => None,
+        })
+        .collect()
+}
+
+fn time_of(time: &Asn1TimeRef) -> Result<Time> {
+    let since = Asn1Time::from_unix(0)?.diff(time)?;
+    let seconds = i64::from(since.days) * 86_400 + i64::from(since.secs);
+    Ok(Time::from_millis(seconds * 1000))
 }
 
 #[cfg(test)]
@@ -437,16 +459,12 @@ yNQwCgYIKoZIzj0EAwIDRwAwRAIge09+S5TZAlw5tgtiVvuERV6cT4mfutXIlwTb
     #[test]
     fn c08_names_and_signatures_are_checked() {
         let asked = ["example.org".to_owned()];
-        let verify = |chain: &CertificateChain, names: &[String]| {
-            let key = chain.public_key().unwrap();
-            chain.verify(&RequestedKey { key: &key, der: None }, names, NOW)
-        };
         let chain = CertificateChain::parse(certificate("example.org").as_bytes()).unwrap();
-        verify(&chain, &asked).unwrap();
+        chain.verify(&asked, NOW).unwrap();
         let other = ["example.org".to_owned(), "www.example.org".to_owned()];
-        assert_eq!(verify(&chain, &other).unwrap_err().kind(), ErrorKind::Certificate);
+        assert_eq!(chain.verify(&other, NOW).unwrap_err().kind(), ErrorKind::Certificate);
         let unrelated = certificate("example.org") + &certificate("example.net");
         let chain = CertificateChain::parse(unrelated.as_bytes()).unwrap();
-        assert_eq!(verify(&chain, &asked).unwrap_err().kind(), ErrorKind::Certificate);
+        assert_eq!(chain.verify(&asked, NOW).unwrap_err().kind(), ErrorKind::Certificate);
     }
 }

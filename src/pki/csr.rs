@@ -5,14 +5,14 @@
 
 use std::net::IpAddr;
 
-use openssl::pkey::{PKey, PKeyRef, Public};
+use openssl::pkey::{PKey, Public};
 use openssl::x509::X509Req;
 
-use super::der::{self, BIT_STRING, INTEGER, OCTET_STRING, Reader, SEQUENCE, SET};
+use super::chain::names_of;
+use super::der::{self, BIT_STRING, OCTET_STRING, SEQUENCE, SET};
 use super::key::Key;
 use super::key_type::KeyType;
 use super::signature;
-use super::view::Extensions;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Object identifiers in DER: id-ce-subjectAltName (RFC 5280), id-pe-tlsfeature (RFC 7633),
@@ -45,20 +45,6 @@ pub(crate) struct UnsignedRequest {
     names: Vec<String>,
 }
 
-/// The public key to certify.
-pub(crate) struct RequestedKey<'a> {
-    pub(crate) key: &'a PKeyRef<Public>,
-    /// As it is in the request: a SubjectPublicKeyInfo in DER.
-    pub(super) der: Option<&'a [u8]>,
-}
-
-impl<'a> RequestedKey<'a> {
-    fn new(key: &'a PKeyRef<Public>, info: Option<&'a [u8]>) -> RequestedKey<'a> {
-        let der = info.and_then(|info| parts_from_key(info)?.expect(SEQUENCE));
-        RequestedKey { key, der: der.map(|element| element.bytes) }
-    }
-}
-
 impl UnsignedRequest {
     /// Makes a request for `names` (DNS names, wildcards, IP addresses) and `key`; with
     /// `must_staple` it has the TLS feature extension (RFC 7633).
@@ -83,11 +69,6 @@ impl UnsignedRequest {
 
     pub(crate) fn key(&self) -> &Key {
         &self.key
-    }
-
-    /// The public key to certify.
-    pub(crate) fn public_key(&self) -> RequestedKey<'_> {
-        RequestedKey::new(self.key.public_key(), Some(&self.info))
     }
 
     /// The bytes to sign.
@@ -169,9 +150,11 @@ impl SigningRequest {
     }
 
     fn from_request(request: &X509Req) -> Result<SigningRequest> {
-        let der = request.to_der()?;
-        let names = requested_names(&der).unwrap_or_default();
-        Ok(SigningRequest { public_key: request.public_key()?, der, names })
+        Ok(SigningRequest {
+            public_key: request.public_key()?,
+            der: request.to_der()?,
+            names: requested_names(request)?,
+        })
     }
 
     /// The request as DER.
@@ -185,34 +168,20 @@ impl SigningRequest {
     }
 
     /// The public key to certify.
-    pub(crate) fn public_key(&self) -> RequestedKey<'_> {
-        let info = Reader(&self.der).expect(SEQUENCE).and_then(|all| Reader(all.content).next());
-        RequestedKey::new(&self.public_key, info.map(|info| info.bytes))
+    pub(crate) fn public_key(&self) -> &PKey<Public> {
+        &self.public_key
     }
-}
-
-/// Reads the signed part of a request from its public key on.
-fn parts_from_key(info: &[u8]) -> Option<Reader<'_>> {
-    let mut info = Reader(Reader(info).expect(SEQUENCE)?.content);
-    info.expect(INTEGER)?;
-    info.expect(SEQUENCE)?; // the subject
-    Some(info)
 }
 
 /// Reads the requested subjectAltName. OpenSSL's bindings read that extension only from
-/// certificates.
-fn requested_names(der: &[u8]) -> Option<Vec<String>> {
-    let mut parts = parts_from_key(Reader(Reader(der).expect(SEQUENCE)?.content).next()?.bytes)?;
-    parts.expect(SEQUENCE)?;
-    let mut attributes = Reader(parts.optional(ATTRIBUTES)??.content);
-    while !attributes.is_at_end() {
-        let mut attribute = Reader(attributes.expect(SEQUENCE)?.content);
-        if attribute.next()?.bytes == EXTENSION_REQUEST {
-            let extensions = Reader(attribute.expect(SET)?.content).expect(SEQUENCE)?;
-            return Some(Extensions(extensions.content).names());
-        }
+/// certificates, so this copies the request's extensions into an unsigned certificate.
+fn requested_names(request: &X509Req) -> Result<Vec<String>> {
+    let mut shell = openssl::x509::X509::builder()?;
+    let Ok(extensions) = request.extensions() else { return Ok(Vec::new()) };
+    for extension in extensions {
+        shell.append_extension(extension)?;
     }
-    None
+    Ok(names_of(&shell.build()))
 }
 
 #[cfg(test)]
@@ -233,8 +202,8 @@ mod tests {
             assert_eq!(again.names()[..3], asked[..3]);
             assert_eq!(again.names()[3], "2001:db8::1");
             assert_eq!(again.names(), request.names());
-            assert!(again.public_key().key.public_eq(request.public_key().key));
-            assert!(again.public_key().key.public_eq(key.public_key()));
+            assert!(again.public_key().public_eq(request.public_key()));
+            assert!(again.public_key().public_eq(key.public_key()));
             let parsed = X509Req::from_der(request.der()).unwrap();
             assert!(parsed.subject_name().entries().next().is_none());
             let pem = parsed.to_pem().unwrap();
@@ -269,7 +238,7 @@ mod tests {
             assert!(parsed.verify(key.public_key()).unwrap());
             assert!(parsed.subject_name().entries().next().is_none(), "no common name at all");
             assert_eq!(parsed.to_der().unwrap(), request.der(), "DER, and not just BER");
-            let mut read = requested_names(&parsed.to_der().unwrap()).unwrap();
+            let mut read = requested_names(&parsed).unwrap();
             let mut asked = asked;
             read.sort();
             asked.sort();

@@ -44,7 +44,7 @@ pub(super) fn verify_one(n: usize, certificate: &X509, issuer: Option<&X509>) ->
     }
 }
 
-pub(super) fn not_signed(n: usize) -> Error {
+fn not_signed(n: usize) -> Error {
     let why = format!("certificate {n} of the chain is not signed by the next one");
     Error::new(ErrorKind::Certificate, why)
 }

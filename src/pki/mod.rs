@@ -15,21 +15,25 @@ mod key_type;
 mod name_key;
 mod pkcs8;
 mod signature;
+#[cfg(feature = "http")]
+mod subject;
 mod tls_alpn;
-mod view;
 mod weak_keys;
 
 pub use chain::CertificateChain;
 pub(crate) use chain::same_names;
 pub use chain_preference::ChainPreference;
 pub use csr::SigningRequest;
-pub(crate) use csr::{RequestedKey, UnsignedRequest};
+pub(crate) use csr::UnsignedRequest;
 pub(crate) use issuers::KnownIssuers;
 pub use key::Key;
 pub use key_type::KeyType;
 pub use tls_alpn::tls_alpn_certificate;
 #[cfg(feature = "http")]
-pub(crate) use {name_key::name_key, view::subject_of};
+pub(crate) use {
+    name_key::{key_of, name_key},
+    subject::subject_of,
+};
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -4,82 +4,70 @@
 //! OpenSSL compares names (RFC 5280 section 7.1) after it has converted strings to UTF-8, letters to
 //! lower case, and white space to one space between words.
 
+use openssl::x509::X509NameRef;
+
 use super::der::{Reader, SEQUENCE, SET};
 
 const OID: u8 = 0x06;
 const UTF8_STRING: u8 = 0x0c;
-const PRINTABLE_STRING: u8 = 0x13;
-const T61_STRING: u8 = 0x14;
-const IA5_STRING: u8 = 0x16;
+/// Strings with one byte for each letter, which OpenSSL takes for Latin-1: NumericString,
+/// PrintableString, T61String, IA5String.
+const LATIN_1: [u8; 4] = [0x12, 0x13, 0x14, 0x16];
 const UNIVERSAL_STRING: u8 = 0x1c;
 const BMP_STRING: u8 = 0x1e;
 
-/// Returns the key of a name, which is DER. `None` if it cannot be read.
+/// Returns the key of a name that OpenSSL has read, in whatever encoding.
+pub(crate) fn key_of(name: &X509NameRef) -> u64 {
+    name.entries().fold(0, |sum, entry| {
+        let key = match entry.data().to_string() {
+            Ok(text) => text_key(text.as_bytes()),
+            Err(_) => text_key(entry.data().as_slice()),
+        };
+        sum.wrapping_add(key)
+    })
+}
+
+/// Returns the key of a name in DER. `None` if it cannot be read.
 pub(crate) fn name_key(name: &[u8]) -> Option<u64> {
-    let mut key = Hash::default();
+    let mut sum = 0u64;
     let mut names = Reader(Reader(name).expect(SEQUENCE)?.content);
     while !names.is_at_end() {
-        // The attributes of one set may have another order in another encoding.
-        let mut sum = 0u64;
         let mut set = Reader(names.expect(SET)?.content);
         while !set.is_at_end() {
             let mut attribute = Reader(set.expect(SEQUENCE)?.content);
-            let mut hash = Hash::default();
-            hash.add(attribute.expect(OID)?.content);
+            attribute.expect(OID)?;
             let value = attribute.next()?;
-            add_text(&mut hash, value.tag, value.content)?;
-            sum = sum.wrapping_add(hash.0);
+            let width = match value.tag {
+                UNIVERSAL_STRING => 4,
+                BMP_STRING => 2,
+                tag if LATIN_1.contains(&tag) => 1,
+                UTF8_STRING => 0,
+                _ => return None,
+            };
+            sum = sum.wrapping_add(match (width, value.content.is_ascii()) {
+                (0, _) | (1, true) => text_key(value.content),
+                _ => text_key(wide(value.content, width)?.as_bytes()),
+            });
         }
-        key.add(&sum.to_be_bytes());
     }
-    Some(key.0)
+    Some(sum)
 }
 
-fn add_text(hash: &mut Hash, tag: u8, content: &[u8]) -> Option<()> {
-    // OpenSSL takes T61String for Latin-1.
-    let width = match tag {
-        UTF8_STRING | PRINTABLE_STRING | IA5_STRING => {
-            content.iter().for_each(|byte| hash.add_letter(*byte));
-            return Some(());
-        }
-        T61_STRING => 1,
-        BMP_STRING => 2,
-        UNIVERSAL_STRING => 4,
-        _ => {
-            hash.add(content);
-            return Some(());
-        }
-    };
-    for unit in content.chunks(width) {
-        let code = unit.iter().fold(0, |code, byte| code << 8 | u32::from(*byte));
-        let letter = char::from_u32(code)?;
-        letter.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| hash.add_letter(byte));
-    }
-    Some(())
+/// Converts letters of some bytes each to UTF-8.
+fn wide(content: &[u8], width: usize) -> Option<String> {
+    let code = |unit: &[u8]| unit.iter().fold(0, |code, byte| code << 8 | u32::from(*byte));
+    content.chunks(width).map(|unit| char::from_u32(code(unit))).collect()
 }
 
-/// FNV-1a.
-struct Hash(u64);
-
-impl Default for Hash {
-    fn default() -> Hash {
-        Hash(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Hash {
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    fn add_letter(&mut self, byte: u8) {
-        // The vertical tab is white space to OpenSSL, and not to Rust.
-        if !byte.is_ascii_whitespace() && byte != 0x0b {
-            self.add(&[byte.to_ascii_lowercase()]);
-        }
-    }
+/// FNV-1a of an attribute's text. The sum over a name's attributes does not depend on their order, which
+/// may be another one inside a set.
+fn text_key(text: &[u8]) -> u64 {
+    // The vertical tab is white space to OpenSSL, and not to Rust.
+    let is_letter = |byte: &u8| !byte.is_ascii_whitespace() && *byte != 0x0b;
+    let letters = text.iter().filter(|byte| is_letter(byte));
+    letters.map(u8::to_ascii_lowercase).fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -97,7 +85,9 @@ mod tests {
     /// A name with one attribute, as DER.
     fn name(attribute: &[u8], tag: u8, text: &str) -> Vec<u8> {
         let content: Vec<u8> = match tag {
-            T61_STRING => text.chars().map(|c| u8::try_from(c).unwrap()).collect(),
+            tag if LATIN_1.contains(&tag) => {
+                text.chars().map(|c| u8::try_from(c).unwrap()).collect()
+            }
             BMP_STRING => text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
             UNIVERSAL_STRING => text.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect(),
             _ => text.as_bytes().to_vec(),
@@ -110,6 +100,8 @@ mod tests {
         let [first, second] = [one, other].map(|name| X509Name::from_der(name).unwrap());
         assert_eq!(first.try_cmp(&second).unwrap(), Ordering::Equal, "{one:?} {other:?}");
         assert_eq!(name_key(one).unwrap(), name_key(other).unwrap(), "{one:?} {other:?}");
+        assert_eq!(key_of(&first), name_key(one).unwrap());
+        assert_eq!(key_of(&second), name_key(other).unwrap());
     }
 
     #[test]
@@ -119,12 +111,13 @@ mod tests {
             (UTF8_STRING, " the root\u{e9} x1 "),
             (BMP_STRING, "THE ROOT\u{e9} X1"),
             (UNIVERSAL_STRING, "The\u{b}Root\u{e9} X1"),
-            (T61_STRING, "The Root\u{e9} X1"),
+            (LATIN_1[1], "The Root\u{e9} X1"),
+            (LATIN_1[2], "The Root\u{e9} X1"),
         ] {
             assert_same(&one, &name(COMMON_NAME, tag, text));
         }
         let one = name(COUNTRY, UTF8_STRING, "US");
-        for tag in [PRINTABLE_STRING, IA5_STRING, BMP_STRING] {
+        for tag in [LATIN_1[1], LATIN_1[3], BMP_STRING] {
             assert_same(&one, &name(COUNTRY, tag, "us"));
         }
     }
@@ -134,7 +127,6 @@ mod tests {
         let names = [
             name(COMMON_NAME, UTF8_STRING, "Root X1"),
             name(COMMON_NAME, UTF8_STRING, "Root X2"),
-            name(COUNTRY, UTF8_STRING, "Root X1"),
             element(SEQUENCE, &[]),
         ];
         for (n, one) in names.iter().enumerate() {

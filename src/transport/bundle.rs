@@ -19,6 +19,7 @@ use crate::pki::{name_key, subject_of};
 const MAX_KEPT: usize = 64 * 1024;
 
 /// A file of certificates.
+#[derive(Default)]
 pub(crate) struct Bundle {
     path: PathBuf,
     /// The file's state when it was read. `None` for a pipe, which is read only once.
@@ -65,15 +66,7 @@ impl Bundle {
         // Before the content: a change in between is found later.
         let stamp = Stamp::of(&fs::metadata(path)?);
         let content = fs::read(path)?;
-        let mut bundle = Bundle {
-            path: path.to_owned(),
-            stamp,
-            kept: None,
-            entries: Vec::new(),
-            broken: 0,
-            has_others: false,
-            lack: None,
-        };
+        let mut bundle = Bundle { path: path.to_owned(), stamp, ..Bundle::default() };
         bundle.scan(&content);
         if bundle.entries.is_empty() {
             bundle.lack = Some(lack(&content));
@@ -87,12 +80,35 @@ impl Bundle {
     /// Returns the bundle again if its file was replaced. A file that cannot be read now was not
     /// replaced; neither was one that has lost all certificates, or has a new one that is broken.
     pub(crate) fn replaced(&self) -> Option<Bundle> {
-        let before = self.stamp.as_ref()?;
-        if Stamp::of(&fs::metadata(&self.path).ok()?)? == *before {
+        if self.is_current() {
             return None;
         }
         let now = Bundle::read(&self.path).ok()?;
-        (now.lack.is_none() && now.broken <= self.broken).then_some(now)
+        if (now.lack.is_some() && !now.has_others) || now.broken > self.broken {
+            log::warn!(
+                "{}: the new file is damaged or empty; the old one counts",
+                self.path.display()
+            );
+            return None;
+        }
+        Some(now)
+    }
+
+    /// Whether the file is the one that was read, as far as this can be seen.
+    fn is_current(&self) -> bool {
+        let now = fs::metadata(&self.path).ok().and_then(|metadata| Stamp::of(&metadata));
+        self.stamp.is_none() || now.is_none() || now == self.stamp
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns all certificates.
+    pub(crate) fn all(&self) -> Vec<X509> {
+        let mut found = Vec::new();
+        self.find(None, &mut found);
+        found
     }
 
     /// Whether both have the same certificates. Two large files are the same only if they are one.
@@ -102,23 +118,35 @@ impl Bundle {
             || self.kept.is_some() && self.kept == other.kept
     }
 
-    /// Adds all certificates with this subject, and maybe others. `key` is its [`name_key`].
+    /// Adds all certificates with this subject, and maybe others. `key` is its `key_of()`; `None` adds
+    /// all.
     pub(crate) fn find(&self, key: Option<u64>, found: &mut Vec<X509>) {
-        let is_candidate = |its: Option<u64>| its.is_none() || key.is_none() || its == key;
-        if !self.entries.iter().any(|(its, _)| is_candidate(*its)) {
+        if let Some(content) = &self.kept {
+            return self.find_in(content, key, found);
+        }
+        if !self.entries.iter().any(|(its, _)| is_candidate(*its, key)) {
             return;
         }
-        let read = match self.kept {
-            Some(_) => Vec::new(),
-            None => fs::read(&self.path).unwrap_or_default(),
+        let content = match fs::read(&self.path) {
+            Ok(content) => content,
+            Err(error) => return log::warn!("{}: {error}", self.path.display()),
         };
-        let content = self.kept.as_ref().unwrap_or(&read);
-        for (_, place) in self.entries.iter().filter(|(its, _)| is_candidate(*its)) {
+        // It was replaced a moment ago: the places are those of the file before.
+        if !self.is_current() {
+            let mut now = Bundle { path: self.path.clone(), ..Bundle::default() };
+            now.scan(&content);
+            return now.find_in(&content, key, found);
+        }
+        self.find_in(&content, key, found);
+    }
+
+    fn find_in(&self, content: &[u8], key: Option<u64>, found: &mut Vec<X509>) {
+        for (_, place) in self.entries.iter().filter(|(its, _)| is_candidate(*its, key)) {
             match X509::from_pem(content.get(place.clone()).unwrap_or_default()) {
                 Ok(certificate) => found.push(certificate),
                 Err(_) => {
                     let (file, at) = (self.path.display(), place.start);
-                    log::warn!("{file}: the certificate at byte {at} cannot be read any more");
+                    log::warn!("{file}: the certificate at byte {at} cannot be read");
                 }
             }
         }
@@ -134,6 +162,8 @@ impl Bundle {
             line.clear();
             // It does not fail for bytes in memory. It finds line breaks faster than split() does.
             let _ = rest.read_until(b'\n', &mut line);
+            let mark = if begin == 0 { BYTE_ORDER_MARK } else { b"" };
+            let line = line.strip_prefix(mark).unwrap_or(&line);
             let text = line.trim_ascii_end();
             if line.is_empty() || line.starts_with(BEGIN) {
                 // The block before has no end.
@@ -143,8 +173,12 @@ impl Bundle {
                 }
                 (start, label) = (begin, text.to_vec());
                 base64.clear();
-            } else if line.starts_with(b"-----END ") {
-                self.add(&label, &base64, content, start..begin + line.len());
+            } else if line.starts_with(END) {
+                let is_its_end = text.strip_prefix(END) == label.strip_prefix(BEGIN);
+                match is_its_end {
+                    true => self.add(&label, &base64, content, start..content.len() - rest.len()),
+                    false => self.broken += usize::from(is_certificate(&label)),
+                }
                 label.clear();
             } else if !label.is_empty() {
                 // Other characters are no base64, and need no care.
@@ -172,6 +206,14 @@ impl Bundle {
 }
 
 const BEGIN: &[u8] = b"-----BEGIN ";
+const END: &[u8] = b"-----END ";
+/// A mark of UTF-8 at the start of a file, which some editors write.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Whether a certificate may have the subject that is looked for.
+fn is_candidate(its: Option<u64>, key: Option<u64>) -> bool {
+    its.is_none() || key.is_none() || its == key
+}
 
 /// Whether the first line of a PEM block is that of a certificate without trust settings.
 fn is_certificate(line: &[u8]) -> bool {
@@ -192,6 +234,21 @@ pub(crate) fn lack(content: &[u8]) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pki::key_of;
+
+    #[test]
+    fn a_file_that_was_replaced_a_moment_ago_is_read_with_its_own_places() {
+        let system = fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap();
+        let path = std::env::temp_dir().join(format!("acme-micro-bundle-{}", std::process::id()));
+        fs::write(&path, &system).unwrap();
+        let bundle = Bundle::read(&path).unwrap();
+        fs::write(&path, [b"# one line more\n", system.as_slice()].concat()).unwrap();
+        let roots = X509::stack_from_pem(&system).unwrap();
+        let mut found = Vec::new();
+        bundle.find(Some(key_of(roots[7].subject_name())), &mut found);
+        fs::remove_file(&path).unwrap();
+        assert!(found.contains(&roots[7]));
+    }
 
     #[test]
     fn each_root_of_the_system_is_found_by_its_subject() {
@@ -200,10 +257,9 @@ mod tests {
         let roots = X509::stack_from_pem(&pem).unwrap();
         assert!(roots.len() > 100 && bundle.broken == 0 && bundle.kept.is_none());
         for root in &roots {
-            let key = name_key(&root.subject_name().to_der().unwrap());
             let mut found = Vec::new();
-            bundle.find(key, &mut found);
-            assert!(key.is_some() && found.contains(root), "{root:?}");
+            bundle.find(Some(key_of(root.subject_name())), &mut found);
+            assert!(found.contains(root), "{root:?}");
             assert!(found.len() < 5, "the key of {root:?} is that of many");
         }
     }

@@ -10,7 +10,7 @@ use openssl::x509::store::X509Lookup;
 use openssl::x509::{X509, X509NameRef};
 
 use super::bundle::Bundle;
-use crate::pki::name_key;
+use crate::pki::key_of;
 use crate::sys::{Find, add_default_store, add_lookup, default_cert_file};
 
 /// OpenSSL's `X509_FILETYPE_DEFAULT`: its own directory, or the one in `SSL_CERT_DIR`.
@@ -19,15 +19,15 @@ const DEFAULT: i32 = 3;
 /// The files of roots.
 pub(crate) struct Roots {
     bundles: Vec<Arc<Bundle>>,
-    /// Files that OpenSSL reads itself, for CRLs and trust settings.
-    whole: Vec<PathBuf>,
+    /// The number of bundles at the end that are the system's.
+    of_system: usize,
     /// Whether the system's roots are trusted.
     system: bool,
 }
 
 impl Find for Roots {
     fn find(&self, subject: &X509NameRef) -> Vec<X509> {
-        let key = subject.to_der().ok().and_then(|name| name_key(&name));
+        let key = Some(key_of(subject));
         let mut found = Vec::new();
         for bundle in &self.bundles {
             bundle.find(key, &mut found);
@@ -44,19 +44,16 @@ impl Roots {
     /// These files, and the system's if they are trusted. Unreadable files of the system are skipped,
     /// as OpenSSL does with its defaults.
     pub(crate) fn new(mut bundles: Vec<Arc<Bundle>>, system: bool) -> Roots {
-        let mut whole = Vec::new();
+        let named = bundles.len();
         for path in system_files().into_iter().filter(|_| system) {
             let Ok(bundle) = Bundle::read(&path) else { continue };
             if bundle.broken > 0 {
                 let broken = bundle.broken;
                 log::warn!("{}: {broken} certificates cannot be read", path.display());
             }
-            if bundle.has_others {
-                whole.push(path);
-            }
             bundles.push(Arc::new(bundle));
         }
-        Roots { bundles, whole, system }
+        Roots { of_system: bundles.len() - named, bundles, system }
     }
 
     /// Whether both have the same certificates.
@@ -77,7 +74,7 @@ impl Roots {
                 changed = true;
             }
         }
-        changed.then(|| Roots { bundles, whole: self.whole.clone(), system: self.system })
+        changed.then_some(Roots { bundles, of_system: self.of_system, system: self.system })
     }
 
     /// Lets a context trust these roots.
@@ -85,11 +82,21 @@ impl Roots {
         self: &Arc<Roots>,
         builder: &mut SslContextBuilder,
     ) -> Result<(), ErrorStack> {
-        for file in &self.whole {
-            let _ = builder.load_verify_locations(Some(file), None);
+        // CRLs and trust settings of the system's files are read by OpenSSL itself, and then all else as
+        // well: a lookup is asked only for a subject that the store does not have.
+        let of_system = self.bundles.iter().rev().take(self.of_system);
+        let whole: Vec<_> = of_system.filter(|bundle| bundle.has_others).collect();
+        for bundle in &whole {
+            let _ = builder.load_verify_locations(Some(bundle.path()), None);
         }
         let store = builder.cert_store_mut();
-        add_lookup(store, self.clone())?;
+        if whole.is_empty() {
+            add_lookup(store, self.clone())?;
+        } else {
+            for root in self.bundles.iter().flat_map(|bundle| bundle.all()) {
+                store.add_cert(root)?;
+            }
+        }
         if self.system {
             let directory = store.add_lookup(X509Lookup::hash_dir())?;
             directory.add_dir("", SslFiletype::from_raw(DEFAULT))?;

@@ -215,6 +215,7 @@ SHAPES = {
     "spaces": lambda pem: pem.replace("\n", "  \n"),
     "old label": lambda pem: pem.replace(" CERTIFICATE", " X509 CERTIFICATE"),
     "after another block": lambda pem: "-----BEGIN NOTE-----\nAAAA\n-----END NOTE-----\n" + pem,
+    "after a byte order mark": lambda pem: "\N{BYTE ORDER MARK}" + pem,
     "after a long line": lambda pem: "x" * 200_000 + "\n" + pem,
 }
 
@@ -224,7 +225,8 @@ def test_pem_of_any_shape_is_read(
     shape: str, pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_directory: None
 ) -> None:
     roots = tmp_path / "roots.pem"
-    roots.write_bytes((pki.pem("old root") + SHAPES[shape](pki.pem("root"))).encode())
+    first = "" if "order mark" in shape else pki.pem("old root")
+    roots.write_bytes((first + SHAPES[shape](pki.pem("root"))).encode())
     monkeypatch.setenv("SSL_CERT_FILE", str(roots))
     with server(pki, *CHAIN) as url:
         assert our_verdict(url, ca_file=roots) == verdict_of_openssl(url, roots) == TRUSTED
@@ -236,6 +238,7 @@ BROKEN = {
     "not a certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
     "without an end": "-----BEGIN CERTIFICATE-----\nMIIB\n",
     "empty": "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+    "with another end": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END X-----\n",
 }
 
 
@@ -268,6 +271,42 @@ def test_trust_settings_count_in_the_file_of_the_system(
     with server(pki, *CHAIN) as url:
         assert our_verdict(url) == verdict_of_openssl(url)
         assert (our_verdict(url) == TRUSTED) == (reject == "-addtrust")
+
+
+def test_trust_settings_are_read_again_after_a_replacement(
+    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_directory: None
+) -> None:
+    def trusting(name: str, *options: str) -> str:
+        openssl("x509", "-in", pki.folder / f"{name}.pem", *options, "-trustout", "-out", tmp_path / "trust.pem")
+        return (tmp_path / "trust.pem").read_text()
+
+    roots = tmp_path / "roots.pem"
+    monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+    rejected = trusting("root", "-addreject", "serverAuth") + pki.pem("root")
+    trusted = trusting("root", "-addtrust", "serverAuth")
+    steps = [pki.pem("root"), rejected, trusted, trusting("old root", "-addtrust", "serverAuth"), trusted]
+    roots.write_text(steps[0])
+    key = acme.PrivateKey.generate()
+    with server(pki, *CHAIN) as url, acme.Client(f"{url}/dir", key) as client:
+        verdicts = []
+        for text in steps:
+            (tmp_path / "next.pem").write_text(text)
+            os.replace(tmp_path / "next.pem", roots)
+            verdicts.append(ask(client))
+            assert verdicts[-1] == verdict_of_openssl(url)
+        assert verdicts[0] == verdicts[2] == TRUSTED and TRUSTED not in (verdicts[1], verdicts[3])
+
+
+def test_a_root_of_a_name_that_has_trust_settings_elsewhere_is_found(
+    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_directory: None
+) -> None:
+    roots = tmp_path / "roots.pem"
+    other = pki.folder / "other root of this name.pem"
+    openssl("x509", "-in", other, "-addtrust", "serverAuth", "-trustout", "-out", roots)
+    monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+    with server(pki, *CHAIN) as url:
+        assert our_verdict(url) == verdict_of_openssl(url) != TRUSTED
+        assert our_verdict(url, extra_ca_file=pki.folder / "root.pem") == TRUSTED
 
 
 def test_a_crl_in_the_file_changes_nothing(

@@ -80,8 +80,9 @@ def remove_left_over(folder: int, name: str) -> None:
     with suppress(OSError):
         try:
             file = os.open(name, flags, dir_fd=folder)
-        except OSError:  # it is no file of ours, such as a symbolic link
-            os.unlink(name, dir_fd=folder)
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # a symbolic link is no file of ours
+                os.unlink(name, dir_fd=folder)
             return
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,8 +106,12 @@ def _create(folder: int, mode: int, prefix: str) -> tuple[str, int]:
 
 def _is_locked(folder: int, name: str, file: int) -> bool:
     """Locks a new file; False if another program took it for a left-over file before that."""
-    with suppress(OSError):  # a file system without locks
+    try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
     try:
         return os.path.samestat(os.fstat(file), os.stat(name, dir_fd=folder, follow_symlinks=False))
     except FileNotFoundError:
