@@ -254,11 +254,10 @@ impl TlsTransport {
         alert.ssl_error().map(|alert| Error::Io(io::Error::other(reasons(alert))))
     }
 
-    fn send(&mut self, timeout: NextTimeout) -> Result<(), Error> {
+    fn send(&mut self) -> Result<(), Error> {
         if self.unsent.is_empty() {
             return Ok(());
         }
-        self.stream.get_mut().set_timeout(timeout);
         forget_old_errors();
         let written = self.stream.write_all(&self.unsent);
         self.unsent.clear();
@@ -275,16 +274,18 @@ impl Transport for TlsTransport {
         // ureq wrote `amount` bytes into this buffer.
         self.unsent.extend_from_slice(self.buffers.output().get(..amount).unwrap_or_default());
         self.received = 0;
-        match self.unsent.len() < MAX_RECORD {
-            true => Ok(()),
-            false => self.send(timeout),
+        if self.unsent.len() < MAX_RECORD {
+            return Ok(());
         }
+        self.stream.get_mut().set_timeout(timeout);
+        self.send()
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.send(timeout)?;
-        self.has_read = true;
+        // Sending and reading share the time.
         self.stream.get_mut().set_timeout(timeout);
+        self.send()?;
+        self.has_read = true;
         forget_old_errors();
         // `Read::read` would report a cut connection as a regular end.
         let amount = match self.stream.ssl_read(self.buffers.input_append_buf()) {
