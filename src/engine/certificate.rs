@@ -127,16 +127,13 @@ impl Session {
             self.io.sleep(DOWNLOAD_DELAY).await.map_err(ended)?;
         };
         let in_context = |e: Error| e.with_kind(ErrorKind::Certificate).doing(call.doing).at(url);
-        let chain = CertificateChain::parse_issued(&response.body, self.client.issuers()).map_err(
-            |error| {
-                in_context(match response.headers.last("content-type") {
-                    Some(shown) => {
-                        error.noting(&format!("it is shown as {}", printable(shown, 80)))
-                    }
-                    None => error,
-                })
-            },
-        )?;
+        let known = self.client.issuers();
+        let chain = CertificateChain::parse_issued(&response.body, known).map_err(|error| {
+            in_context(match response.headers.last("content-type") {
+                Some(shown) => error.noting(&format!("it is shown as {}", printable(shown, 80))),
+                None => error,
+            })
+        })?;
         let base = self.client.policy().check(url)?;
         let links = |relation, max| {
             let links = response.headers.links(relation, max).into_iter();

@@ -1,8 +1,9 @@
 //! Options of an order, and the check of them before anything is sent.
 
-use openssl::pkey::{PKey, Public};
 use std::mem::take;
 use std::time::Duration;
+
+use openssl::pkey::{PKey, Public};
 
 use super::ca_profiles;
 use super::challenge::ChallengeType;

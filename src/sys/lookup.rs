@@ -48,7 +48,7 @@ unsafe extern "C" {
 
 /// A source of trusted certificates.
 pub(crate) trait Find: Send + Sync {
-    /// Returns all certificates with this subject.
+    /// Returns all certificates with this subject, and maybe others that are trusted as well.
     fn find(&self, subject: &X509NameRef) -> Vec<X509>;
 }
 
@@ -77,34 +77,14 @@ pub(crate) fn default_cert_file() -> OsString {
     }
 }
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn has_rights_of_another_user() -> bool {
+fn has_rights_of_another_user() -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     // SAFETY: it only returns a number.
-    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
-}
-
-#[cfg(any(
-    target_vendor = "apple",
-    target_os = "freebsd",
-    target_os = "openbsd",
-    target_os = "netbsd",
-    target_os = "dragonfly"
-))]
-pub(crate) fn has_rights_of_another_user() -> bool {
+    return unsafe { libc::getauxval(libc::AT_SECURE) != 0 };
+    #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
     // SAFETY: it only returns a number.
-    unsafe { libc::issetugid() != 0 }
-}
-
-#[cfg(not(any(
-    target_os = "linux",
-    target_os = "android",
-    target_vendor = "apple",
-    target_os = "freebsd",
-    target_os = "openbsd",
-    target_os = "netbsd",
-    target_os = "dragonfly"
-)))]
-pub(crate) fn has_rights_of_another_user() -> bool {
+    return unsafe { libc::issetugid() != 0 };
+    #[cfg(not(unix))]
     false
 }
 
