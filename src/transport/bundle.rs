@@ -4,8 +4,8 @@
 //! A [`Bundle`] knows where each certificate is in its file, and a number for its subject. OpenSSL
 //! asks for an issuer by its name (`sys/lookup.rs`).
 
-use std::fs::{self, Metadata};
-use std::io::{self, BufRead};
+use std::fs::{self, File, Metadata};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -16,7 +16,9 @@ use crate::pki::{name_key, subject_of};
 
 /// Maximum size of a file that stays in memory, in bytes. A program may then delete it, or lose the
 /// right to read it. A larger file is read again for each new issuer.
-const MAX_KEPT: usize = 64 * 1024;
+const MAX_KEPT: u64 = 64 * 1024;
+/// Bytes to read from a larger file at once.
+const BUFFER: usize = 8 * 1024;
 
 /// A file of certificates.
 #[derive(Default)]
@@ -28,7 +30,7 @@ pub(crate) struct Bundle {
     kept: Option<Vec<u8>>,
     /// The certificates: the [`name_key`] of the subject, or `None` if any subject is possible, and
     /// the place in the file.
-    entries: Vec<(Option<u64>, Range<usize>)>,
+    entries: Vec<(Option<u64>, Range<u64>)>,
     /// The number of certificates that cannot be read.
     pub(crate) broken: usize,
     /// Whether there is something else in it that OpenSSL reads: CRLs, or certificates with trust
@@ -63,16 +65,16 @@ impl Stamp {
 impl Bundle {
     /// Reads a file. Certificates that cannot be read are counted and left out.
     pub(crate) fn read(path: &Path) -> io::Result<Bundle> {
-        // Before the content: a change in between is found later.
-        let stamp = Stamp::of(&fs::metadata(path)?);
-        let content = fs::read(path)?;
+        let file = File::open(path)?;
+        let stamp = Stamp::of(&file.metadata()?);
         let mut bundle = Bundle { path: path.to_owned(), stamp, ..Bundle::default() };
-        bundle.scan(&content);
-        if bundle.entries.is_empty() {
-            bundle.lack = Some(lack(&content));
-        }
-        if bundle.stamp.is_none() || content.len() <= MAX_KEPT {
+        if bundle.stamp.as_ref().is_none_or(|stamp| stamp.size <= MAX_KEPT) {
+            let mut content = Vec::new();
+            (&file).read_to_end(&mut content)?;
+            bundle.scan(&mut content.as_slice())?;
             bundle.kept = Some(content);
+        } else {
+            bundle.scan(&mut BufReader::with_capacity(BUFFER, &file))?;
         }
         Ok(bundle)
     }
@@ -121,62 +123,72 @@ impl Bundle {
     /// Adds all certificates with this subject, and maybe others. `key` is its `key_of()`; `None` adds
     /// all.
     pub(crate) fn find(&self, key: Option<u64>, found: &mut Vec<X509>) {
-        if let Some(content) = &self.kept {
-            return self.find_in(content, key, found);
+        if let Err(error) = self.try_find(key, found) {
+            log::warn!("{}: {error}", self.path.display());
         }
-        if !self.entries.iter().any(|(its, _)| is_candidate(*its, key)) {
-            return;
-        }
-        let content = match fs::read(&self.path) {
-            Ok(content) => content,
-            Err(error) => return log::warn!("{}: {error}", self.path.display()),
-        };
-        // It was replaced a moment ago: the places are those of the file before.
-        if !self.is_current() {
-            let mut now = Bundle { path: self.path.clone(), ..Bundle::default() };
-            now.scan(&content);
-            return now.find_in(&content, key, found);
-        }
-        self.find_in(&content, key, found);
     }
 
-    fn find_in(&self, content: &[u8], key: Option<u64>, found: &mut Vec<X509>) {
-        for (_, place) in self.entries.iter().filter(|(its, _)| is_candidate(*its, key)) {
-            match X509::from_pem(content.get(place.clone()).unwrap_or_default()) {
-                Ok(certificate) => found.push(certificate),
-                Err(_) => {
-                    let (file, at) = (self.path.display(), place.start);
-                    log::warn!("{file}: the certificate at byte {at} cannot be read");
+    fn try_find(&self, key: Option<u64>, found: &mut Vec<X509>) -> io::Result<()> {
+        let wanted = |its: Option<u64>| its.is_none() || key.is_none() || its == key;
+        let (mut file, mut outcome) = (None, Ok(()));
+        for (_, place) in self.entries.iter().filter(|(its, _)| wanted(*its)) {
+            if self.kept.is_none() && file.is_none() {
+                let opened = File::open(&self.path)?;
+                // It was replaced a moment ago: the places are those of the file before.
+                if Stamp::of(&opened.metadata()?) != self.stamp {
+                    return Bundle::read(&self.path)?.try_find(key, found);
                 }
+                file = Some(opened);
+            }
+            // One that cannot be read does not harm the others.
+            match self.certificate(file.as_ref(), place.clone()) {
+                Ok(certificate) => found.push(certificate),
+                Err(error) => outcome = Err(error),
             }
         }
+        outcome
+    }
+
+    /// Reads the certificate at a place in the open file, or in the content that was kept.
+    fn certificate(&self, file: Option<&File>, place: Range<u64>) -> io::Result<X509> {
+        let Some(mut file) = file else {
+            let place = place.start as usize..place.end as usize;
+            let kept = self.kept.as_deref().unwrap_or_default();
+            return Ok(X509::from_pem(kept.get(place).unwrap_or_default())?);
+        };
+        let mut pem = vec![0; (place.end - place.start) as usize];
+        file.seek(SeekFrom::Start(place.start))?;
+        file.read_exact(&mut pem)?;
+        Ok(X509::from_pem(&pem)?)
     }
 
     /// Finds the certificates.
-    fn scan(&mut self, content: &[u8]) {
-        // A PEM block: its place, its first line, and the base64 after that.
+    fn scan(&mut self, source: &mut dyn BufRead) -> io::Result<()> {
+        // A PEM block: its place, its first line, the base64 after that, and all of it.
         let (mut start, mut label, mut base64) = (0, Vec::new(), String::new());
-        let (mut rest, mut line) = (content, Vec::new());
+        let (mut block, mut end) = (Vec::new(), 0u64);
+        let mut is_pem = false;
         loop {
-            let begin = content.len() - rest.len();
-            line.clear();
-            // It does not fail for bytes in memory. It finds line breaks faster than split() does.
-            let _ = rest.read_until(b'\n', &mut line);
-            let mark = if begin == 0 { BYTE_ORDER_MARK } else { b"" };
-            let line = line.strip_prefix(mark).unwrap_or(&line);
+            let before = block.len();
+            let size = source.read_until(b'\n', &mut block)?;
+            let line = block.get(before..).unwrap_or_default();
+            let mark = if end == 0 { BYTE_ORDER_MARK } else { b"" };
+            let line = line.strip_prefix(mark).unwrap_or(line);
             let text = line.trim_ascii_end();
-            if line.is_empty() || line.starts_with(BEGIN) {
+            end += size as u64;
+            if size == 0 || line.starts_with(BEGIN) {
                 // The block before has no end.
                 self.broken += usize::from(is_certificate(&label));
-                if line.is_empty() {
-                    return;
+                if size == 0 {
+                    break;
                 }
-                (start, label) = (begin, text.to_vec());
+                is_pem = true;
+                (start, label) = (end - size as u64, text.to_vec());
                 base64.clear();
+                block.drain(..before);
             } else if line.starts_with(END) {
-                let is_its_end = text.strip_prefix(END) == label.strip_prefix(BEGIN);
-                match is_its_end {
-                    true => self.add(&label, &base64, content, start..content.len() - rest.len()),
+                match text.strip_prefix(END) == label.strip_prefix(BEGIN) {
+                    true => self.add(&label, &base64, &block, start..end),
                     false => self.broken += usize::from(is_certificate(&label)),
                 }
                 label.clear();
@@ -184,11 +196,16 @@ impl Bundle {
                 // Other characters are no base64, and need no care.
                 base64.push_str(std::str::from_utf8(text).unwrap_or("?"));
             }
+            if label.is_empty() {
+                block.clear();
+            }
         }
+        self.lack = self.entries.is_empty().then(|| lack(end == 0, is_pem));
+        Ok(())
     }
 
     /// Adds a PEM block.
-    fn add(&mut self, label: &[u8], base64: &str, content: &[u8], place: Range<usize>) {
+    fn add(&mut self, label: &[u8], base64: &str, block: &[u8], place: Range<u64>) {
         if !is_certificate(label) {
             self.has_others |=
                 label.ends_with(b" TRUSTED CERTIFICATE-----") || label.ends_with(b" X509 CRL-----");
@@ -197,7 +214,6 @@ impl Bundle {
         let der = openssl::base64::decode_block(base64).unwrap_or_default();
         let key = subject_of(&der).and_then(name_key);
         // The header of a PEM block, or BER that is not DER, is rare: OpenSSL knows it.
-        let block = content.get(place.clone()).unwrap_or_default();
         match key.is_some() || X509::from_pem(block).is_ok() {
             true => self.entries.push((key, place)),
             false => self.broken += 1,
@@ -210,23 +226,16 @@ const END: &[u8] = b"-----END ";
 /// A mark of UTF-8 at the start of a file, which some editors write.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Whether a certificate may have the subject that is looked for.
-fn is_candidate(its: Option<u64>, key: Option<u64>) -> bool {
-    its.is_none() || key.is_none() || its == key
-}
-
 /// Whether the first line of a PEM block is that of a certificate without trust settings.
 fn is_certificate(line: &[u8]) -> bool {
     line == b"-----BEGIN CERTIFICATE-----" || line == b"-----BEGIN X509 CERTIFICATE-----"
 }
 
 /// Returns why a file has no certificate.
-pub(crate) fn lack(content: &[u8]) -> &'static str {
-    match content.is_empty() {
+pub(crate) fn lack(is_empty: bool, is_pem: bool) -> &'static str {
+    match is_empty {
         true => "is empty",
-        false if content.windows(BEGIN.len()).any(|window| window == BEGIN) => {
-            "has no certificate in it"
-        }
+        false if is_pem => "has no certificate in it",
         false => "is not PEM",
     }
 }

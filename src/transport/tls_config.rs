@@ -159,7 +159,8 @@ fn read_certificates(option: &str, file: &Path) -> Result<Vec<X509>> {
         refuse(&format!("has a certificate that cannot be read ({})", reasons(&error)))
     })?;
     if found.is_empty() {
-        return Err(refuse(&lack(&pem)));
+        let is_pem = pem.windows(11).any(|window| window == b"-----BEGIN ");
+        return Err(refuse(&lack(pem.is_empty(), is_pem)));
     }
     Ok(found)
 }
