@@ -114,7 +114,6 @@ mod pki;
 mod problem;
 mod request;
 mod resource;
-#[cfg(feature = "http")]
 #[allow(unsafe_code, clippy::disallowed_methods)]
 mod sys;
 mod text;

@@ -50,7 +50,7 @@ impl Problem {
     /// Reads the problem document in a response with a success status; `None` for other bodies.
     pub(crate) fn in_success(body: &[u8]) -> Option<Problem> {
         // Nearly all bodies have no such type, and are not read twice.
-        let has_type = body.windows(ACME_ERROR.len()).any(|part| part == ACME_ERROR.as_bytes());
+        let has_type = std::str::from_utf8(body).is_ok_and(|text| text.contains(ACME_ERROR));
         has_type.then(|| Problem::parse(body))?.filter(|problem| problem.name().is_some())
     }
 

@@ -26,7 +26,7 @@ impl Url {
         if text.len() > MAX_LENGTH {
             return Err("is longer than 4096 bytes");
         }
-        if !text.bytes().all(|b| b.is_ascii_graphic()) || text.contains(['"', '<', '>', '\\']) {
+        if !text.bytes().all(|b| b.is_ascii_graphic() && !b"\"<>\\".contains(&b)) {
             return Err("has characters that a URL cannot have");
         }
         if text.contains('#') {

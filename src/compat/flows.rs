@@ -162,14 +162,9 @@ impl Session {
             Error::protocol("the order is valid, but has no URL of a certificate")
         })?;
         let Download { chain, now, .. } = self.download(url, &account).await?;
-        let check = || match chain.is_for(csr.public_key()) {
-            true => chain.verify(csr.names(), now),
-            false => {
-                let why = "the CA issued a certificate for a key that is not ours";
-                Err(Error::new(ErrorKind::Certificate, why))
-            }
-        };
-        check().map_err(|e| e.doing("checking the certificate").at(url))?;
+        chain
+            .verify(csr.requested_key(), csr.names(), now)
+            .map_err(|e| e.doing("checking the certificate").at(url))?;
         Ok(chain)
     }
 

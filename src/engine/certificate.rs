@@ -156,19 +156,16 @@ impl Session {
 
     /// Checks that the certificate is the requested one. `now` is the CA's time, if its response has it.
     fn check(&self, plan: &Plan, chain: &CertificateChain, now: Time) -> Result<()> {
-        if !chain.is_for(plan.request.public_key()) {
-            let why = "the CA issued a certificate for a key that is not ours";
-            return Err(Error::new(ErrorKind::Certificate, why));
-        }
         let named = plan.identifiers.ordered.iter().filter(|id| !id.is_of_device());
         let names: Vec<String> = named.map(|id| id.value.clone()).collect();
         let ours = self.io.now();
         let is_skewed = now.since(ours).max(ours.since(now)) > MAX_CLOCK_DIFFERENCE;
-        chain.verify(&names, now).map_err(|error| match is_skewed && !chain.is_valid_at(now) {
-            true => {
-                error.because(&format!("by the CA's clock; here it is {ours}: check the clocks"))
+        let clocks = || format!("by the CA's clock; here it is {ours}: check the clocks");
+        chain.verify(plan.request.requested_key(), &names, now).map_err(|error| {
+            match is_skewed && !chain.is_valid_at(now) {
+                true => error.because(&clocks()),
+                false => error,
             }
-            false => error,
         })?;
         let Some(old) = &plan.options.replaces else { return Ok(()) };
         if chain.fingerprint() == old.fingerprint() {

@@ -194,7 +194,7 @@ impl Session {
             let jws = jws::Unsigned::request(&key, reference, call.url, &nonce, payload);
             let jws = jws.map_err(in_context)?;
             let signature = self.sign(&key, jws.input()).await.map_err(in_context)?;
-            let body = jws.signed(&signature).map_err(in_context)?;
+            let body = jws.signed(&signature);
             let mut headers = self.client.headers();
             headers.push(("Content-Type", "application/jose+json".to_owned()));
             let sent = self.io.send(Method::Post, url.clone(), headers, body).await;

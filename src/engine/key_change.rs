@@ -76,7 +76,7 @@ impl Session {
         })?;
         let inner = KeyChange { account, old_key: jws::raw(old.jwk())? };
         let inner = jws::Unsigned::key_change(new, url, &request::json(&inner)?)?;
-        let payload = inner.signed(&self.sign(new, inner.input()).await?)?;
+        let payload = inner.signed(&self.sign(new, inner.input()).await?);
         let call = Call { doing: "changing the account's key", url, repeatable: false };
         let identity = Identity::Account(account);
         // Only a response with an account object ends the use of the old key.

@@ -3,8 +3,6 @@
 use std::mem::take;
 use std::time::Duration;
 
-use openssl::pkey::{PKey, Public};
-
 use super::ca_profiles;
 use super::challenge::ChallengeType;
 use super::client::Client;
@@ -13,7 +11,8 @@ use super::limits::DEFAULT_TIMEOUT;
 use super::transcript::Line;
 use crate::error::{Error, Result};
 use crate::pki::{
-    CertificateChain, ChainPreference, Key, KeyType, SigningRequest, UnsignedRequest, same_names,
+    CertificateChain, ChainPreference, Key, KeyType, RequestedKey, SigningRequest, UnsignedRequest,
+    same_names,
 };
 use crate::resource::identifier::Identifier;
 use crate::time::Time;
@@ -144,7 +143,7 @@ impl OrderOptions {
             }
         };
         // RFC 8555 section 11.1: "the account key pair [must not be] the certificate's".
-        if request.public_key().public_eq(client.account_key().public_key()) {
+        if request.requested_key().key().public_eq(client.account_key().public_key()) {
             return refuse("the certificate's key is the account's key; use another one");
         }
         Ok(Plan { identifiers, request, options: Box::new(self) })
@@ -186,10 +185,10 @@ impl CertificateRequest {
         Ok(CertificateRequest::Unsigned(request))
     }
 
-    pub(super) fn public_key(&self) -> &PKey<Public> {
+    pub(super) fn requested_key(&self) -> &RequestedKey {
         match self {
-            CertificateRequest::Made(request) => request.public_key(),
-            CertificateRequest::Unsigned(request) => request.key().public_key(),
+            CertificateRequest::Made(request) => request.requested_key(),
+            CertificateRequest::Unsigned(request) => request.requested_key(),
         }
     }
 }

@@ -103,7 +103,7 @@ impl ExternalAccount {
             url,
         };
         let jws = Unsigned::new(&protected, account_key.jwk().as_bytes())?;
-        raw(&String::from_utf8_lossy(&jws.signed(&self.mac(jws.input())?)?))
+        raw(&String::from_utf8_lossy(&jws.signed(&self.mac(jws.input())?)))
     }
 
     fn mac(&self, input: &[u8]) -> Result<Vec<u8>> {

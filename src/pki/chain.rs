@@ -8,14 +8,18 @@ use std::time::Duration;
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::nid::Nid;
-use openssl::pkey::{PKeyRef, Public};
+use openssl::pkey::{PKey, PKeyRef, Public};
 use openssl::sha::sha256;
 use openssl::x509::{X509, X509ExtendedKeyUsage, X509KeyUsage, X509NameRef};
 
-use super::decoded::{certificate, damaged, is_issued_by, malformed, verify_one};
+use super::decoded::{
+    certificate, certificate_without_key, damaged, is_issued_by, malformed, verify_one,
+};
 use super::issuers::{Issuers, KnownIssuers};
 use super::key::Key;
 use super::key_type::KeyType;
+use super::outline::Outline;
+use super::requested_key::RequestedKey;
 use crate::base64url;
 use crate::error::{Error, ErrorKind, Result};
 use crate::text::printable;
@@ -54,7 +58,9 @@ impl CertificateChain {
         CertificateChain::read(pem, None)
     }
 
-    /// As [`CertificateChain::parse`]. Issuers that are known are not decoded and verified again.
+    /// As [`CertificateChain::parse`], for a chain that [`CertificateChain::verify`] checks next.
+    /// Known issuers are not decoded and verified again, and the key of their leaf is not decoded:
+    /// it should be the requested one, byte for byte.
     pub(crate) fn parse_issued(pem: &[u8], known: &KnownIssuers) -> Result<CertificateChain> {
         CertificateChain::read(pem, Some(known))
     }
@@ -66,10 +72,13 @@ impl CertificateChain {
         let Some((leaf, others)) = ders.split_first() else {
             return Err(malformed("there is no certificate in it"));
         };
-        let leaf = certificate(leaf)?;
         let issuers = match known {
             Some(known) => known.read(others)?,
             None => Arc::new(Issuers::read(others)?),
+        };
+        let leaf = match issuers.are_verified() {
+            true => certificate_without_key(leaf)?,
+            false => certificate(leaf)?,
         };
         Ok(CertificateChain {
             names: names_of(&leaf),
@@ -132,7 +141,7 @@ impl CertificateChain {
 
     /// The kind of the leaf's key, if it is one that [`Key`](crate::Key) knows.
     pub fn key_type(&self) -> Option<KeyType> {
-        KeyType::of(&*self.leaf().ok()?.public_key().ok()?)
+        KeyType::of(&*self.public_key().ok()?)
     }
 
     /// The identifier for renewal information: the authority key identifier and the serial number
@@ -165,20 +174,32 @@ impl CertificateChain {
         self.certificates.first().ok_or_else(|| malformed("there is no certificate in it"))
     }
 
-    /// Whether the leaf is for this public key.
-    pub(crate) fn is_for(&self, key: &PKeyRef<Public>) -> bool {
-        self.leaf().is_ok_and(|leaf| leaf.public_key().is_ok_and(|public| public.public_eq(key)))
+    /// The leaf's SubjectPublicKeyInfo, as DER.
+    fn key_info(&self) -> Option<&[u8]> {
+        Outline::read(self.ders.first()?).map(|outline| outline.key)
+    }
+
+    /// The leaf's public key.
+    pub(crate) fn public_key(&self) -> Result<PKey<Public>> {
+        // The leaf's key may not be decoded yet.
+        let decode = |_| PKey::public_key_from_der(self.key_info().unwrap_or_default());
+        Ok(self.leaf()?.public_key().or_else(decode)?)
     }
 
     /// Whether the leaf is for this key.
     pub(crate) fn is_for_key(&self, key: &Key) -> bool {
-        self.leaf().is_ok_and(|leaf| leaf.public_key().is_ok_and(|p| p.public_eq(key.public_key())))
+        self.public_key().is_ok_and(|public| public.public_eq(key.public_key()))
     }
 
-    /// Checks that the leaf is for exactly `names` (canonical) and valid at `now`, with a tolerance
-    /// of one day, and that each certificate is signed by the next.
-    pub(crate) fn verify(&self, names: &[String], now: Time) -> Result<()> {
+    /// Checks that the leaf is for the requested key and exactly `names` (canonical), that it is
+    /// valid at `now`, with a tolerance of one day, and that each certificate is signed by the next.
+    pub(crate) fn verify(&self, asked: &RequestedKey, names: &[String], now: Time) -> Result<()> {
         let refuse = |why: String| Err(Error::new(ErrorKind::Certificate, why));
+        if self.key_info() != Some(asked.info())
+            && !self.public_key().is_ok_and(|public| public.public_eq(asked.key()))
+        {
+            return refuse("the CA issued a certificate for a key that is not ours".to_owned());
+        }
         if !self.is_valid_at(now) {
             let (start, end) = (self.not_before, self.not_after);
             let why = "the CA issued a certificate that is valid from";
@@ -203,7 +224,7 @@ impl CertificateChain {
                 printable(&names.join(", "), 300)
             );
         }
-        self.verify_signatures()
+        self.verify_signatures(asked.key())
     }
 
     /// Whether it is valid at that time, or soon after.
@@ -213,15 +234,17 @@ impl CertificateChain {
     }
 
     /// Checks that the next certificate issued each one, with a signature that cannot be forged.
-    fn verify_signatures(&self) -> Result<()> {
-        verify_one(0, self.leaf()?, self.certificates.get(1))?;
+    /// `key` is the leaf's.
+    fn verify_signatures(&self, key: &PKeyRef<Public>) -> Result<()> {
+        verify_one(0, self.leaf()?, key, self.certificates.get(1))?;
         self.issuers.verify()
     }
 
     /// Returns this chain with another one at its end, if that continues this one.
     pub(crate) fn followed_by(&self, issuers: &CertificateChain) -> Result<CertificateChain> {
         let longer = CertificateChain::parse((self.pem.clone() + &issuers.pem).as_bytes())?;
-        longer.verify_signatures().map(|()| longer)
+        longer.verify_signatures(&*longer.public_key()?)?;
+        Ok(longer)
     }
 
     /// Whether its last certificate is self-issued.
@@ -361,7 +384,7 @@ fn time_of(time: &Asn1TimeRef) -> Result<Time> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Key, KeyType, tls_alpn_certificate};
+    use super::super::{Key, KeyType, SigningRequest, tls_alpn_certificate};
     use super::*;
 
     const NOW: Time = Time::from_millis(1_795_530_245_000);
@@ -474,12 +497,35 @@ yNQwCgYIKoZIzj0EAwIDRwAwRAIge09+S5TZAlw5tgtiVvuERV6cT4mfutXIlwTb
     #[test]
     fn c08_names_and_signatures_are_checked() {
         let asked = ["example.org".to_owned()];
-        let chain = CertificateChain::parse(certificate("example.org").as_bytes()).unwrap();
-        chain.verify(&asked, NOW).unwrap();
+        let key = Key::generate(KeyType::P256).unwrap();
+        let request = SigningRequest::create(&key, &asked).unwrap();
+        let certificate =
+            |name, key| tls_alpn_certificate(name, &[7; 32], key, NOW).unwrap().pem().to_owned();
+        let known = KnownIssuers::default();
+        let parse = |pem: &str| CertificateChain::parse_issued(pem.as_bytes(), &known).unwrap();
+        let verify = |pem: &str, names: &[String]| {
+            // Twice: then the issuers are known.
+            let verdicts = [(); 2].map(|()| {
+                parse(pem).verify(request.requested_key(), names, NOW).map_err(|e| e.kind())
+            });
+            assert_eq!(verdicts[0], verdicts[1]);
+            verdicts[0]
+        };
+        let right = certificate("example.org", &key);
+        verify(&right, &asked).unwrap();
+        // The leaf's key is decoded when it is asked for.
+        let pair = right.clone() + &right;
+        verify(&pair, &asked).unwrap();
+        let chain = parse(&pair);
+        assert!(chain.leaf().unwrap().public_key().is_err());
+        assert!(chain.is_for_key(&key) && chain.key_type() == Some(KeyType::P256));
         let other = ["example.org".to_owned(), "www.example.org".to_owned()];
-        assert_eq!(chain.verify(&other, NOW).unwrap_err().kind(), ErrorKind::Certificate);
-        let unrelated = certificate("example.org") + &certificate("example.net");
-        let chain = CertificateChain::parse(unrelated.as_bytes()).unwrap();
-        assert_eq!(chain.verify(&asked, NOW).unwrap_err().kind(), ErrorKind::Certificate);
+        assert_eq!(verify(&right, &other), Err(ErrorKind::Certificate));
+        let other_key = Key::generate(KeyType::P256).unwrap();
+        let unrelated = right + &certificate("example.net", &other_key);
+        assert_eq!(verify(&unrelated, &asked), Err(ErrorKind::Certificate));
+        let foreign = certificate("example.org", &other_key);
+        assert_eq!(verify(&foreign, &asked), Err(ErrorKind::Certificate));
+        assert_eq!(verify(&(foreign.clone() + &foreign), &asked), Err(ErrorKind::Certificate));
     }
 }

@@ -5,13 +5,13 @@
 
 use std::net::IpAddr;
 
-use openssl::pkey::{PKey, Public};
 use openssl::x509::X509Req;
 
 use super::chain::names_of;
 use super::der::{self, BIT_STRING, OCTET_STRING, SEQUENCE, SET};
 use super::key::Key;
 use super::key_type::KeyType;
+use super::requested_key::RequestedKey;
 use super::signature;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -33,7 +33,7 @@ const ATTRIBUTES: u8 = 0xa0;
 /// A certificate signing request (PKCS#10).
 #[derive(Clone, Debug)]
 pub struct SigningRequest {
-    public_key: PKey<Public>,
+    requested: RequestedKey,
     der: Vec<u8>,
     names: Vec<String>,
 }
@@ -41,6 +41,7 @@ pub struct SigningRequest {
 /// A request without its signature.
 pub(crate) struct UnsignedRequest {
     key: Key,
+    requested: RequestedKey,
     info: Vec<u8>,
     names: Vec<String>,
 }
@@ -60,15 +61,19 @@ impl UnsignedRequest {
         }
         let extensions = der::element(SET, &der::element(SEQUENCE, &extensions));
         let attribute = der::of(SEQUENCE, &[EXTENSION_REQUEST, &extensions]);
-        let public_key = key.public_key().public_key_to_der()?;
+        let requested = RequestedKey::new(key.public_key().clone())?;
         let attributes = der::element(ATTRIBUTES, &attribute);
-        let info = der::of(SEQUENCE, &[VERSION, NO_SUBJECT, &public_key, &attributes]);
+        let info = der::of(SEQUENCE, &[VERSION, NO_SUBJECT, requested.info(), &attributes]);
         let names = names.iter().map(|name| as_read(name)).collect();
-        Ok(UnsignedRequest { key: key.clone(), info, names })
+        Ok(UnsignedRequest { key: key.clone(), requested, info, names })
     }
 
     pub(crate) fn key(&self) -> &Key {
         &self.key
+    }
+
+    pub(crate) fn requested_key(&self) -> &RequestedKey {
+        &self.requested
     }
 
     /// The bytes to sign.
@@ -83,7 +88,7 @@ impl UnsignedRequest {
         // The first byte of a bit string counts its unused bits.
         let signature = der::of(BIT_STRING, &[&[0], &signature::to_x509(kind, signature)?]);
         Ok(SigningRequest {
-            public_key: self.key.public_key().clone(),
+            requested: self.requested.clone(),
             der: der::of(SEQUENCE, &[&self.info, algorithm(kind), &signature]),
             names: self.names.clone(),
         })
@@ -151,7 +156,7 @@ impl SigningRequest {
 
     fn from_request(request: &X509Req) -> Result<SigningRequest> {
         Ok(SigningRequest {
-            public_key: request.public_key()?,
+            requested: RequestedKey::new(request.public_key()?)?,
             der: request.to_der()?,
             names: requested_names(request)?,
         })
@@ -168,8 +173,8 @@ impl SigningRequest {
     }
 
     /// The public key to certify.
-    pub(crate) fn public_key(&self) -> &PKey<Public> {
-        &self.public_key
+    pub(crate) fn requested_key(&self) -> &RequestedKey {
+        &self.requested
     }
 }
 
@@ -202,8 +207,8 @@ mod tests {
             assert_eq!(again.names()[..3], asked[..3]);
             assert_eq!(again.names()[3], "2001:db8::1");
             assert_eq!(again.names(), request.names());
-            assert!(again.public_key().public_eq(request.public_key()));
-            assert!(again.public_key().public_eq(key.public_key()));
+            assert!(again.requested.key().public_eq(request.requested.key()));
+            assert!(again.requested.key().public_eq(key.public_key()));
             let parsed = X509Req::from_der(request.der()).unwrap();
             assert!(parsed.subject_name().entries().next().is_none());
             let pem = parsed.to_pem().unwrap();

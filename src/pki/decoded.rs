@@ -2,11 +2,13 @@
 //!
 //! RFC 5280 section 6.1.3.
 
+use openssl::error::ErrorStack;
 use openssl::nid::Nid;
-use openssl::pkey::Id;
+use openssl::pkey::{Id, PKeyRef, Public};
 use openssl::x509::{X509, X509VerifyResult};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::decode_without_key;
 
 /// Minimum number of bits of an RSA key; smaller keys are broken, or soon will be.
 const MIN_RSA_BITS: u32 = 2048;
@@ -17,20 +19,33 @@ const WEAK_DIGESTS: [Nid; 4] = [Nid::MD5, Nid::MD5_SHA1, Nid::SHA1, Nid::RIPEMD1
 /// Reads a certificate that is DER to the last byte. Another program may read trailing bytes, or
 /// encodings that are not DER, in another way.
 pub(super) fn certificate(der: &[u8]) -> Result<X509> {
-    let certificate = X509::from_der(der).map_err(|_| damaged())?;
+    strict(X509::from_der(der), der)
+}
+
+/// As [`certificate`], but the certificate's key is not decoded.
+pub(super) fn certificate_without_key(der: &[u8]) -> Result<X509> {
+    strict(decode_without_key(der), der)
+}
+
+fn strict(decoded: std::result::Result<X509, ErrorStack>, der: &[u8]) -> Result<X509> {
+    let certificate = decoded.map_err(|_| damaged())?;
     match certificate.to_der()? == der {
         true => Ok(certificate),
         false => Err(damaged()),
     }
 }
 
-/// Checks certificate `n` of a chain, and that the next one issued it.
-pub(super) fn verify_one(n: usize, certificate: &X509, issuer: Option<&X509>) -> Result<()> {
+/// Checks certificate `n` of a chain, which is for `key`, and that the next one issued it.
+pub(super) fn verify_one(
+    n: usize,
+    certificate: &X509,
+    key: &PKeyRef<Public>,
+    issuer: Option<&X509>,
+) -> Result<()> {
     let refuse = |why: &str| {
         let why = format!("certificate {n} of the chain {why}");
         Err(Error::new(ErrorKind::Certificate, why))
     };
-    let key = certificate.public_key()?;
     if key.id() == Id::RSA && key.bits() < MIN_RSA_BITS {
         return refuse("has a weak key");
     }

@@ -30,12 +30,19 @@ impl Issuers {
         &self.certificates
     }
 
+    /// Whether there are some, which were verified. The program then obtains certificate after
+    /// certificate, so what takes time once is worth it.
+    pub(super) fn are_verified(&self) -> bool {
+        !self.certificates.is_empty() && self.verdict.get().is_some()
+    }
+
     /// Checks that the next one issued each of them.
     pub(super) fn verify(&self) -> Result<()> {
         let refused = self.verdict.get_or_init(|| {
             let pairs = self.certificates.iter().enumerate();
-            let mut checks =
-                pairs.map(|(n, one)| verify_one(n + 1, one, self.certificates.get(n + 1)));
+            let mut checks = pairs.map(|(n, one)| {
+                verify_one(n + 1, one, &*one.public_key()?, self.certificates.get(n + 1))
+            });
             checks.find_map(Result::err)
         });
         refused.clone().map_or(Ok(()), Err)

@@ -13,10 +13,10 @@ mod key;
 mod key_type;
 #[cfg(feature = "http")]
 mod name_key;
+mod outline;
 mod pkcs8;
+mod requested_key;
 mod signature;
-#[cfg(feature = "http")]
-mod subject;
 mod tls_alpn;
 mod weak_keys;
 
@@ -28,11 +28,12 @@ pub(crate) use csr::UnsignedRequest;
 pub(crate) use issuers::KnownIssuers;
 pub use key::Key;
 pub use key_type::KeyType;
+pub(crate) use requested_key::RequestedKey;
 pub use tls_alpn::tls_alpn_certificate;
 #[cfg(feature = "http")]
 pub(crate) use {
     name_key::{key_of, name_key},
-    subject::subject_of,
+    outline::Outline,
 };
 
 #[cfg(test)]

@@ -60,9 +60,10 @@ struct State {
     found: Mutex<Vec<X509>>,
 }
 
-/// Returns the PEM file of the system's roots: the one in `SSL_CERT_FILE`, or OpenSSL's own.
-/// A program with the rights of another user ignores the variable, as OpenSSL does.
-pub(crate) fn default_cert_file() -> OsString {
+/// Returns the PEM file of the system's roots: the one in `SSL_CERT_FILE`, or OpenSSL's own. `read`
+/// reads an environment variable. A program with the rights of another user ignores the variable, as
+/// OpenSSL does.
+pub(crate) fn default_cert_file(read: fn(String) -> Option<OsString>) -> OsString {
     // SAFETY: both functions return constant texts.
     let (variable, file) = unsafe {
         let text = |text| CStr::from_ptr(text).to_string_lossy().into_owned();
@@ -72,7 +73,7 @@ pub(crate) fn default_cert_file() -> OsString {
         )
     };
     match has_rights_of_another_user() {
-        false => std::env::var_os(variable).unwrap_or_else(|| file.into()),
+        false => read(variable).unwrap_or_else(|| file.into()),
         true => file.into(),
     }
 }

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use openssl::x509::X509;
 
-use crate::pki::{name_key, subject_of};
+use crate::pki::{Outline, name_key};
 
 /// Maximum size of a file that stays in memory, in bytes. A program may then delete it, or lose the
 /// right to read it. A larger file is read again for each new issuer.
@@ -212,7 +212,7 @@ impl Bundle {
             return;
         }
         let der = openssl::base64::decode_block(base64).unwrap_or_default();
-        let key = subject_of(&der).and_then(name_key);
+        let key = Outline::read(&der).and_then(|outline| name_key(outline.subject));
         // The header of a PEM block, or BER that is not DER, is rare: OpenSSL knows it.
         match key.is_some() || X509::from_pem(block).is_ok() {
             true => self.entries.push((key, place)),

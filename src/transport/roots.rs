@@ -106,7 +106,7 @@ impl Roots {
 /// Returns the files of the system's roots.
 fn system_files() -> Vec<PathBuf> {
     #[allow(unused_mut)]
-    let mut files = vec![PathBuf::from(default_cert_file())];
+    let mut files = vec![PathBuf::from(default_cert_file(std::env::var_os))];
     // An OpenSSL that was compiled in knows only the files of the machine that built it.
     #[cfg(feature = "vendored")]
     if std::env::var_os(openssl_probe::ENV_CERT_FILE).is_none() {

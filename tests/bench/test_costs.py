@@ -17,7 +17,7 @@ from work import BENCH, SYSTEM_BUNDLE
 
 # Measured on 2026-11-29 with OpenSSL 3.0.
 CERTIFICATE_TO_FLOOR = 1.29
-ORDER_TO_FLOOR = 1.81
+ORDER_TO_FLOOR = 1.34
 # A ratio may grow by a tenth before a test fails.
 GROWTH = 1.1
 # The most that the system's roots may cost, as a ratio to one root.
@@ -53,8 +53,10 @@ class Costs:
         return [str(BENCH.parent / "obtain"), *words, "--out", str(self.folder / "ca"), name]
 
     def obtain(self, roots: object) -> int:
-        """Obtains a certificate with the roots in a file, which replaces that of the system."""
-        return instructions(*self._obtain(), SSL_CERT_FILE=str(roots))
+        """Obtains certificates with the roots in a file, which replaces that of the system. Returns the fewest
+        instructions: while the CA is slow, the program polls more often."""
+        runs = (self._obtain() for _ in range(5))
+        return min(instructions(*run, SSL_CERT_FILE=str(roots)) for run in runs)
 
     def floor(self) -> int:
         url = urllib.parse.urlsplit(os.environ["ACME_DIRECTORY"])
