@@ -36,8 +36,7 @@ WITH_PEBBLE = $(if $(PEBBLE_MANAGEMENT),,python3 tests/pebble/with_pebble.py --)
 PYTHON := target/venv/bin/python
 
 # make test-SUITE ONLY=WORD runs the tests whose names contain WORD.
-export ONLY
-PYTEST_ONLY = $(if $(ONLY),-k '$(ONLY)')
+export ONLY PYTHON
 # Python tests run side by side, because most of them wait.
 PYTEST_JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 
@@ -217,33 +216,33 @@ coverage: ## report how many lines of src/ the Rust and the C tests ran, after t
 	tests/coverage/report
 
 OUR_PACKAGE = ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' PYTHONPATH='$(CURDIR)/bindings/python/src'
-PYTEST = $(OUR_PACKAGE) $(WITH_PEBBLE) $(PYTHON) -m pytest
+PYTEST = tests/pytest
 
 # The tests of the benchmark use its programs.
 COSTS := target/c/obtain $(addprefix target/c/bench/,in_flight in_flight_floor floor)
 
 test-python: $(STAGED) $(COSTS) ## the Python tests
 	$(PYTHON) -m mypy --strict bindings/python/src
-	$(OUR_PACKAGE) $(PYTHON) -m pytest --instafail -n $(PYTEST_JOBS) bindings/python tests/bench $(PYTEST_ONLY)
+	$(OUR_PACKAGE) $(PYTEST) --instafail -n $(PYTEST_JOBS) bindings/python tests/bench
 
 STEPCA_PROGRAMS := target/c/obtain target/c/https_server
 STEPCA_GO = Go $(shell sed -n 's/^go //p' tests/stepca/go/go.mod)
 
 test-stepca: $(STAGED) $(STEPCA_PROGRAMS) ## C programs, the Python package and the command at step-ca
 	@if [ -e target/tools/stepca/sources ]; then \
-	    $(OUR_PACKAGE) $(PYTHON) -m pytest tests/stepca $(PYTEST_ONLY); \
+	    $(OUR_PACKAGE) $(PYTEST) tests/stepca; \
 	else \
 	    echo 'test-stepca: NOT RUN, step-ca is not installed: run tests/setup with $(STEPCA_GO) or later'; \
 	fi
 
 # With the library of this tree; `make wheel` has the long form.
-TEST_WHEEL = $(WITH_PEBBLE) $(PYTHON) -m pytest tests/wheel $(PYTEST_ONLY)
+TEST_WHEEL = $(WITH_PEBBLE) $(PYTEST) tests/wheel
 
 # Pebble sleeps before each validation: real CAs take their time, too.
 test-slow: $(STAGED) target/c/obtain target/c/obtain-cpp ## a certificate in each language from a CA that takes its time
 	@cargo test $(CARGOFLAGS) --quiet --no-run --test slow
 	$(OUR_PACKAGE) python3 tests/pebble/with_pebble.py --env PEBBLE_VA_NOSLEEP=0 \
-	    --env PEBBLE_VA_SLEEPTIME=15 --env PEBBLE_WFE_NONCEREJECT=0 -- $(PYTHON) -m pytest tests/slow $(PYTEST_ONLY)
+	    --env PEBBLE_VA_SLEEPTIME=15 --env PEBBLE_WFE_NONCEREJECT=0 -- $(PYTEST) tests/slow
 
 test-wheel: $(STAGED) ## the Python package as distributed: source archive, wheel, installation
 	$(TEST_WHEEL)
@@ -317,7 +316,7 @@ setup-boulder:
 test-boulder: setup-boulder build target/c/obtain target/c/https_server ## the command and programs at Boulder, the server of Let's Encrypt: needs root, takes minutes
 	ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' PYTHONPATH='$(CURDIR)/bindings/python/src' \
 	    python3 tests/boulder/with_boulder.py --keep-logs target/boulder/logs -- \
-	    $(PYTHON) -m pytest tests/boulder $(PYTEST_ONLY)
+	    $(PYTEST) tests/boulder
 
 # WITH_PEBBLE_OPTIONS and Pebble's variables at their extremes; see the head of tests/flaky.
 flaky: setup ## run suites again and again at the extremes of what a CA may do: takes hours
@@ -341,8 +340,8 @@ soak: ## the long forms of some tests: minutes to hours
 	ACME_TEST_ISSUANCES=100000 $(WITH_PEBBLE) target/c/test_memory
 	ACME_TEST_ORDERS=1000 $(WITH_PEBBLE) target/c/test_threads
 	ACME_TEST_ALLOCATIONS=100000 $(WITH_PEBBLE) target/c/torture
-	NONCE_ISSUANCES=1000 $(PYTEST) bindings/python -k test_n03
-	ACME_SOAK=1 $(PYTEST) bindings/python -k test_x01
+	NONCE_ISSUANCES=1000 $(OUR_PACKAGE) $(WITH_PEBBLE) $(PYTEST) bindings/python -k test_n03
+	ACME_SOAK=1 $(OUR_PACKAGE) $(WITH_PEBBLE) $(PYTEST) bindings/python -k test_x01
 	CRASHES=100 python3 tests/capi/test_crash.py Crash.test_x01_x03_x04_x05_killed_at_each_of_the_twenty_steps
 
 FUZZ_SECONDS ?= 600
