@@ -708,9 +708,9 @@ def test_a_temporary_file_that_is_being_written_is_not_a_leftover_file(store, tm
         ("Example.ORG", "example.org"),
         ("*.example.org", "_.example.org"),
         ("2001:db8::1", "2001:db8::1"),
-        ("a/../../b", "a%2F..%2F..%2Fb"),
-        ("bücher.example", "b%C3%BCcher.example"),
-        ("a\nb", "a%0Ab"),
+        ("a/../../b", "a=2F..=2F..=2Fb"),
+        ("bücher example", "b=C3=BCcher=20example"),
+        ("a\nb", "a=0Ab"),
         ("CON", "con"),
     ],
 )
@@ -724,7 +724,7 @@ def test_w12_names_are_not_paths(store, name, file):
 def test_w12_a_name_that_is_cut_finds_the_same_file(store, name):
     Path(store.chain_file(name)).write_text("")
     (shown,) = store.names()
-    assert shown.startswith(name[:10]) and shown.isprintable()
+    assert shown.isprintable()
     assert store.chain_file(shown) == store.chain_file(name)
 
 
@@ -812,7 +812,7 @@ def test_w01_w13_a_full_disk_loses_no_certificate(solver, monkeypatch):
         assert store.obtain(ca, new_names, calm).serial == issued
         assert len(ca.orders()) == 2
     assert sorted(os.listdir("/mnt/store")) == [
-        ".lock", "account.pem", "account.url", "full.test.chain.pem", "full.test.key.pem"]
+        ".lock", "account.pem", "account.url", "directory.url", "full.test.chain.pem", "full.test.key.pem"]
     """
     )
 
@@ -919,7 +919,8 @@ def test_x07_files_are_on_the_disk_before_they_have_their_names(store, solver, t
     lines = [line.split(None, 1)[1] for line in log.read_text().splitlines()]
     lines = [line for line in lines if store.folder in line]
     renamed = [n for n, line in enumerate(lines) if line.startswith("rename")]
-    assert len(renamed) == 6  # account, its URL, key, order, order with what is published, chain
+    # Account, key, order, the CA, the account's URL, order with what is published, chain.
+    assert len(renamed) == 7
     for n in renamed:
         temporary = lines[n].split('"')[1]
         assert lines[n - 1].startswith("fsync(") and temporary in lines[n - 1]

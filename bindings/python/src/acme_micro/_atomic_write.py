@@ -27,13 +27,14 @@ def write(
     prefix: str = HIDDEN,
     replace: bool = True,
     durable: bool = True,
+    owner: tuple[int, int] | None = None,
 ) -> None:
     """Writes a file with exactly this mode in the open folder.
 
     If a file of that name exists, it is replaced if ``replace``; otherwise: FileExistsError. With
-    ``durable`` the file and its name are on the disk when this returns.
+    ``durable`` the file and its name are on the disk when this returns. ``owner`` is a user and a group.
     """
-    with temporary(folder, data, mode, prefix=prefix, durable=durable) as source:
+    with temporary(folder, data, mode, prefix=prefix, durable=durable, owner=owner) as source:
         if replace:
             os.rename(source, name, src_dir_fd=folder, dst_dir_fd=folder)
         else:
@@ -44,7 +45,13 @@ def write(
 
 @contextmanager
 def temporary(
-    folder: int, data: bytes, mode: int, *, prefix: str = HIDDEN, durable: bool = True
+    folder: int,
+    data: bytes,
+    mode: int,
+    *,
+    prefix: str = HIDDEN,
+    durable: bool = True,
+    owner: tuple[int, int] | None = None,
 ) -> Iterator[str]:
     """Creates a temporary file with this content, for the caller to rename or remove.
 
@@ -55,6 +62,7 @@ def temporary(
     try:
         try:
             lock = os.dup(file)  # keeps the lock of the file until it has its other name
+            give(file, owner)
             os.fchmod(file, mode)  # the umask may have cleared some bits
             rest = memoryview(data)
             while rest:
@@ -72,6 +80,12 @@ def temporary(
         if lock >= 0:
             with suppress(OSError):
                 os.close(lock)
+
+
+def give(file: int, owner: tuple[int, int] | None) -> None:
+    """Gives an open file to this user and group."""
+    if owner is not None:
+        os.fchown(file, *owner)
 
 
 def remove_left_over(folder: int, name: str) -> None:

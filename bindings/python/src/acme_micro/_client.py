@@ -25,6 +25,8 @@ from .solvers import answer_from
 if TYPE_CHECKING:
     from ctypes import _Pointer
 
+    from ._revocation import Revocation
+
 __all__ = ["LETSENCRYPT", "LETSENCRYPT_STAGING", "ChainBy", "ClientBase", "Profile"]
 
 #: URL of Let's Encrypt, whose certificates browsers trust.
@@ -48,6 +50,8 @@ class ClientBase(Handle[_native.acme_client_t]):
 
     # Called with the error of an operation that registers the account if necessary.
     _on_failure: Callable[[ClientBase, AcmeError], None] | None = None
+    # Called with a certificate and a reason before the certificate is revoked.
+    _on_revoke: Callable[[Certificate, RevocationReason], Revocation] | None = None
     # Whether a driver of the library sends the requests.
     _has_driver: ClassVar[bool] = False
 
@@ -261,12 +265,16 @@ class ClientBase(Handle[_native.acme_client_t]):
         Without ``key``, the account must have ordered the certificate. ``key`` is the certificate's own
         key, with which any account may revoke it. A certificate that is revoked already is no error.
         """
-        return self._begin(
+        operation = self._begin(
             _native.acme_begin_revoke,
             handle_of(certificate, Certificate, "certificate"),
             None if key is None else handle_of(key, PrivateKey, "key"),
             to_enum(reason, RevocationReason, "reason"),
         )
+        if self._on_revoke:
+            revocation = self._on_revoke(certificate, RevocationReason(reason))
+            operation._on_success, operation._on_failure = revocation.succeeded, revocation.failed
+        return operation
 
     def begin_authorize(
         self,

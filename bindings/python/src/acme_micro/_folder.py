@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import re
 import stat
@@ -34,6 +35,8 @@ TEMPORARY = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
 LIMIT = 1 << 20
 # Number of bytes that :meth:`Folder.check_room` writes: as many as a certificate's chain may have.
 ROOM = 1 << 16
+
+logger = logging.getLogger("acme_micro")
 
 
 class StoreError(AcmeError, OSError):
@@ -102,8 +105,20 @@ class Folder:
         with self._named(""):
             return sorted(os.listdir(self._dir))
 
-    def read(self, name: str, *, secret: bool = False) -> bytes | None:
-        """Returns the content of a file, or None if it does not exist."""
+    def has(self, name: str) -> bool:
+        """Whether a file exists, of whatever kind."""
+        with self._named(name):
+            try:
+                os.stat(name, dir_fd=self._dir, follow_symlinks=False)
+            except FileNotFoundError:
+                return False
+            return True
+
+    def read(self, name: str, *, secret: bool = False, shared: bool = False) -> bytes | None:
+        """Returns the content of a file, or None if it does not exist.
+
+        A ``secret`` that others can read is refused; the group may read it if it is ``shared``.
+        """
         # O_NONBLOCK: do not wait for a writer if it is a FIFO.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with self._named(name):
@@ -112,7 +127,9 @@ class Folder:
             except FileNotFoundError:
                 return None
             with open(file, "rb") as stream:
-                _check(os.fstat(file), secret)
+                _check(os.fstat(file))
+                if secret:
+                    self._check_secret(os.fstat(file), "key" if name.endswith(".pem") else "file", shared)
                 data = stream.read(LIMIT + 1)
             if len(data) > LIMIT:
                 raise OSError(errno.EFBIG, f"the file has more than {LIMIT} bytes")
@@ -122,8 +139,8 @@ class Folder:
         """Writes a file atomically and durably; replaces a regular file of that name."""
         with self._named(name):
             with suppress(FileNotFoundError):
-                _check(os.stat(name, dir_fd=self._dir, follow_symlinks=False), False)
-            _atomic_write.write(self._dir, name, data, mode, prefix=PREFIX)
+                _check(os.stat(name, dir_fd=self._dir, follow_symlinks=False))
+            _atomic_write.write(self._dir, name, data, mode, prefix=PREFIX, owner=self._owner())
 
     def remove(self, name: str) -> None:
         """Removes a file, if it exists."""
@@ -136,6 +153,32 @@ class Folder:
         """Renames a file that is not usable, and that a user may still want."""
         with self._named(name):
             os.rename(name, f"{name}{ending}", src_dir_fd=self._dir, dst_dir_fd=self._dir)
+
+    def retire(self, name: str, ending: str) -> str:
+        """Renames a file, if it exists; returns its new path. A file that was retired before stays."""
+        new, number = f"{name}{ending}", 1
+        while self.has(new):
+            number += 1
+            new = f"{name}{ending}.{number}"
+        with suppress(FileNotFoundError):
+            self.set_aside(name, new[len(name) :])
+            os.fsync(self._dir)
+        return self.path_of(new)
+
+    def make_private(self, name: str) -> None:
+        """Takes a file of this user away from its group, which can use it because of an ACL or a volume's
+        settings. A file that everybody can use stays as it is, and is refused."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with suppress(OSError):
+            file = os.open(name, flags, dir_fd=self._dir)
+            try:
+                info = os.fstat(file)
+                if stat.S_ISREG(info.st_mode) and info.st_mode & 0o070 and not info.st_mode & 0o007:
+                    os.fchmod(file, SECRET)
+                    text = "%s: the group could use this file; its mode is now 600"
+                    logger.warning(text, self.path_of(name))
+            finally:
+                os.close(file)
 
     def check_room(self) -> None:
         """Fails if there is no room for the next files, before the CA gets a request."""
@@ -157,6 +200,7 @@ class Folder:
                 flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
                 lock = os.open(LOCK, flags, SECRET, dir_fd=self._dir)
                 try:
+                    _atomic_write.give(lock, self._owner())
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     self._recover()
                 except BlockingIOError:
@@ -175,6 +219,18 @@ class Folder:
             if not self._held and self._lock >= 0:
                 os.close(self._lock)
                 self._lock = -1
+
+    def _owner(self) -> tuple[int, int] | None:
+        """Returns the owner of new files: root leaves the folder of another user usable for that user."""
+        info = os.fstat(self._dir)
+        return (info.st_uid, info.st_gid) if os.geteuid() == 0 != info.st_uid else None
+
+    def _check_secret(self, info: os.stat_result, what: str, shared: bool) -> None:
+        owner = self._owner()
+        if info.st_uid not in (0, os.geteuid(), owner and owner[0]):
+            raise PermissionError(errno.EPERM, f"this {what} belongs to another user")
+        if info.st_mode & (0o007 if shared else 0o077):
+            raise PermissionError(errno.EPERM, f"others can read this {what}; chmod 600 it")
 
     def _after_fork(self) -> None:
         """Forgets the parent's work and lock. A lock lasts as long as any process has its file open."""
@@ -213,18 +269,14 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+def _check(info: os.stat_result) -> None:
+    if not stat.S_ISREG(info.st_mode):
+        raise OSError(errno.EINVAL, "this is not a regular file")
+
+
 def _sync(folder: str) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _check(info: os.stat_result, secret: bool) -> None:
-    if not stat.S_ISREG(info.st_mode):
-        raise OSError(errno.EINVAL, "this is not a regular file")
-    if secret and info.st_uid not in (0, os.geteuid()):
-        raise PermissionError(errno.EPERM, "this key belongs to another user")
-    if secret and info.st_mode & 0o077:
-        raise PermissionError(errno.EPERM, "others can read this key; chmod 600 it")

@@ -249,6 +249,8 @@ class _Run:
                 await on_thread(self.operation._on_failure, error)
             raise error
         self.operation._finish()
+        if self.operation._on_success:
+            await on_thread(self.operation._on_success)
 
     async def _outcome(self) -> int:
         """Waits until the operation has left the driver and the solver has removed the challenges, even if

@@ -96,6 +96,8 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
     _on_order: Callable[[str], None] | None
     # Called with the operation's error.
     _on_failure: Callable[[AcmeError], None] | None
+    # Called when the operation has succeeded.
+    _on_success: Callable[[], None] | None
 
     @classmethod
     def _begin(cls, pointer: _Pointer[_native.acme_op_t]) -> Operation:
@@ -105,7 +107,7 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
         self._certificate = None
         self._renewal_info = None
         self._urls = ()
-        self._order_url = self._on_order = self._on_failure = None
+        self._order_url = self._on_order = self._on_failure = self._on_success = None
         key = _native.acme_op_key(pointer)
         self._key = PrivateKey._wrap(borrow(key, pointer)) if key else None
         self._refresh()
@@ -142,6 +144,8 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
             if step != _native.Step.DONE:
                 raise AcmeError(f"step {step} is unknown to this version of acme_micro: update the package")
             self._finish()
+            if self._on_success:
+                self._on_success()
             raise StopIteration
 
     def run(self, solver: Solver | None = None, sign: Signer | None = None) -> None:

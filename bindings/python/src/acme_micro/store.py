@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import threading
 import time
@@ -11,12 +10,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, unquote
 
-from ._arguments import PathLike, to_list, to_text
+from ._arguments import PathLike, to_list
 from ._client import ClientBase
 from ._folder import PUBLIC, SECRET, Folder, StoreError
 from ._journal import Journal, Purpose, identity, is_newer
+from ._names import CHAIN, KEY, ORDER, canonical, file_of, legacy_file_of, name_of
+from ._native import RevocationReason
+from ._origin import Origin
+from ._revocation import Revocation, finish
 from .certificates import Certificate
 from .client import Client
 from .errors import (
@@ -27,7 +29,9 @@ from .errors import (
     InvalidArgument,
     OrderRejected,
     PolicyError,
+    ProblemError,
     ProtocolError,
+    ServerError,
 )
 from .keys import KeyType, PrivateKey
 from .operation import Operation, Signer, unpublish_quietly
@@ -45,7 +49,6 @@ __all__ = ["Store"]
 ACCOUNT_KEY, ACCOUNT_URL = "account.pem", "account.url"
 # Ending of the file of a key that the CA has refused.
 UNUSED = ".unused"
-KEY, CHAIN, ORDER = ".key.pem", ".chain.pem", ".order"
 # Maximum number of killed runs in a row per order. Then a new order takes its place.
 MAX_RUNS = 3
 # Interval in seconds between two tries to lock the folder.
@@ -60,10 +63,20 @@ FINAL = (
     ProtocolError,
 )
 
+ACME_ERROR = "urn:ietf:params:acme:error:"
+# The problems with which CAs refuse the requests of an account that they have lost or deactivated; None: a
+# response that is not a problem document.
+ACCOUNT_PROBLEMS = (
+    None,
+    f"{ACME_ERROR}unauthorized",
+    f"{ACME_ERROR}malformed",
+    f"{ACME_ERROR}serverInternal",
+)
+
 # The problems with which a CA refuses a key or its algorithm (RFC 8555 sections 6.2 and 6.7).
 KEY_REFUSALS = (
-    "urn:ietf:params:acme:error:badSignatureAlgorithm",
-    "urn:ietf:params:acme:error:badPublicKey",
+    f"{ACME_ERROR}badSignatureAlgorithm",
+    f"{ACME_ERROR}badPublicKey",
 )
 
 logger = logging.getLogger("acme_micro")
@@ -85,22 +98,36 @@ class Store:
     =================== ===================================================================
     ``account.pem``     the account's key, the only access to the account
     ``account.url``     the account's URL
+    ``directory.url``   the CA to which all files belong: the URL of its directory
     ``NAME.key.pem``    a certificate's key, generated once; NAME is the first of its names
     ``NAME.chain.pem``  the certificate and its issuers, in the order that servers want
     ``NAME.order``      an order in progress, and its published challenges
     =================== ===================================================================
 
-    Keys have mode 0600, and are on the disk before the CA gets a request. Each file has its old or
-    its new content, even if the program is killed, and no symbolic link is followed. After a program
-    was killed, the next run continues with the same account and the same order.
+    Keys have mode 0600, and are on the disk before the CA gets a request. The key of a certificate may be
+    given to a group (mode 0640, an ACL), and stays so. Each file has its old or its new content, even
+    if the program is killed, and no symbolic link is followed. After a program was killed, the next run
+    continues with the same account and the same order.
+
+    A folder belongs to one CA. With the directory of another CA, for instance because a trial has ended,
+    use another folder: :meth:`client` and :meth:`obtain` raise :class:`StoreError`.
 
     If the CA refuses the account's key, for instance because of its curve, the file is renamed to
-    ``account.pem.unused``; the next client generates another key.
+    ``account.pem.unused``; the next client generates another key. If the CA has deactivated or lost
+    the account, :meth:`obtain` raises :class:`AccountError`, and :meth:`set_account_aside` makes way for a new
+    account.
+
+    If a client of this store revokes a certificate of the folder, its files are renamed to end in
+    ``.revoked``, and the next :meth:`obtain` generates another key. For the reason ``KEY_COMPROMISE`` this is
+    so for all certificates with this key, even if the CA does not respond.
 
     Programs, threads, tasks and forked processes may share a folder. :meth:`obtain` locks it
     (``flock`` of its file ``.lock``); others wait up to ``lock_timeout`` seconds for the lock. Reading
     needs no lock. If a file cannot be read, written or trusted, a method raises :class:`StoreError`.
     """
+
+    # End of the message about an account that is not usable.
+    _way_out = "; Store.set_account_aside() makes way for a new account"
 
     def __init__(self, folder: PathLike, *, lock_timeout: float = 600):
         """Opens the folder; creates it with mode 0700 if it does not exist.
@@ -113,6 +140,7 @@ class Store:
             raise InvalidArgument("lock_timeout is not a number of at least 0")
         self._lock_timeout = lock_timeout
         self._folder = Folder(folder)
+        self._origin = Origin(self._folder)
 
     @property
     def folder(self) -> str:
@@ -124,21 +152,33 @@ class Store:
 
         The other options are those of :class:`Client`.
         """
-        return self._with_failure_handler(Client(directory_url, **self._account(options)))
+        return self._watched(Client(directory_url, **self._account(directory_url, options)))
 
     def async_client(self, directory_url: str, **options: Any) -> AsyncClient:
         """Returns a client for asyncio; otherwise as :meth:`client`."""
         from .aio import AsyncClient
 
-        return self._with_failure_handler(AsyncClient(directory_url, **self._account(options)))
+        return self._watched(AsyncClient(directory_url, **self._account(directory_url, options)))
 
     def account_key(self, type: KeyType = KeyType.P256) -> PrivateKey:
         """Returns the account's key; generates one of this type if the folder has no key."""
         key = self._key(ACCOUNT_KEY)
         if key is None:
             with self._locked(ACCOUNT_KEY):
-                key = self._key(ACCOUNT_KEY) or self._new_key(ACCOUNT_KEY, type)
+                key = self._key(ACCOUNT_KEY)
+                if key is None:
+                    self._set_url_of_lost_key_aside()
+                    key = self._new_key(ACCOUNT_KEY, type)
         return key
+
+    def set_account_aside(self) -> None:
+        """Renames the files of the account to end in ``.unused``: the next client registers another account.
+
+        For an account that the CA has deactivated or lost. The certificates and their keys stay.
+        """
+        with self._locked(ACCOUNT_KEY):
+            self._folder.retire(ACCOUNT_URL, UNUSED)
+            self._folder.retire(ACCOUNT_KEY, UNUSED)
 
     @property
     def account_url(self) -> str | None:
@@ -148,26 +188,45 @@ class Store:
 
     def names(self) -> tuple[str, ...]:
         """Returns the names of the stored certificates, for :meth:`certificate`."""
-        chains = (file for file in self._folder.names() if file.endswith(CHAIN))
-        return tuple(_name_of(file[: -len(CHAIN)]) for file in chains)
+        return tuple(map(name_of, self._files(CHAIN)))
 
-    @staticmethod
-    def _stored_name(name: str) -> str:
+    def _stored_name(self, name: str) -> str:
         """Returns the name under which :meth:`names` lists a certificate."""
-        return _name_of(_file_of(name))
+        return name_of(self._file_of(name))
+
+    def _files(self, *endings: str) -> list[str]:
+        """Returns the files with these endings, without their endings."""
+        names = self._folder.names()
+        found = (name[: -len(end)] for name in names for end in endings if name.endswith(end))
+        return list(dict.fromkeys(found))
+
+    def _file_of(self, name: str) -> str:
+        """Returns the name of a certificate's files, without their endings.
+
+        The folder may have them from an earlier version, which gave each spelling files of its own.
+        """
+        file = file_of(name)
+        for one in legacy_file_of(name), file:
+            if self._folder.has(one + KEY) or self._folder.has(one + CHAIN):
+                return one
+        for one in self._files(KEY, CHAIN):
+            if canonical(name_of(one)) == canonical(name):
+                return one
+        return file
 
     def certificate(self, name: str) -> Certificate | None:
         """Returns a stored certificate with its key, or None if it does not exist or is not usable."""
-        key = self._key(_file_of(name) + KEY)
-        return None if key is None else self._certificate(_file_of(name) + CHAIN, key)
+        file = self._file_of(name)
+        key = self._key(file + KEY)
+        return None if key is None else self._certificate(file + CHAIN, key)
 
     def key_file(self, name: str) -> str:
         """Returns the path of a certificate's key, for servers that read files."""
-        return self._folder.path_of(_file_of(name) + KEY)
+        return self._folder.path_of(self._file_of(name) + KEY)
 
     def chain_file(self, name: str) -> str:
         """Returns the path of a certificate with its issuers, for servers that read files."""
-        return self._folder.path_of(_file_of(name) + CHAIN)
+        return self._folder.path_of(self._file_of(name) + CHAIN)
 
     def obtain(
         self,
@@ -211,6 +270,9 @@ class Store:
                         unpublish_quietly(solver, issuance.leftover_challenges())
                 except BaseException as error:
                     if not issuance.should_order_again(error):
+                        if issuance.may_lack_account(error):
+                            with issuance.account_checked(error):
+                                client.find_account()
                         raise
                 else:
                     certificate = issuance.keep(operation)
@@ -255,6 +317,9 @@ class Store:
                 except BaseException as error:
                     await _all(writes)
                     if not await on_thread(issuance.should_order_again, error):
+                        if issuance.may_lack_account(error):
+                            with issuance.account_checked(error):
+                                await client.find_account()
                         raise
                 else:
                     await _all(writes)
@@ -275,14 +340,50 @@ class Store:
     def __repr__(self) -> str:
         return f"<Store {self.folder}>"
 
-    def _account(self, options: dict[str, Any]) -> dict[str, Any]:
+    def _account(self, directory_url: str, options: dict[str, Any]) -> dict[str, Any]:
+        self._origin.check(directory_url)
         if "account_key" in options:
             return options
         return {"account_key": self.account_key(), "account_url": self.account_url, **options}
 
-    def _with_failure_handler(self, client: AnyClient) -> AnyClient:
+    def _watched(self, client: AnyClient) -> AnyClient:
         client._on_failure = self._set_refused_key_aside
+        client._on_revoke = self._revocation
         return client
+
+    def _keep_account(self, client: ClientBase) -> None:
+        """Stores the account's URL, and the CA to which the folder now belongs."""
+        url, known = client.account_url, self.account_url
+        if url:
+            self._origin.note(client.directory_url, self._files(CHAIN), known)
+            if url != known:
+                self._folder.write(ACCOUNT_URL, f"{url}\n".encode(), PUBLIC)
+
+    def _set_url_of_lost_key_aside(self) -> None:
+        if self.account_url:
+            path = self._folder.path_of(ACCOUNT_KEY)
+            logger.warning("%s is gone, and with it the account %s", path, self.account_url)
+            self._folder.retire(ACCOUNT_URL, UNUSED)
+
+    def _revocation(self, certificate: Certificate, reason: RevocationReason) -> Revocation:
+        return Revocation(self._folder, self._concerned(certificate, reason), reason, self._locked)
+
+    def _concerned(self, certificate: Certificate, reason: RevocationReason) -> list[str]:
+        """Returns the files that a revocation concerns, without their endings: those of this certificate or,
+        if its key is known to others, of all certificates with this key."""
+
+        def is_concerned(file: str) -> bool:
+            with suppress(StoreError):
+                key = self._key(file + KEY)
+                if key is None or not certificate.is_for(key):
+                    return False
+                if reason == RevocationReason.KEY_COMPROMISE:
+                    return True
+                stored = self._certificate(file + CHAIN, key)
+                return stored is not None and stored.fingerprint == certificate.fingerprint
+            return False
+
+        return [file for file in self._files(KEY) if is_concerned(file)]
 
     def _set_refused_key_aside(self, client: ClientBase, error: AcmeError) -> None:
         """Renames the account's key if the CA refuses it, so that the next client generates another one.
@@ -304,7 +405,7 @@ class Store:
                 self._folder.release(ACCOUNT_KEY)
 
     def _key(self, file: str) -> PrivateKey | None:
-        data = self._folder.read(file, secret=True)
+        data = self._folder.read(file, secret=True, shared=file != ACCOUNT_KEY)
         if data is None:
             return None
         try:
@@ -387,7 +488,7 @@ class _Issuance:
         self._names = [_without_dot(name) for name in to_list(names, "names")]
         if not self._names:
             raise InvalidArgument("names is empty")
-        self.file = _file_of(self._names[0] if name is None else name)
+        self.file = store._file_of(self._names[0] if name is None else name)
         # Challenges that a killed run has left published.
         self._leftover: tuple[Challenge, ...] = ()
         self._published: set[tuple[str, str, str]] = set()
@@ -402,17 +503,21 @@ class _Issuance:
 
     def prepare(self, key_type: KeyType, renew_now: bool) -> None:
         """Reads the stored files. Afterwards the key is on the disk, and there is room for the others."""
+        self._store._origin.check(self._client.directory_url)
         self._folder.check_room()
+        finish(self._folder, self.file)
         file = self.file + KEY
         self._key = self._store._key(file) or self._store._new_key(file, key_type)
-        self._current = self._store._certificate(self.file + CHAIN, self._key)
+        stored = self._store._certificate(self.file + CHAIN, self._key)
+        ca, account = self._client.directory_url, self._store.account_url
+        self._current = stored if self._store._origin.has_issued(ca, self.file, account) else None
         self._renew_now = renew_now
         self._journal = Journal(
             Purpose(
                 self._client.directory_url,
                 self._client.account_thumbprint,
                 self._key.thumbprint,
-                tuple(self._names),
+                tuple(map(canonical, self._names)),
             )
         )
         self._resume()
@@ -474,7 +579,7 @@ class _Issuance:
 
     def keep(self, operation: Operation) -> Certificate | None:
         """Stores the result of the operation; returns None if another order is necessary."""
-        self._keep_account()
+        self._store._keep_account(self._client)
         if operation.renewal_info is not None:
             self._forget_order()
             return self._current
@@ -488,13 +593,14 @@ class _Issuance:
         except StoreError as error:
             error.certificate = certificate
             raise
+        self._store._origin.note_issued(self.file)
         self._forget_order()
         return certificate
 
     def should_order_again(self, error: BaseException) -> bool:
         """Whether to order again immediately, because the order of an earlier run has failed."""
         with suppress(StoreError):
-            self._keep_account()
+            self._store._keep_account(self._client)
         if self._journal.order_url:  # this run was not killed
             self._journal = replace(self._journal, runs=0)
             self._write_journal()
@@ -506,10 +612,28 @@ class _Issuance:
         self._resumed = None
         return again
 
-    def _keep_account(self) -> None:
-        url = self._client.account_url
-        if url and url != self._store.account_url:
-            self._folder.write(ACCOUNT_URL, f"{url}\n".encode(), PUBLIC)
+    def may_lack_account(self, error: BaseException) -> bool:
+        """Whether the reason for a refusal may be that the CA has lost or deactivated the account."""
+        if isinstance(error, AccountError):
+            return True
+        return (
+            isinstance(error, ProblemError)
+            and type(error) in (ProblemError, ServerError)
+            and error.problem_type in ACCOUNT_PROBLEMS
+            and self._client.account_url is not None
+        )
+
+    @contextmanager
+    def account_checked(self, error: BaseException) -> Iterator[None]:
+        """The reason is an AccountError of the block, if it raises one; otherwise ``error``."""
+        try:
+            yield
+        except AccountError as reason:
+            reason.message += self._store._way_out
+            reason.args = (reason.message,)
+            raise reason from error
+        except AcmeError:
+            pass
 
     def _forget_order(self) -> None:
         self._resumed = None
@@ -520,7 +644,7 @@ class _Issuance:
         """Writes the journal. A failure does not stop the run: only after a kill, the next run orders again."""
         try:
             self._folder.write(self.file + ORDER, self._journal.text().encode(), SECRET)
-            self._keep_account()
+            self._store._keep_account(self._client)
         except StoreError as error:
             logger.warning("the order cannot be resumed after a crash: %s", error)
 
@@ -573,25 +697,3 @@ def refuses_key(error: AcmeError) -> bool:
 def _without_dot(name: str) -> str:
     """Removes the final dot: ``example.org.`` is ``example.org``."""
     return name.removesuffix(".") if isinstance(name, str) else name
-
-
-def _file_of(name: str) -> str:
-    """Returns the name of a certificate's files, without their endings.
-
-    A name cannot lead to another folder: special characters are percent-encoded. A name that is too
-    long for a file is cut, and a digest of the whole name follows.
-    """
-    to_text(name, "name")
-    if not name or name[0] == ".":
-        raise InvalidArgument(f"{name!r} cannot be the name of a file")
-    characters = [quote(c, safe=":") for c in name.lower().rstrip(".").replace("*", "_")]
-    file = "".join(characters)
-    if len(file) > 200:
-        while sum(map(len, characters)) > 150:
-            characters.pop()
-        file = f"{''.join(characters)}~{hashlib.sha256(file.encode()).hexdigest()[:32]}"
-    return file
-
-
-def _name_of(file: str) -> str:
-    return unquote(file.replace("_", "*", 1) if file.startswith("_.") else file)

@@ -1,0 +1,76 @@
+"""Revocations of a store's certificates: neither they nor their keys are used again.
+
+The file ``NAME.revoking`` is on the disk before the CA gets the request. If the program is killed, or the
+files cannot be renamed, the next order finds it and uses another key.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+
+from ._folder import SECRET, Folder, StoreError
+from ._names import CHAIN, KEY
+from ._native import RevocationReason
+from .errors import AcmeError
+
+__all__ = ["Revocation", "finish"]
+
+REVOKING, REVOKED = ".revoking", ".revoked"
+
+logger = logging.getLogger("acme_micro")
+
+
+class Revocation:
+    """A revocation that concerns these files of a folder, which are named without their endings."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        files: list[str],
+        reason: RevocationReason,
+        locked: Callable[[str], AbstractContextManager[None]],
+    ):
+        self._folder, self._reason, self._locked = folder, reason, locked
+        self.files = files
+        for file in files:
+            folder.write(file + REVOKING, f"{reason.name}\n".encode(), SECRET)
+
+    def succeeded(self) -> None:
+        """Renames the files to end in ``.revoked``."""
+        for file in self.files:
+            try:
+                with self._locked(file):
+                    _retire(self._folder, file)
+            except StoreError as error:
+                why = f"the CA has revoked it, but the file cannot be renamed: {error}"
+                path = self._folder.path_of(file + CHAIN)
+                raise StoreError.of(path, OSError(error.errno or errno.EIO, why)) from error
+
+    def failed(self, error: AcmeError) -> None:
+        """Uses the files as before, unless the key is known to others."""
+        if self._reason != RevocationReason.KEY_COMPROMISE:
+            with suppress(StoreError):
+                for file in self.files:
+                    self._folder.remove(file + REVOKING)
+
+
+def finish(folder: Folder, file: str) -> None:
+    """Renames the files of a certificate whose revocation was begun and has not ended."""
+    if not folder.has(file + REVOKING):
+        return
+    chain = _retire(folder, file)
+    text = (
+        "%s: a revocation was begun and has not ended, so another key takes the place of its key. "
+        "If the CA has not revoked the certificate, revoke %s"
+    )
+    logger.warning(text, folder.path_of(file + CHAIN), chain)
+
+
+def _retire(folder: Folder, file: str) -> str:
+    chain = folder.retire(file + CHAIN, REVOKED)
+    folder.retire(file + KEY, REVOKED)
+    folder.remove(file + REVOKING)
+    return chain
