@@ -32,7 +32,9 @@ _acme_micro() {
         case $command/$word in
         '/obtain') command='obtain' ;;
         '/renew') command='renew' ;;
+        '/move') command='move' ;;
         '/revoke') command='revoke' ;;
+        '/delete') command='delete' ;;
         '/show') command='show' ;;
         '/account') command='account' ;;
         'account/show') command='account show' ;;
@@ -86,7 +88,7 @@ _acme_micro() {
     esac
     case $command in
     '')
-        _acme_micro_words -h --help -V --version obtain renew revoke show account
+        _acme_micro_words -h --help -V --version obtain renew move revoke delete show account
         ;;
     'obtain')
         _acme_micro_words -h --help -d --domain --webroot --standalone --hook --cleanup-hook --challenge-type --name --key-type --profile --preferred-chain --deploy-hook --hook-timeout --force --directory --ca-file --allow-host --proxy --proxy-file --agree-terms --contact --eab-kid --eab-key-file --eab-algorithm --folder --json -q --quiet -v --verbose
@@ -98,12 +100,26 @@ _acme_micro() {
         fi
         _acme_micro_words -h --help --force --directory --ca-file --allow-host --proxy --proxy-file --folder --json -q --quiet -v --verbose
         ;;
+    'move')
+        if [[ $current != -* ]]; then
+            _acme_micro_certificates
+            return
+        fi
+        _acme_micro_words -h --help --directory --ca-file --allow-host --proxy --proxy-file --agree-terms --contact --eab-kid --eab-key-file --eab-algorithm --folder --json -q --quiet -v --verbose
+        ;;
     'revoke')
         if [[ $current != -* ]]; then
             _acme_micro_certificates
             return
         fi
         _acme_micro_words -h --help --reason --cert --key --directory --ca-file --allow-host --proxy --proxy-file --folder --json -q --quiet -v --verbose
+        ;;
+    'delete')
+        if [[ $current != -* ]]; then
+            _acme_micro_certificates
+            return
+        fi
+        _acme_micro_words -h --help --directory --ca-file --allow-host --proxy --proxy-file --folder --json -q --quiet -v --verbose
         ;;
     'show')
         if [[ $current != -* ]]; then

@@ -498,6 +498,7 @@ def test_show_works_without_a_response_of_the_ca(person, webroot):
     person.obtains("-d", "lonely.test", *webroot)
     settings = person.path("ca.json")
     settings.write_text(settings.read_text().replace(env("ACME_DIRECTORY"), "https://127.0.0.1:9/dir"))
+    person.path("directory.url").write_text("https://127.0.0.1:9/dir\n")
     row = person.runs("show").out.splitlines()[1]
     assert "(estimated)" in row and row.endswith("lonely.test")
     row = person.runs("show", "--offline").out.splitlines()[1]

@@ -184,6 +184,7 @@ def test_without_a_response_of_the_ca_an_account_is_not_called_invalid(person):
     (known,) = person.runs("account", "show", "--json").json["accounts"]
     settings = person.path("ca.json")
     settings.write_text(settings.read_text().replace(env("ACME_DIRECTORY"), "https://127.0.0.1:9/dir"))
+    person.path("directory.url").write_text("https://127.0.0.1:9/dir\n")
     done = person.runs("account", "show", "--json", status=3).json
     (shown,) = done["accounts"]
     assert done["ok"] is False and shown["is_valid"] is None and shown["error"]["kind"] == "network"

@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..errors import AccountError, AcmeError
+from ..aio import AsyncClient
+from ..errors import AccountError, AcmeError, ProblemError
 from ..keys import PrivateKey
-from ..store import ACCOUNT_KEY, refuses_key
+from ..store import ACCOUNT_KEY, UNUSED, refuses_key
 from .cas import DEFAULT, DIRECTORIES
 from .failure import CommandError, UsageError, advise, document, kind_of
-from .layout import Ca, Layout
+from .hints import ROLLOVER, another_account
+from .layout import DEACTIVATED, NEXT, Ca, Layout
 from .output import Output
 from .parser import KEY_TYPES
 from .text import plain
-
-# The account's next key, until the CA has accepted it.
-NEXT = "account.next.pem"
-ROLLOVER = "run acme-micro account rollover: a change of the account's key was begun and has not ended"
 
 
 async def account(arguments: argparse.Namespace, layout: Layout, output: Output) -> int:
@@ -66,15 +64,35 @@ async def _check_account(ca: Ca, account: dict[str, Any], output: Output) -> dic
         try:
             await client.find_account()
         except AccountError as error:
-            hint = ROLLOVER if (ca.path / NEXT).exists() else ""
+            hint = ROLLOVER if ca.has_next_account_key else another_account(ca)
             output.error(error, about=ca.name, hint=hint)
-            found = {**document(error), "hint": hint or None}
+            found = {**document(error), "hint": hint}
             return {**account, "is_valid": False, "terms_url": client.terms_url, "error": found}
         return {**account, "url": client.account_url, "is_valid": True, "terms_url": client.terms_url}
 
 
 async def _create(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
+    if ca.has_next_account_key:
+        raise UsageError(f"{ca.name}: the account has two keys", ROLLOVER)
     key = ca.store.account_key(KEY_TYPES[arguments.key_type or "p256"])
+    try:
+        url = await _register(ca, key, arguments, output)
+    except AccountError as error:
+        if not arguments.agree_terms:
+            advise(error, another_account(ca))
+            raise
+        ca.set_account_aside(UNUSED)
+        output.note(f"{ca.name}: {error}")
+        output.note(f"{ca.name}: the files of this account are renamed to end in {UNUSED}")
+        key = ca.store.account_key(KEY_TYPES[arguments.key_type or _type(key)])
+        url = await _register(ca, key, arguments, output)
+    if arguments.key_type not in (None, _type(key)):
+        how = f"to replace it, run acme-micro account rollover --key-type {arguments.key_type}"
+        output.note(f"{ca.name}: the account's key stays {_type(key)}; {how}")
+    return f"{ca.name}: the account is {plain(url)}"
+
+
+async def _register(ca: Ca, key: PrivateKey, arguments: argparse.Namespace, output: Output) -> str:
     async with ca.client(arguments) as client:
         output.step(f"asking {ca.name}")
         try:
@@ -83,11 +101,8 @@ async def _create(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
             if refuses_key(error) and not ca.has_account:
                 advise(error, _another("create", key))
             raise
-        ca.keep_account_url(url)
-    if arguments.key_type not in (None, _type(key)):
-        how = f"to replace it, run acme-micro account rollover --key-type {arguments.key_type}"
-        output.note(f"{ca.name}: the account's key stays {_type(key)}; {how}")
-    return f"{ca.name}: the account is {plain(url)}"
+        ca.store._keep_account(client)
+        return url
 
 
 async def _contacts(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
@@ -122,10 +137,24 @@ async def _rollover(ca: Ca, arguments: argparse.Namespace, output: Output) -> st
 async def _deactivate(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
     if not arguments.yes:
         raise UsageError("deactivating an account cannot be undone", "add --yes to do it")
+    what = "the account is deactivated"
     async with ca.client() as client:
-        await client.deactivate()
-    ca.set_account_aside()
-    return f"{ca.name}: the account is deactivated; its key in {ca.path} is renamed to end in .deactivated"
+        try:
+            await client.deactivate()
+        except ProblemError as error:
+            if await _is_usable(client):
+                raise
+            what = f"the account is not usable any more ({plain(str(error))})"
+    ca.set_account_aside(DEACTIVATED)
+    return f"{ca.name}: {what}; its key in {ca.path} is renamed to end in {DEACTIVATED}"
+
+
+async def _is_usable(client: AsyncClient) -> bool:
+    try:
+        await client.find_account()
+    except AccountError:
+        return False
+    return True
 
 
 def _type(key: PrivateKey) -> str:

@@ -14,6 +14,8 @@ DIRECTORIES = {
     "google-staging": "https://dv.acme-v02.test-api.pki.goog/directory",
     "zerossl": "https://acme.zerossl.com/v2/DV90",
 }
+#: The CAs for trials, and the CA for which each is.
+TRIALS = {"letsencrypt-staging": "letsencrypt", "google-staging": "google"}
 #: The CA for a first trial: browsers do not trust its certificates, and its rate limits are high.
 DEFAULT = "letsencrypt-staging"
 

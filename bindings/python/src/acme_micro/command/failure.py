@@ -14,6 +14,8 @@ from .text import day_and_time, not_before, plain
 ACME_ERROR = "urn:ietf:params:acme:error:"
 
 
+# A CA that lost its accounts may respond with a fault or without a problem document.
+LOST_ACCOUNT = "if it stays, the CA may have lost the account: run acme-micro account show"
 # Maximum number of hints for one error.
 MAX_HINTS = 3
 
@@ -153,13 +155,18 @@ def hint_for(error: BaseException) -> str | None:
     if isinstance(error, errors.ExternalAccountRequired):
         return "this CA requires --eab-kid and --eab-key-file; its website shows you both"
     if isinstance(error, errors.AccountError):
-        return "run acme-micro account show for what is known about the account"
+        return (
+            "run acme-micro account show for what is known about the account, "
+            "or acme-micro account create --agree-terms to register another one in its place"
+        )
     if error.retry_at is not None:
         at = day_and_time(not_before(error.retry_at))
         return f"try again after {at}{page and '; see '}{page}"
     if isinstance(error, errors.ServerError) or error.problem_type == f"{ACME_ERROR}serverInternal":
-        return "the CA had a fault: try again later"
+        return f"the CA had a fault: try again later; {LOST_ACCOUNT}"
     if error.problem_type == f"{ACME_ERROR}caa":
         whose = error.identifier or "the domain"
         return f"the CAA record for {whose} does not allow this CA: change the record, or use another CA"
+    if type(error) is errors.ProblemError and error.problem_type is None:
+        return LOST_ACCOUNT
     return f"see {page}" if page else None

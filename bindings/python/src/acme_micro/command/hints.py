@@ -1,12 +1,13 @@
-"""Hints about failed challenges, by the CA's problem and by how the challenge was published."""
+"""Hints about accounts and failed challenges, by the CA's problem and by how the challenge was published."""
 
 from __future__ import annotations
 
 import re
 from ipaddress import ip_address
 
-from ..errors import AcmeError, ChallengeFailed
+from ..errors import AccountError, AcmeError, ChallengeFailed
 from .failure import ACME_ERROR, advise
+from .layout import Ca
 from .settings import CertificateSettings
 
 # The options of this command for each type of challenge.
@@ -19,6 +20,21 @@ OPTIONS = {
 # The types that a CA offers are in the library's message only.
 OFFER = re.compile(r"the CA offers (.+), none of which is acceptable")
 RECORDS = "its A and AAAA records"
+
+
+ROLLOVER = "run acme-micro account rollover: a change of the account's key was begun and has not ended"
+
+
+def advise_of_account(error: AcmeError, ca: Ca) -> None:
+    """Sets the hint of an account that is not usable."""
+    if isinstance(error, AccountError):
+        advise(error, ROLLOVER if ca.has_next_account_key else another_account(ca))
+
+
+def another_account(ca: Ca) -> str:
+    """Returns the hint for an account that is not usable."""
+    how = f"acme-micro account create --agree-terms --directory {ca.argument}"
+    return f"run {how} to register another account in its place"
 
 
 def advise_of_challenges(error: AcmeError, settings: CertificateSettings) -> None:

@@ -27,11 +27,16 @@ from ..certificates import Certificate
 from ..errors import AcmeError
 from ..keys import PrivateKey
 from ..store import ACCOUNT_KEY, ACCOUNT_URL, UNUSED, Store
-from .cas import DEFAULT, name_of
+from .cas import DEFAULT, DIRECTORIES, TRIALS, name_of
 from .failure import CommandError, UsageError
 from .settings import CaSettings, CertificateSettings, read, updated, write
 
 CA_FILE, CHAIN, RENEWAL, DEACTIVATED = "ca.json", ".chain.pem", ".renewal.json", ".deactivated"
+KEY, DELETED = ".key.pem", ".deleted"
+#: The files of a certificate that no longer serve a purpose without it.
+PARTS = ".order", ".revoking", RENEWAL
+#: The account's next key, until the CA has accepted it.
+NEXT = "account.next.pem"
 
 
 class Ca:
@@ -41,7 +46,25 @@ class Ca:
         self.path, self.settings = path, settings
         self.name = name_of(settings.directory)
         self.store = Store(path)
+        self.store._way_out = ""  # the hint has the command's own
         self._folder = Folder(path)
+        for key in ACCOUNT_KEY, NEXT:
+            self._folder.make_private(key)
+
+    @property
+    def argument(self) -> str:
+        """The argument of ``--directory`` for this CA."""
+        return self.name if self.name in DIRECTORIES else self.settings.directory
+
+    @property
+    def trial_for(self) -> str | None:
+        """The CA for which this one is for trials; None: its certificates are meant to be used."""
+        return TRIALS.get(self.name)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables of hooks that name this CA."""
+        return {"ACME_CA": self.name, "ACME_DIRECTORY": self.settings.directory}
 
     @asynccontextmanager
     async def client(self, arguments: argparse.Namespace | None = None) -> AsyncIterator[AsyncClient]:
@@ -87,6 +110,10 @@ class Ca:
     def has_deactivated_account(self) -> bool:
         return (self.path / f"{ACCOUNT_KEY}{DEACTIVATED}").exists()
 
+    @property
+    def has_next_account_key(self) -> bool:
+        return (self.path / NEXT).exists()
+
     async def _keep(self, client: AsyncClient, may_work: bool) -> None:
         """Stores changed settings of the CA (proxy, roots, hosts), if the account is found with them."""
         if not may_work or read(self._folder, CA_FILE, CaSettings) == self.settings:
@@ -96,10 +123,6 @@ class Ca:
         except AcmeError:
             return
         write(self._folder, CA_FILE, self.settings)
-
-    def keep_account_url(self, url: str) -> None:
-        if self.store.account_url != url:
-            self._folder.write(ACCOUNT_URL, f"{url}\n".encode(), PUBLIC)
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
@@ -111,23 +134,34 @@ class Ca:
         """Returns the names of the certificates."""
         return self.store.names()
 
+    def has(self, name: str, with_parts: bool = False) -> bool:
+        """Whether there is such a certificate or, with ``with_parts``, any of its files."""
+        endings = (CHAIN, KEY, *PARTS) if with_parts else (CHAIN,)
+        return any(self._folder.has(self._file_of(name, ending)) for ending in endings)
+
     def stored_name(self, name: str) -> str:
         """Returns the name that :meth:`names` has for a certificate; a name too long for a file is cut."""
         return self.store._stored_name(name)
 
     def certificate_settings(self, name: str) -> CertificateSettings | None:
         """Returns the settings of a certificate; None if another program has obtained it."""
-        return read(self._folder, self._file_of(name), CertificateSettings)
+        return read(self._folder, self._file_of(name, RENEWAL), CertificateSettings)
 
     def keep_certificate_settings(self, name: str, settings: CertificateSettings) -> None:
         if self.certificate_settings(name) != settings:
-            write(self._folder, self._file_of(name), settings)
+            write(self._folder, self._file_of(name, RENEWAL), settings)
 
-    def set_aside(self, name: str) -> None:
-        """Renames a certificate's files, so that neither the certificate nor its key is used again."""
-        self._folder.remove(self._file_of(name))
-        for path in self.store.chain_file(name), self.store.key_file(name):
-            self._rename(path, f"{path}.revoked")
+    def forget_settings(self, file: str) -> None:
+        """Removes the settings of a certificate that is gone; ``file`` is the name of its files."""
+        self._folder.remove(f"{file}{RENEWAL}")
+
+    def delete(self, name: str) -> list[str]:
+        """Renames key and certificate to end in ``.deleted``, and removes the other files; returns the new
+        paths."""
+        for ending in reversed(PARTS):  # the settings first: without them it is not renewed
+            self._folder.remove(self._file_of(name, ending))
+        files = [self._file_of(name, ending) for ending in (CHAIN, KEY)]
+        return [self._folder.retire(file, DELETED) for file in files if self._folder.has(file)]
 
     def key_type(self, name: str) -> str | None:
         """Returns the type of a certificate's key, or None without a key."""
@@ -143,11 +177,10 @@ class Ca:
         path = self.store.key_file(name)
         self._rename(path, f"{path}{UNUSED}")
 
-    def set_account_aside(self) -> None:
-        """Renames the key of a deactivated account. Other certificates may need it."""
-        self._folder.remove(ACCOUNT_URL)
-        path = str(self.path / ACCOUNT_KEY)
-        self._rename(path, f"{path}{DEACTIVATED}")
+    def set_account_aside(self, ending: str) -> None:
+        """Renames the files of an account that is not usable, so that another one can take its place."""
+        for file in ACCOUNT_URL, ACCOUNT_KEY:
+            self._folder.retire(file, ending)
 
     def set_next_account_key_aside(self, path: Path) -> None:
         """Renames an account's next key that the CA has refused."""
@@ -167,8 +200,8 @@ class Ca:
         except OSError as error:
             raise StoreError.of(old, error) from None
 
-    def _file_of(self, name: str) -> str:
-        return os.path.basename(self.store.chain_file(name))[: -len(CHAIN)] + RENEWAL
+    def _file_of(self, name: str, ending: str) -> str:
+        return os.path.basename(self.store.chain_file(name))[: -len(CHAIN)] + ending
 
 
 class Layout:
@@ -185,6 +218,10 @@ class Layout:
             there = os.path.isdir(self.path / name_of(arguments.directory))
             return [self.ca(arguments)] if there else []  # read-only commands create no folder
         return [Ca(path, updated(settings, arguments)) for path, settings in self._known().items()]
+
+    def everywhere(self) -> list[Ca]:
+        """Returns all usable CAs, whatever the arguments."""
+        return [Ca(path, settings) for path, settings in self._known().items()]
 
     def ca(self, arguments: argparse.Namespace, default: str | None = None) -> Ca:
         """Returns the CA of the arguments, or the only one of the folder; in an empty folder, the default."""
@@ -224,9 +261,12 @@ class Layout:
         chosen = ((ca, [name for name in ca.names() if not wanted or name in wanted]) for ca in cas)
         return [(ca, names) for ca, names in chosen if names]
 
-    def find(self, arguments: argparse.Namespace, name: str) -> Ca:
-        """Returns the CA of a certificate."""
-        found = [ca for ca in self.cas(arguments) if ca.stored_name(name) in ca.names()]
+    def find(self, arguments: argparse.Namespace, name: str, with_parts: bool = False) -> Ca:
+        """Returns the CA of a certificate or, with ``with_parts``, of any of its files."""
+        return self.only(name, [ca for ca in self.cas(arguments) if ca.has(name, with_parts)])
+
+    def only(self, name: str, found: list[Ca]) -> Ca:
+        """Returns the only CA that has a certificate."""
         if not found:
             raise self._no_such(name)
         if len(found) > 1:

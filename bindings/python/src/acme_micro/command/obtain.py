@@ -6,13 +6,15 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
+from .._names import canonical
 from ..aio import AsyncClient
 from ..certificates import Certificate
 from ..errors import AcmeError
 from ..store import refuses_key
 from .cas import DEFAULT, DIRECTORIES
 from .failure import DeployFailed, HookFailed, UsageError, advise
-from .hints import advise_of_challenges
+from .hints import advise_of_account, advise_of_challenges
+from .in_use import in_use_instead, next_turn
 from .layout import Ca, Layout, describe
 from .output import Output
 from .parser import KEY_TYPES
@@ -32,14 +34,22 @@ async def obtain(arguments: argparse.Namespace, layout: Layout, output: Output) 
     if arguments.hook_timeout is not None:
         settings = replace(settings, hook_timeout=arguments.hook_timeout)
     _check(settings)
-    name = arguments.name or names[0]
+    name = canonical(arguments.name or names[0])
     ca = layout.ca(arguments, DIRECTORIES[DEFAULT])
+    cas = layout.everywhere()
+    settings = replace(settings, turn=next_turn(ca, name, cas))
+    other = in_use_instead(ca, name, cas, settings.turn)
+    if other is not None and settings.deploy_hook is None:
+        settings = replace(settings, deploy_hook="")  # also one that is remembered
     async with ca.client(arguments) as client:
         found = await obtain_one(ca, client, name, settings, output, force=arguments.force)
-    output.result(_text(found), {"command": "obtain", "certificate": found})
-    if ca.settings.directory == DIRECTORIES[DEFAULT]:
-        trial = f"{DEFAULT} is for trials: browsers do not trust this certificate"
-        output.note(f"{trial}; for one that they trust, add --directory letsencrypt")
+    output.result(summary(found), {"command": "obtain", "certificate": found})
+    if ca.trial_for:
+        trial = f"{ca.name} is for trials: browsers do not trust this certificate"
+        how = f"run acme-micro move {name} --directory {ca.trial_for} --agree-terms"
+        if other is not None:
+            how = f"that of {other.name} stays in use"
+        output.note(f"{trial}; {how}")
     return 0
 
 
@@ -90,7 +100,7 @@ async def _obtain_one(
     certificate = await ca.store.obtain_async(
         client,
         settings.names,
-        make_solver(settings, output),
+        make_solver(settings, output, ca.variables),
         name=name,
         key_type=KEY_TYPES[settings.key_type or "p256"],
         renew_now=force,
@@ -107,6 +117,7 @@ async def _obtain_one(
 
 def _advise(error: AcmeError, ca: Ca, settings: CertificateSettings) -> None:
     advise_of_challenges(error, settings)
+    advise_of_account(error, ca)
     if refuses_key(error) and not ca.has_account:
         advise(error, "run acme-micro account create --key-type TYPE for an account with another type of key")
 
@@ -131,6 +142,7 @@ async def _deploy(
     output.step(f"{name}: {settings.deploy_hook}")
     paths = ca.paths(name)
     variables = {
+        **ca.variables,
         "ACME_NAME": name,
         "ACME_NAMES": " ".join(certificate.names),
         "ACME_CHAIN_FILE": paths["chain_file"],
@@ -162,7 +174,7 @@ def _check(settings: CertificateSettings) -> None:
         )
 
 
-def _text(found: dict[str, Any]) -> str:
+def summary(found: dict[str, Any]) -> str:
     what = "new certificate" if found["is_new"] else "not due for renewal"
     end = found["not_after"]
     return (

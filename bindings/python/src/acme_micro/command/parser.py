@@ -50,7 +50,9 @@ def make_parser() -> Parser:
 
     command("obtain", _obtain, _ca, _new_account, _common)
     command("renew", _some, _renew, _ca, _common)
+    command("move", _one, _ca, _new_account, _common)
     command("revoke", _revoke, _ca, _common)
+    command("delete", _one, _ca, _common)
     command("show", _some, _show, _ca, _common)
     command("account", _account)
     return parser
@@ -154,6 +156,10 @@ def _some(parser: Parser) -> None:
     parser.add_argument(
         "name", type=_name, nargs="*", metavar=CERTIFICATES, help="only these certificates"
     )
+
+
+def _one(parser: Parser) -> None:
+    parser.add_argument("name", type=_name, metavar=CERTIFICATES, help="the certificate")
 
 
 def _renew(parser: Parser) -> None:

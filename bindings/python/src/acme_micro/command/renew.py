@@ -13,6 +13,7 @@ from ..certificates import Certificate
 from ..errors import AcmeError
 from ..schedule import next_try
 from .failure import CommandError, DeployFailed, document, kind_of
+from .in_use import in_use_instead, pass_over
 from .layout import Ca, Layout
 from .obtain import deploy_pending, obtain_one
 from .output import Output
@@ -40,12 +41,18 @@ async def renew(arguments: argparse.Namespace, layout: Layout, output: Output) -
         output.error(error, about=name)
         failures.append(error)
         done.append({"name": None, "ca": name, "ok": False, "error": document(error)})
+    cas = [ca for ca, _ in wanted]
     for ca, names in wanted:
         try:
             async with ca.client() as client:
                 for name in names:
                     try:
-                        done.append(await _renew_one(ca, client, name, arguments, output))
+                        other = in_use_instead(ca, name, cas)
+                        if other is not None:
+                            pass_over(ca, name, other, output)
+                            done.append(_not_renewed(ca, name, in_use=other.name))
+                        else:
+                            done.append(await _renew_one(ca, client, name, arguments, output))
                     except FAILURES as error:
                         failed(ca, name, error)
         except FAILURES as error:  # a file that the client needs
@@ -68,14 +75,14 @@ async def _renew_one(
     """
     settings = ca.certificate_settings(name)
     if settings is None:
-        output.note(f"{name}: not renewed, because another program obtained it")
-        return {"name": name, "ca": ca.name, "ok": True, "is_new": False, "settings": None}
+        output.step(f"{name}: not renewed, because another program obtained it")
+        return _not_renewed(ca, name, settings=None)
     insists = arguments.force or name in map(ca.stored_name, arguments.name)
     if time.time() < settings.next_try and not insists:
         at = datetime.fromtimestamp(settings.next_try, timezone.utc)
         output.step(f"{name}: not tried again before {day_and_time(not_before(at))}")
         await deploy_pending(ca, name, output)
-        return {"name": name, "ca": ca.name, "ok": True, "is_new": False, "next_try": at}
+        return _not_renewed(ca, name, next_try=at)
     try:
         found = await obtain_one(ca, client, name, settings, output, force=arguments.force)
     except DeployFailed:
@@ -88,6 +95,10 @@ async def _renew_one(
     else:
         _change(ca, name, failures=0, renewals=0, next_try=0.0)
     return {**found, "ok": True}
+
+
+def _not_renewed(ca: Ca, name: str, **why: Any) -> dict[str, Any]:
+    return {"name": name, "ca": ca.name, "ok": True, "is_new": False, **why}
 
 
 def _record_attempt(ca: Ca, name: str, error: Exception | None) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 
 from . import usage
 from .account import account
+from .delete import delete
 from .failure import Interrupted, UsageError, kind_of
 from .layout import Layout
+from .move import move
 from .obtain import obtain
 from .output import Output
 from .parser import make_parser
@@ -26,7 +28,9 @@ Command = Callable[[argparse.Namespace, Layout, Output], Coroutine[Any, Any, int
 COMMANDS: dict[str, Command] = {
     "obtain": obtain,
     "renew": renew,
+    "move": move,
     "revoke": revoke,
+    "delete": delete,
     "show": show,
     "account": account,
 }

@@ -50,6 +50,10 @@ class CertificateSettings:
     hook_timeout: int = HOOK_TIMEOUT
     #: Fingerprint of the certificate for which the deploy hook has succeeded.
     deployed: str | None = None
+    #: Number of the last obtain among those for this name at all CAs; 0: of an older version.
+    turn: int = 0
+    #: Name of the CA whose certificate is in use instead, once a run has reported it.
+    passed_over: str | None = None
     #: Number of failures in a row, number of renewals in a row, and earliest time of the next attempt in
     #: seconds since 1970.
     failures: int = 0
@@ -63,8 +67,8 @@ class CertificateSettings:
             raise ValueError(f"the port of standalone is {self.standalone[1]}, not 1 to 65535")
         if self.hook_timeout < 1:
             raise ValueError("hook_timeout is less than 1")
-        if not (0 <= self.failures < 1 << 31 and 0 <= self.renewals < 1 << 31):
-            raise ValueError("failures or renewals is out of range")
+        if not all(0 <= count < 1 << 31 for count in (self.failures, self.renewals, self.turn)):
+            raise ValueError("failures, renewals or turn is out of range")
         if not 0 <= self.next_try < FOREVER:
             raise ValueError("next_try is out of range")
 
@@ -87,6 +91,7 @@ Settings = TypeVar("Settings", CaSettings, CertificateSettings)
 def read(folder: Folder, file: str, kind: type[Settings]) -> Settings | None:
     """Reads settings; None if the file does not exist. The file names commands to run, so it is checked as a
     key's file is."""
+    folder.make_private(file)
     data = folder.read(file, secret=True)
     if data is None:
         return None

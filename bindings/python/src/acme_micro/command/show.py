@@ -14,6 +14,7 @@ from ..aio import AsyncClient
 from ..errors import AcmeError
 from ..operation import RenewalInfo
 from .failure import CommandError, document, kind_of
+from .in_use import in_use_instead
 from .layout import Ca, Layout, describe
 from .output import Output
 from .text import day, day_and_time, is_near, not_before, plain, table, time_left
@@ -33,12 +34,14 @@ async def show(arguments: argparse.Namespace, layout: Layout, output: Output) ->
 
     async def one(ca: Ca, client: AsyncClient | None, name: str) -> dict[str, Any]:
         try:
-            return await _one(ca, client, name, output)
+            other = in_use_instead(ca, name, cas)
+            return {**await _one(ca, client, name, output), "in_use": (other or ca).name}
         except StoreError as error:
             return unusable(ca.name, name, error, **ca.paths(name))
 
     wanted = layout.wanted(arguments)
     found += [unusable(ca, None, error) for ca, error in layout.unusable.items()]
+    cas = [ca for ca, _ in wanted]
     for ca, names in wanted:
         async with AsyncExitStack() as stack:
             client = None
@@ -81,6 +84,8 @@ def _row(found: dict[str, Any]) -> tuple[str, ...]:
     info = RenewalInfo(**{k: v for k, v in renewal.items() if k != "is_due"}) if renewal else None
     by_minute = is_near(end) or (info is not None and is_near(info.renew_at))
     window, at = _window(info, by_minute) if info else ("?", "?")
+    if found["in_use"] != ca:
+        at = "not"
     expires = day_and_time(end) if by_minute else day(end)
     return name, ca, time_left(end), expires, window, at, " ".join(found["names"])
 

@@ -19,14 +19,16 @@ from .output import Output
 from .settings import CertificateSettings
 
 
-def make_solver(settings: CertificateSettings, output: Output) -> AsyncSolver:
-    """Makes the solver of the settings; it reports its progress."""
+def make_solver(
+    settings: CertificateSettings, output: Output, variables: Mapping[str, str]
+) -> AsyncSolver:
+    """Makes the solver of the settings; it reports its progress. Hooks get the variables, too."""
     if settings.webroot:
         return Reporting(Webroot(settings.webroot), output)
     if settings.standalone:
         host, port = settings.standalone
         return Reporting(AsyncStandalone(port, host), output)
-    return Reporting(Hook(settings), output)
+    return Reporting(Hook(settings, variables), output)
 
 
 class Reporting:
@@ -53,7 +55,8 @@ class Hook:
     of certbot's ``--manual-auth-hook`` and ``--manual-cleanup-hook``.
     """
 
-    def __init__(self, settings: CertificateSettings):
+    def __init__(self, settings: CertificateSettings, variables: Mapping[str, str]):
+        self._variables = variables
         self.challenge_types = (settings.challenge_type or "dns-01",)
         self._names = settings.names
         self._publish = settings.hook or ""
@@ -84,6 +87,7 @@ class Hook:
     def _environment(self, action: str, challenge: Challenge, left: int) -> dict[str, str]:
         value = challenge.dns_value or challenge.key_authorization
         return {
+            **self._variables,
             "ACME_ACTION": action,
             "ACME_TYPE": challenge.type,
             "ACME_NAME": challenge.identifier,

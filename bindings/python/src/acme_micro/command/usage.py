@@ -12,7 +12,9 @@ VERSION = "show the versions of command and library"
 COMMANDS = {
     "obtain": "obtain a certificate, or renew it if its renewal is due",
     "renew": "renew the certificates whose renewal is due",
+    "move": "obtain a certificate from another CA instead, after a trial",
     "revoke": "revoke a certificate",
+    "delete": "end the renewals of a certificate, and rename its files",
     "show": "list the certificates and the times of their renewal",
     "account": "show, create or change an account at a CA",
 }
