@@ -17,6 +17,7 @@ struct command {
     const char *ca_file;
     int port;           /* where to respond to the CA */
     int out;            /* directory of account.pem, NAME.key.pem and NAME.chain.pem */
+    int is_noted;       /* whether directory.url names the CA of the directory */
     char **orders;      /* one text for each order: its names, with commas between */
     int order_count;
 };
@@ -58,6 +59,9 @@ static int command_read(struct command *command, int argc, char **argv)
     command->out = folder_open(out, 0755);
     if (command->out < 0 || folder_lock(command->out, out) != 0)
         return 1;
+    command->is_noted = folder_is_for(command->out, out, ca.directory_url);
+    if (command->is_noted < 0)
+        return 1;
     key = stored_key(command->out, "account.pem");
     if (!key)
         return 1;
@@ -91,9 +95,18 @@ static acme_op_t *order_begin(const struct command *command, const acme_client_t
     return op;
 }
 
+/* Notes the CA of the folder, before the first certificate is stored. */
+static int note_ca(struct command *command)
+{
+    if (!command->is_noted && folder_note_ca(command->out, command->ca.directory_url) != 0)
+        return -1;
+    command->is_noted = 1;
+    return 0;
+}
+
 /* Stores and reports the result of an order, which has ended with this step. Returns 0 for a
  * certificate. */
-static int order_end(const struct command *command, const char *name, acme_op_t *op, int step)
+static int order_end(struct command *command, const char *name, acme_op_t *op, int step)
 {
     acme_cert_t *cert = step == ACME_STEP_DONE ? acme_op_take_cert(op) : NULL;
     char file[FILE_NAME_SIZE] = "";
@@ -101,6 +114,8 @@ static int order_end(const struct command *command, const char *name, acme_op_t 
 
     if (!cert)
         fprintf(stderr, "%s: %s\n", name, acme_error_message(acme_op_error(op)));
+    else if (note_ca(command) != 0)
+        fprintf(stderr, DIRECTORY_URL ": %s\n", strerror(errno));
     else if (file_name(file, name, ".chain.pem") != 0 ||
              store(command->out, file, 0644, acme_cert_chain_pem(cert)) != 0)
         fprintf(stderr, "%s: %s\n", file, strerror(errno));

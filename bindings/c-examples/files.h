@@ -9,6 +9,7 @@
 #ifndef FILES_H
 #define FILES_H
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -24,6 +25,8 @@
 #include "acme_micro.h"
 
 enum { FILE_NAME_SIZE = 256 };
+
+#define DIRECTORY_URL "directory.url" /* the CA to which the files of the folder belong */
 
 #define TEMPORARY "tmp-" /* and 16 random digits; a process that is killed may leave such a file behind */
 
@@ -42,6 +45,16 @@ static int write_all(int file, const char *text)
         size -= (size_t)written;
     }
     return 0;
+}
+
+/* If root works in the folder of another user, gives the file to that user. */
+static int give(int dir, int file)
+{
+    struct stat found;
+
+    if (geteuid() != 0 || fstat(dir, &found) != 0 || found.st_uid == 0)
+        return 0;
+    return fchown(file, found.st_uid, found.st_gid);
 }
 
 /* Creates a file with a random name, which no other user can predict. */
@@ -70,7 +83,7 @@ static int store(int dir, const char *name, mode_t mode, const char *text)
 
     if (file < 0)
         return -1;
-    ok = write_all(file, text) == 0 && fsync(file) == 0;
+    ok = give(dir, file) == 0 && write_all(file, text) == 0 && fsync(file) == 0;
     ok = close(file) == 0 && ok;
     if (ok && renameat(dir, temporary, dir, name) == 0)
         return fsync(dir);
@@ -128,12 +141,16 @@ static inline int name_length(const char *name)
     return (int)length;
 }
 
-/* Makes the name of a certificate's file, such as NAME.key.pem: "_" replaces the "*" of a wildcard, and a
- * final dot is left out. Returns -1 if name cannot be part of a file name. */
+/* Makes the name of a certificate's file, such as NAME.key.pem: "_" replaces the "*" of a wildcard, a
+ * final dot is left out, and an IPv6 address has its short form. Returns -1 if name cannot be part of a file
+ * name. */
 static inline int file_name(char file[FILE_NAME_SIZE], const char *name, const char *ending)
 {
-    char *c;
+    char address[INET6_ADDRSTRLEN], *c;
+    struct in6_addr binary;
 
+    if (inet_pton(AF_INET6, name, &binary) == 1)
+        name = inet_ntop(AF_INET6, &binary, address, sizeof address);
     if (*name == 0 || *name == '.' || strchr(name, '/') ||
         snprintf(file, FILE_NAME_SIZE, "%.*s%s", name_length(name), name, ending) >= FILE_NAME_SIZE)
         return -1;
@@ -189,7 +206,7 @@ static int sweep(int dir)
 static int folder_lock(int dir, const char *path)
 {
     int file = openat(dir, ".lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
-    int locked = file < 0 ? -1 : flock(file, LOCK_EX | LOCK_NB);
+    int locked = file < 0 || give(dir, file) != 0 ? -1 : flock(file, LOCK_EX | LOCK_NB);
 
     if (file >= 0 && locked != 0 && errno == EWOULDBLOCK) {
         fprintf(stderr, "%s: another process works in this folder; waiting for it\n", path);
@@ -204,18 +221,70 @@ static int folder_lock(int dir, const char *path)
     return -1;
 }
 
+/* Returns 1 if the files in the folder are for this CA, 0 if the folder does not name its CA, and -1, after a
+ * message, if they are for another one. */
+static inline int folder_is_for(int dir, const char *path, const char *directory_url)
+{
+    char *known = load(dir, DIRECTORY_URL);
+    int result = known != NULL;
+
+    if (!known && errno != ENOENT) {
+        fprintf(stderr, "%s/" DIRECTORY_URL ": %s\n", path, strerror(errno));
+        return -1;
+    }
+    if (known)
+        known[strcspn(known, "\r\n")] = 0;
+    if (known && strcmp(known, directory_url) != 0) {
+        fprintf(stderr, "%s: the files in this folder are for the CA %s: use another folder for %s; if this is "
+                        "the new URL of the same CA, remove " DIRECTORY_URL "\n", path, known, directory_url);
+        result = -1;
+    }
+    free(known);
+    return result;
+}
+
+/* Notes the CA of the folder. The certificates of an older program may be another CA's: the line "other" tells
+ * so to programs that use them. */
+static inline int folder_note_ca(int dir, const char *directory_url)
+{
+    int again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), result = -1;
+    DIR *listing = again < 0 ? NULL : fdopendir(again);
+    struct dirent *entry;
+    char *text = NULL, *end;
+    size_t size;
+    FILE *lines = listing ? open_memstream(&text, &size) : NULL;
+
+    if (lines) {
+        fprintf(lines, "%s\n", directory_url);
+        while ((entry = readdir(listing)))
+            if ((end = strstr(entry->d_name, ".chain.pem")) && end[10] == 0)
+                fprintf(lines, "other %.*s\n", (int)(end - entry->d_name), entry->d_name);
+        if (fclose(lines) == 0)
+            result = store(dir, DIRECTORY_URL, 0644, text);
+    }
+    free(text);
+    if (listing)
+        closedir(listing);
+    else if (again >= 0)
+        close(again);
+    return result;
+}
+
 /* --- keys ------------------------------------------------------------------------------------- */
 
-/* Returns why others may know the key in this file; NULL if they cannot. */
+/* Returns why others may know the key in this file; NULL if they cannot. A group may read the key of a
+ * certificate, for servers, but not the account's. Root may read what belongs to the folder's owner. */
 static const char *lax(int dir, const char *name)
 {
-    struct stat found;
+    mode_t others = strcmp(name, "account.pem") == 0 ? 077 : 07;
+    struct stat found, folder;
 
-    if (fstatat(dir, name, &found, AT_SYMLINK_NOFOLLOW) != 0)
+    if (fstatat(dir, name, &found, AT_SYMLINK_NOFOLLOW) != 0 || fstat(dir, &folder) != 0)
         return NULL;
-    if (found.st_uid != 0 && found.st_uid != geteuid())
+    if (found.st_uid != 0 && found.st_uid != geteuid() &&
+        !(geteuid() == 0 && found.st_uid == folder.st_uid))
         return "this key belongs to another user";
-    return (found.st_mode & 077) != 0 ? "others can read this key; chmod 600 it" : NULL;
+    return (found.st_mode & others) != 0 ? "others can read this key; chmod 600 it" : NULL;
 }
 
 /* Returns the key in this file; makes and stores a key if the file does not exist. Returns NULL, after a

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <iterator>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -77,6 +78,24 @@ inline acme::key stored_key(const fs::path &path)
     acme::key made = acme::key::generate();
     save(path, 0600, *made.pem());
     return made;
+}
+
+// Whether the folder names this CA. Throws if its files are for another CA. Without the note, which older
+// programs did not write, a stored certificate may be another CA's.
+inline bool is_for(const fs::path &folder, std::string_view directory_url)
+{
+    const auto known = load(folder / "directory.url");
+    if (known && known->substr(0, known->find_first_of("\r\n")) != directory_url)
+        throw std::runtime_error(folder.string() + ": the files in this folder are for another CA: use " +
+                                 "another folder for " + std::string(directory_url) +
+                                 "; if this is the new URL of the same CA, remove directory.url");
+    return known.has_value();
+}
+
+// Notes the CA of the folder.
+inline void note_ca(const fs::path &folder, std::string_view directory_url)
+{
+    save(folder / "directory.url", 0644, std::string(directory_url) + "\n");
 }
 
 #endif

@@ -48,6 +48,8 @@ static const char *const *names;
 static size_t name_count;
 static struct event *driver_event, *renewal_timer;
 static int renewing, renew_now, stopping;
+static const char *directory_url;
+static int is_noted; /* whether the state names the CA; otherwise cert may be another CA's */
 static size_t failures, renewals; /* numbers in a row */
 
 /* Plans the next renewal: in a second at least, and in twelve hours at most, because someone may set the
@@ -128,6 +130,8 @@ static void on_done(acme_op_t *op, acme_status_t status, void *user)
     renewing = 0;
     if (new_cert && store(state, "chain.pem", 0644, acme_cert_chain_pem(new_cert)) != 0)
         perror("https_server: chain.pem");
+    else if (new_cert && !is_noted)
+        is_noted = folder_note_ca(state, directory_url) == 0;
     if (status == ACME_OK && info && !new_cert) {
         failures = renewals = 0;
         delay = until(info->renew_at < info->check_again_at ? info->renew_at
@@ -162,8 +166,8 @@ static void renew(evutil_socket_t fd, short events, void *user)
     order.challenge_types = types;
     order.challenge_type_count = 1;
     order.key = key;
-    order.replaces = cert;
-    order.only_if_due = cert && !renew_now;
+    order.replaces = is_noted ? cert : NULL;
+    order.only_if_due = order.replaces && !renew_now;
     renew_now = 0;
     callbacks.publish = on_publish;
     callbacks.unpublish = on_unpublish;
@@ -352,6 +356,10 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN); /* a client may be gone before the response is sent */
     state = folder_open(state_path, 0700);
     if (state < 0 || folder_lock(state, state_path) != 0)
+        return 1;
+    directory_url = options.directory_url;
+    is_noted = folder_is_for(state, state_path, directory_url);
+    if (is_noted < 0)
         return 1;
     failed = run(&options, port);
     close(state);

@@ -40,8 +40,10 @@ using std::chrono::system_clock;
 class certificates {
 public:
     certificates(acme::client_options options, std::vector<std::string> names, fs::path state)
-        : names_(std::move(names)), state_(std::move(state)), key_(stored_key(state_ / "key.pem"))
+        : names_(std::move(names)), state_(std::move(state)), directory_url_(options.directory_url),
+          key_(stored_key(state_ / "key.pem"))
     {
+        is_noted_ = is_for(state_, directory_url_);
         const acme::key account = stored_key(state_ / "account.pem");
         options.account_key = &account;
         client_.emplace(options);
@@ -122,8 +124,9 @@ private:
         order.names = names_;
         order.challenge_types = {"tls-alpn-01"};
         order.key = &key_;
-        order.replaces = cert_ ? &*cert_ : nullptr;  // only this thread changes it
-        order.only_if_due = cert_ && !now;
+        // Only this thread changes it. In an older state it may be another CA's.
+        order.replaces = cert_ && is_noted_ ? &*cert_ : nullptr;
+        order.only_if_due = order.replaces && !now;
         acme::handlers handlers;
         handlers.publish = [this](const acme::challenge &c) {
             if (acme_openssl_store_challenge_add(store_.get(), c.shown) != ACME_OK)
@@ -136,6 +139,9 @@ private:
         running.op->run(handlers);
         if (std::optional<acme::certificate> made = running.op->take_certificate()) {
             save(state_ / "chain.pem", 0644, made->chain_pem());
+            if (!is_noted_)
+                note_ca(state_, directory_url_);
+            is_noted_ = true;
             serve(std::move(*made));
             return std::nullopt;
         }
@@ -183,6 +189,8 @@ private:
 
     const std::vector<std::string> names_;
     const fs::path state_;
+    const std::string directory_url_;
+    bool is_noted_ = false;  // whether the state names the CA
     const acme::key key_;
     std::optional<acme::client> client_;
     std::unique_ptr<acme_openssl_store_t, free_store> store_;

@@ -297,7 +297,7 @@ int main(int argc, char **argv)
     acme_client_t *client = NULL;
     const char *out_path = NULL;
     acme_key_t *key;
-    int i;
+    int i, is_noted;
 
     for (i = 1; i < argc && argv[i][0] == '-'; i++) {
         if (strcmp(argv[i], "--agree-terms") == 0)
@@ -321,6 +321,9 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN); /* a client may be gone before the response is sent */
     out = folder_open(out_path, 0755);
     if (out < 0 || folder_lock(out, out_path) != 0)
+        return 1;
+    is_noted = folder_is_for(out, out_path, account.directory_url);
+    if (is_noted < 0 || (!is_noted && folder_note_ca(out, account.directory_url) != 0))
         return 1;
     key = stored_key(out, "account.pem");
     account.account_key = key;

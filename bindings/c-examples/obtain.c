@@ -14,6 +14,7 @@
  *
  *       account.pem     account key; its holder controls the account
  *       account.url     the account's URL at the CA
+ *       directory.url   the CA to which the files belong
  *       NAME.key.pem    key of the certificate; NAME is the first one given, in lower case, with
  *                       "_" for "*" and without a final dot
  *       NAME.chain.pem  the certificate and its issuers, leaf first, as web servers read them
@@ -21,6 +22,9 @@
  *
  * Keys are on the disk before the CA hears of them, so no failure loses a key. After a crash at any moment,
  * the next run resumes the same order. Run the program again to renew the certificate.
+ *
+ * A folder belongs to one CA: for another one, after a trial for instance, use another folder. If the CA has
+ * deactivated or lost the account, rename account.pem and account.url: the next run registers another one.
  *
  * Exit status: 0 obtained; 1 a file, a port or memory failed; 2 wrong usage; 3 permanent failure: change
  * something before you try again; 4 other failure: a later try may succeed.
@@ -63,6 +67,19 @@ static const char *utc(acme_time_t moment, char text[32])
     return text;
 }
 
+static char key_file[FILE_NAME_SIZE], chain_file[FILE_NAME_SIZE], *account_url;
+
+/* Whether the reason may be that the CA has deactivated or lost the account. */
+static int may_lack_account(const acme_error_t *error)
+{
+    const char *type = acme_error_problem_type(error);
+    int status = acme_error_status(error);
+
+    if (status == ACME_ERR_PROBLEM || status == ACME_ERR_SERVER)
+        return account_url && (!type || strstr(type, ":unauthorized") || strstr(type, ":serverInternal"));
+    return status == ACME_ERR_ACCOUNT;
+}
+
 /* Prints the library's last error on this thread in one line; returns the exit status. */
 static int refused(const char *what)
 {
@@ -78,6 +95,8 @@ static int refused(const char *what)
         fprintf(stderr, " [see %s]", help);
     if (retry_at) /* rounded up to a whole second, so as not to be too early */
         fprintf(stderr, " [try again after %s]", utc(retry_at + 999, text));
+    if (may_lack_account(error))
+        fputs(" [if the CA has deactivated or lost the account, rename account.pem and account.url]", stderr);
     fputc('\n', stderr);
     return acme_error_is_permanent(error) ? REFUSED : TRY_LATER;
 }
@@ -91,10 +110,9 @@ static struct journal journal;
 static struct responder responder = { .port = 80, .listener = -1 };
 static struct webroot webroot = { .journal = &journal };
 static const char *contacts[8], *webroot_path, *out_path;
-static char key_file[FILE_NAME_SIZE], chain_file[FILE_NAME_SIZE], *account_url;
 static acme_client_t *client;
 static acme_cert_t *obtained_meanwhile;
-static int out;
+static int out, is_noted; /* whether the folder names its CA */
 
 /* Ctrl-C and SIGTERM end the operation, which removes its published challenges. */
 static acme_op_t *volatile interruptible;
@@ -155,6 +173,13 @@ static int note(const acme_op_t *op)
 {
     const char *url = acme_client_account_url(client);
 
+    if (url && !is_noted) {
+        if (folder_note_ca(out, account.directory_url) != 0) {
+            failed(DIRECTORY_URL);
+            return -1;
+        }
+        is_noted = 1;
+    }
     if (url && (!account_url || strcmp(url, account_url) != 0)) {
         if (store(out, "account.url", 0644, url) != 0) {
             failed("account.url");
@@ -248,6 +273,24 @@ static int is_in_the_way(const char *file)
     return !S_ISREG(found.st_mode);
 }
 
+/* Checks that the folder is this CA's. */
+static int check_ca(void)
+{
+    is_noted = folder_is_for(out, out_path, account.directory_url);
+    return is_noted < 0 ? -1 : 0;
+}
+
+/* An account whose key is gone cannot be used: a new one takes its place, without the URL. */
+static int set_url_of_lost_key_aside(void)
+{
+    if (faccessat(out, "account.pem", F_OK, 0) == 0)
+        return 0;
+    if (renameat(out, "account.url", out, "account.url.unused") != 0)
+        return errno == ENOENT ? 0 : failed("account.url");
+    fputs("obtain: account.pem is gone, and with it the account; its URL is in account.url.unused\n", stderr);
+    return 0;
+}
+
 /* Locks the folder for this process. If another process has stored a new certificate meanwhile, this one
  * orders a certificate only if that one is for other names, or is due for renewal. */
 static int lock_folder(void)
@@ -257,7 +300,9 @@ static int lock_folder(void)
 
     if (locked == 0)
         after = load(out, chain_file);
-    if (after && (!before || strcmp(before, after) != 0) &&
+    if (locked == 0)
+        locked = check_ca();
+    if (after && is_noted > 0 && (!before || strcmp(before, after) != 0) &&
         acme_cert_parse(after, strlen(after), &obtained_meanwhile) == ACME_OK) {
         order.replaces = obtained_meanwhile;
         order.only_if_due = 1;
@@ -291,7 +336,8 @@ int main(int argc, char **argv)
     out = folder_open(out_path, 0755);
     webroot.dir = open_directory(webroot_path ? webroot_path : ".");
     if (out < 0 || webroot.dir < 0 || is_in_the_way("account.pem") || is_in_the_way("account.url") ||
-        is_in_the_way(key_file) || is_in_the_way(chain_file) || lock_folder() != 0)
+        is_in_the_way(key_file) || is_in_the_way(chain_file) || lock_folder() != 0 ||
+        set_url_of_lost_key_aside() != 0)
         return LOCAL_FAILURE;
 
     account_key = stored_key(out, "account.pem");

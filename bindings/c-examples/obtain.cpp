@@ -24,6 +24,7 @@ try {
     }
     const fs::path webroot = argv[2], out = argv[3];
     fs::create_directories(out);
+    const bool is_noted = is_for(out, argv[1]);
     const acme::key account = stored_key(out / "account.pem"), key = stored_key(out / "key.pem");
 
     acme::client_options ca;
@@ -46,11 +47,16 @@ try {
     };
 
     const acme::certificate cert = acme::client(ca).obtain(order, handlers);
+    if (!is_noted)
+        note_ca(out, argv[1]);
     save(out / "chain.pem", 0644, cert.chain_pem());
     std::cout << cert.names().front() << ": " << cert.days_left() << " days\n";
     return 0;
 } catch (const acme::error &error) {
-    std::cerr << "obtain-cpp: " << error.what() << "\n";
+    std::cerr << "obtain-cpp: " << error.what();
+    if (error.status() == acme::status::account)  // deactivated
+        std::cerr << "; for another account, rename account.pem";
+    std::cerr << "\n";
     return error.permanent() ? 3 : 4;
 } catch (const std::exception &error) {
     std::cerr << "obtain-cpp: " << error.what() << "\n";
