@@ -283,10 +283,10 @@ static int check_ca(void)
 /* An account whose key is gone cannot be used: a new one takes its place, without the URL. */
 static int set_url_of_lost_key_aside(void)
 {
-    if (faccessat(out, "account.pem", F_OK, 0) == 0)
+    if (faccessat(out, "account.pem", F_OK, 0) == 0 || faccessat(out, "account.url", F_OK, 0) != 0)
         return 0;
     if (renameat(out, "account.url", out, "account.url.unused") != 0)
-        return errno == ENOENT ? 0 : failed("account.url");
+        return failed("account.url");
     fputs("obtain: account.pem is gone, and with it the account; its URL is in account.url.unused\n", stderr);
     return 0;
 }

@@ -170,7 +170,7 @@ class Case:
     def all_files(self):
         """Checks the contents of the folder after a success."""
         return sorted(
-            ["account.pem", "account.url", self.name + ".chain.pem", self.name + ".key.pem"]
+            ["account.pem", "account.url", "directory.url", self.name + ".chain.pem", self.name + ".key.pem"]
         )
 
     def published(self):

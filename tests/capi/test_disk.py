@@ -37,7 +37,7 @@ ERRORS = {
     "EINTR": "Interrupted system call",
     "ENOLCK": "No locks available",
 }
-PLACES = r"(account\.pem|account\.url|\.key\.pem|\.chain\.pem|\.order|/out|/webroot|acme-challenge/.*): "
+PLACES = r"(account\.pem|account\.url|directory\.url|\.key\.pem|\.chain\.pem|\.order|/out|/webroot|acme-challenge/.*): "
 
 
 def fail(fault):
@@ -151,7 +151,7 @@ class Disk(unittest.TestCase):
             ending, kind = what
             case = Case("way")
             case.out.mkdir()
-            place = case.out / ending if ending.startswith("account") else case.path(ending)
+            place = case.out / ending if not ending.startswith(".") else case.path(ending)
             outside = case.folder / "outside"
             outside.write_text("precious")
             {
@@ -170,7 +170,7 @@ class Disk(unittest.TestCase):
             return what
 
         kinds = ["link", "pipe", "folder"] + (["device"] if os.geteuid() == 0 else [])
-        files = ["account.pem", "account.url", ".key.pem", ".chain.pem", ".order"]
+        files = ["account.pem", "account.url", "directory.url", ".key.pem", ".chain.pem", ".order"]
         what = list(itertools.product(files, kinds))
         self.assertEqual(all_at_once(meet, what), what)
 
@@ -225,7 +225,7 @@ class Disk(unittest.TestCase):
             for case in cases
             for call in the_calls("openat", '"tmp-', case.trace())
         ]
-        self.assertEqual(len(set(names)), 14)
+        self.assertEqual(len(set(names)), 16)
         # An attacker has guessed a name nevertheless.
         call = temporary(1)
         case = Case("guessed")
@@ -353,7 +353,7 @@ class Disk(unittest.TestCase):
                 exit $status
             """)  # fmt: skip
             case.out = case.folder / "kept"
-            self.refuses(case, ended, r"(\.pem|\.order|account\.url): No space left on device")
+            self.refuses(case, ended, r"(\.pem|\.order|account\.url|directory\.url): No space left on device")
 
     @unittest.skipUnless(HAS_PRIVATE, "no mount namespace")
     def test_w05_w15_read_only(self):

@@ -20,7 +20,7 @@ from webroot_server import serving
 
 PROGRAM = Path(__file__).with_name("store_program.py")
 NAMES = ["store.test", "www.store.test"]
-STORED = {".lock", "account.pem", "account.url", "store.test.key.pem", "store.test.chain.pem"}
+STORED = {".lock", "account.pem", "account.url", "directory.url", "store.test.key.pem", "store.test.chain.pem"}
 WEIGHTY = ("sent account", "sent order", "published", "sent finalize", "rename")
 # Number of programs at the same time; most of them are waiting for the CA.
 AT_ONCE = 10
