@@ -398,9 +398,8 @@ class Store:
             try:
                 key = self._key(ACCOUNT_KEY)
                 if key is not None and key.thumbprint == client.account_thumbprint:
-                    self._folder.set_aside(ACCOUNT_KEY, UNUSED)
-                    path = self._folder.path_of(ACCOUNT_KEY)
-                    logger.warning("%s: the CA refuses this key; it is now in %s%s", path, path, UNUSED)
+                    new, path = self._folder.retire(ACCOUNT_KEY, UNUSED), self._folder.path_of(ACCOUNT_KEY)
+                    logger.warning("%s: the CA refuses this key; it is now in %s", path, new)
             finally:
                 self._folder.release(ACCOUNT_KEY)
 

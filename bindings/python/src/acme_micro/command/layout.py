@@ -174,8 +174,7 @@ class Ca:
 
     def set_key_aside(self, name: str) -> None:
         """Renames a key without a certificate, so that a key of another type can take its place."""
-        path = self.store.key_file(name)
-        self._rename(path, f"{path}{UNUSED}")
+        self._folder.retire(self._file_of(name, KEY), UNUSED)
 
     def set_account_aside(self, ending: str) -> None:
         """Renames the files of an account that is not usable, so that another one can take its place."""
