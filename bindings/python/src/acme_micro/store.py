@@ -17,6 +17,7 @@ from ._arguments import PathLike, to_list, to_text
 from ._client import ClientBase
 from ._folder import PUBLIC, SECRET, Folder, StoreError
 from ._journal import Journal, Purpose, identity, is_newer
+from ._values import text_of
 from .certificates import Certificate
 from .client import Client
 from .errors import (
@@ -143,7 +144,7 @@ class Store:
     @property
     def account_url(self) -> str | None:
         """The account's URL; None until an operation has needed the account."""
-        text = (self._folder.read(ACCOUNT_URL) or b"").decode("ascii", "replace").split("\n")[0]
+        text = text_of(self._folder.read(ACCOUNT_URL) or b"", "replace").split("\n")[0]
         return text or None
 
     def names(self) -> tuple[str, ...]:

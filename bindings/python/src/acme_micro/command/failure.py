@@ -83,6 +83,7 @@ KINDS: tuple[tuple[type[BaseException], str, int], ...] = (
     (errors.ProtocolError, "protocol", 4),
     (errors.PolicyError, "policy", 4),
     (errors.Unsupported, "unsupported", 4),
+    (errors.PublishFailed, "publish", 8),
     (StoreError, "store", 7),
     (OSError, "publish", 8),
 )
@@ -123,10 +124,13 @@ def message_of(error: BaseException) -> str:
         return "interrupted"
     if kind_of(error) == ("bug", 1):
         return f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and not isinstance(error, AcmeError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return plain(f"{where}{error.strerror}")
     return plain(str(error))
 
 
-def advise(error: AcmeError, hint: str | None) -> None:
+def advise(error: Exception, hint: str | None) -> None:
     """Sets the hint of this error, where the command knows more than the error says."""
     setattr(error, "hint", hint)
 
@@ -135,10 +139,8 @@ def hint_for(error: BaseException) -> str | None:
     """Returns what a user can do about the error, or None."""
     if isinstance(error, CommandError):
         return error.hint
-    if not isinstance(error, AcmeError):
-        return None
     hint: str | None = getattr(error, "hint", None)
-    if hint:
+    if hint or not isinstance(error, AcmeError):
         return hint
     # If several names failed, each hint appears once.
     hints = list(dict.fromkeys(filter(None, map(hint_for, error.subproblems))))
