@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
-import signal
 import socket
 import stat
 import subprocess
@@ -25,7 +23,8 @@ from acme_micro.command.default_folder import default_folder
 from acme_micro.command.parser import make_parser
 from command_runs import Person
 from conftest import env
-from test_command import check, names_of, person, webroot
+from outside import another_pebble
+from test_command import check, person, status_of, webroot
 from test_command_errors import fails
 from webroot_server import serving
 
@@ -397,3 +396,107 @@ def test_e24_a_limit_of_the_system_is_named_r24(person, tmp_path, way, limit):
     assert "Traceback" not in done.stderr and done.returncode in (0, 3, 5, 7, 8), done.stderr
     if done.returncode:
         assert re.search("Too many open files|Resource temporarily unavailable|port 80|validate", done.stderr)
+
+
+# --- symbolic links, proxies --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "hint"),
+    [
+        (".well-known", "shared/.well-known", "--webroot {}/shared"),
+        (".well-known/acme-challenge", "shared/.well-known/acme-challenge", "--webroot {}/shared"),
+        (".well-known/acme-challenge", "challenges", "writes to {}/challenges"),
+        (".well-known", "other", "writes to {}/other/acme-challenge"),
+    ],
+)
+def test_e18_a_link_in_place_of_the_folder_is_named_r18(person, tmp_path, link, target, hint):
+    root = tmp_path / "root"
+    (tmp_path / target).mkdir(parents=True)
+    (root / link).parent.mkdir(parents=True, exist_ok=True)
+    (root / link).symlink_to(tmp_path / target)
+    done = person.obtains("-d", "link.test", "--webroot", str(root), "--json", status=8)
+    error = done.json["error"]
+    assert f"{Path(link).name} is a symbolic link to {tmp_path / target}" in error["message"]
+    assert hint.format(tmp_path) in error["hint"] and done.err.count("symbolic link") == 1
+    assert not [path for path in (tmp_path / target).rglob("*") if path.is_file()]
+
+
+def test_e18_a_webroot_that_is_a_link_is_followed_r18(person, tmp_path):
+    (tmp_path / "roots" / "real").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "roots" / "real")
+    with serving(tmp_path / "roots", int(env("PEBBLE_HTTP_PORT"))):
+        person.obtains("-d", "rootlink.test", "--webroot", str(tmp_path / "link"))
+    check(person, "rootlink.test", ["rootlink.test"])
+
+
+@pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy"])
+def test_e19_a_proxy_of_the_environment_is_named_if_the_ca_does_not_respond_r19(person, name):
+    nobody = ["--directory", "https://localhost:9/dir"]
+    for variable in "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY":
+        person.environment.pop(variable, None)
+    assert "hint" not in fails(person, 3, "network", "account", "create", *nobody)
+    person.environment[name] = "http://proxy.test:3128"
+    for command in (["account", "create"], ["obtain", "-d", "x.test", "--hook", "true"]):
+        assert fails(person, 3, "network", *command, *nobody)["hint"] == f"${name} is not used: add --proxy URL"
+    error = fails(person, 3, "network", "account", "create", *nobody, "--proxy", "http://localhost:9")
+    assert "hint" not in error
+
+
+# --- files that people have made ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_e29_a_byte_order_mark_is_no_part_of_a_secret_r29(person, tmp_path, encoding):
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    proxy, eab = tmp_path / "proxy", tmp_path / "eab"
+    proxy.write_bytes(f"{mark}http://me:secret@localhost:9\r\n".encode(encoding))
+    error = fails(person, 3, "network", "account", "create", *person.ca, "--proxy-file", str(proxy))
+    assert "localhost:9" in error["message"]
+    key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+    eab.write_bytes(f"{mark}{key}\r\n".encode(encoding))
+    with another_pebble("--eab", f"kid-1:{key}") as pebble:
+        other = Person(tmp_path / "eab-acme", pebble["ACME_DIRECTORY"], pebble["ACME_CA_FILE"])
+        other.runs(
+            "account", "create", *other.ca, "--agree-terms", "--eab-kid", "kid-1", "--eab-key-file", str(eab)
+        )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_e29_a_byte_order_mark_is_no_part_of_the_accounts_url_r29(person, webroot, encoding):
+    person.obtains("-d", f"mark.{encoding}.test", *webroot)
+    file = person.path("account.url")
+    url = file.read_text()
+    file.write_bytes(url.replace("\n", "\r\n").encode(encoding))
+    (account,) = person.runs("account", "show", "--json").json["accounts"]
+    assert account["url"] == url.strip() and account["is_valid"]
+    person.runs("renew", "--force")
+
+
+@pytest.mark.parametrize("kind", ["key+chain", "chain+key", "text", "bom", "crlf", "der", "notes"])
+def test_e27_revoke_takes_a_certificate_from_whatever_file_has_it_r27(person, webroot, tmp_path, kind):
+    person.obtains("-d", f"{kind[-3:]}.file.test", *webroot)
+    chain = person.path(f"{kind[-3:]}.file.test.chain.pem").read_bytes()
+    key = person.path(f"{kind[-3:]}.file.test.key.pem").read_bytes()
+    x509 = ["openssl", "x509"]
+    data = {
+        "key+chain": key + chain,
+        "chain+key": chain + key,
+        "text": subprocess.run([*x509, "-text"], input=chain, capture_output=True, check=True).stdout,
+        "bom": b"\xef\xbb\xbf" + chain,
+        "crlf": chain.replace(b"\n", b"\r\n"),
+        "der": subprocess.run([*x509, "-outform", "DER"], input=chain, capture_output=True, check=True).stdout,
+        "notes": b"Bag Attributes: \xff\nsubject=x\n" + chain.replace(b"\n\n", b"\n") + b"the end\n",
+    }[kind]
+    file = tmp_path / "combined"
+    file.write_bytes(data)
+    serial = check(person, f"{kind[-3:]}.file.test", [f"{kind[-3:]}.file.test"])
+    done = person.runs("revoke", *person.ca, "--cert", str(file), "--json")
+    assert done.json["serial"] == serial and status_of(serial)[0] == "Revoked"
+
+
+def test_e27_a_file_without_a_certificate_is_named_r27(person, tmp_path):
+    file = tmp_path / "key.pem"
+    acme.PrivateKey.generate().save(file)
+    error = fails(person, 2, "usage", "revoke", *person.ca, "--cert", str(file))
+    assert str(file) in error["message"] and "certificate" in error["message"]

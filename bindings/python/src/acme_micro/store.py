@@ -144,7 +144,7 @@ class Store:
     @property
     def account_url(self) -> str | None:
         """The account's URL; None until an operation has needed the account."""
-        text = text_of(self._folder.read(ACCOUNT_URL) or b"", "replace").split("\n")[0]
+        text = text_of(self._folder.read(ACCOUNT_URL) or b"", "replace").split("\n")[0].strip()
         return text or None
 
     def names(self) -> tuple[str, ...]:

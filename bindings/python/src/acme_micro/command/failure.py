@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import Any
 
@@ -16,6 +17,8 @@ ACME_ERROR = "urn:ietf:params:acme:error:"
 
 # Maximum number of hints for one error.
 MAX_HINTS = 3
+# Variables that name a proxy for other programs.
+PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY")
 
 
 class CommandError(Exception):
@@ -149,6 +152,8 @@ def hint_for(error: BaseException) -> str | None:
     page = plain(error.help_url or "")
     if page in message_of(error):
         page = ""  # the message has it already
+    if isinstance(error, errors.TransportError) and "proxy" not in message_of(error):
+        return next((f"${name} is not used: add --proxy URL" for name in PROXIES if os.environ.get(name)), None)
     if isinstance(error, errors.TermsNotAgreed):
         where = page and f" at {page}"
         return f"read the CA's terms of service{where}; then add --agree-terms to obtain or account create"

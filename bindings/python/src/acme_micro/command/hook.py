@@ -23,7 +23,7 @@ GRACE = 5
 POLL_INTERVAL = 0.02
 # Maximum number of bytes of a hook's output that another hook gets: the system allows 128 KiB in a variable.
 MAX_OUTPUT = 64 << 10
-# What to do about the statuses with which a shell says that it could not run a command.
+# Hints for the statuses of a shell that could not run a command.
 HINTS = {
     126: "the hook cannot be executed: chmod +x its file, and check the file's #! line",
     127: "the hook, or the program of its #! line, does not exist: check the path, quote spaces in it, "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from ..certificates import Certificate
 from ..keys import PrivateKey
 from .failure import UsageError
 from .layout import Layout
 from .output import Output
 from .parser import REASONS
+from .pem import first_certificate
+from .system_text import to_system
 
 
 async def revoke(arguments: argparse.Namespace, layout: Layout, output: Output) -> int:
@@ -18,11 +19,11 @@ async def revoke(arguments: argparse.Namespace, layout: Layout, output: Output) 
     if arguments.key and not arguments.cert:
         raise UsageError("--key needs --cert")
     ca = layout.find(arguments, arguments.name) if arguments.name else layout.ca(arguments)
-    key = PrivateKey.load(arguments.key) if arguments.key else None
+    key = PrivateKey.load(to_system(arguments.key)) if arguments.key else None
     if arguments.name:
         certificate = ca.store.certificate(arguments.name)
     else:
-        certificate = Certificate.load(arguments.cert)
+        certificate = first_certificate(arguments.cert)
     if certificate is None:
         raise UsageError(f"{arguments.name} is not usable", "revoke it with --cert and --key")
     output.step(f"{', '.join(certificate.names)}: asking {ca.name} to revoke it")
