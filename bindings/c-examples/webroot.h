@@ -16,14 +16,21 @@ struct webroot {
     struct journal *journal;
 };
 
-/* Opens a folder in the webroot. Follows no symbolic links: other users who may write to the webroot could
- * lead the program out of it. */
+/* Opens a folder in the webroot; a web server of another user can enter a new one, whatever the umask.
+ * Follows no symbolic links: other users who may write to the webroot could lead the program out of it. */
 static int webroot_enter(int dir, const char *name)
 {
     int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, inner = openat(dir, name, flags);
+    int is_new = inner < 0 && errno == ENOENT && mkdirat(dir, name, 0755) == 0;
+    struct stat found;
 
-    if (inner < 0 && errno == ENOENT && (mkdirat(dir, name, 0755) == 0 || errno == EEXIST))
+    if (is_new || (inner < 0 && errno == EEXIST))
         inner = openat(dir, name, flags);
+    if (is_new && inner >= 0 && fstat(inner, &found) == 0)
+        fchmod(inner, (found.st_mode & 07777) | 0755);
+    if (inner < 0 && errno == ENOTDIR && fstatat(dir, name, &found, AT_SYMLINK_NOFOLLOW) == 0 &&
+        S_ISLNK(found.st_mode))
+        errno = ELOOP;
     return inner;
 }
 
@@ -42,6 +49,7 @@ static int webroot_write(int dir, const char *token, const char *text)
     file = openat(dir, token, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (file < 0)
         return -1;
+    fchmod(file, 0644);
     result = write_all(file, text);
     return close(file) == 0 ? result : -1;
 }
@@ -56,7 +64,8 @@ static int webroot_change(const struct webroot *webroot, const char *token, cons
     if (dir >= 0)
         result = text ? webroot_write(dir, token, text) : unlinkat(dir, token, 0);
     if (result != 0 && (text || errno != ENOENT))
-        fprintf(stderr, ".well-known/acme-challenge/%s: %s\n", token, strerror(errno));
+        fprintf(stderr, ".well-known/acme-challenge/%s: %s\n", token,
+                errno == ELOOP ? "a symbolic link, which is not followed" : strerror(errno));
     if (dir >= 0)
         close(dir);
     if (well_known >= 0)
