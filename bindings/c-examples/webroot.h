@@ -16,8 +16,26 @@ struct webroot {
     struct journal *journal;
 };
 
-/* Opens a folder in the webroot; a web server of another user can enter a new one, whatever the umask.
- * Follows no symbolic links: other users who may write to the webroot could lead the program out of it. */
+/* Whether an earlier run made this folder: it is ours, and has nothing but challenges in it. Another folder
+ * may have its mode for a reason. */
+static int webroot_made(int dir, const struct stat *found)
+{
+    int ours = found->st_uid == geteuid() && found->st_gid == getegid();
+    int again = ours ? openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    DIR *listing = again < 0 ? NULL : fdopendir(again);
+    struct dirent *entry;
+
+    if (!listing)
+        return 0;
+    while (ours && (entry = readdir(listing)))
+        ours = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+               is_token(entry->d_name);
+    closedir(listing);
+    return ours;
+}
+
+/* Opens a folder in the webroot, for a web server of another user, too, whatever the umask. Follows no
+ * symbolic links: other users who may write to the webroot could lead the program out of it. */
 static int webroot_enter(int dir, const char *name)
 {
     int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, inner = openat(dir, name, flags);
@@ -26,7 +44,8 @@ static int webroot_enter(int dir, const char *name)
 
     if (is_new || (inner < 0 && errno == EEXIST))
         inner = openat(dir, name, flags);
-    if (is_new && inner >= 0 && fstat(inner, &found) == 0)
+    if (inner >= 0 && fstat(inner, &found) == 0 && (found.st_mode & 0755) != 0755 &&
+        (is_new || webroot_made(inner, &found)))
         fchmod(inner, (found.st_mode & 07777) | 0755);
     if (inner < 0 && errno == ENOTDIR && fstatat(dir, name, &found, AT_SYMLINK_NOFOLLOW) == 0 &&
         S_ISLNK(found.st_mode))
@@ -40,7 +59,10 @@ static int webroot_enter(int dir, const char *name)
 static int webroot_write(int dir, const char *token, const char *text)
 {
     char *left = load(dir, token);
-    int is_right = left && strcmp(left, text) == 0, file, result;
+    struct stat found;
+    int is_right = left && strcmp(left, text) == 0 &&
+                   fstatat(dir, token, &found, AT_SYMLINK_NOFOLLOW) == 0 && (found.st_mode & 0444) == 0444;
+    int file, result;
 
     free(left);
     if (is_right)

@@ -95,6 +95,23 @@ class Surroundings(unittest.TestCase):
                 for key in (root / "out").glob("*key.pem"):
                     self.assertEqual(mode(key), 0o600)
 
+    def test_e05_folders_of_an_earlier_run_are_opened_r05(self):
+        for is_foreign in False, True:
+            root = self.folder / f"root{is_foreign}"
+            folders = root / ".well-known", root / ".well-known" / "acme-challenge"
+            folders[1].mkdir(parents=True)
+            root.chmod(0o755)
+            (folders[1] / "0123456789-abcdefghijkl").touch()
+            if is_foreign:
+                (folders[1] / "private.txt").touch()
+            for folder in folders:
+                folder.chmod(0o700)
+            with web_server_of_nobody(root):
+                name = f"earlier-{is_foreign}.test".lower()
+                status = 4 if is_foreign and os.geteuid() == 0 else 0
+                self.runs("obtain", *CA, "--webroot", root, "--out", root / "out", name, status=status)
+            self.assertEqual([mode(folder) for folder in folders], [0o755, 0o700 if is_foreign else 0o755])
+
     def test_e09_closed_streams_take_no_files_place_r09(self):
         for closed in ([0], [2], [0, 1, 2]):
             def close(closed=closed):
@@ -102,6 +119,9 @@ class Surroundings(unittest.TestCase):
                     os.close(number)
 
             self.obtains("--port", PORT, preexec_fn=close)
+            with socket.create_server(("127.0.0.1", 0)) as other:  # the message is written somewhere
+                self.runs("obtain", *CA, "--out", self.out, "--port", other.getsockname()[1],
+                          f"{len(closed)}.closed.test", status=4, preexec_fn=close)  # fmt: skip
         names = [path.name for path in self.out.iterdir()]
         self.assertEqual((self.out / ".lock").read_bytes(), b"")
         self.assertIn("x.test.chain.pem", names)

@@ -75,8 +75,9 @@ def test_e25_a_port_that_is_taken_is_named_r25(kind, taken):
 def test_e25_an_address_of_another_machine_is_named_r25(kind):
     with pytest.raises(OSError, match="192.0.2.7 is not an address of this machine"):
         publish(kind(8080, "192.0.2.7"))
-    with pytest.raises(OSError, match="no.such.host.invalid"):
-        publish(kind(8080, "no.such.host.invalid"))
+    for host in "no.such.host.invalid", "..", "x" * 70:
+        with pytest.raises(OSError, match=f"port 8080 of {host}"):
+            publish(kind(8080, host))
 
 
 def test_e25_the_command_says_what_to_do_about_a_port_r25(person, taken):

@@ -58,7 +58,10 @@ def _listen_on_each(addresses: list[tuple[int, Any]], sockets: list[socket.socke
 
 
 def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError:  # a label that is empty or too long
+        raise OSError(errno.EINVAL, "this is not the name of a host") from None
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 

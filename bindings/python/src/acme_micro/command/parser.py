@@ -310,7 +310,7 @@ def _folder(text: str) -> str:
 def _path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("the path is empty")
-    if text.split("/")[0] == "~":  # of a unit of systemd, or within quotes
+    if text.startswith("~"):  # in a unit of systemd, or within quotes
         raise argparse.ArgumentTypeError(f"{text}: no shell has replaced the ~; write the whole path")
     return Path(to_system(text))
 

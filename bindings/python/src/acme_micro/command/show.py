@@ -9,7 +9,6 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from .._folder import StoreError
 from ..aio import AsyncClient
 from ..errors import AcmeError
 from ..operation import RenewalInfo
@@ -34,7 +33,7 @@ async def show(arguments: argparse.Namespace, layout: Layout, output: Output) ->
     async def one(ca: Ca, client: AsyncClient | None, name: str) -> dict[str, Any]:
         try:
             return await _one(ca, client, name, output)
-        except StoreError as error:
+        except Exception as error:  # a bug, too: it must not hide the others
             return unusable(ca.name, name, error, **ca.paths(name))
 
     wanted = layout.wanted(arguments)
