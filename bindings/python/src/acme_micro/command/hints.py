@@ -47,9 +47,9 @@ def advise_of_publishing(error: OSError, settings: CertificateSettings) -> None:
 
 def _hint_of_link(folder: str) -> str:
     """Returns what to do if one of the challenges' folders is a symbolic link."""
-    target, inner = os.path.realpath(folder), os.path.join("", *FOLDERS)
-    if target != folder and target.endswith(f"/{inner}"):
-        return f"give the folder that it leads to: --webroot {target[: -len(inner)]}"
+    target, inner = os.path.realpath(folder), os.path.join("/", *FOLDERS)
+    if target.endswith(inner):
+        return f"give the folder that it leads to: --webroot {target[: -len(inner)] or '/'}"
     return f"use --hook CMD --challenge-type http-01 with a command that writes to {target}"
 
 
