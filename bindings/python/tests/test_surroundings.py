@@ -160,6 +160,7 @@ def test_e06_a_renewal_in_another_locale_does_the_same_r06(tmp_path, locale):
     assert len(chains) == 5 and all(chain.startswith(str(person.folder)) for chain in chains)
     check(person, "n", ["xn--tda.locale.test"])
     assert "Traceback" not in done.err
+    assert person.runs("show", "--json").json["folder"] == str(person.folder)
 
 
 def test_e06_arguments_that_are_no_text_are_refused_in_words_r06(person, locale):
@@ -371,7 +372,7 @@ sys.exit(acme_micro.command.main(sys.argv[3:]))
 
 
 @pytest.mark.parametrize("way", [["--standalone", "PORT"], ["--webroot", "/"], ["--hook", "true"]])
-@pytest.mark.parametrize("limit", [("NPROC", 1), ("NPROC", 2), *(("NOFILE", n) for n in range(7, 16))])
+@pytest.mark.parametrize("limit", [("NPROC", 1), ("NPROC", 2), *(("NOFILE", n) for n in (7, 9, 11, 12, 13))])
 def test_e24_a_limit_of_the_system_is_named_r24(person, tmp_path, way, limit):
     if os.geteuid() != 0:
         pytest.skip("NOT RUN: this needs root")

@@ -15,6 +15,7 @@ from ..operation import RenewalInfo
 from .failure import CommandError, document, kind_of
 from .layout import Ca, Layout, describe
 from .output import Output
+from .system_text import from_system
 from .text import day, day_and_time, is_near, not_before, plain, table, time_left
 
 HEADING = ("NAME", "CA", "LEFT", "EXPIRES", "RENEWAL WINDOW", "RENEWS", "NAMES")
@@ -50,8 +51,9 @@ async def show(arguments: argparse.Namespace, layout: Layout, output: Output) ->
                     failures.append(error)
             found += await asyncio.gather(*(one(ca, client, name) for name in names))
     rows = [HEADING, *(_row(one) for one in found)]
-    text = table(rows) if found else f"there is no certificate in {layout.path}"
-    result = {"command": "show", "folder": str(layout.path), "certificates": found}
+    folder = from_system(str(layout.path))
+    text = table(rows) if found else f"there is no certificate in {folder}"
+    result = {"command": "show", "folder": folder, "certificates": found}
     output.result(text, {"ok": not failures, **result})
     return kind_of(failures[0])[1] if failures else 0
 
