@@ -156,6 +156,14 @@ def test_e26_the_path_of_a_hook_is_absolute_r26(tmp_path, monkeypatch, typed, st
             assert vars(given)[option[2:].replace("-", "_")] == expected
 
 
+def test_e26_without_a_current_folder_a_relative_path_is_refused_r26(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(Exception, match="the current folder is gone"):
+        make_parser().parse_args(["obtain", "-d", "x.test", "--hook", "./hook"])
+
+
 def test_e26_a_renewal_elsewhere_runs_the_same_hook_r26(person, webroot, tmp_path, monkeypatch):
     (tmp_path / "my hooks").mkdir()
     hook = tmp_path / "my hooks" / "deploy"

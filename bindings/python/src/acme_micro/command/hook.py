@@ -25,7 +25,8 @@ POLL_INTERVAL = 0.02
 MAX_OUTPUT = 64 << 10
 # Hints for the statuses of a shell that could not run a command.
 HINTS = {
-    126: "the hook cannot be executed: chmod +x its file, and check the file's #! line",
+    126: "the hook cannot be executed: chmod +x its file, and check that the program of its #! line exists "
+    "and that the line ends with LF, not CRLF",
     127: "the hook, or the program of its #! line, does not exist: check the path, quote spaces in it, "
     "and end the lines of a script with LF, not CRLF",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shlex
 from collections.abc import Callable
@@ -146,7 +145,7 @@ def _obtain(parser: Parser) -> None:
     how.add_argument(
         "--webroot", type=_folder, action="append", metavar=FOLDERS,
         help="in the root folder of a web server on port 80; repeat the option for more folders",
-    )
+    )  # fmt: skip
     how.add_argument(
         "--standalone", type=_address, nargs="?", const=("", 80), metavar="PORT",
         help="by a small web server on this port, or on HOST:PORT; default: 80",
@@ -297,14 +296,22 @@ def _file(text: str) -> str:
         path.open("rb").close()
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None
-    return from_system(str(path.absolute()))  # a renewal may start in another folder
+    return _absolute(path)
 
 
 def _folder(text: str) -> str:
     path = _path(text)
     if not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is not a folder")
-    return from_system(str(path.absolute()))
+    return _absolute(path)
+
+
+def _absolute(path: Path) -> str:
+    """Makes a path absolute: a renewal may start in another folder."""
+    try:
+        return from_system(str(path.absolute()))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"the current folder is gone: {error.strerror}") from None
 
 
 def _path(text: str) -> Path:
@@ -316,11 +323,11 @@ def _path(text: str) -> Path:
 
 
 def _command(text: str) -> str:
-    """Makes the path of the hook's program absolute: a renewal may start in another folder."""
+    """Makes the path of the hook's program absolute."""
     found = RELATIVE.match(text)
     if found is None or "/" not in found[2]:
         return text
-    here = shlex.quote(from_system(os.getcwd()).rstrip("/") + "/")
+    here = shlex.quote(_absolute(Path(".")).rstrip("/") + "/")
     return found[1] + here + text[found.end(1) :].removeprefix("./")
 
 
