@@ -9,6 +9,7 @@
 
 #include "acme_micro.h"
 #include "files.h"
+#include "start.h"
 
 enum { MAX_NAMES = 100 };
 
@@ -48,7 +49,7 @@ static int command_read(struct command *command, int argc, char **argv)
         else
             break;
     }
-    if (!ca.directory_url || !out || i == argc || strncmp(argv[i], "--", 2) == 0 ||
+    if (start(argc, argv) != 0 || !ca.directory_url || !out || i == argc || strncmp(argv[i], "--", 2) == 0 ||
         command->port <= 0 || command->port > 65535) {
         fprintf(stderr, "usage: %s --directory URL [--ca-file FILE] [--agree-terms] [--port N]\n"
                         "       --out DIR NAME[,NAME...]...\n", argv[0]);

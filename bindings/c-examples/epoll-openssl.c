@@ -29,6 +29,7 @@
 
 #include "command.h"
 #include "https.h"
+#include "listener.h"
 
 enum { REQUEST_TIMEOUT_MS = 30000, VISITORS = 32, VISITOR_TIMEOUT_MS = 5000 };
 static const long long NEVER = INT64_MAX;
@@ -345,20 +346,6 @@ static void loop(int timer)
 
 /* --- the program ------------------------------------------------------------------------------ */
 
-static int listen_on(int port)
-{
-    struct sockaddr_in6 address = { .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port) };
-    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), yes = 1, no = 0;
-
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no); /* the socket accepts IPv4, too */
-    if (bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 128) == 0)
-        return fd;
-    fprintf(stderr, "port %d: %s\n", port, strerror(errno));
-    close(fd);
-    return -1;
-}
-
 /* Resolves the host and port of the directory's URL, which the library has checked already. */
 static struct addrinfo *resolve(const char *url)
 {
@@ -406,7 +393,7 @@ static int run(void)
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     timer.fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     interrupt.fd = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
-    listener.fd = listen_on(command.port);
+    listener.fd = listen_on((unsigned short)command.port);
     watch(&timer, EPOLLIN);
     watch(&interrupt, EPOLLIN);
     watch(&listener, EPOLLIN);

@@ -71,6 +71,8 @@ static int create_temporary(int dir, mode_t mode, char name[FILE_NAME_SIZE])
         if (file < 0 && errno != EEXIST)
             return -1;
     }
+    if (file >= 0)
+        fchmod(file, mode); /* the umask may have cleared some bits */
     return file;
 }
 
@@ -166,9 +168,12 @@ static inline int file_name(char file[FILE_NAME_SIZE], const char *name, const c
 static int folder_open(const char *path, mode_t mode)
 {
     int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC, dir = open(path, flags), parent;
+    int is_new = dir < 0 && errno == ENOENT && mkdir(path, mode) == 0;
 
-    if (dir < 0 && errno == ENOENT && (mkdir(path, mode) == 0 || errno == EEXIST))
+    if (is_new || (dir < 0 && errno == EEXIST))
         dir = open(path, flags);
+    if (is_new && dir >= 0)
+        fchmod(dir, mode); /* the umask may have cleared some bits */
     parent = dir < 0 ? -1 : openat(dir, "..", flags);
     if (dir < 0)
         fprintf(stderr, "%s: %s\n", path, strerror(errno));

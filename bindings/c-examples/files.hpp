@@ -53,6 +53,8 @@ inline void save(const fs::path &path, mode_t mode, std::string_view text)
     unlink(temporary.c_str());  // an earlier process with our id may have left it behind
     const int file =
         open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+    if (file >= 0)
+        fchmod(file, mode);  // the umask may have cleared some bits
     const bool ok = file >= 0 && write_and_sync(file, text);
     const std::error_code why(errno, std::generic_category());
     if (file >= 0)
@@ -67,6 +69,17 @@ inline void save(const fs::path &path, mode_t mode, std::string_view text)
         fsync(folder);  // the new name, too, is on the disk
         close(folder);
     }
+}
+
+// Makes a folder and those above it, if they do not exist. Other users, such as a web server's, can enter the
+// new folders, whatever the umask.
+inline void make_folders(const fs::path &path)
+{
+    if (path.empty() || fs::is_directory(path))
+        return;
+    make_folders(path.parent_path());
+    if (fs::create_directory(path))
+        fs::permissions(path, fs::perms(0755), fs::perm_options::add);
 }
 
 // Returns the key in this file; makes and stores one if the file does not exist. The key is on the disk

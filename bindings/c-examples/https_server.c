@@ -27,6 +27,8 @@
 #define ACME_MICRO_OPENSSL_IMPLEMENTATION
 #include "acme_micro_openssl.h"
 #include "files.h"
+#include "listener.h"
+#include "start.h"
 
 static struct event_base *loop;
 static int state; /* the directory of keys and certificate */
@@ -297,7 +299,7 @@ static int run(acme_client_options_t *options, int port)
     struct event *signals[3];
     SSL_CTX *tls = SSL_CTX_new(TLS_server_method());
     struct evhttp *http;
-    int i, failed;
+    int i, failed, listener;
 
     loop = event_base_new();
     http = evhttp_new(loop);
@@ -308,11 +310,8 @@ static int run(acme_client_options_t *options, int port)
         signals[i] = evsignal_new(loop, numbers[i], on_signal, NULL);
         event_add(signals[i], NULL);
     }
-    /* "::" accepts IPv4, too, but not every machine has IPv6. */
-    failed = evhttp_bind_socket(http, "::", (unsigned short)port) != 0 &&
-             evhttp_bind_socket(http, "0.0.0.0", (unsigned short)port) != 0;
-    if (failed)
-        perror("https_server: listening");
+    listener = listen_on((unsigned short)port);
+    failed = listener < 0 || evhttp_accept_socket(http, listener) != 0;
     failed = failed || start_certificates(options, tls) != 0;
     if (!failed)
         event_base_dispatch(loop);
@@ -345,7 +344,7 @@ int main(int argc, char **argv)
         else
             break;
     }
-    if (i == argc || argv[i][0] == '-' || !options.directory_url || !state_path ||
+    if (start(argc, argv) != 0 || i == argc || argv[i][0] == '-' || !options.directory_url || !state_path ||
         port < 1 || port > 65535) {
         fputs("usage: https_server --directory URL [--ca-file FILE] --agree-terms [--port N]\n"
               "       --state DIR NAME...\n", stderr);

@@ -27,6 +27,7 @@
 
 #include "acme_micro.hpp"
 #include "files.hpp"
+#include "start.h"
 
 #define ACME_MICRO_OPENSSL_IMPLEMENTATION
 #include "acme_micro_openssl.h"
@@ -249,7 +250,7 @@ static int run(const acme::client_options &options, std::vector<std::string> nam
         setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     });
     if (!server.is_valid() || !server.bind_to_port("0.0.0.0", port)) {
-        std::cerr << "https_server-cpp: cannot listen on port " << port << "\n";
+        std::cerr << "https_server-cpp: port " << port << ": " << std::strerror(errno) << "\n";
         return 1;
     }
     std::thread waiter([&] {
@@ -287,7 +288,8 @@ try {
         else
             break;
     }
-    if (i == argc || argv[i][0] == '-' || options.directory_url.empty() || state.empty()) {
+    if (start(argc, argv) != 0 || i == argc || argv[i][0] == '-' || options.directory_url.empty() ||
+        state.empty()) {
         std::cerr << "usage: https_server-cpp --directory URL [--ca-file FILE] --agree-terms\n"
                      "       [--port N] --state DIR NAME...\n";
         return 2;

@@ -29,6 +29,7 @@
 #include <sys/time.h>
 
 #include "command.h"
+#include "listener.h"
 
 enum { REQUEST_TIMEOUT_S = 30 };
 
@@ -383,7 +384,7 @@ static int run(void)
     struct evhttp *http = evhttp_new(base);
     struct event *interrupt = evsignal_new(base, SIGINT, on_interrupt, NULL);
     struct order *order;
-    int i, ready = 1;
+    int i, ready, listener;
 
     multi_timer = evtimer_new(base, on_multi_timer, NULL);
     curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
@@ -393,12 +394,8 @@ static int run(void)
     evhttp_set_allowed_methods(http, EVHTTP_REQ_GET);
     evhttp_set_timeout(http, 10);
     event_add(interrupt, NULL);
-    /* "::" accepts IPv4, too, but not every machine has IPv6. */
-    if (evhttp_bind_socket(http, "::", (ev_uint16_t)command.port) != 0 &&
-        evhttp_bind_socket(http, "0.0.0.0", (ev_uint16_t)command.port) != 0) {
-        fprintf(stderr, "port %d: %s\n", command.port, strerror(errno));
-        ready = 0;
-    }
+    listener = listen_on((unsigned short)command.port);
+    ready = listener >= 0 && evhttp_accept_socket(http, listener) == 0;
     for (i = 0; ready && i < command.order_count; i++) {
         order = calloc(1, sizeof *order);
         order->name = command.orders[i];

@@ -18,6 +18,8 @@
 #include <uv.h>
 
 #include "files.h"
+#include "listener.h"
+#include "start.h"
 
 static int port = 80, out, failures;
 
@@ -156,14 +158,12 @@ static void on_visitor(uv_stream_t *server, int status)
 
 static int serve(void)
 {
-    struct sockaddr_in6 address;
+    int fd = listen_on((unsigned short)port);
 
-    uv_ip6_addr("::", port, &address); /* the socket accepts IPv4, too */
     uv_tcp_init(&loop, &listener);
-    if (uv_tcp_bind(&listener, (const struct sockaddr *)&address, 0) == 0 &&
+    if (fd >= 0 && uv_tcp_open(&listener, fd) == 0 &&
         uv_listen((uv_stream_t *)&listener, 128, on_visitor) == 0)
         return 0;
-    fprintf(stderr, "libuv: cannot listen on port %d\n", port);
     return -1;
 }
 
@@ -313,7 +313,7 @@ int main(int argc, char **argv)
         else
             break;
     }
-    if (i == argc || argv[i][0] == '-' || !account.directory_url || !out_path) {
+    if (start(argc, argv) != 0 || i == argc || argv[i][0] == '-' || !account.directory_url || !out_path) {
         fputs("usage: libuv --directory URL [--ca-file FILE] [--agree-terms] [--port N] --out DIR "
               "NAME...\n", stderr);
         return 2;

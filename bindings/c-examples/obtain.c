@@ -45,6 +45,7 @@
 #include "files.h"
 #include "journal.h"
 #include "responder.h"
+#include "start.h"
 #include "webroot.h"
 
 enum { OBTAINED = 0, LOCAL_FAILURE = 1, WRONG_USAGE = 2, REFUSED = 3, TRY_LATER = 4 };
@@ -166,6 +167,12 @@ static int parse(int argc, char **argv)
         file_name(chain_file, argv[i], ".chain.pem") != 0)
         return -1;
     return account.directory_url && out_path ? 0 : -1;
+}
+
+/* An editor may have put a byte order mark in front of the text. */
+static const char *without_mark(const char *text)
+{
+    return text && strncmp(text, "\xEF\xBB\xBF", 3) == 0 ? text + 3 : text;
 }
 
 /* Stores the URLs of the account and of the order before the next request. */
@@ -326,12 +333,11 @@ int main(int argc, char **argv)
     acme_key_t *account_key, *key;
     int result = LOCAL_FAILURE;
 
-    if (parse(argc, argv) != 0) {
+    if (start(argc, argv) != 0 || parse(argc, argv) != 0) {
         fputs("usage: obtain --directory URL [--ca-file FILE] [--contact mailto:ADDRESS]...\n"
               "       [--agree-terms] [--webroot DIR | --port N] --out DIR NAME...\n", stderr);
         return WRONG_USAGE;
     }
-    umask(022); /* servers may read the certificate; keys have mode 0600 */
     signal(SIGXFSZ, SIG_IGN); /* write() fails with EFBIG instead, and is reported like a full disk */
     out = folder_open(out_path, 0755);
     webroot.dir = open_directory(webroot_path ? webroot_path : ".");
@@ -346,7 +352,7 @@ int main(int argc, char **argv)
     if (account_url)
         account_url[strcspn(account_url, "\r\n")] = 0;
     account.account_key = account_key;
-    account.account_url = account_url;
+    account.account_url = without_mark(account_url);
     order.key = key;
     if (account_key && key && journal_open(&journal, out, &account, &order) == 0) {
         responder.thumbprint = acme_key_thumbprint(account_key);

@@ -23,7 +23,7 @@ try {
         return 2;
     }
     const fs::path webroot = argv[2], out = argv[3];
-    fs::create_directories(out);
+    make_folders(out);
     const bool is_noted = is_for(out, argv[1]);
     const acme::key account = stored_key(out / "account.pem"), key = stored_key(out / "key.pem");
 
@@ -39,7 +39,7 @@ try {
     acme::handlers handlers;
     handlers.publish = [&](const acme::challenge &c) {
         const fs::path file = webroot / c.http_path.substr(1);
-        fs::create_directories(file.parent_path());
+        make_folders(file.parent_path());
         save(file, 0644, c.key_authorization);
     };
     handlers.unpublish = [&](const acme::challenge &c) {

@@ -25,6 +25,7 @@
 
 #include "acme_micro.h"
 #include "responder.h"
+#include "start.h"
 
 enum { POINT_SIZE = 65, HASH_SIZE = 32 };
 
@@ -333,7 +334,7 @@ int main(int argc, char **argv)
     char pin[256] = "";
     int result = -1;
 
-    if (parse(argc, argv) != 0) {
+    if (start(argc, argv) != 0 || parse(argc, argv) != 0) {
         fputs("usage: pkcs11 --module FILE --token LABEL --pin-file FILE --directory URL [--ca-file FILE]\n"
               "       [--agree-terms] [--port N] [--steps] --out FILE NAME...\n", stderr);
         return 2;

@@ -11,18 +11,12 @@
 #ifndef RESPONDER_H
 #define RESPONDER_H
 
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "acme_micro.h"
+#include "listener.h"
 
 #define CHALLENGES "/.well-known/acme-challenge/"
 
@@ -46,27 +40,6 @@ struct responder {
     pthread_t thread;
     struct visitor visitors[VISITORS];
 };
-
-/* Listens on all addresses: with an IPv6 socket, which accepts IPv4, too, or with an IPv4 socket if the
- * machine has no IPv6. */
-static int listen_on(unsigned short port)
-{
-    struct sockaddr_in6 ipv6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
-    struct sockaddr_in ipv4 = { .sin_family = AF_INET, .sin_port = htons(port) };
-    int on = 1, off = 0, six = socket(AF_INET6, SOCK_STREAM, 0);
-    int listener = six >= 0 ? six : socket(AF_INET, SOCK_STREAM, 0);
-
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (six >= 0)
-        setsockopt(six, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    /* Non-blocking, because a client that poll() saw may be gone before accept(). */
-    if ((six >= 0 ? bind(six, (struct sockaddr *)&ipv6, sizeof ipv6)
-                  : bind(listener, (struct sockaddr *)&ipv4, sizeof ipv4)) == 0 &&
-        listen(listener, 64) == 0 && fcntl(listener, F_SETFL, O_NONBLOCK) == 0)
-        return listener;
-    close(listener);
-    return -1;
-}
 
 static long long now_ms(void)
 {
@@ -155,12 +128,6 @@ static void *serve(void *user)
     return NULL;
 }
 
-static int responder_failed(const char *what)
-{
-    fprintf(stderr, "%s: %s\n", what, strerror(errno));
-    return -1;
-}
-
 /* Called for each challenge, by one thread at a time; the first one starts the server. */
 static int responder_publish(const acme_challenge_t *challenge, void *user)
 {
@@ -173,7 +140,7 @@ static int responder_publish(const acme_challenge_t *challenge, void *user)
     }
     responder->listener = listen_on(responder->port);
     if (responder->listener < 0)
-        return responder_failed("listening for the CA");
+        return -1;
     if (pipe(responder->stop) == 0) {
         errno = pthread_create(&responder->thread, NULL, serve, responder);
         if (errno == 0) {
@@ -185,7 +152,8 @@ static int responder_publish(const acme_challenge_t *challenge, void *user)
     }
     close(responder->listener);
     responder->listener = -1;
-    return responder_failed("starting the server");
+    fprintf(stderr, "starting the server: %s\n", strerror(errno));
+    return -1;
 }
 
 /* Called for each challenge; after the last one, the server ends. */

@@ -16,14 +16,40 @@ struct webroot {
     struct journal *journal;
 };
 
-/* Opens a folder in the webroot. Follows no symbolic links: other users who may write to the webroot could
- * lead the program out of it. */
+/* Whether an earlier run made this folder: it is ours, and has nothing but challenges in it. Another folder
+ * may have its mode for a reason. */
+static int webroot_made(int dir, const struct stat *found)
+{
+    int ours = found->st_uid == geteuid() && found->st_gid == getegid();
+    int again = ours ? openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    DIR *listing = again < 0 ? NULL : fdopendir(again);
+    struct dirent *entry;
+
+    if (!listing)
+        return 0;
+    while (ours && (entry = readdir(listing)))
+        ours = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+               is_token(entry->d_name);
+    closedir(listing);
+    return ours;
+}
+
+/* Opens a folder in the webroot, for a web server of another user, too, whatever the umask. Follows no
+ * symbolic links: other users who may write to the webroot could lead the program out of it. */
 static int webroot_enter(int dir, const char *name)
 {
     int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, inner = openat(dir, name, flags);
+    int is_new = inner < 0 && errno == ENOENT && mkdirat(dir, name, 0755) == 0;
+    struct stat found;
 
-    if (inner < 0 && errno == ENOENT && (mkdirat(dir, name, 0755) == 0 || errno == EEXIST))
+    if (is_new || (inner < 0 && errno == EEXIST))
         inner = openat(dir, name, flags);
+    if (inner >= 0 && fstat(inner, &found) == 0 && (found.st_mode & 0755) != 0755 &&
+        (is_new || webroot_made(inner, &found)))
+        fchmod(inner, (found.st_mode & 07777) | 0755);
+    if (inner < 0 && errno == ENOTDIR && fstatat(dir, name, &found, AT_SYMLINK_NOFOLLOW) == 0 &&
+        S_ISLNK(found.st_mode))
+        errno = ELOOP;
     return inner;
 }
 
@@ -33,7 +59,10 @@ static int webroot_enter(int dir, const char *name)
 static int webroot_write(int dir, const char *token, const char *text)
 {
     char *left = load(dir, token);
-    int is_right = left && strcmp(left, text) == 0, file, result;
+    struct stat found;
+    int is_right = left && strcmp(left, text) == 0 &&
+                   fstatat(dir, token, &found, AT_SYMLINK_NOFOLLOW) == 0 && (found.st_mode & 0444) == 0444;
+    int file, result;
 
     free(left);
     if (is_right)
@@ -42,6 +71,7 @@ static int webroot_write(int dir, const char *token, const char *text)
     file = openat(dir, token, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (file < 0)
         return -1;
+    fchmod(file, 0644);
     result = write_all(file, text);
     return close(file) == 0 ? result : -1;
 }
@@ -56,7 +86,8 @@ static int webroot_change(const struct webroot *webroot, const char *token, cons
     if (dir >= 0)
         result = text ? webroot_write(dir, token, text) : unlinkat(dir, token, 0);
     if (result != 0 && (text || errno != ENOENT))
-        fprintf(stderr, ".well-known/acme-challenge/%s: %s\n", token, strerror(errno));
+        fprintf(stderr, ".well-known/acme-challenge/%s: %s\n", token,
+                errno == ELOOP ? "a symbolic link, which is not followed" : strerror(errno));
     if (dir >= 0)
         close(dir);
     if (well_known >= 0)

@@ -26,9 +26,9 @@ SLOW_CA = [
 INSIDE = "PEBBLE_IS_SLOW"
 
 
-def obtain(folder, *options, names=("slow.test",)):
+def obtain(folder, *options, names=("slow.test",), directory=os.environ["ACME_DIRECTORY"]):
     command = [
-        str(ROOT / "target/c/obtain"), "--directory", os.environ["ACME_DIRECTORY"],
+        str(ROOT / "target/c/obtain"), "--directory", directory,
         "--ca-file", os.environ["ACME_CA_FILE"], "--agree-terms", "--out", str(folder / "out"),
         *options, *names,
     ]  # fmt: skip
@@ -165,7 +165,7 @@ class Obtain(unittest.TestCase):
             threading.Thread(target=server.serve_forever, daemon=True).start()
             directory = f"https://localhost:{server.server_address[1]}/dir"
             before = time.time()
-            program = obtain(self.folder, "--directory", directory)
+            program = obtain(self.folder, directory=directory)
             _, errors = program.communicate(timeout=60)
             server.shutdown()
         self.assertEqual((program.returncode, errors.count(url)), (4, 1), errors)

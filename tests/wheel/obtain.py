@@ -14,5 +14,5 @@ Path(chain).write_text(cert.chain_pem)
 
 ssl.create_default_context()
 print(Path(acme.__file__).parent)
-(library,) = {line.split()[-1] for line in open("/proc/self/maps") if "libacme" in line}
+(library,) = {line.split(maxsplit=5)[-1].strip() for line in open("/proc/self/maps") if "libacme" in line}
 print(library)

@@ -12,6 +12,7 @@ import csv
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -305,6 +306,45 @@ def test_it_trusts_what_the_system_trusts(installed, tmp_path, how):
 def test_nothing_is_trusted_without_reason(installed, tmp_path):
     with pytest.raises(AssertionError, match="unable to get local issuer certificate"):
         obtain(installed, tmp_path, "distrusted.wheel.test")
+
+
+def application(folder: Path, form: str, installed: Path) -> list[str | Path]:
+    """Makes an application of the program obtain.py, and returns the command that runs it."""
+    (packages,) = installed.parents[1].glob("lib/python*/site-packages")
+    program = ROOT / "tests/wheel/obtain.py"
+    if form == "zipapp":
+        (folder / "app").mkdir()
+        shutil.copytree(packages / "acme_micro", folder / "app" / "acme_micro")
+        shutil.copyfile(program, folder / "app" / "__main__.py")
+        python("-m", "zipapp", "app", cwd=folder)
+        shutil.rmtree(folder / "app")
+        return [sys.executable, "app.pyz"]
+    options = ["--log-level=ERROR", "--name=app", f"--{form}", "--specpath=build"]
+    python("-m", "PyInstaller", *options, program, cwd=folder, PYTHONPATH=str(packages))
+    return [folder / "dist" / "app" if form == "onefile" else folder / "dist" / "app" / "app"]
+
+
+@pytest.mark.parametrize("form", ["onedir", "onefile", "zipapp"])
+def test_e23_an_application_in_one_piece_has_the_library_r23(installed, tmp_path, form):
+    command = application(tmp_path, form, installed)
+    name, chain = f"{form}.frozen.test", tmp_path / "chain.pem"
+    says = run(
+        *command, os.environ["ACME_DIRECTORY"], os.environ["PEBBLE_HTTP_PORT"], name, chain,
+        os.environ["ACME_CA_FILE"], cwd=tmp_path,
+    )  # fmt: skip
+    run("openssl", "verify", "-CAfile", os.environ["PEBBLE_ROOT"], "-untrusted", chain, chain)
+    assert f"DNS:{name}" in run("openssl", "x509", "-in", chain, "-noout", "-ext", "subjectAltName")
+    assert str(installed.parents[1]) not in says and "libacme-micro.so.1" in says
+
+
+def test_e23_without_its_library_the_error_has_the_packages_own_file_r23(installed, tmp_path):
+    (packages,) = installed.parents[1].glob("lib/python*/site-packages")
+    shutil.copytree(packages / "acme_micro", tmp_path / "acme_micro")
+    own = tmp_path / "acme_micro" / "_lib" / "libacme-micro.so.1"
+    own.unlink()
+    with pytest.raises(AssertionError, match="the package's own.*no such file") as caught:
+        run(sys.executable, "-c", "import acme_micro", cwd=tmp_path)
+    assert str(own) in str(caught.value) and "the system's" in str(caught.value)
 
 
 def test_its_types_are_seen(installed, tmp_path):

@@ -12,7 +12,7 @@ complete -c acme-micro -n '__fish_use_subcommand' -s h -l help -d 'show this hel
 complete -c acme-micro -n '__fish_use_subcommand' -s V -l version -d 'show the versions of command and library'
 complete -c acme-micro -n '__fish_seen_subcommand_from obtain; and not __fish_seen_subcommand_from account' -s h -l help -d 'show this help message and exit'
 complete -c acme-micro -n '__fish_seen_subcommand_from obtain; and not __fish_seen_subcommand_from account' -s d -l domain -x -a '(acme-micro show --offline 2>/dev/null | awk \'NR > 1 { print $1 }\')' -d 'a DNS name or IP address; repeat the option for more names'
-complete -c acme-micro -n '__fish_seen_subcommand_from obtain; and not __fish_seen_subcommand_from account' -l webroot -x -a '(__fish_complete_directories)' -d 'in the root folder of a web server on port 80'
+complete -c acme-micro -n '__fish_seen_subcommand_from obtain; and not __fish_seen_subcommand_from account' -l webroot -x -a '(__fish_complete_directories)' -d 'in the root folder of a web server on port 80; repeat the option for more folders'
 complete -c acme-micro -n '__fish_seen_subcommand_from obtain; and not __fish_seen_subcommand_from account' -l standalone -d 'by a small web server on this port, or on HOST:PORT; default: 80'
 complete -c acme-micro -n '__fish_seen_subcommand_from obtain; and not __fish_seen_subcommand_from account' -l hook -x -a '(__fish_complete_command)' -d 'by this command, for instance in the DNS'
 complete -c acme-micro -n '__fish_seen_subcommand_from obtain; and not __fish_seen_subcommand_from account' -l cleanup-hook -x -a '(__fish_complete_command)' -d 'command that removes a challenge; default: --hook'

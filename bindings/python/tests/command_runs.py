@@ -64,12 +64,14 @@ class Person:
         self.ca = ["--directory", directory or env("ACME_DIRECTORY")]
         self.ca += ["--ca-file", ca_file or env("ACME_CA_FILE")]
         self.environment = dict(os.environ)
+        #: A program that starts the command, with its arguments.
+        self.under: list[str] = []
 
     def start(self, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
         """Starts the command in a process group of its own, as a terminal does."""
         return subprocess.Popen(
-            [*COMMAND, *arguments, "--folder", str(self.folder)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True,
+            [*self.under, *COMMAND, *arguments, "--folder", str(self.folder)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True, errors="replace",
             env=self.environment, start_new_session=True,
         )  # fmt: skip
 

@@ -52,13 +52,23 @@ def to_texts(values: Iterable[str], name: str) -> tuple[_Pointer[c_char_p], int]
 
 
 def to_optional_path(value: PathLike | None, name: str) -> bytes | None:
-    return None if value is None else to_text(os.fspath(value), name)
+    if value is None:
+        return None
+    path = to_path(value, name)
+    try:
+        return os.fsencode(path)
+    except UnicodeEncodeError:  # the locale does not have these characters
+        return to_text(path, name)
 
 
 def to_path(value: PathLike, name: str) -> str:
-    """Checks a path for the system's own functions."""
+    """Checks a path for the system's own functions. It may have bytes that are not text (PEP 383)."""
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
-    return to_text(path, name).decode()
+    if not isinstance(path, str):
+        raise TypeError(f"{name} must be str, not {type(path).__name__}")
+    if "\0" in path:
+        raise InvalidArgument(f"{name} contains a NUL character")
+    return path
 
 
 def to_bytes(data: str | bytes | bytearray | memoryview, name: str) -> bytes:

@@ -3,32 +3,55 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseServer
 from typing import Any, Optional
+
+from ._listen import listen
+from ._threads import thread_limit_in_words
 
 Answer = Callable[[str], Optional[bytes]]
 
 
 class _Server(ThreadingHTTPServer):
+    """A server on a socket that listens."""
+
     daemon_threads = True
 
-    def server_bind(self) -> None:
-        if self.address_family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        super().server_bind()
+    def __init__(self, listener: socket.socket, answer: Answer):
+        BaseServer.__init__(self, listener.getsockname(), _handler(answer))
+        self.socket = listener
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # the system refuses a new thread
+            self.process_request_thread(request, client_address)
 
 
-class _Server6(_Server):
-    address_family = socket.AF_INET6
+class Http01Server:
+    """Servers for each address of a host, on a thread each."""
 
+    def __init__(self, host: str, port: int, answer: Answer):
+        """Starts to serve."""
+        self._servers = [_Server(listener, answer) for listener in listen(host, port)]
+        self._running: list[_Server] = []
+        try:
+            with thread_limit_in_words():
+                for server in self._servers:
+                    threading.Thread(target=server.serve_forever, daemon=True).start()
+                    self._running.append(server)
+        except OSError:
+            self.close()
+            raise
 
-def listen(address: tuple[str, int], answer: Answer) -> HTTPServer:
-    """Starts to listen. An IPv6 socket on all addresses accepts IPv4, too, but not every machine has IPv6."""
-    host, handler = address[0], _handler(answer)
-    if host == "" and socket.has_dualstack_ipv6():
-        return _Server6(("::", address[1]), handler)
-    return (_Server6 if ":" in host else _Server)(address, handler)
+    def close(self) -> None:
+        for server in self._running:
+            server.shutdown()
+        for server in self._servers:
+            server.server_close()
 
 
 def _handler(answer: Answer) -> type[BaseHTTPRequestHandler]:

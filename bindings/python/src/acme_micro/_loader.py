@@ -3,7 +3,7 @@
 The loader tries these, and takes the first that loads:
 
 1. the file in ``$ACME_MICRO_LIBRARY``; if the variable is set, nothing else is tried;
-2. the library in the wheel, in ``_lib/`` beside this file;
+2. the library in the wheel, in ``_lib/`` beside this file, also if the package is in a zip file;
 3. the system's library, by its SONAME, as the dynamic linker finds it.
 """
 
@@ -22,7 +22,7 @@ def load(minimum: int) -> ctypes.CDLL:
     failures = []
     for name, origin in _candidates():
         try:
-            library = ctypes.CDLL(name)
+            library = _from_archive() if name == BUNDLED and not os.path.exists(name) else ctypes.CDLL(name)
             version = library.acme_version_number
         except (OSError, AttributeError) as error:
             failures.append(f"{origin}: {error}")
@@ -33,7 +33,7 @@ def load(minimum: int) -> ctypes.CDLL:
     raise ImportError(
         f"acme_micro needs the shared library {SONAME}, which could not be loaded. Tried:\n"
         + "\n".join(f"  - {failure}" for failure in failures)
-        + f"\nInstall libacme-micro, or set ${VARIABLE} to the path of the library."
+        + f"\nInstall a wheel with the library, or libacme-micro, or set ${VARIABLE} to the library's path."
     )
 
 
@@ -42,10 +42,23 @@ def _candidates() -> list[tuple[str, str]]:
     named = os.environ.get(VARIABLE)
     if named:
         return [(named, f"${VARIABLE}")]
-    system = (SONAME, "the system's")
-    if os.path.exists(BUNDLED):
-        return [(BUNDLED, "the package's own"), system]
-    return [system]
+    return [(BUNDLED, "the package's own"), (SONAME, "the system's")]
+
+
+def _from_archive() -> ctypes.CDLL:
+    """Loads the library of a package that is in a zip file (zipapp), from memory."""
+    try:
+        path = os.path.join(os.path.dirname(__file__), "_lib", SONAME)
+        data = __loader__.get_data(path)  # type: ignore[name-defined]
+    except OSError:
+        raise OSError(f"{BUNDLED}: there is no such file") from None
+    file = os.memfd_create(SONAME)
+    try:
+        with open(file, "wb", closefd=False) as written:
+            written.write(data)
+        return ctypes.CDLL(f"/proc/self/fd/{file}")
+    finally:
+        os.close(file)
 
 
 def _check_version(found: int, minimum: int, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from datetime import datetime, timedelta, timezone
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -10,6 +11,12 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 def from_text(text: bytes | None) -> str | None:
     """Converts text; None for NULL."""
     return None if text is None else text.decode()
+
+
+def text_of(data: bytes, errors: str = "strict") -> str:
+    """Decodes the content of a text file; an editor may have put a byte order mark in front."""
+    is_utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if is_utf_16 else "utf-8-sig", errors)
 
 
 def moment(milliseconds: int) -> datetime | None:

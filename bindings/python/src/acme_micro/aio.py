@@ -18,6 +18,7 @@ from . import _native
 from ._client import ClientBase
 from ._handle import create
 from ._native import RevocationReason
+from ._threads import thread_limit_in_words
 from .certificates import Certificate
 from .errors import AcmeError, check, error_of
 from .keys import PrivateKey
@@ -192,7 +193,10 @@ class _Driver:
             await asyncio.wait([run.ended for run in self.runs])
         self.loop.remove_reader(self._fd)
         # The last reference frees the driver, which waits for its threads.
-        await asyncio.to_thread(self.handle.clear)
+        try:
+            await on_thread(self.handle.clear)
+        except OSError:  # the system refuses a new thread
+            self.handle.clear()
 
 
 class _Run:
@@ -317,7 +321,8 @@ class _Run:
         try:
             if self._sign is None:
                 raise AcmeError("a key is outside the process, and no sign function was given")
-            step.signed(await asyncio.to_thread(self._sign, step))
+            with thread_limit_in_words():
+                step.signed(await asyncio.to_thread(self._sign, step))
         except BaseException as error:
             step.fail(self._fail(error).decode("utf-8", "replace"))
 
@@ -352,7 +357,8 @@ async def on_thread(function: Callable[..., T], *arguments: Any) -> T:
     """Calls a function that may block. A caller that is cancelled waits: a thread cannot be interrupted."""
     thread = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
-        return await asyncio.shield(thread)
+        with thread_limit_in_words():
+            return await asyncio.shield(thread)
     except asyncio.CancelledError:
         await asyncio.wait([thread])
         raise

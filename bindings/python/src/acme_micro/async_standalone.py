@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from ._listen import listen
 from .solvers import MemoryHttp01
 from .steps import Challenge
 
@@ -20,9 +21,9 @@ class AsyncStandalone:
 
     def __init__(self, port: int = 80, host: str | None = None):
         """``host`` is the address to listen on; None: all addresses, IPv4 and IPv6."""
-        self._address = (host, port)
+        self._address = (host or "", port)
         self._answers = MemoryHttp01()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._users = 0
         self._starting = asyncio.Lock()
 
@@ -31,17 +32,17 @@ class AsyncStandalone:
         self._answers.publish(challenges)
         self._users += 1
         async with self._starting:
-            if self._server is None:
-                self._server = await asyncio.start_server(self._serve, *self._address)
+            if not self._servers:
+                for listener in listen(*self._address):
+                    self._servers.append(await asyncio.start_server(self._serve, sock=listener))
 
     async def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
         """Stops serving these challenges; stops the server after the last one."""
         self._answers.unpublish(challenges)
         async with self._starting:  # if it is cancelled before, it is called again
             self._users -= 1
-            if self._users == 0 and self._server is not None:
-                self._server.close()
-                self._server = None
+            while self._users == 0 and self._servers:
+                self._servers.pop().close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -17,8 +17,11 @@ A solver is any object with these two methods. For dns-01, write your own in ten
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
+import stat
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -39,6 +42,11 @@ __all__ = [
 ]
 
 FOLDERS = (".well-known", "acme-challenge")
+FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# Mode of these folders: a web server of another user enters them.
+PUBLIC = 0o755
+# The names in these folders: the inner folder, files of challenges, and temporary files.
+MADE = re.compile(rf"{FOLDERS[1]}|[A-Za-z0-9_-]{{22,}}|{re.escape(_atomic_write.HIDDEN)}[0-9a-f]+")
 
 
 class Solver(Protocol):
@@ -84,7 +92,7 @@ class Webroot:
     """http-01 by files below the root folder of a web server that serves port 80 of each name.
 
     No symbolic link is followed, so that a user who can write to the folder cannot make files
-    elsewhere.
+    elsewhere. The files, and the folders that it makes, can be read by other users, whatever the umask.
     """
 
     challenge_types = ("http-01",)
@@ -119,8 +127,10 @@ class Webroot:
         """Removes the files."""
         try:
             folder = self._open(create=False)
-        except FileNotFoundError:
-            return  # there can be no file
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return  # there can be no file
+            raise
         try:
             for challenge in challenges:
                 token = challenge.token
@@ -135,20 +145,46 @@ class Webroot:
 
     def _open(self, *, create: bool) -> int:
         """Opens the folder for the files, one step at a time."""
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        folder = os.open(self._path, flags)
+        folder = os.open(self._path, FLAGS)
         for name in FOLDERS:
             try:
-                if create:
-                    try:
-                        os.mkdir(name, 0o755, dir_fd=folder)
-                    except FileExistsError:
-                        pass
-                inner = os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)
+                inner = _make_and_enter(folder, name) if create else _enter(folder, name)
             finally:
                 os.close(folder)
             folder = inner
         return folder
+
+
+def _enter(folder: int, name: str) -> int:
+    try:
+        return os.open(name, FLAGS | os.O_NOFOLLOW, dir_fd=folder)
+    except OSError as error:
+        with suppress(OSError):
+            target = os.readlink(name, dir_fd=folder)
+            error = OSError(errno.ELOOP, f"{name} is a symbolic link to {target}, which is not followed")
+        raise error from None
+
+
+def _make_and_enter(folder: int, name: str) -> int:
+    """Opens a folder; makes it if it does not exist."""
+    is_new = False
+    with suppress(FileExistsError):
+        os.mkdir(name, PUBLIC, dir_fd=folder)
+        is_new = True
+    inner = _enter(folder, name)
+    info = os.fstat(inner)
+    if info.st_mode & PUBLIC != PUBLIC and (is_new or _is_ours(inner, info, os.fstat(folder))):
+        with suppress(OSError):  # a file system without modes
+            os.fchmod(inner, stat.S_IMODE(info.st_mode) | PUBLIC)
+    return inner
+
+
+def _is_ours(folder: int, info: os.stat_result, parent: os.stat_result) -> bool:
+    """Whether an earlier run with a stricter umask made this folder: a folder of another group, or with
+    other files, may have its mode for a reason."""
+    group = parent.st_gid if parent.st_mode & stat.S_ISGID else os.getegid()
+    is_mine = info.st_uid == os.geteuid() and info.st_gid == group
+    return is_mine and all(map(MADE.fullmatch, os.listdir(folder)))
 
 
 def _holds(folder: int, challenge: Challenge) -> bool:

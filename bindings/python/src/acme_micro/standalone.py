@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from .solvers import MemoryHttp01
 from .steps import Challenge
 
 if TYPE_CHECKING:
-    from http.server import HTTPServer
+    from ._http01_server import Http01Server
 
 __all__ = ["Standalone"]
 
@@ -21,21 +20,19 @@ class Standalone(MemoryHttp01):
         """``host`` is the address to listen on; empty: all addresses, IPv4 and IPv6."""
         super().__init__()
         self._address = (host, port)
-        self._server: HTTPServer | None = None
+        self._server: Http01Server | None = None
 
     def publish(self, challenges: tuple[Challenge, ...]) -> None:
         """Serves these challenges; starts the server if it is not running."""
         super().publish(challenges)
         if self._server is None:
-            from ._http01_server import listen  # imports http.server, which few programs need
+            from ._http01_server import Http01Server  # imports http.server, which few programs need
 
-            self._server = listen(self._address, self.answer)
-            threading.Thread(target=self._server.serve_forever, daemon=True).start()
+            self._server = Http01Server(*self._address, self.answer)
 
     def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
         """Stops serving these challenges; stops the server after the last one."""
         super().unpublish(challenges)
         if self._server is not None and not self._answers:
-            self._server.shutdown()
-            self._server.server_close()
+            self._server.close()
             self._server = None

@@ -19,6 +19,7 @@ from ._names import CHAIN, KEY, ORDER, canonical, file_of, legacy_file_of, name_
 from ._native import RevocationReason
 from ._origin import Origin
 from ._revocation import Revocation, finish
+from ._values import text_of
 from .certificates import Certificate
 from .client import Client
 from .errors import (
@@ -183,7 +184,7 @@ class Store:
     @property
     def account_url(self) -> str | None:
         """The account's URL; None until an operation has needed the account."""
-        text = (self._folder.read(ACCOUNT_URL) or b"").decode("ascii", "replace").split("\n")[0]
+        text = text_of(self._folder.read(ACCOUNT_URL) or b"", "replace").split("\n")[0].strip()
         return text or None
 
     def names(self) -> tuple[str, ...]:

@@ -6,8 +6,9 @@ It is also the example of a whole program on the library. Its files, in the orde
 entry          the start; ``usage`` has the texts of ``--help`` and ``--version``
 parser         the command line; ``cas`` has the short names of CAs
 run            from arguments to an exit status
-layout         its folder: one :class:`acme_micro.Store` for each CA, and ``settings``
-solve          how challenges are published: webroot, standalone server, or hooks
+layout         its folder (``default_folder``): one :class:`acme_micro.Store` for each CA, and ``settings``
+solve          how challenges are published: webroots, standalone server, or hooks
+hook           runs a hook; ``system_text``: text for the system, whatever the locale
 obtain, renew, revoke, show, account
                the subcommands
 output         progress for people, results for people or programs; ``streams`` below it

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from . import usage
+from . import system_text, usage
 from .streams import open_streams, write
 
 TYPE_CHECKING = False  # without typing, which takes long to import
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with these arguments, or the process's own; returns its exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = system_text.arguments() if arguments is None else list(arguments)
     open_streams()
     if given in (["-V"], ["--version"]):
         text = usage.versions()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import Any
 
@@ -18,6 +19,8 @@ ACME_ERROR = "urn:ietf:params:acme:error:"
 LOST_ACCOUNT = "if it stays, the CA may have lost the account: run acme-micro account show"
 # Maximum number of hints for one error.
 MAX_HINTS = 3
+# Variables that name a proxy for other programs.
+PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY")
 
 
 class CommandError(Exception):
@@ -85,6 +88,7 @@ KINDS: tuple[tuple[type[BaseException], str, int], ...] = (
     (errors.ProtocolError, "protocol", 4),
     (errors.PolicyError, "policy", 4),
     (errors.Unsupported, "unsupported", 4),
+    (errors.PublishFailed, "publish", 8),
     (StoreError, "store", 7),
     (OSError, "publish", 8),
 )
@@ -125,10 +129,13 @@ def message_of(error: BaseException) -> str:
         return "interrupted"
     if kind_of(error) == ("bug", 1):
         return f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and not isinstance(error, AcmeError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return plain(f"{where}{error.strerror}")
     return plain(str(error))
 
 
-def advise(error: AcmeError, hint: str | None) -> None:
+def advise(error: Exception, hint: str | None) -> None:
     """Sets the hint of this error, where the command knows more than the error says."""
     setattr(error, "hint", hint)
 
@@ -137,10 +144,8 @@ def hint_for(error: BaseException) -> str | None:
     """Returns what a user can do about the error, or None."""
     if isinstance(error, CommandError):
         return error.hint
-    if not isinstance(error, AcmeError):
-        return None
     hint: str | None = getattr(error, "hint", None)
-    if hint:
+    if hint or not isinstance(error, AcmeError):
         return hint
     # If several names failed, each hint appears once.
     hints = list(dict.fromkeys(filter(None, map(hint_for, error.subproblems))))
@@ -149,6 +154,8 @@ def hint_for(error: BaseException) -> str | None:
     page = plain(error.help_url or "")
     if page in message_of(error):
         page = ""  # the message has it already
+    if isinstance(error, errors.TransportError) and "proxy" not in message_of(error):
+        return next((f"${name} is not used: add --proxy URL" for name in PROXIES if os.environ.get(name)), None)
     if isinstance(error, errors.TermsNotAgreed):
         where = page and f" at {page}"
         return f"read the CA's terms of service{where}; then add --agree-terms to obtain or account create"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from ipaddress import ip_address
 
 from ..errors import AccountError, AcmeError, ChallengeFailed
+from ..solvers import FOLDERS
 from .failure import ACME_ERROR, advise
 from .layout import Ca
 from .settings import CertificateSettings
@@ -20,6 +23,12 @@ OPTIONS = {
 # The types that a CA offers are in the library's message only.
 OFFER = re.compile(r"the CA offers (.+), none of which is acceptable")
 RECORDS = "its A and AAAA records"
+WEBROOT = "use --webroot with the root folder of the web server on port 80"
+PORT_HINTS = {
+    errno.EADDRINUSE: f"stop that program; or, if it is a web server, {WEBROOT}",
+    errno.EACCES: f"run the command as root, or give it this right; or {WEBROOT}",
+    errno.EADDRNOTAVAIL: "leave HOST out of --standalone to listen on all addresses",
+}
 
 
 ROLLOVER = "run acme-micro account rollover: a change of the account's key was begun and has not ended"
@@ -44,6 +53,22 @@ def advise_of_challenges(error: AcmeError, settings: CertificateSettings) -> Non
             advise(one, _hint(one, settings))
 
 
+def advise_of_publishing(error: OSError, settings: CertificateSettings) -> None:
+    """Sets the hint of an error of the system."""
+    if settings.standalone:
+        advise(error, PORT_HINTS.get(error.errno or 0))
+    elif settings.webroot and error.errno == errno.ELOOP:
+        advise(error, _hint_of_link(str(error.filename)))
+
+
+def _hint_of_link(folder: str) -> str:
+    """Returns what to do if one of the challenges' folders is a symbolic link."""
+    target, inner = os.path.realpath(folder), os.path.join("/", *FOLDERS)
+    if target.endswith(inner):
+        return f"give the folder that it leads to: --webroot {target[: -len(inner)] or '/'}"
+    return f"use --hook CMD --challenge-type http-01 with a command that writes to {target}"
+
+
 def _hint(error: AcmeError, settings: CertificateSettings) -> str | None:
     """Returns a hint, or None if publishing and reaching the challenge are not the cause."""
     offer = None if error.problem else OFFER.search(str(error))
@@ -66,7 +91,7 @@ def _hint(error: AcmeError, settings: CertificateSettings) -> str | None:
     if problem == "tls":
         return f"port 80 of {name} redirects the CA to a server whose TLS does not work"
     if settings.webroot:
-        checks = _checks(name, settings, f"that its web server serves {settings.webroot}")
+        checks = _checks(name, settings, f"that its web server serves {' or '.join(settings.webroots)}")
         return f"port 80 of {name} does not serve the files of --webroot: check {checks}"
     if settings.standalone:
         checks = _checks(name, settings)

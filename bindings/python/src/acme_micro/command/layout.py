@@ -22,14 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from .._folder import PUBLIC, Folder, StoreError
+from .._values import text_of
 from ..aio import AsyncClient
 from ..certificates import Certificate
 from ..errors import AcmeError
 from ..keys import PrivateKey
 from ..store import ACCOUNT_KEY, ACCOUNT_URL, UNUSED, Store
 from .cas import DEFAULT, DIRECTORIES, TRIALS, name_of
-from .failure import CommandError, UsageError
+from .default_folder import default_folder
+from .failure import CommandError, UsageError, advise
 from .settings import CaSettings, CertificateSettings, read, updated, write
+from .system_text import from_system, to_system
 
 CA_FILE, CHAIN, RENEWAL, DEACTIVATED = "ca.json", ".chain.pem", ".renewal.json", ".deactivated"
 KEY, DELETED = ".key.pem", ".deleted"
@@ -80,7 +83,7 @@ class Ca:
         is_first = read(self._folder, CA_FILE, CaSettings) is None
         async with self.store.async_client(
             self.settings.directory,
-            ca_file=self.settings.ca_file,
+            ca_file=self.settings.ca_file and to_system(self.settings.ca_file),
             allowed_hosts=self.settings.allow_host,
             proxy=_proxy(self.settings),
             **options,
@@ -191,7 +194,8 @@ class Ca:
 
     def paths(self, name: str) -> dict[str, str]:
         """Returns the paths of a certificate for servers."""
-        return {"chain_file": self.store.chain_file(name), "key_file": self.store.key_file(name)}
+        files = {"chain_file": self.store.chain_file(name), "key_file": self.store.key_file(name)}
+        return {which: from_system(path) for which, path in files.items()}
 
     def _rename(self, old: str, new: str) -> None:
         try:
@@ -207,6 +211,7 @@ class Layout:
     """The folders of all CAs."""
 
     def __init__(self, path: Path | None):
+        self._is_default = path is None
         self.path = (path or default_folder()).absolute()
         #: The error of each CA's folder that cannot be used, by the folder's name.
         self.unusable: dict[str, Exception] = {}
@@ -280,7 +285,10 @@ class Layout:
         return UsageError(why, "acme-micro show lists the certificates")
 
     def _unusable(self, error: OSError) -> StoreError:
-        return StoreError.of(str(self.path), error)
+        found = StoreError.of(str(self.path), error)
+        if self._is_default:
+            advise(found, "add --folder DIR for another folder")
+        return found
 
     def _known(self) -> dict[Path, CaSettings]:
         """Returns the settings of each usable CA's folder; records the errors of the others."""
@@ -303,14 +311,6 @@ class Layout:
                 if settings is not None:
                     known[path] = settings
         return known
-
-
-def default_folder() -> Path:
-    """Returns the system's folder for root, and otherwise the user's own."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/acme-micro")
-    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    return Path(data) / "acme-micro"
 
 
 def describe(ca: Ca, name: str, certificate: Certificate) -> dict[str, Any]:
@@ -343,7 +343,7 @@ def _eab(key_id: str | None, file: str | None) -> tuple[str, str] | None:
 def _secret(path: str, option: str) -> str:
     """Reads a secret from a file with one line. An argument would be visible in the list of processes."""
     try:
-        text = Path(path).read_text("utf-8").strip()
+        text = text_of(Path(to_system(path)).read_bytes()).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{option} {path} cannot be read: {error}") from None
     if not text:

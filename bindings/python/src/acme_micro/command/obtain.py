@@ -13,17 +13,18 @@ from ..errors import AcmeError
 from ..store import refuses_key
 from .cas import DEFAULT, DIRECTORIES
 from .failure import DeployFailed, HookFailed, UsageError, advise
-from .hints import advise_of_account, advise_of_challenges
+from .hints import advise_of_account, advise_of_challenges, advise_of_publishing
+from .hook import run_hook
 from .in_use import in_use_instead, next_turn
 from .layout import Ca, Layout, describe
 from .output import Output
 from .parser import KEY_TYPES
 from .settings import CertificateSettings
-from .solve import make_solver, run_hook
+from .solve import make_solver
 from .text import time_left, until
 
 SETTINGS = (
-    "webroot", "standalone", "hook", "cleanup_hook", "challenge_type",
+    "standalone", "hook", "cleanup_hook", "challenge_type",
     "key_type", "profile", "preferred_chain", "deploy_hook",
 )  # fmt: skip
 
@@ -31,6 +32,9 @@ SETTINGS = (
 async def obtain(arguments: argparse.Namespace, layout: Layout, output: Output) -> int:
     names = tuple(dict.fromkeys(name for names in arguments.domain for name in names))
     settings = CertificateSettings(names, **{name: getattr(arguments, name) for name in SETTINGS})
+    if arguments.webroot:
+        first, *more = dict.fromkeys(arguments.webroot)
+        settings = replace(settings, webroot=first, more_webroots=tuple(more))
     if arguments.hook_timeout is not None:
         settings = replace(settings, hook_timeout=arguments.hook_timeout)
     _check(settings)
@@ -67,7 +71,7 @@ async def obtain_one(
         known = ca.store.account_url
         try:
             return await _obtain_one(ca, client, name, settings, output, force)
-        except AcmeError as error:
+        except (AcmeError, OSError) as error:
             _advise(error, ca, settings)
             raise
         finally:
@@ -115,7 +119,9 @@ async def _obtain_one(
     return {**describe(ca, name, certificate), "is_new": is_new}
 
 
-def _advise(error: AcmeError, ca: Ca, settings: CertificateSettings) -> None:
+def _advise(error: AcmeError | OSError, ca: Ca, settings: CertificateSettings) -> None:
+    if not isinstance(error, AcmeError):
+        return advise_of_publishing(error, settings)
     advise_of_challenges(error, settings)
     advise_of_account(error, ca)
     if refuses_key(error) and not ca.has_account:
@@ -153,7 +159,7 @@ async def _deploy(
         await run_hook(settings.deploy_hook, variables, settings.hook_timeout)
     except HookFailed as error:
         hint = f"the certificate is in {paths['chain_file']}; the next run tries the hook again"
-        raise DeployFailed(str(error), hint) from None
+        raise DeployFailed(str(error), "; ".join(filter(None, (error.hint, hint)))) from None
     ca.keep_certificate_settings(name, replace(settings, deployed=certificate.fingerprint))
 
 

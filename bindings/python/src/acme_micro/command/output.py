@@ -6,13 +6,14 @@ import json
 import logging
 import sys
 import threading
+import traceback
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from .. import logging as library_log
 from .._native import LogLevel
-from .failure import OutputFailed, document, hint_for, message_of
+from .failure import OutputFailed, document, hint_for, kind_of, message_of
 from .streams import write
 from .text import SECOND, not_before, plain
 
@@ -58,6 +59,9 @@ class Output:
         hint = hint_for(error) if hint is None else hint
         if hint:
             self._say(f"  {hint}")
+        if kind_of(error)[0] == "bug":
+            with suppress(OSError):  # standard error is closed
+                traceback.print_exception(type(error), error, error.__traceback__)
 
     def result(self, text: str, found: dict[str, Any]) -> None:
         """Writes the result: the text or, with --json, the object."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,12 +14,29 @@ from .._native import KeyType, RevocationReason
 from . import usage
 from .cas import DEFAULT, DIRECTORIES, directory_of
 from .failure import UsageError
+from .system_text import from_system, to_system
 
 KEY_TYPES = {type.name.lower(): type for type in KeyType}
 REASONS = {reason.name.lower().replace("_", "-"): reason for reason in RevocationReason}
 HOOK_TYPES = ("dns-01", "http-01", "dns-account-01", "dns-persist-01")
 # The kinds of values of options, for shell completion.
 FILES, FOLDERS, COMMANDS, CERTIFICATES, CAS = "FILE", "DIR", "CMD", "NAME", "URL"
+
+
+# A shell's assignments in front of the first word of a command, and a word that is a path.
+QUOTED = r"""'[^']*'|"[^"]*"|\\.|[^\s'"\\;&|<>()]"""
+RELATIVE = re.compile(rf"(?s)(\s*(?:\w+=(?:{QUOTED})*\s+)*)(?!['\"\\]?[/~$`])((?:{QUOTED})+)")
+
+
+class Once(argparse.Action):
+    """An option with one value. A second one is refused: it would replace the first without a word."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        given = vars(namespace).setdefault("_given", set())
+        if self.option_strings and self.dest in given:
+            raise argparse.ArgumentError(self, "this option can be given only once")
+        given.add(self.dest)
+        setattr(namespace, self.dest, values)
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,6 +46,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, **options: Any):
         options.setdefault("allow_abbrev", False)
         super().__init__(*arguments, **options)
+        for name in (None, "store"):
+            self.register("action", name, Once)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"see {self.prog} --help")
@@ -66,7 +87,7 @@ def _add(commands: Any, name: str, help: str, *parts: Part) -> None:
 
 def _common(parser: Parser) -> None:
     group = parser.add_argument_group("output and files")
-    group.add_argument("--folder", type=Path, metavar=FOLDERS, help="folder of keys and certificates")
+    group.add_argument("--folder", type=_path, metavar=FOLDERS, help="folder of keys and certificates")
     group.add_argument("--json", action="store_true", help="write the result as JSON to standard output")
     group.add_argument("-q", "--quiet", action="store_true", help="write errors only")
     group.add_argument(
@@ -124,16 +145,17 @@ def _obtain(parser: Parser) -> None:
     ways = parser.add_argument_group("how to publish challenges (one of these)")
     how = ways.add_mutually_exclusive_group()
     how.add_argument(
-        "--webroot", type=_folder, metavar=FOLDERS, help="in the root folder of a web server on port 80"
-    )
+        "--webroot", type=_folder, action="append", metavar=FOLDERS,
+        help="in the root folder of a web server on port 80; repeat the option for more folders",
+    )  # fmt: skip
     how.add_argument(
         "--standalone", type=_address, nargs="?", const=("", 80), metavar="PORT",
         help="by a small web server on this port, or on HOST:PORT; default: 80",
     )  # fmt: skip
-    how.add_argument("--hook", metavar=COMMANDS, help="by this command, for instance in the DNS")
+    how.add_argument("--hook", type=_command, metavar=COMMANDS, help="by this command, for instance in the DNS")
     more = parser.add_argument_group("with --hook")
     more.add_argument(
-        "--cleanup-hook", metavar=COMMANDS, help="command that removes a challenge; default: --hook"
+        "--cleanup-hook", type=_command, metavar=COMMANDS, help="command that removes a challenge; default: --hook"
     )
     more.add_argument("--challenge-type", choices=HOOK_TYPES, help="type of challenge; default: dns-01")
     cert = parser.add_argument_group("the certificate")
@@ -145,7 +167,9 @@ def _obtain(parser: Parser) -> None:
     cert.add_argument(
         "--preferred-chain", metavar="CN", help="choose the chain to a root with this common name"
     )
-    cert.add_argument("--deploy-hook", metavar=COMMANDS, help="command to run after each new certificate")
+    cert.add_argument(
+        "--deploy-hook", type=_command, metavar=COMMANDS, help="command to run after each new certificate"
+    )
     cert.add_argument(
         "--hook-timeout", type=_seconds, metavar="SECONDS", help="timeout of a hook; default: 600"
     )
@@ -224,6 +248,10 @@ def _directory(text: str) -> str:
 
 def _name(text: str) -> str:
     """Removes a final dot, which is not part of a name: example.org. is example.org."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a terminal whose encoding is not UTF-8
+        text = to_system(text)
     return text.lower().removesuffix(".")
 
 
@@ -263,24 +291,50 @@ def _file_or_empty(text: str) -> str:
 def _regular_file(text: str) -> str:
     """Checks a file that renewals read, too, so it cannot be a pipe such as a shell's <(...)."""
     path = _file(text)
-    if not Path(path).is_file() or path.startswith(("/dev/", "/proc/")):
+    if not Path(to_system(path)).is_file() or path.startswith(("/dev/", "/proc/")):
         raise argparse.ArgumentTypeError(f"{text} is not a regular file: renewals need to read it, too")
     return path
 
 
 def _file(text: str) -> str:
-    path = Path(text)
+    path = _path(text)
     try:
         path.open("rb").close()
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None
-    return str(path.absolute())  # a renewal may start in another folder
+    return _absolute(path)
 
 
 def _folder(text: str) -> str:
-    if not Path(text).is_dir():
+    path = _path(text)
+    if not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is not a folder")
-    return str(Path(text).absolute())
+    return _absolute(path)
+
+
+def _absolute(path: Path) -> str:
+    """Makes a path absolute: a renewal may start in another folder."""
+    try:
+        return from_system(str(path.absolute()))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"the current folder is gone: {error.strerror}") from None
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    if text.startswith("~"):  # in a unit of systemd, or within quotes
+        raise argparse.ArgumentTypeError(f"{text}: no shell has replaced the ~; write the whole path")
+    return Path(to_system(text))
+
+
+def _command(text: str) -> str:
+    """Makes the path of the hook's program absolute."""
+    found = RELATIVE.match(text)
+    if found is None or "/" not in found[2]:
+        return text
+    here = shlex.quote(_absolute(Path(".")).rstrip("/") + "/")
+    return found[1] + here + text[found.end(1) :].removeprefix("./")
 
 
 def _proxy(text: str) -> str:

@@ -10,16 +10,13 @@ from typing import Any
 
 from ..aio import AsyncClient
 from ..certificates import Certificate
-from ..errors import AcmeError
 from ..schedule import next_try
-from .failure import CommandError, DeployFailed, document, kind_of
+from .failure import DeployFailed, document, kind_of
 from .in_use import in_use_instead, pass_over
 from .layout import Ca, Layout
 from .obtain import deploy_pending, obtain_one
 from .output import Output
 from .text import day_and_time, not_before, plain, until
-
-FAILURES = (AcmeError, CommandError, OSError)
 
 
 async def renew(arguments: argparse.Namespace, layout: Layout, output: Output) -> int:
@@ -53,11 +50,16 @@ async def renew(arguments: argparse.Namespace, layout: Layout, output: Output) -
                             done.append(_not_renewed(ca, name, in_use=other.name))
                         else:
                             done.append(await _renew_one(ca, client, name, arguments, output))
-                    except FAILURES as error:
+                    except Exception as error:  # a bug, too: it must not stop the others
                         failed(ca, name, error)
-        except FAILURES as error:  # a file that the client needs
-            for name in names:
+        except Exception as error:  # a file that the client needs
+            told = {found["name"] for found in done if found["ca"] == ca.name}
+            left = [name for name in names if name not in told]
+            for name in left:
                 failed(ca, name, error)
+            if not left:
+                output.error(error, about=ca.name)
+                failures.append(error)
     lines = (_line(found) for found in done if found.get("is_new"))
     found = {"ok": not failures, "command": "renew", "certificates": done}
     output.result("\n".join(lines), found)
@@ -87,7 +89,7 @@ async def _renew_one(
         found = await obtain_one(ca, client, name, settings, output, force=arguments.force)
     except DeployFailed:
         raise  # the CA is not the cause
-    except FAILURES as error:
+    except Exception as error:
         _record_attempt(ca, name, error)
         raise
     if found["is_new"] and not insists:
@@ -117,7 +119,7 @@ def _current_certificate(ca: Ca, name: str) -> Certificate | None:
     """Returns the certificate in use: the old one after a failure, the new one after a success."""
     try:
         return ca.store.certificate(name)
-    except FAILURES:
+    except Exception:
         return None
 
 

@@ -14,6 +14,8 @@ from .failure import UsageError
 from .layout import Ca, Layout
 from .output import Output
 from .parser import REASONS
+from .pem import first_certificate
+from .system_text import to_system
 from .text import plain
 
 
@@ -22,8 +24,8 @@ async def revoke(arguments: argparse.Namespace, layout: Layout, output: Output) 
         raise UsageError("which certificate?", "add its NAME, or --cert FILE if it is not in the folder")
     if arguments.key and not arguments.cert:
         raise UsageError("--key needs --cert")
-    key = PrivateKey.load(arguments.key) if arguments.key else None
-    certificate = Certificate.load(arguments.cert) if arguments.cert else None
+    key = PrivateKey.load(to_system(arguments.key)) if arguments.key else None
+    certificate = first_certificate(arguments.cert) if arguments.cert else None
     ca = _ca_of(certificate, arguments, layout)
     certificate = certificate or ca.store.certificate(arguments.name)
     if certificate is None:

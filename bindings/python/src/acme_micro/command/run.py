@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from .._threads import thread_limit_in_words
 from . import usage
 from .account import account
 from .delete import delete
 from .failure import Interrupted, UsageError, kind_of
+from .hook import kill_hooks
 from .layout import Layout
 from .move import move
 from .obtain import obtain
@@ -21,7 +22,6 @@ from .parser import make_parser
 from .renew import renew
 from .revoke import revoke
 from .show import show
-from .solve import kill_hooks
 from .streams import write
 
 Command = Callable[[argparse.Namespace, Layout, Output], Coroutine[Any, Any, int]]
@@ -39,6 +39,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def run(given: list[str]) -> int:
     """Runs the command with these arguments; returns its exit status."""
+    _reset_signals()
     # For errors in the arguments, before they are parsed.
     output = Output(as_json="--json" in given, quiet=False, verbose=False)
     command = None
@@ -52,9 +53,18 @@ def run(given: list[str]) -> int:
             raise UsageError("the command is missing", f"add one of {', '.join(COMMANDS)}; or see --help")
         output = Output(as_json=parsed.json, quiet=parsed.quiet, verbose=parsed.verbose)
         running = COMMANDS[command](parsed, Layout(parsed.folder), output)
-        return asyncio.run(_run_until_signal(running))
+        with thread_limit_in_words():
+            return asyncio.run(_run_until_signal(running))
     except (Exception, KeyboardInterrupt) as error:
         return report(error, output, command)
+
+
+def _reset_signals() -> None:
+    """Undoes what a parent may have left, which hooks would inherit, too. If SIGCHLD is ignored, the system
+    does not report the status of a hook."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def report(error: BaseException, output: Output, command: str | None) -> int:
@@ -63,10 +73,7 @@ def report(error: BaseException, output: Output, command: str | None) -> int:
         # The reader of standard output has closed it.
         return 128 + signal.SIGPIPE
     output.failure(error, command)
-    kind, status = kind_of(error)
-    if kind == "bug":
-        traceback.print_exception(type(error), error, error.__traceback__)
-    return status
+    return kind_of(error)[1]
 
 
 async def _run_until_signal(running: Coroutine[Any, Any, int]) -> int:

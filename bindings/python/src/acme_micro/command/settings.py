@@ -38,6 +38,7 @@ class CertificateSettings:
 
     names: tuple[str, ...]
     webroot: str | None = None
+    more_webroots: tuple[str, ...] = ()
     standalone: tuple[str, int] | None = None
     hook: str | None = None
     cleanup_hook: str | None = None
@@ -59,6 +60,11 @@ class CertificateSettings:
     failures: int = 0
     renewals: int = 0
     next_try: float = 0
+
+    @property
+    def webroots(self) -> tuple[str, ...]:
+        """All webroots: challenges are published in each."""
+        return (self.webroot, *self.more_webroots) if self.webroot else ()
 
     def __post_init__(self) -> None:
         if self.key_type is not None and self.key_type.upper() not in KeyType.__members__:

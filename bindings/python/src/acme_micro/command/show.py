@@ -9,7 +9,6 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from .._folder import StoreError
 from ..aio import AsyncClient
 from ..errors import AcmeError
 from ..operation import RenewalInfo
@@ -17,6 +16,7 @@ from .failure import CommandError, document, kind_of
 from .in_use import in_use_instead
 from .layout import Ca, Layout, describe
 from .output import Output
+from .system_text import from_system
 from .text import day, day_and_time, is_near, not_before, plain, table, time_left
 
 HEADING = ("NAME", "CA", "LEFT", "EXPIRES", "RENEWAL WINDOW", "RENEWS", "NAMES")
@@ -36,7 +36,7 @@ async def show(arguments: argparse.Namespace, layout: Layout, output: Output) ->
         try:
             other = in_use_instead(ca, name, cas)
             return {**await _one(ca, client, name, output), "in_use": (other or ca).name}
-        except StoreError as error:
+        except Exception as error:  # a bug, too: it must not hide the others
             return unusable(ca.name, name, error, **ca.paths(name))
 
     wanted = layout.wanted(arguments)
@@ -54,8 +54,9 @@ async def show(arguments: argparse.Namespace, layout: Layout, output: Output) ->
                     failures.append(error)
             found += await asyncio.gather(*(one(ca, client, name) for name in names))
     rows = [HEADING, *(_row(one) for one in found)]
-    text = table(rows) if found else f"there is no certificate in {layout.path}"
-    result = {"command": "show", "folder": str(layout.path), "certificates": found}
+    folder = from_system(str(layout.path))
+    text = table(rows) if found else f"there is no certificate in {folder}"
+    result = {"command": "show", "folder": folder, "certificates": found}
     output.result(text, {"ok": not failures, **result})
     return kind_of(failures[0])[1] if failures else 0
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import sys
-import tempfile
+import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from ..aio import AnySolver, call
 from ..async_standalone import AsyncStandalone
 from ..solvers import AsyncSolver, Webroot
 from ..steps import Challenge
-from .failure import HookFailed
+from .hook import MAX_OUTPUT, run_hook
 from .output import Output
 from .settings import CertificateSettings
+from .system_text import to_system
+
+logger = logging.getLogger("acme_micro")
 
 
 def make_solver(
@@ -24,7 +22,7 @@ def make_solver(
 ) -> AsyncSolver:
     """Makes the solver of the settings; it reports its progress. Hooks get the variables, too."""
     if settings.webroot:
-        return Reporting(Webroot(settings.webroot), output)
+        return Reporting(Webroots(settings.webroots), output)
     if settings.standalone:
         host, port = settings.standalone
         return Reporting(AsyncStandalone(port, host), output)
@@ -48,6 +46,29 @@ class Reporting:
         await call(self._solver.unpublish, challenges)
 
 
+class Webroots:
+    """Publishes challenges in each of these folders: each name may have its own."""
+
+    challenge_types = Webroot.challenge_types
+
+    def __init__(self, folders: Sequence[str]):
+        self._webroots = [Webroot(to_system(folder)) for folder in folders]
+
+    def publish(self, challenges: tuple[Challenge, ...]) -> None:
+        for webroot in self._webroots:
+            webroot.publish(challenges)
+
+    def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
+        failure: OSError | None = None
+        for webroot in self._webroots:
+            try:
+                webroot.unpublish(challenges)
+            except OSError as error:  # remove the others nevertheless
+                failure = error
+        if failure is not None:
+            raise failure
+
+
 class Hook:
     """Commands that publish and remove challenges, one at a time.
 
@@ -67,22 +88,30 @@ class Hook:
     async def publish(self, challenges: tuple[Challenge, ...]) -> None:
         for left, challenge in zip(reversed(range(len(challenges))), challenges):
             text = await self._run(self._publish, self._environment("publish", challenge, left))
-            self._outputs[challenge.identifier, challenge.token] = text
+            self._outputs[challenge.identifier, challenge.token] = self._for_cleanup(text)
 
     async def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
-        failure: HookFailed | None = None
+        failure: Exception | None = None
         for left, challenge in zip(reversed(range(len(challenges))), challenges):
             text = self._outputs.pop((challenge.identifier, challenge.token), "")
             variables = self._environment("unpublish", challenge, left)
             try:
                 await self._run(self._unpublish, {**variables, "CERTBOT_AUTH_OUTPUT": text})
-            except HookFailed as error:  # remove the others nevertheless
+            except Exception as error:  # remove the others nevertheless
                 failure = error
         if failure is not None:
             raise failure
 
     async def _run(self, command: str, variables: Mapping[str, str]) -> str:
         return await run_hook(command, variables, self._timeout)
+
+    def _for_cleanup(self, output: str) -> str:
+        """Returns the output as a variable can have it: without NUL, and not too long."""
+        text = output.replace("\0", "").encode()[:MAX_OUTPUT].decode(errors="ignore")
+        if text != output:
+            why = "its output has a NUL, or more than 64 KiB; the cleanup hook gets only a part of it"
+            logger.warning("%s: %s", self._publish, why)
+        return text.strip()
 
     def _environment(self, action: str, challenge: Challenge, left: int) -> dict[str, str]:
         value = challenge.dns_value or challenge.key_authorization
@@ -101,75 +130,6 @@ class Hook:
             "CERTBOT_REMAINING_CHALLENGES": str(left),
             "CERTBOT_ALL_DOMAINS": ",".join(self._names),
         }
-
-
-# Delay in seconds between SIGTERM and SIGKILL.
-GRACE = 5
-_running: set[asyncio.subprocess.Process] = set()
-
-
-def kill_hooks() -> None:
-    """Kills the running hooks, after a second signal from the user."""
-    for process in _running:
-        _signal(process, signal.SIGKILL)
-
-
-def _signal(process: asyncio.subprocess.Process, number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Ends a hook that is still running: by SIGTERM and, after a delay, by SIGKILL."""
-    if process.returncode is not None:
-        return
-    _signal(process, signal.SIGTERM)
-    try:
-        await asyncio.wait_for(process.wait(), GRACE)
-    except asyncio.TimeoutError:
-        pass
-    finally:
-        if process.returncode is None:
-            _signal(process, signal.SIGKILL)
-            await process.wait()
-
-
-async def run_hook(command: str, variables: Mapping[str, str], timeout: int) -> str:
-    """Runs a hook; returns its output, and writes it to standard error.
-
-    The hook is in a session of its own: Ctrl-C does not reach it, and its processes end with it. Its
-    output goes to a file: a pipe would stay open as long as a process that it leaves running.
-    """
-    with tempfile.TemporaryFile() as output:
-        process = await asyncio.create_subprocess_exec(
-            "/bin/sh",
-            "-c",
-            command,
-            env={**os.environ, **variables},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            start_new_session=True,
-        )
-        _running.add(process)
-        in_time = True
-        try:
-            await asyncio.wait_for(process.wait(), timeout)
-        except asyncio.TimeoutError:
-            in_time = False
-        finally:
-            await _end(process)
-            _running.discard(process)
-        output.seek(0)
-        text = output.read().decode(errors="replace")
-    sys.stderr.write(text)
-    sys.stderr.flush()
-    if not in_time:
-        raise HookFailed(f"{variables['ACME_NAME']}: the hook took more than {timeout} seconds: {command}")
-    status = process.returncode
-    if status:
-        how = f"status {status}" if status > 0 else f"signal {-status}"
-        raise HookFailed(f"{variables['ACME_NAME']}: the hook ended with {how}: {command}")
-    return text.strip()
 
 
 def _kinds(challenges: tuple[Challenge, ...]) -> str:

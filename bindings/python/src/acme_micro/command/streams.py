@@ -9,10 +9,10 @@ import sys
 
 
 def open_streams() -> None:
-    """Opens /dev/null in the place of closed streams, so that no other file takes their descriptors, and
-    writes characters that a stream cannot encode in ASCII."""
+    """Opens /dev/null in the place of closed streams, so that no other file takes their descriptors and hooks
+    have them, too; and writes characters that a stream cannot encode in ASCII."""
     while (number := os.open(os.devnull, os.O_RDWR)) < 3:
-        pass
+        os.set_inheritable(number, True)
     os.close(number)
     for stream in sys.stdout, sys.stderr:
         if isinstance(stream, io.TextIOWrapper):
