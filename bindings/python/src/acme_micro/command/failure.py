@@ -83,6 +83,7 @@ KINDS: tuple[tuple[type[BaseException], str, int], ...] = (
     (errors.ProtocolError, "protocol", 4),
     (errors.PolicyError, "policy", 4),
     (errors.Unsupported, "unsupported", 4),
+    (errors.CryptoError, "crypto", 7),
     (StoreError, "store", 7),
     (OSError, "publish", 8),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..certificates import Certificate
+from ..errors import AcmeError
 from ..keys import PrivateKey
 from .failure import UsageError
 from .layout import Layout
@@ -18,11 +19,13 @@ async def revoke(arguments: argparse.Namespace, layout: Layout, output: Output) 
     if arguments.key and not arguments.cert:
         raise UsageError("--key needs --cert")
     ca = layout.find(arguments, arguments.name) if arguments.name else layout.ca(arguments)
-    key = PrivateKey.load(arguments.key) if arguments.key else None
+    try:
+        key = PrivateKey.load(arguments.key) if arguments.key else None
+        certificate = Certificate.load(arguments.cert) if arguments.cert else None
+    except AcmeError as error:
+        raise UsageError(str(error)) from None
     if arguments.name:
         certificate = ca.store.certificate(arguments.name)
-    else:
-        certificate = Certificate.load(arguments.cert)
     if certificate is None:
         raise UsageError(f"{arguments.name} is not usable", "revoke it with --cert and --key")
     output.step(f"{', '.join(certificate.names)}: asking {ca.name} to revoke it")
