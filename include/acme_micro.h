@@ -35,6 +35,9 @@
  *     that is calling them, and dispatch and free of the driver.
  *  10. When memory runs out the process is aborted, as Rust programs are; sizes that
  *     a server chooses are bounded and checked before.
+ *
+ * The header needs C99 or C++11, or later: an old compiler needs an option such as -std=c99.
+ * acme_micro.hpp needs C++17.
  */
 
 #ifndef ACME_MICRO_H
@@ -42,6 +45,15 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#if defined(_MSC_VER)
+/* It names its standard only if an option asks for that. */
+#elif defined(__cplusplus)
+# if __cplusplus < 201103L
+#  error "acme_micro.h needs C++11 or later: compile with -std=c++11"
+# endif
+#elif !defined(__STDC_VERSION__) || __STDC_VERSION__ < 199901L
+# error "acme_micro.h needs C99 or later: compile with -std=c99"
+#endif
 /** The header's version as one number, which grows from version to version. */
 #define ACME_MICRO_VERSION_NUMBER                                         \
     ((ACME_MICRO_VERSION_MAJOR << 16) | (ACME_MICRO_VERSION_MINOR << 8) | \
@@ -411,8 +423,10 @@ typedef struct {
   const char *user_agent;
   /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
   /// system's. acme_client_new() reads it; a new connection reads it again if it was replaced.
-  /// A file of at most 64 KiB stays in memory, so the program may delete it, or lose the right to
-  /// read it.
+  /// A file of at most 64 KiB stays in memory, so the program may delete it, lose the right to
+  /// read it, or call chroot(). The library reads larger files and the system's roots while it
+  /// connects: after chroot() they have to be in the new root, as have the files with which the
+  /// system resolves names (/etc/resolv.conf).
   const char *ca_file;
   /// Hosts, besides the directory's own, that the CA's URLs may name. Loopback and link-local
   /// addresses are allowed only if the directory is at such an address, too.
@@ -475,7 +489,8 @@ typedef struct {
   size_t challenge_type_count;
   /// Certificate key, stored before; default: a fresh P-256 key, see acme_op_key().
   const acme_key_t *key;
-  /// Certificate signing request made elsewhere; excludes key.
+  /// Certificate signing request made elsewhere; excludes key. Its names are those in its
+  /// subjectAltName; without that extension, its common name.
   const acme_csr_t *csr;
   /// URL of an order to resume, from acme_op_order_url(). Keep the URL and the key until you have
   /// the certificate. If the CA no longer has a usable order there, the library places a new one.
@@ -820,7 +835,8 @@ ACME_API void acme_set_log_callback(acme_log_fn log, void *user, int level);
 ///   refuses.
 ACME_API ACME_MUST_CHECK acme_status_t acme_key_generate(int type, acme_key_t **key);
 
-/// Reads an unencrypted key in PEM or DER (PKCS#8, SEC 1, PKCS#1).
+/// Reads an unencrypted key in PEM or DER (PKCS#8, SEC 1, PKCS#1). An EC key with explicit curve
+/// parameters, which CAs refuse, becomes a key of the named curve.
 /// @param data The key's text or bytes; read during the call only.
 /// @param size Number of bytes, without a NUL at the end.
 /// @param key Out: the key, to free with acme_key_free().
@@ -899,7 +915,9 @@ acme_status_t acme_csr_create(const acme_key_t *key,
 /// @param data The request's text or bytes; read during the call only.
 /// @param size Number of bytes, without a NUL at the end.
 /// @param csr Out: the request, to free with acme_csr_free().
-/// @return ACME_OK; ACME_ERR_PARSE: not a request; ACME_ERR_CRYPTO: its signature is wrong.
+/// @return ACME_OK; ACME_ERR_PARSE: not a request; ACME_ERR_CRYPTO: its signature is wrong;
+///   ACME_ERR_UNSUPPORTED: CAs refuse its key, such as RSA with 1024 bits, another curve than P-256,
+///   P-384 and P-521, or explicit curve parameters.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_csr_parse(const void *data,

@@ -950,8 +950,10 @@ struct client_options {
     std::optional<std::string> user_agent = {};
     /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
     /// system's. the constructor of client reads it; a new connection reads it again if it was
-    /// replaced. A file of at most 64 KiB stays in memory, so the program may delete it, or lose
-    /// the right to read it.
+    /// replaced. A file of at most 64 KiB stays in memory, so the program may delete it, lose the
+    /// right to read it, or call chroot(). The library reads larger files and the system's roots
+    /// while it connects: after chroot() they have to be in the new root, as have the files with
+    /// which the system resolves names (/etc/resolv.conf).
     std::optional<std::string> ca_file = {};
     /// Hosts, besides the directory's own, that the CA's URLs may name. Loopback and link-local
     /// addresses are allowed only if the directory is at such an address, too.
@@ -1006,7 +1008,8 @@ struct order_options {
     std::vector<std::string> challenge_types = {};
     /// Certificate key, stored before; default: a fresh P-256 key, see operation::key().
     const acme::key *key = nullptr;
-    /// Certificate signing request made elsewhere; excludes key.
+    /// Certificate signing request made elsewhere; excludes key. Its names are those in its
+    /// subjectAltName; without that extension, its common name.
     const acme::csr *csr = nullptr;
     /// URL of an order to resume, from operation::order_url(). Keep the URL and the key until you
     /// have the certificate. If the CA no longer has a usable order there, the library places a new

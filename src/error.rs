@@ -322,6 +322,11 @@ impl Error {
             && (self.0.kind == ErrorKind::Transport || broken && !refused)
     }
 
+    /// Whether the CA's response cannot be read: the request may have taken effect.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.0.kind == ErrorKind::Protocol && !self.0.unsent
+    }
+
     /// Whether a challenge or an order failed by a fault of the CA.
     pub(crate) fn is_ca_fault(&self) -> bool {
         self.0.kind == ErrorKind::Server && self.0.http_status.is_none()
@@ -366,14 +371,33 @@ impl std::error::Error for Error {}
 /// Returns OpenSSL's reasons without its error numbers, functions and source lines.
 #[cfg(feature = "http")]
 pub(crate) fn reasons(errors: &openssl::error::ErrorStack) -> String {
+    if let Some(why) = missing_provider(errors) {
+        return why;
+    }
     let reasons: Vec<_> = errors.errors().iter().filter_map(|error| error.reason()).collect();
     if reasons.is_empty() { "OpenSSL gives no reason".to_owned() } else { reasons.join(", ") }
 }
 
+/// Returns the reason if no provider of OpenSSL has the algorithm: OpenSSL itself says "unsupported".
+fn missing_provider(errors: &openssl::error::ErrorStack) -> Option<String> {
+    let algorithm = |error: &openssl::error::Error| {
+        let (_, details) = error.data()?.split_once("Algorithm (")?;
+        details.split(' ').next().map(str::to_owned)
+    };
+    let algorithm = errors.errors().iter().find_map(algorithm)?;
+    Some(format!(
+        "OpenSSL has no provider for {algorithm}; check its configuration file (openssl.cnf, or the \
+         one that OPENSSL_CONF names) and its FIPS mode"
+    ))
+}
+
 impl From<openssl::error::ErrorStack> for Error {
     fn from(stack: openssl::error::ErrorStack) -> Error {
-        let reason = stack.errors().first().and_then(|e| e.reason()).unwrap_or("unknown error");
-        Error::new(ErrorKind::Crypto, format!("OpenSSL: {reason}"))
+        let reason = || {
+            let first = stack.errors().first();
+            format!("OpenSSL: {}", first.and_then(|e| e.reason()).unwrap_or("unknown error"))
+        };
+        Error::new(ErrorKind::Crypto, missing_provider(&stack).unwrap_or_else(reason))
     }
 }
 

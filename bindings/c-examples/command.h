@@ -83,12 +83,17 @@ static acme_op_t *order_begin(const struct command *command, const acme_client_t
 
     for (name = strtok(names, ","); name && options.name_count < MAX_NAMES; name = strtok(NULL, ","))
         list[options.name_count++] = name;
-    if (name || file_name(file, names, ".key.pem") != 0) {
-        fprintf(stderr, "%s: %s\n", names, name ? "too many names" : "not a name");
+    options.names = list;
+    /* The first time without a key: names that are refused leave no file behind. */
+    if (name || acme_begin_order(client, &options, &op) != ACME_OK ||
+        file_name(file, names, ".key.pem") != 0) {
+        fprintf(stderr, "%s: %s\n", names,
+                name ? "too many names" : acme_error_message(acme_last_error()));
         return NULL;
     }
+    acme_op_free(op);
+    op = NULL;
     key = stored_key(command->out, file);
-    options.names = list;
     options.key = key;
     if (key && acme_begin_order(client, &options, &op) != ACME_OK)
         fprintf(stderr, "%s: %s\n", names, acme_error_message(acme_last_error()));

@@ -162,11 +162,30 @@ static int parse(int argc, char **argv)
     }
     order.names = (const char *const *)(argv + i);
     order.name_count = (size_t)(argc - i);
-    /* The first name becomes part of file names. */
-    if (i == argc || file_name(key_file, argv[i], ".key.pem") != 0 ||
-        file_name(chain_file, argv[i], ".chain.pem") != 0)
-        return -1;
-    return account.directory_url && out_path ? 0 : -1;
+    return i < argc && account.directory_url && out_path ? 0 : -1;
+}
+
+/* Begins an order that is never sent: arguments that are refused leave no file and no key behind. */
+static int check_arguments(void)
+{
+    acme_key_t *unused = NULL;
+    acme_op_t *op = NULL;
+    int result = OBTAINED;
+
+    if (acme_key_generate(ACME_KEY_P256, &unused) != ACME_OK)
+        return refused("account.pem");
+    account.account_key = unused;
+    if (acme_client_new(&account, &client) != ACME_OK) {
+        result = refused(account.directory_url);
+    } else if (acme_begin_order(client, &order, &op) != ACME_OK) {
+        refused(order.names[0]);
+        result = WRONG_USAGE;
+    }
+    acme_op_free(op);
+    acme_client_free(client);
+    client = NULL;
+    acme_key_free(unused);
+    return result;
 }
 
 /* An editor may have put a byte order mark in front of the text. */
@@ -338,6 +357,14 @@ int main(int argc, char **argv)
               "       [--agree-terms] [--webroot DIR | --port N] --out DIR NAME...\n", stderr);
         return WRONG_USAGE;
     }
+    result = check_arguments();
+    if (result != OBTAINED)
+        return result;
+    /* The first name becomes part of file names. */
+    if (file_name(key_file, order.names[0], ".key.pem") != 0 ||
+        file_name(chain_file, order.names[0], ".chain.pem") != 0)
+        return WRONG_USAGE;
+    result = LOCAL_FAILURE;
     signal(SIGXFSZ, SIG_IGN); /* write() fails with EFBIG instead, and is reported like a full disk */
     out = folder_open(out_path, 0755);
     webroot.dir = open_directory(webroot_path ? webroot_path : ".");

@@ -23,18 +23,22 @@ try {
         return 2;
     }
     const fs::path webroot = argv[2], out = argv[3];
-    make_folders(out);
-    const bool is_noted = is_for(out, argv[1]);
-    const acme::key account = stored_key(out / "account.pem"), key = stored_key(out / "key.pem");
+    const acme::key unused = acme::key::generate();
 
     acme::client_options ca;
     ca.directory_url = argv[1];
-    ca.account_key = &account;
+    ca.account_key = &unused;
     ca.terms_agreed = true;
     if (const char *file = std::getenv("ACME_CA_FILE"))
         ca.ca_file = file;
     acme::order_options order;
     order.names.assign(argv + 4, argv + argc);
+    acme::client(ca).begin_order(order);  // names that are refused leave no file and no key behind
+
+    make_folders(out);
+    const bool is_noted = is_for(out, argv[1]);
+    const acme::key account = stored_key(out / "account.pem"), key = stored_key(out / "key.pem");
+    ca.account_key = &account;
     order.key = &key;
     acme::handlers handlers;
     handlers.publish = [&](const acme::challenge &c) {

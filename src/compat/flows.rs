@@ -129,7 +129,11 @@ impl Session {
                     Ok(answer) if has_certificate(&answer.value) => return Ok(answer.value),
                     Ok(_) => asked = true,
                     // The order tells whether it took effect.
-                    Err(error) if error.is_lost() && lost < MAX_LOST_RESPONSES => lost += 1,
+                    Err(error)
+                        if (error.is_lost() || error.is_unread()) && lost < MAX_LOST_RESPONSES =>
+                    {
+                        lost += 1;
+                    }
                     Err(error) => return Err(error),
                 }
             }

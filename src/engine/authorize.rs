@@ -144,7 +144,8 @@ impl Session {
             Err(error) => error.about(&challenge.identifier.value),
         };
         // After a fault of the CA, whatever the HTTP status, the CA may have the response or not.
-        if error.is_lost() || error.kind() == ErrorKind::Server && !error.is_unsent() {
+        let is_unclear = error.is_unread() || error.kind() == ErrorKind::Server;
+        if error.is_lost() || is_unclear && !error.is_unsent() {
             let now = self.io.now();
             let retry_after = delay_after_lost(&error, now)?.unwrap_or_default();
             let delay = match challenge.losses {

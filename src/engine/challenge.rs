@@ -8,10 +8,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use openssl::sha::sha256;
-
 use crate::base64url;
 use crate::error::{Error, Result};
+use crate::pki::sha256;
 use crate::resource::challenge::Challenge as Offer;
 pub use crate::resource::challenge_type::ChallengeType;
 use crate::resource::challenge_type::Content;

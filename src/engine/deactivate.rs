@@ -5,7 +5,7 @@ use super::exchange::{Call, Identity, Session};
 use super::limits::MAX_NAMES;
 use crate::error::{ErrorKind, Result};
 use crate::request::{self, Deactivate};
-use crate::resource::authorization::{Authorization, AuthorizationStatus};
+use crate::resource::authorization::AuthorizationStatus;
 use crate::resource::order::Order;
 
 impl Session {
@@ -57,7 +57,6 @@ impl Session {
         let call = Call { doing: "deactivating the authorization", url, repeatable: true };
         let identity = Identity::Account(account);
         let payload = request::json(&Deactivate::new())?;
-        self.submit::<Authorization>(&call, identity, &payload, "an authorization").await?;
-        Ok(())
+        self.post(&call, identity, &payload).await.map(|_| ())
     }
 }

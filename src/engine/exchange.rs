@@ -372,16 +372,23 @@ impl Session {
         }
     }
 
+    /// Reads a resource. If the response has a Location, the request has made something or belongs to it, even
+    /// if the body cannot be read: then it counts as an object without members.
     fn read<T: Resource>(
         &self,
         call: &Call<'_>,
         what: &str,
         response: &Response,
     ) -> Result<Fetched<T>> {
-        let value = resource::parse(what, &response.body);
+        let location = response.headers.last("location");
+        let body = match &response.body {
+            body if location.is_some() && !resource::is_object(body) => b"{}",
+            body => body.as_slice(),
+        };
+        let value = resource::parse(what, body);
         Ok(Fetched {
             value: value.map_err(|e| e.doing(call.doing).at(call.url))?,
-            location: response.headers.last("location").map(str::to_owned),
+            location: location.map(str::to_owned),
             retry_after: self.retry_after(response),
         })
     }

@@ -42,7 +42,10 @@ impl Session {
                 OrderStatus::Ready if !sent => {
                     sent = true;
                     match self.send_csr(&payload, url, &order.value, account).await {
-                        Ok(fetched) if self.is_about(plan, url, &fetched)? => {
+                        Ok(fetched)
+                            if fetched.value.status != OrderStatus::Unknown
+                                && self.is_about(plan, url, &fetched)? =>
+                        {
                             order = fetched;
                             continue;
                         }
@@ -50,7 +53,10 @@ impl Session {
                         // Too early: the order becomes ready later.
                         Err(error) if error.is_problem("orderNotReady") => {}
                         // The order will show whether the request took effect.
-                        Err(error) if error.is_lost() && lost < MAX_LOST_RESPONSES => {
+                        Err(error)
+                            if (error.is_lost() || error.is_unread())
+                                && lost < MAX_LOST_RESPONSES =>
+                        {
                             lost += 1;
                             order.retry_after = delay_after_lost(&error, self.io.now())?;
                         }
@@ -78,8 +84,12 @@ impl Session {
             }
             let delay = polls.next(order.retry_after, self.io.now()).map_err(in_context)?;
             self.io.sleep(delay).await.map_err(in_context)?;
-            order = self.order(plan, url, account).await?;
-            sent = false;
+            match self.order(plan, url, account).await {
+                Ok(fetched) => (order, sent) = (fetched, false),
+                // The CA may have issued the certificate: fetch the order again.
+                Err(error) if error.is_unread() && lost < MAX_LOST_RESPONSES => lost += 1,
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -120,6 +130,7 @@ impl Session {
             Error::protocol("the order is ready but has no finalize URL")
                 .doing("finalizing the order")
                 .at(order_url)
+                .unsent()
         })?;
         let call = Call { doing: "finalizing the order", url: finalize, repeatable: false };
         self.submit(&call, Identity::Account(account), payload, "an order").await

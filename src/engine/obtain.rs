@@ -159,12 +159,11 @@ impl Session {
         account: &str,
     ) -> Result<Issued> {
         let at = |e: Error| e.doing("reading the order").at(&url);
-        order.value.check_identifiers(&plan.identifiers.ordered).map_err(at)?;
-        let order = match order.value.status {
+        let mut order = match order.value.status {
             OrderStatus::Unknown => self.order(plan, &url, account).await?,
             _ => order,
         };
-        let mut order = order;
+        order.value.check_identifiers(&plan.identifiers.ordered).map_err(at)?;
         for _ in 0..MAX_ROUNDS {
             if order.value.status == OrderStatus::Pending {
                 order = self.authorize_order(plan, &url, &order.value, account).await?;

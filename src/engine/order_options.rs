@@ -17,6 +17,9 @@ use crate::pki::{
 use crate::resource::identifier::Identifier;
 use crate::time::Time;
 
+/// The reason why a CSR without names is refused.
+const NAMELESS: &str = "the csr has no subjectAltName and no common name with a name to certify";
+
 /// Options of an order: the certificate, and the challenge types for its names.
 #[derive(Clone, Debug)]
 pub struct OrderOptions {
@@ -107,6 +110,9 @@ impl OrderOptions {
     pub(super) fn plan(mut self, client: &Client) -> Result<Plan> {
         let refuse = |why: &str| Err(Error::invalid_argument(why));
         let names = match &self.csr {
+            Some(csr) if self.names.is_empty() && csr.names().is_empty() => {
+                return refuse(NAMELESS);
+            }
             Some(csr) if self.names.is_empty() => csr.names().to_vec(),
             _ => take(&mut self.names),
         };
@@ -198,6 +204,7 @@ impl CertificateRequest {
 fn made_elsewhere(csr: SigningRequest, identifiers: &[Identifier]) -> Result<CertificateRequest> {
     match are_names_of(identifiers, csr.names())? {
         true => Ok(CertificateRequest::Made(csr)),
+        false if csr.names().is_empty() => Err(Error::invalid_argument(NAMELESS)),
         false => {
             let why = "the names of the csr are not the names of the order";
             Err(Error::invalid_argument(why))

@@ -155,7 +155,7 @@ mod tests {
         let (hour, hours) = (3_600_000, 48);
         let window = Window { start: Time::from_millis(0), end: Time::from_millis(hour * hours) };
         let mut moments: Vec<i64> = (0..10_000u32)
-            .map(|n| moment_in(&window, &openssl::sha::sha256(&n.to_be_bytes())).as_millis())
+            .map(|n| moment_in(&window, &crate::pki::sha256(&n.to_be_bytes())).as_millis())
             .collect();
         moments.sort_unstable();
         let busiest = moments.chunk_by(|a, b| a / 1000 == b / 1000).map(<[i64]>::len).max();

@@ -14,8 +14,7 @@ impl Session {
         self.io.set_state("account");
         let call = Call { doing: "changing the account's contacts", url: &url, repeatable: true };
         let payload = request::json(&UpdateContacts { contact: contacts })?;
-        self.submit::<Account>(&call, Identity::Account(&url), &payload, "an account").await?;
-        Ok(())
+        self.post(&call, Identity::Account(&url), &payload).await.map(|_| ())
     }
 
     /// Deactivates the account permanently.
@@ -27,8 +26,9 @@ impl Session {
         let payload = request::json(&Deactivate::new())?;
         let send = || self.submit::<Account>(&call, identity, &payload, "an account");
         let outcome = match send().await {
-            // The response was lost. If the request took effect, the CA now refuses the account.
-            Err(error) if error.is_lost() => {
+            // The response was lost or cannot be read. If the request took effect, the CA now refuses the
+            // account.
+            Err(error) if error.is_lost() || error.is_unread() => {
                 self.io.sleep(MIN_DELAY_AFTER_LOST).await.map_err(|e| e.after(&error))?;
                 match send().await {
                     Err(again)

@@ -41,7 +41,9 @@ pub extern "C" fn acme_csr_create(
 /// @param data The request's text or bytes; read during the call only.
 /// @param size Number of bytes, without a NUL at the end.
 /// @param csr Out: the request, to free with acme_csr_free().
-/// @return ACME_OK; ACME_ERR_PARSE: not a request; ACME_ERR_CRYPTO: its signature is wrong.
+/// @return ACME_OK; ACME_ERR_PARSE: not a request; ACME_ERR_CRYPTO: its signature is wrong;
+///   ACME_ERR_UNSUPPORTED: CAs refuse its key, such as RSA with 1024 bits, another curve than P-256,
+///   P-384 and P-521, or explicit curve parameters.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_csr_parse(

@@ -95,7 +95,8 @@ pub extern "C" fn acme_key_generate(r#type: c_int, key: *mut *mut acme_key_t) ->
     })
 }
 
-/// Reads an unencrypted key in PEM or DER (PKCS#8, SEC 1, PKCS#1).
+/// Reads an unencrypted key in PEM or DER (PKCS#8, SEC 1, PKCS#1). An EC key with explicit curve
+/// parameters, which CAs refuse, becomes a key of the named curve.
 /// @param data The key's text or bytes; read during the call only.
 /// @param size Number of bytes, without a NUL at the end.
 /// @param key Out: the key, to free with acme_key_free().

@@ -75,8 +75,10 @@ pub struct acme_client_options_t {
     pub user_agent: *const c_char,
     /// Built-in client: PEM file of the roots to trust for the CA's own HTTPS instead of the
     /// system's. acme_client_new() reads it; a new connection reads it again if it was replaced.
-    /// A file of at most 64 KiB stays in memory, so the program may delete it, or lose the right to
-    /// read it.
+    /// A file of at most 64 KiB stays in memory, so the program may delete it, lose the right to
+    /// read it, or call chroot(). The library reads larger files and the system's roots while it
+    /// connects: after chroot() they have to be in the new root, as have the files with which the
+    /// system resolves names (/etc/resolv.conf).
     pub ca_file: *const c_char,
     /// Hosts, besides the directory's own, that the CA's URLs may name. Loopback and link-local
     /// addresses are allowed only if the directory is at such an address, too.
@@ -142,7 +144,8 @@ pub struct acme_order_options_t {
     pub challenge_type_count: usize,
     /// Certificate key, stored before; default: a fresh P-256 key, see acme_op_key().
     pub key: *const acme_key_t,
-    /// Certificate signing request made elsewhere; excludes key.
+    /// Certificate signing request made elsewhere; excludes key. Its names are those in its
+    /// subjectAltName; without that extension, its common name.
     pub csr: *const acme_csr_t,
     /// URL of an order to resume, from acme_op_order_url(). Keep the URL and the key until you have
     /// the certificate. If the CA no longer has a usable order there, the library places a new one.

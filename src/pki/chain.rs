@@ -9,7 +9,6 @@ use std::time::Duration;
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, PKeyRef, Public};
-use openssl::sha::sha256;
 use openssl::x509::{X509, X509ExtendedKeyUsage, X509KeyUsage, X509NameRef};
 
 use super::decoded::{
@@ -20,6 +19,7 @@ use super::key::Key;
 use super::key_type::KeyType;
 use super::outline::Outline;
 use super::requested_key::RequestedKey;
+use super::sha256::sha256;
 use crate::base64url;
 use crate::error::{Error, ErrorKind, Result};
 use crate::text::printable;

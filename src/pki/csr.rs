@@ -1,18 +1,21 @@
 //! Certificate signing requests.
 //!
-//! RFC 2986; RFC 8555 section 7.4: the names are in the subjectAltName extension. There is no
-//! common name: it is optional, has 64 characters at most, and CAs are dropping it.
+//! RFC 2986; RFC 8555 section 7.4: the names are in the subjectAltName extension. A request made here has
+//! no common name: it is optional, has 64 characters at most, and CAs are dropping it.
 
 use std::net::IpAddr;
 
+use openssl::nid::Nid;
 use openssl::x509::X509Req;
 
 use super::chain::names_of;
 use super::der::{self, BIT_STRING, OCTET_STRING, SEQUENCE, SET};
 use super::key::Key;
 use super::key_type::KeyType;
+use super::provider;
 use super::requested_key::RequestedKey;
 use super::signature;
+use super::weak_keys;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Object identifiers in DER: id-ce-subjectAltName (RFC 5280), id-pe-tlsfeature (RFC 7633),
@@ -138,7 +141,7 @@ impl SigningRequest {
         let pem = data.windows(11).any(|window| window == b"-----BEGIN ");
         let parsed = if pem { X509Req::from_pem(data) } else { X509Req::from_der(data) };
         let malformed = || {
-            Error::new(
+            provider::refusal(
                 ErrorKind::Parse,
                 "not a certificate signing request in PEM or DER (PKCS#10)",
             )
@@ -146,19 +149,22 @@ impl SigningRequest {
         let request = parsed.map_err(|_| malformed())?;
         let key = request.public_key().map_err(|_| malformed())?;
         if !request.verify(&key).unwrap_or(false) {
-            return Err(Error::new(
-                ErrorKind::Crypto,
-                "the signing request's own signature is wrong",
-            ));
+            let why = "the signing request's own signature is wrong";
+            return Err(provider::refusal(ErrorKind::Crypto, why));
         }
+        weak_keys::check_requested(&key)?;
         SigningRequest::from_request(&request)
     }
 
     fn from_request(request: &X509Req) -> Result<SigningRequest> {
+        let mut names = requested_names(request)?;
+        if names.is_empty() {
+            names.extend(common_name(request));
+        }
         Ok(SigningRequest {
             requested: RequestedKey::new(request.public_key()?)?,
             der: request.to_der()?,
-            names: requested_names(request)?,
+            names,
         })
     }
 
@@ -167,7 +173,8 @@ impl SigningRequest {
         &self.der
     }
 
-    /// The requested names: DNS names and IP addresses.
+    /// The requested names: DNS names and IP addresses. Without any in the subjectAltName extension it
+    /// is the common name.
     pub fn names(&self) -> &[String] {
         &self.names
     }
@@ -189,9 +196,19 @@ fn requested_names(request: &X509Req) -> Result<Vec<String>> {
     Ok(names_of(&shell.build()))
 }
 
+/// Returns the common name: "Identifiers of type "dns" MUST appear either in the commonName portion of the
+/// requested subject name or in an extensionRequest attribute" (RFC 8555 section 7.4).
+fn common_name(request: &X509Req) -> Option<String> {
+    let name = request.subject_name().entries_by_nid(Nid::COMMONNAME).last()?;
+    let name = name.data().to_string().ok()?;
+    name.parse::<IpAddr>().is_err().then_some(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use openssl::hash::MessageDigest;
+    use openssl::x509::{X509NameBuilder, X509ReqBuilder};
 
     fn names(list: &[&str]) -> Vec<String> {
         list.iter().map(|name| (*name).to_owned()).collect()
@@ -262,5 +279,29 @@ mod tests {
         let last = der.len() - 1;
         der[last] ^= 1;
         assert_eq!(kind(SigningRequest::parse(&der)), ErrorKind::Crypto);
+    }
+
+    fn with_common_names(common_names: &[&str]) -> SigningRequest {
+        let key = Key::generate(KeyType::P256).unwrap();
+        let mut subject = X509NameBuilder::new().unwrap();
+        subject.append_entry_by_nid(Nid::ORGANIZATIONNAME, "Example").unwrap();
+        for name in common_names {
+            subject.append_entry_by_nid(Nid::COMMONNAME, name).unwrap();
+        }
+        let mut request = X509ReqBuilder::new().unwrap();
+        request.set_subject_name(&subject.build()).unwrap();
+        request.set_pubkey(key.public_key()).unwrap();
+        request.sign(key.private_key().unwrap(), MessageDigest::sha256()).unwrap();
+        SigningRequest::parse(&request.build().to_der().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn o37_r22_a_common_name_is_the_name_of_a_request_without_a_subject_alt_name() {
+        assert_eq!(with_common_names(&["Example.org"]).names(), ["Example.org"]);
+        assert_eq!(with_common_names(&["*.example.org"]).names(), ["*.example.org"]);
+        assert_eq!(with_common_names(&["old.example", "example.org"]).names(), ["example.org"]);
+        // An IP address has to be in the subjectAltName (RFC 8738 section 3).
+        assert!(with_common_names(&["192.0.2.7"]).names().is_empty());
+        assert!(with_common_names(&[]).names().is_empty());
     }
 }

@@ -7,6 +7,7 @@ use openssl::nid::Nid;
 use openssl::pkey::{Id, PKeyRef, Public};
 use openssl::x509::{X509, X509VerifyResult};
 
+use super::provider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::decode_without_key;
 
@@ -61,7 +62,7 @@ pub(super) fn verify_one(
 
 fn not_signed(n: usize) -> Error {
     let why = format!("certificate {n} of the chain is not signed by the next one");
-    Error::new(ErrorKind::Certificate, why)
+    provider::refusal(ErrorKind::Certificate, &why)
 }
 
 /// Whether one certificate issued another, by name and key (RFC 5280 section 6.1.3 (a)), and by key

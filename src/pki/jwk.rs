@@ -5,9 +5,9 @@
 
 use openssl::bn::{BigNum, BigNumContext};
 use openssl::pkey::{HasPublic, PKeyRef};
-use openssl::sha::sha256;
 
 use super::key_type::KeyType;
+use super::sha256::sha256;
 use crate::base64url;
 use crate::error::Result;
 

@@ -13,7 +13,9 @@ use zeroize::Zeroizing;
 
 use super::jwk;
 use super::key_type::KeyType;
+use super::named_curve;
 use super::pkcs8;
+use super::provider;
 use super::signature;
 use super::weak_keys;
 use crate::error::{Error, ErrorKind, Result};
@@ -86,10 +88,10 @@ impl Key {
             (Err(_), Some(_)) if encrypted => {
                 refuse(ErrorKind::Crypto, "the key cannot be decrypted with this passphrase")
             }
-            (Err(_), _) => refuse(
+            (Err(_), _) => Err(provider::refusal(
                 ErrorKind::Parse,
                 "not a private key in PEM or DER (PKCS#8, SEC 1 or PKCS#1)",
-            ),
+            )),
         }
     }
 
@@ -121,24 +123,14 @@ impl Key {
             true => PKey::public_key_from_pem(public),
             false => PKey::public_key_from_der(public),
         };
-        let refuse = |_| Error::new(ErrorKind::Parse, "not a public key in PEM or DER");
-        Key::new(None, parsed.map_err(refuse)?)
+        let public = parsed
+            .map_err(|_| provider::refusal(ErrorKind::Parse, "not a public key in PEM or DER"))?;
+        Key::new(None, public)
     }
 
     fn new(private: Option<PKey<Private>>, public: PKey<Public>) -> Result<Key> {
-        let kind = KeyType::of(&public).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "a key of this kind ({} bits) is not supported; use EC P-256, P-384 or P-521, \
-                     RSA with 2048, 3072 or 4096 bits, or Ed25519",
-                    public.bits()
-                ),
-            )
-        })?;
-        if let Ok(rsa) = public.rsa() {
-            weak_keys::check(&rsa)?;
-        }
+        let kind = weak_keys::kind_of(&public)?;
+        let public = named_curve::named(public, kind)?;
         let jwk = jwk::canonical(&public, kind)?;
         let thumbprint = jwk::thumbprint(&jwk);
         Ok(Key(Arc::new(Inner { private, public, kind, jwk, thumbprint })))
@@ -221,7 +213,10 @@ fn check(pkey: &PKey<Private>) -> Result<()> {
     };
     match sound {
         true => Ok(()),
-        false => Err(Error::new(ErrorKind::Crypto, "the parts of the key do not belong together")),
+        false => {
+            let why = "the parts of the key do not belong together";
+            Err(provider::refusal(ErrorKind::Crypto, why))
+        }
     }
 }
 

@@ -13,9 +13,12 @@ mod key;
 mod key_type;
 #[cfg(feature = "http")]
 mod name_key;
+mod named_curve;
 mod outline;
 mod pkcs8;
+mod provider;
 mod requested_key;
+mod sha256;
 mod signature;
 mod tls_alpn;
 mod weak_keys;
@@ -29,6 +32,7 @@ pub(crate) use issuers::KnownIssuers;
 pub use key::Key;
 pub use key_type::KeyType;
 pub(crate) use requested_key::RequestedKey;
+pub(crate) use sha256::sha256;
 pub use tls_alpn::tls_alpn_certificate;
 #[cfg(feature = "http")]
 pub(crate) use {

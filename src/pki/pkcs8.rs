@@ -3,8 +3,8 @@
 //! RFC 5208, RFC 5915, RFC 7468 section 10.
 
 use openssl::bn::BigNumContext;
-use openssl::ec::{EcKeyRef, PointConversionForm};
-use openssl::pkey::Private;
+use openssl::ec::{EcGroupRef, EcKeyRef, EcPointRef, PointConversionForm};
+use openssl::pkey::{Private, Public};
 use zeroize::Zeroizing;
 
 use super::der::{self, BIT_STRING, OCTET_STRING, SEQUENCE};
@@ -26,17 +26,9 @@ const BYTES_A_LINE: usize = 48;
 
 /// Returns the key as PEM; `None` if its curve is not supported.
 pub(super) fn pem(key: &EcKeyRef<Private>, kind: KeyType) -> Result<Option<Zeroizing<String>>> {
-    let algorithm = match kind {
-        KeyType::P256 => P256,
-        KeyType::P384 => P384,
-        KeyType::P521 => P521,
-        _ => return Ok(None),
-    };
-    let Some(curve) = kind.curve() else { return Ok(None) };
+    let (Some(algorithm), Some(curve)) = (algorithm(kind), kind.curve()) else { return Ok(None) };
     let scalar = Zeroizing::new(key.private_key().to_vec_padded(curve.width)?);
-    let (form, mut context) = (PointConversionForm::UNCOMPRESSED, BigNumContext::new()?);
-    let point = key.public_key().to_bytes(key.group(), form, &mut context)?;
-    let public = der::element(PUBLIC_KEY, &der::of(BIT_STRING, &[&[0], &point]));
+    let public = der::element(PUBLIC_KEY, &point(key.group(), key.public_key())?);
     let octets = Zeroizing::new(der::element(OCTET_STRING, &scalar));
     let private = Zeroizing::new(der::of(SEQUENCE, &[&[2, 1, 1], &octets, &public]));
     let private = Zeroizing::new(der::element(OCTET_STRING, &private));
@@ -51,4 +43,25 @@ pub(super) fn pem(key: &EcKeyRef<Private>, kind: KeyType) -> Result<Option<Zeroi
     }
     text.push_str("-----END PRIVATE KEY-----\n");
     Ok(Some(text))
+}
+
+/// Returns the public key as SubjectPublicKeyInfo (RFC 5480).
+pub(super) fn public_key(key: &EcKeyRef<Public>, kind: KeyType) -> Result<Vec<u8>> {
+    let point = point(key.group(), key.public_key())?;
+    Ok(der::of(SEQUENCE, &[algorithm(kind).unwrap_or_default(), &point]))
+}
+
+fn algorithm(kind: KeyType) -> Option<&'static [u8]> {
+    match kind {
+        KeyType::P256 => Some(P256),
+        KeyType::P384 => Some(P384),
+        KeyType::P521 => Some(P521),
+        _ => None,
+    }
+}
+
+/// Returns the point as a bit string.
+fn point(group: &EcGroupRef, point: &EcPointRef) -> Result<Vec<u8>> {
+    let (form, mut context) = (PointConversionForm::UNCOMPRESSED, BigNumContext::new()?);
+    Ok(der::of(BIT_STRING, &[&[0], &point.to_bytes(group, form, &mut context)?]))
 }

@@ -7,6 +7,7 @@ use openssl::pkey::{PKeyRef, Private, Public};
 use openssl::sign::{Signer, Verifier};
 
 use super::key_type::KeyType;
+use super::provider;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Signs, and returns the signature in JOSE's form.
@@ -32,7 +33,7 @@ pub(super) fn accept(
 ) -> Result<Vec<u8>> {
     let wrong = || {
         let why = "the signature that the host gave is not one of the key over the input";
-        Error::new(ErrorKind::Crypto, why)
+        provider::refusal(ErrorKind::Crypto, why)
     };
     let Some(curve) = kind.curve() else {
         let mut verifier = match kind {

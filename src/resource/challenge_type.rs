@@ -1,8 +1,7 @@
 //! The types of challenge, and everything that differs between them, in one table.
 
-use openssl::sha::sha256;
-
 use super::identifier::{Identifier, MAX_DNS_NAME};
+use crate::pki::sha256;
 
 /// The types of challenge that can be solved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

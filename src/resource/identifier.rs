@@ -39,9 +39,6 @@ impl Identifier {
     /// identifier behind its type, `permanent-identifier:...` or `hardware-module:...`. The result is
     /// canonical: A-labels, lower case, no dot at the end, addresses in their shortest form.
     pub(crate) fn from_name(name: &str) -> Result<Identifier> {
-        if let Ok(address) = name.parse::<IpAddr>() {
-            return Ok(Identifier { type_: "ip".to_owned(), value: address.to_string() });
-        }
         if let Some((type_, value)) = name.split_once(':') {
             let graphic = value.bytes().all(|b| b.is_ascii_graphic());
             if DEVICE_TYPES.contains(&type_) && graphic && (1..=255).contains(&value.len()) {
@@ -52,6 +49,12 @@ impl Identifier {
             let shown = printable(name, 300);
             Err(Error::invalid_argument(format!("the name \"{shown}\" {why}")).about(&shown))
         };
+        if let Ok(address) = name.parse::<IpAddr>() {
+            return match fault_of(address) {
+                Some(why) => refuse(why),
+                None => Ok(Identifier { type_: "ip".to_owned(), value: address.to_string() }),
+            };
+        }
         let labels = name.strip_suffix('.').unwrap_or(name).split('.').map(idna::to_ascii);
         let value = match labels.collect::<Result<Vec<String>, _>>() {
             Ok(labels) => labels.join("."),
@@ -70,6 +73,9 @@ impl Identifier {
         // Without the dot or the wildcard it may be an address, such as "127.0.0.1." or "*.127.0.0.1".
         if host.parse::<IpAddr>().is_ok() || !host.split('.').all(is_label) {
             return refuse("is neither a DNS name nor an IP address");
+        }
+        if ends_in_number(host) {
+            return refuse("is not an IP address, and not a DNS name, because it ends in a number");
         }
         Ok(Identifier { type_: "dns".to_owned(), value })
     }
@@ -107,6 +113,31 @@ impl Identifier {
     }
 }
 
+/// Returns why no CA can certify this address.
+fn fault_of(address: IpAddr) -> Option<&'static str> {
+    match address {
+        _ if address.is_unspecified() || address.is_multicast() => {
+            Some("is the address of no host")
+        }
+        IpAddr::V4(address) if address.is_broadcast() => Some("is the address of no host"),
+        // RFC 4291 section 2.5.5. A CA may take it for the IPv4 address, and certify that.
+        IpAddr::V6(address) if !address.is_loopback() && address.to_ipv4().is_some() => {
+            Some("is an IPv4 address in the form of IPv6; write it as IPv4")
+        }
+        _ => None,
+    }
+}
+
+/// Whether the last label is a number, decimal or hexadecimal. No top-level domain is one (RFC 3696 section
+/// 2), and many programs read such a name as an IPv4 address: `127.1`, `0x7f.1`.
+fn ends_in_number(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or(host);
+    match last.strip_prefix("0x") {
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => last.bytes().all(|b| b.is_ascii_digit()),
+    }
+}
+
 /// Whether it has only letters, digits and inner hyphens; RFC 5890 section 2.3.1.
 pub(super) fn is_label(label: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
@@ -131,6 +162,11 @@ mod tests {
             ("localhost", "dns", "localhost"),
             ("192.0.2.7", "ip", "192.0.2.7"),
             ("2001:DB8:0:0::1", "ip", "2001:db8::1"),
+            ("::1", "ip", "::1"),
+            ("0x.example", "dns", "0x.example"),
+            ("1.2.3.example", "dns", "1.2.3.example"),
+            ("example.1a", "dns", "example.1a"),
+            ("4.3.2.1.in-addr.arpa", "dns", "4.3.2.1.in-addr.arpa"),
             ("permanent-identifier:SN/7", "permanent-identifier", "SN/7"),
         ] {
             let identifier = Identifier::from_name(name).unwrap();
@@ -139,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name() {
+    fn o36_r17_what_is_no_name() {
         let long = ["a".repeat(60).as_str(); 5].join(".");
         for bad in [
             "",
@@ -163,6 +199,32 @@ mod tests {
             "1.2.3.4/24",
             "permanent-identifier:",
             "permanent-identifier:a b",
+            // Numbers at the end: programs read such names as IPv4 addresses.
+            "1.2.3",
+            "127.1",
+            "10.0.0.256",
+            "1.2.3.4.5",
+            "1.2.3.4.",
+            "1.2.3.",
+            "*.1.2.3",
+            "0x7f.1",
+            "0x7f000001",
+            "2130706433",
+            "example.0x",
+            "example.0xA",
+            "example.007",
+            // Addresses that no CA can certify as they are.
+            "::ffff:127.0.0.1",
+            "::ffff:192.0.2.7",
+            "::FFFF:c000:207",
+            "0:0:0:0:0:ffff:c000:0207",
+            "::192.0.2.7",
+            "0.0.0.0",
+            "::",
+            "224.0.0.1",
+            "ff02::1",
+            "255.255.255.255",
+            "fe80::1%eth0",
             "email:a@example.org",
             &"a".repeat(64),
             &long,

@@ -42,6 +42,11 @@ pub(crate) fn parse<T: Resource>(what: &str, body: &[u8]) -> Result<T> {
     T::read(&Members(&object)).ok_or_else(|| not_one(what, body, "members lack"))
 }
 
+/// Whether a body is a JSON object.
+pub(crate) fn is_object(body: &[u8]) -> bool {
+    matches!(json(body), Ok(Value::Object(_)))
+}
+
 fn object(what: &str, body: &[u8]) -> Result<Map<String, Value>> {
     match json(body) {
         Ok(Value::Object(members)) => Ok(members),

@@ -60,22 +60,41 @@ struct State {
     found: Mutex<Vec<X509>>,
 }
 
-/// Returns the PEM file of the system's roots: the one in `SSL_CERT_FILE`, or OpenSSL's own. `read`
-/// reads an environment variable. A program with the rights of another user ignores the variable, as
-/// OpenSSL does.
-pub(crate) fn default_cert_file(read: fn(String) -> Option<OsString>) -> OsString {
+/// Reads an environment variable: the caller may, this floor may not.
+type Read = fn(String) -> Option<OsString>;
+
+/// Returns the PEM file of the system's roots: the one in `SSL_CERT_FILE`, or OpenSSL's own.
+pub(crate) fn default_cert_file(read: Read) -> OsString {
     // SAFETY: both functions return constant texts.
     let (variable, file) = unsafe {
-        let text = |text| CStr::from_ptr(text).to_string_lossy().into_owned();
         (
-            text(openssl_sys::X509_get_default_cert_file_env()),
-            text(openssl_sys::X509_get_default_cert_file()),
+            CStr::from_ptr(openssl_sys::X509_get_default_cert_file_env()),
+            CStr::from_ptr(openssl_sys::X509_get_default_cert_file()),
         )
     };
-    match has_rights_of_another_user() {
-        false => read(variable).unwrap_or_else(|| file.into()),
-        true => file.into(),
-    }
+    environment_or(read, variable, file)
+}
+
+/// Returns the directories of the system's roots, with colons between: those in `SSL_CERT_DIR`, or
+/// OpenSSL's own.
+pub(crate) fn default_cert_dirs(read: Read) -> OsString {
+    // SAFETY: both functions return constant texts.
+    let (variable, dirs) = unsafe {
+        (
+            CStr::from_ptr(openssl_sys::X509_get_default_cert_dir_env()),
+            CStr::from_ptr(openssl_sys::X509_get_default_cert_dir()),
+        )
+    };
+    environment_or(read, variable, dirs)
+}
+
+/// A program with the rights of another user ignores the variable, as OpenSSL does.
+fn environment_or(read: Read, variable: &CStr, default: &CStr) -> OsString {
+    let found = match has_rights_of_another_user() {
+        false => read(variable.to_string_lossy().into_owned()),
+        true => None,
+    };
+    found.unwrap_or_else(|| default.to_string_lossy().into_owned().into())
 }
 
 fn has_rights_of_another_user() -> bool {

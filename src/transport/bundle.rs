@@ -102,6 +102,12 @@ impl Bundle {
         self.stamp.is_none() || now.is_none() || now == self.stamp
     }
 
+    /// Whether there is something in it that OpenSSL trusts, in memory or still in the file.
+    pub(crate) fn has_some(&self) -> bool {
+        (self.lack.is_none() || self.has_others)
+            && (self.kept.is_some() || File::open(&self.path).is_ok())
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -23,7 +23,8 @@ pub struct HttpOptions {
     /// A PEM file of CA certificates to trust instead of the system's, and of those in
     /// `SSL_CERT_FILE` and `SSL_CERT_DIR`. [`HttpClient::new`](crate::HttpClient::new) reads it; a
     /// new connection reads it again if it was replaced. A file of at most 64 KiB stays in memory,
-    /// so the program may delete it, or lose the right to read it.
+    /// so the program may delete it, lose the right to read it, or call `chroot()`. Larger files and
+    /// the system's roots are read while connecting.
     pub ca_file: Option<PathBuf>,
     /// A directory of CA certificates to trust instead of the system's, as `openssl rehash` makes
     /// it: PEM files under hashed names. With `ca_file` both are trusted. OpenSSL reads the

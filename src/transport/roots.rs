@@ -1,6 +1,8 @@
 //! The trusted roots: the files that the options name, and those of the system.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use openssl::error::ErrorStack;
@@ -10,7 +12,7 @@ use openssl::x509::{X509, X509NameRef};
 
 use super::bundle::Bundle;
 use crate::pki::key_of;
-use crate::sys::{Find, add_default_store, add_lookup, default_cert_file};
+use crate::sys::{Find, add_default_store, add_lookup, default_cert_dirs, default_cert_file};
 
 /// OpenSSL's `X509_FILETYPE_DEFAULT`: its own directory, or the one in `SSL_CERT_DIR`.
 const DEFAULT: i32 = 3;
@@ -101,6 +103,41 @@ impl Roots {
         }
         Ok(())
     }
+}
+
+impl Roots {
+    /// Returns why no peer can be trusted, if there are no roots: the system has none, or their file is no
+    /// longer where it was, as after chroot().
+    pub(crate) fn lack(&self) -> Option<String> {
+        let file = match self.bundles.first() {
+            Some(bundle) => bundle.path().to_owned(),
+            None => default_cert_file(std::env::var_os).into(),
+        };
+        let mut places = file.to_string_lossy().into_owned();
+        if self.system {
+            places.push(':');
+            places.push_str(&default_cert_dirs(std::env::var_os).to_string_lossy());
+        }
+        let has_some = self.bundles.iter().any(|bundle| bundle.has_some())
+            || places.split(':').any(|place| has_certificates(Path::new(place)));
+        (!has_some).then(|| {
+            format!(
+                "this system has no CA certificates (looked in {places}); install the package \
+                 ca-certificates, or set ca_file (after chroot(), to a file of at most 64 KiB)"
+            )
+        })
+    }
+}
+
+/// Whether OpenSSL finds certificates in the directory: files with names that `openssl rehash` makes, such as
+/// `5ed36f99.0`. The first of several with one hash has the number 0.
+pub(super) fn has_certificates(dir: &Path) -> bool {
+    let is_hashed = |name: &OsStr| match name.as_encoded_bytes() {
+        [hash @ .., b'.', b'0'] => hash.len() == 8 && hash.iter().all(u8::is_ascii_hexdigit),
+        _ => false,
+    };
+    let Ok(entries) = fs::read_dir(dir) else { return false };
+    entries.flatten().any(|entry| is_hashed(&entry.file_name()))
 }
 
 /// Returns the files of the system's roots.

@@ -38,6 +38,11 @@ const MAX_RECORD: usize = 16 * 1024;
 /// Numbers of OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED.
 const TIME_ERRORS: [i32; 2] = [9, 10];
 
+/// Numbers of OpenSSL's verdicts if no root is known that leads to the certificate: its
+/// X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, _DEPTH_ZERO_SELF_SIGNED_CERT, _SELF_SIGNED_CERT_IN_CHAIN,
+/// _UNABLE_TO_GET_ISSUER_CERT_LOCALLY and _UNABLE_TO_VERIFY_LEAF_SIGNATURE.
+const ISSUER_ERRORS: [i32; 5] = [2, 18, 19, 20, 21];
+
 /// A failure that a retry does not fix, and could make worse, until something changes on this
 /// side.
 #[derive(Debug)]
@@ -94,6 +99,20 @@ impl OpensslConnector {
         }
         Ok(ssl)
     }
+
+    /// Returns why the peer's certificate is not trusted; `None` if it is.
+    fn distrust(&self, verdict: X509VerifyResult) -> Option<String> {
+        let why = format!("certificate verify failed: {}", verdict.error_string());
+        let more = match verdict.as_raw() {
+            0 => return None,
+            raw if TIME_ERRORS.contains(&raw) => {
+                Some(format!("check the clock, which says {}", Time::now()))
+            }
+            raw if ISSUER_ERRORS.contains(&raw) => self.tls_config.lack(),
+            _ => None,
+        };
+        Some(more.map_or(why.clone(), |more| format!("{why}; {more}")))
+    }
 }
 
 /// Creates the context of connections. Not by `SslConnector`, which always reads the system's
@@ -146,7 +165,7 @@ impl Connector<Box<dyn Transport>> for OpensslConnector {
             Err(HandshakeError::SetupFailure(error)) => return Err(failed(reasons(&error))),
             Err(HandshakeError::Failure(tried) | HandshakeError::WouldBlock(tried)) => {
                 // A retry would not make the peer trusted.
-                return Err(match distrust(tried.ssl().verify_result()) {
+                return Err(match self.distrust(tried.ssl().verify_result()) {
                     Some(why) => {
                         Error::Other(PermanentFailure(format!("TLS with {host}: {why}")).into())
                     }
@@ -179,18 +198,6 @@ pub(crate) fn time_left(details: &ConnectionDetails) -> NextTimeout {
         timeout.after = Duration::Exact(left);
     }
     timeout
-}
-
-/// Returns why the peer's certificate is not trusted; `None` if it is.
-fn distrust(verdict: X509VerifyResult) -> Option<String> {
-    let why = format!("certificate verify failed: {}", verdict.error_string());
-    match verdict {
-        X509VerifyResult::OK => None,
-        _ if TIME_ERRORS.contains(&verdict.as_raw()) => {
-            Some(format!("{why}; check the clock, which says {}", Time::now()))
-        }
-        _ => Some(why),
-    }
 }
 
 /// Returns why a handshake failed, unless it was the peer's certificate.

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::bundle::{Bundle, lack};
 use super::options::HttpOptions;
-use super::roots::Roots;
+use super::roots::{Roots, has_certificates};
 use crate::error::{Error, Result, reasons};
 use crate::pki::Key;
 
@@ -72,6 +72,11 @@ impl TlsConfig {
         };
         *last = Some(roots.clone());
         roots
+    }
+
+    /// Returns why no peer can be trusted, if there are no roots.
+    pub(crate) fn lack(&self) -> Option<String> {
+        if self.ca_dir.is_some() { None } else { self.roots().lack() }
     }
 
     /// Whether connections with both are the same to a peer. A client certificate always counts as
@@ -168,8 +173,8 @@ fn read_certificates(option: &str, file: &Path) -> Result<Vec<X509>> {
 /// Returns the directory's name, if OpenSSL finds certificates in it.
 fn check_dir(dir: &Path) -> Result<String> {
     let refuse = |why: &dyn Display| wrong("ca_dir", dir, why);
-    let mut entries = fs::read_dir(dir).map_err(|error| refuse(&error))?.flatten();
-    if !entries.any(|entry| entry.file_name().to_str().is_some_and(is_hashed)) {
+    fs::read_dir(dir).map_err(|error| refuse(&error))?;
+    if !has_certificates(dir) {
         return Err(refuse(&"has no certificate under a hashed name; run openssl rehash on it"));
     }
     match dir.to_str() {
@@ -179,14 +184,4 @@ fn check_dir(dir: &Path) -> Result<String> {
                           is not UTF-8",
         )),
     }
-}
-
-/// Whether it is a name that `openssl rehash` makes, such as `5ed36f99.0`.
-fn is_hashed(name: &str) -> bool {
-    name.split_once('.').is_some_and(|(hash, number)| {
-        hash.len() == 8
-            && hash.bytes().all(|b| b.is_ascii_hexdigit())
-            && !number.is_empty()
-            && number.bytes().all(|b| b.is_ascii_digit())
-    })
 }

@@ -290,16 +290,21 @@ class Disk(unittest.TestCase):
         self.assertEqual(case.run().returncode, 0)
         self.assertEqual((is_well(case), len(case.orders())), (None, 1))
 
-    def test_w12_names_and_the_names_of_files(self):
+    def test_o36_r17_w12_names_and_the_names_of_files(self):
         case = Case("paths")
-        for bad in ["", ".", "..", "../x", "a/b", "/etc/x", ".hidden", "x" * 250]:
-            ended = case.run(names=[bad])
-            self.assertEqual(ended.returncode, 2, bad)
-            self.assertIn("usage", ended.stderr)
+        for bad in [
+            "", ".", "..", "../x", "a/b", "/etc/x", ".hidden", ".example.org", "x" * 250, "127.1", "1.2.3",
+            "10.0.0.256", "*.1.2.3", "0x7f.1", "::ffff:127.0.0.1", "https://a.test", "a.test:80", "[::1]",
+        ]:  # fmt: skip
+            for names in [bad], ["good.test", bad]:
+                ended = case.run(names=names)
+                self.assertEqual(ended.returncode, 2, bad)
+                self.assertIn(f'the name "{bad}" is ', ended.stderr)
+        # http-01 cannot validate a wildcard.
+        self.assertEqual(case.run(names=["*.paths.test"]).returncode, 2)
         self.assertFalse(case.out.exists())
-        # http-01 cannot validate a wildcard, so the order fails before a request; and no server
-        # listens at that address.
-        for name, file in [("*.Paths.test", "_.paths.test"), ("::1", "::1"), ("CON", "con")]:
+        # No server listens at these addresses, so that the challenges fail.
+        for name, file in [("::1", "::1"), ("CON", "con")]:
             self.assertIn(case.run(names=[name]).returncode, (3, 4), name)
             self.assertTrue((case.out / f"{file}.key.pem").is_file(), name)
         # On a file system that ignores case, these are the same files.

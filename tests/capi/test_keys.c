@@ -125,6 +125,115 @@ static void requests(void)
     CHECK_STATUS(acme_csr_parse("nonsense", 8, &csr), ACME_ERR_PARSE, "signing request");
 }
 
+/* A key that spells out the parameters of its curve becomes one that names it; a request with it is refused. */
+static void s18_r12_explicit_parameters(void)
+{
+    static const char *const make = "openssl ecparam -name prime256v1 -genkey -noout -param_enc explicit";
+    const char *names[] = { "example.org" };
+    acme_key_t *key = NULL, *outside = NULL;
+    acme_csr_t *csr = NULL;
+    char *text = shell(make, "", 0), *other;
+    const uint8_t *der;
+    size_t size;
+
+    expect("openssl pkey -noout -text", text, strlen(text), "prime-field");
+    OK(acme_key_parse(text, strlen(text), &key));
+    OK(acme_csr_create(key, names, 1, &csr));
+    der = acme_csr_der(csr, &size);
+    expect("openssl req -inform DER -noout -verify -text", der, size, "ASN1 OID: prime256v1");
+    acme_csr_free(csr);
+    expect("openssl pkey -noout -text", acme_key_pem(key), strlen(acme_key_pem(key)), "ASN1 OID: prime256v1");
+    other = shell("openssl pkey -pubout", text, strlen(text));
+    OK(acme_key_from_public(other, strlen(other), &outside));
+    CHECK(strcmp(acme_key_thumbprint(outside), acme_key_thumbprint(key)) == 0);
+    free(other);
+    other = shell("openssl req -new -key /dev/stdin -subj / -addext subjectAltName=DNS:example.org", text,
+                  strlen(text));
+    CHECK_STATUS(acme_csr_parse(other, strlen(other), &csr), ACME_ERR_UNSUPPORTED, "-param_enc named_curve");
+    free(other);
+    acme_key_free(outside);
+    acme_key_free(key);
+    free(text);
+}
+
+static void s06_r30_requests_with_keys_that_cas_refuse(void)
+{
+    static const char *const makes[] = {
+        "openssl req -new -newkey rsa:1024 -nodes -keyout /dev/null -subj /CN=example.org 2>/dev/null",
+        "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-224 -nodes -keyout /dev/null "
+        "-subj /CN=example.org 2>/dev/null",
+    };
+    acme_csr_t *csr = NULL;
+    size_t i;
+
+    for (i = 0; i < 2; i++) {
+        char *text = shell(makes[i], "", 0);
+
+        CHECK_STATUS(acme_csr_parse(text, strlen(text), &csr), ACME_ERR_UNSUPPORTED, "bits");
+        free(text);
+    }
+}
+
+/* The status of an order for names and a request with this subject and no subjectAltName. */
+static int order_of(const char *subject, const char *name)
+{
+    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
+    acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
+    acme_key_t *key = new_key();
+    acme_client_t *client = NULL;
+    acme_csr_t *csr = NULL;
+    acme_op_t *op = NULL;
+    char command[200], *text;
+    int status;
+
+    snprintf(command, sizeof command,
+             "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null "
+             "-subj %s 2>/dev/null", subject);
+    text = shell(command, "", 0);
+    OK(acme_csr_parse(text, strlen(text), &csr));
+    options.directory_url = "https://localhost/";
+    options.account_key = key;
+    OK(acme_client_new(&options, &client));
+    order.csr = csr;
+    order.names = &name;
+    order.name_count = name ? 1 : 0;
+    status = acme_begin_order(client, &order, &op);
+    acme_op_free(op);
+    acme_csr_free(csr);
+    acme_client_free(client);
+    acme_key_free(key);
+    free(text);
+    return status;
+}
+
+static void o37_r22_requests_with_a_common_name_only(void)
+{
+    OK(order_of("/CN=example.org", NULL));
+    OK(order_of("/CN=example.org", "example.org"));
+    CHECK_STATUS(order_of("/O=x", NULL), ACME_ERR_INVALID_ARGUMENT, "no subjectAltName");
+    CHECK_STATUS(order_of("/CN=192.0.2.7", NULL), ACME_ERR_INVALID_ARGUMENT, "no subjectAltName");
+}
+
+/* Runs this program again with a configuration file that leaves OpenSSL without a provider. */
+static void s19_r11_without_a_provider(void)
+{
+    static const char *const cnf = "openssl_conf = i\n[i]\nproviders = p\n[p]\nbase = b\n[b]\nactivate = 1\n";
+    char command[1024];
+
+    snprintf(command, sizeof command, "OPENSSL_CONF=/dev/stdin WITHOUT_PROVIDER=1 %s", this_program);
+    expect(command, cnf, strlen(cnf), "OPENSSL_CONF");
+}
+
+/* Prints the error of a key that cannot be made. */
+static int try_without_provider(void)
+{
+    acme_key_t *key = NULL;
+    int status = acme_key_generate(ACME_KEY_P256, &key);
+
+    puts(acme_error_message(acme_last_error()));
+    return status != ACME_ERR_CRYPTO;
+}
+
 static void tls_alpn(void)
 {
     uint8_t digest[32] = { 1, 2, 3 };
@@ -153,9 +262,15 @@ static void tls_alpn(void)
 int main(int argc, char **argv)
 {
     choose_tests(argc, argv);
+    if (getenv("WITHOUT_PROVIDER"))
+        return try_without_provider();
     TEST(keys());
     TEST(encrypted_and_external());
     TEST(requests());
+    TEST(s18_r12_explicit_parameters());
+    TEST(s06_r30_requests_with_keys_that_cas_refuse());
+    TEST(o37_r22_requests_with_a_common_name_only());
+    TEST(s19_r11_without_a_provider());
     TEST(tls_alpn());
     return report("test_keys");
 }

@@ -72,6 +72,14 @@ class Loop(unittest.TestCase):
         self.obtain()
         self.assertEqual(Path(self.folder, "account.pem").read_text(), account)
 
+    def test_o36_r17_refused_names_leave_no_key(self):
+        for bad in [".example.org"], ["127.1"], ["10.0.0.256"], ["::ffff:127.0.0.1"], ["good.test", "1.2.3"]:
+            program = start(self.folder, [bad])
+            _, errors = program.communicate(timeout=180)
+            self.assertNotEqual(program.returncode, 0)
+            self.assertIn(f'the name "{bad[-1]}" is ', errors)
+        self.assertEqual(set(os.listdir(self.folder)), {".lock", "account.pem"})
+
     def test_no_memory_is_lost(self):
         self.obtain(under=VALGRIND)
 

@@ -1,9 +1,12 @@
 /* The connection to the CA: through a SOCKS5 proxy, with roots from a directory, with a client certificate,
  * by one IP version, within a time. */
+#define _GNU_SOURCE
 #include "pebble.h"
 
 #include <dirent.h>
 #include <poll.h>
+#include <sched.h>
+#include <sys/wait.h>
 
 static char folder[] = "/tmp/acme-transport-XXXXXX";
 
@@ -340,6 +343,56 @@ static void with_roots_from_a_directory(void)
     acme_key_free(key);
 }
 
+static void h37_r20_without_roots(void)
+{
+    acme_key_t *key = new_key();
+    acme_client_options_t options = pebble_options(key);
+    acme_client_t *client;
+
+    options.ca_file = NULL;
+    setenv("SSL_CERT_FILE", "/nowhere/cert.pem", 1);
+    setenv("SSL_CERT_DIR", "/nowhere/certs", 1);
+    CHECK_STATUS(try_register(&options, &client), ACME_ERR_TRANSPORT,
+                 "no CA certificates (looked in /nowhere/cert.pem:/nowhere/certs); install the package "
+                 "ca-certificates, or set ca_file");
+    unsetenv("SSL_CERT_FILE");
+    unsetenv("SSL_CERT_DIR");
+    acme_key_free(key);
+}
+
+/* Registers in a child process after chroot(), with a client from before; returns its exit status. */
+static int register_after_chroot(const acme_client_options_t *options, const char *wanted)
+{
+    acme_client_t *client = NULL;
+    acme_op_t *op = NULL;
+    pid_t child = fork();
+    int status = 0, result;
+
+    if (child == 0) {
+        if (geteuid() != 0 && unshare(CLONE_NEWUSER) != 0)
+            _exit(9);
+        if (acme_client_new(options, &client) != ACME_OK || chroot(folder) != 0 || chdir("/") != 0 ||
+            acme_begin_register(client, &op) != ACME_OK)
+            _exit(8);
+        result = acme_op_run(op, NULL);
+        _exit(wanted ? result != ACME_ERR_TRANSPORT || !strstr(acme_error_message(acme_last_error()), wanted)
+                     : result != ACME_OK);
+    }
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void h38_r21_after_chroot(void)
+{
+    acme_key_t *key = new_key();
+    acme_client_options_t options = pebble_options(key);
+
+    CHECK(register_after_chroot(&options, NULL) == 0);
+    options.ca_file = NULL;
+    CHECK(register_after_chroot(&options, "after chroot(), to a file of at most 64 KiB") == 0);
+    acme_key_free(key);
+}
+
 static void by_address_and_in_time(void)
 {
     acme_key_t *key = new_key();
@@ -373,6 +426,8 @@ int main(int argc, char **argv)
     TEST(through_a_proxy());
     TEST(with_a_client_certificate());
     TEST(with_roots_from_a_directory());
+    TEST(h37_r20_without_roots());
+    TEST(h38_r21_after_chroot());
     TEST(by_address_and_in_time());
     http_stop();
     run_command("rm -r %s", "");

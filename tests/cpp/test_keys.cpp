@@ -10,7 +10,7 @@
 using namespace std::chrono_literals;
 using std::chrono::system_clock;
 
-static void keys()
+static void s18_r12_keys()
 {
     char directory[] = "/tmp/acme-cpp-XXXXXX";
     CHECK(mkdtemp(directory) != nullptr);
@@ -33,6 +33,13 @@ static void keys()
     THROWS(acme::invalid_argument, "", acme::key::parse("no key"));
     THROWS(acme::invalid_argument, "", acme::key::parse(""));
     THROWS(acme::invalid_argument, "", acme::key::generate(static_cast<acme::key_type>(99)));
+
+    // A key that spells out the parameters of its curve is one of that curve (row 12 of users' reports).
+    const std::string made = shell("openssl ecparam -name secp384r1 -genkey -noout -param_enc explicit", "");
+    const acme::key named = acme::key::parse(made);
+    CHECK(has_text(shell("openssl pkey -noout -text", *named.pem()), "ASN1 OID: secp384r1"));
+    const std::string request = shell("openssl req -new -key /dev/stdin -subj /CN=example.org", made);
+    THROWS(acme::unsupported, "named_curve", acme::csr::parse(request));
 
     const acme::key outside = acme::key::from_public(shell("openssl pkey -pubout", *key.pem()));
     CHECK(!outside.pem() && outside.thumbprint() == key.thumbprint());
@@ -122,6 +129,6 @@ int main(int argc, char **argv)
 {
     web_server web;
     return run_tests("test_keys", argc, argv,
-                     {TEST(keys()),
+                     {TEST(s18_r12_keys()),
                       TEST(keys_elsewhere(web))});
 }

@@ -244,13 +244,11 @@ fn a02_an_account_without_a_usable_location_is_not_used() {
 #[test]
 fn a_problem_with_status_200_is_not_taken_for_an_account() {
     let body = json!({"type": "urn:ietf:params:acme:error:malformed", "detail": "sorry"});
-    for body in [body, json!([])] {
-        let mut ca = Script::new();
-        let location = "https://ca.example/account/1";
-        ca.on("POST /new-account").respond(Response::json(200, &body).header("Location", location));
-        let error = ca.register().expect_err("taken for an account");
-        assert!(matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Problem), "{error}");
-    }
+    let mut ca = Script::new();
+    let location = "https://ca.example/account/1";
+    ca.on("POST /new-account").respond(Response::json(200, &body).header("Location", location));
+    let error = ca.register().expect_err("taken for an account");
+    assert_eq!(error.kind(), ErrorKind::Problem, "{error}");
 }
 
 #[test]

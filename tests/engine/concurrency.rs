@@ -111,8 +111,8 @@ fn concurrent_requests_fetch_a_missing_directory_once() {
         options.order_url = operation.order_url();
         assert!(options.order_url.is_some());
         // A meaningless response brings a nonce, and makes the next operation doubt the directory.
-        ca.on("POST /account/1").then(|_, response| response.body = b"<html>".to_vec());
-        let operation = ca.client.update_contacts(Vec::new()).unwrap();
+        ca.on("POST /order/1").nth(1).then(|_, response| response.body = b"<html>".to_vec());
+        let operation = ca.client.abandon_order("https://ca.example/order/1").unwrap();
         ca.run(&operation).unwrap_err();
         ca.forget();
         ca.pace = pace;

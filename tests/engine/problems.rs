@@ -205,17 +205,12 @@ fn d01_d02_h14_h15_nonsense_instead_of_json_is_a_protocol_error_everywhere() {
     ];
     let empty = [204, 205].map(|status| (status, &b""[..]));
     for (status, body) in bodies.map(|body| (200, body)).into_iter().chain(empty) {
-        for what in [
-            "GET /directory",
-            "POST /new-account",
-            "POST /new-order",
-            "POST /authz/1",
-            "POST /order/1",
-            "POST /finalize/1",
-        ] {
+        // With a Location, an account and an order exist: tests/engine/unreadable.rs.
+        let created = ["POST /new-account", "POST /new-order"];
+        for what in ["GET /directory", "POST /authz/1", "POST /order/1"].into_iter().chain(created)
+        {
             let mut ca = Script::new();
-            let location = "https://ca.example/account/1";
-            ca.on(what).respond(Response::new(status, body).header("Location", location));
+            ca.on(what).respond(Response::new(status, body));
             let error = ca.obtain(&["example.org"]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Protocol, "{what} {body:?}: {error}");
             assert_eq!(ca.count(what), 1, "{what}: the request is not repeated");

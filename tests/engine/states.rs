@@ -35,7 +35,8 @@ const PLACES: [(&str, u32); 6] = [
 ];
 
 /// Kind, state, and the outcome at each of the places. "as there" is the kind that belongs at the
-/// place. The client fetches an object with an unknown state again, and then gets the real one.
+/// place. The client fetches an object with an unknown state again, and then gets the real one; so it does
+/// with each object that is not its order once the CA may have issued the certificate.
 #[rustfmt::skip]
 const TABLE: [(&str, &str, [Outcome; 6]); 17] = [
     //                              new order authorization challenge waiting finalize  waiting
@@ -44,16 +45,16 @@ const TABLE: [(&str, &str, [Outcome; 6]); 17] = [
     ("order",         "processing",  [Issued,   Protocol,   Issued, Issued,   Issued,   Issued]),
     ("order",         "valid",       [Issued,   Protocol,   Issued, Issued,   Issued,   Issued]),
     ("order",         "invalid",     [Failed,   Protocol,   Issued, Failed,   Failed,   Failed]),
-    ("authorization", "pending",     [Protocol, Issued,     Issued, Protocol, Protocol, Protocol]),
-    ("authorization", "valid",       [Protocol, Timeout,    Issued, Protocol, Protocol, Protocol]),
-    ("authorization", "invalid",     [Protocol, Failed,     Issued, Protocol, Protocol, Protocol]),
-    ("authorization", "deactivated", [Protocol, Failed,     Issued, Issued,   Protocol, Issued]),
-    ("authorization", "expired",     [Protocol, Failed,     Issued, Issued,   Protocol, Issued]),
-    ("authorization", "revoked",     [Protocol, Failed,     Issued, Issued,   Protocol, Issued]),
-    ("challenge",     "pending",     [Protocol, Protocol,   Issued, Protocol, Protocol, Protocol]),
-    ("challenge",     "processing",  [Protocol, Protocol,   Issued, Protocol, Protocol, Protocol]),
-    ("challenge",     "valid",       [Protocol, Protocol,   Issued, Protocol, Protocol, Protocol]),
-    ("challenge",     "invalid",     [Protocol, Protocol,   Issued, Protocol, Protocol, Protocol]),
+    ("authorization", "pending",     [Protocol, Issued,     Issued, Protocol, Protocol, Issued]),
+    ("authorization", "valid",       [Protocol, Timeout,    Issued, Protocol, Protocol, Issued]),
+    ("authorization", "invalid",     [Protocol, Failed,     Issued, Protocol, Protocol, Issued]),
+    ("authorization", "deactivated", [Issued,   Failed,     Issued, Issued,   Issued,   Issued]),
+    ("authorization", "expired",     [Issued,   Failed,     Issued, Issued,   Issued,   Issued]),
+    ("authorization", "revoked",     [Issued,   Failed,     Issued, Issued,   Issued,   Issued]),
+    ("challenge",     "pending",     [Protocol, Protocol,   Issued, Protocol, Protocol, Issued]),
+    ("challenge",     "processing",  [Protocol, Protocol,   Issued, Protocol, Protocol, Issued]),
+    ("challenge",     "valid",       [Protocol, Protocol,   Issued, Protocol, Protocol, Issued]),
+    ("challenge",     "invalid",     [Protocol, Protocol,   Issued, Protocol, Protocol, Issued]),
     ("as there",      "tomorrow",    [Issued,   Issued,     Issued, Issued,   Issued,   Issued]),
     ("as there",      "",            [Issued,   Issued,     Issued, Issued,   Issued,   Issued]),
 ];

@@ -10,6 +10,7 @@ import os
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -385,3 +386,110 @@ def test_the_directory_is_used_beside_the_file(
         for file in (SYSTEM, tmp_path / "missing"):
             monkeypatch.setenv("SSL_CERT_FILE", str(file))
             assert our_verdict(url) == verdict_of_openssl(url) == TRUSTED
+
+
+def refusal(url: str, **options: Path) -> str:
+    """The message of a client that must refuse the server's certificate."""
+    texts = {name: str(path) for name, path in options.items()}
+    with acme.Client(f"{url}/dir", acme.PrivateKey.generate(), **texts) as client:
+        with pytest.raises(acme.TransportError) as failed:
+            client.register()
+        return str(failed.value)
+
+
+@pytest.mark.parametrize("content", [None, "", "# no certificate\n"])
+@pytest.mark.parametrize("chain", [CHAIN, ("leaf alone",)])
+def test_h37_r20_a_system_without_roots_is_told_what_to_install(
+    content: str | None, chain: tuple[str, ...], pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    no_directory: None,
+) -> None:
+    file = tmp_path / "roots.pem"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with server(pki, *chain) as url:
+        empty = os.environ["SSL_CERT_DIR"]
+        for directories in ([empty], ["/nowhere", empty]):
+            monkeypatch.setenv("SSL_CERT_DIR", ":".join(directories))
+            message = refusal(url)
+            looked = ":".join([str(file), *directories])
+            assert f"this system has no CA certificates (looked in {looked})" in message
+            assert "install the package ca-certificates, or set ca_file" in message
+        command = [sys.executable, "-m", "acme_micro", "obtain", "-d", "a.test", "--hook", "true"]
+        done = subprocess.run(
+            [*command, "--directory", f"{url}/dir", "--folder", str(tmp_path / "acme")],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 3 and "install the package ca-certificates" in done.stderr, done.stderr
+
+
+def test_h37_r20_an_unknown_ca_is_not_taken_for_missing_roots(
+    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_directory: None
+) -> None:
+    other = tmp_path / "other.pem"
+    other.write_text(pki.pem("old root"))
+    hashed = tmp_path / "hashed"
+    hashed.mkdir()
+    name = openssl("x509", "-in", str(other), "-noout", "-subject_hash").strip()
+    (hashed / f"{name}.0").write_text(other.read_text())
+    missing = tmp_path / "missing.pem"
+    with server(pki, *CHAIN) as url:
+        messages = [refusal(url, ca_file=other), refusal(url, ca_dir=hashed)]
+        monkeypatch.setenv("SSL_CERT_FILE", str(other))
+        messages.append(refusal(url))
+        monkeypatch.setenv("SSL_CERT_FILE", str(missing))
+        messages.append(refusal(url, extra_ca_file=other))
+        monkeypatch.setenv("SSL_CERT_DIR", str(hashed))
+        messages.append(refusal(url))
+    for message in messages:
+        assert message.endswith(MISSING), message
+
+
+# Connects after chroot(), with a client from before.
+CHROOTED = """
+import os, sys, traceback
+import acme_micro as acme
+url, before, *options = sys.argv[1:]
+client = acme.Client(url, acme.PrivateKey.generate(), **dict(option.split("=") for option in options))
+def connect():
+    try:
+        client.register()
+    except acme.AcmeError as error:
+        print(error)
+if before == "connect":
+    connect()
+os.chroot(os.environ["NEW_ROOT"])
+os.chdir("/")
+connect()
+"""
+
+
+@pytest.mark.parametrize("before", ["nothing", "connect"])
+def test_h38_r21_after_chroot_a_small_ca_file_works_and_other_roots_are_named(
+    before: str, pki: Pki, tmp_path: Path, no_directory: None
+) -> None:
+    small, large, system = tmp_path / "small.pem", tmp_path / "large.pem", tmp_path / "system.pem"
+    small.write_text(pki.pem("root"))
+    large.write_text(pki.pem("old root") + SYSTEM.read_text())
+    system.write_text(large.read_text())
+    (tmp_path / "new root").mkdir()
+
+    def run(*options: str) -> str:
+        done = subprocess.run(
+            [*AS_ROOT, sys.executable, "-c", CHROOTED, f"{url}/dir", before, *options],
+            capture_output=True, text=True, timeout=60,
+            env={**os.environ, "NEW_ROOT": str(tmp_path / "new root"), "SSL_CERT_FILE": str(system)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-1]
+
+    with server(pki, *CHAIN) as url:
+        url = url.replace("localhost", "127.0.0.1")
+        assert "hostname mismatch" in run(f"ca_file={small}") or "IP address mismatch" in run(f"ca_file={small}")
+        for lost, options in ((large, [f"ca_file={large}"]), (system, [])):
+            message = run(*options)
+            assert "this system has no CA certificates" in message and str(lost) in message
+            assert "after chroot(), to a file of at most 64 KiB" in message
+
+
+AS_ROOT = [] if os.geteuid() == 0 else ["unshare", "--map-root-user"]

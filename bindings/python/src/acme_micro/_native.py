@@ -207,7 +207,8 @@ _signatures["acme_set_log_callback"] = lambda m: (None, m.acme_log_fn, c_void_p,
 acme_key_generate: Callable[[int, _Pointer[_Pointer[acme_key_t]]], int]
 _signatures["acme_key_generate"] = lambda m: (c_int32, c_int, POINTER(POINTER(m.acme_key_t)))
 
-# Reads an unencrypted key in PEM or DER (PKCS#8, SEC 1, PKCS#1).
+# Reads an unencrypted key in PEM or DER (PKCS#8, SEC 1, PKCS#1). An EC key with explicit curve
+# parameters, which CAs refuse, becomes a key of the named curve.
 acme_key_parse: Callable[[bytes | None, int, _Pointer[_Pointer[acme_key_t]]], int]
 _signatures["acme_key_parse"] = lambda m: (
     c_int32, c_void_p, c_size_t, POINTER(POINTER(m.acme_key_t))

@@ -170,7 +170,10 @@ class SigningRequest(Handle[_native.acme_csr_t]):
 
     @classmethod
     def parse(cls, data: str | bytes) -> SigningRequest:
-        """Parses a PEM or DER request that was made elsewhere. Its private key is not needed."""
+        """Parses a PEM or DER request that was made elsewhere. Its private key is not needed.
+
+        Raises :class:`Unsupported` if CAs refuse its key, such as RSA with 1024 bits.
+        """
         data = to_bytes(data, "data")
         make, free = _native.acme_csr_parse, _native.acme_csr_free
         return cls._wrap(create(_native.acme_csr_t, free, lambda csr: make(data, len(data), csr)))

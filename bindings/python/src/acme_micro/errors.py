@@ -20,6 +20,7 @@ program treats in different ways; most are also the builtin exception that they 
             ChallengeFailed               the validation of .identifier failed
             OrderRejected                 the order became invalid, or a name in it is refused
         CertificateError                  the CA issued another certificate than the order's
+        CryptoError                       OpenSSL refuses a key, or its configuration is wrong
         PublishFailed                     reported by Publish.fail()
         Canceled                          Operation.cancel() was called
         StoreError (OSError)              a file of a Store failed: .path, .errno
@@ -46,6 +47,7 @@ __all__ = [
     "Canceled",
     "CertificateError",
     "ChallengeFailed",
+    "CryptoError",
     "ExternalAccountRequired",
     "InvalidArgument",
     "Misuse",
@@ -238,6 +240,13 @@ class CertificateError(AcmeError):
     _status = Status.ERR_CERTIFICATE
 
 
+class CryptoError(AcmeError):
+    """OpenSSL refuses: the parts of a key do not belong together, a passphrase or a signature is wrong, or
+    OpenSSL's configuration leaves it without a provider."""
+
+    _status = Status.ERR_CRYPTO
+
+
 class PublishFailed(AcmeError):
     """A challenge could not be published; the message is the argument of :meth:`Publish.fail`."""
 
@@ -256,6 +265,7 @@ _CLASSES: dict[int, type[AcmeError]] = {
     Status.ERR_UNSUPPORTED: Unsupported,
     Status.ERR_PANIC: Misuse,
     Status.ERR_PARSE: InvalidArgument,
+    Status.ERR_CRYPTO: CryptoError,
     Status.ERR_TRANSPORT: TransportError,
     Status.ERR_PROTOCOL: ProtocolError,
     Status.ERR_TIMEOUT: OperationTimeout,

@@ -488,6 +488,9 @@ class _Issuance:
         self._names = [_without_dot(name) for name in to_list(names, "names")]
         if not self._names:
             raise InvalidArgument("names is empty")
+        self._options = with_types_of(solver, options)
+        # Names that no CA certifies are refused here, before a file is written.
+        client.begin_order(self._names, **self._options).close()
         self.file = store._file_of(self._names[0] if name is None else name)
         # Challenges that a killed run has left published.
         self._leftover: tuple[Challenge, ...] = ()
@@ -495,7 +498,6 @@ class _Issuance:
         self._store = store
         self._folder = store._folder
         self._client = client
-        self._options = with_types_of(solver, options)
         self._renew_now = False
         self._current: Certificate | None = None
         self._resumed: str | None = None

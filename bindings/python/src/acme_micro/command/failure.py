@@ -89,6 +89,7 @@ KINDS: tuple[tuple[type[BaseException], str, int], ...] = (
     (errors.PolicyError, "policy", 4),
     (errors.Unsupported, "unsupported", 4),
     (errors.PublishFailed, "publish", 8),
+    (errors.CryptoError, "crypto", 7),
     (StoreError, "store", 7),
     (OSError, "publish", 8),
 )

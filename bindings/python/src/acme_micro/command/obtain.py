@@ -9,7 +9,9 @@ from typing import Any
 from .._names import canonical
 from ..aio import AsyncClient
 from ..certificates import Certificate
+from ..client import Client
 from ..errors import AcmeError
+from ..keys import PrivateKey
 from ..store import refuses_key
 from .cas import DEFAULT, DIRECTORIES
 from .failure import DeployFailed, HookFailed, UsageError, advise
@@ -38,6 +40,7 @@ async def obtain(arguments: argparse.Namespace, layout: Layout, output: Output) 
     if arguments.hook_timeout is not None:
         settings = replace(settings, hook_timeout=arguments.hook_timeout)
     _check(settings)
+    _check_names(names)
     name = canonical(arguments.name or names[0])
     ca = layout.ca(arguments, DIRECTORIES[DEFAULT])
     cas = layout.everywhere()
@@ -178,6 +181,13 @@ def _check(settings: CertificateSettings) -> None:
             f"{wildcards[0]}: CAs do not validate a wildcard by http-01",
             f"use --hook CMD with a command that publishes the TXT record {record} (dns-01)",
         )
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    """Refuses names that no CA certifies, before there is a folder or a key: begins an order that is never
+    sent."""
+    with Client("https://localhost/", PrivateKey.generate()) as client:
+        client.begin_order(names, challenge_types=("http-01", "dns-01")).close()
 
 
 def summary(found: dict[str, Any]) -> str:

@@ -24,7 +24,10 @@ async def revoke(arguments: argparse.Namespace, layout: Layout, output: Output) 
         raise UsageError("which certificate?", "add its NAME, or --cert FILE if it is not in the folder")
     if arguments.key and not arguments.cert:
         raise UsageError("--key needs --cert")
-    key = PrivateKey.load(to_system(arguments.key)) if arguments.key else None
+    try:
+        key = PrivateKey.load(to_system(arguments.key)) if arguments.key else None
+    except AcmeError as error:
+        raise UsageError(str(error)) from None
     certificate = first_certificate(arguments.cert) if arguments.cert else None
     ca = _ca_of(certificate, arguments, layout)
     certificate = certificate or ca.store.certificate(arguments.name)
