@@ -67,6 +67,13 @@ def openssl(*arguments: str, input: str = "") -> str:
     return done.stdout
 
 
+def serial(chain: str | Path) -> str:
+    """Returns a certificate's serial number, by the openssl command, as the bytes of its DER integer: a number whose
+    first bit is set has a zero byte before it, which openssl does not print."""
+    number = openssl("x509", "-in", str(chain), "-noout", "-serial").split("=")[1].strip().lower()
+    return f"00{number}" if number[0] in "89abcdef" else number
+
+
 def judge(chain: str | Path, key: str | Path, names: list[str], root: str) -> str:
     """Checks a certificate's files with the openssl command; returns the serial number."""
     openssl("verify", "-CAfile", root, "-untrusted", str(chain), str(chain))
@@ -75,4 +82,4 @@ def judge(chain: str | Path, key: str | Path, names: list[str], root: str) -> st
     public = openssl("pkey", "-in", str(key), "-pubout")
     assert public == openssl("x509", "-in", str(chain), "-noout", "-pubkey")
     assert stat.S_IMODE(os.stat(key).st_mode) == 0o600
-    return openssl("x509", "-in", str(chain), "-noout", "-serial").split("=")[1].strip().lower()
+    return serial(chain)

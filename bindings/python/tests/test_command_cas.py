@@ -19,7 +19,7 @@ from acme_micro.command.layout import Ca
 from acme_micro.command.settings import CaSettings, CertificateSettings
 from command_runs import COMMAND, Person
 from conftest import env, openssl
-from outside import another_pebble
+from outside import another_pebble, serial
 from small_ca import small_ca
 from test_command import status_of
 from webroot_server import serving
@@ -64,10 +64,6 @@ class Two(Person):
 @pytest.fixture
 def person(tmp_path: Path, real: dict[str, str]) -> Two:
     return Two(tmp_path / "acme", real)
-
-
-def serial(chain: Path) -> str:
-    return openssl("x509", "-in", str(chain), "-noout", "-serial")
 
 
 # --- a trial beside a real certificate --------------------------------------------------------------------
@@ -170,7 +166,7 @@ def test_u14_a_deleted_certificate_is_not_renewed_and_its_key_is_kept_r14(person
     found = person.runs("delete", "GONE.test.", "--json").json
     assert found["files"] == [f"{chain}.deleted", f"{key}.deleted"] and found["name"] == "gone.test"
     assert (Path(found["files"][0]).read_text(), Path(found["files"][1]).read_text()) == kept
-    assert status_of(serial(Path(found["files"][0])).split("=")[1].strip().lower())[0] == "Valid"
+    assert status_of(serial(Path(found["files"][0])))[0] == "Valid"
     assert [path.name for path in person.path("").glob("gone.test*.json")] == []
     done = person.runs("renew", "--force", "--json")
     assert [one["name"] for one in done.json["certificates"]] == ["stays.test"] and done.err == ""
@@ -312,7 +308,7 @@ def test_u04_a_compromised_key_is_retired_however_it_is_named_r04(person, webroo
     revoking = ["revoke", "--directory", person.ca[1], "--cert", str(tmp_path / "earlier.pem")]
     done = person.runs(*revoking, "--reason", "key-compromise")
     assert done.out.count("renamed to end in .revoked") == 2
-    assert status_of(serial(tmp_path / "earlier.pem").split("=")[1].strip().lower()) == ("Revoked", 1)
+    assert status_of(serial(tmp_path / "earlier.pem")) == ("Revoked", 1)
     for ca, name in ((person.ca, "leak.test"), (person.real, "twin.test")):
         assert person.of(ca, f"{name}.key.pem.revoked").read_text() == leaked
         assert not person.of(ca, f"{name}.renewal.json").exists()
@@ -337,7 +333,7 @@ def test_u04_a_read_only_folder_is_found_before_the_ca_is_asked_r04(alone, webro
     command += ["--folder", str(alone.folder), "--reason", "key-compromise"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 7 and "Read-only file system" in done.stderr
-    number = serial(alone.path("ro.test.chain.pem")).split("=")[1].strip().lower()
+    number = serial(alone.path("ro.test.chain.pem"))
     assert status_of(number)[0] == "Valid", "the CA was not asked"
     alone.runs("revoke", "ro.test", "--reason", "key-compromise")
     assert status_of(number)[0] == "Revoked"
