@@ -10,7 +10,7 @@ from ..errors import AccountError, AcmeError, ProblemError
 from ..keys import PrivateKey
 from ..store import ACCOUNT_KEY, UNUSED, refuses_key
 from .cas import DEFAULT, DIRECTORIES
-from .failure import CommandError, UsageError, advise, document, kind_of
+from .failure import UsageError, advise, document, kind_of
 from .hints import ROLLOVER, another_account
 from .layout import DEACTIVATED, NEXT, Ca, Layout
 from .output import Output
@@ -49,7 +49,7 @@ async def _show(arguments: argparse.Namespace, layout: Layout, output: Output) -
         try:
             account = _account(ca)
             found.append(await _check_account(ca, account, output))
-        except (AcmeError, CommandError) as error:
+        except Exception as error:  # a bug, too: it must not hide the others
             unknown(account, error)
     text = "\n".join(map(_text, found)) or f"there is no account in {layout.path}"
     result = {"command": "account", "action": "show", "accounts": found}

@@ -12,7 +12,7 @@ from typing import Any
 from ..aio import AsyncClient
 from ..errors import AcmeError
 from ..operation import RenewalInfo
-from .failure import CommandError, document, kind_of
+from .failure import document, kind_of
 from .in_use import in_use_instead
 from .layout import Ca, Layout, describe
 from .output import Output
@@ -49,7 +49,7 @@ async def show(arguments: argparse.Namespace, layout: Layout, output: Output) ->
                 try:
                     if ca.has_account:
                         client = await stack.enter_async_context(ca.client())
-                except (AcmeError, CommandError) as error:  # a file that the client needs
+                except Exception as error:  # a file that the client needs, or a bug
                     output.error(error, about=ca.name)
                     failures.append(error)
             found += await asyncio.gather(*(one(ca, client, name) for name in names))
