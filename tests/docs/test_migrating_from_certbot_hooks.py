@@ -46,7 +46,7 @@ with acme.Store("old") as store, store.client(acme.LETSENCRYPT_STAGING, terms_ag
     (live / "privkey.pem").write_bytes(Path(store.key_file(names[0])).read_bytes())
     (live / "fullchain.pem").write_bytes(Path(store.chain_file(names[0])).read_bytes())
 with acme.Store("new") as store, store.client(acme.LETSENCRYPT_STAGING, terms_agreed=True) as ca:
-    take_over(live, store, names[0])
+    take_over(live, store, names[0], acme.LETSENCRYPT_STAGING)
     renew(store, ca, names, solver, "./deploy")
 """
         out = self.python(changed(told), **self.tools)
