@@ -34,17 +34,20 @@ HINTS = {
 _running: set[subprocess.Popen[bytes]] = set()
 
 
-async def run_hook(command: str, variables: Mapping[str, str], timeout: int) -> str:
+async def run_hook(
+    command: str, variables: Mapping[str, str], timeout: int, folder: str | None
+) -> str:
     """Runs a hook; writes its output to standard error, and returns the output: not much more than
     :data:`MAX_OUTPUT` of it.
 
+    It runs in the folder, if that can still be entered, so that relative paths mean the same in each run.
     The hook is in a session of its own: Ctrl-C does not reach it, and its processes end with it. Its
     output goes to a file: a pipe would stay open as long as a process that it leaves running.
     """
     name = variables["ACME_NAME"]
     try:
         with _output_file() as output:
-            process = _start(command, variables, output)
+            process = _start(command, variables, output, folder)
             _running.add(process)
             try:
                 in_time = await _has_ended(process, timeout)
@@ -78,11 +81,17 @@ def _output_file() -> IO[bytes]:
         return tempfile.TemporaryFile()
 
 
-def _start(command: str, variables: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(
+    command: str, variables: Mapping[str, str], output: IO[bytes], folder: str | None
+) -> subprocess.Popen[bytes]:
+    place = None if folder is None else to_bytes(folder)
+    if place is not None and not (os.path.isdir(place) and os.access(place, os.X_OK)):
+        place = None
     given = {name.encode(): to_bytes(value) for name, value in variables.items()}
     return subprocess.Popen(
         ["/bin/sh", "-c", to_bytes(command)],
         env={**os.environb, **given},
+        cwd=place,
         stdin=subprocess.DEVNULL,
         stdout=output,
         start_new_session=True,

@@ -23,6 +23,7 @@ from .output import Output
 from .parser import KEY_TYPES
 from .settings import CertificateSettings
 from .solve import make_solver
+from .system_text import current_folder
 from .text import time_left, until
 
 SETTINGS = (
@@ -37,6 +38,9 @@ async def obtain(arguments: argparse.Namespace, layout: Layout, output: Output) 
     if arguments.webroot:
         first, *more = dict.fromkeys(arguments.webroot)
         settings = replace(settings, webroot=first, more_webroots=tuple(more))
+    folder = current_folder()
+    settings = replace(settings, hook_folder=settings.hook and folder)
+    settings = replace(settings, deploy_folder=settings.deploy_hook and folder)
     if arguments.hook_timeout is not None:
         settings = replace(settings, hook_timeout=arguments.hook_timeout)
     _check(settings)
@@ -91,7 +95,7 @@ async def _obtain_one(
     if earlier is not None:
         settings = replace(settings, deployed=earlier.deployed)
         if settings.deploy_hook is None:
-            settings = replace(settings, deploy_hook=earlier.deploy_hook)
+            settings = replace(settings, deploy_hook=earlier.deploy_hook, deploy_folder=earlier.deploy_folder)
     key_type = ca.key_type(name)
     if settings.key_type is not None and key_type not in (None, settings.key_type):
         if ca.has_chain(name):
@@ -159,7 +163,7 @@ async def _deploy(
         "RENEWED_DOMAINS": " ".join(certificate.names),
     }
     try:
-        await run_hook(settings.deploy_hook, variables, settings.hook_timeout)
+        await run_hook(settings.deploy_hook, variables, settings.hook_timeout, settings.deploy_folder)
     except HookFailed as error:
         hint = f"the certificate is in {paths['chain_file']}; the next run tries the hook again"
         raise DeployFailed(str(error), "; ".join(filter(None, (error.hint, hint)))) from None

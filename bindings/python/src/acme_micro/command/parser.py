@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,11 +19,6 @@ REASONS = {reason.name.lower().replace("_", "-"): reason for reason in Revocatio
 HOOK_TYPES = ("dns-01", "http-01", "dns-account-01", "dns-persist-01")
 # The kinds of values of options, for shell completion.
 FILES, FOLDERS, COMMANDS, CERTIFICATES, CAS = "FILE", "DIR", "CMD", "NAME", "URL"
-
-
-# A shell's assignments in front of the first word of a command, and a word that is a path.
-QUOTED = r"""'[^']*'|"[^"]*"|\\.|[^\s'"\\;&|<>()]"""
-RELATIVE = re.compile(rf"(?s)(\s*(?:\w+=(?:{QUOTED})*\s+)*)(?!['\"\\]?[/~$`])((?:{QUOTED})+)")
 
 
 class Once(argparse.Action):
@@ -152,10 +145,10 @@ def _obtain(parser: Parser) -> None:
         "--standalone", type=_address, nargs="?", const=("", 80), metavar="PORT",
         help="by a small web server on this port, or on HOST:PORT; default: 80",
     )  # fmt: skip
-    how.add_argument("--hook", type=_command, metavar=COMMANDS, help="by this command, for instance in the DNS")
+    how.add_argument("--hook", metavar=COMMANDS, help="by this command, for instance in the DNS")
     more = parser.add_argument_group("with --hook")
     more.add_argument(
-        "--cleanup-hook", type=_command, metavar=COMMANDS, help="command that removes a challenge; default: --hook"
+        "--cleanup-hook", metavar=COMMANDS, help="command that removes a challenge; default: --hook"
     )
     more.add_argument("--challenge-type", choices=HOOK_TYPES, help="type of challenge; default: dns-01")
     cert = parser.add_argument_group("the certificate")
@@ -168,7 +161,7 @@ def _obtain(parser: Parser) -> None:
         "--preferred-chain", metavar="CN", help="choose the chain to a root with this common name"
     )
     cert.add_argument(
-        "--deploy-hook", type=_command, metavar=COMMANDS, help="command to run after each new certificate"
+        "--deploy-hook", metavar=COMMANDS, help="command to run after each new certificate"
     )
     cert.add_argument(
         "--hook-timeout", type=_seconds, metavar="SECONDS", help="timeout of a hook; default: 600"
@@ -326,15 +319,6 @@ def _path(text: str) -> Path:
     if text.startswith("~"):  # in a unit of systemd, or within quotes
         raise argparse.ArgumentTypeError(f"{text}: no shell has replaced the ~; write the whole path")
     return Path(to_system(text))
-
-
-def _command(text: str) -> str:
-    """Makes the path of the hook's program absolute."""
-    found = RELATIVE.match(text)
-    if found is None or "/" not in found[2]:
-        return text
-    here = shlex.quote(_absolute(Path(".")).rstrip("/") + "/")
-    return found[1] + here + text[found.end(1) :].removeprefix("./")
 
 
 def _proxy(text: str) -> str:

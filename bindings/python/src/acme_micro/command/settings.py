@@ -42,11 +42,15 @@ class CertificateSettings:
     standalone: tuple[str, int] | None = None
     hook: str | None = None
     cleanup_hook: str | None = None
+    #: Folder in which obtain was started, for relative paths in the hooks above; None: of an older version.
+    hook_folder: str | None = None
     challenge_type: str | None = None
     key_type: str | None = None
     profile: str | None = None
     preferred_chain: str | None = None
     deploy_hook: str | None = None
+    #: The same for the deploy hook, which an obtain without one remembers.
+    deploy_folder: str | None = None
     #: Timeout of a hook in seconds.
     hook_timeout: int = HOOK_TIMEOUT
     #: Fingerprint of the certificate for which the deploy hook has succeeded.

@@ -82,7 +82,7 @@ class Hook:
         self._names = settings.names
         self._publish = settings.hook or ""
         self._unpublish = settings.cleanup_hook or self._publish
-        self._timeout = settings.hook_timeout
+        self._timeout, self._folder = settings.hook_timeout, settings.hook_folder
         self._outputs: dict[tuple[str, str], str] = {}
 
     async def publish(self, challenges: tuple[Challenge, ...]) -> None:
@@ -103,7 +103,7 @@ class Hook:
             raise failure
 
     async def _run(self, command: str, variables: Mapping[str, str]) -> str:
-        return await run_hook(command, variables, self._timeout)
+        return await run_hook(command, variables, self._timeout, self._folder)
 
     def _for_cleanup(self, output: str) -> str:
         """Returns the output as a variable can have it: without NUL, and not too long."""

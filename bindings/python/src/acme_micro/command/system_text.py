@@ -28,6 +28,14 @@ def from_system(text: str) -> str:
     return os.fsencode(text).decode(*UTF_8)
 
 
+def current_folder() -> str | None:
+    """Returns the current folder; None if it is gone."""
+    try:
+        return from_system(os.getcwd())
+    except OSError:
+        return None
+
+
 def to_system(text: str) -> str:
     """Converts a text for Python's functions, which encode it for the system."""
     return os.fsdecode(to_bytes(text))
