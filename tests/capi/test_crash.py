@@ -154,10 +154,11 @@ class Crash(unittest.TestCase):
                 self.assertEqual(waiting, [], call)
                 at_sends.append(len(on_disk))
         self.assertEqual(waiting, [])
-        # Two keys and the journal are on disk before the first request; the account's URL, before the order.
+        # Two keys and the journal are on disk before the first request; the URLs of the account and of the
+        # directory, before the order.
         self.assertEqual(at_sends[:5], [3] * 5)
         self.assertGreaterEqual(len(at_sends), 12)
-        self.assertEqual(set(at_sends[5:]), {4})
+        self.assertEqual(set(at_sends[5:]), {5})
 
     def test_x08_journals_that_are_of_no_use(self):
         def damage(case, how):

@@ -375,8 +375,12 @@ static int register_after_chroot(const acme_client_options_t *options, const cha
             acme_begin_register(client, &op) != ACME_OK)
             _exit(8);
         result = acme_op_run(op, NULL);
-        _exit(wanted ? result != ACME_ERR_TRANSPORT || !strstr(acme_error_message(acme_last_error()), wanted)
-                     : result != ACME_OK);
+        status = wanted ? result != ACME_ERR_TRANSPORT || !strstr(acme_error_message(acme_last_error()), wanted)
+                        : result != ACME_OK;
+        acme_op_free(op);
+        acme_client_free(client);
+        acme_key_free((acme_key_t *)options->account_key);
+        exit(status);
     }
     waitpid(child, &status, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
