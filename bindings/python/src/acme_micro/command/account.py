@@ -103,16 +103,14 @@ async def _create(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
 
 async def _end_rollover(ca: Ca, arguments: argparse.Namespace, output: Output) -> None:
     """Ends the change of an account's key if the old key is gone, or if the CA knows neither of the keys."""
-    is_new_known = arguments.agree_terms and await _is_known(ca, NEXT)
-    if not arguments.agree_terms or (
-        ca.has_account and (is_new_known or await _is_known(ca, ACCOUNT_KEY))
-    ):
-        raise UsageError(f"{ca.name}: the account has two keys", ROLLOVER)
-    if is_new_known:
+    is_new = arguments.agree_terms and await _is_known(ca, NEXT)
+    if is_new and not ca.has_account:
         ca.replace_account_key(ca.path / NEXT)
-        return
-    ca.set_account_aside(UNUSED)
-    output.note(f"{ca.name}: the CA knows no account with these keys; their files are renamed to end in {UNUSED}")
+    elif is_new or not arguments.agree_terms or await _is_known(ca, ACCOUNT_KEY):
+        raise UsageError(f"{ca.name}: the account has two keys", ROLLOVER)
+    else:
+        ca.set_account_aside(UNUSED)
+        output.note(f"{ca.name}: no key has an account; the account's files are renamed to end in {UNUSED}")
 
 
 async def _is_known(ca: Ca, file: str) -> bool:
