@@ -65,7 +65,7 @@ class Ca:
 
     @property
     def another_account(self) -> str:
-        """What to do about an account that is not usable."""
+        """The advice about an account that is not usable."""
         how = f"acme-micro account create --agree-terms --directory {self.argument}"
         return f"run {how} to register another account in its place"
 
