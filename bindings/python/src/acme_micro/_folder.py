@@ -207,6 +207,8 @@ class Folder:
                 lock = os.open(LOCK, flags, SECRET, dir_fd=self._dir)
                 try:
                     _atomic_write.give(lock, self._owner())
+                    if os.fstat(lock).st_mode & SECRET != SECRET:  # the umask has cleared some bits
+                        os.fchmod(lock, SECRET)
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     self._recover()
                 except BlockingIOError:
