@@ -275,6 +275,104 @@ def test_u03_a_change_of_the_key_that_has_not_ended_is_finished_first_r03(alone)
     alone.runs("account", "create", "--agree-terms")
 
 
+def deactivated(alone: Person, tmp_path: Path) -> None:
+    """Deactivates the account from a copy of the folder."""
+    shutil.copytree(alone.folder, tmp_path / "copy")
+    copy = Person(tmp_path / "copy")
+    copy.path("account.next.pem").unlink(missing_ok=True)
+    copy.runs("account", "deactivate", "--yes")
+
+
+@pytest.mark.parametrize("way", [["create", "--agree-terms"], ["deactivate", "--yes"]])
+@pytest.mark.parametrize("is_dead", [True, False])
+def test_u03_an_account_without_its_url_has_a_way_out_r03(alone, tmp_path, way, is_dead):
+    alone.runs("account", "create", *alone.ca, "--agree-terms")
+    key = alone.path("account.pem").read_text()
+    if is_dead:
+        deactivated(alone, tmp_path)
+    alone.path("account.url").unlink()
+    alone.runs("account", *way)
+    if way[0] == "deactivate":
+        assert alone.path("account.pem.deactivated").read_text() == key
+        alone.runs("account", "create", *alone.ca, "--agree-terms")
+    (shown,) = alone.runs("account", "show", "--json").json["accounts"]
+    assert shown["is_valid"] and (alone.path("account.pem").read_text() == key) == (
+        way[0] == "create" and not is_dead
+    )
+
+
+@pytest.mark.parametrize("way", ["create", "deactivate"])
+def test_u03_a_dead_account_with_two_keys_has_a_way_out_r03(alone, tmp_path, way):
+    alone.runs("account", "create", *alone.ca, "--agree-terms")
+    new = acme.PrivateKey.load_or_generate(alone.path("account.next.pem")).pem
+    deactivated(alone, tmp_path)
+    assert CREATE in alone.runs("account", "rollover", status=4).err
+    ending = "unused"
+    if way == "deactivate":
+        alone.runs("account", "deactivate", "--yes")
+        ending = "deactivated"
+    alone.runs("account", "create", "--agree-terms")
+    assert alone.path(f"account.next.pem.{ending}").read_text() == new
+    (shown,) = alone.runs("account", "show", "--json").json["accounts"]
+    assert shown["is_valid"]
+
+
+@pytest.mark.parametrize("state", ["gone", "damaged", "there"])
+def test_u03_the_new_key_of_an_account_is_not_set_aside_while_the_ca_knows_it_r03(alone, state):
+    alone.runs("account", "create", *alone.ca, "--agree-terms")
+    old, new = alone.path("account.pem"), alone.path("account.next.pem")
+    before, url = old.read_text(), alone.path("account.url").read_text()
+    alone.runs("account", "rollover")
+    old.rename(new)  # as if the rollover was killed after the CA had accepted the key
+    key = new.read_text()
+    if state != "gone":
+        old.touch(0o600)
+        old.write_text("" if state == "damaged" else before)
+    if state == "there":
+        assert "account rollover" in alone.runs("account", "deactivate", "--yes", status=4).err
+        assert "account rollover" in alone.runs("account", "create", "--agree-terms", status=2).err
+        alone.runs("account", "rollover")
+    alone.runs("account", "create", "--agree-terms")
+    assert old.read_text() == key and alone.path("account.url").read_text() == url
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("account.pem", ""), ("account.url", "hello\n"), ("account.url", "https://hello/1\n"), ("account.next.pem", "")],
+)
+def test_u03_a_damaged_file_of_the_account_is_named_and_has_a_way_out_r03(alone, file, text):
+    alone.runs("account", "create", *alone.ca, "--agree-terms")
+    key = alone.path("account.pem").read_text()
+    damaged = alone.path("ca.json").with_name(file)
+    damaged.touch(0o600)
+    damaged.write_text(text)
+    done = alone.runs("account", "rollover", status=7)
+    assert f"{damaged}: " in done.err and f"{CREATE} --directory {alone.ca[1]}" in done.err
+    assert f"{damaged}.unused" in alone.runs("account", "create", "--agree-terms").err
+    assert Path(f"{damaged}.unused").read_text() == text
+    assert (alone.path("account.pem").read_text() == key) == (file != "account.pem")
+    alone.runs("account", "rollover")
+
+
+def test_u03_without_the_key_of_an_account_commands_say_so_r03(alone, webroot):
+    alone.obtains("-d", "dead.test", *webroot)
+    url = alone.path("account.url").read_text().strip()
+    alone.path("account.pem").unlink()
+    for command in ["deactivate", "--yes"], ["rollover"], ["contacts"]:
+        done = alone.runs("account", *command, status=9)
+        assert f"account.pem is gone, the only access to the account {url}" in done.err and CREATE in done.err
+    assert not alone.path("account.pem").exists() and alone.path("account.url").exists()
+    done = alone.runs("account", "show", "--json")
+    (shown,) = done.json["accounts"]
+    assert shown["url"] == url and not shown["is_valid"] and CREATE in done.err
+    assert url in alone.runs("account", "show").out
+    assert "account show" in alone.runs("revoke", "dead.test", status=9).err
+    assert CREATE in alone.runs("account", "show").err
+    alone.runs("account", "create", "--agree-terms")
+    files = [str(alone.path(f"dead.test.{file}.pem")) for file in ("chain", "key")]
+    alone.runs("revoke", "--cert", files[0], "--key", files[1])
+
+
 @pytest.mark.parametrize(("problem", "status"), [("serverInternal", 3), ("malformed", 4)])
 def test_u28_a_fault_at_an_order_may_mean_that_the_account_is_lost_r28(alone, tmp_path, problem, status):
     refusal = {"type": problem, "status": 500 if problem == "serverInternal" else 404}
@@ -347,6 +445,22 @@ def test_u04_after_a_kill_the_key_is_not_used_r04(alone, webroot):
     assert alone.path("killed.test.key.pem").read_text() != key
     assert alone.path("killed.test.key.pem.revoked").read_text() == key
     assert "killed.test.chain.pem.revoked" in done.err
+
+
+@pytest.mark.parametrize("moved", [("chain",), ("key",), ("chain", "key")])
+@pytest.mark.parametrize("ended", [True, False])
+def test_u04_a_certificate_that_was_set_aside_is_obtained_again_r04(alone, webroot, moved, ended):
+    """Also if the order that followed has failed: the settings are there."""
+    alone.obtains("-d", "killed.test", *webroot)
+    key = alone.path("killed.test.key.pem").read_text()
+    if not ended:
+        alone.path("killed.test.revoking").write_text("KEY_COMPROMISE\n")
+    for file in moved:
+        old = alone.path(f"killed.test.{file}.pem")
+        old.rename(f"{old}.revoked")
+    assert "killed.test: renewed" in alone.runs("renew", "--force").out
+    assert alone.path("killed.test.chain.pem").exists()
+    assert (alone.path("killed.test.key.pem").read_text() != key) or (ended and moved == ("chain",))
 
 
 # --- files for a group, and spellings -------------------------------------------------------------------

@@ -393,7 +393,7 @@ def test_a_published_challenge_follows_from_its_token():
 # --- permissions, and other programs ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o177, 0o777])
 def test_s01_modes_whatever_the_umask(tmp_path, umask):
     before = os.umask(umask)
     try:

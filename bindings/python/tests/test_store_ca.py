@@ -171,6 +171,30 @@ def test_u03_without_its_key_the_url_of_an_account_is_not_used_r03(store, solver
     assert store.account_url != old and f"the account {old}" in caplog.text
 
 
+def test_u03_an_account_with_some_of_its_files_is_set_aside_r03(store):
+    key = store.account_key().pem
+    store.set_account_aside()
+    assert path(store, "account.pem.unused").read_text() == key
+    store.set_account_aside()
+    path(store, "account.url").write_text("https://localhost/1\n")
+    store.set_account_aside()
+    assert sorted(file.name for file in Path(store.folder).glob("account.*")) == [
+        "account.pem.unused", "account.url.unused",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", [obtain, obtain_on_a_loop])
+@pytest.mark.parametrize(("file", "text"), [("pem", ""), ("url", "hello\n"), ("url", "https://hello/1\n")])
+def test_u03_a_damaged_file_of_the_account_is_named_r03(store, solver, way, file, text):
+    way(store, solver)
+    path(store, f"account.{file}").write_text(text)
+    with pytest.raises(acme.StoreError, match=rf"account\.{file}: .*Store.set_account_aside\(\)") as caught:
+        way(store, solver)
+    assert caught.value.path == str(path(store, f"account.{file}"))
+    store.set_account_aside()
+    way(store, solver)
+
+
 @pytest.mark.parametrize("problem", ["serverInternal", "unauthorized", "malformed"])
 def test_u28_a_ca_that_lost_its_accounts_is_named_r28(store, tmp_path, problem):
     with small_ca(of_order={"type": problem, "status": 500 if problem == "serverInternal" else 403}) as ca:
@@ -241,6 +265,28 @@ def test_u04_a_killed_revocation_retires_the_key_r04(store, solver, caplog):
     assert path(store, f"{NAME}.key.pem.revoked").read_text() == first.key.pem
     assert "a revocation was begun and has not ended" in caplog.text
     assert f"{NAME}.chain.pem.revoked" in caplog.text and not path(store, f"{NAME}.revoking").exists()
+
+
+@pytest.mark.parametrize("moved", [("chain",), ("key",), ("chain", "key")])
+@pytest.mark.parametrize("kept", [True, False])
+def test_u04_a_killed_revocation_ends_whatever_files_are_left_r04(store, solver, moved, kept, caplog):
+    first = obtain(store, solver)
+    path(store, f"{NAME}.revoking").write_text("KEY_COMPROMISE\n")
+    for file in moved:
+        old = path(store, f"{NAME}.{file}.pem")
+        old.rename(f"{old}.revoked") if kept else old.unlink()
+    again = obtain(store, solver)
+    assert again.key.pem != first.key.pem and not path(store, f"{NAME}.revoking").exists()
+    assert f"revoke {path(store, NAME)}.chain.pem.revoked" in caplog.text
+    assert ".revoked.2" not in caplog.text
+
+
+def test_u04_a_compromised_key_without_its_chain_is_retired_r04(store, solver):
+    first = obtain(store, solver)
+    path(store, f"{NAME}.chain.pem").unlink()
+    revoke(store, first, COMPROMISED)
+    assert path(store, f"{NAME}.key.pem.revoked").read_text() == first.key.pem
+    assert obtain(store, solver).key.pem != first.key.pem
 
 
 def test_u04_a_refused_revocation_retires_a_compromised_key_only_r04(store, solver):

@@ -117,6 +117,15 @@ def test_e05_the_command_publishes_for_a_web_server_of_another_user_r05(person, 
     check(person, "umask.test", ["umask.test"])
 
 
+@pytest.mark.parametrize("mask", [0o177, 0o777])
+def test_e05_the_folders_of_the_command_are_usable_whatever_the_umask_r05(tmp_path, mask):
+    person = Person(tmp_path / "outer" / "inner")
+    with umask(mask):
+        person.runs("account", "create", *person.ca, "--agree-terms")
+    assert mode(person.folder) == mode(person.path("")) == 0o700
+    assert mode(tmp_path / "outer") & 0o700 == 0o700
+
+
 def wait_for(port: int) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:

@@ -76,7 +76,7 @@ class Folder:
         _folders.add(self)
         with self._named(""):
             with suppress(FileExistsError):
-                os.mkdir(self.path, 0o700)
+                make_folder(self.path)
                 _sync(os.path.join(self.path, os.pardir))
             self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             if os.fstat(self._fd).st_mode & stat.S_IWOTH:
@@ -150,18 +150,24 @@ class Folder:
                 os.fsync(self._dir)
 
     def set_aside(self, name: str, ending: str) -> None:
-        """Renames a file that is not usable, and that a user may still want."""
-        with self._named(name):
+        """Renames a file, if it exists, that is not usable and that a user may still want."""
+        with self._named(name), suppress(FileNotFoundError):
             os.rename(name, f"{name}{ending}", src_dir_fd=self._dir, dst_dir_fd=self._dir)
 
     def retire(self, name: str, ending: str) -> str:
-        """Renames a file, if it exists; returns its new path. A file that was retired before stays."""
+        """Renames a file, if it exists; returns its new path. A file that was retired before stays.
+
+        If the file does not exist, the path is the one of the last file that was retired.
+        """
         new, number = f"{name}{ending}", 1
+        last = new
         while self.has(new):
             number += 1
-            new = f"{name}{ending}.{number}"
-        with suppress(FileNotFoundError):
-            self.set_aside(name, new[len(name) :])
+            last, new = new, f"{name}{ending}.{number}"
+        if not self.has(name):
+            return self.path_of(last)
+        self.set_aside(name, new[len(name) :])
+        with self._named(name):
             os.fsync(self._dir)
         return self.path_of(new)
 
@@ -201,6 +207,8 @@ class Folder:
                 lock = os.open(LOCK, flags, SECRET, dir_fd=self._dir)
                 try:
                     _atomic_write.give(lock, self._owner())
+                    if os.fstat(lock).st_mode & SECRET != SECRET:  # the umask has cleared some bits
+                        os.fchmod(lock, SECRET)
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     self._recover()
                 except BlockingIOError:
@@ -272,6 +280,23 @@ os.register_at_fork(after_in_child=_after_fork)
 def _check(info: os.stat_result) -> None:
     if not stat.S_ISREG(info.st_mode):
         raise OSError(errno.EINVAL, "this is not a regular file")
+
+
+def make_folder(path: str, mode: int = 0o700) -> None:
+    """Creates a folder that its owner can use, whatever the umask."""
+    os.mkdir(path, mode)
+    os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | 0o700)
+
+
+def make_folders(path: str, mode: int = 0o700) -> None:
+    """Creates a folder if it does not exist, and its parents with the usual mode."""
+    if not os.path.isdir(os.path.dirname(path)):
+        make_folders(os.path.dirname(path), 0o777)
+    try:
+        make_folder(path, mode)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
 
 
 def _sync(folder: str) -> None:

@@ -70,7 +70,8 @@ def finish(folder: Folder, file: str) -> None:
 
 
 def _retire(folder: Folder, file: str) -> str:
+    """Renames the files; returns the new path of the chain. After a kill, some are renamed already."""
+    folder.retire(file + KEY, REVOKED)  # the key first: while the chain is there, the certificate is renewed
     chain = folder.retire(file + CHAIN, REVOKED)
-    folder.retire(file + KEY, REVOKED)
     folder.remove(file + REVOKING)
     return chain

@@ -6,7 +6,7 @@ import errno
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -85,6 +85,10 @@ logger = logging.getLogger("acme_micro")
 AnyClient = TypeVar("AnyClient", bound=ClientBase)
 
 
+class DamagedAccount(StoreError):
+    """A file of the account has no key, or no URL of an account at the CA."""
+
+
 class Store:
     """A folder for an account at a CA and for its certificates.
 
@@ -127,8 +131,8 @@ class Store:
     needs no lock. If a file cannot be read, written or trusted, a method raises :class:`StoreError`.
     """
 
-    # End of the message about an account that is not usable.
-    _way_out = "; Store.set_account_aside() makes way for a new account"
+    # End of the message about an account that is not usable, and about a damaged file of it.
+    _way_out = _repair = "; Store.set_account_aside() makes way for a new account"
 
     def __init__(self, folder: PathLike, *, lock_timeout: float = 600):
         """Opens the folder; creates it with mode 0700 if it does not exist.
@@ -153,13 +157,13 @@ class Store:
 
         The other options are those of :class:`Client`.
         """
-        return self._watched(Client(directory_url, **self._account(directory_url, options)))
+        return self._open(Client, directory_url, options)
 
     def async_client(self, directory_url: str, **options: Any) -> AsyncClient:
         """Returns a client for asyncio; otherwise as :meth:`client`."""
         from .aio import AsyncClient
 
-        return self._watched(AsyncClient(directory_url, **self._account(directory_url, options)))
+        return self._open(AsyncClient, directory_url, options)
 
     def account_key(self, type: KeyType = KeyType.P256) -> PrivateKey:
         """Returns the account's key; generates one of this type if the folder has no key."""
@@ -341,13 +345,20 @@ class Store:
     def __repr__(self) -> str:
         return f"<Store {self.folder}>"
 
-    def _account(self, directory_url: str, options: dict[str, Any]) -> dict[str, Any]:
+    def _open(
+        self, type: Callable[..., AnyClient], directory_url: str, options: dict[str, Any]
+    ) -> AnyClient:
         self._origin.check(directory_url)
-        if "account_key" in options:
-            return options
-        return {"account_key": self.account_key(), "account_url": self.account_url, **options}
-
-    def _watched(self, client: AnyClient) -> AnyClient:
+        account: dict[str, Any] = {}
+        if "account_key" not in options:
+            account = {"account_key": self.account_key(), "account_url": self.account_url}
+        try:
+            client = type(directory_url, **{**account, **options})
+        except InvalidArgument as error:
+            why = str(error).removeprefix("account_url: ")
+            if "account_url" in options or not account or why == str(error):
+                raise
+            raise self._damaged(ACCOUNT_URL, why) from None
         client._on_failure = self._set_refused_key_aside
         client._on_revoke = self._revocation
         return client
@@ -411,6 +422,8 @@ class Store:
         try:
             return PrivateKey.parse(data)
         except AcmeError as error:
+            if isinstance(error, InvalidArgument) and not file.endswith(KEY):
+                raise self._damaged(file, str(error)) from None
             raise self._unusable(file, error) from None
 
     def _new_key(self, file: str, type: KeyType) -> PrivateKey:
@@ -435,6 +448,9 @@ class Store:
 
     def _unusable(self, file: str, error: AcmeError) -> StoreError:
         return StoreError.of(self._folder.path_of(file), OSError(errno.EINVAL, str(error)))
+
+    def _damaged(self, file: str, why: str) -> StoreError:
+        return DamagedAccount.of(self._folder.path_of(file), OSError(errno.EINVAL, why + self._repair))
 
     def _busy(self, file: str) -> StoreError:
         why = f"another program or thread has been at work here for {self._lock_timeout:g} seconds"

@@ -11,7 +11,7 @@ from ..keys import PrivateKey
 from ..store import ACCOUNT_KEY, UNUSED, refuses_key
 from .cas import DEFAULT, DIRECTORIES
 from .failure import UsageError, advise, document, kind_of
-from .hints import ROLLOVER, another_account
+from .hints import ROLLOVER
 from .layout import DEACTIVATED, NEXT, Ca, Layout
 from .output import Output
 from .parser import KEY_TYPES
@@ -23,6 +23,8 @@ async def account(arguments: argparse.Namespace, layout: Layout, output: Output)
         return await _show(arguments, layout, output)
     default = DIRECTORIES[DEFAULT] if arguments.action == "create" else None
     ca = layout.ca(arguments, default)
+    if arguments.action != "create" and not ca.has_account:
+        raise _no_key(ca)
     text = await _ACTIONS[arguments.action](ca, arguments, output)
     output.result(text, {"command": "account", "action": arguments.action, "account": _account(ca)})
     return 0
@@ -43,10 +45,10 @@ async def _show(arguments: argparse.Namespace, layout: Layout, output: Output) -
     for name, error in layout.unusable.items():
         unknown({"ca": name}, error)
     for ca in cas:
-        if not ca.has_account:
-            continue
         account = {"ca": ca.name}
         try:
+            if not ca.has_account and not ca.store.account_url:
+                continue
             account = _account(ca)
             found.append(await _check_account(ca, account, output))
         except Exception as error:  # a bug, too: it must not hide the others
@@ -59,12 +61,16 @@ async def _show(arguments: argparse.Namespace, layout: Layout, output: Output) -
 
 async def _check_account(ca: Ca, account: dict[str, Any], output: Output) -> dict[str, Any]:
     """Asks the CA about an account."""
+    if not ca.has_account:
+        lost = _no_key(ca)
+        output.error(lost, about=ca.name)
+        return {**account, "is_valid": False, "terms_url": None, "error": document(lost)}
     async with ca.client() as client:
         output.step(f"asking {ca.name}")
         try:
             await client.find_account()
         except AccountError as error:
-            hint = ROLLOVER if ca.has_next_account_key else another_account(ca)
+            hint = ROLLOVER if ca.has_next_account_key else ca.another_account
             output.error(error, about=ca.name, hint=hint)
             found = {**document(error), "hint": hint}
             return {**account, "is_valid": False, "terms_url": client.terms_url, "error": found}
@@ -72,14 +78,17 @@ async def _check_account(ca: Ca, account: dict[str, Any], output: Output) -> dic
 
 
 async def _create(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
+    if arguments.agree_terms:
+        for path in ca.set_damaged_files_aside():
+            output.note(f"{ca.name}: a damaged file of the account is now {path}")
     if ca.has_next_account_key:
-        raise UsageError(f"{ca.name}: the account has two keys", ROLLOVER)
+        await _end_rollover(ca, arguments, output)
     key = ca.store.account_key(KEY_TYPES[arguments.key_type or "p256"])
     try:
         url = await _register(ca, key, arguments, output)
     except AccountError as error:
         if not arguments.agree_terms:
-            advise(error, another_account(ca))
+            advise(error, ca.another_account)
             raise
         ca.set_account_aside(UNUSED)
         output.note(f"{ca.name}: {error}")
@@ -90,6 +99,27 @@ async def _create(ca: Ca, arguments: argparse.Namespace, output: Output) -> str:
         how = f"to replace it, run acme-micro account rollover --key-type {arguments.key_type}"
         output.note(f"{ca.name}: the account's key stays {_type(key)}; {how}")
     return f"{ca.name}: the account is {plain(url)}"
+
+
+async def _end_rollover(ca: Ca, arguments: argparse.Namespace, output: Output) -> None:
+    """Ends the change of an account's key if the old key is gone, or if the CA knows neither of the keys."""
+    is_new = arguments.agree_terms and await _is_known(ca, NEXT)
+    if is_new and not ca.has_account:
+        ca.replace_account_key(ca.path / NEXT)
+    elif is_new or not arguments.agree_terms or await _is_known(ca, ACCOUNT_KEY):
+        raise UsageError(f"{ca.name}: the account has two keys", ROLLOVER)
+    else:
+        ca.set_account_aside(UNUSED)
+        output.note(f"{ca.name}: no key has an account; the account's files are renamed to end in {UNUSED}")
+
+
+async def _is_known(ca: Ca, file: str) -> bool:
+    """Whether the key in this file has an account that is usable."""
+    key = ca.account_key(file)
+    if key is None:
+        return False
+    async with ca.client(account_key=key) as client:
+        return await _is_usable(client)
 
 
 async def _register(ca: Ca, key: PrivateKey, arguments: argparse.Namespace, output: Output) -> str:
@@ -119,6 +149,7 @@ async def _rollover(ca: Ca, arguments: argparse.Namespace, output: Output) -> st
     """
     async with ca.locked(), ca.client() as client:
         path = ca.path / NEXT
+        ca.account_key(NEXT)  # a damaged file is reported
         key = PrivateKey.load_or_generate(path, KEY_TYPES[arguments.key_type or "p256"])
         try:
             await client.change_key(key)
@@ -126,6 +157,8 @@ async def _rollover(ca: Ca, arguments: argparse.Namespace, output: Output) -> st
             if refuses_key(error):
                 ca.set_next_account_key_aside(path)
                 advise(error, _another("rollover", key))
+            elif isinstance(error, ProblemError) and not await _is_usable(client):
+                advise(error, ca.another_account)
             raise
         ca.replace_account_key(path)
     if arguments.key_type not in (None, _type(key)):
@@ -144,6 +177,9 @@ async def _deactivate(ca: Ca, arguments: argparse.Namespace, output: Output) -> 
         except ProblemError as error:
             if await _is_usable(client):
                 raise
+            if await _is_known(ca, NEXT):
+                advise(error, ROLLOVER)
+                raise
             what = f"the account is not usable any more ({plain(str(error))})"
     ca.set_account_aside(DEACTIVATED)
     return f"{ca.name}: {what}; its key in {ca.path} is renamed to end in {DEACTIVATED}"
@@ -155,6 +191,19 @@ async def _is_usable(client: AsyncClient) -> bool:
     except AccountError:
         return False
     return True
+
+
+def _no_key(ca: Ca) -> AccountError:
+    """Returns the error of an account without its key."""
+    path = ca.path / ACCOUNT_KEY
+    url = ca.store.account_url
+    if url is None and not ca.has_next_account_key:
+        error = AccountError(f"{ca.name}: there is no account in {ca.path}")
+        advise(error, f"run acme-micro account create --agree-terms --directory {ca.argument}")
+        return error
+    error = AccountError(f"{path} is gone, the only access to the account {plain(url or '')}".rstrip())
+    advise(error, f"put a copy of the file there; or {ca.another_account}")
+    return error
 
 
 def _type(key: PrivateKey) -> str:

@@ -37,13 +37,7 @@ ROLLOVER = "run acme-micro account rollover: a change of the account's key was b
 def advise_of_account(error: AcmeError, ca: Ca) -> None:
     """Sets the hint of an account that is not usable."""
     if isinstance(error, AccountError):
-        advise(error, ROLLOVER if ca.has_next_account_key else another_account(ca))
-
-
-def another_account(ca: Ca) -> str:
-    """Returns the hint for an account that is not usable."""
-    how = f"acme-micro account create --agree-terms --directory {ca.argument}"
-    return f"run {how} to register another account in its place"
+        advise(error, ROLLOVER if ca.has_next_account_key else ca.another_account)
 
 
 def advise_of_challenges(error: AcmeError, settings: CertificateSettings) -> None:

@@ -16,18 +16,21 @@ import argparse
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from .._folder import PUBLIC, Folder, StoreError
+from .._client import ClientBase
+from .._folder import PUBLIC, Folder, StoreError, make_folders
+from .._names import name_of as name_of_file
+from .._revocation import REVOKED, REVOKING
 from .._values import text_of
 from ..aio import AsyncClient
 from ..certificates import Certificate
 from ..errors import AcmeError
 from ..keys import PrivateKey
-from ..store import ACCOUNT_KEY, ACCOUNT_URL, UNUSED, Store
+from ..store import ACCOUNT_KEY, ACCOUNT_URL, UNUSED, DamagedAccount, Store
 from .cas import DEFAULT, DIRECTORIES, TRIALS, name_of
 from .default_folder import default_folder
 from .failure import CommandError, UsageError, advise
@@ -50,6 +53,7 @@ class Ca:
         self.name = name_of(settings.directory)
         self.store = Store(path)
         self.store._way_out = ""  # the hint has the command's own
+        self.store._repair = f"; {self.another_account}"
         self._folder = Folder(path)
         for key in ACCOUNT_KEY, NEXT:
             self._folder.make_private(key)
@@ -58,6 +62,12 @@ class Ca:
     def argument(self) -> str:
         """The argument of ``--directory`` for this CA."""
         return self.name if self.name in DIRECTORIES else self.settings.directory
+
+    @property
+    def another_account(self) -> str:
+        """The advice about an account that is not usable."""
+        how = f"acme-micro account create --agree-terms --directory {self.argument}"
+        return f"run {how} to register another account in its place"
 
     @property
     def trial_for(self) -> str | None:
@@ -70,9 +80,10 @@ class Ca:
         return {"ACME_CA": self.name, "ACME_DIRECTORY": self.settings.directory}
 
     @asynccontextmanager
-    async def client(self, arguments: argparse.Namespace | None = None) -> AsyncIterator[AsyncClient]:
+    async def client(
+        self, arguments: argparse.Namespace | None = None, **options: Any
+    ) -> AsyncIterator[AsyncClient]:
         """Opens a client for the account of this folder; the arguments may have options of a new account."""
-        options: dict[str, Any] = {}
         if arguments is not None:
             options.update(
                 terms_agreed=arguments.agree_terms,
@@ -134,8 +145,14 @@ class Ca:
             yield
 
     def names(self) -> tuple[str, ...]:
-        """Returns the names of the certificates."""
-        return self.store.names()
+        """Returns the names of the certificates, also of those that a revocation has set aside and that are to
+        be obtained again: they still have settings."""
+        files = self.store._files(RENEWAL)
+        again = [name_of_file(file) for file in files if self._is_set_aside(file)]
+        return tuple(sorted({*self.store.names(), *again}))
+
+    def _is_set_aside(self, file: str) -> bool:
+        return any(self._folder.has(file + one) for one in (REVOKING, CHAIN + REVOKED, KEY + REVOKED))
 
     def has(self, name: str, with_parts: bool = False) -> bool:
         """Whether there is such a certificate or, with ``with_parts``, any of its files."""
@@ -181,8 +198,24 @@ class Ca:
 
     def set_account_aside(self, ending: str) -> None:
         """Renames the files of an account that is not usable, so that another one can take its place."""
-        for file in ACCOUNT_URL, ACCOUNT_KEY:
+        for file in ACCOUNT_URL, ACCOUNT_KEY, NEXT:
             self._folder.retire(file, ending)
+
+    def set_damaged_files_aside(self) -> Iterator[str]:
+        """Renames the damaged files of the account; yields their new paths."""
+        hosts = {"allowed_hosts": self.settings.allow_host}
+        while True:
+            try:
+                self.account_key(NEXT)
+                if self.has_account:
+                    self.store._open(ClientBase, self.settings.directory, hosts).close()
+                return
+            except DamagedAccount as error:
+                yield self._folder.retire(os.path.basename(error.path), UNUSED)
+
+    def account_key(self, file: str) -> PrivateKey | None:
+        """Reads a key of the account."""
+        return self.store._key(file)
 
     def set_next_account_key_aside(self, path: Path) -> None:
         """Renames an account's next key that the CA has refused."""
@@ -247,7 +280,7 @@ class Layout:
         if settings.directory != directory:
             raise UsageError(f"{path} is for {settings.directory}", "use another --folder")
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folders(str(self.path))
         except OSError as error:
             raise self._unusable(error) from None
         return Ca(path, updated(settings, arguments))
