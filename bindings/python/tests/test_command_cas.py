@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import acme_micro as acme
+from acme_micro._names import legacy_file_of
 from acme_micro.command import in_use
 from acme_micro.command.cas import name_of
 from acme_micro.command.layout import Ca
@@ -420,3 +421,15 @@ def test_u16_files_of_an_older_version_are_renewed_where_they_are_r16(alone, web
     alone.runs("revoke", "xn--mller-kva.test")
     assert alone.path("m%C3%BCller.test.key.pem.revoked").exists()
     assert not alone.path("m%C3%BCller.test.renewal.json").exists()
+
+
+def test_u16_a_long_name_of_an_older_version_is_the_same_certificate_r16(alone, webroot):
+    name = "ü" * 20 + "x" * 170
+    alone.obtains("-d", "long.test", *webroot)
+    for ending in "key.pem", "chain.pem", "renewal.json":
+        alone.path(f"long.test.{ending}").rename(alone.path(f"{legacy_file_of(name)}.{ending}"))
+    for spelling in name, name.upper():
+        found = alone.obtains("-d", "long.test", "--name", spelling, *webroot, "--json").json["certificate"]
+        assert not found["is_new"] and found["chain_file"] == str(alone.path(f"{legacy_file_of(name)}.chain.pem"))
+    (one,) = alone.runs("renew", found["name"], "--force", "--json").json["certificates"]
+    assert one["is_new"] and len(list(alone.path("").glob("*.key.pem"))) == 1

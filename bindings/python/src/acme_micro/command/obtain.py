@@ -6,7 +6,6 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from .._names import canonical
 from ..aio import AsyncClient
 from ..certificates import Certificate
 from ..client import Client
@@ -41,8 +40,8 @@ async def obtain(arguments: argparse.Namespace, layout: Layout, output: Output) 
         settings = replace(settings, hook_timeout=arguments.hook_timeout)
     _check_names(names)
     _check(settings)
-    name = canonical(arguments.name or names[0])
     ca = layout.ca(arguments, DIRECTORIES[DEFAULT])
+    name = ca.stored_name(arguments.name or names[0])
     cas = layout.everywhere()
     settings = replace(settings, turn=next_turn(ca, name, cas))
     other = in_use_instead(ca, name, cas, settings.turn)
