@@ -33,12 +33,12 @@ async def renew(arguments: argparse.Namespace, layout: Layout, output: Output) -
         failures.append(error)
         done.append({"name": name, "ca": ca.name, "ok": False, "error": document(error)})
 
-    wanted = layout.wanted(arguments)
+    usable, wanted = layout.cas(arguments), layout.wanted(arguments)
     for name, error in layout.unusable.items():
         output.error(error, about=name)
         failures.append(error)
         done.append({"name": None, "ca": name, "ok": False, "error": document(error)})
-    cas = [ca for ca, _ in wanted]
+    cas = [*usable, *layout.unusable_cas()]
     for ca, names in wanted:
         try:
             async with ca.client() as client:
