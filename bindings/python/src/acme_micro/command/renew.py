@@ -12,7 +12,7 @@ from ..aio import AsyncClient
 from ..certificates import Certificate
 from ..schedule import next_try
 from .failure import DeployFailed, document, kind_of
-from .in_use import in_use_instead, pass_over
+from .in_use import AnyCa, in_use_instead, pass_over
 from .layout import Ca, Layout
 from .obtain import deploy_pending, obtain_one
 from .output import Output
@@ -38,7 +38,7 @@ async def renew(arguments: argparse.Namespace, layout: Layout, output: Output) -
         output.error(error, about=name)
         failures.append(error)
         done.append({"name": None, "ca": name, "ok": False, "error": document(error)})
-    cas = [*usable, *layout.unusable_cas()]
+    cas: list[AnyCa] = [*usable, *layout.unusable_cas()]
     for ca, names in wanted:
         try:
             async with ca.client() as client:
