@@ -488,6 +488,7 @@ def test_u16_a_long_name_of_an_older_version_is_the_same_certificate_r16(alone, 
         alone.path(f"long.test.{ending}").rename(alone.path(f"{legacy_file_of(name)}.{ending}"))
     for spelling in name, name.upper():
         found = alone.obtains("-d", "long.test", "--name", spelling, *webroot, "--json").json["certificate"]
-        assert not found["is_new"] and found["chain_file"] == str(alone.path(f"{legacy_file_of(name)}.chain.pem"))
+        chain = alone.path(f"{legacy_file_of(name)}.chain.pem")
+        assert not found["is_new"] and found["chain_file"] == str(chain)
     (one,) = alone.runs("renew", found["name"], "--force", "--json").json["certificates"]
     assert one["is_new"] and len(list(alone.path("").glob("*.key.pem"))) == 1

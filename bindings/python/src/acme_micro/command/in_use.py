@@ -23,8 +23,8 @@ LAST = 1 << 31
 def in_use_instead(
     ca: Ca, name: str, cas: Sequence[AnyCa], obtaining: CertificateSettings | None = None
 ) -> AnyCa | None:
-    """Returns the CA whose certificate is in use instead of this CA's, or None. ``obtaining`` has the settings
-    of an ``obtain`` that is in progress.
+    """Returns the CA whose certificate is in use instead of this CA's, or None. ``obtaining`` has the
+    settings of an ``obtain`` that is in progress.
 
     Two CAs' certificates are for the same purpose if their files or all their names are the same. A CA for
     trials is never used beside another one. Of two other CAs, the last ``obtain`` decides; with an older
@@ -74,7 +74,10 @@ def _others(
 
 
 def _is_lost(ca: Ca, name: str) -> bool:
-    """Whether a certificate without its chain file was in use. (A first ``obtain`` that failed leaves a key.)"""
+    """Whether a certificate without its chain file was in use.
+
+    A first ``obtain`` that failed leaves a key and settings, too, but its deploy hook has not run.
+    """
     settings = _settings(ca, name)
     return settings is not None and settings.deployed is not None and not ca.has(name)
 

@@ -209,7 +209,7 @@ class Ca:
 
 
 class UnusableCa:
-    """The folder of a CA that cannot be used, because of its ``ca.json`` or because anybody can write to it."""
+    """A CA's folder that cannot be used, because of its ``ca.json`` or because anybody can write to it."""
 
     def __init__(self, path: Path):
         self.path, self.name = path, path.name
