@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import acme_micro as acme
+from acme_micro._names import legacy_file_of
 from acme_micro.command import in_use
 from acme_micro.command.cas import name_of
 from acme_micro.command.layout import Ca
@@ -153,6 +154,64 @@ def test_u02_one_command_ends_the_trial_r02(person, webroot):
     assert done.err.count("not renewed") == 0 and person.is_live(person.real, name)
     assert "there is no certificate" in person.runs("move", name, *person.real, status=2).err
     assert "--directory" in person.runs("move", name, status=2).err
+
+
+@pytest.mark.parametrize("fault", ["folder", "ca.json", "chain"])
+def test_u02_a_trial_is_not_deployed_over_a_certificate_that_cannot_be_used_r02(person, webroot, fault):
+    name = "fault.test"
+    for ca in person.ca, person.real:
+        person.runs("obtain", *ca, "--agree-terms", "-d", name, *webroot, *person.hook)
+    live, chain = person.live.read_text(), person.of(person.real, f"{name}.chain.pem")
+    if fault == "folder":
+        chain.parent.chmod(0o707)
+    elif fault == "ca.json":
+        (chain.parent / "ca.json").write_text("{")
+    else:
+        chain.unlink()
+    for arguments in [name], [], [name]:
+        done = person.runs("renew", "--force", *arguments, status=7)
+        assert person.live.read_text() == live and chain.parent.name in done.err
+    # The trial's certificate of another name, which the unusable CA does not have, is renewed.
+    person.runs("obtain", *person.ca, "-d", "another.test", *webroot)
+    assert "renewed" in person.runs("renew", "--force", "another.test").out
+    # An obtain makes the trial's certificate the live one.
+    person.runs("obtain", *person.ca, "-d", name, *webroot, "--force")
+    assert person.live.read_text() != live
+
+
+def test_u02_a_first_obtain_that_failed_does_not_end_renewals_r02(person, webroot):
+    person.runs("obtain", *person.ca, "--agree-terms", "-d", "first.test", *webroot, *person.hook)
+    failing = ["--hook", "false", *person.hook]
+    person.runs("obtain", *person.real, "--agree-terms", "-d", "first.test", *failing, status=8)
+    assert "renewed" in person.runs("renew", "--force").out
+
+
+@pytest.mark.parametrize("more", [[], ["--name", "live"]])
+def test_u02_the_same_names_in_another_order_are_one_certificate_r02(person, webroot, more):
+    options = ["--agree-terms", *webroot, *person.hook]
+    person.runs("obtain", *person.ca, "-d", "n.test,www.n.test", *options)
+    person.runs("obtain", *person.real, "-d", "WWW.n.test,n.test", *more, *options)
+    (name,) = {path.name[:-10] for path in person.of(person.real, "").glob("*.chain.pem")}
+    assert name != "n.test"
+    found = person.runs("renew", "--force", "--json").json["certificates"]
+    assert {one["name"]: one["is_new"] for one in found} == {"n.test": False, name: True}
+    assert person.is_live(person.real, name)
+    person.runs("obtain", *person.ca, "-d", "n.test,www.n.test", *webroot)
+    person.runs("renew", "--force")
+    assert person.is_live(person.ca, "n.test")
+
+
+def test_u02_move_takes_the_options_of_the_trial_r02(person, webroot):
+    person.runs("obtain", *person.real, "--agree-terms", "-d", "m.test", *webroot, *person.hook)
+    person.runs("obtain", *person.ca, "--agree-terms", "-d", "m.test,www.m.test", *webroot)
+    moved = person.runs("move", "m.test", *person.real, "--json").json["certificate"]
+    assert moved["is_new"] and moved["names"] == ["m.test", "www.m.test"]
+    assert person.is_live(person.real, "m.test")
+    # The certificate is not due for renewal, and the live one is the trial's.
+    person.runs("obtain", *person.ca, "-d", "m.test,www.m.test", *webroot, *person.hook)
+    assert person.is_live(person.ca, "m.test")
+    moved = person.runs("move", "m.test", *person.real, "--json").json["certificate"]
+    assert not moved["is_new"] and person.is_live(person.real, "m.test")
 
 
 # --- a certificate that is not wanted any more ----------------------------------------------------------
@@ -534,3 +593,16 @@ def test_u16_files_of_an_older_version_are_renewed_where_they_are_r16(alone, web
     alone.runs("revoke", "xn--mller-kva.test")
     assert alone.path("m%C3%BCller.test.key.pem.revoked").exists()
     assert not alone.path("m%C3%BCller.test.renewal.json").exists()
+
+
+def test_u16_a_long_name_of_an_older_version_is_the_same_certificate_r16(alone, webroot):
+    name = "ü" * 20 + "x" * 170
+    alone.obtains("-d", "long.test", *webroot)
+    for ending in "key.pem", "chain.pem", "renewal.json":
+        alone.path(f"long.test.{ending}").rename(alone.path(f"{legacy_file_of(name)}.{ending}"))
+    for spelling in name, name.upper():
+        found = alone.obtains("-d", "long.test", "--name", spelling, *webroot, "--json").json["certificate"]
+        chain = alone.path(f"{legacy_file_of(name)}.chain.pem")
+        assert not found["is_new"] and found["chain_file"] == str(chain)
+    (one,) = alone.runs("renew", found["name"], "--force", "--json").json["certificates"]
+    assert one["is_new"] and len(list(alone.path("").glob("*.key.pem"))) == 1

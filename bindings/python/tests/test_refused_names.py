@@ -65,6 +65,14 @@ def test_o36_r17_the_command_refuses_the_name_and_leaves_nothing(name, tmp_path)
     assert not person.folder.exists()
 
 
+@pytest.mark.parametrize("name", ["*.1.2.3.4", "*.::1", "*.1", "*.*.a.test"])
+def test_o36_r17_a_wildcard_that_no_ca_certifies_gets_no_advice_on_publishing(name, tmp_path):
+    person = Person(tmp_path / "acme")
+    for way in ["--webroot", str(tmp_path)], ["--hook", "true", "--challenge-type", "http-01"], []:
+        err = person.obtains("-d", name, *way, status=2).err
+        assert "the name " in err and "dns-01" not in err and "--webroot" not in err, err
+
+
 def test_o36_r17_a_refused_name_does_not_touch_the_stored_certificate(tmp_path, store, standalone):
     with store.client(
         env("ACME_DIRECTORY"), ca_file=env("ACME_CA_FILE"), terms_agreed=True

@@ -23,6 +23,7 @@ from typing import Any
 
 from .._client import ClientBase
 from .._folder import PUBLIC, Folder, StoreError, make_folders
+from .._names import file_of, legacy_file_of
 from .._names import name_of as name_of_file
 from .._revocation import REVOKED, REVOKING
 from .._values import text_of
@@ -240,6 +241,20 @@ class Ca:
         return os.path.basename(self.store.chain_file(name))[: -len(CHAIN)] + ending
 
 
+class UnusableCa:
+    """A CA's folder that cannot be used, because of its ``ca.json`` or because anybody can write to it."""
+
+    def __init__(self, path: Path):
+        self.path, self.name = path, path.name
+        self.trial_for = TRIALS.get(self.name)
+
+    def may_have(self, name: str) -> bool:
+        """Whether there is a file of this certificate."""
+        files = {file_of(name), legacy_file_of(name)}
+        endings = (CHAIN, KEY, RENEWAL)
+        return any(os.path.lexists(self.path / f"{file}{end}") for file in files for end in endings)
+
+
 class Layout:
     """The folders of all CAs."""
 
@@ -259,6 +274,10 @@ class Layout:
     def everywhere(self) -> list[Ca]:
         """Returns all usable CAs, whatever the arguments."""
         return [Ca(path, settings) for path, settings in self._known().items()]
+
+    def unusable_cas(self) -> list[UnusableCa]:
+        """Returns the CAs that are in :attr:`unusable`."""
+        return [UnusableCa(self.path / name) for name in self.unusable]
 
     def ca(self, arguments: argparse.Namespace, default: str | None = None) -> Ca:
         """Returns the CA of the arguments, or the only one of the folder; in an empty folder, the default."""
@@ -293,8 +312,10 @@ class Layout:
         for name in arguments.name:
             if not any(ca.stored_name(name) in known for ca in cas):
                 raise self._no_such(name)
-        if wanted:
-            self.unusable.clear()  # the unusable CAs are not needed
+        if wanted:  # an unusable CA is not needed, unless it may have one of them
+            names = wanted.union(arguments.name)
+            needed = [ca.name for ca in self.unusable_cas() if any(map(ca.may_have, names))]
+            self.unusable = {name: self.unusable[name] for name in needed}
         chosen = ((ca, [name for name in ca.names() if not wanted or name in wanted]) for ca in cas)
         return [(ca, names) for ca, names in chosen if names]
 

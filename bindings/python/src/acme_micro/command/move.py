@@ -22,11 +22,10 @@ async def move(arguments: argparse.Namespace, layout: Layout, output: Output) ->
         raise UsageError("to which CA?", "add --directory, such as --directory letsencrypt")
     old, settings = _source(arguments, layout)
     name, ca = old.stored_name(arguments.name), layout.ca(arguments)
-    settings = replace(
-        ca.certificate_settings(name) or settings, turn=next_turn(ca, name, layout.everywhere())
-    )
+    settings = replace(settings, turn=next_turn(ca, name, settings, layout.everywhere()))
     async with ca.client(arguments) as client:
-        found = await obtain_one(ca, client, name, settings, output, force=False)
+        # The live certificate is the old one, even if the deploy hook has run for the new one.
+        found = await obtain_one(ca, client, name, settings, output, force=False, deploy_again=True)
     async with old.locked():
         files = old.delete(name)
     output.note(f"{name}: the certificate of {old.name} is deleted; its files end in .deleted")
@@ -45,5 +44,6 @@ def _source(arguments: argparse.Namespace, layout: Layout) -> tuple[Ca, Certific
     settings = found.certificate_settings(found.stored_name(arguments.name))
     if settings is None:
         raise UsageError(f"{arguments.name}: another program obtained it", "use acme-micro obtain")
-    settings = replace(settings, deployed=None, passed_over=None)
+    # A trial beside a certificate in use has no deploy hook; that certificate's stays.
+    settings = replace(settings, deployed=None, passed_over=None, deploy_hook=settings.deploy_hook or None)
     return found, replace(settings, failures=0, renewals=0, next_try=0)

@@ -6,7 +6,6 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from .._names import canonical
 from ..aio import AsyncClient
 from ..certificates import Certificate
 from ..client import Client
@@ -43,13 +42,13 @@ async def obtain(arguments: argparse.Namespace, layout: Layout, output: Output) 
     settings = replace(settings, deploy_folder=settings.deploy_hook and folder)
     if arguments.hook_timeout is not None:
         settings = replace(settings, hook_timeout=arguments.hook_timeout)
-    _check(settings)
     _check_names(names)
-    name = canonical(arguments.name or names[0])
+    _check(settings)
     ca = layout.ca(arguments, DIRECTORIES[DEFAULT])
+    name = ca.stored_name(arguments.name or names[0])
     cas = layout.everywhere()
-    settings = replace(settings, turn=next_turn(ca, name, cas))
-    other = in_use_instead(ca, name, cas, settings.turn)
+    settings = replace(settings, turn=next_turn(ca, name, settings, cas))
+    other = in_use_instead(ca, name, [*cas, *layout.unusable_cas()], settings)
     if other is not None and settings.deploy_hook is None:
         settings = replace(settings, deploy_hook="")  # also one that is remembered
     async with ca.client(arguments) as client:
@@ -72,12 +71,16 @@ async def obtain_one(
     output: Output,
     *,
     force: bool,
+    deploy_again: bool = False,
 ) -> dict[str, Any]:
-    """Obtains one certificate, and runs its deploy hook; returns its description for programs."""
+    """Obtains one certificate, and runs its deploy hook; returns its description for programs.
+
+    With ``deploy_again``, the hook runs even if it has succeeded for this certificate.
+    """
     async with ca.locked():  # of two runs at the same time, the second finds the certificate
         known = ca.store.account_url
         try:
-            return await _obtain_one(ca, client, name, settings, output, force)
+            return await _obtain_one(ca, client, name, settings, output, force, deploy_again)
         except (AcmeError, OSError) as error:
             _advise(error, ca, settings)
             raise
@@ -88,14 +91,16 @@ async def obtain_one(
 
 
 async def _obtain_one(
-    ca: Ca, client: AsyncClient, name: str, settings: CertificateSettings, output: Output, force: bool
+    ca: Ca,
+    client: AsyncClient,
+    name: str,
+    settings: CertificateSettings,
+    output: Output,
+    force: bool,
+    deploy_again: bool,
 ) -> dict[str, Any]:
     before = ca.store.certificate(name)
-    earlier = ca.certificate_settings(name)
-    if earlier is not None:
-        settings = replace(settings, deployed=earlier.deployed)
-        if settings.deploy_hook is None:
-            settings = replace(settings, deploy_hook=earlier.deploy_hook, deploy_folder=earlier.deploy_folder)
+    settings = _with_earlier(settings, ca.certificate_settings(name), deploy_again)
     key_type = ca.key_type(name)
     if settings.key_type is not None and key_type not in (None, settings.key_type):
         if ca.has_chain(name):
@@ -124,6 +129,17 @@ async def _obtain_one(
     ca.keep_certificate_settings(name, settings)
     await _deploy(ca, name, settings, certificate, output)
     return {**describe(ca, name, certificate), "is_new": is_new}
+
+
+def _with_earlier(
+    settings: CertificateSettings, earlier: CertificateSettings | None, deploy_again: bool
+) -> CertificateSettings:
+    """Adds what earlier settings remember of the deploy hook."""
+    if earlier is None:
+        return settings
+    if settings.deploy_hook is None:
+        settings = replace(settings, deploy_hook=earlier.deploy_hook, deploy_folder=earlier.deploy_folder)
+    return replace(settings, deployed=None if deploy_again else earlier.deployed)
 
 
 def _advise(error: AcmeError | OSError, ca: Ca, settings: CertificateSettings) -> None:

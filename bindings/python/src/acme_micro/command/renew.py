@@ -12,7 +12,7 @@ from ..aio import AsyncClient
 from ..certificates import Certificate
 from ..schedule import next_try
 from .failure import DeployFailed, document, kind_of
-from .in_use import in_use_instead, pass_over
+from .in_use import AnyCa, in_use_instead, pass_over
 from .layout import Ca, Layout
 from .obtain import deploy_pending, obtain_one
 from .output import Output
@@ -33,12 +33,12 @@ async def renew(arguments: argparse.Namespace, layout: Layout, output: Output) -
         failures.append(error)
         done.append({"name": name, "ca": ca.name, "ok": False, "error": document(error)})
 
-    wanted = layout.wanted(arguments)
+    usable, wanted = layout.cas(arguments), layout.wanted(arguments)
     for name, error in layout.unusable.items():
         output.error(error, about=name)
         failures.append(error)
         done.append({"name": None, "ca": name, "ok": False, "error": document(error)})
-    cas = [ca for ca, _ in wanted]
+    cas: list[AnyCa] = [*usable, *layout.unusable_cas()]
     for ca, names in wanted:
         try:
             async with ca.client() as client:
