@@ -164,7 +164,8 @@ class Ca:
         for ending in reversed(PARTS):  # the settings first: without them it is not renewed
             self._folder.remove(self._file_of(name, ending))
         files = [self._file_of(name, ending) for ending in (CHAIN, KEY)]
-        return [self._folder.retire(file, DELETED) for file in files if self._folder.has(file)]
+        kept = [self._folder.retire(file, DELETED) for file in files if self._folder.has(file)]
+        return list(map(from_system, kept))
 
     def key_type(self, name: str) -> str | None:
         """Returns the type of a certificate's key, or None without a key."""
@@ -191,6 +192,10 @@ class Ca:
     def replace_account_key(self, path: Path) -> None:
         """Makes this file the account's key."""
         self._rename(str(path), str(self.path / ACCOUNT_KEY))
+
+    def path_of(self, file: str) -> str:
+        """Returns the path of a file for messages and programs."""
+        return from_system(str(self.path / file))
 
     def paths(self, name: str) -> dict[str, str]:
         """Returns the paths of a certificate for servers."""
