@@ -167,6 +167,8 @@ def test_e06_a_renewal_in_another_locale_does_the_same_r06(tmp_path, locale):
     assert person.runs("show", "--json").json["folder"] == str(person.folder)
     (account,) = person.runs("account", "show", "--json").json["accounts"]
     deleted = person.runs("delete", "n", "--json").json["files"]
+    missing = person.runs("delete", "n", "--json", status=2).json["error"]["message"]
+    assert missing.endswith(f" {person.folder}")
     paths = [account["key_file"], *deleted]
     assert len(paths) == 3 and all(path.startswith(str(person.folder)) for path in paths)
 

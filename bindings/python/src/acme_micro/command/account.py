@@ -15,7 +15,6 @@ from .hints import ROLLOVER, another_account
 from .layout import DEACTIVATED, NEXT, Ca, Layout
 from .output import Output
 from .parser import KEY_TYPES
-from .system_text import from_system
 from .text import plain
 
 
@@ -52,7 +51,7 @@ async def _show(arguments: argparse.Namespace, layout: Layout, output: Output) -
             found.append(await _check_account(ca, account, output))
         except Exception as error:  # a bug, too: it must not hide the others
             unknown(account, error)
-    text = "\n".join(map(_text, found)) or f"there is no account in {from_system(str(layout.path))}"
+    text = "\n".join(map(_text, found)) or f"there is no account in {layout.shown}"
     result = {"command": "account", "action": "show", "accounts": found}
     output.result(text, {"ok": not failures, **result})
     return kind_of(failures[0])[1] if failures else 0

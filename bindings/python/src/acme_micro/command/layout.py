@@ -218,6 +218,8 @@ class Layout:
     def __init__(self, path: Path | None):
         self._is_default = path is None
         self.path = (path or default_folder()).absolute()
+        #: The path for messages and programs.
+        self.shown = from_system(str(self.path))
         #: The error of each CA's folder that cannot be used, by the folder's name.
         self.unusable: dict[str, Exception] = {}
 
@@ -246,11 +248,11 @@ class Layout:
             directory = next(iter(known.values())).directory
         if directory is None:
             names = ", ".join(name_of(settings.directory) for settings in known.values())
-            raise UsageError("which CA?", f"add --directory; {self.path} has {names or 'no CA yet'}")
+            raise UsageError("which CA?", f"add --directory; {self.shown} has {names or 'no CA yet'}")
         path = self.path / name_of(directory)
         settings = known.get(path, CaSettings(directory))
         if settings.directory != directory:
-            raise UsageError(f"{path} is for {settings.directory}", "use another --folder")
+            raise UsageError(f"{from_system(str(path))} is for {settings.directory}", "use another --folder")
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -286,7 +288,7 @@ class Layout:
     def _no_such(self, name: str) -> Exception:
         for error in self.unusable.values():
             return error  # the certificate may be in this folder
-        why = f"there is no certificate {name} in {self.path}"
+        why = f"there is no certificate {name} in {self.shown}"
         return UsageError(why, "acme-micro show lists the certificates")
 
     def _unusable(self, error: OSError) -> StoreError:
