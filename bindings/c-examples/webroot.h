@@ -16,20 +16,22 @@ struct webroot {
     struct journal *journal;
 };
 
-/* Whether an earlier run made this folder: it is ours, and has nothing but challenges in it. Another folder
- * may have its mode for a reason. */
-static int webroot_made(int dir, const struct stat *found)
+/* Whether an earlier run may have made this folder, and everybody may have what is in it: the content of
+ * .well-known is public (RFC 8615), but other files beside the challenges may be there by mistake. A folder
+ * of another group may have its mode for a reason. */
+static int webroot_made(int dir, const char *name, const struct stat *found)
 {
     int ours = found->st_uid == geteuid() && found->st_gid == getegid();
-    int again = ours ? openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    int is_public = ours && strcmp(name, ".well-known") == 0;
+    int again = ours && !is_public ? openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     DIR *listing = again < 0 ? NULL : fdopendir(again);
     struct dirent *entry;
 
     if (!listing)
-        return 0;
+        return is_public;
     while (ours && (entry = readdir(listing)))
         ours = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
-               is_token(entry->d_name);
+               strncmp(entry->d_name, ".tmp-", 5) == 0 || is_token(entry->d_name);
     closedir(listing);
     return ours;
 }
@@ -44,9 +46,13 @@ static int webroot_enter(int dir, const char *name)
 
     if (is_new || (inner < 0 && errno == EEXIST))
         inner = openat(dir, name, flags);
-    if (inner >= 0 && fstat(inner, &found) == 0 && (found.st_mode & 0755) != 0755 &&
-        (is_new || webroot_made(inner, &found)))
-        fchmod(inner, (found.st_mode & 07777) | 0755);
+    if (inner >= 0 && fstat(inner, &found) == 0 && (found.st_mode & 0755) != 0755) {
+        if (is_new || webroot_made(inner, name, &found))
+            fchmod(inner, (found.st_mode & 07777) | 0755);
+        else if (found.st_uid == geteuid() && (found.st_mode & 0011) == 0)
+            fprintf(stderr, "%s: a web server of another user cannot enter this folder; chmod 755 it\n",
+                    name);
+    }
     if (inner < 0 && errno == ENOTDIR && fstatat(dir, name, &found, AT_SYMLINK_NOFOLLOW) == 0 &&
         S_ISLNK(found.st_mode))
         errno = ELOOP;

@@ -102,6 +102,8 @@ class Surroundings(unittest.TestCase):
             folders[1].mkdir(parents=True)
             root.chmod(0o755)
             (folders[1] / "0123456789-abcdefghijkl").touch()
+            (folders[1] / ".tmp-0123456789abcdef").touch()
+            (folders[0] / "security.txt").touch()
             if is_foreign:
                 (folders[1] / "private.txt").touch()
             for folder in folders:
@@ -109,7 +111,8 @@ class Surroundings(unittest.TestCase):
             with web_server_of_nobody(root):
                 name = f"earlier-{is_foreign}.test".lower()
                 status = 4 if is_foreign and os.geteuid() == 0 else 0
-                self.runs("obtain", *CA, "--webroot", root, "--out", root / "out", name, status=status)
+                said = self.runs("obtain", *CA, "--webroot", root, "--out", root / "out", name, status=status)
+            self.assertEqual(is_foreign, "acme-challenge: a web server of another user cannot enter" in said)
             self.assertEqual([mode(folder) for folder in folders], [0o755, 0o700 if is_foreign else 0o755])
 
     def test_e09_closed_streams_take_no_files_place_r09(self):

@@ -12,6 +12,7 @@ import pytest
 
 from command_runs import Person
 from test_command import HOOK, check, person, webroot
+from test_command_errors import fails
 
 __all__ = ["person", "webroot"]
 
@@ -174,3 +175,11 @@ def test_e26_a_hook_that_cannot_be_executed_gets_a_hint_r26(person, tmp_path):
     for hook in (*hooks, "not here", "missing"):
         done = person.obtains("-d", "x.test", "--hook", str(tmp_path / hook), "--json", status=8)
         assert ("chmod +x" if hook == "mode" else "CRLF") in done.json["error"]["hint"]
+
+
+@pytest.mark.parametrize("option", ["--hook", "--cleanup-hook", "--deploy-hook"])
+def test_e26_a_blank_hook_is_refused_r26(person, option):
+    hooks = {"--hook": "true", option: " \t"}
+    options = [word for hook in hooks.items() for word in hook]
+    error = fails(person, 2, "usage", "obtain", *person.ca, "-d", "x.test", *options)
+    assert "blank" in error["message"] and not person.folder.exists()

@@ -19,6 +19,7 @@ from outside import env, openssl
 CONFIGURATIONS = {
     "fips": "alg_section = s\n[s]\ndefault_properties = fips=yes\n",
     "base": "providers = s\n[s]\nbase = t\n[t]\nactivate = 1\n",
+    "legacy": "providers = s\n[s]\nlegacy = t\n[t]\nactivate = 1\n",
     "null": "providers = s\n[s]\nnull = t\n[t]\nactivate = 1\n",
     "missing": "providers = s\n[s]\nno-such-provider = t\n[t]\nactivate = 1\n",
 }
@@ -104,6 +105,20 @@ def test_s19_r11_a_stored_account_and_a_missing_provider(configuration, person):
     text = "".join(process.communicate(timeout=60))
     assert process.returncode in (3, 7) and names_the_cause(text), (process.returncode, text)
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_s19_r11_a_stored_certificate_and_a_missing_provider(configuration, person):
+    person.runs("account", "create", *person.ca, "--agree-terms")
+    key = person.path("r11.test.key.pem")
+    openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", str(key))
+    key.chmod(0o600)
+    person.has_certificate("r11.test")
+    person.environment["OPENSSL_CONF"] = configuration
+    process = person.start("show", "--offline")
+    out, err = process.communicate(timeout=60)
+    if process.returncode:
+        assert process.returncode == 7 and names_the_cause(err) and names_the_cause(out)
+    assert "match" not in out and "another key" not in err and "Traceback" not in err
 
 
 def test_s19_r11_a_damaged_key_of_the_command_line_is_wrong_usage(person, tmp_path):

@@ -89,6 +89,14 @@ def test_e25_the_command_says_what_to_do_about_a_port_r25(person, taken):
         assert "Errno" not in error["message"] and "--webroot" in error["hint"]
 
 
+@pytest.mark.parametrize("host", ["nohost.invalid", "192.0.2.7", ".."])
+def test_e25_a_host_that_is_not_this_machine_gets_a_hint_r25(person, host):
+    error = fails(
+        person, 8, "publish", "obtain", *person.ca, "--agree-terms", "-d", "x.test", "--standalone", f"{host}:8080"
+    )
+    assert host in error["message"] and "leave it out of --standalone" in error["hint"]
+
+
 def test_e25_a_missing_right_is_named_r25(person, shim):
     person.environment.update(LD_PRELOAD=shim, BIND4_ERRNO=str(errno.EACCES), BIND6_ERRNO=str(errno.EACCES))
     error = fails(person, 8, "publish", "obtain", *person.ca, "--agree-terms", "-d", "x.test", "--standalone")

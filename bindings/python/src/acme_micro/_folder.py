@@ -15,7 +15,7 @@ import stat
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from . import _atomic_write
@@ -35,6 +35,8 @@ TEMPORARY = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
 LIMIT = 1 << 20
 # Number of bytes that :meth:`Folder.check_room` writes: as many as a certificate's chain may have.
 ROOM = 1 << 16
+# Number of descriptors that it opens: as many as an order needs for sockets and files.
+DESCRIPTORS = 12
 
 logger = logging.getLogger("acme_micro")
 
@@ -187,9 +189,13 @@ class Folder:
                 os.close(file)
 
     def check_room(self) -> None:
-        """Fails if there is no room for the next files, before the CA gets a request."""
-        with self._named(""):
+        """Fails if there is no room for the next files, or there are too few descriptors, before the CA gets a
+        request."""
+        with self._named(""), ExitStack() as opened:
             folder, zeros = self._dir, bytes(ROOM)
+            for _ in range(DESCRIPTORS):
+                opened.callback(os.close, os.dup(folder))
+            opened.close()
             with _atomic_write.temporary(folder, zeros, SECRET, prefix=PREFIX, durable=False) as name:
                 os.unlink(name, dir_fd=folder)
 

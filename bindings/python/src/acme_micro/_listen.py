@@ -62,6 +62,8 @@ def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except UnicodeError:  # a label that is empty or too long
         raise OSError(errno.EINVAL, "this is not the name of a host") from None
+    except socket.gaierror as error:  # its number is not an errno of the system
+        raise OSError(errno.EINVAL, error.strerror) from None
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 

@@ -101,8 +101,11 @@ class Certificate(Handle[_native.acme_cert_t]):
         return PrivateKey._wrap(borrow(key, handle)) if key else None
 
     def is_for(self, key: PrivateKey) -> bool:
-        """Whether this is the leaf's key."""
-        return bool(_native.acme_cert_is_for(self._handle, handle_of(key, PrivateKey, "key")))
+        """Whether this is the leaf's key. Raises :class:`CryptoError` if OpenSSL cannot compare keys."""
+        if _native.acme_cert_is_for(self._handle, handle_of(key, PrivateKey, "key")):
+            return True
+        PrivateKey.generate()  # without a provider of its algorithms, OpenSSL finds any two keys different
+        return False
 
     @property
     def names(self) -> tuple[str, ...]:

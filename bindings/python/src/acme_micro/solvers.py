@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import re
 import stat
@@ -45,8 +46,12 @@ FOLDERS = (".well-known", "acme-challenge")
 FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Mode of these folders: a web server of another user enters them.
 PUBLIC = 0o755
-# The names in these folders: the inner folder, files of challenges, and temporary files.
-MADE = re.compile(rf"{FOLDERS[1]}|[A-Za-z0-9_-]{{22,}}|{re.escape(_atomic_write.HIDDEN)}[0-9a-f]+")
+# Permission to enter a folder, for others than its owner.
+ENTER = 0o011
+# The names in the inner folder: files of challenges, and temporary files.
+MADE = re.compile(rf"[A-Za-z0-9_-]{{22,}}|{re.escape(_atomic_write.HIDDEN)}[0-9a-f]+")
+
+logger = logging.getLogger("acme_micro")
 
 
 class Solver(Protocol):
@@ -146,9 +151,11 @@ class Webroot:
     def _open(self, *, create: bool) -> int:
         """Opens the folder for the files, one step at a time."""
         folder = os.open(self._path, FLAGS)
+        path = self._path
         for name in FOLDERS:
+            path = os.path.join(path, name)
             try:
-                inner = _make_and_enter(folder, name) if create else _enter(folder, name)
+                inner = _make_and_enter(folder, name, path) if create else _enter(folder, name)
             finally:
                 os.close(folder)
             folder = inner
@@ -165,7 +172,7 @@ def _enter(folder: int, name: str) -> int:
         raise error from None
 
 
-def _make_and_enter(folder: int, name: str) -> int:
+def _make_and_enter(folder: int, name: str, path: PathLike) -> int:
     """Opens a folder; makes it if it does not exist."""
     is_new = False
     with suppress(FileExistsError):
@@ -173,18 +180,28 @@ def _make_and_enter(folder: int, name: str) -> int:
         is_new = True
     inner = _enter(folder, name)
     info = os.fstat(inner)
-    if info.st_mode & PUBLIC != PUBLIC and (is_new or _is_ours(inner, info, os.fstat(folder))):
+    if info.st_mode & PUBLIC == PUBLIC:
+        return inner
+    if is_new or (_is_ours(info, os.fstat(folder)) and _is_public(inner, name)):
         with suppress(OSError):  # a file system without modes
             os.fchmod(inner, stat.S_IMODE(info.st_mode) | PUBLIC)
+    elif info.st_uid == os.geteuid() and not info.st_mode & ENTER:
+        text = "%s: a web server of another user cannot enter this folder; chmod 755 it"
+        logger.warning(text, os.fsdecode(path))
     return inner
 
 
-def _is_ours(folder: int, info: os.stat_result, parent: os.stat_result) -> bool:
-    """Whether an earlier run with a stricter umask made this folder: a folder of another group, or with
-    other files, may have its mode for a reason."""
+def _is_ours(info: os.stat_result, parent: os.stat_result) -> bool:
+    """Whether an earlier run with a stricter umask may have made this folder. A folder of another group may
+    have its mode for a reason."""
     group = parent.st_gid if parent.st_mode & stat.S_ISGID else os.getegid()
-    is_mine = info.st_uid == os.geteuid() and info.st_gid == group
-    return is_mine and all(map(MADE.fullmatch, os.listdir(folder)))
+    return info.st_uid == os.geteuid() and info.st_gid == group
+
+
+def _is_public(folder: int, name: str) -> bool:
+    """Whether everything in the folder is for everybody: the content of .well-known is (RFC 8615), but other
+    files beside the challenges may be there by mistake."""
+    return name == FOLDERS[0] or all(map(MADE.fullmatch, os.listdir(folder)))
 
 
 def _holds(folder: int, challenge: Challenge) -> bool:

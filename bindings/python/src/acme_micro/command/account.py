@@ -53,7 +53,7 @@ async def _show(arguments: argparse.Namespace, layout: Layout, output: Output) -
             found.append(await _check_account(ca, account, output))
         except Exception as error:  # a bug, too: it must not hide the others
             unknown(account, error)
-    text = "\n".join(map(_text, found)) or f"there is no account in {layout.path}"
+    text = "\n".join(map(_text, found)) or f"there is no account in {layout.shown}"
     result = {"command": "account", "action": "show", "accounts": found}
     output.result(text, {"ok": not failures, **result})
     return kind_of(failures[0])[1] if failures else 0
@@ -182,7 +182,7 @@ async def _deactivate(ca: Ca, arguments: argparse.Namespace, output: Output) -> 
                 raise
             what = f"the account is not usable any more ({plain(str(error))})"
     ca.set_account_aside(DEACTIVATED)
-    return f"{ca.name}: {what}; its key in {ca.path} is renamed to end in {DEACTIVATED}"
+    return f"{ca.name}: {what}; its key in {ca.path_of('')} is renamed to end in {DEACTIVATED}"
 
 
 async def _is_usable(client: AsyncClient) -> bool:
@@ -232,7 +232,7 @@ def _account(ca: Ca) -> dict[str, Any]:
     key = ca.store.account_key()
     return {
         **found,
-        "key_file": str(ca.path / ACCOUNT_KEY),
+        "key_file": ca.path_of(ACCOUNT_KEY),
         "key_type": _type(key),
         "thumbprint": key.thumbprint,
     }

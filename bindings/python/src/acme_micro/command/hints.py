@@ -24,10 +24,12 @@ OPTIONS = {
 OFFER = re.compile(r"the CA offers (.+), none of which is acceptable")
 RECORDS = "its A and AAAA records"
 WEBROOT = "use --webroot with the root folder of the web server on port 80"
+HOST = "HOST is an address or a name of this machine; leave it out of --standalone to listen on all addresses"
 PORT_HINTS = {
     errno.EADDRINUSE: f"stop that program; or, if it is a web server, {WEBROOT}",
     errno.EACCES: f"run the command as root, or give it this right; or {WEBROOT}",
-    errno.EADDRNOTAVAIL: "leave HOST out of --standalone to listen on all addresses",
+    errno.EADDRNOTAVAIL: HOST,
+    errno.EINVAL: HOST,
 }
 
 

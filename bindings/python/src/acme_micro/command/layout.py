@@ -182,7 +182,8 @@ class Ca:
         for ending in reversed(PARTS):  # the settings first: without them it is not renewed
             self._folder.remove(self._file_of(name, ending))
         files = [self._file_of(name, ending) for ending in (CHAIN, KEY)]
-        return [self._folder.retire(file, DELETED) for file in files if self._folder.has(file)]
+        kept = [self._folder.retire(file, DELETED) for file in files if self._folder.has(file)]
+        return list(map(from_system, kept))
 
     def key_type(self, name: str) -> str | None:
         """Returns the type of a certificate's key, or None without a key."""
@@ -226,6 +227,10 @@ class Ca:
         """Makes this file the account's key."""
         self._rename(str(path), str(self.path / ACCOUNT_KEY))
 
+    def path_of(self, file: str) -> str:
+        """Returns the path of a file for messages and programs."""
+        return from_system(str(self.path / file))
+
     def paths(self, name: str) -> dict[str, str]:
         """Returns the paths of a certificate for servers."""
         files = {"chain_file": self.store.chain_file(name), "key_file": self.store.key_file(name)}
@@ -261,6 +266,8 @@ class Layout:
     def __init__(self, path: Path | None):
         self._is_default = path is None
         self.path = (path or default_folder()).absolute()
+        #: The path for messages and programs.
+        self.shown = from_system(str(self.path))
         #: The error of each CA's folder that cannot be used, by the folder's name.
         self.unusable: dict[str, Exception] = {}
 
@@ -293,11 +300,11 @@ class Layout:
             directory = next(iter(known.values())).directory
         if directory is None:
             names = ", ".join(name_of(settings.directory) for settings in known.values())
-            raise UsageError("which CA?", f"add --directory; {self.path} has {names or 'no CA yet'}")
+            raise UsageError("which CA?", f"add --directory; {self.shown} has {names or 'no CA yet'}")
         path = self.path / name_of(directory)
         settings = known.get(path, CaSettings(directory))
         if settings.directory != directory:
-            raise UsageError(f"{path} is for {settings.directory}", "use another --folder")
+            raise UsageError(f"{from_system(str(path))} is for {settings.directory}", "use another --folder")
         try:
             make_folders(str(self.path))
         except OSError as error:
@@ -335,7 +342,7 @@ class Layout:
     def _no_such(self, name: str) -> Exception:
         for error in self.unusable.values():
             return error  # the certificate may be in this folder
-        why = f"there is no certificate {name} in {self.path}"
+        why = f"there is no certificate {name} in {self.shown}"
         return UsageError(why, "acme-micro show lists the certificates")
 
     def _unusable(self, error: OSError) -> StoreError:

@@ -191,6 +191,9 @@ def _check(settings: CertificateSettings) -> None:
         raise UsageError(
             "obtain needs a way to publish challenges", "add --webroot DIR, --standalone or --hook CMD"
         )
+    for hook in settings.hook, settings.cleanup_hook, settings.deploy_hook:
+        if hook and not hook.strip():
+            raise UsageError("the command of a hook is blank", "give a command, or leave the option out")
     if settings.hook is None and (settings.cleanup_hook or settings.challenge_type):
         raise UsageError("--cleanup-hook and --challenge-type need --hook")
     by_http = settings.webroot or settings.standalone or settings.challenge_type == "http-01"

@@ -16,7 +16,6 @@ from .failure import document, kind_of
 from .in_use import in_use_instead
 from .layout import Ca, Layout, describe
 from .output import Output
-from .system_text import from_system
 from .text import day, day_and_time, is_near, not_before, plain, table, time_left
 
 HEADING = ("NAME", "CA", "LEFT", "EXPIRES", "RENEWAL WINDOW", "RENEWS", "NAMES")
@@ -54,9 +53,8 @@ async def show(arguments: argparse.Namespace, layout: Layout, output: Output) ->
                     failures.append(error)
             found += await asyncio.gather(*(one(ca, client, name) for name in names))
     rows = [HEADING, *(_row(one) for one in found)]
-    folder = from_system(str(layout.path))
-    text = table(rows) if found else f"there is no certificate in {folder}"
-    result = {"command": "show", "folder": folder, "certificates": found}
+    text = table(rows) if found else f"there is no certificate in {layout.shown}"
+    result = {"command": "show", "folder": layout.shown, "certificates": found}
     output.result(text, {"ok": not failures, **result})
     return kind_of(failures[0])[1] if failures else 0
 
