@@ -13,7 +13,7 @@ from ..aio import AsyncClient
 from ..errors import AcmeError
 from ..operation import RenewalInfo
 from .failure import document, kind_of
-from .in_use import in_use_instead
+from .in_use import AnyCa, in_use_instead
 from .layout import Ca, Layout, describe
 from .output import Output
 from .text import day, day_and_time, is_near, not_before, plain, table, time_left
@@ -38,9 +38,9 @@ async def show(arguments: argparse.Namespace, layout: Layout, output: Output) ->
         except Exception as error:  # a bug, too: it must not hide the others
             return unusable(ca.name, name, error, **ca.paths(name))
 
-    wanted = layout.wanted(arguments)
+    usable, wanted = layout.cas(arguments), layout.wanted(arguments)
     found += [unusable(ca, None, error) for ca, error in layout.unusable.items()]
-    cas = [ca for ca, _ in wanted]
+    cas: list[AnyCa] = [*usable, *layout.unusable_cas()]
     for ca, names in wanted:
         async with AsyncExitStack() as stack:
             client = None
