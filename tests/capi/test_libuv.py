@@ -69,9 +69,11 @@ class Libuv(unittest.TestCase):
         names = [f"never{n}.capi.test" for n in range(20)]
         for number in (signal.SIGINT, signal.SIGTERM):
             for under in ([], VALGRIND):
-                with socket.create_server(("127.0.0.1", 0)) as silent:
+                # A folder belongs to one CA.
+                with socket.create_server(("127.0.0.1", 0)) as silent, tempfile.TemporaryDirectory() as folder:
+                    silent.settimeout(60)
                     directory = f"https://127.0.0.1:{silent.getsockname()[1]}/dir"
-                    program = start(self.folder, names, under=under, directory=directory)
+                    program = start(folder, names, under=under, directory=directory)
                     with silent.accept()[0]:
                         program.send_signal(number)
                         _, errors = program.communicate(timeout=25)  # a single request may take 30 seconds
