@@ -22,16 +22,9 @@ from command_runs import COMMAND, Person
 from conftest import env, openssl
 from outside import another_pebble, serial
 from small_ca import small_ca
-from test_command import status_of
-from webroot_server import serving
+from test_command import status_of, webroot
 
-
-@pytest.fixture
-def webroot(tmp_path: Path) -> Iterator[list[str]]:
-    folder = tmp_path / "webroots" / "one"
-    folder.mkdir(parents=True)
-    with serving(tmp_path / "webroots", int(env("PEBBLE_HTTP_PORT"))):
-        yield ["--webroot", str(folder)]
+__all__ = ["webroot"]
 
 
 @pytest.fixture(scope="module")

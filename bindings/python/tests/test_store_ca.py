@@ -15,21 +15,11 @@ import acme_micro as acme
 from conftest import env, openssl
 from outside import another_pebble
 from small_ca import small_ca
-from webroot_server import serving
+from test_store import solver, store
+
+__all__ = ["solver", "store"]
 
 NAME = "moved.test"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> acme.Store:
-    return acme.Store(tmp_path / "store")
-
-
-@pytest.fixture
-def solver(tmp_path: Path) -> Iterator[acme.Webroot]:
-    (tmp_path / "webroots" / "one").mkdir(parents=True)
-    with serving(tmp_path / "webroots", int(env("PEBBLE_HTTP_PORT"))):
-        yield acme.Webroot(tmp_path / "webroots" / "one")
 
 
 @pytest.fixture(scope="module")

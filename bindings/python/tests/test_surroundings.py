@@ -9,7 +9,6 @@ import socket
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from conftest import env
 from outside import another_pebble
 from test_command import check, person, status_of, webroot
 from test_command_errors import fails
-from webroot_server import serving
+from webroot_server import answering, serving
 
 __all__ = ["person", "webroot"]
 
@@ -306,7 +305,7 @@ def test_e13_names_may_have_different_webroots_r13(person, tmp_path, new_pebble)
         seen.append(host)
         return (roots[host] / path.lstrip("/")).read_bytes()
 
-    with virtual_hosts(body):
+    with answering(body, int(env("PEBBLE_HTTP_PORT"))):
         person.obtains(*options)
         first = check(person, "a.roots.test", list(roots))
         assert json.loads(person.path("a.roots.test.renewal.json").read_text())["more_webroots"]
@@ -317,31 +316,6 @@ def test_e13_names_may_have_different_webroots_r13(person, tmp_path, new_pebble)
         person.runs("renew", "--force")
     assert check(person, "a.roots.test", list(roots)) != first and set(seen) == set(roots)
     assert not [file for root in roots.values() for file in root.rglob("*") if file.is_file()]
-
-
-@contextmanager
-def virtual_hosts(body) -> Iterator[None]:
-    """Serves what the function returns for a host and a path."""
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = body(self.headers["Host"].split(":")[0], self.path)
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(found)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", int(env("PEBBLE_HTTP_PORT"))), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def options_with_one_value() -> list[list[str]]:
