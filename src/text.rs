@@ -1,4 +1,4 @@
-//! Text from outside, made safe for logs and messages.
+//! Text from outside: made safe for logs and messages, and what it is.
 
 /// Returns text from outside for one line of a log: escapes control characters and marks that
 /// change the writing direction, and cuts the text after `max` bytes.
@@ -23,6 +23,11 @@ pub(crate) fn printable(text: &str, max: usize) -> String {
         }
     }
     out
+}
+
+/// Whether data has a PEM block in it (RFC 7468).
+pub(crate) fn is_pem(data: &[u8]) -> bool {
+    data.windows(11).any(|window| window == b"-----BEGIN ")
 }
 
 #[cfg(test)]

@@ -124,15 +124,20 @@ pub(crate) fn bare_host(host: &str) -> String {
     host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase()
 }
 
-/// Whether a host is an address in an unusual form, such as 0x7f.1 or 2130706433. Resolvers accept
-/// these, but an honest CA does not use them.
+/// Whether a host is an address in an unusual form, such as 0x7f.1 or 2130706433. An honest CA does not
+/// use them.
 fn is_disguised_address(host: &str) -> bool {
+    ends_in_number(host) && host.parse::<IpAddr>().is_err()
+}
+
+/// Whether the last label is a number, decimal or hexadecimal. No top-level domain is one (RFC 3696 section
+/// 2), and resolvers read such a name as an IPv4 address: `127.1`, `0x7f.1`.
+pub(crate) fn ends_in_number(host: &str) -> bool {
     let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
-    let is_number = match last.strip_prefix("0x") {
+    match last.strip_prefix("0x") {
         Some(digits) => digits.bytes().all(|b| b.is_ascii_hexdigit()),
         None => !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()),
-    };
-    is_number && host.parse::<IpAddr>().is_err()
+    }
 }
 
 /// Returns a URL for a message. If it is not a valid URL, the text before "@" is removed, because it

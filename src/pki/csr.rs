@@ -17,6 +17,7 @@ use super::requested_key::RequestedKey;
 use super::signature;
 use super::weak_keys;
 use crate::error::{Error, ErrorKind, Result};
+use crate::text::is_pem;
 
 /// Object identifiers in DER: id-ce-subjectAltName (RFC 5280), id-pe-tlsfeature (RFC 7633),
 /// extensionRequest (RFC 2985 section 5.4.2).
@@ -138,8 +139,7 @@ impl SigningRequest {
 
     /// Reads a PEM or DER request made elsewhere.
     pub fn parse(data: &[u8]) -> Result<SigningRequest> {
-        let pem = data.windows(11).any(|window| window == b"-----BEGIN ");
-        let parsed = if pem { X509Req::from_pem(data) } else { X509Req::from_der(data) };
+        let parsed = if is_pem(data) { X509Req::from_pem(data) } else { X509Req::from_der(data) };
         let malformed = || {
             provider::refusal(
                 ErrorKind::Parse,

@@ -19,6 +19,7 @@ use super::provider;
 use super::signature;
 use super::weak_keys;
 use crate::error::{Error, ErrorKind, Result};
+use crate::text::is_pem;
 
 /// A key. Clones share it, so they are cheap.
 #[derive(Clone)]
@@ -192,10 +193,6 @@ impl Key {
     pub(crate) fn accept(&self, input: &[u8], given: &[u8]) -> Result<Vec<u8>> {
         signature::accept(&self.0.public, self.0.kind, input, given)
     }
-}
-
-fn is_pem(data: &[u8]) -> bool {
-    data.windows(11).any(|window| window == b"-----BEGIN ")
 }
 
 /// Returns the number of private keys in a PEM file. Each has a first and a last line.

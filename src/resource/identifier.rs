@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{Members, Resource, idna};
 use crate::error::{Error, Result};
 use crate::text::printable;
+use crate::url::ends_in_number;
 
 /// Maximum length of a DNS name; RFC 1035 section 2.3.4.
 pub(crate) const MAX_DNS_NAME: usize = 253;
@@ -125,16 +126,6 @@ fn fault_of(address: IpAddr) -> Option<&'static str> {
             Some("is an IPv4 address in the form of IPv6; write it as IPv4")
         }
         _ => None,
-    }
-}
-
-/// Whether the last label is a number, decimal or hexadecimal. No top-level domain is one (RFC 3696 section
-/// 2), and many programs read such a name as an IPv4 address: `127.1`, `0x7f.1`.
-fn ends_in_number(host: &str) -> bool {
-    let last = host.rsplit('.').next().unwrap_or(host);
-    match last.strip_prefix("0x") {
-        Some(digits) => digits.bytes().all(|b| b.is_ascii_hexdigit()),
-        None => last.bytes().all(|b| b.is_ascii_digit()),
     }
 }
 

@@ -18,6 +18,7 @@ use super::options::HttpOptions;
 use super::roots::{Roots, has_certificates};
 use crate::error::{Error, Result, reasons};
 use crate::pki::Key;
+use crate::text::is_pem;
 
 /// The roots that a TLS connection trusts, and the client certificate for a peer that requests one.
 pub(crate) struct TlsConfig {
@@ -164,8 +165,7 @@ fn read_certificates(option: &str, file: &Path) -> Result<Vec<X509>> {
         refuse(&format!("has a certificate that cannot be read ({})", reasons(&error)))
     })?;
     if found.is_empty() {
-        let is_pem = pem.windows(11).any(|window| window == b"-----BEGIN ");
-        return Err(refuse(&lack(pem.is_empty(), is_pem)));
+        return Err(refuse(&lack(pem.is_empty(), is_pem(&pem))));
     }
     Ok(found)
 }
