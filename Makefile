@@ -191,8 +191,8 @@ test-rust: fetch ## the Rust tests
 	$(if $(ONLY),$(RUST_ONLY))
 	$(COUNTED) $(WITH_PEBBLE) cargo test $(CARGOFLAGS) --features capi --no-fail-fast $(if $(ONLY),-- '$(ONLY)')
 
-test-simulation: ## 20,000 certificates from each kind of simulated CA, with faults in the network
-	SIMULATION_CERTIFICATES=20000 cargo test $(CARGOFLAGS) --profile soak --features capi \
+test-simulation: ## 7,000 certificates from each of three kinds of simulated CA, with faults in the network
+	SIMULATION_CERTIFICATES=7000 cargo test $(CARGOFLAGS) --profile soak --features capi \
 	    --test simulation -- --nocapture
 
 # The library with AddressSanitizer, for tests. RUSTC_BOOTSTRAP enables it in stable Rust.

@@ -89,8 +89,11 @@ def test_dns_persist_01_names_the_account_and_stays(no_reuse, name, tmp_path):
 
     dns, client = Dns(), client_of(no_reuse)
     verify(client.obtain([name], dns), [name], tmp_path)
-    # The second order is validated by the same record.
-    verify(client.obtain([name], dns), [name], tmp_path)
+    # The second order is validated by the same record. Pebble reuses one authorization of a hundred at 0 %, and
+    # then there is nothing to publish.
+    for _ in range(8):
+        if dns.published < 2:
+            verify(client.obtain([name], dns), [name], tmp_path)
     assert (dns.published, dns.removed) == (2, ())
 
 
