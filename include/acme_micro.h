@@ -17,15 +17,16 @@
  *     same thread that can fail.
  *  4. Strings are UTF-8 and NUL-terminated, at most 64 KiB. Bytes are passed as
  *     pointer and length. Input is copied; you may free or reuse it when the call returns.
- *  5. Handles may move between threads. acme_client_t, acme_key_t, acme_csr_t and
- *     acme_cert_t may be used by many threads at once; an acme_op_t by one at a
+ *  5. Handles may move between threads. acme_client_t, acme_key_t, acme_csr_t,
+ *     acme_cert_t and acme_store_t may be used by many threads at once; an acme_op_t by one at a
  *     time. Any thread may call acme_op_cancel() while the handle exists, and while a
  *     driver runs the operation also acme_op_published() and acme_op_signed(). The
  *     functions of acme_driver_t say which threads may call them.
  *  6. No function blocks, sleeps, opens a file or socket, starts a thread, reads the
  *     environment or installs a signal handler - except acme_op_send(),
- *     acme_op_run() and acme_obtain(), and acme_client_new(), which reads the files
- *     that its options name. Only acme_driver_t has threads, and sockets of its own;
+ *     acme_op_run() and acme_obtain(), acme_client_new(), which reads the files
+ *     that its options name, and acme_op_access_store() and the acme_store_*()
+ *     functions, which use a store. Only acme_driver_t has threads, and sockets of its own;
  *     acme_driver_free() waits for them. An RSA key takes seconds of CPU time.
  *  7. Handles may be freed in any order; the library keeps what it still needs.
  *  8. NULL for a required argument is ACME_ERR_INVALID_ARGUMENT. A getter given NULL
@@ -88,6 +89,8 @@
 #define ACME_DRIVER_OPTIONS_INIT { .size = sizeof(acme_driver_options_t) }
 /** See ACME_CLIENT_OPTIONS_INIT. */
 #define ACME_DRIVER_CALLBACKS_INIT { .size = sizeof(acme_driver_callbacks_t) }
+/** See ACME_CLIENT_OPTIONS_INIT. */
+#define ACME_STORE_FUNCTIONS_INIT { .size = sizeof(acme_store_functions_t) }
 
 /** Directory URL of Let's Encrypt, the best-known CA. */
 #define ACME_LETSENCRYPT "https://acme-v02.api.letsencrypt.org/directory"
@@ -156,6 +159,11 @@ enum acme_status_t
   ACME_ERR_HOST = -40,
   /// acme_op_cancel() was called, or acme_driver_free() while the driver ran the operation.
   ACME_ERR_CANCELED = -41,
+  /// A store could not read or write a record, or a record cannot be used. Its old content is
+  /// unchanged.
+  ACME_ERR_STORE = -42,
+  /// Another program or thread has changed the same record of a store meanwhile.
+  ACME_ERR_CONFLICT = -43,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -215,6 +223,9 @@ enum acme_step_t
   /// Sign acme_op_sign_request() with the key that is outside the process, pass the signature to
   /// acme_op_signed(), poll. Returned once for each signature.
   ACME_STEP_SIGN = 5,
+  /// Call acme_op_access_store(), on any thread, and poll. It may block. Only operations of a
+  /// client with a store have this step.
+  ACME_STEP_STORE = 6,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -349,8 +360,18 @@ typedef struct acme_error_t acme_error_t;
 /// program has called CRYPTO_secure_malloc_init() before.
 typedef struct acme_key_t acme_key_t;
 
+/// The result of the list function of a store, which acme_names_add() fills in.
+typedef struct acme_names_t acme_names_t;
+
 /// One operation in progress: a state machine to poll. It does no I/O of its own.
 typedef struct acme_op_t acme_op_t;
+
+/// The result of the get function of a store, which acme_record_set() fills in.
+typedef struct acme_record_t acme_record_t;
+
+/// Where accounts, keys, certificates and orders in progress are kept. Any thread may use it; an
+/// operation or a client that uses it keeps it alive.
+typedef struct acme_store_t acme_store_t;
 
 /// A time in milliseconds since 1970-01-01 UTC. 0: no time; as input, the time of the system clock.
 typedef int64_t acme_time_t;
@@ -396,13 +417,61 @@ typedef struct {
   size_t persistent;
 } acme_challenge_t;
 
+/// Reads a record: calls acme_record_set(), or nothing if there is no record of this name. Returns
+/// ACME_OK, or ACME_ERR_STORE if the store cannot be reached.
+typedef int (*acme_store_get_fn)(const char *name, acme_record_t *found, void *user);
+
+/// Writes a record if its version is still expected (0: if there is no record of this name), and
+/// sets *version to its new version, which is not 0 and differs from every earlier one. value NULL:
+/// removes the record. Returns ACME_OK; ACME_ERR_CONFLICT and changes nothing if the record has
+/// another version; or ACME_ERR_STORE.
+typedef int (*acme_store_put_fn)(const char *name,
+                                 uint64_t expected,
+                                 const void *value,
+                                 size_t value_size,
+                                 uint64_t *version,
+                                 void *user);
+
+/// Calls acme_names_add() for the names that begin with prefix and come after the name after, in
+/// the order of their bytes, at most limit of them. Returns ACME_OK or ACME_ERR_STORE.
+typedef int (*acme_store_list_fn)(const char *prefix,
+                                  const char *after,
+                                  size_t limit,
+                                  acme_names_t *found,
+                                  void *user);
+
+/// Called once, when the store and all that uses it are freed.
+typedef void (*acme_store_free_fn)(void *user);
+
+/// The functions of a store of your own, for acme_store_custom(): for a database, for instance. They
+/// are called on threads of a driver, or in acme_op_access_store(), acme_op_run() and the functions
+/// with a store; several at a time. They may block.
+///
+/// A record has a name (text without control characters, at most 512 bytes), a value (at most
+/// 262144 bytes) and a version. The values contain keys: protect them.
+typedef struct {
+  /// sizeof(acme_store_functions_t), set by ACME_STORE_FUNCTIONS_INIT.
+  size_t size;
+  /// Required.
+  acme_store_get_fn get;
+  /// Required.
+  acme_store_put_fn put;
+  /// Required.
+  acme_store_list_fn list;
+  /// Frees user; may be NULL.
+  acme_store_free_fn free;
+  /// Passed to the functions.
+  void *user;
+} acme_store_functions_t;
+
 /// Options for acme_client_new(). Zero means default. Every member is pointer-sized: no padding.
 typedef struct {
   /// sizeof(acme_client_options_t), set by ACME_CLIENT_OPTIONS_INIT.
   size_t size;
   /// Required. URL of the CA's directory, such as ACME_LETSENCRYPT.
   const char *directory_url;
-  /// Required. The account's key. Store its PEM before the first request: the key is the account.
+  /// Required unless store is set. The account's key. Store its PEM before the first request: the
+  /// key is the account.
   const acme_key_t *account_key;
   /// The account's URL from an earlier acme_client_account_url(); saves a request.
   const char *account_url;
@@ -471,6 +540,10 @@ typedef struct {
   /// Built-in client: 4 or 6 to connect to IPv4 or IPv6 addresses only, the CA's or the proxy's.
   /// 0: to both, in the order of the system's resolver.
   size_t ip_version;
+  /// Keeps the account and its certificates; excludes account_key and account_url. The first
+  /// operation reads the account's key and URL from it; if it has no key, a new one is stored
+  /// before the CA gets a request. See stored_as of acme_order_options_t.
+  const acme_store_t *store;
 } acme_client_options_t;
 
 /// Options for acme_begin_order() and acme_obtain(). Zero means default.
@@ -527,6 +600,17 @@ typedef struct {
   /// resumed afterwards. After other failures, which a later try may fix, the authorizations
   /// stay.
   size_t abandon_on_failure;
+  /// With a client that has a store, and without key and csr: the certificate's name in the
+  /// store; default: the first of names. Its key, the certificate that is replaced and an order in
+  /// progress come from the store; leave replaces and order_url NULL. Before the CA hears of it,
+  /// the key is stored, and before the operation ends, the certificate. With only_if_due a
+  /// certificate whose renewal is not due is the result.
+  const char *stored_as;
+  /// With a store: an ACME_KEY_* value for the certificate's key if the store has none, or with
+  /// new_key; default ACME_KEY_P256.
+  size_t key_type;
+  /// With a store. 1: each renewal has a new key; 0: it has the stored one.
+  size_t new_key;
 } acme_order_options_t;
 
 /// Options for acme_begin_authorize(). Zero means default.
@@ -1029,6 +1113,82 @@ ACME_API int acme_cert_days_left(const acme_cert_t *cert, acme_time_t now);
 /// Frees the handle.
 /// @param cert The certificate; NULL is fine. The key from acme_cert_key() is freed with it.
 ACME_API void acme_cert_free(acme_cert_t *cert);
+
+/// Opens a folder as a store for one CA; creates it with mode 0700 if it does not exist. Keys and
+/// certificates are in files that servers can read: NAME.key.pem and NAME.chain.pem. Programs,
+/// threads and forked processes may share the folder.
+/// @param path The folder; the one above it must exist.
+/// @param store Out: the store, to free with acme_store_free().
+/// @return ACME_OK; ACME_ERR_STORE: the folder cannot be used, the message says why;
+///   ACME_ERR_UNSUPPORTED: this system has no such files.
+ACME_API ACME_MUST_CHECK acme_status_t acme_store_directory(const char *path, acme_store_t **store);
+
+/// Creates an empty store in memory, for tests and for programs that keep what they need elsewhere.
+/// @param store Out: the store, to free with acme_store_free().
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
+ACME_API ACME_MUST_CHECK acme_status_t acme_store_memory(acme_store_t **store);
+
+/// Creates a store of the program's own functions. acme_store_check() shows whether they keep their
+/// promises.
+/// @param functions Read during the call only; get, put and list are required.
+/// @param store Out: the store, to free with acme_store_free().
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT; then free is not called.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_store_custom(const acme_store_functions_t *functions,
+                                acme_store_t **store);
+
+/// Checks that a store keeps its promises: versions, comparison, removal, lists. Writes and removes
+/// records whose names begin with "check/". Blocking.
+/// @param store The store.
+/// @return ACME_OK; ACME_ERR_MISUSE: the message says which promise is broken; or the error of the
+///   store.
+ACME_API ACME_MUST_CHECK acme_status_t acme_store_check(const acme_store_t *store);
+
+/// Reads a certificate from a store, with its key. Blocking. Sends no request: for a server that
+/// starts, while it asks the CA whether a renewal is due.
+/// @param store The store.
+/// @param directory_url URL of the directory of the CA.
+/// @param name The certificate's name in the store, usually the first of its names.
+/// @param cert Out: the certificate, to free with acme_cert_free(); NULL with ACME_OK: the
+///   store has no such certificate, or it does not fit its key.
+/// @return ACME_OK; ACME_ERR_STORE: the store cannot be read; or ACME_ERR_INVALID_ARGUMENT.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_store_cert(const acme_store_t *store,
+                              const char *directory_url,
+                              const char *name,
+                              acme_cert_t **cert);
+
+/// Frees the handle. Clients that use the store keep working.
+/// @param store The store; NULL is fine.
+ACME_API void acme_store_free(acme_store_t *store);
+
+/// Sets what the get function of a store has found.
+/// @param record The record, from the get function's arguments.
+/// @param version Its version, not 0.
+/// @param value Its value; copied.
+/// @param size Number of bytes, at most 262144.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: version is 0, or size is too large.
+ACME_API
+acme_status_t acme_record_set(acme_record_t *record,
+                              uint64_t version,
+                              const void *value,
+                              size_t size);
+
+/// Adds a name to what the list function of a store has found.
+/// @param names The names, from the list function's arguments.
+/// @param name A name; copied.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
+ACME_API acme_status_t acme_names_add(acme_names_t *names, const char *name);
+
+/// Does the access of an operation to its store, at ACME_STEP_STORE. It may block: a program with an
+/// event loop calls this on a worker thread, and polls when it returns.
+/// @param op The operation. Another thread may poll it meanwhile.
+/// @return ACME_OK: the operation has the result, which may be a failure of the store;
+///   ACME_ERR_MISUSE: the operation does not wait for its store.
+ACME_API
+acme_status_t acme_op_access_store(acme_op_t *op);
 
 /// Creates a client: one account at one CA. Sends no request.
 /// @param options Read during the call only. Its key may be freed before the client.

@@ -43,6 +43,7 @@ pub fn run<T>(operation: &Operation<T>, host: &mut dyn Host) -> Result<()> {
             }
             Step::Publish(challenges) => operation.published(host.publish(&challenges))?,
             Step::Unpublish(challenges) => host.unpublish(&challenges),
+            Step::Store(access) => access.perform(),
             Step::Done => return Ok(()),
         }
     }

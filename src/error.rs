@@ -62,6 +62,10 @@ pub enum ErrorKind {
     Host,
     /// The operation was canceled.
     Canceled,
+    /// A store could not read or write a record, or a record cannot be used. Its old content is unchanged.
+    Store,
+    /// Another program or thread has changed the same record of a store meanwhile.
+    Conflict,
 }
 
 impl ErrorKind {
@@ -308,7 +312,9 @@ impl Error {
                 | ErrorKind::Server
                 | ErrorKind::Certificate
                 | ErrorKind::Host
-                | ErrorKind::Canceled => false,
+                | ErrorKind::Canceled
+                | ErrorKind::Store
+                | ErrorKind::Conflict => false,
             }
     }
 

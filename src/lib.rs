@@ -105,6 +105,9 @@ pub mod driver;
 pub mod engine;
 mod error;
 mod ffi;
+#[cfg(unix)]
+#[allow(clippy::disallowed_methods)]
+mod folder;
 #[cfg(any(test, fuzzing))]
 #[path = "../tests/fuzz/targets/mod.rs"]
 pub mod fuzz;
@@ -114,6 +117,7 @@ mod pki;
 mod problem;
 mod request;
 mod resource;
+pub mod store;
 #[allow(unsafe_code, clippy::disallowed_methods)]
 mod sys;
 mod text;
@@ -132,6 +136,8 @@ pub use compat::{
     create_p384_key, create_rsa_key, order,
 };
 pub use error::{Error as AcmeError, ErrorKind};
+#[cfg(unix)]
+pub use folder::DirectoryStore;
 pub use jose::eab::{ExternalAccount, MacAlgorithm};
 pub use pki::{
     CertificateChain, ChainPreference, Key, KeyType, SigningRequest, tls_alpn_certificate,

@@ -64,7 +64,7 @@ use crate::transport::HttpClient;
 
 use driven::Driven;
 pub use driven::DriverOptions;
-use pool::{Job, Pool};
+use pool::{Job, Pool, Task};
 use ready_queue::{OperationWaker, ReadyQueue};
 use slab::{Key, Slab};
 use timer_thread::TimerThread;
@@ -270,12 +270,8 @@ impl<P: Clone> Driver<P> {
         entry.waker.begin_poll();
         let event = loop {
             match entry.operation.poll(entry.clock.now()) {
-                Ok(Step::Request(request)) => pool.submit(Job {
-                    operation: entry.operation.clone(),
-                    waker: entry.waker.clone(),
-                    http: entry.http.clone(),
-                    request,
-                }),
+                Ok(Step::Request(request)) => pool.submit(entry.job(Task::Send(request))),
+                Ok(Step::Store(access)) => pool.submit(entry.job(Task::Access(access))),
                 Ok(Step::Wait(delay)) => {
                     entry.wake_after(delay, timers, key);
                     return None;
@@ -303,6 +299,11 @@ impl<P: Clone> Driver<P> {
 }
 
 impl<P> Entry<P> {
+    fn job(&self, task: Task) -> Job {
+        let (operation, waker) = (self.operation.clone(), self.waker.clone());
+        Job { operation, waker, http: self.http.clone(), task }
+    }
+
     fn wake_after(&mut self, delay: Option<Duration>, timers: &mut Timers, key: Key) {
         // A time that the clock cannot represent never comes.
         let Some(at) = delay.and_then(|delay| Instant::now().checked_add(delay)) else { return };

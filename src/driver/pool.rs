@@ -8,16 +8,41 @@ use std::time::Duration;
 use super::driven::{Driven, DriverOptions};
 use super::ready_queue::{OperationWaker, ReadyQueue};
 use super::threads::{Spawn, Threads};
-use crate::engine::Request;
+use crate::engine::{Request, StoreAccess};
 use crate::transport::HttpClient;
 use crate::transport::sent::Sent;
 
-/// A request to send for an operation.
+/// A request to send for an operation, or an access to its store.
 pub(super) struct Job {
     pub operation: Arc<dyn Driven>,
     pub waker: Arc<OperationWaker>,
     pub http: HttpClient,
-    pub request: Arc<Request>,
+    pub task: Task,
+}
+
+pub(super) enum Task {
+    Send(Arc<Request>),
+    Access(Arc<StoreAccess>),
+}
+
+impl Job {
+    /// The queue of the job: the CA's host and port. All stores share one.
+    fn queue(&self) -> (&str, u16) {
+        match &self.task {
+            Task::Send(request) => (request.host(), request.port()),
+            Task::Access(_) => ("", 0),
+        }
+    }
+
+    /// Ends a job that no thread can do.
+    fn fail(&self, why: &str) {
+        match &self.task {
+            Task::Send(request) => {
+                let _ = self.operation.reply(request.id).failed(why);
+            }
+            Task::Access(access) => access.fail(why),
+        }
+    }
 }
 
 /// Sends requests; the threads pass the responses directly to the operations.
@@ -80,8 +105,7 @@ impl Pool {
                     let unsent = std::mem::take(&mut state.queues);
                     drop(state);
                     for job in unsent.into_iter().flat_map(|queue| queue.waiting) {
-                        let why = format!("no thread can be started: {error}");
-                        let _ = job.operation.reply(job.request.id).failed(&why);
+                        job.fail(&format!("no thread can be started: {error}"));
                     }
                     return;
                 }
@@ -130,9 +154,17 @@ impl Shared {
         let mut state = self.state();
         while !state.stopped {
             if let Some(job) = state.take(self.limits.max_requests_per_ca) {
-                let http = state.client(&job.http, self.limits.max_requests_per_ca);
-                drop(state);
-                self.send(&job, &http);
+                match &job.task {
+                    Task::Send(request) => {
+                        let http = state.client(&job.http, self.limits.max_requests_per_ca);
+                        drop(state);
+                        self.send(&job, request, &http);
+                    }
+                    Task::Access(access) => {
+                        drop(state);
+                        self.access(&job, access);
+                    }
+                }
                 drop(job);
                 state = self.state();
                 continue;
@@ -154,16 +186,24 @@ impl Shared {
         }
     }
 
-    fn send(&self, job: &Job, http: &HttpClient) {
-        let reply = job.operation.reply(job.request.id);
-        let wanted = || (!job.waker.is_gone()).then(|| http.perform(&job.request, &reply));
+    fn access(&self, job: &Job, access: &StoreAccess) {
+        // Also if the operation has left the driver: what it holds must not be lost.
+        let done = panic::catch_unwind(AssertUnwindSafe(|| access.perform()));
+        done.unwrap_or_else(std::mem::forget); // dropping the payload could panic again
+        self.state().done(job.queue());
+        self.ready.notify();
+    }
+
+    fn send(&self, job: &Job, request: &Arc<Request>, http: &HttpClient) {
+        let reply = job.operation.reply(request.id);
+        let wanted = || (!job.waker.is_gone()).then(|| http.perform(request, &reply));
         let sent = panic::catch_unwind(AssertUnwindSafe(wanted)).unwrap_or_else(|bug| {
             // Dropping the payload could panic again.
             std::mem::forget(bug);
             Some(Sent::lost("a bug in the HTTP client"))
         });
         // First, so that a poll that follows the response finds capacity for another request.
-        self.state().done(job.request.host(), job.request.port());
+        self.state().done(job.queue());
         if let Some(sent) = sent {
             // A response that exceeds a limit has ended the request already.
             let _ = sent.feed(&reply);
@@ -174,7 +214,7 @@ impl Shared {
 
 impl State {
     fn put(&mut self, job: Job) {
-        let (host, port) = (job.request.host(), job.request.port());
+        let (host, port) = job.queue();
         match self.queues.iter_mut().find(|queue| queue.is_for(host, port)) {
             Some(queue) => queue.waiting.push_back(job),
             None => {
@@ -199,7 +239,7 @@ impl State {
         job
     }
 
-    fn done(&mut self, host: &str, port: u16) {
+    fn done(&mut self, (host, port): (&str, u16)) {
         if let Some(queue) = self.queues.iter_mut().find(|queue| queue.is_for(host, port)) {
             queue.under_way -= 1;
         }

@@ -61,6 +61,7 @@ impl Session {
         let (mut pending, challenges): (Vec<PendingChallenge>, Vec<Challenge>) =
             pending.into_iter().unzip();
         let challenges: Arc<[Challenge]> = challenges.into();
+        Box::pin(self.note_published(&challenges)).await?;
         let _published = self.client.published().add(&challenges);
         let solve = |payloads: Vec<Option<Vec<u8>>>| async move {
             self.io.set_state("challenge");

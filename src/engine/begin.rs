@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::client::{Client, check_contact};
 use super::exchange::Session;
 use super::io::Io;
+use super::keep::{KeepOptions, Kept};
 use super::limits::DEFAULT_TIMEOUT;
 use super::obtain::{Issued, Renewal};
 use super::operation::Operation;
@@ -81,6 +82,17 @@ impl Client {
         Ok(operation.record_start("obtain", line))
     }
 
+    /// Returns the certificate in the client's store if its renewal is not due; otherwise obtains one and stores
+    /// it. After a crash, the next such operation goes on with the same order.
+    pub fn keep(&self, options: KeepOptions) -> Result<Operation<Kept>> {
+        let (store, name) = options.check(self)?;
+        let timeout = options.order.timeout;
+        let line = Transcript::is_wanted().then(|| options.order.to_transcript());
+        let operation =
+            self.start(timeout, |session| async move { session.keep(store, name, options).await });
+        Ok(operation.record_start("keep", line))
+    }
+
     /// Obtains authorizations before an order, if the CA supports that (RFC 8555 section 7.4.1). The
     /// result is their URLs.
     pub fn authorize(&self, options: AuthorizeOptions) -> Result<Operation<Vec<String>>> {
@@ -136,9 +148,23 @@ impl Client {
     ) -> Operation<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
+        T: Send + 'static,
     {
         let io = self.io(timeout);
-        Operation::new(self.clone(), io.clone(), flow(Session { client: self.clone(), io }))
+        let session = Session { client: self.clone(), io: io.clone(), stored: None };
+        match self.store() {
+            None => Operation::new(self.clone(), io, flow(session)),
+            Some(_) => {
+                let rest = flow(session.clone());
+                // Boxed, so that the code is not there once for each flow.
+                Operation::new(self.clone(), io, async move {
+                    Box::pin(session.load_account()).await?;
+                    let outcome = rest.await;
+                    Box::pin(session.keep_account_after(outcome.as_ref().err())).await;
+                    outcome
+                })
+            }
+        }
     }
 
     /// Makes the `Io` of an operation.

@@ -15,6 +15,7 @@ use crate::resource::challenge::Challenge as Offer;
 pub use crate::resource::challenge_type::ChallengeType;
 use crate::resource::challenge_type::Content;
 use crate::resource::identifier::Identifier;
+use crate::store::journal::PublishedChallenge;
 
 /// Path of a key authorization at a web server, before the token (RFC 8555 section 8.3).
 pub(super) const HTTP01_PATH: &str = "/.well-known/acme-challenge/";
@@ -82,6 +83,28 @@ impl Challenge {
         made.record = content.and_then(|content| made.record_with(account_url, content));
         made.json.clone_from(&offer.json);
         Ok(made)
+    }
+
+    /// Restores a challenge that an earlier run has published, for the host to remove.
+    pub(super) fn left(
+        kind: ChallengeType,
+        left: &PublishedChallenge,
+        thumbprint: &str,
+    ) -> Challenge {
+        let mut made = Challenge::without_record(kind, &left.identifier, &left.token, thumbprint);
+        let content = base64url::encode(made.digest());
+        made.record = left.dns_name.clone().map(|name| (name, content));
+        made
+    }
+
+    /// Returns what an operation after a crash needs to remove it.
+    pub(super) fn to_journal(&self) -> PublishedChallenge {
+        PublishedChallenge {
+            token: self.token.clone(),
+            kind: self.kind.as_str().to_owned(),
+            identifier: self.identifier.clone(),
+            dns_name: self.dns_name().map(str::to_owned),
+        }
     }
 
     /// Name and content of the TXT record, for the types that have one.

@@ -8,8 +8,10 @@ use super::nonce::NoncePool;
 use super::url_policy::UrlPolicy;
 use crate::error::{Error, Result};
 use crate::jose::eab::ExternalAccount;
-use crate::pki::{Key, KnownIssuers};
+use crate::pki::{Key, KeyType, KnownIssuers};
 use crate::resource::directory::Directory;
+use crate::store::account_record::AccountRecord;
+use crate::store::{Store, names, unusable};
 use crate::time::Time;
 use crate::url::Url;
 
@@ -47,6 +49,8 @@ pub struct ClientOptions {
     pub allow_http_loopback: bool,
     /// Seed of the jitter of delays, for runs that repeat exactly. Default: random.
     pub seed: Option<u64>,
+    /// Where the account and its certificates are kept; see [`ClientOptions::with_store`].
+    pub store: Option<Arc<dyn Store>>,
 }
 
 impl ClientOptions {
@@ -65,7 +69,22 @@ impl ClientOptions {
             allowed_hosts: Vec::new(),
             allow_http_loopback: false,
             seed: None,
+            store: None,
         }
+    }
+
+    /// The default options for an account that is kept in a store. Its key and its URL come from there; if the
+    /// store has no key, a new one is stored before the CA gets a request.
+    ///
+    /// The first operation reads the store. Until then [`Client::account_key`] and [`Client::account_url`] are
+    /// not those of the account.
+    pub fn with_store(
+        directory_url: impl Into<String>,
+        store: Arc<dyn Store>,
+    ) -> Result<ClientOptions> {
+        let generated = Key::generate(KeyType::P256)?;
+        let options = ClientOptions::new(directory_url, generated);
+        Ok(ClientOptions { store: Some(store), ..options })
     }
 }
 
@@ -92,6 +111,8 @@ struct Learned {
     account_url: Option<String>,
     account_key: Key,
     key_changed_at: Option<Time>,
+    /// The account's record and its version; `None`: it has not been read.
+    stored: Option<(u64, AccountRecord)>,
     seed: u64,
 }
 
@@ -130,6 +151,7 @@ impl Client {
             account_url: options.account_url.clone(),
             account_key: options.account_key.clone(),
             key_changed_at: None,
+            stored: None,
             seed,
         };
         Ok(Client(Arc::new(Inner {
@@ -222,6 +244,64 @@ impl Client {
 
     pub(super) fn set_account_url(&self, url: Option<&str>) {
         self.learned().account_url = url.map(str::to_owned);
+    }
+
+    pub(crate) fn store(&self) -> Option<Arc<dyn Store>> {
+        self.0.options.store.clone()
+    }
+
+    /// Whether the account's record has been read.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.learned().stored.is_some()
+    }
+
+    /// Takes the account from its record; returns whether that has a key.
+    pub(super) fn load_account(&self, (version, record): &(u64, AccountRecord)) -> Result<bool> {
+        let Some(pem) = &record.key else { return Ok(false) };
+        let url = &self.0.options.directory_url;
+        let name = names::account(url);
+        if record.ca.as_ref().is_some_and(|ca| !names::is_same_directory(ca, url)) {
+            return Err(unusable(&name, "it belongs to another CA"));
+        }
+        let key = Key::parse(pem.as_bytes());
+        let key = key.map_err(|e| unusable(&name, &format!("the account's key: {e}")))?;
+        if let Some(account) = &record.url {
+            check_account_url(&self.0.policy, account)
+                .map_err(|e| unusable(&name, &e.to_string()))?;
+        }
+        let mut learned = self.learned();
+        learned.account_key = key;
+        learned.account_url.clone_from(&record.url);
+        learned.stored = Some((*version, record.clone()));
+        Ok(true)
+    }
+
+    /// Returns the account's record with the URL that the CA has named, and the version that it replaces;
+    /// `None`: the record has that URL.
+    pub(super) fn changed_account(&self) -> Option<(u64, AccountRecord)> {
+        let learned = self.learned();
+        let (version, record) = learned.stored.as_ref()?;
+        if learned.account_url.is_none() || learned.account_url == record.url {
+            return None;
+        }
+        let (ca, url) = (Some(self.0.options.directory_url.clone()), learned.account_url.clone());
+        Some((*version, AccountRecord { ca, url, key: record.key.clone() }))
+    }
+
+    pub(super) fn account_is_stored(&self, version: u64, record: AccountRecord) {
+        self.learned().stored = Some((version, record));
+    }
+
+    /// Forgets a key that the CA refuses. Returns the version of its record, if the key has no account.
+    pub(super) fn forget_refused_key(&self, other: Key) -> Option<u64> {
+        let mut learned = self.learned();
+        let (version, record) = learned.stored.as_ref()?;
+        if learned.account_url.is_some() || record.url.is_some() {
+            return None;
+        }
+        let version = *version;
+        (learned.account_key, learned.stored) = (other, None);
+        Some(version)
     }
 
     pub(super) fn options(&self) -> &ClientOptions {

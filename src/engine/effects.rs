@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::challenge::Challenge;
 use super::response::{PartialResponse, Response};
 use super::step::{Method, Request, ToSign};
+use super::store_access::StoreAccess;
 use super::transcript::Transcript;
 use crate::error::Result;
 use crate::pki::Key;
@@ -51,6 +52,7 @@ pub(super) struct Effects {
     signings: Vec<Signing>,
     /// Ids of issued requests and signatures that the flow no longer waits for. Their replies are ignored.
     discarded: Vec<u64>,
+    accesses: Vec<Access>,
     pub solving: Option<Solving>,
     /// The transcript, if the log wants one.
     pub transcript: Option<Box<Transcript>>,
@@ -71,6 +73,12 @@ struct Signing {
     to_sign: Arc<ToSign>,
     issued: bool,
     signature: Option<Result<Vec<u8>, String>>,
+}
+
+/// An access to a store whose end the flow awaits.
+struct Access {
+    access: Arc<StoreAccess>,
+    issued: bool,
 }
 
 /// Challenges that the host publishes or removes.
@@ -107,6 +115,7 @@ impl Effects {
             requests: Vec::new(),
             signings: Vec::new(),
             discarded: Vec::new(),
+            accesses: Vec::new(),
             solving: None,
             transcript: None,
         }
@@ -150,6 +159,15 @@ impl Effects {
         let to_sign = Arc::new(ToSign { id, key: key.clone(), input: input.to_vec() });
         self.signings.push(Signing { to_sign, issued: false, signature: None });
         id
+    }
+
+    pub(super) fn add_access(&mut self, access: Arc<StoreAccess>) {
+        self.accesses.push(Access { access, issued: false });
+    }
+
+    /// Removes an access that the flow no longer awaits.
+    pub(super) fn forget_access(&mut self, access: &Arc<StoreAccess>) {
+        self.accesses.retain(|known| !Arc::ptr_eq(&known.access, access));
     }
 
     pub(super) fn take_signature(&mut self, id: u64) -> Option<Result<Vec<u8>, String>> {

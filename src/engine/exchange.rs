@@ -33,6 +33,7 @@ use super::limits::{
 use super::response::Response;
 use super::retry::{Circumstances, RetryState};
 use super::step::Method;
+use super::stored_certificate::StoredCertificate;
 use crate::error::{Error, ErrorKind, Result};
 use crate::jose::jws::{self, KeyReference};
 use crate::pki::Key;
@@ -48,6 +49,8 @@ use crate::url::Url;
 pub(crate) struct Session {
     pub client: Client,
     pub io: Io,
+    /// The record in the store, in which the order in progress is noted.
+    pub stored: Option<Arc<StoredCertificate>>,
 }
 
 /// A request: its URL, and its name in errors.

@@ -46,11 +46,14 @@ use serde_json::Value;
 
 use super::challenge::Challenge;
 use super::effects::Effects;
+use super::limits::STORE_PATIENCE;
 use super::response::Response;
 use super::step::{Method, Step};
+use super::store_access::{Action, Answer, StoreAccess};
 use super::transcript::{self, Line};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
+use crate::store::Store;
 use crate::text::printable;
 use crate::time::Time;
 use crate::url::Url;
@@ -316,6 +319,39 @@ impl Io {
         })
     }
 
+    /// Accesses a record by the host. Neither cancellation nor the deadline ends a write: the store has
+    /// [`STORE_PATIENCE`] to answer.
+    pub(super) async fn access(
+        &self,
+        store: &Arc<dyn Store>,
+        record: &str,
+        action: Action,
+    ) -> Result<Answer> {
+        let is_write = matches!(action, Action::Put(..));
+        let io = self.clone();
+        let access = StoreAccess::new(store.clone(), record, action, move || io.wake());
+        let access = Arc::new(access);
+        self.effects().add_access(access.clone());
+        let awaited = AwaitedAccess { io: self, access };
+        if !is_write {
+            return self.effect(|_| awaited.access.take()).await?;
+        }
+        let until = self.now().after(STORE_PATIENCE);
+        poll_fn(|_| {
+            if let Some(answer) = awaited.access.take() {
+                return Poll::Ready(answer);
+            }
+            let mut effects = self.effects();
+            if effects.now >= until {
+                let why = format!("the store has not answered for {} s", STORE_PATIENCE.as_secs());
+                return Poll::Ready(Err(Error::new(ErrorKind::Store, why)));
+            }
+            effects.wake_at(until);
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Publishes the challenges, runs `body` with the payloads that the host gives for them, and removes
     /// the challenges on every way out, except persistent ones.
     pub(super) async fn with_published<T, F>(
@@ -357,7 +393,7 @@ impl Io {
 
     /// Removes challenges. Not an [`Io::effect`]: neither cancellation nor the deadline may skip it. The
     /// host's next poll means that it has removed them.
-    async fn unpublish(&self, challenges: Arc<[Challenge]>) {
+    pub(super) async fn unpublish(&self, challenges: Arc<[Challenge]>) {
         self.effects().add_challenges(challenges, false);
         poll_fn(|_| {
             let mut effects = self.effects();
@@ -378,6 +414,18 @@ impl Drop for DirectoryTurn<'_> {
     fn drop(&mut self) {
         self.0.effects().fetches_directory = false;
         self.0.request_repoll();
+    }
+}
+
+/// An access to a store that is awaited. Dropping this removes it from the effects.
+struct AwaitedAccess<'a> {
+    io: &'a Io,
+    access: Arc<StoreAccess>,
+}
+
+impl Drop for AwaitedAccess<'_> {
+    fn drop(&mut self) {
+        self.io.effects().forget_access(&self.access);
     }
 }
 

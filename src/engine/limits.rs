@@ -17,6 +17,15 @@ const fn seconds(count: u64) -> Duration {
 /// publish challenges is not counted.
 pub(crate) const DEFAULT_TIMEOUT: Duration = seconds(600);
 
+/// Time that a store has to answer a write, even when the operation was canceled or its time limit has run out:
+/// what it holds must not be lost.
+pub(super) const STORE_PATIENCE: Duration = seconds(60);
+/// Delay between two tries to begin work on a record of a store.
+pub(super) const CLAIM_INTERVAL: Duration = Duration::from_millis(200);
+/// Maximum number of runs in a row that begin with the same order and are killed. Then a new order takes
+/// its place.
+pub(super) const MAX_RUNS: u32 = 3;
+
 /// Maximum number of names in an order. No CA accepts more.
 pub(super) const MAX_NAMES: usize = 1000;
 

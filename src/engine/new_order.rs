@@ -80,7 +80,7 @@ impl Session {
             }
             outcome => outcome?,
         };
-        self.io.note_order(&url);
+        Box::pin(self.note_order(&url)).await?;
         Ok((url, order))
     }
 

@@ -36,21 +36,33 @@ pub enum Renewal {
 impl Session {
     /// Renews the replaced certificate if that is due, or if the order is for other names.
     pub(crate) async fn renew(&self, plan: Plan) -> Result<Renewal> {
-        if let Some(chain) =
-            plan.options.replaces.as_ref().filter(|chain| plan.is_for_names_of(chain))
-        {
-            let directory = self.directory().await;
-            let info = match &directory {
-                Ok(_) => self.renewal_info(chain).await?,
-                Err(_) => RenewalInfo::by_lifetime(chain, self.io.now()),
-            };
-            if !info.is_due(self.io.now()) {
+        if let Some(chain) = &plan.options.replaces {
+            if let Some(info) = self.renewal_not_due(&plan, chain).await? {
                 return Ok(Renewal::NotDue(info));
             }
-            // A failed directory is not fetched a second time.
-            directory?;
         }
         self.obtain(plan).await.map(Renewal::Renewed)
+    }
+
+    /// Returns when to renew the certificate, if that is not due and the order is for the same names.
+    pub(super) async fn renewal_not_due(
+        &self,
+        plan: &Plan,
+        chain: &CertificateChain,
+    ) -> Result<Option<RenewalInfo>> {
+        if !plan.is_for_names_of(chain) {
+            return Ok(None);
+        }
+        let directory = self.directory().await;
+        let info = match &directory {
+            Ok(_) => self.renewal_info(chain).await?,
+            Err(_) => RenewalInfo::by_lifetime(chain, self.io.now()),
+        };
+        if !info.is_due(self.io.now()) {
+            return Ok(Some(info));
+        }
+        // A failed directory is not fetched a second time.
+        directory.map(|_| None)
     }
 
     /// Runs a whole issuance.
@@ -132,7 +144,7 @@ impl Session {
             log::warn!("not resuming {}: {error}; ordering anew", printable(url, 500));
             return Ok(None);
         }
-        self.io.note_order(url);
+        Box::pin(self.note_order(url)).await?;
         Ok(Some((url.to_owned(), order)))
     }
 

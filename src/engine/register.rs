@@ -131,6 +131,7 @@ impl Session {
         }
         if key.thumbprint() == self.client.account_key().thumbprint() {
             self.client.set_account_url(Some(&url));
+            Box::pin(self.keep_account()).await;
         }
         Ok(Registered { url, account: fetched.value })
     }

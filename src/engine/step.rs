@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::challenge::Challenge;
+use super::store_access::StoreAccess;
 use crate::pki::Key;
 use crate::url::Url;
 
@@ -97,6 +98,9 @@ pub enum Step {
     Publish(Arc<[Challenge]>),
     /// Remove the same challenges and poll again. Comes before success and before failure.
     Unpublish(Arc<[Challenge]>),
+    /// Call [`StoreAccess::perform`], on any thread, and poll again. Only operations of a client with a
+    /// [`Store`](crate::store::Store) have this step.
+    Store(Arc<StoreAccess>),
     /// The operation has succeeded: [`Operation::take`](super::Operation::take) has the result.
     Done,
 }

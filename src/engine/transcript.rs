@@ -81,6 +81,7 @@ impl Transcript {
             Ok(Step::Unpublish(challenges)) => {
                 line.texts("unpublish", &challenge_names(challenges))
             }
+            Ok(Step::Store(_)) => line.flag("store", true),
             Ok(Step::Done) => line.flag("done", true),
             Err(error) => line.raw("failed", &failure(error)),
         };

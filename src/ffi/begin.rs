@@ -10,12 +10,14 @@ use super::client::{ClientState, acme_client_t};
 use super::convert::{Out, flag, optional_text, optional_texts, read_options, text, texts};
 use super::guard::guard;
 use super::handle::{borrow, give};
-use super::key::KeyState;
+use super::key::{KeyState, key_type_of};
 use super::op::OpState;
 use super::outcome::Outcome;
 use super::status::acme_status_t;
 use super::types::{acme_cert_t, acme_csr_t, acme_key_t, acme_op_t, acme_order_options_t};
-use crate::engine::{ChallengeType, Operation, OrderOptions, Renewal, RevocationReason};
+use crate::engine::{
+    ChallengeType, KeepOptions, Operation, OrderOptions, Renewal, RevocationReason,
+};
 use crate::error::{Error, Result};
 use crate::pki::{CertificateChain, ChainPreference, Key, KeyType, SigningRequest};
 use crate::time::Time;
@@ -249,6 +251,20 @@ pub extern "C" fn acme_begin_order(
 
 pub(super) fn begin_order(client: &ClientState, given: &acme_order_options_t) -> Result<OpState> {
     let mut options = order_options(given)?;
+    if options.key.is_none() && options.csr.is_none() && client.engine.store().is_some() {
+        let mut options = KeepOptions::new(options);
+        options.name = optional_text(given.stored_as, "stored_as")?.map(str::to_owned);
+        options.key_type = key_type_of(given.key_type)?.unwrap_or(options.key_type);
+        options.new_key = flag(given.new_key, "new_key")?;
+        options.renew_now = !flag(given.only_if_due, "only_if_due")?;
+        let operation = client.engine.keep(options)?.map(|kept| Outcome::Kept(Box::new(kept)));
+        return Ok(OpState::begin(client, operation, None));
+    }
+    if !given.stored_as.is_null() || given.key_type != 0 || given.new_key != 0 {
+        let why =
+            "stored_as, key_type and new_key need a client with a store, and exclude key and csr";
+        return Err(Error::invalid_argument(why));
+    }
     if options.key.is_none() && options.csr.is_none() {
         options.key = Some(Key::generate(KeyType::P256)?);
     }

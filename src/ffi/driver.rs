@@ -151,11 +151,10 @@ impl Added {
                 }
             }
             Event::Done(outcome) => {
-                let status = match &outcome {
+                let status = match op.store_outcome(outcome) {
                     Ok(()) => acme_status_t::ACME_OK,
                     Err(error) => error.kind().into(),
                 };
-                op.store_outcome(&outcome);
                 op.release();
                 if let Some(done) = self.callbacks.done {
                     // SAFETY: the host's own function with the host's own pointers.

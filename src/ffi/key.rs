@@ -44,6 +44,16 @@ pub(super) fn key_type(kind: Option<KeyType>) -> c_int {
     TYPES.iter().find(|(_, of)| Some(*of) == kind).map_or(0, |(code, _)| *code as c_int)
 }
 
+/// Returns the kind of an ACME_KEY_* value; `None` for 0.
+pub(super) fn key_type_of(code: usize) -> Result<Option<KeyType>> {
+    if code == 0 {
+        return Ok(None);
+    }
+    let known = TYPES.iter().find(|(known, _)| *known as usize == code);
+    let why = || Error::invalid_argument(format!("{code} is no ACME_KEY_* value"));
+    known.map(|(_, kind)| Some(*kind)).ok_or_else(why)
+}
+
 const TYPES: [(acme_key_type_t, KeyType); 7] = [
     (ACME_KEY_P256, KeyType::P256),
     (ACME_KEY_P384, KeyType::P384),

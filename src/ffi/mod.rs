@@ -25,6 +25,7 @@ mod outcome;
 mod run;
 mod signals;
 mod status;
+mod store;
 mod types;
 mod version;
 mod views;

@@ -23,7 +23,7 @@ use super::types::{
 };
 use super::views::{ChallengeView, RenewalInfoView, RequestView, SignRequestView};
 use crate::clock::SteadyClock;
-use crate::engine::{Challenge, Operation, Request, Step, ToSign};
+use crate::engine::{Challenge, Operation, Request, Step, StoreAccess, ToSign};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
 use crate::time::Time;
@@ -50,6 +50,9 @@ pub enum acme_step_t {
     /// Sign acme_op_sign_request() with the key that is outside the process, pass the signature to
     /// acme_op_signed(), poll. Returned once for each signature.
     ACME_STEP_SIGN = 5,
+    /// Call acme_op_access_store(), on any thread, and poll. It may block. Only operations of a
+    /// client with a store have this step.
+    ACME_STEP_STORE = 6,
 }
 
 use acme_step_t::*;
@@ -73,6 +76,9 @@ pub(super) struct Views {
     challenges: Vec<ChallengeView>,
     wait_ms: i64,
     to_sign: Option<Box<SignRequestView>>,
+    access: Option<Arc<StoreAccess>>,
+    /// Why the certificate is not in the store.
+    not_stored: Option<Error>,
     order_url: Option<CString>,
     error: Option<Box<acme_error_t>>,
     cert: Option<CertState>,
@@ -120,9 +126,16 @@ impl OpState {
         pointer
     }
 
-    fn store_result(&self) {
+    /// Takes the result. A certificate that could not be stored is there, although the operation has failed.
+    fn take_result(&self) -> Result<()> {
         let mut views = self.views();
         match self.operation.take() {
+            Some(Outcome::Kept(kept)) => {
+                views.cert = Some(CertState::new(kept.chain, Some(kept.key)));
+                let info = kept.not_due.as_ref().map(RenewalInfoView::new);
+                views.renewal_info = info.map(Box::new);
+                views.not_stored = kept.stored.err();
+            }
             Some(Outcome::Certificate(issued)) => {
                 views.cert = Some(CertState::new(issued.chain, issued.key));
             }
@@ -132,6 +145,11 @@ impl OpState {
             Some(Outcome::Urls(urls)) => views.urls = urls.iter().map(c_text).collect(),
             Some(Outcome::Done) | None => {}
         }
+        views.not_stored.clone().map_or(Ok(()), Err)
+    }
+
+    pub(super) fn take_access(&self) -> Option<Arc<StoreAccess>> {
+        self.views().access.take()
     }
 
     pub(super) fn take_cert(&self) -> Option<CertState> {
@@ -160,11 +178,8 @@ impl OpState {
     }
 
     /// Stores the result of the operation, or why it failed.
-    pub(super) fn store_outcome(&self, outcome: &Result<()>) {
-        match outcome {
-            Ok(()) => self.store_result(),
-            Err(error) => self.store_error(error),
-        }
+    pub(super) fn store_outcome(&self, outcome: Result<()>) -> Result<()> {
+        outcome.and_then(|()| self.take_result()).inspect_err(|error| self.store_error(error))
     }
 
     /// Reserves the operation for the caller: until `release()`, other calls may not poll, run or
@@ -219,8 +234,12 @@ impl OpState {
                 self.set_challenges(&challenges);
                 Ok(ACME_STEP_UNPUBLISH)
             }
+            Step::Store(access) => {
+                self.views().access = Some(access);
+                Ok(ACME_STEP_STORE)
+            }
             Step::Done => {
-                self.store_result();
+                self.take_result()?;
                 Ok(ACME_STEP_DONE)
             }
         }

@@ -101,9 +101,7 @@ fn run_options(options: *const acme_run_options_t, name: &str) -> Result<acme_ru
 fn run_to_end(handle: *mut acme_op_t, op: &OpState, options: &acme_run_options_t) -> Result<()> {
     let _running = Running::start(op)?;
     let mut host = Callbacks { handle, op, options };
-    let outcome = run(&op.operation, &mut host);
-    op.store_outcome(&outcome);
-    outcome
+    op.store_outcome(run(&op.operation, &mut host))
 }
 
 /// Marks an operation as running, until it is dropped.

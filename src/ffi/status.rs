@@ -57,6 +57,11 @@ pub enum acme_status_t {
     ACME_ERR_HOST = -40,
     /// acme_op_cancel() was called, or acme_driver_free() while the driver ran the operation.
     ACME_ERR_CANCELED = -41,
+    /// A store could not read or write a record, or a record cannot be used. Its old content is
+    /// unchanged.
+    ACME_ERR_STORE = -42,
+    /// Another program or thread has changed the same record of a store meanwhile.
+    ACME_ERR_CONFLICT = -43,
 }
 
 use acme_status_t::*;
@@ -89,6 +94,8 @@ const TABLE: &[(acme_status_t, Option<ErrorKind>, &CStr)] = &[
     ),
     (ACME_ERR_HOST, Some(ErrorKind::Host), c"the host program could not do its part"),
     (ACME_ERR_CANCELED, Some(ErrorKind::Canceled), c"canceled"),
+    (ACME_ERR_STORE, Some(ErrorKind::Store), c"a store failed"),
+    (ACME_ERR_CONFLICT, Some(ErrorKind::Conflict), c"another program changed the record"),
 ];
 
 impl From<ErrorKind> for acme_status_t {

@@ -45,6 +45,14 @@ pub struct acme_op_t {
     _private: [u8; 0],
 }
 
+/// Where accounts, keys, certificates and orders in progress are kept. Any thread may use it; an
+/// operation or a client that uses it keeps it alive.
+#[derive_ReprC]
+#[repr(opaque)]
+pub struct acme_store_t {
+    _private: [u8; 0],
+}
+
 /// Options for acme_client_new(). Zero means default. Every member is pointer-sized: no padding.
 #[derive_ReprC]
 #[repr(C)]
@@ -54,7 +62,8 @@ pub struct acme_client_options_t {
     pub size: usize,
     /// Required. URL of the CA's directory, such as ACME_LETSENCRYPT.
     pub directory_url: *const c_char,
-    /// Required. The account's key. Store its PEM before the first request: the key is the account.
+    /// Required unless store is set. The account's key. Store its PEM before the first request: the
+    /// key is the account.
     pub account_key: *const acme_key_t,
     /// The account's URL from an earlier acme_client_account_url(); saves a request.
     pub account_url: *const c_char,
@@ -123,6 +132,10 @@ pub struct acme_client_options_t {
     /// Built-in client: 4 or 6 to connect to IPv4 or IPv6 addresses only, the CA's or the proxy's.
     /// 0: to both, in the order of the system's resolver.
     pub ip_version: usize,
+    /// Keeps the account and its certificates; excludes account_key and account_url. The first
+    /// operation reads the account's key and URL from it; if it has no key, a new one is stored
+    /// before the CA gets a request. See stored_as of acme_order_options_t.
+    pub store: *const acme_store_t,
 }
 
 /// Options for acme_begin_order() and acme_obtain(). Zero means default.
@@ -182,6 +195,17 @@ pub struct acme_order_options_t {
     /// resumed afterwards. After other failures, which a later try may fix, the authorizations
     /// stay.
     pub abandon_on_failure: usize,
+    /// With a client that has a store, and without key and csr: the certificate's name in the
+    /// store; default: the first of names. Its key, the certificate that is replaced and an order in
+    /// progress come from the store; leave replaces and order_url NULL. Before the CA hears of it,
+    /// the key is stored, and before the operation ends, the certificate. With only_if_due a
+    /// certificate whose renewal is not due is the result.
+    pub stored_as: *const c_char,
+    /// With a store: an ACME_KEY_* value for the certificate's key if the store has none, or with
+    /// new_key; default ACME_KEY_P256.
+    pub key_type: usize,
+    /// With a store. 1: each renewal has a new key; 0: it has the stored one.
+    pub new_key: usize,
 }
 
 /// Options for acme_begin_authorize(). Zero means default.
@@ -380,7 +404,7 @@ unsafe impl Options for acme_run_options_t {}
 const fn is_pointers_only<T>(members: usize) -> bool {
     size_of::<T>() == members * size_of::<*const c_void>()
 }
-const _: () = assert!(is_pointers_only::<acme_client_options_t>(24));
-const _: () = assert!(is_pointers_only::<acme_order_options_t>(21));
+const _: () = assert!(is_pointers_only::<acme_client_options_t>(25));
+const _: () = assert!(is_pointers_only::<acme_order_options_t>(24));
 const _: () = assert!(is_pointers_only::<acme_authorize_options_t>(7));
 const _: () = assert!(is_pointers_only::<acme_run_options_t>(6));

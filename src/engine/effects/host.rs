@@ -36,6 +36,10 @@ impl Effects {
             signing.issued = true;
             return Step::Sign(signing.to_sign.clone());
         }
+        if let Some(access) = self.accesses.iter_mut().find(|access| !access.issued) {
+            access.issued = true;
+            return Step::Store(access.access.clone());
+        }
         let now = self.now;
         if let Some(solving) = self.solving.as_mut().filter(|solving| solving.issued_at.is_none()) {
             solving.issued_at = Some(now);

@@ -221,6 +221,7 @@ fn run<T>(operation: &Operation<T>, bytes: Bytes<'_>, chain: &[u8]) -> Option<T>
                 operation.published(outcome).unwrap();
             }
             Step::Unpublish(challenges) => world.publish(&challenges, -1),
+            Step::Store(access) => access.perform(),
             Step::Done => {
                 world.end(&waiting, operation);
                 let value = operation.take();

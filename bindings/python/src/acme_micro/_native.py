@@ -51,15 +51,23 @@ if TYPE_CHECKING:
         acme_http_request_t as acme_http_request_t,
         acme_key_t as acme_key_t,
         acme_log_fn as acme_log_fn,
+        acme_names_t as acme_names_t,
         acme_op_done_fn as acme_op_done_fn,
         acme_op_fn as acme_op_fn,
         acme_op_t as acme_op_t,
         acme_order_options_t as acme_order_options_t,
+        acme_record_t as acme_record_t,
         acme_renewal_info_t as acme_renewal_info_t,
         acme_run_options_t as acme_run_options_t,
         acme_send_fn as acme_send_fn,
         acme_sign_fn as acme_sign_fn,
         acme_sign_request_t as acme_sign_request_t,
+        acme_store_free_fn as acme_store_free_fn,
+        acme_store_functions_t as acme_store_functions_t,
+        acme_store_get_fn as acme_store_get_fn,
+        acme_store_list_fn as acme_store_list_fn,
+        acme_store_put_fn as acme_store_put_fn,
+        acme_store_t as acme_store_t,
     )
 
 ACME_LETSENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
@@ -343,6 +351,60 @@ _signatures["acme_cert_days_left"] = lambda m: (c_int, POINTER(m.acme_cert_t), c
 # Frees the handle.
 acme_cert_free: Callable[[_Pointer[acme_cert_t]], None]
 _signatures["acme_cert_free"] = lambda m: (None, POINTER(m.acme_cert_t))
+
+# Opens a folder as a store for one CA; creates it with mode 0700 if it does not exist. Keys and
+# certificates are in files that servers can read: NAME.key.pem and NAME.chain.pem. Programs,
+# threads and forked processes may share the folder.
+acme_store_directory: Callable[[bytes | None, _Pointer[_Pointer[acme_store_t]]], int]
+_signatures["acme_store_directory"] = lambda m: (
+    c_int32, c_char_p, POINTER(POINTER(m.acme_store_t))
+)
+
+# Creates an empty store in memory, for tests and for programs that keep what they need elsewhere.
+acme_store_memory: Callable[[_Pointer[_Pointer[acme_store_t]]], int]
+_signatures["acme_store_memory"] = lambda m: (c_int32, POINTER(POINTER(m.acme_store_t)))
+
+# Creates a store of the program's own functions. acme_store_check() shows whether they keep their
+# promises.
+acme_store_custom: Callable[
+    [_Pointer[acme_store_functions_t], _Pointer[_Pointer[acme_store_t]]], int
+]
+_signatures["acme_store_custom"] = lambda m: (
+    c_int32, POINTER(m.acme_store_functions_t), POINTER(POINTER(m.acme_store_t))
+)
+
+# Checks that a store keeps its promises: versions, comparison, removal, lists. Writes and removes
+# records whose names begin with "check/". Blocking.
+acme_store_check: Callable[[_Pointer[acme_store_t]], int]
+_signatures["acme_store_check"] = lambda m: (c_int32, POINTER(m.acme_store_t))
+
+# Reads a certificate from a store, with its key. Blocking. Sends no request: for a server that
+# starts, while it asks the CA whether a renewal is due.
+acme_store_cert: Callable[
+    [_Pointer[acme_store_t], bytes | None, bytes | None, _Pointer[_Pointer[acme_cert_t]]], int
+]
+_signatures["acme_store_cert"] = lambda m: (
+    c_int32, POINTER(m.acme_store_t), c_char_p, c_char_p, POINTER(POINTER(m.acme_cert_t))
+)
+
+# Frees the handle. Clients that use the store keep working.
+acme_store_free: Callable[[_Pointer[acme_store_t]], None]
+_signatures["acme_store_free"] = lambda m: (None, POINTER(m.acme_store_t))
+
+# Sets what the get function of a store has found.
+acme_record_set: Callable[[_Pointer[acme_record_t], int, bytes | None, int], int]
+_signatures["acme_record_set"] = lambda m: (
+    c_int32, POINTER(m.acme_record_t), c_uint64, c_void_p, c_size_t
+)
+
+# Adds a name to what the list function of a store has found.
+acme_names_add: Callable[[_Pointer[acme_names_t], bytes | None], int]
+_signatures["acme_names_add"] = lambda m: (c_int32, POINTER(m.acme_names_t), c_char_p)
+
+# Does the access of an operation to its store, at ACME_STEP_STORE. It may block: a program with an
+# event loop calls this on a worker thread, and polls when it returns.
+acme_op_access_store: Callable[[_Pointer[acme_op_t]], int]
+_signatures["acme_op_access_store"] = lambda m: (c_int32, POINTER(m.acme_op_t))
 
 # Creates a client: one account at one CA. Sends no request.
 acme_client_new: Callable[

@@ -76,6 +76,11 @@ class Status(enum.IntEnum):
     ERR_HOST = -40
     # acme_op_cancel() was called, or acme_driver_free() while the driver ran the operation.
     ERR_CANCELED = -41
+    # A store could not read or write a record, or a record cannot be used. Its old content is
+    # unchanged.
+    ERR_STORE = -42
+    # Another program or thread has changed the same record of a store meanwhile.
+    ERR_CONFLICT = -43
 
 
 class KeyType(enum.IntEnum):
@@ -115,6 +120,9 @@ class Step(enum.IntEnum):
     # Sign acme_op_sign_request() with the key that is outside the process, pass the signature to
     # acme_op_signed(), poll. Returned once for each signature.
     SIGN = 5
+    # Call acme_op_access_store(), on any thread, and poll. It may block. Only operations of a
+    # client with a store have this step.
+    STORE = 6
 
 
 class LogLevel(enum.IntEnum):
@@ -216,8 +224,23 @@ class acme_key_t(Structure):
     """
 
 
+class acme_names_t(Structure):
+    """The result of the list function of a store, which acme_names_add() fills in."""
+
+
 class acme_op_t(Structure):
     """One operation in progress: a state machine to poll. It does no I/O of its own."""
+
+
+class acme_record_t(Structure):
+    """The result of the get function of a store, which acme_record_set() fills in."""
+
+
+class acme_store_t(Structure):
+    """Where accounts, keys, certificates and orders in progress are kept.
+    
+    Any thread may use it; an operation or a client that uses it keeps it alive.
+    """
 
 
 # Receives a log line, on the thread that calls the library or on a driver's own. Must not call the
@@ -257,6 +280,51 @@ class acme_challenge_t(Structure):
     ]
 
 
+# Reads a record: calls acme_record_set(), or nothing if there is no record of this name. Returns
+# ACME_OK, or ACME_ERR_STORE if the store cannot be reached.
+acme_store_get_fn = CFUNCTYPE(c_int, c_char_p, POINTER(acme_record_t), c_void_p)
+
+# Writes a record if its version is still expected (0: if there is no record of this name), and sets
+# *version to its new version, which is not 0 and differs from every earlier one. value NULL:
+# removes the record. Returns ACME_OK; ACME_ERR_CONFLICT and changes nothing if the record has
+# another version; or ACME_ERR_STORE.
+acme_store_put_fn = CFUNCTYPE(c_int, c_char_p, c_uint64, c_void_p, c_size_t, POINTER(c_uint64), c_void_p)
+
+# Calls acme_names_add() for the names that begin with prefix and come after the name after, in the
+# order of their bytes, at most limit of them. Returns ACME_OK or ACME_ERR_STORE.
+acme_store_list_fn = CFUNCTYPE(c_int, c_char_p, c_char_p, c_size_t, POINTER(acme_names_t), c_void_p)
+
+# Called once, when the store and all that uses it are freed.
+acme_store_free_fn = CFUNCTYPE(None, c_void_p)
+
+
+class acme_store_functions_t(Structure):
+    """The functions of a store of your own, for acme_store_custom(): for a database, for instance.
+    
+    They are called on threads of a driver, or in acme_op_access_store(), acme_op_run() and the
+    functions with a store; several at a time. They may block.  A record has a name (text without
+    control characters, at most 512 bytes), a value (at most 262144 bytes) and a version. The values
+    contain keys: protect them.
+    """
+
+    if TYPE_CHECKING:
+        size: int
+        get: Any
+        put: Any
+        list: Any
+        free: Any
+        user: int | None
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("get", acme_store_get_fn),
+        ("put", acme_store_put_fn),
+        ("list", acme_store_list_fn),
+        ("free", acme_store_free_fn),
+        ("user", c_void_p),
+    ]
+
+
 class acme_client_options_t(Structure):
     """Options for acme_client_new().
     
@@ -288,6 +356,7 @@ class acme_client_options_t(Structure):
         client_key_file: bytes | None
         request_timeout_s: int
         ip_version: int
+        store: _Pointer[acme_store_t]
 
     _fields_ = [
         ("size", c_size_t),
@@ -314,6 +383,7 @@ class acme_client_options_t(Structure):
         ("client_key_file", c_char_p),
         ("request_timeout_s", c_size_t),
         ("ip_version", c_size_t),
+        ("store", POINTER(acme_store_t)),
     ]
 
 
@@ -342,6 +412,9 @@ class acme_order_options_t(Structure):
         name_challenge_types: _Pointer[c_char_p]
         ancestor_domain: bytes | None
         abandon_on_failure: int
+        stored_as: bytes | None
+        key_type: int
+        new_key: int
 
     _fields_ = [
         ("size", c_size_t),
@@ -365,6 +438,9 @@ class acme_order_options_t(Structure):
         ("name_challenge_types", POINTER(c_char_p)),
         ("ancestor_domain", c_char_p),
         ("abandon_on_failure", c_size_t),
+        ("stored_as", c_char_p),
+        ("key_type", c_size_t),
+        ("new_key", c_size_t),
     ]
 
 

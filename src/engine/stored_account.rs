@@ -1,0 +1,102 @@
+//! The account of a client that has a store: its key and its URL.
+
+use std::sync::Arc;
+
+use super::exchange::Session;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pki::{Key, KeyType};
+use crate::store::account_record::AccountRecord;
+use crate::store::{Store, names};
+
+impl Session {
+    /// Reads the account's key and URL from the store, if the client has one. Without a key there, stores
+    /// the one that the client has generated.
+    pub(super) async fn load_account(&self) -> Result<()> {
+        let Some(store) = self.client.store() else { return Ok(()) };
+        if self.client.is_loaded() {
+            return Ok(());
+        }
+        let name = names::account(&self.client.options().directory_url);
+        let found = self.read_account(&store, &name).await?;
+        if self.client.load_account(&found)? {
+            return Ok(());
+        }
+        // Another thread or program may generate one at the same time.
+        let _claim = self.claim(&store, &name).await?;
+        let found = self.read_account(&store, &name).await?;
+        if self.client.load_account(&found)? {
+            return Ok(());
+        }
+        let (version, old) = found;
+        if let Some(url) = &old.url {
+            log::warn!("{name}: the key is gone, and with it the account {url}");
+        }
+        let key = Some(self.client.account_key().to_pem()?);
+        let new =
+            AccountRecord { ca: Some(self.client.options().directory_url.clone()), key, url: None };
+        let version = self.put_account(&store, &name, version, &new).await?;
+        self.client.load_account(&(version, new))?;
+        Ok(())
+    }
+
+    async fn read_account(
+        &self,
+        store: &Arc<dyn Store>,
+        name: &str,
+    ) -> Result<(u64, AccountRecord)> {
+        match self.get_value(store, name).await? {
+            Some(found) => Ok((found.version, AccountRecord::parse(name, &found.value)?)),
+            None => Ok((0, AccountRecord::default())),
+        }
+    }
+
+    async fn put_account(
+        &self,
+        store: &Arc<dyn Store>,
+        name: &str,
+        version: u64,
+        record: &AccountRecord,
+    ) -> Result<u64> {
+        self.put_value(store, name, version, Some(record.value(name)?)).await
+    }
+
+    /// Sets the account's key aside if the CA refuses it, for instance because of its curve. The next operation
+    /// generates another one.
+    async fn set_refused_key_aside(&self, error: &Error) {
+        let Some(store) = self.client.store() else { return };
+        if !error.is_problem("badSignatureAlgorithm") && !error.is_problem("badPublicKey") {
+            return;
+        }
+        let Ok(other) = Key::generate(KeyType::P256) else { return };
+        let Some(version) = self.client.forget_refused_key(other) else { return };
+        let name = names::account(&self.client.options().directory_url);
+        if let Err(error) = self.put_value(&store, &name, version, None).await {
+            log::warn!("the key that the CA refuses cannot be set aside: {error}");
+        }
+    }
+
+    /// Stores what an operation has learned of the account.
+    pub(super) async fn keep_account_after(&self, error: Option<&Error>) {
+        self.keep_account().await;
+        if let Some(error) = error {
+            self.set_refused_key_aside(error).await;
+        }
+    }
+
+    /// Stores the account's URL, if it is new. A failure does not end the operation: the CA finds the account
+    /// by its key.
+    pub(super) async fn keep_account(&self) {
+        let Some(store) = self.client.store() else { return };
+        let Some((version, record)) = self.client.changed_account() else { return };
+        let name = names::account(&self.client.options().directory_url);
+        match self.put_account(&store, &name, version, &record).await {
+            Ok(version) => self.client.account_is_stored(version, record),
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                if let Ok((version, found)) = self.read_account(&store, &name).await {
+                    self.client.account_is_stored(version, found);
+                }
+            }
+            Err(error) => log::warn!("the account's URL cannot be stored: {error}"),
+        }
+    }
+}

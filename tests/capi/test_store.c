@@ -1,0 +1,429 @@
+/* Accounts and certificates in a store: a folder, memory, and functions of the program's own. */
+#include "driver.h"
+
+#include <sys/stat.h>
+
+static const char *directory_url;
+
+static acme_client_t *client_of(const acme_store_t *store)
+{
+    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
+    acme_client_t *client = NULL;
+
+    options.directory_url = directory_url;
+    options.store = store;
+    options.terms_agreed = 1;
+    options.ca_file = env("ACME_CA_FILE");
+    OK(acme_client_new(&options, &client));
+    return client;
+}
+
+static acme_run_options_t http01(void)
+{
+    acme_run_options_t run = ACME_RUN_OPTIONS_INIT;
+
+    run.publish = http_publish;
+    run.unpublish = http_unpublish;
+    return run;
+}
+
+static acme_cert_t *stored(const acme_store_t *store, const char *name)
+{
+    acme_cert_t *cert = NULL;
+
+    OK(acme_store_cert(store, directory_url, name, &cert));
+    return cert;
+}
+
+/* --- the life of a certificate, in each kind of store -------------------------------------------- */
+
+static void lives(const acme_store_t *store, const char *name)
+{
+    const char *names[] = { name, "second.store.test" };
+    acme_order_options_t order = order_for(names, 2);
+    acme_run_options_t run = http01();
+    acme_client_t *client = client_of(store);
+    acme_cert_t *first = NULL, *same = NULL, *renewed = NULL, *kept;
+    acme_op_t *op = NULL;
+    char *account;
+
+    CHECK(stored(store, name) == NULL);
+    order.only_if_due = 1;
+    OK(acme_obtain(client, &order, &run, &first));
+    verify(first, name);
+    account = strdup(acme_client_account_url(client));
+    acme_client_free(client);
+
+    /* Another start: the same account, and no order, because the renewal is not due. */
+    client = client_of(store);
+    CHECK(acme_client_account_url(client) == NULL);
+    OK(acme_begin_order(client, &order, &op));
+    OK(acme_op_run(op, &run));
+    CHECK(acme_op_renewal_info(op) && !acme_op_order_url(op));
+    same = acme_op_take_cert(op);
+    acme_op_free(op);
+    CHECK(strcmp(acme_cert_serial(same), acme_cert_serial(first)) == 0);
+    CHECK(strcmp(acme_client_account_url(client), account) == 0);
+    kept = stored(store, name);
+    CHECK(strcmp(acme_cert_serial(kept), acme_cert_serial(first)) == 0);
+    CHECK(strcmp(acme_key_pem(acme_cert_key(kept)), acme_key_pem(acme_cert_key(first))) == 0);
+    acme_cert_free(kept);
+
+    /* Renewed although it is not due: with the same key, and then with a new one. */
+    order.only_if_due = 0;
+    OK(acme_obtain(client, &order, &run, &renewed));
+    CHECK(strcmp(acme_cert_serial(renewed), acme_cert_serial(first)) != 0);
+    CHECK(strcmp(acme_key_thumbprint(acme_cert_key(renewed)), acme_key_thumbprint(acme_cert_key(first))) == 0);
+    acme_cert_free(renewed);
+    order.new_key = 1;
+    order.key_type = ACME_KEY_P384;
+    OK(acme_obtain(client, &order, &run, &renewed));
+    verify(renewed, name);
+    CHECK(acme_key_type(acme_cert_key(renewed)) == ACME_KEY_P384);
+    kept = stored(store, name);
+    CHECK(strcmp(acme_key_pem(acme_cert_key(kept)), acme_key_pem(acme_cert_key(renewed))) == 0);
+    CHECK(strcmp(acme_cert_serial(kept), acme_cert_serial(renewed)) == 0);
+    CHECK(http_published() == 0);
+
+    acme_cert_free(kept);
+    acme_cert_free(renewed);
+    acme_cert_free(same);
+    acme_cert_free(first);
+    acme_client_free(client);
+    free(account);
+}
+
+/* --- a store of the program's own ------------------------------------------------------------------ */
+
+enum { RECORDS = 16 };
+
+struct record {
+    char name[600];
+    void *value;
+    size_t size;
+    uint64_t version;
+};
+
+struct table {
+    pthread_mutex_t lock;
+    struct record records[RECORDS];
+    uint64_t last_version;
+    pthread_t caller;
+    int calls, calls_on_caller, freed, fail, is_slow;
+};
+
+static struct record *find(struct table *table, const char *name)
+{
+    size_t i;
+
+    for (i = 0; i < RECORDS; i++)
+        if (table->records[i].version && strcmp(table->records[i].name, name) == 0)
+            return &table->records[i];
+    return NULL;
+}
+
+static void begin(struct table *table)
+{
+    struct timespec nap = { 0, 50 * 1000 * 1000 };
+
+    pthread_mutex_lock(&table->lock);
+    table->calls++;
+    table->calls_on_caller += pthread_equal(pthread_self(), table->caller);
+    if (table->is_slow)
+        nanosleep(&nap, NULL);
+}
+
+static int table_get(const char *name, acme_record_t *found, void *user)
+{
+    struct table *table = user;
+    struct record *record;
+    int status = table->fail ? ACME_ERR_STORE : ACME_OK;
+
+    begin(table);
+    record = find(table, name);
+    if (record && status == ACME_OK)
+        status = acme_record_set(found, record->version, record->value, record->size);
+    pthread_mutex_unlock(&table->lock);
+    return status;
+}
+
+static int table_put(const char *name, uint64_t expected, const void *value, size_t size, uint64_t *version,
+                     void *user)
+{
+    struct table *table = user;
+    struct record *record;
+    int status = ACME_OK;
+    size_t i;
+
+    begin(table);
+    record = find(table, name);
+    if (table->fail) {
+        status = ACME_ERR_STORE;
+    } else if ((record ? record->version : 0) != expected) {
+        status = ACME_ERR_CONFLICT;
+    } else {
+        for (i = 0; !record && i < RECORDS; i++)
+            if (!table->records[i].version)
+                record = &table->records[i];
+        free(record->value);
+        record->value = NULL;
+        record->version = 0;
+        if (value) {
+            snprintf(record->name, sizeof record->name, "%s", name);
+            record->value = memcpy(malloc(size), value, size);
+            record->size = size;
+            *version = record->version = ++table->last_version;
+        }
+    }
+    pthread_mutex_unlock(&table->lock);
+    return status;
+}
+
+static int compare(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int table_list(const char *prefix, const char *after, size_t limit, acme_names_t *found, void *user)
+{
+    struct table *table = user;
+    const char *names[RECORDS];
+    size_t i, count = 0;
+
+    begin(table);
+    for (i = 0; i < RECORDS; i++)
+        if (table->records[i].version && strncmp(table->records[i].name, prefix, strlen(prefix)) == 0 &&
+            strcmp(table->records[i].name, after) > 0)
+            names[count++] = table->records[i].name;
+    qsort(names, count, sizeof *names, compare);
+    for (i = 0; i < count && i < limit; i++)
+        OK(acme_names_add(found, names[i]));
+    pthread_mutex_unlock(&table->lock);
+    return ACME_OK;
+}
+
+static void table_free(void *user)
+{
+    struct table *table = user;
+    size_t i;
+
+    table->freed++;
+    for (i = 0; i < RECORDS; i++)
+        free(table->records[i].value);
+    memset(table->records, 0, sizeof table->records);
+}
+
+static struct table table = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static acme_store_functions_t functions(void)
+{
+    acme_store_functions_t functions = ACME_STORE_FUNCTIONS_INIT;
+
+    functions.get = table_get;
+    functions.put = table_put;
+    functions.list = table_list;
+    functions.free = table_free;
+    functions.user = &table;
+    return functions;
+}
+
+static int put_without_comparison(const char *name, uint64_t expected, const void *value, size_t size,
+                                  uint64_t *version, void *user)
+{
+    struct record *record = find(user, name);
+
+    (void)expected;
+    return table_put(name, record ? record->version : 0, value, size, version, user);
+}
+
+static int put_without_version(const char *name, uint64_t expected, const void *value, size_t size,
+                               uint64_t *version, void *user)
+{
+    int status = table_put(name, expected, value, size, version, user);
+
+    *version = 0;
+    return status;
+}
+
+static void own(void)
+{
+    acme_store_functions_t given = functions();
+    acme_store_t *store = NULL;
+
+    OK(acme_store_custom(&given, &store));
+    OK(acme_store_check(store));
+    lives(store, "own.store.test");
+    acme_store_free(store);
+    CHECK(table.freed == 1);
+
+    given.put = put_without_comparison;
+    OK(acme_store_custom(&given, &store));
+    CHECK_STATUS(acme_store_check(store), ACME_ERR_MISUSE, "another version than the expected one");
+    acme_store_free(store);
+    given.put = put_without_version;
+    OK(acme_store_custom(&given, &store));
+    CHECK_STATUS(acme_store_check(store), ACME_ERR_MISUSE, "no new version");
+    acme_store_free(store);
+    given.put = NULL;
+    CHECK_STATUS(acme_store_custom(&given, &store), ACME_ERR_INVALID_ARGUMENT, "lacks");
+    CHECK(!store && table.freed == 3);
+}
+
+/* A store that fails: no order is begun. */
+static void fails(void)
+{
+    const char *names[] = { "fails.store.test" };
+    acme_order_options_t order = order_for(names, 1);
+    acme_store_functions_t given = functions();
+    acme_run_options_t run = http01();
+    acme_store_t *store = NULL;
+    acme_client_t *client;
+    acme_cert_t *cert = NULL;
+
+    OK(acme_store_custom(&given, &store));
+    client = client_of(store);
+    table.fail = 1;
+    CHECK_STATUS(acme_obtain(client, &order, &run, &cert), ACME_ERR_STORE, "gave -42");
+    CHECK(!cert && !acme_client_account_url(client));
+    CHECK(!acme_error_is_permanent(acme_last_error()));
+    table.fail = 0;
+    OK(acme_obtain(client, &order, &run, &cert));
+    verify(cert, names[0]);
+    acme_cert_free(cert);
+    acme_client_free(client);
+    acme_store_free(store);
+}
+
+/* --- on an event loop ------------------------------------------------------------------------------ */
+
+/* The store is never used on the thread of the loop. */
+static void on_loop(void)
+{
+    const char *names[] = { "loop.store.test" };
+    acme_order_options_t order = order_for(names, 1);
+    acme_store_functions_t given = functions();
+    acme_store_t *store = NULL;
+    acme_driver_t *driver = NULL;
+    acme_client_t *client;
+    struct job job = { 0 };
+
+    table.caller = pthread_self();
+    table.calls = table.calls_on_caller = 0;
+    table.is_slow = 1;
+    OK(acme_store_custom(&given, &store));
+    client = client_of(store);
+    acme_store_free(store);
+    OK(acme_driver_new(NULL, &driver));
+    OK(acme_begin_order(client, &order, &job.op));
+    add(driver, &job);
+    run(driver);
+    CHECK(job.published == 1);
+    judge(&job, names[0]);
+    CHECK(table.calls >= 6 && table.calls_on_caller == 0);
+    acme_client_free(client);
+    acme_driver_free(driver);
+    table.is_slow = 0;
+}
+
+/* A program does each step itself. */
+static void step_by_step(void)
+{
+    const char *names[] = { "steps.store.test" };
+    acme_order_options_t order = order_for(names, 1);
+    acme_store_t *store = NULL;
+    acme_client_t *client;
+    acme_op_t *op = NULL;
+    int step, accesses = 0;
+
+    OK(acme_store_memory(&store));
+    client = client_of(store);
+    OK(acme_begin_order(client, &order, &op));
+    CHECK_STATUS(acme_op_access_store(op), ACME_ERR_MISUSE, "does not wait");
+    while ((step = acme_op_poll(op, 0)) == ACME_STEP_STORE) {
+        accesses++;
+        OK(acme_op_access_store(op));
+    }
+    CHECK(accesses >= 3 && step == ACME_STEP_REQUEST);
+    acme_op_free(op);
+    acme_client_free(client);
+    acme_store_free(store);
+}
+
+/* --- options --------------------------------------------------------------------------------------- */
+
+static void refuses(void)
+{
+    const char *names[] = { "refused.store.test" };
+    acme_order_options_t order = order_for(names, 1);
+    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
+    acme_client_t *client = NULL;
+    acme_store_t *store = NULL;
+    acme_key_t *key = new_key();
+    acme_op_t *op = NULL;
+    acme_cert_t *cert = NULL;
+
+    OK(acme_store_memory(&store));
+    options.directory_url = directory_url;
+    options.store = store;
+    options.account_key = key;
+    CHECK_STATUS(acme_client_new(&options, &client), ACME_ERR_INVALID_ARGUMENT, "from the store");
+    client = client_of(store);
+    order.order_url = "https://127.0.0.1/order/1";
+    CHECK_STATUS(acme_begin_order(client, &order, &op), ACME_ERR_INVALID_ARGUMENT, "order_url");
+    order.order_url = NULL;
+    order.key_type = 77;
+    CHECK_STATUS(acme_begin_order(client, &order, &op), ACME_ERR_INVALID_ARGUMENT, "77");
+    order.key_type = 0;
+    order.stored_as = "a\tb";
+    CHECK_STATUS(acme_begin_order(client, &order, &op), ACME_ERR_INVALID_ARGUMENT, "control characters");
+    order.stored_as = "x";
+    order.key = key;
+    CHECK_STATUS(acme_begin_order(client, &order, &op), ACME_ERR_INVALID_ARGUMENT, "stored_as");
+    CHECK_STATUS(acme_store_cert(store, directory_url, "", &cert), ACME_ERR_STORE, "empty");
+    CHECK_STATUS(acme_store_directory("/nonexistent/folder", &store), ACME_ERR_STORE, "No such file");
+    acme_client_free(client);
+    acme_key_free(key);
+}
+
+static void in_a_folder(void)
+{
+    char folder[] = "/tmp/acme-store-XXXXXX", path[300];
+    struct stat found;
+    acme_store_t *store = NULL;
+
+    CHECK(mkdtemp(folder) != NULL);
+    snprintf(path, sizeof path, "%s/state", folder);
+    OK(acme_store_directory(path, &store));
+    OK(acme_store_check(store));
+    lives(store, "*.folder.store.test" + 2);
+    acme_store_free(store);
+    CHECK(stat(path, &found) == 0 && (found.st_mode & 07777) == 0700);
+    snprintf(path, sizeof path, "%s/state/folder.store.test.key.pem", folder);
+    CHECK(stat(path, &found) == 0 && (found.st_mode & 07777) == 0600);
+    snprintf(path, sizeof path, "%s/state/folder.store.test.next.key.pem", folder);
+    CHECK(stat(path, &found) != 0);
+    snprintf(path, sizeof path, "%s/state/folder.store.test.order", folder);
+    CHECK(stat(path, &found) != 0);
+    snprintf(path, sizeof path, "rm -r %s", folder);
+    CHECK(system(path) == 0);
+}
+
+int main(void)
+{
+    acme_store_t *store = NULL;
+
+    directory_url = env("ACME_DIRECTORY");
+    host_start();
+    in_a_folder();
+    OK(acme_store_memory(&store));
+    OK(acme_store_check(store));
+    lives(store, "memory.store.test");
+    acme_store_free(store);
+    own();
+    fails();
+    on_loop();
+    step_by_step();
+    refuses();
+    http_stop();
+    return report("test_store");
+}
