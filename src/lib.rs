@@ -113,6 +113,7 @@ mod folder;
 pub mod fuzz;
 mod header;
 mod jose;
+pub mod manager;
 mod pki;
 mod problem;
 mod request;

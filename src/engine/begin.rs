@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::client::{Client, check_contact};
 use super::exchange::Session;
 use super::io::Io;
-use super::keep::{KeepOptions, Kept};
+use super::keep::{KeepOptions, Kept, Tried};
 use super::limits::DEFAULT_TIMEOUT;
 use super::obtain::{Issued, Renewal};
 use super::operation::Operation;
@@ -91,6 +91,16 @@ impl Client {
         let operation =
             self.start(timeout, |session| async move { session.keep(store, name, options).await });
         Ok(operation.record_start("keep", line))
+    }
+
+    /// The same for a manager: also stores when to renew the certificate or to try again.
+    pub(crate) fn keep_tried(&self, options: KeepOptions) -> Result<Operation<Tried>> {
+        let (store, name) = options.check(self)?;
+        let timeout = options.order.timeout;
+        Ok(self.start(
+            timeout,
+            |session| async move { session.keep_tried(store, name, options).await },
+        ))
     }
 
     /// Obtains authorizations before an order, if the CA supports that (RFC 8555 section 7.4.1). The

@@ -246,6 +246,11 @@ impl Client {
         self.learned().account_url = url.map(str::to_owned);
     }
 
+    /// The host of the CA's directory.
+    pub(crate) fn directory_host(&self) -> &str {
+        self.policy().directory().host()
+    }
+
     pub(crate) fn store(&self) -> Option<Arc<dyn Store>> {
         self.0.options.store.clone()
     }

@@ -6,10 +6,12 @@
 
 use std::sync::Arc;
 
+use super::ca_limits::{self, CaLimit};
 use super::challenge::{Challenge, ChallengeType};
 use super::client::Client;
 use super::exchange::Session;
 use super::limits::MAX_RUNS;
+use super::next_try::next_try;
 use super::obtain::Issued;
 use super::order_options::OrderOptions;
 use super::renewal_info::RenewalInfo;
@@ -36,21 +38,12 @@ pub struct KeepOptions {
     pub new_key: bool,
     /// Renew the certificate although its renewal is not due.
     pub renew_now: bool,
-    /// Store when to renew, and the failures in a row.
-    pub keep_schedule: bool,
 }
 
 impl KeepOptions {
     /// A certificate for the names of the order, with a P-256 key that stays.
     pub fn new(order: OrderOptions) -> KeepOptions {
-        KeepOptions {
-            order,
-            name: None,
-            key_type: KeyType::P256,
-            new_key: false,
-            renew_now: false,
-            keep_schedule: false,
-        }
+        KeepOptions { order, name: None, key_type: KeyType::P256, new_key: false, renew_now: false }
     }
 
     /// Returns the name of the certificate's record.
@@ -62,7 +55,7 @@ impl KeepOptions {
     }
 
     /// Refuses options that cannot work.
-    pub(super) fn check(&self, client: &Client) -> Result<(Arc<dyn Store>, String)> {
+    pub(crate) fn check(&self, client: &Client) -> Result<(Arc<dyn Store>, String)> {
         let order = &self.order;
         if order.key.is_some()
             || order.csr.is_some()
@@ -107,11 +100,7 @@ impl Session {
     ) -> Result<Kept> {
         let (stored, _claim) = self.open_record(&store, &name).await?;
         self.stored = Some(stored.clone());
-        let outcome = self.keep_stored(&stored, &options).await;
-        if options.keep_schedule {
-            self.store_schedule(&stored, &outcome).await;
-        }
-        outcome
+        Box::pin(self.keep_stored(&stored, &options)).await
     }
 
     async fn keep_stored(
@@ -315,38 +304,87 @@ impl Session {
         }
     }
 
-    /// Stores when to renew or to try again.
-    async fn store_schedule(&self, stored: &Arc<StoredCertificate>, outcome: &Result<Kept>) {
-        let now = self.io.now();
-        let old = stored.record().schedule.unwrap_or_default();
-        let schedule = Some(old.following(outcome, now));
-        let record = CertificateRecord { schedule, ..stored.record() };
-        if let Err(error) = Box::pin(self.put_record(stored, record)).await {
-            log::warn!("{}: the schedule cannot be stored: {error}", stored.name);
+    /// Keeps a certificate, and stores when to renew it or to try again.
+    pub(super) async fn keep_tried(
+        mut self,
+        store: Arc<dyn Store>,
+        name: String,
+        options: KeepOptions,
+    ) -> Result<Tried> {
+        let (stored, _claim) = self.open_record(&store, &name).await?;
+        self.stored = Some(stored.clone());
+        let outcome = Box::pin(self.keep_stored(&stored, &options)).await;
+        let old = stored.record();
+        let duplicates = ca_limits::of_host(self.client.directory_host()).map(|of| of.duplicates);
+        let mut schedule = old.schedule.clone().unwrap_or_default();
+        schedule.follow(
+            &outcome,
+            old.usable(&name).map(|(chain, _)| chain).as_ref(),
+            duplicates,
+            self.io.now(),
+        );
+        let record = CertificateRecord { schedule: Some(schedule.clone()), ..old };
+        if let Err(error) = Box::pin(self.put_record(&stored, record)).await {
+            log::warn!("{name}: the schedule cannot be stored: {error}");
         }
+        Ok(Tried { outcome, schedule })
     }
 }
 
+/// The result of an attempt to keep a certificate fresh.
+#[derive(Debug)]
+pub struct Tried {
+    /// The certificate, or why the attempt failed.
+    pub outcome: Result<Kept>,
+    pub(crate) schedule: Schedule,
+}
+
 impl Schedule {
-    /// Returns the schedule after a try with this outcome.
-    pub(crate) fn following(&self, outcome: &Result<Kept>, now: Time) -> Schedule {
+    /// Takes in the outcome of an attempt. `current` is the certificate in use.
+    fn follow(
+        &mut self,
+        outcome: &Result<Kept>,
+        current: Option<&CertificateChain>,
+        duplicates: Option<CaLimit>,
+        now: Time,
+    ) {
         match outcome {
-            Ok(Kept { not_due: Some(info), .. }) => Schedule {
-                renew_at: Some(info.renew_at),
-                check_again_at: Some(info.check_again_at),
-                ..Schedule::default()
-            },
+            Ok(Kept { not_due: Some(info), .. }) => {
+                let issued = std::mem::take(&mut self.issued);
+                *self = Schedule {
+                    renew_at: Some(info.renew_at),
+                    check_again_at: Some(info.check_again_at),
+                    issued,
+                    ..Schedule::default()
+                };
+            }
             Ok(kept) => {
+                self.note_issued(now);
                 let renewals = self.renewals.saturating_add(1);
-                let next = super::next_try(renewals as usize, None, Some(&kept.chain), now);
-                Schedule { next_try: Some(next), renewals, ..Schedule::default() }
+                let mut next = next_try(renewals as usize, None, Some(&kept.chain), now);
+                if let Some(limit) = duplicates {
+                    let recent = self.issued.iter().filter(|at| now.since(**at) < limit.within);
+                    let recent: Vec<&Time> = recent.collect();
+                    if let Some(oldest) = recent.first().filter(|_| recent.len() >= limit.share()) {
+                        next = next.max(oldest.after(limit.within));
+                    }
+                }
+                let issued = std::mem::take(&mut self.issued);
+                *self = Schedule { next_try: Some(next), renewals, issued, ..Schedule::default() };
             }
-            Err(error) => {
-                let failures = self.failures.saturating_add(1);
-                let next = super::next_try(failures as usize, Some(error), None, now);
-                let error = Some(crate::text::printable(&error.to_string(), 1000));
-                Schedule { next_try: Some(next), failures, error, ..self.clone() }
-            }
+            Err(error) => self.follow_failure(error, current, now),
         }
+    }
+
+    /// Takes in a failure.
+    pub(crate) fn follow_failure(
+        &mut self,
+        error: &Error,
+        current: Option<&CertificateChain>,
+        now: Time,
+    ) {
+        self.failures = self.failures.saturating_add(1);
+        self.next_try = Some(next_try(self.failures as usize, Some(error), current, now));
+        self.error = Some(crate::text::printable(&error.to_string(), 1000));
     }
 }
