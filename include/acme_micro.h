@@ -859,6 +859,9 @@ typedef struct {
   size_t max_attempts;
 } acme_manager_options_t;
 
+/// Takes text; returns 0, or another value to end.
+typedef int (*acme_write_fn)(const char *text, size_t size, void *user);
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -1825,6 +1828,32 @@ ACME_API size_t acme_manager_count(const acme_manager_t *manager);
 /// @param server_name The name that the client sent; NULL: no certificate.
 /// @return The certificate with its key, to free with acme_cert_free(); NULL: there is none.
 ACME_API acme_cert_t *acme_manager_cert(const acme_manager_t *manager, const char *server_name);
+
+/// Writes a JSON object about a certificate, or an array about all: name, state ("valid", "expired",
+/// "missing", "stopped" or "loading"), not_after and next_try (RFC 3339), failures in a row. Any
+/// thread.
+/// @param manager The manager.
+/// @param name The certificate's name in the store; NULL: all.
+/// @param write Called once with the whole text, which has no NUL at its end.
+/// @param user Passed to write.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: there is no such certificate; ACME_ERR_HOST: write
+///   did not return 0.
+ACME_API
+acme_status_t acme_manager_status(const acme_manager_t *manager,
+                                  const char *name,
+                                  acme_write_fn write,
+                                  void *user);
+
+/// Writes metrics as OpenMetrics 1.0 text: certificates by state, attempts and their results, the time
+/// at which the first certificate expires. Any thread.
+/// @param manager The manager.
+/// @param write Called once with the whole text, which has no NUL at its end.
+/// @param user Passed to write.
+/// @return ACME_OK, ACME_ERR_INVALID_ARGUMENT, or ACME_ERR_HOST: write did not return 0.
+ACME_API
+acme_status_t acme_manager_metrics(const acme_manager_t *manager,
+                                   acme_write_fn write,
+                                   void *user);
 
 /// Lets a driver work for the manager: from now on acme_driver_dispatch() reads the store, orders and
 /// renews. Several managers may share a driver.

@@ -158,23 +158,10 @@ impl Client {
     ) -> Operation<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
-        T: Send + 'static,
     {
         let io = self.io(timeout);
         let session = Session { client: self.clone(), io: io.clone(), stored: None };
-        match self.store() {
-            None => Operation::new(self.clone(), io, flow(session)),
-            Some(_) => {
-                let rest = flow(session.clone());
-                // Boxed, so that the code is not there once for each flow.
-                Operation::new(self.clone(), io, async move {
-                    Box::pin(session.load_account()).await?;
-                    let outcome = rest.await;
-                    Box::pin(session.keep_account_after(outcome.as_ref().err())).await;
-                    outcome
-                })
-            }
-        }
+        Operation::new(self.clone(), io, flow(session))
     }
 
     /// Makes the `Io` of an operation.

@@ -54,6 +54,14 @@ impl KeepOptions {
         name.map_err(|error| Error::invalid_argument(error.to_string()))
     }
 
+    /// Everything but the names, as a text.
+    pub(crate) fn template_text(&self) -> String {
+        let (key, new_key, order) = (self.key_type as u8, self.new_key, &self.order);
+        let (staple, timeout) = (order.must_staple, order.timeout.as_secs());
+        let name = self.name.as_deref().unwrap_or_default();
+        format!("{key} {new_key} {staple} {timeout} {} {name}", order.to_transcript().end())
+    }
+
     /// Refuses options that cannot work.
     pub(crate) fn check(&self, client: &Client) -> Result<(Arc<dyn Store>, String)> {
         let order = &self.order;
@@ -98,6 +106,7 @@ impl Session {
         name: String,
         options: KeepOptions,
     ) -> Result<Kept> {
+        Box::pin(self.load_account()).await?;
         let (stored, _claim) = self.open_record(&store, &name).await?;
         self.stored = Some(stored.clone());
         Box::pin(self.keep_stored(&stored, &options)).await
@@ -311,6 +320,7 @@ impl Session {
         name: String,
         options: KeepOptions,
     ) -> Result<Tried> {
+        Box::pin(self.load_account()).await?;
         let (stored, _claim) = self.open_record(&store, &name).await?;
         self.stored = Some(stored.clone());
         let outcome = Box::pin(self.keep_stored(&stored, &options)).await;

@@ -62,7 +62,7 @@ impl Session {
 
     /// Sets the account's key aside if the CA refuses it, for instance because of its curve. The next operation
     /// generates another one.
-    async fn set_refused_key_aside(&self, error: &Error) {
+    pub(super) async fn set_refused_key_aside(&self, error: &Error) {
         let Some(store) = self.client.store() else { return };
         if !error.is_problem("badSignatureAlgorithm") && !error.is_problem("badPublicKey") {
             return;
@@ -72,14 +72,6 @@ impl Session {
         let name = names::account(&self.client.options().directory_url);
         if let Err(error) = self.put_value(&store, &name, version, None).await {
             log::warn!("the key that the CA refuses cannot be set aside: {error}");
-        }
-    }
-
-    /// Stores what an operation has learned of the account.
-    pub(super) async fn keep_account_after(&self, error: Option<&Error>) {
-        self.keep_account().await;
-        if let Some(error) = error {
-            self.set_refused_key_aside(error).await;
         }
     }
 

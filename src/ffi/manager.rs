@@ -84,6 +84,10 @@ pub type acme_event_fn =
 /// Called with a certificate that servers are to use from now on, with its key.
 pub type acme_serve_fn = Option<unsafe extern "C" fn(cert: *const acme_cert_t, user: *mut c_void)>;
 
+/// Takes text; returns 0, or another value to end.
+pub type acme_write_fn =
+    Option<unsafe extern "C" fn(text: *const c_char, size: usize, user: *mut c_void) -> c_int>;
+
 /// Options for acme_manager_new(). Zero means default. All callbacks are called by
 /// acme_driver_dispatch() or acme_manager_run(), on the thread that calls it. They may call any
 /// function except these two and the free functions of the manager and its driver.
@@ -447,6 +451,58 @@ pub extern "C" fn acme_manager_cert(
         Ok(found.map_or(null_mut(), |(chain, key)| give(CertState::new(chain, Some(key)))))
     };
     catch(find).unwrap_or(null_mut())
+}
+
+/// Writes a JSON object about a certificate, or an array about all: name, state ("valid", "expired",
+/// "missing", "stopped" or "loading"), not_after and next_try (RFC 3339), failures in a row. Any
+/// thread.
+/// @param manager The manager.
+/// @param name The certificate's name in the store; NULL: all.
+/// @param write Called once with the whole text, which has no NUL at its end.
+/// @param user Passed to write.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: there is no such certificate; ACME_ERR_HOST: write
+///   did not return 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_manager_status(
+    manager: *const acme_manager_t,
+    name: *const c_char,
+    write: acme_write_fn,
+    user: *mut c_void,
+) -> acme_status_t {
+    guard(|| {
+        let state = &borrow::<acme_manager_t>(manager, "manager")?.shared;
+        let name = optional_text(name, "name")?;
+        let text = locked(&state.manager).status(name, Time::now())?;
+        write_text(&text, write, user)
+    })
+}
+
+/// Writes metrics as OpenMetrics 1.0 text: certificates by state, attempts and their results, the time
+/// at which the first certificate expires. Any thread.
+/// @param manager The manager.
+/// @param write Called once with the whole text, which has no NUL at its end.
+/// @param user Passed to write.
+/// @return ACME_OK, ACME_ERR_INVALID_ARGUMENT, or ACME_ERR_HOST: write did not return 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_manager_metrics(
+    manager: *const acme_manager_t,
+    write: acme_write_fn,
+    user: *mut c_void,
+) -> acme_status_t {
+    guard(|| {
+        let state = &borrow::<acme_manager_t>(manager, "manager")?.shared;
+        let text = locked(&state.manager).metrics(Time::now());
+        write_text(&text, write, user)
+    })
+}
+
+fn write_text(text: &str, write: acme_write_fn, user: *mut c_void) -> Result<()> {
+    let write = write.ok_or_else(|| Error::invalid_argument("write is NULL"))?;
+    // SAFETY: the host's own function with the host's own pointer; the text is valid until it returns.
+    match unsafe { write(text.as_ptr().cast(), text.len(), user) } {
+        0 => Ok(()),
+        code => Err(Error::new(ErrorKind::Host, format!("the write function gave {code}"))),
+    }
 }
 
 /// Lets a driver work for the manager: from now on acme_driver_dispatch() reads the store, orders and

@@ -21,6 +21,7 @@ mod event;
 mod limits;
 mod load;
 mod served;
+mod status;
 mod table;
 
 use std::cmp::Reverse;
@@ -38,6 +39,7 @@ pub use event::{ManagerEvent, ManagerEventKind};
 use limits::{Budget, CaHealth};
 pub use load::{LoadJob, Loaded};
 pub use served::Served;
+use status::Counters;
 use table::{Entry, State, Table};
 
 /// Maximum delay between two polls: the clock may be set, or the machine may have slept.
@@ -93,6 +95,7 @@ pub struct Manager {
     health: CaHealth,
     budget: Budget,
     served: Arc<Served>,
+    counters: Counters,
 }
 
 impl Manager {
@@ -116,6 +119,7 @@ impl Manager {
             health: CaHealth::default(),
             budget: Budget::of(client.directory_host()),
             served: Arc::default(),
+            counters: Counters::default(),
         })
     }
 
@@ -210,10 +214,14 @@ impl Manager {
             let name = entry.name().to_owned();
             match one.found {
                 Ok(found) => {
-                    let next = entry.take_schedule(
-                        &found.schedule,
-                        found.certificate.as_ref().map(|(chain, _)| chain),
-                    );
+                    let chain = found.certificate.as_ref().map(|(chain, _)| chain);
+                    let mut next = entry.take_schedule(&found.schedule, chain);
+                    // Without a certificate for its names there is nothing to wait for, except after a failure.
+                    if entry.failures == 0
+                        && !chain.is_some_and(|chain| entry.is_for_names_of(chain))
+                    {
+                        next = Time::from_millis(i64::MIN);
+                    }
                     if let Some((chain, key)) = found.certificate {
                         self.served.set(one.id, &chain, &key);
                         self.events.push_back(ManagerEvent::with_certificate(
@@ -302,6 +310,7 @@ impl Manager {
             match self.client.keep_tried(options) {
                 Ok(operation) => {
                     self.attempts += 1;
+                    self.counters.attempts += 1;
                     self.health.begin();
                     return Some((ticket, operation));
                 }
@@ -338,15 +347,23 @@ impl Manager {
                     (None, true) => ManagerEventKind::Obtained,
                     (None, false) => ManagerEventKind::Renewed,
                 };
+                match kind {
+                    ManagerEventKind::NotDue => self.counters.not_due += 1,
+                    ManagerEventKind::Obtained => self.counters.obtained += 1,
+                    _ => self.counters.renewed += 1,
+                }
                 let next = entry.take_schedule(&schedule.unwrap_or_default(), Some(&kept.chain));
                 self.served.set(id, &kept.chain, &kept.key);
                 let mut event = ManagerEvent::with_certificate(kind, name, kept.chain, kept.key);
                 event.next_try = Some(next);
                 event.error = kept.stored.err();
                 self.events.push_back(event);
+                // The program may have asked for another one meanwhile.
+                let next = if entry.renew_now { Time::from_millis(i64::MIN) } else { next };
                 self.set_timer(id, next);
             }
             Err(error) => {
+                self.counters.failed += 1;
                 let schedule = schedule.unwrap_or_else(|| {
                     let failures = u32::from(entry.failures);
                     let mut schedule = Schedule { failures, ..Schedule::default() };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::KeepOptions;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pki::CertificateChain;
 use crate::store::names::canonical;
 use crate::time::Time;
 
@@ -48,6 +49,17 @@ impl Entry {
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(|name| &**name)
+    }
+
+    /// Whether the certificate is for the same names.
+    pub(super) fn is_for_names_of(&self, chain: &CertificateChain) -> bool {
+        let mut ours: Vec<String> = self.names().map(canonical).collect();
+        let mut theirs: Vec<String> = chain.names().iter().map(|name| canonical(name)).collect();
+        for names in [&mut ours, &mut theirs] {
+            names.sort_unstable();
+            names.dedup();
+        }
+        ours == theirs
     }
 
     pub(super) fn options(&self) -> KeepOptions {
@@ -142,7 +154,7 @@ impl Table {
     }
 
     fn template(&mut self, options: KeepOptions) -> Arc<KeepOptions> {
-        let text = format!("{options:?}");
+        let text = options.template_text();
         match &self.last_template {
             Some((known, template)) if *known == text => template.clone(),
             _ => {

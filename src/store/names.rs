@@ -46,7 +46,7 @@ pub(crate) fn canonical(name: &str) -> String {
         Ok(identifier) => identifier.value,
         Err(_) => match name.parse::<std::net::IpAddr>() {
             Ok(address) => address.to_string(),
-            Err(_) => name.trim_end_matches('.').chars().flat_map(char::to_lowercase).collect(),
+            Err(_) => name.trim_end_matches('.').to_ascii_lowercase(),
         },
     }
 }

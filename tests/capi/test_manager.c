@@ -70,6 +70,38 @@ static void until(acme_driver_t *driver, const struct seen *seen, int type)
     CHECK(seen->count[type] > 0);
 }
 
+/* --- what can be seen ---------------------------------------------------------------------------------- */
+
+static int keep_text(const char *text, size_t size, void *user)
+{
+    snprintf(user, 2000, "%.*s", (int)size, text);
+    return 0;
+}
+
+static int refuse_text(const char *text, size_t size, void *user)
+{
+    (void)text, (void)size, (void)user;
+    return 7;
+}
+
+static void see(const acme_manager_t *manager, const char *name, const char *state)
+{
+    char text[2000], wanted[400];
+
+    OK(acme_manager_status(manager, name, keep_text, text));
+    snprintf(wanted, sizeof wanted, "{\"name\":\"%s\",\"state\":\"%s\"", name, state);
+    CHECK(strncmp(text, wanted, strlen(wanted)) == 0);
+    OK(acme_manager_status(manager, NULL, keep_text, text));
+    CHECK(text[0] == '[' && strncmp(text + 1, wanted, strlen(wanted)) == 0);
+    OK(acme_manager_metrics(manager, keep_text, text));
+    snprintf(wanted, sizeof wanted, "acme_certificates{state=\"%s\"} 1\n", state);
+    CHECK(strstr(text, wanted) && strstr(text, "\n# EOF\n"));
+    CHECK_STATUS(acme_manager_status(manager, "nobody", keep_text, text), ACME_ERR_INVALID_ARGUMENT,
+                 "no certificate of this name");
+    CHECK_STATUS(acme_manager_metrics(manager, refuse_text, text), ACME_ERR_HOST, "gave 7");
+    CHECK_STATUS(acme_manager_metrics(manager, NULL, text), ACME_ERR_INVALID_ARGUMENT, "write is NULL");
+}
+
 /* --- the life of a certificate ----------------------------------------------------------------------- */
 
 static void lives(void)
@@ -87,10 +119,12 @@ static void lives(void)
     manager = manager_of(client, &seen);
     add_name(manager, "one.manager.test");
     CHECK(acme_manager_count(manager) == 1 && !acme_manager_cert(manager, "one.manager.test"));
+    see(manager, "one.manager.test", "loading");
     OK(acme_manager_start(manager, driver));
     CHECK_STATUS(acme_manager_start(manager, driver), ACME_ERR_MISUSE, "already");
     until(driver, &seen, ACME_EVENT_OBTAINED);
     CHECK(strcmp(seen.name, "one.manager.test") == 0 && seen.next_try > 0);
+    see(manager, "one.manager.test", "valid");
     cert = acme_manager_cert(manager, "ONE.manager.test.");
     verify(cert, "one.manager.test");
     CHECK(strcmp(acme_cert_serial(cert), seen.serial) == 0 && acme_cert_key(cert));
@@ -153,11 +187,105 @@ static void fails(void)
     acme_store_free(store);
 }
 
+/* --- without a loop ------------------------------------------------------------------------------------ */
+
+static void *stop_soon(void *manager)
+{
+    struct timespec nap = { 3, 0 };
+
+    nanosleep(&nap, NULL);
+    acme_manager_stop(manager);
+    return NULL;
+}
+
+static void runs(void)
+{
+    acme_store_t *store = NULL;
+    acme_client_t *client;
+    acme_manager_t *manager;
+    struct seen seen = { 0 };
+    pthread_t stopper;
+    int before = threads();
+
+    OK(acme_store_memory(&store));
+    client = http_asks = client_of(store, env("ACME_DIRECTORY"));
+    manager = manager_of(client, &seen);
+    add_name(manager, "run.manager.test");
+    pthread_create(&stopper, NULL, stop_soon, manager);
+    OK(acme_manager_run(manager));
+    pthread_join(stopper, NULL);
+    CHECK(seen.count[ACME_EVENT_OBTAINED] + seen.count[ACME_EVENT_FAILED] <= 1);
+    CHECK(threads_are(before));
+    /* Again: it goes on where it was. */
+    pthread_create(&stopper, NULL, stop_soon, manager);
+    OK(acme_manager_run(manager));
+    pthread_join(stopper, NULL);
+    acme_manager_free(manager);
+    acme_client_free(client);
+    acme_store_free(store);
+    http_asks = NULL;
+}
+
+/* --- misuse -------------------------------------------------------------------------------------------- */
+
+static acme_manager_t *calling;
+static int misuses;
+
+static void meddle(const acme_event_t *event, void *user)
+{
+    (void)event;
+    misuses += acme_driver_dispatch(user) == ACME_ERR_MISUSE;
+    acme_manager_free(calling); /* refused: it is calling back */
+    misuses += acme_error_status(acme_last_error()) == ACME_ERR_MISUSE;
+    OK(acme_manager_remove(calling, event->name)); /* the certificate that it is told of */
+}
+
+static void misuse(void)
+{
+    acme_manager_options_t options = ACME_MANAGER_OPTIONS_INIT;
+    acme_driver_t *driver = driver_with(0, 0);
+    acme_key_t *key = new_key();
+    acme_client_t *client = pebble_client(key), *stored;
+    acme_store_t *store = NULL;
+    acme_manager_t *manager = NULL;
+    const char *names[] = { "127.1" };
+    acme_order_options_t order = order_for(names, 1);
+    int tries;
+
+    CHECK_STATUS(acme_manager_new(&options, &manager), ACME_ERR_INVALID_ARGUMENT, "client");
+    options.client = client;
+    CHECK_STATUS(acme_manager_new(&options, &manager), ACME_ERR_INVALID_ARGUMENT, "has no store");
+    OK(acme_store_memory(&store));
+    options.client = stored = client_of(store, "https://127.0.0.1:1/directory");
+    options.event = meddle;
+    options.user = driver;
+    OK(acme_manager_new(&options, &manager));
+    calling = manager;
+    CHECK_STATUS(acme_manager_add(manager, &order), ACME_ERR_INVALID_ARGUMENT, "127.1");
+    order.name_count = 0;
+    CHECK_STATUS(acme_manager_add(manager, &order), ACME_ERR_INVALID_ARGUMENT, "names");
+    CHECK(acme_manager_count(manager) == 0);
+    add_name(manager, "misuse.manager.test");
+    OK(acme_manager_start(manager, driver));
+    for (tries = 0; misuses == 0 && tries < 600; tries++)
+        if (is_readable(driver, 100))
+            OK(acme_driver_dispatch(driver));
+    CHECK(misuses == 2 && acme_manager_count(manager) == 0);
+    acme_manager_free(manager);
+    acme_driver_free(driver);
+    acme_client_free(client);
+    acme_client_free(stored);
+    acme_store_free(store);
+    acme_key_free(key);
+}
+
 int main(void)
 {
     host_start();
     lives();
     fails();
+    runs();
+    misuse();
     http_stop();
     return report("test_manager");
 }
