@@ -246,6 +246,10 @@ impl Client {
         self.learned().account_url = url.map(str::to_owned);
     }
 
+    pub(crate) fn directory_url(&self) -> &str {
+        &self.0.options.directory_url
+    }
+
     /// The host of the CA's directory.
     pub(crate) fn directory_host(&self) -> &str {
         self.policy().directory().host()

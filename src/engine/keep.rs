@@ -76,7 +76,7 @@ impl KeepOptions {
         let store = client.store();
         let store = store.ok_or_else(|| Error::invalid_argument("the client has no store"))?;
         let name = self.record_name(client)?;
-        order.clone().plan(client)?;
+        order.clone().identifiers(client)?;
         Ok((store, name))
     }
 }
@@ -333,6 +333,10 @@ impl Session {
             duplicates,
             self.io.now(),
         );
+        if let Ok(kept) = &outcome {
+            schedule.not_after = Some(kept.chain.not_after());
+            schedule.names = Some(names::digest(kept.chain.names().iter().map(String::as_str)));
+        }
         let record = CertificateRecord { schedule: Some(schedule.clone()), ..old };
         if let Err(error) = Box::pin(self.put_record(&stored, record)).await {
             log::warn!("{name}: the schedule cannot be stored: {error}");

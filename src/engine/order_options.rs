@@ -106,8 +106,8 @@ impl OrderOptions {
             .flag("abandon_on_failure", self.abandon_on_failure)
     }
 
-    /// Refuses options that cannot work, before anything is sent.
-    pub(super) fn plan(mut self, client: &Client) -> Result<Plan> {
+    /// Checks the options without the key and the CSR; returns what is ordered.
+    pub(super) fn identifiers(&mut self, client: &Client) -> Result<IdentifierPlan> {
         let refuse = |why: &str| Err(Error::invalid_argument(why));
         let names = match &self.csr {
             Some(csr) if self.names.is_empty() && csr.names().is_empty() => {
@@ -135,6 +135,14 @@ impl OrderOptions {
             }
         }
         ca_profiles::check(client.policy().directory().host(), self.profile.as_deref(), ordered)?;
+        Ok(identifiers)
+    }
+
+    /// Refuses options that cannot work, before anything is sent.
+    pub(super) fn plan(mut self, client: &Client) -> Result<Plan> {
+        let refuse = |why: &str| Err(Error::invalid_argument(why));
+        let identifiers = self.identifiers(client)?;
+        let ordered = &identifiers.ordered;
         let request = match (self.key.take(), self.csr.take()) {
             (Some(_), Some(_)) => return refuse("a certificate key and a csr exclude each other"),
             (None, Some(_)) if self.must_staple => {

@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use safer_ffi::derive_ReprC;
 
@@ -11,7 +11,6 @@ use super::convert::{Options, Out, read_options};
 use super::guard::{catch, fail, guard};
 use super::handle::{borrow, give, handle, peek, release};
 use super::http_client::{Driver, Event, new_driver};
-use super::manager::ManagerState;
 use super::op::OpState;
 use super::status::acme_status_t;
 use super::types::acme_op_t;
@@ -99,9 +98,25 @@ pub struct DriverState {
     /// acme_driver_free() has begun: the driver accepts no more operations.
     ending: AtomicBool,
     /// The managers that it works for.
-    managers: Mutex<Vec<Arc<ManagerState>>>,
+    managers: Mutex<Vec<Arc<dyn Worker>>>,
     /// The process that has its threads.
     process: u32,
+}
+
+/// A manager, as its driver sees it.
+pub(super) trait Worker: Send + Sync {
+    /// Does what is to be done; returns the time until the next call.
+    fn work(self: Arc<Self>, driver: &DriverState) -> Duration;
+    /// Publishes, or removes, the challenges of an attempt.
+    fn publish(&self, op: *mut acme_op_t);
+    fn unpublish(&self, op: *mut acme_op_t);
+    /// Takes in the end of an attempt, and frees it.
+    fn finished(&self, op: *mut acme_op_t, ticket: Ticket, outcome: Result<()>);
+    /// Cancels all attempts.
+    fn cancel(&self);
+    fn has_attempts(&self) -> bool;
+    /// The driver works for it no longer.
+    fn detach(&self);
 }
 
 /// An operation in a driver.
@@ -110,7 +125,7 @@ enum Added {
     /// As C passed it in.
     Host(*mut acme_op_t, acme_driver_callbacks_t),
     /// An attempt of a manager.
-    Attempt(*mut acme_op_t, Arc<ManagerState>, Ticket),
+    Attempt(*mut acme_op_t, Arc<dyn Worker>, Ticket),
 }
 
 impl DriverState {
@@ -148,25 +163,24 @@ impl DriverState {
         if managers.is_empty() {
             return;
         }
-        let wait = managers.iter().map(|manager| manager.work(self)).min();
-        let alarm = wait.and_then(|wait| Instant::now().checked_add(wait));
-        if let Err(error) = self.driver().set_alarm(alarm) {
+        let wait = managers.iter().map(|manager| manager.clone().work(self)).min();
+        if let Err(error) = self.driver().set_alarm(wait) {
             log::error!("{error}");
         }
     }
 
-    fn managers(&self) -> MutexGuard<'_, Vec<Arc<ManagerState>>> {
+    fn managers(&self) -> MutexGuard<'_, Vec<Arc<dyn Worker>>> {
         self.managers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Works for a manager from now on; returns a function that makes the descriptor readable.
-    pub(super) fn attach(&self, manager: Arc<ManagerState>) -> Result<Box<dyn Fn() + Send + Sync>> {
+    pub(super) fn attach(&self, manager: Arc<dyn Worker>) -> Result<Box<dyn Fn() + Send + Sync>> {
         self.check()?;
         let mut driver = self.driver();
         if self.ending.load(Ordering::Acquire) {
             return Err(misuse("this driver is being freed"));
         }
-        driver.set_alarm(Some(Instant::now()))?;
+        driver.set_alarm(Some(Duration::ZERO))?;
         self.managers().push(manager);
         Ok(driver.notifier())
     }
@@ -180,7 +194,7 @@ impl DriverState {
     pub(super) fn add_attempt(
         &self,
         op: *mut acme_op_t,
-        manager: Arc<ManagerState>,
+        manager: Arc<dyn Worker>,
         ticket: Ticket,
     ) -> Result<()> {
         let added: &OpState = borrow(op, "op")?;
@@ -192,16 +206,15 @@ impl DriverState {
     }
 
     /// Ends the attempts of a manager, and no longer works for it.
-    pub(super) fn free_manager(&self, manager: &Arc<ManagerState>) -> Result<()> {
+    pub(super) fn free_manager(&self, manager: &Arc<dyn Worker>) -> Result<()> {
         self.check()?;
         let _dispatching = Dispatching::start(&self.dispatching)?;
-        manager.close();
         self.end_attempts(manager);
         Ok(())
     }
 
     /// Cancels the attempts of a manager, runs them to their end, and detaches it.
-    fn end_attempts(&self, manager: &Arc<ManagerState>) {
+    fn end_attempts(&self, manager: &Arc<dyn Worker>) {
         self.managers().retain(|known| !Arc::ptr_eq(known, manager));
         manager.cancel();
         while manager.has_attempts() {
@@ -211,12 +224,15 @@ impl DriverState {
     }
 }
 
-/// Runs a manager with a driver of its own until `stopped`.
-pub(super) fn run_manager(manager: &Arc<ManagerState>, stopped: &AtomicBool) -> Result<()> {
+/// Creates a driver, lets `start` give it work, and dispatches it until `stopped`.
+pub(super) fn run_until(
+    stopped: &AtomicBool,
+    start: impl FnOnce(*mut acme_driver_t) -> Result<Arc<dyn Worker>>,
+) -> Result<()> {
     let driver: *mut acme_driver_t = give(DriverState::new(0, 0)?);
     let run = || {
         let state: &DriverState = borrow(driver, "driver")?;
-        manager.start(driver)?;
+        let worker = start(driver)?;
         let mut ready = libc::pollfd { fd: state.fd, events: libc::POLLIN, revents: 0 };
         while !stopped.load(Ordering::Acquire) {
             // SAFETY: one valid structure.
@@ -225,7 +241,7 @@ pub(super) fn run_manager(manager: &Arc<ManagerState>, stopped: &AtomicBool) -> 
             state.dispatch();
         }
         let _dispatching = Dispatching::start(&state.dispatching)?;
-        state.end_attempts(manager);
+        state.end_attempts(&worker);
         Ok(())
     };
     let outcome = run();
@@ -237,13 +253,13 @@ impl Added {
     fn call_back(self, event: Event) {
         match self {
             Added::Host(op, callbacks) => HostOp { op, callbacks }.call_back(event),
-            Added::Attempt(op, manager, ticket) => attempt_event(op, &manager, ticket, event),
+            Added::Attempt(op, manager, ticket) => attempt_event(op, &*manager, ticket, event),
         }
     }
 }
 
 /// Passes an event of an attempt on to its manager.
-fn attempt_event(op: *mut acme_op_t, manager: &ManagerState, ticket: Ticket, event: Event) {
+fn attempt_event(op: *mut acme_op_t, manager: &dyn Worker, ticket: Ticket, event: Event) {
     let Ok(state) = borrow::<acme_op_t>(op, "op") else { return };
     match event {
         Event::Publish(challenges) => {

@@ -12,7 +12,7 @@ use super::begin::keep_options;
 use super::cert::CertState;
 use super::client::{ClientState, acme_client_t};
 use super::convert::{Options, Out, c_text, optional_text, pointer_to, read_options, text};
-use super::driver::{DriverState, acme_driver_t, acme_op_fn, run_manager};
+use super::driver::{DriverState, Worker, acme_driver_t, acme_op_fn, run_until};
 use super::error::acme_error_t;
 use super::guard::{catch, fail, guard};
 use super::handle::{borrow, give, handle, peek, release};
@@ -75,6 +75,8 @@ pub struct acme_event_t {
     pub error: *const acme_error_t,
     /// When the CA is asked again, or the next attempt begins; 0: not known, or never.
     pub next_try: acme_time_t,
+    /// End of the validity of the certificate in use; 0: not known, or no certificate.
+    pub not_after: acme_time_t,
 }
 
 /// Called for an event of a manager.
@@ -117,11 +119,14 @@ pub struct acme_manager_options_t {
     pub serve_user: *mut c_void,
     /// Maximum number of attempts at the same time; default 10.
     pub max_attempts: usize,
+    /// Maximum number of certificates in memory; default 1000. With more, a certificate is read from
+    /// the store when acme_manager_cert() first asks for it.
+    pub max_loaded: usize,
 }
 
 // SAFETY: integers, raw pointers and nullable function pointers: all zero is a value of each.
 unsafe impl Options for acme_manager_options_t {}
-const _: () = assert!(size_of::<acme_manager_options_t>() == 9 * size_of::<*const c_void>());
+const _: () = assert!(size_of::<acme_manager_options_t>() == 10 * size_of::<*const c_void>());
 
 /// The handle that C has.
 pub struct ManagerHandle {
@@ -134,7 +139,7 @@ pub struct ManagerState {
     served: Arc<Served>,
     client: ClientState,
     options: acme_manager_options_t,
-    /// What threads have read from the store.
+    /// Records that threads have read from the store.
     loaded: Arc<Mutex<Vec<Loaded>>>,
     driver: Mutex<Attachment>,
     /// It is being freed: there are no more events, and no more attempts.
@@ -188,7 +193,7 @@ impl ManagerState {
         if !attachment.driver.0.is_null() || self.is_ending() {
             return Err(Error::new(ErrorKind::Misuse, "the manager has a driver already"));
         }
-        let notify = state.attach(self.clone())?;
+        let notify = state.attach(self.clone() as Arc<dyn Worker>)?;
         notify();
         (attachment.driver, attachment.notify) = (DriverPointer(driver), Some(notify));
         Ok(())
@@ -200,8 +205,40 @@ impl ManagerState {
         }
     }
 
-    /// Does what the manager asks for; returns the time until it asks again.
-    pub(super) fn work(self: &Arc<Self>, driver: &DriverState) -> Duration {
+    fn tell(&self, event: ManagerEvent) {
+        let name: CString = c_text(&event.name);
+        let cert: *mut acme_cert_t = match event.certificate {
+            Some((chain, key)) => give(CertState::new(chain, Some(key))),
+            None => null_mut(),
+        };
+        let error = event.error.map(acme_error_t::new);
+        let is_new = matches!(
+            event.kind,
+            ManagerEventKind::Loaded | ManagerEventKind::Obtained | ManagerEventKind::Renewed
+        );
+        if let Some(serve) = self.options.serve.filter(|_| is_new && !cert.is_null()) {
+            // SAFETY: the host's own function with the host's own pointer; cert is valid until below.
+            unsafe { serve(cert, self.options.serve_user) }
+        }
+        if let Some(tell) = self.options.event {
+            let event = acme_event_t {
+                r#type: code(event.kind) as c_int,
+                name: pointer_to(Some(&name)),
+                cert,
+                error: error.as_ref().map_or(null(), from_ref),
+                next_try: event.next_try.map_or(0, Time::as_millis),
+                not_after: event.not_after.map_or(0, Time::as_millis),
+            };
+            // SAFETY: the host's own function with the host's own pointer; the event is valid until it
+            // returns.
+            unsafe { tell(&raw const event, self.options.user) }
+        }
+        release(cert);
+    }
+}
+
+impl Worker for ManagerState {
+    fn work(self: Arc<Self>, driver: &DriverState) -> Duration {
         for _ in 0..ACTS_AT_ONCE {
             if self.is_ending() {
                 break;
@@ -237,8 +274,7 @@ impl ManagerState {
         }
     }
 
-    /// Takes in the end of an attempt.
-    pub(super) fn finished(&self, op: *mut acme_op_t, ticket: Ticket, outcome: Result<()>) {
+    fn finished(&self, op: *mut acme_op_t, ticket: Ticket, outcome: Result<()>) {
         let tried = match (outcome, peek(op)) {
             (Err(error), _) => Err(error),
             (Ok(()), Some(state)) => match OpState::take_outcome(state) {
@@ -252,7 +288,7 @@ impl ManagerState {
         locked(&self.manager).finished(ticket, tried, Time::now());
     }
 
-    pub(super) fn publish(&self, op: *mut acme_op_t) {
+    fn publish(&self, op: *mut acme_op_t) {
         match (self.options.publish, peek(op)) {
             // SAFETY: the host's own function with the host's own pointer; the operation stays until done.
             (Some(publish), _) => unsafe { publish(op, self.options.serve_user) },
@@ -264,50 +300,14 @@ impl ManagerState {
         }
     }
 
-    pub(super) fn unpublish(&self, op: *mut acme_op_t) {
+    fn unpublish(&self, op: *mut acme_op_t) {
         if let Some(unpublish) = self.options.unpublish {
             // SAFETY: as above.
             unsafe { unpublish(op, self.options.serve_user) }
         }
     }
 
-    fn tell(&self, event: ManagerEvent) {
-        let name: CString = c_text(&event.name);
-        let cert: *mut acme_cert_t = match event.certificate {
-            Some((chain, key)) => give(CertState::new(chain, Some(key))),
-            None => null_mut(),
-        };
-        let error = event.error.map(acme_error_t::new);
-        let is_new = matches!(
-            event.kind,
-            ManagerEventKind::Loaded | ManagerEventKind::Obtained | ManagerEventKind::Renewed
-        );
-        if let Some(serve) = self.options.serve.filter(|_| is_new && !cert.is_null()) {
-            // SAFETY: the host's own function with the host's own pointer; cert is valid until below.
-            unsafe { serve(cert, self.options.serve_user) }
-        }
-        if let Some(tell) = self.options.event {
-            let event = acme_event_t {
-                r#type: code(event.kind) as c_int,
-                name: pointer_to(Some(&name)),
-                cert,
-                error: error.as_ref().map_or(null(), from_ref),
-                next_try: event.next_try.map_or(0, Time::as_millis),
-            };
-            // SAFETY: the host's own function with the host's own pointer; the event is valid until it
-            // returns.
-            unsafe { tell(&raw const event, self.options.user) }
-        }
-        release(cert);
-    }
-
-    /// Tells no more events, and begins no more attempts.
-    pub(super) fn close(&self) {
-        self.ending.store(true, Ordering::Release);
-    }
-
-    /// Cancels all attempts.
-    pub(super) fn cancel(&self) {
+    fn cancel(&self) {
         for op in &locked(&self.driver).attempts {
             if let Some(state) = peek(op.0) {
                 let state: &OpState = state;
@@ -316,12 +316,12 @@ impl ManagerState {
         }
     }
 
-    pub(super) fn detach(&self) {
+    fn detach(&self) {
         let mut attachment = locked(&self.driver);
         (attachment.driver, attachment.notify) = (DriverPointer::default(), None);
     }
 
-    pub(super) fn has_attempts(&self) -> bool {
+    fn has_attempts(&self) -> bool {
         !locked(&self.driver).attempts.is_empty()
     }
 }
@@ -355,6 +355,9 @@ pub extern "C" fn acme_manager_new(
         let mut settings = ManagerOptions::default();
         if options.max_attempts > 0 {
             settings.max_attempts = options.max_attempts;
+        }
+        if options.max_loaded > 0 {
+            settings.max_loaded = options.max_loaded;
         }
         let made = Manager::new(&client.engine, settings)?;
         let shared = Arc::new(ManagerState {
@@ -396,7 +399,7 @@ pub extern "C" fn acme_manager_add(
 /// Removes a certificate. Its files or records stay in the store. Any thread, and any callback.
 /// @param manager The manager.
 /// @param name The certificate's name in the store.
-/// @return ACME_OK, also if there is none; or ACME_ERR_INVALID_ARGUMENT.
+/// @return ACME_OK, also without such a certificate; or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_manager_remove(
     manager: *mut acme_manager_t,
@@ -438,7 +441,8 @@ pub extern "C" fn acme_manager_count(manager: *const acme_manager_t) -> usize {
 /// Returns the certificate for a client's server name: by exact name, then by wildcard. Any thread.
 /// @param manager The manager.
 /// @param server_name The name that the client sent; NULL: no certificate.
-/// @return The certificate with its key, to free with acme_cert_free(); NULL: there is none.
+/// @return The certificate with its key, to free with acme_cert_free(); NULL: no certificate is for this name, or
+///   it is being read from the store, and ACME_EVENT_LOADED follows.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_manager_cert(
     manager: *const acme_manager_t,
@@ -530,7 +534,10 @@ pub extern "C" fn acme_manager_start(
 pub extern "C" fn acme_manager_run(manager: *mut acme_manager_t) -> acme_status_t {
     guard(|| {
         let state = &borrow::<acme_manager_t>(manager, "manager")?.shared;
-        run_manager(state, &state.stopped)?;
+        run_until(&state.stopped, |driver| {
+            state.start(driver)?;
+            Ok(state.clone() as Arc<dyn Worker>)
+        })?;
         state.stopped.store(false, Ordering::Release);
         Ok(())
     })
@@ -558,7 +565,12 @@ pub extern "C" fn acme_manager_free(manager: *mut acme_manager_t) {
     let ended = catch(|| {
         let driver = locked(&handle.shared.driver).driver;
         match peek(driver.0) {
-            Some(state) => DriverState::free_manager(state, &handle.shared),
+            Some(state) => {
+                handle.shared.ending.store(true, Ordering::Release);
+                let manager: Arc<dyn Worker> = handle.shared.clone();
+                let freed = DriverState::free_manager(state, &manager);
+                freed.inspect_err(|_| handle.shared.ending.store(false, Ordering::Release))
+            }
             None => Ok(()),
         }
     });
