@@ -74,9 +74,8 @@ impl KeepOptions {
         }
         let store = client.store();
         let store = store.ok_or_else(|| Error::invalid_argument("the client has no store"))?;
-        let name = self.record_name(client)?;
         order.clone().plan(client)?;
-        Ok((store, name))
+        Ok((store, self.record_name(client)?))
     }
 }
 
@@ -147,11 +146,15 @@ impl Session {
         });
         self.begin_run(stored).await?;
         loop {
-            let resumed = order.order_url.take();
-            order.order_url.clone_from(&resumed);
-            let plan = order.clone().plan(&self.client)?;
+            let resumed = order.order_url.clone();
+            let mut this_try = order.clone();
+            if resumed.is_some() && options.renew_now {
+                // A killed run may have stored the certificate of this order already.
+                this_try.replaces = None;
+            }
+            let plan = this_try.plan(&self.client)?;
             let outcome = Box::pin(self.obtain(plan)).await;
-            self.remove_leftovers(stored).await;
+            self.remove_leftovers(stored, options).await;
             Box::pin(self.keep_account()).await;
             match outcome {
                 Ok(issued) => {
@@ -293,13 +296,18 @@ impl Session {
     }
 
     /// Removes challenges that a killed run has left published. They stay until the end of this run: until
-    /// then the CA may still be validating them.
-    async fn remove_leftovers(&self, stored: &Arc<StoredCertificate>) {
+    /// then the CA may still be validating them. The program may know only the types of its order.
+    async fn remove_leftovers(&self, stored: &Arc<StoredCertificate>, options: &KeepOptions) {
         let thumbprint = self.client.account_key().thumbprint().to_owned();
+        let order = &options.order;
+        let is_known = |kind: &ChallengeType| {
+            order.challenge_types.contains(kind)
+                || order.challenge_by_name.iter().any(|(_, known)| known == kind)
+        };
         let left: Vec<Challenge> = stored
             .leftovers()
             .iter()
-            .filter_map(|one| Some((ChallengeType::from_name(&one.kind)?, one)))
+            .filter_map(|one| Some((ChallengeType::from_name(&one.kind).filter(is_known)?, one)))
             .map(|(kind, one)| Challenge::left(kind, one, &thumbprint))
             .collect();
         if !left.is_empty() {

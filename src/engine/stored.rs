@@ -31,7 +31,7 @@ impl Session {
                 break claim;
             }
             if chain_before.is_none() {
-                log::warn!("{name}: waiting for another program or thread at work on it");
+                log_wait(name);
                 chain_before = Some(self.read_record(store, name).await?.1.chain);
             }
             self.wait_for(name).await?;
@@ -171,6 +171,10 @@ impl Session {
         }
         unless_fatal(self.put_journal(stored, journal).await)
     }
+}
+
+pub(super) fn log_wait(name: &str) {
+    log::warn!("{name}: waiting for another program or thread at work on it");
 }
 
 /// A failure to write the journal does not end the operation: only after a kill, the next run orders again.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::exchange::Session;
+use super::stored::log_wait;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{Key, KeyType};
 use crate::store::account_record::AccountRecord;
@@ -19,7 +20,7 @@ impl Session {
         let name = names::account(&self.client.options().directory_url);
         // Another thread or program may generate a key at the same time. Then it does not keep the record
         // for itself until its order ends: do not wait for that, but for the key.
-        let mut claim = None;
+        let (mut claim, mut is_logged) = (None, false);
         let (version, old) = loop {
             let found = self.read_account(&store, &name).await?;
             if self.client.load_account(&found)? {
@@ -30,6 +31,9 @@ impl Session {
             }
             claim = self.try_claim(&store, &name).await?;
             if claim.is_none() {
+                if !std::mem::replace(&mut is_logged, true) {
+                    log_wait(&name);
+                }
                 self.wait_for(&name).await?;
             }
         };

@@ -93,7 +93,10 @@ impl Folder {
     }
 
     pub(super) fn path_of(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        match name {
+            "" => self.path.clone(),
+            name => self.path.join(name),
+        }
     }
 
     /// Makes the error of a file that cannot be used.
@@ -243,7 +246,10 @@ impl Folder {
             let name = format!("{TEMPORARY}{}", hex(&random));
             match openat(&self.folder, &name, flags, Mode::from_raw_mode(mode)) {
                 Ok(file) if self.is_kept(&name, &file) => return Ok((name, file)),
-                Ok(_) | Err(Errno::EXIST) => {}
+                Ok(_) => {
+                    let _ = unlinkat(&self.folder, &name, AtFlags::empty());
+                }
+                Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -262,11 +268,17 @@ impl Folder {
         }
     }
 
-    /// Removes a file, if it exists.
+    /// Removes a file, if it exists. A power failure may bring it back if the disk fails, too.
     pub(super) fn remove(&self, name: &str) -> Result<()> {
         match unlinkat(&self.folder, name, AtFlags::empty()) {
             Err(Errno::NOENT) => Ok(()),
-            removed => self.named(name, removed.and_then(|()| fsync(&self.folder))),
+            Err(error) => self.named(name, Err(error)),
+            Ok(()) => {
+                if let Err(error) = fsync(&self.folder) {
+                    log::warn!("{}: {error}", self.path.display());
+                }
+                Ok(())
+            }
         }
     }
 
@@ -322,7 +334,10 @@ impl Folder {
         let mut work = self.work();
         work.held.retain(|held| held != what);
         if work.held.is_empty() {
-            work.lock = None;
+            if let Some(lock) = work.lock.take() {
+                // Closing is not enough: a child of fork() may have the same descriptor.
+                let _ = flock(lock, FlockOperation::Unlock);
+            }
         }
     }
 
@@ -362,7 +377,11 @@ impl Folder {
                 continue;
             }
             let is_left = match openat(&self.folder, &name, READ, Mode::empty()) {
-                Ok(file) => flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok(),
+                Ok(file) => {
+                    let is_ours =
+                        fstat(&file).is_ok_and(|info| self.is_trusted(&info).unwrap_or(false));
+                    is_ours && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                }
                 Err(error) => error == Errno::LOOP, // a symbolic link is no file of ours
             };
             if is_left {

@@ -257,13 +257,11 @@ impl DirectoryStore {
             after.rotate_left(1);
         }
         self.write(&before, &after)?;
-        if new.chain.is_some() && new.chain != old.chain {
+        let was_of_other = old.ca.as_ref().is_some_and(String::is_empty);
+        if was_of_other && new.chain.is_some() && new.chain != old.chain {
             let mut origin = self.origin()?;
-            let count = origin.others.len();
             origin.others.retain(|other| other != file);
-            if origin.others.len() < count {
-                self.write_origin(&origin)?;
-            }
+            self.write_origin(&origin)?;
         }
         Ok(version(&certificate_files(file, &new)))
     }
