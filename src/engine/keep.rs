@@ -75,9 +75,8 @@ impl KeepOptions {
         }
         let store = client.store();
         let store = store.ok_or_else(|| Error::invalid_argument("the client has no store"))?;
-        let name = self.record_name(client)?;
         order.clone().identifiers(client)?;
-        Ok((store, name))
+        Ok((store, self.record_name(client)?))
     }
 }
 
@@ -120,7 +119,7 @@ impl Session {
         let current = self.current(&stored.record(), &stored.name);
         let mut order = options.order.clone();
         order.replaces = current.as_ref().map(|(chain, _)| chain.clone());
-        if let Some((chain, key)) = current.filter(|_| !options.renew_now) {
+        if let Some((chain, key)) = current.filter(|_| !options.renew_now || stored.is_fresh) {
             if let Some(info) = self.not_due(&order, &chain).await? {
                 return Ok(Kept {
                     chain,
@@ -145,18 +144,23 @@ impl Session {
         });
         self.begin_run(stored).await?;
         loop {
-            let resumed = order.order_url.take();
-            order.order_url.clone_from(&resumed);
-            let plan = order.clone().plan(&self.client)?;
+            let resumed = order.order_url.clone();
+            let mut this_try = order.clone();
+            if resumed.is_some() && options.renew_now {
+                // A killed run may have stored the certificate of this order already.
+                this_try.replaces = None;
+            }
+            let plan = this_try.plan(&self.client)?;
             let outcome = Box::pin(self.obtain(plan)).await;
-            self.remove_leftovers(stored).await;
+            self.remove_leftovers(stored, options).await;
             Box::pin(self.keep_account()).await;
             match outcome {
                 Ok(issued) => {
-                    match self.store_issued(stored, &key, issued, resumed.is_some()).await? {
-                        Some(kept) => return Ok(kept),
-                        None => order.order_url = None,
+                    if resumed.is_none() || !self.is_of_no_use(stored, &issued, options) {
+                        return self.store_issued(stored, &key, issued).await;
                     }
+                    self.end_run(stored, true).await?;
+                    order.order_url = None;
                 }
                 Err(error) if self.should_order_again(stored, &error, resumed.is_some()).await => {
                     log::warn!("{error}; ordering anew");
@@ -227,35 +231,41 @@ impl Session {
         }
     }
 
-    /// Stores the certificate; `None`: it is the one that a killed run had stored already, so another is needed.
+    /// Whether the certificate of a resumed order is no renewal: its order was interrupted long ago, or it is
+    /// the stored certificate, whose renewal is due.
+    fn is_of_no_use(
+        &self,
+        stored: &Arc<StoredCertificate>,
+        issued: &Issued,
+        options: &KeepOptions,
+    ) -> bool {
+        let chain = stored.record().chain;
+        let known = chain.and_then(|pem| CertificateChain::parse(pem.as_bytes()).ok());
+        let is_stored =
+            known.is_some_and(|known| known.fingerprint() == issued.chain.fingerprint());
+        let now = self.io.now();
+        is_stored && !options.renew_now || RenewalInfo::by_lifetime(&issued.chain, now).is_due(now)
+    }
+
+    /// Stores the certificate.
     async fn store_issued(
         &self,
         stored: &Arc<StoredCertificate>,
         key: &Key,
         issued: Issued,
-        was_resumed: bool,
-    ) -> Result<Option<Kept>> {
-        let record = stored.record();
-        let known =
-            record.chain.as_ref().and_then(|pem| CertificateChain::parse(pem.as_bytes()).ok());
-        if was_resumed
-            && known.is_some_and(|known| known.fingerprint() == issued.chain.fingerprint())
-        {
-            self.end_run(stored, true).await?;
-            return Ok(None);
-        }
+    ) -> Result<Kept> {
         let new = CertificateRecord {
             ca: Some(self.client.options().directory_url.clone()),
             key: Some(key.to_pem()?),
             next_key: None,
             chain: Some(issued.chain.pem().to_owned()),
             order: None,
-            schedule: record.schedule,
+            schedule: stored.record().schedule,
         };
         let written = Box::pin(self.put_record(stored, new)).await;
         let written = written.inspect_err(|error| log::error!("{}: {error}", stored.name));
         let (chain, key, preference_met) = (issued.chain, key.clone(), issued.preference_met);
-        Ok(Some(Kept { chain, key, not_due: None, preference_met, stored: written }))
+        Ok(Kept { chain, key, not_due: None, preference_met, stored: written })
     }
 
     /// Ends a run that failed; returns whether to order again at once, because the order of an earlier run
@@ -284,13 +294,18 @@ impl Session {
     }
 
     /// Removes challenges that a killed run has left published. They stay until the end of this run: until
-    /// then the CA may still be validating them.
-    async fn remove_leftovers(&self, stored: &Arc<StoredCertificate>) {
+    /// then the CA may still be validating them. The program may know only the types of its order.
+    async fn remove_leftovers(&self, stored: &Arc<StoredCertificate>, options: &KeepOptions) {
         let thumbprint = self.client.account_key().thumbprint().to_owned();
+        let order = &options.order;
+        let is_known = |kind: &ChallengeType| {
+            order.challenge_types.contains(kind)
+                || order.challenge_by_name.iter().any(|(_, known)| known == kind)
+        };
         let left: Vec<Challenge> = stored
             .leftovers()
             .iter()
-            .filter_map(|one| Some((ChallengeType::from_name(&one.kind)?, one)))
+            .filter_map(|one| Some((ChallengeType::from_name(&one.kind).filter(is_known)?, one)))
             .map(|(kind, one)| Challenge::left(kind, one, &thumbprint))
             .collect();
         if !left.is_empty() {

@@ -68,6 +68,7 @@ impl Session {
     /// Runs a whole issuance.
     pub(crate) async fn obtain(&self, plan: Plan) -> Result<Issued> {
         let mut account = self.account_url().await?;
+        Box::pin(self.keep_account()).await;
         let resumed = match &plan.options.order_url {
             Some(url) => self.resume(&plan, url, &account).await?,
             None => None,
