@@ -160,7 +160,7 @@ impl Client {
                 Operation::new(self.clone(), io, async move {
                     Box::pin(session.load_account()).await?;
                     let outcome = rest.await;
-                    Box::pin(session.keep_account_after(outcome.as_ref().err())).await;
+                    Box::pin(session.keep_account()).await;
                     outcome
                 })
             }

@@ -277,11 +277,12 @@ impl Client {
     }
 
     /// Returns the account's record with the URL that the CA has named, and the version that it replaces;
-    /// `None`: the record has that URL.
+    /// `None`: the record has that URL, and the CA.
     pub(super) fn changed_account(&self) -> Option<(u64, AccountRecord)> {
         let learned = self.learned();
         let (version, record) = learned.stored.as_ref()?;
-        if learned.account_url.is_none() || learned.account_url == record.url {
+        if learned.account_url.is_none() || learned.account_url == record.url && record.ca.is_some()
+        {
             return None;
         }
         let (ca, url) = (Some(self.0.options.directory_url.clone()), learned.account_url.clone());

@@ -29,7 +29,11 @@ impl Session {
 
     /// Sends newAccount. It may be repeated: for a known key the CA returns the existing account.
     pub(crate) async fn register(&self) -> Result<Registered> {
-        self.with_directory(|directory| self.register_at(directory)).await
+        let registered = self.with_directory(|directory| self.register_at(directory)).await;
+        if let Err(error) = &registered {
+            Box::pin(self.set_refused_key_aside(error)).await;
+        }
+        registered
     }
 
     async fn register_at(&self, directory: Arc<Directory>) -> Result<Registered> {

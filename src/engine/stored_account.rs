@@ -34,8 +34,15 @@ impl Session {
         let key = Some(self.client.account_key().to_pem()?);
         let new =
             AccountRecord { ca: Some(self.client.options().directory_url.clone()), key, url: None };
-        let version = self.put_account(&store, &name, version, &new).await?;
-        self.client.load_account(&(version, new))?;
+        let stored = match self.put_account(&store, &name, version, &new).await {
+            Ok(version) => (version, new),
+            // A store without claims: the other one was faster.
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                self.read_account(&store, &name).await?
+            }
+            Err(error) => return Err(error),
+        };
+        self.client.load_account(&stored)?;
         Ok(())
     }
 
@@ -60,9 +67,9 @@ impl Session {
         self.put_value(store, name, version, Some(record.value(name)?)).await
     }
 
-    /// Sets the account's key aside if the CA refuses it, for instance because of its curve. The next operation
-    /// generates another one.
-    async fn set_refused_key_aside(&self, error: &Error) {
+    /// Sets the account's key aside if the CA refuses to register it, for instance because of its curve. The
+    /// next operation generates another one.
+    pub(super) async fn set_refused_key_aside(&self, error: &Error) {
         let Some(store) = self.client.store() else { return };
         if !error.is_problem("badSignatureAlgorithm") && !error.is_problem("badPublicKey") {
             return;
@@ -72,14 +79,6 @@ impl Session {
         let name = names::account(&self.client.options().directory_url);
         if let Err(error) = self.put_value(&store, &name, version, None).await {
             log::warn!("the key that the CA refuses cannot be set aside: {error}");
-        }
-    }
-
-    /// Stores what an operation has learned of the account.
-    pub(super) async fn keep_account_after(&self, error: Option<&Error>) {
-        self.keep_account().await;
-        if let Some(error) = error {
-            self.set_refused_key_aside(error).await;
         }
     }
 
