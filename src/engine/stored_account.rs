@@ -43,8 +43,15 @@ impl Session {
         let key = Some(self.client.account_key().to_pem()?);
         let new =
             AccountRecord { ca: Some(self.client.options().directory_url.clone()), key, url: None };
-        let version = self.put_account(&store, &name, version, &new).await?;
-        self.client.load_account(&(version, new))?;
+        let stored = match self.put_account(&store, &name, version, &new).await {
+            Ok(version) => (version, new),
+            // A store without claims: the other one was faster.
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                self.read_account(&store, &name).await?
+            }
+            Err(error) => return Err(error),
+        };
+        self.client.load_account(&stored)?;
         Ok(())
     }
 
@@ -69,8 +76,8 @@ impl Session {
         self.put_value(store, name, version, Some(record.value(name)?)).await
     }
 
-    /// Sets the account's key aside if the CA refuses it, for instance because of its curve. The next operation
-    /// generates another one.
+    /// Sets the account's key aside if the CA refuses to register it, for instance because of its curve. The
+    /// next operation generates another one.
     pub(super) async fn set_refused_key_aside(&self, error: &Error) {
         let Some(store) = self.client.store() else { return };
         if !error.is_problem("badSignatureAlgorithm") && !error.is_problem("badPublicKey") {

@@ -302,8 +302,9 @@ impl HostOp {
                     let _ = op.operation.published(Err(why));
                 }
             }
-            Event::Unpublish(_) => {
-                // The views stay as they are: another thread may be reading them.
+            Event::Unpublish(challenges) => {
+                // The views stay as they are if possible: another thread may be reading them.
+                op.set_challenges_to_remove(&challenges);
                 self.call(self.callbacks.unpublish);
             }
             Event::Sign(to_sign) => {
