@@ -121,7 +121,7 @@ impl Session {
         order.replaces = current.as_ref().map(|(chain, _)| chain.clone());
         if let Some((chain, key)) = current.filter(|_| !options.renew_now || stored.is_fresh) {
             if let Some(info) = self.not_due(&order, &chain).await? {
-                Box::pin(self.end_killed_run(stored, &order, &key)).await;
+                Box::pin(self.end_killed_run(stored, options, &order, &key)).await;
                 return Ok(Kept {
                     chain,
                     key,
@@ -191,21 +191,22 @@ impl Session {
         order: &OrderOptions,
         chain: &CertificateChain,
     ) -> Result<Option<RenewalInfo>> {
-        let plan = order.clone().plan(&self.client)?;
-        self.renewal_not_due(&plan, chain).await
+        let identifiers = order.clone().identifiers(&self.client)?;
+        self.renewal_not_due(&identifiers.ordered, chain).await
     }
 
     /// Ends a run that was killed after it had stored the certificate, or that is for other names.
     async fn end_killed_run(
         &self,
         stored: &Arc<StoredCertificate>,
+        options: &KeepOptions,
         order: &OrderOptions,
         key: &Key,
     ) {
         if stored.record().order.is_none() || stored.journal(self.purpose(order, key)).is_err() {
             return;
         }
-        self.remove_leftovers(stored).await;
+        self.remove_leftovers(stored, options).await;
         if let Err(error) = self.end_run(stored, true).await {
             log::warn!("{error}");
         }

@@ -173,13 +173,6 @@ pub(crate) struct Plan {
     pub options: Box<OrderOptions>,
 }
 
-impl Plan {
-    /// Whether a certificate is for the names that are ordered, all of them and no others.
-    pub(super) fn is_for_names_of(&self, chain: &CertificateChain) -> bool {
-        are_names_of(&self.identifiers.ordered, chain.names()).unwrap_or(false)
-    }
-}
-
 /// The CSR to finalize with.
 pub(crate) enum CertificateRequest {
     /// A CSR that was made elsewhere.
@@ -220,7 +213,7 @@ fn made_elsewhere(csr: SigningRequest, identifiers: &[Identifier]) -> Result<Cer
     }
 }
 
-fn are_names_of(identifiers: &[Identifier], names: &[String]) -> Result<bool> {
+pub(super) fn are_names_of(identifiers: &[Identifier], names: &[String]) -> Result<bool> {
     let named = names.iter().map(|name| Identifier::from_name(name));
     let named = named.collect::<Result<Vec<_>>>()?;
     let ordered = identifiers.iter().filter(|id| !id.is_of_device());
