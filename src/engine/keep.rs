@@ -117,7 +117,7 @@ impl Session {
         options: &KeepOptions,
     ) -> Result<Kept> {
         let current = self.current(&stored.record(), &stored.name);
-        let mut order = options.order.clone();
+        let mut order = Box::new(options.order.clone());
         order.replaces = current.as_ref().map(|(chain, _)| chain.clone());
         if let Some((chain, key)) = current.filter(|_| !options.renew_now || stored.is_fresh) {
             if let Some(info) = self.not_due(&order, &chain).await? {
@@ -146,19 +146,19 @@ impl Session {
         self.begin_run(stored).await?;
         loop {
             let resumed = order.order_url.clone();
-            let mut this_try = order.clone();
+            let mut this_try = (*order).clone();
             if resumed.is_some() && options.renew_now {
                 // A killed run may have stored the certificate of this order already.
                 this_try.replaces = None;
             }
             let plan = this_try.plan(&self.client)?;
-            let outcome = Box::pin(self.obtain(plan)).await;
+            let outcome = Box::pin(self.obtain(plan)).await.map(Box::new);
             self.remove_leftovers(stored, options).await;
             Box::pin(self.keep_account()).await;
             match outcome {
                 Ok(issued) => {
                     if resumed.is_none() || !self.is_of_no_use(stored, &issued, options) {
-                        return self.store_issued(stored, &key, issued).await;
+                        return Box::pin(self.store_issued(stored, &key, *issued)).await;
                     }
                     self.end_run(stored, true).await?;
                     order.order_url = None;

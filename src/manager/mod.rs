@@ -17,6 +17,7 @@
 //! A CA that does not answer, fails or limits us pauses: until its pause ends, only one attempt probes it, so an
 //! outage costs one attempt and not one for each certificate. `limits.rs` has the ceilings.
 
+mod by_hash;
 mod event;
 mod limits;
 mod load;

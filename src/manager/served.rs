@@ -1,8 +1,11 @@
 //! The certificates in use, by server name.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::by_hash::ByHash;
 use crate::pki::{CertificateChain, Key};
 
 /// The certificates of a manager, for handshakes. Any thread may ask.
@@ -21,8 +24,9 @@ struct Identities {
     by_id: Vec<Option<(CertificateChain, Key)>>,
     /// The certificates in memory, the first one that was read first.
     loaded: VecDeque<u32>,
-    /// The certificate of each name, in lower case.
-    by_name: HashMap<Box<str>, u32>,
+    /// The certificate of each name in lower case, by the name's hash.
+    by_name: ByHash,
+    hashing: RandomState,
 }
 
 impl Served {
@@ -54,7 +58,8 @@ impl Served {
         }
         identities.loaded.push_back(id);
         for name in chain.names() {
-            identities.by_name.insert(name.to_ascii_lowercase().into_boxed_str(), id);
+            let hash = identities.hash(&name.to_ascii_lowercase());
+            identities.by_name.insert(hash, id);
         }
         let place = id as usize;
         if identities.by_id.len() <= place {
@@ -76,9 +81,8 @@ impl Served {
         // A wildcard stands for one label, the first (RFC 9525 section 6.3).
         let wildcard = name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
         let identities = self.read();
-        let exact = identities.by_name.get(name.as_str());
-        let found = exact.or_else(|| identities.by_name.get(wildcard.as_ref()?.as_str()));
-        let identity = found.and_then(|id| identities.by_id.get(*id as usize)?.clone());
+        let exact = identities.find(&name);
+        let identity = exact.or_else(|| identities.find(wildcard.as_ref()?)).cloned();
         if identity.is_none() {
             let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
             if wanted.len() < MAX_WANTED {
@@ -91,14 +95,25 @@ impl Served {
 }
 
 impl Identities {
+    fn hash(&self, name: &str) -> u64 {
+        self.hashing.hash_one(name)
+    }
+
+    fn find(&self, name: &str) -> Option<&(CertificateChain, Key)> {
+        let id = self.by_name.get(&self.hash(name))?;
+        let identity = self.by_id.get(*id as usize)?.as_ref()?;
+        let is_for_name = identity.0.names().iter().any(|known| known.eq_ignore_ascii_case(name));
+        Some(identity).filter(|_| is_for_name)
+    }
+
     fn forget(&mut self, id: u32) {
         let place = self.by_id.get_mut(id as usize);
         let Some((chain, _)) = place.and_then(Option::take) else { return };
         self.loaded.retain(|known| *known != id);
         for name in chain.names() {
-            let name = name.to_ascii_lowercase();
-            if self.by_name.get(name.as_str()) == Some(&id) {
-                self.by_name.remove(name.as_str());
+            let hash = self.hash(&name.to_ascii_lowercase());
+            if self.by_name.get(&hash) == Some(&id) {
+                self.by_name.remove(&hash);
             }
         }
     }

@@ -1,10 +1,10 @@
 //! The certificates of a manager: what each is, and its next moment.
 
-use std::collections::HashMap;
 use std::collections::hash_map::{Entry as MapEntry, RandomState};
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use super::by_hash::ByHash;
 use crate::engine::KeepOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::names::canonical;
@@ -68,32 +68,12 @@ pub(super) struct Table {
     free: Vec<u32>,
     /// The certificate of each name, by the name's hash: the name in the store, and the names in it. Of two
     /// certificates for the same name, the first one counts.
-    by_name: HashMap<u64, u32, BuildHasherDefault<Unhashed>>,
+    by_name: ByHash,
     hashing: RandomState,
     len: usize,
     /// The template of the certificate that was added last, and its text for comparing.
     last_template: Option<(String, Arc<KeepOptions>)>,
     generation: u32,
-}
-
-/// The hasher of keys that are hashes already.
-#[derive(Default)]
-struct Unhashed(u64);
-
-impl Hasher for Unhashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
 }
 
 impl Table {
