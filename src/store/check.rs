@@ -133,7 +133,10 @@ mod tests {
             store.put(name, version, value)
         });
         let no_removal = Broken(MemoryStore::new(), |store, name, expected, value| match value {
-            None => Ok(0),
+            None => match store.get(name)? {
+                Some(found) if found.version == expected => Ok(0),
+                _ => Err(crate::store::conflict(name)),
+            },
             value => store.put(name, expected, value),
         });
         let short = Broken(MemoryStore::new(), |store, name, expected, value| {
