@@ -363,7 +363,7 @@ static void refuses(void)
     acme_order_options_t order = order_for(names, 1);
     acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
     acme_client_t *client = NULL;
-    acme_store_t *store = NULL;
+    acme_store_t *store = NULL, *none = NULL;
     acme_key_t *key = new_key();
     acme_op_t *op = NULL;
     acme_cert_t *cert = NULL;
@@ -386,7 +386,8 @@ static void refuses(void)
     order.key = key;
     CHECK_STATUS(acme_begin_order(client, &order, &op), ACME_ERR_INVALID_ARGUMENT, "stored_as");
     CHECK_STATUS(acme_store_cert(store, directory_url, "", &cert), ACME_ERR_STORE, "empty");
-    CHECK_STATUS(acme_store_directory("/nonexistent/folder", &store), ACME_ERR_STORE, "No such file");
+    CHECK_STATUS(acme_store_directory("/nonexistent/folder", &none), ACME_ERR_STORE, "No such file");
+    acme_store_free(store);
     acme_client_free(client);
     acme_key_free(key);
 }
