@@ -23,6 +23,7 @@ SAYS = {
     "obtain": " days left, serial ",
     "order": "lists: success",
     "server": "acme-tls/1:\n-----BEGIN CERTIFICATE-----",
+    "store": " days left",
     "signer": "ES256 with the key ",
 }
 
