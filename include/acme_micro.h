@@ -1806,7 +1806,7 @@ acme_status_t acme_manager_add(acme_manager_t *manager,
 /// Removes a certificate. Its files or records stay in the store. Any thread, and any callback.
 /// @param manager The manager.
 /// @param name The certificate's name in the store.
-/// @return ACME_OK, also if there is none; or ACME_ERR_INVALID_ARGUMENT.
+/// @return ACME_OK, also if the manager has no such certificate; or ACME_ERR_INVALID_ARGUMENT.
 ACME_API acme_status_t acme_manager_remove(acme_manager_t *manager, const char *name);
 
 /// Renews a certificate now, although that is not due; begins anew after ACME_EVENT_STOPPED. Any thread,
@@ -1826,7 +1826,8 @@ ACME_API size_t acme_manager_count(const acme_manager_t *manager);
 /// Returns the certificate for a client's server name: by exact name, then by wildcard. Any thread.
 /// @param manager The manager.
 /// @param server_name The name that the client sent; NULL: no certificate.
-/// @return The certificate with its key, to free with acme_cert_free(); NULL: there is none.
+/// @return The certificate with its key, to free with acme_cert_free(); NULL: no certificate
+///   is for this name.
 ACME_API acme_cert_t *acme_manager_cert(const acme_manager_t *manager, const char *server_name);
 
 /// Writes a JSON object about a certificate, or an array about all: name, state ("valid", "expired",

@@ -134,7 +134,7 @@ pub struct ManagerState {
     served: Arc<Served>,
     client: ClientState,
     options: acme_manager_options_t,
-    /// What threads have read from the store.
+    /// The records that threads have read from the store.
     loaded: Arc<Mutex<Vec<Loaded>>>,
     driver: Mutex<Attachment>,
     /// It is being freed: there are no more events, and no more attempts.
@@ -396,7 +396,7 @@ pub extern "C" fn acme_manager_add(
 /// Removes a certificate. Its files or records stay in the store. Any thread, and any callback.
 /// @param manager The manager.
 /// @param name The certificate's name in the store.
-/// @return ACME_OK, also if there is none; or ACME_ERR_INVALID_ARGUMENT.
+/// @return ACME_OK, also if the manager has no such certificate; or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_manager_remove(
     manager: *mut acme_manager_t,
@@ -438,7 +438,8 @@ pub extern "C" fn acme_manager_count(manager: *const acme_manager_t) -> usize {
 /// Returns the certificate for a client's server name: by exact name, then by wildcard. Any thread.
 /// @param manager The manager.
 /// @param server_name The name that the client sent; NULL: no certificate.
-/// @return The certificate with its key, to free with acme_cert_free(); NULL: there is none.
+/// @return The certificate with its key, to free with acme_cert_free(); NULL: no certificate
+///   is for this name.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_manager_cert(
     manager: *const acme_manager_t,

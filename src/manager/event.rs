@@ -1,10 +1,10 @@
-//! What a manager tells its program.
+//! The events that a manager reports to its program.
 
 use crate::error::Error;
 use crate::pki::{CertificateChain, Key};
 use crate::time::Time;
 
-/// What has happened.
+/// Types of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ManagerEventKind {
@@ -27,7 +27,7 @@ pub enum ManagerEventKind {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ManagerEvent {
-    /// What has happened.
+    /// The type of the event.
     pub kind: ManagerEventKind,
     /// The name of the certificate in the store.
     pub name: String,

@@ -1,4 +1,4 @@
-//! What can be seen of a manager: a snapshot as JSON, and metrics as OpenMetrics text.
+//! The state of a manager for people and monitors: a snapshot as JSON, and metrics as OpenMetrics text.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use super::table::{Entry, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Time;
 
-/// What the manager has done since it was created.
+/// Counts of the manager's work since it was created.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Counters {
     pub attempts: u64,

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         acme_store_list_fn as acme_store_list_fn,
         acme_store_put_fn as acme_store_put_fn,
         acme_store_t as acme_store_t,
+        acme_write_fn as acme_write_fn,
     )
 
 ACME_LETSENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
@@ -837,6 +838,21 @@ _signatures["acme_manager_count"] = lambda m: (c_size_t, POINTER(m.acme_manager_
 acme_manager_cert: Callable[[_Pointer[acme_manager_t], bytes | None], _Pointer[acme_cert_t]]
 _signatures["acme_manager_cert"] = lambda m: (
     POINTER(m.acme_cert_t), POINTER(m.acme_manager_t), c_char_p
+)
+
+# Writes a JSON object about a certificate, or an array about all: name, state ("valid", "expired",
+# "missing", "stopped" or "loading"), not_after and next_try (RFC 3339), failures in a row. Any
+# thread.
+acme_manager_status: Callable[[_Pointer[acme_manager_t], bytes | None, Any, int | None], int]
+_signatures["acme_manager_status"] = lambda m: (
+    c_int32, POINTER(m.acme_manager_t), c_char_p, m.acme_write_fn, c_void_p
+)
+
+# Writes metrics as OpenMetrics 1.0 text: certificates by state, attempts and their results, the
+# time at which the first certificate expires. Any thread.
+acme_manager_metrics: Callable[[_Pointer[acme_manager_t], Any, int | None], int]
+_signatures["acme_manager_metrics"] = lambda m: (
+    c_int32, POINTER(m.acme_manager_t), m.acme_write_fn, c_void_p
 )
 
 # Lets a driver work for the manager: from now on acme_driver_dispatch() reads the store, orders and

@@ -718,3 +718,7 @@ class acme_manager_options_t(Structure):
         ("serve_user", c_void_p),
         ("max_attempts", c_size_t),
     ]
+
+
+# Takes text; returns 0, or another value to end.
+acme_write_fn = CFUNCTYPE(c_int, c_char_p, c_size_t, c_void_p)
