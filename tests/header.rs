@@ -29,6 +29,7 @@ fn generated() -> String {
         "op_result",
         "run",
         "driver",
+        "managed",
         "manager",
     ];
     let builder = files.iter().fold(builder, |builder, file| {

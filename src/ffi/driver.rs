@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use safer_ffi::derive_ReprC;
 
@@ -11,10 +11,10 @@ use super::convert::{Options, Out, read_options};
 use super::guard::{catch, fail, guard};
 use super::handle::{borrow, give, handle, peek, release};
 use super::http_client::{Driver, Event, new_driver};
-use super::manager::ManagerState;
+use super::managed::{ManagerState, Notify, Worker};
 use super::op::OpState;
 use super::status::acme_status_t;
-use super::types::acme_op_t;
+use super::types::{acme_driver_t, acme_op_fn, acme_op_t};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manager::Ticket;
 
@@ -22,15 +22,6 @@ use crate::manager::Ticket;
 const MOST: usize = 256;
 /// Interval in which acme_manager_run() looks whether it is to stop.
 const STOP_INTERVAL_MS: c_int = 250;
-
-/// Runs operations with the built-in HTTPS client, on a few threads of its own. An event loop sees
-/// one file descriptor and one call: watch acme_driver_fd() for reading, and call
-/// acme_driver_dispatch() when it is readable.
-#[derive_ReprC]
-#[repr(opaque)]
-pub struct acme_driver_t {
-    _private: [u8; 0],
-}
 
 handle!(acme_driver_t, DriverState, b"acmedrvr");
 
@@ -50,9 +41,6 @@ pub struct acme_driver_options_t {
     /// others.
     pub max_requests_per_ca: usize,
 }
-
-/// Called for one operation. It may call any function for op except poll, run and free.
-pub type acme_op_fn = Option<unsafe extern "C" fn(op: *mut acme_op_t, user: *mut c_void)>;
 
 /// Called when op has finished and left the driver: take the result and free op. status is ACME_OK
 /// or an error; acme_op_error() has the details.
@@ -149,8 +137,7 @@ impl DriverState {
             return;
         }
         let wait = managers.iter().map(|manager| manager.work(self)).min();
-        let alarm = wait.and_then(|wait| Instant::now().checked_add(wait));
-        if let Err(error) = self.driver().set_alarm(alarm) {
+        if let Err(error) = self.driver().set_alarm(wait) {
             log::error!("{error}");
         }
     }
@@ -160,35 +147,15 @@ impl DriverState {
     }
 
     /// Works for a manager from now on; returns a function that makes the descriptor readable.
-    pub(super) fn attach(&self, manager: Arc<ManagerState>) -> Result<Box<dyn Fn() + Send + Sync>> {
+    fn attach(&self, manager: Arc<ManagerState>) -> Result<Notify> {
         self.check()?;
         let mut driver = self.driver();
         if self.ending.load(Ordering::Acquire) {
             return Err(misuse("this driver is being freed"));
         }
-        driver.set_alarm(Some(Instant::now()))?;
+        driver.set_alarm(Some(Duration::ZERO))?;
         self.managers().push(manager);
         Ok(driver.notifier())
-    }
-
-    /// Does work that may block on a thread.
-    pub(super) fn call(&self, work: Box<dyn FnOnce() + Send>) {
-        self.driver().call(work);
-    }
-
-    /// Adds an attempt of a manager.
-    pub(super) fn add_attempt(
-        &self,
-        op: *mut acme_op_t,
-        manager: Arc<ManagerState>,
-        ticket: Ticket,
-    ) -> Result<()> {
-        let added: &OpState = borrow(op, "op")?;
-        added.acquire()?;
-        let mut driver = self.driver();
-        let payload = Added::Attempt(op, manager, ticket);
-        let taken = added.http.add_to(&mut driver, &added.operation, payload);
-        taken.inspect_err(|_| added.release())
     }
 
     /// Ends the attempts of a manager, and no longer works for it.
@@ -211,12 +178,38 @@ impl DriverState {
     }
 }
 
+impl Worker for DriverState {
+    fn call(&self, work: Box<dyn FnOnce() + Send>) {
+        self.driver().call(work);
+    }
+
+    fn add_attempt(
+        &self,
+        op: *mut acme_op_t,
+        manager: Arc<ManagerState>,
+        ticket: Ticket,
+    ) -> Result<()> {
+        let added: &OpState = borrow(op, "op")?;
+        added.acquire()?;
+        let mut driver = self.driver();
+        let payload = Added::Attempt(op, manager, ticket);
+        let taken = added.http.add_to(&mut driver, &added.operation, payload);
+        taken.inspect_err(|_| added.release())
+    }
+}
+
+/// Lets a driver work for a manager.
+pub(super) fn start_manager(manager: &Arc<ManagerState>, driver: *mut acme_driver_t) -> Result<()> {
+    let state: &DriverState = borrow(driver, "driver")?;
+    manager.start(driver, || state.attach(manager.clone()))
+}
+
 /// Runs a manager with a driver of its own until `stopped`.
 pub(super) fn run_manager(manager: &Arc<ManagerState>, stopped: &AtomicBool) -> Result<()> {
     let driver: *mut acme_driver_t = give(DriverState::new(0, 0)?);
     let run = || {
         let state: &DriverState = borrow(driver, "driver")?;
-        manager.start(driver)?;
+        start_manager(manager, driver)?;
         let mut ready = libc::pollfd { fd: state.fd, events: libc::POLLIN, revents: 0 };
         while !stopped.load(Ordering::Acquire) {
             // SAFETY: one valid structure.

@@ -17,6 +17,7 @@ mod handle;
 mod http_client;
 mod key;
 mod log;
+mod managed;
 mod manager;
 mod next_try;
 mod op;

@@ -45,6 +45,15 @@ pub struct acme_op_t {
     _private: [u8; 0],
 }
 
+/// Runs operations with the built-in HTTPS client, on a few threads of its own. An event loop sees
+/// one file descriptor and one call: watch acme_driver_fd() for reading, and call
+/// acme_driver_dispatch() when it is readable.
+#[derive_ReprC]
+#[repr(opaque)]
+pub struct acme_driver_t {
+    _private: [u8; 0],
+}
+
 /// Where accounts, keys, certificates and orders in progress are kept. Any thread may use it; an
 /// operation or a client that uses it keeps it alive.
 #[derive_ReprC]
@@ -52,6 +61,9 @@ pub struct acme_op_t {
 pub struct acme_store_t {
     _private: [u8; 0],
 }
+
+/// Called for one operation. It may call any function for op except poll, run and free.
+pub type acme_op_fn = Option<unsafe extern "C" fn(op: *mut acme_op_t, user: *mut c_void)>;
 
 /// Options for acme_client_new(). Zero means default. Every member is pointer-sized: no padding.
 #[derive_ReprC]

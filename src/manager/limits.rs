@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::is_ca_fault;
 use crate::engine::ca_limits::{self, CaLimit};
 use crate::engine::next_try;
 use crate::error::{Error, ErrorKind};
@@ -115,4 +114,9 @@ impl CaHealth {
 pub(super) fn is_hopeless(error: &Error, failures: u16, is_valid: bool) -> bool {
     let most = if error.is_permanent() { MAX_PERMANENT_FAILURES } else { MAX_FAILURES };
     !is_valid && !is_ca_fault(error) && error.kind() != ErrorKind::RateLimited && failures >= most
+}
+
+/// Whether an error is the CA's or the network's, and says nothing about the certificate.
+fn is_ca_fault(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Transport | ErrorKind::Server) || error.is_ca_fault()
 }

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::{Client, KeepOptions, Operation, Tried};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::pki::{CertificateChain, Key};
 use crate::store::schedule::Schedule;
 use crate::time::Time;
@@ -390,15 +390,20 @@ impl Manager {
         next.map_or(MAX_WAIT, |next| next.since(now)).min(MAX_WAIT)
     }
 
+    /// Returns a JSON object about the certificate of this name; without a name, an array about all.
+    pub fn status(&self, name: Option<&str>, now: Time) -> Result<String> {
+        status::status(&self.table, name, now)
+    }
+
+    /// Returns metrics as OpenMetrics 1.0 text.
+    pub fn metrics(&self, now: Time) -> String {
+        status::metrics(&self.table, &self.health, self.counters, now)
+    }
+
     /// Returns the certificate for a server name: by exact name, then by wildcard.
     pub fn find(&self, server_name: &str) -> Option<(CertificateChain, Key)> {
         self.served.find(server_name)
     }
-}
-
-/// Whether an error is the CA's or the network's, and says nothing about the certificate.
-fn is_ca_fault(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Transport | ErrorKind::Server) || error.is_ca_fault()
 }
 
 impl Entry {

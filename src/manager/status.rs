@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::Manager;
-use super::table::{Entry, State};
+use super::limits::CaHealth;
+use super::table::{Entry, State, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Time;
 
@@ -58,65 +58,57 @@ impl Entry {
 
 const WORDS: [&str; 5] = ["valid", "expired", "missing", "stopped", "loading"];
 
-impl Manager {
-    /// Returns a JSON object about the certificate of this name; without a name, an array about all.
-    pub fn status(&self, name: Option<&str>, now: Time) -> Result<String> {
-        let json = match name {
-            None => {
-                let all: Vec<Status<'_>> =
-                    self.table.iter().map(|entry| entry.status(now)).collect();
-                serde_json::to_string(&all)
-            }
-            Some(name) => {
-                let missing =
-                    || Error::invalid_argument("the manager has no certificate of this name");
-                let entry = self.table.find(name).and_then(|id| self.table.get(id));
-                serde_json::to_string(&entry.ok_or_else(missing)?.status(now))
-            }
-        };
-        json.map_err(|error| Error::new(ErrorKind::Panic, error.to_string()))
-    }
+/// Returns a JSON object about the certificate of this name; without a name, an array about all.
+pub(super) fn status(table: &Table, name: Option<&str>, now: Time) -> Result<String> {
+    let json = match name {
+        None => {
+            let all: Vec<Status<'_>> = table.iter().map(|entry| entry.status(now)).collect();
+            serde_json::to_string(&all)
+        }
+        Some(name) => {
+            let missing = || Error::invalid_argument("the manager has no certificate of this name");
+            let entry = table.find(name).and_then(|id| table.get(id));
+            serde_json::to_string(&entry.ok_or_else(missing)?.status(now))
+        }
+    };
+    json.map_err(|error| Error::new(ErrorKind::Panic, error.to_string()))
+}
 
-    /// Returns metrics as OpenMetrics 1.0 text.
-    pub fn metrics(&self, now: Time) -> String {
-        let mut count = [0_u64; WORDS.len()];
-        let mut first_expiry = None;
-        for entry in self.table.iter() {
-            let word = entry.word(now);
-            let known = WORDS.iter().zip(&mut count).find(|(known, _)| **known == word);
-            if let Some((_, count)) = known {
-                *count += 1;
-            }
-            if entry.not_after > now {
-                let expiry = entry.not_after.as_millis() / 1000;
-                first_expiry = Some(first_expiry.map_or(expiry, |first: i64| first.min(expiry)));
-            }
+/// Returns metrics as OpenMetrics 1.0 text.
+pub(super) fn metrics(table: &Table, health: &CaHealth, counters: Counters, now: Time) -> String {
+    let mut count = [0_u64; WORDS.len()];
+    let mut first_expiry = None;
+    for entry in table.iter() {
+        let word = entry.word(now);
+        let known = WORDS.iter().zip(&mut count).find(|(known, _)| **known == word);
+        if let Some((_, count)) = known {
+            *count += 1;
         }
-        let mut text = String::from("# TYPE acme_certificates gauge\n");
-        for (word, count) in WORDS.iter().zip(count) {
-            let _ = writeln!(text, "acme_certificates{{state=\"{word}\"}} {count}");
+        if entry.not_after > now {
+            let expiry = entry.not_after.as_millis() / 1000;
+            first_expiry = Some(first_expiry.map_or(expiry, |first: i64| first.min(expiry)));
         }
-        let Counters { attempts, obtained, renewed, not_due, failed } = self.counters;
-        text.push_str("# TYPE acme_attempts counter\n");
-        let _ = writeln!(text, "acme_attempts_total {attempts}");
-        text.push_str("# TYPE acme_results counter\n");
-        let results = [
-            ("obtained", obtained),
-            ("renewed", renewed),
-            ("not_due", not_due),
-            ("failed", failed),
-        ];
-        for (result, count) in results {
-            let _ = writeln!(text, "acme_results_total{{result=\"{result}\"}} {count}");
-        }
-        if let Some(first) = first_expiry {
-            // If nothing works from now on, this is when the first name has no certificate.
-            text.push_str("# TYPE acme_first_expiry_timestamp_seconds gauge\n");
-            let _ = writeln!(text, "acme_first_expiry_timestamp_seconds {first}");
-        }
-        let paused = u8::from(self.health.ends().is_some_and(|until| until > now));
-        let _ = writeln!(text, "# TYPE acme_ca_paused gauge\nacme_ca_paused {paused}");
-        text.push_str("# EOF\n");
-        text
     }
+    let mut text = String::from("# TYPE acme_certificates gauge\n");
+    for (word, count) in WORDS.iter().zip(count) {
+        let _ = writeln!(text, "acme_certificates{{state=\"{word}\"}} {count}");
+    }
+    let Counters { attempts, obtained, renewed, not_due, failed } = counters;
+    text.push_str("# TYPE acme_attempts counter\n");
+    let _ = writeln!(text, "acme_attempts_total {attempts}");
+    text.push_str("# TYPE acme_results counter\n");
+    let results =
+        [("obtained", obtained), ("renewed", renewed), ("not_due", not_due), ("failed", failed)];
+    for (result, count) in results {
+        let _ = writeln!(text, "acme_results_total{{result=\"{result}\"}} {count}");
+    }
+    if let Some(first) = first_expiry {
+        // If nothing works from now on, this is when the first name has no certificate.
+        text.push_str("# TYPE acme_first_expiry_timestamp_seconds gauge\n");
+        let _ = writeln!(text, "acme_first_expiry_timestamp_seconds {first}");
+    }
+    let paused = u8::from(health.ends().is_some_and(|until| until > now));
+    let _ = writeln!(text, "# TYPE acme_ca_paused gauge\nacme_ca_paused {paused}");
+    text.push_str("# EOF\n");
+    text
 }
