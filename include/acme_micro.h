@@ -636,14 +636,14 @@ typedef struct {
   size_t abandon_on_failure;
   /// With a client that has a store, and without key and csr: the certificate's name in the
   /// store; default: the first of names. Its key, the certificate that is replaced and an order in
-  /// progress come from the store; leave replaces and order_url NULL. Before the CA hears of it,
+  /// progress come from the store; leave out replaces and order_url. Before the CA hears of it,
   /// the key is stored, and before the operation ends, the certificate. With only_if_due a
   /// certificate whose renewal is not due is the result.
   const char *stored_as;
   /// With a store: an ACME_KEY_* value for the certificate's key if the store has none, or with
   /// new_key; default ACME_KEY_P256.
   size_t key_type;
-  /// With a store. 1: each renewal has a new key; 0: it has the stored one.
+  /// With a store. 1: each renewal has a new key. 0: each has the stored one.
   size_t new_key;
 } acme_order_options_t;
 
@@ -823,6 +823,8 @@ typedef struct {
   const acme_error_t *error;
   /// When the CA is asked again, or the next attempt begins; 0: not known, or never.
   acme_time_t next_try;
+  /// End of the validity of the certificate in use; 0: not known, or no certificate.
+  acme_time_t not_after;
 } acme_event_t;
 
 /// Called for an event of a manager.
@@ -857,6 +859,9 @@ typedef struct {
   void *serve_user;
   /// Maximum number of attempts at the same time; default 10.
   size_t max_attempts;
+  /// Maximum number of certificates in memory; default 1000. With more, a certificate is read from
+  /// the store when acme_manager_cert() first asks for it.
+  size_t max_loaded;
 } acme_manager_options_t;
 
 /// Takes text; returns 0, or another value to end.
@@ -1806,7 +1811,7 @@ acme_status_t acme_manager_add(acme_manager_t *manager,
 /// Removes a certificate. Its files or records stay in the store. Any thread, and any callback.
 /// @param manager The manager.
 /// @param name The certificate's name in the store.
-/// @return ACME_OK, also if the manager has no such certificate; or ACME_ERR_INVALID_ARGUMENT.
+/// @return ACME_OK, also without such a certificate; or ACME_ERR_INVALID_ARGUMENT.
 ACME_API acme_status_t acme_manager_remove(acme_manager_t *manager, const char *name);
 
 /// Renews a certificate now, although that is not due; begins anew after ACME_EVENT_STOPPED. Any thread,
@@ -1826,9 +1831,11 @@ ACME_API size_t acme_manager_count(const acme_manager_t *manager);
 /// Returns the certificate for a client's server name: by exact name, then by wildcard. Any thread.
 /// @param manager The manager.
 /// @param server_name The name that the client sent; NULL: no certificate.
-/// @return The certificate with its key, to free with acme_cert_free(); NULL: no certificate
-///   is for this name.
-ACME_API acme_cert_t *acme_manager_cert(const acme_manager_t *manager, const char *server_name);
+/// @return The certificate with its key, to free with acme_cert_free(); NULL: no certificate is for this name, or
+///   it is being read from the store, and ACME_EVENT_LOADED follows.
+ACME_API
+acme_cert_t *acme_manager_cert(const acme_manager_t *manager,
+                               const char *server_name);
 
 /// Writes a JSON object about a certificate, or an array about all: name, state ("valid", "expired",
 /// "missing", "stopped" or "loading"), not_after and next_try (RFC 3339), failures in a row. Any

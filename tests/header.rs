@@ -29,7 +29,6 @@ fn generated() -> String {
         "op_result",
         "run",
         "driver",
-        "managed",
         "manager",
     ];
     let builder = files.iter().fold(builder, |builder, file| {

@@ -251,13 +251,12 @@ impl<P: Clone> Driver<P> {
         self.timer_thread.set(self.timers.earliest().into_iter().chain(self.alarm).min());
     }
 
-    /// Makes the descriptor readable after this delay, once. `None`: never.
-    pub(crate) fn set_alarm(&mut self, delay: Option<Duration>) -> Result<()> {
-        let at = delay.and_then(|delay| Instant::now().checked_add(delay));
-        if at.is_some() && self.alarm.is_none() {
+    /// Makes the descriptor readable after this time, once. `None`: never.
+    pub(crate) fn set_alarm(&mut self, after: Option<Duration>) -> Result<()> {
+        if after.is_some() && self.alarm.is_none() {
             self.timer_thread.start().map_err(|error| no_more("threads", &error))?;
         }
-        self.alarm = at;
+        self.alarm = after.and_then(|after| Instant::now().checked_add(after));
         self.set_timer();
         Ok(())
     }

@@ -246,6 +246,10 @@ impl Client {
         self.learned().account_url = url.map(str::to_owned);
     }
 
+    pub(crate) fn directory_url(&self) -> &str {
+        &self.0.options.directory_url
+    }
+
     /// The host of the CA's directory.
     pub(crate) fn directory_host(&self) -> &str {
         self.policy().directory().host()
@@ -282,15 +286,23 @@ impl Client {
     }
 
     /// Returns the account's record with the URL that the CA has named, and the version that it replaces;
-    /// `None`: the record has that URL.
+    /// `None`: the record has that URL, and the CA.
     pub(super) fn changed_account(&self) -> Option<(u64, AccountRecord)> {
         let learned = self.learned();
         let (version, record) = learned.stored.as_ref()?;
-        if learned.account_url.is_none() || learned.account_url == record.url {
+        if learned.account_url.is_none() || learned.account_url == record.url && record.ca.is_some()
+        {
             return None;
         }
         let (ca, url) = (Some(self.0.options.directory_url.clone()), learned.account_url.clone());
         Some((*version, AccountRecord { ca, url, key: record.key.clone() }))
+    }
+
+    /// Whether the program, or its store, has named this account.
+    pub(super) fn was_given(&self, account: &str) -> bool {
+        let learned = self.learned();
+        let stored = learned.stored.as_ref().and_then(|(_, record)| record.url.as_deref());
+        stored.or(self.0.options.account_url.as_deref()) == Some(account)
     }
 
     pub(super) fn account_is_stored(&self, version: u64, record: AccountRecord) {

@@ -75,9 +75,8 @@ impl KeepOptions {
         }
         let store = client.store();
         let store = store.ok_or_else(|| Error::invalid_argument("the client has no store"))?;
-        let name = self.record_name(client)?;
-        order.clone().plan(client)?;
-        Ok((store, name))
+        order.clone().identifiers(client)?;
+        Ok((store, self.record_name(client)?))
     }
 }
 
@@ -118,10 +117,11 @@ impl Session {
         options: &KeepOptions,
     ) -> Result<Kept> {
         let current = self.current(&stored.record(), &stored.name);
-        let mut order = options.order.clone();
+        let mut order = Box::new(options.order.clone());
         order.replaces = current.as_ref().map(|(chain, _)| chain.clone());
-        if let Some((chain, key)) = current.filter(|_| !options.renew_now) {
+        if let Some((chain, key)) = current.filter(|_| !options.renew_now || stored.is_fresh) {
             if let Some(info) = self.not_due(&order, &chain).await? {
+                Box::pin(self.end_killed_run(stored, options, &order, &key)).await;
                 return Ok(Kept {
                     chain,
                     key,
@@ -145,18 +145,23 @@ impl Session {
         });
         self.begin_run(stored).await?;
         loop {
-            let resumed = order.order_url.take();
-            order.order_url.clone_from(&resumed);
-            let plan = order.clone().plan(&self.client)?;
-            let outcome = Box::pin(self.obtain(plan)).await;
-            self.remove_leftovers(stored).await;
+            let resumed = order.order_url.clone();
+            let mut this_try = (*order).clone();
+            if resumed.is_some() && options.renew_now {
+                // A killed run may have stored the certificate of this order already.
+                this_try.replaces = None;
+            }
+            let plan = this_try.plan(&self.client)?;
+            let outcome = Box::pin(self.obtain(plan)).await.map(Box::new);
+            self.remove_leftovers(stored, options).await;
             Box::pin(self.keep_account()).await;
             match outcome {
                 Ok(issued) => {
-                    match self.store_issued(stored, &key, issued, resumed.is_some()).await? {
-                        Some(kept) => return Ok(kept),
-                        None => order.order_url = None,
+                    if resumed.is_none() || !self.is_of_no_use(stored, &issued, options) {
+                        return Box::pin(self.store_issued(stored, &key, *issued)).await;
                     }
+                    self.end_run(stored, true).await?;
+                    order.order_url = None;
                 }
                 Err(error) if self.should_order_again(stored, &error, resumed.is_some()).await => {
                     log::warn!("{error}; ordering anew");
@@ -186,8 +191,25 @@ impl Session {
         order: &OrderOptions,
         chain: &CertificateChain,
     ) -> Result<Option<RenewalInfo>> {
-        let plan = order.clone().plan(&self.client)?;
-        self.renewal_not_due(&plan, chain).await
+        let identifiers = order.clone().identifiers(&self.client)?;
+        self.renewal_not_due(&identifiers.ordered, chain).await
+    }
+
+    /// Ends a run that was killed after it had stored the certificate, or that is for other names.
+    async fn end_killed_run(
+        &self,
+        stored: &Arc<StoredCertificate>,
+        options: &KeepOptions,
+        order: &OrderOptions,
+        key: &Key,
+    ) {
+        if stored.record().order.is_none() || stored.journal(self.purpose(order, key)).is_err() {
+            return;
+        }
+        self.remove_leftovers(stored, options).await;
+        if let Err(error) = self.end_run(stored, true).await {
+            log::warn!("{error}");
+        }
     }
 
     /// Returns the key for the order; it is in the store.
@@ -227,35 +249,41 @@ impl Session {
         }
     }
 
-    /// Stores the certificate; `None`: it is the one that a killed run had stored already, so another is needed.
+    /// Whether the certificate of a resumed order is no renewal: its order was interrupted long ago, or it is
+    /// the stored certificate, whose renewal is due.
+    fn is_of_no_use(
+        &self,
+        stored: &Arc<StoredCertificate>,
+        issued: &Issued,
+        options: &KeepOptions,
+    ) -> bool {
+        let chain = stored.record().chain;
+        let known = chain.and_then(|pem| CertificateChain::parse(pem.as_bytes()).ok());
+        let is_stored =
+            known.is_some_and(|known| known.fingerprint() == issued.chain.fingerprint());
+        let now = self.io.now();
+        is_stored && !options.renew_now || RenewalInfo::by_lifetime(&issued.chain, now).is_due(now)
+    }
+
+    /// Stores the certificate.
     async fn store_issued(
         &self,
         stored: &Arc<StoredCertificate>,
         key: &Key,
         issued: Issued,
-        was_resumed: bool,
-    ) -> Result<Option<Kept>> {
-        let record = stored.record();
-        let known =
-            record.chain.as_ref().and_then(|pem| CertificateChain::parse(pem.as_bytes()).ok());
-        if was_resumed
-            && known.is_some_and(|known| known.fingerprint() == issued.chain.fingerprint())
-        {
-            self.end_run(stored, true).await?;
-            return Ok(None);
-        }
+    ) -> Result<Kept> {
         let new = CertificateRecord {
             ca: Some(self.client.options().directory_url.clone()),
             key: Some(key.to_pem()?),
             next_key: None,
             chain: Some(issued.chain.pem().to_owned()),
             order: None,
-            schedule: record.schedule,
+            schedule: stored.record().schedule,
         };
         let written = Box::pin(self.put_record(stored, new)).await;
         let written = written.inspect_err(|error| log::error!("{}: {error}", stored.name));
         let (chain, key, preference_met) = (issued.chain, key.clone(), issued.preference_met);
-        Ok(Some(Kept { chain, key, not_due: None, preference_met, stored: written }))
+        Ok(Kept { chain, key, not_due: None, preference_met, stored: written })
     }
 
     /// Ends a run that failed; returns whether to order again at once, because the order of an earlier run
@@ -284,13 +312,18 @@ impl Session {
     }
 
     /// Removes challenges that a killed run has left published. They stay until the end of this run: until
-    /// then the CA may still be validating them.
-    async fn remove_leftovers(&self, stored: &Arc<StoredCertificate>) {
+    /// then the CA may still be validating them. The program may know only the types of its order.
+    async fn remove_leftovers(&self, stored: &Arc<StoredCertificate>, options: &KeepOptions) {
         let thumbprint = self.client.account_key().thumbprint().to_owned();
+        let order = &options.order;
+        let is_known = |kind: &ChallengeType| {
+            order.challenge_types.contains(kind)
+                || order.challenge_by_name.iter().any(|(_, known)| known == kind)
+        };
         let left: Vec<Challenge> = stored
             .leftovers()
             .iter()
-            .filter_map(|one| Some((ChallengeType::from_name(&one.kind)?, one)))
+            .filter_map(|one| Some((ChallengeType::from_name(&one.kind).filter(is_known)?, one)))
             .map(|(kind, one)| Challenge::left(kind, one, &thumbprint))
             .collect();
         if !left.is_empty() {
@@ -333,6 +366,10 @@ impl Session {
             duplicates,
             self.io.now(),
         );
+        if let Ok(kept) = &outcome {
+            schedule.not_after = Some(kept.chain.not_after());
+            schedule.names = Some(names::digest(kept.chain.names().iter().map(String::as_str)));
+        }
         let record = CertificateRecord { schedule: Some(schedule.clone()), ..old };
         if let Err(error) = Box::pin(self.put_record(&stored, record)).await {
             log::warn!("{name}: the schedule cannot be stored: {error}");

@@ -11,10 +11,9 @@ use super::convert::{Options, Out, read_options};
 use super::guard::{catch, fail, guard};
 use super::handle::{borrow, give, handle, peek, release};
 use super::http_client::{Driver, Event, new_driver};
-use super::managed::{ManagerState, Notify, Worker};
 use super::op::OpState;
 use super::status::acme_status_t;
-use super::types::{acme_driver_t, acme_op_fn, acme_op_t};
+use super::types::acme_op_t;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manager::Ticket;
 
@@ -22,6 +21,15 @@ use crate::manager::Ticket;
 const MOST: usize = 256;
 /// Interval in which acme_manager_run() looks whether it is to stop.
 const STOP_INTERVAL_MS: c_int = 250;
+
+/// Runs operations with the built-in HTTPS client, on a few threads of its own. An event loop sees
+/// one file descriptor and one call: watch acme_driver_fd() for reading, and call
+/// acme_driver_dispatch() when it is readable.
+#[derive_ReprC]
+#[repr(opaque)]
+pub struct acme_driver_t {
+    _private: [u8; 0],
+}
 
 handle!(acme_driver_t, DriverState, b"acmedrvr");
 
@@ -41,6 +49,9 @@ pub struct acme_driver_options_t {
     /// others.
     pub max_requests_per_ca: usize,
 }
+
+/// Called for one operation. It may call any function for op except poll, run and free.
+pub type acme_op_fn = Option<unsafe extern "C" fn(op: *mut acme_op_t, user: *mut c_void)>;
 
 /// Called when op has finished and left the driver: take the result and free op. status is ACME_OK
 /// or an error; acme_op_error() has the details.
@@ -87,9 +98,25 @@ pub struct DriverState {
     /// acme_driver_free() has begun: the driver accepts no more operations.
     ending: AtomicBool,
     /// The managers that it works for.
-    managers: Mutex<Vec<Arc<ManagerState>>>,
+    managers: Mutex<Vec<Arc<dyn Worker>>>,
     /// The process that has its threads.
     process: u32,
+}
+
+/// A manager, as its driver sees it.
+pub(super) trait Worker: Send + Sync {
+    /// Does what is to be done; returns the time until the next call.
+    fn work(self: Arc<Self>, driver: &DriverState) -> Duration;
+    /// Publishes, or removes, the challenges of an attempt.
+    fn publish(&self, op: *mut acme_op_t);
+    fn unpublish(&self, op: *mut acme_op_t);
+    /// Takes in the end of an attempt, and frees it.
+    fn finished(&self, op: *mut acme_op_t, ticket: Ticket, outcome: Result<()>);
+    /// Cancels all attempts.
+    fn cancel(&self);
+    fn has_attempts(&self) -> bool;
+    /// The driver works for it no longer.
+    fn detach(&self);
 }
 
 /// An operation in a driver.
@@ -98,7 +125,7 @@ enum Added {
     /// As C passed it in.
     Host(*mut acme_op_t, acme_driver_callbacks_t),
     /// An attempt of a manager.
-    Attempt(*mut acme_op_t, Arc<ManagerState>, Ticket),
+    Attempt(*mut acme_op_t, Arc<dyn Worker>, Ticket),
 }
 
 impl DriverState {
@@ -136,18 +163,18 @@ impl DriverState {
         if managers.is_empty() {
             return;
         }
-        let wait = managers.iter().map(|manager| manager.work(self)).min();
+        let wait = managers.iter().map(|manager| manager.clone().work(self)).min();
         if let Err(error) = self.driver().set_alarm(wait) {
             log::error!("{error}");
         }
     }
 
-    fn managers(&self) -> MutexGuard<'_, Vec<Arc<ManagerState>>> {
+    fn managers(&self) -> MutexGuard<'_, Vec<Arc<dyn Worker>>> {
         self.managers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Works for a manager from now on; returns a function that makes the descriptor readable.
-    fn attach(&self, manager: Arc<ManagerState>) -> Result<Notify> {
+    pub(super) fn attach(&self, manager: Arc<dyn Worker>) -> Result<Box<dyn Fn() + Send + Sync>> {
         self.check()?;
         let mut driver = self.driver();
         if self.ending.load(Ordering::Acquire) {
@@ -158,35 +185,16 @@ impl DriverState {
         Ok(driver.notifier())
     }
 
-    /// Ends the attempts of a manager, and no longer works for it.
-    pub(super) fn free_manager(&self, manager: &Arc<ManagerState>) -> Result<()> {
-        self.check()?;
-        let _dispatching = Dispatching::start(&self.dispatching)?;
-        manager.close();
-        self.end_attempts(manager);
-        Ok(())
-    }
-
-    /// Cancels the attempts of a manager, runs them to their end, and detaches it.
-    fn end_attempts(&self, manager: &Arc<ManagerState>) {
-        self.managers().retain(|known| !Arc::ptr_eq(known, manager));
-        manager.cancel();
-        while manager.has_attempts() {
-            self.dispatch();
-        }
-        manager.detach();
-    }
-}
-
-impl Worker for DriverState {
-    fn call(&self, work: Box<dyn FnOnce() + Send>) {
+    /// Does work that may block on a thread.
+    pub(super) fn call(&self, work: Box<dyn FnOnce() + Send>) {
         self.driver().call(work);
     }
 
-    fn add_attempt(
+    /// Adds an attempt of a manager.
+    pub(super) fn add_attempt(
         &self,
         op: *mut acme_op_t,
-        manager: Arc<ManagerState>,
+        manager: Arc<dyn Worker>,
         ticket: Ticket,
     ) -> Result<()> {
         let added: &OpState = borrow(op, "op")?;
@@ -196,20 +204,35 @@ impl Worker for DriverState {
         let taken = added.http.add_to(&mut driver, &added.operation, payload);
         taken.inspect_err(|_| added.release())
     }
+
+    /// Ends the attempts of a manager, and no longer works for it.
+    pub(super) fn free_manager(&self, manager: &Arc<dyn Worker>) -> Result<()> {
+        self.check()?;
+        let _dispatching = Dispatching::start(&self.dispatching)?;
+        self.end_attempts(manager);
+        Ok(())
+    }
+
+    /// Cancels the attempts of a manager, runs them to their end, and detaches it.
+    fn end_attempts(&self, manager: &Arc<dyn Worker>) {
+        self.managers().retain(|known| !Arc::ptr_eq(known, manager));
+        manager.cancel();
+        while manager.has_attempts() {
+            self.dispatch();
+        }
+        manager.detach();
+    }
 }
 
-/// Lets a driver work for a manager.
-pub(super) fn start_manager(manager: &Arc<ManagerState>, driver: *mut acme_driver_t) -> Result<()> {
-    let state: &DriverState = borrow(driver, "driver")?;
-    manager.start(driver, || state.attach(manager.clone()))
-}
-
-/// Runs a manager with a driver of its own until `stopped`.
-pub(super) fn run_manager(manager: &Arc<ManagerState>, stopped: &AtomicBool) -> Result<()> {
+/// Creates a driver, lets `start` give it work, and dispatches it until `stopped`.
+pub(super) fn run_until(
+    stopped: &AtomicBool,
+    start: impl FnOnce(*mut acme_driver_t) -> Result<Arc<dyn Worker>>,
+) -> Result<()> {
     let driver: *mut acme_driver_t = give(DriverState::new(0, 0)?);
     let run = || {
         let state: &DriverState = borrow(driver, "driver")?;
-        start_manager(manager, driver)?;
+        let worker = start(driver)?;
         let mut ready = libc::pollfd { fd: state.fd, events: libc::POLLIN, revents: 0 };
         while !stopped.load(Ordering::Acquire) {
             // SAFETY: one valid structure.
@@ -218,7 +241,7 @@ pub(super) fn run_manager(manager: &Arc<ManagerState>, stopped: &AtomicBool) -> 
             state.dispatch();
         }
         let _dispatching = Dispatching::start(&state.dispatching)?;
-        state.end_attempts(manager);
+        state.end_attempts(&worker);
         Ok(())
     };
     let outcome = run();
@@ -230,13 +253,13 @@ impl Added {
     fn call_back(self, event: Event) {
         match self {
             Added::Host(op, callbacks) => HostOp { op, callbacks }.call_back(event),
-            Added::Attempt(op, manager, ticket) => attempt_event(op, &manager, ticket, event),
+            Added::Attempt(op, manager, ticket) => attempt_event(op, &*manager, ticket, event),
         }
     }
 }
 
 /// Passes an event of an attempt on to its manager.
-fn attempt_event(op: *mut acme_op_t, manager: &ManagerState, ticket: Ticket, event: Event) {
+fn attempt_event(op: *mut acme_op_t, manager: &dyn Worker, ticket: Ticket, event: Event) {
     let Ok(state) = borrow::<acme_op_t>(op, "op") else { return };
     match event {
         Event::Publish(challenges) => {
@@ -279,8 +302,9 @@ impl HostOp {
                     let _ = op.operation.published(Err(why));
                 }
             }
-            Event::Unpublish(_) => {
-                // The views stay as they are: another thread may be reading them.
+            Event::Unpublish(challenges) => {
+                // The views stay as they are if possible: another thread may be reading them.
+                op.set_challenges_to_remove(&challenges);
                 self.call(self.callbacks.unpublish);
             }
             Event::Sign(to_sign) => {

@@ -17,7 +17,6 @@ mod handle;
 mod http_client;
 mod key;
 mod log;
-mod managed;
 mod manager;
 mod next_try;
 mod op;

@@ -74,6 +74,8 @@ pub(super) struct Views {
     request: Option<Box<RequestView>>,
     /// Replaced as a whole, so that the pointers that C has stay valid.
     challenges: Vec<ChallengeView>,
+    /// Views of challenges from before, which another thread may be reading.
+    earlier_challenges: Vec<Vec<ChallengeView>>,
     wait_ms: i64,
     to_sign: Option<Box<SignRequestView>>,
     access: Option<Arc<StoreAccess>>,
@@ -110,6 +112,18 @@ impl OpState {
     /// Sets the challenges that acme_op_challenge() returns until the next ones.
     pub(super) fn set_challenges(&self, challenges: &[Challenge]) {
         self.views().challenges = challenges.iter().map(ChallengeView::new).collect();
+    }
+
+    /// Sets the challenges to remove, unless they are those that were set to be published: the challenges of an
+    /// earlier run, for instance.
+    pub(super) fn set_challenges_to_remove(&self, challenges: &[Challenge]) {
+        let mut views = self.views();
+        let new: Vec<_> = challenges.iter().map(ChallengeView::new).collect();
+        let is_set = |one: &ChallengeView| views.challenges.iter().any(|c| c.texts == one.texts);
+        if !new.iter().all(is_set) {
+            let earlier = std::mem::replace(&mut views.challenges, new);
+            views.earlier_challenges.push(earlier);
+        }
     }
 
     pub(super) fn set_request(&self, request: &Arc<Request>) -> *const acme_http_request_t {

@@ -45,15 +45,6 @@ pub struct acme_op_t {
     _private: [u8; 0],
 }
 
-/// Runs operations with the built-in HTTPS client, on a few threads of its own. An event loop sees
-/// one file descriptor and one call: watch acme_driver_fd() for reading, and call
-/// acme_driver_dispatch() when it is readable.
-#[derive_ReprC]
-#[repr(opaque)]
-pub struct acme_driver_t {
-    _private: [u8; 0],
-}
-
 /// Where accounts, keys, certificates and orders in progress are kept. Any thread may use it; an
 /// operation or a client that uses it keeps it alive.
 #[derive_ReprC]
@@ -61,9 +52,6 @@ pub struct acme_driver_t {
 pub struct acme_store_t {
     _private: [u8; 0],
 }
-
-/// Called for one operation. It may call any function for op except poll, run and free.
-pub type acme_op_fn = Option<unsafe extern "C" fn(op: *mut acme_op_t, user: *mut c_void)>;
 
 /// Options for acme_client_new(). Zero means default. Every member is pointer-sized: no padding.
 #[derive_ReprC]
@@ -209,14 +197,14 @@ pub struct acme_order_options_t {
     pub abandon_on_failure: usize,
     /// With a client that has a store, and without key and csr: the certificate's name in the
     /// store; default: the first of names. Its key, the certificate that is replaced and an order in
-    /// progress come from the store; leave replaces and order_url NULL. Before the CA hears of it,
+    /// progress come from the store; leave out replaces and order_url. Before the CA hears of it,
     /// the key is stored, and before the operation ends, the certificate. With only_if_due a
     /// certificate whose renewal is not due is the result.
     pub stored_as: *const c_char,
     /// With a store: an ACME_KEY_* value for the certificate's key if the store has none, or with
     /// new_key; default ACME_KEY_P256.
     pub key_type: usize,
-    /// With a store. 1: each renewal has a new key; 0: it has the stored one.
+    /// With a store. 1: each renewal has a new key. 0: each has the stored one.
     pub new_key: usize,
 }
 

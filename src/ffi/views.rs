@@ -105,7 +105,7 @@ impl RenewalInfoView {
 /// A challenge as C sees it. Members that its type does not use are NULL.
 pub(super) struct ChallengeView {
     pub(super) c: acme_challenge_t,
-    _texts: Vec<CString>,
+    pub(super) texts: Vec<CString>,
     _digest: Box<[u8; 32]>,
 }
 
@@ -139,6 +139,6 @@ impl ChallengeView {
         if challenge.kind().is_tls_certificate() {
             c.tls_alpn_digest = digest.as_ptr();
         }
-        ChallengeView { c, _texts: texts, _digest: digest }
+        ChallengeView { c, texts, _digest: digest }
     }
 }

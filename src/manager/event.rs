@@ -1,10 +1,10 @@
-//! The events that a manager reports to its program.
+//! The events of a manager, for its program.
 
 use crate::error::Error;
 use crate::pki::{CertificateChain, Key};
 use crate::time::Time;
 
-/// Types of events.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ManagerEventKind {
@@ -27,7 +27,7 @@ pub enum ManagerEventKind {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ManagerEvent {
-    /// The type of the event.
+    /// Its kind.
     pub kind: ManagerEventKind,
     /// The name of the certificate in the store.
     pub name: String,
@@ -37,6 +37,8 @@ pub struct ManagerEvent {
     pub error: Option<Error>,
     /// When the next attempt begins, or when the CA is asked again.
     pub next_try: Option<Time>,
+    /// End of the validity of the certificate in use.
+    pub not_after: Option<Time>,
 }
 
 impl ManagerEvent {
@@ -46,11 +48,14 @@ impl ManagerEvent {
         chain: CertificateChain,
         key: Key,
     ) -> ManagerEvent {
-        ManagerEvent { kind, name, certificate: Some((chain, key)), error: None, next_try: None }
+        let not_after = Some(chain.not_after());
+        let certificate = Some((chain, key));
+        ManagerEvent { kind, name, certificate, error: None, next_try: None, not_after }
     }
 
     pub(super) fn failed(name: String, error: Error, next_try: Option<Time>) -> ManagerEvent {
         let kind = ManagerEventKind::Failed;
-        ManagerEvent { kind, name, certificate: None, error: Some(error), next_try }
+        let error = Some(error);
+        ManagerEvent { kind, name, certificate: None, error, next_try, not_after: None }
     }
 }

@@ -17,6 +17,7 @@
 //! A CA that does not answer, fails or limits us pauses: until its pause ends, only one attempt probes it, so an
 //! outage costs one attempt and not one for each certificate. `limits.rs` has the ceilings.
 
+mod by_hash;
 mod event;
 mod limits;
 mod load;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use crate::engine::{Client, KeepOptions, Operation, Tried};
 use crate::error::{Error, Result};
 use crate::pki::{CertificateChain, Key};
+use crate::store::names;
 use crate::store::schedule::Schedule;
 use crate::time::Time;
 
@@ -53,11 +55,14 @@ const LOAD_AT_ONCE: usize = 256;
 pub struct ManagerOptions {
     /// Maximum number of attempts at the same time.
     pub max_attempts: usize,
+    /// Maximum number of certificates in memory. With more, a certificate is read from the store when a client
+    /// first asks for it, and the one that was read first makes way.
+    pub max_loaded: usize,
 }
 
 impl Default for ManagerOptions {
     fn default() -> ManagerOptions {
-        ManagerOptions { max_attempts: 10 }
+        ManagerOptions { max_attempts: 10, max_loaded: 1000 }
     }
 }
 
@@ -107,6 +112,7 @@ impl Manager {
         if options.max_attempts == 0 {
             return Err(Error::invalid_argument("max_attempts must be at least 1"));
         }
+        let max_loaded = options.max_loaded.max(1);
         Ok(Manager {
             client: client.clone(),
             options,
@@ -118,7 +124,7 @@ impl Manager {
             events: VecDeque::new(),
             health: CaHealth::default(),
             budget: Budget::of(client.directory_host()),
-            served: Arc::default(),
+            served: Arc::new(Served::new(max_loaded)),
             counters: Counters::default(),
         })
     }
@@ -192,54 +198,84 @@ impl Manager {
         }
     }
 
+    /// Whether the certificates themselves are read at the start. Otherwise each is read when a client first
+    /// asks for it.
+    fn reads_all(&self) -> bool {
+        self.table.len() <= self.options.max_loaded
+    }
+
     fn load(&mut self) -> Option<LoadJob> {
+        let store = self.client.store()?;
+        let wanted = self.served.take_wanted();
+        if !wanted.is_empty() {
+            let ids: Vec<u32> =
+                wanted.iter().filter_map(|name| self.table.find_for(name)).collect();
+            let records: Vec<_> = ids.into_iter().filter_map(|id| self.record(id)).collect();
+            if !records.is_empty() {
+                return Some(LoadJob::new(store, records, true));
+            }
+        }
         let mut records = Vec::new();
         while records.len() < LOAD_AT_ONCE {
             let Some(id) = self.unread.pop_front() else { break };
-            if let Some(entry) = self.table.get_mut(id).filter(|entry| entry.state == State::New) {
-                if let Ok(record) = entry.options().record_name(&self.client) {
+            if self.table.get(id).is_some_and(|entry| entry.state == State::New) {
+                records.extend(self.record(id));
+                if let Some(entry) = self.table.get_mut(id) {
                     entry.state = State::Loading;
-                    records.push((id, entry.generation, record));
                 }
             }
         }
-        let store = self.client.store().filter(|_| !records.is_empty())?;
-        Some(LoadJob::new(store, records))
+        let whole = self.reads_all();
+        (!records.is_empty()).then(|| LoadJob::new(store, records, whole))
+    }
+
+    /// The number, the generation and the record of a certificate.
+    fn record(&self, id: u32) -> Option<(u32, u32, String)> {
+        let entry = self.table.get(id)?;
+        let record = names::certificate(self.client.directory_url(), entry.name());
+        Some((id, entry.generation, record.ok()?))
     }
 
     /// Takes in what a [`LoadJob`] has read.
     pub fn loaded(&mut self, loaded: Vec<Loaded>, now: Time) {
+        let mut told = false;
         for one in loaded {
             let Some(entry) = self.table.current(one.id, one.generation) else { continue };
             let name = entry.name().to_owned();
             match one.found {
                 Ok(found) => {
-                    let chain = found.certificate.as_ref().map(|(chain, _)| chain);
-                    let mut next = entry.take_schedule(&found.schedule, chain);
+                    let was_loading = entry.state == State::Loading;
+                    let not_after = found.names.as_ref().map(|(_, not_after)| *not_after);
+                    let mut next = entry.take_schedule(&found.schedule, not_after);
                     // Without a certificate for its names there is nothing to wait for, except after a failure.
-                    if entry.failures == 0
-                        && !chain.is_some_and(|chain| entry.is_for_names_of(chain))
-                    {
+                    let ours = names::digest(entry.names());
+                    if entry.failures == 0 && found.names.is_none_or(|(theirs, _)| theirs != ours) {
                         next = Time::from_millis(i64::MIN);
                     }
                     if let Some((chain, key)) = found.certificate {
                         self.served.set(one.id, &chain, &key);
-                        self.events.push_back(ManagerEvent::with_certificate(
-                            ManagerEventKind::Loaded,
-                            name,
-                            chain,
-                            key,
-                        ));
+                        let kind = ManagerEventKind::Loaded;
+                        self.events
+                            .push_back(ManagerEvent::with_certificate(kind, name, chain, key));
                     }
-                    self.set_timer(one.id, next);
+                    if was_loading {
+                        self.set_timer(one.id, next);
+                    }
                 }
                 Err(error) => {
+                    if entry.state != State::Loading {
+                        continue;
+                    }
                     // The store does not answer: nothing is ordered that could be lost.
                     entry.state = State::New;
                     let again = now.after(limits::STORE_RETRY);
                     entry.due = again;
                     self.timers.push(Reverse((again, one.id)));
-                    self.events.push_back(ManagerEvent::failed(name, error, Some(again)));
+                    // One event for all: it is the store that fails.
+                    if !std::mem::replace(&mut told, true) {
+                        let event = ManagerEvent::failed(name, error, Some(again));
+                        self.events.push_back(event);
+                    }
                 }
             }
         }
@@ -352,14 +388,20 @@ impl Manager {
                     ManagerEventKind::Obtained => self.counters.obtained += 1,
                     _ => self.counters.renewed += 1,
                 }
-                let next = entry.take_schedule(&schedule.unwrap_or_default(), Some(&kept.chain));
+                let next = entry
+                    .take_schedule(&schedule.unwrap_or_default(), Some(kept.chain.not_after()));
+                let (ours, theirs) = (
+                    names::digest(entry.names()),
+                    names::digest(kept.chain.names().iter().map(String::as_str)),
+                );
                 self.served.set(id, &kept.chain, &kept.key);
                 let mut event = ManagerEvent::with_certificate(kind, name, kept.chain, kept.key);
                 event.next_try = Some(next);
                 event.error = kept.stored.err();
                 self.events.push_back(event);
-                // The program may have asked for another one meanwhile.
-                let next = if entry.renew_now { Time::from_millis(i64::MIN) } else { next };
+                // The program may have asked for another one meanwhile, or changed the names.
+                let is_wanted = entry.renew_now || ours != theirs;
+                let next = if is_wanted { Time::from_millis(i64::MIN) } else { next };
                 self.set_timer(id, next);
             }
             Err(error) => {
@@ -371,13 +413,16 @@ impl Manager {
                     schedule
                 });
                 entry.failures = u16::try_from(schedule.failures).unwrap_or(u16::MAX);
-                if limits::is_hopeless(&error, entry.failures, entry.not_after > now) {
+                let not_after = entry.not_after;
+                if limits::is_hopeless(&error, entry.failures, not_after > now) {
                     self.give_up(id, error);
                     return;
                 }
                 // A fault of the CA says nothing about this certificate: it is tried again when the pause ends.
                 let next = self.health.next_try(&error, schedule.due());
-                self.events.push_back(ManagerEvent::failed(name, error, Some(next)));
+                let mut event = ManagerEvent::failed(name, error, Some(next));
+                event.not_after = Some(not_after).filter(|time| *time != Time::default());
+                self.events.push_back(event);
                 self.set_timer(id, next);
             }
         }
@@ -392,12 +437,13 @@ impl Manager {
 
     /// Returns a JSON object about the certificate of this name; without a name, an array about all.
     pub fn status(&self, name: Option<&str>, now: Time) -> Result<String> {
-        status::status(&self.table, name, now)
+        status::json(&self.table, name, now)
     }
 
     /// Returns metrics as OpenMetrics 1.0 text.
     pub fn metrics(&self, now: Time) -> String {
-        status::metrics(&self.table, &self.health, self.counters, now)
+        let is_paused = self.health.ends().is_some_and(|until| until > now);
+        status::metrics(&self.table, self.counters, is_paused, now)
     }
 
     /// Returns the certificate for a server name: by exact name, then by wildcard.
@@ -408,9 +454,9 @@ impl Manager {
 
 impl Entry {
     /// Takes the counters and the moment from a schedule; returns the moment.
-    fn take_schedule(&mut self, schedule: &Schedule, chain: Option<&CertificateChain>) -> Time {
+    fn take_schedule(&mut self, schedule: &Schedule, not_after: Option<Time>) -> Time {
         self.failures = u16::try_from(schedule.failures).unwrap_or(u16::MAX);
-        self.not_after = chain.map_or(Time::default(), CertificateChain::not_after);
+        self.not_after = not_after.unwrap_or_default();
         schedule.due()
     }
 }

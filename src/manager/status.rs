@@ -1,15 +1,14 @@
-//! The state of a manager for people and monitors: a snapshot as JSON, and metrics as OpenMetrics text.
+//! The state of a manager for its users: a snapshot as JSON, and metrics as OpenMetrics text.
 
 use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::limits::CaHealth;
 use super::table::{Entry, State, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Time;
 
-/// Counts of the manager's work since it was created.
+/// Numbers of attempts and results since the manager was created.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Counters {
     pub attempts: u64,
@@ -59,7 +58,7 @@ impl Entry {
 const WORDS: [&str; 5] = ["valid", "expired", "missing", "stopped", "loading"];
 
 /// Returns a JSON object about the certificate of this name; without a name, an array about all.
-pub(super) fn status(table: &Table, name: Option<&str>, now: Time) -> Result<String> {
+pub(super) fn json(table: &Table, name: Option<&str>, now: Time) -> Result<String> {
     let json = match name {
         None => {
             let all: Vec<Status<'_>> = table.iter().map(|entry| entry.status(now)).collect();
@@ -75,7 +74,7 @@ pub(super) fn status(table: &Table, name: Option<&str>, now: Time) -> Result<Str
 }
 
 /// Returns metrics as OpenMetrics 1.0 text.
-pub(super) fn metrics(table: &Table, health: &CaHealth, counters: Counters, now: Time) -> String {
+pub(super) fn metrics(table: &Table, counters: Counters, is_paused: bool, now: Time) -> String {
     let mut count = [0_u64; WORDS.len()];
     let mut first_expiry = None;
     for entry in table.iter() {
@@ -107,7 +106,7 @@ pub(super) fn metrics(table: &Table, health: &CaHealth, counters: Counters, now:
         text.push_str("# TYPE acme_first_expiry_timestamp_seconds gauge\n");
         let _ = writeln!(text, "acme_first_expiry_timestamp_seconds {first}");
     }
-    let paused = u8::from(health.ends().is_some_and(|until| until > now));
+    let paused = u8::from(is_paused);
     let _ = writeln!(text, "# TYPE acme_ca_paused gauge\nacme_ca_paused {paused}");
     text.push_str("# EOF\n");
     text

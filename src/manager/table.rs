@@ -1,11 +1,12 @@
 //! The certificates of a manager: what each is, and its next moment.
 
-use std::collections::HashMap;
+use std::collections::hash_map::{Entry as MapEntry, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use super::by_hash::ByHash;
 use crate::engine::KeepOptions;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pki::CertificateChain;
 use crate::store::names::canonical;
 use crate::time::Time;
 
@@ -51,17 +52,6 @@ impl Entry {
         self.names.iter().map(|name| &**name)
     }
 
-    /// Whether the certificate is for the same names.
-    pub(super) fn is_for_names_of(&self, chain: &CertificateChain) -> bool {
-        let mut ours: Vec<String> = self.names().map(canonical).collect();
-        let mut theirs: Vec<String> = chain.names().iter().map(|name| canonical(name)).collect();
-        for names in [&mut ours, &mut theirs] {
-            names.sort_unstable();
-            names.dedup();
-        }
-        ours == theirs
-    }
-
     pub(super) fn options(&self) -> KeepOptions {
         let mut options = (*self.template).clone();
         options.order.names = self.names().map(str::to_owned).collect();
@@ -69,12 +59,18 @@ impl Entry {
     }
 }
 
+/// Number of places of a name in [`Table::by_name`]: two names can have the same hash.
+const PLACES: u64 = 3;
+
 #[derive(Default)]
 pub(super) struct Table {
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
-    /// The number of each certificate, by its name.
-    by_name: HashMap<Box<str>, u32>,
+    /// The certificate of each name, by the name's hash: the name in the store, and the names in it. Of two
+    /// certificates for the same name, the first one counts.
+    by_name: ByHash,
+    hashing: RandomState,
+    len: usize,
     /// The template of the certificate that was added last, and its text for comparing.
     last_template: Option<(String, Arc<KeepOptions>)>,
     generation: u32,
@@ -82,7 +78,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn len(&self) -> usize {
-        self.by_name.len()
+        self.len
     }
 
     pub(super) fn get(&self, id: u32) -> Option<&Entry> {
@@ -98,8 +94,33 @@ impl Table {
         self.get_mut(id).filter(|entry| entry.generation == generation)
     }
 
+    /// Returns the certificate with this name in the store.
     pub(super) fn find(&self, name: &str) -> Option<u32> {
-        self.by_name.get(canonical(name).as_str()).copied()
+        let name = canonical(name);
+        self.places(&name)
+            .filter_map(|place| self.by_name.get(&place).copied())
+            .find(|id| self.get(*id).is_some_and(|entry| canonical(entry.name()) == name))
+    }
+
+    /// Returns a certificate for this name, which is canonical.
+    pub(super) fn find_for(&self, name: &str) -> Option<u32> {
+        self.places(name).filter_map(|place| self.by_name.get(&place).copied()).find(|id| {
+            self.get(*id).is_some_and(|entry| entry.names().any(|known| canonical(known) == name))
+        })
+    }
+
+    fn places(&self, name: &str) -> impl Iterator<Item = u64> + use<> {
+        let hash = self.hashing.hash_one(name);
+        (0..PLACES).map(move |n| hash.wrapping_add(n))
+    }
+
+    fn index(&mut self, name: &str, id: u32) {
+        for place in self.places(name) {
+            if let MapEntry::Vacant(vacant) = self.by_name.entry(place) {
+                vacant.insert(id);
+                return;
+            }
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
@@ -114,10 +135,12 @@ impl Table {
         let first = names.first().map_or("", |name| name);
         let name = canonical(template.name.as_deref().unwrap_or(first));
         if let Some(id) = self.find(&name) {
+            self.unindex(id);
             if let Some(entry) = self.get_mut(id) {
                 (entry.template, entry.names) = (template, names);
-                return Ok((id, false));
             }
+            self.index_all(id);
+            return Ok((id, false));
         }
         self.generation = self.generation.wrapping_add(1);
         let entry = Entry {
@@ -141,15 +164,41 @@ impl Table {
         };
         if let Some(place) = self.entries.get_mut(id as usize) {
             *place = Some(entry);
+            self.len += 1;
         }
-        self.by_name.insert(name.into_boxed_str(), id);
+        self.index_all(id);
         Ok((id, true))
     }
 
     pub(super) fn remove(&mut self, id: u32) {
-        if let Some(entry) = self.entries.get_mut(id as usize).and_then(Option::take) {
-            self.by_name.remove(canonical(entry.name()).as_str());
+        self.unindex(id);
+        if self.entries.get_mut(id as usize).and_then(Option::take).is_some() {
+            self.len -= 1;
             self.free.push(id);
+        }
+    }
+
+    /// The names by which a certificate is found: its name in the store first.
+    fn index_names(&self, id: u32) -> Vec<String> {
+        let Some(entry) = self.get(id) else { return Vec::new() };
+        let mut names = vec![canonical(entry.name())];
+        names.extend(entry.names().map(canonical).filter(|name| *name != canonical(entry.name())));
+        names
+    }
+
+    fn index_all(&mut self, id: u32) {
+        for name in self.index_names(id) {
+            self.index(&name, id);
+        }
+    }
+
+    fn unindex(&mut self, id: u32) {
+        for name in self.index_names(id) {
+            for place in self.places(&name) {
+                if self.by_name.get(&place) == Some(&id) {
+                    self.by_name.remove(&place);
+                }
+            }
         }
     }
 

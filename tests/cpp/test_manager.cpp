@@ -3,23 +3,17 @@
 
 namespace {
 
-// A client of Pebble with a store in memory.
+// A client with a store in memory.
 acme::client stored_client(const std::string &directory_url)
 {
-    acme_store_t *store = nullptr;
-    acme_client_t *client = nullptr;
-    acme_client_options_t options = {};
-    const std::string ca_file = env("ACME_CA_FILE");
+    const acme::store store = acme::store::memory();
+    acme::client_options options;
 
-    CHECK(acme_store_memory(&store) == ACME_OK);
-    options.size = sizeof options;
-    options.directory_url = directory_url.c_str();
-    options.ca_file = ca_file.c_str();
-    options.store = store;
-    options.terms_agreed = 1;
-    CHECK(acme_client_new(&options, &client) == ACME_OK);
-    acme_store_free(store);
-    return acme::client(client);
+    options.directory_url = directory_url;
+    options.ca_file = env("ACME_CA_FILE");
+    options.store = &store;
+    options.terms_agreed = true;
+    return acme::client(options);
 }
 
 // A web server that responds to http-01 with client::http01_answer().

@@ -60,6 +60,16 @@ class PythonReadme(Case):
         self.is_valid(chain, key, "py.readme.test", "www.py.readme.test")
         self.is_clean()
 
+    @shows("python-README python records")
+    def test_records(self, text):
+        start = "from __future__ import annotations\nimport secrets, sqlite3, threading\nimport acme_micro as acme\n"
+        text = self.here(text).replace("example.org", "records.readme.test")
+        text = text.replace("certificates.db", str(self.folder / "certificates.db"))
+        with web_server(self.webroot):
+            out = self.python(f"{start}{text}\nprint(store.certificate({DIRECTORY!r}, *cert.names).names)\n")
+        self.assertEqual(out, "('records.readme.test',)\n")
+        self.is_clean()
+
     @shows("python-README python asyncio")
     def test_asyncio(self, text):
         text = self.here(text).replace("example.org", "async.readme.test")

@@ -522,8 +522,13 @@ def test_a_refused_key_does_not_stay(person, webroot):
 KILLED = """
     import os, signal, sys
     from acme_micro.command import main
-    from acme_micro.store import _Issuance
-    _Issuance._forget_order = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+    from acme_micro._folder import Folder
+    remove = Folder.remove
+    def killed(folder, name):
+        if name.endswith(".order"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        remove(folder, name)
+    Folder.remove = killed
     main(sys.argv[1:])
 """
 

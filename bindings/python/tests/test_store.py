@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import hashlib
 import os
 import pickle
 import stat
@@ -13,6 +14,7 @@ import sys
 import textwrap
 import threading
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,6 @@ import pytest
 import acme_micro as acme
 from acme_micro import _atomic_write, _folder
 from acme_micro._folder import Folder
-from acme_micro._journal import Journal, Purpose
 from conftest import env, verify
 from small_ca import SmallCa, small_ca
 from webroot_server import serving
@@ -214,8 +215,9 @@ def test_a_task_that_is_cancelled_leaves_an_order_to_resume(store, solver):
 
 def journal(store: acme.Store, ca: acme.Client, url: str, *names: str, directory: str = "") -> str:
     key = acme.PrivateKey.load(path(store, "keeper.test.key.pem")).thumbprint
-    purpose = Purpose(directory or ca.directory_url, ca.account_thumbprint, key, names or tuple(NAMES))
-    return Journal(purpose, url).text()
+    lines = ["acme-order 1", f"directory {directory or ca.directory_url}", f"account {ca.account_thumbprint}"]
+    lines += [f"key {key}", *(f"name {name}" for name in names or NAMES), "runs 1"]
+    return "".join(f"{line}\n" for line in [*lines, *([f"order {url}"] if url else [])])
 
 
 def test_x11_x13_an_order_that_cannot_be_resumed_is_replaced(store, solver):
@@ -376,18 +378,24 @@ def test_x05_leftover_challenges_are_removed_at_the_end_and_a_failure_stops_noth
         seen.clear()
 
 
-def test_a_published_challenge_follows_from_its_token():
-    challenge = acme.Challenge("dns-01", "x.test", "TOKEN", "TOKEN.THUMB", None, "_acme-challenge.x.test", "?")
-    persistent = acme.Challenge("dns-persist-01", "x.test", "", "", None, "_p.x.test", "?", persistent=True)
-    purpose = Purpose("https://ca/dir", "THUMB", "KEY", ("x.test",))
-    journal = Journal(purpose).with_published([challenge, persistent]).with_published([challenge])
-    assert journal.text().count("THUMB") == 1
-    again = Journal.parse(journal.text(), purpose)
-    assert again == Journal.parse(journal.text() + "more\n", purpose)
-    (published,) = again.published
-    # printf TOKEN.THUMB | openssl dgst -sha256 -binary | basenc --base64url
-    assert published.dns_value == "VXBBULJc1vmtHOww-W_OSHi1nhY74Q2HXK0X2xi4iAk"
-    assert (published.key_authorization, published.dns_name) == ("TOKEN.THUMB", "_acme-challenge.x.test")
+def test_a_published_challenge_follows_from_its_token(store, solver, tmp_path):
+    removed: list[acme.Challenge] = []
+
+    class Watched(acme.Webroot):
+        def unpublish(self, challenges):
+            removed.extend(challenges)
+            super().unpublish(challenge for challenge in challenges if challenge.type == "http-01")
+
+    with client(store) as ca:
+        store.obtain(ca, NAMES, solver)
+        left = "published TOKEN dns-01 x.test _acme-challenge.x.test\n"
+        path(store, "keeper.test.order").write_text(journal(store, ca, "") + left)
+        store.obtain(ca, NAMES, Watched(solver._path), renew_now=True)
+        authorization = f"TOKEN.{ca.account_thumbprint}"
+    (one,) = [challenge for challenge in removed if challenge.token == "TOKEN"]
+    digest = hashlib.sha256(authorization.encode()).digest()
+    assert one.dns_value == urlsafe_b64encode(digest).decode().rstrip("=")
+    assert (one.key_authorization, one.dns_name) == (authorization, "_acme-challenge.x.test")
 
 
 # --- permissions, and other programs ----------------------------------------------------------------
@@ -919,8 +927,8 @@ def test_x07_files_are_on_the_disk_before_they_have_their_names(store, solver, t
     lines = [line.split(None, 1)[1] for line in log.read_text().splitlines()]
     lines = [line for line in lines if store.folder in line]
     renamed = [n for n, line in enumerate(lines) if line.startswith("rename")]
-    # Account, key, order, the CA, the account's URL, order with what is published, chain.
-    assert len(renamed) == 7
+    # Account, key, the run, the CA, the account's URL, order, order with what is published, chain.
+    assert len(renamed) == 8
     for n in renamed:
         temporary = lines[n].split('"')[1]
         assert lines[n - 1].startswith("fsync(") and temporary in lines[n - 1]

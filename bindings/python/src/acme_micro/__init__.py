@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from . import logging
-    from ._folder import StoreError
     from .aio import AsyncClient
     from .async_standalone import AsyncStandalone
     from .certificates import Certificate, RevocationReason, SigningRequest
@@ -59,6 +58,7 @@ if TYPE_CHECKING:
         Canceled,
         CertificateError,
         ChallengeFailed,
+        ConflictError,
         CryptoError,
         ExternalAccountRequired,
         InvalidArgument,
@@ -72,12 +72,14 @@ if TYPE_CHECKING:
         RateLimited,
         ServerError,
         Status,
+        StoreError,
         TermsNotAgreed,
         TransportError,
         Unsupported,
     )
     from .keys import KeyType, PrivateKey
     from .operation import Operation, RenewalInfo, Signer
+    from .record_store import MemoryStore, RecordStore
     from .schedule import next_try
     from .solvers import AsyncSolver, MemoryHttp01, Solver, Webroot, http01_answer
     from .standalone import Standalone
@@ -99,11 +101,13 @@ __all__ = [
     "Challenge",
     "ChallengeFailed",
     "Client",
+    "ConflictError",
     "CryptoError",
     "ExternalAccountRequired",
     "InvalidArgument",
     "KeyType",
     "MemoryHttp01",
+    "MemoryStore",
     "Misuse",
     "Operation",
     "OperationTimeout",
@@ -116,6 +120,7 @@ __all__ = [
     "Publish",
     "PublishFailed",
     "RateLimited",
+    "RecordStore",
     "RenewalInfo",
     "Request",
     "RevocationReason",
@@ -148,19 +153,19 @@ __version__ = "0.14.1"
 _HOMES = {
     name: module
     for module, names in {
-        "_folder": ("StoreError",),
         "aio": ("AsyncClient",),
         "async_standalone": ("AsyncStandalone",),
         "certificates": ("Certificate", "RevocationReason", "SigningRequest"),
         "client": ("LETSENCRYPT", "LETSENCRYPT_STAGING", "ChainBy", "Client", "Profile"),
         "errors": (
-            "AccountError", "AcmeError", "Canceled", "CertificateError", "ChallengeFailed", "CryptoError",
-            "ExternalAccountRequired", "InvalidArgument", "Misuse", "OperationTimeout", "OrderRejected",
-            "PolicyError", "ProblemError", "ProtocolError", "PublishFailed", "RateLimited", "ServerError",
-            "Status", "TermsNotAgreed", "TransportError", "Unsupported",
+            "AccountError", "AcmeError", "Canceled", "CertificateError", "ChallengeFailed", "ConflictError",
+            "CryptoError", "ExternalAccountRequired", "InvalidArgument", "Misuse", "OperationTimeout",
+            "OrderRejected", "PolicyError", "ProblemError", "ProtocolError", "PublishFailed", "RateLimited",
+            "ServerError", "Status", "StoreError", "TermsNotAgreed", "TransportError", "Unsupported",
         ),
         "keys": ("KeyType", "PrivateKey"),
         "operation": ("Operation", "RenewalInfo", "Signer"),
+        "record_store": ("MemoryStore", "RecordStore"),
         "schedule": ("next_try",),
         "solvers": ("AsyncSolver", "MemoryHttp01", "Solver", "Webroot", "http01_answer"),
         "standalone": ("Standalone",),

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ctypes import POINTER, c_char_p, cast, pointer, sizeof
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 from . import _native
 from ._arguments import PathLike, to_enum, to_optional_path, to_optional_text, to_text, to_texts
@@ -17,14 +16,15 @@ from ._handle import Handle, create, handle_of
 from ._native import ChainBy, RevocationReason
 from ._values import from_text
 from .certificates import Certificate, SigningRequest
-from .errors import AcmeError, InvalidArgument
-from .keys import PrivateKey
+from .errors import InvalidArgument, Misuse
+from .keys import KeyType, PrivateKey
 from .operation import Operation
 from .solvers import answer_from
 
 if TYPE_CHECKING:
     from ctypes import _Pointer
 
+    from ._native_store import NativeStore
     from ._revocation import Revocation
 
 __all__ = ["LETSENCRYPT", "LETSENCRYPT_STAGING", "ChainBy", "ClientBase", "Profile"]
@@ -33,6 +33,10 @@ __all__ = ["LETSENCRYPT", "LETSENCRYPT_STAGING", "ChainBy", "ClientBase", "Profi
 LETSENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 #: URL of Let's Encrypt's staging environment, for trials: browsers do not trust its certificates.
 LETSENCRYPT_STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
+
+
+# The name of a certificate in a store, the type of its key, and whether a renewal has a new key.
+Stored = tuple[Optional[bytes], int, bool]
 
 
 @dataclass(frozen=True)
@@ -48,17 +52,18 @@ class ClientBase(Handle[_native.acme_client_t]):
     """The common part of :class:`Client` and :class:`AsyncClient`: an account at a CA, and a
     ``begin_...`` method for each operation, for programs that do the steps themselves."""
 
-    # Called with the error of an operation that registers the account if necessary.
-    _on_failure: Callable[[ClientBase, AcmeError], None] | None = None
     # Called with a certificate and a reason before the certificate is revoked.
     _on_revoke: Callable[[Certificate, RevocationReason], Revocation] | None = None
     # Whether a driver of the library sends the requests.
     _has_driver: ClassVar[bool] = False
+    # The account's URL and the key's thumbprint, if they are known before the store is read.
+    _known_url: str | None = None
+    _account_thumbprint: str | None = None
 
     def __init__(
         self,
         directory_url: str,
-        account_key: PrivateKey,
+        account_key: PrivateKey | None = None,
         *,
         contacts: Iterable[str] = (),
         terms_agreed: bool = False,
@@ -80,6 +85,7 @@ class ClientBase(Handle[_native.acme_client_t]):
         ip_version: int = 0,
         max_threads: int | None = None,
         max_requests_per_ca: int | None = None,
+        _store: NativeStore | None = None,
     ):
         """Checks the options; sends nothing.
 
@@ -148,8 +154,12 @@ class ClientBase(Handle[_native.acme_client_t]):
         options.size = sizeof(options)
         options.directory_url = to_text(directory_url, "directory_url")
         self._directory_url = directory_url
-        options.account_key = handle_of(account_key, PrivateKey, "account_key")
-        self._account_thumbprint = account_key.thumbprint
+        self._store = _store
+        if _store is not None:
+            options.store = _store.pointer
+        else:
+            options.account_key = handle_of(account_key, PrivateKey, "account_key")  # type: ignore[arg-type]
+            self._account_thumbprint = account_key.thumbprint  # type: ignore[union-attr]
         options.account_url = to_optional_text(account_url, "account_url")
         options.contacts, options.contact_count = to_texts(contacts, "contacts")
         options.terms_agreed = bool(terms_agreed)
@@ -184,13 +194,19 @@ class ClientBase(Handle[_native.acme_client_t]):
 
     @property
     def account_thumbprint(self) -> str:
-        """RFC 7638 thumbprint of the account key that the client was made with, for :func:`http01_answer`."""
+        """RFC 7638 thumbprint of the account key that the client was made with, for :func:`http01_answer`.
+
+        A client of a :class:`RecordStore` or a :class:`MemoryStore` raises :class:`Misuse`: use
+        :meth:`http01_answer`.
+        """
+        if self._account_thumbprint is None:
+            raise Misuse("the account's key is in a store: use the method http01_answer of the client")
         return self._account_thumbprint
 
     @property
     def account_url(self) -> str | None:
         """The account's URL, worth storing; None until an operation has needed the account."""
-        return from_text(_native.acme_client_account_url(self._handle))
+        return from_text(_native.acme_client_account_url(self._handle)) or self._known_url
 
     @property
     def terms_url(self) -> str | None:
@@ -219,7 +235,7 @@ class ClientBase(Handle[_native.acme_client_t]):
 
     def begin_register(self) -> Operation:
         """Registers the account, or finds the existing account of the key (RFC 8555 section 7.3)."""
-        return self._registering(self._begin(_native.acme_begin_register))
+        return self._begin(_native.acme_begin_register)
 
     def begin_find_account(self) -> Operation:
         """Finds the account of the key; does not create one (RFC 8555 section 7.3.1).
@@ -303,7 +319,7 @@ class ClientBase(Handle[_native.acme_client_t]):
             raise InvalidArgument("challenge_types is empty")
         options.subdomains = bool(subdomains)
         options.timeout_s = _seconds(timeout, "timeout")
-        return self._registering(self._begin(_native.acme_begin_authorize, pointer(options)))
+        return self._begin(_native.acme_begin_authorize, pointer(options))
 
     def begin_deactivate_authorization(self, authorization_url: str) -> Operation:
         """Deactivates an authorization (RFC 8555 section 7.5.2). This cannot be undone."""
@@ -345,6 +361,7 @@ class ClientBase(Handle[_native.acme_client_t]):
         preferred_chain: str | None = None,
         preferred_chain_by: ChainBy = ChainBy.BY_ROOT,
         must_staple: bool = False,
+        _stored: Stored | None = None,
     ) -> Operation:
         """Begins an order for a certificate; sends nothing yet.
 
@@ -394,6 +411,10 @@ class ClientBase(Handle[_native.acme_client_t]):
         options.challenge_types, options.challenge_type_count = types
         if not options.challenge_type_count:
             raise InvalidArgument("challenge_types is empty")
+        if _stored is not None:
+            options.stored_as, options.key_type, options.new_key = _stored
+        elif key is None and csr is None and self._store is not None:
+            key = PrivateKey.generate()  # this order is not the store's
         if key is not None:
             options.key = handle_of(key, PrivateKey, "key")
         if csr is not None:
@@ -416,7 +437,14 @@ class ClientBase(Handle[_native.acme_client_t]):
         options.preferred_chain = to_optional_text(preferred_chain, "preferred_chain")
         options.preferred_chain_by = to_enum(preferred_chain_by, ChainBy, "preferred_chain_by")
         options.must_staple = bool(must_staple)
-        return self._registering(self._begin(_native.acme_begin_order, pointer(options)))
+        return self._begin(_native.acme_begin_order, pointer(options))
+
+    def _stored(self, name: str | None, key_type: KeyType, new_key: bool) -> Stored:
+        """Returns the options of an order whose certificate is kept in the client's store."""
+        if self._store is None:
+            raise InvalidArgument("client is not from the method client() of a store")
+        type = to_enum(key_type, KeyType, "key_type")
+        return to_optional_text(name, "name"), type, bool(new_key)
 
     def _check_limits(self, *limits: int | None) -> tuple[int, ...]:
         """Returns the limits of the driver; 0, the library's default, for None."""
@@ -434,12 +462,7 @@ class ClientBase(Handle[_native.acme_client_t]):
             status: int = begin(handle, *arguments, op)
             return status
 
-        return Operation._begin(create(_native.acme_op_t, _native.acme_op_free, call))
-
-    def _registering(self, operation: Operation) -> Operation:
-        if self._on_failure:
-            operation._on_failure = partial(self._on_failure, self)
-        return operation
+        return Operation._begin(create(_native.acme_op_t, _native.acme_op_free, call), self._store)
 
     def _account_url(self) -> str:
         url = self.account_url

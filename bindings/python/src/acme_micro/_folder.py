@@ -16,14 +16,10 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Any
 
 from . import _atomic_write
 from ._arguments import PathLike, to_path
-from .errors import AcmeError, Status, unpickle
-
-if TYPE_CHECKING:
-    from .certificates import Certificate
+from .errors import StoreError
 
 SECRET, PUBLIC = 0o600, 0o644
 # A file that only its owner can open. The folder itself is unsuitable as a lock: each user who can
@@ -39,32 +35,6 @@ ROOM = 1 << 16
 DESCRIPTORS = 12
 
 logger = logging.getLogger("acme_micro")
-
-
-class StoreError(AcmeError, OSError):
-    """A file of a :class:`Store` could not be read, written or trusted. Its old content is unchanged."""
-
-    _status = Status.ERR_HOST
-    #: The file or folder.
-    path: str
-    #: A certificate that was issued and could not be stored: use it. The next run downloads it again,
-    #: without another order.
-    certificate: Certificate | None = None
-
-    @classmethod
-    def of(cls, path: str, error: OSError) -> StoreError:
-        """Converts an error of the system about the file at ``path``."""
-        self = cls(f"{path}: {error.strerror or error}")
-        self.path, self.errno = path, error.errno
-        return self
-
-    def __str__(self) -> str:
-        return self.message
-
-    def __reduce__(self) -> Any:
-        # A certificate is a handle, which cannot be pickled; errno is not among the attributes.
-        attributes = {**self.__dict__, "certificate": None, "errno": self.errno}
-        return unpickle, (type(self), self.message, attributes)
 
 
 class Folder:

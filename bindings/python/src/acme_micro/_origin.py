@@ -10,7 +10,8 @@ import errno
 from collections.abc import Iterable
 from urllib.parse import urljoin, urlsplit
 
-from ._folder import PUBLIC, Folder, StoreError
+from ._folder import PUBLIC, Folder
+from .errors import StoreError
 
 __all__ = ["Origin"]
 
@@ -39,21 +40,22 @@ class Origin:
         )
         raise StoreError.of(self._folder.path_of(DIRECTORY_URL), OSError(errno.EINVAL, why))
 
-    def has_issued(self, directory_url: str, file: str, account_url: str | None) -> bool:
-        """Whether this CA has issued a stored certificate.
-
-        Without a note, the account is a sign: its URL begins as the directory's does.
-        """
+    def issuer_of(self, file: str) -> str | None:
+        """Returns the URL of the directory of the CA that has issued a stored certificate; empty: another CA,
+        None: nothing is noted."""
         url, others = self._read()
-        if url is not None:
-            return file not in others
-        return account_url is not None and _plain(account_url).startswith(urljoin(_plain(directory_url), "."))
+        return "" if file in others else url
 
     def note(self, directory_url: str, files: Iterable[str], account_url: str | None) -> None:
-        """Notes the CA, if nothing is noted yet. ``files`` are the certificates in the folder."""
+        """Notes the CA, if nothing is noted yet. ``files`` are the certificates in the folder.
+
+        Without a note, the account is a sign of who has issued them: its URL begins as the directory's does.
+        """
         if self.url is None:
-            others = {one for one in files if not self.has_issued(directory_url, one, account_url)}
-            self._write(directory_url, others)
+            is_ours = account_url is not None and _plain(account_url).startswith(
+                urljoin(_plain(directory_url), ".")
+            )
+            self._write(directory_url, () if is_ours else files)
 
     def note_issued(self, file: str) -> None:
         """Notes that the CA of this folder has issued this certificate."""
@@ -66,7 +68,7 @@ class Origin:
         url, *lines = data.decode("utf-8-sig", "replace").splitlines() or [""]
         return url.strip() or None, {one[len(OTHER) :] for one in lines if one.startswith(OTHER)}
 
-    def _write(self, url: str, others: set[str]) -> None:
+    def _write(self, url: str, others: Iterable[str]) -> None:
         lines = (url, *(f"{OTHER}{file}" for file in sorted(others)))
         self._folder.write(DIRECTORY_URL, "".join(f"{line}\n" for line in lines).encode(), PUBLIC)
 

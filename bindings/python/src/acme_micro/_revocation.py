@@ -11,10 +11,10 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
-from ._folder import SECRET, Folder, StoreError
+from ._folder import SECRET, Folder
 from ._names import CHAIN, KEY
 from ._native import RevocationReason
-from .errors import AcmeError
+from .errors import AcmeError, StoreError
 
 __all__ = ["Revocation", "finish"]
 

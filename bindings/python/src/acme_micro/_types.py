@@ -671,6 +671,7 @@ class acme_event_t(Structure):
         cert: _Pointer[acme_cert_t]
         error: _Pointer[acme_error_t]
         next_try: int
+        not_after: int
 
     _fields_ = [
         ("type", c_int),
@@ -678,6 +679,7 @@ class acme_event_t(Structure):
         ("cert", POINTER(acme_cert_t)),
         ("error", POINTER(acme_error_t)),
         ("next_try", c_int64),
+        ("not_after", c_int64),
     ]
 
 
@@ -706,6 +708,7 @@ class acme_manager_options_t(Structure):
         unpublish: Any
         serve_user: int | None
         max_attempts: int
+        max_loaded: int
 
     _fields_ = [
         ("size", c_size_t),
@@ -717,6 +720,7 @@ class acme_manager_options_t(Structure):
         ("unpublish", acme_op_fn),
         ("serve_user", c_void_p),
         ("max_attempts", c_size_t),
+        ("max_loaded", c_size_t),
     ]
 
 

@@ -167,8 +167,6 @@ class _Driver:
     def __init__(self, loop: asyncio.AbstractEventLoop, max_threads: int, max_requests_per_ca: int):
         self.loop = loop
         self.runs: set[_Run] = set()
-        # The runs that will report their order's URL, which is not known yet.
-        self.ordering: set[_Run] = set()
         options = _native.acme_driver_options_t()
         options.size = sizeof(options)
         options.max_threads = max_threads
@@ -181,10 +179,6 @@ class _Driver:
 
     def _dispatch(self) -> None:
         check(_native.acme_driver_dispatch(self.handle[0]))
-        for run in self.ordering.copy():
-            run.operation._refresh()
-            if run.operation.order_url:
-                self.ordering.discard(run)
 
     async def aclose(self) -> None:
         for run in tuple(self.runs):
@@ -231,8 +225,6 @@ class _Run:
             handle = self.operation._handle  # valid even if the object is closed meanwhile
             check(_native.acme_driver_add(self._driver.handle[0], handle, pointer(callbacks)))
             self._driver.runs.add(self)
-            if self.operation._on_order:
-                self._driver.ordering.add(self)
             status = await self._outcome()
         except asyncio.CancelledError:
             # Keep a certificate that was issued before the cancellation.
@@ -241,17 +233,16 @@ class _Run:
             raise
         finally:
             self._driver.runs.discard(self)
-            self._driver.ordering.discard(self)
             del _runs[number]
             self.operation._refresh()
             self.ended.set_result(None)
         if self._failure is not None:
             raise self._failure
         if status < 0:
-            error = error_of(_native.acme_op_error(handle))
+            error = self.operation._failure(error_of(_native.acme_op_error(handle)))
             if self.operation._on_failure:
                 await on_thread(self.operation._on_failure, error)
-            raise error
+            raise error from error.__cause__
         self.operation._finish()
         if self.operation._on_success:
             await on_thread(self.operation._on_success)

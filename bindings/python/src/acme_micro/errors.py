@@ -23,7 +23,8 @@ program treats in different ways; most are also the builtin exception that they 
         CryptoError                       OpenSSL refuses a key, or its configuration is wrong
         PublishFailed                     reported by Publish.fail()
         Canceled                          Operation.cancel() was called
-        StoreError (OSError)              a file of a Store failed: .path, .errno
+        StoreError (OSError)              a store failed: .path, .errno, .certificate
+            ConflictError                 ... because another program has changed the same record
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ __all__ = [
     "AcmeError",
     "Canceled",
     "CertificateError",
+    "ConflictError",
     "ChallengeFailed",
     "CryptoError",
     "ExternalAccountRequired",
@@ -60,6 +62,7 @@ __all__ = [
     "RateLimited",
     "ServerError",
     "Status",
+    "StoreError",
     "TermsNotAgreed",
     "TransportError",
     "Unsupported",
@@ -259,6 +262,41 @@ class Canceled(AcmeError):
     _status = Status.ERR_CANCELED
 
 
+class StoreError(AcmeError, OSError):
+    """A store could not be read, written or trusted. The old content is unchanged.
+
+    If a method of a :class:`RecordStore` has raised an exception, that is the ``__cause__``.
+    """
+
+    _status = Status.ERR_STORE
+    #: The file or folder of a :class:`Store`; empty for other stores.
+    path: str = ""
+    #: A :class:`Certificate` that was issued and could not be stored, or None: use it. The next run
+    #: downloads it again, without another order.
+    certificate: Any = None
+
+    @classmethod
+    def of(cls, path: str, error: OSError) -> StoreError:
+        """Converts an error of the system about the file at ``path``."""
+        self = cls(f"{path}: {error.strerror or error}")
+        self.path, self.errno = path, error.errno
+        return self
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> Any:
+        # A certificate is a handle, which cannot be pickled; errno is not among the attributes.
+        attributes = {**self.__dict__, "certificate": None, "errno": self.errno}
+        return unpickle, (type(self), self.message, attributes)
+
+
+class ConflictError(StoreError):
+    """Another program or thread has changed the same record of a store meanwhile."""
+
+    _status = Status.ERR_CONFLICT
+
+
 _CLASSES: dict[int, type[AcmeError]] = {
     Status.ERR_INVALID_ARGUMENT: InvalidArgument,
     Status.ERR_MISUSE: Misuse,
@@ -281,6 +319,8 @@ _CLASSES: dict[int, type[AcmeError]] = {
     Status.ERR_CERTIFICATE: CertificateError,
     Status.ERR_HOST: PublishFailed,
     Status.ERR_CANCELED: Canceled,
+    Status.ERR_STORE: StoreError,
+    Status.ERR_CONFLICT: ConflictError,
 }
 
 

@@ -15,7 +15,7 @@ from . import _native
 from ._handle import Handle, borrow, own
 from ._values import EPOCH, from_text
 from .certificates import Certificate
-from .errors import AcmeError, Misuse, Status, check
+from .errors import AcmeError, Misuse, Status, StoreError, check
 from .keys import PrivateKey
 from .solvers import payloads
 from .steps import (
@@ -34,6 +34,7 @@ from .steps import (
 if TYPE_CHECKING:
     from ctypes import _Pointer
 
+    from ._native_store import NativeStore
     from .solvers import Solver
 
 __all__ = ["Operation", "RenewalInfo", "Signer"]
@@ -92,22 +93,24 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
     _key: PrivateKey | None
     _state: str
     _order_url: str | None
-    # Called with the order's URL, as soon as it is known.
-    _on_order: Callable[[str], None] | None
+    _store: NativeStore | None
     # Called with the operation's error.
     _on_failure: Callable[[AcmeError], None] | None
     # Called when the operation has succeeded.
     _on_success: Callable[[], None] | None
 
     @classmethod
-    def _begin(cls, pointer: _Pointer[_native.acme_op_t]) -> Operation:
+    def _begin(
+        cls, pointer: _Pointer[_native.acme_op_t], store: NativeStore | None = None
+    ) -> Operation:
         self = cls._wrap(pointer)
         self._lock = threading.RLock()
         self._publish = None
         self._certificate = None
         self._renewal_info = None
         self._urls = ()
-        self._order_url = self._on_order = self._on_failure = self._on_success = None
+        self._order_url = self._on_failure = self._on_success = None
+        self._store = store
         key = _native.acme_op_key(pointer)
         self._key = PrivateKey._wrap(borrow(key, pointer)) if key else None
         self._refresh()
@@ -123,10 +126,14 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
                 check(_native.acme_op_published(self._handle, None))
             try:
                 step = check(_native.acme_op_poll(self._handle, 0))
+                while step == _native.Step.STORE:
+                    check(_native.acme_op_access_store(self._handle))
+                    step = check(_native.acme_op_poll(self._handle, 0))
             except AcmeError as error:
+                failure = self._failure(error)
                 if self._on_failure:
-                    self._on_failure(error)
-                raise
+                    self._on_failure(failure)
+                raise failure from failure.__cause__
             finally:
                 self._refresh()
             if step == _native.Step.REQUEST:
@@ -247,16 +254,25 @@ class Operation(Handle[_native.acme_op_t], Iterator[Step]):
         """Copies the properties' values, which can then be read while another thread uses the handle."""
         if self._pointer is not None:
             self._state = from_text(_native.acme_op_state(self._pointer)) or "new"
-            before = self._order_url
             self._order_url = from_text(_native.acme_op_order_url(self._pointer))
-            if self._on_order and self._order_url and self._order_url != before:
-                self._on_order(self._order_url)
+
+    def _failure(self, error: AcmeError) -> AcmeError:
+        """Returns the error of a failed operation with the exception of a store's method, and with the
+        certificate that could not be stored."""
+        if self._store is None or not isinstance(error, StoreError):
+            return error
+        failure = self._store.explained(error)
+        if isinstance(failure, StoreError):
+            failure.certificate = self._take_certificate()
+        return failure
+
+    def _take_certificate(self) -> Certificate | None:
+        taken = _native.acme_op_take_cert(self._handle)
+        return Certificate._wrap(own(taken, _native.acme_cert_free)) if taken else None
 
     def _finish(self) -> None:
         """Takes the results of a finished operation."""
-        certificate = _native.acme_op_take_cert(self._handle)
-        if certificate:
-            self._certificate = Certificate._wrap(own(certificate, _native.acme_cert_free))
+        self._certificate = self._take_certificate() or self._certificate
         self._renewal_info = _renewal_info(_native.acme_op_renewal_info(self._handle))
         self._urls = _urls(self._handle)
         self._refresh()

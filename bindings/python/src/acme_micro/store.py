@@ -4,76 +4,39 @@ from __future__ import annotations
 
 import errno
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._arguments import PathLike, to_list
 from ._client import ClientBase
-from ._folder import PUBLIC, SECRET, Folder, StoreError
-from ._journal import Journal, Purpose, identity, is_newer
+from ._folder import SECRET, Folder
 from ._names import CHAIN, KEY, ORDER, canonical, file_of, legacy_file_of, name_of
 from ._native import RevocationReason
+from ._native_store import CustomStore
 from ._origin import Origin
 from ._revocation import Revocation, finish
-from ._values import text_of
+from ._store_records import ACCOUNT_KEY, ACCOUNT_URL, UNUSED, StoreRecords, read_url
 from .certificates import Certificate
 from .client import Client
-from .errors import (
-    AccountError,
-    AcmeError,
-    CertificateError,
-    ChallengeFailed,
-    InvalidArgument,
-    OrderRejected,
-    PolicyError,
-    ProblemError,
-    ProtocolError,
-    ServerError,
-)
+from .errors import AccountError, AcmeError, InvalidArgument, StoreError
 from .keys import KeyType, PrivateKey
-from .operation import Operation, Signer, unpublish_quietly
+from .operation import Operation, Signer
 from .solvers import Solver, with_types_of
-from .steps import Challenge
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator
 
     from .aio import AnySolver, AsyncClient
 
 __all__ = ["Store"]
 
-ACCOUNT_KEY, ACCOUNT_URL = "account.pem", "account.url"
-# Ending of the file of a key that the CA has refused.
-UNUSED = ".unused"
-# Maximum number of killed runs in a row per order. Then a new order takes its place.
-MAX_RUNS = 3
+# Start of the file of an order in progress, and the version of its format.
+JOURNAL, JOURNAL_VERSION = "acme-order ", "1"
 # Interval in seconds between two tries to lock the folder.
 POLL_INTERVAL = 0.05
-# Errors after which the order cannot succeed. After other errors it is kept, to be resumed.
-FINAL = (
-    AccountError,
-    CertificateError,
-    ChallengeFailed,
-    OrderRejected,
-    PolicyError,
-    ProtocolError,
-)
-
 ACME_ERROR = "urn:ietf:params:acme:error:"
-# The problems with which CAs refuse the requests of an account that they have lost or deactivated; None: a
-# response that is not a problem document.
-ACCOUNT_PROBLEMS = (
-    None,
-    f"{ACME_ERROR}unauthorized",
-    f"{ACME_ERROR}malformed",
-    f"{ACME_ERROR}serverInternal",
-)
-
 # The problems with which a CA refuses a key or its algorithm (RFC 8555 sections 6.2 and 6.7).
 KEY_REFUSALS = (
     f"{ACME_ERROR}badSignatureAlgorithm",
@@ -188,8 +151,7 @@ class Store:
     @property
     def account_url(self) -> str | None:
         """The account's URL; None until an operation has needed the account."""
-        text = text_of(self._folder.read(ACCOUNT_URL) or b"", "replace").split("\n")[0].strip()
-        return text or None
+        return read_url(self._folder)
 
     def names(self) -> tuple[str, ...]:
         """Returns the names of the stored certificates, for :meth:`certificate`."""
@@ -262,27 +224,19 @@ class Store:
         The other options, and the exceptions, are those of :meth:`Client.obtain`; besides, a file can
         raise :class:`StoreError`. An order that may still succeed is kept, and the next call resumes it.
         """
-        issuance = _Issuance(self, client, names, name, solver, options)
-        with self._locked(issuance.file):
-            issuance.prepare(key_type, renew_now)
-            while True:
-                operation = issuance.order()
-                operation._on_order = issuance.record_order
-                try:
-                    try:
-                        operation.run(_Recording(solver, issuance), sign)
-                    finally:
-                        unpublish_quietly(solver, issuance.leftover_challenges())
-                except BaseException as error:
-                    if not issuance.should_order_again(error):
-                        if issuance.may_lack_account(error):
-                            with issuance.account_checked(error):
-                                client.find_account()
-                        raise
-                else:
-                    certificate = issuance.keep(operation)
-                    if certificate is not None:
-                        return certificate
+        file, begin = self._order(client, names, solver, name, key_type, renew_now, options)
+        with self._locked(file):
+            self._prepare(file)
+            operation = begin()
+            try:
+                operation.run(solver, sign)
+            except AccountError as error:
+                with self._account_checked(error):
+                    client.find_account()
+                raise
+            finally:
+                operation.close()
+        return operation.certificate
 
     async def obtain_async(
         self,
@@ -300,37 +254,21 @@ class Store:
 
         Files are written on threads. Several certificates may be obtained at the same time.
         """
-        import asyncio
+        from .aio import on_thread
 
-        from .aio import on_thread, unpublish_quietly
-
-        issuance = _Issuance(self, client, names, name, solver, options)
-        loop = asyncio.get_running_loop()
-        writes: list[asyncio.Future[None]] = []
-        async with self._locked_async(issuance.file):
-            await on_thread(issuance.prepare, key_type, renew_now)
-            while True:
-                operation = issuance.order()
-                operation._on_order = lambda url: writes.append(
-                    loop.run_in_executor(None, issuance.record_order, url)
-                )
-                try:
-                    try:
-                        await client.run(operation, _recording_async(solver, issuance), sign)
-                    finally:
-                        await unpublish_quietly(solver, issuance.leftover_challenges())
-                except BaseException as error:
-                    await _all(writes)
-                    if not await on_thread(issuance.should_order_again, error):
-                        if issuance.may_lack_account(error):
-                            with issuance.account_checked(error):
-                                await client.find_account()
-                        raise
-                else:
-                    await _all(writes)
-                    certificate = await on_thread(issuance.keep, operation)
-                    if certificate is not None:
-                        return certificate
+        file, begin = self._order(client, names, solver, name, key_type, renew_now, options)
+        async with self._locked_async(file):
+            await on_thread(self._prepare, file)
+            operation = begin()
+            try:
+                await client.run(operation, solver, sign)
+            except AccountError as error:
+                with self._account_checked(error):
+                    await client.find_account()
+                raise
+            finally:
+                operation.close()
+        return operation.certificate
 
     def close(self) -> None:
         """Closes the folder. A second call has no effect."""
@@ -349,27 +287,78 @@ class Store:
         self, type: Callable[..., AnyClient], directory_url: str, options: dict[str, Any]
     ) -> AnyClient:
         self._origin.check(directory_url)
-        account: dict[str, Any] = {}
-        if "account_key" not in options:
-            account = {"account_key": self.account_key(), "account_url": self.account_url}
-        try:
-            client = type(directory_url, **{**account, **options})
+        given = {name: options.pop(name) for name in ("account_key", "account_url") if name in options}
+        key = given["account_key"] if "account_key" in given else self.account_key()
+        url = given.get("account_url") if given else self.account_url
+        try:  # wrong options and a damaged file are noticed before the first operation
+            type(directory_url, key, account_url=url, **options).close()
         except InvalidArgument as error:
             why = str(error).removeprefix("account_url: ")
-            if "account_url" in options or not account or why == str(error):
+            if given or why == str(error):
                 raise
             raise self._damaged(ACCOUNT_URL, why) from None
-        client._on_failure = self._set_refused_key_aside
+        own: dict[str, Any] = {"url": url} if given else {}
+        if "account_key" in given:
+            own["key"] = key.pem
+        records = StoreRecords(self._folder, self._origin, directory_url, self._key, own)
+        client = type(directory_url, _store=CustomStore(records), **options)
+        client._known_url, client._account_thumbprint = url, key.thumbprint
         client._on_revoke = self._revocation
         return client
 
-    def _keep_account(self, client: ClientBase) -> None:
-        """Stores the account's URL, and the CA to which the folder now belongs."""
-        url, known = client.account_url, self.account_url
-        if url:
-            self._origin.note(client.directory_url, self._files(CHAIN), known)
-            if url != known:
-                self._folder.write(ACCOUNT_URL, f"{url}\n".encode(), PUBLIC)
+    def _order(
+        self,
+        client: ClientBase,
+        names: Iterable[str],
+        solver: AnySolver,
+        name: str | None,
+        key_type: KeyType,
+        renew_now: bool,
+        options: dict[str, Any],
+    ) -> tuple[str, Callable[[], Operation]]:
+        """Returns the name of the certificate's files, and the function that begins the order."""
+        listed = [_without_dot(one) for one in to_list(names, "names")]
+        if not listed:
+            raise InvalidArgument("names is empty")
+        self._origin.check(client.directory_url)
+        records = client._store.records if isinstance(client._store, CustomStore) else None
+        if not isinstance(records, StoreRecords) or records.folder.path != self._folder.path:
+            raise InvalidArgument("client is not from the method client() of this store")
+        file = self._file_of(listed[0] if name is None else name)
+        stored = client._stored(records.name_for(file), key_type, False)
+        options = with_types_of(solver, options)
+
+        def begin() -> Operation:
+            return client.begin_order(listed, only_if_due=not renew_now, _stored=stored, **options)
+
+        # Names that no CA certifies are refused here, before a file is written.
+        begin().close()
+        return file, begin
+
+    def _prepare(self, file: str) -> None:
+        """Checks the files before the CA gets a request."""
+        self._folder.check_room()
+        finish(self._folder, file)
+        self._key(file + KEY)  # a damaged file is named
+        order = (self._folder.read(file + ORDER) or b"").decode("utf-8", "replace")
+        if order and not order.startswith(JOURNAL):
+            logger.warning("%s: not readable; renamed to end in .bad", self._folder.path_of(file + ORDER))
+            self._folder.set_aside(file + ORDER, ".bad")
+        elif order and not order.startswith(f"{JOURNAL}{JOURNAL_VERSION}\n"):
+            why = "written by a newer version of this program"
+            raise StoreError.of(self._folder.path_of(file + ORDER), OSError(errno.EINVAL, why))
+
+    @contextmanager
+    def _account_checked(self, error: AccountError) -> Iterator[None]:
+        """The reason is an AccountError of the block, if it raises one; otherwise ``error``."""
+        try:
+            yield
+        except AccountError as reason:
+            reason.message += self._way_out
+            reason.args = (reason.message,)
+            raise reason from error
+        except AcmeError:
+            pass
 
     def _set_url_of_lost_key_aside(self) -> None:
         if self.account_url:
@@ -396,24 +385,6 @@ class Store:
             return False
 
         return [file for file in self._files(KEY) if is_concerned(file)]
-
-    def _set_refused_key_aside(self, client: ClientBase, error: AcmeError) -> None:
-        """Renames the account's key if the CA refuses it, so that the next client generates another one.
-
-        Does nothing if the key may have an account, or while other work in the folder is in progress.
-        """
-        if not refuses_key(error) or client._pointer is None or client.account_url or self.account_url:
-            return
-        with suppress(StoreError):
-            if not self._folder.acquire(ACCOUNT_KEY):
-                return
-            try:
-                key = self._key(ACCOUNT_KEY)
-                if key is not None and key.thumbprint == client.account_thumbprint:
-                    new, path = self._folder.retire(ACCOUNT_KEY, UNUSED), self._folder.path_of(ACCOUNT_KEY)
-                    logger.warning("%s: the CA refuses this key; it is now in %s", path, new)
-            finally:
-                self._folder.release(ACCOUNT_KEY)
 
     def _key(self, file: str) -> PrivateKey | None:
         data = self._folder.read(file, secret=True, shared=file != ACCOUNT_KEY)
@@ -487,224 +458,6 @@ class Store:
             yield
         finally:
             self._folder.release(file)
-
-
-class _Issuance:
-    """One call of :meth:`Store.obtain`: the stored files, the order, and its results."""
-
-    def __init__(
-        self,
-        store: Store,
-        client: ClientBase,
-        names: Iterable[str],
-        name: str | None,
-        solver: AnySolver,
-        options: dict[str, Any],
-    ):
-        self._names = [_without_dot(name) for name in to_list(names, "names")]
-        if not self._names:
-            raise InvalidArgument("names is empty")
-        self._options = with_types_of(solver, options)
-        # Names that no CA certifies are refused here, before a file is written.
-        client.begin_order(self._names, **self._options).close()
-        self.file = store._file_of(self._names[0] if name is None else name)
-        # Challenges that a killed run has left published.
-        self._leftover: tuple[Challenge, ...] = ()
-        self._published: set[tuple[str, str, str]] = set()
-        self._store = store
-        self._folder = store._folder
-        self._client = client
-        self._renew_now = False
-        self._current: Certificate | None = None
-        self._resumed: str | None = None
-        self._mutex = threading.Lock()
-
-    def prepare(self, key_type: KeyType, renew_now: bool) -> None:
-        """Reads the stored files. Afterwards the key is on the disk, and there is room for the others."""
-        self._store._origin.check(self._client.directory_url)
-        self._folder.check_room()
-        finish(self._folder, self.file)
-        file = self.file + KEY
-        self._key = self._store._key(file) or self._store._new_key(file, key_type)
-        stored = self._store._certificate(self.file + CHAIN, self._key)
-        ca, account = self._client.directory_url, self._store.account_url
-        self._current = stored if self._store._origin.has_issued(ca, self.file, account) else None
-        self._renew_now = renew_now
-        self._journal = Journal(
-            Purpose(
-                self._client.directory_url,
-                self._client.account_thumbprint,
-                self._key.thumbprint,
-                tuple(map(canonical, self._names)),
-            )
-        )
-        self._resume()
-
-    def _resume(self) -> None:
-        """Reads the journal of a run that did not end."""
-        file = self.file + ORDER
-        text = (self._folder.read(file) or b"").decode("utf-8", "replace")
-        if is_newer(text):
-            why = "written by a newer version of this program"
-            raise StoreError.of(self._folder.path_of(file), OSError(errno.EINVAL, why))
-        journal = Journal.parse(text, self._journal.purpose) if text else self._journal
-        if journal is None:
-            logger.warning("%s: not readable; renamed to end in .bad", self._folder.path_of(file))
-            self._folder.set_aside(file, ".bad")
-            return
-        self._leftover = journal.published
-        if journal.order_url and journal.runs >= MAX_RUNS:
-            text = "%s: a new order takes its place, after %d runs that were killed"
-            logger.warning(text, journal.order_url, journal.runs)
-        elif journal.order_url:
-            self._resumed = journal.order_url
-            self._journal = replace(journal, runs=journal.runs + 1)
-            self._write_journal()
-
-    def order(self) -> Operation:
-        """Begins the order, or resumes the one of an earlier run."""
-        current = self._current
-        return self._client.begin_order(
-            self._names,
-            key=self._key,
-            order_url=self._resumed,
-            replaces=current,
-            only_if_due=current is not None and not self._renew_now,
-            **self._options,
-        )
-
-    def record_order(self, url: str) -> None:
-        """Records the order's URL."""
-        with self._mutex:
-            if url != self._journal.order_url:
-                self._journal = replace(self._journal, order_url=url, runs=1)
-                self._write_journal()
-
-    def record_published(self, challenges: tuple[Challenge, ...]) -> None:
-        """Records challenges before they are published."""
-        with self._mutex:
-            self._published.update(identity(challenge) for challenge in challenges)
-            self._journal = self._journal.with_published(challenges)
-            self._write_journal()
-
-    def leftover_challenges(self) -> tuple[Challenge, ...]:
-        """Returns the challenges of a killed run that this run did not publish itself.
-
-        They are removed at the end of this run: until then the CA may still be validating them.
-        """
-        left, self._leftover = self._leftover, ()
-        return tuple(c for c in left if identity(c) not in self._published)
-
-    def keep(self, operation: Operation) -> Certificate | None:
-        """Stores the result of the operation; returns None if another order is necessary."""
-        self._store._keep_account(self._client)
-        if operation.renewal_info is not None:
-            self._forget_order()
-            return self._current
-        certificate = operation.certificate
-        if self._resumed and self._current and certificate.fingerprint == self._current.fingerprint:
-            # The killed run had stored it. This run is for another one.
-            self._forget_order()
-            return None
-        try:
-            self._folder.write(self.file + CHAIN, certificate.chain_pem.encode(), PUBLIC)
-        except StoreError as error:
-            error.certificate = certificate
-            raise
-        self._store._origin.note_issued(self.file)
-        self._forget_order()
-        return certificate
-
-    def should_order_again(self, error: BaseException) -> bool:
-        """Whether to order again immediately, because the order of an earlier run has failed."""
-        with suppress(StoreError):
-            self._store._keep_account(self._client)
-        if self._journal.order_url:  # this run was not killed
-            self._journal = replace(self._journal, runs=0)
-            self._write_journal()
-        if not (isinstance(error, FINAL) or (isinstance(error, AcmeError) and error.permanent)):
-            return False
-        again = self._resumed is not None and not self._published
-        with suppress(StoreError):
-            self._forget_order()
-        self._resumed = None
-        return again
-
-    def may_lack_account(self, error: BaseException) -> bool:
-        """Whether the reason for a refusal may be that the CA has lost or deactivated the account."""
-        if isinstance(error, AccountError):
-            return True
-        return (
-            isinstance(error, ProblemError)
-            and type(error) in (ProblemError, ServerError)
-            and error.problem_type in ACCOUNT_PROBLEMS
-            and self._client.account_url is not None
-        )
-
-    @contextmanager
-    def account_checked(self, error: BaseException) -> Iterator[None]:
-        """The reason is an AccountError of the block, if it raises one; otherwise ``error``."""
-        try:
-            yield
-        except AccountError as reason:
-            reason.message += self._store._way_out
-            reason.args = (reason.message,)
-            raise reason from error
-        except AcmeError:
-            pass
-
-    def _forget_order(self) -> None:
-        self._resumed = None
-        self._journal = Journal(self._journal.purpose)
-        self._folder.remove(self.file + ORDER)
-
-    def _write_journal(self) -> None:
-        """Writes the journal. A failure does not stop the run: only after a kill, the next run orders again."""
-        try:
-            self._folder.write(self.file + ORDER, self._journal.text().encode(), SECRET)
-            self._store._keep_account(self._client)
-        except StoreError as error:
-            logger.warning("the order cannot be resumed after a crash: %s", error)
-
-
-class _Recording:
-    """A solver that records challenges before it publishes them."""
-
-    def __init__(self, solver: Any, issuance: _Issuance):
-        self._solver = solver
-        self._issuance = issuance
-
-    def publish(self, challenges: tuple[Challenge, ...]) -> None:
-        self._issuance.record_published(challenges)
-        self._solver.publish(challenges)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._solver, name)
-
-
-def _recording_async(solver: AnySolver, issuance: _Issuance) -> Any:
-    from .aio import call, on_thread
-
-    class Recording(_Recording):
-        async def publish(self, challenges: tuple[Challenge, ...]) -> None:  # type: ignore[override]
-            await on_thread(issuance.record_published, challenges)
-            await call(solver.publish, challenges)
-
-    return Recording(solver, issuance)
-
-
-async def _all(writes: list[asyncio.Future[None]]) -> None:
-    """Waits until all files are written, even if the task is cancelled meanwhile."""
-    import asyncio
-
-    canceled: asyncio.CancelledError | None = None
-    while any(not write.done() for write in writes):
-        try:
-            await asyncio.wait(writes)
-        except asyncio.CancelledError as error:
-            canceled = error
-    if canceled is not None:
-        raise canceled
 
 
 def refuses_key(error: AcmeError) -> bool:

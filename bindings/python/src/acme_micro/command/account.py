@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from .._store_records import ACCOUNT_KEY, UNUSED
 from ..aio import AsyncClient
 from ..errors import AccountError, AcmeError, ProblemError
 from ..keys import PrivateKey
-from ..store import ACCOUNT_KEY, UNUSED, refuses_key
+from ..store import refuses_key
 from .cas import DEFAULT, DIRECTORIES
 from .failure import UsageError, advise, document, kind_of
 from .hints import ROLLOVER
@@ -131,7 +132,6 @@ async def _register(ca: Ca, key: PrivateKey, arguments: argparse.Namespace, outp
             if refuses_key(error) and not ca.has_account:
                 advise(error, _another("create", key))
             raise
-        ca.store._keep_account(client)
         return url
 
 

@@ -7,8 +7,7 @@ import signal
 from typing import Any
 
 from .. import errors
-from .._folder import StoreError
-from ..errors import AcmeError
+from ..errors import AcmeError, StoreError
 from .text import day_and_time, not_before, plain
 
 # Prefix of the types of a CA's problems (RFC 8555 section 6.7).

@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Union
 
-from .._folder import StoreError
 from .._names import canonical
+from ..errors import StoreError
 from .failure import CommandError, Damaged
 from .layout import Ca, UnusableCa
 from .output import Output

@@ -22,16 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from .._client import ClientBase
-from .._folder import PUBLIC, Folder, StoreError, make_folders
+from .._folder import PUBLIC, Folder, make_folders
 from .._names import file_of, legacy_file_of
 from .._names import name_of as name_of_file
 from .._revocation import REVOKED, REVOKING
+from .._store_records import ACCOUNT_KEY, ACCOUNT_URL, UNUSED
 from .._values import text_of
 from ..aio import AsyncClient
 from ..certificates import Certificate
-from ..errors import AcmeError
+from ..errors import AcmeError, StoreError
 from ..keys import PrivateKey
-from ..store import ACCOUNT_KEY, ACCOUNT_URL, UNUSED, DamagedAccount, Store
+from ..store import DamagedAccount, Store
 from .cas import DEFAULT, DIRECTORIES, TRIALS, name_of
 from .default_folder import default_folder
 from .failure import CommandError, UsageError, advise
