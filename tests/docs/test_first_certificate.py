@@ -30,6 +30,11 @@ class FirstCertificate(Case):
         self.is_valid(chain, key, *self.names("sh"))
         self.is_clean()
 
+    @shows("first-certificate c manage")
+    def test_manage(self, text):
+        folder = {"/var/lib/acme": str(self.folder / "acme")}
+        self.serves_https(changed(text, **folder), "manage.guides.test")
+
     @shows("first-certificate c program", "first-certificate sh build")
     def test_c(self, text, build):
         self.program_c(changed(text, **{WEBROOT: str(self.webroot)}))
