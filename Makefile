@@ -333,7 +333,7 @@ test-buildd: setup ## the same source package built in Debian 13 with Debian's R
 
 soak: ## the long forms of some tests: minutes to hours
 	ACME_PAIRS=5 cargo test $(CARGOFLAGS) --features capi --test engine two_spoiled_responses
-	SIMULATION_CERTIFICATES=1000000 cargo test $(CARGOFLAGS) --profile soak --features capi --test simulation
+	SIMULATION_SITES=20 SIMULATION_CERTIFICATES=1000000 cargo test $(CARGOFLAGS) --profile soak --features capi --test simulation
 	FUZZ_RUNS=1000000 cargo test $(CARGOFLAGS) --lib the_engine_takes
 	ACME_SIGNATURES=1000000 cargo test $(CARGOFLAGS) --features capi --lib j01_
 	$(MAKE) --no-print-directory build c

@@ -24,7 +24,7 @@
  *     functions of acme_driver_t say which threads may call them.
  *  6. No function blocks, sleeps, opens a file or socket, starts a thread, reads the
  *     environment or installs a signal handler - except acme_op_send(),
- *     acme_op_run() and acme_obtain(), acme_client_new(), which reads the files
+ *     acme_op_run(), acme_obtain() and acme_manager_run(), acme_client_new(), which reads the files
  *     that its options name, and acme_op_access_store() and the acme_store_*()
  *     functions, which use a store. Only acme_driver_t has threads, and sockets of its own;
  *     acme_driver_free() waits for them. An RSA key takes seconds of CPU time.
@@ -91,6 +91,8 @@
 #define ACME_DRIVER_CALLBACKS_INIT { .size = sizeof(acme_driver_callbacks_t) }
 /** See ACME_CLIENT_OPTIONS_INIT. */
 #define ACME_STORE_FUNCTIONS_INIT { .size = sizeof(acme_store_functions_t) }
+/** See ACME_CLIENT_OPTIONS_INIT. */
+#define ACME_MANAGER_OPTIONS_INIT { .size = sizeof(acme_manager_options_t) }
 
 /** Directory URL of Let's Encrypt, the best-known CA. */
 #define ACME_LETSENCRYPT "https://acme-v02.api.letsencrypt.org/directory"
@@ -338,6 +340,34 @@ typedef int32_t acme_chain_by_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/// Types of events of a manager.
+enum acme_event_type_t
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// The certificate was read from the store: use it.
+  ACME_EVENT_LOADED = 1,
+  /// The first certificate of this name was issued: use it.
+  ACME_EVENT_OBTAINED = 2,
+  /// A new certificate was issued: use it.
+  ACME_EVENT_RENEWED = 3,
+  /// The CA was asked, and the renewal is not due.
+  ACME_EVENT_NOT_DUE = 4,
+  /// An attempt failed. The certificate in use, if any, stays; the next attempt is at next_try.
+  ACME_EVENT_FAILED = 5,
+  /// Attempts have ended, because they cannot succeed or have failed for weeks.
+  /// acme_manager_renew(), or acme_manager_add() with other options, begins anew.
+  ACME_EVENT_STOPPED = 6,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum acme_event_type_t acme_event_type_t;
+#else
+typedef int32_t acme_event_type_t;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 /// A certificate chain, leaf first, with its private key if the library has it.
 typedef struct acme_cert_t acme_cert_t;
 
@@ -359,6 +389,10 @@ typedef struct acme_error_t acme_error_t;
 /// freed. OpenSSL keeps EC keys in its secure heap, which is neither swapped nor dumped, if the
 /// program has called CRYPTO_secure_malloc_init() before.
 typedef struct acme_key_t acme_key_t;
+
+/// Keeps any number of certificates of a client fresh: obtains them, asks the CA when to renew them (RFC
+/// 9773), renews them, and stores them in the client's store. A driver does its work.
+typedef struct acme_manager_t acme_manager_t;
 
 /// The result of the list function of a store, which acme_names_add() fills in.
 typedef struct acme_names_t acme_names_t;
@@ -602,14 +636,14 @@ typedef struct {
   size_t abandon_on_failure;
   /// With a client that has a store, and without key and csr: the certificate's name in the
   /// store; default: the first of names. Its key, the certificate that is replaced and an order in
-  /// progress come from the store; leave replaces and order_url NULL. Before the CA hears of it,
+  /// progress come from the store; leave out replaces and order_url. Before the CA hears of it,
   /// the key is stored, and before the operation ends, the certificate. With only_if_due a
   /// certificate whose renewal is not due is the result.
   const char *stored_as;
   /// With a store: an ACME_KEY_* value for the certificate's key if the store has none, or with
   /// new_key; default ACME_KEY_P256.
   size_t key_type;
-  /// With a store. 1: each renewal has a new key; 0: it has the stored one.
+  /// With a store. 1: each renewal has a new key. 0: each has the stored one.
   size_t new_key;
 } acme_order_options_t;
 
@@ -776,6 +810,62 @@ typedef struct {
   /// Pointer to pass to every callback.
   void *user;
 } acme_driver_callbacks_t;
+
+/// An event of one certificate. All pointers are valid during the callback.
+typedef struct {
+  /// An ACME_EVENT_* value.
+  int type;
+  /// Name of the certificate in the store.
+  const char *name;
+  /// The certificate with its key; NULL for ACME_EVENT_FAILED and ACME_EVENT_STOPPED.
+  const acme_cert_t *cert;
+  /// Why the attempt failed; for a new certificate: why it is not in the store. NULL: no failure.
+  const acme_error_t *error;
+  /// When the CA is asked again, or the next attempt begins; 0: not known, or never.
+  acme_time_t next_try;
+  /// End of the validity of the certificate in use; 0: not known, or no certificate.
+  acme_time_t not_after;
+} acme_event_t;
+
+/// Called for an event of a manager.
+typedef void (*acme_event_fn)(const acme_event_t *event, void *user);
+
+/// Called with a certificate that servers are to use from now on, with its key.
+typedef void (*acme_serve_fn)(const acme_cert_t *cert, void *user);
+
+/// Options for acme_manager_new(). Zero means default. All callbacks are called by
+/// acme_driver_dispatch() or acme_manager_run(), on the thread that calls it. They may call any
+/// function except these two and the free functions of the manager and its driver.
+typedef struct {
+  /// sizeof(acme_manager_options_t), set by ACME_MANAGER_OPTIONS_INIT.
+  size_t size;
+  /// Required: the account, with a store (see acme_client_options_t). It may be freed before the
+  /// manager.
+  const acme_client_t *client;
+  /// Called for each event; may be NULL.
+  acme_event_fn event;
+  /// Passed to event.
+  void *user;
+  /// Called with each certificate to use from now on: after it was read from the store, and after it
+  /// was issued; may be NULL. acme_openssl_manage() sets it.
+  acme_serve_fn serve;
+  /// Publishes each acme_op_challenge() and calls acme_op_published(), as in
+  /// acme_driver_callbacks_t. NULL: the program responds to http-01 with
+  /// acme_client_http01_answer(), which needs no publishing.
+  acme_op_fn publish;
+  /// Removes the challenges of publish; may be NULL.
+  acme_op_fn unpublish;
+  /// Passed to serve, publish and unpublish.
+  void *serve_user;
+  /// Maximum number of attempts at the same time; default 10.
+  size_t max_attempts;
+  /// Maximum number of certificates in memory; default 1000. With more, a certificate is read from
+  /// the store when acme_manager_cert() first asks for it.
+  size_t max_loaded;
+} acme_manager_options_t;
+
+/// Takes text; returns 0, or another value to end.
+typedef int (*acme_write_fn)(const char *text, size_t size, void *user);
 
 #ifdef __cplusplus
 extern "C" {
@@ -1696,6 +1786,115 @@ ACME_API ACME_MUST_CHECK acme_status_t acme_driver_dispatch(acme_driver_t *drive
 /// are in the parent.
 /// @param driver The driver; NULL is fine.
 ACME_API void acme_driver_free(acme_driver_t *driver);
+
+/// Creates a manager without certificates. It does nothing before acme_manager_start() or
+/// acme_manager_run().
+/// @param options Read during the call only.
+/// @param manager Out: the manager, to free with acme_manager_free().
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: a member is missing, or the client has no store.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_manager_new(const acme_manager_options_t *options,
+                               acme_manager_t **manager);
+
+/// Adds a certificate, or changes the options of the one with this name in the store. Any thread, and any
+/// callback.
+/// @param manager The manager.
+/// @param order Options of the order, as for acme_begin_order() with a store; only_if_due has no
+///   meaning here. Read during the call only.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: the message names the member and the reason.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_manager_add(acme_manager_t *manager,
+                               const acme_order_options_t *order);
+
+/// Removes a certificate. Its files or records stay in the store. Any thread, and any callback.
+/// @param manager The manager.
+/// @param name The certificate's name in the store.
+/// @return ACME_OK, also without such a certificate; or ACME_ERR_INVALID_ARGUMENT.
+ACME_API acme_status_t acme_manager_remove(acme_manager_t *manager, const char *name);
+
+/// Renews a certificate now, although that is not due; begins anew after ACME_EVENT_STOPPED. Any thread,
+/// and any callback.
+/// @param manager The manager.
+/// @param name The certificate's name in the store.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: the manager has no certificate of this name.
+ACME_API
+acme_status_t acme_manager_renew(acme_manager_t *manager,
+                                 const char *name);
+
+/// Returns the number of certificates.
+/// @param manager The manager.
+/// @return Number of certificates; 0 for NULL.
+ACME_API size_t acme_manager_count(const acme_manager_t *manager);
+
+/// Returns the certificate for a client's server name: by exact name, then by wildcard. Any thread.
+/// @param manager The manager.
+/// @param server_name The name that the client sent; NULL: no certificate.
+/// @return The certificate with its key, to free with acme_cert_free(); NULL: no certificate is for this name, or
+///   it is being read from the store, and ACME_EVENT_LOADED follows.
+ACME_API
+acme_cert_t *acme_manager_cert(const acme_manager_t *manager,
+                               const char *server_name);
+
+/// Writes a JSON object about a certificate, or an array about all: name, state ("valid", "expired",
+/// "missing", "stopped" or "loading"), not_after and next_try (RFC 3339), failures in a row. Any
+/// thread.
+/// @param manager The manager.
+/// @param name The certificate's name in the store; NULL: all.
+/// @param write Called once with the whole text, which has no NUL at its end.
+/// @param user Passed to write.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: there is no such certificate; ACME_ERR_HOST: write
+///   did not return 0.
+ACME_API
+acme_status_t acme_manager_status(const acme_manager_t *manager,
+                                  const char *name,
+                                  acme_write_fn write,
+                                  void *user);
+
+/// Writes metrics as OpenMetrics 1.0 text: certificates by state, attempts and their results, the time
+/// at which the first certificate expires. Any thread.
+/// @param manager The manager.
+/// @param write Called once with the whole text, which has no NUL at its end.
+/// @param user Passed to write.
+/// @return ACME_OK, ACME_ERR_INVALID_ARGUMENT, or ACME_ERR_HOST: write did not return 0.
+ACME_API
+acme_status_t acme_manager_metrics(const acme_manager_t *manager,
+                                   acme_write_fn write,
+                                   void *user);
+
+/// Lets a driver work for the manager: from now on acme_driver_dispatch() reads the store, orders and
+/// renews. Several managers may share a driver.
+/// @param manager The manager, without a driver.
+/// @param driver The driver. If it is freed first, the manager stops.
+/// @return ACME_OK; ACME_ERR_MISUSE: the manager has a driver; ACME_ERR_HOST: the system has no thread
+///   left.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_manager_start(acme_manager_t *manager,
+                                 acme_driver_t *driver);
+
+/// Works until acme_manager_stop(), for programs without an event loop. Blocking; the callbacks are called
+/// on this thread.
+/// @param manager The manager, without a driver.
+/// @return ACME_OK after acme_manager_stop(); ACME_ERR_MISUSE: the manager has a driver; ACME_ERR_HOST:
+///   the system has no thread or descriptor left; ACME_ERR_UNSUPPORTED: the library has no HTTP client.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_manager_run(acme_manager_t *manager);
+
+/// Ends acme_manager_run() within a quarter of a second, after the challenges that are published were
+/// removed. Any thread and any signal handler may call this: the function takes no lock.
+/// @param manager The manager; NULL is fine.
+ACME_API
+void acme_manager_stop(const acme_manager_t *manager);
+
+/// Frees the manager. It first cancels the attempts under way, and removes their challenges; their orders
+/// stay in the store, and the next manager goes on with them. There are no more events. From a callback this
+/// function only sets ACME_ERR_MISUSE. In a child of fork() it frees nothing.
+/// @param manager The manager; NULL is fine.
+ACME_API
+void acme_manager_free(acme_manager_t *manager);
 
 #ifdef __cplusplus
 }  // extern "C"

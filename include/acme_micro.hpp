@@ -25,17 +25,18 @@
 ///  1. A function that fails throws an acme::error or a class derived from it. An exception that
 ///     your handler throws ends the operation; the call that ran the handler throws the same
 ///     exception again, unchanged.
-///  2. acme::client, key, csr, certificate, operation and driver are handles. They can be moved but
-///     not copied. Their destructors free them, in any order: an object that still needs another
+///  2. acme::client, key, csr, certificate, operation, driver and store are handles. They can be
+///     moved but not copied. Their destructors free them, in any order: an object that still needs another
 ///     one keeps it alive. A handle that was moved from throws acme::misuse when it is used.
 ///  3. The caller owns every returned object. A std::string_view is valid as long as the object
 ///     that returned it, or the object that this one was moved to.
-///  4. Handles may move between threads. Many threads may use a client, key, csr or certificate at
-///     once; one thread at a time may use an operation, but any thread may call
+///  4. Handles may move between threads. Many threads may use a client, key, csr, certificate or
+///     store at once; one thread at a time may use an operation, but any thread may call
 ///     operation::cancel().
 ///  5. No function blocks, sleeps, starts a thread, reads the environment or opens a file or
 ///     socket. The exceptions are operation::send(), operation::run() and client::obtain(); the
-///     constructor of client, which reads the files that its options name; and driver.
+///     constructor of client, which reads the files that its options name; driver; and the
+///     functions of store and operation::access_store().
 ///  6. Text is UTF-8. An empty std::optional is an absent value or, in options, the default.
 ///  7. The C API is available for everything else: native_handle() returns the C handle, and a
 ///     constructor takes over a C handle.
@@ -104,6 +105,8 @@ enum class status : std::int32_t {
     certificate = ACME_ERR_CERTIFICATE,
     host = ACME_ERR_HOST,
     canceled = ACME_ERR_CANCELED,
+    store = ACME_ERR_STORE,
+    conflict = ACME_ERR_CONFLICT,
 };
 
 /// Kinds of key; see acme_key_type_t.
@@ -135,6 +138,9 @@ enum class step : int {
     /// Sign operation::sign_request() with the key that is outside the process, pass the signature
     /// to operation::signed_with(), poll again. Returned once per signature.
     sign = ACME_STEP_SIGN,
+    /// Call operation::access_store(), on any thread, and poll again. It may block. Only operations
+    /// of a client with a store have this step.
+    store = ACME_STEP_STORE,
 };
 
 /// Levels of the log; see acme_log_level_t.
@@ -326,6 +332,11 @@ class certificate_error : public error { public: using error::error; };
 class host_error : public error { public: using error::error; };
 /// operation::cancel() was called.
 class canceled : public error { public: using error::error; };
+/// A store could not read or write a record, or a record cannot be used. Its old content is
+/// unchanged.
+class store_error : public error { public: using error::error; };
+/// Another program or thread has changed the same record of a store meanwhile.
+class store_conflict : public error { public: using error::error; };
 
 namespace detail {
 
@@ -354,6 +365,8 @@ namespace detail {
     case status::certificate: throw certificate_error(shown);
     case status::host: throw host_error(shown);
     case status::canceled: throw canceled(shown);
+    case status::store: throw store_error(shown);
+    case status::conflict: throw store_conflict(shown);
     case status::ok: break;
     }
     throw error(shown);
@@ -484,6 +497,10 @@ template <> struct kind<acme_op_t> {
 template <> struct kind<acme_driver_t> {
     static constexpr const char *name = "acme::driver";
     static void free(acme_driver_t *driver) noexcept { acme_driver_free(driver); }
+};
+template <> struct kind<acme_store_t> {
+    static constexpr const char *name = "acme::store";
+    static void free(acme_store_t *store) noexcept { acme_store_free(store); }
 };
 
 /// Base of all handles, which can be moved but not copied. The pointer inside is shared for two
@@ -920,6 +937,154 @@ inline time_point next_try(std::size_t tries, const error *failed = nullptr,
                                          detail::from_time(now)));
 }
 
+// --- stores -------------------------------------------------------------------------------------
+
+/// A record of a store.
+struct record {
+    /// Version, not 0. Each write changes it, and no version of a record comes back.
+    std::uint64_t version = 0;
+    /// Value: at most 262144 bytes. It contains keys: protect it.
+    std::string value;
+};
+
+/// The functions of a store of your own, for store::custom(): for a database, for instance. The
+/// library calls them on threads of a driver, or in operation::access_store(), operation::run() and
+/// the functions of store; several at a time. They may block.
+///
+/// The name of a record is text without control characters, of at most 512 bytes. An exception of a
+/// function fails the operation with a store_error, a store_conflict with a store_conflict; its
+/// message is lost.
+class record_store {
+public:
+    virtual ~record_store() = default;
+
+    /// Reads a record; nullopt: there is no record of this name.
+    virtual std::optional<record> get(const std::string &name) = 0;
+
+    /// Writes a record if its version is still expected (0: if there is no record of this name), and
+    /// returns its new version. value nullopt: removes the record, and returns anything. If the
+    /// record has another version: changes nothing, and throws a store_conflict.
+    virtual std::uint64_t put(const std::string &name, std::uint64_t expected,
+                              std::optional<std::string_view> value) = 0;
+
+    /// Lists the names that begin with prefix and come after the name after, in the order of their
+    /// bytes, at most limit of them.
+    virtual std::vector<std::string> list(const std::string &prefix, const std::string &after,
+                                          std::size_t limit) = 0;
+
+protected:
+    record_store() = default;
+    record_store(const record_store &) = default;
+    record_store &operator=(const record_store &) = default;
+};
+
+/// Where accounts, keys, certificates and orders in progress are kept. Any thread may use it; an
+/// operation or a client that uses it keeps it alive. See client_options::store.
+class store : public detail::handle<acme_store_t> {
+public:
+    using handle::handle;
+
+    /// Opens a folder as a store for one CA; creates it with mode 0700 if it does not exist. Keys
+    /// and certificates are in files that servers can read: NAME.key.pem and NAME.chain.pem.
+    /// Programs, threads and forked processes may share the folder. The one above it must exist.
+    static store directory(const std::string &path)
+    {
+        return store(detail::make<acme_store_t>(acme_store_directory, detail::to_c(path, "path")));
+    }
+
+    /// Creates an empty store in memory, for tests and for programs that keep what they need
+    /// elsewhere.
+    static store memory()
+    {
+        return store(detail::make<acme_store_t>(acme_store_memory));
+    }
+
+    /// Creates a store of your own functions. check() shows whether they keep their promises.
+    static store custom(std::shared_ptr<record_store> own)
+    {
+        if (!own)
+            throw invalid_argument(status::invalid_argument, "own is nullptr");
+        auto user = std::make_unique<std::shared_ptr<record_store>>(std::move(own));
+        acme_store_functions_t functions = {};
+
+        functions.size = sizeof functions;
+        functions.get = get;
+        functions.put = put;
+        functions.list = list;
+        functions.free = free;
+        functions.user = user.get();
+        store made(detail::make<acme_store_t>(acme_store_custom, &functions));
+        user.release();  // freed by free()
+        return made;
+    }
+
+    /// Checks that the store keeps its promises: versions, comparison, removal, lists. Writes and
+    /// removes records whose names begin with "check/". Blocks. Throws a misuse that says which
+    /// promise is broken.
+    void check() const { detail::check(acme_store_check(native_handle())); }
+
+    /// Reads a certificate, with its key. name is the certificate's name in the store, usually the
+    /// first of its names. Blocks. Sends no request: for a server that starts, while it asks the CA
+    /// whether a renewal is due. nullopt: the store has no such certificate, or it does not fit its
+    /// key.
+    std::optional<certificate> find(const std::string &directory_url, const std::string &name) const
+    {
+        const acme_store_t *self = native_handle();
+        acme_cert_t *found = detail::make<acme_cert_t>(
+            acme_store_cert, self, detail::to_c(directory_url, "directory_url"),
+            detail::to_c(name, "name"));
+        return found ? std::optional<certificate>(certificate(found)) : std::nullopt;
+    }
+
+private:
+    /// Calls a function. No exception may pass the library's own frames.
+    template <typename Work> static int guard(void *user, Work work) noexcept
+    {
+        try {
+            work(**static_cast<std::shared_ptr<record_store> *>(user));
+            return ACME_OK;
+        } catch (const store_conflict &) {
+            return ACME_ERR_CONFLICT;
+        } catch (...) {
+            return ACME_ERR_STORE;
+        }
+    }
+
+    static int get(const char *name, acme_record_t *found, void *user) noexcept
+    {
+        return guard(user, [&](record_store &own) {
+            if (const std::optional<record> got = own.get(name))
+                detail::check(acme_record_set(found, got->version, got->value.data(),
+                                              got->value.size()));
+        });
+    }
+
+    static int put(const char *name, std::uint64_t expected, const void *value, std::size_t size,
+                   std::uint64_t *version, void *user) noexcept
+    {
+        return guard(user, [&](record_store &own) {
+            std::optional<std::string_view> given;
+            if (value)
+                given.emplace(static_cast<const char *>(value), size);
+            *version = own.put(name, expected, given);
+        });
+    }
+
+    static int list(const char *prefix, const char *after, std::size_t limit, acme_names_t *found,
+                    void *user) noexcept
+    {
+        return guard(user, [&](record_store &own) {
+            for (const std::string &name : own.list(prefix, after, limit))
+                detail::check(acme_names_add(found, detail::to_c(name, "name")));
+        });
+    }
+
+    static void free(void *user) noexcept
+    {
+        delete static_cast<std::shared_ptr<record_store> *>(user);
+    }
+};
+
 // --- options ------------------------------------------------------------------------------------
 // Aggregates: a member that is not set has its default. A call reads its options before it returns;
 // the library keeps the keys and certificates alive that they point to.
@@ -927,11 +1092,12 @@ inline time_point next_try(std::size_t tries, const error *failed = nullptr,
 // The members have the names and the meaning of the C struct of the same name. tests/cpp/check_wrapper.py
 // --write makes their comments from those of the C struct.
 
-/// Options of client. directory_url and account_key are required.
+/// Options of client. directory_url is required, and account_key or store.
 struct client_options {
     /// Required. URL of the CA's directory, such as ACME_LETSENCRYPT.
     std::string directory_url = {};
-    /// Required. The account's key. Store its PEM before the first request: the key is the account.
+    /// Required unless store is set. The account's key. Store its PEM before the first request: the
+    /// key is the account.
     const acme::key *account_key = nullptr;
     /// The account's URL from an earlier client::account_url(); saves a request.
     std::optional<std::string> account_url = {};
@@ -996,6 +1162,10 @@ struct client_options {
     /// Built-in client: 4 or 6 to connect to IPv4 or IPv6 addresses only, the CA's or the proxy's.
     /// 0: to both, in the order of the system's resolver.
     int ip_version = 0;
+    /// Keeps the account and its certificates; excludes account_key and account_url. The first
+    /// operation reads the account's key and URL from it; if it has no key, a new one is stored
+    /// before the CA gets a request. See stored_as of order_options.
+    const acme::store *store = nullptr;
 };
 
 /// Options of client::begin_order() and client::obtain(). names or csr is required.
@@ -1029,7 +1199,7 @@ struct order_options {
     /// The certificate to renew; the order names it if the CA supports that (RFC 9773 section 5).
     const certificate *replaces = nullptr;
     /// True: with replaces, finish without a certificate if its renewal is not due yet and it has
-    /// the names of this order; see operation::renewal(). Not for client::obtain().
+    /// the names of this order; see operation::renewal(). With replaces not for client::obtain().
     bool only_if_due = false;
     /// The chain to choose if the CA offers several; preferred_chain_by says what this text names.
     std::optional<std::string> preferred_chain = {};
@@ -1048,6 +1218,17 @@ struct order_options {
     /// resumed afterwards. After other failures, which a later try may fix, the authorizations
     /// stay.
     bool abandon_on_failure = false;
+    /// With a client that has a store, and without key and csr: the certificate's name in the
+    /// store; default: the first of names. Its key, the certificate that is replaced and an order
+    /// in progress come from the store; leave out replaces and order_url. Before the CA hears of
+    /// it, the key is stored, and before the operation ends, the certificate. With only_if_due a
+    /// certificate whose renewal is not due is the result.
+    std::optional<std::string> stored_as = {};
+    /// With a store: a key_type value for the certificate's key if the store has none, or with
+    /// new_key; default key_type::p256.
+    std::optional<acme::key_type> key_type = {};
+    /// With a store. True: each renewal has a new key. False: each has the stored one.
+    bool new_key = false;
 };
 
 /// Options of client::begin_authorize(). names is required.
@@ -1127,6 +1308,7 @@ struct client_arguments {
         c.client_key_file = to_c(o.client_key_file, "client_key_file");
         c.request_timeout_s = to_c(o.request_timeout, "request_timeout");
         c.ip_version = static_cast<std::size_t>(o.ip_version);
+        c.store = o.store ? o.store->native_handle() : nullptr;
     }
 };
 
@@ -1167,6 +1349,9 @@ struct order_arguments {
         c.name_challenge_types = name_challenge_types.data();
         c.ancestor_domain = to_c(o.ancestor_domain, "ancestor_domain");
         c.abandon_on_failure = o.abandon_on_failure;
+        c.stored_as = to_c(o.stored_as, "stored_as");
+        c.key_type = o.key_type ? static_cast<std::size_t>(*o.key_type) : 0;
+        c.new_key = o.new_key;
     }
 };
 
@@ -1203,6 +1388,7 @@ struct authorize_arguments {
 ///             case acme::step::request:   start(op.request()); break;  // op.respond(...) follows
 ///             case acme::step::publish:   publish(op.challenges()); op.published(); break;
 ///             case acme::step::unpublish: unpublish(op.challenges()); break;
+///             case acme::step::store:     op.access_store(); break;  // better on another thread
 ///             case acme::step::wait:      arm_timer(op.wait()); return;
 ///             case acme::step::done:      install(op.take_certificate()); return;
 ///             default: ...
@@ -1341,6 +1527,10 @@ public:
         detail::check(acme_op_sign_failed(native_handle(), id, detail::to_c(why, "why")));
     }
 
+    /// Does the access to the store, at step::store. Blocks as long as the store does: a program with
+    /// an event loop calls it on a worker thread, and polls when it returns.
+    void access_store() { detail::check(acme_op_access_store(native_handle())); }
+
     /// The error that the operation failed with, the same that poll() and run() throw; nullopt if
     /// it has not failed.
     std::optional<acme::error> error() const
@@ -1369,7 +1559,9 @@ public:
     }
 
     /// The certificate of an order, after step::done. nullopt when the renewal was not due
-    /// (order_options::only_if_due), or the certificate was already taken.
+    /// (order_options::only_if_due) and the client has no store, or the certificate was already
+    /// taken. With a store there is also a certificate after the store_error of its last write: use
+    /// it, the next operation downloads it again.
     std::optional<certificate> take_certificate()
     {
         acme_cert_t *taken_cert = acme_op_take_cert(native_handle());
@@ -1523,11 +1715,11 @@ public:
 
     /// Obtains a certificate (RFC 8555 section 7.1): registers the account if needed, places the
     /// order, solves the challenges, finalizes, downloads. Blocks. Programs that resume an order
-    /// after a failure, or use only_if_due, call begin_order(), operation::run() and
+    /// after a failure, or use only_if_due without a store, call begin_order(), operation::run() and
     /// operation::take_certificate() instead.
     certificate obtain(const order_options &order, const handlers &with = {}) const
     {
-        if (order.only_if_due)
+        if (order.only_if_due && order.replaces)
             throw invalid_argument(status::invalid_argument,
                                    "obtain() always returns a certificate, which only_if_due "
                                    "rules out: use begin_order()");

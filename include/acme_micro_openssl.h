@@ -152,6 +152,15 @@ int acme_openssl_alpn_cb(SSL *ssl, const unsigned char **out, unsigned char *out
                          const unsigned char *in, unsigned int in_size, void *store);
 
 /**
+ * Lets a manager use the store: sets serve, publish, unpublish and serve_user of its options. From now on
+ * the store has each certificate of the manager, and the challenges of tls-alpn-01 of its orders. The program
+ * responds to http-01 with acme_client_http01_answer().
+ * @param options The options for acme_manager_new().
+ * @param store The store, which must outlive the manager.
+ */
+void acme_openssl_manage(acme_manager_options_t *options, acme_openssl_store_t *store);
+
+/**
  * Whether the connection is from a CA that validated a challenge. The CA closes such a connection; the
  * server must not speak any other protocol on it (RFC 8737 section 4).
  * @param ssl The connection, whose handshake is complete.
@@ -674,6 +683,44 @@ int acme_openssl_is_challenge(const SSL *ssl)
     SSL_get0_alpn_selected(ssl, &protocol, &size);
     return size == ACME_OPENSSL_PROTOCOL_SIZE &&
            memcmp(protocol, ACME_OPENSSL_PROTOCOL, ACME_OPENSSL_PROTOCOL_SIZE) == 0;
+}
+
+/* --- managers --------------------------------------------------------------------------------- */
+
+static void acme_openssl_serve(const acme_cert_t *cert, void *store)
+{
+    /* After a failure the old certificate stays in use. */
+    (void)!acme_openssl_store_set((acme_openssl_store_t *)store, cert, NULL);
+}
+
+static void acme_openssl_publish(acme_op_t *op, void *store)
+{
+    const acme_challenge_t *challenge;
+    const char *failure = NULL;
+    size_t i;
+
+    for (i = 0; !failure && (challenge = acme_op_challenge(op, i)) != NULL; i++)
+        if (strcmp(challenge->type, "tls-alpn-01") == 0 &&
+            acme_openssl_store_challenge_add((acme_openssl_store_t *)store, challenge) != ACME_OK)
+            failure = "OpenSSL does not take the challenge's certificate";
+    (void)acme_op_published(op, failure);
+}
+
+static void acme_openssl_unpublish(acme_op_t *op, void *store)
+{
+    const acme_challenge_t *challenge;
+    size_t i;
+
+    for (i = 0; (challenge = acme_op_challenge(op, i)) != NULL; i++)
+        acme_openssl_store_challenge_remove((acme_openssl_store_t *)store, challenge);
+}
+
+void acme_openssl_manage(acme_manager_options_t *options, acme_openssl_store_t *store)
+{
+    options->serve = acme_openssl_serve;
+    options->publish = acme_openssl_publish;
+    options->unpublish = acme_openssl_unpublish;
+    options->serve_user = store;
 }
 
 /* --- contexts --------------------------------------------------------------------------------- */

@@ -113,6 +113,7 @@ mod folder;
 pub mod fuzz;
 mod header;
 mod jose;
+pub mod manager;
 mod pki;
 mod problem;
 mod request;
@@ -129,7 +130,7 @@ mod url;
 
 #[cfg(feature = "http")]
 pub use anyhow::{Error, Result};
-pub use blocking::{Host, run};
+pub use blocking::{Host, keep_fresh, run};
 #[cfg(feature = "http")]
 pub use compat::{
     Account, Certificate, Directory, DirectoryUrl, RevocationReason, api, create_p256_key,

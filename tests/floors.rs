@@ -7,13 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of each floor, by the first part of their path: a folder of src/ each, and files of its root.
-const FLOORS: [&[&str]; 10] = [
+const FLOORS: [&[&str]; 11] = [
     &["base64url", "error", "header", "problem", "sys", "text", "time", "url"],
     &["pki"],
     &["jose"],
     &["resource", "request"],
     &["store"],
     &["engine"],
+    &["manager"],
     &["clock", "folder", "transport"],
     &["blocking", "driver"],
     &["compat"],

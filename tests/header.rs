@@ -29,6 +29,7 @@ fn generated() -> String {
         "op_result",
         "run",
         "driver",
+        "manager",
     ];
     let builder = files.iter().fold(builder, |builder, file| {
         builder.with_src(root.join("src/ffi").join(file).with_extension("rs"))

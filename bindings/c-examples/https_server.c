@@ -5,15 +5,15 @@
  *
  * Serves port N (443), at first without a certificate; obtains one for all NAMEs, by tls-alpn-01 on
  * the same port; renews it when the CA says that it is time. A renewal disturbs neither
- * handshakes nor connections. DIR has account.pem, key.pem and chain.pem, which the next start uses
+ * handshakes nor connections. DIR is a store (acme_store_directory()), which the next start uses
  * again: a restart orders no certificate that is not due.
  *
  *   SIGHUP           renews the certificate now
  *   SIGINT, SIGTERM  end the server
  *
- * Two parts: acme_micro_openssl.h chooses the certificate of each handshake; the driver, one
- * descriptor in the loop, sends the requests to the CA. Everything runs on one thread, which is never
- * blocked. Your server can use the part "certificates" unchanged.
+ * Three parts: a manager keeps the certificate fresh; acme_micro_openssl.h chooses the certificate of each
+ * handshake; the driver, one descriptor in the loop, does the manager's work. All callbacks run on the
+ * loop's thread, which is never blocked. Your server can use the part "certificates" unchanged.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -22,221 +22,66 @@
 #include <event2/event.h>
 #include <event2/http.h>
 #include <signal.h>
-#include <time.h>
 
 #define ACME_MICRO_OPENSSL_IMPLEMENTATION
 #include "acme_micro_openssl.h"
-#include "files.h"
 #include "listener.h"
 #include "start.h"
 
 static struct event_base *loop;
-static int state; /* the directory of keys and certificate */
-
-static acme_status_t complain(const char *what, const acme_error_t *error)
-{
-    fprintf(stderr, "https_server: %s: %s\n", what, acme_error_message(error));
-    return acme_error_status(error);
-}
 
 /* --- certificates ----------------------------------------------------------------------------- */
 
-static acme_client_t *client;
-static acme_driver_t *driver;
 static acme_openssl_store_t *served;
-static acme_key_t *key;
-static acme_cert_t *cert; /* the certificate in use; NULL: none yet */
-static const char *const *names;
-static size_t name_count;
-static struct event *driver_event, *renewal_timer;
-static int renewing, renew_now, stopping;
-static const char *directory_url;
-static int is_noted; /* whether the state names the CA; otherwise cert may be another CA's */
-static size_t failures, renewals; /* numbers in a row */
-
-/* Plans the next renewal: in a second at least, and in twelve hours at most, because someone may set the
- * clock meanwhile. */
-static void renew_in(acme_time_t milliseconds)
-{
-    struct timeval delay = { 12 * 3600, 0 };
-
-    if (milliseconds < 12 * 3600 * 1000)
-        delay.tv_sec = milliseconds < 1000 ? 1 : (time_t)(milliseconds / 1000);
-    if (renew_now)
-        delay.tv_sec = 0;
-    event_add(renewal_timer, &delay);
-}
-
-static acme_time_t until(acme_time_t moment)
-{
-    return moment - (acme_time_t)time(NULL) * 1000;
-}
-
-/* Lets new handshakes use new_cert from now on. If that fails, returns -1; the old one stays in use. */
-static int serve_certificate(acme_cert_t *new_cert)
-{
-    if (acme_openssl_store_set(served, new_cert, key) != ACME_OK) {
-        fputs("https_server: OpenSSL does not take the certificate, or key.pem is another's\n",
-              stderr);
-        acme_cert_free(new_cert);
-        return -1;
-    }
-    acme_cert_free(cert);
-    cert = new_cert;
-    printf("serving certificate %s, for %d days\n", acme_cert_serial(cert),
-           acme_cert_days_left(cert, 0));
-    fflush(stdout);
-    return 0;
-}
-
-/* Returns the delay from now, when a try has ended, to the next try. */
-static acme_time_t next_try(int is_renewed, const acme_error_t *error)
-{
-    failures = is_renewed ? 0 : failures + 1;
-    if (is_renewed)
-        renewals++;
-    return until(acme_next_try(is_renewed ? renewals : failures, acme_error_is_permanent(error),
-                               acme_error_retry_at(error), cert, 0));
-}
-
-static void on_publish(acme_op_t *op, void *user)
-{
-    const acme_challenge_t *challenge;
-    const char *failure = NULL;
-    size_t i;
-
-    (void)user;
-    for (i = 0; !failure && (challenge = acme_op_challenge(op, i)); i++)
-        if (acme_openssl_store_challenge_add(served, challenge) != ACME_OK)
-            failure = "OpenSSL does not take the challenge's certificate";
-    (void)acme_op_published(op, failure);
-}
-
-static void on_unpublish(acme_op_t *op, void *user)
-{
-    const acme_challenge_t *challenge;
-    size_t i;
-
-    (void)user;
-    for (i = 0; (challenge = acme_op_challenge(op, i)); i++)
-        acme_openssl_store_challenge_remove(served, challenge);
-}
-
-static void on_done(acme_op_t *op, acme_status_t status, void *user)
-{
-    acme_cert_t *new_cert = acme_op_take_cert(op);
-    const acme_renewal_info_t *info = acme_op_renewal_info(op);
-    acme_time_t delay;
-
-    (void)user;
-    renewing = 0;
-    if (new_cert && store(state, "chain.pem", 0644, acme_cert_chain_pem(new_cert)) != 0)
-        perror("https_server: chain.pem");
-    else if (new_cert && !is_noted)
-        is_noted = folder_note_ca(state, directory_url) == 0;
-    if (status == ACME_OK && info && !new_cert) {
-        failures = renewals = 0;
-        delay = until(info->renew_at < info->check_again_at ? info->renew_at
-                                                            : info->check_again_at);
-    } else {
-        const acme_error_t *error = acme_op_error(op);
-
-        if (status != ACME_OK)
-            complain(names[0], error);
-        /* After a success, too: the next try asks the CA when to renew the new certificate. */
-        delay = next_try(new_cert && serve_certificate(new_cert) == 0, error);
-    }
-    acme_op_free(op);
-    if (!stopping)
-        renew_in(delay);
-}
-
-/* Orders a certificate if the server has none or if its renewal is due; otherwise fetches when it will be
- * due. */
-static void renew(evutil_socket_t fd, short events, void *user)
-{
-    static const char *const types[] = { "tls-alpn-01" };
-    acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
-    acme_driver_callbacks_t callbacks = ACME_DRIVER_CALLBACKS_INIT;
-    acme_op_t *op = NULL;
-
-    (void)fd, (void)events, (void)user;
-    if (renewing)
-        return; /* on_done() plans the next renewal */
-    order.names = names;
-    order.name_count = name_count;
-    order.challenge_types = types;
-    order.challenge_type_count = 1;
-    order.key = key;
-    order.replaces = is_noted ? cert : NULL;
-    order.only_if_due = order.replaces && !renew_now;
-    renew_now = 0;
-    callbacks.publish = on_publish;
-    callbacks.unpublish = on_unpublish;
-    callbacks.done = on_done;
-    if (acme_begin_order(client, &order, &op) == ACME_OK &&
-        acme_driver_add(driver, op, &callbacks) == ACME_OK) {
-        renewing = 1;
-        return;
-    }
-    complain(names[0], acme_last_error());
-    renew_in(next_try(0, acme_last_error()));
-    acme_op_free(op);
-}
+static acme_driver_t *driver;
+static acme_manager_t *manager;
+static struct event *driver_event;
 
 static void on_driver(evutil_socket_t fd, short events, void *user)
 {
     (void)fd, (void)events, (void)user;
-    if (acme_driver_dispatch(driver) != ACME_OK)
-        complain("driver", acme_last_error());
+    (void)!acme_driver_dispatch(driver);
 }
 
-/* Starts the part "certificates". The options are complete except for the account key. */
-static int start_certificates(acme_client_options_t *options, SSL_CTX *tls)
+/* Keeps a certificate for the order's names fresh, and lets the connections of tls use it. Returns ACME_OK,
+ * or the status of acme_last_error(). */
+static acme_status_t start_certificates(acme_client_options_t *ca, const acme_order_options_t *order,
+                                        const char *folder, acme_event_fn on_event, SSL_CTX *tls)
 {
-    acme_key_t *account_key = stored_key(state, "account.pem");
-    acme_cert_t *stored = NULL;
-    char *chain;
-    int ok;
+    acme_manager_options_t options = ACME_MANAGER_OPTIONS_INIT;
+    acme_store_t *store = NULL;
+    acme_client_t *client = NULL;
+    acme_status_t status = acme_store_directory(folder, &store);
 
-    key = stored_key(state, "key.pem");
-    options->account_key = account_key;
-    ok = account_key && key;
-    if (ok && (acme_client_new(options, &client) != ACME_OK ||
-               acme_driver_new(NULL, &driver) != ACME_OK)) {
-        complain(options->directory_url, acme_last_error());
-        ok = 0;
+    ca->store = store;
+    if (status == ACME_OK && (status = acme_client_new(ca, &client)) == ACME_OK &&
+        (status = acme_openssl_store_new(&served)) == ACME_OK &&
+        (status = acme_openssl_attach(tls, served)) == ACME_OK) {
+        options.client = client;
+        options.event = on_event;
+        acme_openssl_manage(&options, served);
+        if ((status = acme_manager_new(&options, &manager)) == ACME_OK &&
+            (status = acme_manager_add(manager, order)) == ACME_OK &&
+            (status = acme_driver_new(NULL, &driver)) == ACME_OK)
+            status = acme_manager_start(manager, driver);
     }
-    acme_key_free(account_key); /* the client keeps the key */
-    if (!ok || acme_openssl_store_new(&served) != ACME_OK ||
-        acme_openssl_attach(tls, served) != ACME_OK)
-        return -1;
-    chain = load(state, "chain.pem");
-    if (chain && acme_cert_parse(chain, strlen(chain), &stored) == ACME_OK)
-        (void)serve_certificate(stored); /* if it fails, a new one is ordered */
-    else if (chain)
-        complain("chain.pem", acme_last_error());
-    free(chain);
-    driver_event = event_new(loop, acme_driver_fd(driver), EV_READ | EV_PERSIST, on_driver, NULL);
-    renewal_timer = evtimer_new(loop, renew, NULL);
-    event_add(driver_event, NULL);
-    event_active(renewal_timer, EV_TIMEOUT, 0);
-    return 0;
+    acme_client_free(client); /* the manager keeps what it needs */
+    acme_store_free(store);
+    if (status == ACME_OK) {
+        driver_event = event_new(loop, acme_driver_fd(driver), EV_READ | EV_PERSIST, on_driver, NULL);
+        event_add(driver_event, NULL);
+    }
+    return status;
 }
 
-/* Cancels an order in progress, which removes its challenges. */
+/* Cancels an order in progress, which removes its challenges. The next start goes on with it. */
 static void stop_certificates(void)
 {
-    stopping = 1;
     if (driver_event)
         event_free(driver_event);
+    acme_manager_free(manager);
     acme_driver_free(driver);
-    if (renewal_timer)
-        event_free(renewal_timer);
-    acme_client_free(client);
     acme_openssl_store_free(served);
-    acme_cert_free(cert);
-    acme_key_free(key);
 }
 
 /* --- the server ------------------------------------------------------------------------------- */
@@ -255,6 +100,20 @@ static struct bufferevent *on_connection(struct event_base *base, void *tls)
     return connection;
 }
 
+static char serial[100] = "none";
+
+static void on_certificate(const acme_event_t *event, void *user)
+{
+    (void)user;
+    if (event->error)
+        fprintf(stderr, "https_server: %s: %s\n", event->name, acme_error_message(event->error));
+    if (!event->cert || event->type == ACME_EVENT_NOT_DUE)
+        return;
+    snprintf(serial, sizeof serial, "%s", acme_cert_serial(event->cert));
+    printf("serving certificate %s, for %d days\n", serial, acme_cert_days_left(event->cert, 0));
+    fflush(stdout);
+}
+
 /* Serves the pages: "/" shows the serial number of the certificate, "/download?N" is N bytes long. */
 static void on_request(struct evhttp_request *request, void *user)
 {
@@ -265,7 +124,7 @@ static void on_request(struct evhttp_request *request, void *user)
 
     (void)user;
     if (strcmp(path, "/") == 0) {
-        evbuffer_add_printf(body, "certificate %s\n", cert ? acme_cert_serial(cert) : "none");
+        evbuffer_add_printf(body, "certificate %s\n", serial);
         evhttp_send_reply(request, HTTP_OK, NULL, body);
     } else if (strncmp(path, "/download?", 10) == 0 &&
                (left = strtoul(path + 10, NULL, 10)) <= 100000000) {
@@ -282,18 +141,16 @@ static void on_request(struct evhttp_request *request, void *user)
     evbuffer_free(body);
 }
 
-static void on_signal(evutil_socket_t number, short events, void *user)
+static void on_signal(evutil_socket_t number, short events, void *name)
 {
-    (void)events, (void)user;
-    if (number != SIGHUP) {
+    (void)events;
+    if (number == SIGHUP)
+        acme_manager_renew(manager, name);
+    else
         event_base_loopbreak(loop);
-        return;
-    }
-    renew_now = 1;
-    event_active(renewal_timer, EV_TIMEOUT, 0);
 }
 
-static int run(acme_client_options_t *options, int port)
+static int run(acme_client_options_t *ca, const acme_order_options_t *order, const char *folder, int port)
 {
     static const int numbers[] = { SIGHUP, SIGINT, SIGTERM };
     struct event *signals[3];
@@ -307,12 +164,15 @@ static int run(acme_client_options_t *options, int port)
     evhttp_set_gencb(http, on_request, NULL);
     evhttp_set_timeout(http, 60);
     for (i = 0; i < 3; i++) {
-        signals[i] = evsignal_new(loop, numbers[i], on_signal, NULL);
+        signals[i] = evsignal_new(loop, numbers[i], on_signal, (char *)order->names[0]);
         event_add(signals[i], NULL);
     }
     listener = listen_on((unsigned short)port);
     failed = listener < 0 || evhttp_accept_socket(http, listener) != 0;
-    failed = failed || start_certificates(options, tls) != 0;
+    if (!failed && start_certificates(ca, order, folder, on_certificate, tls) != ACME_OK) {
+        fprintf(stderr, "https_server: %s\n", acme_error_message(acme_last_error()));
+        failed = 1;
+    }
     if (!failed)
         event_base_dispatch(loop);
     stop_certificates();
@@ -326,9 +186,11 @@ static int run(acme_client_options_t *options, int port)
 
 int main(int argc, char **argv)
 {
+    static const char *const types[] = { "tls-alpn-01" };
     acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
+    acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
     const char *state_path = NULL;
-    int i, port = 443, failed;
+    int i, port = 443;
 
     for (i = 1; i < argc && argv[i][0] == '-'; i++) {
         if (strcmp(argv[i], "--agree-terms") == 0)
@@ -350,17 +212,10 @@ int main(int argc, char **argv)
               "       --state DIR NAME...\n", stderr);
         return 2;
     }
-    names = (const char *const *)(argv + i);
-    name_count = (size_t)(argc - i);
+    order.names = (const char *const *)(argv + i);
+    order.name_count = (size_t)(argc - i);
+    order.challenge_types = types;
+    order.challenge_type_count = 1;
     signal(SIGPIPE, SIG_IGN); /* a client may be gone before the response is sent */
-    state = folder_open(state_path, 0700);
-    if (state < 0 || folder_lock(state, state_path) != 0)
-        return 1;
-    directory_url = options.directory_url;
-    is_noted = folder_is_for(state, state_path, directory_url);
-    if (is_noted < 0)
-        return 1;
-    failed = run(&options, port);
-    close(state);
-    return failed;
+    return run(&options, &order, state_path, port);
 }

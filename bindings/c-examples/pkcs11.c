@@ -311,7 +311,6 @@ static int obtain(void)
 
     client_options.account_key = account_key.key;
     order.key = certificate_key.key;
-    responder.thumbprint = acme_key_thumbprint(account_key.key);
     run.publish = responder_publish;
     run.unpublish = responder_unpublish;
     run.user = &responder;

@@ -33,7 +33,7 @@ struct visitor {
 
 struct responder {
     unsigned short port;
-    const char *thumbprint;
+    char thumbprint[64]; /* the account key's, from a challenge */
     int listener;  /* -1: the server does not run */
     int published; /* number of published challenges, of all orders */
     int stop[2];  /* a pipe: closing stop[1] ends the thread */
@@ -133,7 +133,6 @@ static int responder_publish(const acme_challenge_t *challenge, void *user)
 {
     struct responder *responder = (struct responder *)user;
 
-    (void)challenge;
     if (responder->listener >= 0) {
         responder->published++;
         return 0;
@@ -141,6 +140,8 @@ static int responder_publish(const acme_challenge_t *challenge, void *user)
     responder->listener = listen_on(responder->port);
     if (responder->listener < 0)
         return -1;
+    snprintf(responder->thumbprint, sizeof responder->thumbprint, "%s",
+             strchr(challenge->key_authorization, '.') + 1);
     if (pipe(responder->stop) == 0) {
         errno = pthread_create(&responder->thread, NULL, serve, responder);
         if (errno == 0) {

@@ -1,20 +1,33 @@
 /*
  * webroot.h - publishes http-01 challenges as files that a web server serves, for the examples.
  *
- * Pass webroot_publish(), webroot_unpublish() and a struct webroot to acme_run_options_t. The journal
- * lists the published files, so that a later run removes the files of a killed run.
+ * Pass webroot_publish(), webroot_unpublish() and a struct webroot to acme_run_options_t.
  *
  * Define _POSIX_C_SOURCE as 200809L before the first #include.
  */
 #ifndef WEBROOT_H
 #define WEBROOT_H
 
-#include "journal.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "acme_micro.h"
 
 struct webroot {
     int dir;
-    struct journal *journal;
 };
+
+static int is_token(const char *text)
+{
+    size_t length = strspn(text, "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz");
+
+    return length > 0 && text[length] == 0;
+}
 
 /* Whether an earlier run may have made this folder, and everybody may have what is in it: the content of
  * .well-known is public (RFC 8615), but other files beside the challenges may be there by mistake. A folder
@@ -59,27 +72,40 @@ static int webroot_enter(int dir, const char *name)
     return inner;
 }
 
+/* Whether the file of a challenge has this text, and everybody can read it. */
+static int webroot_has(int dir, const char *token, const char *text)
+{
+    int file = openat(dir, token, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct stat found;
+    char left[1024];
+    size_t size = strlen(text);
+    int has = file >= 0 && fstat(file, &found) == 0 && S_ISREG(found.st_mode) &&
+              (found.st_mode & 0444) == 0444 && (size_t)found.st_size == size && size <= sizeof left &&
+              read(file, left, size) == (ssize_t)size && memcmp(left, text, size) == 0;
+
+    if (file >= 0)
+        close(file);
+    return has;
+}
+
 /* Writes the file of a challenge. It may be written in place, because the CA fetches it only after the
  * library has responded to the challenge. If a killed run left the right file, it stays unchanged: the CA
  * may be fetching it at this moment. */
 static int webroot_write(int dir, const char *token, const char *text)
 {
-    char *left = load(dir, token);
-    struct stat found;
-    int is_right = left && strcmp(left, text) == 0 &&
-                   fstatat(dir, token, &found, AT_SYMLINK_NOFOLLOW) == 0 && (found.st_mode & 0444) == 0444;
-    int file, result;
+    ssize_t written = 1;
+    int file;
 
-    free(left);
-    if (is_right)
+    if (webroot_has(dir, token, text))
         return 0;
     unlinkat(dir, token, 0);
     file = openat(dir, token, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (file < 0)
         return -1;
     fchmod(file, 0644);
-    result = write_all(file, text);
-    return close(file) == 0 ? result : -1;
+    for (; *text && written > 0; text += written > 0 ? written : 0)
+        written = write(file, text, strlen(text));
+    return close(file) == 0 && written > 0 ? 0 : -1;
 }
 
 /* Writes the file of a challenge; removes it if text is NULL. */
@@ -87,18 +113,19 @@ static int webroot_change(const struct webroot *webroot, const char *token, cons
 {
     int well_known = webroot_enter(webroot->dir, ".well-known");
     int dir = well_known < 0 ? -1 : webroot_enter(well_known, "acme-challenge");
-    int result = -1;
+    int result = -1, is_gone;
 
     if (dir >= 0)
         result = text ? webroot_write(dir, token, text) : unlinkat(dir, token, 0);
-    if (result != 0 && (text || errno != ENOENT))
+    is_gone = !text && result != 0 && errno == ENOENT;
+    if (result != 0 && !is_gone)
         fprintf(stderr, ".well-known/acme-challenge/%s: %s\n", token,
                 errno == ELOOP ? "a symbolic link, which is not followed" : strerror(errno));
     if (dir >= 0)
         close(dir);
     if (well_known >= 0)
         close(well_known);
-    return result;
+    return is_gone ? 0 : result;
 }
 
 static const char *webroot_token(const acme_challenge_t *challenge)
@@ -108,32 +135,16 @@ static const char *webroot_token(const acme_challenge_t *challenge)
 
 static int webroot_publish(const acme_challenge_t *challenge, void *user)
 {
-    const struct webroot *webroot = (const struct webroot *)user;
-    const char *token = webroot_token(challenge);
-
-    if (journal_note_published(webroot->journal, token) != 0)
-        return -1;
-    return webroot_change(webroot, token, challenge->key_authorization);
+    return webroot_change((const struct webroot *)user, webroot_token(challenge), challenge->key_authorization);
 }
 
 static int webroot_unpublish(const acme_challenge_t *challenge, void *user)
 {
-    return webroot_change((const struct webroot *)user, webroot_token(challenge), NULL);
-}
+    const struct webroot *webroot = (const struct webroot *)user;
+    const char *token = webroot_token(challenge);
 
-/* Removes challenges that an earlier attempt could not remove, or that a killed run has left. Call it at the
- * end of an order, not before. */
-static void webroot_clear(const struct webroot *webroot)
-{
-    char token[200];
-    size_t i;
-
-    for (i = 0; i < webroot->journal->published_count; i++) {
-        const char *published = webroot->journal->published[i];
-
-        snprintf(token, sizeof token, "%.*s", (int)journal_token(published), published);
-        webroot_change(webroot, token, NULL);
-    }
+    /* Twice if need be: after this run, nothing else removes the file. */
+    return webroot_change(webroot, token, NULL) == 0 ? 0 : webroot_change(webroot, token, NULL);
 }
 
 #endif

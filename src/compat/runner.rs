@@ -41,7 +41,6 @@ impl Runner {
     pub(super) fn run<T, F>(&self, flow: impl FnOnce(Session) -> F) -> anyhow::Result<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
-        T: Send + 'static,
     {
         let operation = self.client.start(crate::engine::limits::DEFAULT_TIMEOUT, flow);
         blocking::run(&operation, &mut Sender(&self.http)).map_err(to_anyhow)?;

@@ -58,13 +58,13 @@ use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use crate::clock::SteadyClock;
-use crate::engine::{Challenge, Operation, Step, ToSign};
+use crate::engine::{Challenge, Operation, Request, Step, ToSign};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::HttpClient;
 
 use driven::Driven;
 pub use driven::DriverOptions;
-use pool::{Job, Pool, Task};
+use pool::{Job, Pool};
 use ready_queue::{OperationWaker, ReadyQueue};
 use slab::{Key, Slab};
 use timer_thread::TimerThread;
@@ -119,6 +119,8 @@ pub struct Driver<P> {
     waiting: Vec<Waiting>,
     /// Start of the current row of calls of [`Driver::next_event`].
     stretch: Option<Instant>,
+    /// The time at which the descriptor becomes readable without an event.
+    alarm: Option<Instant>,
 }
 
 struct Entry<P> {
@@ -164,6 +166,7 @@ impl<P: Clone> Driver<P> {
             operations: Slab::new(),
             waiting: Vec::new(),
             stretch: None,
+            alarm: None,
         })
     }
 
@@ -240,8 +243,33 @@ impl<P: Clone> Driver<P> {
         self.timers.tidy(operations.len(), |at, key| {
             operations.get(key).is_some_and(|entry| entry.timer == Some(at))
         });
-        self.timer_thread.set(self.timers.earliest());
+        self.set_timer();
         None
+    }
+
+    fn set_timer(&self) {
+        self.timer_thread.set(self.timers.earliest().into_iter().chain(self.alarm).min());
+    }
+
+    /// Makes the descriptor readable after this time, once. `None`: never.
+    pub(crate) fn set_alarm(&mut self, after: Option<Duration>) -> Result<()> {
+        if after.is_some() && self.alarm.is_none() {
+            self.timer_thread.start().map_err(|error| no_more("threads", &error))?;
+        }
+        self.alarm = after.and_then(|after| Instant::now().checked_add(after));
+        self.set_timer();
+        Ok(())
+    }
+
+    /// Does work that may block on a thread. The descriptor is readable afterwards.
+    pub(crate) fn call(&self, work: Box<dyn FnOnce() + Send>) {
+        self.pool.submit(Job::Call(work));
+    }
+
+    /// Returns a function that makes the descriptor readable, for any thread.
+    pub(crate) fn notifier(&self) -> Box<dyn Fn() + Send + Sync> {
+        let ready = self.ready.clone();
+        Box::new(move || ready.notify())
     }
 
     fn fire(&mut self, at: Instant, key: Key) {
@@ -270,8 +298,8 @@ impl<P: Clone> Driver<P> {
         entry.waker.begin_poll();
         let event = loop {
             match entry.operation.poll(entry.clock.now()) {
-                Ok(Step::Request(request)) => pool.submit(entry.job(Task::Send(request))),
-                Ok(Step::Store(access)) => pool.submit(entry.job(Task::Access(access))),
+                Ok(Step::Request(request)) => pool.submit(entry.send(request)),
+                Ok(Step::Store(access)) => pool.submit(Job::Access(access)),
                 Ok(Step::Wait(delay)) => {
                     entry.wake_after(delay, timers, key);
                     return None;
@@ -292,16 +320,18 @@ impl<P: Clone> Driver<P> {
         entry.leave();
         if self.is_empty() {
             self.timers = Timers::default();
-            self.timer_thread.pause();
+            if self.alarm.is_none() {
+                self.timer_thread.pause();
+            }
         }
         Some((entry.payload, event))
     }
 }
 
 impl<P> Entry<P> {
-    fn job(&self, task: Task) -> Job {
+    fn send(&self, request: Arc<Request>) -> Job {
         let (operation, waker) = (self.operation.clone(), self.waker.clone());
-        Job { operation, waker, http: self.http.clone(), task }
+        Job::Send { operation, waker, http: self.http.clone(), request }
     }
 
     fn wake_after(&mut self, delay: Option<Duration>, timers: &mut Timers, key: Key) {

@@ -12,35 +12,38 @@ use crate::engine::{Request, StoreAccess};
 use crate::transport::HttpClient;
 use crate::transport::sent::Sent;
 
-/// A request to send for an operation, or an access to its store.
-pub(super) struct Job {
-    pub operation: Arc<dyn Driven>,
-    pub waker: Arc<OperationWaker>,
-    pub http: HttpClient,
-    pub task: Task,
-}
-
-pub(super) enum Task {
-    Send(Arc<Request>),
+/// A job of the threads.
+pub(super) enum Job {
+    /// A request to send for an operation.
+    Send {
+        operation: Arc<dyn Driven>,
+        waker: Arc<OperationWaker>,
+        http: HttpClient,
+        request: Arc<Request>,
+    },
+    /// An access of an operation to its store.
     Access(Arc<StoreAccess>),
+    /// Other work that may block.
+    Call(Box<dyn FnOnce() + Send>),
 }
 
 impl Job {
     /// The queue of the job: the CA's host and port. All stores share one.
     fn queue(&self) -> (&str, u16) {
-        match &self.task {
-            Task::Send(request) => (request.host(), request.port()),
-            Task::Access(_) => ("", 0),
+        match self {
+            Job::Send { request, .. } => (request.host(), request.port()),
+            Job::Access(_) | Job::Call(_) => ("", 0),
         }
     }
 
     /// Ends a job that no thread can do.
-    fn fail(&self, why: &str) {
-        match &self.task {
-            Task::Send(request) => {
-                let _ = self.operation.reply(request.id).failed(why);
+    fn fail(self, why: &str) {
+        match self {
+            Job::Send { operation, request, .. } => {
+                let _ = operation.reply(request.id).failed(why);
             }
-            Task::Access(access) => access.fail(why),
+            Job::Access(access) => access.fail(why),
+            Job::Call(_) => log::warn!("{why}"),
         }
     }
 }
@@ -154,18 +157,16 @@ impl Shared {
         let mut state = self.state();
         while !state.stopped {
             if let Some(job) = state.take(self.limits.max_requests_per_ca) {
-                match &job.task {
-                    Task::Send(request) => {
-                        let http = state.client(&job.http, self.limits.max_requests_per_ca);
-                        drop(state);
-                        self.send(&job, request, &http);
+                let (host, port) = job.queue();
+                let queue = (host.to_owned(), port);
+                let kept = match &job {
+                    Job::Send { http, .. } => {
+                        Some(state.client(http, self.limits.max_requests_per_ca))
                     }
-                    Task::Access(access) => {
-                        drop(state);
-                        self.access(&job, access);
-                    }
-                }
-                drop(job);
+                    _ => None,
+                };
+                drop(state);
+                self.perform(job, kept, &queue);
                 state = self.state();
                 continue;
             }
@@ -186,27 +187,37 @@ impl Shared {
         }
     }
 
-    fn access(&self, job: &Job, access: &StoreAccess) {
-        // Also if the operation has left the driver: what it holds must not be lost.
-        let done = panic::catch_unwind(AssertUnwindSafe(|| access.perform()));
-        done.unwrap_or_else(std::mem::forget); // dropping the payload could panic again
-        self.state().done(job.queue());
-        self.ready.notify();
-    }
-
-    fn send(&self, job: &Job, request: &Arc<Request>, http: &HttpClient) {
-        let reply = job.operation.reply(request.id);
-        let wanted = || (!job.waker.is_gone()).then(|| http.perform(request, &reply));
-        let sent = panic::catch_unwind(AssertUnwindSafe(wanted)).unwrap_or_else(|bug| {
+    fn perform(&self, job: Job, kept: Option<HttpClient>, queue: &(String, u16)) {
+        let sent = panic::catch_unwind(AssertUnwindSafe(|| match &job {
+            Job::Send { operation, waker, http, request } => {
+                let reply = operation.reply(request.id);
+                let http = kept.as_ref().unwrap_or(http);
+                (!waker.is_gone()).then(|| http.perform(request, &reply))
+            }
+            // Also if the operation has left the driver: what it holds must not be lost.
+            Job::Access(access) => {
+                access.perform();
+                None
+            }
+            Job::Call(_) => None,
+        }));
+        let sent = sent.unwrap_or_else(|bug| {
             // Dropping the payload could panic again.
             std::mem::forget(bug);
             Some(Sent::lost("a bug in the HTTP client"))
         });
         // First, so that a poll that follows the response finds capacity for another request.
-        self.state().done(job.queue());
-        if let Some(sent) = sent {
+        self.state().done((&queue.0, queue.1));
+        match (job, sent) {
             // A response that exceeds a limit has ended the request already.
-            let _ = sent.feed(&reply);
+            (Job::Send { operation, request, .. }, Some(sent)) => {
+                let _ = sent.feed(&operation.reply(request.id));
+            }
+            (Job::Call(call), _) => {
+                let called = panic::catch_unwind(AssertUnwindSafe(call));
+                called.unwrap_or_else(std::mem::forget);
+            }
+            _ => {}
         }
         self.ready.notify();
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::client::{Client, check_contact};
 use super::exchange::Session;
 use super::io::Io;
-use super::keep::{KeepOptions, Kept};
+use super::keep::{KeepOptions, Kept, Tried};
 use super::limits::DEFAULT_TIMEOUT;
 use super::obtain::{Issued, Renewal};
 use super::operation::Operation;
@@ -93,6 +93,16 @@ impl Client {
         Ok(operation.record_start("keep", line))
     }
 
+    /// The same for a manager: also stores when to renew the certificate or to try again.
+    pub(crate) fn keep_tried(&self, options: KeepOptions) -> Result<Operation<Tried>> {
+        let (store, name) = options.check(self)?;
+        let timeout = options.order.timeout;
+        Ok(self.start(
+            timeout,
+            |session| async move { session.keep_tried(store, name, options).await },
+        ))
+    }
+
     /// Obtains authorizations before an order, if the CA supports that (RFC 8555 section 7.4.1). The
     /// result is their URLs.
     pub fn authorize(&self, options: AuthorizeOptions) -> Result<Operation<Vec<String>>> {
@@ -148,23 +158,10 @@ impl Client {
     ) -> Operation<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
-        T: Send + 'static,
     {
         let io = self.io(timeout);
         let session = Session { client: self.clone(), io: io.clone(), stored: None };
-        match self.store() {
-            None => Operation::new(self.clone(), io, flow(session)),
-            Some(_) => {
-                let rest = flow(session.clone());
-                // Boxed, so that the code is not there once for each flow.
-                Operation::new(self.clone(), io, async move {
-                    Box::pin(session.load_account()).await?;
-                    let outcome = rest.await;
-                    Box::pin(session.keep_account()).await;
-                    outcome
-                })
-            }
-        }
+        Operation::new(self.clone(), io, flow(session))
     }
 
     /// Makes the `Io` of an operation.

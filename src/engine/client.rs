@@ -246,6 +246,15 @@ impl Client {
         self.learned().account_url = url.map(str::to_owned);
     }
 
+    pub(crate) fn directory_url(&self) -> &str {
+        &self.0.options.directory_url
+    }
+
+    /// The host of the CA's directory.
+    pub(crate) fn directory_host(&self) -> &str {
+        self.policy().directory().host()
+    }
+
     pub(crate) fn store(&self) -> Option<Arc<dyn Store>> {
         self.0.options.store.clone()
     }
@@ -287,6 +296,13 @@ impl Client {
         }
         let (ca, url) = (Some(self.0.options.directory_url.clone()), learned.account_url.clone());
         Some((*version, AccountRecord { ca, url, key: record.key.clone() }))
+    }
+
+    /// Whether the program, or its store, has named this account.
+    pub(super) fn was_given(&self, account: &str) -> bool {
+        let learned = self.learned();
+        let stored = learned.stored.as_ref().and_then(|(_, record)| record.url.as_deref());
+        stored.or(self.0.options.account_url.as_deref()) == Some(account)
     }
 
     pub(super) fn account_is_stored(&self, version: u64, record: AccountRecord) {

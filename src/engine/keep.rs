@@ -6,10 +6,12 @@
 
 use std::sync::Arc;
 
+use super::ca_limits::{self, CaLimit};
 use super::challenge::{Challenge, ChallengeType};
 use super::client::Client;
 use super::exchange::Session;
 use super::limits::MAX_RUNS;
+use super::next_try::next_try;
 use super::obtain::Issued;
 use super::order_options::OrderOptions;
 use super::renewal_info::RenewalInfo;
@@ -36,21 +38,12 @@ pub struct KeepOptions {
     pub new_key: bool,
     /// Renew the certificate although its renewal is not due.
     pub renew_now: bool,
-    /// Store when to renew, and the failures in a row.
-    pub keep_schedule: bool,
 }
 
 impl KeepOptions {
     /// A certificate for the names of the order, with a P-256 key that stays.
     pub fn new(order: OrderOptions) -> KeepOptions {
-        KeepOptions {
-            order,
-            name: None,
-            key_type: KeyType::P256,
-            new_key: false,
-            renew_now: false,
-            keep_schedule: false,
-        }
+        KeepOptions { order, name: None, key_type: KeyType::P256, new_key: false, renew_now: false }
     }
 
     /// Returns the name of the certificate's record.
@@ -61,8 +54,16 @@ impl KeepOptions {
         name.map_err(|error| Error::invalid_argument(error.to_string()))
     }
 
+    /// Everything but the names, as a text.
+    pub(crate) fn template_text(&self) -> String {
+        let (key, new_key, order) = (self.key_type as u8, self.new_key, &self.order);
+        let (staple, timeout) = (order.must_staple, order.timeout.as_secs());
+        let name = self.name.as_deref().unwrap_or_default();
+        format!("{key} {new_key} {staple} {timeout} {} {name}", order.to_transcript().end())
+    }
+
     /// Refuses options that cannot work.
-    pub(super) fn check(&self, client: &Client) -> Result<(Arc<dyn Store>, String)> {
+    pub(crate) fn check(&self, client: &Client) -> Result<(Arc<dyn Store>, String)> {
         let order = &self.order;
         if order.key.is_some()
             || order.csr.is_some()
@@ -74,9 +75,8 @@ impl KeepOptions {
         }
         let store = client.store();
         let store = store.ok_or_else(|| Error::invalid_argument("the client has no store"))?;
-        let name = self.record_name(client)?;
-        order.clone().plan(client)?;
-        Ok((store, name))
+        order.clone().identifiers(client)?;
+        Ok((store, self.record_name(client)?))
     }
 }
 
@@ -105,13 +105,10 @@ impl Session {
         name: String,
         options: KeepOptions,
     ) -> Result<Kept> {
+        Box::pin(self.load_account()).await?;
         let (stored, _claim) = self.open_record(&store, &name).await?;
         self.stored = Some(stored.clone());
-        let outcome = self.keep_stored(&stored, &options).await;
-        if options.keep_schedule {
-            self.store_schedule(&stored, &outcome).await;
-        }
-        outcome
+        Box::pin(self.keep_stored(&stored, &options)).await
     }
 
     async fn keep_stored(
@@ -120,11 +117,11 @@ impl Session {
         options: &KeepOptions,
     ) -> Result<Kept> {
         let current = self.current(&stored.record(), &stored.name);
-        let mut order = options.order.clone();
+        let mut order = Box::new(options.order.clone());
         order.replaces = current.as_ref().map(|(chain, _)| chain.clone());
-        if let Some((chain, key)) = current.filter(|_| !options.renew_now) {
+        if let Some((chain, key)) = current.filter(|_| !options.renew_now || stored.is_fresh) {
             if let Some(info) = self.not_due(&order, &chain).await? {
-                Box::pin(self.end_killed_run(stored, &order, &key)).await;
+                Box::pin(self.end_killed_run(stored, options, &order, &key)).await;
                 return Ok(Kept {
                     chain,
                     key,
@@ -148,18 +145,23 @@ impl Session {
         });
         self.begin_run(stored).await?;
         loop {
-            let resumed = order.order_url.take();
-            order.order_url.clone_from(&resumed);
-            let plan = order.clone().plan(&self.client)?;
-            let outcome = Box::pin(self.obtain(plan)).await;
-            self.remove_leftovers(stored).await;
+            let resumed = order.order_url.clone();
+            let mut this_try = (*order).clone();
+            if resumed.is_some() && options.renew_now {
+                // A killed run may have stored the certificate of this order already.
+                this_try.replaces = None;
+            }
+            let plan = this_try.plan(&self.client)?;
+            let outcome = Box::pin(self.obtain(plan)).await.map(Box::new);
+            self.remove_leftovers(stored, options).await;
             Box::pin(self.keep_account()).await;
             match outcome {
                 Ok(issued) => {
-                    match self.store_issued(stored, &key, issued, resumed.is_some()).await? {
-                        Some(kept) => return Ok(kept),
-                        None => order.order_url = None,
+                    if resumed.is_none() || !self.is_of_no_use(stored, &issued, options) {
+                        return Box::pin(self.store_issued(stored, &key, *issued)).await;
                     }
+                    self.end_run(stored, true).await?;
+                    order.order_url = None;
                 }
                 Err(error) if self.should_order_again(stored, &error, resumed.is_some()).await => {
                     log::warn!("{error}; ordering anew");
@@ -189,21 +191,22 @@ impl Session {
         order: &OrderOptions,
         chain: &CertificateChain,
     ) -> Result<Option<RenewalInfo>> {
-        let plan = order.clone().plan(&self.client)?;
-        self.renewal_not_due(&plan, chain).await
+        let identifiers = order.clone().identifiers(&self.client)?;
+        self.renewal_not_due(&identifiers.ordered, chain).await
     }
 
     /// Ends a run that was killed after it had stored the certificate, or that is for other names.
     async fn end_killed_run(
         &self,
         stored: &Arc<StoredCertificate>,
+        options: &KeepOptions,
         order: &OrderOptions,
         key: &Key,
     ) {
         if stored.record().order.is_none() || stored.journal(self.purpose(order, key)).is_err() {
             return;
         }
-        self.remove_leftovers(stored).await;
+        self.remove_leftovers(stored, options).await;
         if let Err(error) = self.end_run(stored, true).await {
             log::warn!("{error}");
         }
@@ -246,35 +249,41 @@ impl Session {
         }
     }
 
-    /// Stores the certificate; `None`: it is the one that a killed run had stored already, so another is needed.
+    /// Whether the certificate of a resumed order is no renewal: its order was interrupted long ago, or it is
+    /// the stored certificate, whose renewal is due.
+    fn is_of_no_use(
+        &self,
+        stored: &Arc<StoredCertificate>,
+        issued: &Issued,
+        options: &KeepOptions,
+    ) -> bool {
+        let chain = stored.record().chain;
+        let known = chain.and_then(|pem| CertificateChain::parse(pem.as_bytes()).ok());
+        let is_stored =
+            known.is_some_and(|known| known.fingerprint() == issued.chain.fingerprint());
+        let now = self.io.now();
+        is_stored && !options.renew_now || RenewalInfo::by_lifetime(&issued.chain, now).is_due(now)
+    }
+
+    /// Stores the certificate.
     async fn store_issued(
         &self,
         stored: &Arc<StoredCertificate>,
         key: &Key,
         issued: Issued,
-        was_resumed: bool,
-    ) -> Result<Option<Kept>> {
-        let record = stored.record();
-        let known =
-            record.chain.as_ref().and_then(|pem| CertificateChain::parse(pem.as_bytes()).ok());
-        if was_resumed
-            && known.is_some_and(|known| known.fingerprint() == issued.chain.fingerprint())
-        {
-            self.end_run(stored, true).await?;
-            return Ok(None);
-        }
+    ) -> Result<Kept> {
         let new = CertificateRecord {
             ca: Some(self.client.options().directory_url.clone()),
             key: Some(key.to_pem()?),
             next_key: None,
             chain: Some(issued.chain.pem().to_owned()),
             order: None,
-            schedule: record.schedule,
+            schedule: stored.record().schedule,
         };
         let written = Box::pin(self.put_record(stored, new)).await;
         let written = written.inspect_err(|error| log::error!("{}: {error}", stored.name));
         let (chain, key, preference_met) = (issued.chain, key.clone(), issued.preference_met);
-        Ok(Some(Kept { chain, key, not_due: None, preference_met, stored: written }))
+        Ok(Kept { chain, key, not_due: None, preference_met, stored: written })
     }
 
     /// Ends a run that failed; returns whether to order again at once, because the order of an earlier run
@@ -303,13 +312,18 @@ impl Session {
     }
 
     /// Removes challenges that a killed run has left published. They stay until the end of this run: until
-    /// then the CA may still be validating them.
-    async fn remove_leftovers(&self, stored: &Arc<StoredCertificate>) {
+    /// then the CA may still be validating them. The program may know only the types of its order.
+    async fn remove_leftovers(&self, stored: &Arc<StoredCertificate>, options: &KeepOptions) {
         let thumbprint = self.client.account_key().thumbprint().to_owned();
+        let order = &options.order;
+        let is_known = |kind: &ChallengeType| {
+            order.challenge_types.contains(kind)
+                || order.challenge_by_name.iter().any(|(_, known)| known == kind)
+        };
         let left: Vec<Challenge> = stored
             .leftovers()
             .iter()
-            .filter_map(|one| Some((ChallengeType::from_name(&one.kind)?, one)))
+            .filter_map(|one| Some((ChallengeType::from_name(&one.kind).filter(is_known)?, one)))
             .map(|(kind, one)| Challenge::left(kind, one, &thumbprint))
             .collect();
         if !left.is_empty() {
@@ -332,38 +346,92 @@ impl Session {
         }
     }
 
-    /// Stores when to renew or to try again.
-    async fn store_schedule(&self, stored: &Arc<StoredCertificate>, outcome: &Result<Kept>) {
-        let now = self.io.now();
-        let old = stored.record().schedule.unwrap_or_default();
-        let schedule = Some(old.following(outcome, now));
-        let record = CertificateRecord { schedule, ..stored.record() };
-        if let Err(error) = Box::pin(self.put_record(stored, record)).await {
-            log::warn!("{}: the schedule cannot be stored: {error}", stored.name);
+    /// Keeps a certificate, and stores when to renew it or to try again.
+    pub(super) async fn keep_tried(
+        mut self,
+        store: Arc<dyn Store>,
+        name: String,
+        options: KeepOptions,
+    ) -> Result<Tried> {
+        Box::pin(self.load_account()).await?;
+        let (stored, _claim) = self.open_record(&store, &name).await?;
+        self.stored = Some(stored.clone());
+        let outcome = Box::pin(self.keep_stored(&stored, &options)).await;
+        let old = stored.record();
+        let duplicates = ca_limits::of_host(self.client.directory_host()).map(|of| of.duplicates);
+        let mut schedule = old.schedule.clone().unwrap_or_default();
+        schedule.follow(
+            &outcome,
+            old.usable(&name).map(|(chain, _)| chain).as_ref(),
+            duplicates,
+            self.io.now(),
+        );
+        if let Ok(kept) = &outcome {
+            schedule.not_after = Some(kept.chain.not_after());
+            schedule.names = Some(names::digest(kept.chain.names().iter().map(String::as_str)));
         }
+        let record = CertificateRecord { schedule: Some(schedule.clone()), ..old };
+        if let Err(error) = Box::pin(self.put_record(&stored, record)).await {
+            log::warn!("{name}: the schedule cannot be stored: {error}");
+        }
+        Ok(Tried { outcome, schedule })
     }
 }
 
+/// The result of an attempt to keep a certificate fresh.
+#[derive(Debug)]
+pub struct Tried {
+    /// The certificate, or why the attempt failed.
+    pub outcome: Result<Kept>,
+    pub(crate) schedule: Schedule,
+}
+
 impl Schedule {
-    /// Returns the schedule after a try with this outcome.
-    pub(crate) fn following(&self, outcome: &Result<Kept>, now: Time) -> Schedule {
+    /// Takes in the outcome of an attempt. `current` is the certificate in use.
+    fn follow(
+        &mut self,
+        outcome: &Result<Kept>,
+        current: Option<&CertificateChain>,
+        duplicates: Option<CaLimit>,
+        now: Time,
+    ) {
         match outcome {
-            Ok(Kept { not_due: Some(info), .. }) => Schedule {
-                renew_at: Some(info.renew_at),
-                check_again_at: Some(info.check_again_at),
-                ..Schedule::default()
-            },
+            Ok(Kept { not_due: Some(info), .. }) => {
+                let issued = std::mem::take(&mut self.issued);
+                *self = Schedule {
+                    renew_at: Some(info.renew_at),
+                    check_again_at: Some(info.check_again_at),
+                    issued,
+                    ..Schedule::default()
+                };
+            }
             Ok(kept) => {
+                self.note_issued(now);
                 let renewals = self.renewals.saturating_add(1);
-                let next = super::next_try(renewals as usize, None, Some(&kept.chain), now);
-                Schedule { next_try: Some(next), renewals, ..Schedule::default() }
+                let mut next = next_try(renewals as usize, None, Some(&kept.chain), now);
+                if let Some(limit) = duplicates {
+                    let recent = self.issued.iter().filter(|at| now.since(**at) < limit.within);
+                    let recent: Vec<&Time> = recent.collect();
+                    if let Some(oldest) = recent.first().filter(|_| recent.len() >= limit.share()) {
+                        next = next.max(oldest.after(limit.within));
+                    }
+                }
+                let issued = std::mem::take(&mut self.issued);
+                *self = Schedule { next_try: Some(next), renewals, issued, ..Schedule::default() };
             }
-            Err(error) => {
-                let failures = self.failures.saturating_add(1);
-                let next = super::next_try(failures as usize, Some(error), None, now);
-                let error = Some(crate::text::printable(&error.to_string(), 1000));
-                Schedule { next_try: Some(next), failures, error, ..self.clone() }
-            }
+            Err(error) => self.follow_failure(error, current, now),
         }
+    }
+
+    /// Takes in a failure.
+    pub(crate) fn follow_failure(
+        &mut self,
+        error: &Error,
+        current: Option<&CertificateChain>,
+        now: Time,
+    ) {
+        self.failures = self.failures.saturating_add(1);
+        self.next_try = Some(next_try(self.failures as usize, Some(error), current, now));
+        self.error = Some(crate::text::printable(&error.to_string(), 1000));
     }
 }

@@ -34,6 +34,7 @@
 
 mod authorize;
 mod begin;
+pub(crate) mod ca_limits;
 mod ca_profiles;
 pub(crate) mod certificate;
 mod challenge;
@@ -79,7 +80,7 @@ mod url_policy;
 pub use challenge::{Challenge, ChallengeType};
 pub use client::{Client, ClientOptions};
 pub use http01::http01_answer;
-pub use keep::{KeepOptions, Kept};
+pub use keep::{KeepOptions, Kept, Tried};
 pub use next_try::next_try;
 pub use obtain::{Issued, Renewal};
 pub use operation::Operation;

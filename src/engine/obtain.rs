@@ -4,10 +4,11 @@ use super::exchange::{Fetched, Session};
 use super::failures::invalid_order;
 use super::finalize::Finalized;
 use super::limits::{DELAY_AFTER_CA_FAULT, MAX_ROUNDS};
-use super::order_options::Plan;
+use super::order_options::{Plan, are_names_of};
 use super::renewal_info::RenewalInfo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{CertificateChain, Key};
+use crate::resource::identifier::Identifier;
 use crate::resource::order::{Order, OrderStatus};
 use crate::text::printable;
 
@@ -37,7 +38,7 @@ impl Session {
     /// Renews the replaced certificate if that is due, or if the order is for other names.
     pub(crate) async fn renew(&self, plan: Plan) -> Result<Renewal> {
         if let Some(chain) = &plan.options.replaces {
-            if let Some(info) = self.renewal_not_due(&plan, chain).await? {
+            if let Some(info) = self.renewal_not_due(&plan.identifiers.ordered, chain).await? {
                 return Ok(Renewal::NotDue(info));
             }
         }
@@ -47,10 +48,10 @@ impl Session {
     /// Returns when to renew the certificate, if that is not due and the order is for the same names.
     pub(super) async fn renewal_not_due(
         &self,
-        plan: &Plan,
+        ordered: &[Identifier],
         chain: &CertificateChain,
     ) -> Result<Option<RenewalInfo>> {
-        if !plan.is_for_names_of(chain) {
+        if !are_names_of(ordered, chain.names()).unwrap_or(false) {
             return Ok(None);
         }
         let directory = self.directory().await;
@@ -68,6 +69,7 @@ impl Session {
     /// Runs a whole issuance.
     pub(crate) async fn obtain(&self, plan: Plan) -> Result<Issued> {
         let mut account = self.account_url().await?;
+        Box::pin(self.keep_account()).await;
         let resumed = match &plan.options.order_url {
             Some(url) => self.resume(&plan, url, &account).await?,
             None => None,

@@ -158,6 +158,12 @@ impl<T> Operation<T> {
         }
     }
 
+    /// The result after [`Step::Done`]; an error if it was taken before.
+    pub(crate) fn result(&self) -> Result<T> {
+        let taken = || Error::new(ErrorKind::Misuse, "the result was taken before");
+        self.take().ok_or_else(taken)
+    }
+
     /// The state of the flow, in a word: `"directory"`, `"nonce"`, `"account"`, `"order"`,
     /// `"authorization"`, `"publish"`, `"challenge"`, `"unpublish"`, `"finalize"`, `"certificate"`,
     /// `"revocation"`, `"key-change"`, `"renewal-info"`, `"order-list"`.

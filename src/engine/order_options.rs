@@ -106,8 +106,8 @@ impl OrderOptions {
             .flag("abandon_on_failure", self.abandon_on_failure)
     }
 
-    /// Refuses options that cannot work, before anything is sent.
-    pub(super) fn plan(mut self, client: &Client) -> Result<Plan> {
+    /// Checks the options without the key and the CSR; returns what is ordered.
+    pub(super) fn identifiers(&mut self, client: &Client) -> Result<IdentifierPlan> {
         let refuse = |why: &str| Err(Error::invalid_argument(why));
         let names = match &self.csr {
             Some(csr) if self.names.is_empty() && csr.names().is_empty() => {
@@ -135,6 +135,14 @@ impl OrderOptions {
             }
         }
         ca_profiles::check(client.policy().directory().host(), self.profile.as_deref(), ordered)?;
+        Ok(identifiers)
+    }
+
+    /// Refuses options that cannot work, before anything is sent.
+    pub(super) fn plan(mut self, client: &Client) -> Result<Plan> {
+        let refuse = |why: &str| Err(Error::invalid_argument(why));
+        let identifiers = self.identifiers(client)?;
+        let ordered = &identifiers.ordered;
         let request = match (self.key.take(), self.csr.take()) {
             (Some(_), Some(_)) => return refuse("a certificate key and a csr exclude each other"),
             (None, Some(_)) if self.must_staple => {
@@ -163,13 +171,6 @@ pub(crate) struct Plan {
     /// The options after the check. The names, the challenge types and the CSR have moved to the
     /// members above. `key` is `None` only when the CSR was made elsewhere.
     pub options: Box<OrderOptions>,
-}
-
-impl Plan {
-    /// Whether a certificate is for the names that are ordered, all of them and no others.
-    pub(super) fn is_for_names_of(&self, chain: &CertificateChain) -> bool {
-        are_names_of(&self.identifiers.ordered, chain.names()).unwrap_or(false)
-    }
 }
 
 /// The CSR to finalize with.
@@ -212,7 +213,7 @@ fn made_elsewhere(csr: SigningRequest, identifiers: &[Identifier]) -> Result<Cer
     }
 }
 
-fn are_names_of(identifiers: &[Identifier], names: &[String]) -> Result<bool> {
+pub(super) fn are_names_of(identifiers: &[Identifier], names: &[String]) -> Result<bool> {
     let named = names.iter().map(|name| Identifier::from_name(name));
     let named = named.collect::<Result<Vec<_>>>()?;
     let ordered = identifiers.iter().filter(|id| !id.is_of_device());

@@ -21,6 +21,7 @@ pub struct Registered {
 impl Session {
     /// Returns the account's URL. Registers the account if its URL is not known.
     pub(crate) async fn account_url(&self) -> Result<String> {
+        Box::pin(self.load_account()).await?;
         match self.client.account_url() {
             Some(url) => Ok(url),
             None => Ok(self.register().await?.url),
@@ -29,6 +30,7 @@ impl Session {
 
     /// Sends newAccount. It may be repeated: for a known key the CA returns the existing account.
     pub(crate) async fn register(&self) -> Result<Registered> {
+        Box::pin(self.load_account()).await?;
         let registered = self.with_directory(|directory| self.register_at(directory)).await;
         if let Err(error) = &registered {
             Box::pin(self.set_refused_key_aside(error)).await;
@@ -84,6 +86,7 @@ impl Session {
 
     /// Finds the account of the client's key, and creates none (RFC 8555 section 7.3.1).
     pub(crate) async fn find_account(&self) -> Result<Registered> {
+        Box::pin(self.load_account()).await?;
         self.find_account_of(&self.client.account_key()).await
     }
 

@@ -25,39 +25,56 @@ impl Session {
         store: &Arc<dyn Store>,
         name: &str,
     ) -> Result<(Arc<StoredCertificate>, Claim)> {
-        let claim = self.claim(store, name).await?;
-        let (version, record) = match self.get_value(store, name).await? {
-            Some(found) => (found.version, CertificateRecord::parse(name, &found.value)?),
-            None => (0, CertificateRecord::default()),
+        let mut chain_before = None;
+        let claim = loop {
+            if let Some(claim) = self.try_claim(store, name).await? {
+                break claim;
+            }
+            if chain_before.is_none() {
+                log_wait(name);
+                chain_before = Some(self.read_record(store, name).await?.1.chain);
+            }
+            self.wait_for(name).await?;
         };
-        let stored = StoredCertificate::new(store.clone(), name.to_owned(), version, record);
+        let (version, record) = self.read_record(store, name).await?;
+        let is_fresh = chain_before.is_some_and(|before| before != record.chain);
+        let stored =
+            StoredCertificate::new(store.clone(), name.to_owned(), version, record, is_fresh);
         Ok((Arc::new(stored), claim))
     }
 
-    /// Waits until the record can be claimed.
-    pub(super) async fn claim(&self, store: &Arc<dyn Store>, name: &str) -> Result<Claim> {
-        let mut logged = false;
-        loop {
-            let claim = match self.io.access(store, name, Action::Claim).await? {
-                Answer::Claim(claim) => claim,
-                _ => None,
-            };
-            match claim {
-                Some(claim) => return Ok(claim),
-                None if !std::mem::replace(&mut logged, true) => {
-                    log::info!("{name}: waiting for another program or thread at work on it");
-                }
-                None => {}
-            }
-            let waited = self.io.sleep(CLAIM_INTERVAL).await;
-            waited.map_err(|ended| match ended.kind() {
-                ErrorKind::Timeout => {
-                    let why = format!("{name}: another program or thread is at work on it");
-                    Error::new(ErrorKind::Store, why).after(&ended)
-                }
-                _ => ended,
-            })?;
+    async fn read_record(
+        &self,
+        store: &Arc<dyn Store>,
+        name: &str,
+    ) -> Result<(u64, CertificateRecord)> {
+        match self.get_value(store, name).await? {
+            Some(found) => Ok((found.version, CertificateRecord::parse(name, &found.value)?)),
+            None => Ok((0, CertificateRecord::default())),
         }
+    }
+
+    /// Begins work on a record; `None`: another program or thread works on it.
+    pub(super) async fn try_claim(
+        &self,
+        store: &Arc<dyn Store>,
+        name: &str,
+    ) -> Result<Option<Claim>> {
+        match self.io.access(store, name, Action::Claim).await? {
+            Answer::Claim(claim) => Ok(claim),
+            _ => Ok(None),
+        }
+    }
+
+    /// Waits before the next try to begin work on a record.
+    pub(super) async fn wait_for(&self, name: &str) -> Result<()> {
+        self.io.sleep(CLAIM_INTERVAL).await.map_err(|ended| match ended.kind() {
+            ErrorKind::Timeout => {
+                let why = format!("{name}: another program or thread is at work on it");
+                Error::new(ErrorKind::Store, why).after(&ended)
+            }
+            _ => ended,
+        })
     }
 
     pub(super) async fn get_value(
@@ -154,6 +171,10 @@ impl Session {
         }
         unless_fatal(self.put_journal(stored, journal).await)
     }
+}
+
+pub(super) fn log_wait(name: &str) {
+    log::warn!("{name}: waiting for another program or thread at work on it");
 }
 
 /// A failure to write the journal does not end the operation: only after a kill, the next run orders again.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::exchange::Session;
+use super::stored::log_wait;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{Key, KeyType};
 use crate::store::account_record::AccountRecord;
@@ -17,17 +18,25 @@ impl Session {
             return Ok(());
         }
         let name = names::account(&self.client.options().directory_url);
-        let found = self.read_account(&store, &name).await?;
-        if self.client.load_account(&found)? {
-            return Ok(());
-        }
-        // Another thread or program may generate one at the same time.
-        let _claim = self.claim(&store, &name).await?;
-        let found = self.read_account(&store, &name).await?;
-        if self.client.load_account(&found)? {
-            return Ok(());
-        }
-        let (version, old) = found;
+        // Another thread or program may generate a key at the same time. Then it does not keep the record
+        // for itself until its order ends: do not wait for that, but for the key.
+        let (mut claim, mut is_logged) = (None, false);
+        let (version, old) = loop {
+            let found = self.read_account(&store, &name).await?;
+            if self.client.load_account(&found)? {
+                return Ok(());
+            }
+            if claim.is_some() {
+                break found;
+            }
+            claim = self.try_claim(&store, &name).await?;
+            if claim.is_none() {
+                if !std::mem::replace(&mut is_logged, true) {
+                    log_wait(&name);
+                }
+                self.wait_for(&name).await?;
+            }
+        };
         if let Some(url) = &old.url {
             log::warn!("{name}: the key is gone, and with it the account {url}");
         }

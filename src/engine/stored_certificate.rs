@@ -11,6 +11,8 @@ use crate::store::journal::{Journal, PublishedChallenge, Purpose};
 pub(crate) struct StoredCertificate {
     pub store: Arc<dyn Store>,
     pub name: String,
+    /// Whether another program or thread has stored a new chain while this operation waited for it.
+    pub is_fresh: bool,
     state: Mutex<State>,
 }
 
@@ -29,9 +31,10 @@ impl StoredCertificate {
         name: String,
         version: u64,
         record: CertificateRecord,
+        is_fresh: bool,
     ) -> StoredCertificate {
         let state = Mutex::new(State { version, record, journal: None, published: Vec::new() });
-        StoredCertificate { store, name, state }
+        StoredCertificate { store, name, is_fresh, state }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

@@ -59,8 +59,9 @@ impl Session {
     /// key in its file may be another account's. Fetches the key's account and adds the result to the
     /// error.
     pub(super) async fn explain_key_mismatch(&self, error: Error, account: &str) -> Error {
-        let given = self.client.options().account_url.as_deref() == Some(account);
-        if !given || !(error.is_problem("malformed") || error.is_problem("unauthorized")) {
+        if !self.client.was_given(account)
+            || !(error.is_problem("malformed") || error.is_problem("unauthorized"))
+        {
             return error;
         }
         let found = self.account_of(&self.client.account_key()).await;

@@ -252,11 +252,7 @@ pub extern "C" fn acme_begin_order(
 pub(super) fn begin_order(client: &ClientState, given: &acme_order_options_t) -> Result<OpState> {
     let mut options = order_options(given)?;
     if options.key.is_none() && options.csr.is_none() && client.engine.store().is_some() {
-        let mut options = KeepOptions::new(options);
-        options.name = optional_text(given.stored_as, "stored_as")?.map(str::to_owned);
-        options.key_type = key_type_of(given.key_type)?.unwrap_or(options.key_type);
-        options.new_key = flag(given.new_key, "new_key")?;
-        options.renew_now = !flag(given.only_if_due, "only_if_due")?;
+        let options = keep_options(given)?;
         let operation = client.engine.keep(options)?.map(|kept| Outcome::Kept(Box::new(kept)));
         return Ok(OpState::begin(client, operation, None));
     }
@@ -277,6 +273,16 @@ pub(super) fn begin_order(client: &ClientState, given: &acme_order_options_t) ->
         }),
     };
     Ok(OpState::begin(client, operation, key))
+}
+
+/// Returns the options of an order that a store keeps.
+pub(super) fn keep_options(given: &acme_order_options_t) -> Result<KeepOptions> {
+    let mut options = KeepOptions::new(order_options(given)?);
+    options.name = optional_text(given.stored_as, "stored_as")?.map(str::to_owned);
+    options.key_type = key_type_of(given.key_type)?.unwrap_or(options.key_type);
+    options.new_key = flag(given.new_key, "new_key")?;
+    options.renew_now = !flag(given.only_if_due, "only_if_due")?;
+    Ok(options)
 }
 
 fn order_options(given: &acme_order_options_t) -> Result<OrderOptions> {

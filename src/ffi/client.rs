@@ -36,6 +36,12 @@ pub struct ClientState {
 }
 
 impl ClientState {
+    /// Returns the same client, with texts of its own.
+    pub(super) fn share(&self) -> ClientState {
+        let (engine, http) = (self.engine.clone(), self.http.clone());
+        ClientState { engine, http, texts: Mutex::default() }
+    }
+
     /// Returns a pointer to `text` that stays valid for as long as the client: earlier texts are
     /// kept. An account's URL and a CA's terms change seldom.
     fn keep_text(&self, text: Option<String>) -> *const c_char {

@@ -2,7 +2,8 @@
 
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use safer_ffi::derive_ReprC;
 
@@ -14,9 +15,12 @@ use super::op::OpState;
 use super::status::acme_status_t;
 use super::types::acme_op_t;
 use crate::error::{Error, ErrorKind, Result};
+use crate::manager::Ticket;
 
 /// Maximum value of an option: of the number of threads, and of the number of requests to one CA.
 const MOST: usize = 256;
+/// Interval in which acme_manager_run() looks whether it is to stop.
+const STOP_INTERVAL_MS: c_int = 250;
 
 /// Runs operations with the built-in HTTPS client, on a few threads of its own. An event loop sees
 /// one file descriptor and one call: watch acme_driver_fd() for reading, and call
@@ -93,18 +97,50 @@ pub struct DriverState {
     dispatching: AtomicBool,
     /// acme_driver_free() has begun: the driver accepts no more operations.
     ending: AtomicBool,
+    /// The managers that it works for.
+    managers: Mutex<Vec<Arc<dyn Worker>>>,
     /// The process that has its threads.
     process: u32,
 }
 
-/// An operation in a driver, as C passed it in.
-#[derive(Clone, Copy)]
-struct Added {
-    op: *mut acme_op_t,
-    callbacks: acme_driver_callbacks_t,
+/// A manager, as its driver sees it.
+pub(super) trait Worker: Send + Sync {
+    /// Does what is to be done; returns the time until the next call.
+    fn work(self: Arc<Self>, driver: &DriverState) -> Duration;
+    /// Publishes, or removes, the challenges of an attempt.
+    fn publish(&self, op: *mut acme_op_t);
+    fn unpublish(&self, op: *mut acme_op_t);
+    /// Takes in the end of an attempt, and frees it.
+    fn finished(&self, op: *mut acme_op_t, ticket: Ticket, outcome: Result<()>);
+    /// Cancels all attempts.
+    fn cancel(&self);
+    fn has_attempts(&self) -> bool;
+    /// The driver works for it no longer.
+    fn detach(&self);
+}
+
+/// An operation in a driver.
+#[derive(Clone)]
+enum Added {
+    /// As C passed it in.
+    Host(*mut acme_op_t, acme_driver_callbacks_t),
+    /// An attempt of a manager.
+    Attempt(*mut acme_op_t, Arc<dyn Worker>, Ticket),
 }
 
 impl DriverState {
+    fn new(max_threads: usize, max_requests_per_ca: usize) -> Result<DriverState> {
+        let (driver, fd) = new_driver(max_threads, max_requests_per_ca)?;
+        Ok(DriverState {
+            driver: Mutex::new(driver),
+            fd,
+            dispatching: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            managers: Mutex::default(),
+            process: std::process::id(),
+        })
+    }
+
     fn driver(&self) -> MutexGuard<'_, Driver<Added>> {
         self.driver.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,17 +152,144 @@ impl DriverState {
         }
     }
 
-    /// Calls back for every event. No lock is held during a callback.
+    /// Calls back for every event, and works for the managers. No lock is held during a callback.
     fn dispatch(&self) {
         loop {
             let event = self.driver().next_event();
             let Some((added, event)) = event else { break };
             added.call_back(event);
         }
+        let managers = self.managers().clone();
+        if managers.is_empty() {
+            return;
+        }
+        let wait = managers.iter().map(|manager| manager.clone().work(self)).min();
+        if let Err(error) = self.driver().set_alarm(wait) {
+            log::error!("{error}");
+        }
+    }
+
+    fn managers(&self) -> MutexGuard<'_, Vec<Arc<dyn Worker>>> {
+        self.managers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works for a manager from now on; returns a function that makes the descriptor readable.
+    pub(super) fn attach(&self, manager: Arc<dyn Worker>) -> Result<Box<dyn Fn() + Send + Sync>> {
+        self.check()?;
+        let mut driver = self.driver();
+        if self.ending.load(Ordering::Acquire) {
+            return Err(misuse("this driver is being freed"));
+        }
+        driver.set_alarm(Some(Duration::ZERO))?;
+        self.managers().push(manager);
+        Ok(driver.notifier())
+    }
+
+    /// Does work that may block on a thread.
+    pub(super) fn call(&self, work: Box<dyn FnOnce() + Send>) {
+        self.driver().call(work);
+    }
+
+    /// Adds an attempt of a manager.
+    pub(super) fn add_attempt(
+        &self,
+        op: *mut acme_op_t,
+        manager: Arc<dyn Worker>,
+        ticket: Ticket,
+    ) -> Result<()> {
+        let added: &OpState = borrow(op, "op")?;
+        added.acquire()?;
+        let mut driver = self.driver();
+        let payload = Added::Attempt(op, manager, ticket);
+        let taken = added.http.add_to(&mut driver, &added.operation, payload);
+        taken.inspect_err(|_| added.release())
+    }
+
+    /// Ends the attempts of a manager, and no longer works for it.
+    pub(super) fn free_manager(&self, manager: &Arc<dyn Worker>) -> Result<()> {
+        self.check()?;
+        let _dispatching = Dispatching::start(&self.dispatching)?;
+        self.end_attempts(manager);
+        Ok(())
+    }
+
+    /// Cancels the attempts of a manager, runs them to their end, and detaches it.
+    fn end_attempts(&self, manager: &Arc<dyn Worker>) {
+        self.managers().retain(|known| !Arc::ptr_eq(known, manager));
+        manager.cancel();
+        while manager.has_attempts() {
+            self.dispatch();
+        }
+        manager.detach();
     }
 }
 
+/// Creates a driver, lets `start` give it work, and dispatches it until `stopped`.
+pub(super) fn run_until(
+    stopped: &AtomicBool,
+    start: impl FnOnce(*mut acme_driver_t) -> Result<Arc<dyn Worker>>,
+) -> Result<()> {
+    let driver: *mut acme_driver_t = give(DriverState::new(0, 0)?);
+    let run = || {
+        let state: &DriverState = borrow(driver, "driver")?;
+        let worker = start(driver)?;
+        let mut ready = libc::pollfd { fd: state.fd, events: libc::POLLIN, revents: 0 };
+        while !stopped.load(Ordering::Acquire) {
+            // SAFETY: one valid structure.
+            unsafe { libc::poll(&raw mut ready, 1, STOP_INTERVAL_MS) };
+            let _dispatching = Dispatching::start(&state.dispatching)?;
+            state.dispatch();
+        }
+        let _dispatching = Dispatching::start(&state.dispatching)?;
+        state.end_attempts(&worker);
+        Ok(())
+    };
+    let outcome = run();
+    acme_driver_free(driver);
+    outcome
+}
+
 impl Added {
+    fn call_back(self, event: Event) {
+        match self {
+            Added::Host(op, callbacks) => HostOp { op, callbacks }.call_back(event),
+            Added::Attempt(op, manager, ticket) => attempt_event(op, &*manager, ticket, event),
+        }
+    }
+}
+
+/// Passes an event of an attempt on to its manager.
+fn attempt_event(op: *mut acme_op_t, manager: &dyn Worker, ticket: Ticket, event: Event) {
+    let Ok(state) = borrow::<acme_op_t>(op, "op") else { return };
+    match event {
+        Event::Publish(challenges) => {
+            state.set_challenges(&challenges);
+            manager.publish(op);
+        }
+        Event::Unpublish(challenges) => {
+            if state.challenge(0).is_null() {
+                state.set_challenges(&challenges); // those of an earlier run
+            }
+            manager.unpublish(op);
+        }
+        Event::Sign(to_sign) => {
+            let why = "a store has no keys outside the process".to_owned();
+            let _ = state.operation.signed(to_sign.id, Err(why));
+        }
+        Event::Done(outcome) => {
+            state.release();
+            manager.finished(op, ticket, outcome);
+        }
+    }
+}
+
+/// An operation, as C passed it in.
+struct HostOp {
+    op: *mut acme_op_t,
+    callbacks: acme_driver_callbacks_t,
+}
+
+impl HostOp {
     fn call_back(self, event: Event) {
         let op: Result<&OpState> = borrow(self.op, "op");
         // The host cannot free the operation while it is in the driver.
@@ -193,14 +356,7 @@ pub extern "C" fn acme_driver_new(
             let why = "max_threads or max_requests_per_ca is above 256";
             return Err(Error::invalid_argument(why));
         }
-        let (driver, fd) = new_driver(given.max_threads, given.max_requests_per_ca)?;
-        out.set(give(DriverState {
-            driver: Mutex::new(driver),
-            fd,
-            dispatching: AtomicBool::new(false),
-            ending: AtomicBool::new(false),
-            process: std::process::id(),
-        }));
+        out.set(give(DriverState::new(given.max_threads, given.max_requests_per_ca)?));
         Ok(())
     })
 }
@@ -245,7 +401,7 @@ pub extern "C" fn acme_driver_add(
         // Under the lock, so that either the operation is refused, or acme_driver_free() finds it.
         let taken = match state.ending.load(Ordering::Acquire) {
             true => Err(misuse("this driver is being freed")),
-            false => added.http.add_to(&mut driver, &added.operation, Added { op, callbacks }),
+            false => added.http.add_to(&mut driver, &added.operation, Added::Host(op, callbacks)),
         };
         taken.inspect_err(|_| added.release())
     })
@@ -294,6 +450,8 @@ pub extern "C" fn acme_driver_free(driver: *mut acme_driver_t) {
         state.ending.store(true, Ordering::Release);
         driver.cancel_all();
         drop(driver);
+        let managers = state.managers().clone();
+        managers.iter().for_each(|manager| state.end_attempts(manager));
         while !state.driver().is_empty() {
             state.dispatch();
         }

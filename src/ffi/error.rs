@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_int};
 use std::ptr::null;
 
+use safer_ffi::derive_ReprC;
+
 use super::convert::{c_text, pointer_to};
 use super::status::acme_status_t;
 use super::types::acme_time_t;
@@ -11,6 +13,8 @@ use crate::error::{Error, ErrorKind};
 use crate::problem::Problem;
 
 /// An error, with the CA's problem document if it sent one. Always borrowed.
+#[derive_ReprC]
+#[repr(opaque)]
 pub struct acme_error_t {
     status: acme_status_t,
     message: CString,

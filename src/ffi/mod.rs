@@ -17,6 +17,7 @@ mod handle;
 mod http_client;
 mod key;
 mod log;
+mod manager;
 mod next_try;
 mod op;
 mod op_response;

@@ -157,9 +157,13 @@ impl OpState {
                 views.renewal_info = Some(Box::new(RenewalInfoView::new(&info)));
             }
             Some(Outcome::Urls(urls)) => views.urls = urls.iter().map(c_text).collect(),
-            Some(Outcome::Done) | None => {}
+            Some(Outcome::Done | Outcome::Tried(_)) | None => {}
         }
         views.not_stored.clone().map_or(Ok(()), Err)
+    }
+
+    pub(super) fn take_outcome(&self) -> Option<Outcome> {
+        self.operation.take()
     }
 
     pub(super) fn take_access(&self) -> Option<Arc<StoreAccess>> {

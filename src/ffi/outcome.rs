@@ -1,6 +1,6 @@
 //! The result of an operation, of any kind.
 
-use crate::engine::{Issued, Kept, RenewalInfo};
+use crate::engine::{Issued, Kept, RenewalInfo, Tried};
 
 /// The result of an operation that ended well.
 pub(super) enum Outcome {
@@ -9,6 +9,8 @@ pub(super) enum Outcome {
     Certificate(Issued),
     /// A certificate of a store.
     Kept(Box<Kept>),
+    /// An attempt of a manager.
+    Tried(Box<Tried>),
     RenewalInfo(RenewalInfo),
     /// URLs of authorizations, or of orders.
     Urls(Vec<String>),

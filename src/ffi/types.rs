@@ -197,14 +197,14 @@ pub struct acme_order_options_t {
     pub abandon_on_failure: usize,
     /// With a client that has a store, and without key and csr: the certificate's name in the
     /// store; default: the first of names. Its key, the certificate that is replaced and an order in
-    /// progress come from the store; leave replaces and order_url NULL. Before the CA hears of it,
+    /// progress come from the store; leave out replaces and order_url. Before the CA hears of it,
     /// the key is stored, and before the operation ends, the certificate. With only_if_due a
     /// certificate whose renewal is not due is the result.
     pub stored_as: *const c_char,
     /// With a store: an ACME_KEY_* value for the certificate's key if the store has none, or with
     /// new_key; default ACME_KEY_P256.
     pub key_type: usize,
-    /// With a store. 1: each renewal has a new key; 0: it has the stored one.
+    /// With a store. 1: each renewal has a new key. 0: each has the stored one.
     pub new_key: usize,
 }
 

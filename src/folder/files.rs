@@ -93,7 +93,10 @@ impl Folder {
     }
 
     pub(super) fn path_of(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        match name {
+            "" => self.path.clone(),
+            name => self.path.join(name),
+        }
     }
 
     /// Makes the error of a file that cannot be used.
@@ -131,6 +134,21 @@ impl Folder {
 
     /// Returns the content of a file; `None`: it does not exist.
     pub(super) fn read(&self, name: &str, readers: Readers) -> Result<Option<Zeroizing<Vec<u8>>>> {
+        let Some((file, info)) = self.open_regular(name)? else { return Ok(None) };
+        self.check(name, &info, readers)?;
+        self.content(name, file, &info).map(Some)
+    }
+
+    /// Returns the content of a file; `Some(None)`: it is too large, or another user's.
+    pub(super) fn read_own(&self, name: &str) -> Result<Option<Option<Zeroizing<Vec<u8>>>>> {
+        let Some((file, info)) = self.open_regular(name)? else { return Ok(None) };
+        if !self.is_trusted(&info)? || size_of(&info) > MAX_SIZE {
+            return Ok(Some(None));
+        }
+        Ok(Some(Some(self.content(name, file, &info)?)))
+    }
+
+    fn open_regular(&self, name: &str) -> Result<Option<(OwnedFd, Stat)>> {
         let file = match openat(&self.folder, name, READ, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Ok(None),
@@ -138,8 +156,12 @@ impl Folder {
             Err(error) => return self.named(name, Err(error)),
         };
         let info = self.named(name, fstat(&file))?;
-        self.check(name, &info, readers)?;
-        let size = u64::try_from(info.st_size).unwrap_or(u64::MAX);
+        self.check(name, &info, Readers::Anybody)?;
+        Ok(Some((file, info)))
+    }
+
+    fn content(&self, name: &str, file: OwnedFd, info: &Stat) -> Result<Zeroizing<Vec<u8>>> {
+        let size = size_of(info);
         if size > MAX_SIZE {
             return Err(self.unusable(name, "the file has more than 1 MiB"));
         }
@@ -148,7 +170,13 @@ impl Folder {
         let mut data = Zeroizing::new(Vec::with_capacity(room));
         let read = File::from(file).take(MAX_SIZE).read_to_end(&mut data);
         read.map_err(|error| failed(&self.path_of(name), error))?;
-        Ok(Some(data))
+        Ok(data)
+    }
+
+    /// Whether a file belongs to this user, to root, or to the owner of the folder.
+    fn is_trusted(&self, info: &Stat) -> Result<bool> {
+        let owner = self.owner()?.map(|(user, _)| user.as_raw());
+        Ok([Some(0), Some(geteuid().as_raw()), owner].contains(&Some(info.st_uid)))
     }
 
     fn check(&self, name: &str, info: &Stat, readers: Readers) -> Result<()> {
@@ -158,9 +186,7 @@ impl Folder {
         if readers == Readers::Anybody {
             return Ok(());
         }
-        let owner = self.owner()?.map(|(user, _)| user.as_raw());
-        let trusted = [Some(0), Some(geteuid().as_raw()), owner];
-        if !trusted.contains(&Some(info.st_uid)) {
+        if !self.is_trusted(info)? {
             return Err(self.unusable(name, "this key belongs to another user"));
         }
         let others = if readers == Readers::Group { 0o007 } else { 0o077 };
@@ -220,7 +246,10 @@ impl Folder {
             let name = format!("{TEMPORARY}{}", hex(&random));
             match openat(&self.folder, &name, flags, Mode::from_raw_mode(mode)) {
                 Ok(file) if self.is_kept(&name, &file) => return Ok((name, file)),
-                Ok(_) | Err(Errno::EXIST) => {}
+                Ok(_) => {
+                    let _ = unlinkat(&self.folder, &name, AtFlags::empty());
+                }
+                Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -239,11 +268,17 @@ impl Folder {
         }
     }
 
-    /// Removes a file, if it exists.
+    /// Removes a file, if it exists. A power failure may bring it back if the disk fails, too.
     pub(super) fn remove(&self, name: &str) -> Result<()> {
         match unlinkat(&self.folder, name, AtFlags::empty()) {
             Err(Errno::NOENT) => Ok(()),
-            removed => self.named(name, removed.and_then(|()| fsync(&self.folder))),
+            Err(error) => self.named(name, Err(error)),
+            Ok(()) => {
+                if let Err(error) = fsync(&self.folder) {
+                    log::warn!("{}: {error}", self.path.display());
+                }
+                Ok(())
+            }
         }
     }
 
@@ -299,7 +334,10 @@ impl Folder {
         let mut work = self.work();
         work.held.retain(|held| held != what);
         if work.held.is_empty() {
-            work.lock = None;
+            if let Some(lock) = work.lock.take() {
+                // Closing is not enough: a child of fork() may have the same descriptor.
+                let _ = flock(lock, FlockOperation::Unlock);
+            }
         }
     }
 
@@ -339,7 +377,11 @@ impl Folder {
                 continue;
             }
             let is_left = match openat(&self.folder, &name, READ, Mode::empty()) {
-                Ok(file) => flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok(),
+                Ok(file) => {
+                    let is_ours =
+                        fstat(&file).is_ok_and(|info| self.is_trusted(&info).unwrap_or(false));
+                    is_ours && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                }
                 Err(error) => error == Errno::LOOP, // a symbolic link is no file of ours
             };
             if is_left {
@@ -363,6 +405,10 @@ impl Folder {
         let info = self.named("", fstat(&self.folder))?;
         Ok(owner_of(&info))
     }
+}
+
+fn size_of(info: &Stat) -> u64 {
+    u64::try_from(info.st_size).unwrap_or(u64::MAX)
 }
 
 fn owner_of(info: &Stat) -> Option<(Uid, Gid)> {

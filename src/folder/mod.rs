@@ -31,6 +31,7 @@ use crate::error::Result;
 use crate::pki::sha256;
 use crate::store::account_record::AccountRecord;
 use crate::store::certificate_record::CertificateRecord;
+use crate::store::journal::is_journal;
 use crate::store::names::{self, CERTIFICATES, ca_name};
 use crate::store::{Claim, Store, Versioned, conflict, unusable};
 use file_names::{decoded, file_of, name_of, record_file};
@@ -48,6 +49,8 @@ const SCHEDULE: &str = ".schedule.json";
 const RECORD: &str = ".record";
 /// Ending of the file of a key, or of an account's URL, that is no longer used.
 const UNUSED: &str = ".unused";
+/// Ending of the file of an order in progress that is none.
+const BAD: &str = ".bad";
 
 /// How often, and how many times, a write tries to lock the folder.
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
@@ -177,7 +180,7 @@ impl DirectoryStore {
             key: secret(KEY)?.as_deref().map(|k| pem(k)),
             next_key: secret(NEXT_KEY)?.as_deref().map(|k| pem(k)),
             chain: public(CHAIN)?.map(|text| text_of(&text)),
-            order: public(ORDER)?.map(|text| text_of(&text)),
+            order: self.order(file)?,
             schedule: schedule
                 .as_ref()
                 .and_then(Value::as_object)
@@ -185,6 +188,25 @@ impl DirectoryStore {
         };
         let files = certificate_files(file, &record);
         Ok((record, files))
+    }
+
+    /// Returns the text of an order in progress. A file that is none, or is another user's, counts as missing;
+    /// `claim` sets it aside.
+    fn order(&self, file: &str) -> Result<Option<String>> {
+        let data = self.folder.read_own(&format!("{file}{ORDER}"))?;
+        let text = data.flatten().map(|data| text_of(&data));
+        Ok(text.filter(|text| is_journal(text)))
+    }
+
+    /// Renames the file of an order that `order` does not return: another program may have written it.
+    fn set_order_aside(&self, file: &str) -> Result<()> {
+        let order = format!("{file}{ORDER}");
+        if self.order(file)?.is_some() || !self.folder.has(&order)? {
+            return Ok(());
+        }
+        let path = self.folder.path_of(&order);
+        log::warn!("{}: not an order in progress; renamed to end in {BAD}", path.display());
+        self.folder.set_aside(&order, BAD)
     }
 
     fn put_account(
@@ -235,13 +257,11 @@ impl DirectoryStore {
             after.rotate_left(1);
         }
         self.write(&before, &after)?;
-        if new.chain.is_some() && new.chain != old.chain {
+        let was_of_other = old.ca.as_ref().is_some_and(String::is_empty);
+        if was_of_other && new.chain.is_some() && new.chain != old.chain {
             let mut origin = self.origin()?;
-            let count = origin.others.len();
             origin.others.retain(|other| other != file);
-            if origin.others.len() < count {
-                self.write_origin(&origin)?;
-            }
+            self.write_origin(&origin)?;
         }
         Ok(version(&certificate_files(file, &new)))
     }
@@ -367,6 +387,9 @@ impl Store for DirectoryStore {
             return Ok(None);
         }
         let claim = Claimed { folder: self.folder.clone(), name: name.to_owned() };
+        if let (_, Kind::Certificate(_, file)) = kind(name)? {
+            self.set_order_aside(&file)?;
+        }
         self.folder.check_room()?;
         Ok(Some(Box::new(claim)))
     }

@@ -187,7 +187,7 @@ impl CertificateChain {
     }
 
     /// Whether the leaf is for this key.
-    pub(crate) fn is_for_key(&self, key: &Key) -> bool {
+    pub fn is_for_key(&self, key: &Key) -> bool {
         self.public_key().is_ok_and(|public| public.public_eq(key.public_key()))
     }
 

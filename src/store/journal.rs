@@ -16,6 +16,7 @@
 
 use super::unusable;
 use crate::error::Result;
+use crate::resource::challenge::is_token;
 
 const KIND: &str = "acme-order ";
 const FIRST_LINE: &str = "acme-order 1\n";
@@ -76,14 +77,17 @@ impl Journal {
     pub(crate) fn parse(record: &str, text: &str, purpose: Purpose) -> Result<Journal> {
         let mut journal = Journal { runs: 0, ..Journal::new(purpose) };
         let Some(rest) = text.strip_prefix(FIRST_LINE) else {
-            return match is_journal(text) {
-                true => Err(unusable(record, "a newer version of this library wrote its order")),
-                false => Ok(journal),
-            };
+            if is_journal(text) {
+                return Err(unusable(record, "a newer version of this library wrote its order"));
+            }
+            return Ok(journal);
         };
         let of_purpose = rest.strip_prefix(&journal.purpose.text());
         let is_ours =
             of_purpose.is_some_and(|rest| rest.starts_with("runs ")) && text.ends_with('\n');
+        if !is_ours {
+            log::warn!("{record}: another account, key or names: its order is not resumed");
+        }
         for line in rest.lines() {
             match line.split_once(' ') {
                 Some(("published", values)) => journal.published.extend(published(values)),
@@ -129,7 +133,8 @@ impl PublishedChallenge {
 fn published(values: &str) -> Option<PublishedChallenge> {
     let mut values = values.split(' ');
     Some(PublishedChallenge {
-        token: values.next().filter(|token| !token.is_empty())?.to_owned(),
+        // Programs remove the file of this name.
+        token: values.next().filter(|token| is_token(token))?.to_owned(),
         kind: values.next().unwrap_or("http-01").to_owned(),
         identifier: values.next().unwrap_or_default().to_owned(),
         dns_name: values.next().map(str::to_owned),
@@ -153,7 +158,7 @@ mod tests {
 
     const TEXT: &str = "acme-order 1\ndirectory https://ca.example/directory\naccount A\nkey K\n\
         name example.org\nname www.example.org\nruns 2\norder https://ca.example/order/1\n\
-        published token http-01 example.org\npublished other dns-01 example.org _acme-challenge.example.org\n";
+        published aaaaaaaaaaaaaaaaaaaaaa http-01 example.org\npublished bbbbbbbbbbbbbbbbbbbbbb dns-01 example.org _acme-challenge.example.org\n";
 
     #[test]
     fn it_is_the_text_of_the_other_languages() {
@@ -170,6 +175,8 @@ mod tests {
             let journal = Journal::parse("record", text, purpose).unwrap();
             assert_eq!((journal.runs, journal.order_url, journal.published.len()), (0, None, 2));
         }
+        let with_path = TEXT.replace("published a", "published ../../a");
+        assert_eq!(Journal::parse("record", &with_path, purpose()).unwrap().published.len(), 1);
         assert!(Journal::parse("record", "#!/bin/sh\n", purpose()).unwrap().published.is_empty());
         assert!(Journal::parse("record", "acme-order 2\n", purpose()).is_err());
     }

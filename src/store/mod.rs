@@ -116,8 +116,8 @@ fn members(name: &str, value: &[u8]) -> Result<Map<String, Value>> {
 
 /// Takes a text out of the members, without a copy of it.
 fn take_text(members: &mut Map<String, Value>, name: &str) -> Option<String> {
-    match members.remove(name)? {
-        Value::String(text) => Some(text),
+    match members.get_mut(name)? {
+        Value::String(text) => Some(std::mem::take(text)),
         _ => None,
     }
 }

@@ -1,7 +1,9 @@
 //! The names of records.
 
 use super::unusable;
+use crate::base64url;
 use crate::error::Result;
+use crate::pki::sha256;
 use crate::resource::identifier::Identifier;
 use crate::url::Url;
 
@@ -46,9 +48,18 @@ pub(crate) fn canonical(name: &str) -> String {
         Ok(identifier) => identifier.value,
         Err(_) => match name.parse::<std::net::IpAddr>() {
             Ok(address) => address.to_string(),
-            Err(_) => name.trim_end_matches('.').chars().flat_map(char::to_lowercase).collect(),
+            Err(_) => name.trim_end_matches('.').to_ascii_lowercase(),
         },
     }
+}
+
+/// Returns a digest of names, in whatever order and spelling they are.
+pub(crate) fn digest<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut names: Vec<String> = names.map(canonical).collect();
+    names.sort_unstable();
+    names.dedup();
+    let digest = sha256(names.join("\n").as_bytes());
+    base64url::encode(digest.get(..12).unwrap_or_default())
 }
 
 /// Whether two URLs of directories are the same: the case of scheme and host, and the usual port, do not count.

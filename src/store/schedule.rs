@@ -20,7 +20,16 @@ pub(crate) struct Schedule {
     pub renewals: u32,
     /// Why the last try failed.
     pub error: Option<String>,
+    /// End of the validity of the certificate.
+    pub not_after: Option<Time>,
+    /// Digest of its names. With it, a manager does not read the certificate at the start.
+    pub names: Option<String>,
+    /// When the last certificates were issued, the oldest first; at most [`MAX_ISSUED`].
+    pub issued: Vec<Time>,
 }
+
+/// Number of certificates whose times are kept, for limits of CAs.
+const MAX_ISSUED: usize = 8;
 
 #[derive(Serialize)]
 pub(crate) struct Json<'a> {
@@ -34,6 +43,12 @@ pub(crate) struct Json<'a> {
     renewals: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_after_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    names: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    issued_ms: Vec<i64>,
 }
 
 impl Schedule {
@@ -45,12 +60,29 @@ impl Schedule {
             failures: self.failures,
             renewals: self.renewals,
             error: self.error.as_deref(),
+            not_after_ms: self.not_after.map(Time::as_millis),
+            names: self.names.as_deref(),
+            issued_ms: self.issued.iter().map(|time| time.as_millis()).collect(),
         }
+    }
+
+    /// The moment at which something is to be done; long ago, if nothing is known.
+    pub(crate) fn due(&self) -> Time {
+        let renewal = self.renew_at.into_iter().chain(self.check_again_at).min();
+        self.next_try.or(renewal).unwrap_or(Time::from_millis(i64::MIN))
+    }
+
+    /// Notes that a certificate was issued.
+    pub(crate) fn note_issued(&mut self, now: Time) {
+        self.issued.push(now);
+        let surplus = self.issued.len().saturating_sub(MAX_ISSUED);
+        self.issued.drain(..surplus);
     }
 
     /// Reads the members of the JSON object. Members that are missing or of another type have their default.
     pub(crate) fn read(members: &Map<String, Value>) -> Schedule {
         let time = |name: &str| members.get(name).and_then(Value::as_i64).map(Time::from_millis);
+        let text = |name: &str| members.get(name).and_then(Value::as_str).map(str::to_owned);
         let number = |name: &str| {
             let number = members.get(name).and_then(Value::as_u64).unwrap_or_default();
             u32::try_from(number).unwrap_or(u32::MAX)
@@ -61,7 +93,16 @@ impl Schedule {
             next_try: time("next_try_ms"),
             failures: number("failures"),
             renewals: number("renewals"),
-            error: members.get("error").and_then(Value::as_str).map(str::to_owned),
+            error: text("error"),
+            not_after: time("not_after_ms"),
+            names: text("names"),
+            issued: members
+                .get("issued_ms")
+                .and_then(Value::as_array)
+                .map(|times| {
+                    times.iter().filter_map(Value::as_i64).map(Time::from_millis).collect()
+                })
+                .unwrap_or_default(),
         }
     }
 }

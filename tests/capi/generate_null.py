@@ -55,6 +55,8 @@ VALUES = {
     ("acme_client_http01_answer", "size"): "strlen(path)",
     ("acme_http01_answer", "size"): "strlen(path)",
     ("acme_op_respond_with", "challenge"): "&challenge",
+    ("acme_store_directory", "path"): '"acme-null-store"',
+    "directory_url": "client_options.directory_url",
     "names": "names",
     "contacts": "contacts",
     "thumbprint": "acme_key_thumbprint(key)",
@@ -79,6 +81,9 @@ VALUES = {
     "acme_run_options_t *": "&run",
     "acme_driver_options_t *": "&driver_options",
     "acme_driver_callbacks_t *": "&callbacks",
+    "acme_store_t *": "store",
+    "acme_store_functions_t *": "&functions",
+    "acme_store_t **": "&out_store",
     "acme_key_t **": "&out_key",
     "acme_csr_t **": "&out_csr",
     "acme_cert_t **": "&out_cert",
@@ -93,6 +98,8 @@ VALUES = {
     "uint64_t": "1",
     "acme_time_t": "0",
 }
+# Their handles exist only while a function of a store runs: test_store.c calls them with NULL.
+SKIPPED = {"acme_record_set", "acme_names_add"}
 POINTERS = {"acme_log_fn"}  # a pointer to a function, under a name without "*"
 # Functions whose result for NULL is neither NULL nor 0.
 ANSWERS = {"acme_driver_fd": "-1"}
@@ -127,6 +134,8 @@ def functions():
         if isinstance(node, c_ast.Decl) and isinstance(node.type, c_ast.FuncDecl):
             returned = node.type.type
             is_pointer = isinstance(returned, c_ast.PtrDecl)
+            if node.name in SKIPPED:
+                continue
             if is_pointer and "const" not in returned.type.quals and node.name not in NOT_CONST:
                 sys.exit(f"{node.name}() returns what a caller could free")
             kind = "pointer" if is_pointer else returned.type.names[-1]

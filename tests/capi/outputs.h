@@ -11,6 +11,7 @@ static acme_cert_t *out_cert;
 static acme_client_t *out_client;
 static acme_op_t *out_op;
 static acme_driver_t *out_driver;
+static acme_store_t *out_store;
 
 /* Fills the outputs with a pattern, which shows later which of them were written. */
 static inline void touch_outputs(void)
@@ -21,6 +22,7 @@ static inline void touch_outputs(void)
     out_client = (acme_client_t *)&untouched;
     out_op = (acme_op_t *)&untouched;
     out_driver = (acme_driver_t *)&untouched;
+    out_store = (acme_store_t *)&untouched;
 }
 
 #endif

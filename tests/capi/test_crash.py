@@ -43,7 +43,7 @@ def steps():
         (14, calls[sent[finalize] + 1]),
         (15, calls[sent[certificate] - 1]),
         (16, calls[sent[certificate] + 2]),
-        following(17, "openat", "tmp-", 7),
+        following(17, "openat", "tmp-", 10),
         following(18, "renameat", '.chain.pem"'),
         (19, next(c for c in calls if c.name == "unlinkat" and '.order"' in c.text)),
         following(20, "unlinkat", '.order"'),
@@ -145,7 +145,7 @@ class Crash(unittest.TestCase):
             elif call.name == "renameat":
                 self.assertIn(name, synchronized, call)
                 waiting.append(files[1][0])
-            elif call.name == "unlinkat" and "/out>" in call.text:
+            elif call.name == "unlinkat" and "/out>" in call.text and "tmp-" not in call.text:
                 waiting.append(name)
             elif call.name == "fsync" and "/out>" in call.text:
                 on_disk.update(waiting)
@@ -182,13 +182,15 @@ class Crash(unittest.TestCase):
             case = killed_at(7)
             damage(case, how)
             ended = case.run()
-            return (how, ended.returncode, "set aside" in ended.stderr,
-                    (case.out / f"{case.name}.order.bad").exists(), case.certificates())  # fmt: skip
+            is_aside = (case.out / f"{case.name}.order.bad").exists()
+            told = ("renamed to end in .bad" if is_aside else "its order is not resumed") in ended.stderr
+            return how, ended.returncode, told, is_aside, case.certificates()
 
-        kinds = ["empty", "truncated", "cut", "garbage", "other CA", "other account", "huge"]
-        kinds += ["other user"] if os.geteuid() == 0 else []
+        kinds = {"empty": True, "garbage": True, "huge": True, "truncated": False, "cut": False}
+        kinds.update({"other CA": False, "other account": False})
+        kinds.update({"other user": True} if os.geteuid() == 0 else {})
         self.assertEqual(
-            all_at_once(survive, kinds), [(how, 0, True, True, 1) for how in kinds]
+            all_at_once(survive, kinds), [(how, 0, True, aside, 1) for how, aside in kinds.items()]
         )
 
     def test_x08_a_journal_of_a_newer_version(self):
@@ -198,7 +200,7 @@ class Crash(unittest.TestCase):
         journal.write_text(text)
         ended = case.run()
         self.assertEqual(ended.returncode, 1)
-        self.assertIn(f"{case.name}.order: written by a newer version", ended.stderr)
+        self.assertIn(f"{case.name}: a newer version of this library wrote its order", ended.stderr)
         self.assertEqual(journal.read_text(), text)
         self.assertEqual(len(case.orders()), 1)
 
@@ -213,14 +215,15 @@ class Crash(unittest.TestCase):
         self.assertEqual(case.certificates(), 2)
 
     def test_x05_what_pythons_store_left_published_is_taken_down(self):
-        # Python's journal has more about a challenge, on one line: `published TOKEN TYPE NAME`.
+        # An older program wrote only the token.
         case = killed_at(10)
         journal, (token,) = case.path(".order"), case.published()
-        left = case.webroot / CHALLENGES / "LEFT-by_Python"
+        left = case.webroot / CHALLENGES / "LEFT-by_a-run_of_Python"
         left.write_text("")
         text = journal.read_text()
-        self.assertIn(f"\npublished {token}\n", text)
-        text = text.replace(f"published {token}\n", f"published {token} http-01 {case.name}\n")
+        line = f"published {token} http-01 {case.name}\n"
+        self.assertIn(f"\n{line}", text)
+        text = text.replace(line, f"published {token}\n")
         journal.write_text(f"{text}published {left.name} http-01 {case.name}\n")
         ended = case.run()
         self.assertEqual((ended.returncode, ended.stderr), (0, ""))
@@ -234,15 +237,15 @@ class Crash(unittest.TestCase):
         self.assertEqual((is_well(case), len(case.orders())), (None, 1))
 
     def test_x10_a_journal_that_was_left_behind_months_ago(self):
-        # For obtain it is 89 days later, so the order's certificate is about to expire. OpenSSL still has the real
-        # time, so the certificate of the CA's HTTPS is still valid.
+        # For the library it is 89 days later, so the order's certificate is about to expire. OpenSSL still has the
+        # real time, so the certificate of the CA's HTTPS is still valid.
         case = killed_at(19)
         months_later = case.preload(
             "#include <dlfcn.h>\n#include <string.h>\n"
-            "time_t time(time_t *now) { struct timespec t; Dl_info caller;\n"
-            "clock_gettime(CLOCK_REALTIME, &t);\n"
-            "if (dladdr(__builtin_return_address(0), &caller) && strstr(caller.dli_fname, \"/obtain\"))\n"
-            "t.tv_sec += 89 * 86400;\nif (now) *now = t.tv_sec;\nreturn t.tv_sec; }\n"
+            "int clock_gettime(clockid_t clock, struct timespec *t) { Dl_info caller;\n"
+            "int failed = syscall(SYS_clock_gettime, clock, t);\n"
+            "if (clock == CLOCK_REALTIME && dladdr(__builtin_return_address(0), &caller) &&\n"
+            "strstr(caller.dli_fname, \"libacme-micro\")) t->tv_sec += 89 * 86400;\nreturn failed; }\n"
         )
         self.assertEqual(case.run(months_later).returncode, 0)
         self.assertEqual((case.files(), case.certificates()), (case.all_files(), 2))
@@ -283,7 +286,7 @@ class Crash(unittest.TestCase):
         (case.root / f"www.{case.name}").symlink_to(case.folder)
         ended = case.run(names=[case.name, f"www.{case.name}"])
         self.assertEqual(ended.returncode, 0, ended.stderr)
-        self.assertIn("not the journal of this order", ended.stderr)
+        self.assertIn("its order is not resumed", ended.stderr)
         self.assertEqual((len(case.orders()), case.certificates()), (2, 1))
 
     def test_x14_an_order_that_no_run_survives(self):

@@ -82,13 +82,19 @@ class Folders(unittest.TestCase):
         (self.out / "directory.url").unlink()
         self.obtain("new.test")
         noted = (self.out / "directory.url").read_text()
+        # The account of the folder is at this CA, and so are its certificates.
+        self.assertEqual(noted, self.other["ACME_DIRECTORY"] + "\n")
+        for file in ("directory.url", "account.url", "new.test.chain.pem"):
+            (self.out / file).unlink()
+        self.obtain("new.test")
+        noted = (self.out / "directory.url").read_text()
         self.assertEqual(noted, self.other["ACME_DIRECTORY"] + "\nother old.test\n")
 
     def test_u03_without_its_key_the_accounts_url_is_not_used_r03(self):
         self.obtain()
         url = (self.out / "account.url").read_text()
         (self.out / "account.pem").unlink()
-        self.assertIn("account.pem is gone", self.obtain())
+        self.assertIn(f"the key is gone, and with it the account {url.strip()}", self.obtain())
         self.assertNotEqual((self.out / "account.url").read_text(), url)
         self.assertEqual((self.out / "account.url.unused").read_text(), url)
         self.assertEqual(self.obtain(), "")

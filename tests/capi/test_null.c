@@ -22,12 +22,14 @@ static acme_client_t *client;
 static acme_op_t *op, *canceled, *failed_op;
 static const acme_error_t *error;
 static acme_driver_t *driver;
+static acme_store_t *store;
 static acme_client_options_t client_options = ACME_CLIENT_OPTIONS_INIT;
 static acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
 static acme_authorize_options_t authorize = ACME_AUTHORIZE_OPTIONS_INIT;
 static acme_run_options_t run = ACME_RUN_OPTIONS_INIT;
 static acme_driver_options_t driver_options = ACME_DRIVER_OPTIONS_INIT;
 static acme_driver_callbacks_t callbacks = ACME_DRIVER_CALLBACKS_INIT;
+static acme_store_functions_t functions = ACME_STORE_FUNCTIONS_INIT;
 static uint8_t digest[32];
 static acme_challenge_t challenge;
 static char body[1024];
@@ -46,6 +48,24 @@ static void done(acme_op_t *it, acme_status_t status, void *unused)
     CHECK(it == op);
     acme_op_free(op);
     op = NULL;
+}
+
+static int get(const char *name, acme_record_t *found, void *unused)
+{
+    (void)name, (void)found, (void)unused;
+    return ACME_OK;
+}
+
+static int put(const char *name, uint64_t expected, const void *value, size_t size, uint64_t *version, void *unused)
+{
+    (void)name, (void)expected, (void)value, (void)size, (void)version, (void)unused;
+    return ACME_ERR_STORE;
+}
+
+static int list(const char *prefix, const char *after, size_t limit, acme_names_t *found, void *unused)
+{
+    (void)prefix, (void)after, (void)limit, (void)found, (void)unused;
+    return ACME_OK;
 }
 
 /* Prepares a call: resets the outputs, and makes new handles for freed ones. */
@@ -68,6 +88,8 @@ static void renew(void)
         OK(acme_client_new(&client_options, &client));
     if (!driver)
         OK(acme_driver_new(NULL, &driver));
+    if (!store)
+        OK(acme_store_memory(&store));
     if (op && strcmp(acme_op_state(op), "new") != 0) {
         acme_op_free(op);
         op = NULL;
@@ -97,6 +119,7 @@ static void free_outputs(void)
     FREE(cert);
     FREE(client);
     FREE(op);
+    FREE(store);
     if (acme_driver_count(driver) > 0) {
         acme_driver_free(driver); /* calls done() */
         driver = NULL;
@@ -235,7 +258,12 @@ int main(int argc, char **argv)
     challenge.identifier = "example.org";
     challenge.tls_alpn_digest = digest;
     callbacks.done = done;
+    functions.get = get;
+    functions.put = put;
+    functions.list = list;
     TEST(f01_f23_m10_every_pointer_of_every_function());
+    CHECK(rmdir("acme-null-store") == 0);
+    acme_store_free(store);
     acme_driver_free(driver);
     acme_op_free(op);
     acme_op_free(canceled);

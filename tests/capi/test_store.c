@@ -141,6 +141,10 @@ static int table_get(const char *name, acme_record_t *found, void *user)
 
     begin(table);
     record = find(table, name);
+    CHECK_STATUS(acme_record_set(NULL, 1, "x", 1), ACME_ERR_INVALID_ARGUMENT, "record");
+    CHECK_STATUS(acme_record_set(found, 1, NULL, 1), ACME_ERR_INVALID_ARGUMENT, "value");
+    CHECK_STATUS(acme_record_set(found, 0, "x", 1), ACME_ERR_INVALID_ARGUMENT, "version is 0");
+    CHECK_STATUS(acme_record_set(found, 1, "x", 262145), ACME_ERR_INVALID_ARGUMENT, "262144");
     if (record && status == ACME_OK)
         status = acme_record_set(found, record->version, record->value, record->size);
     pthread_mutex_unlock(&table->lock);
@@ -191,6 +195,8 @@ static int table_list(const char *prefix, const char *after, size_t limit, acme_
     size_t i, count = 0;
 
     begin(table);
+    CHECK_STATUS(acme_names_add(NULL, "x"), ACME_ERR_INVALID_ARGUMENT, "names");
+    CHECK_STATUS(acme_names_add(found, NULL), ACME_ERR_INVALID_ARGUMENT, "name");
     for (i = 0; i < RECORDS; i++)
         if (table->records[i].version && strncmp(table->records[i].name, prefix, strlen(prefix)) == 0 &&
             strcmp(table->records[i].name, after) > 0)

@@ -52,7 +52,7 @@ OWN = {
 }
 
 # Sentences that C++ adds to the comment of C.
-ADDED = {"order_options.only_if_due": "Not for client::obtain()."}
+ADDED = {"order_options.only_if_due": "With replaces not for client::obtain()."}
 
 # C++'s word for each of C's, in all comments. The first match wins.
 WORDS = {
@@ -68,6 +68,9 @@ WORDS = {
     r"acme_op_renewal_info\(\)": "operation::renewal()",
     r"acme_op_respond_with\(\)": "operation::respond_with()",
     r"acme_challenge_t": "challenge::type",
+    r"acme_order_options_t": "order_options",
+    r"an ACME_KEY_\* value": "a key_type value",
+    r"ACME_KEY_(\w+)": lambda match: "key_type::" + match[1].lower(),
     r"ACME_STEP_(\w+)": lambda match: "step::" + match[1].lower(),
     r"ACME_ERR_TERMS": "terms_not_agreed",
     r"ACME_ERR_ACCOUNT": "account_error",

@@ -41,6 +41,7 @@ static void moves_of_all(const acme::key &account, const acme::client &ca, web_s
     moves(ca.obtain(order_for({"moves.cpp.test"}), http01(web)), "acme::certificate",
           [](auto &c) { c.names(); });
     moves(ca.begin_register(), "acme::operation", [](auto &op) { op.state(); });
+    moves(acme::store::memory(), "acme::store", [](auto &s) { s.check(); });
 
     acme::operation op = ca.begin_register();
     acme::operation taken = std::move(op);
@@ -112,6 +113,8 @@ static void options(const acme::key &key, const acme::client &ca)
     client.client_key_file = "key";
     client.request_timeout = 5min;
     client.ip_version = 6;
+    const acme::store store = acme::store::memory();
+    client.store = &store;
     const acme::detail::client_arguments c(client);
     CHECK(all_are_set(c.c) && c.c.size == sizeof c.c && c.c.account_key == key.native_handle());
     CHECK(is(c.c.directory_url, "directory") && is(c.c.account_url, "account"));
@@ -123,7 +126,7 @@ static void options(const acme::key &key, const acme::client &ca)
     CHECK(is(c.c.ca_dir, "dir") && is(c.c.extra_ca_file, "extra") && is(c.c.proxy, "proxy"));
     CHECK(is(c.c.client_cert_file, "cert") && is(c.c.client_key_file, "key"));
     CHECK(c.c.request_timeout_s == 300 && c.c.ip_version == 6 && c.c.terms_agreed == 1);
-    CHECK(c.c.allow_http_loopback == 1);
+    CHECK(c.c.allow_http_loopback == 1 && c.c.store == store.native_handle());
 
     const acme::certificate cert = acme::certificate::parse(
         shell("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "
@@ -148,6 +151,9 @@ static void options(const acme::key &key, const acme::client &ca)
     order.preferred_chain_by = acme::chain_by::key_id;
     order.name_challenge_types = {"", "dns-01"};
     order.ancestor_domain = "ancestor";
+    order.stored_as = "stored";
+    order.key_type = acme::key_type::p384;
+    order.new_key = true;
     const acme::detail::order_arguments o(order);
     CHECK(all_are_set(o.c) && o.c.size == sizeof o.c);
     CHECK(o.c.name_count == 2 && is(o.c.names[1], "b") && o.c.challenge_type_count == 3);
@@ -158,6 +164,7 @@ static void options(const acme::key &key, const acme::client &ca)
     CHECK(is(o.c.preferred_chain, "chain") && o.c.preferred_chain_by == ACME_CHAIN_BY_KEY_ID);
     CHECK(!o.c.name_challenge_types[0] && is(o.c.name_challenge_types[1], "dns-01"));
     CHECK(is(o.c.ancestor_domain, "ancestor") && o.c.profile_optional == 1);
+    CHECK(is(o.c.stored_as, "stored") && o.c.key_type == ACME_KEY_P384 && o.c.new_key == 1);
     CHECK(o.c.only_if_due == 1 && o.c.must_staple == 1 && o.c.abandon_on_failure == 1);
     acme::authorize_options authorize;
     authorize.names = {"a"};

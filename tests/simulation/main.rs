@@ -4,7 +4,7 @@
 //! run.
 //!
 //! Environment: SIMULATION_CERTIFICATES is the total number of certificates for each kind of CA
-//! (`make test` has 20,000, `make soak` a million). SIMULATION_FIRST is the seed before the first
+//! (`make test` has 7,000, `make soak` a million). SIMULATION_FIRST is the seed before the first
 //! one, so that a long campaign can run in parts. SIMULATION_CA, SIMULATION_SEED, SIMULATION_FAULTS
 //! (of 100 requests) and SIMULATION_TRACE are for `one_seed`, which repeats a run.
 
@@ -18,6 +18,7 @@ mod faults;
 #[path = "../engine/jws.rs"]
 #[allow(dead_code)]
 mod jws;
+mod manager;
 mod pki;
 mod program;
 mod rng;

@@ -39,7 +39,6 @@ static inline int from_arguments(int argc, char **argv, acme_client_options_t *o
     options->account_key = *key;
     options->terms_agreed = 1;
     responder.port = (unsigned short)atoi(argv[3]);
-    responder.thumbprint = acme_key_thumbprint(*key);
     return 0;
 }
 

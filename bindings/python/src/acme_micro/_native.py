@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from ._types import (
         ChainBy as ChainBy,
+        EventType as EventType,
         Feature as Feature,
         KeyType as KeyType,
         LogLevel as LogLevel,
@@ -47,10 +48,14 @@ if TYPE_CHECKING:
         acme_driver_options_t as acme_driver_options_t,
         acme_driver_t as acme_driver_t,
         acme_error_t as acme_error_t,
+        acme_event_fn as acme_event_fn,
+        acme_event_t as acme_event_t,
         acme_header_t as acme_header_t,
         acme_http_request_t as acme_http_request_t,
         acme_key_t as acme_key_t,
         acme_log_fn as acme_log_fn,
+        acme_manager_options_t as acme_manager_options_t,
+        acme_manager_t as acme_manager_t,
         acme_names_t as acme_names_t,
         acme_op_done_fn as acme_op_done_fn,
         acme_op_fn as acme_op_fn,
@@ -60,6 +65,7 @@ if TYPE_CHECKING:
         acme_renewal_info_t as acme_renewal_info_t,
         acme_run_options_t as acme_run_options_t,
         acme_send_fn as acme_send_fn,
+        acme_serve_fn as acme_serve_fn,
         acme_sign_fn as acme_sign_fn,
         acme_sign_request_t as acme_sign_request_t,
         acme_store_free_fn as acme_store_free_fn,
@@ -68,6 +74,7 @@ if TYPE_CHECKING:
         acme_store_list_fn as acme_store_list_fn,
         acme_store_put_fn as acme_store_put_fn,
         acme_store_t as acme_store_t,
+        acme_write_fn as acme_write_fn,
     )
 
 ACME_LETSENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
@@ -797,3 +804,76 @@ _signatures["acme_driver_dispatch"] = lambda m: (c_int32, POINTER(m.acme_driver_
 # ACME_ERR_MISUSE. In a child of fork() it does nothing, because the threads are in the parent.
 acme_driver_free: Callable[[_Pointer[acme_driver_t]], None]
 _signatures["acme_driver_free"] = lambda m: (None, POINTER(m.acme_driver_t))
+
+# Creates a manager without certificates. It does nothing before acme_manager_start() or
+# acme_manager_run().
+acme_manager_new: Callable[
+    [_Pointer[acme_manager_options_t], _Pointer[_Pointer[acme_manager_t]]], int
+]
+_signatures["acme_manager_new"] = lambda m: (
+    c_int32, POINTER(m.acme_manager_options_t), POINTER(POINTER(m.acme_manager_t))
+)
+
+# Adds a certificate, or changes the options of the one with this name in the store. Any thread, and
+# any callback.
+acme_manager_add: Callable[[_Pointer[acme_manager_t], _Pointer[acme_order_options_t]], int]
+_signatures["acme_manager_add"] = lambda m: (
+    c_int32, POINTER(m.acme_manager_t), POINTER(m.acme_order_options_t)
+)
+
+# Removes a certificate. Its files or records stay in the store. Any thread, and any callback.
+acme_manager_remove: Callable[[_Pointer[acme_manager_t], bytes | None], int]
+_signatures["acme_manager_remove"] = lambda m: (c_int32, POINTER(m.acme_manager_t), c_char_p)
+
+# Renews a certificate now, although that is not due; begins anew after ACME_EVENT_STOPPED. Any
+# thread, and any callback.
+acme_manager_renew: Callable[[_Pointer[acme_manager_t], bytes | None], int]
+_signatures["acme_manager_renew"] = lambda m: (c_int32, POINTER(m.acme_manager_t), c_char_p)
+
+# Returns the number of certificates.
+acme_manager_count: Callable[[_Pointer[acme_manager_t]], int]
+_signatures["acme_manager_count"] = lambda m: (c_size_t, POINTER(m.acme_manager_t))
+
+# Returns the certificate for a client's server name: by exact name, then by wildcard. Any thread.
+acme_manager_cert: Callable[[_Pointer[acme_manager_t], bytes | None], _Pointer[acme_cert_t]]
+_signatures["acme_manager_cert"] = lambda m: (
+    POINTER(m.acme_cert_t), POINTER(m.acme_manager_t), c_char_p
+)
+
+# Writes a JSON object about a certificate, or an array about all: name, state ("valid", "expired",
+# "missing", "stopped" or "loading"), not_after and next_try (RFC 3339), failures in a row. Any
+# thread.
+acme_manager_status: Callable[[_Pointer[acme_manager_t], bytes | None, Any, int | None], int]
+_signatures["acme_manager_status"] = lambda m: (
+    c_int32, POINTER(m.acme_manager_t), c_char_p, m.acme_write_fn, c_void_p
+)
+
+# Writes metrics as OpenMetrics 1.0 text: certificates by state, attempts and their results, the
+# time at which the first certificate expires. Any thread.
+acme_manager_metrics: Callable[[_Pointer[acme_manager_t], Any, int | None], int]
+_signatures["acme_manager_metrics"] = lambda m: (
+    c_int32, POINTER(m.acme_manager_t), m.acme_write_fn, c_void_p
+)
+
+# Lets a driver work for the manager: from now on acme_driver_dispatch() reads the store, orders and
+# renews. Several managers may share a driver.
+acme_manager_start: Callable[[_Pointer[acme_manager_t], _Pointer[acme_driver_t]], int]
+_signatures["acme_manager_start"] = lambda m: (
+    c_int32, POINTER(m.acme_manager_t), POINTER(m.acme_driver_t)
+)
+
+# Works until acme_manager_stop(), for programs without an event loop. Blocking; the callbacks are
+# called on this thread.
+acme_manager_run: Callable[[_Pointer[acme_manager_t]], int]
+_signatures["acme_manager_run"] = lambda m: (c_int32, POINTER(m.acme_manager_t))
+
+# Ends acme_manager_run() within a quarter of a second, after the challenges that are published were
+# removed. Any thread and any signal handler may call this: the function takes no lock.
+acme_manager_stop: Callable[[_Pointer[acme_manager_t]], None]
+_signatures["acme_manager_stop"] = lambda m: (None, POINTER(m.acme_manager_t))
+
+# Frees the manager. It first cancels the attempts under way, and removes their challenges; their
+# orders stay in the store, and the next manager goes on with them. There are no more events. From a
+# callback this function only sets ACME_ERR_MISUSE. In a child of fork() it frees nothing.
+acme_manager_free: Callable[[_Pointer[acme_manager_t]], None]
+_signatures["acme_manager_free"] = lambda m: (None, POINTER(m.acme_manager_t))

@@ -188,6 +188,24 @@ class ChainBy(enum.IntEnum):
     SMALLEST = 3
 
 
+class EventType(enum.IntEnum):
+    """Types of events of a manager."""
+
+    # The certificate was read from the store: use it.
+    LOADED = 1
+    # The first certificate of this name was issued: use it.
+    OBTAINED = 2
+    # A new certificate was issued: use it.
+    RENEWED = 3
+    # The CA was asked, and the renewal is not due.
+    NOT_DUE = 4
+    # An attempt failed. The certificate in use, if any, stays; the next attempt is at next_try.
+    FAILED = 5
+    # Attempts have ended, because they cannot succeed or have failed for weeks.
+    # acme_manager_renew(), or acme_manager_add() with other options, begins anew.
+    STOPPED = 6
+
+
 class acme_cert_t(Structure):
     """A certificate chain, leaf first, with its private key if the library has it."""
 
@@ -221,6 +239,13 @@ class acme_key_t(Structure):
     The library wipes it from memory when it is freed. OpenSSL keeps EC keys in its secure heap,
     which is neither swapped nor dumped, if the program has called CRYPTO_secure_malloc_init()
     before.
+    """
+
+
+class acme_manager_t(Structure):
+    """Keeps any number of certificates of a client fresh: obtains them, asks the CA when to renew them (RFC 9773), renews them, and stores them in the client's store.
+    
+    A driver does its work.
     """
 
 
@@ -635,3 +660,69 @@ class acme_driver_callbacks_t(Structure):
         ("sign", acme_op_fn),
         ("user", c_void_p),
     ]
+
+
+class acme_event_t(Structure):
+    """An event of one certificate. All pointers are valid during the callback."""
+
+    if TYPE_CHECKING:
+        type: int
+        name: bytes | None
+        cert: _Pointer[acme_cert_t]
+        error: _Pointer[acme_error_t]
+        next_try: int
+        not_after: int
+
+    _fields_ = [
+        ("type", c_int),
+        ("name", c_char_p),
+        ("cert", POINTER(acme_cert_t)),
+        ("error", POINTER(acme_error_t)),
+        ("next_try", c_int64),
+        ("not_after", c_int64),
+    ]
+
+
+# Called for an event of a manager.
+acme_event_fn = CFUNCTYPE(None, POINTER(acme_event_t), c_void_p)
+
+# Called with a certificate that servers are to use from now on, with its key.
+acme_serve_fn = CFUNCTYPE(None, POINTER(acme_cert_t), c_void_p)
+
+
+class acme_manager_options_t(Structure):
+    """Options for acme_manager_new().
+    
+    Zero means default. All callbacks are called by acme_driver_dispatch() or acme_manager_run(), on
+    the thread that calls it. They may call any function except these two and the free functions of
+    the manager and its driver.
+    """
+
+    if TYPE_CHECKING:
+        size: int
+        client: _Pointer[acme_client_t]
+        event: Any
+        user: int | None
+        serve: Any
+        publish: Any
+        unpublish: Any
+        serve_user: int | None
+        max_attempts: int
+        max_loaded: int
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("client", POINTER(acme_client_t)),
+        ("event", acme_event_fn),
+        ("user", c_void_p),
+        ("serve", acme_serve_fn),
+        ("publish", acme_op_fn),
+        ("unpublish", acme_op_fn),
+        ("serve_user", c_void_p),
+        ("max_attempts", c_size_t),
+        ("max_loaded", c_size_t),
+    ]
+
+
+# Takes text; returns 0, or another value to end.
+acme_write_fn = CFUNCTYPE(c_int, c_char_p, c_size_t, c_void_p)

@@ -1,0 +1,120 @@
+//! The certificates in use, by server name.
+
+use std::collections::VecDeque;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::by_hash::ByHash;
+use crate::pki::{CertificateChain, Key};
+
+/// The certificates of a manager, for handshakes. Any thread may ask.
+pub struct Served {
+    identities: RwLock<Identities>,
+    /// Names that clients have asked for, and whose certificates are not in memory.
+    wanted: Mutex<Vec<String>>,
+    max_loaded: usize,
+}
+
+/// Maximum number of names that wait for their certificates: clients may ask for any names.
+const MAX_WANTED: usize = 64;
+
+#[derive(Default)]
+struct Identities {
+    by_id: Vec<Option<(CertificateChain, Key)>>,
+    /// The certificates in memory, the first one that was read first.
+    loaded: VecDeque<u32>,
+    /// The certificate of each name in lower case, by the name's hash.
+    by_name: ByHash,
+    hashing: RandomState,
+}
+
+impl Served {
+    pub(super) fn new(max_loaded: usize) -> Served {
+        Served { identities: RwLock::default(), wanted: Mutex::default(), max_loaded }
+    }
+
+    /// Takes the names that clients have asked for.
+    pub(super) fn take_wanted(&self) -> Vec<String> {
+        std::mem::take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Identities> {
+        self.identities.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Identities> {
+        self.identities.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, id: u32, chain: &CertificateChain, key: &Key) {
+        let mut identities = self.write();
+        identities.forget(id);
+        while identities.loaded.len() >= self.max_loaded {
+            match identities.loaded.front().copied() {
+                Some(oldest) => identities.forget(oldest),
+                None => break,
+            }
+        }
+        identities.loaded.push_back(id);
+        for name in chain.names() {
+            let hash = identities.hash(&name.to_ascii_lowercase());
+            identities.by_name.insert(hash, id);
+        }
+        let place = id as usize;
+        if identities.by_id.len() <= place {
+            identities.by_id.resize(place + 1, None);
+        }
+        if let Some(identity) = identities.by_id.get_mut(place) {
+            *identity = Some((chain.clone(), key.clone()));
+        }
+    }
+
+    pub(super) fn remove(&self, id: u32) {
+        self.write().forget(id);
+    }
+
+    /// Returns the certificate for a server name: by exact name, then by wildcard. If it is not in memory, the
+    /// manager reads it, and the result is `None`.
+    pub fn find(&self, server_name: &str) -> Option<(CertificateChain, Key)> {
+        let name = server_name.trim_end_matches('.').to_ascii_lowercase();
+        // A wildcard stands for one label, the first (RFC 9525 section 6.3).
+        let wildcard = name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
+        let identities = self.read();
+        let exact = identities.find(&name);
+        let identity = exact.or_else(|| identities.find(wildcard.as_ref()?)).cloned();
+        if identity.is_none() {
+            let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            if wanted.len() < MAX_WANTED {
+                wanted.push(name);
+                wanted.extend(wildcard);
+            }
+        }
+        identity
+    }
+}
+
+impl Identities {
+    fn hash(&self, name: &str) -> u64 {
+        self.hashing.hash_one(name)
+    }
+
+    fn find(&self, name: &str) -> Option<&(CertificateChain, Key)> {
+        let id = self.by_name.get(&self.hash(name))?;
+        let identity = self.by_id.get(*id as usize)?.as_ref()?;
+        let is_for_name = identity.0.names().iter().any(|known| known.eq_ignore_ascii_case(name));
+        Some(identity).filter(|_| is_for_name)
+    }
+
+    fn forget(&mut self, id: u32) {
+        let place = self.by_id.get_mut(id as usize);
+        let Some((chain, _)) = place.and_then(Option::take) else { return };
+        self.loaded.retain(|known| *known != id);
+        for name in chain.names() {
+            let hash = self.hash(&name.to_ascii_lowercase());
+            if self.by_name.get(&hash) == Some(&id) {
+                self.by_name.remove(&hash);
+            }
+        }
+    }
+}
