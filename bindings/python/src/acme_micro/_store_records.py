@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ._folder import PUBLIC, SECRET, Folder
-from ._names import CHAIN, KEY, ORDER
+from ._names import CHAIN, KEY, ORDER, canonical
 from ._origin import Origin
 from ._values import text_of
 from .errors import ConflictError, StoreError
@@ -53,8 +53,10 @@ class StoreRecords:
     def name_for(self, file: str) -> str:
         """Returns the name in records of a certificate with these files, which are named without their
         endings."""
-        self._files[f"{file}{CHAIN}".lower()] = file
-        return f"{file}{CHAIN}"
+        # The library writes each name in one way. The files of an older version may have another one.
+        name = file.lower() if canonical(file) == file.lower() else f"{file}{CHAIN}".lower()
+        self._files[name] = file
+        return name
 
     def get(self, name: str) -> tuple[int, bytes] | None:
         if name.startswith("account/"):
