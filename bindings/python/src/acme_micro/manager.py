@@ -107,6 +107,7 @@ class Manager(Handle[_native.acme_manager_t]):
             if not isinstance(limit, int) or limit < 1:
                 raise InvalidArgument(f"{name} is {limit!r}, which is not a number of at least 1")
         self._client, self._solver, self._on_event = client, solver, on_event
+        self._store = client._store
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         options = _native.acme_manager_options_t()
@@ -253,7 +254,7 @@ class Manager(Handle[_native.acme_manager_t]):
                 type=EventType(event.type),
                 name=from_text(event.name) or "",
                 certificate=certificate,
-                error=error_of(event.error) if event.error else None,
+                error=self._store.explained(error_of(event.error)) if event.error else None,
                 next_try=moment(event.next_try),
                 not_after=moment(event.not_after),
             )
