@@ -25,18 +25,19 @@
 ///  1. A function that fails throws an acme::error or a class derived from it. An exception that
 ///     your handler throws ends the operation; the call that ran the handler throws the same
 ///     exception again, unchanged.
-///  2. acme::client, key, csr, certificate, operation, driver and store are handles. They can be
-///     moved but not copied. Their destructors free them, in any order: an object that still needs another
-///     one keeps it alive. A handle that was moved from throws acme::misuse when it is used.
+///  2. acme::client, key, csr, certificate, operation, driver, store and manager are handles. They
+///     can be moved but not copied. Their destructors free them, in any order: an object that still
+///     needs another one keeps it alive. A handle that was moved from throws acme::misuse when it
+///     is used.
 ///  3. The caller owns every returned object. A std::string_view is valid as long as the object
 ///     that returned it, or the object that this one was moved to.
 ///  4. Handles may move between threads. Many threads may use a client, key, csr, certificate or
 ///     store at once; one thread at a time may use an operation, but any thread may call
 ///     operation::cancel().
 ///  5. No function blocks, sleeps, starts a thread, reads the environment or opens a file or
-///     socket. The exceptions are operation::send(), operation::run() and client::obtain(); the
-///     constructor of client, which reads the files that its options name; driver; and the
-///     functions of store and operation::access_store().
+///     socket. The exceptions are operation::send(), operation::run(), client::obtain() and
+///     manager::run(); the constructor of client, which reads the files that its options name;
+///     driver; and the functions of store and operation::access_store().
 ///  6. Text is UTF-8. An empty std::optional is an absent value or, in options, the default.
 ///  7. The C API is available for everything else: native_handle() returns the C handle, and a
 ///     constructor takes over a C handle.
@@ -57,6 +58,7 @@
 #include <cstdio>
 #include <exception>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -178,6 +180,23 @@ enum class chain_by : int {
     issuer = ACME_CHAIN_BY_ISSUER,
     key_id = ACME_CHAIN_BY_KEY_ID,
     smallest = ACME_CHAIN_SMALLEST,
+};
+
+/// Types of events of a manager; see manager_event.
+enum class event_type : int {
+    /// The certificate was read from the store: use it.
+    loaded = ACME_EVENT_LOADED,
+    /// The first certificate of this name was issued: use it.
+    obtained = ACME_EVENT_OBTAINED,
+    /// A new certificate was issued: use it.
+    renewed = ACME_EVENT_RENEWED,
+    /// The CA was asked, and the renewal is not due.
+    not_due = ACME_EVENT_NOT_DUE,
+    /// An attempt failed. The certificate in use, if any, stays; the next attempt is at next_try.
+    failed = ACME_EVENT_FAILED,
+    /// Attempts have ended, because they cannot succeed or have failed for weeks. manager::renew(),
+    /// or manager::add() with other options, begins anew.
+    stopped = ACME_EVENT_STOPPED,
 };
 
 namespace detail {
@@ -497,6 +516,10 @@ template <> struct kind<acme_op_t> {
 template <> struct kind<acme_driver_t> {
     static constexpr const char *name = "acme::driver";
     static void free(acme_driver_t *driver) noexcept { acme_driver_free(driver); }
+};
+template <> struct kind<acme_manager_t> {
+    static constexpr const char *name = "acme::manager";
+    static void free(acme_manager_t *manager) noexcept { acme_manager_free(manager); }
 };
 template <> struct kind<acme_store_t> {
     static constexpr const char *name = "acme::store";
@@ -915,6 +938,9 @@ public:
     {
         return acme_cert_days_left(native_handle(), detail::from_time(now));
     }
+
+private:
+    friend class manager;
 };
 
 /// Returns when to try again to obtain or renew a certificate: after 1 minute, 10 minutes, 100
@@ -971,11 +997,6 @@ public:
     /// bytes, at most limit of them.
     virtual std::vector<std::string> list(const std::string &prefix, const std::string &after,
                                           std::size_t limit) = 0;
-
-protected:
-    record_store() = default;
-    record_store(const record_store &) = default;
-    record_store &operator=(const record_store &) = default;
 };
 
 /// Where accounts, keys, certificates and orders in progress are kept. Any thread may use it; an
@@ -1603,6 +1624,7 @@ private:
     }
 
     struct running;
+    friend class manager;
 };
 
 /// The C callbacks of acme_op_run(), which call the handlers. No exception may pass the library's
@@ -1891,6 +1913,51 @@ struct driver_handlers {
     std::function<void(operation &)> sign = {};
 };
 
+namespace detail {
+
+/// The managers that a driver works for.
+class managers {
+public:
+    /// A manager, which lives while dispatch() runs, and the exception of its handlers.
+    struct held {
+        std::shared_ptr<acme_manager_t> manager;
+        std::shared_ptr<std::exception_ptr> thrown;
+    };
+
+    void add(const std::shared_ptr<acme_manager_t> &manager,
+             std::shared_ptr<std::exception_ptr> thrown)
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        known_.push_back({manager, std::move(thrown)});
+    }
+
+    /// Returns those that are alive.
+    std::vector<held> hold()
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        std::vector<held> alive;
+        std::vector<known> kept;
+        for (known &each : known_)
+            if (std::shared_ptr<acme_manager_t> manager = each.manager.lock()) {
+                alive.push_back({std::move(manager), each.thrown});
+                kept.push_back(std::move(each));
+            }
+        known_.swap(kept);
+        return alive;
+    }
+
+private:
+    struct known {
+        std::weak_ptr<acme_manager_t> manager;
+        std::shared_ptr<std::exception_ptr> thrown;
+    };
+
+    std::mutex mutex_;
+    std::vector<known> known_;
+};
+
+}  // namespace detail
+
 /// A driver runs operations with the built-in HTTPS client, on a few threads of its own. Your event
 /// loop watches the file descriptor fd() for reading and calls dispatch() when it is readable.
 ///
@@ -1902,7 +1969,10 @@ public:
     using handle::handle;
 
     /// Makes a driver with its file descriptor. Threads start when they are needed.
-    explicit driver(const driver_options &options = {}) : handle(make(options)) {}
+    explicit driver(const driver_options &options = {})
+        : driver(make(options), std::make_shared<detail::managers>())
+    {
+    }
 
     /// File descriptor to watch for reading, level- or edge-triggered. It never changes. The driver
     /// owns it: do not read from it and do not close it.
@@ -1942,13 +2012,31 @@ public:
     {
         const std::shared_ptr<acme_driver_t> self = shared();
         const std::shared_ptr<std::exception_ptr> thrown = thrown_;
+        const std::vector<detail::managers::held> managers = managers_->hold();
         const acme_status_t result = acme_driver_dispatch(self.get());
-        if (*thrown)
-            std::rethrow_exception(std::exchange(*thrown, nullptr));
+        std::exception_ptr first = std::exchange(*thrown, nullptr);
+        for (const detail::managers::held &each : managers)
+            if (std::exception_ptr other = std::exchange(*each.thrown, nullptr); !first)
+                first = other;
+        if (first)
+            std::rethrow_exception(first);
         detail::check(result);
     }
 
 private:
+    friend class manager;
+
+    // A handler that the destructor calls may destroy a manager, which then lives until its end.
+    driver(acme_driver_t *made, const std::shared_ptr<detail::managers> &of)
+        : handle(std::shared_ptr<acme_driver_t>(made,
+                                                [of](acme_driver_t *freed) {
+                                                    const auto held = of->hold();
+                                                    acme_driver_free(freed);
+                                                })),
+          managers_(of)
+    {
+    }
+
     /// An operation in the driver. No exception may pass the library's own frames: the first
     /// exception waits in thrown until dispatch() throws it.
     struct task {
@@ -2018,6 +2106,283 @@ private:
 
     // Shared with the tasks, which may outlive the driver.
     std::shared_ptr<std::exception_ptr> thrown_ = std::make_shared<std::exception_ptr>();
+    std::shared_ptr<detail::managers> managers_ = std::make_shared<detail::managers>();
+};
+
+// --- managers -----------------------------------------------------------------------------------
+
+/// An event of one certificate; see manager_options::event.
+struct manager_event {
+    /// Type of the event.
+    event_type type = event_type::failed;
+    /// Name of the certificate in the store.
+    std::string name;
+    /// The certificate with its key; nullopt for event_type::failed and event_type::stopped. Valid
+    /// until the handler returns: manager::find() returns one to keep.
+    std::optional<certificate> cert;
+    /// Why the attempt failed; for a new certificate: why it is not in the store. nullopt: no
+    /// failure.
+    std::optional<acme::error> error;
+    /// When the CA is asked again, or the next attempt begins; nullopt: not known, or never.
+    std::optional<time_point> next_try;
+    /// End of the validity of the certificate in use; nullopt: not known, or no certificate.
+    std::optional<time_point> not_after;
+};
+
+/// Options of manager. Only driver::dispatch(), manager::run() and the destructors of manager and
+/// driver call the handlers, on the thread that calls these. Handlers may call any function of the
+/// manager but run().
+///
+/// When publish throws, the attempt fails with a host_error of the same message. dispatch() and
+/// run() throw the first exception of any handler, unchanged; the destructors drop it.
+struct manager_options {
+    /// Required: the account, with a store. It may be destroyed before the manager.
+    const acme::client *client = nullptr;
+    /// Called for each event.
+    std::function<void(const manager_event &)> event = {};
+    /// Called with each certificate to use from now on: after it was read from the store, and after
+    /// it was issued. The certificate is valid until the handler returns.
+    std::function<void(const certificate &)> serve = {};
+    /// Publishes each of operation::challenges() and calls operation::published() when all are in
+    /// place: before it returns, or later on any thread, while unpublish has not returned. Empty:
+    /// the program responds to http-01 with client::http01_answer(), which needs no publishing.
+    std::function<void(operation &)> publish = {};
+    /// Removes the records of the same challenges.
+    std::function<void(operation &)> unpublish = {};
+    /// Maximum number of attempts at the same time; default 10.
+    std::size_t max_attempts = 0;
+    /// Maximum number of certificates in memory; default 1000. With more, a certificate is read from
+    /// the store when manager::find() first asks for it.
+    std::size_t max_loaded = 0;
+};
+
+/// Keeps any number of certificates of a client fresh: obtains them, asks the CA when to renew them
+/// (RFC 9773), renews them, and stores them in the client's store.
+///
+///     acme::manager_options options;
+///     options.client = &client;                         // has a store
+///     options.serve = [](const acme::certificate &c) { use(c.chain_pem()); };
+///     acme::manager manager(options);
+///     manager.add(order);                               // each name
+///     manager.start(driver);                            // without an event loop: manager.run();
+///
+/// Any thread and any handler may call add(), remove(), renew(), count(), find(), status(),
+/// metrics() and stop(). Destroy a manager on the thread that dispatches its driver, or while no
+/// thread does. A handler may destroy it: it then lives until dispatch() or run() returns.
+class manager : public detail::handle<acme_manager_t> {
+public:
+    /// Makes a manager without certificates. It does nothing before start() or run().
+    explicit manager(const manager_options &options) : manager(std::make_shared<state>(options)) {}
+
+    /// Adds a certificate, or changes the options of the one with this name in the store.
+    /// only_if_due has no meaning here.
+    void add(const order_options &order) const
+    {
+        detail::check(
+            acme_manager_add(native_handle(), detail::order_arguments(order).pointer()));
+    }
+
+    /// Removes the certificate of this name in the store, if there is one. Its files or records
+    /// stay in the store.
+    void remove(const std::string &name) const
+    {
+        detail::check(acme_manager_remove(native_handle(), detail::to_c(name, "name")));
+    }
+
+    /// Renews the certificate of this name in the store now, although that is not due; begins anew
+    /// after event_type::stopped. Throws invalid_argument if the manager has no such
+    /// certificate.
+    void renew(const std::string &name) const
+    {
+        detail::check(acme_manager_renew(native_handle(), detail::to_c(name, "name")));
+    }
+
+    /// Number of certificates.
+    std::size_t count() const { return acme_manager_count(native_handle()); }
+
+    /// The certificate for a client's server name, with its key: by exact name, then by wildcard.
+    /// nullopt: no certificate is for this name, or it is being read from the store, and
+    /// event_type::loaded follows.
+    std::optional<certificate> find(const std::string &server_name) const
+    {
+        acme_cert_t *found =
+            acme_manager_cert(native_handle(), detail::to_c(server_name, "server_name"));
+        return found ? std::optional<certificate>(certificate(found)) : std::nullopt;
+    }
+
+    /// Lets a driver work for the manager: from now on driver::dispatch() reads the store, orders
+    /// and renews. Several managers may share a driver. If the driver is destroyed first, the
+    /// manager stops.
+    void start(const driver &with) const
+    {
+        detail::check(acme_manager_start(native_handle(), with.native_handle()));
+        with.managers_->add(shared(), state_->thrown);
+    }
+
+    /// Works until stop(), for programs without an event loop; blocks. If a handler throws, run()
+    /// ends as after stop(), and throws the same exception.
+    void run()
+    {
+        const std::shared_ptr<acme_manager_t> self = shared();
+        const std::shared_ptr<state> with = state_;
+        with->running = self.get();
+        const acme_status_t result = acme_manager_run(self.get());
+        with->running = nullptr;
+        if (*with->thrown)
+            std::rethrow_exception(std::exchange(*with->thrown, nullptr));
+        detail::check(result);
+    }
+
+    /// Ends run() within a quarter of a second, after the challenges that are published were
+    /// removed. Any signal handler may call this, while the object lives and is not being moved.
+    void stop() const { acme_manager_stop(native_handle()); }
+
+    /// A JSON object about the certificate of this name in the store, or an array about all: name,
+    /// state ("valid", "expired", "missing", "stopped" or "loading"), not_after and next_try
+    /// (RFC 3339), failures in a row.
+    std::string status(const std::optional<std::string> &name = std::nullopt) const
+    {
+        std::string text;
+        detail::check(
+            acme_manager_status(native_handle(), detail::to_c(name, "name"), write, &text));
+        return text;
+    }
+
+    /// Metrics as OpenMetrics 1.0 text: certificates by state, attempts and their results, the time
+    /// at which the first certificate expires.
+    std::string metrics() const
+    {
+        std::string text;
+        detail::check(acme_manager_metrics(native_handle(), write, &text));
+        return text;
+    }
+
+private:
+    /// The handlers, for the C callbacks. No exception may pass the library's own frames: the first
+    /// one waits in thrown until dispatch() or run() throws it.
+    struct state {
+        explicit state(const manager_options &options) : with(options) {}
+
+        manager_options with;
+        std::shared_ptr<std::exception_ptr> thrown = std::make_shared<std::exception_ptr>();
+        /// The manager during run().
+        acme_manager_t *running = nullptr;
+        /// The attempts whose challenges are published.
+        std::map<acme_op_t *, operation> published;
+
+        static state &at(void *user) { return *static_cast<state *>(user); }
+
+        /// Calls a handler; returns the message of its exception, or an empty text.
+        template <typename Call> std::string guard(Call call) noexcept
+        {
+            try {
+                call();
+                return {};
+            } catch (const std::exception &error) {
+                keep();
+                return *error.what() ? error.what() : "a handler threw";
+            } catch (...) {
+                keep();
+                return "a handler threw";
+            }
+        }
+
+        void keep() noexcept
+        {
+            if (!*thrown)
+                *thrown = std::current_exception();
+            acme_manager_stop(running);
+        }
+
+        static void event(const acme_event_t *shown, void *user) noexcept
+        {
+            at(user).guard([&] {
+                manager_event made;
+                made.type = static_cast<event_type>(shown->type);
+                made.name = detail::to_string(shown->name);
+                if (shown->cert)
+                    made.cert.emplace(borrowed(shown->cert));
+                if (shown->error)
+                    made.error.emplace(shown->error);
+                made.next_try = detail::to_optional_time(shown->next_try);
+                made.not_after = detail::to_optional_time(shown->not_after);
+                at(user).with.event(made);
+            });
+        }
+
+        static void serve(const acme_cert_t *cert, void *user) noexcept
+        {
+            at(user).guard([&] { at(user).with.serve(borrowed(cert)); });
+        }
+
+        static void publish(acme_op_t *op, void *user) noexcept
+        {
+            const std::string failure =
+                at(user).guard([&] { at(user).with.publish(at(user).find(op)); });
+            if (!failure.empty())
+                acme_op_published(op, failure.c_str());
+        }
+
+        static void unpublish(acme_op_t *op, void *user) noexcept
+        {
+            at(user).guard([&] {
+                if (at(user).with.unpublish)
+                    at(user).with.unpublish(at(user).find(op));
+            });
+            at(user).published.erase(op);
+        }
+
+        /// Returns the operation of an attempt, which the library owns.
+        operation &find(acme_op_t *op)
+        {
+            const std::shared_ptr<acme_op_t> not_owned(std::shared_ptr<void>(), op);
+            return published.try_emplace(op, operation(not_owned)).first->second;
+        }
+
+        static certificate borrowed(const acme_cert_t *cert)
+        {
+            return certificate(std::shared_ptr<acme_cert_t>(std::shared_ptr<void>(),
+                                                            const_cast<acme_cert_t *>(cert)));
+        }
+    };
+
+    explicit manager(std::shared_ptr<state> with) : handle(make(with)), state_(std::move(with)) {}
+
+    static std::shared_ptr<acme_manager_t> make(const std::shared_ptr<state> &with)
+    {
+        acme_manager_options_t c = {};
+
+        c.size = sizeof c;
+        c.client = with->with.client ? with->with.client->native_handle() : nullptr;
+        c.user = c.serve_user = with.get();
+        if (with->with.event)
+            c.event = state::event;
+        if (with->with.serve)
+            c.serve = state::serve;
+        if (with->with.publish)
+            c.publish = state::publish;
+        if (with->with.publish || with->with.unpublish)
+            c.unpublish = state::unpublish;
+        c.max_attempts = with->with.max_attempts;
+        c.max_loaded = with->with.max_loaded;
+        // The callbacks use the state until the manager is freed.
+        return std::shared_ptr<acme_manager_t>(detail::make<acme_manager_t>(acme_manager_new, &c),
+                                               [with](acme_manager_t *made) { free(made); });
+    }
+
+    static void free(acme_manager_t *made) noexcept { acme_manager_free(made); }
+
+    static int write(const char *text, std::size_t size, void *to) noexcept
+    {
+        try {
+            static_cast<std::string *>(to)->assign(text, size);
+            return 0;
+        } catch (...) {
+            return 1;
+        }
+    }
+
+    std::shared_ptr<state> state_;
 };
 
 // --- the library --------------------------------------------------------------------------------

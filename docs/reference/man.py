@@ -32,6 +32,7 @@ HEADERS = {"acme_micro.h": "acme-micro", "acme_micro_openssl.h": "acme_micro_ope
 # Families of functions, in the order of the overview.
 FAMILIES = {
     "acme_obtain": "The whole in one call",
+    "acme_manager_": "Certificates that stay fresh",
     "acme_client_": "An account at a CA",
     "acme_begin_": "What can be done there",
     "acme_op_": "Operations, step by step",

@@ -156,6 +156,7 @@ mod no_driver {
     use std::convert::Infallible;
     use std::marker::PhantomData;
     use std::sync::Arc;
+    use std::time::Duration;
 
     use crate::engine::{Challenge, ToSign};
     use crate::error::Result;
@@ -186,6 +187,18 @@ mod no_driver {
         }
 
         pub(in crate::ffi) fn cancel_all(&self) {
+            match self.0 {}
+        }
+
+        pub(in crate::ffi) fn set_alarm(&mut self, _: Option<Duration>) -> Result<()> {
+            match self.0 {}
+        }
+
+        pub(in crate::ffi) fn call(&self, _: Box<dyn FnOnce() + Send>) {
+            match self.0 {}
+        }
+
+        pub(in crate::ffi) fn notifier(&self) -> Box<dyn Fn() + Send + Sync> {
             match self.0 {}
         }
     }

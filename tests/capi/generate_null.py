@@ -32,6 +32,9 @@ OPTIONAL = {
     "acme_obtain": {"run"},
     "acme_driver_new": {"options"},
     "acme_next_try": {"cert"},
+    "acme_manager_cert": {"server_name"},
+    "acme_manager_status": {"name", "user"},
+    "acme_manager_metrics": {"user"},
 }
 # Valid values of the arguments, by function and parameter, by parameter, or by type.
 VALUES = {
@@ -57,6 +60,10 @@ VALUES = {
     ("acme_op_respond_with", "challenge"): "&challenge",
     ("acme_store_directory", "path"): '"acme-null-store"',
     "directory_url": "client_options.directory_url",
+    ("acme_manager_remove", "name"): '"example.org"',
+    ("acme_manager_renew", "name"): '"example.org"',
+    ("acme_manager_status", "name"): '"example.org"',
+    "write": "take_text",
     "names": "names",
     "contacts": "contacts",
     "thumbprint": "acme_key_thumbprint(key)",
@@ -81,6 +88,10 @@ VALUES = {
     "acme_run_options_t *": "&run",
     "acme_driver_options_t *": "&driver_options",
     "acme_driver_callbacks_t *": "&callbacks",
+    "acme_manager_t *": "manager",
+    "acme_manager_options_t *": "&manager_options",
+    ("acme_manager_add", "order"): "&stored_order",
+    "acme_manager_t **": "&out_manager",
     "acme_store_t *": "store",
     "acme_store_functions_t *": "&functions",
     "acme_store_t **": "&out_store",
@@ -100,12 +111,14 @@ VALUES = {
 }
 # Their handles exist only while a function of a store runs: test_store.c calls them with NULL.
 SKIPPED = {"acme_record_set", "acme_names_add"}
-POINTERS = {"acme_log_fn"}  # a pointer to a function, under a name without "*"
+# acme_manager_run() blocks: test_manager.c calls it.
+SKIPPED |= {"acme_manager_run"}
+POINTERS = {"acme_log_fn", "acme_write_fn"}  # a pointer to a function, under a name without "*"
 # Functions whose result for NULL is neither NULL nor 0.
 ANSWERS = {"acme_driver_fd": "-1"}
 # A returned pointer that the caller does not own is const (rule 2 of the header). Exceptions: these return a
 # handle that the caller then owns, or the caller's own pointer.
-NOT_CONST = {"acme_op_take_cert", "acme_op_user_data"}
+NOT_CONST = {"acme_op_take_cert", "acme_op_user_data", "acme_manager_cert"}
 
 
 class Parameter:

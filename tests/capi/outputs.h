@@ -12,6 +12,7 @@ static acme_client_t *out_client;
 static acme_op_t *out_op;
 static acme_driver_t *out_driver;
 static acme_store_t *out_store;
+static acme_manager_t *out_manager;
 
 /* Fills the outputs with a pattern, which shows later which of them were written. */
 static inline void touch_outputs(void)
@@ -23,6 +24,7 @@ static inline void touch_outputs(void)
     out_op = (acme_op_t *)&untouched;
     out_driver = (acme_driver_t *)&untouched;
     out_store = (acme_store_t *)&untouched;
+    out_manager = (acme_manager_t *)&untouched;
 }
 
 #endif

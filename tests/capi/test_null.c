@@ -23,6 +23,8 @@ static acme_op_t *op, *canceled, *failed_op;
 static const acme_error_t *error;
 static acme_driver_t *driver;
 static acme_store_t *store;
+static acme_client_t *stored; /* with the store */
+static acme_manager_t *manager;
 static acme_client_options_t client_options = ACME_CLIENT_OPTIONS_INIT;
 static acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
 static acme_authorize_options_t authorize = ACME_AUTHORIZE_OPTIONS_INIT;
@@ -30,6 +32,8 @@ static acme_run_options_t run = ACME_RUN_OPTIONS_INIT;
 static acme_driver_options_t driver_options = ACME_DRIVER_OPTIONS_INIT;
 static acme_driver_callbacks_t callbacks = ACME_DRIVER_CALLBACKS_INIT;
 static acme_store_functions_t functions = ACME_STORE_FUNCTIONS_INIT;
+static acme_manager_options_t manager_options = ACME_MANAGER_OPTIONS_INIT;
+static acme_order_options_t stored_order = ACME_ORDER_OPTIONS_INIT;
 static uint8_t digest[32];
 static acme_challenge_t challenge;
 static char body[1024];
@@ -48,6 +52,12 @@ static void done(acme_op_t *it, acme_status_t status, void *unused)
     CHECK(it == op);
     acme_op_free(op);
     op = NULL;
+}
+
+static int take_text(const char *text, size_t size, void *unused)
+{
+    (void)unused;
+    return text && size ? 0 : 1;
 }
 
 static int get(const char *name, acme_record_t *found, void *unused)
@@ -90,6 +100,18 @@ static void renew(void)
         OK(acme_driver_new(NULL, &driver));
     if (!store)
         OK(acme_store_memory(&store));
+    if (!stored) {
+        client_options.account_key = NULL;
+        client_options.store = store;
+        OK(acme_client_new(&client_options, &stored));
+        client_options.account_key = key;
+        client_options.store = NULL;
+        manager_options.client = stored;
+    }
+    if (!manager)
+        OK(acme_manager_new(&manager_options, &manager));
+    if (acme_manager_count(manager) == 0)
+        OK(acme_manager_add(manager, &stored_order));
     if (op && strcmp(acme_op_state(op), "new") != 0) {
         acme_op_free(op);
         op = NULL;
@@ -120,6 +142,7 @@ static void free_outputs(void)
     FREE(client);
     FREE(op);
     FREE(store);
+    FREE(manager);
     if (acme_driver_count(driver) > 0) {
         acme_driver_free(driver); /* calls done() */
         driver = NULL;
@@ -252,8 +275,8 @@ int main(int argc, char **argv)
     CHECK(chdir("/tmp") == 0);
 
     client_options.directory_url = "https://127.0.0.1:1/directory"; /* no program listens there */
-    order.names = authorize.names = names;
-    order.name_count = authorize.name_count = 1;
+    order.names = stored_order.names = authorize.names = names;
+    order.name_count = stored_order.name_count = authorize.name_count = 1;
     order.timeout_s = 1;
     challenge.identifier = "example.org";
     challenge.tls_alpn_digest = digest;
@@ -263,6 +286,8 @@ int main(int argc, char **argv)
     functions.list = list;
     TEST(f01_f23_m10_every_pointer_of_every_function());
     CHECK(rmdir("acme-null-store") == 0);
+    acme_manager_free(manager);
+    acme_client_free(stored);
     acme_store_free(store);
     acme_driver_free(driver);
     acme_op_free(op);

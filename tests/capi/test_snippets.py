@@ -2,6 +2,8 @@
 """The snippets of docs/event-loops.md do what the page says: each is put into a small program that
 obtains a certificate from Pebble on that loop. The one for nginx is only compiled, with nginx's headers."""
 
+import functools
+import http.server
 import os
 import re
 import shlex
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import unittest
 from pathlib import Path
 
@@ -80,6 +83,66 @@ int main(int argc, char **argv)
 }
 """
 
+MANAGER_HARNESS = """
+#include "acme_micro.h"
+
+static int is_there;
+
+static void event(const acme_event_t *event, void *user)
+{
+    (void)user;
+    is_there |= event->cert != NULL;
+    fprintf(event->cert ? stdout : stderr, "%s",
+            event->cert ? acme_cert_chain_pem(event->cert) : acme_error_message(event->error));
+}
+
+static void publish(acme_op_t *op, void *user)
+{
+    const acme_challenge_t *challenge = acme_op_challenge(op, 0);
+    FILE *file = fopen(challenge->http_path + 1, "w");
+
+    (void)user;
+    fputs(challenge->key_authorization, file);
+    fclose(file);
+    acme_op_published(op, NULL);
+}
+
+static void unpublish(acme_op_t *op, void *user)
+{
+    (void)user;
+    remove(acme_op_challenge(op, 0)->http_path + 1);
+}
+"""
+
+MANAGER_MAIN = """
+int main(int argc, char **argv)
+{
+    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
+    acme_client_t *client = NULL;
+    acme_driver_t *driver = NULL;
+    acme_manager_t *manager;
+    acme_store_t *store = NULL;
+    int epoll_fd = epoll_create1(0);
+
+    if (argc != 4 || acme_store_memory(&store) != ACME_OK || acme_driver_new(NULL, &driver) != ACME_OK)
+        return 2;
+    options.directory_url = argv[1];
+    options.ca_file = argv[2];
+    options.store = store;
+    options.terms_agreed = 1;
+    if (acme_client_new(&options, &client) != ACME_OK || !(manager = keep_fresh(driver, client, argv[3])))
+        return 1;
+    watch(epoll_fd, driver);
+    while (!is_there)
+        turn(epoll_fd, driver);
+    acme_manager_free(manager);
+    acme_driver_free(driver);
+    acme_client_free(client);
+    acme_store_free(store);
+    return 0;
+}
+"""
+
 GOING_ON = "while (acme_driver_count(driver) > 0)"
 
 
@@ -92,6 +155,11 @@ def run(*command, **more):
 
 def pkg_config(*packages):
     return run("pkg-config", "--cflags", "--libs", *packages).split()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
 
 
 class Snippets(unittest.TestCase):
@@ -161,6 +229,36 @@ class Snippets(unittest.TestCase):
             {GOING_ON} turn(epoll_fd, driver);
             epoll_ctl(epoll_fd, EPOLL_CTL_DEL, acme_driver_fd(driver), NULL);"""
         self.on_loop("epoll", ["sys/epoll.h"], turns)
+
+    def test_manager(self):
+        """The snippet for epoll is its loop. The challenges are files of a web server."""
+        source = self.folder / "manager.c"
+        source.write_text(
+            "#define _GNU_SOURCE\n#include <stdio.h>\n#include <string.h>\n#include <sys/epoll.h>\n"
+            + MANAGER_HARNESS
+            + re.sub(r"static int obtain.*?^}$", "", SNIPPETS["common"], flags=re.M | re.S)
+            + SNIPPETS["epoll"]
+            + SNIPPETS["manager"]
+            + MANAGER_MAIN
+        )
+        handler = functools.partial(Quiet, directory=str(self.folder))
+        server = http.server.ThreadingHTTPServer(("", int(os.environ["PEBBLE_HTTP_PORT"])), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        (self.folder / ".well-known/acme-challenge").mkdir(parents=True)
+        for compiler in ("gcc", "clang"):
+            run(
+                compiler, "-std=c99", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers",
+                "-I", ROOT / "include", source, "-o", self.folder / compiler, "-L", ROOT / "target/c/lib",
+                f"-Wl,-rpath,{ROOT}/target/c/lib", "-lacme-micro",
+            )  # fmt: skip
+            pem = run(
+                self.folder / compiler, os.environ["ACME_DIRECTORY"], os.environ["ACME_CA_FILE"],
+                f"{compiler}-manager.snippets.test", cwd=self.folder,
+            )  # fmt: skip
+            self.obtains(pem, f"{compiler}-manager.snippets.test")
+        self.assertEqual(list((self.folder / ".well-known/acme-challenge").iterdir()), [])
 
     def test_glib(self):
         turns = f"""guint watched = watch(driver);

@@ -35,13 +35,15 @@ STRUCTS = {
     "acme_order_options_t": "order_options",
     "acme_authorize_options_t": "authorize_options",
     "acme_driver_options_t": "driver_options",
+    "acme_manager_options_t": "manager_options",
 }
 
 # C++ members that have another name than in C: durations have their unit in their type.
 NAMES = {"timeout": "timeout_s", "request_timeout": "request_timeout_s"}
 
 # C members that C++ does not have: a container knows its size, the wrapper sets the size of a struct.
-ABSENT = re.compile(r"size|\w+_count|body_size|input_size")
+# The handlers of a manager are functions with data of their own.
+ABSENT = re.compile(r"size|\w+_count|body_size|input_size|user|serve_user")
 
 # C++ members with a comment of their own, which the C member does not have to agree with.
 OWN = {
@@ -49,6 +51,11 @@ OWN = {
     "order_options.not_before": "a time_point, not a text in RFC 3339 format",
     "order_options.not_after": "a time_point, not a text in RFC 3339 format",
     "order_options.name_challenge_types": "an empty text takes the place of NULL",
+    "manager_options.client": "refers to no type of C",
+    "manager_options.event": "an empty function takes the place of NULL",
+    "manager_options.serve": "an empty function takes the place of NULL",
+    "manager_options.publish": "an operation takes the place of the functions of C",
+    "manager_options.unpublish": "an empty function takes the place of NULL",
 }
 
 # Sentences that C++ adds to the comment of C.
@@ -62,6 +69,7 @@ WORDS = {
     r"acme_client_profile\(\)": "client::profiles()",
     r"acme_client_terms_url\(\)": "client::terms_url()",
     r"acme_key_thumbprint\(\)": "key::thumbprint()",
+    r"acme_manager_cert\(\)": "manager::find()",
     r"acme_key_from_public\(\)": "key::from_public()",
     r"acme_op_key\(\)": "operation::key()",
     r"acme_op_order_url\(\)": "operation::order_url()",

@@ -7,9 +7,13 @@ import functools
 import http.server
 import json
 import os
+import socket
+import ssl
+import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 import urllib.request
 from pathlib import Path
@@ -36,6 +40,46 @@ static int put(const acme_challenge_t *challenge, void *user)
         return -1;
     fputs(challenge->key_authorization, file);
     return fclose(file);
+}
+"""
+
+# For automatic_https() of a page: the server that a reader has, which here ends when its standard input ends.
+HTTPS_SERVER_C = """
+#include <poll.h>
+#include <signal.h>
+
+int main(int argc, char **argv)
+{
+    SSL_CTX *tls = SSL_CTX_new(TLS_server_method());
+    struct pollfd watched[3] = { { -1, POLLIN, 0 }, { -1, POLLIN, 0 }, { 0, POLLIN, 0 } };
+    acme_manager_t *manager = NULL;
+    acme_driver_t *driver = NULL;
+
+    signal(SIGPIPE, SIG_IGN);
+    if (argc != 3 || automatic_https(tls, argv[1], &manager, &driver) != 0) {
+        fprintf(stderr, "%s\\n", acme_error_message(acme_last_error()));
+        return 1;
+    }
+    watched[0].fd = acme_driver_fd(driver);
+    watched[1].fd = listen_on((unsigned short)atoi(argv[2]));
+    while (poll(watched, 3, -1) > 0 && !watched[2].revents) {
+        if (watched[0].revents && acme_driver_dispatch(driver) != ACME_OK)
+            return 1;
+        if (watched[1].revents) {
+            int peer = accept(watched[1].fd, NULL, NULL);
+            SSL *ssl = SSL_new(tls);
+
+            SSL_set_fd(ssl, peer);
+            if (SSL_accept(ssl) == 1)
+                SSL_shutdown(ssl);
+            SSL_free(ssl);
+            close(peer);
+        }
+    }
+    acme_manager_free(manager);
+    acme_driver_free(driver);
+    SSL_CTX_free(tls);
+    return 0;
 }
 """
 
@@ -102,6 +146,38 @@ class Case(unittest.TestCase):
             f"-Wl,-rpath,{LIBRARY.parent}", "-lacme-micro", *flags,
         )  # fmt: skip
         return self.folder / "program"
+
+    def serves_https(self, snippet: str, name: str) -> None:
+        """Runs a server with automatic_https() of a page, twice; the second run has the certificate of the first."""
+        listener = ROOT / "bindings/c-examples/listener.h"
+        head = f'#define _GNU_SOURCE\n#include <stdlib.h>\n#include "{listener}"\n'
+        program = self.program_c(head + snippet + HTTPS_SERVER_C, "-lssl", "-lcrypto")
+        port = os.environ["PEBBLE_TLS_PORT"]
+        serials = set()
+        for _ in range(2):
+            server = subprocess.Popen([program, name, port], stdin=subprocess.PIPE)
+            try:
+                serials.add(self.serial_of(name, int(port), server))
+                server.stdin.close()
+                self.assertEqual(server.wait(60), 0)
+            finally:
+                server.kill()
+                server.wait()
+        self.assertEqual(len(serials), 1, "a restart has ordered another certificate")
+
+    def serial_of(self, name: str, port: int, server: subprocess.Popen) -> str:
+        """The serial number of the server's certificate, as soon as it has one that is valid."""
+        context = ssl.create_default_context(cafile=os.environ["PEBBLE_ROOT"])
+        until = time.monotonic() + 300
+        while True:
+            self.assertIsNone(server.poll(), "the server has ended")
+            try:
+                with socket.create_connection(("127.0.0.1", port), 10) as plain:
+                    with context.wrap_socket(plain, server_hostname=name) as tls:
+                        return tls.getpeercert()["serialNumber"]
+            except OSError:
+                self.assertLess(time.monotonic(), until, "no certificate is served")
+                time.sleep(0.1)
 
     def program_rust(self, source: str) -> Path:
         file = self.folder / "program.rs"

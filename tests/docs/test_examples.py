@@ -21,8 +21,10 @@ SAYS = {
     "library": "running with 0.",
     "loop": "site: ",
     "obtain": " days left, serial ",
+    "manager": "acme_certificates{state=\"valid\"} 1\n",
     "order": "lists: success",
     "server": "acme-tls/1:\n-----BEGIN CERTIFICATE-----",
+    "store": " days left",
     "signer": "ES256 with the key ",
 }
 

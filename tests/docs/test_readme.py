@@ -80,6 +80,14 @@ class Readme(Case):
         (key,) = (self.folder / "acme").glob("*/sh.readme.test.key.pem")
         self.is_valid(chain, key, "sh.readme.test")
 
+    @shows("README c manage")
+    def test_manage(self, text):
+        folder = {"/var/lib/acme": str(self.folder / "acme")}
+        self.serves_https(changed(text, **folder), "manage.readme.test")
+        (function,) = re.findall(r"^int automatic_https.*?^}$", text, re.M | re.S)
+        lines = [line for line in function.splitlines() if line.strip()]
+        self.assertEqual(len(lines), 25)
+
     @shows("README c obtain")
     def test_c(self, text):
         names = {"example.org": "c.readme.test"}

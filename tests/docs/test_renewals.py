@@ -6,6 +6,77 @@ from __future__ import annotations
 from case import PUT_C, Case, web_server
 from pages import DIRECTORY, WEBROOT, changed, main, run, shows
 
+# Ends keep_fresh() after one name has a certificate and the other one has failed; later, when the certificate was
+# read from the store.
+MANAGER_MAIN_C = """
+#include <pthread.h>
+
+static acme_manager_t *manager;
+static int served, failed_once;
+
+static void count(const acme_event_t *event, void *user)
+{
+    on_event(event, user);
+    served |= event->cert != NULL;
+    failed_once |= event->type == ACME_EVENT_FAILED;
+    if (event->type == ACME_EVENT_LOADED || (served && failed_once))
+        acme_manager_stop(manager);
+}
+
+static void publish(acme_op_t *op, void *user)
+{
+    const acme_challenge_t *challenge;
+    size_t i;
+    int wrong = 0;
+
+    for (i = 0; (challenge = acme_op_challenge(op, i)); i++)
+        wrong |= strncmp(challenge->identifier, "other", 5) == 0 || put(challenge, user);
+    acme_op_published(op, wrong ? "no web server for this name" : NULL);
+}
+
+static void add(const char *name)
+{
+    acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
+
+    order.names = &name;
+    order.name_count = 1;
+    if (acme_manager_add(manager, &order) != ACME_OK)
+        exit(3);
+}
+
+int main(int argc, char **argv)
+{
+    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
+    acme_manager_options_t with = ACME_MANAGER_OPTIONS_INIT;
+    acme_client_t *client = NULL;
+    acme_store_t *store = NULL;
+    pthread_t thread;
+
+    if (argc != 4 || acme_store_directory(argv[2], &store) != ACME_OK)
+        return 2;
+    root = argv[1];
+    options.directory_url = argv[3];
+    options.store = store;
+    options.terms_agreed = 1;
+    if (acme_client_new(&options, &client) != ACME_OK)
+        return 2;
+    with.client = client;
+    with.event = count;
+    with.user = stdout;
+    with.publish = publish;
+    if (acme_manager_new(&with, &manager) != ACME_OK)
+        return 2;
+    add("manager.renewals.test");
+    add("other.renewals.test");
+    pthread_create(&thread, NULL, keep_fresh, manager);
+    pthread_join(thread, NULL);
+    acme_manager_free(manager);
+    acme_client_free(client);
+    acme_store_free(store);
+    return 0;
+}
+"""
+
 
 class Renewals(Case):
     @shows("renewals sh timer")
@@ -67,6 +138,23 @@ with acme.Store(sys.argv[1]) as store, store.client({DIRECTORY!r}, terms_agreed=
         self.assertGreater(int(out[1].split()[1]), 60)  # the time of the next check
         self.assertIn("/nowhere", out[2])
         self.assertIn(int(out[3].split()[1]), range(55, 91))  # a minute after the first failure
+
+    @shows("renewals c events", "renewals c thread")
+    def test_manager(self, events, thread):
+        """Two programs on one folder, one after the other: the second one finds the certificate of the first."""
+        program = self.program_c(
+            f"#define _GNU_SOURCE\n{events}{thread}{PUT_C}{MANAGER_MAIN_C}", "-pthread"
+        )
+        with web_server(self.webroot):
+            first, second = (
+                sorted(run(program, self.webroot, self.folder / "acme", DIRECTORY).splitlines())
+                for _ in range(2)
+            )
+        self.assertRegex(first[0], r"^manager.renewals.test: \d+ days left$")
+        self.assertRegex(first[1], r"^other.renewals.test: .*no web server for this name")
+        self.assertEqual(second, first[:1])
+        chain, key = (self.folder / f"acme/manager.renewals.test.{part}.pem" for part in ("chain", "key"))
+        self.is_valid(chain, key, "manager.renewals.test")
 
     @shows("renewals c round", "renewals c stored")
     def test_c(self, text, stored):

@@ -100,6 +100,21 @@ static void after_handshake(SSL *ssl)
 }
 //! [openssl-is-challenge]
 
+//! [openssl-manage]
+/* A manager puts its certificates and the challenges of tls-alpn-01 into the store. */
+static acme_manager_t *manage(const acme_client_t *client, acme_openssl_store_t *store)
+{
+    acme_manager_options_t options = ACME_MANAGER_OPTIONS_INIT;
+    acme_manager_t *manager = NULL;
+
+    options.client = client;
+    acme_openssl_manage(&options, store);
+    if (acme_manager_new(&options, &manager) != ACME_OK)
+        failed("manager");
+    return manager;
+}
+//! [openssl-manage]
+
 int main(int argc, char **argv)
 {
     static const uint8_t digest[32] = { 1 };
@@ -107,6 +122,9 @@ int main(int argc, char **argv)
     SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
     acme_openssl_store_t *store = make_store(ctx);
     acme_challenge_t challenge = { 0 };
+    acme_store_t *records = NULL;
+    acme_client_t *client = NULL;
+    acme_manager_t *manager = NULL;
     acme_key_t *key = NULL;
     acme_cert_t *cert = NULL;
     SSL *ssl = SSL_new(ctx);
@@ -127,6 +145,13 @@ int main(int argc, char **argv)
              use_with(store, cert, other) == 0; /* it is another certificate's */
     after_handshake(ssl);
     forget(store, cert);
+    options.account_key = NULL;
+    result = result || acme_store_memory(&records) != ACME_OK;
+    options.store = records;
+    result = result || acme_client_new(&options, &client) != ACME_OK || !(manager = manage(client, store));
+    acme_manager_free(manager);
+    acme_client_free(client);
+    acme_store_free(records);
     SSL_free(ssl);
     //! [openssl-store-free]
     acme_openssl_store_free(store);
