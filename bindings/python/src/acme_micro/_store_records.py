@@ -24,6 +24,15 @@ __all__ = ["ACCOUNT_KEY", "ACCOUNT_URL", "UNUSED", "StoreRecords", "read_url"]
 ACCOUNT_KEY, ACCOUNT_URL = "account.pem", "account.url"
 # Ending of the file of a key that the CA has refused.
 UNUSED = ".unused"
+# The members of a certificate's record: the ending of the file, and its mode. They are written in this order: a new
+# key before the chain for it, the chain before the key takes the old one's place, and the order last.
+MEMBERS = (
+    ("next_key", f".next{KEY}", SECRET),
+    ("chain", CHAIN, PUBLIC),
+    ("key", KEY, SECRET),
+    ("schedule", ".schedule.json", PUBLIC),
+    ("order", ORDER, SECRET),
+)
 # The format of the values.
 FORMAT = 1
 
@@ -41,11 +50,12 @@ class StoreRecords:
         origin: Origin,
         directory_url: str,
         read_key: Callable[[str], PrivateKey | None],
+        find_file: Callable[[str], str],
         account: Members,
     ):
         """``account`` has the members ``key`` and ``url`` that the client does not take from the folder."""
         self.folder, self._origin, self._directory_url = folder, origin, directory_url
-        self._read_key = read_key
+        self._read_key, self._find_file = read_key, find_file
         self._account = account
         self._files: dict[str, str] = {}
         self._writing = threading.Lock()
@@ -82,7 +92,8 @@ class StoreRecords:
         raise NotImplementedError  # no operation lists the records
 
     def _file_of(self, name: str) -> str:
-        return self._files[name.split("/", 2)[2]]
+        rest = name.split("/", 2)[2]
+        return self._files.get(rest) or self._find_file(rest)
 
     @property
     def _is_other_account(self) -> bool:
@@ -131,13 +142,16 @@ class StoreRecords:
         return 0
 
     def _read_certificate(self, file: str) -> Members:
-        key = self._read_key(file + KEY)
-        chain, order = (self.folder.read(file + ending) for ending in (CHAIN, ORDER))
-        return {
-            "key": key and key.pem,
-            "chain": None if chain is None else text_of(chain, "replace"),
-            "order": None if order is None else text_of(order, "replace"),
-        }
+        found: Members = {}
+        for member, ending, mode in MEMBERS:
+            if mode == SECRET and member != "order":
+                key = self._read_key(file + ending)
+                found[member] = key and key.pem
+                continue
+            data = self.folder.read(file + ending)
+            found[member] = None if data is None else text_of(data, "replace")
+        found["schedule"] = _object(found["schedule"])
+        return found
 
     def _put_certificate(self, name: str, expected: int, new: Members) -> int:
         file = self._file_of(name)
@@ -145,15 +159,20 @@ class StoreRecords:
         if _version(old) != expected:
             raise _conflict(name)
         new = {member: new.get(member) for member in old}
-        # The key before the chain that is for it, and the order last: until then it can be resumed.
-        for member, ending, mode in (("key", KEY, SECRET), ("chain", CHAIN, PUBLIC), ("order", ORDER, SECRET)):
-            if new[member] == old[member]:
+        members = MEMBERS
+        if old["next_key"] and not new["next_key"]:
+            members = (*MEMBERS[1:], MEMBERS[0])  # until it is the key, it stays
+        for member, ending, mode in members:
+            text = new[member]
+            if text == old[member]:
                 continue
-            if new[member] is None:
+            if text is None:
                 self.folder.remove(file + ending)
                 continue
+            if member == "schedule":
+                text = json.dumps(text)
             try:
-                self.folder.write(file + ending, new[member].encode(), mode)
+                self.folder.write(file + ending, text.encode(), mode)
             except StoreError as error:
                 if member == "order" and old["order"]:
                     logger.warning("the order cannot be resumed after a crash: %s", error)
@@ -161,6 +180,15 @@ class StoreRecords:
             if member == "chain":
                 self._origin.note_issued(file)
         return _version(new)
+
+
+def _object(text: str | None) -> Members | None:
+    """Parses a JSON object; None: it is damaged. Nothing that matters is in it alone."""
+    try:
+        found = json.loads(text or "null")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def read_url(folder: Folder) -> str | None:
