@@ -13,6 +13,7 @@ static acme_authorize_options_t authorize_options = ACME_AUTHORIZE_OPTIONS_INIT;
 static acme_run_options_t run_options = ACME_RUN_OPTIONS_INIT;
 static acme_driver_options_t driver_options = ACME_DRIVER_OPTIONS_INIT;
 static acme_driver_callbacks_t driver_callbacks = ACME_DRIVER_CALLBACKS_INIT;
+static acme_manager_options_t manager_options = ACME_MANAGER_OPTIONS_INIT;
 
 /* Each try_*() function returns ACME_OK if the library accepts the options. */
 static int try_client(const void *options)
@@ -70,6 +71,16 @@ static int try_driver(const void *options)
     return status;
 }
 
+static int try_manager(const void *options)
+{
+    acme_manager_t *made = NULL;
+    int status = acme_manager_new(options, &made);
+
+    CHECK((status == ACME_OK) == (made != NULL));
+    acme_manager_free(made);
+    return status;
+}
+
 static int ended;
 
 static void done(acme_op_t *op, acme_status_t status, void *user)
@@ -117,6 +128,10 @@ static const struct options all[] = {
       offsetof(acme_driver_options_t, max_requests_per_ca) },
     { "driver callbacks", try_add, &driver_callbacks, sizeof driver_callbacks,
       offsetof(acme_driver_callbacks_t, publish) },
+};
+
+static const struct options of_manager = {
+    "manager", try_manager, &manager_options, sizeof manager_options, offsetof(acme_manager_options_t, event)
 };
 
 static void set_size(void *options, size_t size)
@@ -410,6 +425,22 @@ static void what_cannot_work(void)
     OK(try_client(&options));
 }
 
+static void manager_sizes(void)
+{
+    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
+    acme_client_t *with_store = NULL;
+    acme_store_t *records = NULL;
+
+    OK(acme_store_memory(&records));
+    options.directory_url = "https://ca.example/directory";
+    options.store = records;
+    OK(acme_client_new(&options, &with_store));
+    manager_options.client = with_store;
+    f07_f08_f19_sizes(&of_manager);
+    acme_client_free(with_store);
+    acme_store_free(records);
+}
+
 int main(int argc, char **argv)
 {
     size_t i, too_many = 257;
@@ -426,6 +457,7 @@ int main(int argc, char **argv)
     authorize_options.name_count = 1;
     for (i = 0; i < COUNT(all); i++)
         f07_f08_f19_sizes(&all[i]);
+    manager_sizes();
     TEST(f02_f03_texts(&all[0], client_texts, COUNT(client_texts)));
     TEST(f02_f03_texts(&all[1], order_texts, COUNT(order_texts)));
     TEST(f03_f04_f18_lists(&all[0], client_lists, COUNT(client_lists)));
