@@ -183,10 +183,10 @@ impl Manager {
             if let Some(event) = self.events.pop_front() {
                 return Act::Tell(event);
             }
+            self.take_due(now);
             if let Some(job) = self.load() {
                 return Act::Load(job);
             }
-            self.take_due(now);
             if self.attempts < self.options.max_attempts && self.health.allows(now, self.attempts) {
                 if let Some((ticket, operation)) = self.begin(now) {
                     return Act::Attempt(ticket, operation);

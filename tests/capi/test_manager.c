@@ -1,6 +1,8 @@
 /* A manager: certificates that stay fresh by themselves. */
 #include "driver.h"
 
+#include <sys/wait.h>
+
 #define ACME_MICRO_OPENSSL_IMPLEMENTATION
 #include "acme_micro_openssl.h"
 
@@ -161,7 +163,7 @@ static void lives(void)
 
 /* --- failures ---------------------------------------------------------------------------------------- */
 
-static void fails(void)
+static void g06_the_driver_is_freed_first(void)
 {
     acme_store_t *store = NULL;
     acme_client_t *client;
@@ -240,7 +242,7 @@ static void meddle(const acme_event_t *event, void *user)
     OK(acme_manager_remove(calling, event->name)); /* the certificate that it is told of */
 }
 
-static void misuse(void)
+static void g05_a_callback_removes_its_certificate(void)
 {
     acme_manager_options_t options = ACME_MANAGER_OPTIONS_INIT;
     acme_driver_t *driver = driver_with(0, 0);
@@ -279,13 +281,50 @@ static void misuse(void)
     acme_key_free(key);
 }
 
+/* --- fork() -------------------------------------------------------------------------------------------- */
+
+static void g11_a_child_of_fork_leaves_it_alone(void)
+{
+    acme_store_t *store = NULL;
+    acme_client_t *client;
+    acme_driver_t *driver = driver_with(0, 0);
+    acme_manager_t *manager;
+    struct seen seen = { 0 };
+    pid_t child;
+    int status;
+
+    OK(acme_store_memory(&store));
+    client = http_asks = client_of(store, env("ACME_DIRECTORY"));
+    manager = manager_of(client, &seen);
+    add_name(manager, "fork.manager.test");
+    OK(acme_manager_start(manager, driver));
+    dispatch(driver);
+    child = fork();
+    if (child == 0) {
+        status = acme_driver_dispatch(driver) == ACME_ERR_MISUSE;
+        acme_manager_free(manager);
+        status += acme_error_status(acme_last_error()) == ACME_ERR_MISUSE;
+        /* End by exec(), because valgrind would otherwise complain about the parent's threads. */
+        execl("/bin/sh", "sh", "-c", status == 2 ? "exit 2" : "exit 1", (char *)NULL);
+        _exit(1);
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 2);
+    until(driver, &seen, ACME_EVENT_OBTAINED);
+    acme_manager_free(manager);
+    acme_driver_free(driver);
+    acme_client_free(client);
+    acme_store_free(store);
+    http_asks = NULL;
+}
+
 int main(void)
 {
     host_start();
     lives();
-    fails();
+    g06_the_driver_is_freed_first();
     runs();
-    misuse();
+    g05_a_callback_removes_its_certificate();
+    g11_a_child_of_fork_leaves_it_alone();
     http_stop();
     return report("test_manager");
 }

@@ -69,7 +69,6 @@ int main(int argc, char **argv)
         return 2;
     options.account_key = key;
     responder.port = (unsigned short)atoi(argv[3]);
-    responder.thumbprint = acme_key_thumbprint(key);
     responder.listener = -1;
     if (acme_client_new(&options, &client) != ACME_OK || acme_driver_new(NULL, &driver) != ACME_OK ||
         obtain(driver, client, argv[4]) != 0)

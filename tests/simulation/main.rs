@@ -19,6 +19,7 @@ mod faults;
 #[allow(dead_code)]
 mod jws;
 mod manager;
+mod manager_faults;
 mod pki;
 mod program;
 mod rng;
