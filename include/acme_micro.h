@@ -1676,8 +1676,9 @@ ACME_API const char *acme_op_order_url(const acme_op_t *op);
 /// @return Borrowed, valid until op is freed, or NULL.
 ACME_API const acme_key_t *acme_op_key(const acme_op_t *op);
 
-/// Takes the certificate out of a finished order. NULL if the renewal was not due (only_if_due), or
-/// if the certificate was taken before.
+/// Takes the certificate out of a finished order. NULL if the renewal was not due (only_if_due) and
+/// the client has no store, or if the certificate was taken before. With a store there is also a
+/// certificate if only its last write failed (ACME_ERR_STORE): the next operation stores it.
 /// @param op The operation.
 /// @return The certificate, to free with acme_cert_free(), or NULL.
 ACME_API acme_cert_t *acme_op_take_cert(acme_op_t *op);
@@ -1716,9 +1717,9 @@ acme_status_t acme_op_run(acme_op_t *op,
                           const acme_run_options_t *options);
 
 /// Obtains a certificate: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one.
-/// Blocking. *cert is NULL with ACME_OK if only_if_due is set and the renewal is not due. To resume
-/// an order after a failure, call these three functions instead: acme_op_order_url() then returns
-/// its URL.
+/// Blocking. *cert is NULL with ACME_OK if only_if_due is set, the renewal is not due and the client
+/// has no store. To resume an order after a failure without a store, call these three functions
+/// instead: acme_op_order_url() then returns its URL.
 /// @param client The client.
 /// @param order Options of the order, as for acme_begin_order(); read during the call only.
 /// @param run The callbacks, read during the call only; NULL: no callbacks, for names that the CA

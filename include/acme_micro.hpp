@@ -997,11 +997,6 @@ public:
     /// bytes, at most limit of them.
     virtual std::vector<std::string> list(const std::string &prefix, const std::string &after,
                                           std::size_t limit) = 0;
-
-protected:
-    record_store() = default;
-    record_store(const record_store &) = default;
-    record_store &operator=(const record_store &) = default;
 };
 
 /// Where accounts, keys, certificates and orders in progress are kept. Any thread may use it; an

@@ -4,213 +4,119 @@
 //
 // Serves port N (443), at first without a certificate. Obtains a certificate for all NAMEs by tls-alpn-01
 // on the same port, and renews it when the CA says that it is due. A renewal disturbs neither handshakes
-// nor connections. DIR holds account.pem, key.pem and chain.pem, which the next start uses again.
+// nor connections. DIR is a store (acme::store::directory()), which the next start uses again.
 //
 //   SIGHUP           renews the certificate now
 //   SIGINT, SIGTERM  end the server
 //
-// Two parts: acme_micro_openssl.h chooses the certificate of each handshake; a thread talks to the CA with
-// blocking calls, because this server has threads already. Your server can use the class certificates
+// Two parts: acme_micro_openssl.h chooses the certificate of each handshake; a manager on a thread of its own
+// talks to the CA, because this server has threads already. Your server can use the class certificates
 // unchanged. (https_server.c does the same on one thread.)
 #include <httplib.h>
 
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <condition_variable>
 #include <csignal>
 #include <cstring>
-#include <filesystem>
 #include <iostream>
 #include <thread>
 
 #include "acme_micro.hpp"
-#include "files.hpp"
 #include "start.h"
 
 #define ACME_MICRO_OPENSSL_IMPLEMENTATION
 #include "acme_micro_openssl.h"
 
 using namespace std::chrono_literals;
-using std::chrono::system_clock;
 
 // --- certificates -------------------------------------------------------------------------------
 
-// Keeps a valid certificate for names in a store for handshakes, on a thread of its own.
+// Keeps a certificate for the order's names fresh, for the handshakes of a server.
 class certificates {
 public:
-    certificates(acme::client_options options, std::vector<std::string> names, fs::path state)
-        : names_(std::move(names)), state_(std::move(state)), directory_url_(options.directory_url),
-          key_(stored_key(state_ / "key.pem"))
+    certificates(acme::client_options options, const acme::order_options &order, const std::string &folder,
+                 std::function<void(const acme::manager_event &)> on_event)
+        : served_(make_served()), store_(acme::store::directory(folder)),
+          client_((options.store = &store_, options)), manager_(manager_options(std::move(on_event)))
     {
-        is_noted_ = is_for(state_, directory_url_);
-        const acme::key account = stored_key(state_ / "account.pem");
-        options.account_key = &account;
-        client_.emplace(options);
-        acme_openssl_store_t *store = nullptr;
-        if (acme_openssl_store_new(&store) != ACME_OK)
-            throw std::runtime_error("OpenSSL has no memory left for a store of certificates");
-        store_.reset(store);
-        try {
-            if (const auto chain = load(state_ / "chain.pem"))
-                serve(acme::certificate::parse(*chain));
-        } catch (const std::exception &error) {  // the thread orders a new certificate
-            std::cerr << "https_server-cpp: chain.pem: " << error.what() << std::endl;
-        }
-        thread_ = std::thread([this] { keep(); });
+        manager_.add(order);
+        thread_ = std::thread([this] { manager_.run(); });
     }
 
-    // Cancels an order in progress, which removes its challenges.
+    // Cancels an order in progress, which removes its challenges. The next start goes on with it.
     ~certificates()
     {
-        {
-            const std::lock_guard<std::mutex> lock(mutex_);
-            stopping_ = true;
-            if (operation_)
-                operation_->cancel();
-        }
-        changed_.notify_all();
+        manager_.stop();
         thread_.join();
     }
 
-    bool attach(SSL_CTX &context) { return acme_openssl_attach(&context, store_.get()) == ACME_OK; }
-
-    void renew_now()
-    {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        renew_now_ = true;
-        changed_.notify_all();
-    }
-
-    std::string serial()
-    {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        return cert_ ? cert_->serial() : "none";
-    }
+    bool attach(SSL_CTX &context) { return acme_openssl_attach(&context, served_.get()) == ACME_OK; }
+    void renew(const std::string &name) { manager_.renew(name); }
 
 private:
-    void keep()
+    using served = std::unique_ptr<acme_openssl_store_t, void (*)(acme_openssl_store_t *)>;
+
+    static served make_served()
     {
-        std::size_t failures = 0, renewals = 0;  // number in a row
-        const auto in_use = [this] { return cert_ ? &*cert_ : nullptr; };
-        std::unique_lock<std::mutex> lock(mutex_);
-        while (!stopping_) {
-            const bool now = std::exchange(renew_now_, false);
-            acme::time_point next;
-            lock.unlock();
-            try {
-                const auto not_due_until = renew(now);
-                failures = 0;
-                renewals = not_due_until ? 0 : renewals + 1;
-                next = not_due_until ? *not_due_until
-                                     : acme::next_try(renewals, nullptr, in_use());
-            } catch (const std::exception &error) {
-                std::cerr << "https_server-cpp: " << error.what() << std::endl;
-                const auto failed = dynamic_cast<const acme::error *>(&error);
-                next = acme::next_try(++failures, failed, in_use());
-            }
-            lock.lock();
-            // Wait at most twelve hours at a time, because someone may set the clock meanwhile.
-            changed_.wait_until(lock, std::min(next, system_clock::now() + 12h),
-                                [this] { return stopping_ || renew_now_; });
-        }
+        acme_openssl_store_t *made = nullptr;
+        if (acme_openssl_store_new(&made) != ACME_OK)
+            throw std::runtime_error("OpenSSL has no memory left for a store of certificates");
+        return served(made, acme_openssl_store_free);
     }
 
-    // Orders a certificate if the server has none, or if its renewal is due. Returns when to check again
-    // if it is not due.
-    std::optional<acme::time_point> renew(bool now)
+    acme::manager_options manager_options(std::function<void(const acme::manager_event &)> on_event)
     {
-        acme::order_options order;
-        order.names = names_;
-        order.challenge_types = {"tls-alpn-01"};
-        order.key = &key_;
-        // Only this thread changes it. In an older state it may be another CA's.
-        order.replaces = cert_ && is_noted_ ? &*cert_ : nullptr;
-        order.only_if_due = order.replaces && !now;
-        acme::handlers handlers;
-        handlers.publish = [this](const acme::challenge &c) {
-            if (acme_openssl_store_challenge_add(store_.get(), c.shown) != ACME_OK)
-                throw std::runtime_error("OpenSSL refuses the certificate of the challenge for " + c.identifier);
+        acme::manager_options options;
+        options.client = &client_;
+        options.event = std::move(on_event);
+        options.serve = [this](const acme::certificate &cert) {
+            if (acme_openssl_store_set(served_.get(), cert.native_handle(), nullptr) != ACME_OK)
+                std::cerr << "https_server-cpp: OpenSSL does not take the certificate" << std::endl;
         };
-        handlers.unpublish = [this](const acme::challenge &c) {
-            acme_openssl_store_challenge_remove(store_.get(), c.shown);
+        options.publish = [this](acme::operation &op) {
+            for (const acme::challenge &c : op.challenges())
+                if (acme_openssl_store_challenge_add(served_.get(), c.shown) != ACME_OK)
+                    return op.publish_failed("OpenSSL refuses the certificate of the challenge for " + c.identifier);
+            op.published();
         };
-        const cancelable running(*this, client_->begin_order(order));
-        running.op->run(handlers);
-        if (std::optional<acme::certificate> made = running.op->take_certificate()) {
-            save(state_ / "chain.pem", 0644, made->chain_pem());
-            if (!is_noted_)
-                note_ca(state_, directory_url_);
-            is_noted_ = true;
-            serve(std::move(*made));
-            return std::nullopt;
-        }
-        const auto info = running.op->renewal();
-        return std::min(info->renew_at, info->check_again_at);
+        options.unpublish = [this](acme::operation &op) {
+            for (const acme::challenge &c : op.challenges())
+                acme_openssl_store_challenge_remove(served_.get(), c.shown);
+        };
+        return options;
     }
 
-    // Lets new handshakes use cert from now on.
-    void serve(acme::certificate cert)
-    {
-        if (acme_openssl_store_set(store_.get(), cert.native_handle(), key_.native_handle()) !=
-            ACME_OK)
-            throw std::runtime_error("the certificate does not belong to the key in key.pem");
-        std::cout << "serving certificate " << cert.serial() << ", for " << cert.days_left()
-                  << " days" << std::endl;
-        const std::lock_guard<std::mutex> lock(mutex_);
-        cert_ = std::move(cert);
-    }
-
-    // Registers the running operation, for the destructor to cancel.
-    struct cancelable {
-        certificates &owner;
-        std::unique_ptr<acme::operation> op;
-
-        cancelable(certificates &its_owner, acme::operation begun)
-            : owner(its_owner), op(std::make_unique<acme::operation>(std::move(begun)))
-        {
-            const std::lock_guard<std::mutex> lock(owner.mutex_);
-            owner.operation_ = op.get();
-            if (owner.stopping_)
-                op->cancel();
-        }
-        cancelable(const cancelable &) = delete;
-        cancelable &operator=(const cancelable &) = delete;
-        ~cancelable()
-        {
-            const std::lock_guard<std::mutex> lock(owner.mutex_);
-            owner.operation_ = nullptr;
-        }
-    };
-
-    struct free_store {
-        void operator()(acme_openssl_store_t *store) const { acme_openssl_store_free(store); }
-    };
-
-    const std::vector<std::string> names_;
-    const fs::path state_;
-    const std::string directory_url_;
-    bool is_noted_ = false;  // whether the state names the CA
-    const acme::key key_;
-    std::optional<acme::client> client_;
-    std::unique_ptr<acme_openssl_store_t, free_store> store_;
-    std::mutex mutex_;  // guards the members below
-    std::condition_variable changed_;
-    std::optional<acme::certificate> cert_;
-    acme::operation *operation_ = nullptr;
-    bool renew_now_ = false, stopping_ = false;
+    served served_;
+    acme::store store_;
+    acme::client client_;
+    acme::manager manager_;
     std::thread thread_;
 };
 
 // --- the server ---------------------------------------------------------------------------------
 
+static std::mutex serial_lock;
+static std::string serial = "none";
+
+static void on_certificate(const acme::manager_event &event)
+{
+    if (event.error)
+        std::cerr << "https_server-cpp: " << event.name << ": " << event.error->what() << std::endl;
+    if (!event.cert || event.type == acme::event_type::not_due)
+        return;
+    std::cout << "serving certificate " << event.cert->serial() << ", for " << event.cert->days_left() << " days"
+              << std::endl;
+    const std::lock_guard<std::mutex> lock(serial_lock);
+    serial = event.cert->serial();
+}
+
 // Adds the pages of this server: "/" shows the serial number of the certificate, "/download?N" is N
 // bytes long.
-static void add_pages(httplib::Server &server, certificates &certs)
+static void add_pages(httplib::Server &server)
 {
-    server.Get("/", [&certs](const httplib::Request &, httplib::Response &response) {
-        response.set_content("certificate " + certs.serial() + "\n", "text/plain");
+    server.Get("/", [](const httplib::Request &, httplib::Response &response) {
+        const std::lock_guard<std::mutex> lock(serial_lock);
+        response.set_content("certificate " + serial + "\n", "text/plain");
     });
     server.Get("/download", [](const httplib::Request &request, httplib::Response &response) {
         const std::string wanted = request.params.empty() ? "" : request.params.begin()->first;
@@ -228,8 +134,8 @@ static void add_pages(httplib::Server &server, certificates &certs)
     });
 }
 
-static int run(const acme::client_options &options, std::vector<std::string> names,
-               const fs::path &state, int port)
+static int run(const acme::client_options &options, const acme::order_options &order,
+               const std::string &state, int port)
 {
     // One thread waits for the signals. Every other thread inherits this mask, which blocks them.
     sigset_t signals;
@@ -239,9 +145,9 @@ static int run(const acme::client_options &options, std::vector<std::string> nam
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
 
-    certificates certs(options, std::move(names), state);
+    certificates certs(options, order, state, on_certificate);
     httplib::SSLServer server([&certs](SSL_CTX &context) { return certs.attach(context); });
-    add_pages(server, certs);
+    add_pages(server);
     server.new_task_queue = [] { return new httplib::ThreadPool(64); };
     server.set_write_timeout(60s);
     server.set_keep_alive_max_count(10000);
@@ -256,7 +162,7 @@ static int run(const acme::client_options &options, std::vector<std::string> nam
     std::thread waiter([&] {
         int number = 0;
         while (sigwait(&signals, &number) == 0 && number == SIGHUP)
-            certs.renew_now();
+            certs.renew(order.names.front());
         server.stop();
     });
     server.listen_after_bind();
@@ -268,7 +174,8 @@ static int run(const acme::client_options &options, std::vector<std::string> nam
 int main(int argc, char **argv)
 try {
     acme::client_options options;
-    fs::path state;
+    acme::order_options order;
+    std::string state;
     int i, port = 443;
 
     for (i = 1; i < argc && argv[i][0] == '-'; i++) {
@@ -294,8 +201,9 @@ try {
                      "       [--port N] --state DIR NAME...\n";
         return 2;
     }
-    mkdir(state.c_str(), 0700);
-    return run(options, std::vector<std::string>(argv + i, argv + argc), state, port);
+    order.names.assign(argv + i, argv + argc);
+    order.challenge_types = {"tls-alpn-01"};
+    return run(options, order, state, port);
 } catch (const std::exception &error) {
     std::cerr << "https_server-cpp: " << error.what() << "\n";
     return 1;

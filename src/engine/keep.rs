@@ -122,6 +122,7 @@ impl Session {
         if let Some((chain, key)) = current.filter(|_| !options.renew_now || stored.is_fresh) {
             if let Some(info) = self.not_due(&order, &chain).await? {
                 Box::pin(self.end_killed_run(stored, options, &order, &key)).await;
+                Box::pin(self.keep_account()).await; // the folder of an older program has no note of the CA
                 return Ok(Kept {
                     chain,
                     key,

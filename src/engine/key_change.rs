@@ -16,6 +16,7 @@ use crate::resource::directory::Directory;
 impl Session {
     /// Replaces the account's key by `new`. The client uses the new key from then on.
     pub(crate) async fn change_key(&self, new: &Key) -> Result<()> {
+        Box::pin(self.load_account()).await?;
         let old = self.client.account_key();
         if new.thumbprint() == old.thumbprint() {
             return Err(Error::invalid_argument("the new key is the account's key already"));

@@ -49,6 +49,7 @@ impl Session {
 
     /// Returns the URL of an existing account, for requests that make no sense with a new one.
     pub(super) async fn known_account_url(&self) -> Result<String> {
+        Box::pin(self.load_account()).await?;
         match self.client.account_url() {
             Some(url) => Ok(url),
             None => Ok(self.find_account().await?.url),

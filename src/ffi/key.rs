@@ -50,7 +50,8 @@ pub(super) fn key_type_of(code: usize) -> Result<Option<KeyType>> {
         return Ok(None);
     }
     let known = TYPES.iter().find(|(known, _)| *known as usize == code);
-    let why = || Error::invalid_argument(format!("{code} is no ACME_KEY_* value"));
+    let why =
+        || Error::invalid_argument(format!("key_type is {code}, which is no ACME_KEY_* value"));
     known.map(|(_, kind)| Some(*kind)).ok_or_else(why)
 }
 

@@ -29,8 +29,9 @@ pub extern "C" fn acme_op_key(op: *const acme_op_t) -> *const acme_key_t {
     peek(op).and_then(key).unwrap_or(null())
 }
 
-/// Takes the certificate out of a finished order. NULL if the renewal was not due (only_if_due), or
-/// if the certificate was taken before.
+/// Takes the certificate out of a finished order. NULL if the renewal was not due (only_if_due) and
+/// the client has no store, or if the certificate was taken before. With a store there is also a
+/// certificate if only its last write failed (ACME_ERR_STORE): the next operation stores it.
 /// @param op The operation.
 /// @return The certificate, to free with acme_cert_free(), or NULL.
 #[unsafe(no_mangle)]

@@ -57,9 +57,9 @@ pub extern "C" fn acme_op_run(
 }
 
 /// Obtains a certificate: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one.
-/// Blocking. *cert is NULL with ACME_OK if only_if_due is set and the renewal is not due. To resume
-/// an order after a failure, call these three functions instead: acme_op_order_url() then returns
-/// its URL.
+/// Blocking. *cert is NULL with ACME_OK if only_if_due is set, the renewal is not due and the client
+/// has no store. To resume an order after a failure without a store, call these three functions
+/// instead: acme_op_order_url() then returns its URL.
 /// @param client The client.
 /// @param order Options of the order, as for acme_begin_order(); read during the call only.
 /// @param run The callbacks, read during the call only; NULL: no callbacks, for names that the CA

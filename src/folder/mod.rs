@@ -49,7 +49,7 @@ const SCHEDULE: &str = ".schedule.json";
 const RECORD: &str = ".record";
 /// Ending of the file of a key, or of an account's URL, that is no longer used.
 const UNUSED: &str = ".unused";
-/// Ending of a file in the place of an order in progress that has no such order in it.
+/// Ending of a file that has the name of an order in progress and another content.
 const BAD: &str = ".bad";
 
 /// How often, and how many times, a write tries to lock the folder.
@@ -190,8 +190,8 @@ impl DirectoryStore {
         Ok((record, files))
     }
 
-    /// Returns the text of an order in progress. A file without one, or of another user, counts as missing;
-    /// `claim` sets it aside.
+    /// Returns the text of an order in progress. A file with another content, or of another user, counts as
+    /// missing; `claim` sets it aside.
     fn order(&self, file: &str) -> Result<Option<String>> {
         let data = self.folder.read_own(&format!("{file}{ORDER}"))?;
         let text = data.flatten().map(|data| text_of(&data));

@@ -5,7 +5,7 @@
 //! now. This comparison is the only protection that several programs need: there are no locks that
 //! outlive a program, no leases and no clocks.
 //!
-//! The values are JSON ([`certificate_record`], [`account_record`]). Each has a format version, and says which
+//! The values are JSON (`certificate_record`, `account_record`). Each has a format version, and says which
 //! CA it belongs to.
 //!
 //! A store may block, so it is called on the threads of a driver, or where the program calls it

@@ -6,7 +6,8 @@
 
 static const char *const names[] = { "example.org" };
 static acme_key_t *key;
-static acme_client_t *client;
+static acme_client_t *client, *storing_client;
+static acme_store_t *store;
 static acme_client_options_t client_options = ACME_CLIENT_OPTIONS_INIT;
 static acme_order_options_t order_options = ACME_ORDER_OPTIONS_INIT;
 static acme_authorize_options_t authorize_options = ACME_AUTHORIZE_OPTIONS_INIT;
@@ -14,6 +15,7 @@ static acme_run_options_t run_options = ACME_RUN_OPTIONS_INIT;
 static acme_driver_options_t driver_options = ACME_DRIVER_OPTIONS_INIT;
 static acme_driver_callbacks_t driver_callbacks = ACME_DRIVER_CALLBACKS_INIT;
 static acme_manager_options_t manager_options = ACME_MANAGER_OPTIONS_INIT;
+static acme_store_functions_t store_functions = ACME_STORE_FUNCTIONS_INIT;
 
 /* Each try_*() function returns ACME_OK if the library accepts the options. */
 static int try_client(const void *options)
@@ -26,13 +28,51 @@ static int try_client(const void *options)
     return status;
 }
 
-static int try_order(const void *options)
+static int begin_order(const acme_client_t *with, const void *options)
 {
     acme_op_t *made = NULL;
-    int status = acme_begin_order(client, options, &made);
+    int status = acme_begin_order(with, options, &made);
 
     CHECK((status == ACME_OK) == (made != NULL));
     acme_op_free(made);
+    return status;
+}
+
+static int try_order(const void *options)
+{
+    return begin_order(client, options);
+}
+
+static int try_stored_order(const void *options)
+{
+    return begin_order(storing_client, options);
+}
+
+static int get(const char *name, acme_record_t *found, void *user)
+{
+    (void)name, (void)found, (void)user;
+    return ACME_OK;
+}
+
+static int put(const char *name, uint64_t expected, const void *value, size_t size, uint64_t *version, void *user)
+{
+    (void)name, (void)expected, (void)value, (void)size, (void)version, (void)user;
+    return ACME_ERR_STORE;
+}
+
+static int list(const char *prefix, const char *after, size_t limit, acme_names_t *found, void *user)
+{
+    (void)prefix, (void)after, (void)limit, (void)found, (void)user;
+    return ACME_OK;
+}
+
+static int try_store(const void *functions)
+{
+    acme_store_t *made = NULL;
+    int status = acme_store_custom(functions, &made);
+
+    CHECK((status == ACME_OK) == (made != NULL));
+    acme_store_free(made);
     return status;
 }
 
@@ -128,6 +168,10 @@ static const struct options all[] = {
       offsetof(acme_driver_options_t, max_requests_per_ca) },
     { "driver callbacks", try_add, &driver_callbacks, sizeof driver_callbacks,
       offsetof(acme_driver_callbacks_t, publish) },
+    { "stored order", try_stored_order, &order_options, sizeof order_options,
+      offsetof(acme_order_options_t, challenge_types) },
+    { "store functions", try_store, &store_functions, sizeof store_functions,
+      offsetof(acme_store_functions_t, free) },
 };
 
 static const struct options of_manager = {
@@ -225,6 +269,10 @@ static const struct text order_texts[] = {
     MEMBER(acme_order_options_t, order_url), MEMBER(acme_order_options_t, not_before),
     MEMBER(acme_order_options_t, not_after), MEMBER(acme_order_options_t, profile),
     MEMBER(acme_order_options_t, preferred_chain), MEMBER(acme_order_options_t, ancestor_domain),
+};
+static const struct text stored_texts[] = { MEMBER(acme_order_options_t, stored_as) };
+static const struct text stored_flags[] = {
+    MEMBER(acme_order_options_t, new_key), MEMBER(acme_order_options_t, only_if_due),
 };
 static const struct list client_lists[] = {
     LIST(acme_client_options_t, contacts, contact_count),
@@ -382,6 +430,9 @@ static void what_cannot_work(void)
     order = order_options;
     order.names = device; ORDER("device"); /* by http-01 */
     order.names = device; order.name_challenge_types = attest; ORDER("csr");
+    order.stored_as = "x"; ORDER("need a client with a store");
+    order.key_type = ACME_KEY_P256; ORDER("need a client with a store");
+    order.new_key = 1; ORDER("need a client with a store");
     order.timeout_s = SIZE_MAX; /* in effect, no timeout */
     OK(try_order(&order));
 
@@ -391,6 +442,10 @@ static void what_cannot_work(void)
     options.directory_url = "http://127.0.0.1/"; CLIENT(ACME_ERR_POLICY, "https");
     options.account_key = NULL; CLIENT(ARG, "account_key is NULL");
     options.account_key = (const acme_key_t *)client; CLIENT(ACME_ERR_MISUSE, "account_key");
+    options.store = store; CLIENT(ARG, "from the store");
+    options.store = (const acme_store_t *)key; options.account_key = NULL; CLIENT(ACME_ERR_MISUSE, "store");
+    options.store = store; options.account_key = NULL; options.account_url = "https://ca.example/account/1";
+    CLIENT(ARG, "from the store");
     options.eab_key_id = "kid"; CLIENT(ARG, "eab_hmac_key");
     options.eab_hmac_key = "AAAA"; CLIENT(ARG, "eab_key_id");
     options.eab_key_id = "kid"; options.eab_hmac_key = "not base64!"; CLIENT(ARG, "EAB");
@@ -425,22 +480,6 @@ static void what_cannot_work(void)
     OK(try_client(&options));
 }
 
-static void manager_sizes(void)
-{
-    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
-    acme_client_t *with_store = NULL;
-    acme_store_t *records = NULL;
-
-    OK(acme_store_memory(&records));
-    options.directory_url = "https://ca.example/directory";
-    options.store = records;
-    OK(acme_client_new(&options, &with_store));
-    manager_options.client = with_store;
-    f07_f08_f19_sizes(&of_manager);
-    acme_client_free(with_store);
-    acme_store_free(records);
-}
-
 int main(int argc, char **argv)
 {
     size_t i, too_many = 257;
@@ -450,6 +489,15 @@ int main(int argc, char **argv)
     client_options.directory_url = "https://ca.example/directory";
     client_options.account_key = key;
     OK(acme_client_new(&client_options, &client));
+    OK(acme_store_memory(&store));
+    client_options.account_key = NULL;
+    client_options.store = store;
+    OK(acme_client_new(&client_options, &storing_client));
+    client_options.store = NULL;
+    client_options.account_key = key;
+    store_functions.get = get;
+    store_functions.put = put;
+    store_functions.list = list;
     driver_callbacks.done = done;
     order_options.names = names;
     order_options.name_count = 1;
@@ -457,20 +505,26 @@ int main(int argc, char **argv)
     authorize_options.name_count = 1;
     for (i = 0; i < COUNT(all); i++)
         f07_f08_f19_sizes(&all[i]);
-    manager_sizes();
+    manager_options.client = storing_client;
+    f07_f08_f19_sizes(&of_manager);
     TEST(f02_f03_texts(&all[0], client_texts, COUNT(client_texts)));
     TEST(f02_f03_texts(&all[1], order_texts, COUNT(order_texts)));
+    TEST(f02_f03_texts(&all[6], stored_texts, COUNT(stored_texts)));
     TEST(f03_f04_f18_lists(&all[0], client_lists, COUNT(client_lists)));
     TEST(f03_f04_f18_lists(&all[1], order_lists, COUNT(order_lists)));
     TEST(f03_f04_f18_lists(&all[2], authorize_lists, COUNT(authorize_lists)));
     TEST(f09_flags(&all[2], authorize_flags, COUNT(authorize_flags)));
     TEST(f09_flags(&all[0], client_flags, COUNT(client_flags)));
     TEST(f09_flags(&all[1], order_flags, COUNT(order_flags)));
+    TEST(f09_flags(&all[6], stored_flags, COUNT(stored_flags)));
+    refuse(&all[6], offsetof(acme_order_options_t, key_type), &too_many, "key_type", "257");
     refuse(&all[4], offsetof(acme_driver_options_t, max_threads), &too_many, "max_threads", "256");
     refuse(&all[4], offsetof(acme_driver_options_t, max_requests_per_ca), &too_many,
            "max_requests_per_ca", "256");
     TEST(what_cannot_work());
+    acme_client_free(storing_client);
     acme_client_free(client);
+    acme_store_free(store);
     acme_key_free(key);
     return report("test_options");
 }

@@ -180,7 +180,7 @@ class Server:
 
 
 # The files of the certificate of each program.
-FILES = {"https_server": f"{NAMES[0]}.", "https_server-cpp": ""}
+FILES = dict.fromkeys(("https_server", "https_server-cpp"), f"{NAMES[0]}.")
 
 
 class Servers(unittest.TestCase):

@@ -109,7 +109,7 @@ struct table {
     struct record records[RECORDS];
     uint64_t last_version;
     pthread_t caller;
-    int calls, calls_on_caller, freed, fail, is_slow;
+    int calls, calls_on_caller, freed, fail, fail_chains, is_slow;
 };
 
 static struct record *find(struct table *table, const char *name)
@@ -151,6 +151,17 @@ static int table_get(const char *name, acme_record_t *found, void *user)
     return status;
 }
 
+static int has_chain(const char *value, size_t size)
+{
+    static const char begin[] = "BEGIN CERTIFICATE";
+    size_t i;
+
+    for (i = 0; i + sizeof begin <= size; i++)
+        if (memcmp(value + i, begin, sizeof begin - 1) == 0)
+            return 1;
+    return 0;
+}
+
 static int table_put(const char *name, uint64_t expected, const void *value, size_t size, uint64_t *version,
                      void *user)
 {
@@ -161,7 +172,7 @@ static int table_put(const char *name, uint64_t expected, const void *value, siz
 
     begin(table);
     record = find(table, name);
-    if (table->fail) {
+    if (table->fail || (table->fail_chains && value && has_chain(value, size))) {
         status = ACME_ERR_STORE;
     } else if ((record ? record->version : 0) != expected) {
         status = ACME_ERR_CONFLICT;
@@ -300,6 +311,39 @@ static void fails(void)
     acme_store_free(store);
 }
 
+/* A store that cannot keep the certificate: the program has it, and the next operation orders no other. */
+static void keeps_no_chain(void)
+{
+    const char *names[] = { "nochain.store.test" };
+    acme_order_options_t order = order_for(names, 1);
+    acme_store_functions_t given = functions();
+    acme_run_options_t run = http01();
+    acme_store_t *store = NULL;
+    acme_client_t *client;
+    acme_cert_t *cert, *again = NULL;
+    acme_op_t *op = NULL;
+
+    table.fail_chains = 1;
+    OK(acme_store_custom(&given, &store));
+    client = client_of(store);
+    OK(acme_begin_order(client, &order, &op));
+    CHECK_STATUS(acme_op_run(op, &run), ACME_ERR_STORE, "gave -42");
+    cert = acme_op_take_cert(op);
+    verify(cert, names[0]);
+    CHECK(!stored(store, names[0]));
+    acme_op_free(op);
+    table.fail_chains = 0;
+    OK(acme_obtain(client, &order, &run, &again));
+    CHECK(strcmp(acme_cert_serial(cert), acme_cert_serial(again)) == 0);
+    acme_cert_free(again);
+    again = stored(store, names[0]);
+    CHECK(again && strcmp(acme_cert_serial(cert), acme_cert_serial(again)) == 0);
+    acme_cert_free(again);
+    acme_cert_free(cert);
+    acme_client_free(client);
+    acme_store_free(store);
+}
+
 /* --- on an event loop ------------------------------------------------------------------------------ */
 
 /* The store is never used on the thread of the loop. */
@@ -363,7 +407,7 @@ static void refuses(void)
     acme_order_options_t order = order_for(names, 1);
     acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
     acme_client_t *client = NULL;
-    acme_store_t *store = NULL;
+    acme_store_t *store = NULL, *none = NULL;
     acme_key_t *key = new_key();
     acme_op_t *op = NULL;
     acme_cert_t *cert = NULL;
@@ -386,7 +430,8 @@ static void refuses(void)
     order.key = key;
     CHECK_STATUS(acme_begin_order(client, &order, &op), ACME_ERR_INVALID_ARGUMENT, "stored_as");
     CHECK_STATUS(acme_store_cert(store, directory_url, "", &cert), ACME_ERR_STORE, "empty");
-    CHECK_STATUS(acme_store_directory("/nonexistent/folder", &store), ACME_ERR_STORE, "No such file");
+    CHECK_STATUS(acme_store_directory("/nonexistent/folder", &none), ACME_ERR_STORE, "No such file");
+    acme_store_free(store);
     acme_client_free(client);
     acme_key_free(key);
 }
@@ -427,6 +472,7 @@ int main(void)
     acme_store_free(store);
     own();
     fails();
+    keeps_no_chain();
     on_loop();
     step_by_step();
     refuses();

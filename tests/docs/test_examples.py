@@ -24,6 +24,7 @@ SAYS = {
     "manager": "acme_certificates{state=\"valid\"} 1\n",
     "order": "lists: success",
     "server": "acme-tls/1:\n-----BEGIN CERTIFICATE-----",
+    "store": " days left",
     "signer": "ES256 with the key ",
 }
 

@@ -46,10 +46,11 @@ class FirstCertificate(Case):
         names = self.names("c")
         build = changed(build, **{"example.org www.example.org": " ".join(names)})
         with web_server(self.webroot):
-            for _ in range(2):  # the second run finds its keys
+            for _ in range(2):  # the second run finds its certificate
                 out = run("bash", "-ec", build, cwd=self.folder, env={**os.environ, **found})
-                self.assertRegex(out, r"^chain.pem: \d+ days left$")
-        self.is_valid(self.folder / "chain.pem", self.folder / "key.pem", *names)
+                self.assertRegex(out, rf"^(www\.)?{names[0]}: \d+ days left$")
+        stored = self.folder / "certificates"
+        self.is_valid(stored / f"{names[0]}.chain.pem", stored / f"{names[0]}.key.pem", *names)
         self.is_clean()
 
     @shows("first-certificate python program")

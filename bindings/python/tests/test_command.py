@@ -511,7 +511,8 @@ def test_a_refused_key_does_not_stay(person, webroot):
     person.obtains("-d", "key.test", "--hook", "false", "--key-type", "ed25519", status=8)
     refused = person.path("key.test.key.pem").read_text()
     done = person.obtains(*obtaining, "p384", "--json")
-    assert done.json["certificate"]["key_type"] == "p384" and done.err == ""
+    assert done.json["certificate"]["key_type"] == "p384"
+    assert done.err.count("\n") == 1 and "another account, key or names: its order is not resumed" in done.err
     assert person.path("key.test.key.pem.unused").read_text() == refused
     # A key in use stays. obtain reports this, renew does not.
     done = person.obtains(*obtaining, "rsa2048", "--force", "--json")
@@ -534,13 +535,15 @@ KILLED = """
 
 
 def test_a_certificate_from_before_a_crash_is_renewed(person):
-    """The run was killed after it had written the chain."""
+    """The run was killed after it had written the chain: the next one ends it, and uses its certificate."""
     arguments = ["obtain", *person.ca, "--agree-terms", "-d", "crash.test", *standalone()]
     command = [sys.executable, "-c", textwrap.dedent(KILLED), *arguments, "--folder", str(person.folder)]
     assert subprocess.run(command, timeout=60).returncode == -signal.SIGKILL
     assert person.path("crash.test.chain.pem").exists()
-    done = person.runs("renew", "--force", "--json").json["certificates"]
-    assert [(one["name"], one["is_new"]) for one in done] == [("crash.test", True)]
+    for is_new in False, True:
+        done = person.runs("renew", "--force", "--json").json["certificates"]
+        assert [(one["name"], one["is_new"]) for one in done] == [("crash.test", is_new)]
+        assert not person.path("crash.test.order").exists()
 
 
 def test_a_deploy_hook_is_remembered_until_it_is_removed(person, webroot, tmp_path):

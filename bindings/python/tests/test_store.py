@@ -29,6 +29,8 @@ from small_ca import SmallCa, small_ca
 from webroot_server import serving
 
 NAMES = ["keeper.test", "www.keeper.test"]
+# The token of a challenge that a killed run has left.
+LEFT = "left-by-a-run-that-was-killed"
 
 
 @pytest.fixture
@@ -352,15 +354,15 @@ def test_x05_leftover_challenges_are_removed_at_the_end_and_a_failure_stops_noth
 
         def unpublish(self, challenges):
             tokens = [challenge.token for challenge in challenges]
-            seen.append("left" if "LEFT" in tokens else "unpublish")
-            if "LEFT" in tokens:
+            seen.append("left" if LEFT in tokens else "unpublish")
+            if LEFT in tokens:
                 raise OSError("it cannot be taken down")
             super().unpublish(challenges)
 
     watched = Watched(tmp_path / "webroots" / "one")
     with client(store) as ca:
         store.obtain(ca, NAMES, solver)
-        left = journal(store, ca, "") + "published LEFT\n"
+        left = journal(store, ca, "") + f"published {LEFT}\n"
     for more in ([], ["more.keeper.test"]):
         path(store, "keeper.test.order").write_text(left)
         if is_async:
@@ -382,17 +384,19 @@ def test_a_published_challenge_follows_from_its_token(store, solver, tmp_path):
     removed: list[acme.Challenge] = []
 
     class Watched(acme.Webroot):
+        challenge_types = ("http-01", "dns-01")
+
         def unpublish(self, challenges):
             removed.extend(challenges)
             super().unpublish(challenge for challenge in challenges if challenge.type == "http-01")
 
     with client(store) as ca:
         store.obtain(ca, NAMES, solver)
-        left = "published TOKEN dns-01 x.test _acme-challenge.x.test\n"
+        left = f"published {LEFT} dns-01 x.test _acme-challenge.x.test\n"
         path(store, "keeper.test.order").write_text(journal(store, ca, "") + left)
         store.obtain(ca, NAMES, Watched(solver._path), renew_now=True)
-        authorization = f"TOKEN.{ca.account_thumbprint}"
-    (one,) = [challenge for challenge in removed if challenge.token == "TOKEN"]
+        authorization = f"{LEFT}.{ca.account_thumbprint}"
+    (one,) = [challenge for challenge in removed if challenge.token == LEFT]
     digest = hashlib.sha256(authorization.encode()).digest()
     assert one.dns_value == urlsafe_b64encode(digest).decode().rstrip("=")
     assert (one.key_authorization, one.dns_name) == (authorization, "_acme-challenge.x.test")

@@ -78,6 +78,7 @@ if TYPE_CHECKING:
         Unsupported,
     )
     from .keys import KeyType, PrivateKey
+    from .manager import EventType, Manager, ManagerEvent
     from .operation import Operation, RenewalInfo, Signer
     from .record_store import MemoryStore, RecordStore
     from .schedule import next_try
@@ -103,9 +104,12 @@ __all__ = [
     "Client",
     "ConflictError",
     "CryptoError",
+    "EventType",
     "ExternalAccountRequired",
     "InvalidArgument",
     "KeyType",
+    "Manager",
+    "ManagerEvent",
     "MemoryHttp01",
     "MemoryStore",
     "Misuse",
@@ -164,6 +168,7 @@ _HOMES = {
             "ServerError", "Status", "StoreError", "TermsNotAgreed", "TransportError", "Unsupported",
         ),
         "keys": ("KeyType", "PrivateKey"),
+        "manager": ("EventType", "Manager", "ManagerEvent"),
         "operation": ("Operation", "RenewalInfo", "Signer"),
         "record_store": ("MemoryStore", "RecordStore"),
         "schedule": ("next_try",),

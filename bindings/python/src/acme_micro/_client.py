@@ -362,6 +362,7 @@ class ClientBase(Handle[_native.acme_client_t]):
         preferred_chain_by: ChainBy = ChainBy.BY_ROOT,
         must_staple: bool = False,
         _stored: Stored | None = None,
+        _take: Callable[[Any], Any] | None = None,
     ) -> Operation:
         """Begins an order for a certificate; sends nothing yet.
 
@@ -437,7 +438,18 @@ class ClientBase(Handle[_native.acme_client_t]):
         options.preferred_chain = to_optional_text(preferred_chain, "preferred_chain")
         options.preferred_chain_by = to_enum(preferred_chain_by, ChainBy, "preferred_chain_by")
         options.must_staple = bool(must_staple)
-        return self._begin(_native.acme_begin_order, pointer(options))
+        # A manager begins the orders itself.
+        operation: Operation = (_take or self._begin_order)(pointer(options))
+        return operation
+
+    def _begin_order(self, options: Any) -> Operation:
+        return self._begin(_native.acme_begin_order, options)
+
+    def _with_order(
+        self, take: Callable[[Any], None], names: Iterable[str], options: dict[str, Any], stored: Stored
+    ) -> None:
+        """Calls ``take`` with the options of an order, for the duration of the call."""
+        self.begin_order(names, **options, _stored=stored, _take=take)
 
     def _stored(self, name: str | None, key_type: KeyType, new_key: bool) -> Stored:
         """Returns the options of an order whose certificate is kept in the client's store."""

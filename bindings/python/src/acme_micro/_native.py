@@ -712,8 +712,9 @@ _signatures["acme_op_order_url"] = lambda m: (c_char_p, POINTER(m.acme_op_t))
 acme_op_key: Callable[[_Pointer[acme_op_t]], _Pointer[acme_key_t]]
 _signatures["acme_op_key"] = lambda m: (POINTER(m.acme_key_t), POINTER(m.acme_op_t))
 
-# Takes the certificate out of a finished order. NULL if the renewal was not due (only_if_due), or
-# if the certificate was taken before.
+# Takes the certificate out of a finished order. NULL if the renewal was not due (only_if_due) and
+# the client has no store, or if the certificate was taken before. With a store there is also a
+# certificate if only its last write failed (ACME_ERR_STORE): the next operation stores it.
 acme_op_take_cert: Callable[[_Pointer[acme_op_t]], _Pointer[acme_cert_t]]
 _signatures["acme_op_take_cert"] = lambda m: (POINTER(m.acme_cert_t), POINTER(m.acme_op_t))
 
@@ -743,8 +744,9 @@ _signatures["acme_op_run"] = lambda m: (
 )
 
 # Obtains a certificate: acme_begin_order(), acme_op_run() and acme_op_take_cert() in one. Blocking.
-# *cert is NULL with ACME_OK if only_if_due is set and the renewal is not due. To resume an order
-# after a failure, call these three functions instead: acme_op_order_url() then returns its URL.
+# *cert is NULL with ACME_OK if only_if_due is set, the renewal is not due and the client has no
+# store. To resume an order after a failure without a store, call these three functions instead:
+# acme_op_order_url() then returns its URL.
 acme_obtain: Callable[
     [
         _Pointer[acme_client_t],

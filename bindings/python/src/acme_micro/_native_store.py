@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from . import _native
 from ._arguments import to_text
 from ._handle import create
-from .errors import AcmeError, ConflictError, Status, StoreError, check, deferred
+from .errors import AcmeError, ConflictError, Status, StoreError, deferred, error_of
 
 if TYPE_CHECKING:
     from ctypes import _Pointer
@@ -117,7 +117,7 @@ def _get(name: bytes, found: _Pointer[_native.acme_record_t], user: int) -> int:
             version, value = record
             if not isinstance(value, bytes):
                 raise TypeError(f"a value must be bytes, not {type(value).__name__}")
-            check(_native.acme_record_set(found, _version(version), value, len(value)))
+            _expect(_native.acme_record_set(found, _version(version), value, len(value)))
 
     return calls.call("get", name, get)
 
@@ -147,9 +147,15 @@ def _list(
 
     def add(prefix: str) -> None:
         for name in records.list(prefix, after.decode(), limit):
-            check(_native.acme_names_add(found, to_text(name, "a name")))
+            _expect(_native.acme_names_add(found, to_text(name, "a name")))
 
     return calls.call("list", prefix, add)
+
+
+def _expect(status: int) -> None:
+    """Raises the error of a call within a call. Unlike check(), no exception that is raised after both."""
+    if status < 0:
+        raise error_of(_native.acme_last_error())
 
 
 def _version(version: int) -> int:

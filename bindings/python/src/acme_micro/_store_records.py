@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ._folder import PUBLIC, SECRET, Folder
-from ._names import CHAIN, KEY, ORDER
+from ._names import CHAIN, KEY, ORDER, canonical
 from ._origin import Origin
 from ._values import text_of
 from .errors import ConflictError, StoreError
@@ -29,6 +29,17 @@ FORMAT = 1
 
 logger = logging.getLogger("acme_micro")
 
+NEXT_KEY, SCHEDULE = ".next.key.pem", ".schedule.json"
+# The members of a certificate's record, and the files that hold them. A key is written before the chain that is
+# for it, and the order last: until then it can be resumed.
+PARTS = (
+    ("next_key", NEXT_KEY, SECRET),
+    ("key", KEY, SECRET),
+    ("chain", CHAIN, PUBLIC),
+    ("schedule", SCHEDULE, PUBLIC),
+    ("order", ORDER, SECRET),
+)
+
 Members = dict[str, Any]
 
 
@@ -41,11 +52,13 @@ class StoreRecords:
         origin: Origin,
         directory_url: str,
         read_key: Callable[[str], PrivateKey | None],
+        locate: Callable[[str], str],
         account: Members,
     ):
-        """``account`` has the members ``key`` and ``url`` that the client does not take from the folder."""
+        """``locate`` returns the files of a name, without their endings. ``account`` has the members ``key`` and
+        ``url`` that the client does not take from the folder."""
         self.folder, self._origin, self._directory_url = folder, origin, directory_url
-        self._read_key = read_key
+        self._read_key, self._locate = read_key, locate
         self._account = account
         self._files: dict[str, str] = {}
         self._writing = threading.Lock()
@@ -53,8 +66,10 @@ class StoreRecords:
     def name_for(self, file: str) -> str:
         """Returns the name in records of a certificate with these files, which are named without their
         endings."""
-        self._files[f"{file}{CHAIN}".lower()] = file
-        return f"{file}{CHAIN}"
+        # The library writes each name in one way. The files of an older version may have another one.
+        name = file.lower() if canonical(file) == file.lower() else f"{file}{CHAIN}".lower()
+        self._files[name] = file
+        return name
 
     def get(self, name: str) -> tuple[int, bytes] | None:
         if name.startswith("account/"):
@@ -80,7 +95,8 @@ class StoreRecords:
         raise NotImplementedError  # no operation lists the records
 
     def _file_of(self, name: str) -> str:
-        return self._files[name.split("/", 2)[2]]
+        rest = name.split("/", 2)[2]
+        return self._files.get(rest) or self._locate(rest)
 
     @property
     def _is_other_account(self) -> bool:
@@ -129,13 +145,19 @@ class StoreRecords:
         return 0
 
     def _read_certificate(self, file: str) -> Members:
-        key = self._read_key(file + KEY)
-        chain, order = (self.folder.read(file + ending) for ending in (CHAIN, ORDER))
+        next_key, key = (self._read_key(file + ending) for ending in (NEXT_KEY, KEY))
+        chain, order, schedule = (self._text(file + ending) for ending in (CHAIN, ORDER, SCHEDULE))
         return {
+            "next_key": next_key and next_key.pem,
             "key": key and key.pem,
-            "chain": None if chain is None else text_of(chain, "replace"),
-            "order": None if order is None else text_of(order, "replace"),
+            "chain": chain,
+            "schedule": _object(schedule),
+            "order": order,
         }
+
+    def _text(self, name: str) -> str | None:
+        data = self.folder.read(name)
+        return None if data is None else text_of(data, "replace")
 
     def _put_certificate(self, name: str, expected: int, new: Members) -> int:
         file = self._file_of(name)
@@ -143,15 +165,20 @@ class StoreRecords:
         if _version(old) != expected:
             raise _conflict(name)
         new = {member: new.get(member) for member in old}
-        # The key before the chain that is for it, and the order last: until then it can be resumed.
-        for member, ending, mode in (("key", KEY, SECRET), ("chain", CHAIN, PUBLIC), ("order", ORDER, SECRET)):
+        parts = list(PARTS)
+        if old["next_key"] and not new["next_key"]:
+            # The next key becomes the key after the chain that is for it, and leaves its own place last.
+            parts.append(parts.pop(0))
+            parts.insert(1, parts.pop(0))
+        for member, ending, mode in parts:
             if new[member] == old[member]:
                 continue
             if new[member] is None:
                 self.folder.remove(file + ending)
                 continue
+            text = new[member] if isinstance(new[member], str) else json.dumps(new[member])
             try:
-                self.folder.write(file + ending, new[member].encode(), mode)
+                self.folder.write(file + ending, text.encode(), mode)
             except StoreError as error:
                 if member == "order" and old["order"]:
                     logger.warning("the order cannot be resumed after a crash: %s", error)
@@ -165,6 +192,15 @@ def read_url(folder: Folder) -> str | None:
     """Returns the account's URL."""
     text = text_of(folder.read(ACCOUNT_URL) or b"", "replace").split("\n")[0].strip()
     return text or None
+
+
+def _object(text: str | None) -> Members | None:
+    """Returns a JSON object; None for any other text."""
+    try:
+        value = json.loads(text or "")
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _version(members: Members) -> int:

@@ -300,7 +300,9 @@ class Store:
         own: dict[str, Any] = {"url": url} if given else {}
         if "account_key" in given:
             own["key"] = key.pem
-        records = StoreRecords(self._folder, self._origin, directory_url, self._key, own)
+        records = StoreRecords(
+            self._folder, self._origin, directory_url, self._key, self._file_of, own
+        )
         client = type(directory_url, _store=CustomStore(records), **options)
         client._known_url, client._account_thumbprint = url, key.thumbprint
         client._on_revoke = self._revocation

@@ -1,0 +1,304 @@
+"""Certificates that stay fresh by themselves."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterable
+from ctypes import pointer, sizeof, string_at
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count, takewhile
+from typing import TYPE_CHECKING, Any, Callable
+from weakref import WeakValueDictionary
+
+from . import _native
+from ._arguments import to_text
+from ._handle import Handle, create, own
+from ._native import EventType
+from ._threads import thread_limit_in_words
+from ._values import from_text, moment
+from .certificates import Certificate
+from .client import Client
+from .errors import AcmeError, InvalidArgument, Misuse, check, error_of
+from .keys import KeyType
+from .solvers import with_types_of
+from .steps import Challenge, challenge_from_c
+
+if TYPE_CHECKING:
+    from ctypes import _Pointer
+
+    from .solvers import Solver
+
+__all__ = ["EventType", "Manager", "ManagerEvent"]
+
+# Interval in seconds in which run() notices Ctrl-C.
+POLL_INTERVAL = 0.25
+
+logger = logging.getLogger("acme_micro")
+
+
+@dataclass(frozen=True)
+class ManagerEvent:
+    """An event of one certificate."""
+
+    #: Its kind.
+    type: EventType
+    #: The name of the certificate in the store.
+    name: str
+    #: The certificate with its key, for the types that have one: use it from now on.
+    certificate: Certificate | None
+    #: Why the attempt failed; for a new certificate: why it is not in the store.
+    error: AcmeError | None
+    #: When the CA is asked again, or the next attempt begins.
+    next_try: datetime | None
+    #: End of the validity of the certificate in use.
+    not_after: datetime | None
+
+
+class Manager(Handle[_native.acme_manager_t]):
+    """Keeps any number of certificates fresh: obtains them, asks the CA when to renew them (RFC 9773), renews
+    them, and stores them.
+
+    ::
+
+        with acme.Store("/var/lib/acme") as store, store.client(acme.LETSENCRYPT, terms_agreed=True) as ca:
+            with acme.Manager(ca, acme.Webroot("/var/www/html"), on_event=print) as manager:
+                manager.add(["example.org", "www.example.org"])
+                manager.run()
+
+    The certificates, the failures in a row and the next moment of each are in the store, so that a restart
+    orders nothing that is not due, and forgets no pause. A CA that does not answer costs one attempt, not one
+    for each certificate.
+
+    One thread does the work: the one of :meth:`run` or :meth:`start`. It calls ``on_event`` and the solver;
+    while a solver publishes, other attempts wait. All methods may be called on any thread, and by
+    ``on_event``, except that it must not call :meth:`close`.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        solver: Solver | None = None,
+        *,
+        on_event: Callable[[ManagerEvent], object] | None = None,
+        max_attempts: int = 10,
+        max_loaded: int = 1000,
+    ):
+        """Creates a manager without certificates.
+
+        client
+            A client from the method ``client`` of a store.
+        solver
+            Publishes challenges. None: the program responds to http-01 with :meth:`Client.http01_answer`.
+        on_event
+            Called with each :class:`ManagerEvent`. Its exceptions are logged.
+        max_attempts
+            Maximum number of attempts at the same time, 1 or more.
+        max_loaded
+            Maximum number of certificates in memory, 1 or more.
+        """
+        if not isinstance(client, Client):
+            raise TypeError(f"client must be Client, not {type(client).__name__}")
+        if client._store is None:
+            raise InvalidArgument("client is not from the method client() of a store")
+        for name, limit in ("max_attempts", max_attempts), ("max_loaded", max_loaded):
+            if not isinstance(limit, int) or limit < 1:
+                raise InvalidArgument(f"{name} is {limit!r}, which is not a number of at least 1")
+        self._client, self._solver, self._on_event = client, solver, on_event
+        self._store = client._store
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        options = _native.acme_manager_options_t()
+        options.size = sizeof(options)
+        options.client = client._handle
+        options.event, options.publish, options.unpublish = _on_event, _on_publish, _on_unpublish
+        options.user = options.serve_user = number = next(_numbers)
+        options.max_attempts, options.max_loaded = max_attempts, max_loaded
+        _managers[number] = self
+        make, free = _native.acme_manager_new, _native.acme_manager_free
+        self._pointer = create(_native.acme_manager_t, free, lambda m: make(pointer(options), m))
+
+    def add(
+        self,
+        names: Iterable[str],
+        *,
+        name: str | None = None,
+        key_type: KeyType = KeyType.P256,
+        new_key: bool = False,
+        **options: Any,
+    ) -> None:
+        """Adds a certificate, or changes the options of the one of this name.
+
+        name
+            The name of the certificate in the store, instead of the first one of ``names``.
+        key_type
+            Type of the certificate's key, if the store has no key yet, or with ``new_key``.
+        new_key
+            Whether each renewal has a new key.
+
+        The other options are those of :meth:`Client.begin_order`, without the ones that come from the store.
+        Raises :class:`InvalidArgument` for options that cannot work.
+        """
+        stored = self._client._stored(name, key_type, new_key)
+        handle = self._handle
+
+        def add(order: Any) -> None:
+            check(_native.acme_manager_add(handle, order))
+
+        self._client._with_order(add, names, with_types_of(self._solver, options), stored)
+
+    def remove(self, name: str) -> None:
+        """Removes a certificate, if there is one of this name. It stays in the store."""
+        check(_native.acme_manager_remove(self._handle, to_text(name, "name")))
+
+    def renew(self, name: str) -> None:
+        """Renews a certificate now, although that is not due; begins anew after ``EventType.STOPPED``."""
+        check(_native.acme_manager_renew(self._handle, to_text(name, "name")))
+
+    def __len__(self) -> int:
+        """The number of certificates."""
+        return _native.acme_manager_count(self._handle)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def certificate(self, server_name: str) -> Certificate | None:
+        """Returns the certificate for a client's server name: by exact name, then by wildcard.
+
+        None: no certificate is for this name, or it is being read from the store, and an event follows.
+        """
+        found = _native.acme_manager_cert(self._handle, to_text(server_name, "server_name"))
+        return Certificate._wrap(own(found, _native.acme_cert_free)) if found else None
+
+    def status(self, name: str | None = None) -> Any:
+        """Returns a dict about the certificate of this name; without a name, a list about all.
+
+        Its keys: ``name``, ``state`` (``"valid"``, ``"expired"``, ``"missing"``, ``"stopped"`` or
+        ``"loading"``), ``not_after`` and ``next_try`` (RFC 3339, if known), ``failures`` (in a row).
+        """
+        text = None if name is None else to_text(name, "name")
+        return json.loads(self._text(_native.acme_manager_status, text))
+
+    def metrics(self) -> str:
+        """Returns metrics as OpenMetrics 1.0 text: certificates by state, attempts and their results, and the
+        time at which the first certificate expires."""
+        return self._text(_native.acme_manager_metrics)
+
+    def run(self) -> None:
+        """Works until :meth:`stop` is called, or Ctrl-C is pressed."""
+        self.start()
+        try:
+            while self._thread is not None and self._thread.is_alive():
+                self._thread.join(POLL_INTERVAL)
+        finally:
+            self.stop()
+        if self._failure is not None:
+            raise self._failure
+
+    def start(self) -> None:
+        """Works on a thread of its own, until :meth:`stop` is called."""
+        if self._thread is not None and self._thread.is_alive():
+            raise Misuse("the manager runs already")
+        handle, self._failure = self._handle, None
+        thread = threading.Thread(target=self._work, args=(handle,), name="acme-manager", daemon=True)
+        with thread_limit_in_words():
+            thread.start()
+        self._thread = thread
+
+    def stop(self) -> None:
+        """Ends :meth:`run` or the thread of :meth:`start`, and waits for the end.
+
+        Challenges are removed. The next run resumes orders in progress.
+        """
+        if self._pointer is not None:
+            _native.acme_manager_stop(self._pointer)
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def close(self) -> None:
+        """Stops, and closes the manager. A second call has no effect."""
+        self.stop()
+        super().close()
+
+    def _describe(self) -> str:
+        return f"{len(self)} certificates"
+
+    def _work(self, handle: Any) -> None:
+        try:
+            check(_native.acme_manager_run(handle))
+        except BaseException as error:
+            self._failure = error
+
+    def _text(self, function: Any, *arguments: Any) -> str:
+        texts = list[bytes]()
+
+        def write(text: int, size: int, user: Any) -> int:
+            texts.append(string_at(text, size))
+            return 0
+
+        check(function(self._handle, *arguments, _native.acme_write_fn(write), None))
+        return b"".join(texts).decode()
+
+    def _tell(self, event: _native.acme_event_t) -> None:
+        if self._on_event is None:
+            return
+        certificate = None
+        if event.cert:
+            first = _native.acme_cert_name(event.cert, 0)
+            certificate = self.certificate(first.decode()) if first else None
+        self._on_event(
+            ManagerEvent(
+                type=EventType(event.type),
+                name=from_text(event.name) or "",
+                certificate=certificate,
+                error=self._store.explained(error_of(event.error)) if event.error else None,
+                next_try=moment(event.next_try),
+                not_after=moment(event.not_after),
+            )
+        )
+
+
+def _challenges(op: _Pointer[_native.acme_op_t]) -> tuple[Challenge, ...]:
+    structs = (_native.acme_op_challenge(op, index) for index in count())
+    return tuple(challenge_from_c(struct.contents) for struct in takewhile(bool, structs))
+
+
+# C callbacks must outlive every call, so they are global, and find their manager by its number. No exception
+# passes through the library.
+_numbers = count(1)
+_managers: WeakValueDictionary[int, Manager] = WeakValueDictionary()
+
+
+def _event(event: _Pointer[_native.acme_event_t], user: int) -> None:
+    try:
+        if (manager := _managers.get(user)) is not None:
+            manager._tell(event.contents)
+    except BaseException:
+        logger.exception("on_event of a manager")
+
+
+def _publish(op: _Pointer[_native.acme_op_t], user: int) -> None:
+    why: bytes | None = None
+    try:
+        manager = _managers.get(user)
+        if manager is not None and manager._solver is not None:
+            manager._solver.publish(_challenges(op))
+    except BaseException as error:
+        why = f"{type(error).__name__}: {error}".encode("utf-8", "replace").replace(b"\0", b" ")[:1000]
+    _native.acme_op_published(op, why)
+
+
+def _unpublish(op: _Pointer[_native.acme_op_t], user: int) -> None:
+    try:
+        manager = _managers.get(user)
+        if manager is not None and manager._solver is not None:
+            manager._solver.unpublish(_challenges(op))
+    except BaseException:
+        logger.exception("a solver could not remove challenges")
+
+
+_on_event = _native.acme_event_fn(_event)
+_on_publish, _on_unpublish = _native.acme_op_fn(_publish), _native.acme_op_fn(_unpublish)
