@@ -544,7 +544,7 @@ pub extern "C" fn acme_manager_run(manager: *mut acme_manager_t) -> acme_status_
 }
 
 /// Ends acme_manager_run() within a quarter of a second, after the challenges that are published were
-/// removed. Any thread and any signal handler may call this: the function takes no lock.
+/// removed; if it does not run, the next one at once. Any thread and any signal handler may call this: the function takes no lock.
 /// @param manager The manager; NULL is fine.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_manager_stop(manager: *const acme_manager_t) {

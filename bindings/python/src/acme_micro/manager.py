@@ -212,10 +212,11 @@ class Manager(Handle[_native.acme_manager_t]):
 
         Challenges are removed. The next run resumes orders in progress.
         """
-        if self._pointer is not None:
-            _native.acme_manager_stop(self._pointer)
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if self._pointer is None or thread is None or not thread.is_alive():
+            return
+        _native.acme_manager_stop(self._pointer)
+        if thread is not threading.current_thread():
             thread.join()
 
     def close(self) -> None:
