@@ -290,12 +290,16 @@ impl Client {
     pub(super) fn changed_account(&self) -> Option<(u64, AccountRecord)> {
         let learned = self.learned();
         let (version, record) = learned.stored.as_ref()?;
-        if learned.account_url.is_none() || learned.account_url == record.url && record.ca.is_some()
-        {
+        // A key that has replaced the stored one. The program has the old one, and the new one, until this is
+        // stored.
+        let new_key = learned.key_changed_at.and_then(|_| learned.account_key.to_pem().ok());
+        let key = new_key.or_else(|| record.key.clone());
+        let is_known = learned.account_url == record.url && record.ca.is_some();
+        if learned.account_url.is_none() || is_known && key == record.key {
             return None;
         }
         let (ca, url) = (Some(self.0.options.directory_url.clone()), learned.account_url.clone());
-        Some((*version, AccountRecord { ca, url, key: record.key.clone() }))
+        Some((*version, AccountRecord { ca, url, key }))
     }
 
     /// Whether the program, or its store, has named this account.

@@ -35,6 +35,7 @@ impl Session {
         };
         outcome?;
         self.client.change_account_key(new.clone(), self.io.now());
+        Box::pin(self.keep_account()).await;
         self.await_new_key().await;
         Ok(())
     }

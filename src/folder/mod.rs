@@ -226,7 +226,9 @@ impl DirectoryStore {
         if old.url.is_some() && old.url != new.url && (new.url.is_none() || old.key != new.key) {
             self.folder.retire(ACCOUNT_URL, UNUSED)?;
         }
-        if old.key.is_some() && old.key != new.key {
+        // But after a key change (RFC 8555 section 7.3.5) the old key of the same account is of no use.
+        let is_changed = new.key.is_some() && new.url.is_some() && new.url == old.url;
+        if old.key.is_some() && old.key != new.key && !is_changed {
             let kept = self.folder.retire(ACCOUNT_KEY, UNUSED)?;
             log::warn!("{}: the old key is in {kept}", self.folder.path_of(ACCOUNT_KEY).display());
         }

@@ -399,6 +399,38 @@ static void step_by_step(void)
     acme_store_free(store);
 }
 
+/* The account's key is changed: the store has the new one. */
+static void changes_key(acme_store_t *store)
+{
+    const char *names[] = { "changed.store.test" };
+    acme_order_options_t order = order_for(names, 1);
+    acme_run_options_t run = http01();
+    acme_key_t *key = new_key();
+    acme_client_t *client;
+    acme_cert_t *cert = NULL;
+    acme_op_t *op = NULL;
+    char *account;
+
+    client = client_of(store);
+    OK(acme_begin_register(client, &op));
+    OK(acme_op_run(op, NULL));
+    acme_op_free(op);
+    account = strdup(acme_client_account_url(client));
+    OK(acme_begin_key_change(client, key, &op));
+    OK(acme_op_run(op, NULL));
+    acme_op_free(op);
+    acme_client_free(client);
+
+    client = client_of(store);
+    OK(acme_obtain(client, &order, &run, &cert));
+    verify(cert, names[0]);
+    CHECK(strcmp(acme_client_account_url(client), account) == 0);
+    acme_cert_free(cert);
+    acme_client_free(client);
+    acme_key_free(key);
+    free(account);
+}
+
 /* --- options --------------------------------------------------------------------------------------- */
 
 static void refuses(void)
@@ -447,11 +479,14 @@ static void in_a_folder(void)
     OK(acme_store_directory(path, &store));
     OK(acme_store_check(store));
     lives(store, "*.folder.store.test" + 2);
+    changes_key(store);
     acme_store_free(store);
     CHECK(stat(path, &found) == 0 && (found.st_mode & 07777) == 0700);
     snprintf(path, sizeof path, "%s/state/folder.store.test.key.pem", folder);
     CHECK(stat(path, &found) == 0 && (found.st_mode & 07777) == 0600);
     snprintf(path, sizeof path, "%s/state/folder.store.test.next.key.pem", folder);
+    CHECK(stat(path, &found) != 0);
+    snprintf(path, sizeof path, "%s/state/account.pem.unused", folder);
     CHECK(stat(path, &found) != 0);
     snprintf(path, sizeof path, "%s/state/folder.store.test.order", folder);
     CHECK(stat(path, &found) != 0);
@@ -469,6 +504,7 @@ int main(void)
     OK(acme_store_memory(&store));
     OK(acme_store_check(store));
     lives(store, "memory.store.test");
+    changes_key(store);
     acme_store_free(store);
     own();
     fails();

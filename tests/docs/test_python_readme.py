@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import unittest
+from pathlib import Path
 
 from case import Case, web_server
 from pages import DIRECTORY, WEBROOT, main, shows
@@ -58,6 +59,25 @@ class PythonReadme(Case):
         stored = self.folder / "store/py.readme.test"
         chain, key = stored.with_suffix(".test.chain.pem"), stored.with_suffix(".test.key.pem")
         self.is_valid(chain, key, "py.readme.test", "www.py.readme.test")
+        self.is_clean()
+
+    @shows("python-README python manager")
+    def test_manager(self, text):
+        start = """
+import acme_micro as acme
+
+def told(event):
+    print(event.type.name, event.name)
+    if event.certificate:
+        manager.stop()
+"""
+        text = self.here(text).replace("example.org", "manager.readme.test").replace("=print", "=told")
+        with web_server(self.webroot):
+            out = self.python(start + text)
+        self.assertEqual(out, "OBTAINED manager.readme.test\n")
+        stored = str(self.folder / "store/manager.readme.test")
+        names = "manager.readme.test", "www.manager.readme.test"
+        self.is_valid(Path(f"{stored}.chain.pem"), Path(f"{stored}.key.pem"), *names)
         self.is_clean()
 
     @shows("python-README python records")

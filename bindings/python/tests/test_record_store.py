@@ -133,6 +133,8 @@ def test_an_order_of_the_client_itself_is_not_kept(store, standalone):
         assert ca.obtain(NAMES, standalone).key is not None
         with pytest.raises(acme.Misuse, match="http01_answer"):
             ca.account_thumbprint
+        with pytest.raises(acme.Unsupported, match="old key"):
+            ca.change_key(acme.PrivateKey.generate())
     assert stored(store) is None
 
 

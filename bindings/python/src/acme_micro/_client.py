@@ -16,7 +16,7 @@ from ._handle import Handle, create, handle_of
 from ._native import ChainBy, RevocationReason
 from ._values import from_text
 from .certificates import Certificate, SigningRequest
-from .errors import InvalidArgument, Misuse
+from .errors import InvalidArgument, Misuse, Unsupported
 from .keys import KeyType, PrivateKey
 from .operation import Operation
 from .solvers import answer_from
@@ -253,7 +253,12 @@ class ClientBase(Handle[_native.acme_client_t]):
 
         Store the new key before, and delete the old key after. If the program ends in between, repeat
         the operation with the old key: it finds out which of the two keys the CA knows.
+
+        A client of a :class:`RecordStore` or a :class:`MemoryStore` raises :class:`Unsupported`: the store
+        would keep the old key.
         """
+        if self._account_thumbprint is None:
+            raise Unsupported("the store would keep the account's old key, so the key cannot be replaced")
         key = handle_of(new_key, PrivateKey, "new_key")
         return self._begin(_native.acme_begin_key_change, key)
 

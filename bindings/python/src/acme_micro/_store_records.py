@@ -24,21 +24,19 @@ __all__ = ["ACCOUNT_KEY", "ACCOUNT_URL", "UNUSED", "StoreRecords", "read_url"]
 ACCOUNT_KEY, ACCOUNT_URL = "account.pem", "account.url"
 # Ending of the file of a key that the CA has refused.
 UNUSED = ".unused"
+# The members of a certificate's record: the ending of the file, and its mode. They are written in this order: a new
+# key before the chain for it, the chain before the key takes the old one's place, and the order last.
+MEMBERS = (
+    ("next_key", f".next{KEY}", SECRET),
+    ("chain", CHAIN, PUBLIC),
+    ("key", KEY, SECRET),
+    ("schedule", ".schedule.json", PUBLIC),
+    ("order", ORDER, SECRET),
+)
 # The format of the values.
 FORMAT = 1
 
 logger = logging.getLogger("acme_micro")
-
-NEXT_KEY, SCHEDULE = ".next.key.pem", ".schedule.json"
-# The members of a certificate's record, and the files that hold them. A key is written before the chain that is
-# for it, and the order last: until then it can be resumed.
-PARTS = (
-    ("next_key", NEXT_KEY, SECRET),
-    ("key", KEY, SECRET),
-    ("chain", CHAIN, PUBLIC),
-    ("schedule", SCHEDULE, PUBLIC),
-    ("order", ORDER, SECRET),
-)
 
 Members = dict[str, Any]
 
@@ -52,13 +50,12 @@ class StoreRecords:
         origin: Origin,
         directory_url: str,
         read_key: Callable[[str], PrivateKey | None],
-        locate: Callable[[str], str],
+        find_file: Callable[[str], str],
         account: Members,
     ):
-        """``locate`` returns the files of a name, without their endings. ``account`` has the members ``key`` and
-        ``url`` that the client does not take from the folder."""
+        """``account`` has the members ``key`` and ``url`` that the client does not take from the folder."""
         self.folder, self._origin, self._directory_url = folder, origin, directory_url
-        self._read_key, self._locate = read_key, locate
+        self._read_key, self._find_file = read_key, find_file
         self._account = account
         self._files: dict[str, str] = {}
         self._writing = threading.Lock()
@@ -96,7 +93,7 @@ class StoreRecords:
 
     def _file_of(self, name: str) -> str:
         rest = name.split("/", 2)[2]
-        return self._files.get(rest) or self._locate(rest)
+        return self._files.get(rest) or self._find_file(rest)
 
     @property
     def _is_other_account(self) -> bool:
@@ -145,19 +142,16 @@ class StoreRecords:
         return 0
 
     def _read_certificate(self, file: str) -> Members:
-        next_key, key = (self._read_key(file + ending) for ending in (NEXT_KEY, KEY))
-        chain, order, schedule = (self._text(file + ending) for ending in (CHAIN, ORDER, SCHEDULE))
-        return {
-            "next_key": next_key and next_key.pem,
-            "key": key and key.pem,
-            "chain": chain,
-            "schedule": _object(schedule),
-            "order": order,
-        }
-
-    def _text(self, name: str) -> str | None:
-        data = self.folder.read(name)
-        return None if data is None else text_of(data, "replace")
+        found: Members = {}
+        for member, ending, mode in MEMBERS:
+            if mode == SECRET and member != "order":
+                key = self._read_key(file + ending)
+                found[member] = key and key.pem
+                continue
+            data = self.folder.read(file + ending)
+            found[member] = None if data is None else text_of(data, "replace")
+        found["schedule"] = _object(found["schedule"])
+        return found
 
     def _put_certificate(self, name: str, expected: int, new: Members) -> int:
         file = self._file_of(name)
@@ -165,18 +159,18 @@ class StoreRecords:
         if _version(old) != expected:
             raise _conflict(name)
         new = {member: new.get(member) for member in old}
-        parts = list(PARTS)
+        members = MEMBERS
         if old["next_key"] and not new["next_key"]:
-            # The next key becomes the key after the chain that is for it, and leaves its own place last.
-            parts.append(parts.pop(0))
-            parts.insert(1, parts.pop(0))
-        for member, ending, mode in parts:
-            if new[member] == old[member]:
+            members = (*MEMBERS[1:], MEMBERS[0])  # until it is the key, it stays
+        for member, ending, mode in members:
+            text = new[member]
+            if text == old[member]:
                 continue
-            if new[member] is None:
+            if text is None:
                 self.folder.remove(file + ending)
                 continue
-            text = new[member] if isinstance(new[member], str) else json.dumps(new[member])
+            if member == "schedule":
+                text = json.dumps(text)
             try:
                 self.folder.write(file + ending, text.encode(), mode)
             except StoreError as error:
@@ -188,12 +182,23 @@ class StoreRecords:
         return _version(new)
 
 
+def _object(text: str | None) -> Members | None:
+    """Parses a JSON object; None: it is damaged. Nothing that matters is in it alone."""
+    try:
+        found = json.loads(text or "null")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def read_url(folder: Folder) -> str | None:
     """Returns the account's URL."""
     text = text_of(folder.read(ACCOUNT_URL) or b"", "replace").split("\n")[0].strip()
     return text or None
 
 
+<<<<<<< HEAD
+=======
 def _object(text: str | None) -> Members | None:
     """Returns a JSON object; None for any other text."""
     try:
@@ -203,6 +208,7 @@ def _object(text: str | None) -> Members | None:
     return value if isinstance(value, dict) else None
 
 
+>>>>>>> store-doc
 def _version(members: Members) -> int:
     """Returns a digest of the members as the record's version; 0: there are none."""
     if not any(value is not None for value in members.values()):
