@@ -14,13 +14,8 @@ static acme_authorize_options_t authorize_options = ACME_AUTHORIZE_OPTIONS_INIT;
 static acme_run_options_t run_options = ACME_RUN_OPTIONS_INIT;
 static acme_driver_options_t driver_options = ACME_DRIVER_OPTIONS_INIT;
 static acme_driver_callbacks_t driver_callbacks = ACME_DRIVER_CALLBACKS_INIT;
-<<<<<<< HEAD
 static acme_store_functions_t store_functions = ACME_STORE_FUNCTIONS_INIT;
 static acme_manager_options_t manager_options = ACME_MANAGER_OPTIONS_INIT;
-=======
-static acme_manager_options_t manager_options = ACME_MANAGER_OPTIONS_INIT;
-static acme_store_functions_t store_functions = ACME_STORE_FUNCTIONS_INIT;
->>>>>>> store-doc
 
 /* Each try_*() function returns ACME_OK if the library accepts the options. */
 static int try_client(const void *options)

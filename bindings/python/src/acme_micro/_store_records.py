@@ -197,18 +197,6 @@ def read_url(folder: Folder) -> str | None:
     return text or None
 
 
-<<<<<<< HEAD
-=======
-def _object(text: str | None) -> Members | None:
-    """Returns a JSON object; None for any other text."""
-    try:
-        value = json.loads(text or "")
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
->>>>>>> store-doc
 def _version(members: Members) -> int:
     """Returns a digest of the members as the record's version; 0: there are none."""
     if not any(value is not None for value in members.values()):
