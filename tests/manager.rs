@@ -127,3 +127,25 @@ fn names_are_found_in_whatever_spelling_and_a_removed_one_is_not() {
     assert_eq!(manager.len(), 1);
     assert!(manager.renew_now("web server").is_err());
 }
+
+#[test]
+fn the_same_options_change_nothing_and_other_names_are_ordered_at_once() {
+    let store = Arc::new(MemoryStore::new());
+    let record_name = "certificate/ca.example_directory/example.org";
+    store.put(record_name, 0, Some(record("example.org", NOW + DAY).as_bytes())).unwrap();
+    let mut manager = manager(&store);
+    // More than are read at the start, so that only the schedule counts.
+    for n in 0..1000 {
+        let name = name(n);
+        let record_name = format!("certificate/ca.example_directory/{name}");
+        store.put(&record_name, 0, Some(record(&name, NOW + DAY).as_bytes())).unwrap();
+        add(&mut manager, name);
+    }
+    add(&mut manager, "example.org".to_owned());
+    assert_eq!(settle(&mut manager, NOW).1, 0);
+    add(&mut manager, "example.org".to_owned());
+    assert_eq!((settle(&mut manager, NOW).1, manager.len()), (0, 1001));
+    let names = ["example.org", "www.example.org"];
+    manager.add(KeepOptions::new(OrderOptions::new(names))).unwrap();
+    assert_eq!((settle(&mut manager, NOW).1, manager.len()), (1, 1001));
+}

@@ -42,7 +42,7 @@ use limits::{Budget, CaHealth};
 pub use load::{LoadJob, Loaded};
 pub use served::Served;
 use status::Counters;
-use table::{Entry, State, Table};
+use table::{Difference, Entry, State, Table};
 
 /// Maximum delay between two polls: the clock may be set, or the machine may have slept.
 const MAX_WAIT: Duration = Duration::from_secs(300);
@@ -83,6 +83,7 @@ pub enum Act {
 pub struct Ticket {
     id: u32,
     generation: u32,
+    renew_now: bool,
 }
 
 /// Keeps certificates fresh; see the [module](self).
@@ -132,11 +133,10 @@ impl Manager {
     /// Adds a certificate, or changes the options of the one of this name. Options that cannot work are refused.
     pub fn add(&mut self, options: KeepOptions) -> Result<()> {
         options.check(&self.client)?;
-        let (id, is_new) = self.table.add(options)?;
-        if is_new {
-            self.unread.push_back(id);
-        } else {
-            self.wake(id, Time::from_millis(i64::MIN));
+        match self.table.add(options)? {
+            (id, Difference::New) => self.unread.push_back(id),
+            (id, Difference::Options) => self.wake(id, Time::from_millis(i64::MIN)),
+            (_, Difference::Nothing) => {}
         }
         Ok(())
     }
@@ -341,8 +341,9 @@ impl Manager {
             }
             let mut options = entry.options();
             options.renew_now = std::mem::take(&mut entry.renew_now);
-            entry.state = State::Working;
-            let ticket = Ticket { id, generation: entry.generation };
+            (entry.state, entry.is_changed) = (State::Working, false);
+            let (generation, renew_now) = (entry.generation, options.renew_now);
+            let ticket = Ticket { id, generation, renew_now };
             match self.client.keep_tried(options) {
                 Ok(operation) => {
                     self.attempts += 1;
@@ -390,22 +391,19 @@ impl Manager {
                 }
                 let next = entry
                     .take_schedule(&schedule.unwrap_or_default(), Some(kept.chain.not_after()));
-                let (ours, theirs) = (
-                    names::digest(entry.names()),
-                    names::digest(kept.chain.names().iter().map(String::as_str)),
-                );
                 self.served.set(id, &kept.chain, &kept.key);
                 let mut event = ManagerEvent::with_certificate(kind, name, kept.chain, kept.key);
                 event.next_try = Some(next);
                 event.error = kept.stored.err();
                 self.events.push_back(event);
-                // The program may have asked for another one meanwhile, or changed the names.
-                let is_wanted = entry.renew_now || ours != theirs;
+                // The program may have asked for another one meanwhile, or changed the options.
+                let is_wanted = entry.renew_now || entry.is_changed;
                 let next = if is_wanted { Time::from_millis(i64::MIN) } else { next };
                 self.set_timer(id, next);
             }
             Err(error) => {
                 self.counters.failed += 1;
+                entry.renew_now |= ticket.renew_now;
                 let schedule = schedule.unwrap_or_else(|| {
                     let failures = u32::from(entry.failures);
                     let mut schedule = Schedule { failures, ..Schedule::default() };

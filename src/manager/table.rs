@@ -24,6 +24,13 @@ pub(super) enum State {
     Stopped,
 }
 
+/// What [`Table::add`] has changed.
+pub(super) enum Difference {
+    New,
+    Options,
+    Nothing,
+}
+
 /// A certificate.
 pub(super) struct Entry {
     /// The options without the names. Certificates with the same options share them.
@@ -32,7 +39,10 @@ pub(super) struct Entry {
     /// Distinguishes this certificate from an earlier one of the same number.
     pub generation: u32,
     pub state: State,
+    /// The program wants another certificate although that is not due.
     pub renew_now: bool,
+    /// The options have changed since the last attempt began.
+    pub is_changed: bool,
     /// Number of failures in a row.
     pub failures: u16,
     /// End of the validity; 0: there is no certificate.
@@ -127,20 +137,26 @@ impl Table {
         self.entries.iter().flatten()
     }
 
-    /// Adds a certificate, or changes its options; returns its number, and whether it is new.
-    pub(super) fn add(&mut self, mut options: KeepOptions) -> Result<(u32, bool)> {
+    /// Adds a certificate, or changes its options; returns its number, and what is different.
+    pub(super) fn add(&mut self, mut options: KeepOptions) -> Result<(u32, Difference)> {
         let names = std::mem::take(&mut options.order.names);
         let names: Box<[Box<str>]> = names.into_iter().map(String::into_boxed_str).collect();
         let template = self.template(options);
         let first = names.first().map_or("", |name| name);
         let name = canonical(template.name.as_deref().unwrap_or(first));
         if let Some(id) = self.find(&name) {
+            let is_same = |entry: &Entry| {
+                entry.names == names && entry.template.template_text() == template.template_text()
+            };
+            if self.get(id).is_some_and(is_same) {
+                return Ok((id, Difference::Nothing));
+            }
             self.unindex(id);
             if let Some(entry) = self.get_mut(id) {
-                (entry.template, entry.names) = (template, names);
+                (entry.template, entry.names, entry.is_changed) = (template, names, true);
             }
             self.index_all(id);
-            return Ok((id, false));
+            return Ok((id, Difference::Options));
         }
         self.generation = self.generation.wrapping_add(1);
         let entry = Entry {
@@ -149,6 +165,7 @@ impl Table {
             generation: self.generation,
             state: State::New,
             renew_now: false,
+            is_changed: false,
             failures: 0,
             not_after: Time::default(),
             due: Time::default(),
@@ -167,7 +184,7 @@ impl Table {
             self.len += 1;
         }
         self.index_all(id);
-        Ok((id, true))
+        Ok((id, Difference::New))
     }
 
     pub(super) fn remove(&mut self, id: u32) {
