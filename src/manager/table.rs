@@ -24,7 +24,7 @@ pub(super) enum State {
     Stopped,
 }
 
-/// What [`Table::add`] has changed.
+/// The change that [`Table::add`] has made.
 pub(super) enum Difference {
     New,
     Options,

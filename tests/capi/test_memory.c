@@ -294,6 +294,67 @@ static void m09_descriptors_are_closed_by_us_and_by_exec(acme_key_t *key)
     CHECK(descriptors(&none) == before);
 }
 
+/* --- managers ------------------------------------------------------------------------------------------ */
+
+static void count_failures(const acme_event_t *event, void *user)
+{
+    CHECK(event->type == ACME_EVENT_FAILED);
+    ++*(int *)user;
+}
+
+/* A manager whose first attempt fails, from its store to its end. */
+static void manage_once(void)
+{
+    static const char *const names[] = { "memory.manager.test" };
+    acme_client_options_t ca = ACME_CLIENT_OPTIONS_INIT;
+    acme_manager_options_t options = ACME_MANAGER_OPTIONS_INIT;
+    acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
+    acme_client_t *client = NULL;
+    acme_driver_t *driver = NULL;
+    acme_manager_t *manager = NULL;
+    acme_store_t *store = NULL;
+    struct pollfd fd;
+    int failures = 0;
+
+    OK(acme_store_memory(&store));
+    ca.directory_url = "https://127.0.0.1:1/directory"; /* no program listens there */
+    ca.store = store;
+    OK(acme_client_new(&ca, &client));
+    OK(acme_driver_new(NULL, &driver));
+    options.client = client;
+    options.event = count_failures;
+    options.user = &failures;
+    OK(acme_manager_new(&options, &manager));
+    order.names = names;
+    order.name_count = 1;
+    OK(acme_manager_add(manager, &order));
+    OK(acme_manager_start(manager, driver));
+    while (failures == 0) {
+        fd.fd = acme_driver_fd(driver);
+        fd.events = POLLIN;
+        poll(&fd, 1, 1000);
+        OK(acme_driver_dispatch(driver));
+    }
+    acme_manager_free(manager);
+    acme_driver_free(driver);
+    acme_client_free(client);
+    acme_store_free(store);
+}
+
+static void m09_a_manager_returns_its_memory_and_descriptors(void)
+{
+    int i, before, none;
+    size_t heap_before;
+
+    manage_once();
+    before = descriptors(&none);
+    heap_before = heap();
+    for (i = 0; i < 2; i++)
+        manage_once();
+    CHECK(descriptors(&none) == before);
+    CHECK(heap() <= heap_before + 64 * 1024);
+}
+
 int main(int argc, char **argv)
 {
     acme_key_t *key = new_key();
@@ -302,6 +363,7 @@ int main(int argc, char **argv)
     choose_tests(argc, argv);
     TEST(m03_an_issuance_in_32_mib_of_addresses(client));
     TEST(m09_descriptors_are_closed_by_us_and_by_exec(key));
+    TEST(m09_a_manager_returns_its_memory_and_descriptors());
     TEST(m05_nothing_is_left_on_any_way_out());
     TEST(m04_m08_many_issuances_take_no_more_than_a_few());
     TEST(y16_ten_thousand_orders_in_one_thread());
