@@ -1885,7 +1885,7 @@ ACME_MUST_CHECK
 acme_status_t acme_manager_run(acme_manager_t *manager);
 
 /// Ends acme_manager_run() within a quarter of a second, after the challenges that are published were
-/// removed. Any thread and any signal handler may call this: the function takes no lock.
+/// removed; if it does not run, the next one at once. Any thread and any signal handler may call this: the function takes no lock.
 /// @param manager The manager; NULL is fine.
 ACME_API
 void acme_manager_stop(const acme_manager_t *manager);

@@ -38,12 +38,21 @@ pub struct KeepOptions {
     pub new_key: bool,
     /// Renew the certificate although its renewal is not due.
     pub renew_now: bool,
+    /// Number of failures in a row that the store may not know, because it has failed, too.
+    pub(crate) failures: u32,
 }
 
 impl KeepOptions {
     /// A certificate for the names of the order, with a P-256 key that stays.
     pub fn new(order: OrderOptions) -> KeepOptions {
-        KeepOptions { order, name: None, key_type: KeyType::P256, new_key: false, renew_now: false }
+        KeepOptions {
+            order,
+            name: None,
+            key_type: KeyType::P256,
+            new_key: false,
+            renew_now: false,
+            failures: 0,
+        }
     }
 
     /// Returns the name of the certificate's record.
@@ -361,6 +370,7 @@ impl Session {
         let old = stored.record();
         let duplicates = ca_limits::of_host(self.client.directory_host()).map(|of| of.duplicates);
         let mut schedule = old.schedule.clone().unwrap_or_default();
+        schedule.failures = schedule.failures.max(options.failures);
         schedule.follow(
             &outcome,
             old.usable(&name).map(|(chain, _)| chain).as_ref(),

@@ -341,6 +341,7 @@ impl Manager {
             }
             let mut options = entry.options();
             options.renew_now = std::mem::take(&mut entry.renew_now);
+            options.failures = entry.failures.into();
             (entry.state, entry.is_changed) = (State::Working, false);
             let (generation, renew_now) = (entry.generation, options.renew_now);
             let ticket = Ticket { id, generation, renew_now };

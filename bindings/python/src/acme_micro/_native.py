@@ -870,7 +870,8 @@ acme_manager_run: Callable[[_Pointer[acme_manager_t]], int]
 _signatures["acme_manager_run"] = lambda m: (c_int32, POINTER(m.acme_manager_t))
 
 # Ends acme_manager_run() within a quarter of a second, after the challenges that are published were
-# removed. Any thread and any signal handler may call this: the function takes no lock.
+# removed; if it does not run, the next one at once. Any thread and any signal handler may call
+# this: the function takes no lock.
 acme_manager_stop: Callable[[_Pointer[acme_manager_t]], None]
 _signatures["acme_manager_stop"] = lambda m: (None, POINTER(m.acme_manager_t))
 
