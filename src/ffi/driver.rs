@@ -224,6 +224,18 @@ impl DriverState {
     }
 }
 
+/// Waits until a descriptor is readable, for STOP_INTERVAL_MS at most.
+#[cfg(unix)]
+fn wait_until_readable(fd: c_int) {
+    let mut ready = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one valid structure.
+    unsafe { libc::poll(&raw mut ready, 1, STOP_INTERVAL_MS) };
+}
+
+/// Without descriptors there is no driver.
+#[cfg(not(unix))]
+fn wait_until_readable(_fd: c_int) {}
+
 /// Creates a driver, lets `start` give it work, and dispatches it until `stopped`.
 pub(super) fn run_until(
     stopped: &AtomicBool,
@@ -233,10 +245,8 @@ pub(super) fn run_until(
     let run = || {
         let state: &DriverState = borrow(driver, "driver")?;
         let worker = start(driver)?;
-        let mut ready = libc::pollfd { fd: state.fd, events: libc::POLLIN, revents: 0 };
         while !stopped.load(Ordering::Acquire) {
-            // SAFETY: one valid structure.
-            unsafe { libc::poll(&raw mut ready, 1, STOP_INTERVAL_MS) };
+            wait_until_readable(state.fd);
             let _dispatching = Dispatching::start(&state.dispatching)?;
             state.dispatch();
         }
