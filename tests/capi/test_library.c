@@ -28,9 +28,9 @@ static void status_texts(void)
         ACME_ERR_PARSE, ACME_ERR_CRYPTO, ACME_ERR_TRANSPORT, ACME_ERR_PROTOCOL, ACME_ERR_TIMEOUT,
         ACME_ERR_POLICY, ACME_ERR_SERVER, ACME_ERR_PROBLEM, ACME_ERR_RATE_LIMITED, ACME_ERR_TERMS,
         ACME_ERR_EAB_REQUIRED, ACME_ERR_ACCOUNT, ACME_ERR_CHALLENGE, ACME_ERR_ORDER,
-        ACME_ERR_CERTIFICATE, ACME_ERR_HOST, ACME_ERR_CANCELED,
+        ACME_ERR_CERTIFICATE, ACME_ERR_HOST, ACME_ERR_CANCELED, ACME_ERR_STORE, ACME_ERR_CONFLICT,
     };
-    static const int unknown[] = { 1, -5, -42, 12345, INT_MIN, INT_MAX };
+    static const int unknown[] = { 1, -5, -44, 12345, INT_MIN, INT_MAX };
     const size_t count = sizeof all / sizeof *all;
     size_t i, j, known = 0;
     int status;

@@ -36,21 +36,22 @@ static int answers(unsigned short port)
 
 int main(void)
 {
-    struct responder responder = { .port = free_port(), .thumbprint = "thumbprint", .listener = -1 };
+    struct responder responder = { .port = free_port(), .listener = -1 };
+    acme_challenge_t challenge = { .token = "token", .key_authorization = "token.thumbprint" };
     int round;
 
     for (round = 0; round < 2; round++) {
         CHECK(!answers(responder.port));
-        CHECK(responder_publish(NULL, &responder) == 0);
-        CHECK(responder_publish(NULL, &responder) == 0);
+        CHECK(responder_publish(&challenge, &responder) == 0);
+        CHECK(responder_publish(&challenge, &responder) == 0);
         CHECK(answers(responder.port));
         /* One order is done; the CA has not validated the other's challenge yet. */
-        CHECK(responder_unpublish(NULL, &responder) == 0);
+        CHECK(responder_unpublish(&challenge, &responder) == 0);
         CHECK(answers(responder.port));
-        CHECK(responder_unpublish(NULL, &responder) == 0);
+        CHECK(responder_unpublish(&challenge, &responder) == 0);
         CHECK(!answers(responder.port));
         /* The library calls unpublish after publish has failed, too. */
-        CHECK(responder_unpublish(NULL, &responder) == 0);
+        CHECK(responder_unpublish(&challenge, &responder) == 0);
     }
     return report("test_responder");
 }
