@@ -251,8 +251,9 @@ impl<P: Clone> Driver<P> {
         self.timer_thread.set(self.timers.earliest().into_iter().chain(self.alarm).min());
     }
 
-    /// Makes the descriptor readable after this time, once. `None`: never.
-    pub(crate) fn set_alarm(&mut self, after: Option<Duration>) -> Result<()> {
+    /// Makes the descriptor readable after this time, once; `None`: never. With this, a program on the driver can
+    /// be the host of a manager, whose [`Act::Wait`](crate::manager::Act::Wait) it ends.
+    pub fn set_alarm(&mut self, after: Option<Duration>) -> Result<()> {
         if after.is_some() && self.alarm.is_none() {
             self.timer_thread.start().map_err(|error| no_more("threads", &error))?;
         }
@@ -261,13 +262,14 @@ impl<P: Clone> Driver<P> {
         Ok(())
     }
 
-    /// Does work that may block on a thread. The descriptor is readable afterwards.
-    pub(crate) fn call(&self, work: Box<dyn FnOnce() + Send>) {
+    /// Does work that may block on a thread, such as [`LoadJob::perform`](crate::manager::LoadJob::perform). The
+    /// descriptor is readable afterwards.
+    pub fn call(&self, work: Box<dyn FnOnce() + Send>) {
         self.pool.submit(Job::Call(work));
     }
 
     /// Returns a function that makes the descriptor readable, for any thread.
-    pub(crate) fn notifier(&self) -> Box<dyn Fn() + Send + Sync> {
+    pub fn notifier(&self) -> Box<dyn Fn() + Send + Sync> {
         let ready = self.ready.clone();
         Box::new(move || ready.notify())
     }
