@@ -1891,8 +1891,9 @@ ACME_API
 void acme_manager_stop(const acme_manager_t *manager);
 
 /// Frees the manager. It first cancels the attempts under way, and removes their challenges; their orders
-/// stay in the store, and the next manager goes on with them. There are no more events. From a callback this
-/// function only sets ACME_ERR_MISUSE. In a child of fork() it frees nothing.
+/// stay in the store, and the next manager goes on with them. There are no more events. From a callback, and
+/// while another thread dispatches the driver or is in acme_manager_run(), this function only sets
+/// ACME_ERR_MISUSE. In a child of fork() it frees nothing.
 /// @param manager The manager; NULL is fine.
 ACME_API
 void acme_manager_free(acme_manager_t *manager);

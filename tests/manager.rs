@@ -7,8 +7,8 @@
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use acme_micro::Time;
@@ -32,6 +32,9 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.dealloc(pointer, layout) }
     }
 }
+
+/// The bytes are those of one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -85,6 +88,7 @@ fn settle(manager: &mut Manager, now: i64) -> (Duration, usize) {
 
 #[test]
 fn an_idle_certificate_costs_160_bytes() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let count = 100_000;
     let store = Arc::new(MemoryStore::new());
     for n in 0..count {
@@ -113,6 +117,7 @@ fn an_idle_certificate_costs_160_bytes() {
 
 #[test]
 fn names_are_found_in_whatever_spelling_and_a_removed_one_is_not() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut manager = manager(&Arc::new(MemoryStore::new()));
     let mut options = KeepOptions::new(OrderOptions::new(["example.org", "www.example.org"]));
     options.name = Some("Web Server".to_owned());
@@ -130,6 +135,7 @@ fn names_are_found_in_whatever_spelling_and_a_removed_one_is_not() {
 
 #[test]
 fn the_same_options_change_nothing_and_other_names_are_ordered_at_once() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let store = Arc::new(MemoryStore::new());
     let record_name = "certificate/ca.example_directory/example.org";
     store.put(record_name, 0, Some(record("example.org", NOW + DAY).as_bytes())).unwrap();

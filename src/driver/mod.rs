@@ -247,13 +247,18 @@ impl<P: Clone> Driver<P> {
         None
     }
 
-    fn set_timer(&self) {
+    fn set_timer(&mut self) {
+        self.alarm = self.alarm.filter(|at| *at > Instant::now()); // it rings once
         self.timer_thread.set(self.timers.earliest().into_iter().chain(self.alarm).min());
     }
 
     /// Makes the descriptor readable after this time, once; `None`: never. With this, a program on the driver can
     /// be the host of a manager, whose [`Act::Wait`](crate::manager::Act::Wait) it ends.
     pub fn set_alarm(&mut self, after: Option<Duration>) -> Result<()> {
+        if after == Some(Duration::ZERO) {
+            self.ready.notify();
+        }
+        let after = after.filter(|after| !after.is_zero());
         if after.is_some() && self.alarm.is_none() {
             self.timer_thread.start().map_err(|error| no_more("threads", &error))?;
         }

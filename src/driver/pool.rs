@@ -188,6 +188,16 @@ impl Shared {
     }
 
     fn perform(&self, job: Job, kept: Option<HttpClient>, queue: &(String, u16)) {
+        let job = match job {
+            Job::Call(call) => {
+                let called = panic::catch_unwind(AssertUnwindSafe(call));
+                called.unwrap_or_else(std::mem::forget);
+                self.state().done((&queue.0, queue.1));
+                self.ready.notify();
+                return;
+            }
+            job => job,
+        };
         let sent = panic::catch_unwind(AssertUnwindSafe(|| match &job {
             Job::Send { operation, waker, http, request } => {
                 let reply = operation.reply(request.id);
@@ -208,16 +218,9 @@ impl Shared {
         });
         // First, so that a poll that follows the response finds capacity for another request.
         self.state().done((&queue.0, queue.1));
-        match (job, sent) {
+        if let (Job::Send { operation, request, .. }, Some(sent)) = (job, sent) {
             // A response that exceeds a limit has ended the request already.
-            (Job::Send { operation, request, .. }, Some(sent)) => {
-                let _ = sent.feed(&operation.reply(request.id));
-            }
-            (Job::Call(call), _) => {
-                let called = panic::catch_unwind(AssertUnwindSafe(call));
-                called.unwrap_or_else(std::mem::forget);
-            }
-            _ => {}
+            let _ = sent.feed(&operation.reply(request.id));
         }
         self.ready.notify();
     }

@@ -40,6 +40,8 @@ pub struct KeepOptions {
     pub renew_now: bool,
     /// Number of failures in a row that the store may not know, because it has failed, too.
     pub(crate) failures: u32,
+    /// Forget the failures that the store knows.
+    pub(crate) forget_failures: bool,
 }
 
 impl KeepOptions {
@@ -52,6 +54,7 @@ impl KeepOptions {
             new_key: false,
             renew_now: false,
             failures: 0,
+            forget_failures: false,
         }
     }
 
@@ -126,6 +129,12 @@ impl Session {
         options: &KeepOptions,
     ) -> Result<Kept> {
         let current = self.current(&stored.record(), &stored.name);
+        let key = current.as_ref().and_then(|(_, key)| key.to_pem().ok());
+        if key.is_some() && stored.record().next_key == key {
+            // A store that keeps them apart was stopped between the chain and the key.
+            let record = CertificateRecord { key, next_key: None, ..stored.record() };
+            Box::pin(self.put_record(stored, record)).await?;
+        }
         let mut order = Box::new(options.order.clone());
         order.replaces = current.as_ref().map(|(chain, _)| chain.clone());
         if let Some((chain, key)) = current.filter(|_| !options.renew_now || stored.is_fresh) {
@@ -367,10 +376,19 @@ impl Session {
         let (stored, _claim) = self.open_record(&store, &name).await?;
         self.stored = Some(stored.clone());
         let outcome = Box::pin(self.keep_stored(&stored, &options)).await;
+        if let Err(error) = &outcome {
+            if error.kind() == ErrorKind::Canceled {
+                return Err(error.clone()); // not a failure: the next run goes on with the order
+            }
+        }
         let old = stored.record();
         let duplicates = ca_limits::of_host(self.client.directory_host()).map(|of| of.duplicates);
         let mut schedule = old.schedule.clone().unwrap_or_default();
-        schedule.failures = schedule.failures.max(options.failures);
+        schedule.issued.retain(|at| *at <= self.io.now()); // the clock may have been ahead
+        schedule.failures = match options.forget_failures {
+            true => options.failures,
+            false => schedule.failures.max(options.failures),
+        };
         schedule.follow(
             &outcome,
             old.usable(&name).map(|(chain, _)| chain).as_ref(),

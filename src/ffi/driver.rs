@@ -277,9 +277,7 @@ fn attempt_event(op: *mut acme_op_t, manager: &dyn Worker, ticket: Ticket, event
             manager.publish(op);
         }
         Event::Unpublish(challenges) => {
-            if state.challenge(0).is_null() {
-                state.set_challenges(&challenges); // those of an earlier run
-            }
+            state.set_challenges_to_remove(&challenges);
             manager.unpublish(op);
         }
         Event::Sign(to_sign) => {

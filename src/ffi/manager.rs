@@ -22,7 +22,7 @@ use super::status::acme_status_t;
 use super::types::{acme_cert_t, acme_op_t, acme_order_options_t, acme_time_t};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manager::{
-    Act, Loaded, Manager, ManagerEvent, ManagerEventKind, ManagerOptions, Served, Ticket,
+    Act, LoadJob, Loaded, Manager, ManagerEvent, ManagerEventKind, ManagerOptions, Served, Ticket,
 };
 use crate::time::Time;
 
@@ -145,6 +145,8 @@ pub struct ManagerState {
     /// It is being freed: there are no more events, and no more attempts.
     ending: AtomicBool,
     stopped: AtomicBool,
+    /// acme_manager_run() is working.
+    running: AtomicBool,
 }
 
 #[derive(Default)]
@@ -237,6 +239,28 @@ impl ManagerState {
     }
 }
 
+/// A job for a thread. If it is dropped, or ends in a bug of the store, its records count as not read.
+struct Loading {
+    job: Option<LoadJob>,
+    inbox: Arc<Mutex<Vec<Loaded>>>,
+}
+
+impl Loading {
+    fn perform(&mut self) {
+        let loaded = self.job.as_ref().map(LoadJob::perform).unwrap_or_default();
+        self.job = None;
+        locked(&self.inbox).extend(loaded);
+    }
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        if let Some(job) = &self.job {
+            locked(&self.inbox).extend(job.failed("it could not be read"));
+        }
+    }
+}
+
 impl Worker for ManagerState {
     fn work(self: Arc<Self>, driver: &DriverState) -> Duration {
         for _ in 0..ACTS_AT_ONCE {
@@ -252,8 +276,8 @@ impl Worker for ManagerState {
             match act {
                 Act::Tell(event) => self.tell(event),
                 Act::Load(job) => {
-                    let inbox = self.loaded.clone();
-                    driver.call(Box::new(move || locked(&inbox).extend(job.perform())));
+                    let mut loading = Loading { job: Some(job), inbox: self.loaded.clone() };
+                    driver.call(Box::new(move || loading.perform()));
                 }
                 Act::Attempt(ticket, operation) => {
                     let operation = operation.map(|tried| Outcome::Tried(Box::new(tried)));
@@ -359,6 +383,7 @@ pub extern "C" fn acme_manager_new(
         if options.max_loaded > 0 {
             settings.max_loaded = options.max_loaded;
         }
+        settings.load_all = options.serve.is_some();
         let made = Manager::new(&client.engine, settings)?;
         let shared = Arc::new(ManagerState {
             served: made.served(),
@@ -369,6 +394,7 @@ pub extern "C" fn acme_manager_new(
             driver: Mutex::default(),
             ending: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
+            running: AtomicBool::new(false),
         });
         out.set(give(ManagerHandle { shared }));
         Ok(())
@@ -452,6 +478,9 @@ pub extern "C" fn acme_manager_cert(
         let state = &borrow::<acme_manager_t>(manager, "manager")?.shared;
         let found =
             optional_text(server_name, "server_name")?.and_then(|name| state.served.find(name));
+        if state.served.has_wanted() {
+            state.notify();
+        }
         Ok(found.map_or(null_mut(), |(chain, key)| give(CertState::new(chain, Some(key)))))
     };
     catch(find).unwrap_or(null_mut())
@@ -534,10 +563,16 @@ pub extern "C" fn acme_manager_start(
 pub extern "C" fn acme_manager_run(manager: *mut acme_manager_t) -> acme_status_t {
     guard(|| {
         let state = &borrow::<acme_manager_t>(manager, "manager")?.shared;
-        run_until(&state.stopped, |driver| {
+        let state = state.clone(); // lives until the end of this call, in any case
+        if state.running.swap(true, Ordering::AcqRel) {
+            return Err(Error::new(ErrorKind::Misuse, "the manager is running already"));
+        }
+        let ended = run_until(&state.stopped, |driver| {
             state.start(driver)?;
             Ok(state.clone() as Arc<dyn Worker>)
-        })?;
+        });
+        state.running.store(false, Ordering::Release);
+        ended?;
         state.stopped.store(false, Ordering::Release);
         Ok(())
     })
@@ -555,14 +590,18 @@ pub extern "C" fn acme_manager_stop(manager: *const acme_manager_t) {
 }
 
 /// Frees the manager. It first cancels the attempts under way, and removes their challenges; their orders
-/// stay in the store, and the next manager goes on with them. There are no more events. From a callback this
-/// function only sets ACME_ERR_MISUSE. In a child of fork() it frees nothing.
+/// stay in the store, and the next manager goes on with them. There are no more events. From a callback, and
+/// while another thread dispatches the driver or is in acme_manager_run(), this function only sets
+/// ACME_ERR_MISUSE. In a child of fork() it frees nothing.
 /// @param manager The manager; NULL is fine.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_manager_free(manager: *mut acme_manager_t) {
     let Some(handle) = peek(manager) else { return };
     let handle: &ManagerHandle = handle;
     let ended = catch(|| {
+        if handle.shared.running.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Misuse, "acme_manager_run() is running the manager"));
+        }
         let driver = locked(&handle.shared.driver).driver;
         match peek(driver.0) {
             Some(state) => {

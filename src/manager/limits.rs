@@ -1,20 +1,30 @@
 //! How much a manager asks of a CA: ceilings, pauses, and when to give up.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::engine::ca_limits::{self, CaLimit};
-use crate::engine::next_try;
-use crate::error::{Error, ErrorKind};
+use crate::engine::{Kept, next_try};
+use crate::error::{Error, ErrorKind, Result};
 use crate::time::Time;
 
 /// Delay until a record is read again, after its store has failed.
 pub(super) const STORE_RETRY: Duration = Duration::from_secs(60);
 
 /// Number of failures in a row after which a certificate that is not valid is given up: about three weeks.
-const MAX_FAILURES: u16 = 24;
+const MAX_FAILURES: u8 = 24;
 /// The same for failures that will happen again unless something is changed: about a week.
-const MAX_PERMANENT_FAILURES: u16 = 7;
+const MAX_PERMANENT_FAILURES: u8 = 7;
+
+/// A clock that goes back by more than this was set.
+pub(super) const CLOCK_TOLERANCE: Duration = Duration::from_secs(3600);
+
+/// No moment is further away: a CA can ask for 30 days at most, and is asked for renewal information each day.
+const FURTHEST: Duration = Duration::from_secs(31 * 24 * 3600);
+
+/// Returns a moment. One that only a wrong clock can have made counts as now.
+pub(super) fn plausible(at: Time, now: Time) -> Time {
+    if at > now.after(FURTHEST) { Time::from_millis(i64::MIN) } else { at }
+}
 
 /// Two certificates that a CA limits within this time: the limit is not one of a certificate.
 const SAME_LIMIT: Duration = Duration::from_secs(600);
@@ -23,25 +33,24 @@ const SAME_LIMIT: Duration = Duration::from_secs(600);
 pub(super) struct Budget {
     limit: Option<CaLimit>,
     /// The times of the orders, the oldest first.
-    ordered: VecDeque<Time>,
+    ordered: Vec<Time>,
 }
 
 impl Budget {
     pub(super) fn of(host: &str) -> Budget {
         let limit = ca_limits::of_host(host).map(|limits| limits.orders);
-        Budget { limit, ordered: VecDeque::new() }
+        Budget { limit, ordered: Vec::new() }
     }
 
     /// Takes room for an order. Returns when there will be some; `None`: now.
     pub(super) fn next_order(&mut self, now: Time) -> Option<Time> {
         let limit = self.limit?;
-        while self.ordered.front().is_some_and(|at| now.since(*at) >= limit.within) {
-            self.ordered.pop_front();
-        }
+        // The clock may have been ahead.
+        self.ordered.retain(|at| *at <= now && now.since(*at) < limit.within);
         if self.ordered.len() >= limit.share() {
-            return self.ordered.front().map(|oldest| oldest.after(limit.within));
+            return self.ordered.first().map(|oldest| oldest.after(limit.within));
         }
-        self.ordered.push_back(now);
+        self.ordered.push(now);
         None
     }
 }
@@ -54,7 +63,6 @@ pub(super) struct CaHealth {
     failures: usize,
     /// The last certificate that the CA has limited, and when.
     limited: Option<(u32, Time)>,
-    probing: bool,
 }
 
 impl CaHealth {
@@ -66,23 +74,29 @@ impl CaHealth {
         }
     }
 
-    pub(super) fn begin(&mut self) {
-        self.probing = self.paused_until.is_some();
+    /// Takes in the end of an attempt.
+    pub(super) fn end(&mut self, id: u32, outcome: &Result<Kept>, now: Time) {
+        match outcome {
+            Err(error) if self.is_about_ca(error, id, now) => {
+                // The others that fail at the same time do not count.
+                if self.paused_until.is_none_or(|until| now >= until) {
+                    self.failures += 1;
+                    self.paused_until =
+                        Some(next_try(self.failures.min(3), Some(error), None, now));
+                }
+            }
+            // Only an answer of the CA ends the pause.
+            Err(error) if error.http_status().is_none() => {}
+            Ok(Kept { not_due: Some(info), .. })
+                if !info.from_ca && self.paused_until.is_some() => {}
+            _ => (self.paused_until, self.failures) = (None, 0),
+        }
     }
 
-    /// Takes in the end of an attempt.
-    pub(super) fn end(&mut self, id: u32, error: Option<&Error>, now: Time) {
-        let Some(error) = error.filter(|error| self.is_about_ca(error, id, now)) else {
-            if error.is_none_or(|error| error.kind() != ErrorKind::Store) {
-                (self.paused_until, self.failures) = (None, 0);
-            }
-            return;
-        };
-        // The others that fail at the same time do not count.
-        if self.paused_until.is_none_or(|until| now >= until) {
-            self.failures += 1;
-            self.paused_until = Some(next_try(self.failures.min(3), Some(error), None, now));
-        }
+    /// Moves a pause that a clock has made which was ahead.
+    pub(super) fn clock_was_set_back(&mut self, now: Time) {
+        self.paused_until = self.paused_until.map(|until| plausible(until, now));
+        self.limited = None;
     }
 
     fn is_about_ca(&mut self, error: &Error, id: u32, now: Time) -> bool {
@@ -111,7 +125,7 @@ impl CaHealth {
 
 /// Whether further attempts make no sense until the program changes something. A valid certificate is never given
 /// up, and a fault of the CA is never a reason.
-pub(super) fn is_hopeless(error: &Error, failures: u16, is_valid: bool) -> bool {
+pub(super) fn is_hopeless(error: &Error, failures: u8, is_valid: bool) -> bool {
     let most = if error.is_permanent() { MAX_PERMANENT_FAILURES } else { MAX_FAILURES };
     !is_valid && !is_ca_fault(error) && error.kind() != ErrorKind::RateLimited && failures >= most
 }

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::pki::{CertificateChain, Key};
-use crate::store::Store;
 use crate::store::certificate_record::CertificateRecord;
 use crate::store::names;
 use crate::store::schedule::Schedule;
+use crate::store::{Store, unusable};
 use crate::time::Time;
 
 /// Records to read: see [`Act::Load`](super::Act::Load).
 pub struct LoadJob {
     store: Arc<dyn Store>,
     /// Number, generation and record of each certificate.
-    records: Vec<(u32, u32, String)>,
+    records: Vec<(u32, u16, String)>,
     /// Whether to read the certificates themselves.
     whole: bool,
 }
@@ -22,7 +22,7 @@ pub struct LoadJob {
 /// The record of one certificate.
 pub struct Loaded {
     pub(super) id: u32,
-    pub(super) generation: u32,
+    pub(super) generation: u16,
     pub(super) found: Result<Found>,
 }
 
@@ -37,15 +37,15 @@ pub(super) struct Found {
 impl LoadJob {
     pub(super) fn new(
         store: Arc<dyn Store>,
-        records: Vec<(u32, u32, String)>,
+        records: Vec<(u32, u16, String)>,
         whole: bool,
     ) -> LoadJob {
         LoadJob { store, records, whole }
     }
 
     /// Reads the records. Blocks as long as the store does.
-    pub fn perform(self) -> Vec<Loaded> {
-        let store = self.store;
+    pub fn perform(&self) -> Vec<Loaded> {
+        let store = &self.store;
         let read = |name: &str| {
             let record = match store.get(name)? {
                 Some(found) => CertificateRecord::parse(name, &found.value)?,
@@ -67,9 +67,21 @@ impl LoadJob {
             };
             Ok(Found { schedule, certificate: certificate.filter(|_| self.whole), names })
         };
-        let records = self.records.into_iter();
-        records
-            .map(|(id, generation, name)| Loaded { id, generation, found: read(&name) })
-            .collect()
+        self.results(read)
+    }
+
+    /// Returns the results of a job that could not be performed.
+    pub fn failed(&self, why: &str) -> Vec<Loaded> {
+        self.results(|name| Err(unusable(name, why)))
+    }
+
+    fn results(&self, read: impl Fn(&str) -> Result<Found>) -> Vec<Loaded> {
+        let records = self.records.iter();
+        let result = |(id, generation, name): &(u32, u16, String)| Loaded {
+            id: *id,
+            generation: *generation,
+            found: read(name),
+        };
+        records.map(result).collect()
     }
 }

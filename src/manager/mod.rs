@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::{Client, KeepOptions, Operation, Tried};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pki::{CertificateChain, Key};
 use crate::store::names;
 use crate::store::schedule::Schedule;
@@ -58,11 +58,13 @@ pub struct ManagerOptions {
     /// Maximum number of certificates in memory. With more, a certificate is read from the store when a client
     /// first asks for it, and the one that was read first makes way.
     pub max_loaded: usize,
+    /// Read every certificate at the start, and tell the program of it, whatever their number.
+    pub load_all: bool,
 }
 
 impl Default for ManagerOptions {
     fn default() -> ManagerOptions {
-        ManagerOptions { max_attempts: 10, max_loaded: 1000 }
+        ManagerOptions { max_attempts: 10, max_loaded: 1000, load_all: false }
     }
 }
 
@@ -82,7 +84,7 @@ pub enum Act {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ticket {
     id: u32,
-    generation: u32,
+    generation: u16,
     renew_now: bool,
 }
 
@@ -93,7 +95,7 @@ pub struct Manager {
     table: Table,
     timers: BinaryHeap<Reverse<(Time, u32)>>,
     /// Certificates whose record has not been read.
-    unread: VecDeque<u32>,
+    unread: Vec<u32>,
     /// Certificates for which something is to be done, by the end of their validity.
     queue: BinaryHeap<Reverse<(Time, u32)>>,
     attempts: usize,
@@ -102,6 +104,8 @@ pub struct Manager {
     budget: Budget,
     served: Arc<Served>,
     counters: Counters,
+    /// The time of the last poll.
+    latest: Time,
 }
 
 impl Manager {
@@ -119,7 +123,7 @@ impl Manager {
             options,
             table: Table::default(),
             timers: BinaryHeap::new(),
-            unread: VecDeque::new(),
+            unread: Vec::new(),
             queue: BinaryHeap::new(),
             attempts: 0,
             events: VecDeque::new(),
@@ -127,6 +131,7 @@ impl Manager {
             budget: Budget::of(client.directory_host()),
             served: Arc::new(Served::new(max_loaded)),
             counters: Counters::default(),
+            latest: Time::from_millis(i64::MIN),
         })
     }
 
@@ -134,7 +139,7 @@ impl Manager {
     pub fn add(&mut self, options: KeepOptions) -> Result<()> {
         options.check(&self.client)?;
         match self.table.add(options)? {
-            (id, Difference::New) => self.unread.push_back(id),
+            (id, Difference::New) => self.unread.push(id),
             (id, Difference::Options) => self.wake(id, Time::from_millis(i64::MIN)),
             (_, Difference::Nothing) => {}
         }
@@ -156,7 +161,7 @@ impl Manager {
         let id = self.table.find(name).ok_or_else(missing)?;
         if let Some(entry) = self.table.get_mut(id) {
             entry.renew_now = true;
-            entry.failures = 0;
+            (entry.failures, entry.forgets) = (0, true);
         }
         self.wake(id, Time::from_millis(i64::MIN));
         Ok(())
@@ -183,6 +188,7 @@ impl Manager {
             if let Some(event) = self.events.pop_front() {
                 return Act::Tell(event);
             }
+            self.note_clock(now);
             self.take_due(now);
             if let Some(job) = self.load() {
                 return Act::Load(job);
@@ -198,10 +204,28 @@ impl Manager {
         }
     }
 
+    /// If the clock was set back, moments that it had made are far in the future: they count as now.
+    fn note_clock(&mut self, now: Time) {
+        let was_set_back = self.latest.since(now) > limits::CLOCK_TOLERANCE;
+        self.latest = now;
+        if !was_set_back {
+            return;
+        }
+        self.health.clock_was_set_back(now);
+        for id in self.table.ids() {
+            if let Some(entry) = self.table.get(id).filter(|entry| entry.state == State::Idle) {
+                let due = limits::plausible(entry.due, now);
+                if due != entry.due {
+                    self.set_timer(id, due);
+                }
+            }
+        }
+    }
+
     /// Whether the certificates themselves are read at the start. Otherwise each is read when a client first
     /// asks for it.
     fn reads_all(&self) -> bool {
-        self.table.len() <= self.options.max_loaded
+        self.options.load_all || self.table.len() <= self.options.max_loaded
     }
 
     fn load(&mut self) -> Option<LoadJob> {
@@ -217,7 +241,7 @@ impl Manager {
         }
         let mut records = Vec::new();
         while records.len() < LOAD_AT_ONCE {
-            let Some(id) = self.unread.pop_front() else { break };
+            let Some(id) = self.unread.pop() else { break };
             if self.table.get(id).is_some_and(|entry| entry.state == State::New) {
                 records.extend(self.record(id));
                 if let Some(entry) = self.table.get_mut(id) {
@@ -226,11 +250,14 @@ impl Manager {
             }
         }
         let whole = self.reads_all();
+        if !records.is_empty() {
+            self.served.set_lazy(!whole);
+        }
         (!records.is_empty()).then(|| LoadJob::new(store, records, whole))
     }
 
     /// The number, the generation and the record of a certificate.
-    fn record(&self, id: u32) -> Option<(u32, u32, String)> {
+    fn record(&self, id: u32) -> Option<(u32, u16, String)> {
         let entry = self.table.get(id)?;
         let record = names::certificate(self.client.directory_url(), entry.name());
         Some((id, entry.generation, record.ok()?))
@@ -246,7 +273,21 @@ impl Manager {
                 Ok(found) => {
                     let was_loading = entry.state == State::Loading;
                     let not_after = found.names.as_ref().map(|(_, not_after)| *not_after);
-                    let mut next = entry.take_schedule(&found.schedule, not_after);
+                    if !was_loading {
+                        // A client has asked for it. Meanwhile a newer one may have been issued.
+                        if not_after.is_some_and(|end| end >= entry.not_after) {
+                            if let Some((chain, key)) = found.certificate {
+                                self.served.set(one.id, &chain, &key);
+                                let kind = ManagerEventKind::Loaded;
+                                self.events.push_back(ManagerEvent::with_certificate(
+                                    kind, name, chain, key,
+                                ));
+                            }
+                        }
+                        continue;
+                    }
+                    let mut next =
+                        limits::plausible(entry.take_schedule(&found.schedule, not_after), now);
                     // Without a certificate for its names there is nothing to wait for, except after a failure.
                     let ours = names::digest(entry.names());
                     if entry.failures == 0 && found.names.is_none_or(|(theirs, _)| theirs != ours) {
@@ -258,9 +299,7 @@ impl Manager {
                         self.events
                             .push_back(ManagerEvent::with_certificate(kind, name, chain, key));
                     }
-                    if was_loading {
-                        self.set_timer(one.id, next);
-                    }
+                    self.set_timer(one.id, next);
                 }
                 Err(error) => {
                     if entry.state != State::Loading {
@@ -318,7 +357,7 @@ impl Manager {
                     entry.state = State::Queued;
                     self.queue.push(Reverse((entry.not_after, id)));
                 }
-                State::New => self.unread.push_back(id),
+                State::New => self.unread.push(id),
                 _ => {}
             }
         }
@@ -342,6 +381,7 @@ impl Manager {
             let mut options = entry.options();
             options.renew_now = std::mem::take(&mut entry.renew_now);
             options.failures = entry.failures.into();
+            options.forget_failures = std::mem::take(&mut entry.forgets);
             (entry.state, entry.is_changed) = (State::Working, false);
             let (generation, renew_now) = (entry.generation, options.renew_now);
             let ticket = Ticket { id, generation, renew_now };
@@ -349,7 +389,6 @@ impl Manager {
                 Ok(operation) => {
                     self.attempts += 1;
                     self.counters.attempts += 1;
-                    self.health.begin();
                     return Some((ticket, operation));
                 }
                 Err(error) => self.give_up(id, error),
@@ -375,8 +414,14 @@ impl Manager {
             Err(error) => (Err(error), None),
         };
         let id = ticket.id;
-        self.health.end(id, outcome.as_ref().err(), now);
+        self.health.end(id, &outcome, now);
         let Some(entry) = self.table.current(id, ticket.generation) else { return };
+        if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Canceled) {
+            // The manager stops: the next one goes on with the order.
+            entry.renew_now |= ticket.renew_now;
+            self.set_timer(id, Time::from_millis(i64::MIN));
+            return;
+        }
         let name = entry.name().to_owned();
         match outcome {
             Ok(kept) => {
@@ -411,14 +456,20 @@ impl Manager {
                     schedule.follow_failure(&error, None, now);
                     schedule
                 });
-                entry.failures = u16::try_from(schedule.failures).unwrap_or(u16::MAX);
+                entry.failures = u8::try_from(schedule.failures).unwrap_or(u8::MAX);
                 let not_after = entry.not_after;
+                if entry.is_changed || entry.forgets {
+                    // The program has changed something meanwhile.
+                    self.events.push_back(ManagerEvent::failed(name, error, None));
+                    self.set_timer(id, Time::from_millis(i64::MIN));
+                    return;
+                }
                 if limits::is_hopeless(&error, entry.failures, not_after > now) {
                     self.give_up(id, error);
                     return;
                 }
                 // A fault of the CA says nothing about this certificate: it is tried again when the pause ends.
-                let next = self.health.next_try(&error, schedule.due());
+                let next = limits::plausible(self.health.next_try(&error, schedule.due()), now);
                 let mut event = ManagerEvent::failed(name, error, Some(next));
                 event.not_after = Some(not_after).filter(|time| *time != Time::default());
                 self.events.push_back(event);
@@ -429,7 +480,8 @@ impl Manager {
 
     fn wait(&self, now: Time) -> Duration {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        let pause = self.health.ends().filter(|_| !self.queue.is_empty());
+        // Once the pause is over, the end of the attempt that probes the CA brings the next poll.
+        let pause = self.health.ends().filter(|until| !self.queue.is_empty() && *until > now);
         let next = timer.into_iter().chain(pause).min();
         next.map_or(MAX_WAIT, |next| next.since(now)).min(MAX_WAIT)
     }
@@ -454,7 +506,7 @@ impl Manager {
 impl Entry {
     /// Takes the counters and the moment from a schedule; returns the moment.
     fn take_schedule(&mut self, schedule: &Schedule, not_after: Option<Time>) -> Time {
-        self.failures = u16::try_from(schedule.failures).unwrap_or(u16::MAX);
+        self.failures = u8::try_from(schedule.failures).unwrap_or(u8::MAX);
         self.not_after = not_after.unwrap_or_default();
         schedule.due()
     }

@@ -1,8 +1,8 @@
 //! The certificates in use, by server name.
 
-use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::by_hash::ByHash;
@@ -14,6 +14,8 @@ pub struct Served {
     /// Names that clients have asked for, and whose certificates are not in memory.
     wanted: Mutex<Vec<String>>,
     max_loaded: usize,
+    /// Whether there are certificates that are read when a client asks for them.
+    is_lazy: AtomicBool,
 }
 
 /// Maximum number of names that wait for their certificates: clients may ask for any names.
@@ -23,7 +25,7 @@ const MAX_WANTED: usize = 64;
 struct Identities {
     by_id: Vec<Option<(CertificateChain, Key)>>,
     /// The certificates in memory, the first one that was read first.
-    loaded: VecDeque<u32>,
+    loaded: Vec<u32>,
     /// The certificate of each name in lower case, by the name's hash.
     by_name: ByHash,
     hashing: RandomState,
@@ -31,7 +33,21 @@ struct Identities {
 
 impl Served {
     pub(super) fn new(max_loaded: usize) -> Served {
-        Served { identities: RwLock::default(), wanted: Mutex::default(), max_loaded }
+        Served {
+            identities: RwLock::default(),
+            wanted: Mutex::default(),
+            max_loaded,
+            is_lazy: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn set_lazy(&self, is_lazy: bool) {
+        self.is_lazy.store(is_lazy, Ordering::Relaxed);
+    }
+
+    /// Whether clients wait for certificates: a poll of the manager reads them.
+    pub fn has_wanted(&self) -> bool {
+        !self.wanted.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Takes the names that clients have asked for.
@@ -51,12 +67,12 @@ impl Served {
         let mut identities = self.write();
         identities.forget(id);
         while identities.loaded.len() >= self.max_loaded {
-            match identities.loaded.front().copied() {
+            match identities.loaded.first().copied() {
                 Some(oldest) => identities.forget(oldest),
                 None => break,
             }
         }
-        identities.loaded.push_back(id);
+        identities.loaded.push(id);
         for name in chain.names() {
             let hash = identities.hash(&name.to_ascii_lowercase());
             identities.by_name.insert(hash, id);
@@ -83,11 +99,12 @@ impl Served {
         let identities = self.read();
         let exact = identities.find(&name);
         let identity = exact.or_else(|| identities.find(wildcard.as_ref()?)).cloned();
-        if identity.is_none() {
+        if identity.is_none() && self.is_lazy.load(Ordering::Relaxed) {
             let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-            if wanted.len() < MAX_WANTED {
-                wanted.push(name);
-                wanted.extend(wildcard);
+            for name in [Some(name), wildcard].into_iter().flatten() {
+                if wanted.len() < MAX_WANTED && !wanted.contains(&name) {
+                    wanted.push(name);
+                }
             }
         }
         identity

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::table::{Entry, State, Table};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::time::Time;
 
 /// Numbers of attempts and results since the manager was created.
@@ -26,7 +26,7 @@ struct Status<'a> {
     not_after: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_try: Option<String>,
-    failures: u16,
+    failures: u8,
 }
 
 impl Entry {
@@ -59,18 +59,13 @@ const WORDS: [&str; 5] = ["valid", "expired", "missing", "stopped", "loading"];
 
 /// Returns a JSON object about the certificate of this name; without a name, an array about all.
 pub(super) fn json(table: &Table, name: Option<&str>, now: Time) -> Result<String> {
-    let json = match name {
-        None => {
-            let all: Vec<Status<'_>> = table.iter().map(|entry| entry.status(now)).collect();
-            serde_json::to_string(&all)
-        }
-        Some(name) => {
-            let missing = || Error::invalid_argument("the manager has no certificate of this name");
-            let entry = table.find(name).and_then(|id| table.get(id));
-            serde_json::to_string(&entry.ok_or_else(missing)?.status(now))
-        }
+    let text = |entry: &Entry| serde_json::to_string(&entry.status(now)).unwrap_or_default();
+    let Some(name) = name else {
+        let all: Vec<String> = table.iter().map(text).collect();
+        return Ok(format!("[{}]", all.join(",")));
     };
-    json.map_err(|error| Error::new(ErrorKind::Panic, error.to_string()))
+    let missing = || Error::invalid_argument("the manager has no certificate of this name");
+    table.find(name).and_then(|id| table.get(id)).map(text).ok_or_else(missing)
 }
 
 /// Returns metrics as OpenMetrics 1.0 text.

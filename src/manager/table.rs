@@ -1,6 +1,6 @@
 //! The certificates of a manager: what each is, and its next moment.
 
-use std::collections::hash_map::{Entry as MapEntry, RandomState};
+use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -37,14 +37,16 @@ pub(super) struct Entry {
     template: Arc<KeepOptions>,
     names: Box<[Box<str>]>,
     /// Distinguishes this certificate from an earlier one of the same number.
-    pub generation: u32,
+    pub generation: u16,
     pub state: State,
     /// The program wants another certificate although that is not due.
     pub renew_now: bool,
     /// The options have changed since the last attempt began.
     pub is_changed: bool,
+    /// The next attempt forgets the failures before it.
+    pub forgets: bool,
     /// Number of failures in a row.
-    pub failures: u16,
+    pub failures: u8,
     /// End of the validity; 0: there is no certificate.
     pub not_after: Time,
     /// The moment at which something is to be done.
@@ -70,7 +72,7 @@ impl Entry {
 }
 
 /// Number of places of a name in [`Table::by_name`]: two names can have the same hash.
-const PLACES: u64 = 3;
+const PLACES: u64 = 8;
 
 #[derive(Default)]
 pub(super) struct Table {
@@ -83,7 +85,7 @@ pub(super) struct Table {
     len: usize,
     /// The template of the certificate that was added last, and its text for comparing.
     last_template: Option<(String, Arc<KeepOptions>)>,
-    generation: u32,
+    generation: u16,
 }
 
 impl Table {
@@ -100,7 +102,7 @@ impl Table {
     }
 
     /// The certificate of this number, if it is the one of this generation.
-    pub(super) fn current(&mut self, id: u32, generation: u32) -> Option<&mut Entry> {
+    pub(super) fn current(&mut self, id: u32, generation: u16) -> Option<&mut Entry> {
         self.get_mut(id).filter(|entry| entry.generation == generation)
     }
 
@@ -126,11 +128,18 @@ impl Table {
 
     fn index(&mut self, name: &str, id: u32) {
         for place in self.places(name) {
-            if let MapEntry::Vacant(vacant) = self.by_name.entry(place) {
-                vacant.insert(id);
-                return;
+            match self.by_name.get(&place) {
+                Some(_) => {}
+                None => {
+                    self.by_name.insert(place, id);
+                    return;
+                }
             }
         }
+    }
+
+    pub(super) fn ids(&self) -> std::ops::Range<u32> {
+        0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
@@ -153,7 +162,8 @@ impl Table {
             }
             self.unindex(id);
             if let Some(entry) = self.get_mut(id) {
-                (entry.template, entry.names, entry.is_changed) = (template, names, true);
+                (entry.template, entry.names) = (template, names);
+                (entry.is_changed, entry.forgets, entry.failures) = (true, true, 0);
             }
             self.index_all(id);
             return Ok((id, Difference::Options));
@@ -166,6 +176,7 @@ impl Table {
             state: State::New,
             renew_now: false,
             is_changed: false,
+            forgets: false,
             failures: 0,
             not_after: Time::default(),
             due: Time::default(),

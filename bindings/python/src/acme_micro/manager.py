@@ -22,7 +22,7 @@ from ._values import from_text, moment
 from .certificates import Certificate
 from .client import Client
 from .errors import AcmeError, InvalidArgument, Misuse, check, error_of
-from .keys import KeyType
+from .keys import KeyType, PrivateKey
 from .solvers import with_types_of
 from .steps import Challenge, challenge_from_c
 
@@ -247,9 +247,10 @@ class Manager(Handle[_native.acme_manager_t]):
         if self._on_event is None:
             return
         certificate = None
-        if event.cert:
-            first = _native.acme_cert_name(event.cert, 0)
-            certificate = self.certificate(first.decode()) if first else None
+        if event.cert:  # borrowed, and the program may keep it
+            certificate = Certificate.parse(_native.acme_cert_chain_pem(event.cert) or b"")
+            key = _native.acme_cert_key(event.cert)
+            certificate._stored_key = PrivateKey.parse(_native.acme_key_pem(key) or b"") if key else None
         self._on_event(
             ManagerEvent(
                 type=EventType(event.type),
