@@ -155,3 +155,27 @@ fn the_same_options_change_nothing_and_other_names_are_ordered_at_once() {
     manager.add(KeepOptions::new(OrderOptions::new(names))).unwrap();
     assert_eq!((settle(&mut manager, NOW).1, manager.len()), (1, 1001));
 }
+
+#[test]
+fn a_moment_that_only_a_wrong_clock_can_have_made_counts_as_now() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let failed = |next: i64| {
+        let store = Arc::new(MemoryStore::new());
+        let value = record("example.org", NOW + DAY)
+            .replace("\"failures\":0", &format!("\"next_try_ms\":{next},\"failures\":1"));
+        let record_name = "certificate/ca.example_directory/example.org";
+        store.put(record_name, 0, Some(value.as_bytes())).unwrap();
+        let mut manager = manager(&store);
+        add(&mut manager, "example.org".to_owned());
+        manager
+    };
+    for (next, attempts) in
+        [(NOW + 30 * DAY, 0), (NOW + 4000 * DAY, 1), (i64::MAX, 1), (i64::MIN, 1)]
+    {
+        assert_eq!(settle(&mut failed(next), NOW).1, attempts, "{next}");
+    }
+    // The clock is ahead, a moment is made, and the clock is set back.
+    let mut manager = failed(NOW + 4001 * DAY);
+    assert_eq!(settle(&mut manager, NOW + 4000 * DAY).1, 0);
+    assert_eq!(settle(&mut manager, NOW).1, 1);
+}
