@@ -189,6 +189,51 @@ static void g06_the_driver_is_freed_first(void)
     acme_store_free(store);
 }
 
+/* --- the end ------------------------------------------------------------------------------------------- */
+
+/* A manager that is freed during its attempt: that is no failure. Afterwards its driver rests. */
+static void ends_early(void)
+{
+    acme_store_t *store = NULL;
+    acme_client_t *client;
+    acme_driver_t *driver = driver_with(0, 0);
+    acme_manager_t *manager;
+    struct seen seen = { 0 };
+    char text[2000] = "";
+    int tries;
+
+    OK(acme_store_memory(&store));
+    client = http_asks = client_of(store, env("ACME_DIRECTORY"));
+    manager = manager_of(client, &seen);
+    add_name(manager, "early.manager.test");
+    OK(acme_manager_start(manager, driver));
+    for (tries = 0; acme_driver_count(driver) == 0 && tries < 600; tries++)
+        if (is_readable(driver, 100))
+            OK(acme_driver_dispatch(driver));
+    CHECK(acme_driver_count(driver) == 1);
+    acme_manager_free(manager);
+    CHECK(acme_driver_count(driver) == 0);
+    settle(driver);
+    CHECK(!is_readable(driver, 300));
+
+    manager = manager_of(client, &seen);
+    add_name(manager, "early.manager.test");
+    OK(acme_manager_start(manager, driver));
+    do {
+        if (is_readable(driver, 100))
+            OK(acme_driver_dispatch(driver));
+        OK(acme_manager_status(manager, "early.manager.test", keep_text, text));
+    } while (strstr(text, "loading"));
+    CHECK(strstr(text, "\"failures\":0") != NULL);
+    until(driver, &seen, ACME_EVENT_OBTAINED);
+    CHECK(seen.count[ACME_EVENT_FAILED] == 0);
+    acme_manager_free(manager);
+    acme_client_free(client);
+    acme_driver_free(driver);
+    acme_store_free(store);
+    http_asks = NULL;
+}
+
 /* --- without a loop ------------------------------------------------------------------------------------ */
 
 static void *stop_soon(void *manager)
@@ -322,6 +367,7 @@ int main(void)
     host_start();
     lives();
     g06_the_driver_is_freed_first();
+    ends_early();
     runs();
     g05_a_callback_removes_its_certificate();
     g11_a_child_of_fork_leaves_it_alone();
