@@ -359,6 +359,17 @@ enum acme_event_type_t
   /// Attempts have ended, because they cannot succeed or have failed for weeks.
   /// acme_manager_renew(), or acme_manager_add() with other options, begins anew.
   ACME_EVENT_STOPPED = 6,
+  /// The CA failed, see the error. The attempt goes on with the next CA of acme_manager_add_ca().
+  ACME_EVENT_OTHER_CA = 7,
+  /// A sixth of the certificate's lifetime is left, and it is not renewed.
+  ACME_EVENT_EXPIRING = 8,
+  /// The certificate has expired.
+  ACME_EVENT_EXPIRED = 9,
+  /// The CA does not answer, or limits all certificates; see the error. One attempt at a time probes it,
+  /// the first one at next_try. The event has no name.
+  ACME_EVENT_CA_PAUSED = 10,
+  /// The CA answers again. The event has no name.
+  ACME_EVENT_CA_RESUMED = 11,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -811,13 +822,13 @@ typedef struct {
   void *user;
 } acme_driver_callbacks_t;
 
-/// An event of one certificate. All pointers are valid during the callback.
+/// An event of a certificate, or of a CA. All pointers are valid during the callback.
 typedef struct {
   /// An ACME_EVENT_* value.
   int type;
-  /// Name of the certificate in the store.
+  /// Name of the certificate in the store; empty: the event is of a CA.
   const char *name;
-  /// The certificate with its key; NULL for ACME_EVENT_FAILED and ACME_EVENT_STOPPED.
+  /// The certificate with its key; NULL unless the type is LOADED, OBTAINED, RENEWED or NOT_DUE.
   const acme_cert_t *cert;
   /// Why the attempt failed; for a new certificate: why it is not in the store. NULL: no failure.
   const acme_error_t *error;
@@ -825,6 +836,8 @@ typedef struct {
   acme_time_t next_try;
   /// End of the validity of the certificate in use; 0: not known, or no certificate.
   acme_time_t not_after;
+  /// The CA: the URL of its directory.
+  const char *ca;
 } acme_event_t;
 
 /// Called for an event of a manager.
@@ -851,7 +864,7 @@ typedef struct {
   acme_serve_fn serve;
   /// Publishes each acme_op_challenge() and calls acme_op_published(), as in
   /// acme_driver_callbacks_t. NULL: the program responds to http-01 with
-  /// acme_client_http01_answer(), which needs no publishing.
+  /// acme_manager_http01_answer(), which needs no publishing.
   acme_op_fn publish;
   /// Removes the challenges of publish; may be NULL.
   acme_op_fn unpublish;
@@ -863,6 +876,9 @@ typedef struct {
   /// the store when acme_manager_cert() first asks for it.
   size_t max_loaded;
 } acme_manager_options_t;
+
+/// Decides whether a certificate is to be obtained for this name, which a client has sent; returns 1: yes.
+typedef int (*acme_ask_fn)(const char *name, void *user);
 
 /// Takes text; returns 0, or another value to end.
 typedef int (*acme_write_fn)(const char *text, size_t size, void *user);
@@ -1798,6 +1814,19 @@ ACME_MUST_CHECK
 acme_status_t acme_manager_new(const acme_manager_options_t *options,
                                acme_manager_t **manager);
 
+/// Adds a CA, to which the manager goes if the CAs before it fail: at once with a certificate that is
+/// missing or about to expire, with others after six hours. It has an account and a store of its own (see
+/// acme_client_options_t), and the next renewal begins with the first CA again. A profile is ordered
+/// from a CA added here only if the CA offers it.
+/// @param manager The manager, without certificates.
+/// @param client The CA. It may be freed before the manager.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the client has no store, or the manager has this CA or 16
+///   CAs; ACME_ERR_MISUSE: the manager has certificates.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_manager_add_ca(acme_manager_t *manager,
+                                  const acme_client_t *client);
+
 /// Adds a certificate, or changes the options of the one with this name in the store. Any thread, and any
 /// callback.
 /// @param manager The manager.
@@ -1808,6 +1837,25 @@ ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_manager_add(acme_manager_t *manager,
                                const acme_order_options_t *order);
+
+/// Obtains certificates on demand: when acme_manager_cert() finds no certificate for a name of at least two
+/// labels, the manager asks the program whether it wants one; if so, it obtains and keeps one for this name. Before
+/// each renewal it asks again; if the program then refuses, ACME_EVENT_STOPPED follows. A client may send any
+/// name: allow only names that you serve. The manager asks about at most 600 names a minute, adds at most
+/// 100 an hour, and does not ask again about a name that was refused for ten minutes.
+/// @param manager The manager.
+/// @param order Options of these orders, as for acme_manager_add(), without names and name. Read during the
+///   call only.
+/// @param ask Called as the callbacks of acme_manager_options_t are. It must not block: to decide later, return 0,
+///   and call acme_manager_add() then.
+/// @param user Passed to ask.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: the message names the member and the reason.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_manager_on_demand(acme_manager_t *manager,
+                                     const acme_order_options_t *order,
+                                     acme_ask_fn ask,
+                                     void *user);
 
 /// Removes a certificate. Its files or records stay in the store. Any thread, and any callback.
 /// @param manager The manager.
@@ -1837,6 +1885,24 @@ ACME_API size_t acme_manager_count(const acme_manager_t *manager);
 ACME_API
 acme_cert_t *acme_manager_cert(const acme_manager_t *manager,
                                const char *server_name);
+
+/// Writes the body of the response to a CA's http-01 request (RFC 8555 section 8.3) for any CA of the
+/// manager, also if another program that shares the store has the order. A program that calls this function
+/// for every such request needs no publish callback for http-01. For other paths the function returns
+/// 0: respond as usual. Any thread.
+/// @param manager The manager. It knows the accounts in the store once it has read its first certificate. With
+///   several CAs, the challenge of another program counts as one of a CA at which this manager is ordering.
+/// @param path The request's path, without a query; a NUL at its end is not necessary.
+/// @param size Size of path in bytes.
+/// @param body Out: the body of the response, without a NUL at its end.
+/// @param room Space at body in bytes; 1024 are always enough.
+/// @return Bytes written to body; 0: this is not the path of a challenge, or room is too small.
+ACME_API
+size_t acme_manager_http01_answer(const acme_manager_t *manager,
+                                  const char *path,
+                                  size_t size,
+                                  char *body,
+                                  size_t room);
 
 /// Writes a JSON object about a certificate, or an array about all: name, state ("valid", "expired",
 /// "missing", "stopped" or "loading"), not_after and next_try (RFC 3339), failures in a row. Any

@@ -197,6 +197,17 @@ enum class event_type : int {
     /// Attempts have ended, because they cannot succeed or have failed for weeks. manager::renew(),
     /// or manager::add() with other options, begins anew.
     stopped = ACME_EVENT_STOPPED,
+    /// The CA failed, see the error. The attempt goes on with the next CA of manager::add_ca().
+    other_ca = ACME_EVENT_OTHER_CA,
+    /// A sixth of the certificate's lifetime is left, and it is not renewed.
+    expiring = ACME_EVENT_EXPIRING,
+    /// The certificate has expired.
+    expired = ACME_EVENT_EXPIRED,
+    /// The CA does not answer, or limits all certificates; see the error. One attempt at a time
+    /// probes it, the first one at next_try. The event has no name.
+    ca_paused = ACME_EVENT_CA_PAUSED,
+    /// The CA answers again. The event has no name.
+    ca_resumed = ACME_EVENT_CA_RESUMED,
 };
 
 namespace detail {
@@ -2111,13 +2122,13 @@ private:
 
 // --- managers -----------------------------------------------------------------------------------
 
-/// An event of one certificate; see manager_options::event.
+/// An event of a certificate, or of a CA; see manager_options::event.
 struct manager_event {
     /// Type of the event.
     event_type type = event_type::failed;
-    /// Name of the certificate in the store.
+    /// Name of the certificate in the store; empty: the event is of a CA.
     std::string name;
-    /// The certificate with its key; nullopt for event_type::failed and event_type::stopped. Valid
+    /// The certificate with its key, for the types loaded, obtained, renewed and not_due. Valid
     /// until the handler returns: manager::find() returns one to keep.
     std::optional<certificate> cert;
     /// Why the attempt failed; for a new certificate: why it is not in the store. nullopt: no
@@ -2127,6 +2138,8 @@ struct manager_event {
     std::optional<time_point> next_try;
     /// End of the validity of the certificate in use; nullopt: not known, or no certificate.
     std::optional<time_point> not_after;
+    /// The CA: the URL of its directory.
+    std::string ca;
 };
 
 /// Options of manager. Only driver::dispatch(), manager::run() and the destructors of manager and
@@ -2145,7 +2158,7 @@ struct manager_options {
     std::function<void(const certificate &)> serve = {};
     /// Publishes each of operation::challenges() and calls operation::published() when all are in
     /// place: before it returns, or later on any thread, while unpublish has not returned. Empty:
-    /// the program responds to http-01 with client::http01_answer(), which needs no publishing.
+    /// the program responds to http-01 with manager::http01_answer(), which needs no publishing.
     std::function<void(operation &)> publish = {};
     /// Removes the records of the same challenges.
     std::function<void(operation &)> unpublish = {};
@@ -2173,6 +2186,29 @@ class manager : public detail::handle<acme_manager_t> {
 public:
     /// Makes a manager without certificates. It does nothing before start() or run().
     explicit manager(const manager_options &options) : manager(std::make_shared<state>(options)) {}
+
+    /// Adds a CA, to which the manager goes if the CAs before it fail: at once with a certificate
+    /// that is missing or about to expire, with others after six hours. It has an account and a store
+    /// of its own, and the next renewal begins with the first CA again. A profile is ordered from a CA
+    /// added here only if the CA offers it. Throws a misuse if the manager has certificates.
+    void add_ca(const client &ca) const
+    {
+        detail::check(acme_manager_add_ca(native_handle(), ca.native_handle()));
+    }
+
+    /// Obtains certificates on demand: when find() finds no certificate for a name of at least two
+    /// labels, the manager calls ask, and obtains and keeps a certificate for the name if ask returns
+    /// true. Before each renewal it asks again; if ask then returns false, event_type::stopped follows.
+    /// A client may send any name: allow only names that you serve. order has no names. ask is called
+    /// as the handlers of manager_options are, and must not block. See acme_manager_on_demand().
+    void on_demand(const order_options &order, std::function<bool(const std::string &)> ask) const
+    {
+        if (!ask)
+            throw invalid_argument(status::invalid_argument, "ask is empty");
+        state_->ask = std::move(ask);
+        detail::check(acme_manager_on_demand(
+            native_handle(), detail::order_arguments(order).pointer(), state::asked, state_.get()));
+    }
 
     /// Adds a certificate, or changes the options of the one with this name in the store.
     /// only_if_due has no meaning here.
@@ -2208,6 +2244,17 @@ public:
         acme_cert_t *found =
             acme_manager_cert(native_handle(), detail::to_c(server_name, "server_name"));
         return found ? std::optional<certificate>(certificate(found)) : std::nullopt;
+    }
+
+    /// The response body for a CA's http-01 request for path (RFC 8555 section 8.3), for any CA of
+    /// the manager, also if another program that shares the store has the order; nullopt: this is not
+    /// the path of a challenge.
+    std::optional<std::string> http01_answer(std::string_view path) const
+    {
+        char body[1024];
+        const std::size_t size = acme_manager_http01_answer(native_handle(), path.data(),
+                                                            path.size(), body, sizeof body);
+        return size ? std::optional<std::string>(std::string(body, size)) : std::nullopt;
     }
 
     /// Lets a driver work for the manager: from now on driver::dispatch() reads the store, orders
@@ -2265,6 +2312,7 @@ private:
 
         manager_options with;
         std::shared_ptr<std::exception_ptr> thrown = std::make_shared<std::exception_ptr>();
+        std::function<bool(const std::string &)> ask;
         /// The manager during run().
         acme_manager_t *running = nullptr;
         /// The attempts whose challenges are published.
@@ -2306,8 +2354,16 @@ private:
                     made.error.emplace(shown->error);
                 made.next_try = detail::to_optional_time(shown->next_try);
                 made.not_after = detail::to_optional_time(shown->not_after);
+                made.ca = detail::to_string(shown->ca);
                 at(user).with.event(made);
             });
+        }
+
+        static int asked(const char *name, void *user) noexcept
+        {
+            bool is_wanted = false;
+            at(user).guard([&] { is_wanted = at(user).ask(detail::to_string(name)); });
+            return is_wanted;
         }
 
         static void serve(const acme_cert_t *cert, void *user) noexcept

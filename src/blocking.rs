@@ -31,6 +31,12 @@ pub trait Host {
 
     /// Removes the challenges of `publish`, including the ones that could not be published.
     fn unpublish(&mut self, challenges: &[Challenge]);
+
+    /// Whether to obtain a certificate for this name, which a client has sent. Only programs that call
+    /// [`Manager::on_demand`] need this method.
+    fn wants(&mut self, _name: &str) -> bool {
+        false
+    }
 }
 
 /// Polls `operation` to its end, and lets `host` do the steps. Blocks for at most the operation's
@@ -106,6 +112,11 @@ pub fn keep_fresh(
             Act::Attempt(ticket, operation) => {
                 let outcome = run(&operation, host).and_then(|()| operation.result());
                 manager.finished(ticket, outcome, Time::now());
+                ControlFlow::Continue(())
+            }
+            Act::Ask(name) => {
+                let is_wanted = host.wants(&name);
+                manager.answer(&name, is_wanted, Time::now());
                 ControlFlow::Continue(())
             }
             Act::Tell(event) => tell(Some(event)),

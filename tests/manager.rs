@@ -81,6 +81,7 @@ fn settle(manager: &mut Manager, now: i64) -> (Duration, usize) {
             Act::Load(job) => manager.loaded(job.perform(), Time::from_millis(now)),
             Act::Attempt(..) => attempts += 1,
             Act::Tell(event) => panic!("{event:?}"),
+            Act::Ask(name) => panic!("{name}"),
             Act::Wait(wait) => return (wait, attempts),
         }
     }

@@ -38,6 +38,9 @@ pub struct KeepOptions {
     pub new_key: bool,
     /// Renew the certificate although its renewal is not due.
     pub renew_now: bool,
+    /// Order unless the certificate in the store was issued after this time: another CA has issued the one in
+    /// use.
+    pub(crate) newer_than: Option<Time>,
     /// Number of failures in a row that the store may not know, because it has failed, too.
     pub(crate) failures: u32,
     /// Forget the failures that the store knows.
@@ -53,6 +56,7 @@ impl KeepOptions {
             key_type: KeyType::P256,
             new_key: false,
             renew_now: false,
+            newer_than: None,
             failures: 0,
             forget_failures: false,
         }
@@ -137,7 +141,11 @@ impl Session {
         }
         let mut order = Box::new(options.order.clone());
         order.replaces = current.as_ref().map(|(chain, _)| chain.clone());
-        if let Some((chain, key)) = current.filter(|_| !options.renew_now || stored.is_fresh) {
+        let is_enough = |(chain, _): &(CertificateChain, Key)| {
+            (!options.renew_now || stored.is_fresh)
+                && options.newer_than.is_none_or(|time| chain.not_before() > time)
+        };
+        if let Some((chain, key)) = current.filter(is_enough) {
             if let Some(info) = self.not_due(&order, &chain).await? {
                 Box::pin(self.end_killed_run(stored, options, &order, &key)).await;
                 Box::pin(self.keep_account()).await; // the folder of an older program has no note of the CA
@@ -396,6 +404,7 @@ impl Session {
             self.io.now(),
         );
         if let Ok(kept) = &outcome {
+            schedule.not_before = Some(kept.chain.not_before());
             schedule.not_after = Some(kept.chain.not_after());
             schedule.names = Some(names::digest(kept.chain.names().iter().map(String::as_str)));
         }

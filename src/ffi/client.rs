@@ -216,11 +216,11 @@ pub extern "C" fn acme_http01_answer(
 }
 
 /// Returns a path as text; one that is not UTF-8 belongs to no challenge.
-fn utf8(bytes: &[u8]) -> &str {
+pub(super) fn utf8(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
-fn write_body(
+pub(super) fn write_body(
     body: *mut c_char,
     room: usize,
     find: impl FnOnce() -> Result<Option<String>>,

@@ -10,8 +10,8 @@ use safer_ffi::derive_ReprC;
 
 use super::begin::keep_options;
 use super::cert::CertState;
-use super::client::{ClientState, acme_client_t};
-use super::convert::{Options, Out, c_text, optional_text, pointer_to, read_options, text};
+use super::client::{ClientState, acme_client_t, utf8, write_body};
+use super::convert::{Options, Out, bytes, c_text, optional_text, pointer_to, read_options, text};
 use super::driver::{DriverState, Worker, acme_driver_t, acme_op_fn, run_until};
 use super::error::acme_error_t;
 use super::guard::{catch, fail, guard};
@@ -57,19 +57,30 @@ pub enum acme_event_type_t {
     /// Attempts have ended, because they cannot succeed or have failed for weeks.
     /// acme_manager_renew(), or acme_manager_add() with other options, begins anew.
     ACME_EVENT_STOPPED = 6,
+    /// The CA failed, see the error. The attempt goes on with the next CA of acme_manager_add_ca().
+    ACME_EVENT_OTHER_CA = 7,
+    /// A sixth of the certificate's lifetime is left, and it is not renewed.
+    ACME_EVENT_EXPIRING = 8,
+    /// The certificate has expired.
+    ACME_EVENT_EXPIRED = 9,
+    /// The CA does not answer, or limits all certificates; see the error. One attempt at a time probes it,
+    /// the first one at next_try. The event has no name.
+    ACME_EVENT_CA_PAUSED = 10,
+    /// The CA answers again. The event has no name.
+    ACME_EVENT_CA_RESUMED = 11,
 }
 
 use acme_event_type_t::*;
 
-/// An event of one certificate. All pointers are valid during the callback.
+/// An event of a certificate, or of a CA. All pointers are valid during the callback.
 #[derive_ReprC]
 #[repr(C)]
 pub struct acme_event_t {
     /// An ACME_EVENT_* value.
     pub r#type: c_int,
-    /// Name of the certificate in the store.
+    /// Name of the certificate in the store; empty: the event is of a CA.
     pub name: *const c_char,
-    /// The certificate with its key; NULL for ACME_EVENT_FAILED and ACME_EVENT_STOPPED.
+    /// The certificate with its key; NULL unless the type is LOADED, OBTAINED, RENEWED or NOT_DUE.
     pub cert: *const acme_cert_t,
     /// Why the attempt failed; for a new certificate: why it is not in the store. NULL: no failure.
     pub error: *const acme_error_t,
@@ -77,6 +88,8 @@ pub struct acme_event_t {
     pub next_try: acme_time_t,
     /// End of the validity of the certificate in use; 0: not known, or no certificate.
     pub not_after: acme_time_t,
+    /// The CA: the URL of its directory.
+    pub ca: *const c_char,
 }
 
 /// Called for an event of a manager.
@@ -85,6 +98,10 @@ pub type acme_event_fn =
 
 /// Called with a certificate that servers are to use from now on, with its key.
 pub type acme_serve_fn = Option<unsafe extern "C" fn(cert: *const acme_cert_t, user: *mut c_void)>;
+
+/// Decides whether a certificate is to be obtained for this name, which a client has sent; returns 1: yes.
+pub type acme_ask_fn =
+    Option<unsafe extern "C" fn(name: *const c_char, user: *mut c_void) -> c_int>;
 
 /// Takes text; returns 0, or another value to end.
 pub type acme_write_fn =
@@ -111,7 +128,7 @@ pub struct acme_manager_options_t {
     pub serve: acme_serve_fn,
     /// Publishes each acme_op_challenge() and calls acme_op_published(), as in
     /// acme_driver_callbacks_t. NULL: the program responds to http-01 with
-    /// acme_client_http01_answer(), which needs no publishing.
+    /// acme_manager_http01_answer(), which needs no publishing.
     pub publish: acme_op_fn,
     /// Removes the challenges of publish; may be NULL.
     pub unpublish: acme_op_fn,
@@ -137,16 +154,25 @@ pub struct ManagerHandle {
 pub struct ManagerState {
     manager: Mutex<Manager>,
     served: Arc<Served>,
-    client: ClientState,
+    /// The client of each CA.
+    clients: Mutex<Vec<ClientState>>,
     options: acme_manager_options_t,
     /// Records that threads have read from the store.
     loaded: Arc<Mutex<Vec<Loaded>>>,
     driver: Mutex<Attachment>,
+    /// The program's decision about certificates on demand.
+    ask: Mutex<Option<Ask>>,
     /// It is being freed: there are no more events, and no more attempts.
     ending: AtomicBool,
     stopped: AtomicBool,
     /// acme_manager_run() is working.
     running: AtomicBool,
+}
+
+/// A function of the host, and its pointer.
+struct Ask {
+    ask: unsafe extern "C" fn(name: *const c_char, user: *mut c_void) -> c_int,
+    user: *mut c_void,
 }
 
 #[derive(Default)]
@@ -207,8 +233,19 @@ impl ManagerState {
         }
     }
 
+    /// Asks the program whether it wants a certificate for this name.
+    fn ask(&self, name: &str) -> bool {
+        let Some((ask, user)) = locked(&self.ask).as_ref().map(|known| (known.ask, known.user))
+        else {
+            return false;
+        };
+        let name: CString = c_text(name);
+        // SAFETY: the host's own function with the host's own pointer; the name is valid until it returns.
+        unsafe { ask(name.as_ptr(), user) == 1 }
+    }
+
     fn tell(&self, event: ManagerEvent) {
-        let name: CString = c_text(&event.name);
+        let (name, ca): (CString, CString) = (c_text(&event.name), c_text(&event.ca));
         let cert: *mut acme_cert_t = match event.certificate {
             Some((chain, key)) => give(CertState::new(chain, Some(key))),
             None => null_mut(),
@@ -230,6 +267,7 @@ impl ManagerState {
                 error: error.as_ref().map_or(null(), from_ref),
                 next_try: event.next_try.map_or(0, Time::as_millis),
                 not_after: event.not_after.map_or(0, Time::as_millis),
+                ca: pointer_to(Some(&ca)),
             };
             // SAFETY: the host's own function with the host's own pointer; the event is valid until it
             // returns.
@@ -275,13 +313,20 @@ impl Worker for ManagerState {
             };
             match act {
                 Act::Tell(event) => self.tell(event),
+                Act::Ask(name) => {
+                    let is_allowed = self.ask(&name);
+                    locked(&self.manager).answer(&name, is_allowed, now);
+                }
                 Act::Load(job) => {
                     let mut loading = Loading { job: Some(job), inbox: self.loaded.clone() };
                     driver.call(Box::new(move || loading.perform()));
                 }
                 Act::Attempt(ticket, operation) => {
                     let operation = operation.map(|tried| Outcome::Tried(Box::new(tried)));
-                    let op: *mut acme_op_t = give(OpState::begin(&self.client, operation, None));
+                    let clients = locked(&self.clients);
+                    let Some(client) = clients.get(ticket.ca()) else { continue };
+                    let op: *mut acme_op_t = give(OpState::begin(client, operation, None));
+                    drop(clients);
                     if let Err(error) = driver.add_attempt(op, self.clone(), ticket) {
                         locked(&self.manager).finished(ticket, Err(error), now);
                         release(op);
@@ -358,6 +403,11 @@ fn code(kind: ManagerEventKind) -> acme_event_type_t {
         ManagerEventKind::NotDue => ACME_EVENT_NOT_DUE,
         ManagerEventKind::Failed => ACME_EVENT_FAILED,
         ManagerEventKind::Stopped => ACME_EVENT_STOPPED,
+        ManagerEventKind::OtherCa => ACME_EVENT_OTHER_CA,
+        ManagerEventKind::Expiring => ACME_EVENT_EXPIRING,
+        ManagerEventKind::Expired => ACME_EVENT_EXPIRED,
+        ManagerEventKind::CaPaused => ACME_EVENT_CA_PAUSED,
+        ManagerEventKind::CaResumed => ACME_EVENT_CA_RESUMED,
     }
 }
 
@@ -388,15 +438,40 @@ pub extern "C" fn acme_manager_new(
         let shared = Arc::new(ManagerState {
             served: made.served(),
             manager: Mutex::new(made),
-            client: client.share(),
+            clients: Mutex::new(vec![client.share()]),
             options: acme_manager_options_t { client: null(), ..options },
             loaded: Arc::default(),
             driver: Mutex::default(),
+            ask: Mutex::default(),
             ending: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             running: AtomicBool::new(false),
         });
         out.set(give(ManagerHandle { shared }));
+        Ok(())
+    })
+}
+
+/// Adds a CA, to which the manager goes if the CAs before it fail: at once with a certificate that is
+/// missing or about to expire, with others after six hours. It has an account and a store of its own (see
+/// acme_client_options_t), and the next renewal begins with the first CA again. A profile is ordered
+/// from a CA added here only if the CA offers it.
+/// @param manager The manager, without certificates.
+/// @param client The CA. It may be freed before the manager.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the client has no store, or the manager has this CA or 16
+///   CAs; ACME_ERR_MISUSE: the manager has certificates.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_manager_add_ca(
+    manager: *mut acme_manager_t,
+    client: *const acme_client_t,
+) -> acme_status_t {
+    guard(|| {
+        let state = &borrow::<acme_manager_t>(manager, "manager")?.shared;
+        let client: &ClientState = borrow(client, "client")?;
+        let mut clients = locked(&state.clients);
+        locked(&state.manager).add_ca(&client.engine)?;
+        clients.push(client.share());
         Ok(())
     })
 }
@@ -418,6 +493,36 @@ pub extern "C" fn acme_manager_add(
         let options = keep_options(&read_options(order, "order")?)?;
         locked(&state.manager).add(options)?;
         state.notify();
+        Ok(())
+    })
+}
+
+/// Obtains certificates on demand: when acme_manager_cert() finds no certificate for a name of at least two
+/// labels, the manager asks the program whether it wants one; if so, it obtains and keeps one for this name. Before
+/// each renewal it asks again; if the program then refuses, ACME_EVENT_STOPPED follows. A client may send any
+/// name: allow only names that you serve. The manager asks about at most 600 names a minute, adds at most
+/// 100 an hour, and does not ask again about a name that was refused for ten minutes.
+/// @param manager The manager.
+/// @param order Options of these orders, as for acme_manager_add(), without names and name. Read during the
+///   call only.
+/// @param ask Called as the callbacks of acme_manager_options_t are. It must not block: to decide later, return 0,
+///   and call acme_manager_add() then.
+/// @param user Passed to ask.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: the message names the member and the reason.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_manager_on_demand(
+    manager: *mut acme_manager_t,
+    order: *const acme_order_options_t,
+    ask: acme_ask_fn,
+    user: *mut c_void,
+) -> acme_status_t {
+    guard(|| {
+        let state = &borrow::<acme_manager_t>(manager, "manager")?.shared;
+        let options = keep_options(&read_options(order, "order")?)?;
+        let ask = ask.ok_or_else(|| Error::invalid_argument("ask is NULL"))?;
+        locked(&state.manager).on_demand(options)?;
+        *locked(&state.ask) = Some(Ask { ask, user });
         Ok(())
     })
 }
@@ -484,6 +589,32 @@ pub extern "C" fn acme_manager_cert(
         Ok(found.map_or(null_mut(), |(chain, key)| give(CertState::new(chain, Some(key)))))
     };
     catch(find).unwrap_or(null_mut())
+}
+
+/// Writes the body of the response to a CA's http-01 request (RFC 8555 section 8.3) for any CA of the
+/// manager, also if another program that shares the store has the order. A program that calls this function
+/// for every such request needs no publish callback for http-01. For other paths the function returns
+/// 0: respond as usual. Any thread.
+/// @param manager The manager. It knows the accounts in the store once it has read its first certificate. With
+///   several CAs, the challenge of another program counts as one of a CA at which this manager is ordering.
+/// @param path The request's path, without a query; a NUL at its end is not necessary.
+/// @param size Size of path in bytes.
+/// @param body Out: the body of the response, without a NUL at its end.
+/// @param room Space at body in bytes; 1024 are always enough.
+/// @return Bytes written to body; 0: this is not the path of a challenge, or room is too small.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_manager_http01_answer(
+    manager: *const acme_manager_t,
+    path: *const c_char,
+    size: usize,
+    body: *mut c_char,
+    room: usize,
+) -> usize {
+    write_body(body, room, || {
+        let state = &borrow::<acme_manager_t>(manager, "manager")?.shared;
+        let path = utf8(bytes(path.cast(), size, "path")?);
+        Ok(locked(&state.manager).http01_answer(path))
+    })
 }
 
 /// Writes a JSON object about a certificate, or an array about all: name, state ("valid", "expired",

@@ -1,5 +1,7 @@
 //! The events of a manager, for its program.
 
+use std::sync::Arc;
+
 use crate::error::Error;
 use crate::pki::{CertificateChain, Key};
 use crate::time::Time;
@@ -21,9 +23,20 @@ pub enum ManagerEventKind {
     /// Attempts have ended, because they cannot succeed, or have failed too often. A change of the options or
     /// [`Manager::renew_now`](super::Manager::renew_now) begins anew.
     Stopped,
+    /// The CA failed, see the error; the attempt goes on with the next CA.
+    OtherCa,
+    /// A sixth of the certificate's lifetime is left, and it is not renewed.
+    Expiring,
+    /// The certificate has expired.
+    Expired,
+    /// The CA does not answer, or limits all certificates: until `next_try`, and as long as it does not answer
+    /// then, there is one attempt at a time. The event has no name.
+    CaPaused,
+    /// The CA answers again. The event has no name.
+    CaResumed,
 }
 
-/// An event of one certificate.
+/// An event of a certificate, or of a CA.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ManagerEvent {
@@ -31,6 +44,8 @@ pub struct ManagerEvent {
     pub kind: ManagerEventKind,
     /// The name of the certificate in the store.
     pub name: String,
+    /// The CA: the URL of its directory.
+    pub ca: Arc<str>,
     /// The certificate and its key, for the kinds that have one.
     pub certificate: Option<(CertificateChain, Key)>,
     /// Why the attempt failed; or why the new certificate, which is to be used, is not in the store.
@@ -42,6 +57,19 @@ pub struct ManagerEvent {
 }
 
 impl ManagerEvent {
+    pub(super) fn new(kind: ManagerEventKind, name: String) -> ManagerEvent {
+        let ca = Arc::from("");
+        ManagerEvent {
+            kind,
+            name,
+            ca,
+            certificate: None,
+            error: None,
+            next_try: None,
+            not_after: None,
+        }
+    }
+
     pub(super) fn with_certificate(
         kind: ManagerEventKind,
         name: String,
@@ -50,12 +78,11 @@ impl ManagerEvent {
     ) -> ManagerEvent {
         let not_after = Some(chain.not_after());
         let certificate = Some((chain, key));
-        ManagerEvent { kind, name, certificate, error: None, next_try: None, not_after }
+        ManagerEvent { certificate, not_after, ..ManagerEvent::new(kind, name) }
     }
 
     pub(super) fn failed(name: String, error: Error, next_try: Option<Time>) -> ManagerEvent {
-        let kind = ManagerEventKind::Failed;
         let error = Some(error);
-        ManagerEvent { kind, name, certificate: None, error, next_try, not_after: None }
+        ManagerEvent { error, next_try, ..ManagerEvent::new(ManagerEventKind::Failed, name) }
     }
 }

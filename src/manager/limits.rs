@@ -60,6 +60,8 @@ impl Budget {
 pub(super) struct CaHealth {
     /// No attempt before this time, except one that probes the CA then.
     paused_until: Option<Time>,
+    /// Since when it has failed.
+    failing_since: Time,
     failures: usize,
     /// The last certificate that the CA has limited, and when.
     limited: Option<(u32, Time)>,
@@ -74,10 +76,14 @@ impl CaHealth {
         }
     }
 
-    /// Takes in the end of an attempt.
-    pub(super) fn end(&mut self, id: u32, outcome: &Result<Kept>, now: Time) {
+    /// Takes in the end of an attempt; returns whether a pause has begun or ended with it.
+    pub(super) fn end(&mut self, id: u32, outcome: &Result<Kept>, now: Time) -> bool {
+        let was_paused = self.paused_until.is_some();
         match outcome {
             Err(error) if self.is_about_ca(error, id, now) => {
+                if !was_paused {
+                    self.failing_since = now;
+                }
                 // The others that fail at the same time do not count.
                 if self.paused_until.is_none_or(|until| now >= until) {
                     self.failures += 1;
@@ -87,16 +93,21 @@ impl CaHealth {
             }
             // Only an answer of the CA ends the pause.
             Err(error) if error.http_status().is_none() => {}
-            Ok(Kept { not_due: Some(info), .. })
-                if !info.from_ca && self.paused_until.is_some() => {}
+            Ok(Kept { not_due: Some(info), .. }) if !info.from_ca && was_paused => {}
             _ => (self.paused_until, self.failures) = (None, 0),
         }
+        self.paused_until.is_some() != was_paused
+    }
+
+    /// How long it has failed; `None`: it works.
+    pub(super) fn outage(&self, now: Time) -> Option<Duration> {
+        self.paused_until.map(|_| now.since(self.failing_since))
     }
 
     /// Moves a pause that a clock has made which was ahead.
     pub(super) fn clock_was_set_back(&mut self, now: Time) {
         self.paused_until = self.paused_until.map(|until| plausible(until, now));
-        self.limited = None;
+        (self.limited, self.failing_since) = (None, self.failing_since.min(now));
     }
 
     fn is_about_ca(&mut self, error: &Error, id: u32, now: Time) -> bool {

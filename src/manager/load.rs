@@ -1,7 +1,13 @@
-//! Reading the records of certificates, in one go.
+//! Reading the records of certificates, many in one go.
 
 use std::sync::Arc;
 
+use super::ca::Ca;
+use super::event::{ManagerEvent, ManagerEventKind};
+use super::limits;
+use super::table::State;
+use super::{Manager, Reverse};
+use crate::engine::Client;
 use crate::error::Result;
 use crate::pki::{CertificateChain, Key};
 use crate::store::certificate_record::CertificateRecord;
@@ -10,78 +16,230 @@ use crate::store::schedule::Schedule;
 use crate::store::{Store, unusable};
 use crate::time::Time;
 
+/// Maximum number of certificates that are read in one go.
+const LOAD_AT_ONCE: usize = 256;
+
 /// Records to read: see [`Act::Load`](super::Act::Load).
 pub struct LoadJob {
-    store: Arc<dyn Store>,
-    /// Number, generation and record of each certificate.
-    records: Vec<(u32, u16, String)>,
+    /// The client of each CA, and its store.
+    clients: Vec<(Client, Arc<dyn Store>)>,
+    wanted: Vec<Wanted>,
     /// Whether to read the certificates themselves.
     whole: bool,
+    now: Time,
 }
 
-/// The record of one certificate.
+/// A certificate to read.
+struct Wanted {
+    id: u32,
+    generation: u16,
+    /// Its record of each CA.
+    records: Vec<String>,
+}
+
+/// The records of one certificate.
 pub struct Loaded {
-    pub(super) id: u32,
-    pub(super) generation: u16,
-    pub(super) found: Result<Found>,
+    id: u32,
+    generation: u16,
+    found: Result<Found>,
 }
 
-pub(super) struct Found {
-    pub schedule: Schedule,
+#[derive(Default)]
+struct Found {
+    schedule: Schedule,
+    /// The CA of the certificate.
+    ca: u8,
     /// The certificate, if it was to be read.
-    pub certificate: Option<(CertificateChain, Key)>,
-    /// Digest of the names of the certificate, and the end of its validity; `None`: there is no certificate.
-    pub names: Option<(String, Time)>,
+    certificate: Option<(CertificateChain, Key)>,
+    /// What is known of it; `None`: there is no certificate.
+    known: Option<Known>,
+}
+
+struct Known {
+    /// Digest of its names.
+    names: String,
+    not_before: Time,
+    not_after: Time,
 }
 
 impl LoadJob {
-    pub(super) fn new(
-        store: Arc<dyn Store>,
-        records: Vec<(u32, u16, String)>,
-        whole: bool,
-    ) -> LoadJob {
-        LoadJob { store, records, whole }
-    }
-
-    /// Reads the records. Blocks as long as the store does.
+    /// Reads the records. Blocks as long as the stores do.
     pub fn perform(&self) -> Vec<Loaded> {
-        let store = &self.store;
-        let read = |name: &str| {
-            let record = match store.get(name)? {
-                Some(found) => CertificateRecord::parse(name, &found.value)?,
-                None => CertificateRecord::default(),
-            };
-            let schedule = record.schedule.clone().unwrap_or_default();
-            let known =
-                schedule.names.clone().zip(schedule.not_after).filter(|_| record.chain.is_some());
-            let certificate = match (&known, self.whole) {
-                (Some(_), false) => None,
-                _ => record.usable(name),
-            };
-            let names = match &certificate {
-                Some((chain, _)) => {
-                    let names = names::digest(chain.names().iter().map(String::as_str));
-                    Some((names, chain.not_after()))
-                }
-                None => known.filter(|_| !self.whole),
-            };
-            Ok(Found { schedule, certificate: certificate.filter(|_| self.whole), names })
-        };
-        self.results(read)
+        for (client, _) in &self.clients {
+            // For responses to http-01. If it fails, the first attempt says why.
+            let _ = client.read_account();
+        }
+        self.results(|wanted| self.read(wanted))
     }
 
     /// Returns the results of a job that could not be performed.
     pub fn failed(&self, why: &str) -> Vec<Loaded> {
-        self.results(|name| Err(unusable(name, why)))
+        let name = |wanted: &Wanted| wanted.records.first().cloned().unwrap_or_default();
+        self.results(|wanted| Err(unusable(&name(wanted), why)))
     }
 
-    fn results(&self, read: impl Fn(&str) -> Result<Found>) -> Vec<Loaded> {
-        let records = self.records.iter();
-        let result = |(id, generation, name): &(u32, u16, String)| Loaded {
-            id: *id,
-            generation: *generation,
-            found: read(name),
+    fn results(&self, read: impl Fn(&Wanted) -> Result<Found>) -> Vec<Loaded> {
+        let result = |wanted: &Wanted| Loaded {
+            id: wanted.id,
+            generation: wanted.generation,
+            found: read(wanted),
         };
-        records.map(result).collect()
+        self.wanted.iter().map(result).collect()
+    }
+
+    /// Reads the record of each CA: of those that are valid, the one that was issued last is to be used.
+    fn read(&self, wanted: &Wanted) -> Result<Found> {
+        let mut best = Found::default();
+        let mut others = Vec::new();
+        for (ca, ((_, store), record)) in (0..).zip(self.clients.iter().zip(&wanted.records)) {
+            let found = self.read_record(&**store, record, ca)?;
+            let rank = |found: &Found| {
+                let known = found.known.as_ref();
+                known.map(|known| (known.not_after > self.now, known.not_before, known.not_after))
+            };
+            match ca == 0 || rank(&found) > rank(&best) {
+                true => others.push(std::mem::replace(&mut best, found).schedule),
+                false => others.push(found.schedule),
+            }
+        }
+        for other in others {
+            // A renewal at the preferred CA has failed.
+            if other.failures > 0 && other.due() > best.schedule.due() {
+                best.schedule.next_try = other.next_try;
+                best.schedule.failures = best.schedule.failures.max(other.failures);
+            }
+        }
+        Ok(best)
+    }
+
+    fn read_record(&self, store: &dyn Store, name: &str, ca: u8) -> Result<Found> {
+        let record = match store.get(name)? {
+            Some(found) => CertificateRecord::parse(name, &found.value)?,
+            None => CertificateRecord::default(),
+        };
+        let schedule = record.schedule.clone().unwrap_or_default();
+        let not_before = schedule.not_before.unwrap_or_default();
+        let noted = schedule.names.clone().zip(schedule.not_after);
+        let noted = noted.filter(|_| record.chain.is_some());
+        if let (Some((names, not_after)), false) = (&noted, self.whole) {
+            let known = Known { names: names.clone(), not_before, not_after: *not_after };
+            return Ok(Found { schedule, ca, certificate: None, known: Some(known) });
+        }
+        let certificate = record.usable(name);
+        let known = certificate.as_ref().map(|(chain, _)| Known {
+            names: names::digest(chain.names().iter().map(String::as_str)),
+            not_before: chain.not_before(),
+            not_after: chain.not_after(),
+        });
+        let certificate = certificate.filter(|_| self.whole);
+        Ok(Found { schedule, ca, certificate, known })
+    }
+}
+
+impl Manager {
+    /// Whether the certificates themselves are read at the start. Otherwise each is read when a client first
+    /// asks for it.
+    fn reads_all(&self) -> bool {
+        self.options.load_all || self.table.len() <= self.options.max_loaded
+    }
+
+    /// Returns what is to be read now.
+    pub(super) fn load(&mut self, now: Time) -> Option<LoadJob> {
+        let mut certificates = Vec::new();
+        for name in self.served.take_wanted() {
+            match self.table.find_for(&name) {
+                Some(id) => certificates.extend(self.wanted(id)),
+                None => self.demand(&name, now),
+            }
+        }
+        if !certificates.is_empty() {
+            return Some(self.job(certificates, true, now));
+        }
+        let mut certificates = Vec::new();
+        while certificates.len() < LOAD_AT_ONCE {
+            let Some(id) = self.unread.pop() else { break };
+            if self.table.get(id).is_some_and(|entry| entry.state == State::New) {
+                certificates.extend(self.wanted(id));
+                if let Some(entry) = self.table.get_mut(id) {
+                    entry.state = State::Loading;
+                }
+            }
+        }
+        if certificates.is_empty() {
+            return None;
+        }
+        let whole = self.reads_all();
+        self.served.set_lazy(!whole);
+        Some(self.job(certificates, whole, now))
+    }
+
+    fn job(&self, wanted: Vec<Wanted>, whole: bool, now: Time) -> LoadJob {
+        let client = |ca: &Ca| Some((ca.client.clone(), ca.client.store()?));
+        LoadJob { clients: self.cas.iter().filter_map(client).collect(), wanted, whole, now }
+    }
+
+    fn wanted(&self, id: u32) -> Option<Wanted> {
+        let entry = self.table.get(id)?;
+        let record = |ca: &Ca| names::certificate(ca.client.directory_url(), entry.name()).ok();
+        let records = self.cas.iter().map(record).collect::<Option<_>>()?;
+        Some(Wanted { id, generation: entry.generation, records })
+    }
+
+    /// Takes in what a [`LoadJob`] has read.
+    pub fn loaded(&mut self, loaded: Vec<Loaded>, now: Time) {
+        let mut told = false;
+        for one in loaded {
+            match one.found {
+                Ok(found) => self.take_found(one.id, one.generation, found, now),
+                Err(error) => {
+                    let Some(entry) = self.table.current(one.id, one.generation) else { continue };
+                    if entry.state != State::Loading {
+                        continue;
+                    }
+                    // The store does not answer: nothing is ordered that could be lost.
+                    entry.state = State::New;
+                    let again = now.after(limits::STORE_RETRY);
+                    entry.due = again;
+                    let name = entry.name().to_owned();
+                    self.timers.push(Reverse((again, one.id)));
+                    // One event for all: it is the store that fails.
+                    if !std::mem::replace(&mut told, true) {
+                        self.tell(ManagerEvent::failed(name, error, Some(again)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_found(&mut self, id: u32, generation: u16, found: Found, now: Time) {
+        let Some(entry) = self.table.current(id, generation) else { return };
+        let name = entry.name().to_owned();
+        let end = found.known.as_ref().map(|known| known.not_after);
+        // A client has asked for it. Meanwhile a newer one may have been issued.
+        let was_asked_for = entry.state != State::Loading;
+        let is_newest = end.is_some_and(|end| end >= entry.not_after);
+        let mut next = None;
+        if !was_asked_for {
+            let due = entry.take_schedule(&found.schedule);
+            let ours = names::digest(entry.names());
+            next = Some(match &found.known {
+                Some(known) if known.names == ours => limits::plausible(due, now),
+                // After a failure the next attempt waits.
+                _ if entry.failures > 0 => limits::plausible(due, now),
+                _ => Time::from_millis(i64::MIN),
+            });
+            if let Some(known) = &found.known {
+                entry.set_certificate(found.ca, known.not_before, known.not_after);
+                self.expiry.note(entry);
+            }
+        }
+        if let Some((chain, key)) = found.certificate.filter(|_| !was_asked_for || is_newest) {
+            self.served.set(id, &chain, &key);
+            let event = ManagerEvent::with_certificate(ManagerEventKind::Loaded, name, chain, key);
+            self.tell_of(found.ca, event);
+        }
+        if let Some(next) = next {
+            self.set_timer(id, next);
+        }
     }
 }

@@ -16,6 +16,8 @@ pub struct Served {
     max_loaded: usize,
     /// Whether there are certificates that are read when a client asks for them.
     is_lazy: AtomicBool,
+    /// Whether there are certificates that are obtained when a client asks for them.
+    is_on_demand: AtomicBool,
 }
 
 /// Maximum number of names that wait for their certificates: clients may ask for any names.
@@ -38,11 +40,21 @@ impl Served {
             wanted: Mutex::default(),
             max_loaded,
             is_lazy: AtomicBool::new(false),
+            is_on_demand: AtomicBool::new(false),
         }
     }
 
     pub(super) fn set_lazy(&self, is_lazy: bool) {
         self.is_lazy.store(is_lazy, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_on_demand(&self) {
+        self.is_on_demand.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the manager is to know of names that have no certificate in memory.
+    fn notes_misses(&self) -> bool {
+        self.is_lazy.load(Ordering::Relaxed) || self.is_on_demand.load(Ordering::Relaxed)
     }
 
     /// Whether clients wait for certificates: a poll of the manager reads them.
@@ -99,7 +111,7 @@ impl Served {
         let identities = self.read();
         let exact = identities.find(&name);
         let identity = exact.or_else(|| identities.find(wildcard.as_ref()?)).cloned();
-        if identity.is_none() && self.is_lazy.load(Ordering::Relaxed) {
+        if identity.is_none() && self.notes_misses() {
             let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
             for name in [Some(name), wildcard].into_iter().flatten() {
                 if wanted.len() < MAX_WANTED && !wanted.contains(&name) {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::ca::Ca;
 use super::table::{Entry, State, Table};
 use crate::error::{Error, Result};
 use crate::time::Time;
@@ -69,7 +70,7 @@ pub(super) fn json(table: &Table, name: Option<&str>, now: Time) -> Result<Strin
 }
 
 /// Returns metrics as OpenMetrics 1.0 text.
-pub(super) fn metrics(table: &Table, counters: Counters, is_paused: bool, now: Time) -> String {
+pub(super) fn metrics(table: &Table, cas: &[Ca], counters: Counters, now: Time) -> String {
     let mut count = [0_u64; WORDS.len()];
     let mut first_expiry = None;
     for entry in table.iter() {
@@ -101,8 +102,12 @@ pub(super) fn metrics(table: &Table, counters: Counters, is_paused: bool, now: T
         text.push_str("# TYPE acme_first_expiry_timestamp_seconds gauge\n");
         let _ = writeln!(text, "acme_first_expiry_timestamp_seconds {first}");
     }
-    let paused = u8::from(is_paused);
-    let _ = writeln!(text, "# TYPE acme_ca_paused gauge\nacme_ca_paused {paused}");
+    text.push_str("# TYPE acme_ca_paused gauge\n");
+    for ca in cas {
+        let paused = u8::from(ca.health.ends().is_some_and(|until| until > now));
+        let host = ca.client.directory_host();
+        let _ = writeln!(text, "acme_ca_paused{{ca=\"{host}\"}} {paused}");
+    }
     text.push_str("# EOF\n");
     text
 }

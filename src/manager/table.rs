@@ -3,6 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::by_hash::ByHash;
 use crate::engine::KeepOptions;
@@ -18,10 +19,20 @@ pub(super) enum State {
     Loading,
     /// Its moment has not come.
     Idle,
+    /// The program is asked whether it still wants this certificate.
+    Asking,
     Queued,
     Working,
     /// Given up.
     Stopped,
+}
+
+/// A warning about the end of a certificate's validity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Warning {
+    None,
+    Expiring,
+    Expired,
 }
 
 /// The change that [`Table::add`] has made.
@@ -35,7 +46,8 @@ pub(super) enum Difference {
 pub(super) struct Entry {
     /// The options without the names. Certificates with the same options share them.
     template: Arc<KeepOptions>,
-    names: Box<[Box<str>]>,
+    /// The names in the certificate, one a line: one allocation instead of two.
+    names: Box<str>,
     /// Distinguishes this certificate from an earlier one of the same number.
     pub generation: u16,
     pub state: State,
@@ -43,12 +55,24 @@ pub(super) struct Entry {
     pub renew_now: bool,
     /// The options have changed since the last attempt began.
     pub is_changed: bool,
+    /// Clients have asked for it: the program is asked before each renewal.
+    pub on_demand: bool,
     /// The next attempt forgets the failures before it.
     pub forgets: bool,
     /// Number of failures in a row.
     pub failures: u8,
+    /// The CA that has issued the certificate in use.
+    pub issuer: u8,
+    /// The CA to which the next order goes first, if it is not the preferred one.
+    pub next_ca: u8,
+    /// The last warning about its end.
+    pub warned: Warning,
+    /// Lifetime of the certificate in minutes.
+    lifetime: u32,
     /// End of the validity; 0: there is no certificate.
     pub not_after: Time,
+    /// The moment of the renewal, as the CA has proposed it; 0: not known.
+    pub renew_at: Time,
     /// The moment at which something is to be done.
     pub due: Time,
 }
@@ -56,12 +80,36 @@ pub(super) struct Entry {
 impl Entry {
     /// The name of the certificate in the store.
     pub(super) fn name(&self) -> &str {
-        let first = self.names.first().map_or("", |name| name);
+        let first = self.names.lines().next().unwrap_or_default();
         self.template.name.as_deref().unwrap_or(first)
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(|name| &**name)
+        self.names.lines()
+    }
+
+    /// Whether there is a certificate.
+    pub(super) fn has_certificate(&self) -> bool {
+        self.not_after != Time::default()
+    }
+
+    /// The lifetime of the certificate; 0: not known.
+    pub(super) fn lifetime(&self) -> Duration {
+        Duration::from_secs(u64::from(self.lifetime) * 60)
+    }
+
+    /// When the certificate was issued, if that is known; never earlier than it was.
+    pub(super) fn not_before(&self) -> Time {
+        let lifetime = i64::from(self.lifetime) * 60_000;
+        Time::from_millis(self.not_after.as_millis().saturating_sub(lifetime))
+    }
+
+    /// Takes in the certificate in use.
+    pub(super) fn set_certificate(&mut self, issuer: u8, not_before: Time, not_after: Time) {
+        (self.issuer, self.not_after, self.warned) = (issuer, not_after, Warning::None);
+        let is_known = not_before != Time::default();
+        let minutes = if is_known { not_after.since(not_before).as_secs() / 60 } else { 0 };
+        self.lifetime = u32::try_from(minutes).unwrap_or(u32::MAX);
     }
 
     pub(super) fn options(&self) -> KeepOptions {
@@ -91,6 +139,10 @@ pub(super) struct Table {
 impl Table {
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     pub(super) fn get(&self, id: u32) -> Option<&Entry> {
@@ -148,10 +200,9 @@ impl Table {
 
     /// Adds a certificate, or changes its options; returns its number, and what is different.
     pub(super) fn add(&mut self, mut options: KeepOptions) -> Result<(u32, Difference)> {
-        let names = std::mem::take(&mut options.order.names);
-        let names: Box<[Box<str>]> = names.into_iter().map(String::into_boxed_str).collect();
+        let names = std::mem::take(&mut options.order.names).join("\n").into_boxed_str();
         let template = self.template(options);
-        let first = names.first().map_or("", |name| name);
+        let first = names.lines().next().unwrap_or_default();
         let name = canonical(template.name.as_deref().unwrap_or(first));
         if let Some(id) = self.find(&name) {
             let is_same = |entry: &Entry| {
@@ -164,6 +215,7 @@ impl Table {
             if let Some(entry) = self.get_mut(id) {
                 (entry.template, entry.names) = (template, names);
                 (entry.is_changed, entry.forgets, entry.failures) = (true, true, 0);
+                entry.next_ca = 0;
             }
             self.index_all(id);
             return Ok((id, Difference::Options));
@@ -176,9 +228,15 @@ impl Table {
             state: State::New,
             renew_now: false,
             is_changed: false,
+            on_demand: false,
             forgets: false,
             failures: 0,
+            issuer: 0,
+            next_ca: 0,
+            warned: Warning::None,
+            lifetime: 0,
             not_after: Time::default(),
+            renew_at: Time::default(),
             due: Time::default(),
         };
         let id = match self.free.pop() {
@@ -186,6 +244,10 @@ impl Table {
             None => {
                 let too_many = || Error::new(ErrorKind::Host, "too many certificates");
                 let id = u32::try_from(self.entries.len()).map_err(|_| too_many())?;
+                if self.entries.len() == self.entries.capacity() {
+                    // A vector that doubles would have room for many certificates that never come.
+                    self.entries.reserve_exact(self.entries.len() / 8 + 16);
+                }
                 self.entries.push(None);
                 id
             }

@@ -20,6 +20,8 @@ pub(crate) struct Schedule {
     pub renewals: u32,
     /// Why the last try failed.
     pub error: Option<String>,
+    /// Begin of the validity of the certificate.
+    pub not_before: Option<Time>,
     /// End of the validity of the certificate.
     pub not_after: Option<Time>,
     /// Digest of its names. With it, a manager does not read the certificate at the start.
@@ -44,6 +46,8 @@ pub(crate) struct Json<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    not_before_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     not_after_ms: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     names: Option<&'a str>,
@@ -60,6 +64,7 @@ impl Schedule {
             failures: self.failures,
             renewals: self.renewals,
             error: self.error.as_deref(),
+            not_before_ms: self.not_before.map(Time::as_millis),
             not_after_ms: self.not_after.map(Time::as_millis),
             names: self.names.as_deref(),
             issued_ms: self.issued.iter().map(|time| time.as_millis()).collect(),
@@ -94,6 +99,7 @@ impl Schedule {
             failures: number("failures"),
             renewals: number("renewals"),
             error: text("error"),
+            not_before: time("not_before_ms"),
             not_after: time("not_after_ms"),
             names: text("names"),
             issued: members

@@ -9,7 +9,7 @@
 /* --- events ------------------------------------------------------------------------------------------ */
 
 struct seen {
-    int count[8];
+    int count[16];
     char serial[100], name[300], message[300];
     acme_time_t next_try;
 };
@@ -18,7 +18,7 @@ static void on_event(const acme_event_t *event, void *user)
 {
     struct seen *seen = user;
 
-    CHECK(event->type >= ACME_EVENT_LOADED && event->type <= ACME_EVENT_STOPPED);
+    CHECK(event->type >= ACME_EVENT_LOADED && event->type <= ACME_EVENT_CA_RESUMED);
     seen->count[event->type]++;
     seen->next_try = event->next_try;
     snprintf(seen->name, sizeof seen->name, "%s", event->name);
@@ -280,7 +280,8 @@ static int misuses;
 
 static void meddle(const acme_event_t *event, void *user)
 {
-    (void)event;
+    if (event->type == ACME_EVENT_CA_PAUSED)
+        return;
     misuses += acme_driver_dispatch(user) == ACME_ERR_MISUSE;
     acme_manager_free(calling); /* refused: it is calling back */
     misuses += acme_error_status(acme_last_error()) == ACME_ERR_MISUSE;

@@ -205,6 +205,8 @@ const TYPES: [&str; 3] = ["http-01", "dns-01", "tls-alpn-01"];
 pub type Published<'a> = &'a dyn Fn(&str, &str, &str) -> bool;
 
 pub struct Ca {
+    /// Start of all of its URLs.
+    pub base: &'static str,
     pub policy: Policy,
     /// Whether its own parts have stopped failing.
     pub is_calm: bool,
@@ -228,6 +230,7 @@ pub struct Ca {
 impl Ca {
     pub fn new(profile: Profile, mut rng: Rng, now: i64) -> Ca {
         Ca {
+            base: BASE,
             policy: Policy::of(profile, &mut rng),
             is_calm: false,
             now,
@@ -273,7 +276,7 @@ impl Ca {
 
     /// Returns the order that a request is about, by its URL.
     pub fn order_of(&self, url: &str) -> Option<usize> {
-        let path = url.strip_prefix(BASE)?;
+        let path = url.strip_prefix(self.base)?;
         let mut parts = path.trim_start_matches('/').split('/');
         let (kind, n) = (parts.next()?, parts.next()?.parse::<usize>().ok()?);
         match kind {
@@ -309,7 +312,7 @@ impl Ca {
     /// Does what a valid request asks for. `again`: the network has delivered it before.
     pub fn serve(&mut self, request: &Request, again: bool, published: Published<'_>) -> Response {
         self.advance(published);
-        let path = request.url().strip_prefix(BASE).expect("a request to another host");
+        let path = request.url().strip_prefix(self.base).expect("a request to another host");
         if request.method == Method::Get {
             assert!(request.body.is_empty(), "a GET with a body");
             return self.get(path);
@@ -358,7 +361,8 @@ impl Ca {
     }
 
     fn directory(&self) -> Value {
-        let url = |path: &str| format!("{BASE}/{path}");
+        let base = self.base;
+        let url = |path: &str| format!("{base}/{path}");
         let renewal_info = self.policy.renewal_info.then(|| url("renewal-info"));
         let new_authz = self.policy.pre_authorization.then(|| url("new-authz"));
         let key_change = self.policy.key_change.then(|| url("key-change"));
@@ -371,6 +375,7 @@ impl Ca {
     }
 
     fn post(&mut self, path: &str, jws: &Jws) -> Response {
+        let base = self.base;
         let payload: Option<Value> = match jws.payload.as_slice() {
             b"" => None,
             payload => Some(serde_json::from_slice(payload).expect("a JSON payload")),
@@ -389,7 +394,8 @@ impl Ca {
                 _ => panic!("{path} signed with a key that is sent along"),
             };
         }
-        let account = jws.header("kid").strip_prefix("https://ca.example/account/");
+        let account = jws.header("kid").strip_prefix(self.base);
+        let account = account.and_then(|path| path.strip_prefix("/account/"));
         let account: usize = account.and_then(|n| n.parse().ok()).expect("an account's URL");
         assert!(account < self.accounts.len(), "there is no account {account}");
         if !jws.is_by(self.known_key(account)) {
@@ -415,7 +421,7 @@ impl Ca {
             ("new-authz", None, Some(payload)) => {
                 let name = payload["identifier"]["value"].as_str().expect("a name");
                 let a = self.authorize(account, name);
-                let location = format!("{BASE}/authz/{a}");
+                let location = format!("{base}/authz/{a}");
                 Response::new(201, self.authorization(a).to_string()).with("Location", location)
             }
             ("key-change", None, Some(payload)) => self.change_key(account, payload),
@@ -424,7 +430,7 @@ impl Ca {
                 owned(of);
                 let of_account = self.orders.iter().enumerate().filter(|(_, o)| o.account == of);
                 let urls: Vec<String> =
-                    of_account.map(|(n, _)| format!("{BASE}/order/{n}")).collect();
+                    of_account.map(|(n, _)| format!("{base}/order/{n}")).collect();
                 Response::new(200, json!({"orders": urls}).to_string())
             }
             ("authz", Some(a), payload) => {
@@ -475,6 +481,7 @@ impl Ca {
 /// Accounts.
 impl Ca {
     fn new_account(&mut self, jwk: Value, payload: &Value) -> Response {
+        let base = self.base;
         let known = self.accounts.iter().position(|account| account.jwk == jwk);
         let (status, n) = match known {
             Some(n) if !self.accounts[n].active => return Response::problem(401, "unauthorized"),
@@ -490,7 +497,7 @@ impl Ca {
             }
         };
         Response::new(status, self.account(n).to_string())
-            .with("Location", format!("{BASE}/account/{n}"))
+            .with("Location", format!("{base}/account/{n}"))
     }
 
     /// Returns the key that counts for an account: for a while after a change, the previous one.
@@ -502,9 +509,10 @@ impl Ca {
     }
 
     fn account(&self, n: usize) -> Value {
+        let base = self.base;
         let account = &self.accounts[n];
         let status = if account.active { "valid" } else { "deactivated" };
-        json!({"status": status, "contact": account.contact, "orders": format!("{BASE}/orders/{n}")})
+        json!({"status": status, "contact": account.contact, "orders": format!("{base}/orders/{n}")})
     }
 
     fn update_account(&mut self, n: usize, payload: &Value) -> Response {
@@ -520,15 +528,16 @@ impl Ca {
 
     /// Changes an account's key (RFC 8555 section 7.3.5).
     fn change_key(&mut self, n: usize, payload: &Value) -> Response {
+        let base = self.base;
         let inner = Jws::parse(payload);
         let jwk = inner.protected["jwk"].clone();
         inner.verify(&jwk);
-        assert_eq!(inner.header("url"), format!("{BASE}/key-change"));
+        assert_eq!(inner.header("url"), format!("{base}/key-change"));
         assert!(inner.protected.get("nonce").is_none(), "the inner JWS has no nonce");
         let change: Value = serde_json::from_slice(&inner.payload).expect("a JSON payload");
-        assert_eq!(change["account"], format!("{BASE}/account/{n}"));
+        assert_eq!(change["account"], format!("{base}/account/{n}"));
         if let Some(other) = self.accounts.iter().position(|account| account.jwk == jwk) {
-            let location = format!("{BASE}/account/{other}");
+            let location = format!("{base}/account/{other}");
             return Response::problem(409, "malformed").with("Location", location);
         }
         assert_eq!(change["oldKey"], self.accounts[n].jwk);
@@ -569,6 +578,7 @@ impl Ca {
     }
 
     fn new_order(&mut self, account: usize, payload: &Value) -> Response {
+        let base = self.base;
         let identifiers = payload["identifiers"].as_array().expect("identifiers");
         let names: Vec<String> = identifiers
             .iter()
@@ -620,7 +630,7 @@ impl Ca {
             });
             self.orders.len() - 1
         });
-        Response::new(201, self.order(n).to_string()).with("Location", format!("{BASE}/order/{n}"))
+        Response::new(201, self.order(n).to_string()).with("Location", format!("{base}/order/{n}"))
     }
 
     /// Returns an authorization for this name: a valid one, or a new one.
@@ -701,21 +711,22 @@ impl Ca {
     }
 
     fn order(&self, n: usize) -> Value {
+        let base = self.base;
         let (order, status) = (&self.orders[n], self.order_status(n));
         let identifiers: Vec<Value> =
             order.names.iter().map(|name| json!({"type": "dns", "value": name})).collect();
         let authorizations: Vec<String> =
-            order.authorizations.iter().map(|a| format!("{BASE}/authz/{a}")).collect();
+            order.authorizations.iter().map(|a| format!("{base}/authz/{a}")).collect();
         let mut json = json!({
             "status": status, "expires": Time::from_millis(order.expires).to_string(),
             "identifiers": identifiers, "authorizations": authorizations,
-            "finalize": format!("{BASE}/finalize/{n}"),
+            "finalize": format!("{base}/finalize/{n}"),
         });
         if let Some(error) = &order.error {
             json["error"] = error.clone();
         }
         if status == "valid" {
-            json["certificate"] = json!(format!("{BASE}/cert/{n}"));
+            json["certificate"] = json!(format!("{base}/cert/{n}"));
         }
         json
     }
@@ -736,6 +747,7 @@ impl Ca {
     }
 
     fn challenge(&self, a: usize, kind: &str) -> Value {
+        let base = self.base;
         let authorization = &self.authorizations[a];
         let responded = authorization.responded.is_some_and(|(responded, _)| responded == kind);
         let status = match authorization.status {
@@ -745,7 +757,7 @@ impl Ca {
         };
         let mut json = json!({
             "type": kind, "status": status, "token": authorization.token,
-            "url": format!("{BASE}/chall/{a}/{kind}"),
+            "url": format!("{base}/chall/{a}/{kind}"),
         });
         if let Some(error) = authorization.error.as_ref().filter(|_| status == "invalid") {
             json["error"] = error.clone();
@@ -770,6 +782,7 @@ impl Ca {
     }
 
     fn finalize(&mut self, n: usize, payload: &Value) -> Response {
+        let base = self.base;
         if self.order_status(n) != "ready" {
             return Response::problem(403, "orderNotReady");
         }
@@ -803,7 +816,7 @@ impl Ca {
             self.replaced.insert(id.clone());
         }
         Response::new(200, self.order(n).to_string())
-            .with("Location", format!("{BASE}/order/{n}"))
+            .with("Location", format!("{base}/order/{n}"))
             .with("Retry-After", self.policy.retry_after.unwrap_or(1))
     }
 

@@ -49,10 +49,15 @@ impl Store for Disk {
     }
 }
 
+/// The URLs of a second CA.
+const OTHER: &str = "https://other.example";
+
 /// A host that runs the attempts of a manager to their end, those that begin together one after the other.
-struct Host {
+pub struct Host {
     now: i64,
     ca: Ca,
+    /// A second CA.
+    other: Option<Ca>,
     disk: Arc<Disk>,
     manager: Manager,
     is_down: bool,
@@ -61,22 +66,25 @@ struct Host {
     fills_disk: bool,
     requests: usize,
     attempts: usize,
+    /// The names that the manager has asked about.
+    asked: Vec<String>,
+    /// The names that the program wants certificates for.
+    wanted: Vec<&'static str>,
     events: Vec<ManagerEvent>,
 }
 
 impl Host {
     fn new() -> Host {
-        let mut ca = Ca::new(Profile::Boulder, Rng(1), START);
-        ca.policy.lifetime = 90 * DAY;
-        (ca.policy.own_faults, ca.policy.outages) = (0, 0);
+        let ca = new_ca(1);
         let flags = [AtomicBool::new(false), AtomicBool::new(false)];
         let [cannot_read, cannot_write] = flags;
         let disk = Arc::new(Disk { records: MemoryStore::new(), cannot_read, cannot_write });
-        let manager = manager(&disk);
+        let manager = manager(&disk, &[BASE]);
         let (now, events) = (START, Vec::new());
         Host {
             now,
             ca,
+            other: None,
             disk,
             manager,
             is_down: false,
@@ -84,12 +92,27 @@ impl Host {
             fills_disk: false,
             requests: 0,
             attempts: 0,
+            asked: Vec::new(),
+            wanted: Vec::new(),
             events,
         }
     }
 
+    /// A host with two CAs.
+    fn with_two_cas() -> Host {
+        let mut host = Host::new();
+        let mut other = new_ca(2);
+        other.base = OTHER;
+        host.other = Some(other);
+        host.restart();
+        host
+    }
+
     fn restart(&mut self) {
-        self.manager = manager(&self.disk);
+        self.manager = match self.other {
+            Some(_) => manager(&self.disk, &[BASE, OTHER]),
+            None => manager(&self.disk, &[BASE]),
+        };
     }
 
     fn add(&mut self, names: &[&str]) {
@@ -111,6 +134,11 @@ impl Host {
                     begun.push((ticket, operation));
                 }
                 Act::Tell(event) => self.events.push(event),
+                Act::Ask(name) => {
+                    let is_wanted = self.wanted.contains(&name.as_str());
+                    self.manager.answer(&name, is_wanted, Time::from_millis(self.now));
+                    self.asked.push(name);
+                }
                 Act::Wait(delay) if begun.is_empty() => return delay.as_millis() as i64,
                 Act::Wait(_) => {
                     for (ticket, operation) in begun.drain(..) {
@@ -171,6 +199,12 @@ impl Host {
     ) -> Option<Response> {
         self.requests += 1;
         self.ca.now = self.now;
+        if let Some(other) = self.other.as_mut().filter(|_| request.url().starts_with(OTHER)) {
+            other.now = self.now;
+            return Some(other.serve(request, false, &|kind, name, authorization| {
+                up.iter().any(|(k, n, a)| k == kind && n == name && a == authorization)
+            }));
+        }
         if self.is_down {
             return None;
         }
@@ -208,12 +242,28 @@ fn published(challenge: &Challenge) -> (String, String, String) {
     )
 }
 
-fn manager(disk: &Arc<Disk>) -> Manager {
-    let store: Arc<dyn Store> = disk.clone();
-    let mut options = ClientOptions::with_store(format!("{BASE}/directory"), store).unwrap();
-    options.terms_agreed = true;
-    options.seed = Some(1);
-    Manager::new(&Client::new(options).unwrap(), ManagerOptions::default()).unwrap()
+fn new_ca(seed: u64) -> Ca {
+    let mut ca = Ca::new(Profile::Boulder, Rng(seed), START);
+    ca.policy.lifetime = 90 * DAY;
+    (ca.policy.own_faults, ca.policy.outages) = (0, 0);
+    ca
+}
+
+fn manager(disk: &Arc<Disk>, bases: &[&str]) -> Manager {
+    let clients: Vec<Client> = bases
+        .iter()
+        .map(|base| {
+            let store: Arc<dyn Store> = disk.clone();
+            let mut options = ClientOptions::with_store(format!("{base}/directory"), store);
+            if let Ok(options) = &mut options {
+                (options.terms_agreed, options.seed) = (true, Some(1));
+            }
+            Client::new(options.unwrap()).unwrap()
+        })
+        .collect();
+    let mut manager = Manager::new(&clients[0], ManagerOptions::default()).unwrap();
+    clients[1..].iter().for_each(|client| manager.add_ca(client).unwrap());
+    manager
 }
 
 #[test]
@@ -229,7 +279,10 @@ fn g01_a_ca_that_is_down_costs_one_probe_and_not_one_for_each_certificate() {
     host.work_for(3 * DAY);
     // After a minute, ten, a hundred, and then no longer apart.
     assert!(host.attempts <= 10 + 3 * 24, "{} attempts in three days", host.attempts);
-    assert!(host.events.iter().all(|event| event.kind == Failed && event.next_try.is_some()));
+    let (paused, failed): (Vec<_>, Vec<_>) =
+        host.events.iter().partition(|event| event.kind == CaPaused);
+    assert!(paused.len() == 1 && paused[0].error.is_some() && paused[0].name.is_empty());
+    assert!(failed.iter().all(|event| event.kind == Failed && event.next_try.is_some()));
     host.events.clear();
     host.is_down = false;
     host.work_for(2 * DAY);
@@ -263,7 +316,7 @@ fn g03_a_certificate_that_has_expired_or_is_damaged_is_replaced_at_start() {
     host.restart();
     host.add(&["a.example"]);
     host.work();
-    assert_eq!(host.kinds(), [Loaded, Renewed]);
+    assert_eq!(host.kinds(), [Loaded, Expired, Renewed]);
 
     let names = host.disk.list("certificate/", "", 10).unwrap();
     let [name] = names.as_slice() else { panic!("{names:?}") };
@@ -347,4 +400,192 @@ fn g10_a_certificate_that_the_store_cannot_take_is_used() {
     assert_eq!(event.kind, Obtained);
     assert!(event.error.is_some() && event.certificate.is_some());
     assert!(host.served());
+}
+
+#[test]
+fn g12_with_a_second_ca_a_missing_certificate_does_not_wait_for_the_first() {
+    let mut host = Host::with_two_cas();
+    host.is_down = true;
+    host.add(&["a.example"]);
+    host.work();
+    let cas: Vec<_> = host.events.iter().map(|event| (event.kind, event.ca.to_string())).collect();
+    let of = |base: &str| format!("{base}/directory");
+    assert_eq!(cas, [(CaPaused, of(BASE)), (OtherCa, of(BASE)), (Obtained, of(OTHER))]);
+    assert!(host.served());
+
+    // A restart uses it, asks its own CA about the renewal, and orders nothing.
+    host.events.clear();
+    host.restart();
+    host.add(&["a.example"]);
+    host.work();
+    host.work_for(30 * DAY);
+    let kinds = host.kinds();
+    assert_eq!(kinds.first(), Some(&Loaded));
+    assert!(kinds[1..].iter().all(|kind| *kind == NotDue), "{kinds:?}");
+    assert!(kinds.len() > 20, "the CA that has issued it is asked: {kinds:?}");
+
+    // The first CA works again: the renewal is at that one.
+    host.is_down = false;
+    host.work_for(45 * DAY);
+    let renewed: Vec<_> = host.events.iter().filter(|event| event.kind == Renewed).collect();
+    assert_eq!(renewed.len(), 1);
+    assert_eq!(*renewed[0].ca, of(BASE));
+    host.events.clear();
+    host.work_for(20 * DAY);
+    let kinds = host.kinds();
+    assert!(kinds.iter().all(|kind| *kind == NotDue), "{kinds:?}");
+    host.restart();
+    host.add(&["a.example"]);
+    host.work();
+    assert_eq!((host.events[0].kind, &*host.events[0].ca), (Loaded, &*of(BASE)));
+}
+
+#[test]
+fn g13_a_certificate_with_time_waits_six_hours_for_its_ca() {
+    let mut host = Host::with_two_cas();
+    host.add(&["a.example"]);
+    host.work();
+    host.work_for(50 * DAY);
+    host.events.clear();
+    host.is_down = true;
+    let mut kinds = Vec::new();
+    let mut paused_at = None;
+    while !kinds.contains(&Renewed) {
+        host.work_for(HOUR / 4);
+        kinds.append(&mut host.kinds());
+        paused_at = paused_at.or(kinds.contains(&CaPaused).then_some(host.now));
+        assert!(host.now < START + 85 * DAY, "{kinds:?}");
+    }
+    let outage = host.now - paused_at.unwrap();
+    assert!((6 * HOUR - HOUR / 4..12 * HOUR).contains(&outage), "after {outage} ms: {kinds:?}");
+    assert_eq!(kinds.iter().filter(|kind| **kind == OtherCa).count(), 1);
+    assert_eq!((host.ca.orders.len(), host.other.as_ref().unwrap().orders.len()), (1, 1));
+    assert!(host.served());
+}
+
+#[test]
+fn g14_a_refusal_of_one_ca_is_no_end_if_there_is_another() {
+    for (problem, failures) in [("rejectedIdentifier", 0), ("unauthorized", 0)] {
+        let mut host = Host::with_two_cas();
+        host.refuses = Some(problem);
+        host.add(&["a.example"]);
+        host.work();
+        let kinds = host.kinds();
+        let failed = kinds.iter().filter(|kind| **kind == Failed).count();
+        assert_eq!((kinds.last(), failed), (Some(&Obtained), failures), "{problem} {kinds:?}");
+    }
+}
+
+#[test]
+fn g15_a_warning_precedes_the_end_of_a_certificate() {
+    let mut host = Host::new();
+    host.add(&["a.example"]);
+    host.work();
+    let end = host.manager.find("a.example").unwrap().0.not_after().as_millis();
+    host.is_down = true;
+    host.events.clear();
+    host.work_for(100 * DAY);
+    let warnings: Vec<_> = host
+        .events
+        .iter()
+        .filter(|event| matches!(event.kind, Expiring | Expired))
+        .map(|event| (event.kind, event.not_after.unwrap().as_millis()))
+        .collect();
+    assert_eq!(warnings, [(Expiring, end), (Expired, end)]);
+    host.is_down = false;
+    host.events.clear();
+    host.work_for(2 * DAY);
+    let kinds = host.kinds();
+    assert!(kinds.contains(&CaResumed) && kinds.contains(&Renewed), "{kinds:?}");
+    assert!(!kinds.contains(&Expiring), "{kinds:?}");
+}
+
+#[test]
+fn g16_a_certificate_that_another_program_has_renewed_is_used() {
+    let mut host = Host::new();
+    host.add(&["a.example"]);
+    host.work();
+    host.work_for(DAY);
+    host.events.clear();
+    let mut another = manager(&host.disk, &[BASE]);
+    std::mem::swap(&mut host.manager, &mut another);
+    host.add(&["a.example"]);
+    host.work();
+    host.manager.renew_now("site").unwrap();
+    host.work();
+    assert_eq!(host.kinds(), [Loaded, Renewed]);
+    let new = host.manager.find("a.example").unwrap().0.fingerprint();
+    std::mem::swap(&mut host.manager, &mut another);
+    assert_ne!(host.manager.find("a.example").unwrap().0.fingerprint(), new);
+    host.work_for(2 * DAY);
+    assert_eq!(host.kinds().first(), Some(&Loaded));
+    assert_eq!(host.manager.find("a.example").unwrap().0.fingerprint(), new);
+}
+
+fn on_demand() -> KeepOptions {
+    KeepOptions::new(OrderOptions::new(Vec::<String>::new()))
+}
+
+#[test]
+fn g17_names_that_clients_make_up_cost_no_request() {
+    let mut host = Host::new();
+    let ask = |host: &mut Host, name: &str| assert!(host.manager.find(name).is_none(), "{name}");
+    ask(&mut host, "a.example");
+    host.work();
+    assert!(host.asked.is_empty(), "without on_demand() nothing is asked");
+
+    host.manager.on_demand(on_demand()).unwrap();
+    for name in ["", ".", "a", "*.a.example", "192.0.2.1", "a_b.example", "a..example", "é.example"]
+    {
+        ask(&mut host, name);
+    }
+    host.work();
+    assert!(host.asked.is_empty(), "{:?}", host.asked);
+
+    for n in 0..100_000 {
+        ask(&mut host, &format!("{n}.example"));
+        if n % 50 == 0 {
+            host.work();
+            host.now += 2;
+        }
+    }
+    assert_eq!((host.asked.len(), host.requests), (600, 0), "in less than a minute");
+
+    // A refused name is not asked about for ten minutes.
+    for (minutes, asked) in [(0, 1), (5, 1), (9, 1), (11, 2)] {
+        host.now = START + (60 + minutes) * 60 * SECOND;
+        ask(&mut host, "Again.Example.");
+        host.work();
+        let count = host.asked.iter().filter(|name| *name == "again.example").count();
+        assert_eq!(count, asked, "after {minutes} minutes");
+    }
+    assert_eq!((host.requests, host.manager.len()), (0, 0));
+}
+
+#[test]
+fn g18_a_certificate_on_demand_is_kept_as_long_as_the_program_wants_it() {
+    let mut host = Host::new();
+    host.wanted = vec!["a.example"];
+    host.manager.on_demand(on_demand()).unwrap();
+    assert!(host.manager.find("a.example").is_none());
+    host.work();
+    assert_eq!(host.kinds(), [Obtained]);
+    assert!(host.served());
+
+    // After a restart the first client brings it back from the store.
+    host.restart();
+    host.manager.on_demand(on_demand()).unwrap();
+    host.work();
+    assert!(!host.served());
+    host.work();
+    assert_eq!(host.kinds(), [Loaded]);
+    assert!(host.served());
+
+    host.work_for(70 * DAY);
+    assert_eq!(host.kinds().iter().filter(|kind| **kind == Renewed).count(), 1);
+    host.wanted.clear();
+    host.work_for(70 * DAY);
+    let kinds = host.kinds();
+    assert!(!kinds.contains(&Renewed) && kinds.last() == Some(&Stopped), "{kinds:?}");
+    assert!(host.manager.is_empty() && !host.served());
 }

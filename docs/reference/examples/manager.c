@@ -13,7 +13,7 @@ static void on_event(const acme_event_t *event, void *user)
 {
     (void)user;
     if (event->error)
-        fprintf(stderr, "%s: %s\n", event->name, acme_error_message(event->error));
+        fprintf(stderr, "%s%s: %s\n", event->ca, event->name, acme_error_message(event->error));
     if (event->cert && event->type != ACME_EVENT_NOT_DUE)
         obtained++; /* give acme_cert_chain_pem() and acme_key_pem() of acme_cert_key() to the server */
 }
@@ -43,6 +43,40 @@ static int add_site(const char *name, const char *www_name)
     return acme_manager_add(manager, &order) == ACME_OK ? 0 : failed(name);
 }
 //! [manager-add]
+
+//! [manager-add_ca]
+/* If the first CA does not answer, or refuses, a certificate that is missing or about to expire comes from another
+   one. Each CA has an account and a store of its own. */
+static int add_another_ca(const acme_client_t *another)
+{
+    return acme_manager_add_ca(manager, another) == ACME_OK ? 0 : failed("another CA");
+}
+//! [manager-add_ca]
+
+//! [manager-on_demand]
+/* Customers point their names at this server. Only names that are known here get a certificate. */
+static int is_customer(const char *name, void *user)
+{
+    (void)user;
+    return strcmp(name, "customer.manager.example") == 0; /* your database */
+}
+
+static int serve_customers(void)
+{
+    acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
+
+    return acme_manager_on_demand(manager, &order, is_customer, NULL) == ACME_OK ? 0 : failed("on demand");
+}
+
+/* A client has sent this name. The first time there is no certificate; it comes in a moment. */
+static int has_certificate(const char *server_name)
+{
+    acme_cert_t *cert = acme_manager_cert(manager, server_name);
+
+    acme_cert_free(cert);
+    return cert != NULL;
+}
+//! [manager-on_demand]
 
 //! [manager-remove manager-count]
 static void remove_site(const char *name)
@@ -116,8 +150,9 @@ static int run_until_signal(void)
 }
 //! [manager-run manager-stop]
 
+//! [manager-http01_answer]
 /* The web server: responds to the CA's requests for http-01 only. */
-static void respond(int listener, const acme_client_t *client)
+static void respond(int listener)
 {
     char request[2048], path[1024] = "", body[1024], response[1200];
     int peer = accept(listener, NULL, NULL);
@@ -126,22 +161,23 @@ static void respond(int listener, const acme_client_t *client)
 
     request[got > 0 ? got : 0] = 0;
     sscanf(request, "GET %1023s", path);
-    size = acme_client_http01_answer(client, path, strlen(path), body, sizeof body);
+    size = acme_manager_http01_answer(manager, path, strlen(path), body, sizeof body);
     snprintf(response, sizeof response, "HTTP/1.0 %s\r\n\r\n%.*s", size ? "200 OK" : "404 Not Found",
              (int)size, body);
     send(peer, response, strlen(response), MSG_NOSIGNAL);
     close(peer);
 }
+//! [manager-http01_answer]
 
-static void loop(acme_driver_t *driver, int listener, const acme_client_t *client)
+static void loop(acme_driver_t *driver, int listener)
 {
     struct pollfd watched[] = { { acme_driver_fd(driver), POLLIN, 0 }, { listener, POLLIN, 0 } };
 
-    while (obtained < 2 && poll(watched, 2, -1) > 0) {
+    while (obtained < 3 && poll(watched, 2, -1) > 0) {
         if (watched[0].revents && acme_driver_dispatch(driver) != ACME_OK)
             failed("driver");
         if (watched[1].revents)
-            respond(listener, client);
+            respond(listener);
     }
 }
 
@@ -149,7 +185,7 @@ int main(int argc, char **argv)
 {
     acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
     acme_store_t *store = NULL;
-    acme_client_t *client = NULL;
+    acme_client_t *client = NULL, *another = NULL;
     acme_driver_t *driver;
     int listener, result;
 
@@ -160,12 +196,18 @@ int main(int argc, char **argv)
     options.store = store;
     options.terms_agreed = 1;
     listener = listen_on((unsigned short)atoi(argv[3]));
-    if (acme_client_new(&options, &client) != ACME_OK || !(manager = make_manager(client)) ||
+    if (acme_client_new(&options, &client) != ACME_OK)
+        return failed("client");
+    options.directory_url = "https://localhost:1/another-ca";
+    if (acme_client_new(&options, &another) != ACME_OK || !(manager = make_manager(client)) ||
+        add_another_ca(another) || serve_customers() ||
         add_site("one.manager.example", "www.one.manager.example") ||
         add_site("two.manager.example", "www.two.manager.example") || !(driver = start()))
         return failed("manager");
-    loop(driver, listener, client);
-    result = write_chain("www.one.manager.example", stdout) || renew_site("two.manager.example");
+    has_certificate("customer.manager.example");
+    loop(driver, listener);
+    result = write_chain("www.one.manager.example", stdout) || renew_site("two.manager.example") ||
+             !has_certificate("customer.manager.example");
     remove_site("two.manager.example");
     show(stdout, 0);
     show(stdout, 1);
@@ -175,6 +217,7 @@ int main(int argc, char **argv)
     //! [manager-free]
     acme_manager_free(manager); /* orders in progress stay in the store: the next start goes on with them */
     acme_client_free(client);
+    acme_client_free(another);
     acme_store_free(store);
     //! [manager-free]
     close(listener);

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         RevocationReason as RevocationReason,
         Status as Status,
         Step as Step,
+        acme_ask_fn as acme_ask_fn,
         acme_authorize_options_t as acme_authorize_options_t,
         acme_cert_t as acme_cert_t,
         acme_challenge_fn as acme_challenge_fn,
@@ -816,11 +817,33 @@ _signatures["acme_manager_new"] = lambda m: (
     c_int32, POINTER(m.acme_manager_options_t), POINTER(POINTER(m.acme_manager_t))
 )
 
+# Adds a CA, to which the manager goes if the CAs before it fail: at once with a certificate that is
+# missing or about to expire, with others after six hours. It has an account and a store of its own
+# (see acme_client_options_t), and the next renewal begins with the first CA again. A profile is
+# ordered from a CA added here only if the CA offers it.
+acme_manager_add_ca: Callable[[_Pointer[acme_manager_t], _Pointer[acme_client_t]], int]
+_signatures["acme_manager_add_ca"] = lambda m: (
+    c_int32, POINTER(m.acme_manager_t), POINTER(m.acme_client_t)
+)
+
 # Adds a certificate, or changes the options of the one with this name in the store. Any thread, and
 # any callback.
 acme_manager_add: Callable[[_Pointer[acme_manager_t], _Pointer[acme_order_options_t]], int]
 _signatures["acme_manager_add"] = lambda m: (
     c_int32, POINTER(m.acme_manager_t), POINTER(m.acme_order_options_t)
+)
+
+# Obtains certificates on demand: when acme_manager_cert() finds no certificate for a name of at
+# least two labels, the manager asks the program whether it wants one; if so, it obtains and keeps
+# one for this name. Before each renewal it asks again; if the program then refuses,
+# ACME_EVENT_STOPPED follows. A client may send any name: allow only names that you serve. The
+# manager asks about at most 600 names a minute, adds at most 100 an hour, and does not ask again
+# about a name that was refused for ten minutes.
+acme_manager_on_demand: Callable[
+    [_Pointer[acme_manager_t], _Pointer[acme_order_options_t], Any, int | None], int
+]
+_signatures["acme_manager_on_demand"] = lambda m: (
+    c_int32, POINTER(m.acme_manager_t), POINTER(m.acme_order_options_t), m.acme_ask_fn, c_void_p
 )
 
 # Removes a certificate. Its files or records stay in the store. Any thread, and any callback.
@@ -840,6 +863,17 @@ _signatures["acme_manager_count"] = lambda m: (c_size_t, POINTER(m.acme_manager_
 acme_manager_cert: Callable[[_Pointer[acme_manager_t], bytes | None], _Pointer[acme_cert_t]]
 _signatures["acme_manager_cert"] = lambda m: (
     POINTER(m.acme_cert_t), POINTER(m.acme_manager_t), c_char_p
+)
+
+# Writes the body of the response to a CA's http-01 request (RFC 8555 section 8.3) for any CA of the
+# manager, also if another program that shares the store has the order. A program that calls this
+# function for every such request needs no publish callback for http-01. For other paths the
+# function returns 0: respond as usual. Any thread.
+acme_manager_http01_answer: Callable[
+    [_Pointer[acme_manager_t], bytes | None, int, bytes | None, int], int
+]
+_signatures["acme_manager_http01_answer"] = lambda m: (
+    c_size_t, POINTER(m.acme_manager_t), c_char_p, c_size_t, c_char_p, c_size_t
 )
 
 # Writes a JSON object about a certificate, or an array about all: name, state ("valid", "expired",

@@ -204,6 +204,17 @@ class EventType(enum.IntEnum):
     # Attempts have ended, because they cannot succeed or have failed for weeks.
     # acme_manager_renew(), or acme_manager_add() with other options, begins anew.
     STOPPED = 6
+    # The CA failed, see the error. The attempt goes on with the next CA of acme_manager_add_ca().
+    OTHER_CA = 7
+    # A sixth of the certificate's lifetime is left, and it is not renewed.
+    EXPIRING = 8
+    # The certificate has expired.
+    EXPIRED = 9
+    # The CA does not answer, or limits all certificates; see the error. One attempt at a time
+    # probes it, the first one at next_try. The event has no name.
+    CA_PAUSED = 10
+    # The CA answers again. The event has no name.
+    CA_RESUMED = 11
 
 
 class acme_cert_t(Structure):
@@ -663,7 +674,7 @@ class acme_driver_callbacks_t(Structure):
 
 
 class acme_event_t(Structure):
-    """An event of one certificate. All pointers are valid during the callback."""
+    """An event of a certificate, or of a CA. All pointers are valid during the callback."""
 
     if TYPE_CHECKING:
         type: int
@@ -672,6 +683,7 @@ class acme_event_t(Structure):
         error: _Pointer[acme_error_t]
         next_try: int
         not_after: int
+        ca: bytes | None
 
     _fields_ = [
         ("type", c_int),
@@ -680,6 +692,7 @@ class acme_event_t(Structure):
         ("error", POINTER(acme_error_t)),
         ("next_try", c_int64),
         ("not_after", c_int64),
+        ("ca", c_char_p),
     ]
 
 
@@ -723,6 +736,10 @@ class acme_manager_options_t(Structure):
         ("max_loaded", c_size_t),
     ]
 
+
+# Decides whether a certificate is to be obtained for this name, which a client has sent; returns 1:
+# yes.
+acme_ask_fn = CFUNCTYPE(c_int, c_char_p, c_void_p)
 
 # Takes text; returns 0, or another value to end.
 acme_write_fn = CFUNCTYPE(c_int, c_char_p, c_size_t, c_void_p)

@@ -41,11 +41,11 @@ logger = logging.getLogger("acme_micro")
 
 @dataclass(frozen=True)
 class ManagerEvent:
-    """An event of one certificate."""
+    """An event of a certificate, or of a CA."""
 
     #: Its kind.
     type: EventType
-    #: The name of the certificate in the store.
+    #: The name of the certificate in the store; empty: the event is of a CA.
     name: str
     #: The certificate with its key, for the types that have one: use it from now on.
     certificate: Certificate | None
@@ -55,6 +55,8 @@ class ManagerEvent:
     next_try: datetime | None
     #: End of the validity of the certificate in use.
     not_after: datetime | None
+    #: The CA: the URL of its directory.
+    ca: str
 
 
 class Manager(Handle[_native.acme_manager_t]):
@@ -91,7 +93,7 @@ class Manager(Handle[_native.acme_manager_t]):
         client
             A client from the method ``client`` of a store.
         solver
-            Publishes challenges. None: the program responds to http-01 with :meth:`Client.http01_answer`.
+            Publishes challenges. None: the program responds to http-01 with :meth:`http01_answer`.
         on_event
             Called with each :class:`ManagerEvent`. Its exceptions are logged.
         max_attempts
@@ -108,15 +110,17 @@ class Manager(Handle[_native.acme_manager_t]):
                 raise InvalidArgument(f"{name} is {limit!r}, which is not a number of at least 1")
         self._client, self._solver, self._on_event = client, solver, on_event
         self._store = client._store
+        self._others = list[Client]()
+        self._ask: Callable[[str], bool] | None = None
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         options = _native.acme_manager_options_t()
         options.size = sizeof(options)
         options.client = client._handle
         options.event, options.publish, options.unpublish = _on_event, _on_publish, _on_unpublish
-        options.user = options.serve_user = number = next(_numbers)
+        options.user = options.serve_user = self._number = next(_numbers)
         options.max_attempts, options.max_loaded = max_attempts, max_loaded
-        _managers[number] = self
+        _managers[self._number] = self
         make, free = _native.acme_manager_new, _native.acme_manager_free
         self._pointer = create(_native.acme_manager_t, free, lambda m: make(pointer(options), m))
 
@@ -148,6 +152,53 @@ class Manager(Handle[_native.acme_manager_t]):
             check(_native.acme_manager_add(handle, order))
 
         self._client._with_order(add, names, with_types_of(self._solver, options), stored)
+
+    def add_ca(self, client: Client) -> None:
+        """Adds a CA, to which the manager goes if the CAs before it fail.
+
+        It goes there at once with a certificate that is missing or about to expire, and with others after six
+        hours. The CA has an account and a store of its own: ``client`` is from the method ``client`` of
+        another store. The next renewal begins with the first CA again. Add it before the first certificate.
+        """
+        if not isinstance(client, Client):
+            raise TypeError(f"client must be Client, not {type(client).__name__}")
+        check(_native.acme_manager_add_ca(self._handle, client._handle))
+        self._others.append(client)
+
+    def on_demand(
+        self,
+        ask: Callable[[str], bool],
+        *,
+        key_type: KeyType = KeyType.P256,
+        new_key: bool = False,
+        **options: Any,
+    ) -> None:
+        """Obtains certificates on demand, for names that :meth:`certificate` does not find.
+
+        ``ask`` is called with each name, and decides: True obtains and keeps a certificate for it. Before each
+        renewal it is called again; False then ends that, with the event ``EventType.STOPPED``. A client may
+        send any name: allow only names that you serve. ``ask`` is called as ``on_event`` is; an exception
+        is logged, and counts as False. The manager asks about at most 600 names a minute, adds at most 100 an
+        hour, and does not ask again about a refused name for ten minutes. The other options are those of
+        :meth:`add`, for each of these certificates.
+        """
+        if not callable(ask):
+            raise TypeError(f"ask must be callable, not {type(ask).__name__}")
+        stored = self._client._stored(None, key_type, new_key)
+        handle, self._ask = self._handle, ask
+
+        def add(order: Any) -> None:
+            check(_native.acme_manager_on_demand(handle, order, _on_ask, self._number))
+
+        self._client._with_order(add, (), with_types_of(self._solver, options), stored)
+
+    def http01_answer(self, path: str) -> bytes | None:
+        """Returns the body of the response to a CA's http-01 request for this path (RFC 8555 section 8.3).
+
+        For any CA of the manager, also if another program that shares the store has the order. None: this is
+        not the path of a challenge.
+        """
+        return answer_from(_native.acme_manager_http01_answer, self._handle, path)
 
     def remove(self, name: str) -> None:
         """Removes a certificate, if there is one of this name. It stays in the store."""
@@ -259,6 +310,7 @@ class Manager(Handle[_native.acme_manager_t]):
                 error=self._store.explained(error_of(event.error)) if event.error else None,
                 next_try=moment(event.next_try),
                 not_after=moment(event.not_after),
+                ca=from_text(event.ca) or "",
             )
         )
 
@@ -282,6 +334,16 @@ def _event(event: _Pointer[_native.acme_event_t], user: int) -> None:
         logger.exception("on_event of a manager")
 
 
+def _ask(name: bytes, user: int) -> int:
+    try:
+        manager = _managers.get(user)
+        if manager is not None and manager._ask is not None:
+            return int(bool(manager._ask(from_text(name) or "")))
+    except BaseException:
+        logger.exception("ask of a manager")
+    return 0
+
+
 def _publish(op: _Pointer[_native.acme_op_t], user: int) -> None:
     why: bytes | None = None
     try:
@@ -302,5 +364,5 @@ def _unpublish(op: _Pointer[_native.acme_op_t], user: int) -> None:
         logger.exception("a solver could not remove challenges")
 
 
-_on_event = _native.acme_event_fn(_event)
+_on_event, _on_ask = _native.acme_event_fn(_event), _native.acme_ask_fn(_ask)
 _on_publish, _on_unpublish = _native.acme_op_fn(_publish), _native.acme_op_fn(_unpublish)

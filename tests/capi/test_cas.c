@@ -1,0 +1,173 @@
+/* A manager with several CAs, and with certificates on demand. */
+#include "driver.h"
+
+#define NOT_A_CA "https://127.0.0.1:1/directory"
+
+struct seen {
+    int count[16];
+    char name[300], ca[300], message[300];
+};
+
+static void on_event(const acme_event_t *event, void *user)
+{
+    struct seen *seen = user;
+
+    seen->count[event->type]++;
+    if (event->type != ACME_EVENT_OTHER_CA && event->type != ACME_EVENT_OBTAINED)
+        return;
+    snprintf(seen->name, sizeof seen->name, "%s", event->name);
+    snprintf(seen->ca, sizeof seen->ca, "%s", event->ca);
+    CHECK((event->error != NULL) == (event->type == ACME_EVENT_OTHER_CA));
+    CHECK((event->cert != NULL) == (event->type == ACME_EVENT_OBTAINED));
+    if (event->error)
+        snprintf(seen->message, sizeof seen->message, "%s", acme_error_message(event->error));
+}
+
+static acme_client_t *client_at(const char *directory_url, const acme_store_t *store)
+{
+    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
+    acme_client_t *client = NULL;
+
+    options.directory_url = directory_url;
+    options.store = store;
+    options.terms_agreed = 1;
+    options.ca_file = env("ACME_CA_FILE");
+    OK(acme_client_new(&options, &client));
+    return client;
+}
+
+static acme_manager_t *manager_at(const acme_client_t *client, struct seen *seen)
+{
+    acme_manager_options_t options = ACME_MANAGER_OPTIONS_INIT;
+    acme_manager_t *manager = NULL;
+
+    options.client = client;
+    options.event = on_event;
+    options.user = seen;
+    OK(acme_manager_new(&options, &manager));
+    return manager;
+}
+
+static void until(acme_driver_t *driver, const struct seen *seen, int type, int count)
+{
+    int tries;
+
+    for (tries = 0; seen->count[type] < count && tries < 2000; tries++)
+        if (is_readable(driver, 100))
+            OK(acme_driver_dispatch(driver));
+    CHECK(seen->count[type] == count);
+}
+
+static void g12_another_ca_takes_over(void)
+{
+    const char *names[] = { "one.cas.test" };
+    acme_order_options_t order = order_for(names, 1);
+    acme_driver_t *driver = driver_with(0, 0);
+    acme_store_t *store = NULL;
+    acme_client_t *first, *second;
+    acme_manager_t *manager, *another;
+    acme_cert_t *cert;
+    struct seen seen = { 0 };
+    char body[1024], other_body[1024];
+    const char *path = "/.well-known/acme-challenge/LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0";
+    size_t size;
+
+    OK(acme_store_memory(&store));
+    first = client_at(NOT_A_CA, store);
+    second = http_asks = client_at(env("ACME_DIRECTORY"), store);
+    manager = manager_at(first, &seen);
+    CHECK_STATUS(acme_manager_add_ca(manager, first), ACME_ERR_INVALID_ARGUMENT, "this CA already");
+    CHECK_STATUS(acme_manager_add_ca(manager, NULL), ACME_ERR_INVALID_ARGUMENT, "client");
+    OK(acme_manager_add_ca(manager, second));
+    OK(acme_manager_add(manager, &order));
+    CHECK_STATUS(acme_manager_add_ca(manager, second), ACME_ERR_MISUSE, "before the certificates");
+    OK(acme_manager_start(manager, driver));
+    until(driver, &seen, ACME_EVENT_OTHER_CA, 1);
+    CHECK(strcmp(seen.ca, NOT_A_CA) == 0 && strcmp(seen.name, "one.cas.test") == 0);
+    CHECK(strstr(seen.message, "127.0.0.1:1") != NULL && seen.count[ACME_EVENT_CA_PAUSED] == 1);
+    until(driver, &seen, ACME_EVENT_OBTAINED, 1);
+    CHECK(strcmp(seen.ca, env("ACME_DIRECTORY")) == 0 && seen.count[ACME_EVENT_FAILED] == 0);
+    cert = acme_manager_cert(manager, "one.cas.test");
+    verify(cert, "one.cas.test");
+    acme_cert_free(cert);
+
+    /* Any program that shares the store responds to http-01. */
+    size = acme_manager_http01_answer(manager, path, strlen(path), body, sizeof body);
+    CHECK(size == 43 + 1 + 43 && memcmp(body, path + 28, 43) == 0 && body[43] == '.');
+    CHECK(acme_manager_http01_answer(manager, path, strlen(path), body, 86) == 0);
+    CHECK(acme_manager_http01_answer(manager, "/", 1, body, sizeof body) == 0);
+    CHECK(acme_manager_http01_answer(NULL, path, strlen(path), body, sizeof body) == 0);
+    another = manager_at(second, &seen);
+    CHECK(acme_manager_http01_answer(another, path, strlen(path), other_body, sizeof other_body) == 87);
+    CHECK(memcmp(body, other_body, 87) == 0);
+    acme_manager_free(another);
+
+    acme_manager_free(manager);
+    acme_client_free(first);
+    acme_client_free(second);
+    acme_driver_free(driver);
+    acme_store_free(store);
+    http_asks = NULL;
+}
+
+struct demand {
+    acme_manager_t *manager;
+    int asked;
+};
+
+static int is_known(const char *name, void *user)
+{
+    struct demand *demand = user;
+
+    demand->asked++;
+    CHECK(acme_manager_count(demand->manager) == 0);
+    return strcmp(name, "shop.cas.test") == 0;
+}
+
+static void g18_on_demand(void)
+{
+    const char *names[] = { "one.cas.test" };
+    acme_order_options_t order = order_for(names, 1), example = order_for(names, 0);
+    acme_driver_t *driver = driver_with(0, 0);
+    acme_store_t *store = NULL;
+    acme_client_t *client;
+    struct seen seen = { 0 };
+    struct demand demand = { 0 };
+    acme_cert_t *cert;
+
+    OK(acme_store_memory(&store));
+    client = http_asks = client_at(env("ACME_DIRECTORY"), store);
+    demand.manager = manager_at(client, &seen);
+    CHECK_STATUS(acme_manager_on_demand(demand.manager, &order, is_known, &demand),
+                 ACME_ERR_INVALID_ARGUMENT, "no names yet");
+    CHECK_STATUS(acme_manager_on_demand(demand.manager, &example, NULL, &demand),
+                 ACME_ERR_INVALID_ARGUMENT, "ask is NULL");
+    example.key_type = 99;
+    CHECK_STATUS(acme_manager_on_demand(demand.manager, &example, is_known, &demand),
+                 ACME_ERR_INVALID_ARGUMENT, "key_type");
+    example.key_type = 0;
+    OK(acme_manager_on_demand(demand.manager, &example, is_known, &demand));
+    OK(acme_manager_start(demand.manager, driver));
+    CHECK(!acme_manager_cert(demand.manager, "stranger.cas.test"));
+    CHECK(!acme_manager_cert(demand.manager, "192.0.2.1"));
+    CHECK(!acme_manager_cert(demand.manager, "SHOP.cas.test."));
+    until(driver, &seen, ACME_EVENT_OBTAINED, 1);
+    CHECK(demand.asked == 2 && acme_manager_count(demand.manager) == 1);
+    cert = acme_manager_cert(demand.manager, "shop.cas.test");
+    verify(cert, "shop.cas.test");
+    acme_cert_free(cert);
+    acme_manager_free(demand.manager);
+    acme_client_free(client);
+    acme_driver_free(driver);
+    acme_store_free(store);
+    http_asks = NULL;
+}
+
+int main(void)
+{
+    host_start();
+    g12_another_ca_takes_over();
+    g18_on_demand();
+    http_stop();
+    return report("test_cas");
+}
