@@ -113,7 +113,7 @@ VALUES = {
 SKIPPED = {"acme_record_set", "acme_names_add"}
 # acme_manager_run() blocks: test_manager.c calls it.
 SKIPPED |= {"acme_manager_run"}
-POINTERS = {"acme_log_fn", "acme_write_fn"}  # a pointer to a function, under a name without "*"
+POINTERS = {"acme_ask_fn", "acme_log_fn", "acme_write_fn"}  # a pointer to a function, under a name without "*"
 # Functions whose result for NULL is neither NULL nor 0.
 ANSWERS = {"acme_driver_fd": "-1"}
 # A returned pointer that the caller does not own is const (rule 2 of the header). Exceptions: these return a

@@ -23,7 +23,7 @@ from .certificates import Certificate
 from .client import Client
 from .errors import AcmeError, InvalidArgument, Misuse, check, error_of
 from .keys import KeyType, PrivateKey
-from .solvers import with_types_of
+from .solvers import answer_from, with_types_of
 from .steps import Challenge, challenge_from_c
 
 if TYPE_CHECKING:
