@@ -78,6 +78,7 @@ static void g12_another_ca_takes_over(void)
     manager = manager_at(first, &seen);
     CHECK_STATUS(acme_manager_add_ca(manager, first), ACME_ERR_INVALID_ARGUMENT, "this CA already");
     CHECK_STATUS(acme_manager_add_ca(manager, NULL), ACME_ERR_INVALID_ARGUMENT, "client");
+    CHECK_STATUS(acme_manager_add_ca(NULL, second), ACME_ERR_INVALID_ARGUMENT, "manager");
     OK(acme_manager_add_ca(manager, second));
     OK(acme_manager_add(manager, &order));
     CHECK_STATUS(acme_manager_add_ca(manager, second), ACME_ERR_MISUSE, "before the certificates");

@@ -34,10 +34,12 @@ static acme_driver_callbacks_t callbacks = ACME_DRIVER_CALLBACKS_INIT;
 static acme_store_functions_t functions = ACME_STORE_FUNCTIONS_INIT;
 static acme_manager_options_t manager_options = ACME_MANAGER_OPTIONS_INIT;
 static acme_order_options_t stored_order = ACME_ORDER_OPTIONS_INIT;
+static acme_order_options_t demand_order = ACME_ORDER_OPTIONS_INIT;
 static uint8_t digest[32];
 static acme_challenge_t challenge;
 static char body[1024];
 static int user;
+static char folder[] = "/tmp/acme-null-XXXXXX";
 
 static size_t out_size;
 
@@ -58,6 +60,12 @@ static int take_text(const char *text, size_t size, void *unused)
 {
     (void)unused;
     return text && size ? 0 : 1;
+}
+
+static int refuse(const char *name, void *unused)
+{
+    (void)unused;
+    return name ? 0 : 1;
 }
 
 static int get(const char *name, acme_record_t *found, void *unused)
@@ -272,7 +280,7 @@ int main(int argc, char **argv)
     sigemptyset(&some);
     sigaddset(&some, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &some, NULL);
-    CHECK(chdir("/tmp") == 0);
+    CHECK(mkdtemp(folder) && chdir(folder) == 0);
 
     client_options.directory_url = "https://127.0.0.1:1/directory"; /* no program listens there */
     order.names = stored_order.names = authorize.names = names;
@@ -285,7 +293,7 @@ int main(int argc, char **argv)
     functions.put = put;
     functions.list = list;
     TEST(f01_f23_m10_every_pointer_of_every_function());
-    CHECK(rmdir("acme-null-store") == 0);
+    CHECK(rmdir("acme-null-store") == 0 && chdir("/") == 0 && rmdir(folder) == 0);
     acme_manager_free(manager);
     acme_client_free(stored);
     acme_store_free(store);
