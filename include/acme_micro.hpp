@@ -2285,8 +2285,9 @@ public:
     void stop() const { acme_manager_stop(native_handle()); }
 
     /// A JSON object about the certificate of this name in the store, or an array about all: name,
-    /// state ("valid", "expired", "missing", "stopped" or "loading"), not_after and next_try
-    /// (RFC 3339), failures in a row.
+    /// state ("valid", "expired", "missing", "stopped" or "loading"), names, ca, not_after, renew_at
+    /// and next_try (RFC 3339, if known), failures in a row, and the last error, if the last attempt
+    /// failed.
     std::string status(const std::optional<std::string> &name = std::nullopt) const
     {
         std::string text;
@@ -2295,8 +2296,9 @@ public:
         return text;
     }
 
-    /// Metrics as OpenMetrics 1.0 text: certificates by state, attempts and their results, the time
-    /// at which the first certificate expires.
+    /// Metrics as OpenMetrics 1.0 text: certificates by state, attempts and their results, failures
+    /// by kind, requests and a pause of each CA, the times of the next attempt and of the first
+    /// expiry.
     std::string metrics() const
     {
         std::string text;

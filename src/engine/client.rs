@@ -114,6 +114,7 @@ struct Learned {
     /// The account's record and its version; `None`: it has not been read.
     stored: Option<(u64, AccountRecord)>,
     seed: u64,
+    requests: u64,
 }
 
 impl Client {
@@ -153,6 +154,7 @@ impl Client {
             key_changed_at: None,
             stored: None,
             seed,
+            requests: 0,
         };
         Ok(Client(Arc::new(Inner {
             user_agent: user_agent(options.user_agent.as_deref())?,
@@ -214,6 +216,16 @@ impl Client {
         let mut learned = self.learned();
         learned.seed = learned.seed.wrapping_add(1);
         learned.seed
+    }
+
+    /// Counts a request, for metrics.
+    pub(super) fn count_request(&self) {
+        self.learned().requests += 1;
+    }
+
+    /// Number of requests of this client so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.learned().requests
     }
 
     fn learned(&self) -> MutexGuard<'_, Learned> {

@@ -200,6 +200,7 @@ impl Session {
             let body = jws.signed(&signature);
             let mut headers = self.client.headers();
             headers.push(("Content-Type", "application/jose+json".to_owned()));
+            self.client.count_request();
             let sent = self.io.send(Method::Post, url.clone(), headers, body).await;
             let sent = sent.inspect(|response| self.keep_nonce(response));
             let error = match sent.and_then(|response| self.judge(call.url, response)) {
@@ -225,6 +226,7 @@ impl Session {
     pub(super) async fn get(&self, call: &Call<'_>, mut url: Url) -> Result<Response> {
         let (mut retry, mut redirects) = (RetryState::default(), 0);
         loop {
+            self.client.count_request();
             let sent =
                 self.io.send(Method::Get, url.clone(), self.client.headers(), Vec::new()).await;
             let error = match sent {
@@ -273,7 +275,10 @@ impl Session {
                 self.io.send_spare(url.clone(), self.client.headers(), |now| pool.take(now)).await;
             let judged = match spare {
                 Ok(Err(nonce)) => return Ok(nonce),
-                Ok(Ok(response)) => self.judge(url.as_str(), response),
+                Ok(Ok(response)) => {
+                    self.client.count_request();
+                    self.judge(url.as_str(), response)
+                }
                 Err(error) => Err(error),
             };
             let in_context = |e: Error| e.doing("fetching a nonce").at(url.as_str());

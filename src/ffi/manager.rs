@@ -618,8 +618,8 @@ pub extern "C" fn acme_manager_http01_answer(
 }
 
 /// Writes a JSON object about a certificate, or an array about all: name, state ("valid", "expired",
-/// "missing", "stopped" or "loading"), not_after and next_try (RFC 3339), failures in a row. Any
-/// thread.
+/// "missing", "stopped" or "loading"), names, ca, not_after, renew_at and next_try (RFC 3339, if known),
+/// failures in a row, and the last error, if the last attempt failed. Any thread.
 /// @param manager The manager.
 /// @param name The certificate's name in the store; NULL: all.
 /// @param write Called once with the whole text, which has no NUL at its end.
@@ -641,8 +641,9 @@ pub extern "C" fn acme_manager_status(
     })
 }
 
-/// Writes metrics as OpenMetrics 1.0 text: certificates by state, attempts and their results, the time
-/// at which the first certificate expires. Any thread.
+/// Writes metrics as OpenMetrics 1.0 text: certificates by state, attempts and their results, failures by
+/// kind, requests and a pause of each CA, the times of the next attempt and of the first expiry: if nothing
+/// works from now on, that is when the first name has no certificate. Any thread.
 /// @param manager The manager.
 /// @param write Called once with the whole text, which has no NUL at its end.
 /// @param user Passed to write.

@@ -148,6 +148,7 @@ impl Manager {
             ManagerEventKind::Renewed => self.counters.renewed += 1,
             _ => self.counters.not_due += 1,
         }
+        self.failures.forget(ticket.id);
         entry.next_ca = 0;
         let next = entry.take_schedule(schedule);
         entry.set_certificate(ticket.ca, kept.chain.not_before(), not_after);
@@ -165,7 +166,7 @@ impl Manager {
 
     fn failed(&mut self, ticket: Ticket, error: Error, schedule: &Schedule, now: Time) {
         let Ticket { id, ca, .. } = ticket;
-        self.counters.failed += 1;
+        self.failures.note(id, &error);
         let Some(entry) = self.table.get_mut(id) else { return };
         let name = entry.name().to_owned();
         entry.failures = u8::try_from(schedule.failures).unwrap_or(u8::MAX);

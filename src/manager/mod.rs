@@ -47,7 +47,7 @@ use expiry::Expiry;
 pub use load::{LoadJob, Loaded};
 use on_demand::OnDemand;
 pub use served::Served;
-use status::Counters;
+use status::{Counters, Failures};
 use table::{Difference, State, Table};
 
 /// Maximum delay between two polls: the clock may be set, or the machine may have slept.
@@ -121,6 +121,7 @@ pub struct Manager {
     on_demand: Option<OnDemand>,
     served: Arc<Served>,
     counters: Counters,
+    failures: Failures,
     /// The time of the last poll.
     latest: Time,
 }
@@ -146,6 +147,7 @@ impl Manager {
             on_demand: None,
             served: Arc::new(Served::new(max_loaded)),
             counters: Counters::default(),
+            failures: Failures::default(),
             latest: Time::from_millis(i64::MIN),
         })
     }
@@ -177,6 +179,7 @@ impl Manager {
     pub fn remove(&mut self, name: &str) -> bool {
         let Some(id) = self.table.find(name) else { return false };
         self.served.remove(id);
+        self.failures.forget(id);
         self.table.remove(id);
         true
     }
@@ -321,16 +324,6 @@ impl Manager {
         let pauses = pauses.filter(|until| !self.queue.is_empty() && *until > now);
         let next = timer.into_iter().chain(pauses).chain(self.expiry.at()).min();
         next.map_or(MAX_WAIT, |next| next.since(now)).min(MAX_WAIT)
-    }
-
-    /// Returns a JSON object about the certificate of this name; without a name, an array about all.
-    pub fn status(&self, name: Option<&str>, now: Time) -> Result<String> {
-        status::json(&self.table, name, now)
-    }
-
-    /// Returns metrics as OpenMetrics 1.0 text.
-    pub fn metrics(&self, now: Time) -> String {
-        status::metrics(&self.table, &self.cas, self.counters, now)
     }
 
     /// Returns the body of the response to a CA's http-01 request for this path, also if another program that

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import acme_micro as acme
 from acme_micro import EventType
@@ -22,6 +23,15 @@ def until(events: Events, *types):
         event = events._queue.get(timeout=120)
         if event.type in types:
             return event
+
+
+def metrics_of(manager):
+    """Returns the metrics as an independent parser reads them: name and labels to value."""
+    families = text_string_to_metric_families(manager.metrics())
+    samples = [sample for family in families for sample in family.samples]
+    found = {(sample.name, *sample.labels.values()): sample.value for sample in samples}
+    assert len(found) == len(samples)
+    return found
 
 
 def test_another_ca_takes_over(tmp_path, solver, events):
@@ -45,7 +55,19 @@ def test_another_ca_takes_over(tmp_path, solver, events):
             event = until(events, EventType.OBTAINED)
             assert event.ca == env("ACME_DIRECTORY")
             verify(event.certificate, ["one.cas-python.test"], tmp_path)
-            assert 'acme_ca_paused{ca="127.0.0.1"} ' in manager.metrics()
+            metrics = metrics_of(manager)
+            first_name, second_name = (url.split("//")[1].replace("/", "_") for url in (first.directory_url, second.directory_url))
+            assert metrics["acme_certificates", "valid"] == metrics["acme_results_total", "obtained"] == 1
+            assert metrics["acme_ca_paused", first_name] in (0, 1) and metrics["acme_ca_paused", second_name] == 0
+            assert metrics["acme_requests_total", first_name] >= 1
+            assert 8 <= metrics["acme_requests_total", second_name] <= 20
+            assert metrics["acme_failures_total", "Transport"] == 1 and metrics["acme_attempts_total",] == 2
+            expiry = event.certificate.not_after.timestamp()
+            assert metrics["acme_first_expiry_timestamp_seconds",] == int(expiry)
+            assert metrics["acme_next_try_timestamp_seconds",] < expiry
+            [status] = manager.status()
+            assert (status["ca"], status["names"]) == (second.directory_url, ["one.cas-python.test"])
+            assert "error" not in status and status["failures"] == 0
         assert other_store.certificate("one.cas-python.test").serial == event.certificate.serial
         assert store.certificate("one.cas-python.test") is None
 
@@ -97,3 +119,29 @@ def test_a_certificate_on_demand_is_obtained_if_the_program_allows_it(tmp_path, 
         assert sorted(asked) == ["bug.cas-python.test", "shop.cas-python.test", "stranger.cas-python.test"]
         assert [one["name"] for one in manager.status()] == ["shop.cas-python.test"]
     assert "of the program" in caplog.text
+
+
+def test_the_status_has_the_last_error_until_an_attempt_succeeds(solver, events):
+    class Full:
+        challenge_types = ("http-01",)
+
+        def publish(self, challenges):
+            if full:
+                raise OSError(28, "No space left on device")
+            solver.publish(challenges)
+
+        def unpublish(self, challenges):
+            solver.unpublish(challenges)
+
+    full = True
+    with client_of(acme.MemoryStore()) as ca, acme.Manager(ca, Full(), on_event=events) as manager:
+        manager.add(["full.cas-python.test"])
+        manager.start()
+        until(events, EventType.FAILED)
+        status = manager.status("full.cas-python.test")
+        assert status["state"] == "missing" and "No space left on device" in status["error"]
+        assert metrics_of(manager)["acme_failures_total", "Host"] == 1
+        full = False
+        manager.renew("full.cas-python.test")
+        until(events, EventType.OBTAINED)
+        assert "error" not in manager.status("full.cas-python.test")

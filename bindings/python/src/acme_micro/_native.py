@@ -877,15 +877,16 @@ _signatures["acme_manager_http01_answer"] = lambda m: (
 )
 
 # Writes a JSON object about a certificate, or an array about all: name, state ("valid", "expired",
-# "missing", "stopped" or "loading"), not_after and next_try (RFC 3339), failures in a row. Any
-# thread.
+# "missing", "stopped" or "loading"), names, ca, not_after, renew_at and next_try (RFC 3339, if
+# known), failures in a row, and the last error, if the last attempt failed. Any thread.
 acme_manager_status: Callable[[_Pointer[acme_manager_t], bytes | None, Any, int | None], int]
 _signatures["acme_manager_status"] = lambda m: (
     c_int32, POINTER(m.acme_manager_t), c_char_p, m.acme_write_fn, c_void_p
 )
 
-# Writes metrics as OpenMetrics 1.0 text: certificates by state, attempts and their results, the
-# time at which the first certificate expires. Any thread.
+# Writes metrics as OpenMetrics 1.0 text: certificates by state, attempts and their results,
+# failures by kind, requests and a pause of each CA, the times of the next attempt and of the first
+# expiry: if nothing works from now on, that is when the first name has no certificate. Any thread.
 acme_manager_metrics: Callable[[_Pointer[acme_manager_t], Any, int | None], int]
 _signatures["acme_manager_metrics"] = lambda m: (
     c_int32, POINTER(m.acme_manager_t), m.acme_write_fn, c_void_p

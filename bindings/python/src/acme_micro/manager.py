@@ -227,14 +227,18 @@ class Manager(Handle[_native.acme_manager_t]):
         """Returns a dict about the certificate of this name; without a name, a list about all.
 
         Its keys: ``name``, ``state`` (``"valid"``, ``"expired"``, ``"missing"``, ``"stopped"`` or
-        ``"loading"``), ``not_after`` and ``next_try`` (RFC 3339, if known), ``failures`` (in a row).
+        ``"loading"``), ``names``, ``ca``, ``not_after``, ``renew_at`` and ``next_try`` (RFC 3339, if known),
+        ``failures`` (in a row), ``error`` (if the last attempt failed).
         """
         text = None if name is None else to_text(name, "name")
         return json.loads(self._text(_native.acme_manager_status, text))
 
     def metrics(self) -> str:
-        """Returns metrics as OpenMetrics 1.0 text: certificates by state, attempts and their results, and the
-        time at which the first certificate expires."""
+        """Returns metrics as OpenMetrics 1.0 text.
+
+        Certificates by state, attempts and their results, failures by kind, requests and a pause of each CA,
+        the times of the next attempt and of the first expiry.
+        """
         return self._text(_native.acme_manager_metrics)
 
     def run(self) -> None:
