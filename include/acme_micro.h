@@ -488,6 +488,10 @@ typedef int (*acme_store_list_fn)(const char *prefix,
 /// Called once, when the store and all that uses it are freed.
 typedef void (*acme_store_free_fn)(void *user);
 
+/// Sets *revision to a number that changes whenever a record changes; 0: not known. Returns ACME_OK or
+/// ACME_ERR_STORE.
+typedef int (*acme_store_revision_fn)(uint64_t *revision, void *user);
+
 /// The functions of a store of your own, for acme_store_custom(): for a database, for instance. They
 /// are called on threads of a driver, or in acme_op_access_store(), acme_op_run() and the functions
 /// with a store; several at a time. They may block.
@@ -507,6 +511,9 @@ typedef struct {
   acme_store_free_fn free;
   /// Passed to the functions.
   void *user;
+  /// Called by a manager once a minute, to notice certificates that another program has renewed; NULL: the
+  /// manager notices them when it asks the CA again, a few times a day.
+  acme_store_revision_fn revision;
 } acme_store_functions_t;
 
 /// Options for acme_client_new(). Zero means default. Every member is pointer-sized: no padding.

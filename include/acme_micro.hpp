@@ -1008,6 +1008,10 @@ public:
     /// bytes, at most limit of them.
     virtual std::vector<std::string> list(const std::string &prefix, const std::string &after,
                                           std::size_t limit) = 0;
+
+    /// Returns a number that changes whenever a record changes: a manager calls this once a minute, to
+    /// notice certificates that another program has renewed. nullopt: not known.
+    virtual std::optional<std::uint64_t> revision() { return std::nullopt; }
 };
 
 /// Where accounts, keys, certificates and orders in progress are kept. Any thread may use it; an
@@ -1043,6 +1047,7 @@ public:
         functions.get = get;
         functions.put = put;
         functions.list = list;
+        functions.revision = revision;
         functions.free = free;
         functions.user = user.get();
         store made(detail::make<acme_store_t>(acme_store_custom, &functions));
@@ -1109,6 +1114,11 @@ private:
             for (const std::string &name : own.list(prefix, after, limit))
                 detail::check(acme_names_add(found, detail::to_c(name, "name")));
         });
+    }
+
+    static int revision(std::uint64_t *revision, void *user) noexcept
+    {
+        return guard(user, [&](record_store &own) { *revision = own.revision().value_or(0); });
     }
 
     static void free(void *user) noexcept

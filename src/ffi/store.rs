@@ -83,6 +83,11 @@ pub type acme_store_list_fn = Option<
     ) -> c_int,
 >;
 
+/// Sets *revision to a number that changes whenever a record changes; 0: not known. Returns ACME_OK or
+/// ACME_ERR_STORE.
+pub type acme_store_revision_fn =
+    Option<unsafe extern "C" fn(revision: *mut u64, user: *mut c_void) -> c_int>;
+
 /// Called once, when the store and all that uses it are freed.
 pub type acme_store_free_fn = Option<unsafe extern "C" fn(user: *mut c_void)>;
 
@@ -108,11 +113,14 @@ pub struct acme_store_functions_t {
     pub free: acme_store_free_fn,
     /// Passed to the functions.
     pub user: *mut c_void,
+    /// Called by a manager once a minute, to notice certificates that another program has renewed; NULL: the
+    /// manager notices them when it asks the CA again, a few times a day.
+    pub revision: acme_store_revision_fn,
 }
 
 // SAFETY: an integer, raw pointers and nullable function pointers: all zero is a value of each.
 unsafe impl Options for acme_store_functions_t {}
-const _: () = assert!(size_of::<acme_store_functions_t>() == 6 * size_of::<*const c_void>());
+const _: () = assert!(size_of::<acme_store_functions_t>() == 7 * size_of::<*const c_void>());
 
 /// A store of the program's own.
 struct Custom(acme_store_functions_t);
@@ -184,6 +192,15 @@ impl Store for Custom {
         let names = take(found);
         Custom::result(prefix, "list", status)?;
         names
+    }
+
+    fn revision(&self) -> Result<Option<u64>> {
+        let Some(function) = self.0.revision else { return Ok(None) };
+        let mut revision = 0;
+        // SAFETY: the host's own function with the host's own pointer; the other is valid until it returns.
+        let status = unsafe { function(&raw mut revision, self.0.user) };
+        Custom::result("the store", "revision", status)?;
+        Ok(Some(revision).filter(|revision| *revision != 0))
     }
 }
 

@@ -400,6 +400,14 @@ impl Folder {
         work
     }
 
+    /// Returns a number that changes with the files in the folder.
+    pub(super) fn revision(&self) -> Result<u64> {
+        // Each file takes the place of an older one by a new name, which changes the time of the folder.
+        let info = self.named("", fstat(&self.folder))?;
+        let (seconds, nanoseconds) = (info.st_mtime as u64, info.st_mtime_nsec as u64);
+        Ok(seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds))
+    }
+
     /// Returns the owner of new files: root leaves the folder of another user usable for that user.
     fn owner(&self) -> Result<Option<(Uid, Gid)>> {
         let info = self.named("", fstat(&self.folder))?;

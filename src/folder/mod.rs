@@ -20,6 +20,7 @@ mod file_names;
 mod files;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -64,6 +65,8 @@ pub struct DirectoryStore {
     folder: Arc<Folder>,
     /// Held while files are compared and written.
     writing: Mutex<()>,
+    /// Number of writes: a system's clock for files may be too coarse to tell two of them apart.
+    writes: AtomicU64,
 }
 
 /// The note of the CA.
@@ -81,7 +84,7 @@ impl DirectoryStore {
     /// Opens the folder; creates it with mode 0700 if it does not exist. The folder above must exist.
     pub fn open(path: impl AsRef<Path>) -> Result<DirectoryStore> {
         let folder = Arc::new(Folder::open(path.as_ref())?);
-        Ok(DirectoryStore { folder, writing: Mutex::new(()) })
+        Ok(DirectoryStore { folder, writing: Mutex::new(()), writes: AtomicU64::new(0) })
     }
 
     /// Returns the path of the file of a certificate's chain, for servers that read files.
@@ -359,6 +362,7 @@ impl Store for DirectoryStore {
 
     fn put(&self, name: &str, expected: u64, value: Option<&[u8]>) -> Result<u64> {
         let (ca, kind) = kind(name)?;
+        self.writes.fetch_add(1, Ordering::Relaxed);
         self.locked(|| match &kind {
             Kind::Account => self.put_account(name, ca, expected, value),
             Kind::Certificate(ca, file) => self.put_certificate(name, (ca, file), expected, value),
@@ -382,6 +386,11 @@ impl Store for DirectoryStore {
         names.sort_unstable();
         names.truncate(limit);
         Ok(names)
+    }
+
+    fn revision(&self) -> Result<Option<u64>> {
+        let revision = self.folder.revision()?.wrapping_add(self.writes.load(Ordering::Relaxed));
+        Ok(Some(revision))
     }
 
     fn claim(&self, name: &str) -> Result<Option<Claim>> {

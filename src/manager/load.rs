@@ -1,6 +1,7 @@
 //! Reading the records of certificates, many in one go.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::ca::Ca;
 use super::event::{ManagerEvent, ManagerEventKind};
@@ -16,6 +17,8 @@ use crate::store::schedule::Schedule;
 use crate::store::{Store, unusable};
 use crate::time::Time;
 
+/// Delay between two looks at the revisions of the stores.
+const WATCH_INTERVAL: Duration = Duration::from_secs(60);
 /// Maximum number of certificates that are read in one go.
 const LOAD_AT_ONCE: usize = 256;
 
@@ -26,6 +29,8 @@ pub struct LoadJob {
     wanted: Vec<Wanted>,
     /// Whether to read the certificates themselves.
     whole: bool,
+    /// The revisions that the stores had before: nothing is read if they still have them.
+    unless: Option<Vec<Option<u64>>>,
     now: Time,
 }
 
@@ -37,11 +42,17 @@ struct Wanted {
     records: Vec<String>,
 }
 
-/// The records of one certificate.
-pub struct Loaded {
-    id: u32,
-    generation: u16,
-    found: Result<Found>,
+/// A result of a [`LoadJob`].
+pub struct Loaded(Part);
+
+enum Part {
+    Certificate {
+        id: u32,
+        generation: u16,
+        found: Result<Box<Found>>,
+    },
+    /// The revision of each store, before its records were read. Empty: not known.
+    Revisions(Vec<Option<u64>>),
 }
 
 #[derive(Default)]
@@ -69,20 +80,31 @@ impl LoadJob {
             // For responses to http-01. If it fails, the first attempt says why.
             let _ = client.read_account();
         }
-        self.results(|wanted| self.read(wanted))
+        let Some(before) = &self.unless else { return self.results(|wanted| self.read(wanted)) };
+        let revision = |(_, store): &(Client, Arc<dyn Store>)| store.revision().ok().flatten();
+        let revisions: Vec<_> = self.clients.iter().map(revision).collect();
+        let mut results = Vec::new();
+        if revisions != *before {
+            results = self.results(|wanted| self.read(wanted));
+        }
+        results.push(Loaded(Part::Revisions(revisions)));
+        results
     }
 
     /// Returns the results of a job that could not be performed.
     pub fn failed(&self, why: &str) -> Vec<Loaded> {
         let name = |wanted: &Wanted| wanted.records.first().cloned().unwrap_or_default();
-        self.results(|wanted| Err(unusable(&name(wanted), why)))
+        let mut results = self.results(|wanted| Err(unusable(&name(wanted), why)));
+        if let Some(before) = &self.unless {
+            results.push(Loaded(Part::Revisions(before.clone())));
+        }
+        results
     }
 
     fn results(&self, read: impl Fn(&Wanted) -> Result<Found>) -> Vec<Loaded> {
-        let result = |wanted: &Wanted| Loaded {
-            id: wanted.id,
-            generation: wanted.generation,
-            found: read(wanted),
+        let result = |wanted: &Wanted| {
+            let (id, generation) = (wanted.id, wanted.generation);
+            Loaded(Part::Certificate { id, generation, found: read(wanted).map(Box::new) })
         };
         self.wanted.iter().map(result).collect()
     }
@@ -166,7 +188,7 @@ impl Manager {
             }
         }
         if certificates.is_empty() {
-            return None;
+            return self.watch(now);
         }
         let whole = self.reads_all();
         self.served.set_lazy(!whole);
@@ -175,7 +197,25 @@ impl Manager {
 
     fn job(&self, wanted: Vec<Wanted>, whole: bool, now: Time) -> LoadJob {
         let client = |ca: &Ca| Some((ca.client.clone(), ca.client.store()?));
-        LoadJob { clients: self.cas.iter().filter_map(client).collect(), wanted, whole, now }
+        let clients = self.cas.iter().filter_map(client).collect();
+        LoadJob { clients, wanted, whole, unless: None, now }
+    }
+
+    /// Looks for certificates in memory that another program has renewed.
+    fn watch(&mut self, now: Time) -> Option<LoadJob> {
+        let is_first = self.watch.next == Time::default();
+        if is_first {
+            self.watch.next = now.after(WATCH_INTERVAL);
+        }
+        if self.watch.next > now {
+            return None;
+        }
+        self.watch.next = Time::from_millis(i64::MAX); // until the job has ended
+        let ids = self.served.loaded();
+        let wanted = ids.into_iter().filter_map(|id| self.wanted(id)).collect();
+        let mut job = self.job(wanted, true, now);
+        job.unless = Some(self.watch.revisions.clone());
+        Some(job)
     }
 
     fn wanted(&self, id: u32) -> Option<Wanted> {
@@ -188,25 +228,31 @@ impl Manager {
     /// Takes in what a [`LoadJob`] has read.
     pub fn loaded(&mut self, loaded: Vec<Loaded>, now: Time) {
         let mut told = false;
-        for one in loaded {
-            match one.found {
-                Ok(found) => self.take_found(one.id, one.generation, found, now),
-                Err(error) => {
-                    let Some(entry) = self.table.current(one.id, one.generation) else { continue };
-                    if entry.state != State::Loading {
-                        continue;
-                    }
-                    // The store does not answer: nothing is ordered that could be lost.
-                    entry.state = State::New;
-                    let again = now.after(limits::STORE_RETRY);
-                    entry.due = again;
-                    let name = entry.name().to_owned();
-                    self.timers.push(Reverse((again, one.id)));
-                    // One event for all: it is the store that fails.
-                    if !std::mem::replace(&mut told, true) {
-                        self.tell(ManagerEvent::failed(name, error, Some(again)));
-                    }
+        for Loaded(part) in loaded {
+            let (id, generation, error) = match part {
+                Part::Certificate { id, generation, found: Ok(found) } => {
+                    self.take_found(id, generation, *found, now);
+                    continue;
                 }
+                Part::Certificate { id, generation, found: Err(error) } => (id, generation, error),
+                Part::Revisions(revisions) => {
+                    self.watch = Watch { next: now.after(WATCH_INTERVAL), revisions };
+                    continue;
+                }
+            };
+            let Some(entry) = self.table.current(id, generation) else { continue };
+            if entry.state != State::Loading {
+                continue;
+            }
+            // The store does not answer: nothing is ordered that could be lost.
+            entry.state = State::New;
+            let again = now.after(limits::STORE_RETRY);
+            entry.due = again;
+            let name = entry.name().to_owned();
+            self.timers.push(Reverse((again, id)));
+            // One event for all: it is the store that fails.
+            if !std::mem::replace(&mut told, true) {
+                self.tell(ManagerEvent::failed(name, error, Some(again)));
             }
         }
     }
@@ -214,32 +260,53 @@ impl Manager {
     fn take_found(&mut self, id: u32, generation: u16, found: Found, now: Time) {
         let Some(entry) = self.table.current(id, generation) else { return };
         let name = entry.name().to_owned();
-        let end = found.known.as_ref().map(|known| known.not_after);
-        // A client has asked for it. Meanwhile a newer one may have been issued.
-        let was_asked_for = entry.state != State::Loading;
-        let is_newest = end.is_some_and(|end| end >= entry.not_after);
-        let mut next = None;
-        if !was_asked_for {
-            let due = entry.take_schedule(&found.schedule);
-            let ours = names::digest(entry.names());
-            next = Some(match &found.known {
-                Some(known) if known.names == ours => limits::plausible(due, now),
-                // After a failure the next attempt waits.
-                _ if entry.failures > 0 => limits::plausible(due, now),
-                _ => Time::from_millis(i64::MIN),
-            });
-            if let Some(known) = &found.known {
-                entry.set_certificate(found.ca, known.not_before, known.not_after);
-                self.expiry.note(entry);
-            }
+        let is_first = entry.state == State::Loading;
+        // A certificate that was in use may be read again. A newer one may have been issued meanwhile.
+        let is_other = found.certificate.as_ref().is_some_and(|(chain, _)| {
+            chain.not_after() >= entry.not_after && !self.served.has(id, chain)
+        });
+        if !is_first && !is_other {
+            return;
         }
-        if let Some((chain, key)) = found.certificate.filter(|_| !was_asked_for || is_newest) {
+        let due = limits::plausible(entry.take_schedule(&found.schedule), now);
+        let ours = names::digest(entry.names());
+        let is_ours = found.known.as_ref().is_some_and(|known| known.names == ours);
+        // Without a certificate for its names there is nothing to wait for, except after a failure.
+        let waits = is_ours || entry.failures > 0;
+        let due = if waits { due } else { Time::from_millis(i64::MIN) };
+        if let Some(known) = &found.known {
+            entry.set_certificate(found.ca, known.not_before, known.not_after);
+            self.expiry.note(entry);
+        }
+        let is_waiting = is_first || entry.state == State::Idle;
+        if let Some((chain, key)) = found.certificate {
             self.served.set(id, &chain, &key);
             let event = ManagerEvent::with_certificate(ManagerEventKind::Loaded, name, chain, key);
             self.tell_of(found.ca, event);
         }
-        if let Some(next) = next {
-            self.set_timer(id, next);
+        if is_waiting {
+            self.set_timer(id, due);
         }
+    }
+}
+
+/// What is known of changes by other programs.
+#[derive(Default)]
+pub(super) struct Watch {
+    /// When to look again.
+    next: Time,
+    /// The revision of each store; empty: not known, so the records count as changed.
+    revisions: Vec<Option<u64>>,
+}
+
+impl Watch {
+    /// When to look again, if that is not now.
+    pub(super) fn next(&self) -> Time {
+        self.next
+    }
+
+    /// The clock was set back.
+    pub(super) fn clock_was_set_back(&mut self) {
+        self.next = Time::default();
     }
 }

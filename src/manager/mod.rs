@@ -44,6 +44,7 @@ use crate::time::Time;
 use ca::Ca;
 pub use event::{ManagerEvent, ManagerEventKind};
 use expiry::Expiry;
+use load::Watch;
 pub use load::{LoadJob, Loaded};
 use on_demand::OnDemand;
 pub use served::Served;
@@ -118,6 +119,7 @@ pub struct Manager {
     attempts: usize,
     events: VecDeque<ManagerEvent>,
     expiry: Expiry,
+    watch: Watch,
     on_demand: Option<OnDemand>,
     served: Arc<Served>,
     counters: Counters,
@@ -144,6 +146,7 @@ impl Manager {
             attempts: 0,
             events: VecDeque::new(),
             expiry: Expiry::default(),
+            watch: Watch::default(),
             on_demand: None,
             served: Arc::new(Served::new(max_loaded)),
             counters: Counters::default(),
@@ -245,6 +248,7 @@ impl Manager {
             return;
         }
         self.cas.iter_mut().for_each(|ca| ca.health.clock_was_set_back(now));
+        self.watch.clock_was_set_back();
         for id in self.table.ids() {
             if let Some(entry) = self.table.get(id).filter(|entry| entry.state == State::Idle) {
                 let due = limits::plausible(entry.due, now);
@@ -322,7 +326,8 @@ impl Manager {
         // Once a pause is over, the end of the attempt that probes the CA brings the next poll.
         let pauses = self.cas.iter().filter_map(|ca| ca.health.ends());
         let pauses = pauses.filter(|until| !self.queue.is_empty() && *until > now);
-        let next = timer.into_iter().chain(pauses).chain(self.expiry.at()).min();
+        let next = timer.into_iter().chain(pauses).chain(self.expiry.at());
+        let next = next.chain([self.watch.next()]).min();
         next.map_or(MAX_WAIT, |next| next.since(now)).min(MAX_WAIT)
     }
 

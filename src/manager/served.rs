@@ -98,6 +98,18 @@ impl Served {
         }
     }
 
+    /// The certificates in memory.
+    pub(super) fn loaded(&self) -> Vec<u32> {
+        self.read().loaded.clone()
+    }
+
+    /// Whether this certificate is in memory.
+    pub(super) fn has(&self, id: u32, chain: &CertificateChain) -> bool {
+        let identities = self.read();
+        let known = identities.by_id.get(id as usize).and_then(Option::as_ref);
+        known.is_some_and(|(known, _)| known.fingerprint() == chain.fingerprint())
+    }
+
     pub(super) fn remove(&self, id: u32) {
         self.write().forget(id);
     }

@@ -16,7 +16,9 @@ pub fn check_store(store: &dyn Store) -> Result<()> {
     let prefix = format!("{PREFIX}{:016x}/", u64::from_be_bytes(random));
     let names = ["*.example.org", "2001:db8::1", "example.org", "xn--bcher-kva.example"];
     let names = names.map(|name| format!("{prefix}{name}"));
-    let checked = check_record(store, &names[0]).and_then(|()| check_list(store, &prefix, &names));
+    let checked = check_record(store, &names[0])
+        .and_then(|()| check_revision(store, &names[0]))
+        .and_then(|()| check_list(store, &prefix, &names));
     for name in &names {
         if let Ok(Some(left)) = store.get(name) {
             let _ = store.put(name, left.version, None);
@@ -27,6 +29,21 @@ pub fn check_store(store: &dyn Store) -> Result<()> {
 
 fn broken<T>(why: &str) -> Result<T> {
     Err(Error::new(ErrorKind::Misuse, format!("the store breaks its contract: {why}")))
+}
+
+/// Checks that each change of a record changes the revision, if the store has one.
+fn check_revision(store: &dyn Store, name: &str) -> Result<()> {
+    let mut known = store.revision()?;
+    let mut version = 0;
+    for value in [Some(&b"one"[..]), Some(b"two"), None] {
+        version = store.put(name, version, value)?;
+        let revision = store.revision()?;
+        if known.is_some() && revision == known {
+            return broken("a record has changed, and the revision has not");
+        }
+        known = revision;
+    }
+    Ok(())
 }
 
 /// Writes, compares and removes one record.

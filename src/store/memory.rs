@@ -16,6 +16,7 @@ struct Records {
     /// In the order of their names.
     sorted: Vec<(String, Versioned)>,
     last_version: u64,
+    revision: u64,
 }
 
 impl MemoryStore {
@@ -49,6 +50,7 @@ impl Store for MemoryStore {
         if records.get(name).map_or(0, |record| record.version) != expected {
             return Err(conflict(name));
         }
+        records.revision += 1;
         let place = records.find(name);
         let Some(value) = value else {
             if let Ok(at) = place {
@@ -72,6 +74,10 @@ impl Store for MemoryStore {
         let names = records.sorted.iter().map(|(name, _)| name.as_str());
         let names = names.filter(|name| name.starts_with(prefix) && *name > after);
         Ok(names.take(limit).map(str::to_owned).collect())
+    }
+
+    fn revision(&self) -> error::Result<Option<u64>> {
+        Ok(Some(self.records().revision))
     }
 
     fn claim(&self, name: &str) -> error::Result<Option<Claim>> {

@@ -78,6 +78,12 @@ pub trait Store: Send + Sync {
     /// most `limit` of them. Fewer than `limit`: there are no more.
     fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<String>>;
 
+    /// Returns a number that changes whenever a record changes, so that a manager notices a certificate that
+    /// another program has renewed. `None`: this store does not know. It is called once a minute.
+    fn revision(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// Begins work on a record, which can take minutes: an order, for instance. `None`: another program or
     /// thread works on it, try again in a moment. It is a courtesy that saves the CA an order; a store
     /// that several machines share does not need it.

@@ -22,6 +22,8 @@ struct Disk {
     records: MemoryStore,
     cannot_read: AtomicBool,
     cannot_write: AtomicBool,
+    /// Whether it tells managers of changes.
+    knows_changes: AtomicBool,
 }
 
 fn refused() -> AcmeError {
@@ -46,6 +48,13 @@ impl Store for Disk {
 
     fn list(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<String>, AcmeError> {
         self.records.list(prefix, after, limit)
+    }
+
+    fn revision(&self) -> Result<Option<u64>, AcmeError> {
+        match self.knows_changes.load(Ordering::Relaxed) {
+            true => self.records.revision(),
+            false => Ok(None),
+        }
     }
 }
 
@@ -76,9 +85,12 @@ pub struct Host {
 impl Host {
     fn new() -> Host {
         let ca = new_ca(1);
-        let flags = [AtomicBool::new(false), AtomicBool::new(false)];
-        let [cannot_read, cannot_write] = flags;
-        let disk = Arc::new(Disk { records: MemoryStore::new(), cannot_read, cannot_write });
+        let disk = Arc::new(Disk {
+            records: MemoryStore::new(),
+            cannot_read: AtomicBool::new(false),
+            cannot_write: AtomicBool::new(false),
+            knows_changes: AtomicBool::new(false),
+        });
         let manager = manager(&disk, &[BASE]);
         let (now, events) = (START, Vec::new());
         Host {
@@ -500,26 +512,38 @@ fn g15_a_warning_precedes_the_end_of_a_certificate() {
     assert!(!kinds.contains(&Expiring), "{kinds:?}");
 }
 
-#[test]
-fn g16_a_certificate_that_another_program_has_renewed_is_used() {
-    let mut host = Host::new();
-    host.add(&["a.example"]);
-    host.work();
-    host.work_for(DAY);
-    host.events.clear();
+/// A manager at the same store as the host's, which has renewed the certificate.
+fn renewed_by_another(host: &mut Host) -> [u8; 32] {
     let mut another = manager(&host.disk, &[BASE]);
     std::mem::swap(&mut host.manager, &mut another);
     host.add(&["a.example"]);
     host.work();
+    host.events.clear();
     host.manager.renew_now("site").unwrap();
     host.work();
-    assert_eq!(host.kinds(), [Loaded, Renewed]);
+    assert_eq!(host.kinds(), [Renewed]);
     let new = host.manager.find("a.example").unwrap().0.fingerprint();
     std::mem::swap(&mut host.manager, &mut another);
     assert_ne!(host.manager.find("a.example").unwrap().0.fingerprint(), new);
-    host.work_for(2 * DAY);
-    assert_eq!(host.kinds().first(), Some(&Loaded));
-    assert_eq!(host.manager.find("a.example").unwrap().0.fingerprint(), new);
+    new
+}
+
+#[test]
+fn g16_a_certificate_that_another_program_has_renewed_is_used() {
+    for knows_changes in [false, true] {
+        let mut host = Host::new();
+        host.disk.knows_changes.store(knows_changes, Ordering::Relaxed);
+        host.add(&["a.example"]);
+        host.work();
+        host.work_for(DAY);
+        host.events.clear();
+        let new = renewed_by_another(&mut host);
+        let requests = host.requests;
+        host.work_for(if knows_changes { 70 * SECOND } else { 2 * DAY });
+        assert_eq!(host.kinds().first(), Some(&Loaded));
+        assert_eq!(host.manager.find("a.example").unwrap().0.fingerprint(), new);
+        assert_eq!(host.requests == requests, knows_changes, "the CA is asked");
+    }
 }
 
 fn on_demand() -> KeepOptions {

@@ -243,6 +243,7 @@ def test_ctrl_c_in_a_method_is_raised(own, standalone):
         ({"put": lambda self, name, expected, value: "1"}, acme.StoreError, "a version must be int"),
         ({"get": lambda self, name: (1, "text")}, acme.StoreError, "a value must be bytes"),
         ({"list": lambda self, prefix, after, limit: [5]}, acme.StoreError, "a name must be str"),
+        ({"revision": lambda self: 7}, acme.Misuse, "a record has changed, and the revision has not"),
     ],
 )
 def test_a_broken_promise_is_found(own, broken, error, why):

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         acme_store_get_fn as acme_store_get_fn,
         acme_store_list_fn as acme_store_list_fn,
         acme_store_put_fn as acme_store_put_fn,
+        acme_store_revision_fn as acme_store_revision_fn,
         acme_store_t as acme_store_t,
         acme_write_fn as acme_write_fn,
     )

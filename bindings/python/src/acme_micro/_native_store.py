@@ -62,6 +62,7 @@ class CustomStore(NativeStore):
         functions = _native.acme_store_functions_t()
         functions.size = sizeof(functions)
         functions.get, functions.put, functions.list = _on_get, _on_put, _on_list
+        functions.revision = _on_revision
         functions.user = number = next(_numbers)
         _stores[number] = self._calls
         make, free = _native.acme_store_custom, _native.acme_store_free
@@ -152,6 +153,18 @@ def _list(
     return calls.call("list", prefix, add)
 
 
+def _revision(revision: Any, user: int) -> int:
+    calls = _stores.get(user)
+    if calls is None:  # its clients are gone
+        return Status.ERR_STORE
+    find = getattr(calls.records, "revision", lambda: None)
+
+    def note(_: str) -> None:
+        revision[0] = find() or 0
+
+    return calls.call("revision", b"the store", note)
+
+
 def _expect(status: int) -> None:
     """Raises the error of a call within a call. Unlike check(), no exception that is raised after both."""
     if status < 0:
@@ -167,4 +180,4 @@ def _version(version: int) -> int:
 
 
 _on_get, _on_put = _native.acme_store_get_fn(_get), _native.acme_store_put_fn(_put)
-_on_list = _native.acme_store_list_fn(_list)
+_on_list, _on_revision = _native.acme_store_list_fn(_list), _native.acme_store_revision_fn(_revision)

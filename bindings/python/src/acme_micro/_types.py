@@ -333,6 +333,10 @@ acme_store_list_fn = CFUNCTYPE(c_int, c_char_p, c_char_p, c_size_t, POINTER(acme
 # Called once, when the store and all that uses it are freed.
 acme_store_free_fn = CFUNCTYPE(None, c_void_p)
 
+# Sets *revision to a number that changes whenever a record changes; 0: not known. Returns ACME_OK
+# or ACME_ERR_STORE.
+acme_store_revision_fn = CFUNCTYPE(c_int, POINTER(c_uint64), c_void_p)
+
 
 class acme_store_functions_t(Structure):
     """The functions of a store of your own, for acme_store_custom(): for a database, for instance.
@@ -350,6 +354,7 @@ class acme_store_functions_t(Structure):
         list: Any
         free: Any
         user: int | None
+        revision: Any
 
     _fields_ = [
         ("size", c_size_t),
@@ -358,6 +363,7 @@ class acme_store_functions_t(Structure):
         ("list", acme_store_list_fn),
         ("free", acme_store_free_fn),
         ("user", c_void_p),
+        ("revision", acme_store_revision_fn),
     ]
 
 

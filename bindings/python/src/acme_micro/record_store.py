@@ -178,6 +178,13 @@ class RecordStore(_Keeping):
         """Returns the names that begin with ``prefix`` and come after the name ``after``, in the order of
         their UTF-8 bytes, at most ``limit`` of them."""
 
+    def revision(self) -> int | None:
+        """Returns a number that changes whenever a record changes; None: not known.
+
+        A manager calls this once a minute, to notice certificates that another program has renewed.
+        """
+        return None
+
     def _native(self) -> NativeStore:
         return CustomStore(self)
 
