@@ -250,7 +250,7 @@ def test_a_broken_promise_is_found(own, broken, error, why):
     store = type("Broken", (Table,), broken)(":memory:")
     with pytest.raises(error) as caught:
         store.check()
-    assert why in str(caught.value.__cause__ or "")
+    assert why in f"{caught.value} {caught.value.__cause__}"
 
 
 def test_methods_that_are_missing_are_named():
