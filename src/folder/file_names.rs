@@ -5,6 +5,8 @@ use crate::store::names::canonical;
 
 /// Maximum length of a name of files without its ending, and the length to which a longer one is cut.
 const MAX_LENGTH: usize = 200;
+/// The same for `NAME.record`: file systems have names of 255 bytes.
+const MAX_RECORD: usize = 248;
 const CUT_LENGTH: usize = 150;
 
 /// Returns the name of a certificate's files, without their endings; `None`: the name cannot be one.
@@ -40,10 +42,10 @@ pub(super) fn name_of(file: &str) -> String {
     }
 }
 
-/// Returns the file of a record that is not a certificate's; `None`: its name is too long.
+/// Returns the file of a record that is one file, without its ending; `None`: its name is too long.
 pub(super) fn record_file(name: &str) -> Option<String> {
     let file: String = name.chars().map(encoded).collect();
-    (file.len() <= MAX_LENGTH && !file.starts_with('.')).then_some(file)
+    (file.len() <= MAX_RECORD && !file.starts_with('.')).then_some(file)
 }
 
 /// Returns the name of the record that has this file.

@@ -10,11 +10,14 @@
 //! | `NAME.next.key.pem` | the key of an order in progress, if each renewal has a new one |
 //! | `NAME.order` | the order in progress |
 //! | `NAME.schedule.json` | when to renew |
-//! | `NAME.record` | any other record, in one file |
+//! | `NAME.record` | any other record, or one whose value is sealed, in one file |
 //!
 //! A record is several files. They are written in an order in which each crash leaves a state that the next run
 //! can go on with: a new key is on the disk before the chain for it, and the chain before the key takes the
 //! old one's place. The version of a record is a digest of its files.
+//!
+//! When the value of a record is sealed ([`SealedStore`](crate::store::SealedStore)), its one file counts, and the
+//! other files of the record are removed.
 
 mod file_names;
 mod files;
@@ -28,12 +31,13 @@ use std::time::Duration;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pki::sha256;
 use crate::store::account_record::AccountRecord;
 use crate::store::certificate_record::CertificateRecord;
 use crate::store::journal::is_journal;
 use crate::store::names::{self, CERTIFICATES, ca_name};
+use crate::store::sealed::is_sealed;
 use crate::store::{Claim, Store, Versioned, conflict, unusable};
 use file_names::{decoded, file_of, name_of, record_file};
 use files::{Folder, PUBLIC, Readers, SECRET};
@@ -271,20 +275,32 @@ impl DirectoryStore {
         Ok(version(&certificate_files(file, &new)))
     }
 
-    fn put_other(
+    /// Writes or removes a record that is one file, `file`.
+    fn put_whole(
         &self,
-        name: &str,
-        file: &str,
+        (name, file): (&str, &str),
         expected: u64,
         value: Option<&[u8]>,
     ) -> Result<u64> {
-        let before = record_files(file, self.folder.read(file, Readers::Owner)?);
-        if version(&before) != expected {
+        if self.get(name)?.map_or(0, |found| found.version) != expected {
             return Err(conflict(name));
         }
-        let after = record_files(file, value.map(|value| Zeroizing::new(value.to_vec())));
-        self.write(&before, &after)?;
-        Ok(version(&after))
+        let files = match kind(name)? {
+            (ca, Kind::Account) => self.account(ca)?.1,
+            (_, Kind::Certificate(ca, file)) => self.certificate(ca, &file)?.1,
+            (_, Kind::Other) => Vec::new(),
+        };
+        if let Some(value) = value {
+            self.folder.write(file, value, SECRET)?;
+        }
+        // The files that the record had before it was sealed.
+        for (file, _, _) in files.iter().filter(|(_, data, _)| data.is_some()) {
+            self.folder.remove(file)?;
+        }
+        match value {
+            Some(value) => Ok(whole(file, Zeroizing::new(value.to_vec())).version),
+            None => self.folder.remove(file).map(|()| 0),
+        }
     }
 
     /// Writes the files that have changed, in the order of `after`.
@@ -322,7 +338,7 @@ impl DirectoryStore {
 enum Kind<'a> {
     Account,
     Certificate(&'a str, String),
-    Other(String),
+    Other,
 }
 
 fn kind(name: &str) -> Result<(&str, Kind<'_>)> {
@@ -330,18 +346,31 @@ fn kind(name: &str) -> Result<(&str, Kind<'_>)> {
         Some(("account", ca, "")) => Ok((ca, Kind::Account)),
         Some(("certificate", ca, rest)) => match file_of(rest) {
             Some(file) => Ok((ca, Kind::Certificate(ca, file))),
-            None => Err(unusable(name, "this cannot be the name of a file")),
+            None => Err(no_file(name)),
         },
-        _ => match record_file(name) {
-            Some(file) => Ok(("", Kind::Other(file + RECORD))),
-            None => Err(unusable(name, "this cannot be the name of a file")),
-        },
+        _ => Ok(("", Kind::Other)),
     }
+}
+
+fn no_file(name: &str) -> Error {
+    unusable(name, "this cannot be the name of a file")
+}
+
+/// Makes the record that is one file.
+fn whole(file: &str, value: Zeroizing<Vec<u8>>) -> Versioned {
+    let version = version(&vec![(file.to_owned(), Some(value.clone()), SECRET)]);
+    Versioned { version, value }
 }
 
 impl Store for DirectoryStore {
     fn get(&self, name: &str) -> Result<Option<Versioned>> {
         let (ca, kind) = kind(name)?;
+        if let Some(file) = record_file(name) {
+            let file = file + RECORD;
+            if let Some(value) = self.folder.read(&file, Readers::Owner)? {
+                return Ok(Some(whole(&file, value)));
+            }
+        }
         let (files, value) = match kind {
             Kind::Account => {
                 let (record, files) = self.account(ca)?;
@@ -351,10 +380,7 @@ impl Store for DirectoryStore {
                 let (record, files) = self.certificate(ca, &file)?;
                 (files, record.value(name)?)
             }
-            Kind::Other(file) => {
-                let Some(value) = self.folder.read(&file, Readers::Owner)? else { return Ok(None) };
-                (record_files(&file, Some(value.clone())), value)
-            }
+            Kind::Other => return Ok(None),
         };
         let version = version(&files);
         Ok((version != 0).then_some(Versioned { version, value }))
@@ -363,10 +389,17 @@ impl Store for DirectoryStore {
     fn put(&self, name: &str, expected: u64, value: Option<&[u8]>) -> Result<u64> {
         let (ca, kind) = kind(name)?;
         self.writes.fetch_add(1, Ordering::Relaxed);
-        self.locked(|| match &kind {
-            Kind::Account => self.put_account(name, ca, expected, value),
-            Kind::Certificate(ca, file) => self.put_certificate(name, (ca, file), expected, value),
-            Kind::Other(file) => self.put_other(name, file, expected, value),
+        let file = record_file(name).map(|file| file + RECORD);
+        let is_whole = matches!(kind, Kind::Other) || value.is_some_and(is_sealed);
+        self.locked(|| match (&file, &kind) {
+            (Some(file), _) if is_whole || self.folder.has(file)? => {
+                self.put_whole((name, file), expected, value)
+            }
+            _ if is_whole => Err(no_file(name)),
+            (_, Kind::Certificate(ca, file)) => {
+                self.put_certificate(name, (ca, file), expected, value)
+            }
+            _ => self.put_account(name, ca, expected, value),
         })
     }
 
@@ -384,6 +417,7 @@ impl Store for DirectoryStore {
         }
         names.retain(|name| name.starts_with(prefix) && name.as_str() > after);
         names.sort_unstable();
+        names.dedup();
         names.truncate(limit);
         Ok(names)
     }
@@ -440,10 +474,6 @@ fn certificate_files(file: &str, record: &CertificateRecord) -> Files {
     .into()
 }
 
-fn record_files(file: &str, value: Option<Zeroizing<Vec<u8>>>) -> Files {
-    vec![(file.to_owned(), value, SECRET)]
-}
-
 fn data(text: Option<&str>) -> Option<Zeroizing<Vec<u8>>> {
     text.map(|text| Zeroizing::new(text.as_bytes().to_vec()))
 }
@@ -476,15 +506,72 @@ fn text_of(data: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::check_store;
+    use crate::store::{SealedStore, check_store};
+
+    /// A folder, and a store in it, for the time of a test.
+    fn with_folder(test: &str, check: impl FnOnce(&Path, DirectoryStore)) {
+        let path = std::env::temp_dir().join(format!("acme-{test}-{}", std::process::id()));
+        let store = DirectoryStore::open(&path).unwrap();
+        check(&path, store);
+        std::fs::remove_dir_all(&path).unwrap();
+    }
+
+    fn files(path: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(path).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.filter(|name| name != ".lock").collect();
+        names.sort();
+        names
+    }
 
     #[test]
     fn a_folder_keeps_the_promises_of_a_store() {
-        let path = std::env::temp_dir().join(format!("acme-store-{}", std::process::id()));
-        check_store(&DirectoryStore::open(&path).unwrap()).unwrap();
-        let left: Vec<_> =
-            std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, [".lock"]);
-        std::fs::remove_dir_all(&path).unwrap();
+        with_folder("store", |path, store| {
+            check_store(&store).unwrap();
+            assert!(files(path).is_empty());
+            check_store(&SealedStore::new(Arc::new(store), &[1; 32], None).unwrap()).unwrap();
+            assert!(files(path).is_empty());
+        });
+    }
+
+    #[test]
+    fn sealed_records_take_the_place_of_plain_files() {
+        with_folder("sealed", |path, store| {
+            let url = "https://ca.example/directory";
+            let (account, certificate) =
+                (names::account(url), names::certificate(url, "*.example.org").unwrap());
+            let json = r#"{"format":1,"ca":"https://ca.example/directory","key":"K","url":"U"}"#;
+            store.put(&account, 0, Some(json.as_bytes())).unwrap();
+            let json = r#"{"format":1,"ca":"https://ca.example/directory","key":"K","chain":"C"}"#;
+            store.put(&certificate, 0, Some(json.as_bytes())).unwrap();
+            let plain = store.get(&certificate).unwrap().unwrap();
+
+            let key = [1; 32];
+            let sealed = SealedStore::new(Arc::new(store), &key, None).unwrap().accept_plain();
+            let error = sealed.put(&certificate, plain.version + 1, Some(b"x")).unwrap_err();
+            assert_eq!(error.kind(), crate::error::ErrorKind::Conflict);
+            sealed.reseal().unwrap();
+            assert_eq!(
+                files(path),
+                [
+                    "account=2Fca.example_directory.record",
+                    "certificate=2Fca.example_directory=2F=2A.example.org.record",
+                    "directory.url"
+                ]
+            );
+            let found = sealed.get(&certificate).unwrap().unwrap();
+            assert_eq!(found.value, plain.value);
+            assert_eq!(sealed.list("", "", 9).unwrap(), [account.clone(), certificate.clone()]);
+
+            // After a crash, the plain files are still there: they do not count, and the next write removes them.
+            std::fs::write(path.join("_.example.org.chain.pem"), "C").unwrap();
+            assert_eq!(sealed.get(&certificate).unwrap().unwrap().version, found.version);
+            assert_eq!(sealed.list("", "", 9).unwrap().len(), 2);
+            assert_eq!(sealed.put(&certificate, found.version, None).unwrap(), 0);
+            assert!(sealed.get(&certificate).unwrap().is_none());
+            let account = sealed.put(&account, 0, None).unwrap_err();
+            assert_eq!(account.kind(), crate::error::ErrorKind::Conflict);
+            assert_eq!(files(path), ["account=2Fca.example_directory.record", "directory.url"]);
+        });
     }
 }

@@ -1,6 +1,6 @@
 //! Whether a store keeps its promises.
 
-use super::{MAX_VALUE, Store};
+use super::Store;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Start of the names of the records that the check writes, and removes again.
@@ -71,7 +71,7 @@ fn check_record(store: &dyn Store, name: &str) -> Result<()> {
     conflicts(0, None)?;
     holds(first, b"first", "a refused write has changed the record")?;
 
-    let large: Vec<u8> = (0..MAX_VALUE).map(|n| (n % 251) as u8).collect();
+    let large: Vec<u8> = (0..store.max_value()).map(|n| (n % 251) as u8).collect();
     let second = store.put(name, first, Some(&large))?;
     if second == 0 || second == first {
         return broken("a write did not change the version");

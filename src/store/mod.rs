@@ -18,6 +18,7 @@ pub(crate) mod journal;
 mod memory;
 pub(crate) mod names;
 pub(crate) mod schedule;
+pub(crate) mod sealed;
 
 use std::fmt;
 
@@ -29,6 +30,7 @@ use crate::text::printable;
 
 pub use check::check_store;
 pub use memory::MemoryStore;
+pub use sealed::SealedStore;
 
 /// Maximum size of a value in bytes. A certificate for 100 names has about 20 KiB, with its issuers and key.
 pub const MAX_VALUE: usize = 256 * 1024;
@@ -90,6 +92,12 @@ pub trait Store: Send + Sync {
     fn claim(&self, name: &str) -> Result<Option<Claim>> {
         let _ = name;
         Ok(Some(Box::new(())))
+    }
+
+    /// Returns the maximum size of a value in bytes. It is less than [`MAX_VALUE`] in a store that adds bytes to
+    /// each value.
+    fn max_value(&self) -> usize {
+        MAX_VALUE
     }
 }
 
