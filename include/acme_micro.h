@@ -1251,6 +1251,34 @@ ACME_MUST_CHECK
 acme_status_t acme_store_custom(const acme_store_functions_t *functions,
                                 acme_store_t **store);
 
+/// Creates a store that encrypts the values of another one (AES-256-GCM). The other store sees the
+/// names, sizes and versions of records only, and no record passes for another one. A record that
+/// cannot be opened is never overwritten: ACME_ERR_STORE, with the id of the key that is missing, or
+/// "damaged". In a folder, sealed records are files NAME.record, which no server can read.
+/// @param inner The store that keeps the records; the caller may free it afterwards.
+/// @param key 32 random bytes, copied. Without them the records are lost: keep them elsewhere.
+/// @param old_key NULL, or 32 bytes: an earlier key. Records that it has sealed can be read; key
+///   seals them at the next write, or in acme_store_reseal().
+/// @param accept_plain 0: a value that is not sealed is refused, because it may be planted by a
+///   person who can write the store. 1: it is read, and sealed like those of old_key: for the change
+///   to a sealed store only.
+/// @param store Out: the store, to free with acme_store_free().
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_store_sealed(const acme_store_t *inner,
+                                const uint8_t *key,
+                                const uint8_t *old_key,
+                                int accept_plain,
+                                acme_store_t **store);
+
+/// Seals each record of a sealed store with its key that is sealed with old_key, or plain and
+/// accepted: afterwards they are not needed any more. Blocking. Other programs may use the store.
+/// @param store A store of acme_store_sealed().
+/// @return ACME_OK; ACME_ERR_STORE: a record cannot be opened or written, and the message names it;
+///   ACME_ERR_MISUSE: the store is another one.
+ACME_API ACME_MUST_CHECK acme_status_t acme_store_reseal(const acme_store_t *store);
+
 /// Checks that a store keeps its promises: versions, comparison, removal, lists. Writes and removes
 /// records whose names begin with "check/". Blocking.
 /// @param store The store.

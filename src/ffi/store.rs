@@ -8,7 +8,7 @@ use safer_ffi::derive_ReprC;
 use zeroize::Zeroizing;
 
 use super::cert::CertState;
-use super::convert::{Options, Out, bytes, c_text, read_options, text};
+use super::convert::{Options, Out, bytes, c_text, flag, read_options, text};
 use super::guard::guard;
 use super::handle::{borrow, give, handle, release};
 use super::op::OpState;
@@ -16,7 +16,7 @@ use super::status::acme_status_t;
 use super::types::{acme_cert_t, acme_op_t, acme_store_t};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::certificate_record::CertificateRecord;
-use crate::store::{self, MAX_VALUE, MemoryStore, Store, Versioned, names};
+use crate::store::{self, MAX_VALUE, MemoryStore, SealedStore, Store, Versioned, names, sealed};
 use crate::text::printable;
 
 handle!(acme_store_t, StoreState, b"acmestor");
@@ -24,6 +24,8 @@ handle!(acme_store_t, StoreState, b"acmestor");
 /// A store of any kind.
 pub struct StoreState {
     pub(super) store: Arc<dyn Store>,
+    /// The same store, if it is a sealed one.
+    sealed: Option<Arc<SealedStore>>,
 }
 
 /// The result of the get function of a store, which acme_record_set() fills in.
@@ -243,7 +245,7 @@ pub extern "C" fn acme_store_directory(
     guard(|| {
         let out = Out::handle(store, "store")?;
         let path = text(path, "path")?;
-        out.set(give(StoreState { store: open_directory(path)? }));
+        out.set(give(StoreState { store: open_directory(path)?, sealed: None }));
         Ok(())
     })
 }
@@ -266,7 +268,7 @@ fn open_directory(_path: &str) -> Result<Arc<dyn Store>> {
 pub extern "C" fn acme_store_memory(store: *mut *mut acme_store_t) -> acme_status_t {
     guard(|| {
         let out = Out::handle(store, "store")?;
-        out.set(give(StoreState { store: Arc::new(MemoryStore::new()) }));
+        out.set(give(StoreState { store: Arc::new(MemoryStore::new()), sealed: None }));
         Ok(())
     })
 }
@@ -288,8 +290,67 @@ pub extern "C" fn acme_store_custom(
         if functions.get.is_none() || functions.put.is_none() || functions.list.is_none() {
             return Err(Error::invalid_argument("functions lacks get, put or list"));
         }
-        out.set(give(StoreState { store: Arc::new(Custom(functions)) }));
+        out.set(give(StoreState { store: Arc::new(Custom(functions)), sealed: None }));
         Ok(())
+    })
+}
+
+/// Creates a store that encrypts the values of another one (AES-256-GCM). The other store sees the
+/// names, sizes and versions of records only, and no record passes for another one. A record that
+/// cannot be opened is never overwritten: ACME_ERR_STORE, with the id of the key that is missing, or
+/// "damaged". In a folder, sealed records are files NAME.record, which no server can read.
+/// @param inner The store that keeps the records; the caller may free it afterwards.
+/// @param key 32 random bytes, copied. Without them the records are lost: keep them elsewhere.
+/// @param old_key NULL, or 32 bytes: an earlier key. Records that it has sealed can be read; key
+///   seals them at the next write, or in acme_store_reseal().
+/// @param accept_plain 0: a value that is not sealed is refused, because it may be planted by a
+///   person who can write the store. 1: it is read, and sealed like those of old_key: for the change
+///   to a sealed store only.
+/// @param store Out: the store, to free with acme_store_free().
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_store_sealed(
+    inner: *const acme_store_t,
+    key: *const u8,
+    old_key: *const u8,
+    accept_plain: c_int,
+    store: *mut *mut acme_store_t,
+) -> acme_status_t {
+    guard(|| {
+        let out = Out::handle(store, "store")?;
+        let inner = borrow::<acme_store_t>(inner, "inner")?.store.clone();
+        let old_key = match old_key.is_null() {
+            true => None,
+            false => Some(secret(old_key, "old_key")?),
+        };
+        let mut made = SealedStore::new(inner, secret(key, "key")?, old_key)?;
+        if flag(usize::try_from(accept_plain).unwrap_or(usize::MAX), "accept_plain")? {
+            made = made.accept_plain();
+        }
+        let made = Arc::new(made);
+        out.set(give(StoreState { store: made.clone(), sealed: Some(made) }));
+        Ok(())
+    })
+}
+
+/// Returns the bytes of a key.
+fn secret<'a>(key: *const u8, name: &str) -> Result<&'a [u8; sealed::KEY]> {
+    let key = bytes(key.cast(), sealed::KEY, name)?.try_into();
+    key.map_err(|_| Error::invalid_argument(name))
+}
+
+/// Seals each record of a sealed store with its key that is sealed with old_key, or plain and
+/// accepted: afterwards they are not needed any more. Blocking. Other programs may use the store.
+/// @param store A store of acme_store_sealed().
+/// @return ACME_OK; ACME_ERR_STORE: a record cannot be opened or written, and the message names it;
+///   ACME_ERR_MISUSE: the store is another one.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_store_reseal(store: *const acme_store_t) -> acme_status_t {
+    guard(|| match &borrow::<acme_store_t>(store, "store")?.sealed {
+        Some(sealed) => sealed.reseal(),
+        None => Err(misuse("store is not from acme_store_sealed()")),
     })
 }
 

@@ -35,6 +35,7 @@ static acme_store_functions_t functions = ACME_STORE_FUNCTIONS_INIT;
 static acme_manager_options_t manager_options = ACME_MANAGER_OPTIONS_INIT;
 static acme_order_options_t stored_order = ACME_ORDER_OPTIONS_INIT;
 static acme_order_options_t demand_order = ACME_ORDER_OPTIONS_INIT;
+static const uint8_t sealing_key[32] = { 1 };
 static uint8_t digest[32];
 static acme_challenge_t challenge;
 static char body[1024];

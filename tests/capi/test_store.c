@@ -344,6 +344,108 @@ static void keeps_no_chain(void)
     acme_store_free(store);
 }
 
+static void changes_key(acme_store_t *store);
+
+/* --- sealed stores --------------------------------------------------------------------------------- */
+
+static const uint8_t first_key[32] = { 1, 2, 3 }, second_key[32] = { 4, 5, 6 };
+
+static acme_store_t *sealed_over(const acme_store_t *inner, const uint8_t *key, const uint8_t *old_key, int plain)
+{
+    acme_store_t *store = NULL;
+
+    OK(acme_store_sealed(inner, key, old_key, plain, &store));
+    return store;
+}
+
+/* Checks that the certificate can be neither read nor replaced. */
+static void is_closed(acme_store_t *store, const char *name, const char *why)
+{
+    acme_order_options_t order = order_for(&name, 1);
+    acme_run_options_t run = http01();
+    acme_client_t *client = client_of(store);
+    acme_cert_t *cert = NULL;
+
+    CHECK_STATUS(acme_store_cert(store, directory_url, name, &cert), ACME_ERR_STORE, why);
+    CHECK_STATUS(acme_obtain(client, &order, &run, &cert), ACME_ERR_STORE, why);
+    CHECK(!cert);
+    acme_client_free(client);
+    acme_store_free(store);
+}
+
+static int is_there(acme_store_t *store, const char *name)
+{
+    acme_cert_t *cert = stored(store, name);
+    int found = cert && acme_cert_key(cert);
+
+    acme_cert_free(cert);
+    acme_store_free(store);
+    return found;
+}
+
+static int are_all_sealed(void)
+{
+    int i, count = 0, other = 0;
+
+    for (i = 0; i < RECORDS; i++)
+        if (table.records[i].version) {
+            int is_sealed = memcmp(table.records[i].value, "acme-sealed 1\n", 14) == 0;
+
+            count += is_sealed && !has_chain(table.records[i].value, table.records[i].size);
+            other += !is_sealed;
+        }
+    return count > 0 && other == 0;
+}
+
+static void sealed(void)
+{
+    static const uint8_t none[32];
+    acme_store_functions_t given = functions();
+    acme_store_t *inner = NULL, *store = NULL;
+    const char *name = "sealed.store.test";
+    int freed;
+
+    OK(acme_store_custom(&given, &inner));
+    store = sealed_over(inner, first_key, NULL, 0);
+    acme_store_free(inner);
+    OK(acme_store_check(store));
+    lives(store, name);
+    changes_key(store);
+    CHECK(are_all_sealed());
+
+    /* A wrong key; the change of the key; a plain store that becomes sealed. */
+    is_closed(sealed_over(store, second_key, NULL, 0), name, "not sealed");
+    inner = NULL;
+    given.free = NULL; /* the table stays */
+    OK(acme_store_custom(&given, &inner));
+    is_closed(sealed_over(inner, second_key, NULL, 0), name, "opening this needs the key");
+    CHECK(is_there(sealed_over(inner, second_key, first_key, 0), name));
+    acme_store_free(inner);
+    freed = table.freed;
+    acme_store_free(store);
+    CHECK(table.freed == freed + 1);
+
+    OK(acme_store_memory(&inner));
+    lives(inner, name);
+    is_closed(sealed_over(inner, first_key, NULL, 0), name, "not sealed");
+    CHECK(is_there(sealed_over(inner, first_key, NULL, 1), name));
+    store = sealed_over(inner, first_key, NULL, 1);
+    OK(acme_store_reseal(store));
+    acme_store_free(store);
+    is_closed(sealed_over(inner, second_key, NULL, 1), name, "nothing was overwritten");
+    store = sealed_over(inner, second_key, first_key, 0);
+    OK(acme_store_reseal(store));
+    acme_store_free(store);
+    CHECK(is_there(sealed_over(inner, second_key, NULL, 0), name));
+    CHECK_STATUS(acme_store_reseal(inner), ACME_ERR_MISUSE, "acme_store_sealed");
+    CHECK_STATUS(acme_store_sealed(inner, none, NULL, 0, &store), ACME_ERR_INVALID_ARGUMENT, "key");
+    CHECK_STATUS(acme_store_sealed(inner, first_key, none, 0, &store), ACME_ERR_INVALID_ARGUMENT, "key");
+    CHECK_STATUS(acme_store_sealed(inner, first_key, NULL, 2, &store), ACME_ERR_INVALID_ARGUMENT, "accept_plain");
+    CHECK_STATUS(acme_store_sealed(inner, first_key, NULL, -1, &store), ACME_ERR_INVALID_ARGUMENT, "accept_plain");
+    CHECK(!store);
+    acme_store_free(inner);
+}
+
 /* --- on an event loop ------------------------------------------------------------------------------ */
 
 /* The store is never used on the thread of the loop. */
@@ -468,6 +570,25 @@ static void refuses(void)
     acme_key_free(key);
 }
 
+/* The folder has sealed records only: no file has a key or a certificate. */
+static void in_a_sealed_folder(const char *folder)
+{
+    acme_store_t *inner = NULL, *store;
+    char command[300];
+
+    snprintf(command, sizeof command, "%s/sealed", folder);
+    OK(acme_store_directory(command, &inner));
+    store = sealed_over(inner, first_key, NULL, 0);
+    OK(acme_store_check(store));
+    lives(store, "sealedfolder.store.test");
+    changes_key(store);
+    is_closed(inner, "sealedfolder.store.test", "not a JSON object");
+    snprintf(command, sizeof command, "cd %s/sealed; ls *.record >/dev/null && ! ls | grep -v 'record$' && ! grep -r BEGIN .",
+             folder);
+    CHECK(system(command) == 0);
+    acme_store_free(store);
+}
+
 static void in_a_folder(void)
 {
     char folder[] = "/tmp/acme-store-XXXXXX", path[300];
@@ -490,6 +611,7 @@ static void in_a_folder(void)
     CHECK(stat(path, &found) != 0);
     snprintf(path, sizeof path, "%s/state/folder.store.test.order", folder);
     CHECK(stat(path, &found) != 0);
+    in_a_sealed_folder(folder);
     snprintf(path, sizeof path, "rm -r %s", folder);
     CHECK(system(path) == 0);
 }
@@ -509,6 +631,7 @@ int main(void)
     own();
     fails();
     keeps_no_chain();
+    sealed();
     on_loop();
     step_by_step();
     refuses();

@@ -204,6 +204,20 @@ static acme_store_t *store_in(struct table *table)
 }
 //! [store-custom store-check]
 
+//! [store-sealed store-reseal]
+/* A store of which each value is encrypted. After a change of the key, all records get the new one. */
+static acme_store_t *sealed(const acme_store_t *records, const uint8_t key[32], const uint8_t *old_key)
+{
+    acme_store_t *store = NULL;
+
+    if (acme_store_sealed(records, key, old_key, 0, &store) != ACME_OK)
+        failed("sealed store");
+    else if (old_key && acme_store_reseal(store) != ACME_OK)
+        failed("a record that cannot be opened");
+    return store;
+}
+//! [store-sealed store-reseal]
+
 /* Registers an account step by step. */
 static int registers(const acme_store_t *store)
 {
@@ -224,7 +238,8 @@ int main(int argc, char **argv)
 {
     acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
     struct table table = { PTHREAD_MUTEX_INITIALIZER, { { "", NULL, 0, 0 } }, 0 };
-    acme_store_t *own = NULL, *memory = NULL;
+    static const uint8_t key[32] = { 'r', 'a', 'n', 'd', 'o', 'm' };
+    acme_store_t *own = NULL, *memory = NULL, *encrypted;
     acme_key_t *unused_key = NULL;
     acme_cert_t *cert, *stored;
     char folder[] = "/tmp/store-XXXXXX", command[100];
@@ -242,6 +257,9 @@ int main(int argc, char **argv)
     //! [store-memory store-free]
     own = store_in(&table);
     result |= own ? registers(own) : 1;
+    encrypted = own ? sealed(own, key, NULL) : NULL;
+    result |= acme_store_check(encrypted) != ACME_OK;
+    acme_store_free(encrypted);
     stored = own ? at_start(own, "site.example.org") : NULL;
     cert = up_to_date(folder, "site.example.org");
     if (cert)

@@ -382,6 +382,34 @@ _signatures["acme_store_custom"] = lambda m: (
     c_int32, POINTER(m.acme_store_functions_t), POINTER(POINTER(m.acme_store_t))
 )
 
+# Creates a store that encrypts the values of another one (AES-256-GCM). The other store sees the
+# names, sizes and versions of records only, and no record passes for another one. A record that
+# cannot be opened is never overwritten: ACME_ERR_STORE, with the id of the key that is missing, or
+# "damaged". In a folder, sealed records are files NAME.record, which no server can read.
+acme_store_sealed: Callable[
+    [
+        _Pointer[acme_store_t],
+        _Pointer[c_uint8],
+        _Pointer[c_uint8],
+        int,
+        _Pointer[_Pointer[acme_store_t]],
+    ],
+    int,
+]
+_signatures["acme_store_sealed"] = lambda m: (
+    c_int32,
+    POINTER(m.acme_store_t),
+    POINTER(c_uint8),
+    POINTER(c_uint8),
+    c_int,
+    POINTER(POINTER(m.acme_store_t)),
+)
+
+# Seals each record of a sealed store with its key that is sealed with old_key, or plain and
+# accepted: afterwards they are not needed any more. Blocking. Other programs may use the store.
+acme_store_reseal: Callable[[_Pointer[acme_store_t]], int]
+_signatures["acme_store_reseal"] = lambda m: (c_int32, POINTER(m.acme_store_t))
+
 # Checks that a store keeps its promises: versions, comparison, removal, lists. Writes and removes
 # records whose names begin with "check/". Blocking.
 acme_store_check: Callable[[_Pointer[acme_store_t]], int]
