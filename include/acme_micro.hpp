@@ -1014,6 +1014,9 @@ public:
     virtual std::optional<std::uint64_t> revision() { return std::nullopt; }
 };
 
+/// A key of store::sealed(): 32 random bytes.
+using sealing_key = std::array<std::uint8_t, 32>;
+
 /// Where accounts, keys, certificates and orders in progress are kept. Any thread may use it; an
 /// operation or a client that uses it keeps it alive. See client_options::store.
 class store : public detail::handle<acme_store_t> {
@@ -1054,6 +1057,29 @@ public:
         user.release();  // freed by free()
         return made;
     }
+
+    /// Creates a store that encrypts the values of another one (AES-256-GCM). The other store sees
+    /// the names, sizes and versions of records only, and no record passes for another one. A record
+    /// that cannot be opened is never overwritten: store_error, with the id of the key that is
+    /// missing, or "damaged". In a folder, sealed records are files NAME.record, which no server can
+    /// read.
+    ///
+    /// key: 32 random bytes; without them the records are lost. old_key: an earlier key, or nullptr:
+    /// records that it has sealed can be read; key seals them at the next write, or in reseal().
+    /// accept_plain: whether values that are not sealed are read, and sealed like those of old_key,
+    /// for the change to a sealed store only: a person who can write the store could plant one.
+    static store sealed(const store &inner, const sealing_key &key,
+                        const sealing_key *old_key = nullptr, bool accept_plain = false)
+    {
+        const acme_store_t *other = inner.native_handle();
+        return store(detail::make<acme_store_t>(acme_store_sealed, other, key.data(),
+                                                old_key ? old_key->data() : nullptr,
+                                                accept_plain ? 1 : 0));
+    }
+
+    /// Seals each record of a sealed store with its key that is sealed with old_key, or plain and
+    /// accepted: afterwards they are not needed any more. Blocks. Other programs may use the store.
+    void reseal() const { detail::check(acme_store_reseal(native_handle())); }
 
     /// Checks that the store keeps its promises: versions, comparison, removal, lists. Writes and
     /// removes records whose names begin with "check/". Blocks. Throws a misuse that says which

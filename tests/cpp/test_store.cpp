@@ -139,6 +139,52 @@ static void own(web_server &web)
     THROWS(acme::invalid_argument, "nullptr", acme::store::custom(nullptr));
 }
 
+// Changes a bit in the middle of each certificate's record.
+static void damage(table &records)
+{
+    for (const std::string &name : records.list("certificate/", "", 10)) {
+        acme::record found = records.get(name).value();
+        found.value[found.value.size() / 2] ^= 1;
+        records.put(name, found.version, found.value);
+    }
+}
+
+static void sealed(web_server &web)
+{
+    bool freed = false;
+    const acme::sealing_key key = {1, 2, 3}, next = {4, 5, 6};
+    {
+        const auto mine = std::make_shared<table>(&freed);
+        const auto over = [&](const acme::sealing_key &with, const acme::sealing_key *old = nullptr,
+                              bool plain = false) {
+            return acme::store::sealed(acme::store::custom(mine), with, old, plain);
+        };
+        const acme::store store = over(key);
+        lives(store, "sealed.cpp.test", web);
+        for (const std::string &name : mine->list("", "", 10))
+            CHECK(mine->get(name)->value.compare(0, 14, "acme-sealed 1\n") == 0);
+        THROWS(acme::store_error, "needs the key", found(over(next), "sealed.cpp.test"));
+        THROWS(acme::store_error, "nothing was overwritten",
+               client_of(over(next)).obtain(order_for({"sealed.cpp.test"}), http01(web)));
+        THROWS(acme::store_error, "needs the key", over(next).reseal());
+        over(next, &key).reseal();
+        CHECK(found(over(next), "sealed.cpp.test") && !found(over(next), "no.cpp.test"));
+        THROWS(acme::store_error, "needs the key", found(store, "sealed.cpp.test"));
+        damage(*mine);
+        THROWS(acme::store_error, "damaged", found(over(next), "sealed.cpp.test"));
+        mine->fails = true;
+        THROWS(acme::store_error, "get function", found(store, "sealed.cpp.test"));
+    }
+    CHECK(freed);
+    const acme::store plain = acme::store::memory();
+    client_of(plain).obtain(order_for({"plain.cpp.test"}), http01(web));
+    THROWS(acme::store_error, "not sealed", found(acme::store::sealed(plain, key), "plain.cpp.test"));
+    acme::store::sealed(plain, key, nullptr, true).reseal();
+    CHECK(found(acme::store::sealed(plain, key), "plain.cpp.test"));
+    THROWS(acme::misuse, "sealed", plain.reseal());
+    THROWS(acme::invalid_argument, "bytes of the key", acme::store::sealed(plain, {}));
+}
+
 static void each_step()
 {
     const acme::store store = acme::store::memory();
@@ -199,5 +245,6 @@ int main(int argc, char **argv)
     const acme::key account = acme::key::generate();
     return run_tests("test_store", argc, argv,
                      {TEST(in_memory(web)), TEST(in_a_folder(web)), TEST(own(web)),
+                      TEST(sealed(web)),
                       TEST(each_step()), TEST(on_a_loop(web)), TEST(refused(account))});
 }
