@@ -28,7 +28,6 @@ EXCUSED = {
     "acme_driver_count": "AsyncClient keeps the set of its operations",
     "acme_error_problem_type": "AcmeError.problem_type is read from AcmeError.problem",
     "acme_strerror": "each AcmeError has its own message, and each Status its name",
-    "acme_store_directory": "Store has the same files; its lock is also the command's, and lasts longer than an order",
     "acme_store_functions_t.free": "the methods of a store belong to an object, which its clients keep alive",
     "acme_features": "a library without the HTTP client raises Unsupported, which names the feature",
 }

@@ -1,4 +1,4 @@
-"""MemoryStore, and stores of a program's own."""
+"""MemoryStore, stores of a program's own, and sealed ones."""
 
 from __future__ import annotations
 
@@ -66,9 +66,14 @@ class Table(acme.RecordStore):
         return list(chosen)[:limit]
 
 
-@pytest.fixture(params=["memory", "own"])
+@pytest.fixture(params=["memory", "own", "sealed", "sealed folder"])
 def store(request: Any, tmp_path: Path) -> Any:
-    return acme.MemoryStore() if request.param == "memory" else Table(tmp_path / "records.db")
+    if request.param == "memory":
+        return acme.MemoryStore()
+    if request.param == "sealed folder":
+        return acme.SealedStore(tmp_path / "sealed", b"k" * 32)
+    own = Table(tmp_path / "records.db")
+    return own if request.param == "own" else acme.SealedStore(own, b"k" * 32)
 
 
 @pytest.fixture

@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from .operation import Operation, RenewalInfo, Signer
     from .record_store import MemoryStore, RecordStore
     from .schedule import next_try
+    from .sealed_store import SealedStore
     from .solvers import AsyncSolver, MemoryHttp01, Solver, Webroot, http01_answer
     from .standalone import Standalone
     from .steps import Challenge, Publish, Request, Sign, Step, Unpublish, Wait
@@ -128,6 +129,7 @@ __all__ = [
     "RenewalInfo",
     "Request",
     "RevocationReason",
+    "SealedStore",
     "ServerError",
     "Sign",
     "Signer",
@@ -172,6 +174,7 @@ _HOMES = {
         "operation": ("Operation", "RenewalInfo", "Signer"),
         "record_store": ("MemoryStore", "RecordStore"),
         "schedule": ("next_try",),
+        "sealed_store": ("SealedStore",),
         "solvers": ("AsyncSolver", "MemoryHttp01", "Solver", "Webroot", "http01_answer"),
         "standalone": ("Standalone",),
         "steps": ("Challenge", "Publish", "Request", "Sign", "Step", "Unpublish", "Wait"),
