@@ -138,7 +138,7 @@ pub use compat::{
 };
 pub use error::{Error as AcmeError, ErrorKind};
 #[cfg(unix)]
-pub use folder::DirectoryStore;
+pub use folder::{CertificateFiles, DirectoryStore};
 pub use jose::eab::{ExternalAccount, MacAlgorithm};
 pub use pki::{
     CertificateChain, ChainPreference, Key, KeyType, SigningRequest, tls_alpn_certificate,

@@ -64,6 +64,12 @@ impl CertState {
         }
     }
 
+    /// Returns the key, if the library has it.
+    pub(super) fn key(&self) -> Option<&Key> {
+        let key = self.key.as_ref()?;
+        peek(key.handle()).map(|state: &KeyState| &state.key)
+    }
+
     pub(super) fn chain(&self) -> &CertificateChain {
         &self.chain
     }

@@ -12,6 +12,7 @@ mod convert;
 mod csr;
 mod driver;
 mod error;
+mod files;
 mod guard;
 mod handle;
 mod http_client;

@@ -4,15 +4,18 @@
 //! followed. The lock is `flock` of the file `.lock`, which only the owner can open: a user who can only
 //! read the folder must not be able to block this program.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{
     AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat, fchmod, fchown, flock, fstat,
-    fsync, mkdir, open, openat, renameat, statat, unlinkat,
+    fsync, mkdir, open, openat, readlinkat, renameat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid, geteuid};
@@ -28,6 +31,12 @@ pub(super) const PUBLIC: u32 = 0o644;
 const LOCK: &str = ".lock";
 /// Prefix of temporary files; 16 random digits follow.
 const TEMPORARY: &str = "tmp-";
+/// The same in a folder of servers: they read files that have just appeared, but not hidden ones.
+const SERVERS_LOCK: &str = ".acme-lock";
+const SERVERS_TEMPORARY: &str = ".tmp-";
+/// How often, and how many times, a write tries to lock the folder.
+const LOCK_INTERVAL: Duration = Duration::from_millis(20);
+const LOCK_TRIES: u32 = 250;
 /// Maximum size of a file that is read; the files of a store are smaller.
 const MAX_SIZE: u64 = 1 << 20;
 /// Number of bytes that `check_room` writes: as many as a certificate's chain may have.
@@ -49,11 +58,27 @@ pub(super) enum Readers {
     Owner,
 }
 
+/// User and group of new files; `None`: those of the process.
+#[derive(Clone, Copy)]
+pub(super) struct Owner(Option<Uid>, Option<Gid>);
+
+impl Owner {
+    /// `None`: neither is given.
+    pub(super) fn new(user: Option<u32>, group: Option<u32>) -> Option<Owner> {
+        let is_given = user.is_some() || group.is_some();
+        is_given.then(|| Owner(user.map(Uid::from_raw), group.map(Gid::from_raw)))
+    }
+}
+
 /// A folder.
 pub(super) struct Folder {
     path: PathBuf,
     folder: OwnedFd,
     work: Mutex<Work>,
+    /// The names of its lock and of temporary files, and the owner of new files; `None`: that of the folder.
+    lock: &'static str,
+    temporary: &'static str,
+    owner: Option<Owner>,
 }
 
 /// The work that this process does in the folder.
@@ -88,8 +113,20 @@ impl Folder {
         if info.st_mode & 0o002 != 0 {
             return Err(refused(path, "anybody can write to this folder; chmod o-w it"));
         }
-        let work = Work { held: Vec::new(), lock: None, process: std::process::id() };
-        Ok(Folder { path: path.to_owned(), folder, work: Mutex::new(work) })
+        Ok(Folder::new(path.to_owned(), folder))
+    }
+
+    fn new(path: PathBuf, folder: OwnedFd) -> Folder {
+        let work = Mutex::new(Work { held: Vec::new(), lock: None, process: std::process::id() });
+        Folder { path, folder, work, lock: LOCK, temporary: TEMPORARY, owner: None }
+    }
+
+    /// Opens a folder of servers, which has to exist; new files get this owner.
+    pub(super) fn for_servers(path: &Path, owner: Option<Owner>) -> Result<Folder> {
+        std::fs::metadata(path).map_err(|error| failed(path, error))?;
+        let mut folder = Folder::open(path)?;
+        (folder.lock, folder.temporary, folder.owner) = (SERVERS_LOCK, SERVERS_TEMPORARY, owner);
+        Ok(folder)
     }
 
     pub(super) fn path_of(&self, name: &str) -> PathBuf {
@@ -175,7 +212,7 @@ impl Folder {
 
     /// Whether a file belongs to this user, to root, or to the owner of the folder.
     fn is_trusted(&self, info: &Stat) -> Result<bool> {
-        let owner = self.owner()?.map(|(user, _)| user.as_raw());
+        let owner = self.owner()?.and_then(|Owner(user, _)| user).map(Uid::as_raw);
         Ok([Some(0), Some(geteuid().as_raw()), owner].contains(&Some(info.st_uid)))
     }
 
@@ -241,9 +278,8 @@ impl Folder {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for _ in 0..MAX_NAMES {
-            let mut random = [0; 8];
-            openssl::rand::rand_bytes(&mut random).map_err(io::Error::other)?;
-            let name = format!("{TEMPORARY}{}", hex(&random));
+            let name =
+                random_name(self.temporary).map_err(|error| io::Error::other(error.to_string()))?;
             match openat(&self.folder, &name, flags, Mode::from_raw_mode(mode)) {
                 Ok(file) if self.is_kept(&name, &file) => return Ok((name, file)),
                 Ok(_) => {
@@ -349,7 +385,7 @@ impl Folder {
                 | OFlags::NOFOLLOW
                 | OFlags::NONBLOCK
                 | OFlags::CLOEXEC;
-            let lock = openat(&self.folder, LOCK, flags, Mode::RUSR | Mode::WUSR)?;
+            let lock = openat(&self.folder, self.lock, flags, Mode::RUSR | Mode::WUSR)?;
             let owner = fstat(&self.folder).map(|info| owner_of(&info))?;
             give(&lock, owner)?;
             if fstat(&lock)?.st_mode & SECRET != SECRET {
@@ -362,7 +398,7 @@ impl Folder {
             fsync(&self.folder)?; // the rename of a killed program may not be on the disk
             Ok(Some(lock))
         };
-        let lock = self.named(LOCK, locked())?;
+        let lock = self.named(self.lock, locked())?;
         if lock.is_some() {
             self.remove_temporaries()?;
         }
@@ -372,8 +408,7 @@ impl Folder {
     /// Removes the temporary files of killed programs. One that is being written is locked, and stays.
     fn remove_temporaries(&self) -> Result<()> {
         for name in self.names()? {
-            let digits = name.strip_prefix(TEMPORARY).filter(|digits| digits.len() == 16);
-            if !digits.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit())) {
+            if !is_random_name(&name, self.temporary) {
                 continue;
             }
             let is_left = match openat(&self.folder, &name, READ, Mode::empty()) {
@@ -409,24 +444,137 @@ impl Folder {
     }
 
     /// Returns the owner of new files: root leaves the folder of another user usable for that user.
-    fn owner(&self) -> Result<Option<(Uid, Gid)>> {
+    fn owner(&self) -> Result<Option<Owner>> {
         let info = self.named("", fstat(&self.folder))?;
-        Ok(owner_of(&info))
+        Ok(self.owner.or_else(|| owner_of(&info)))
     }
+
+    /// Begins to write; waits until no other process writes.
+    pub(super) fn begin_writing(&self) -> Result<Writing<'_>> {
+        for _ in 0..LOCK_TRIES {
+            if self.acquire("")? {
+                return Ok(Writing(self));
+            }
+            thread::sleep(LOCK_INTERVAL);
+        }
+        let seconds = (LOCK_INTERVAL * LOCK_TRIES).as_secs();
+        let why = format!("another program has been at work in this folder for {seconds} seconds");
+        Err(self.unusable("", &why))
+    }
+
+    /// Writes files into a new folder beside the link `name`, and switches the link to it. `files` have a name, a
+    /// content and a mode each. Removes all older folders of the link.
+    pub(super) fn replace_folder(
+        &self,
+        name: &str,
+        files: &[(Option<&str>, &str, u32)],
+    ) -> Result<()> {
+        let prefix = format!(".{name}.");
+        self.target(name, &prefix)?;
+        let new = random_name(&prefix)?;
+        let written = self.write_folder(&new, files);
+        let written = written.and_then(|()| self.named(name, self.switch(name, &new)));
+        let current = self.target(name, &prefix)?;
+        for old in self.names()? {
+            if is_random_name(&old, &prefix) && Some(&old) != current.as_ref() {
+                if let Err(error) = self.remove_folder(&old) {
+                    log::warn!("{error}");
+                }
+            }
+        }
+        written
+    }
+
+    /// Writes files into a new folder in this one, which servers can read.
+    fn write_folder(&self, name: &str, files: &[(Option<&str>, &str, u32)]) -> Result<()> {
+        let mut folder = Folder::open(&self.path_of(name))?;
+        folder.owner = self.owner()?;
+        for (name, data, mode) in files {
+            if let Some(name) = name {
+                folder.write(name, data.as_bytes(), *mode)?;
+            }
+        }
+        let shared = give(&folder.folder, folder.owner)
+            .and_then(|()| fchmod(&folder.folder, Mode::from_raw_mode(0o755)))
+            .and_then(|()| fsync(&folder.folder));
+        folder.named("", shared)
+    }
+
+    /// Returns the folder to which a link leads; `None`: it does not exist.
+    fn target(&self, link: &str, prefix: &str) -> Result<Option<String>> {
+        match readlinkat(&self.folder, &*c_name(link), Vec::new()) {
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) if error != Errno::INVAL => self.named(link, Err(error)),
+            target => match target.unwrap_or_default().into_string() {
+                Ok(target) if is_random_name(&target, prefix) => Ok(Some(target)),
+                _ => Err(self.unusable(link, "this is not a symbolic link of this library")),
+            },
+        }
+    }
+
+    /// Makes a link lead to another folder. At every moment it leads to the old or to the new one.
+    fn switch(&self, link: &str, target: &str) -> Result<(), Errno> {
+        let (new, link, target) = (c_name(&format!(".{link}.new")), c_name(link), c_name(target));
+        match unlinkat(&self.folder, &*new, AtFlags::empty()) {
+            Err(Errno::NOENT) => {}
+            removed => removed?,
+        }
+        symlinkat(&*target, &self.folder, &*new)?;
+        fsync(&self.folder)?;
+        renameat(&self.folder, &*new, &self.folder, &*link)?;
+        fsync(&self.folder)
+    }
+
+    /// Removes a folder with its files.
+    fn remove_folder(&self, name: &str) -> Result<()> {
+        let name_c = c_name(name);
+        let folder = openat(&self.folder, &*name_c, READ | OFlags::DIRECTORY, Mode::empty());
+        let folder = Folder::new(self.path_of(name), self.named(name, folder)?);
+        for file in folder.names()? {
+            let _ = unlinkat(&folder.folder, &*c_name(&file), AtFlags::empty()); // not "."
+        }
+        folder.named("", unlinkat(&self.folder, &*name_c, AtFlags::REMOVEDIR))
+    }
+}
+
+/// The right to write in a folder; dropping this ends it.
+pub(super) struct Writing<'a>(&'a Folder);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.release("");
+    }
+}
+
+/// Returns a name for the system. It contains no NUL; otherwise it would end there.
+fn c_name(name: &str) -> CString {
+    CString::new(name.split('\0').next().unwrap_or_default()).unwrap_or_default()
+}
+
+/// Returns the prefix with 16 random digits, which no other user can predict.
+fn random_name(prefix: &str) -> Result<String> {
+    let mut random = [0; 8];
+    openssl::rand::rand_bytes(&mut random)?;
+    Ok(format!("{prefix}{}", hex(&random)))
+}
+
+fn is_random_name(name: &str, prefix: &str) -> bool {
+    let digits = name.strip_prefix(prefix).filter(|digits| digits.len() == 16);
+    digits.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn size_of(info: &Stat) -> u64 {
     u64::try_from(info.st_size).unwrap_or(u64::MAX)
 }
 
-fn owner_of(info: &Stat) -> Option<(Uid, Gid)> {
+fn owner_of(info: &Stat) -> Option<Owner> {
     let is_other = geteuid().is_root() && info.st_uid != 0;
-    is_other.then(|| (Uid::from_raw(info.st_uid), Gid::from_raw(info.st_gid)))
+    if is_other { Owner::new(Some(info.st_uid), Some(info.st_gid)) } else { None }
 }
 
-fn give(file: impl std::os::fd::AsFd, owner: Option<(Uid, Gid)>) -> Result<(), Errno> {
+fn give(file: impl std::os::fd::AsFd, owner: Option<Owner>) -> Result<(), Errno> {
     match owner {
-        Some((user, group)) => fchown(file, Some(user), Some(group)),
+        Some(Owner(user, group)) => fchown(file, user, group),
         None => Ok(()),
     }
 }

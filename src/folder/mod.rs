@@ -19,14 +19,13 @@
 //! When the value of a record is sealed ([`SealedStore`](crate::store::SealedStore)), its one file counts, and the
 //! other files of the record are removed.
 
+mod certificate_files;
 mod file_names;
 mod files;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::Duration;
 
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -39,6 +38,7 @@ use crate::store::journal::is_journal;
 use crate::store::names::{self, CERTIFICATES, ca_name};
 use crate::store::sealed::is_sealed;
 use crate::store::{Claim, Store, Versioned, conflict, unusable};
+pub use certificate_files::CertificateFiles;
 use file_names::{decoded, file_of, name_of, record_file};
 use files::{Folder, PUBLIC, Readers, SECRET};
 
@@ -56,10 +56,6 @@ const RECORD: &str = ".record";
 const UNUSED: &str = ".unused";
 /// Ending of a file that has the name of an order in progress and another content.
 const BAD: &str = ".bad";
-
-/// How often, and how many times, a write tries to lock the folder.
-const LOCK_INTERVAL: Duration = Duration::from_millis(20);
-const LOCK_TRIES: u32 = 250;
 
 /// Keeps the records of one CA in a folder. Programs, threads and forked processes may share it.
 ///
@@ -317,20 +313,11 @@ impl DirectoryStore {
         Ok(())
     }
 
-    /// Runs `write` while no other process writes.
+    /// Runs `write` while no other process or thread writes.
     fn locked<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<T> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..LOCK_TRIES {
-            if self.folder.acquire("")? {
-                let written = write();
-                self.folder.release("");
-                return written;
-            }
-            thread::sleep(LOCK_INTERVAL);
-        }
-        let seconds = (LOCK_INTERVAL * LOCK_TRIES).as_secs();
-        let why = format!("another program has been at work in this folder for {seconds} seconds");
-        Err(self.folder.unusable("", &why))
+        let _locked = self.folder.begin_writing()?;
+        write()
     }
 }
 
