@@ -25,8 +25,8 @@
  *  6. No function blocks, sleeps, opens a file or socket, starts a thread, reads the
  *     environment or installs a signal handler - except acme_op_send(),
  *     acme_op_run(), acme_obtain() and acme_manager_run(), acme_client_new(), which reads the files
- *     that its options name, and acme_op_access_store() and the acme_store_*()
- *     functions, which use a store. Only acme_driver_t has threads, and sockets of its own;
+ *     that its options name, acme_cert_write_files(), and acme_op_access_store() and the
+ *     acme_store_*() functions, which use a store. Only acme_driver_t has threads, and sockets of its own;
  *     acme_driver_free() waits for them. An RSA key takes seconds of CPU time.
  *  7. Handles may be freed in any order; the library keeps what it still needs.
  *  8. NULL for a required argument is ACME_ERR_INVALID_ARGUMENT. A getter given NULL
@@ -91,6 +91,8 @@
 #define ACME_DRIVER_CALLBACKS_INIT { .size = sizeof(acme_driver_callbacks_t) }
 /** See ACME_CLIENT_OPTIONS_INIT. */
 #define ACME_STORE_FUNCTIONS_INIT { .size = sizeof(acme_store_functions_t) }
+/** See ACME_CLIENT_OPTIONS_INIT. */
+#define ACME_FILES_OPTIONS_INIT { .size = sizeof(acme_files_options_t) }
 /** See ACME_CLIENT_OPTIONS_INIT. */
 #define ACME_MANAGER_OPTIONS_INIT { .size = sizeof(acme_manager_options_t) }
 
@@ -461,6 +463,37 @@ typedef struct {
   /// by itself. 0: the record is removed.
   size_t persistent;
 } acme_challenge_t;
+
+/// Options for acme_cert_write_files(). Zero means default. combined or folder is required, and with
+/// folder at least one of its files.
+typedef struct {
+  /// sizeof(acme_files_options_t), set by ACME_FILES_OPTIONS_INIT.
+  size_t size;
+  /// Path of one file with the key, the certificate and its issuers, for HAProxy, Postfix and
+  /// nginx. The folder above it must exist.
+  const char *combined;
+  /// Path of a folder for the files below. The library makes it: a symbolic link to a hidden
+  /// folder beside it, which each call replaces. The folder above it must exist.
+  const char *folder;
+  /// Name of the file with the certificate and its issuers, such as "chain.pem".
+  const char *chain;
+  /// Name of the file with the key.
+  const char *key;
+  /// Name of the file with the certificate alone.
+  const char *certificate;
+  /// Name of the file with the issuers alone.
+  const char *issuers;
+  /// Mode of the files without the key; default 0644.
+  size_t mode;
+  /// Mode of the files with the key; default 0600, and at most 0770.
+  size_t key_mode;
+  /// Number of the user who gets the files; default: that of the process.
+  size_t owner;
+  /// Number of the group that gets the files; default: that of the process.
+  size_t group;
+  /// Key of a certificate that has none (acme_cert_key()), because it was parsed.
+  const acme_key_t *private_key;
+} acme_files_options_t;
 
 /// Reads a record: calls acme_record_set(), or nothing if there is no record of this name. Returns
 /// ACME_OK, or ACME_ERR_STORE if the store cannot be reached.
@@ -1226,6 +1259,21 @@ ACME_API int acme_cert_days_left(const acme_cert_t *cert, acme_time_t now);
 /// Frees the handle.
 /// @param cert The certificate; NULL is fine. The key from acme_cert_key() is freed with it.
 ACME_API void acme_cert_free(acme_cert_t *cert);
+
+/// Writes a certificate with its key into files for servers. If the program is killed or the power
+/// fails, a server finds all old files or all new ones, and a key always fits its certificate. Tell
+/// the server to read the files after this has returned: one that reads two files of the folder at
+/// the very moment of the change can get an old and a new one, but never with combined. Blocking:
+/// waits at most 5 seconds for another program that writes there.
+/// @param cert The certificate.
+/// @param options Read during the call only.
+/// @return ACME_OK: the files survive a power failure; ACME_ERR_STORE: a file cannot be written, the
+///   old ones stay, and the message says why; ACME_ERR_INVALID_ARGUMENT: also, the certificate has
+///   no key; ACME_ERR_UNSUPPORTED: the key is outside the process, or this system has no such files.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_cert_write_files(const acme_cert_t *cert,
+                                    const acme_files_options_t *options);
 
 /// Opens a folder as a store for one CA; creates it with mode 0700 if it does not exist. Keys and
 /// certificates are in files that servers can read: NAME.key.pem and NAME.chain.pem. Programs,

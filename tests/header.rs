@@ -20,6 +20,7 @@ fn generated() -> String {
         "csr",
         "cert",
         "types",
+        "files",
         "store",
         "client",
         "begin",

@@ -94,6 +94,7 @@ VALUES = {
     "acme_driver_callbacks_t *": "&callbacks",
     "acme_manager_t *": "manager",
     "acme_manager_options_t *": "&manager_options",
+    "acme_files_options_t *": "&files_options",
     ("acme_manager_add", "order"): "&stored_order",
     ("acme_manager_on_demand", "order"): "&demand_order",
     "ask": "refuse",

@@ -33,6 +33,7 @@ static acme_driver_options_t driver_options = ACME_DRIVER_OPTIONS_INIT;
 static acme_driver_callbacks_t callbacks = ACME_DRIVER_CALLBACKS_INIT;
 static acme_store_functions_t functions = ACME_STORE_FUNCTIONS_INIT;
 static acme_manager_options_t manager_options = ACME_MANAGER_OPTIONS_INIT;
+static acme_files_options_t files_options = ACME_FILES_OPTIONS_INIT;
 static acme_order_options_t stored_order = ACME_ORDER_OPTIONS_INIT;
 static acme_order_options_t demand_order = ACME_ORDER_OPTIONS_INIT;
 static const uint8_t sealing_key[32] = { 1 };

@@ -16,6 +16,9 @@ static acme_driver_options_t driver_options = ACME_DRIVER_OPTIONS_INIT;
 static acme_driver_callbacks_t driver_callbacks = ACME_DRIVER_CALLBACKS_INIT;
 static acme_store_functions_t store_functions = ACME_STORE_FUNCTIONS_INIT;
 static acme_manager_options_t manager_options = ACME_MANAGER_OPTIONS_INIT;
+static acme_files_options_t files_options = ACME_FILES_OPTIONS_INIT;
+static acme_cert_t *cert;
+static char files_folder[] = "/tmp/acme-options-XXXXXX", files_path[100];
 
 /* Each try_*() function returns ACME_OK if the library accepts the options. */
 static int try_client(const void *options)
@@ -148,6 +151,24 @@ static int try_add(const void *callbacks)
     return status;
 }
 
+static acme_cert_t *new_cert(void)
+{
+    static const uint8_t digest[32] = { 1 };
+    acme_challenge_t challenge;
+    acme_cert_t *made = NULL;
+
+    memset(&challenge, 0, sizeof challenge);
+    challenge.identifier = names[0];
+    challenge.tls_alpn_digest = digest;
+    OK(acme_cert_create_tls_alpn(&challenge, NULL, &made));
+    return made;
+}
+
+static int try_files(const void *options)
+{
+    return acme_cert_write_files(cert, options);
+}
+
 struct options {
     const char *name;
     int (*try)(const void *);
@@ -172,6 +193,7 @@ static const struct options all[] = {
       offsetof(acme_order_options_t, challenge_types) },
     { "store functions", try_store, &store_functions, sizeof store_functions,
       offsetof(acme_store_functions_t, free) },
+    { "files", try_files, &files_options, sizeof files_options, offsetof(acme_files_options_t, folder) },
 };
 
 static const struct options of_manager = {
@@ -269,6 +291,11 @@ static const struct text order_texts[] = {
     MEMBER(acme_order_options_t, order_url), MEMBER(acme_order_options_t, not_before),
     MEMBER(acme_order_options_t, not_after), MEMBER(acme_order_options_t, profile),
     MEMBER(acme_order_options_t, preferred_chain), MEMBER(acme_order_options_t, ancestor_domain),
+};
+static const struct text files_texts[] = {
+    MEMBER(acme_files_options_t, combined),    MEMBER(acme_files_options_t, folder),
+    MEMBER(acme_files_options_t, chain),       MEMBER(acme_files_options_t, key),
+    MEMBER(acme_files_options_t, certificate), MEMBER(acme_files_options_t, issuers),
 };
 static const struct text stored_texts[] = { MEMBER(acme_order_options_t, stored_as) };
 static const struct text stored_flags[] = {
@@ -503,6 +530,10 @@ int main(int argc, char **argv)
     order_options.name_count = 1;
     authorize_options.names = names;
     authorize_options.name_count = 1;
+    cert = new_cert();
+    CHECK(mkdtemp(files_folder) != NULL);
+    snprintf(files_path, sizeof files_path, "%s/both.pem", files_folder);
+    files_options.combined = files_path;
     for (i = 0; i < COUNT(all); i++)
         f07_f08_f19_sizes(&all[i]);
     manager_options.client = storing_client;
@@ -510,6 +541,7 @@ int main(int argc, char **argv)
     TEST(f02_f03_texts(&all[0], client_texts, COUNT(client_texts)));
     TEST(f02_f03_texts(&all[1], order_texts, COUNT(order_texts)));
     TEST(f02_f03_texts(&all[6], stored_texts, COUNT(stored_texts)));
+    TEST(f02_f03_texts(&all[8], files_texts, COUNT(files_texts)));
     TEST(f03_f04_f18_lists(&all[0], client_lists, COUNT(client_lists)));
     TEST(f03_f04_f18_lists(&all[1], order_lists, COUNT(order_lists)));
     TEST(f03_f04_f18_lists(&all[2], authorize_lists, COUNT(authorize_lists)));
@@ -522,6 +554,9 @@ int main(int argc, char **argv)
     refuse(&all[4], offsetof(acme_driver_options_t, max_requests_per_ca), &too_many,
            "max_requests_per_ca", "256");
     TEST(what_cannot_work());
+    snprintf(files_path, sizeof files_path, "rm -r %s", files_folder);
+    CHECK(system(files_path) == 0);
+    acme_cert_free(cert);
     acme_client_free(storing_client);
     acme_client_free(client);
     acme_store_free(store);

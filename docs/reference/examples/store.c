@@ -60,6 +60,23 @@ static acme_cert_t *at_start(const acme_store_t *store, const char *name)
 }
 //! [store-cert]
 
+//! [cert-write-files]
+/* Writes the certificate and its key for a server: one file for HAProxy, two in a folder for nginx. */
+static int for_servers(const acme_cert_t *cert, const char *combined, const char *folder)
+{
+    acme_files_options_t files = ACME_FILES_OPTIONS_INIT;
+
+    files.combined = combined;
+    files.folder = folder;
+    files.chain = "chain.pem";
+    files.key = "key.pem";
+    files.key_mode = 0640;
+    if (acme_cert_write_files(cert, &files) != ACME_OK)
+        return failed(folder);
+    return 0; /* now let the servers reload */
+}
+//! [cert-write-files]
+
 //! [op-access-store]
 /* A program that does each step itself; one with an event loop calls acme_op_access_store() on a worker. */
 static int step(acme_op_t *op)
@@ -243,6 +260,7 @@ int main(int argc, char **argv)
     acme_key_t *unused_key = NULL;
     acme_cert_t *cert, *stored;
     char folder[] = "/tmp/store-XXXXXX", command[100];
+    char combined[100], site[100];
     int result, i;
 
     if (from_arguments(argc, argv, &options, &unused_key) || !mkdtemp(folder))
@@ -262,8 +280,11 @@ int main(int argc, char **argv)
     acme_store_free(encrypted);
     stored = own ? at_start(own, "site.example.org") : NULL;
     cert = up_to_date(folder, "site.example.org");
+    snprintf(combined, sizeof combined, "%s/combined.pem", folder);
+    snprintf(site, sizeof site, "%s/site", folder);
     if (cert)
         printf("%d days left\n", acme_cert_days_left(cert, 0));
+    result |= cert ? for_servers(cert, combined, site) : 1;
     result |= !cert || stored;
     acme_cert_free(cert);
     acme_store_free(own);

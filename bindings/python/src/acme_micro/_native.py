@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         acme_error_t as acme_error_t,
         acme_event_fn as acme_event_fn,
         acme_event_t as acme_event_t,
+        acme_files_options_t as acme_files_options_t,
         acme_header_t as acme_header_t,
         acme_http_request_t as acme_http_request_t,
         acme_key_t as acme_key_t,
@@ -360,6 +361,16 @@ _signatures["acme_cert_days_left"] = lambda m: (c_int, POINTER(m.acme_cert_t), c
 # Frees the handle.
 acme_cert_free: Callable[[_Pointer[acme_cert_t]], None]
 _signatures["acme_cert_free"] = lambda m: (None, POINTER(m.acme_cert_t))
+
+# Writes a certificate with its key into files for servers. If the program is killed or the power
+# fails, a server finds all old files or all new ones, and a key always fits its certificate. Tell
+# the server to read the files after this has returned: one that reads two files of the folder at
+# the very moment of the change can get an old and a new one, but never with combined. Blocking:
+# waits at most 5 seconds for another program that writes there.
+acme_cert_write_files: Callable[[_Pointer[acme_cert_t], _Pointer[acme_files_options_t]], int]
+_signatures["acme_cert_write_files"] = lambda m: (
+    c_int32, POINTER(m.acme_cert_t), POINTER(m.acme_files_options_t)
+)
 
 # Opens a folder as a store for one CA; creates it with mode 0700 if it does not exist. Keys and
 # certificates are in files that servers can read: NAME.key.pem and NAME.chain.pem. Programs,

@@ -316,6 +316,42 @@ class acme_challenge_t(Structure):
     ]
 
 
+class acme_files_options_t(Structure):
+    """Options for acme_cert_write_files().
+    
+    Zero means default. combined or folder is required, and with folder at least one of its files.
+    """
+
+    if TYPE_CHECKING:
+        size: int
+        combined: bytes | None
+        folder: bytes | None
+        chain: bytes | None
+        key: bytes | None
+        certificate: bytes | None
+        issuers: bytes | None
+        mode: int
+        key_mode: int
+        owner: int
+        group: int
+        private_key: _Pointer[acme_key_t]
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("combined", c_char_p),
+        ("folder", c_char_p),
+        ("chain", c_char_p),
+        ("key", c_char_p),
+        ("certificate", c_char_p),
+        ("issuers", c_char_p),
+        ("mode", c_size_t),
+        ("key_mode", c_size_t),
+        ("owner", c_size_t),
+        ("group", c_size_t),
+        ("private_key", POINTER(acme_key_t)),
+    ]
+
+
 # Reads a record: calls acme_record_set(), or nothing if there is no record of this name. Returns
 # ACME_OK, or ACME_ERR_STORE if the store cannot be reached.
 acme_store_get_fn = CFUNCTYPE(c_int, c_char_p, POINTER(acme_record_t), c_void_p)
