@@ -37,7 +37,7 @@
 ///  5. No function blocks, sleeps, starts a thread, reads the environment or opens a file or
 ///     socket. The exceptions are operation::send(), operation::run(), client::obtain() and
 ///     manager::run(); the constructor of client, which reads the files that its options name;
-///     driver; and the functions of store and operation::access_store().
+///     certificate::write_files(); driver; and the functions of store and operation::access_store().
 ///  6. Text is UTF-8. An empty std::optional is an absent value or, in options, the default.
 ///  7. The C API is available for everything else: native_handle() returns the C handle, and a
 ///     constructor takes over a C handle.
@@ -847,6 +847,35 @@ template <typename Shown> auto shown_or_throw(const Shown *shown, const char *wh
 
 // --- certificates -------------------------------------------------------------------------------
 
+/// Options of certificate::write_files(). combined or folder is required, and with folder at least
+/// one of its files.
+struct files_options {
+    /// Path of one file with the key, the certificate and its issuers, for HAProxy, Postfix and
+    /// nginx. The folder above it must exist.
+    std::optional<std::string> combined = {};
+    /// Path of a folder for the files below. The library makes it: a symbolic link to a hidden
+    /// folder beside it, which each call replaces. The folder above it must exist.
+    std::optional<std::string> folder = {};
+    /// Name of the file with the certificate and its issuers, such as "chain.pem".
+    std::optional<std::string> chain = {};
+    /// Name of the file with the key.
+    std::optional<std::string> key = {};
+    /// Name of the file with the certificate alone.
+    std::optional<std::string> certificate = {};
+    /// Name of the file with the issuers alone.
+    std::optional<std::string> issuers = {};
+    /// Mode of the files without the key; default 0644.
+    std::size_t mode = 0;
+    /// Mode of the files with the key; default 0600, and at most 0770.
+    std::size_t key_mode = 0;
+    /// Number of the user who gets the files; default: that of the process.
+    std::size_t owner = 0;
+    /// Number of the group that gets the files; default: that of the process.
+    std::size_t group = 0;
+    /// Key of a certificate that has none (certificate::key()), because it was parsed.
+    const acme::key *private_key = nullptr;
+};
+
 /// A certificate chain, leaf first, with its private key when the library has it.
 class certificate : public detail::handle<acme_cert_t> {
 public:
@@ -904,6 +933,30 @@ public:
     bool is_for(const acme::key &key) const
     {
         return acme_cert_is_for(native_handle(), key.native_handle()) != 0;
+    }
+
+    /// Writes the certificate with its key into files for servers. If the program is killed or the
+    /// power fails, a server finds all old files or all new ones, and a key always fits its
+    /// certificate. Tell the server to read the files after this has returned: one that reads two
+    /// files of the folder at the very moment of the change can get an old and a new one, but never
+    /// with combined. Blocks. Throws a store_error if a file cannot be written; the old ones stay.
+    void write_files(const files_options &options) const
+    {
+        acme_files_options_t c = {};
+
+        c.size = sizeof c;
+        c.combined = detail::to_c(options.combined, "combined");
+        c.folder = detail::to_c(options.folder, "folder");
+        c.chain = detail::to_c(options.chain, "chain");
+        c.key = detail::to_c(options.key, "key");
+        c.certificate = detail::to_c(options.certificate, "certificate");
+        c.issuers = detail::to_c(options.issuers, "issuers");
+        c.mode = options.mode;
+        c.key_mode = options.key_mode;
+        c.owner = options.owner;
+        c.group = options.group;
+        c.private_key = options.private_key ? options.private_key->native_handle() : nullptr;
+        detail::check(acme_cert_write_files(native_handle(), &c));
     }
 
     /// The leaf's DNS names and IP addresses.

@@ -36,6 +36,7 @@ STRUCTS = {
     "acme_authorize_options_t": "authorize_options",
     "acme_driver_options_t": "driver_options",
     "acme_manager_options_t": "manager_options",
+    "acme_files_options_t": "files_options",
 }
 
 # C++ members that have another name than in C: durations have their unit in their type.
@@ -64,6 +65,7 @@ ADDED = {"order_options.only_if_due": "With replaces not for client::obtain()."}
 # C++'s word for each of C's, in all comments. The first match wins.
 WORDS = {
     r"acme_cert_create_tls_alpn\(\)": "certificate::tls_alpn()",
+    r"acme_cert_key\(\)": "certificate::key()",
     r"acme_client_account_url\(\)": "client::account_url()",
     r"acme_client_new\(\)": "the constructor of client",
     r"acme_client_profile\(\)": "client::profiles()",

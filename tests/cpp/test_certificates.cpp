@@ -1,5 +1,8 @@
 // Certificates, renewals and accounts of acme_micro.hpp, at Pebble.
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "pebble.hpp"
 
@@ -215,6 +218,53 @@ static void accounts_and_renewals(web_server &web)
     with_new.begin_deactivate().run();
 }
 
+static std::string content(const std::string &path)
+{
+    std::ifstream file(path);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+static void files_for_servers(const acme::client &ca, web_server &web)
+{
+    char root[] = "/tmp/acme-cpp-XXXXXX";
+    CHECK(mkdtemp(root) != nullptr);
+    const std::string folder = std::string(root) + "/site";
+    const acme::certificate cert = ca.obtain(order_for({"files.cpp.test"}), http01(web));
+    const acme::key own = cert.key().value();
+    const std::string chain = cert.chain_pem(), key(own.pem().value());
+    acme::files_options options;
+    THROWS(acme::invalid_argument, "no file", cert.write_files(options));
+    options.folder = folder;
+    options.combined = std::string(root) + "/both.pem";
+    options.chain = "chain.pem";
+    options.key = "key.pem";
+    options.certificate = "cert.pem";
+    options.issuers = "issuers.pem";
+    options.mode = 0604;
+    options.key_mode = 0640;
+    cert.write_files(options);
+    CHECK(content(folder + "/chain.pem") == chain && content(folder + "/key.pem") == key);
+    CHECK(content(folder + "/cert.pem") + content(folder + "/issuers.pem") == chain);
+    CHECK(content(*options.combined) == key + chain);
+    using std::filesystem::perms;
+    CHECK(std::filesystem::status(*options.combined).permissions() == perms(0640));
+    CHECK(std::filesystem::status(folder + "/cert.pem").permissions() == perms(0604));
+
+    const acme::certificate parsed = acme::certificate::parse(chain);
+    THROWS(acme::invalid_argument, "no key", parsed.write_files(options));
+    options.private_key = &own;
+    parsed.write_files(options);
+    options.private_key = nullptr;
+    options.owner = SIZE_MAX;
+    THROWS(acme::invalid_argument, "owner", cert.write_files(options));
+    options.owner = 0;
+    options.group = SIZE_MAX;
+    THROWS(acme::invalid_argument, "group", cert.write_files(options));
+    options.group = 0;
+    options.folder = "/nonexistent/site";
+    THROWS(acme::store_error, "No such file", cert.write_files(options));
+    std::filesystem::remove_all(root);
+}
 
 #if __cplusplus >= 202002L
 // Uses designated initializers for options and handlers.
@@ -240,6 +290,7 @@ int main(int argc, char **argv)
                       TEST(step_by_step(account, web)),
                       TEST(tls_alpn(ca)),
                       TEST(accounts_and_renewals(web)),
+                      TEST(files_for_servers(ca, web)),
 #if __cplusplus >= 202002L
                       TEST(designated(account, web)),
 #endif
