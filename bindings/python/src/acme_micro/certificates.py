@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from . import _native
-from ._arguments import PathLike, to_bytes, to_text, to_texts
+from ._arguments import PathLike, to_bytes, to_optional_path, to_optional_text, to_text, to_texts
 from ._handle import Handle, borrow, create, handle_of
 from ._native import RevocationReason
 from ._values import EPOCH, from_text, moment
-from .errors import AcmeError, InvalidArgument
+from .errors import AcmeError, InvalidArgument, check
 from .keys import KeyType, PrivateKey
 from .steps import Challenge
 
@@ -107,6 +107,64 @@ class Certificate(Handle[_native.acme_cert_t]):
         PrivateKey.generate()  # without a provider of its algorithms, OpenSSL finds any two keys different
         return False
 
+    def write_files(
+        self,
+        *,
+        combined: PathLike | None = None,
+        folder: PathLike | None = None,
+        chain: str | None = None,
+        key: str | None = None,
+        certificate: str | None = None,
+        issuers: str | None = None,
+        mode: int = 0o644,
+        key_mode: int = 0o600,
+        owner: int | None = None,
+        group: int | None = None,
+        private_key: PrivateKey | None = None,
+    ) -> None:
+        """Writes the certificate with its key into files for servers.
+
+        ::
+
+            cert.write_files(combined="/etc/haproxy/example.org.pem", key_mode=0o640, group=haproxy)
+            cert.write_files(folder="/etc/nginx/example.org", chain="chain.pem", key="key.pem")
+
+        If the program is killed or the power fails, a server finds all old files or all new ones, and a key
+        always fits its certificate. Tell the server to read the files after this has returned: one that reads
+        two files of the folder at the very moment of the change can get an old and a new one, but never with
+        ``combined``. Raises :class:`StoreError` if a file cannot be written; the old ones stay.
+
+        combined
+            Path of one file with the key, the certificate and its issuers, for HAProxy, Postfix and nginx.
+        folder
+            Path of a folder for the files below. It is made: a symbolic link to a hidden folder beside it,
+            which each call replaces. The folder above it must exist.
+        chain, key, certificate, issuers
+            Names of files in the folder: the certificate with its issuers, the key, the certificate alone,
+            and the issuers alone.
+        mode, key_mode
+            Modes of the files without and with the key.
+        owner, group
+            Numbers of the user and group who get the files, other than those of the process.
+        private_key
+            The key of a certificate that has none, because it was parsed.
+        """
+        handle = self._handle
+        with_key = private_key if private_key is not None else self._stored_key
+        options = _native.acme_files_options_t()
+        options.size = sizeof(options)
+        options.combined = to_optional_path(combined, "combined")
+        options.folder = to_optional_path(folder, "folder")
+        options.chain = to_optional_text(chain, "chain")
+        options.key = to_optional_text(key, "key")
+        options.certificate = to_optional_text(certificate, "certificate")
+        options.issuers = to_optional_text(issuers, "issuers")
+        options.mode, options.key_mode = _number(mode, "mode"), _number(key_mode, "key_mode")
+        options.owner, options.group = _number(owner or 0, "owner"), _number(group or 0, "group")
+        if with_key is not None:
+            options.private_key = handle_of(with_key, PrivateKey, "private_key")
+        check(_native.acme_cert_write_files(handle, pointer(options)))
+
     @property
     def names(self) -> tuple[str, ...]:
         """The leaf's DNS names and IP addresses."""
@@ -188,3 +246,11 @@ class SigningRequest(Handle[_native.acme_csr_t]):
         handle = self._handle
         data = _native.acme_csr_der(handle, pointer(size))
         return string_at(data, size.value)
+
+
+def _number(value: int, name: str) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be int, not {type(value).__name__}")
+    if not 0 <= value < 1 << 32:
+        raise InvalidArgument(f"{name} is {value}, not 0 to 2**32-1")
+    return value
