@@ -3,8 +3,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import ssl
+import subprocess
+import time
+
 from case import PUT_C, Case, web_server
-from pages import DIRECTORY, WEBROOT, changed, main, run, shows
+from pages import BLOCKS, DIRECTORY, WEBROOT, changed, main, run, shows
 
 # Ends keep_fresh() after one name has a certificate and the other one has failed; later, when the certificate was
 # read from the store.
@@ -64,6 +70,7 @@ int main(int argc, char **argv)
     with.event = count;
     with.user = stdout;
     with.publish = publish;
+    SERVE
     if (acme_manager_new(&with, &manager) != ACME_OK)
         return 2;
     add("manager.renewals.test");
@@ -76,6 +83,31 @@ int main(int argc, char **argv)
     return 0;
 }
 """
+
+NGINX = """
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log off;
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        ssl_certificate {site}/chain.pem;
+        ssl_certificate_key {site}/key.pem;
+    }}
+    server {{
+        listen 127.0.0.1:{other_port} ssl;
+        ssl_certificate {both};
+        ssl_certificate_key {both};
+    }}
+}}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return bound.getsockname()[1]
 
 
 class Renewals(Case):
@@ -143,7 +175,7 @@ with acme.Store(sys.argv[1]) as store, store.client({DIRECTORY!r}, terms_agreed=
     def test_manager(self, events, thread):
         """Two programs on one folder, one after the other: the second one finds the certificate of the first."""
         program = self.program_c(
-            f"#define _GNU_SOURCE\n{events}{thread}{PUT_C}{MANAGER_MAIN_C}", "-pthread"
+            f"#define _GNU_SOURCE\n{events}{thread}{PUT_C}{MANAGER_MAIN_C.replace('SERVE', '')}", "-pthread"
         )
         with web_server(self.webroot):
             first, second = (
@@ -155,6 +187,71 @@ with acme.Store(sys.argv[1]) as store, store.client({DIRECTORY!r}, terms_agreed=
         self.assertEqual(second, first[:1])
         chain, key = (self.folder / f"acme/manager.renewals.test.{part}.pem" for part in ("chain", "key"))
         self.is_valid(chain, key, "manager.renewals.test")
+
+    @shows("renewals c files")
+    def test_nginx(self, text):
+        """nginx starts with the first certificate, and serves the second one after a reload, in both ways."""
+        port, other_port = free_port(), free_port()
+        site, both = self.folder / "site", self.folder / "both.pem"
+        (self.folder / "nginx.conf").write_text(NGINX.format(
+            folder=self.folder, port=port, other_port=other_port, site=site, both=both,
+        ))  # fmt: skip
+        start = f"/usr/sbin/nginx -c {self.folder}/nginx.conf"
+        self.tool("nginx", f'#!/bin/sh\n[ -e {self.folder}/pid ] && exec {start} "$@" || exec {start}\n')
+        self.addCleanup(lambda: subprocess.run([self.folder / "bin/nginx", "-s", "stop"], check=True))
+        text = changed(text, **{"= folder;": f'= folder;\n    files.combined = "{both}";'})
+        serve = "with.serve = give_to_nginx; with.serve_user = argv[4];"
+        main = changed(MANAGER_MAIN_C, **{"SERVE": serve, "argc != 4": "argc != 5"})
+        events, thread = BLOCKS["renewals c events"], BLOCKS["renewals c thread"]
+        program = self.program_c(f"#define _GNU_SOURCE\n{events}{thread}{text}{PUT_C}{main}", "-pthread")
+        served = set()
+        for run_number in range(2):
+            state = self.folder / f"acme{run_number}"  # an empty one: a new certificate
+            with web_server(self.webroot):
+                run(program, self.webroot, state, DIRECTORY, site, env={**os.environ, **self.tools})
+            leaf = (site / "chain.pem").read_text().partition("-----END CERTIFICATE-----")[0]
+            for one in port, other_port:
+                self.is_served(leaf, one)
+            served.add(leaf)
+        self.assertEqual(len(served), 2)
+
+    def is_served(self, leaf, port):
+        """Waits until a server has this certificate: nginx reloads after `nginx -s reload` has ended."""
+        until = time.monotonic() + 60
+        while True:
+            try:
+                if leaf in ssl.get_server_certificate(("127.0.0.1", port)):
+                    return
+            except OSError:
+                pass
+            self.assertLess(time.monotonic(), until, "the new certificate is not served")
+            time.sleep(0.05)
+
+    @shows("renewals python files")
+    def test_haproxy(self, text):
+        both = self.folder / "both.pem"
+        text = changed(text, **{
+            "/etc/haproxy/example.org.pem": str(both), '["systemctl", "reload", "haproxy"]': '["echo", "reloaded"]',
+        })  # fmt: skip
+        told = f"""
+import sys
+import acme_micro as acme
+{text}
+
+def tell(event):
+    give_to_haproxy(event)
+    if event.certificate:
+        manager.stop()
+
+store = acme.MemoryStore()
+with store.client({DIRECTORY!r}, terms_agreed=True) as ca:
+    with acme.Manager(ca, acme.Webroot(sys.argv[1]), on_event=tell) as manager:
+        manager.add(["haproxy.renewals.test"])
+        manager.run()
+"""
+        with web_server(self.webroot):
+            self.assertEqual(self.python(told, self.webroot), "reloaded\n")
+        self.is_valid(both, both, "haproxy.renewals.test")
 
     @shows("renewals c round", "renewals c stored")
     def test_c(self, text, stored):
