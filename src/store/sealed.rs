@@ -213,6 +213,10 @@ impl Store for SealedStore {
         self.inner.list(prefix, after, limit)
     }
 
+    fn revision(&self) -> Result<Option<u64>> {
+        self.inner.revision()
+    }
+
     fn claim(&self, name: &str) -> Result<Option<Claim>> {
         self.inner.claim(name)
     }
