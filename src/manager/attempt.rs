@@ -148,8 +148,7 @@ impl Manager {
             ManagerEventKind::Renewed => self.counters.renewed += 1,
             _ => self.counters.not_due += 1,
         }
-        self.failures.forget(ticket.id);
-        entry.next_ca = 0;
+        (entry.next_ca, entry.error) = (0, None);
         let next = entry.take_schedule(schedule);
         entry.set_certificate(ticket.ca, kept.chain.not_before(), not_after);
         self.expiry.note(entry);
@@ -166,10 +165,11 @@ impl Manager {
 
     fn failed(&mut self, ticket: Ticket, error: Error, schedule: &Schedule, now: Time) {
         let Ticket { id, ca, .. } = ticket;
-        self.failures.note(id, &error);
+        self.failures.note(error.kind());
         let Some(entry) = self.table.get_mut(id) else { return };
         let name = entry.name().to_owned();
         entry.failures = u8::try_from(schedule.failures).unwrap_or(u8::MAX);
+        entry.error = Some(error.clone());
         let not_after = entry.not_after;
         let mut event = ManagerEvent::failed(name, error.clone(), None);
         event.not_after = Some(not_after).filter(|_| entry.has_certificate());

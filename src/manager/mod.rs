@@ -182,7 +182,6 @@ impl Manager {
     pub fn remove(&mut self, name: &str) -> bool {
         let Some(id) = self.table.find(name) else { return false };
         self.served.remove(id);
-        self.failures.forget(id);
         self.table.remove(id);
         true
     }

@@ -1,6 +1,5 @@
 //! The state of a manager for its users: a snapshot as JSON, and metrics as OpenMetrics text.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -8,7 +7,7 @@ use serde::Serialize;
 use super::Manager;
 use super::ca::Ca;
 use super::table::{Entry, State};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::names::ca_name;
 use crate::time::Time;
 
@@ -21,24 +20,16 @@ pub(super) struct Counters {
     pub not_due: u64,
 }
 
-/// The failures of a manager, for its users.
+/// Number of failed attempts by the kind of the error.
 #[derive(Default)]
-pub(super) struct Failures {
-    /// Number of failed attempts by the kind of the error.
-    counts: BTreeMap<String, u64>,
-    /// The last error of each certificate that fails.
-    last: BTreeMap<u32, String>,
-}
+pub(super) struct Failures(Vec<(ErrorKind, u64)>);
 
 impl Failures {
-    pub(super) fn note(&mut self, id: u32, error: &Error) {
-        *self.counts.entry(format!("{:?}", error.kind())).or_default() += 1;
-        self.last.insert(id, error.to_string());
-    }
-
-    /// Forgets the error of a certificate that works, or is removed.
-    pub(super) fn forget(&mut self, id: u32) {
-        self.last.remove(&id);
+    pub(super) fn note(&mut self, kind: ErrorKind) {
+        match self.0.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, count)) => *count += 1,
+            None => self.0.push((kind, 1)),
+        }
     }
 }
 
@@ -56,7 +47,7 @@ struct Status<'a> {
     next_try: Option<String>,
     failures: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
+    error: Option<String>,
 }
 
 impl Entry {
@@ -71,7 +62,7 @@ impl Entry {
         }
     }
 
-    fn status<'a>(&'a self, ca: &'a Ca, error: Option<&'a String>, now: Time) -> Status<'a> {
+    fn status<'a>(&'a self, ca: &'a Ca, now: Time) -> Status<'a> {
         let is_known = |time: &Time| *time > Time::default();
         let text = |time: Time| Some(time).filter(is_known).map(|time| time.to_string());
         let waits = matches!(self.state, State::Idle | State::New);
@@ -84,7 +75,7 @@ impl Entry {
             renew_at: text(self.renew_at),
             next_try: text(self.due).filter(|_| waits),
             failures: self.failures,
-            error: error.map(String::as_str),
+            error: self.error.as_ref().map(Error::to_string),
         }
     }
 }
@@ -97,7 +88,7 @@ impl Manager {
         let text = |id: u32| {
             let entry = self.table.get(id)?;
             let ca = self.cas.get(usize::from(entry.issuer))?;
-            serde_json::to_string(&entry.status(ca, self.failures.last.get(&id), now)).ok()
+            serde_json::to_string(&entry.status(ca, now)).ok()
         };
         let Some(name) = name else {
             let all: Vec<String> = self.table.ids().filter_map(text).collect();
@@ -134,7 +125,8 @@ impl Manager {
         text.number("acme_attempts", "counter", attempts);
         let results = results.map(|(result, count)| (result.to_owned(), count));
         text.family("acme_results", "counter", "result", results);
-        text.family("acme_failures", "counter", "kind", self.failures.counts.clone());
+        let failures = self.failures.0.iter().map(|(kind, count)| (format!("{kind:?}"), *count));
+        text.family("acme_failures", "counter", "kind", failures);
         let requests = cas().map(|(name, ca)| (name, ca.client.requests()));
         text.family("acme_requests", "counter", "ca", requests);
         // If nothing works from now on, this is when the first name has no certificate.

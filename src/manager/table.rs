@@ -67,6 +67,8 @@ pub(super) struct Entry {
     pub next_ca: u8,
     /// The last warning about its end.
     pub warned: Warning,
+    /// The error of the last attempt, if it failed.
+    pub error: Option<Error>,
     /// Lifetime of the certificate in minutes.
     lifetime: u32,
     /// End of the validity; 0: there is no certificate.
@@ -234,6 +236,7 @@ impl Table {
             issuer: 0,
             next_ca: 0,
             warned: Warning::None,
+            error: None,
             lifetime: 0,
             not_after: Time::default(),
             renew_at: Time::default(),
