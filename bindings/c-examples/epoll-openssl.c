@@ -8,7 +8,8 @@
  *   NAMES     the names of one certificate, with commas between them; several certificates are
  *             obtained at the same time
  *   --port    where to respond to the CA (default 80)
- *   --out     account.pem, and for each certificate FIRST-NAME.key.pem and FIRST-NAME.chain.pem
+ *   --out     folder for the account's key and for each certificate's: FIRST-NAME.key.pem and
+ *             FIRST-NAME.chain.pem (acme_store_directory())
  *
  * The CA's name is resolved once, before the loop begins: the library connects only to
  * the directory's host. A server that runs for months should resolve the name again from time to time,
@@ -183,8 +184,11 @@ static void drive(struct order *order)
             break;
         case ACME_STEP_UNPUBLISH:
             break;
+        case ACME_STEP_STORE: /* a few small files; on a slow disk, call it on a worker thread */
+            acme_op_access_store(order->op);
+            break;
         default:
-            failures += order_end(&command, order->name, order->op, step);
+            failures += order_end(order->name, order->op, step);
             while (order->transfers)
                 transfer_free(order->transfers);
             acme_op_free(order->op);
@@ -404,7 +408,7 @@ static int run(void)
         order = calloc(1, sizeof *order);
         order->name = command.orders[i];
         order->due = 0; /* at once */
-        order->op = order_begin(&command, client, command.orders[i]);
+        order->op = order_begin(client, command.orders[i]);
         order->next = orders;
         orders = order;
         ready = order->op != NULL;
@@ -436,18 +440,10 @@ static int run(void)
 
 int main(int argc, char **argv)
 {
-    int result = command_read(&command, argc, argv);
+    int result = command_read(&command, &client, argc, argv);
 
-    if (result == 0) {
-        if (acme_client_new(&command.ca, &client) == ACME_OK) {
-            result = run();
-        } else {
-            fprintf(stderr, "%s\n", acme_error_message(acme_last_error()));
-            result = 1;
-        }
-        acme_client_free(client);
-        acme_key_free((acme_key_t *)command.ca.account_key);
-        close(command.out);
-    }
+    if (result == 0)
+        result = run();
+    acme_client_free(client);
     return result;
 }

@@ -9,7 +9,8 @@
  *   NAMES     the names of one certificate, with commas between them; several certificates are
  *             obtained at the same time
  *   --port    where to respond to the CA (default 80)
- *   --out     account.pem, and for each certificate FIRST-NAME.key.pem and FIRST-NAME.chain.pem
+ *   --out     folder for the account's key and for each certificate's: FIRST-NAME.key.pem and
+ *             FIRST-NAME.chain.pem (acme_store_directory())
  *
  * Ctrl-C removes the published challenges and ends the program.
  *
@@ -328,8 +329,11 @@ static void drive(struct order *order)
             continue;
         case ACME_STEP_UNPUBLISH:
             continue;
+        case ACME_STEP_STORE: /* a few small files; on a slow disk, call it on a worker thread */
+            acme_op_access_store(order->op);
+            continue;
         default:
-            failures += order_end(&command, order->name, order->op, step);
+            failures += order_end(order->name, order->op, step);
             while (order->transfers)
                 transfer_free(order->transfers);
             event_del(order->timer);
@@ -400,7 +404,7 @@ static int run(void)
         order = calloc(1, sizeof *order);
         order->name = command.orders[i];
         order->timer = evtimer_new(base, on_order_timer, order);
-        order->op = order_begin(&command, client, command.orders[i]);
+        order->op = order_begin(client, command.orders[i]);
         order->next = orders;
         orders = order;
         ready = order->op != NULL;
@@ -426,7 +430,7 @@ static int run(void)
 
 int main(int argc, char **argv)
 {
-    int result = command_read(&command, argc, argv);
+    int result = command_read(&command, &client, argc, argv);
 
     if (result != 0)
         return result;
@@ -435,19 +439,12 @@ int main(int argc, char **argv)
     base = event_base_new();
     dns = evdns_base_new(base, EVDNS_BASE_INITIALIZE_NAMESERVERS | EVDNS_BASE_DISABLE_WHEN_INACTIVE);
     multi = curl_multi_init();
-    if (acme_client_new(&command.ca, &client) == ACME_OK) {
-        result = run();
-    } else {
-        fprintf(stderr, "%s\n", acme_error_message(acme_last_error()));
-        result = 1;
-    }
+    result = run();
     acme_client_free(client);
     curl_multi_cleanup(multi);
     evdns_base_free(dns, 0);
     event_base_free(base);
     curl_global_cleanup();
     libevent_global_shutdown();
-    acme_key_free((acme_key_t *)command.ca.account_key);
-    close(command.out);
     return result;
 }

@@ -3,72 +3,26 @@
  *
  *   libuv --directory URL [--ca-file FILE] [--agree-terms] [--port N] --out DIR NAME...
  *
- * One certificate for each NAME, in DIR/NAME.pem: its key first, then the chain. The account's key is
- * DIR/account.pem, generated if it does not exist. The loop's own server on port N (80)
- * responds to the CA.
+ * One certificate for each NAME, in DIR/NAME.key.pem and DIR/NAME.chain.pem, and the account's key in
+ * DIR/account.pem (acme_store_directory()). The loop's own server on port N (80) responds to the CA.
  *
- * The driver is one descriptor in the loop: when it is readable, acme_driver_dispatch() calls publish(),
- * unpublish() and done(), on this thread like everything else here. SIGINT and SIGTERM end the
- * program; it removes the published challenges first.
+ * The driver is one descriptor in the loop: when it is readable, acme_driver_dispatch() calls publish() and
+ * done(), on this thread like everything else here. Files are read and written on the driver's threads.
+ * SIGINT and SIGTERM end the program.
  *
  * Exit status: 0 all obtained; 1 some failed; 2 wrong usage.
  */
 #define _POSIX_C_SOURCE 200809L
 
+#include <stdlib.h>
 #include <uv.h>
 
-#include "files.h"
+#include "acme_micro.h"
 #include "listener.h"
 #include "start.h"
 
-static int port = 80, out, failures;
-
-/* --- the published challenges ------------------------------------------------------------------ */
-
-struct published {
-    const acme_challenge_t *challenge; /* valid until the operation is done */
-    struct published *next;
-};
-
-static struct published *published;
-
-static void publish(acme_op_t *op, void *user)
-{
-    const acme_challenge_t *challenge;
-    size_t i;
-
-    (void)user;
-    for (i = 0; (challenge = acme_op_challenge(op, i)); i++) {
-        struct published *place = malloc(sizeof *place);
-
-        if (!place) {
-            (void)acme_op_published(op, "no memory");
-            return;
-        }
-        place->challenge = challenge;
-        place->next = published;
-        published = place;
-    }
-    (void)acme_op_published(op, NULL); /* any thread may call this, also later */
-}
-
-static void unpublish(acme_op_t *op, void *user)
-{
-    const acme_challenge_t *challenge;
-    size_t i;
-
-    (void)user;
-    for (i = 0; (challenge = acme_op_challenge(op, i)); i++) {
-        struct published **place = &published, *gone;
-
-        while (*place && (*place)->challenge != challenge)
-            place = &(*place)->next;
-        gone = *place;
-        if (gone)
-            *place = gone->next;
-        free(gone);
-    }
-}
+static int port = 80, failures;
+static acme_client_t *client;
 
 /* --- the server that responds to the CA ---------------------------------------------------------- */
 
@@ -101,20 +55,18 @@ static void on_written(uv_write_t *write, int status)
 
 static void answer(struct visitor *visitor)
 {
-    const struct published *place;
-    char path[600] = "", *text = visitor->answer;
-    uv_buf_t buffer;
+    static char found[] = "HTTP/1.0 200 OK\r\nContent-Type: application/octet-stream\r\n\r\n",
+                not_found[] = "HTTP/1.0 404 Not Found\r\n\r\n";
+    char path[600] = "";
+    uv_buf_t buffers[2];
+    size_t size;
 
     sscanf(visitor->request, "GET %599s ", path);
-    strcpy(text, "HTTP/1.0 404 Not Found\r\n\r\n");
-    for (place = published; place; place = place->next)
-        if (strcmp(place->challenge->http_path, path) == 0)
-            snprintf(text, sizeof visitor->answer,
-                     "HTTP/1.0 200 OK\r\nContent-Type: application/octet-stream\r\n\r\n%s",
-                     place->challenge->key_authorization);
-    buffer = uv_buf_init(text, (unsigned)strlen(text));
+    size = acme_client_http01_answer(client, path, strlen(path), visitor->answer, sizeof visitor->answer);
+    buffers[0] = size ? uv_buf_init(found, sizeof found - 1) : uv_buf_init(not_found, sizeof not_found - 1);
+    buffers[1] = uv_buf_init(visitor->answer, (unsigned)size);
     visitor->write.data = visitor;
-    if (uv_write(&visitor->write, (uv_stream_t *)&visitor->tcp, &buffer, 1, on_written) != 0)
+    if (uv_write(&visitor->write, (uv_stream_t *)&visitor->tcp, buffers, 2, on_written) != 0)
         leave(visitor);
 }
 
@@ -173,25 +125,10 @@ static acme_driver_t *driver;
 static uv_poll_t driver_poll;
 static uv_signal_t interrupt, terminate;
 
-/* Writes NAME.pem: the key first, then the chain. */
-static int store_both(const char *name, const acme_cert_t *cert)
+static void publish(acme_op_t *op, void *user)
 {
-    const char *key = acme_key_pem(acme_cert_key(cert)), *chain = acme_cert_chain_pem(cert);
-    size_t size = strlen(key) + strlen(chain) + 1;
-    char *text = malloc(size), file[FILE_NAME_SIZE];
-    volatile char *secret = text; /* volatile: a compiler removes a memset() before free() */
-    int failed = -1;
-
-    if (text && file_name(file, name, ".pem") == 0) {
-        snprintf(text, size, "%s%s", key, chain);
-        failed = store(out, file, 0600, text);
-        while (*secret)
-            *secret++ = 0;
-    }
-    free(text);
-    if (failed)
-        perror(name);
-    return failed;
+    (void)user;
+    acme_op_published(op, NULL); /* answer() gets the challenges from the client */
 }
 
 static void done(acme_op_t *op, acme_status_t status, void *user)
@@ -202,10 +139,9 @@ static void done(acme_op_t *op, acme_status_t status, void *user)
     if (status != ACME_OK) {
         fprintf(stderr, "libuv: %s: %s\n", name, acme_error_message(acme_op_error(op)));
         failures++;
-    } else if (store_both(name, cert) != 0)
-        failures++;
-    else
+    } else { /* it is in the store */
         printf("%s: valid for %d days\n", name, acme_cert_days_left(cert, 0));
+    }
     acme_cert_free(cert);
     acme_op_free(op);
 }
@@ -248,7 +184,7 @@ static void on_signal(uv_signal_t *handle, int number)
     stop();
 }
 
-static void add(acme_client_t *client, char *name)
+static void add(char *name)
 {
     acme_driver_callbacks_t callbacks = ACME_DRIVER_CALLBACKS_INIT;
     acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
@@ -258,7 +194,6 @@ static void add(acme_client_t *client, char *name)
     order.names = names;
     order.name_count = 1;
     callbacks.publish = publish;
-    callbacks.unpublish = unpublish;
     callbacks.done = done;
     callbacks.user = name;
     if (acme_begin_order(client, &order, &op) != ACME_OK ||
@@ -269,7 +204,7 @@ static void add(acme_client_t *client, char *name)
     }
 }
 
-static void run(char **names, int count, acme_client_t *client)
+static void run(char **names, int count)
 {
     int i;
 
@@ -281,7 +216,7 @@ static void run(char **names, int count, acme_client_t *client)
         failures++;
     else
         for (i = 0; i < count; i++)
-            add(client, names[i]);
+            add(names[i]);
     uv_signal_start(&interrupt, on_signal, SIGINT);
     uv_signal_start(&terminate, on_signal, SIGTERM);
     uv_poll_start(&driver_poll, UV_READABLE, on_driver);
@@ -294,10 +229,9 @@ static void run(char **names, int count, acme_client_t *client)
 int main(int argc, char **argv)
 {
     acme_client_options_t account = ACME_CLIENT_OPTIONS_INIT;
-    acme_client_t *client = NULL;
-    const char *out_path = NULL;
-    acme_key_t *key;
-    int i, is_noted;
+    acme_store_t *store = NULL;
+    const char *out = NULL;
+    int i;
 
     for (i = 1; i < argc && argv[i][0] == '-'; i++) {
         if (strcmp(argv[i], "--agree-terms") == 0)
@@ -309,34 +243,26 @@ int main(int argc, char **argv)
         else if (i + 1 < argc && strcmp(argv[i], "--port") == 0)
             port = atoi(argv[++i]);
         else if (i + 1 < argc && strcmp(argv[i], "--out") == 0)
-            out_path = argv[++i];
+            out = argv[++i];
         else
             break;
     }
-    if (start(argc, argv) != 0 || i == argc || argv[i][0] == '-' || !account.directory_url || !out_path) {
+    if (start(argc, argv) != 0 || i == argc || argv[i][0] == '-' || !account.directory_url || !out) {
         fputs("usage: libuv --directory URL [--ca-file FILE] [--agree-terms] [--port N] --out DIR "
               "NAME...\n", stderr);
         return 2;
     }
     signal(SIGPIPE, SIG_IGN); /* a client may be gone before the response is sent */
-    out = folder_open(out_path, 0755);
-    if (out < 0 || folder_lock(out, out_path) != 0)
-        return 1;
-    is_noted = folder_is_for(out, out_path, account.directory_url);
-    if (is_noted < 0 || (!is_noted && folder_note_ca(out, account.directory_url) != 0))
-        return 1;
-    key = stored_key(out, "account.pem");
-    account.account_key = key;
-    if (key && acme_client_new(&account, &client) == ACME_OK &&
-        acme_driver_new(NULL, &driver) == ACME_OK) {
-        run(argv + i, argc - i, client);
-    } else {
-        if (key)
-            fprintf(stderr, "libuv: %s\n", acme_error_message(acme_last_error()));
+    if (acme_store_directory(out, &store) == ACME_OK) {
+        account.store = store;
+        if (acme_client_new(&account, &client) == ACME_OK && acme_driver_new(NULL, &driver) == ACME_OK)
+            run(argv + i, argc - i);
+    }
+    if (!driver) {
+        fprintf(stderr, "libuv: %s\n", acme_error_message(acme_last_error()));
         failures++;
     }
     acme_client_free(client);
-    acme_key_free(key);
-    close(out);
+    acme_store_free(store);
     return failures != 0;
 }

@@ -33,19 +33,19 @@ class Libuv(unittest.TestCase):
         self.folder = folder.name
 
     def verify(self, name):
-        pem = f"{self.folder}/{name}.pem"
+        chain, key = (f"{self.folder}/{name}.{what}.pem" for what in ("chain", "key"))
         verdict = subprocess.run(
             ["openssl", "verify", "-CAfile", os.environ["PEBBLE_ROOT"], "-verify_hostname", name,
-             "-untrusted", pem, pem],
+             "-untrusted", chain, chain],
             capture_output=True, text=True,
         )  # fmt: skip
         self.assertEqual(verdict.returncode, 0, verdict.stderr)
         keys = [
-            subprocess.run(["openssl", *what, "-in", pem], capture_output=True, check=True).stdout
-            for what in (["x509", "-noout", "-pubkey"], ["pkey", "-pubout"])
+            subprocess.run(["openssl", *what], capture_output=True, check=True).stdout
+            for what in (["x509", "-noout", "-pubkey", "-in", chain], ["pkey", "-pubout", "-in", key])
         ]
         self.assertEqual(*keys)
-        self.assertEqual(os.stat(pem).st_mode & 0o777, 0o600)
+        self.assertEqual(os.stat(key).st_mode & 0o777, 0o600)
 
     def test_many_at_once_and_again(self):
         names = [f"uv{n}.capi.test" for n in range(20)]
@@ -63,7 +63,7 @@ class Libuv(unittest.TestCase):
         self.assertEqual(program.returncode, 1)
         self.assertRegex(errors, r"\Alibuv: blocked-domain.example: .*rejectedIdentifier.*\n\Z")
         self.verify("good.capi.test")
-        self.assertFalse(Path(self.folder, "blocked-domain.example.pem").exists())
+        self.assertFalse(Path(self.folder, "blocked-domain.example.chain.pem").exists())
 
     def test_a_signal_ends_it_in_good_order(self):
         names = [f"never{n}.capi.test" for n in range(20)]

@@ -298,6 +298,7 @@ class Snippets(unittest.TestCase):
             struct order { acme_op_t *op; };
             void request_start(struct order *, const acme_http_request_t *);
             void timer_start(struct order *, int64_t);
+            void store_start(struct order *);
             void finished(struct order *);
             void publish(acme_op_t *, void *);
             void unpublish(acme_op_t *, void *);
