@@ -138,6 +138,7 @@ target/c/pkcs11: LDLIBS += -ldl
 target/c/libuv: LDLIBS += $(shell pkg-config --libs libuv)
 target/c/libevent-curl: LDLIBS += $(shell pkg-config --libs libevent libcurl)
 target/c/epoll-openssl: LDLIBS += -lssl -lcrypto
+target/c/minimal target/c/minimal-cpp: LDLIBS += -lssl -lcrypto
 target/c/https_server: LDLIBS += $(shell pkg-config --libs libevent_openssl libevent) -lssl -lcrypto
 target/c/https_server-cpp: CPPFLAGS += $(shell pkg-config --cflags cpp-httplib)
 target/c/https_server-cpp: LDLIBS += $(shell pkg-config --libs cpp-httplib) -lssl -lcrypto

@@ -172,6 +172,37 @@ int acme_openssl_is_challenge(const SSL *ssl);
 }
 #endif
 
+#if defined(__cplusplus) && defined(ACME_MICRO_HPP)
+/**
+ * Lets an acme::manager serve its certificates on the connections of ctx, which also respond to tls-alpn-01: sets
+ * serve, publish and unpublish of its options, and attaches a store to ctx. Include acme_micro.hpp before this header.
+ * Throws std::runtime_error if OpenSSL has no memory left.
+ * @param options The options for the constructor of acme::manager.
+ * @param ctx The context that accepts connections. It may be freed before the manager.
+ */
+inline void acme_openssl_manage(acme::manager_options &options, SSL_CTX *ctx)
+{
+    acme_openssl_store_t *made = nullptr;
+    const acme_status_t status = acme_openssl_store_new(&made);
+    const std::shared_ptr<acme_openssl_store_t> store(made, acme_openssl_store_free);
+    if (status != ACME_OK || acme_openssl_attach(ctx, made) != ACME_OK)
+        throw std::runtime_error("OpenSSL has no memory left for a store of certificates");
+    options.serve = [store](const acme::certificate &cert) {
+        (void)!acme_openssl_store_set(store.get(), cert.native_handle(), nullptr); // else the old one stays in use
+    };
+    options.publish = [store](acme::operation &op) {
+        for (const acme::challenge &c : op.challenges())
+            if (c.type == "tls-alpn-01" && acme_openssl_store_challenge_add(store.get(), c.shown) != ACME_OK)
+                return op.publish_failed("OpenSSL does not take the challenge's certificate");
+        op.published();
+    };
+    options.unpublish = [store](acme::operation &op) {
+        for (const acme::challenge &c : op.challenges())
+            acme_openssl_store_challenge_remove(store.get(), c.shown);
+    };
+}
+#endif
+
 #endif /* ACME_MICRO_OPENSSL_H */
 
 #if defined(ACME_MICRO_OPENSSL_IMPLEMENTATION) && !defined(ACME_MICRO_OPENSSL_IMPLEMENTED)

@@ -10,6 +10,8 @@ use crate::engine::{Challenge, Operation, Reply, Request, Step, ToSign};
 use crate::error::Result;
 use crate::manager::{Act, Manager, ManagerEvent};
 use crate::time::Time;
+#[cfg(feature = "http")]
+use crate::transport::HttpClient;
 
 /// Maximum time of one sleep. After it, a cancellation by another thread takes effect.
 const MAX_SLEEP: Duration = Duration::from_millis(250);
@@ -37,6 +39,21 @@ pub trait Host {
     fn wants(&mut self, _name: &str) -> bool {
         false
     }
+}
+
+/// For programs whose server responds to http-01 with
+/// [`Client::http01_answer`](crate::engine::Client::http01_answer): there is nothing to publish.
+#[cfg(feature = "http")]
+impl Host for HttpClient {
+    fn send(&mut self, request: &Arc<Request>, reply: &Reply<'_>) {
+        HttpClient::send(self, request, reply);
+    }
+
+    fn publish(&mut self, _challenges: &[Challenge]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn unpublish(&mut self, _challenges: &[Challenge]) {}
 }
 
 /// Polls `operation` to its end, and lets `host` do the steps. Blocks for at most the operation's

@@ -34,10 +34,10 @@ using namespace std::chrono_literals;
 // Keeps a certificate for the order's names fresh, for the handshakes of a server.
 class certificates {
 public:
-    certificates(acme::client_options options, const acme::order_options &order, const std::string &folder,
-                 std::function<void(const acme::manager_event &)> on_event)
-        : served_(make_served()), store_(acme::store::directory(folder)),
-          client_((options.store = &store_, options)), manager_(manager_options(std::move(on_event)))
+    certificates(SSL_CTX &context, acme::client_options options, const acme::order_options &order,
+                 const std::string &folder, std::function<void(const acme::manager_event &)> on_event)
+        : store_(acme::store::directory(folder)), client_((options.store = &store_, options)),
+          manager_(manager_options(context, std::move(on_event)))
     {
         manager_.add(order);
         thread_ = std::thread([this] { manager_.run(); });
@@ -50,43 +50,17 @@ public:
         thread_.join();
     }
 
-    bool attach(SSL_CTX &context) { return acme_openssl_attach(&context, served_.get()) == ACME_OK; }
     void renew(const std::string &name) { manager_.renew(name); }
 
 private:
-    using served = std::unique_ptr<acme_openssl_store_t, void (*)(acme_openssl_store_t *)>;
-
-    static served make_served()
+    acme::manager_options manager_options(SSL_CTX &context,
+                                          std::function<void(const acme::manager_event &)> on_event)
     {
-        acme_openssl_store_t *made = nullptr;
-        if (acme_openssl_store_new(&made) != ACME_OK)
-            throw std::runtime_error("OpenSSL has no memory left for a store of certificates");
-        return served(made, acme_openssl_store_free);
-    }
-
-    acme::manager_options manager_options(std::function<void(const acme::manager_event &)> on_event)
-    {
-        acme::manager_options options;
-        options.client = &client_;
-        options.event = std::move(on_event);
-        options.serve = [this](const acme::certificate &cert) {
-            if (acme_openssl_store_set(served_.get(), cert.native_handle(), nullptr) != ACME_OK)
-                std::cerr << "https_server-cpp: OpenSSL does not take the certificate" << std::endl;
-        };
-        options.publish = [this](acme::operation &op) {
-            for (const acme::challenge &c : op.challenges())
-                if (acme_openssl_store_challenge_add(served_.get(), c.shown) != ACME_OK)
-                    return op.publish_failed("OpenSSL refuses the certificate of the challenge for " + c.identifier);
-            op.published();
-        };
-        options.unpublish = [this](acme::operation &op) {
-            for (const acme::challenge &c : op.challenges())
-                acme_openssl_store_challenge_remove(served_.get(), c.shown);
-        };
+        acme::manager_options options{&client_, std::move(on_event)};
+        acme_openssl_manage(options, &context);
         return options;
     }
 
-    served served_;
     acme::store store_;
     acme::client client_;
     acme::manager manager_;
@@ -145,8 +119,11 @@ static int run(const acme::client_options &options, const acme::order_options &o
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
 
-    certificates certs(options, order, state, on_certificate);
-    httplib::SSLServer server([&certs](SSL_CTX &context) { return certs.attach(context); });
+    std::optional<certificates> certs;
+    httplib::SSLServer server([&](SSL_CTX &context) {
+        certs.emplace(context, options, order, state, on_certificate);
+        return true;
+    });
     add_pages(server);
     server.new_task_queue = [] { return new httplib::ThreadPool(64); };
     server.set_write_timeout(60s);
@@ -162,7 +139,7 @@ static int run(const acme::client_options &options, const acme::order_options &o
     std::thread waiter([&] {
         int number = 0;
         while (sigwait(&signals, &number) == 0 && number == SIGHUP)
-            certs.renew(order.names.front());
+            certs->renew(order.names.front());
         server.stop();
     });
     server.listen_after_bind();

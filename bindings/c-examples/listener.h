@@ -1,7 +1,7 @@
 /*
  * listener.h - a socket that listens on all addresses of this machine, for the examples.
  *
- * Define _POSIX_C_SOURCE as 200809L before the first #include.
+ * For C and C++. In C, define _POSIX_C_SOURCE as 200809L before the first #include.
  */
 #ifndef LISTENER_H
 #define LISTENER_H
@@ -16,15 +16,20 @@
 
 /* Returns a socket that does not block, because a client that poll() saw may be gone before accept(); or -1
  * with errno. An IPv6 socket accepts IPv4, too. */
-static int listen_by(int family, unsigned short port)
+static inline int listen_by(int family, unsigned short port)
 {
-    struct sockaddr_in6 ipv6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
-    struct sockaddr_in ipv4 = { .sin_family = AF_INET, .sin_port = htons(port) };
+    struct sockaddr_in6 ipv6;
+    struct sockaddr_in ipv4;
     int listener = socket(family, SOCK_STREAM, 0), is_ipv6 = family == AF_INET6;
     int on = 1, off = 0, bound, why;
 
     if (listener < 0)
         return -1;
+    memset(&ipv6, 0, sizeof ipv6);
+    memset(&ipv4, 0, sizeof ipv4);
+    ipv6.sin6_family = AF_INET6;
+    ipv4.sin_family = AF_INET;
+    ipv6.sin6_port = ipv4.sin_port = htons(port);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (is_ipv6)
         setsockopt(listener, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
@@ -41,7 +46,7 @@ static int listen_by(int family, unsigned short port)
 
 /* Listens on this port; returns -1 after a message. Not every machine has IPv6. If another program has the
  * port, IPv4 alone would not help: a CA that uses IPv6 would find that program. */
-static int listen_on(unsigned short port)
+static inline int listen_on(unsigned short port)
 {
     int listener = listen_by(AF_INET6, port);
     const char *why = "";

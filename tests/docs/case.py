@@ -7,8 +7,7 @@ import functools
 import http.server
 import json
 import os
-import socket
-import ssl
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import unittest
 import urllib.request
 from pathlib import Path
 
-from pages import ROOT, run
+from pages import ROOT, changed, run
 
 LIBRARY = ROOT / "target/c/lib/libacme-micro.so.1"
 
@@ -43,45 +42,24 @@ static int put(const acme_challenge_t *challenge, void *user)
 }
 """
 
-# For automatic_https() of a page: the server that a reader has, which here ends when its standard input ends.
-HTTPS_SERVER_C = """
-#include <poll.h>
-#include <signal.h>
+EXAMPLES = ROOT / "bindings/c-examples"
+# In C, pages show these lines before those that are marked.
+OPENSSL_HEADER = """#define ACME_MICRO_OPENSSL_IMPLEMENTATION /* in one file of the program */
+#include "acme_micro_openssl.h"
 
-int main(int argc, char **argv)
-{
-    SSL_CTX *tls = SSL_CTX_new(TLS_server_method());
-    struct pollfd watched[3] = { { -1, POLLIN, 0 }, { -1, POLLIN, 0 }, { 0, POLLIN, 0 } };
-    acme_manager_t *manager = NULL;
-    acme_driver_t *driver = NULL;
-
-    signal(SIGPIPE, SIG_IGN);
-    if (argc != 3 || automatic_https(tls, argv[1], &manager, &driver) != 0) {
-        fprintf(stderr, "%s\\n", acme_error_message(acme_last_error()));
-        return 1;
-    }
-    watched[0].fd = acme_driver_fd(driver);
-    watched[1].fd = listen_on((unsigned short)atoi(argv[2]));
-    while (poll(watched, 3, -1) > 0 && !watched[2].revents) {
-        if (watched[0].revents && acme_driver_dispatch(driver) != ACME_OK)
-            return 1;
-        if (watched[1].revents) {
-            int peer = accept(watched[1].fd, NULL, NULL);
-            SSL *ssl = SSL_new(tls);
-
-            SSL_set_fd(ssl, peer);
-            if (SSL_accept(ssl) == 1)
-                SSL_shutdown(ssl);
-            SSL_free(ssl);
-            close(peer);
-        }
-    }
-    acme_manager_free(manager);
-    acme_driver_free(driver);
-    SSL_CTX_free(tls);
-    return 0;
-}
 """
+
+
+def marked(source: Path) -> str:
+    """The lines of a smallest example that pages show: those between its two marks."""
+    (lines,) = re.findall(r"^\S+ --- begin: automatic HTTPS ---.*?\n(.*?)^\S+ --- end ---", source.read_text(), re.M | re.S)
+    return lines
+
+
+def function_length(text: str) -> int:
+    """The number of lines of automatic_https() that are not blank."""
+    (function,) = re.findall(r"^[^\n]*automatic_https\(.*?^}$", text, re.M | re.S)
+    return sum(bool(line.strip()) for line in function.splitlines())
 
 
 @contextlib.contextmanager
@@ -147,37 +125,50 @@ class Case(unittest.TestCase):
         )  # fmt: skip
         return self.folder / "program"
 
-    def serves_https(self, snippet: str, name: str) -> None:
-        """Runs a server with automatic_https() of a page, twice; the second run has the certificate of the first."""
-        listener = ROOT / "bindings/c-examples/listener.h"
-        head = f'#define _GNU_SOURCE\n#include <stdlib.h>\n#include "{listener}"\n'
-        program = self.program_c(head + snippet + HTTPS_SERVER_C, "-lssl", "-lcrypto")
+    def program_cpp(self, source: str, *flags: str) -> Path:
+        file = self.folder / "program.cpp"
+        file.write_text(source)
+        strict = ["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror", "-I", ROOT / "include"]
+        run("clang++", *strict, "-fsyntax-only", file)
+        run(
+            "g++", *strict, file, "-o", self.folder / "program", "-L", LIBRARY.parent,
+            f"-Wl,-rpath,{LIBRARY.parent}", "-lacme-micro", *flags,
+        )  # fmt: skip
+        return self.folder / "program"
+
+    def serves_https(self, example: str, name: str) -> None:
+        """Runs an example, twice. The second run has the certificate of the first."""
+        (self.folder / "listener.h").symlink_to(EXAMPLES / "listener.h")
+        folder = {"/var/lib/acme": str(self.folder / "acme")}
+        build = self.program_cpp if example.endswith(".cpp") else self.program_c
+        program = build(changed((EXAMPLES / example).read_text(), **folder), "-lssl", "-lcrypto")
         port = os.environ["PEBBLE_TLS_PORT"]
         serials = set()
         for _ in range(2):
-            server = subprocess.Popen([program, name, port], stdin=subprocess.PIPE)
-            try:
-                serials.add(self.serial_of(name, int(port), server))
-                server.stdin.close()
-                self.assertEqual(server.wait(60), 0)
-            finally:
-                server.kill()
-                server.wait()
+            with subprocess.Popen([program, name, port]) as server:
+                try:
+                    serials.add(self.serial_of(name, port, server))
+                finally:
+                    server.terminate()
         self.assertEqual(len(serials), 1, "a restart has ordered another certificate")
 
-    def serial_of(self, name: str, port: int, server: subprocess.Popen) -> str:
-        """The serial number of the server's certificate, as soon as it has one that is valid."""
-        context = ssl.create_default_context(cafile=os.environ["PEBBLE_ROOT"])
+    def serial_of(self, name: str, port: str, server: subprocess.Popen) -> str:
+        """The serial number of the server's certificate, as the openssl command sees it, once it is valid."""
+        client = [
+            "openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", name,
+            "-CAfile", os.environ["PEBBLE_ROOT"], "-verify_return_error", "-verify_hostname", name,
+        ]  # fmt: skip
         until = time.monotonic() + 300
         while True:
             self.assertIsNone(server.poll(), "the server has ended")
-            try:
-                with socket.create_connection(("127.0.0.1", port), 10) as plain:
-                    with context.wrap_socket(plain, server_hostname=name) as tls:
-                        return tls.getpeercert()["serialNumber"]
-            except OSError:
-                self.assertLess(time.monotonic(), until, "no certificate is served")
-                time.sleep(0.1)
+            seen = subprocess.run(client, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            if seen.returncode == 0:
+                return subprocess.run(
+                    ["openssl", "x509", "-noout", "-serial"], input=seen.stdout, capture_output=True,
+                    text=True, check=True,
+                ).stdout  # fmt: skip
+            self.assertLess(time.monotonic(), until, f"no certificate is served: {seen.stderr}")
+            time.sleep(0.1)
 
     def program_rust(self, source: str) -> Path:
         file = self.folder / "program.rs"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from case import Case, web_server
+from case import EXAMPLES, OPENSSL_HEADER, Case, function_length, marked, web_server
 from pages import ROOT, WEBROOT, changed, main, run, shows
 
 
@@ -30,10 +30,16 @@ class FirstCertificate(Case):
         self.is_valid(chain, key, *self.names("sh"))
         self.is_clean()
 
-    @shows("first-certificate c manage")
-    def test_manage(self, text):
-        folder = {"/var/lib/acme": str(self.folder / "acme")}
-        self.serves_https(changed(text, **folder), "manage.guides.test")
+    @shows("first-certificate c manage", "first-certificate cpp manage", "first-certificate rust manage")
+    def test_manage(self, c, cpp, rust):
+        """test_readme.py runs minimal.c, and `make test-rust` runs tests/minimal.rs."""
+        self.assertEqual(c, OPENSSL_HEADER + marked(EXAMPLES / "minimal.c"))
+        self.assertEqual(cpp, marked(EXAMPLES / "minimal.cpp"))
+        self.assertEqual(rust, marked(ROOT / "tests/minimal.rs"))
+        self.assertLessEqual(function_length(c), 25)
+        self.assertLessEqual(function_length(cpp), 15)
+        self.assertLessEqual(function_length(rust), 12)
+        self.serves_https("minimal.cpp", "manage.guides.test")
 
     @shows("first-certificate c program", "first-certificate sh build")
     def test_c(self, text, build):

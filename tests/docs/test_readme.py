@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from case import PUT_C, Case, web_server
+from case import EXAMPLES, OPENSSL_HEADER, PUT_C, Case, function_length, marked, web_server
 from pages import DIRECTORY, ROOT, WEBROOT, changed, main, run, shows
 
 C_MAIN = """
@@ -82,11 +82,9 @@ class Readme(Case):
 
     @shows("README c manage")
     def test_manage(self, text):
-        folder = {"/var/lib/acme": str(self.folder / "acme")}
-        self.serves_https(changed(text, **folder), "manage.readme.test")
-        (function,) = re.findall(r"^int automatic_https.*?^}$", text, re.M | re.S)
-        lines = [line for line in function.splitlines() if line.strip()]
-        self.assertEqual(len(lines), 25)
+        self.assertEqual(text, OPENSSL_HEADER + marked(EXAMPLES / "minimal.c"))
+        self.assertEqual(function_length(text), 25)
+        self.serves_https("minimal.c", "manage.readme.test")
 
     @shows("README c obtain")
     def test_c(self, text):
