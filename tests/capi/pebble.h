@@ -297,6 +297,20 @@ static inline acme_client_t *pebble_client(acme_key_t *key)
     return client;
 }
 
+/* A client whose account is in this store. */
+static inline acme_client_t *stored_client(const acme_store_t *store, const char *directory_url)
+{
+    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
+    acme_client_t *client = NULL;
+
+    options.directory_url = directory_url;
+    options.store = store;
+    options.terms_agreed = 1;
+    options.ca_file = env("ACME_CA_FILE");
+    OK(acme_client_new(&options, &client));
+    return client;
+}
+
 static inline acme_order_options_t order_for(const char *const *names, size_t count)
 {
     acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;

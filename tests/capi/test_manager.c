@@ -28,19 +28,6 @@ static void on_event(const acme_event_t *event, void *user)
         snprintf(seen->message, sizeof seen->message, "%s", acme_error_message(event->error));
 }
 
-static acme_client_t *client_of(const acme_store_t *store, const char *directory_url)
-{
-    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
-    acme_client_t *client = NULL;
-
-    options.directory_url = directory_url;
-    options.store = store;
-    options.terms_agreed = 1;
-    options.ca_file = env("ACME_CA_FILE");
-    OK(acme_client_new(&options, &client));
-    return client;
-}
-
 static acme_manager_t *manager_of(acme_client_t *client, struct seen *seen)
 {
     acme_manager_options_t options = ACME_MANAGER_OPTIONS_INIT;
@@ -117,7 +104,7 @@ static void lives(void)
     char serial[100];
 
     OK(acme_store_memory(&store));
-    client = http_asks = client_of(store, env("ACME_DIRECTORY"));
+    client = http_asks = stored_client(store, env("ACME_DIRECTORY"));
     manager = manager_of(client, &seen);
     add_name(manager, "one.manager.test");
     CHECK(acme_manager_count(manager) == 1 && !acme_manager_cert(manager, "one.manager.test"));
@@ -173,7 +160,7 @@ static void g06_the_driver_is_freed_first(void)
     acme_time_t now;
 
     OK(acme_store_memory(&store));
-    client = client_of(store, "https://127.0.0.1:1/directory");
+    client = stored_client(store, "https://127.0.0.1:1/directory");
     manager = manager_of(client, &seen);
     add_name(manager, "a.manager.test");
     add_name(manager, "b.manager.test");
@@ -203,7 +190,7 @@ static void ends_early(void)
     int tries;
 
     OK(acme_store_memory(&store));
-    client = http_asks = client_of(store, env("ACME_DIRECTORY"));
+    client = http_asks = stored_client(store, env("ACME_DIRECTORY"));
     manager = manager_of(client, &seen);
     add_name(manager, "early.manager.test");
     OK(acme_manager_start(manager, driver));
@@ -255,7 +242,7 @@ static void runs(void)
     int before = threads();
 
     OK(acme_store_memory(&store));
-    client = http_asks = client_of(store, env("ACME_DIRECTORY"));
+    client = http_asks = stored_client(store, env("ACME_DIRECTORY"));
     manager = manager_of(client, &seen);
     add_name(manager, "run.manager.test");
     pthread_create(&stopper, NULL, stop_soon, manager);
@@ -304,7 +291,7 @@ static void g05_a_callback_removes_its_certificate(void)
     options.client = client;
     CHECK_STATUS(acme_manager_new(&options, &manager), ACME_ERR_INVALID_ARGUMENT, "has no store");
     OK(acme_store_memory(&store));
-    options.client = stored = client_of(store, "https://127.0.0.1:1/directory");
+    options.client = stored = stored_client(store, "https://127.0.0.1:1/directory");
     options.event = meddle;
     options.user = driver;
     OK(acme_manager_new(&options, &manager));
@@ -340,7 +327,7 @@ static void g11_a_child_of_fork_leaves_it_alone(void)
     int status;
 
     OK(acme_store_memory(&store));
-    client = http_asks = client_of(store, env("ACME_DIRECTORY"));
+    client = http_asks = stored_client(store, env("ACME_DIRECTORY"));
     manager = manager_of(client, &seen);
     add_name(manager, "fork.manager.test");
     OK(acme_manager_start(manager, driver));

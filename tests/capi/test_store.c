@@ -5,28 +5,6 @@
 
 static const char *directory_url;
 
-static acme_client_t *client_of(const acme_store_t *store)
-{
-    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
-    acme_client_t *client = NULL;
-
-    options.directory_url = directory_url;
-    options.store = store;
-    options.terms_agreed = 1;
-    options.ca_file = env("ACME_CA_FILE");
-    OK(acme_client_new(&options, &client));
-    return client;
-}
-
-static acme_run_options_t http01(void)
-{
-    acme_run_options_t run = ACME_RUN_OPTIONS_INIT;
-
-    run.publish = http_publish;
-    run.unpublish = http_unpublish;
-    return run;
-}
-
 static acme_cert_t *stored(const acme_store_t *store, const char *name)
 {
     acme_cert_t *cert = NULL;
@@ -41,8 +19,8 @@ static void lives(const acme_store_t *store, const char *name)
 {
     const char *names[] = { name, "second.store.test" };
     acme_order_options_t order = order_for(names, 2);
-    acme_run_options_t run = http01();
-    acme_client_t *client = client_of(store);
+    acme_run_options_t run = http_run();
+    acme_client_t *client = stored_client(store, directory_url);
     acme_cert_t *first = NULL, *same = NULL, *renewed = NULL, *kept;
     acme_op_t *op = NULL;
     char *account;
@@ -55,7 +33,7 @@ static void lives(const acme_store_t *store, const char *name)
     acme_client_free(client);
 
     /* Another start: the same account, and no order, because the renewal is not due. */
-    client = client_of(store);
+    client = stored_client(store, directory_url);
     CHECK(acme_client_account_url(client) == NULL);
     OK(acme_begin_order(client, &order, &op));
     OK(acme_op_run(op, &run));
@@ -292,13 +270,13 @@ static void fails(void)
     const char *names[] = { "fails.store.test" };
     acme_order_options_t order = order_for(names, 1);
     acme_store_functions_t given = functions();
-    acme_run_options_t run = http01();
+    acme_run_options_t run = http_run();
     acme_store_t *store = NULL;
     acme_client_t *client;
     acme_cert_t *cert = NULL;
 
     OK(acme_store_custom(&given, &store));
-    client = client_of(store);
+    client = stored_client(store, directory_url);
     table.fail = 1;
     CHECK_STATUS(acme_obtain(client, &order, &run, &cert), ACME_ERR_STORE, "gave -42");
     CHECK(!cert && !acme_client_account_url(client));
@@ -317,7 +295,7 @@ static void keeps_no_chain(void)
     const char *names[] = { "nochain.store.test" };
     acme_order_options_t order = order_for(names, 1);
     acme_store_functions_t given = functions();
-    acme_run_options_t run = http01();
+    acme_run_options_t run = http_run();
     acme_store_t *store = NULL;
     acme_client_t *client;
     acme_cert_t *cert, *again = NULL;
@@ -325,7 +303,7 @@ static void keeps_no_chain(void)
 
     table.fail_chains = 1;
     OK(acme_store_custom(&given, &store));
-    client = client_of(store);
+    client = stored_client(store, directory_url);
     OK(acme_begin_order(client, &order, &op));
     CHECK_STATUS(acme_op_run(op, &run), ACME_ERR_STORE, "gave -42");
     cert = acme_op_take_cert(op);
@@ -463,7 +441,7 @@ static void on_loop(void)
     table.calls = table.calls_on_caller = 0;
     table.is_slow = 1;
     OK(acme_store_custom(&given, &store));
-    client = client_of(store);
+    client = stored_client(store, directory_url);
     acme_store_free(store);
     OK(acme_driver_new(NULL, &driver));
     OK(acme_begin_order(client, &order, &job.op));
@@ -488,7 +466,7 @@ static void step_by_step(void)
     int step, accesses = 0;
 
     OK(acme_store_memory(&store));
-    client = client_of(store);
+    client = stored_client(store, directory_url);
     OK(acme_begin_order(client, &order, &op));
     CHECK_STATUS(acme_op_access_store(op), ACME_ERR_MISUSE, "does not wait");
     while ((step = acme_op_poll(op, 0)) == ACME_STEP_STORE) {
@@ -506,14 +484,14 @@ static void changes_key(acme_store_t *store)
 {
     const char *names[] = { "changed.store.test" };
     acme_order_options_t order = order_for(names, 1);
-    acme_run_options_t run = http01();
+    acme_run_options_t run = http_run();
     acme_key_t *key = new_key();
     acme_client_t *client;
     acme_cert_t *cert = NULL;
     acme_op_t *op = NULL;
     char *account;
 
-    client = client_of(store);
+    client = stored_client(store, directory_url);
     OK(acme_begin_register(client, &op));
     OK(acme_op_run(op, NULL));
     acme_op_free(op);
@@ -523,7 +501,7 @@ static void changes_key(acme_store_t *store)
     acme_op_free(op);
     acme_client_free(client);
 
-    client = client_of(store);
+    client = stored_client(store, directory_url);
     OK(acme_obtain(client, &order, &run, &cert));
     verify(cert, names[0]);
     CHECK(strcmp(acme_client_account_url(client), account) == 0);
@@ -551,7 +529,7 @@ static void refuses(void)
     options.store = store;
     options.account_key = key;
     CHECK_STATUS(acme_client_new(&options, &client), ACME_ERR_INVALID_ARGUMENT, "from the store");
-    client = client_of(store);
+    client = stored_client(store, directory_url);
     order.order_url = "https://127.0.0.1/order/1";
     CHECK_STATUS(acme_begin_order(client, &order, &op), ACME_ERR_INVALID_ARGUMENT, "order_url");
     order.order_url = NULL;

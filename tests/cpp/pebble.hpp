@@ -56,10 +56,11 @@ inline sockaddr_in loopback(const std::string &port)
     return address;
 }
 
-// http-01: a table of the published challenges, and a thread that serves them.
+// http-01: a thread that serves a table of the published challenges, or those of a client.
 class web_server {
 public:
-    web_server() : listener_(socket(AF_INET, SOCK_STREAM, 0))
+    explicit web_server(const acme::client *client = nullptr)
+        : client_(client), listener_(socket(AF_INET, SOCK_STREAM, 0))
     {
         const sockaddr_in address = loopback(env("PEBBLE_HTTP_PORT"));
         const int on = 1;
@@ -102,17 +103,26 @@ private:
             const int fd = accept(listener_.fd(), nullptr, nullptr);
             if (fd < 0)
                 return;
-            const tcp_socket client(fd);
-            const std::string request = client.receive();
+            const tcp_socket visitor(fd);
+            const std::string request = visitor.receive();
             const std::size_t start = request.find(' ') + 1;
             const std::string path = request.substr(start, request.find(' ', start) - start);
-            const std::lock_guard<std::mutex> lock(mutex_);
-            const auto found = table_.find(path);
-            client.send_all(found == table_.end() ? "HTTP/1.0 404 Not Found\r\n\r\n"
-                                                  : "HTTP/1.0 200 OK\r\n\r\n" + found->second);
+            const std::optional<std::string> body = find(path);
+            visitor.send_all(body ? "HTTP/1.0 200 OK\r\n\r\n" + *body
+                                  : "HTTP/1.0 404 Not Found\r\n\r\n");
         }
     }
 
+    std::optional<std::string> find(const std::string &path)
+    {
+        if (client_)
+            return client_->http01_answer(path);
+        const std::lock_guard<std::mutex> lock(mutex_);
+        const auto found = table_.find(path);
+        return found == table_.end() ? std::nullopt : std::make_optional(found->second);
+    }
+
+    const acme::client *client_;
     tcp_socket listener_;
     std::mutex mutex_;
     std::map<std::string, std::string> table_;

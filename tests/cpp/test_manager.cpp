@@ -16,49 +16,6 @@ acme::client stored_client(const std::string &directory_url)
     return acme::client(options);
 }
 
-// A web server that responds to http-01 with client::http01_answer().
-class answering_server {
-public:
-    explicit answering_server(const acme::client &client)
-        : client_(client), listener_(socket(AF_INET, SOCK_STREAM, 0))
-    {
-        const sockaddr_in address = loopback(env("PEBBLE_HTTP_PORT"));
-        const int on = 1;
-        setsockopt(listener_.fd(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        if (bind(listener_.fd(), reinterpret_cast<const sockaddr *>(&address), sizeof address) ||
-            listen(listener_.fd(), 64))
-            throw std::runtime_error("cannot listen on PEBBLE_HTTP_PORT");
-        thread_ = std::thread([this] { serve(); });
-    }
-
-    ~answering_server()
-    {
-        shutdown(listener_.fd(), SHUT_RDWR);
-        thread_.join();
-    }
-
-private:
-    void serve() const
-    {
-        for (;;) {
-            const int fd = accept(listener_.fd(), nullptr, nullptr);
-            if (fd < 0)
-                return;
-            const tcp_socket peer(fd);
-            const std::string request = peer.receive();
-            const std::size_t start = request.find(' ') + 1;
-            const auto body =
-                client_.http01_answer(request.substr(start, request.find(' ', start) - start));
-            peer.send_all(body ? "HTTP/1.0 200 OK\r\n\r\n" + *body
-                               : "HTTP/1.0 404 Not Found\r\n\r\n");
-        }
-    }
-
-    const acme::client &client_;
-    tcp_socket listener_;
-    std::thread thread_;
-};
-
 // The events that the handlers have seen.
 struct seen {
     std::vector<acme::event_type> events;
@@ -105,7 +62,7 @@ template <typename Condition> void until(acme::driver &driver, Condition conditi
 void lives()
 {
     const acme::client client = stored_client(env("ACME_DIRECTORY"));
-    const answering_server web(client);
+    const web_server web(&client);
     const std::string name = "lives.manager-cpp.test";
     acme::driver driver;
     seen seen;
@@ -188,7 +145,7 @@ void throws_in_dispatch()
 void runs()
 {
     const acme::client client = stored_client(env("ACME_DIRECTORY"));
-    const answering_server web(client);
+    const web_server web(&client);
     seen seen;
     acme::manager_options options = options_for(client, seen);
     acme::manager *self = nullptr;
