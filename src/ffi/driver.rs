@@ -218,6 +218,7 @@ impl DriverState {
         self.managers().retain(|known| !Arc::ptr_eq(known, manager));
         manager.cancel();
         while manager.has_attempts() {
+            wait_until_readable(self.fd); // a store may take its time
             self.dispatch();
         }
         manager.detach();
@@ -461,6 +462,7 @@ pub extern "C" fn acme_driver_free(driver: *mut acme_driver_t) {
         let managers = state.managers().clone();
         managers.iter().for_each(|manager| state.end_attempts(manager));
         while !state.driver().is_empty() {
+            wait_until_readable(state.fd);
             state.dispatch();
         }
         Ok(())
