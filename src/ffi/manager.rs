@@ -722,9 +722,10 @@ pub extern "C" fn acme_manager_stop(manager: *const acme_manager_t) {
 }
 
 /// Frees the manager. It first cancels the attempts under way, and removes their challenges; their orders
-/// stay in the store, and the next manager goes on with them. There are no more events. From a callback, and
-/// while another thread dispatches the driver or is in acme_manager_run(), this function only sets
-/// ACME_ERR_MISUSE. In a child of fork() it frees nothing.
+/// stay in the store, and the next manager goes on with them. It waits until the store has taken what an attempt
+/// writes, a minute at most. There are no more events. From a callback, and while another thread dispatches the
+/// driver or is in acme_manager_run(), this function only sets ACME_ERR_MISUSE. In a child of fork() it frees
+/// nothing.
 /// @param manager The manager; NULL is fine.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_manager_free(manager: *mut acme_manager_t) {

@@ -951,8 +951,9 @@ acme_manager_stop: Callable[[_Pointer[acme_manager_t]], None]
 _signatures["acme_manager_stop"] = lambda m: (None, POINTER(m.acme_manager_t))
 
 # Frees the manager. It first cancels the attempts under way, and removes their challenges; their
-# orders stay in the store, and the next manager goes on with them. There are no more events. From a
-# callback, and while another thread dispatches the driver or is in acme_manager_run(), this
-# function only sets ACME_ERR_MISUSE. In a child of fork() it frees nothing.
+# orders stay in the store, and the next manager goes on with them. It waits until the store has
+# taken what an attempt writes, a minute at most. There are no more events. From a callback, and
+# while another thread dispatches the driver or is in acme_manager_run(), this function only sets
+# ACME_ERR_MISUSE. In a child of fork() it frees nothing.
 acme_manager_free: Callable[[_Pointer[acme_manager_t]], None]
 _signatures["acme_manager_free"] = lambda m: (None, POINTER(m.acme_manager_t))
