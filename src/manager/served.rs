@@ -142,9 +142,17 @@ impl Identities {
 
     fn find(&self, name: &str) -> Option<&(CertificateChain, Key)> {
         let id = self.by_name.get(&self.hash(name))?;
-        let identity = self.by_id.get(*id as usize)?.as_ref()?;
-        let is_for_name = identity.0.names().iter().any(|known| known.eq_ignore_ascii_case(name));
-        Some(identity).filter(|_| is_for_name)
+        self.get(*id).filter(|_| self.has(*id, name))
+    }
+
+    fn get(&self, id: u32) -> Option<&(CertificateChain, Key)> {
+        self.by_id.get(id as usize)?.as_ref()
+    }
+
+    /// Whether the certificate of this number has the name.
+    fn has(&self, id: u32, name: &str) -> bool {
+        let chain = self.get(id).map(|(chain, _)| chain);
+        chain.is_some_and(|chain| chain.names().iter().any(|one| one.eq_ignore_ascii_case(name)))
     }
 
     fn forget(&mut self, id: u32) {
@@ -155,6 +163,10 @@ impl Identities {
             let hash = self.hash(&name.to_ascii_lowercase());
             if self.by_name.get(&hash) == Some(&id) {
                 self.by_name.remove(&hash);
+                // Another certificate may have the name, too.
+                if let Some(other) = self.loaded.iter().rev().find(|id| self.has(**id, name)) {
+                    self.by_name.insert(hash, *other);
+                }
             }
         }
     }

@@ -1,12 +1,12 @@
 // The manager: certificates that stay fresh by themselves.
 #include "pebble.hpp"
 
+#include <atomic>
+
 namespace {
 
-// A client with a store in memory.
-acme::client stored_client(const std::string &directory_url)
+acme::client stored_client(const std::string &directory_url, const acme::store &store = acme::store::memory())
 {
-    const acme::store store = acme::store::memory();
     acme::client_options options;
 
     options.directory_url = directory_url;
@@ -21,6 +21,7 @@ struct seen {
     std::vector<acme::event_type> events;
     std::vector<std::string> served;
     std::string name, message;
+    bool is_store_error = false;
     std::optional<acme::time_point> next_try;
 
     bool has(acme::event_type type) const
@@ -39,6 +40,7 @@ acme::manager_options options_for(const acme::client &client, seen &seen)
         seen.next_try = event.next_try;
         if (event.error)
             seen.message = event.error->what();
+        seen.is_store_error = event.error && event.error->status() == acme::status::store;
         CHECK(event.cert.has_value() == (event.type != acme::event_type::failed));
     };
     options.serve = [&seen](const acme::certificate &cert) {
@@ -218,6 +220,36 @@ void the_driver_goes_first()
     CHECK(manager.count() == 1);
 }
 
+// The record stays as it is: a program of a newer version may read it again.
+void g24_a_record_of_a_newer_version_is_left_alone()
+{
+    struct newer : acme::record_store {
+        std::atomic<int> writes{0};
+        std::optional<acme::record> get(const std::string &) override
+        {
+            return acme::record{1, "{\"format\":2}"};
+        }
+        std::uint64_t put(const std::string &, std::uint64_t, std::optional<std::string_view>) override
+        {
+            writes++;
+            return 2;
+        }
+        std::vector<std::string> list(const std::string &, const std::string &, std::size_t) override { return {}; }
+    };
+    const auto records = std::make_shared<newer>();
+    const acme::store store = acme::store::custom(records);
+    const acme::client client = stored_client(env("ACME_DIRECTORY"), store);
+    acme::driver driver;
+    seen seen;
+    acme::manager manager(options_for(client, seen));
+
+    manager.add(order_for({"newer.manager-cpp.test"}));
+    manager.start(driver);
+    until(driver, [&] { return seen.has(acme::event_type::failed); });
+    CHECK(has_text(seen.message, "a newer version of this library") && seen.is_store_error);
+    CHECK(records->writes == 0 && !manager.find("newer.manager-cpp.test"));
+}
+
 void misuse()
 {
     acme::manager_options options;
@@ -230,6 +262,10 @@ void misuse()
     options.client = &stored;
     acme::manager manager(options);
     THROWS(acme::invalid_argument, "127.1", manager.add(order_for({"127.1"})));
+    THROWS(acme::invalid_argument, "empty", manager.add(order_for({""})));
+    THROWS(acme::invalid_argument, "names", manager.add(order_for({})));
+    THROWS(acme::invalid_argument, "twice", manager.add(order_for({"a.test", "A.test."})));
+    THROWS(acme::invalid_argument, "1000", manager.add(order_for(std::vector<std::string>(1001, "a.test"))));
     CHECK(manager.count() == 0);
 }
 
@@ -240,5 +276,6 @@ int main(int argc, char **argv)
     return run_tests("test_manager", argc, argv,
                      {TEST(lives()), TEST(publishes()), TEST(throws_in_dispatch()), TEST(runs()),
                       TEST(throws_in_run()), TEST(destroyed_by_its_handler()),
-                      TEST(the_driver_goes_first()), TEST(misuse())});
+                      TEST(the_driver_goes_first()), TEST(misuse()),
+                      TEST(g24_a_record_of_a_newer_version_is_left_alone())});
 }
