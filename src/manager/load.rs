@@ -50,6 +50,8 @@ enum Part {
         id: u32,
         generation: u16,
         found: Result<Box<Found>>,
+        /// Whether it was in memory before.
+        is_again: bool,
     },
     /// The revision of each store, before its records were read. Empty: not known.
     Revisions(Vec<Option<u64>>),
@@ -103,8 +105,9 @@ impl LoadJob {
 
     fn results(&self, read: impl Fn(&Wanted) -> Result<Found>) -> Vec<Loaded> {
         let result = |wanted: &Wanted| {
-            let (id, generation) = (wanted.id, wanted.generation);
-            Loaded(Part::Certificate { id, generation, found: read(wanted).map(Box::new) })
+            let (id, generation, is_again) = (wanted.id, wanted.generation, self.unless.is_some());
+            let found = read(wanted).map(Box::new);
+            Loaded(Part::Certificate { id, generation, found, is_again })
         };
         self.wanted.iter().map(result).collect()
     }
@@ -195,10 +198,14 @@ impl Manager {
         Some(self.job(certificates, whole, now))
     }
 
-    fn job(&self, wanted: Vec<Wanted>, whole: bool, now: Time) -> LoadJob {
+    fn job(&mut self, wanted: Vec<Wanted>, whole: bool, now: Time) -> LoadJob {
+        self.reading.begin(wanted.len(), now);
+        LoadJob { clients: self.clients(), wanted, whole, unless: None, now }
+    }
+
+    fn clients(&self) -> Vec<(Client, Arc<dyn Store>)> {
         let client = |ca: &Ca| Some((ca.client.clone(), ca.client.store()?));
-        let clients = self.cas.iter().filter_map(client).collect();
-        LoadJob { clients, wanted, whole, unless: None, now }
+        self.cas.iter().filter_map(client).collect()
     }
 
     /// Looks for certificates in memory that another program has renewed.
@@ -213,9 +220,8 @@ impl Manager {
         self.watch.next = Time::from_millis(i64::MAX); // until the job has ended
         let ids = self.served.loaded();
         let wanted = ids.into_iter().filter_map(|id| self.wanted(id)).collect();
-        let mut job = self.job(wanted, true, now);
-        job.unless = Some(self.watch.revisions.clone());
-        Some(job)
+        let unless = Some(self.watch.revisions.clone());
+        Some(LoadJob { clients: self.clients(), wanted, whole: true, unless, now })
     }
 
     fn wanted(&self, id: u32) -> Option<Wanted> {
@@ -228,13 +234,17 @@ impl Manager {
     /// Takes in what a [`LoadJob`] has read.
     pub fn loaded(&mut self, loaded: Vec<Loaded>, now: Time) {
         let mut told = false;
+        let is_first = |one: &&Loaded| matches!(one.0, Part::Certificate { is_again: false, .. });
+        self.reading.end(loaded.iter().filter(is_first).count(), now);
         for Loaded(part) in loaded {
             let (id, generation, error) = match part {
-                Part::Certificate { id, generation, found: Ok(found) } => {
+                Part::Certificate { id, generation, found: Ok(found), .. } => {
                     self.take_found(id, generation, *found, now);
                     continue;
                 }
-                Part::Certificate { id, generation, found: Err(error) } => (id, generation, error),
+                Part::Certificate { id, generation, found: Err(error), .. } => {
+                    (id, generation, error)
+                }
                 Part::Revisions(revisions) => {
                     self.watch = Watch { next: now.after(WATCH_INTERVAL), revisions };
                     continue;
@@ -271,8 +281,12 @@ impl Manager {
         let due = limits::plausible(entry.take_schedule(&found.schedule), now);
         let ours = names::digest(entry.names());
         let is_ours = found.known.as_ref().is_some_and(|known| known.names == ours);
-        // Without a certificate for its names there is nothing to wait for, except after a failure.
-        let waits = is_ours || entry.failures > 0;
+        if entry.forgets {
+            entry.failures = 0;
+        }
+        // There is nothing to wait for without a certificate for its names, except after a failure, or if the
+        // program has asked for another one meanwhile, or changed the options.
+        let waits = (is_ours || entry.failures > 0) && !entry.forgets;
         let due = if waits { due } else { Time::from_millis(i64::MIN) };
         if let Some(known) = &found.known {
             entry.set_certificate(found.ca, known.not_before, known.not_after);
@@ -286,6 +300,48 @@ impl Manager {
         }
         if is_waiting {
             self.set_timer(id, due);
+        }
+    }
+}
+
+/// The records that are being read.
+#[derive(Default)]
+pub(super) struct Reading {
+    count: usize,
+    /// When the program is told that the store does not answer.
+    late_at: Option<Time>,
+}
+
+impl Reading {
+    fn begin(&mut self, count: usize, now: Time) {
+        self.count += count;
+        self.late_at.get_or_insert(now.after(limits::STORE_RETRY));
+    }
+
+    fn end(&mut self, count: usize, now: Time) {
+        if count > 0 {
+            self.count = self.count.saturating_sub(count);
+            self.late_at = (self.count > 0).then(|| now.after(limits::STORE_RETRY));
+        }
+    }
+
+    pub(super) fn late_at(&self) -> Option<Time> {
+        self.late_at
+    }
+}
+
+impl Manager {
+    /// Tells the program that the store has not answered for a minute. One event is for all certificates.
+    pub(super) fn note_silence(&mut self, now: Time) {
+        if self.reading.late_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.reading.late_at = Some(now.after(limits::STORE_RETRY));
+        let waiting = self.table.iter().find(|entry| entry.state == State::Loading);
+        if let Some(name) = waiting.map(|entry| entry.name().to_owned()) {
+            let why = format!("it has not been read for {} s", limits::STORE_RETRY.as_secs());
+            let error = unusable(&name, &why);
+            self.tell(ManagerEvent::failed(name, error, None));
         }
     }
 }

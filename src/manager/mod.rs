@@ -44,8 +44,8 @@ use crate::time::Time;
 use ca::Ca;
 pub use event::{ManagerEvent, ManagerEventKind};
 use expiry::Expiry;
-use load::Watch;
 pub use load::{LoadJob, Loaded};
+use load::{Reading, Watch};
 use on_demand::OnDemand;
 pub use served::Served;
 use status::{Counters, Failures};
@@ -114,6 +114,7 @@ pub struct Manager {
     timers: BinaryHeap<Reverse<(Time, u32)>>,
     /// Certificates whose record has not been read.
     unread: Vec<u32>,
+    reading: Reading,
     /// Certificates for which something is to be done, by the end of their validity.
     queue: BinaryHeap<Reverse<(Time, u32)>>,
     attempts: usize,
@@ -142,6 +143,7 @@ impl Manager {
             table: Table::default(),
             timers: BinaryHeap::new(),
             unread: Vec::new(),
+            reading: Reading::default(),
             queue: BinaryHeap::new(),
             attempts: 0,
             events: VecDeque::new(),
@@ -221,6 +223,7 @@ impl Manager {
             }
             self.note_clock(now);
             self.take_due(now);
+            self.note_silence(now);
             if let Some(job) = self.load(now) {
                 return Act::Load(job);
             }
@@ -326,7 +329,7 @@ impl Manager {
         let pauses = self.cas.iter().filter_map(|ca| ca.health.ends());
         let pauses = pauses.filter(|until| !self.queue.is_empty() && *until > now);
         let next = timer.into_iter().chain(pauses).chain(self.expiry.at());
-        let next = next.chain([self.watch.next()]).min();
+        let next = next.chain(self.reading.late_at()).chain([self.watch.next()]).min();
         next.map_or(MAX_WAIT, |next| next.since(now)).min(MAX_WAIT)
     }
 

@@ -58,7 +58,7 @@ static void until(acme_driver_t *driver, const struct seen *seen, int type, int 
     CHECK(seen->count[type] == count);
 }
 
-static void g12_another_ca_takes_over(void)
+static void g30_another_ca_takes_over(void)
 {
     const char *names[] = { "one.cas.test" };
     acme_order_options_t order = order_for(names, 1);
@@ -125,7 +125,7 @@ static int is_known(const char *name, void *user)
     return strcmp(name, "shop.cas.test") == 0;
 }
 
-static void g18_on_demand(void)
+static void g36_on_demand(void)
 {
     const char *names[] = { "one.cas.test" };
     acme_order_options_t order = order_for(names, 1), example = order_for(names, 0);
@@ -167,8 +167,8 @@ static void g18_on_demand(void)
 int main(void)
 {
     host_start();
-    g12_another_ca_takes_over();
-    g18_on_demand();
+    g30_another_ca_takes_over();
+    g36_on_demand();
     http_stop();
     return report("test_cas");
 }

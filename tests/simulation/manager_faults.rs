@@ -415,7 +415,7 @@ fn g10_a_certificate_that_the_store_cannot_take_is_used() {
 }
 
 #[test]
-fn g12_with_a_second_ca_a_missing_certificate_does_not_wait_for_the_first() {
+fn g30_with_a_second_ca_a_missing_certificate_does_not_wait_for_the_first() {
     let mut host = Host::with_two_cas();
     host.is_down = true;
     host.add(&["a.example"]);
@@ -453,7 +453,7 @@ fn g12_with_a_second_ca_a_missing_certificate_does_not_wait_for_the_first() {
 }
 
 #[test]
-fn g13_a_certificate_with_time_waits_six_hours_for_its_ca() {
+fn g31_a_certificate_with_time_waits_six_hours_for_its_ca() {
     let mut host = Host::with_two_cas();
     host.add(&["a.example"]);
     host.work();
@@ -476,7 +476,7 @@ fn g13_a_certificate_with_time_waits_six_hours_for_its_ca() {
 }
 
 #[test]
-fn g14_a_refusal_of_one_ca_is_no_end_if_there_is_another() {
+fn g32_a_refusal_of_one_ca_is_no_end_if_there_is_another() {
     for (problem, failures) in [("rejectedIdentifier", 0), ("unauthorized", 0)] {
         let mut host = Host::with_two_cas();
         host.refuses = Some(problem);
@@ -489,7 +489,7 @@ fn g14_a_refusal_of_one_ca_is_no_end_if_there_is_another() {
 }
 
 #[test]
-fn g15_a_warning_precedes_the_end_of_a_certificate() {
+fn g33_a_warning_precedes_the_end_of_a_certificate() {
     let mut host = Host::new();
     host.add(&["a.example"]);
     host.work();
@@ -529,7 +529,7 @@ fn renewed_by_another(host: &mut Host) -> [u8; 32] {
 }
 
 #[test]
-fn g16_a_certificate_that_another_program_has_renewed_is_used() {
+fn g34_a_certificate_that_another_program_has_renewed_is_used() {
     for knows_changes in [false, true] {
         let mut host = Host::new();
         host.disk.knows_changes.store(knows_changes, Ordering::Relaxed);
@@ -551,7 +551,7 @@ fn on_demand() -> KeepOptions {
 }
 
 #[test]
-fn g17_names_that_clients_make_up_cost_no_request() {
+fn g35_names_that_clients_make_up_cost_no_request() {
     let mut host = Host::new();
     let ask = |host: &mut Host, name: &str| assert!(host.manager.find(name).is_none(), "{name}");
     ask(&mut host, "a.example");
@@ -587,7 +587,7 @@ fn g17_names_that_clients_make_up_cost_no_request() {
 }
 
 #[test]
-fn g18_a_certificate_on_demand_is_kept_as_long_as_the_program_wants_it() {
+fn g36_a_certificate_on_demand_is_kept_as_long_as_the_program_wants_it() {
     let mut host = Host::new();
     host.wanted = vec!["a.example"];
     host.manager.on_demand(on_demand()).unwrap();
@@ -612,4 +612,24 @@ fn g18_a_certificate_on_demand_is_kept_as_long_as_the_program_wants_it() {
     let kinds = host.kinds();
     assert!(!kinds.contains(&Renewed) && kinds.last() == Some(&Stopped), "{kinds:?}");
     assert!(host.manager.is_empty() && !host.served());
+}
+
+#[test]
+fn g25_a_store_that_never_answers_is_told_each_minute() {
+    let mut host = Host::new();
+    host.add(&["a.example.org"]);
+    let at = |host: &Host| Time::from_millis(host.now);
+    let Act::Load(job) = host.manager.poll(at(&host)) else { panic!("nothing is read") };
+    for _ in 0..3 {
+        let Act::Wait(delay) = host.manager.poll(at(&host)) else { panic!("it does not wait") };
+        assert_eq!(delay.as_secs(), 60);
+        host.now += 60 * SECOND;
+        let Act::Tell(event) = host.manager.poll(at(&host)) else { panic!("nothing is told") };
+        assert_eq!((event.kind, event.name.as_str()), (Failed, "site"));
+        assert_eq!(event.error.unwrap().kind(), ErrorKind::Store);
+    }
+    // The late answer counts.
+    host.manager.loaded(job.perform(), at(&host));
+    host.work();
+    assert_eq!(host.events.iter().map(|event| event.kind).collect::<Vec<_>>(), [Obtained]);
 }
