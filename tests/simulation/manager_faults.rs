@@ -633,3 +633,16 @@ fn g25_a_store_that_never_answers_is_told_each_minute() {
     host.work();
     assert_eq!(host.events.iter().map(|event| event.kind).collect::<Vec<_>>(), [Obtained]);
 }
+
+#[test]
+fn a_renewal_that_is_wanted_before_the_record_is_read_begins_at_once() {
+    let mut host = Host::new();
+    host.add(&["a.example.org"]);
+    host.work();
+    host.events.clear();
+    host.restart();
+    host.add(&["a.example.org"]);
+    host.manager.renew_now("site").unwrap();
+    host.work();
+    assert_eq!(host.events.iter().map(|event| event.kind).collect::<Vec<_>>(), [Loaded, Renewed]);
+}
