@@ -23,7 +23,8 @@ struct table {
     uint64_t last_version;
     pthread_t caller;
     int calls, calls_on_caller, freed, fail, fail_chains, is_slow;
-    int is_closed, waiting; /* while it is closed, every call waits */
+    const char *closed; /* calls for records whose names begin so wait; NULL: no call waits */
+    int waiting;
     pthread_cond_t opened;
     int goes_back; /* 1: before the next write of a certificate, its record has an old version again */
 };
@@ -38,7 +39,7 @@ static inline struct record *find(struct table *table, const char *name)
     return NULL;
 }
 
-static inline void begin(struct table *table)
+static inline void begin(struct table *table, const char *name)
 {
     struct timespec nap = { 0, 50 * 1000 * 1000 };
 
@@ -46,17 +47,17 @@ static inline void begin(struct table *table)
     table->calls++;
     table->calls_on_caller += pthread_equal(pthread_self(), table->caller);
     table->waiting++;
-    while (table->is_closed)
+    while (table->closed && strncmp(name, table->closed, strlen(table->closed)) == 0)
         pthread_cond_wait(&table->opened, &table->lock);
     table->waiting--;
     if (table->is_slow)
         nanosleep(&nap, NULL);
 }
 
-static inline void table_close(struct table *table, int is_closed)
+static inline void table_close(struct table *table, const char *prefix)
 {
     pthread_mutex_lock(&table->lock);
-    table->is_closed = is_closed;
+    table->closed = prefix;
     pthread_cond_broadcast(&table->opened);
     pthread_mutex_unlock(&table->lock);
 }
@@ -77,7 +78,7 @@ static inline int table_get(const char *name, acme_record_t *found, void *user)
     struct record *record;
     int status = table->fail ? ACME_ERR_STORE : ACME_OK;
 
-    begin(table);
+    begin(table, name);
     record = find(table, name);
     CHECK_STATUS(acme_record_set(NULL, 1, "x", 1), ACME_ERR_INVALID_ARGUMENT, "record");
     CHECK_STATUS(acme_record_set(found, 1, NULL, 1), ACME_ERR_INVALID_ARGUMENT, "value");
@@ -108,7 +109,7 @@ static inline int table_put(const char *name, uint64_t expected, const void *val
     int status = ACME_OK;
     size_t i;
 
-    begin(table);
+    begin(table, name);
     record = find(table, name);
     if (record && table->goes_back && strncmp(name, "certificate/", 12) == 0) {
         table->goes_back = 0;
@@ -147,7 +148,7 @@ static inline int table_list(const char *prefix, const char *after, size_t limit
     const char *names[RECORDS];
     size_t i, count = 0;
 
-    begin(table);
+    begin(table, prefix);
     CHECK_STATUS(acme_names_add(NULL, "x"), ACME_ERR_INVALID_ARGUMENT, "names");
     CHECK_STATUS(acme_names_add(found, NULL), ACME_ERR_INVALID_ARGUMENT, "name");
     for (i = 0; i < RECORDS; i++)

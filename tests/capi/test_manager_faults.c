@@ -2,6 +2,7 @@
 #include "manager.h"
 #include "table.h"
 
+#include <sched.h>
 #include <sys/stat.h>
 
 /* --- a manager on a store ------------------------------------------------------------------------------ */
@@ -328,33 +329,30 @@ static void g24_a_record_of_a_newer_version_is_left_alone(void)
 
 static void g25_a_store_that_never_answers_blocks_neither_the_loop_nor_the_end(void)
 {
+    /* The manager reads the certificate at its start; its attempt then reads the account. */
+    static const char *const prefixes[] = { "certificate/", "account/" };
     const char *name = "never.manager.test";
     struct rig rig;
-    int tries;
+    int tries, i;
 
     memset(&table.records, 0, sizeof table.records);
     rig_begin(&rig, table_store());
     add_name(rig.manager, name);
-    table_close(&table, 1);
-    OK(acme_manager_start(rig.manager, rig.driver));
-    for (tries = 0; table_waiting(&table) == 0 && tries < 600; tries++)
-        if (is_readable(rig.driver, 100))
-            OK(acme_driver_dispatch(rig.driver)); /* returns, although the store does not */
-    CHECK(table_waiting(&table) == 1 && has_state(&rig, name, "loading"));
-    CHECK(is_served_as(&rig, name, ""));
-    rig_restart(&rig); /* frees the manager */
-    /* The attempt of another one waits for the same store. */
-    add_name(rig.manager, name);
-    table_close(&table, 0);
-    OK(acme_manager_start(rig.manager, rig.driver));
-    for (tries = 0; acme_driver_count(rig.driver) == 0 && tries < 600; tries++)
-        if (is_readable(rig.driver, 100))
-            OK(acme_driver_dispatch(rig.driver));
-    table_close(&table, 1);
-    rig_restart(&rig);
-    CHECK(acme_driver_count(rig.driver) == 0 && rig.seen.count[ACME_EVENT_FAILED] == 0);
-    table_close(&table, 0);
-    add_name(rig.manager, name);
+    for (i = 0; i < 2; i++) {
+        table_close(&table, prefixes[i]);
+        OK(acme_manager_start(rig.manager, rig.driver));
+        for (tries = 0; table_waiting(&table) == 0 && tries < 600; tries++)
+            if (is_readable(rig.driver, 100))
+                OK(acme_driver_dispatch(rig.driver)); /* returns, although the store does not */
+        CHECK(table_waiting(&table) == 1 && acme_driver_count(rig.driver) == (size_t)i);
+        CHECK(is_served_as(&rig, name, "") && (i == 1 || has_state(&rig, name, "loading")));
+        rig_restart(&rig); /* frees the manager */
+        CHECK(acme_driver_count(rig.driver) == 0 && rig.seen.count[ACME_EVENT_FAILED] == 0);
+        add_name(rig.manager, name);
+        table_close(&table, NULL);
+        while (table_waiting(&table) > 0)
+            sched_yield();
+    }
     rig_run(&rig, ACME_EVENT_OBTAINED);
     rig_end(&rig);
 }
@@ -473,6 +471,45 @@ static void g28_a_key_that_others_can_read_is_told_and_not_used(void)
     remove_folder(folder);
 }
 
+/* --- callbacks ----------------------------------------------------------------------------------------- */
+
+static acme_manager_t *calling;
+static int removals;
+
+static void remove_served(const acme_cert_t *cert, void *user)
+{
+    (void)user;
+    OK(acme_manager_remove(calling, acme_cert_name(cert, 0)));
+    CHECK(acme_cert_key(cert) != NULL); /* valid until the callback returns */
+    removals++;
+}
+
+static void g05_a_certificate_is_removed_while_it_is_served(void)
+{
+    const char *name = "served.manager.test";
+    acme_manager_options_t options = ACME_MANAGER_OPTIONS_INIT;
+    struct rig rig;
+
+    rig_in_memory(&rig);
+    acme_manager_free(rig.manager);
+    options.client = rig.client;
+    options.event = on_event;
+    options.user = &rig.seen;
+    options.serve = remove_served;
+    OK(acme_manager_new(&options, &rig.manager));
+    calling = rig.manager;
+    add_name(rig.manager, name);
+    rig_run(&rig, ACME_EVENT_OBTAINED);
+    CHECK(removals == 1 && acme_manager_count(rig.manager) == 0 && is_served_as(&rig, name, ""));
+    /* It is in the store: added again, it is read from there, and removed again. */
+    add_name(rig.manager, name);
+    until(rig.driver, &rig.seen, ACME_EVENT_LOADED);
+    CHECK(removals == 2 && acme_manager_count(rig.manager) == 0);
+    settle(rig.driver);
+    CHECK(rig.seen.count[ACME_EVENT_OBTAINED] == 1 && rig.seen.count[ACME_EVENT_FAILED] == 0);
+    rig_end(&rig);
+}
+
 /* --- the end ------------------------------------------------------------------------------------------- */
 
 /* Frees the manager after 0, 1, 2, ... calls of dispatch, until one of them has obtained its certificate. */
@@ -512,6 +549,7 @@ int main(int argc, char **argv)
     TEST(g26_a_version_that_goes_back_is_a_conflict());
     TEST(g27_a_folder_that_disappears_is_told_and_the_certificate_is_used());
     TEST(g28_a_key_that_others_can_read_is_told_and_not_used());
+    TEST(g05_a_certificate_is_removed_while_it_is_served());
     TEST(g29_it_can_be_freed_at_each_moment());
     http_stop();
     return report("test_manager_faults");
