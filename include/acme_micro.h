@@ -25,8 +25,8 @@
  *  6. No function blocks, sleeps, opens a file or socket, starts a thread, reads the
  *     environment or installs a signal handler - except acme_op_send(),
  *     acme_op_run(), acme_obtain() and acme_manager_run(), acme_client_new(), which reads the files
- *     that its options name, and acme_op_access_store() and the acme_store_*()
- *     functions, which use a store. Only acme_driver_t has threads, and sockets of its own;
+ *     that its options name, acme_cert_write_files(), and acme_op_access_store() and the
+ *     acme_store_*() functions, which use a store. Only acme_driver_t has threads, and sockets of its own;
  *     acme_driver_free() waits for them. acme_manager_free() waits until the store has taken
  *     what an attempt writes, a minute at most. An RSA key takes seconds of CPU time.
  *  7. Handles may be freed in any order; the library keeps what it still needs.
@@ -92,6 +92,8 @@
 #define ACME_DRIVER_CALLBACKS_INIT { .size = sizeof(acme_driver_callbacks_t) }
 /** See ACME_CLIENT_OPTIONS_INIT. */
 #define ACME_STORE_FUNCTIONS_INIT { .size = sizeof(acme_store_functions_t) }
+/** See ACME_CLIENT_OPTIONS_INIT. */
+#define ACME_FILES_OPTIONS_INIT { .size = sizeof(acme_files_options_t) }
 /** See ACME_CLIENT_OPTIONS_INIT. */
 #define ACME_MANAGER_OPTIONS_INIT { .size = sizeof(acme_manager_options_t) }
 
@@ -360,6 +362,17 @@ enum acme_event_type_t
   /// Attempts have ended, because they cannot succeed or have failed for weeks.
   /// acme_manager_renew(), or acme_manager_add() with other options, begins anew.
   ACME_EVENT_STOPPED = 6,
+  /// The CA failed, see the error. The attempt goes on with the next CA of acme_manager_add_ca().
+  ACME_EVENT_OTHER_CA = 7,
+  /// A sixth of the certificate's lifetime is left, and it is not renewed.
+  ACME_EVENT_EXPIRING = 8,
+  /// The certificate has expired.
+  ACME_EVENT_EXPIRED = 9,
+  /// The CA does not answer, or limits all certificates; see the error. One attempt at a time probes it,
+  /// the first one at next_try. The event has no name.
+  ACME_EVENT_CA_PAUSED = 10,
+  /// The CA answers again. The event has no name.
+  ACME_EVENT_CA_RESUMED = 11,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -452,6 +465,37 @@ typedef struct {
   size_t persistent;
 } acme_challenge_t;
 
+/// Options for acme_cert_write_files(). Zero means default. combined or folder is required, and with
+/// folder at least one of its files.
+typedef struct {
+  /// sizeof(acme_files_options_t), set by ACME_FILES_OPTIONS_INIT.
+  size_t size;
+  /// Path of one file with the key, the certificate and its issuers, for HAProxy, Postfix and
+  /// nginx. The folder above it must exist.
+  const char *combined;
+  /// Path of a folder for the files below. The library makes it: a symbolic link to a hidden
+  /// folder beside it, which each call replaces. The folder above it must exist.
+  const char *folder;
+  /// Name of the file with the certificate and its issuers, such as "chain.pem".
+  const char *chain;
+  /// Name of the file with the key.
+  const char *key;
+  /// Name of the file with the certificate alone.
+  const char *certificate;
+  /// Name of the file with the issuers alone.
+  const char *issuers;
+  /// Mode of the files without the key; default 0644.
+  size_t mode;
+  /// Mode of the files with the key; default 0600, and at most 0770.
+  size_t key_mode;
+  /// Number of the user who gets the files; default: that of the process.
+  size_t owner;
+  /// Number of the group that gets the files; default: that of the process.
+  size_t group;
+  /// Key of a certificate that has none (acme_cert_key()), because it was parsed.
+  const acme_key_t *private_key;
+} acme_files_options_t;
+
 /// Reads a record: calls acme_record_set(), or nothing if there is no record of this name. Returns
 /// ACME_OK, or ACME_ERR_STORE if the store cannot be reached.
 typedef int (*acme_store_get_fn)(const char *name, acme_record_t *found, void *user);
@@ -478,6 +522,10 @@ typedef int (*acme_store_list_fn)(const char *prefix,
 /// Called once, when the store and all that uses it are freed.
 typedef void (*acme_store_free_fn)(void *user);
 
+/// Sets *revision to a number that changes whenever a record changes; 0: not known. Returns ACME_OK or
+/// ACME_ERR_STORE.
+typedef int (*acme_store_revision_fn)(uint64_t *revision, void *user);
+
 /// The functions of a store of your own, for acme_store_custom(): for a database, for instance. They
 /// are called on threads of a driver, or in acme_op_access_store(), acme_op_run() and the functions
 /// with a store; several at a time. They may block.
@@ -497,6 +545,9 @@ typedef struct {
   acme_store_free_fn free;
   /// Passed to the functions.
   void *user;
+  /// Called by a manager once a minute, to notice certificates that another program has renewed; NULL: the
+  /// manager notices them when it asks the CA again, a few times a day.
+  acme_store_revision_fn revision;
 } acme_store_functions_t;
 
 /// Options for acme_client_new(). Zero means default. Every member is pointer-sized: no padding.
@@ -812,13 +863,13 @@ typedef struct {
   void *user;
 } acme_driver_callbacks_t;
 
-/// An event of one certificate. All pointers are valid during the callback.
+/// An event of a certificate, or of a CA. All pointers are valid during the callback.
 typedef struct {
   /// An ACME_EVENT_* value.
   int type;
-  /// Name of the certificate in the store.
+  /// Name of the certificate in the store; empty: the event is of a CA.
   const char *name;
-  /// The certificate with its key; NULL for ACME_EVENT_FAILED and ACME_EVENT_STOPPED.
+  /// The certificate with its key; NULL unless the type is LOADED, OBTAINED, RENEWED or NOT_DUE.
   const acme_cert_t *cert;
   /// Why the attempt failed; for a new certificate: why it is not in the store. NULL: no failure.
   const acme_error_t *error;
@@ -826,6 +877,8 @@ typedef struct {
   acme_time_t next_try;
   /// End of the validity of the certificate in use; 0: not known, or no certificate.
   acme_time_t not_after;
+  /// The CA: the URL of its directory.
+  const char *ca;
 } acme_event_t;
 
 /// Called for an event of a manager.
@@ -852,7 +905,7 @@ typedef struct {
   acme_serve_fn serve;
   /// Publishes each acme_op_challenge() and calls acme_op_published(), as in
   /// acme_driver_callbacks_t. NULL: the program responds to http-01 with
-  /// acme_client_http01_answer(), which needs no publishing.
+  /// acme_manager_http01_answer(), which needs no publishing.
   acme_op_fn publish;
   /// Removes the challenges of publish; may be NULL.
   acme_op_fn unpublish;
@@ -864,6 +917,9 @@ typedef struct {
   /// the store when acme_manager_cert() first asks for it.
   size_t max_loaded;
 } acme_manager_options_t;
+
+/// Decides whether a certificate is to be obtained for this name, which a client has sent; returns 1: yes.
+typedef int (*acme_ask_fn)(const char *name, void *user);
 
 /// Takes text; returns 0, or another value to end.
 typedef int (*acme_write_fn)(const char *text, size_t size, void *user);
@@ -1205,6 +1261,21 @@ ACME_API int acme_cert_days_left(const acme_cert_t *cert, acme_time_t now);
 /// @param cert The certificate; NULL is fine. The key from acme_cert_key() is freed with it.
 ACME_API void acme_cert_free(acme_cert_t *cert);
 
+/// Writes a certificate with its key into files for servers. If the program is killed or the power
+/// fails, a server finds all old files or all new ones, and a key always fits its certificate. Tell
+/// the server to read the files after this has returned: one that reads two files of the folder at
+/// the very moment of the change can get an old and a new one, but never with combined. Blocking:
+/// waits at most 5 seconds for another program that writes there.
+/// @param cert The certificate.
+/// @param options Read during the call only.
+/// @return ACME_OK: the files survive a power failure; ACME_ERR_STORE: a file cannot be written, the
+///   old ones stay, and the message says why; ACME_ERR_INVALID_ARGUMENT: also, the certificate has
+///   no key; ACME_ERR_UNSUPPORTED: the key is outside the process, or this system has no such files.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_cert_write_files(const acme_cert_t *cert,
+                                    const acme_files_options_t *options);
+
 /// Opens a folder as a store for one CA; creates it with mode 0700 if it does not exist. Keys and
 /// certificates are in files that servers can read: NAME.key.pem and NAME.chain.pem. Programs,
 /// threads and forked processes may share the folder.
@@ -1228,6 +1299,34 @@ ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_store_custom(const acme_store_functions_t *functions,
                                 acme_store_t **store);
+
+/// Creates a store that encrypts the values of another one (AES-256-GCM). The other store sees the
+/// names, sizes and versions of records only, and no record passes for another one. A record that
+/// cannot be opened is never overwritten: ACME_ERR_STORE, with the id of the key that is missing, or
+/// "damaged". In a folder, sealed records are files NAME.record, which no server can read.
+/// @param inner The store that keeps the records; the caller may free it afterwards.
+/// @param key 32 random bytes, copied. Without them the records are lost: keep them elsewhere.
+/// @param old_key NULL, or 32 bytes: an earlier key. Records that it has sealed can be read; key
+///   seals them at the next write, or in acme_store_reseal().
+/// @param accept_plain 0: a value that is not sealed is refused, because it may be planted by a
+///   person who can write the store. 1: it is read, and sealed like those of old_key: for the change
+///   to a sealed store only.
+/// @param store Out: the store, to free with acme_store_free().
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_store_sealed(const acme_store_t *inner,
+                                const uint8_t *key,
+                                const uint8_t *old_key,
+                                int accept_plain,
+                                acme_store_t **store);
+
+/// Seals each record of a sealed store with its key that is sealed with old_key, or plain and
+/// accepted: afterwards they are not needed any more. Blocking. Other programs may use the store.
+/// @param store A store of acme_store_sealed().
+/// @return ACME_OK; ACME_ERR_STORE: a record cannot be opened or written, and the message names it;
+///   ACME_ERR_MISUSE: the store is another one.
+ACME_API ACME_MUST_CHECK acme_status_t acme_store_reseal(const acme_store_t *store);
 
 /// Checks that a store keeps its promises: versions, comparison, removal, lists. Writes and removes
 /// records whose names begin with "check/". Blocking.
@@ -1799,6 +1898,19 @@ ACME_MUST_CHECK
 acme_status_t acme_manager_new(const acme_manager_options_t *options,
                                acme_manager_t **manager);
 
+/// Adds a CA, to which the manager goes if the CAs before it fail: at once with a certificate that is
+/// missing or about to expire, with others after six hours. It has an account and a store of its own (see
+/// acme_client_options_t), and the next renewal begins with the first CA again. A profile is ordered
+/// from a CA added here only if the CA offers it.
+/// @param manager The manager, without certificates.
+/// @param client The CA. It may be freed before the manager.
+/// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: the client has no store, or the manager has this CA or 16
+///   CAs; ACME_ERR_MISUSE: the manager has certificates.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_manager_add_ca(acme_manager_t *manager,
+                                  const acme_client_t *client);
+
 /// Adds a certificate, or changes the options of the one with this name in the store. Any thread, and any
 /// callback.
 /// @param manager The manager.
@@ -1809,6 +1921,25 @@ ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_manager_add(acme_manager_t *manager,
                                const acme_order_options_t *order);
+
+/// Obtains certificates on demand: when acme_manager_cert() finds no certificate for a name of at least two
+/// labels, the manager asks the program whether it wants one; if so, it obtains and keeps one for this name. Before
+/// each renewal it asks again; if the program then refuses, ACME_EVENT_STOPPED follows. A client may send any
+/// name: allow only names that you serve. The manager asks about at most 600 names a minute, adds at most
+/// 100 an hour, and does not ask again about a name that was refused for ten minutes.
+/// @param manager The manager.
+/// @param order Options of these orders, as for acme_manager_add(), without names and name. Read during the
+///   call only.
+/// @param ask Called as the callbacks of acme_manager_options_t are. It must not block: to decide later, return 0,
+///   and call acme_manager_add() then.
+/// @param user Passed to ask.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT: the message names the member and the reason.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_manager_on_demand(acme_manager_t *manager,
+                                     const acme_order_options_t *order,
+                                     acme_ask_fn ask,
+                                     void *user);
 
 /// Removes a certificate. Its files or records stay in the store. Any thread, and any callback.
 /// @param manager The manager.
@@ -1839,9 +1970,27 @@ ACME_API
 acme_cert_t *acme_manager_cert(const acme_manager_t *manager,
                                const char *server_name);
 
+/// Writes the body of the response to a CA's http-01 request (RFC 8555 section 8.3) for any CA of the
+/// manager, also if another program that shares the store has the order. A program that calls this function
+/// for every such request needs no publish callback for http-01. For other paths the function returns
+/// 0: respond as usual. Any thread.
+/// @param manager The manager. It knows the accounts in the store once it has read its first certificate. With
+///   several CAs, the challenge of another program counts as one of a CA at which this manager is ordering.
+/// @param path The request's path, without a query; a NUL at its end is not necessary.
+/// @param size Size of path in bytes.
+/// @param body Out: the body of the response, without a NUL at its end.
+/// @param room Space at body in bytes; 1024 are always enough.
+/// @return Bytes written to body; 0: this is not the path of a challenge, or room is too small.
+ACME_API
+size_t acme_manager_http01_answer(const acme_manager_t *manager,
+                                  const char *path,
+                                  size_t size,
+                                  char *body,
+                                  size_t room);
+
 /// Writes a JSON object about a certificate, or an array about all: name, state ("valid", "expired",
-/// "missing", "stopped" or "loading"), not_after and next_try (RFC 3339), failures in a row. Any
-/// thread.
+/// "missing", "stopped" or "loading"), names, ca, not_after, renew_at and next_try (RFC 3339, if known),
+/// failures in a row, and the last error, if the last attempt failed. Any thread.
 /// @param manager The manager.
 /// @param name The certificate's name in the store; NULL: all.
 /// @param write Called once with the whole text, which has no NUL at its end.
@@ -1854,8 +2003,9 @@ acme_status_t acme_manager_status(const acme_manager_t *manager,
                                   acme_write_fn write,
                                   void *user);
 
-/// Writes metrics as OpenMetrics 1.0 text: certificates by state, attempts and their results, the time
-/// at which the first certificate expires. Any thread.
+/// Writes metrics as OpenMetrics 1.0 text: certificates by state, attempts and their results, failures by
+/// kind, requests and a pause of each CA, the times of the next attempt and of the first expiry: if nothing
+/// works from now on, that is when the first name has no certificate. Any thread.
 /// @param manager The manager.
 /// @param write Called once with the whole text, which has no NUL at its end.
 /// @param user Passed to write.

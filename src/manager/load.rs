@@ -214,7 +214,7 @@ impl Manager {
         if is_first {
             self.watch.next = now.after(WATCH_INTERVAL);
         }
-        if self.watch.next > now {
+        if self.watch.next > now || self.reading.late_at.is_some() {
             return None;
         }
         self.watch.next = Time::from_millis(i64::MAX); // until the job has ended
@@ -324,13 +324,15 @@ impl Reading {
             self.late_at = (self.count > 0).then(|| now.after(limits::STORE_RETRY));
         }
     }
-
-    pub(super) fn late_at(&self) -> Option<Time> {
-        self.late_at
-    }
 }
 
 impl Manager {
+    /// When [`Manager::load`] has something to do without a certificate for it.
+    pub(super) fn load_at(&self) -> Option<Time> {
+        // A store that does not answer is not asked for more.
+        self.reading.late_at.or(Some(self.watch.next))
+    }
+
     /// Tells the program that the store has not answered for a minute. One event is for all certificates.
     pub(super) fn note_silence(&mut self, now: Time) {
         if self.reading.late_at.is_none_or(|at| at > now) {
@@ -356,11 +358,6 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// When to look again, if that is not now.
-    pub(super) fn next(&self) -> Time {
-        self.next
-    }
-
     /// The clock was set back.
     pub(super) fn clock_was_set_back(&mut self) {
         self.next = Time::default();

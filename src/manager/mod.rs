@@ -218,12 +218,12 @@ impl Manager {
     /// Returns the next task. `now` is the time of the system clock.
     pub fn poll(&mut self, now: Time) -> Act {
         loop {
+            self.note_silence(now);
             if let Some(event) = self.events.pop_front() {
                 return Act::Tell(event);
             }
             self.note_clock(now);
             self.take_due(now);
-            self.note_silence(now);
             if let Some(job) = self.load(now) {
                 return Act::Load(job);
             }
@@ -329,7 +329,7 @@ impl Manager {
         let pauses = self.cas.iter().filter_map(|ca| ca.health.ends());
         let pauses = pauses.filter(|until| !self.queue.is_empty() && *until > now);
         let next = timer.into_iter().chain(pauses).chain(self.expiry.at());
-        let next = next.chain(self.reading.late_at()).chain([self.watch.next()]).min();
+        let next = next.chain(self.load_at()).min();
         next.map_or(MAX_WAIT, |next| next.since(now)).min(MAX_WAIT)
     }
 
