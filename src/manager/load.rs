@@ -22,7 +22,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(60);
 /// Maximum number of certificates that are read in one go.
 const LOAD_AT_ONCE: usize = 256;
 
-/// Records to read: see [`Act::Load`](super::Act::Load).
+/// Records to read: see [`Act::Load`](super::Act::Load). Without certificates, it reads the accounts.
 pub struct LoadJob {
     /// The client of each CA, and its store.
     clients: Vec<(Client, Arc<dyn Store>)>,
@@ -78,11 +78,13 @@ struct Known {
 impl LoadJob {
     /// Reads the records. Blocks as long as the stores do.
     pub fn perform(&self) -> Vec<Loaded> {
-        for (client, _) in &self.clients {
-            // For responses to http-01. If it fails, the first attempt says why.
-            let _ = client.read_account();
-        }
-        let Some(before) = &self.unless else { return self.results(|wanted| self.read(wanted)) };
+        let Some(before) = &self.unless else {
+            if self.wanted.is_empty() {
+                self.read_accounts();
+            }
+            return self.results(|wanted| self.read(wanted));
+        };
+        self.read_accounts();
         let revision = |(_, store): &(Client, Arc<dyn Store>)| store.revision().ok().flatten();
         let revisions: Vec<_> = self.clients.iter().map(revision).collect();
         let mut results = Vec::new();
@@ -91,6 +93,13 @@ impl LoadJob {
         }
         results.push(Loaded(Part::Revisions(revisions)));
         results
+    }
+
+    /// Reads the accounts, for responses to http-01. If that fails, the first attempt says why.
+    fn read_accounts(&self) {
+        for (client, _) in &self.clients {
+            let _ = client.read_account();
+        }
     }
 
     /// Returns the results of a job that could not be performed.
@@ -210,11 +219,16 @@ impl Manager {
 
     /// Looks for certificates in memory that another program has renewed.
     fn watch(&mut self, now: Time) -> Option<LoadJob> {
-        let is_first = self.watch.next == Time::default();
-        if is_first {
-            self.watch.next = now.after(WATCH_INTERVAL);
+        if self.reading.late_at.is_some() {
+            return None;
         }
-        if self.watch.next > now || self.reading.late_at.is_some() {
+        if self.watch.next == Time::default() {
+            self.watch.next = now.after(WATCH_INTERVAL);
+            // A job of its own: a silent store holds up nothing but the account.
+            let clients = self.clients();
+            return Some(LoadJob { clients, wanted: Vec::new(), whole: false, unless: None, now });
+        }
+        if self.watch.next > now {
             return None;
         }
         self.watch.next = Time::from_millis(i64::MAX); // until the job has ended

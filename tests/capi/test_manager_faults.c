@@ -341,10 +341,11 @@ static void g25_a_store_that_never_answers_blocks_neither_the_loop_nor_the_end(v
     for (i = 0; i < 2; i++) {
         table_close(&table, prefixes[i]);
         OK(acme_manager_start(rig.manager, rig.driver));
-        for (tries = 0; table_waiting(&table) == 0 && tries < 600; tries++)
+        /* The manager reads the account for responses to http-01, and the attempt reads it, too. */
+        for (tries = 0; table_waiting(&table) < 1 + i && tries < 600; tries++)
             if (is_readable(rig.driver, 100))
                 OK(acme_driver_dispatch(rig.driver)); /* returns, although the store does not */
-        CHECK(table_waiting(&table) == 1 && acme_driver_count(rig.driver) == (size_t)i);
+        CHECK(table_waiting(&table) == 1 + i && acme_driver_count(rig.driver) == (size_t)i);
         CHECK(is_served_as(&rig, name, "") && (i == 1 || has_state(&rig, name, "loading")));
         rig_restart(&rig); /* frees the manager */
         CHECK(acme_driver_count(rig.driver) == 0 && rig.seen.count[ACME_EVENT_FAILED] == 0);
