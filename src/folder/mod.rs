@@ -281,17 +281,17 @@ impl DirectoryStore {
         if self.get(name)?.map_or(0, |found| found.version) != expected {
             return Err(conflict(name));
         }
-        let files = match kind(name)? {
-            (ca, Kind::Account) => self.account(ca)?.1,
-            (_, Kind::Certificate(ca, file)) => self.certificate(ca, &file)?.1,
-            (_, Kind::Other) => Vec::new(),
-        };
         if let Some(value) = value {
             self.folder.write(file, value, SECRET)?;
         }
         // The files that the record had before it was sealed.
-        for (file, _, _) in files.iter().filter(|(_, data, _)| data.is_some()) {
-            self.folder.remove(file)?;
+        let plain = match kind(name)?.1 {
+            Kind::Account => account_files(&AccountRecord::default()),
+            Kind::Certificate(_, file) => certificate_files(&file, &CertificateRecord::default()),
+            Kind::Other => Vec::new(),
+        };
+        for (plain, _, _) in plain {
+            self.folder.remove(&plain)?;
         }
         match value {
             Some(value) => Ok(whole(file, Zeroizing::new(value.to_vec())).version),

@@ -12,7 +12,9 @@
 
 use std::sync::Arc;
 
-use openssl::symm::{Cipher, Crypter, Mode};
+use openssl::cipher::Cipher;
+use openssl::cipher_ctx::CipherCtx;
+use openssl::error::ErrorStack;
 use zeroize::Zeroizing;
 
 use super::{Claim, Store, Versioned, unusable};
@@ -44,8 +46,8 @@ pub(crate) const KEY: usize = 32;
 /// [`ErrorKind::Store`], and is never overwritten.
 pub struct SealedStore {
     inner: Arc<dyn Store>,
-    /// The key that seals, and perhaps an older one.
-    keys: Vec<SealingKey>,
+    key: SealingKey,
+    old_key: Option<SealingKey>,
     accepts_plain: bool,
 }
 
@@ -78,8 +80,8 @@ impl SealedStore {
         key: &[u8; 32],
         old_key: Option<&[u8; 32]>,
     ) -> Result<SealedStore> {
-        let keys = [Some(key), old_key].into_iter().flatten().map(SealingKey::new);
-        Ok(SealedStore { inner, keys: keys.collect::<Result<_>>()?, accepts_plain: false })
+        let (key, old_key) = (SealingKey::new(key)?, old_key.map(SealingKey::new).transpose()?);
+        Ok(SealedStore { inner, key, old_key, accepts_plain: false })
     }
 
     /// Also reads values that are not sealed, and seals them by their next write. For the change to a sealed
@@ -94,11 +96,13 @@ impl SealedStore {
     pub fn reseal(&self) -> Result<()> {
         let mut after = String::new();
         loop {
-            let mut names = self.inner.list("", &after, PART)?;
-            names.iter().try_for_each(|name| self.reseal_record(name))?;
-            match names.pop() {
-                Some(last) if names.len() + 1 == PART => after = last,
-                _ => return Ok(()),
+            let names = self.inner.list("", &after, PART)?;
+            for name in &names {
+                self.reseal_record(name)?;
+            }
+            match names.last() {
+                Some(last) => after.clone_from(last),
+                None => return Ok(()),
             }
         }
     }
@@ -123,11 +127,10 @@ impl SealedStore {
         if value.len() > self.max_value() {
             return Err(unusable(name, "the value is too large to be sealed"));
         }
-        let Some(key) = self.keys.first() else { return Err(unusable(name, "no key")) };
         let (mut nonce, mut tag) = ([0; NONCE], [0; TAG]);
         openssl::rand::rand_bytes(&mut nonce)?;
-        let sealed = crypt(Mode::Encrypt, key, &nonce, name, value, &mut tag)?;
-        Ok([FIRST_LINE, &key.id.to_be_bytes(), &nonce, &sealed, &tag].concat())
+        let sealed = crypt(true, &self.key, &nonce, name, value, &mut tag)?;
+        Ok([FIRST_LINE, &self.key.id.to_be_bytes(), &nonce, &sealed, &tag].concat())
     }
 
     /// Returns the value of an envelope, and whether it is sealed with the key that seals.
@@ -150,16 +153,16 @@ impl SealedStore {
             Some((u64::from_be_bytes(*id), nonce, sealed, *tag))
         });
         let Some((id, nonce, sealed, mut tag)) = parts else { return Err(damaged(name)) };
-        let Some(at) = self.keys.iter().position(|key| key.id == id) else {
-            let ids: Vec<_> = self.keys.iter().map(|key| format!("{:016x}", key.id)).collect();
-            let ids = ids.join(" and ");
+        let is_current = id == self.key.id;
+        let old_key = self.old_key.as_ref().filter(|key| key.id == id);
+        let Some(key) = (if is_current { Some(&self.key) } else { old_key }) else {
+            let own = self.key.id;
             let why = format!(
-                "opening this needs the key {id:016x}, and the store has {ids}; nothing was overwritten"
+                "opening this needs the key {id:016x}, and the store has {own:016x}; nothing was overwritten"
             );
             return Err(unusable(name, &why));
         };
-        let Some(key) = self.keys.get(at) else { return Err(damaged(name)) };
-        Ok((crypt(Mode::Decrypt, key, nonce, name, sealed, &mut tag)?, at == 0))
+        Ok((crypt(false, key, nonce, name, sealed, &mut tag)?, is_current))
     }
 }
 
@@ -170,26 +173,35 @@ fn damaged(name: &str) -> Error {
 
 /// Encrypts and sets the tag, or decrypts and compares the tag.
 fn crypt(
-    mode: Mode,
+    encrypts: bool,
     key: &SealingKey,
     nonce: &[u8],
     name: &str,
     data: &[u8],
     tag: &mut [u8; TAG],
 ) -> Result<Zeroizing<Vec<u8>>> {
-    let is_sealed = matches!(mode, Mode::Decrypt);
-    let mut crypter = Crypter::new(Cipher::aes_256_gcm(), mode, &key.secret, Some(nonce))?;
-    crypter.aad_update(name.as_bytes())?;
     let mut out = Zeroizing::new(vec![0; data.len()]);
-    crypter.update(data, &mut out)?;
-    if is_sealed {
-        crypter.set_tag(tag)?;
+    let mut work = || {
+        let mut context = CipherCtx::new()?;
+        let (cipher, secret) = (Some(Cipher::aes_256_gcm()), Some(key.secret.as_slice()));
+        if encrypts {
+            context.encrypt_init(cipher, secret, Some(nonce))?;
+        } else {
+            context.decrypt_init(cipher, secret, Some(nonce))?;
+            context.set_tag(tag)?;
+        }
+        context.cipher_update(name.as_bytes(), None)?;
+        context.cipher_update(data, Some(&mut out))?;
+        let is_right = context.cipher_final(&mut []).is_ok();
+        if encrypts {
+            context.tag(tag)?;
+        }
+        Ok::<_, ErrorStack>(is_right)
+    };
+    match work()? {
+        true => Ok(out),
+        false => Err(damaged(name)),
     }
-    crypter.finalize(&mut []).map_err(|_| damaged(name))?;
-    if !is_sealed {
-        crypter.get_tag(tag)?;
-    }
-    Ok(out)
 }
 
 impl Store for SealedStore {
@@ -327,7 +339,7 @@ mod tests {
         sealed(&inner, 0, None).put(NAME, 0, Some(b"one")).unwrap();
         let ids: Vec<_> =
             KEYS.iter().map(|key| format!("{:016x}", SealingKey::new(key).unwrap().id)).collect();
-        let why = format!("the key {}, and the store has {} and {}", ids[0], ids[1], ids[2]);
+        let why = format!("the key {}, and the store has {}", ids[0], ids[1]);
         refuses(&sealed(&inner, 1, Some(2)), NAME, &why);
         assert_eq!(value(&sealed(&inner, 0, None), NAME), b"one");
         let error = SealedStore::new(inner, &[0; KEY], None).err().unwrap();
