@@ -101,8 +101,8 @@ impl SealedStore {
                 self.reseal_record(name)?;
             }
             match names.last() {
-                Some(last) => after.clone_from(last),
-                None => return Ok(()),
+                Some(last) if *last > after => after.clone_from(last),
+                _ => return Ok(()),
             }
         }
     }
