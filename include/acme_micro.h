@@ -626,9 +626,10 @@ typedef struct {
   /// Built-in client: 4 or 6 to connect to IPv4 or IPv6 addresses only, the CA's or the proxy's.
   /// 0: to both, in the order of the system's resolver.
   size_t ip_version;
-  /// Keeps the account and its certificates; excludes account_key and account_url. The first
-  /// operation reads the account's key and URL from it; if it has no key, a new one is stored
-  /// before the CA gets a request. See stored_as of acme_order_options_t.
+  /// Keeps the account and its certificates; excludes account_url. The first operation reads the
+  /// account's key and URL from it; if it has no key, a new one is stored before the CA gets a
+  /// request. With account_key the store keeps only the certificates, and account_url may be set.
+  /// See stored_as of acme_order_options_t.
   const acme_store_t *store;
 } acme_client_options_t;
 
@@ -1349,6 +1350,27 @@ acme_status_t acme_store_cert(const acme_store_t *store,
                               const char *directory_url,
                               const char *name,
                               acme_cert_t **cert);
+
+/// Begins work of the program itself in a store: while it changes files of a folder, for instance, no
+/// other program works in the folder. Operations of this program go on. Returns at once.
+/// @param store The store.
+/// @param name A name of the program's own for the work, such as a file's.
+/// @return ACME_OK: end the work with acme_store_release(); ACME_ERR_CONFLICT: another program is at
+///   work in the folder, or another thread on this name, try again in a moment; or the error of the
+///   store.
+ACME_API
+ACME_MUST_CHECK
+acme_status_t acme_store_claim(const acme_store_t *store,
+                               const char *name);
+
+/// Ends the work that acme_store_claim() began. A child of fork() calls it, too, to leave its parent's
+/// work to the parent. Does nothing if there is no such work.
+/// @param store The store.
+/// @param name The name of the work.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
+ACME_API
+acme_status_t acme_store_release(const acme_store_t *store,
+                                 const char *name);
 
 /// Frees the handle. Clients that use the store keep working.
 /// @param store The store; NULL is fine.

@@ -1152,6 +1152,27 @@ public:
         return found ? std::optional<certificate>(certificate(found)) : std::nullopt;
     }
 
+    /// Begins work of the program itself: while it changes files of a folder, for instance, no other
+    /// program works in the folder. Operations of this program go on. name is the program's own name
+    /// for the work, such as a file's. Returns at once: false if another program is at work in the
+    /// folder, or another thread on this name; try again in a moment. End the work with release().
+    bool claim(const std::string &name) const
+    {
+        const int result = acme_store_claim(native_handle(), detail::to_c(name, "name"));
+
+        if (result == ACME_ERR_CONFLICT)
+            return false;
+        detail::check(result);
+        return true;
+    }
+
+    /// Ends the work that claim() began. A child of fork() calls it, too, to leave its parent's work
+    /// to the parent. Does nothing if there is no such work.
+    void release(const std::string &name) const
+    {
+        detail::check(acme_store_release(native_handle(), detail::to_c(name, "name")));
+    }
+
 private:
     /// Calls a function. No exception may pass the library's own frames.
     template <typename Work> static int guard(void *user, Work work) noexcept
@@ -1283,9 +1304,10 @@ struct client_options {
     /// Built-in client: 4 or 6 to connect to IPv4 or IPv6 addresses only, the CA's or the proxy's.
     /// 0: to both, in the order of the system's resolver.
     int ip_version = 0;
-    /// Keeps the account and its certificates; excludes account_key and account_url. The first
-    /// operation reads the account's key and URL from it; if it has no key, a new one is stored
-    /// before the CA gets a request. See stored_as of order_options.
+    /// Keeps the account and its certificates; excludes account_url. The first operation reads the
+    /// account's key and URL from it; if it has no key, a new one is stored before the CA gets a
+    /// request. With account_key the store keeps only the certificates, and account_url may be set.
+    /// See stored_as of order_options.
     const acme::store *store = nullptr;
 };
 

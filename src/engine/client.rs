@@ -51,6 +51,8 @@ pub struct ClientOptions {
     pub seed: Option<u64>,
     /// Where the account and its certificates are kept; see [`ClientOptions::with_store`].
     pub store: Option<Arc<dyn Store>>,
+    /// With a store: the account is the one of `account_key`, and the store keeps only the certificates.
+    pub is_own_account: bool,
 }
 
 impl ClientOptions {
@@ -70,6 +72,7 @@ impl ClientOptions {
             allow_http_loopback: false,
             seed: None,
             store: None,
+            is_own_account: false,
         }
     }
 
@@ -269,6 +272,11 @@ impl Client {
 
     pub(crate) fn store(&self) -> Option<Arc<dyn Store>> {
         self.0.options.store.clone()
+    }
+
+    /// The store that keeps the account.
+    pub(super) fn account_store(&self) -> Option<Arc<dyn Store>> {
+        self.store().filter(|_| !self.0.options.is_own_account)
     }
 
     /// Whether the account's record has been read.

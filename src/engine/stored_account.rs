@@ -32,7 +32,7 @@ impl Session {
     /// Reads the account's key and URL from the store, if the client has one. Without a key there, stores
     /// the one that the client has generated.
     pub(super) async fn load_account(&self) -> Result<()> {
-        let Some(store) = self.client.store() else { return Ok(()) };
+        let Some(store) = self.client.account_store() else { return Ok(()) };
         if self.client.is_loaded() {
             return Ok(());
         }
@@ -98,7 +98,7 @@ impl Session {
     /// Sets the account's key aside if the CA refuses to register it, for instance because of its curve. The
     /// next operation generates another one.
     pub(super) async fn set_refused_key_aside(&self, error: &Error) {
-        let Some(store) = self.client.store() else { return };
+        let Some(store) = self.client.account_store() else { return };
         if !error.is_problem("badSignatureAlgorithm") && !error.is_problem("badPublicKey") {
             return;
         }
@@ -113,7 +113,7 @@ impl Session {
     /// Stores the account's URL, if it is new. A failure does not end the operation: the CA finds the account
     /// by its key.
     pub(super) async fn keep_account(&self) {
-        let Some(store) = self.client.store() else { return };
+        let Some(store) = self.client.account_store() else { return };
         let Some((version, record)) = self.client.changed_account() else { return };
         let name = names::account(&self.client.options().directory_url);
         match self.put_account(&store, &name, version, &record).await {

@@ -12,12 +12,12 @@ use super::convert::{
 use super::guard::{catch, guard};
 use super::handle::{borrow, give, handle, peek, release};
 use super::http_client::BuiltInHttp;
-use super::key::KeyState;
 use super::status::acme_status_t;
-use super::types::{acme_client_options_t, acme_store_t};
+use super::types::{acme_client_options_t, acme_key_t, acme_store_t};
 use crate::engine::{Client, ClientOptions, http01_answer};
 use crate::error::{Error, Result};
 use crate::jose::eab::{ExternalAccount, MacAlgorithm};
+use crate::pki::{Key, KeyType};
 
 /// One account at one CA: directory, account key, nonces, connections. Create one and share it.
 #[derive_ReprC]
@@ -82,17 +82,21 @@ pub extern "C" fn acme_client_new(
 fn client_options(given: &acme_client_options_t) -> Result<ClientOptions> {
     let owned = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect();
     let url = text(given.directory_url, "directory_url")?;
-    let mut options = if given.store.is_null() {
-        let account_key: &KeyState = borrow(given.account_key, "account_key")?;
-        ClientOptions::new(url, account_key.key.clone())
-    } else if given.account_key.is_null() && given.account_url.is_null() {
-        let store = borrow::<acme_store_t>(given.store, "store")?;
-        ClientOptions::with_store(url, store.store.clone())?
-    } else {
-        let why =
-            "the account's key and URL come from the store: leave account_key and account_url NULL";
-        return Err(Error::invalid_argument(why));
+    let store = match given.store.is_null() {
+        true => None,
+        false => Some(borrow::<acme_store_t>(given.store, "store")?.store.clone()),
     };
+    let is_own_account = !given.account_key.is_null();
+    let account_key = match store {
+        Some(_) if !is_own_account && !given.account_url.is_null() => {
+            let why = "the account's URL comes from the store: leave account_url NULL";
+            return Err(Error::invalid_argument(why));
+        }
+        Some(_) if !is_own_account => Key::generate(KeyType::P256)?, // if the store has none
+        _ => borrow::<acme_key_t>(given.account_key, "account_key")?.key.clone(),
+    };
+    let mut options = ClientOptions::new(url, account_key);
+    (options.store, options.is_own_account) = (store, is_own_account);
     options.account_url = optional_text(given.account_url, "account_url")?.map(str::to_owned);
     options.contacts = owned(texts(given.contacts, given.contact_count, "contacts")?);
     options.terms_agreed = flag(given.terms_agreed, "terms_agreed")?;

@@ -28,6 +28,25 @@ pub(super) fn check_pointer<T>(pointer: *const T, name: &str) -> Result<()> {
 
 /// Returns a text; `None` for NULL.
 pub(super) fn optional_text<'a>(pointer: *const c_char, name: &str) -> Result<Option<&'a str>> {
+    let text = optional_bytes(pointer, name)?.map(std::str::from_utf8).transpose();
+    text.map_err(|_| Error::invalid_argument(format!("{name} is not UTF-8")))
+}
+
+/// Returns the path of a file or folder, which may have other bytes than UTF-8; NULL is an error.
+#[cfg(unix)]
+pub(super) fn path<'a>(pointer: *const c_char, name: &str) -> Result<&'a std::path::Path> {
+    use std::os::unix::ffi::OsStrExt;
+
+    let bytes = optional_bytes(pointer, name)?.ok_or_else(|| missing(name))?;
+    Ok(std::path::Path::new(std::ffi::OsStr::from_bytes(bytes)))
+}
+
+#[cfg(not(unix))]
+pub(super) fn path<'a>(pointer: *const c_char, name: &str) -> Result<&'a std::path::Path> {
+    text(pointer, name).map(std::path::Path::new)
+}
+
+fn optional_bytes<'a>(pointer: *const c_char, name: &str) -> Result<Option<&'a [u8]>> {
     if pointer.is_null() {
         return Ok(None);
     }
@@ -38,9 +57,7 @@ pub(super) fn optional_text<'a>(pointer: *const c_char, name: &str) -> Result<Op
         return Err(Error::invalid_argument(format!("{name} is longer than 64 KiB")));
     }
     // SAFETY: strnlen has just read these bytes; the caller keeps them for the call.
-    let bytes = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), length) };
-    let text = std::str::from_utf8(bytes);
-    text.map(Some).map_err(|_| Error::invalid_argument(format!("{name} is not UTF-8")))
+    Ok(Some(unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), length) }))
 }
 
 /// Returns a text; NULL is an error.

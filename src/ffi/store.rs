@@ -1,6 +1,7 @@
 //! Stores: where keys, accounts, certificates and orders in progress are kept.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::path::Path;
 use std::ptr::null;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +9,7 @@ use safer_ffi::derive_ReprC;
 use zeroize::Zeroizing;
 
 use super::cert::CertState;
-use super::convert::{Options, Out, bytes, c_text, flag, read_options, text};
+use super::convert::{Options, Out, bytes, c_text, flag, path as path_of, read_options, text};
 use super::guard::guard;
 use super::handle::{borrow, give, handle, release};
 use super::op::OpState;
@@ -16,7 +17,9 @@ use super::status::acme_status_t;
 use super::types::{acme_cert_t, acme_op_t, acme_store_t};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::certificate_record::CertificateRecord;
-use crate::store::{self, MAX_VALUE, MemoryStore, SealedStore, Store, Versioned, names, sealed};
+use crate::store::{
+    self, Claim, MAX_VALUE, MemoryStore, SealedStore, Store, Versioned, names, sealed,
+};
 use crate::text::printable;
 
 handle!(acme_store_t, StoreState, b"acmestor");
@@ -26,6 +29,18 @@ pub struct StoreState {
     pub(super) store: Arc<dyn Store>,
     /// The same store, if it is a sealed one.
     sealed: Option<Arc<SealedStore>>,
+    /// The work of the program itself, by its name.
+    claims: Mutex<Vec<(String, Claim)>>,
+}
+
+impl StoreState {
+    fn new(store: Arc<dyn Store>) -> StoreState {
+        StoreState { store, sealed: None, claims: Mutex::default() }
+    }
+
+    fn claims(&self) -> MutexGuard<'_, Vec<(String, Claim)>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The result of the get function of a store, which acme_record_set() fills in.
@@ -244,19 +259,19 @@ pub extern "C" fn acme_store_directory(
 ) -> acme_status_t {
     guard(|| {
         let out = Out::handle(store, "store")?;
-        let path = text(path, "path")?;
-        out.set(give(StoreState { store: open_directory(path)?, sealed: None }));
+        let path = path_of(path, "path")?;
+        out.set(give(StoreState::new(open_directory(path)?)));
         Ok(())
     })
 }
 
 #[cfg(unix)]
-fn open_directory(path: &str) -> Result<Arc<dyn Store>> {
+fn open_directory(path: &Path) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(crate::folder::DirectoryStore::open(path)?))
 }
 
 #[cfg(not(unix))]
-fn open_directory(_path: &str) -> Result<Arc<dyn Store>> {
+fn open_directory(_path: &Path) -> Result<Arc<dyn Store>> {
     Err(Error::new(ErrorKind::Unsupported, "this system has no locks of files"))
 }
 
@@ -268,7 +283,7 @@ fn open_directory(_path: &str) -> Result<Arc<dyn Store>> {
 pub extern "C" fn acme_store_memory(store: *mut *mut acme_store_t) -> acme_status_t {
     guard(|| {
         let out = Out::handle(store, "store")?;
-        out.set(give(StoreState { store: Arc::new(MemoryStore::new()), sealed: None }));
+        out.set(give(StoreState::new(Arc::new(MemoryStore::new()))));
         Ok(())
     })
 }
@@ -290,7 +305,7 @@ pub extern "C" fn acme_store_custom(
         if functions.get.is_none() || functions.put.is_none() || functions.list.is_none() {
             return Err(Error::invalid_argument("functions lacks get, put or list"));
         }
-        out.set(give(StoreState { store: Arc::new(Custom(functions)), sealed: None }));
+        out.set(give(StoreState::new(Arc::new(Custom(functions)))));
         Ok(())
     })
 }
@@ -329,7 +344,7 @@ pub extern "C" fn acme_store_sealed(
             made = made.accept_plain();
         }
         let made = Arc::new(made);
-        out.set(give(StoreState { store: made.clone(), sealed: Some(made) }));
+        out.set(give(StoreState { sealed: Some(made.clone()), ..StoreState::new(made) }));
         Ok(())
     })
 }
@@ -393,6 +408,49 @@ pub extern "C" fn acme_store_cert(
         }
         Ok(())
     })
+}
+
+/// Begins work of the program itself in a store: while it changes files of a folder, for instance, no
+/// other program works in the folder. Operations of this program go on. Returns at once.
+/// @param store The store.
+/// @param name A name of the program's own for the work, such as a file's.
+/// @return ACME_OK: end the work with acme_store_release(); ACME_ERR_CONFLICT: another program is at
+///   work in the folder, or another thread on this name, try again in a moment; or the error of the
+///   store.
+#[unsafe(no_mangle)]
+#[must_use]
+pub extern "C" fn acme_store_claim(
+    store: *const acme_store_t,
+    name: *const c_char,
+) -> acme_status_t {
+    guard(|| {
+        let (state, name) = work(store, name)?;
+        let claim = state.store.claim(name)?;
+        let busy = || Error::new(ErrorKind::Conflict, "another program or thread is at work");
+        state.claims().push((name.to_owned(), claim.ok_or_else(busy)?));
+        Ok(())
+    })
+}
+
+/// Ends the work that acme_store_claim() began. A child of fork() calls it, too, to leave its parent's
+/// work to the parent. Does nothing if there is no such work.
+/// @param store The store.
+/// @param name The name of the work.
+/// @return ACME_OK, or ACME_ERR_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub extern "C" fn acme_store_release(
+    store: *const acme_store_t,
+    name: *const c_char,
+) -> acme_status_t {
+    guard(|| {
+        let (state, name) = work(store, name)?;
+        state.claims().retain(|(known, _)| known != name);
+        Ok(())
+    })
+}
+
+fn work<'a>(store: *const acme_store_t, name: *const c_char) -> Result<(&'a StoreState, &'a str)> {
+    Ok((borrow(store, "store")?, text(name, "name")?))
 }
 
 /// Frees the handle. Clients that use the store keep working.

@@ -132,9 +132,10 @@ pub struct acme_client_options_t {
     /// Built-in client: 4 or 6 to connect to IPv4 or IPv6 addresses only, the CA's or the proxy's.
     /// 0: to both, in the order of the system's resolver.
     pub ip_version: usize,
-    /// Keeps the account and its certificates; excludes account_key and account_url. The first
-    /// operation reads the account's key and URL from it; if it has no key, a new one is stored
-    /// before the CA gets a request. See stored_as of acme_order_options_t.
+    /// Keeps the account and its certificates; excludes account_url. The first operation reads the
+    /// account's key and URL from it; if it has no key, a new one is stored before the CA gets a
+    /// request. With account_key the store keeps only the certificates, and account_url may be set.
+    /// See stored_as of acme_order_options_t.
     pub store: *const acme_store_t,
 }
 

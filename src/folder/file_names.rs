@@ -34,7 +34,7 @@ pub(super) fn file_of(name: &str) -> Option<String> {
     Some(format!("{start}~{}", digest.get(..32).unwrap_or_default()))
 }
 
-/// Returns the name whose files these are.
+/// Returns the name whose files these are. Version 0.14.1 of the Python package wrote `%` for `=`.
 pub(super) fn name_of(file: &str) -> String {
     match file.strip_prefix("_.") {
         Some(rest) => format!("*.{}", decoded(rest)),
@@ -53,7 +53,7 @@ pub(super) fn decoded(file: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = file.as_bytes();
     while let Some((first, after)) = rest.split_first() {
-        let escaped = rest.get(1..3).filter(|_| *first == b'=');
+        let escaped = rest.get(1..3).filter(|_| matches!(first, b'=' | b'%'));
         let byte = escaped.and_then(|digits| std::str::from_utf8(digits).ok());
         match byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(byte) => {

@@ -327,13 +327,18 @@ impl Folder {
         }
     }
 
-    /// Renames a file, if it exists; files that were renamed before stay. Returns its new name.
+    /// Renames a file, if it exists; files that were renamed before stay. Returns its new name; without such a
+    /// file, the name of the last one that was renamed.
     pub(super) fn retire(&self, name: &str, ending: &str) -> Result<String> {
         let mut new = format!("{name}{ending}");
+        let mut last = new.clone();
         let mut number = 1;
         while self.has(&new)? {
             number += 1;
-            new = format!("{name}{ending}.{number}");
+            last = std::mem::replace(&mut new, format!("{name}{ending}.{number}"));
+        }
+        if !self.has(name)? {
+            return Ok(last);
         }
         self.set_aside(name, new.get(name.len()..).unwrap_or_default())?;
         self.named(name, fsync(&self.folder))?;

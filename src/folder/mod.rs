@@ -10,6 +10,7 @@
 //! | `NAME.next.key.pem` | the key of an order in progress, if each renewal has a new one |
 //! | `NAME.order` | the order in progress |
 //! | `NAME.schedule.json` | when to renew |
+//! | `NAME.revoking` | a note that the revocation of the certificate was begun |
 //! | `NAME.record` | any other record, or one whose value is sealed, in one file |
 //!
 //! A record is several files. They are written in an order in which each crash leaves a state that the next run
@@ -31,11 +32,11 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::pki::sha256;
+use crate::pki::{Key, sha256};
 use crate::store::account_record::AccountRecord;
 use crate::store::certificate_record::CertificateRecord;
 use crate::store::journal::is_journal;
-use crate::store::names::{self, CERTIFICATES, ca_name};
+use crate::store::names::{self, CERTIFICATES, ca_name, canonical, is_same_name};
 use crate::store::sealed::is_sealed;
 use crate::store::{Claim, Store, Versioned, conflict, unusable};
 pub use certificate_files::CertificateFiles;
@@ -50,10 +51,14 @@ const KEY: &str = ".key.pem";
 const NEXT_KEY: &str = ".next.key.pem";
 const CHAIN: &str = ".chain.pem";
 const ORDER: &str = ".order";
+/// The file of a revocation that was begun; a program that ends it renames key and chain.
+const REVOKING: &str = ".revoking";
 const SCHEDULE: &str = ".schedule.json";
 const RECORD: &str = ".record";
 /// Ending of the file of a key, or of an account's URL, that is no longer used.
 const UNUSED: &str = ".unused";
+/// Ending of the files of a revoked certificate.
+const REVOKED: &str = ".revoked";
 /// Ending of a file that has the name of an order in progress and another content.
 const BAD: &str = ".bad";
 
@@ -110,7 +115,7 @@ impl DirectoryStore {
     fn origin_for(&self, ca: &str) -> Result<Origin> {
         let origin = self.origin()?;
         match &origin.url {
-            Some(url) if !ca_name(url).eq_ignore_ascii_case(ca) => {
+            Some(url) if !is_same_name(&ca_name(url), ca) => {
                 let why = format!(
                     "the files in this folder are for the CA {url}: use another folder for {ca}; \
                      if this is the new URL of the same CA, remove this file"
@@ -145,6 +150,29 @@ impl DirectoryStore {
             text.extend([OTHER, other, "\n"]);
         }
         self.folder.write(DIRECTORY_URL, text.as_bytes(), PUBLIC)
+    }
+
+    /// Returns the name of a certificate's files, without their endings; `None`: it cannot be one.
+    ///
+    /// The folder may have them from an earlier version, which gave each spelling of a name files of its own. The
+    /// name of its chain's file stands for one of them.
+    fn find_files(&self, name: &str) -> Result<Option<String>> {
+        let Some(file) = file_of(name) else { return Ok(None) };
+        for ending in [KEY, CHAIN] {
+            if self.folder.has(&format!("{file}{ending}"))? {
+                return Ok(Some(file));
+            }
+        }
+        let named = name.strip_suffix(CHAIN);
+        let is_meant = |one: &&str| {
+            named.is_some_and(|named| one.eq_ignore_ascii_case(named))
+                || one.contains(['%', ':']) && canonical(&name_of(one)) == name
+        };
+        let all = self.folder.names()?;
+        let mut files =
+            all.iter().filter_map(|one| one.strip_suffix(KEY).or(one.strip_suffix(CHAIN)));
+        let found = files.find(is_meant);
+        Ok(Some(found.map_or(file, str::to_owned)))
     }
 
     /// Returns the files of certificates, without their endings.
@@ -208,8 +236,28 @@ impl DirectoryStore {
             return Ok(());
         }
         let path = self.folder.path_of(&order);
-        log::warn!("{}: not an order in progress; renamed to end in {BAD}", path.display());
+        log::warn!("{}: not readable; renamed to end in {BAD}", path.display());
         self.folder.set_aside(&order, BAD)
+    }
+
+    /// Renames the files of a certificate whose revocation was begun and has not ended: its key may be known to
+    /// others.
+    fn end_revocation(&self, file: &str) -> Result<()> {
+        let note = format!("{file}{REVOKING}");
+        if !self.folder.has(&note)? {
+            return Ok(());
+        }
+        let mut kept = String::new();
+        // The key first: while the chain is there, the certificate is renewed.
+        for ending in [KEY, CHAIN] {
+            kept = self.folder.retire(&format!("{file}{ending}"), REVOKED)?;
+        }
+        log::warn!(
+            "a revocation was begun and has not ended, so another key takes the place of the key. If the CA has \
+             not revoked the certificate, revoke {}",
+            self.folder.path_of(&kept).display()
+        );
+        self.folder.remove(&note)
     }
 
     fn put_account(
@@ -233,7 +281,11 @@ impl DirectoryStore {
         let is_changed = new.key.is_some() && new.url.is_some() && new.url == old.url;
         if old.key.is_some() && old.key != new.key && !is_changed {
             let kept = self.folder.retire(ACCOUNT_KEY, UNUSED)?;
-            log::warn!("{}: the old key is in {kept}", self.folder.path_of(ACCOUNT_KEY).display());
+            let why = match value {
+                Some(_) => "another key takes its place",
+                None => "the CA refuses this key",
+            };
+            log::warn!("{}: {why}", self.folder.path_of(&kept).display());
         }
         if let (Some(url), Some(account_url)) = (&new.ca, &new.url) {
             self.note_origin(&self.origin()?, url, Some(account_url))?;
@@ -285,7 +337,7 @@ impl DirectoryStore {
             self.folder.write(file, value, SECRET)?;
         }
         // The files that the record had before it was sealed.
-        let plain = match kind(name)?.1 {
+        let plain = match self.kind(name)?.1 {
             Kind::Account => account_files(&AccountRecord::default()),
             Kind::Certificate(_, file) => certificate_files(&file, &CertificateRecord::default()),
             Kind::Other => Vec::new(),
@@ -313,6 +365,17 @@ impl DirectoryStore {
         Ok(())
     }
 
+    fn kind<'a>(&self, name: &'a str) -> Result<(&'a str, Kind<'a>)> {
+        let found = match names::split(name) {
+            Some(("account", ca, "")) => Some((ca, Kind::Account)),
+            Some(("certificate", ca, rest)) => {
+                self.find_files(rest)?.map(|file| (ca, Kind::Certificate(ca, file)))
+            }
+            _ => Some(("", Kind::Other)),
+        };
+        found.ok_or_else(|| no_file(name))
+    }
+
     /// Runs `write` while no other process or thread writes.
     fn locked<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<T> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -328,17 +391,6 @@ enum Kind<'a> {
     Other,
 }
 
-fn kind(name: &str) -> Result<(&str, Kind<'_>)> {
-    match names::split(name) {
-        Some(("account", ca, "")) => Ok((ca, Kind::Account)),
-        Some(("certificate", ca, rest)) => match file_of(rest) {
-            Some(file) => Ok((ca, Kind::Certificate(ca, file))),
-            None => Err(no_file(name)),
-        },
-        _ => Ok(("", Kind::Other)),
-    }
-}
-
 fn no_file(name: &str) -> Error {
     unusable(name, "this cannot be the name of a file")
 }
@@ -351,7 +403,7 @@ fn whole(file: &str, value: Zeroizing<Vec<u8>>) -> Versioned {
 
 impl Store for DirectoryStore {
     fn get(&self, name: &str) -> Result<Option<Versioned>> {
-        let (ca, kind) = kind(name)?;
+        let (ca, kind) = self.kind(name)?;
         if let Some(file) = record_file(name) {
             let file = file + RECORD;
             if let Some(value) = self.folder.read(&file, Readers::Owner)? {
@@ -374,7 +426,7 @@ impl Store for DirectoryStore {
     }
 
     fn put(&self, name: &str, expected: u64, value: Option<&[u8]>) -> Result<u64> {
-        let (ca, kind) = kind(name)?;
+        let (ca, kind) = self.kind(name)?;
         self.writes.fetch_add(1, Ordering::Relaxed);
         let file = record_file(name).map(|file| file + RECORD);
         let is_whole = matches!(kind, Kind::Other) || value.is_some_and(is_sealed);
@@ -419,7 +471,11 @@ impl Store for DirectoryStore {
             return Ok(None);
         }
         let claim = Claimed { folder: self.folder.clone(), name: name.to_owned() };
-        if let (_, Kind::Certificate(_, file)) = kind(name)? {
+        if !matches!(names::split(name), Some(("account" | "certificate", ..))) {
+            return Ok(Some(Box::new(claim))); // of the program itself, which may want to make room
+        }
+        if let (_, Kind::Certificate(_, file)) = self.kind(name)? {
+            self.end_revocation(&file)?;
             self.set_order_aside(&file)?;
         }
         self.folder.check_room()?;
@@ -481,18 +537,32 @@ fn version(files: &Files) -> u64 {
     u64::from_be_bytes([a, b, c, d, e, f, g, h]).max(1)
 }
 
+/// Returns a key in the one form that this library writes: a file with the same key in another form is not
+/// replaced.
 fn pem(data: &[u8]) -> Zeroizing<String> {
-    Zeroizing::new(String::from_utf8_lossy(data).into_owned())
+    let key = Key::parse(data).and_then(|key| key.to_pem());
+    key.unwrap_or_else(|_| Zeroizing::new(String::from_utf8_lossy(data).into_owned()))
 }
 
 /// Returns a text without the byte order mark that an editor may have put in front of it.
 fn text_of(data: &[u8]) -> String {
-    String::from_utf8_lossy(data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data)).into_owned()
+    match data {
+        // UTF-16: names and keys are ASCII, so that each second byte is 0.
+        [0xff, 0xfe, rest @ ..] | [0xfe, 0xff, rest @ ..] => {
+            let ascii: Vec<u8> = rest.iter().copied().filter(|byte| *byte != 0).collect();
+            String::from_utf8_lossy(&ascii).into_owned()
+        }
+        [0xef, 0xbb, 0xbf, rest @ ..] | rest => String::from_utf8_lossy(rest).into_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+    use crate::pki::KeyType;
     use crate::store::{SealedStore, check_store};
 
     /// A folder, and a store in it, for the time of a test.
@@ -509,6 +579,13 @@ mod tests {
         let mut names: Vec<_> = names.filter(|name| name != ".lock").collect();
         names.sort();
         names
+    }
+
+    /// A new folder, and its store.
+    fn opened(name: &str) -> (std::path::PathBuf, DirectoryStore) {
+        let path = std::env::temp_dir().join(format!("acme-{name}-{}", std::process::id()));
+        let store = DirectoryStore::open(&path).unwrap();
+        (path, store)
     }
 
     #[test]
@@ -560,5 +637,68 @@ mod tests {
             assert_eq!(account.kind(), crate::error::ErrorKind::Conflict);
             assert_eq!(files(path), ["account=2Fca.example_directory.record", "directory.url"]);
         });
+    }
+
+    #[test]
+    fn the_files_of_an_older_version_are_found() {
+        let (path, store) = opened("older");
+        let found = |name: &str| store.find_files(name).unwrap().unwrap();
+        assert_eq!(found("xn--mller-kva.test"), "xn--mller-kva.test");
+        for file in ["m%C3%BCller.test.chain.pem", "0:0:0:0:0:0:0:1.key.pem"] {
+            fs::write(path.join(file), "").unwrap();
+        }
+        assert_eq!(found("xn--mller-kva.test"), "m%C3%BCller.test");
+        assert_eq!(found("::1"), "0:0:0:0:0:0:0:1");
+        // Servers may use the files of both spellings.
+        fs::write(path.join("xn--mller-kva.test.chain.pem"), "").unwrap();
+        assert_eq!(found("xn--mller-kva.test"), "xn--mller-kva.test");
+        assert_eq!(found("m%c3%bcller.test.chain.pem"), "m%C3%BCller.test");
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn a_key_in_another_form_is_not_replaced() {
+        let (path, store) = opened("form");
+        let (name, key) = ("certificate/ca.example/a.test", Key::generate(KeyType::P256).unwrap());
+        let file = path.join("a.test.key.pem");
+        let sec1 = key.private_key().unwrap().ec_key().unwrap().private_key_to_pem().unwrap();
+        fs::write(&file, &sec1).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(SECRET)).unwrap();
+        let found = store.get(name).unwrap().unwrap();
+        let mut record = CertificateRecord::parse(name, &found.value).unwrap();
+        assert_eq!(record.key, Some(key.to_pem().unwrap()));
+        record.order = Some("acme-order 1\n".to_owned());
+        store.put(name, found.version, Some(&record.value(name).unwrap())).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), sec1);
+        assert!(path.join("a.test.order").exists());
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn the_next_claim_ends_a_revocation_that_was_killed() {
+        let (path, store) = opened("revoking");
+        for ending in [KEY, CHAIN, REVOKING, ".key.pem.revoked"] {
+            fs::write(path.join(format!("a.test{ending}")), ending).unwrap();
+        }
+        drop(store.claim("a.test").unwrap().unwrap()); // of the program itself
+        assert!(path.join("a.test.revoking").exists());
+        drop(store.claim("certificate/ca.example/a.test").unwrap().unwrap());
+        let mut left = store.folder.names().unwrap();
+        left.retain(|name| name.starts_with("a.test"));
+        let retired =
+            ["a.test.chain.pem.revoked", "a.test.key.pem.revoked", "a.test.key.pem.revoked.2"];
+        assert_eq!(left, retired);
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn the_mark_of_an_editor_is_no_part_of_a_text() {
+        let utf_16 = |unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            "\u{feff}https://ca.example/1".encode_utf16().flat_map(unit).collect()
+        };
+        for data in [utf_16(u16::to_le_bytes), utf_16(u16::to_be_bytes)] {
+            assert_eq!(text_of(&data), "https://ca.example/1");
+        }
+        assert_eq!(text_of(b"\xef\xbb\xbfx"), "x");
     }
 }

@@ -63,6 +63,14 @@ pub(crate) fn digest<'a>(names: impl Iterator<Item = &'a str>) -> String {
 
 /// Whether two URLs of directories are the same: the case of letters, and the usual port, do not count.
 pub(crate) fn is_same_directory(a: &str, b: &str) -> bool {
-    let plain = |url: &str| url.replacen(":443/", "/", 1);
-    plain(a).eq_ignore_ascii_case(&plain(b))
+    is_same(a, b, ":443/", "/")
+}
+
+/// The same for two names of CAs.
+pub(crate) fn is_same_name(a: &str, b: &str) -> bool {
+    is_same(a, b, ":443_", "_")
+}
+
+fn is_same(a: &str, b: &str, port: &str, end: &str) -> bool {
+    a.replacen(port, end, 1).eq_ignore_ascii_case(&b.replacen(port, end, 1))
 }

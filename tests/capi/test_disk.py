@@ -37,7 +37,7 @@ ERRORS = {
     "EINTR": "Interrupted system call",
     "ENOLCK": "No locks available",
 }
-PLACES = r"(account\.pem|\.lock|\.schedule\.json|account\.url|directory\.url|\.key\.pem|\.chain\.pem|\.order|\.record|/out|/webroot|acme-challenge/.*): "
+PLACES = r"(account\.pem|\.revoking|\.lock|\.schedule\.json|account\.url|directory\.url|\.key\.pem|\.chain\.pem|\.order|\.record|/out|/webroot|acme-challenge/.*): "
 
 
 def fail(fault):

@@ -469,7 +469,7 @@ static void what_cannot_work(void)
     options.directory_url = "http://127.0.0.1/"; CLIENT(ACME_ERR_POLICY, "https");
     options.account_key = NULL; CLIENT(ARG, "account_key is NULL");
     options.account_key = (const acme_key_t *)client; CLIENT(ACME_ERR_MISUSE, "account_key");
-    options.store = store; CLIENT(ARG, "from the store");
+    options.store = store; options.account_key = NULL; options.account_url = "https://ca.example/1"; CLIENT(ARG, "from the store");
     options.store = (const acme_store_t *)key; options.account_key = NULL; CLIENT(ACME_ERR_MISUSE, "store");
     options.store = store; options.account_key = NULL; options.account_url = "https://ca.example/account/1";
     CLIENT(ARG, "from the store");

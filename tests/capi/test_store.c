@@ -393,7 +393,7 @@ static void refuses(void)
     OK(acme_store_memory(&store));
     options.directory_url = directory_url;
     options.store = store;
-    options.account_key = key;
+    options.account_url = "https://127.0.0.1/account/1";
     CHECK_STATUS(acme_client_new(&options, &client), ACME_ERR_INVALID_ARGUMENT, "from the store");
     client = stored_client(store, directory_url);
     order.order_url = "https://127.0.0.1/order/1";
@@ -433,6 +433,26 @@ static void in_a_sealed_folder(const char *folder)
     acme_store_free(store);
 }
 
+/* Work of the program itself, beside another program in the same folder. */
+static void claims(const char *path)
+{
+    acme_store_t *one = NULL, *other = NULL;
+
+    OK(acme_store_directory(path, &one));
+    OK(acme_store_directory(path, &other));
+    OK(acme_store_claim(one, "a.pem"));
+    CHECK_STATUS(acme_store_claim(one, "a.pem"), ACME_ERR_CONFLICT, "another program or thread");
+    OK(acme_store_claim(one, "b.pem"));
+    CHECK_STATUS(acme_store_claim(other, "c.pem"), ACME_ERR_CONFLICT, "at work");
+    OK(acme_store_release(one, "a.pem"));
+    CHECK_STATUS(acme_store_claim(other, "c.pem"), ACME_ERR_CONFLICT, "at work");
+    acme_store_free(one); /* ends its work */
+    OK(acme_store_claim(other, "c.pem"));
+    OK(acme_store_release(other, "none"));
+    OK(acme_store_release(other, "c.pem"));
+    acme_store_free(other);
+}
+
 static void in_a_folder(void)
 {
     char folder[] = "/tmp/acme-store-XXXXXX", path[300];
@@ -446,6 +466,7 @@ static void in_a_folder(void)
     lives(store, "folder.store.test");
     changes_key(store);
     acme_store_free(store);
+    claims(path);
     CHECK(stat(path, &found) == 0 && (found.st_mode & 07777) == 0700);
     snprintf(path, sizeof path, "%s/state/folder.store.test.key.pem", folder);
     CHECK(stat(path, &found) == 0 && (found.st_mode & 07777) == 0600);

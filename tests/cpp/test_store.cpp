@@ -81,6 +81,8 @@ static void lives(const acme::store &store, const std::string &name, web_server 
     acme::order_options order = order_for({name});
     order.only_if_due = true;
     store.check();
+    CHECK(store.claim("work"));
+    store.release("work");
     CHECK(!found(store, name));
     const acme::certificate first = client_of(store).obtain(order, http);
     verify(first, name);
@@ -229,6 +231,9 @@ static void refused(const acme::key &account)
     const acme::store store = acme::store::memory();
     acme::client_options options = pebble_options(account);
     options.store = &store;
+    CHECK(!acme::client{options}.account_url());  // the store keeps only the certificates
+    options.account_key = nullptr;
+    options.account_url = "https://127.0.0.1/account/1";
     THROWS(acme::invalid_argument, "from the store", acme::client{options});
     acme::order_options order = order_for({"refused.cpp.test"});
     order.order_url = "https://127.0.0.1/order/1";

@@ -3,7 +3,7 @@
     store_program.py FOLDER WEBROOT STEP [async] [renew]
 
 The steps are: before and after each request, before and after a challenge is published or removed, and
-before each system call of the store. The program writes the name of each step, with a number if it
+before each system call that stores the account's key. The library makes the others. The program writes the name of each step, with a number if it
 comes again ("open", "open 2"), and at STEP it kills itself with SIGKILL. With exit status 0 it has the
 certificate.
 """

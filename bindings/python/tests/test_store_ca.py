@@ -115,6 +115,18 @@ def test_u01_the_same_ca_may_be_written_otherwise_r01(store, solver):
         assert store.obtain(ca, [NAME], solver).serial == first.serial
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_an_account_from_elsewhere_is_not_kept(store, solver, known):
+    own = store.account_key().pem
+    key = acme.PrivateKey.generate()
+    with client(store, account_key=key) as ca:
+        url = ca.register()
+    with client(store, account_key=key, account_url=url if known else None) as ca:
+        assert store.obtain(ca, [NAME], solver).serial == store.certificate(NAME).serial
+        assert (ca.account_url, ca.account_thumbprint) == (url, key.thumbprint)
+    assert store.account_url is None and path(store, "account.pem").read_text() == own
+
+
 # --- accounts that the CA does not have any more ---------------------------------------------------------
 
 

@@ -77,6 +77,20 @@ static int for_servers(const acme_cert_t *cert, const char *combined, const char
 }
 //! [cert-write-files]
 
+//! [store-claim store-release]
+/* Renames a file in the folder of a store while no other program works there. */
+static int renamed(const acme_store_t *store, const char *old, const char *new_name)
+{
+    int result = acme_store_claim(store, "rename");
+
+    if (result != ACME_OK)
+        return result; /* ACME_ERR_CONFLICT: try again in a moment */
+    result = rename(old, new_name) == 0 ? ACME_OK : ACME_ERR_HOST;
+    acme_store_release(store, "rename");
+    return result;
+}
+//! [store-claim store-release]
+
 //! [op-access-store]
 /* A program that does each step itself; one with an event loop calls acme_op_access_store() on a worker. */
 static int step(acme_op_t *op)
@@ -259,7 +273,7 @@ int main(int argc, char **argv)
     acme_store_t *own = NULL, *memory = NULL, *encrypted;
     acme_key_t *unused_key = NULL;
     acme_cert_t *cert, *stored;
-    char folder[] = "/tmp/store-XXXXXX", command[100];
+    char folder[] = "/tmp/store-XXXXXX", command[100], old[100];
     char combined[100], site[100];
     int result, i;
 
@@ -286,6 +300,9 @@ int main(int argc, char **argv)
         printf("%d days left\n", acme_cert_days_left(cert, 0));
     result |= cert ? for_servers(cert, combined, site) : 1;
     result |= !cert || stored;
+    snprintf(old, sizeof old, "%s/site.example.org.chain.pem", folder);
+    snprintf(command, sizeof command, "%s/old.pem", folder);
+    result |= renamed(own, old, command);
     acme_cert_free(cert);
     acme_store_free(own);
     for (i = 0; i < ROWS; i++)

@@ -157,7 +157,7 @@ class ClientBase(Handle[_native.acme_client_t]):
         self._store = _store
         if _store is not None:
             options.store = _store.pointer
-        else:
+        if _store is None or account_key is not None:
             options.account_key = handle_of(account_key, PrivateKey, "account_key")  # type: ignore[arg-type]
             self._account_thumbprint = account_key.thumbprint  # type: ignore[union-attr]
         options.account_url = to_optional_text(account_url, "account_url")

@@ -1,38 +1,27 @@
 """A folder whose files are complete at any time, even if a program is killed or the disk is full.
 
-A descriptor holds the folder, so that no other folder can take its place. No symbolic link in it is
+The library writes the files of certificates, and locks the folder. A descriptor holds the folder, so that no other folder can take its place. No symbolic link in it is
 followed.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
-import re
 import stat
-import threading
-import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 from . import _atomic_write
 from ._arguments import PathLike, to_path
 from .errors import StoreError
 
 SECRET, PUBLIC = 0o600, 0o644
-# A file that only its owner can open. The folder itself is unsuitable as a lock: each user who can
-# read it could lock it.
-LOCK = ".lock"
+# Prefix of temporary files. The library removes those of killed programs.
 PREFIX = "tmp-"
-TEMPORARY = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
 # Maximum size of a file that is read; the files of a store are smaller.
 LIMIT = 1 << 20
-# Number of bytes that :meth:`Folder.check_room` writes: as many as a certificate's chain may have.
-ROOM = 1 << 16
-# Number of descriptors that it opens: as many as an order needs for sockets and files.
-DESCRIPTORS = 12
 
 logger = logging.getLogger("acme_micro")
 
@@ -41,11 +30,8 @@ class Folder:
     """A folder; created with mode 0700 if it does not exist."""
 
     def __init__(self, path: PathLike):
-        self._fd = self._lock = -1
+        self._fd = -1
         self.path = to_path(path, "folder")
-        self._mutex = threading.Lock()
-        self._held: set[str] = set()
-        _folders.add(self)
         with self._named(""):
             with suppress(FileExistsError):
                 make_folder(self.path)
@@ -56,10 +42,9 @@ class Folder:
                 raise PermissionError(errno.EPERM, "anybody can write to this folder; chmod o-w it")
 
     def close(self) -> None:
-        for fd in self._fd, self._lock:
-            if fd >= 0:
-                os.close(fd)
-        self._fd = self._lock = -1
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
 
     def __del__(self) -> None:
         self.close()
@@ -158,52 +143,6 @@ class Folder:
             finally:
                 os.close(file)
 
-    def check_room(self) -> None:
-        """Fails if there is no room for the next files, or there are too few descriptors, before the CA gets a
-        request."""
-        with self._named(""), ExitStack() as opened:
-            folder, zeros = self._dir, bytes(ROOM)
-            for _ in range(DESCRIPTORS):
-                opened.callback(os.close, os.dup(folder))
-            opened.close()
-            with _atomic_write.temporary(folder, zeros, SECRET, prefix=PREFIX, durable=False) as name:
-                os.unlink(name, dir_fd=folder)
-
-    def acquire(self, name: str) -> bool:
-        """Begins work on ``name``; returns False if another thread or program is working on it.
-
-        The folder is locked against other programs as long as any work is in progress. End it with
-        :meth:`release`.
-        """
-        with self._mutex, self._named(""):
-            if name in self._held:
-                return False
-            if not self._held:
-                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                lock = os.open(LOCK, flags, SECRET, dir_fd=self._dir)
-                try:
-                    _atomic_write.give(lock, self._owner())
-                    if os.fstat(lock).st_mode & SECRET != SECRET:  # the umask has cleared some bits
-                        os.fchmod(lock, SECRET)
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    self._recover()
-                except BlockingIOError:
-                    os.close(lock)
-                    return False
-                except BaseException:
-                    os.close(lock)
-                    raise
-                self._lock = lock
-            self._held.add(name)
-            return True
-
-    def release(self, name: str) -> None:
-        with self._mutex:
-            self._held.discard(name)
-            if not self._held and self._lock >= 0:
-                os.close(self._lock)
-                self._lock = -1
-
     def _owner(self) -> tuple[int, int] | None:
         """Returns the owner of new files: root leaves the folder of another user usable for that user."""
         info = os.fstat(self._dir)
@@ -216,21 +155,6 @@ class Folder:
         if info.st_mode & (0o007 if shared else 0o077):
             raise PermissionError(errno.EPERM, f"others can read this {what}; chmod 600 it")
 
-    def _after_fork(self) -> None:
-        """Forgets the parent's work and lock. A lock lasts as long as any process has its file open."""
-        self._mutex = threading.Lock()
-        self._held = set()
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
-
-    def _recover(self) -> None:
-        """Removes the temporary files of killed programs."""
-        os.fsync(self._dir)  # the rename of a killed program may not be on the disk
-        for name in os.listdir(self._dir):
-            if TEMPORARY.fullmatch(name):
-                _atomic_write.remove_left_over(self._dir, name)
-
     @contextmanager
     def _named(self, name: str) -> Iterator[None]:
         """Converts errors of the system to StoreError, with the file's path."""
@@ -240,17 +164,6 @@ class Folder:
             raise
         except OSError as error:
             raise StoreError.of(self.path_of(name) if name else self.path, error) from error
-
-
-_folders: weakref.WeakSet[Folder] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for folder in list(_folders):
-        folder._after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def _check(info: os.stat_result) -> None:

@@ -1,4 +1,4 @@
-"""The names of a certificate's files."""
+"""The names of a store's files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,23 @@ from urllib.parse import quote, unquote
 from ._arguments import to_text
 from .errors import InvalidArgument
 
-__all__ = ["CHAIN", "KEY", "ORDER", "canonical", "file_of", "legacy_file_of", "name_of"]
+__all__ = [
+    "ACCOUNT_KEY",
+    "ACCOUNT_URL",
+    "CHAIN",
+    "DIRECTORY_URL",
+    "KEY",
+    "UNUSED",
+    "canonical",
+    "file_of",
+    "legacy_file_of",
+    "name_of",
+]
 
-KEY, CHAIN, ORDER = ".key.pem", ".chain.pem", ".order"
+ACCOUNT_KEY, ACCOUNT_URL, DIRECTORY_URL = "account.pem", "account.url", "directory.url"
+# Ending of the file of a key that is not used any more.
+UNUSED = ".unused"
+KEY, CHAIN = ".key.pem", ".chain.pem"
 PLAIN = re.compile(r"[A-Za-z0-9._~:-]")
 # The characters of ASCII that a label of a name does not have.
 SPECIAL = re.compile(r"[\x00-\x7f](?<![a-z0-9-])")

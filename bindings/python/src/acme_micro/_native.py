@@ -435,6 +435,16 @@ _signatures["acme_store_cert"] = lambda m: (
     c_int32, POINTER(m.acme_store_t), c_char_p, c_char_p, POINTER(POINTER(m.acme_cert_t))
 )
 
+# Begins work of the program itself in a store: while it changes files of a folder, for instance, no
+# other program works in the folder. Operations of this program go on. Returns at once.
+acme_store_claim: Callable[[_Pointer[acme_store_t], bytes | None], int]
+_signatures["acme_store_claim"] = lambda m: (c_int32, POINTER(m.acme_store_t), c_char_p)
+
+# Ends the work that acme_store_claim() began. A child of fork() calls it, too, to leave its
+# parent's work to the parent. Does nothing if there is no such work.
+acme_store_release: Callable[[_Pointer[acme_store_t], bytes | None], int]
+_signatures["acme_store_release"] = lambda m: (c_int32, POINTER(m.acme_store_t), c_char_p)
+
 # Frees the handle. Clients that use the store keep working.
 acme_store_free: Callable[[_Pointer[acme_store_t]], None]
 _signatures["acme_store_free"] = lambda m: (None, POINTER(m.acme_store_t))

@@ -1,22 +1,28 @@
-"""Stores of the library: in memory, and of methods in Python."""
+"""Stores of the library: in a folder, in memory, and of methods in Python."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable
-from ctypes import pointer, sizeof, string_at
+from ctypes import POINTER, pointer, sizeof, string_at
 from itertools import count
 from typing import TYPE_CHECKING, Any, Callable, Protocol
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from . import _native
-from ._arguments import to_text
-from ._handle import create
-from .errors import AcmeError, ConflictError, Status, StoreError, deferred, error_of
+from ._arguments import to_optional_path, to_text
+from ._handle import create, own
+from .certificates import Certificate
+from .errors import AcmeError, ConflictError, Status, StoreError, check, deferred, error_of
 
 if TYPE_CHECKING:
     from ctypes import _Pointer
 
-__all__ = ["CustomStore", "NativeStore", "Records"]
+__all__ = ["CustomStore", "FolderStore", "NativeStore", "Records"]
+
+# The end of a message that has an error of the system.
+SYSTEM_ERROR = re.compile(r" \(os error (\d+)\)$")
 
 
 class Records(Protocol):
@@ -51,6 +57,81 @@ class NativeStore:
         if reason is not None:
             error.__cause__ = reason
         return error
+
+    def certificate(self, directory_url: str, name: str) -> Certificate | None:
+        """Returns a stored certificate with its key, or None if it does not exist or is not usable."""
+        made = POINTER(_native.acme_cert_t)()
+        url, text = to_text(directory_url, "directory_url"), to_text(name, "name")
+        self.check(_native.acme_store_cert(self.pointer, url, text, pointer(made)))
+        return Certificate._wrap(own(made, _native.acme_cert_free)) if made else None
+
+    def check(self, status: int) -> None:
+        """Raises the error of a call about this store."""
+        try:
+            check(status)
+        except AcmeError as error:
+            raise self.explained(error) from error.__cause__
+
+
+class FolderStore(NativeStore):
+    """A folder, which the library reads, writes and locks."""
+
+    def __init__(self, folder: str):
+        self.folder = folder
+        self._held: set[str] = set()
+        path = to_optional_path(folder, "folder")
+        make, free = _native.acme_store_directory, _native.acme_store_free
+        try:
+            super().__init__(create(_native.acme_store_t, free, lambda s: make(path, s)))
+        except AcmeError as error:
+            raise self.explained(error) from None
+        _folders.add(self)
+
+    def acquire(self, what: str) -> bool:
+        """Begins work on ``what``; returns False if another thread or program is working on it.
+
+        The folder is locked against other programs as long as any work is in progress. End it with
+        :meth:`release`.
+        """
+        status = _native.acme_store_claim(self.pointer, _claimed(what))
+        if status == Status.ERR_CONFLICT:
+            return False
+        self.check(status)
+        self._held.add(what)
+        return True
+
+    def release(self, what: str) -> None:
+        self._held.discard(what)
+        check(_native.acme_store_release(self.pointer, _claimed(what)))
+
+    def explained(self, error: AcmeError) -> AcmeError:
+        """Returns the error with the file's path and the number of the system's error."""
+        if isinstance(error, StoreError) and error.message.startswith(self.folder) and not error.path:
+            error.path = self.folder + error.message[len(self.folder) :].partition(": ")[0]
+            found = SYSTEM_ERROR.search(error.message)
+            if found:
+                error.errno, error.message = int(found[1]), error.message[: found.start()]
+        return error
+
+    def _after_fork(self) -> None:
+        """Leaves the lock to the parent: it lasts as long as any process has its file open."""
+        for what in tuple(self._held):
+            self.release(what)
+
+
+def _claimed(what: str) -> bytes:
+    return what.encode("utf-8", "replace")
+
+
+_folders: WeakSet[FolderStore] = WeakSet()
+
+
+def _after_fork() -> None:
+    for folder in list(_folders):
+        folder._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class CustomStore(NativeStore):

@@ -7,7 +7,6 @@ files cannot be renamed, the next order finds it and uses another key.
 from __future__ import annotations
 
 import errno
-import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
@@ -16,11 +15,9 @@ from ._names import CHAIN, KEY
 from ._native import RevocationReason
 from .errors import AcmeError, StoreError
 
-__all__ = ["Revocation", "finish"]
+__all__ = ["Revocation"]
 
 REVOKING, REVOKED = ".revoking", ".revoked"
-
-logger = logging.getLogger("acme_micro")
 
 
 class Revocation:
@@ -57,21 +54,8 @@ class Revocation:
                     self._folder.remove(file + REVOKING)
 
 
-def finish(folder: Folder, file: str) -> None:
-    """Renames the files of a certificate whose revocation was begun and has not ended."""
-    if not folder.has(file + REVOKING):
-        return
-    chain = _retire(folder, file)
-    text = (
-        "%s: a revocation was begun and has not ended, so another key takes the place of its key. "
-        "If the CA has not revoked the certificate, revoke %s"
-    )
-    logger.warning(text, folder.path_of(file + CHAIN), chain)
-
-
-def _retire(folder: Folder, file: str) -> str:
-    """Renames the files; returns the new path of the chain. After a kill, some are renamed already."""
+def _retire(folder: Folder, file: str) -> None:
+    """Renames the files, as the library does after a kill."""
     folder.retire(file + KEY, REVOKED)  # the key first: while the chain is there, the certificate is renewed
-    chain = folder.retire(file + CHAIN, REVOKED)
+    folder.retire(file + CHAIN, REVOKED)
     folder.remove(file + REVOKING)
-    return chain

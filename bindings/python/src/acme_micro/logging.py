@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 from typing import Any
 
@@ -36,6 +37,15 @@ def _log(level: int, message: bytes | None, user: Any) -> None:
 _callback = _native.acme_log_fn(_log)
 
 
+_is_installed = False
+
+
+def install_warnings() -> None:
+    """Passes on the library's warnings, unless the program has chosen a level."""
+    if not _is_installed:
+        install(LogLevel.WARN)
+
+
 def install(level: LogLevel = LogLevel.INFO) -> None:
     """Passes the library's log lines up to ``level`` to ``logging.getLogger("acme_micro")``.
 
@@ -44,9 +54,15 @@ def install(level: LogLevel = LogLevel.INFO) -> None:
 
     No line contains a key, a token or a key authorization.
     """
+    global _is_installed
+    if not _is_installed:
+        atexit.register(uninstall)  # a thread of the library must not call Python while it ends
+    _is_installed = True
     _native.acme_set_log_callback(_callback, None, int(level))
 
 
 def uninstall() -> None:
-    """Turns the library's log off, which is the default."""
+    """Turns the library's log off, which is the default until a :class:`Store` is opened."""
+    global _is_installed
+    _is_installed = False
     _native.acme_set_log_callback(_native.acme_log_fn(), None, 0)

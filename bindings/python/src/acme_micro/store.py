@@ -7,23 +7,34 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ._arguments import PathLike, to_list
 from ._client import ClientBase
 from ._folder import SECRET, Folder
-from ._names import CHAIN, KEY, ORDER, canonical, file_of, legacy_file_of, name_of
+from ._keeping import AnyClient, Keeping, Order
+from ._names import (
+    ACCOUNT_KEY,
+    ACCOUNT_URL,
+    CHAIN,
+    DIRECTORY_URL,
+    KEY,
+    UNUSED,
+    canonical,
+    file_of,
+    legacy_file_of,
+    name_of,
+)
 from ._native import RevocationReason
-from ._native_store import CustomStore
-from ._origin import Origin
-from ._revocation import Revocation, finish
-from ._store_records import ACCOUNT_KEY, ACCOUNT_URL, UNUSED, StoreRecords, read_url
+from ._native_store import FolderStore
+from ._revocation import Revocation
+from ._values import text_of
 from .certificates import Certificate
 from .client import Client
 from .errors import AccountError, AcmeError, InvalidArgument, StoreError
 from .keys import KeyType, PrivateKey
-from .operation import Operation, Signer
-from .solvers import Solver, with_types_of
+from .logging import install_warnings
+from .operation import Operation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,8 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Store"]
 
-# Start of the file of an order in progress, and the version of its format.
-JOURNAL, JOURNAL_VERSION = "acme-order ", "1"
 # Interval in seconds between two tries to lock the folder.
 POLL_INTERVAL = 0.05
 ACME_ERROR = "urn:ietf:params:acme:error:"
@@ -45,14 +54,12 @@ KEY_REFUSALS = (
 
 logger = logging.getLogger("acme_micro")
 
-AnyClient = TypeVar("AnyClient", bound=ClientBase)
-
 
 class DamagedAccount(StoreError):
     """A file of the account has no key, or no URL of an account at the CA."""
 
 
-class Store:
+class Store(Keeping):
     """A folder for an account at a CA and for its certificates.
 
     ::
@@ -108,25 +115,13 @@ class Store:
             raise InvalidArgument("lock_timeout is not a number of at least 0")
         self._lock_timeout = lock_timeout
         self._folder = Folder(folder)
-        self._origin = Origin(self._folder)
+        self._library = FolderStore(self._folder.path)
+        install_warnings()
 
     @property
     def folder(self) -> str:
         """The folder's path."""
         return self._folder.path
-
-    def client(self, directory_url: str, **options: Any) -> Client:
-        """Returns a client for the account of this folder; generates the account's key if necessary.
-
-        The other options are those of :class:`Client`.
-        """
-        return self._open(Client, directory_url, options)
-
-    def async_client(self, directory_url: str, **options: Any) -> AsyncClient:
-        """Returns a client for asyncio; otherwise as :meth:`client`."""
-        from .aio import AsyncClient
-
-        return self._open(AsyncClient, directory_url, options)
 
     def account_key(self, type: KeyType = KeyType.P256) -> PrivateKey:
         """Returns the account's key; generates one of this type if the folder has no key."""
@@ -151,7 +146,7 @@ class Store:
     @property
     def account_url(self) -> str | None:
         """The account's URL; None until an operation has needed the account."""
-        return read_url(self._folder)
+        return self._first_line(ACCOUNT_URL)
 
     def names(self) -> tuple[str, ...]:
         """Returns the names of the stored certificates, for :meth:`certificate`."""
@@ -183,9 +178,7 @@ class Store:
 
     def certificate(self, name: str) -> Certificate | None:
         """Returns a stored certificate with its key, or None if it does not exist or is not usable."""
-        file = self._file_of(name)
-        key = self._key(file + KEY)
-        return None if key is None else self._certificate(file + CHAIN, key)
+        return self._certificate(self._file_of(name))
 
     def key_file(self, name: str) -> str:
         """Returns the path of a certificate's key, for servers that read files."""
@@ -194,81 +187,6 @@ class Store:
     def chain_file(self, name: str) -> str:
         """Returns the path of a certificate with its issuers, for servers that read files."""
         return self._folder.path_of(self._file_of(name) + CHAIN)
-
-    def obtain(
-        self,
-        client: Client,
-        names: Iterable[str],
-        solver: Solver,
-        *,
-        name: str | None = None,
-        key_type: KeyType = KeyType.P256,
-        renew_now: bool = False,
-        sign: Signer | None = None,
-        **options: Any,
-    ) -> Certificate:
-        """Returns the stored certificate for these names, or obtains a new one.
-
-        A new one is obtained if no certificate is stored or usable, if its renewal is due (RFC 9773), or
-        if it has other names.
-
-        client
-            A client from :meth:`client`.
-        name
-            The NAME of the files, instead of the first one of ``names``.
-        key_type
-            Type of the certificate's key, if the folder has no key yet.
-        renew_now
-            Whether to renew the certificate even if the renewal is not due.
-
-        The other options, and the exceptions, are those of :meth:`Client.obtain`; besides, a file can
-        raise :class:`StoreError`. An order that may still succeed is kept, and the next call resumes it.
-        """
-        file, begin = self._order(client, names, solver, name, key_type, renew_now, options)
-        with self._locked(file):
-            self._prepare(file)
-            operation = begin()
-            try:
-                operation.run(solver, sign)
-            except AccountError as error:
-                with self._account_checked(error):
-                    client.find_account()
-                raise
-            finally:
-                operation.close()
-        return operation.certificate
-
-    async def obtain_async(
-        self,
-        client: AsyncClient,
-        names: Iterable[str],
-        solver: AnySolver,
-        *,
-        name: str | None = None,
-        key_type: KeyType = KeyType.P256,
-        renew_now: bool = False,
-        sign: Signer | None = None,
-        **options: Any,
-    ) -> Certificate:
-        """As :meth:`obtain`, for asyncio; ``client`` is a client from :meth:`async_client`.
-
-        Files are written on threads. Several certificates may be obtained at the same time.
-        """
-        from .aio import on_thread
-
-        file, begin = self._order(client, names, solver, name, key_type, renew_now, options)
-        async with self._locked_async(file):
-            await on_thread(self._prepare, file)
-            operation = begin()
-            try:
-                await client.run(operation, solver, sign)
-            except AccountError as error:
-                with self._account_checked(error):
-                    await client.find_account()
-                raise
-            finally:
-                operation.close()
-        return operation.certificate
 
     def close(self) -> None:
         """Closes the folder. A second call has no effect."""
@@ -283,27 +201,26 @@ class Store:
     def __repr__(self) -> str:
         return f"<Store {self.folder}>"
 
+    def _native(self) -> FolderStore:
+        return self._library
+
     def _open(
         self, type: Callable[..., AnyClient], directory_url: str, options: dict[str, Any]
     ) -> AnyClient:
-        self._origin.check(directory_url)
+        self._check_ca(directory_url)
         given = {name: options.pop(name) for name in ("account_key", "account_url") if name in options}
+        is_own = "account_key" in given or given.get("account_url") is not None
         key = given["account_key"] if "account_key" in given else self.account_key()
-        url = given.get("account_url") if given else self.account_url
+        url = given.get("account_url") if is_own else self.account_url
         try:  # wrong options and a damaged file are noticed before the first operation
             type(directory_url, key, account_url=url, **options).close()
         except InvalidArgument as error:
             why = str(error).removeprefix("account_url: ")
-            if given or why == str(error):
+            if is_own or why == str(error):
                 raise
             raise self._damaged(ACCOUNT_URL, why) from None
-        own: dict[str, Any] = {"url": url} if given else {}
-        if "account_key" in given:
-            own["key"] = key.pem
-        records = StoreRecords(
-            self._folder, self._origin, directory_url, self._key, self._file_of, own
-        )
-        client = type(directory_url, _store=CustomStore(records), **options)
+        own = {"account_key": key, "account_url": url} if is_own else {}
+        client = type(directory_url, _store=self._library, **own, **options)
         client._known_url, client._account_thumbprint = url, key.thumbprint
         client._on_revoke = self._revocation
         return client
@@ -315,40 +232,63 @@ class Store:
         solver: AnySolver,
         name: str | None,
         key_type: KeyType,
+        new_key: bool,
         renew_now: bool,
         options: dict[str, Any],
-    ) -> tuple[str, Callable[[], Operation]]:
-        """Returns the name of the certificate's files, and the function that begins the order."""
+    ) -> Order:
         listed = [_without_dot(one) for one in to_list(names, "names")]
         if not listed:
             raise InvalidArgument("names is empty")
-        self._origin.check(client.directory_url)
-        records = client._store.records if isinstance(client._store, CustomStore) else None
-        if not isinstance(records, StoreRecords) or records.folder.path != self._folder.path:
+        self._check_ca(client.directory_url)
+        if not isinstance(client._store, FolderStore) or client._store.folder != self.folder:
             raise InvalidArgument("client is not from the method client() of this store")
         file = self._file_of(listed[0] if name is None else name)
-        stored = client._stored(records.name_for(file), key_type, False)
-        options = with_types_of(solver, options)
-
-        def begin() -> Operation:
-            return client.begin_order(listed, only_if_due=not renew_now, _stored=stored, **options)
-
+        name = _name_of_files(file)
+        order = super()._order(client, listed, solver, name, key_type, new_key, renew_now, options)
         # Names that no CA certifies are refused here, before a file is written.
-        begin().close()
-        return file, begin
+        order.begin().close()
+        return order._replace(name=file)
 
-    def _prepare(self, file: str) -> None:
-        """Checks the files before the CA gets a request."""
-        self._folder.check_room()
-        finish(self._folder, file)
-        self._key(file + KEY)  # a damaged file is named
-        order = (self._folder.read(file + ORDER) or b"").decode("utf-8", "replace")
-        if order and not order.startswith(JOURNAL):
-            logger.warning("%s: not readable; renamed to end in .bad", self._folder.path_of(file + ORDER))
-            self._folder.set_aside(file + ORDER, ".bad")
-        elif order and not order.startswith(f"{JOURNAL}{JOURNAL_VERSION}\n"):
-            why = "written by a newer version of this program"
-            raise StoreError.of(self._folder.path_of(file + ORDER), OSError(errno.EINVAL, why))
+    @contextmanager
+    def _begun(self, client: Client, order: Order) -> Iterator[Operation]:
+        with self._locked(str(order.name), client._store):
+            self._key(f"{order.name}{KEY}")  # a damaged file is named
+            with super()._begun(client, order) as operation:
+                try:
+                    yield operation
+                except AccountError as error:
+                    with self._account_checked(error):
+                        client.find_account()
+                    raise
+
+    @asynccontextmanager
+    async def _begun_async(self, client: AsyncClient, order: Order) -> AsyncIterator[Operation]:
+        from .aio import on_thread
+
+        async with self._locked_async(str(order.name), client._store):
+            await on_thread(self._key, f"{order.name}{KEY}")
+            async with super()._begun_async(client, order) as operation:
+                try:
+                    yield operation
+                except AccountError as error:
+                    with self._account_checked(error):
+                        await client.find_account()
+                    raise
+
+    def _check_ca(self, directory_url: str) -> None:
+        """Refuses another CA than the one to which the files belong."""
+        url = self._first_line(DIRECTORY_URL)
+        if url is None or _plain(url) == _plain(directory_url):
+            return
+        why = (
+            f"the files in this folder are for the CA {url}: use another folder for {directory_url}; "
+            "if this is the new URL of the same CA, remove this file"
+        )
+        raise StoreError.of(self._folder.path_of(DIRECTORY_URL), OSError(errno.EINVAL, why))
+
+    def _first_line(self, file: str) -> str | None:
+        text = text_of(self._folder.read(file) or b"", "replace").split("\n")[0].strip()
+        return text or None
 
     @contextmanager
     def _account_checked(self, error: AccountError) -> Iterator[None]:
@@ -382,7 +322,7 @@ class Store:
                     return False
                 if reason == RevocationReason.KEY_COMPROMISE:
                     return True
-                stored = self._certificate(file + CHAIN, key)
+                stored = self._certificate(file)
                 return stored is not None and stored.fingerprint == certificate.fingerprint
             return False
 
@@ -404,20 +344,10 @@ class Store:
         self._folder.write(file, key.pem.encode(), SECRET)
         return key
 
-    def _certificate(self, file: str, key: PrivateKey) -> Certificate | None:
-        data = self._folder.read(file)
-        if data is None:
+    def _certificate(self, file: str) -> Certificate | None:
+        if self._key(file + KEY) is None:  # a damaged file is named
             return None
-        try:
-            certificate = Certificate.parse(data)
-        except AcmeError as error:
-            logger.warning("%s: %s", self._folder.path_of(file), error)
-            return None
-        if not certificate.is_for(key):
-            logger.warning("%s is for another key", self._folder.path_of(file))
-            return None
-        certificate._stored_key = key
-        return certificate
+        return self._library.certificate(self._first_line(DIRECTORY_URL) or "", _name_of_files(file))
 
     def _unusable(self, file: str, error: AcmeError) -> StoreError:
         return StoreError.of(self._folder.path_of(file), OSError(errno.EINVAL, str(error)))
@@ -429,10 +359,10 @@ class Store:
         why = f"another program or thread has been at work here for {self._lock_timeout:g} seconds"
         return StoreError.of(self._folder.path_of(file), OSError(errno.EWOULDBLOCK, why))
 
-    def _wait_for_lock(self, file: str) -> Iterator[None]:
+    def _wait_for_lock(self, file: str, library: FolderStore) -> Iterator[None]:
         """Locks the folder for work on a file; yields each time that the caller should wait a moment."""
         deadline, logged = time.monotonic() + self._lock_timeout, False
-        while not self._folder.acquire(file):
+        while not library.acquire(file):
             if time.monotonic() >= deadline:
                 raise self._busy(file)
             if not logged:
@@ -442,29 +372,44 @@ class Store:
             yield
 
     @contextmanager
-    def _locked(self, file: str) -> Iterator[None]:
-        for _ in self._wait_for_lock(file):
+    def _locked(self, file: str, client_store: Any = None) -> Iterator[None]:
+        """``client_store``: of a client that works here meanwhile, perhaps from another object of the folder."""
+        library = client_store or self._library
+        for _ in self._wait_for_lock(file, library):
             time.sleep(POLL_INTERVAL)
         try:
             yield
         finally:
-            self._folder.release(file)
+            library.release(file)
 
     @asynccontextmanager
-    async def _locked_async(self, file: str) -> AsyncIterator[None]:
+    async def _locked_async(self, file: str, client_store: Any = None) -> AsyncIterator[None]:
         import asyncio
 
-        for _ in self._wait_for_lock(file):
+        library = client_store or self._library
+        for _ in self._wait_for_lock(file, library):
             await asyncio.sleep(POLL_INTERVAL)
         try:
             yield
         finally:
-            self._folder.release(file)
+            library.release(file)
 
 
 def refuses_key(error: AcmeError) -> bool:
     """Whether the error says that the CA refuses the key or its algorithm."""
     return error.problem_type in KEY_REFUSALS
+
+
+def _name_of_files(file: str) -> str:
+    """Returns the name by which the library finds these files: for those of an older version, the name of the
+    chain's file."""
+    name = name_of(file)
+    return name if file_of(name) == file else file + CHAIN
+
+
+def _plain(url: str) -> str:
+    """Returns the one spelling of a directory's URL."""
+    return url.replace(":443/", "/", 1).lower()
 
 
 def _without_dot(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .._store_records import ACCOUNT_KEY, UNUSED
+from .._names import ACCOUNT_KEY, UNUSED
 from ..aio import AsyncClient
 from ..errors import AccountError, AcmeError, ProblemError
 from ..keys import PrivateKey

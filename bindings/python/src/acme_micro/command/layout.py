@@ -23,10 +23,9 @@ from typing import Any
 
 from .._client import ClientBase
 from .._folder import PUBLIC, Folder, make_folders
-from .._names import file_of, legacy_file_of
+from .._names import ACCOUNT_KEY, ACCOUNT_URL, UNUSED, file_of, legacy_file_of
 from .._names import name_of as name_of_file
 from .._revocation import REVOKED, REVOKING
-from .._store_records import ACCOUNT_KEY, ACCOUNT_URL, UNUSED
 from .._values import text_of
 from ..aio import AsyncClient
 from ..certificates import Certificate
