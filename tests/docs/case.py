@@ -20,6 +20,12 @@ from pathlib import Path
 from pages import ROOT, changed, run
 
 LIBRARY = ROOT / "target/c/lib/libacme-micro.so.1"
+# The environment of a program that uses the Python package.
+PACKAGE = {
+    **os.environ,
+    "PYTHONPATH": str(ROOT / "bindings/python/src"),
+    "ACME_MICRO_LIBRARY": str(LIBRARY),
+}
 
 # For fragments in C: challenges are files below root.
 PUT_C = """
@@ -183,12 +189,7 @@ class Case(unittest.TestCase):
     def python(self, source: str, *arguments: object, **environment: str) -> str:
         file = self.folder / "program.py"
         file.write_text(source)
-        env = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT / "bindings/python/src"),
-            "ACME_MICRO_LIBRARY": str(LIBRARY),
-            **environment,
-        }
+        env = {**PACKAGE, **environment}
         return run(sys.executable, "-W", "error", file, *arguments, cwd=self.folder, env=env)
 
     def is_valid(self, chain: Path, key: Path, *names: str) -> None:

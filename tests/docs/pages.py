@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import unittest
 from pathlib import Path
 
@@ -79,6 +80,13 @@ def changed(text: str, **more: str) -> str:
         assert old in text, f"{old!r} is no more in {text}"
         text = text.replace(old, new)
     return text
+
+
+def is_in_example(text: str, name: str) -> None:
+    """Checks that an example of the Python package has this block, with any indentation."""
+    example = (ROOT / "bindings/python/examples" / name).read_text()
+    depths = {" " * depth for depth in range(0, 12, 4)}
+    assert any(textwrap.indent(text, depth) in example for depth in depths), f"{name} has another text than {text}"
 
 
 def run(*command: object, **more) -> str:

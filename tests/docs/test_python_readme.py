@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import ssl
+import subprocess
 import sys
 import unittest
 from pathlib import Path
 
-from case import Case, web_server
-from pages import DIRECTORY, WEBROOT, main, shows
+from case import PACKAGE, Case, web_server
+from pages import DIRECTORY, WEBROOT, is_in_example, main, shows
 
 # Definitions that the fragments rely on.
 ASYNC = """
@@ -79,6 +83,46 @@ def told(event):
         names = "manager.readme.test", "www.manager.readme.test"
         self.is_valid(Path(f"{stored}.chain.pem"), Path(f"{stored}.key.pem"), *names)
         self.is_clean()
+
+    @shows("python-README python async-manager")
+    def test_async_manager(self, text):
+        text = self.here(text).replace("example.org", "async-manager.readme.test").replace("=print", "=told")
+        text = "".join(f"    {line}\n" for line in text.splitlines())
+        program = f"""{ASYNC}
+store = acme.Store({str(self.folder / "store")!r})
+
+async def main():
+    async def told(event):
+        print(event.type.name, event.name)
+        await manager.stop()
+
+{text}
+asyncio.run(main())
+"""
+        with web_server(self.webroot):
+            out = self.python(program)
+        self.assertEqual(out, "OBTAINED async-manager.readme.test\n")
+        self.is_clean()
+
+    @shows("python-README python minimal")
+    def test_minimal(self, text):
+        is_in_example(text, "minimal.py")
+        tls_port = os.environ["PEBBLE_TLS_PORT"]
+        text = self.here(text).replace("example.org", "minimal.readme.test").replace("443", tls_port)
+        file = self.folder / "program.py"
+        file.write_text(text.replace("Standalone()", f"Standalone({os.environ['PEBBLE_HTTP_PORT']})"))
+        server = subprocess.Popen([sys.executable, file], cwd=self.folder, env=PACKAGE, stderr=subprocess.DEVNULL)
+        try:
+            self.serial_of("minimal.readme.test", int(tls_port), server)
+            context = ssl.create_default_context(cafile=os.environ["PEBBLE_ROOT"])
+            with socket.create_connection(("127.0.0.1", int(tls_port)), 10) as plain:
+                with context.wrap_socket(plain, server_hostname="minimal.readme.test") as tls:
+                    tls.sendall(b"GET /program.py HTTP/1.0\r\n\r\n")
+                    page = b"".join(iter(lambda: tls.recv(65536), b""))
+            self.assertIn(b"serve_forever", page)
+        finally:
+            server.kill()
+            server.wait()
 
     @shows("python-README python records")
     def test_records(self, text):

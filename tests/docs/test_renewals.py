@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from case import PUT_C, Case, web_server
-from pages import BLOCKS, DIRECTORY, WEBROOT, changed, main, run, shows
+from pages import BLOCKS, DIRECTORY, WEBROOT, changed, is_in_example, main, run, shows
 
 # Ends keep_fresh() after one name has a certificate and the other one has failed; later, when the certificate was
 # read from the store.
@@ -121,6 +121,16 @@ class Renewals(Case):
             self.shell(changed(text, **names))
         self.assertEqual((self.folder / "reloads").read_text(), "reloaded\n", "renewed without need")
 
+    @shows("renewals sh daemon")
+    def test_daemon(self, text):
+        """The daemon of the page notices the certificate, and ends as the page says."""
+        names = {"example.org": "daemon.renewals.test", WEBROOT: str(self.webroot)}
+        text = changed(text, **names, **{"daemon &": "daemon >out &"})
+        end = "until grep 'daemon.renewals.test: in use' out; do sleep 0.1; done; kill $!; wait $!"
+        with web_server(self.webroot):
+            out = self.shell(f"{text}\n{end}\n")
+        self.assertIn("daemon.renewals.test: in use, valid until 20", out)
+
     @shows("renewals python daily")
     def test_daily(self, text):
         text = changed(
@@ -137,6 +147,10 @@ class Renewals(Case):
         refused = text.replace("daily.renewals.test", "daily.renewals.invalid_name")
         with self.assertRaisesRegex(AssertionError, "invalid_name"):
             self.python(refused)
+
+    @shows("renewals python server")
+    def test_server(self, text):
+        is_in_example(text, "https_server.py")  # bindings/python/tests/test_https_server.py runs it
 
     @shows("renewals python forever")
     def test_forever(self, text):

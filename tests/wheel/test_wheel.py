@@ -129,7 +129,7 @@ def test_the_source_archive_has_the_whole_crate(source):
 
 
 def test_the_source_archive_has_what_the_readme_names(source):
-    for name in ("LICENSE", "README.md", "examples/https_server.py", "acme-micro.1"):
+    for name in ("LICENSE", "README.md", "examples/https_server.py", "examples/minimal.py", "acme-micro.1"):
         ours = (PACKAGE / name).read_bytes()
         assert (source / name).read_bytes() == ours
         assert not (source / name).is_symlink()

@@ -32,6 +32,7 @@ _acme_micro() {
         case $command/$word in
         '/obtain') command='obtain' ;;
         '/renew') command='renew' ;;
+        '/daemon') command='daemon' ;;
         '/move') command='move' ;;
         '/revoke') command='revoke' ;;
         '/delete') command='delete' ;;
@@ -88,7 +89,7 @@ _acme_micro() {
     esac
     case $command in
     '')
-        _acme_micro_words -h --help -V --version obtain renew move revoke delete show account
+        _acme_micro_words -h --help -V --version obtain renew daemon move revoke delete show account
         ;;
     'obtain')
         _acme_micro_words -h --help -d --domain --webroot --standalone --hook --cleanup-hook --challenge-type --name --key-type --profile --preferred-chain --deploy-hook --hook-timeout --force --directory --ca-file --allow-host --proxy --proxy-file --agree-terms --contact --eab-kid --eab-key-file --eab-algorithm --folder --json -q --quiet -v --verbose
@@ -99,6 +100,9 @@ _acme_micro() {
             return
         fi
         _acme_micro_words -h --help --force --directory --ca-file --allow-host --proxy --proxy-file --folder --json -q --quiet -v --verbose
+        ;;
+    'daemon')
+        _acme_micro_words -h --help --folder --json -q --quiet -v --verbose
         ;;
     'move')
         if [[ $current != -* ]]; then

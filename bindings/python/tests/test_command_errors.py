@@ -291,7 +291,7 @@ def test_a_usage_error_says_what_to_do(person, arguments, says):
 
 def test_no_arguments_and_the_versions():
     done = subprocess.run(COMMAND, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 2 and "one of obtain, renew, move, revoke, delete, show, account" in done.stderr
+    assert done.returncode == 2 and "one of obtain, renew, daemon, move, revoke, delete, show, account" in done.stderr
     done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, timeout=30)
     assert done.stdout == f"acme-micro {acme.__version__} (library {acme.library_version()})\n"
 

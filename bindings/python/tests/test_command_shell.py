@@ -44,7 +44,7 @@ def path(tmp_path: Path) -> str:
 
 
 EXPECTED = [
-    ("", ["obtain", "renew", "move", "revoke", "delete", "show", "account"]),
+    ("", ["obtain", "renew", "daemon", "move", "revoke", "delete", "show", "account"]),
     ("re", ["renew", "revoke"]),
     ("account ", ["show", "create", "contacts", "rollover", "deactivate"]),
     ("account create --eab-", ["--eab-kid", "--eab-key-file", "--eab-algorithm"]),

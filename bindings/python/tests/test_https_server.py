@@ -9,7 +9,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 from conftest import env
@@ -28,24 +27,28 @@ def test_a_renewal_drops_no_connection(tmp_path):
         sys.executable, str(EXAMPLE), "--directory", env("ACME_DIRECTORY"),
         "--ca-file", env("ACME_CA_FILE"), "--agree-terms", "--folder", str(tmp_path),
         "--http-port", env("PEBBLE_HTTP_PORT"), "--https-port", str(port),
-        "--renew-every", "2", "localhost", "www.server.test",
+        "localhost", "www.server.test",
     ]  # fmt: skip
     trust = ssl.create_default_context(cafile=env("PEBBLE_ROOT"))
     failures: list[BaseException] = []
     serials: set[str] = set()
-    stop = threading.Event()
+    stop, changed = threading.Event(), threading.Condition()
 
     def download() -> None:
         while not stop.is_set():
             try:
                 raw = socket.create_connection(("127.0.0.1", port), 10)
                 with trust.wrap_socket(raw, server_hostname="localhost") as connection:
-                    serials.add(connection.getpeercert()["serialNumber"])
+                    with changed:
+                        serials.add(connection.getpeercert()["serialNumber"])
+                        changed.notify_all()
                     connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
                     answer = b"".join(iter(lambda: connection.recv(65536), b""))
                     assert answer.count(b"hello over TLS\n") == 10, answer
             except BaseException as error:  # noqa: BLE001
-                failures.append(error)
+                with changed:
+                    failures.append(error)
+                    changed.notify_all()
                 return
 
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
@@ -54,12 +57,17 @@ def test_a_renewal_drops_no_connection(tmp_path):
         try:
             for line in server.stdout:
                 lines.append(line)
-                if line.startswith("serving"):
+                count = sum(one.startswith("certificate") for one in lines)
+                if not line.startswith("certificate"):
+                    continue
+                if count == 1:
                     for client in clients:
                         client.start()
-                if sum(one.startswith("certificate") for one in lines) == 4:
+                with changed:  # until a download has used the newest certificate
+                    assert changed.wait_for(lambda: failures or len(serials) >= count, 60)  # noqa: B023
+                if failures or count == 4:
                     break
-            time.sleep(0.5)  # some downloads with the last certificate
+                server.send_signal(signal.SIGHUP)
         finally:
             stop.set()
             for client in clients:
@@ -69,5 +77,5 @@ def test_a_renewal_drops_no_connection(tmp_path):
             rest = server.stdout.read()
             assert server.wait(30) == 0, "".join(lines) + rest
     assert not failures, failures[0]
-    assert len(serials) >= 3, "".join(lines)
+    assert len(serials) == 4, "".join(lines)
     assert (os.stat(tmp_path / "localhost.key.pem").st_mode & 0o777) == 0o600

@@ -164,3 +164,53 @@ def test_e24_the_blocking_server_needs_no_new_thread_to_respond_r24(monkeypatch)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{CHALLENGE.http_path}", timeout=10) as found:
         assert found.read() == CHALLENGE.key_authorization.encode()
     solver.unpublish((CHALLENGE,))
+
+
+def is_served(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return int(one.getsockname()[1])
+
+
+OTHER = acme.Challenge("http-01", "y.test", "u" * 30, "u" * 30 + ".k", "/.well-known/acme-challenge/y")
+
+
+def test_the_server_runs_while_challenges_are_published_also_after_a_killed_run(free_port):
+    async def main() -> None:
+        solver = acme.AsyncStandalone(free_port, "127.0.0.1")
+        await solver.unpublish((CHALLENGE,))  # of a run that was killed
+        await asyncio.gather(solver.publish((CHALLENGE,)), solver.publish((OTHER,)))
+        await solver.unpublish((CHALLENGE,))
+        assert is_served(free_port)
+        await solver.unpublish((OTHER,))
+        assert not is_served(free_port)
+
+    asyncio.run(main())
+
+
+def test_threads_may_publish_by_one_standalone_server(free_port):
+    solver = acme.Standalone(free_port, "127.0.0.1")
+    gate = threading.Barrier(8)
+
+    def publish(number: int) -> None:
+        gate.wait()
+        try:
+            solver.publish((acme.Challenge("http-01", "z.test", f"{number}", "k", f"/{number}"),))
+        except OSError as error:
+            failures.append(error)
+
+    failures: list[OSError] = []
+    threads = [threading.Thread(target=publish, args=(number,)) for number in range(8)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert failures == [] and is_served(free_port)
+    for number in range(8):
+        solver.unpublish((acme.Challenge("http-01", "z.test", f"{number}", "k", f"/{number}"),))
+    assert not is_served(free_port)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from . import logging
     from .aio import AsyncClient
+    from .async_manager import AsyncManager
     from .async_standalone import AsyncStandalone
     from .certificates import Certificate, RevocationReason, SigningRequest
     from .client import LETSENCRYPT, LETSENCRYPT_STAGING, ChainBy, Client, Profile
@@ -94,6 +95,7 @@ __all__ = [
     "AccountError",
     "AcmeError",
     "AsyncClient",
+    "AsyncManager",
     "AsyncSolver",
     "AsyncStandalone",
     "Canceled",
@@ -160,6 +162,7 @@ _HOMES = {
     name: module
     for module, names in {
         "aio": ("AsyncClient",),
+        "async_manager": ("AsyncManager",),
         "async_standalone": ("AsyncStandalone",),
         "certificates": ("Certificate", "RevocationReason", "SigningRequest"),
         "client": ("LETSENCRYPT", "LETSENCRYPT_STAGING", "ChainBy", "Client", "Profile"),

@@ -15,7 +15,7 @@ from ._names import CHAIN, KEY
 from ._native import RevocationReason
 from .errors import AcmeError, StoreError
 
-__all__ = ["Revocation"]
+__all__ = ["Revocation", "retire"]
 
 REVOKING, REVOKED = ".revoking", ".revoked"
 
@@ -40,7 +40,7 @@ class Revocation:
         for file in self.files:
             try:
                 with self._locked(file):
-                    _retire(self._folder, file)
+                    retire(self._folder, file)
             except StoreError as error:
                 why = f"the CA has revoked it, but the file cannot be renamed: {error}"
                 path = self._folder.path_of(file + CHAIN)
@@ -54,7 +54,7 @@ class Revocation:
                     self._folder.remove(file + REVOKING)
 
 
-def _retire(folder: Folder, file: str) -> None:
+def retire(folder: Folder, file: str) -> None:
     """Renames the files, as the library does after a kill."""
     folder.retire(file + KEY, REVOKED)  # the key first: while the chain is there, the certificate is renewed
     folder.retire(file + CHAIN, REVOKED)

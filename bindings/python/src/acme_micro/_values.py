@@ -27,3 +27,8 @@ def moment(milliseconds: int) -> datetime | None:
 def milliseconds(moment: datetime | None) -> int:
     """Converts a time to milliseconds since 1970; 0 for None."""
     return (moment - EPOCH) // timedelta(milliseconds=1) if moment else 0
+
+
+def reason_of(error: BaseException) -> bytes:
+    """Returns an exception of the program as a reason for the library."""
+    return f"{type(error).__name__}: {error}".encode("utf-8", "replace").replace(b"\0", b" ")

@@ -8,33 +8,31 @@ thread, where they may block.
 from __future__ import annotations
 
 import asyncio
-import inspect
-import logging
 from collections.abc import Iterable
 from ctypes import pointer, sizeof
-from typing import TYPE_CHECKING, Any, Callable, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable
 
 from . import _native
 from ._client import ClientBase
-from ._handle import create
+from ._driver import Driver
 from ._native import RevocationReason
+from ._publishing import AnySolver as AnySolver
+from ._publishing import Publishing
 from ._threads import thread_limit_in_words
+from ._values import reason_of
+from ._waiting import on_thread as on_thread
+from ._waiting import until_done
 from .certificates import Certificate
 from .errors import AcmeError, check, error_of
 from .keys import PrivateKey
 from .operation import Operation, RenewalInfo, Signer
-from .solvers import AsyncSolver, Solver, payloads, with_types_of
+from .solvers import payloads, with_types_of
 from .steps import Challenge, Publish, sign_from_c
 
 if TYPE_CHECKING:
     from ctypes import _Pointer
 
 __all__ = ["AsyncClient"]
-
-AnySolver = Union[Solver, AsyncSolver]
-T = TypeVar("T")
-
-logger = logging.getLogger("acme_micro")
 
 
 class AsyncClient(ClientBase):
@@ -161,36 +159,19 @@ class AsyncClient(ClientBase):
         return operation
 
 
-class _Driver:
-    """A driver of the library, with the event loop that watches it."""
+class _Driver(Driver):
+    """The driver of a client, with its operations."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, max_threads: int, max_requests_per_ca: int):
-        self.loop = loop
+        super().__init__(loop, max_threads, max_requests_per_ca)
         self.runs: set[_Run] = set()
-        options = _native.acme_driver_options_t()
-        options.size = sizeof(options)
-        options.max_threads = max_threads
-        options.max_requests_per_ca = max_requests_per_ca
-        make, free = _native.acme_driver_new, _native.acme_driver_free
-        made = create(_native.acme_driver_t, free, lambda driver: make(pointer(options), driver))
-        self.handle = [made]
-        self._fd = _native.acme_driver_fd(self.handle[0])
-        loop.add_reader(self._fd, self._dispatch)
-
-    def _dispatch(self) -> None:
-        check(_native.acme_driver_dispatch(self.handle[0]))
 
     async def aclose(self) -> None:
         for run in tuple(self.runs):
             run.operation.cancel()
         while self.runs:
             await asyncio.wait([run.ended for run in self.runs])
-        self.loop.remove_reader(self._fd)
-        # The last reference frees the driver, which waits for its threads.
-        try:
-            await on_thread(self.handle.clear)
-        except OSError:  # the system refuses a new thread
-            self.handle.clear()
+        await super().aclose()
 
 
 class _Run:
@@ -210,8 +191,8 @@ class _Run:
         self._driver = driver
         self._solver = solver
         self._sign = sign
-        self._publishing: asyncio.Task[None] | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._publishing = Publishing(driver.loop, solver, self._tasks)
         self._failure: BaseException | None = None
 
     async def run(self) -> None:
@@ -223,7 +204,7 @@ class _Run:
         _runs[number] = self
         try:
             handle = self.operation._handle  # valid even if the object is closed meanwhile
-            check(_native.acme_driver_add(self._driver.handle[0], handle, pointer(callbacks)))
+            check(_native.acme_driver_add(self._driver.handle, handle, pointer(callbacks)))
             self._driver.runs.add(self)
             status = await self._outcome()
         except asyncio.CancelledError:
@@ -248,37 +229,21 @@ class _Run:
             await on_thread(self.operation._on_success)
 
     async def _outcome(self) -> int:
-        """Waits until the operation has left the driver and the solver has removed the challenges, even if
-        the task is cancelled meanwhile, and more than once."""
-        canceled: asyncio.CancelledError | None = None
-        while not self.done.done() or any(not task.done() for task in self._tasks):
-            waiting: list[asyncio.Future[Any]] = [self.done, *self._tasks]
-            try:
-                await asyncio.wait([one for one in waiting if not one.done()])
-            except asyncio.CancelledError as error:
-                canceled = error
-                self.operation.cancel()
-        if canceled is not None:
-            raise canceled
+        """Waits until the operation has left the driver and the solver has removed the challenges."""
+        await until_done(lambda: [self.done, *self._tasks], self.operation.cancel)
         return self.done.result()
-
-    def start(self, coroutine: Any) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = self._driver.loop.create_task(coroutine)
-        self._tasks.append(task)
-        return task
 
     def publish(self) -> None:
         self.operation._refresh()
         step = Publish(self.operation._challenges(), self.operation)
-        self._publishing = self.start(self._publish(step))
+        self._publishing.publish(step.challenges, self._published)
 
-    async def _publish(self, step: Publish) -> None:
+    def _published(self, challenges: tuple[Challenge, ...], failure: BaseException | None) -> None:
         why: bytes | None = None
         try:
-            if self._solver is None:
-                raise AcmeError("there are challenges to publish, and no solver was given")
-            await call(self._solver.publish, step.challenges)
-            for index, payload in payloads(self._solver, step.challenges):
+            if failure is not None:
+                raise failure
+            for index, payload in payloads(self._solver, challenges):
                 self.operation._give_payload(index, payload)
         except BaseException as error:
             why = self._fail(error)
@@ -286,27 +251,12 @@ class _Run:
 
     def unpublish(self) -> None:
         self.operation._refresh()
-        self.start(self._unpublish(self.operation._challenges()))
-
-    async def _unpublish(self, challenges: tuple[Challenge, ...]) -> None:
-        try:
-            await self._finish_publishing_and_unpublish(challenges)
-        except asyncio.CancelledError:
-            # asyncio.run() cancels all tasks at its end, also this one; remove the challenges
-            # nevertheless.
-            await self._finish_publishing_and_unpublish(challenges)
-
-    async def _finish_publishing_and_unpublish(self, challenges: tuple[Challenge, ...]) -> None:
-        # Cancelled during publishing: let that end first.
-        if self._publishing is not None and not self._publishing.done():
-            self._publishing.cancel()
-            await asyncio.wait([self._publishing])
-        await unpublish_quietly(self._solver, challenges)
+        self._publishing.unpublish(self.operation._challenges())
 
     def sign(self) -> None:
         self.operation._refresh()
         struct = _native.acme_op_sign_request(self.operation._handle)
-        self.start(self._sign_step(sign_from_c(struct.contents, self.operation)))
+        self._publishing.start(self._sign_step(sign_from_c(struct.contents, self.operation)))
 
     async def _sign_step(self, step: Any) -> None:
         try:
@@ -320,39 +270,7 @@ class _Run:
     def _fail(self, error: BaseException) -> bytes:
         if not isinstance(error, asyncio.CancelledError):
             self._failure = self._failure or error
-        return f"{type(error).__name__}: {error}".encode("utf-8", "replace").replace(b"\0", b" ")
-
-
-async def call(method: Callable[..., Any], challenges: tuple[Challenge, ...]) -> None:
-    """Calls a method of a solver: a coroutine here, an ordinary function on a thread."""
-    if inspect.iscoroutinefunction(method):
-        await method(challenges)
-    else:
-        result = await on_thread(method, challenges)
-        if inspect.isawaitable(result):  # an ordinary function around a coroutine
-            await result
-
-
-async def unpublish_quietly(solver: AnySolver | None, challenges: tuple[Challenge, ...]) -> None:
-    """Removes challenges. An exception of the solver is only logged: it must not end the operation."""
-    if solver is None or not challenges:
-        return
-    try:
-        await call(solver.unpublish, challenges)
-    except Exception:
-        names = ", ".join(challenge.identifier for challenge in challenges)
-        logger.warning("removing the challenges for %s failed", names, exc_info=True)
-
-
-async def on_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """Calls a function that may block. A caller that is cancelled waits: a thread cannot be interrupted."""
-    thread = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
-    try:
-        with thread_limit_in_words():
-            return await asyncio.shield(thread)
-    except asyncio.CancelledError:
-        await asyncio.wait([thread])
-        raise
+        return reason_of(error)
 
 
 # C callbacks must outlive every call, so they are global, and find their run by its number.

@@ -24,13 +24,11 @@ class AsyncStandalone:
         self._address = (host or "", port)
         self._answers = MemoryHttp01()
         self._servers: list[asyncio.Server] = []
-        self._users = 0
         self._starting = asyncio.Lock()
 
     async def publish(self, challenges: tuple[Challenge, ...]) -> None:
         """Serves these challenges; starts the server if it is not running."""
         self._answers.publish(challenges)
-        self._users += 1
         async with self._starting:
             if not self._servers:
                 for listener in listen(*self._address):
@@ -40,8 +38,7 @@ class AsyncStandalone:
         """Stops serving these challenges; stops the server after the last one."""
         self._answers.unpublish(challenges)
         async with self._starting:  # if it is cancelled before, it is called again
-            self._users -= 1
-            while self._users == 0 and self._servers:
+            while self._servers and not self._answers._answers:
                 self._servers.pop().close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

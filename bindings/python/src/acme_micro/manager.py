@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from abc import abstractmethod
 from collections.abc import Iterable
 from ctypes import pointer, sizeof, string_at
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count, takewhile
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from . import _native
 from ._arguments import to_text
+from ._client import ClientBase
 from ._handle import Handle, create, own
 from ._native import EventType
 from ._threads import thread_limit_in_words
-from ._values import from_text, moment
+from ._values import from_text, moment, reason_of
 from .certificates import Certificate
 from .client import Client
 from .errors import AcmeError, InvalidArgument, Misuse, check, error_of
@@ -28,15 +30,19 @@ from .steps import Challenge, challenge_from_c
 
 if TYPE_CHECKING:
     from ctypes import _Pointer
+    from ssl import SSLContext
 
     from .solvers import Solver
 
-__all__ = ["EventType", "Manager", "ManagerEvent"]
+__all__ = ["EventType", "Manager", "ManagerBase", "ManagerEvent"]
 
 # Interval in seconds in which run() notices Ctrl-C.
 POLL_INTERVAL = 0.25
 
 logger = logging.getLogger("acme_micro")
+
+AnyClient = TypeVar("AnyClient", bound=ClientBase)
+AnySolver = TypeVar("AnySolver")
 
 
 @dataclass(frozen=True)
@@ -59,30 +65,15 @@ class ManagerEvent:
     ca: str
 
 
-class Manager(Handle[_native.acme_manager_t]):
-    """Keeps any number of certificates fresh: obtains them, asks the CA when to renew them (RFC 9773), renews
-    them, and stores them.
+class ManagerBase(Handle[_native.acme_manager_t], Generic[AnyClient, AnySolver]):
+    """The methods that :class:`Manager` and :class:`AsyncManager` share."""
 
-    ::
-
-        with acme.Store("/var/lib/acme") as store, store.client(acme.LETSENCRYPT, terms_agreed=True) as ca:
-            with acme.Manager(ca, acme.Webroot("/var/www/html"), on_event=print) as manager:
-                manager.add(["example.org", "www.example.org"])
-                manager.run()
-
-    The certificates, the failures in a row and the next moment of each are in the store, so that a restart
-    orders nothing that is not due, and forgets no pause. A CA that does not answer costs one attempt, not one
-    for each certificate.
-
-    One thread does the work: the one of :meth:`run` or :meth:`start`. It calls ``on_event`` and the solver;
-    while a solver publishes, other attempts wait. All methods may be called on any thread, and by
-    ``on_event``, except that it must not call :meth:`close`.
-    """
+    _client_type: type[AnyClient]
 
     def __init__(
         self,
-        client: Client,
-        solver: Solver | None = None,
+        client: AnyClient,
+        solver: AnySolver | None = None,
         *,
         on_event: Callable[[ManagerEvent], object] | None = None,
         max_attempts: int = 10,
@@ -91,7 +82,8 @@ class Manager(Handle[_native.acme_manager_t]):
         """Creates a manager without certificates.
 
         client
-            A client from the method ``client`` of a store.
+            A client from the method ``client`` of a store; for :class:`AsyncManager`, from its method
+            ``async_client``.
         solver
             Publishes challenges. None: the program responds to http-01 with :meth:`http01_answer`.
         on_event
@@ -101,19 +93,17 @@ class Manager(Handle[_native.acme_manager_t]):
         max_loaded
             Maximum number of certificates in memory, 1 or more.
         """
-        if not isinstance(client, Client):
-            raise TypeError(f"client must be Client, not {type(client).__name__}")
+        if not isinstance(client, self._client_type):
+            raise TypeError(f"client must be {self._client_type.__name__}, not {type(client).__name__}")
         if client._store is None:
             raise InvalidArgument("client is not from the method client() of a store")
         for name, limit in ("max_attempts", max_attempts), ("max_loaded", max_loaded):
             if not isinstance(limit, int) or limit < 1:
                 raise InvalidArgument(f"{name} is {limit!r}, which is not a number of at least 1")
         self._client, self._solver, self._on_event = client, solver, on_event
-        self._store = client._store
-        self._others = list[Client]()
+        self._store, self._max_loaded = client._store, max_loaded
+        self._others = list[AnyClient]()
         self._ask: Callable[[str], bool] | None = None
-        self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
         options = _native.acme_manager_options_t()
         options.size = sizeof(options)
         options.client = client._handle
@@ -153,15 +143,15 @@ class Manager(Handle[_native.acme_manager_t]):
 
         self._client._with_order(add, names, with_types_of(self._solver, options), stored)
 
-    def add_ca(self, client: Client) -> None:
+    def add_ca(self, client: AnyClient) -> None:
         """Adds a CA, to which the manager goes if the CAs before it fail.
 
         It goes there at once with a certificate that is missing or about to expire, and with others after six
         hours. The CA has an account and a store of its own: ``client`` is from the method ``client`` of
         another store. The next renewal begins with the first CA again. Add it before the first certificate.
         """
-        if not isinstance(client, Client):
-            raise TypeError(f"client must be Client, not {type(client).__name__}")
+        if not isinstance(client, self._client_type):
+            raise TypeError(f"client must be {self._client_type.__name__}, not {type(client).__name__}")
         check(_native.acme_manager_add_ca(self._handle, client._handle))
         self._others.append(client)
 
@@ -223,6 +213,23 @@ class Manager(Handle[_native.acme_manager_t]):
         found = _native.acme_manager_cert(self._handle, to_text(server_name, "server_name"))
         return Certificate._wrap(own(found, _native.acme_cert_free)) if found else None
 
+    def ssl_context(
+        self, default: str | None = None, configure: Callable[[SSLContext], object] | None = None
+    ) -> SSLContext:
+        """Returns a context for a TLS server: each handshake uses the certificate in use for the client's name.
+
+        A handshake fails while there is no certificate for the name. Open connections keep their certificate.
+
+        default
+            The server name of a client that sends none.
+        configure
+            Called with the context, and later with the one of each certificate, for instance to set their ALPN
+            protocols.
+        """
+        from ._server_context import server_context
+
+        return server_context(self.certificate, default, configure, self._max_loaded)
+
     def status(self, name: str | None = None) -> Any:
         """Returns a dict about the certificate of this name; without a name, a list about all.
 
@@ -240,6 +247,74 @@ class Manager(Handle[_native.acme_manager_t]):
         the times of the next attempt and of the first expiry.
         """
         return self._text(_native.acme_manager_metrics)
+
+    def _describe(self) -> str:
+        return f"{len(self)} certificates"
+
+    def _text(self, function: Any, *arguments: Any) -> str:
+        texts = list[bytes]()
+
+        def write(text: int, size: int, user: Any) -> int:
+            texts.append(string_at(text, size))
+            return 0
+
+        check(function(self._handle, *arguments, _native.acme_write_fn(write), None))
+        return b"".join(texts).decode()
+
+    def _event(self, event: _native.acme_event_t) -> ManagerEvent:
+        certificate = None
+        if event.cert:  # borrowed, and the program may keep it
+            certificate = Certificate.parse(_native.acme_cert_chain_pem(event.cert) or b"")
+            key = _native.acme_cert_key(event.cert)
+            certificate._stored_key = PrivateKey.parse(_native.acme_key_pem(key) or b"") if key else None
+        return ManagerEvent(
+            type=EventType(event.type),
+            name=from_text(event.name) or "",
+            certificate=certificate,
+            error=self._store.explained(error_of(event.error)) if event.error else None,
+            next_try=moment(event.next_try),
+            not_after=moment(event.not_after),
+            ca=from_text(event.ca) or "",
+        )
+
+    # The library calls these methods.
+
+    @abstractmethod
+    def _tell(self, event: _native.acme_event_t) -> None:
+        """Passes an event on to the program."""
+
+    @abstractmethod
+    def _publish(self, op: _Pointer[_native.acme_op_t]) -> None:
+        """Publishes the challenges of an attempt, and calls ``acme_op_published``."""
+
+    @abstractmethod
+    def _unpublish(self, op: _Pointer[_native.acme_op_t]) -> None:
+        """Removes the challenges of an attempt."""
+
+
+class Manager(ManagerBase[Client, "Solver"]):
+    """Keeps any number of certificates fresh: obtains them, asks the CA when to renew them (RFC 9773), renews
+    them, and stores them.
+
+    ::
+
+        with acme.Store("/var/lib/acme") as store, store.client(acme.LETSENCRYPT, terms_agreed=True) as ca:
+            with acme.Manager(ca, acme.Webroot("/var/www/html"), on_event=print) as manager:
+                manager.add(["example.org", "www.example.org"])
+                manager.run()
+
+    The certificates, the failures in a row and the next moment of each are in the store, so that a restart
+    orders nothing that is not due, and forgets no pause. A CA that does not answer costs one attempt, not one
+    for each certificate.
+
+    One thread does the work: the one of :meth:`run` or :meth:`start`. It calls ``on_event`` and the solver;
+    while a solver publishes, other attempts wait. All methods may be called on any thread, and by
+    ``on_event``, except that it must not call :meth:`close`.
+    """
+
+    _client_type = Client
+    _thread: threading.Thread | None = None
+    _failure: BaseException | None = None
 
     def run(self) -> None:
         """Works until :meth:`stop` is called, or Ctrl-C is pressed."""
@@ -279,47 +354,32 @@ class Manager(Handle[_native.acme_manager_t]):
         self.stop()
         super().close()
 
-    def _describe(self) -> str:
-        return f"{len(self)} certificates"
-
     def _work(self, handle: Any) -> None:
         try:
             check(_native.acme_manager_run(handle))
         except BaseException as error:
             self._failure = error
 
-    def _text(self, function: Any, *arguments: Any) -> str:
-        texts = list[bytes]()
-
-        def write(text: int, size: int, user: Any) -> int:
-            texts.append(string_at(text, size))
-            return 0
-
-        check(function(self._handle, *arguments, _native.acme_write_fn(write), None))
-        return b"".join(texts).decode()
-
     def _tell(self, event: _native.acme_event_t) -> None:
-        if self._on_event is None:
-            return
-        certificate = None
-        if event.cert:  # borrowed, and the program may keep it
-            certificate = Certificate.parse(_native.acme_cert_chain_pem(event.cert) or b"")
-            key = _native.acme_cert_key(event.cert)
-            certificate._stored_key = PrivateKey.parse(_native.acme_key_pem(key) or b"") if key else None
-        self._on_event(
-            ManagerEvent(
-                type=EventType(event.type),
-                name=from_text(event.name) or "",
-                certificate=certificate,
-                error=self._store.explained(error_of(event.error)) if event.error else None,
-                next_try=moment(event.next_try),
-                not_after=moment(event.not_after),
-                ca=from_text(event.ca) or "",
-            )
-        )
+        if self._on_event is not None:
+            self._on_event(self._event(event))
+
+    def _publish(self, op: _Pointer[_native.acme_op_t]) -> None:
+        why: bytes | None = None
+        try:
+            if self._solver is not None:
+                self._solver.publish(challenges_of(op))
+        except BaseException as error:
+            why = reason_of(error)
+        _native.acme_op_published(op, why)
+
+    def _unpublish(self, op: _Pointer[_native.acme_op_t]) -> None:
+        if self._solver is not None:
+            self._solver.unpublish(challenges_of(op))
 
 
-def _challenges(op: _Pointer[_native.acme_op_t]) -> tuple[Challenge, ...]:
+def challenges_of(op: _Pointer[_native.acme_op_t]) -> tuple[Challenge, ...]:
+    """Returns the challenges of an attempt."""
     structs = (_native.acme_op_challenge(op, index) for index in count())
     return tuple(challenge_from_c(struct.contents) for struct in takewhile(bool, structs))
 
@@ -327,7 +387,7 @@ def _challenges(op: _Pointer[_native.acme_op_t]) -> tuple[Challenge, ...]:
 # C callbacks must outlive every call, so they are global, and find their manager by its number. No exception
 # passes through the library.
 _numbers = count(1)
-_managers: WeakValueDictionary[int, Manager] = WeakValueDictionary()
+_managers: WeakValueDictionary[int, ManagerBase[Any, Any]] = WeakValueDictionary()
 
 
 def _event(event: _Pointer[_native.acme_event_t], user: int) -> None:
@@ -349,21 +409,17 @@ def _ask(name: bytes, user: int) -> int:
 
 
 def _publish(op: _Pointer[_native.acme_op_t], user: int) -> None:
-    why: bytes | None = None
-    try:
-        manager = _managers.get(user)
-        if manager is not None and manager._solver is not None:
-            manager._solver.publish(_challenges(op))
-    except BaseException as error:
-        why = f"{type(error).__name__}: {error}".encode("utf-8", "replace").replace(b"\0", b" ")[:1000]
-    _native.acme_op_published(op, why)
+    manager = _managers.get(user)
+    if manager is None:  # it is being freed
+        _native.acme_op_published(op, None)
+    else:
+        manager._publish(op)
 
 
 def _unpublish(op: _Pointer[_native.acme_op_t], user: int) -> None:
     try:
-        manager = _managers.get(user)
-        if manager is not None and manager._solver is not None:
-            manager._solver.unpublish(_challenges(op))
+        if (manager := _managers.get(user)) is not None:
+            manager._unpublish(op)
     except BaseException:
         logger.exception("a solver could not remove challenges")
 

@@ -13,7 +13,7 @@ from .certificates import Certificate
 __all__ = ["MemoryStore", "RecordStore"]
 
 
-class _Records(Keeping):
+class RecordKeeping(Keeping):
     """The methods of all stores other than a folder."""
 
     def certificate(self, directory_url: str, name: str) -> Certificate | None:
@@ -33,7 +33,7 @@ class _Records(Keeping):
         store.check(_native.acme_store_check(store.pointer))
 
 
-class MemoryStore(_Records):
+class MemoryStore(RecordKeeping):
     """Keeps accounts and certificates in memory, for tests and for programs that keep what they need elsewhere.
 
     ::
@@ -52,7 +52,7 @@ class MemoryStore(_Records):
         return self._store
 
 
-class RecordStore(_Records):
+class RecordStore(RecordKeeping):
     """The base class of a store of your own, for instance in a database: derive from it, and write
     :meth:`get`, :meth:`put` and :meth:`list`.
 

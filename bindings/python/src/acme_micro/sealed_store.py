@@ -11,7 +11,7 @@ from ._arguments import PathLike, to_optional_path
 from ._handle import create
 from ._native_store import NativeStore
 from .errors import InvalidArgument, StoreError
-from .record_store import _check, _Keeping
+from .record_store import RecordKeeping
 
 if TYPE_CHECKING:
     from ctypes import _Pointer
@@ -21,7 +21,7 @@ __all__ = ["SealedStore"]
 KEY_SIZE = 32
 
 
-class SealedStore(_Keeping):
+class SealedStore(RecordKeeping):
     """Encrypts the values of another store with a key of the program's (AES-256-GCM).
 
     ::
@@ -41,7 +41,7 @@ class SealedStore(_Keeping):
     key
         32 random bytes (``secrets.token_bytes(32)``). Without them the records are lost: keep them elsewhere.
     old_key
-        An earlier key. Records that it has sealed can be read; each is sealed with ``key`` by its next write,
+        An earlier key. RecordKeeping that it has sealed can be read; each is sealed with ``key`` by its next write,
         or by :meth:`reseal`.
     accept_plain
         Whether values that are not sealed are read, and sealed by their next write or :meth:`reseal`. For
@@ -50,7 +50,7 @@ class SealedStore(_Keeping):
 
     def __init__(
         self,
-        store: _Keeping | PathLike,
+        store: RecordKeeping | PathLike,
         key: bytes,
         old_key: bytes | None = None,
         *,
@@ -68,17 +68,13 @@ class SealedStore(_Keeping):
     def _native(self) -> NativeStore:
         return self._store
 
-    def check(self) -> None:
-        """Checks that the store keeps its promises, as :meth:`RecordStore.check` does."""
-        _check(self._store, _native.acme_store_check(self._store.pointer))
-
     def reseal(self) -> None:
         """Seals each record with the key that is sealed with ``old_key``, or plain and accepted.
 
         Afterwards neither ``old_key`` nor ``accept_plain`` is needed any more. Other programs may use the
         store meanwhile.
         """
-        _check(self._store, _native.acme_store_reseal(self._store.pointer))
+        self._store.check(_native.acme_store_reseal(self._store.pointer))
 
 
 class _Sealed(NativeStore):
@@ -90,8 +86,8 @@ class _Sealed(NativeStore):
         return self._inner.exception_of(error)
 
 
-def _inner(store: _Keeping | PathLike) -> NativeStore:
-    if isinstance(store, _Keeping):
+def _inner(store: RecordKeeping | PathLike) -> NativeStore:
+    if isinstance(store, RecordKeeping):
         return store._native()
     if not isinstance(store, (str, os.PathLike)):
         raise TypeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from .solvers import MemoryHttp01
@@ -21,18 +22,21 @@ class Standalone(MemoryHttp01):
         super().__init__()
         self._address = (host, port)
         self._server: Http01Server | None = None
+        self._lock = threading.Lock()  # AsyncManager and AsyncClient call it on several threads
 
     def publish(self, challenges: tuple[Challenge, ...]) -> None:
         """Serves these challenges; starts the server if it is not running."""
-        super().publish(challenges)
-        if self._server is None:
-            from ._http01_server import Http01Server  # imports http.server, which few programs need
+        from ._http01_server import Http01Server  # imports http.server, which few programs need
 
-            self._server = Http01Server(*self._address, self.answer)
+        with self._lock:
+            super().publish(challenges)
+            if self._server is None:
+                self._server = Http01Server(*self._address, self.answer)
 
     def unpublish(self, challenges: tuple[Challenge, ...]) -> None:
         """Stops serving these challenges; stops the server after the last one."""
-        super().unpublish(challenges)
-        if self._server is not None and not self._answers:
-            self._server.close()
-            self._server = None
+        with self._lock:
+            super().unpublish(challenges)
+            if self._server is not None and not self._answers:
+                self._server.close()
+                self._server = None

@@ -11,6 +11,8 @@ solve          how challenges are published: webroots, standalone server, or hoo
 hook           runs a hook; ``system_text``: text for the system, whatever the locale
 obtain, renew, revoke, show, account
                the subcommands
+daemon         keeps all certificates fresh: a ``keeper`` for each CA, with ``publishers`` and ``events``;
+               ``daemon_lock`` refuses a second one
 output         progress for people, results for people or programs; ``streams`` below it
 failure        exit status and hint for each error; ``hints`` about challenges
 ============== =======================================================================

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
 from typing import Union
+from weakref import WeakKeyDictionary
 
 from .._names import canonical
 from ..errors import StoreError
@@ -82,14 +82,18 @@ def _is_lost(ca: Ca, name: str) -> bool:
     return settings is not None and settings.deployed is not None and not ca.has(name)
 
 
-@lru_cache(maxsize=None)
+_known_by_names: WeakKeyDictionary[Ca, dict[frozenset[str], list[str]]] = WeakKeyDictionary()
+
+
 def _by_names(ca: Ca) -> dict[frozenset[str], list[str]]:
     """Returns a CA's certificates by the names that they are for, as they are at the first call."""
-    found: dict[frozenset[str], list[str]] = {}
-    for name in ca.names():
-        settings = _settings(ca, name)
-        if settings is not None:
-            found.setdefault(_set_of(settings), []).append(name)
+    found = _known_by_names.get(ca)
+    if found is None:
+        found = _known_by_names[ca] = {}
+        for name in ca.names():
+            settings = _settings(ca, name)
+            if settings is not None:
+                found.setdefault(_set_of(settings), []).append(name)
     return found
 
 

@@ -16,8 +16,9 @@ import argparse
 import errno
 import os
 import stat
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from .._client import ClientBase
 from .._folder import PUBLIC, Folder, make_folders
 from .._names import ACCOUNT_KEY, ACCOUNT_URL, UNUSED, file_of, legacy_file_of
 from .._names import name_of as name_of_file
-from .._revocation import REVOKED, REVOKING
+from .._revocation import REVOKED, REVOKING, retire
 from .._values import text_of
 from ..aio import AsyncClient
 from ..certificates import Certificate
@@ -93,13 +94,7 @@ class Ca:
                 eab_algorithm=arguments.eab_algorithm,
             )
         is_first = read(self._folder, CA_FILE, CaSettings) is None
-        async with self.store.async_client(
-            self.settings.directory,
-            ca_file=self.settings.ca_file and to_system(self.settings.ca_file),
-            allowed_hosts=self.settings.allow_host,
-            proxy=_proxy(self.settings),
-            **options,
-        ) as client:
+        async with self.open_client(**options) as client:
             may_work = True
             if is_first:  # now, so that a certificate is renewed even if this run is killed
                 write(self._folder, CA_FILE, self.settings)
@@ -116,6 +111,16 @@ class Ca:
                 elif read(self._folder, CA_FILE, CaSettings) is None:
                     # Another first run removed it, because it had no account yet.
                     write(self._folder, CA_FILE, self.settings)
+
+    def open_client(self, **options: Any) -> AsyncClient:
+        """Opens a client for the account of this folder, and stores no settings."""
+        return self.store.async_client(
+            self.settings.directory,
+            ca_file=self.settings.ca_file and to_system(self.settings.ca_file),
+            allowed_hosts=self.settings.allow_host,
+            proxy=_proxy(self.settings),
+            **options,
+        )
 
     @property
     def has_account(self) -> bool:
@@ -154,6 +159,17 @@ class Ca:
 
     def _is_set_aside(self, file: str) -> bool:
         return any(self._folder.has(file + one) for one in (REVOKING, CHAIN + REVOKED, KEY + REVOKED))
+
+    def has_revocation(self, name: str) -> bool:
+        """Whether a revocation was begun, and has not ended."""
+        return self._folder.has(self._file_of(name, REVOKING))
+
+    def end_revocation(self, name: str, min_age: float) -> None:
+        """Sets a certificate aside whose revocation was begun this many seconds ago, and has not ended."""
+        with suppress(FileNotFoundError):
+            begun = (self.path / self._file_of(name, REVOKING)).stat().st_mtime
+            if min_age == 0 or time.time() - begun >= min_age:
+                retire(self._folder, self._file_of(name, ""))
 
     def has(self, name: str, with_parts: bool = False) -> bool:
         """Whether there is such a certificate or, with ``with_parts``, any of its files."""

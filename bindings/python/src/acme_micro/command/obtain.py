@@ -82,7 +82,7 @@ async def obtain_one(
         try:
             return await _obtain_one(ca, client, name, settings, output, force, deploy_again)
         except (AcmeError, OSError) as error:
-            _advise(error, ca, settings)
+            advise_of(error, ca, settings)
             raise
         finally:
             url = ca.store.account_url
@@ -142,7 +142,8 @@ def _with_earlier(
     return replace(settings, deployed=None if deploy_again else earlier.deployed)
 
 
-def _advise(error: AcmeError | OSError, ca: Ca, settings: CertificateSettings) -> None:
+def advise_of(error: AcmeError | OSError, ca: Ca, settings: CertificateSettings) -> None:
+    """Gives an error of an attempt its hint."""
     if not isinstance(error, AcmeError):
         return advise_of_publishing(error, settings)
     advise_of_challenges(error, settings)

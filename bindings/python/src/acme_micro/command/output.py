@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 import traceback
+from collections import deque
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,8 @@ from .text import SECOND, not_before, plain
 
 # Beginning of the library's log line that has the message of the error that it then raises.
 GIVING_UP = "acme-micro: giving up: "
+# Maximum number of log lines that are not written again. A daemon logs lines for years.
+MAX_WARNED = 1000
 
 
 class Output:
@@ -71,6 +74,17 @@ class Output:
         elif text and not self._quiet:
             write(text)
 
+    def event(self, text: str, found: dict[str, Any]) -> None:
+        """Writes an event of the daemon: a failure to standard error, others to standard output; with --json, an
+        object in one line to standard output."""
+        with suppress(OSError, OutputFailed):  # the work goes on
+            if self._json:
+                write(json.dumps(found, default=_to_json))
+            elif not found["ok"]:
+                self._say(text)
+            elif not self._quiet:
+                write(text)
+
     def failure(self, error: BaseException, command: str | None) -> None:
         """Writes an error instead of a result."""
         self.error(error)
@@ -107,13 +121,15 @@ class _Lines(logging.Handler):
     def __init__(self, output: Output):
         super().__init__()
         self._output = output
-        self._warned: set[str] = set()
+        # The last lines.
+        self._warned: deque[str] = deque(maxlen=MAX_WARNED)
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)
-        if record.levelno >= logging.INFO and line in self._warned:
-            return  # it is written once
-        self._warned.add(line)
+        if record.levelno >= logging.INFO:
+            if line in self._warned:
+                return  # it is written once
+            self._warned.append(line)
         self._output.log(line)
 
 

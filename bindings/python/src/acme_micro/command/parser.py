@@ -64,6 +64,7 @@ def make_parser() -> Parser:
 
     command("obtain", _obtain, _ca, _new_account, _common)
     command("renew", _some, _renew, _ca, _common)
+    command("daemon", _common)
     command("move", _one, _ca, _new_account, _common)
     command("revoke", _revoke, _ca, _common)
     command("delete", _one, _ca, _common)

@@ -11,6 +11,7 @@ from typing import Any
 from .._threads import thread_limit_in_words
 from . import usage
 from .account import account
+from .daemon import daemon
 from .delete import delete
 from .failure import Interrupted, UsageError, kind_of
 from .hook import kill_hooks
@@ -28,6 +29,7 @@ Command = Callable[[argparse.Namespace, Layout, Output], Coroutine[Any, Any, int
 COMMANDS: dict[str, Command] = {
     "obtain": obtain,
     "renew": renew,
+    "daemon": daemon,
     "move": move,
     "revoke": revoke,
     "delete": delete,

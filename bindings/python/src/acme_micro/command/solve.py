@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from ..aio import AnySolver, call
+from .._publishing import AnySolver, call
 from ..async_standalone import AsyncStandalone
 from ..solvers import AsyncSolver, Webroot
 from ..steps import Challenge

@@ -12,6 +12,7 @@ VERSION = "show the versions of command and library"
 COMMANDS = {
     "obtain": "obtain a certificate, or renew it if its renewal is due",
     "renew": "renew the certificates whose renewal is due",
+    "daemon": "renew certificates when it is time, until it is stopped",
     "move": "obtain a certificate from another CA instead, after a trial",
     "revoke": "revoke a certificate",
     "delete": "end the renewals of a certificate, and rename its files",
