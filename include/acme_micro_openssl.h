@@ -154,11 +154,22 @@ int acme_openssl_alpn_cb(SSL *ssl, const unsigned char **out, unsigned char *out
 /**
  * Lets a manager use the store: sets serve, publish, unpublish and serve_user of its options. From now on
  * the store has each certificate of the manager, and the challenges of tls-alpn-01 of its orders. The program
- * responds to http-01 with acme_client_http01_answer().
+ * responds to http-01 with acme_manager_http01_answer().
  * @param options The options for acme_manager_new().
  * @param store The store, which must outlive the manager.
  */
 void acme_openssl_manage(acme_manager_options_t *options, acme_openssl_store_t *store);
+
+/**
+ * Lets handshakes ask a manager for names that the store does not have: for certificates on demand (see
+ * acme_manager_on_demand()), and for those that a manager with many certificates reads when they are needed. The
+ * first handshake for such a name goes on with the certificate that clients without a name get, or fails if there
+ * is no certificate; a moment later there is one.
+ * @param store The store, which acme_openssl_manage() has set in the options of the manager.
+ * @param manager The manager; NULL: no manager is asked any more. Call it with NULL before acme_manager_free(): when it
+ *   returns, no handshake uses the manager.
+ */
+void acme_openssl_demand(acme_openssl_store_t *store, acme_manager_t *manager);
 
 /**
  * Whether the connection is from a CA that validated a challenge. The CA closes such a connection; the
@@ -244,6 +255,7 @@ struct acme_openssl_store_t {
     size_t name_count, name_room;
     char *fallback; /* the name for clients that send no name, or an unknown one */
     struct acme_openssl_challenge *challenges; /* the newest first */
+    acme_manager_t *manager; /* is asked for names that are not here; NULL: none is */
 };
 
 /* --- identities ------------------------------------------------------------------------------- */
@@ -364,9 +376,9 @@ static struct acme_openssl_identity *acme_openssl_find(const acme_openssl_store_
     return found ? store->names[place].identity : NULL;
 }
 
-/* Returns the identity for a client that sent name, which is in lower case and may be empty. */
-static struct acme_openssl_identity *acme_openssl_choose(const acme_openssl_store_t *store,
-                                                         const char *name)
+/* Returns the identity of a name, which is in lower case and may be empty. */
+static struct acme_openssl_identity *acme_openssl_match(const acme_openssl_store_t *store,
+                                                        const char *name)
 {
     struct acme_openssl_identity *identity = acme_openssl_find(store, name);
     const char *dot = strchr(name, '.');
@@ -377,9 +389,22 @@ static struct acme_openssl_identity *acme_openssl_choose(const acme_openssl_stor
         strcpy(wildcard + 1, dot);
         identity = acme_openssl_find(store, wildcard);
     }
-    if (!identity && store->fallback)
-        identity = acme_openssl_find(store, store->fallback);
     return identity;
+}
+
+/* Asks the manager for a name that the store does not have. */
+static void acme_openssl_ask(acme_openssl_store_t *store, const char *name)
+{
+    acme_cert_t *cert = NULL;
+
+    if (!*name || !CRYPTO_THREAD_read_lock(store->lock))
+        return;
+    if (store->manager && !acme_openssl_match(store, name))
+        cert = acme_manager_cert(store->manager, name); /* the lock keeps the manager alive */
+    CRYPTO_THREAD_unlock(store->lock);
+    if (cert)
+        (void)!acme_openssl_store_set(store, cert, NULL); /* else the handshake has none */
+    acme_cert_free(cert);
 }
 
 static const struct acme_openssl_challenge *
@@ -661,6 +686,7 @@ int acme_openssl_client_hello_cb(SSL *ssl, int *alert, void *user)
     int used = 1;
 
     acme_openssl_asked_name(ssl, name);
+    acme_openssl_ask(store, name);
     if (!CRYPTO_THREAD_read_lock(store->lock)) {
         *alert = SSL_AD_INTERNAL_ERROR;
         return SSL_CLIENT_HELLO_ERROR;
@@ -669,7 +695,9 @@ int acme_openssl_client_hello_cb(SSL *ssl, int *alert, void *user)
                                   &protocols, &size) &&
         size > 2 && acme_openssl_is_ours(protocols + 2, size - 2))
         challenge = acme_openssl_find_challenge(store, name);
-    identity = challenge ? challenge->identity : acme_openssl_choose(store, name);
+    identity = challenge ? challenge->identity : acme_openssl_match(store, name);
+    if (!identity && store->fallback)
+        identity = acme_openssl_find(store, store->fallback);
     if (identity) {
         /* Clear the certificates that ssl has from its SSL_CTX: their keys may be of another type. */
         SSL_certs_clear(ssl);
@@ -752,6 +780,14 @@ void acme_openssl_manage(acme_manager_options_t *options, acme_openssl_store_t *
     options->publish = acme_openssl_publish;
     options->unpublish = acme_openssl_unpublish;
     options->serve_user = store;
+}
+
+void acme_openssl_demand(acme_openssl_store_t *store, acme_manager_t *manager)
+{
+    if (!CRYPTO_THREAD_write_lock(store->lock))
+        return;
+    store->manager = manager;
+    CRYPTO_THREAD_unlock(store->lock);
 }
 
 /* --- contexts --------------------------------------------------------------------------------- */

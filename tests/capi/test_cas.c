@@ -1,6 +1,12 @@
 /* A manager with several CAs, and with certificates on demand. */
 #include "driver.h"
 
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+
+#define ACME_MICRO_OPENSSL_IMPLEMENTATION
+#include "acme_micro_openssl.h"
+
 #define NOT_A_CA "https://127.0.0.1:1/directory"
 
 struct seen {
@@ -164,11 +170,84 @@ static void g36_on_demand(void)
     http_asks = NULL;
 }
 
+/* Whether a handshake as a client that asks for this name succeeds, and the certificate is for it. */
+static int is_served(SSL_CTX *server_ctx, const char *name)
+{
+    SSL_CTX *client_ctx = SSL_CTX_new(TLS_client_method());
+    SSL *client = SSL_new(client_ctx), *server = SSL_new(server_ctx);
+    BIO *client_bio, *server_bio;
+    X509 *leaf = NULL;
+    int i, client_done = 0, server_done = 0, is_for_name = 0;
+
+    BIO_new_bio_pair(&client_bio, 0, &server_bio, 0);
+    SSL_set_bio(client, client_bio, client_bio);
+    SSL_set_bio(server, server_bio, server_bio);
+    SSL_set_tlsext_host_name(client, name);
+    SSL_set_connect_state(client);
+    SSL_set_accept_state(server);
+    for (i = 0; i < 20 && !(client_done && server_done); i++) {
+        client_done = client_done || SSL_do_handshake(client) == 1;
+        server_done = server_done || SSL_do_handshake(server) == 1;
+    }
+    if (client_done && (leaf = SSL_get1_peer_certificate(client)) != NULL)
+        is_for_name = X509_check_host(leaf, name, 0, 0, NULL) == 1;
+    X509_free(leaf);
+    SSL_free(client);
+    SSL_free(server);
+    SSL_CTX_free(client_ctx);
+    ERR_clear_error();
+    return is_for_name;
+}
+
+static int is_for_tls(const char *name, void *user)
+{
+    ++*(int *)user;
+    return strcmp(name, "tls.cas.test") == 0;
+}
+
+static void a_handshake_asks_for_its_name(void)
+{
+    acme_order_options_t example = order_for(NULL, 0);
+    acme_manager_options_t options = ACME_MANAGER_OPTIONS_INIT;
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    acme_openssl_store_t *served = NULL;
+    acme_driver_t *driver = driver_with(0, 0);
+    acme_store_t *store = NULL;
+    acme_manager_t *manager = NULL;
+    struct seen seen = { 0 };
+    int asked = 0;
+
+    OK(acme_store_memory(&store));
+    CHECK(acme_openssl_store_new(&served) == ACME_OK && acme_openssl_attach(ctx, served) == ACME_OK);
+    acme_openssl_manage(&options, served);
+    options.client = http_asks = client_at(env("ACME_DIRECTORY"), store);
+    options.event = on_event;
+    options.user = &seen;
+    OK(acme_manager_new(&options, &manager));
+    OK(acme_manager_on_demand(manager, &example, is_for_tls, &asked));
+    OK(acme_manager_start(manager, driver));
+    CHECK(!is_served(ctx, "tls.cas.test"));
+    acme_openssl_demand(served, manager);
+    CHECK(!is_served(ctx, "other.cas.test") && !is_served(ctx, "tls.cas.test"));
+    until(driver, &seen, ACME_EVENT_OBTAINED, 1);
+    CHECK(asked == 2 && is_served(ctx, "TLS.cas.test"));
+    acme_openssl_demand(served, NULL);
+    acme_manager_free(manager);
+    CHECK(is_served(ctx, "tls.cas.test"));
+    SSL_CTX_free(ctx);
+    acme_openssl_store_free(served);
+    acme_client_free(http_asks);
+    acme_driver_free(driver);
+    acme_store_free(store);
+    http_asks = NULL;
+}
+
 int main(void)
 {
     host_start();
     g30_another_ca_takes_over();
     g36_on_demand();
+    a_handshake_asks_for_its_name();
     http_stop();
     return report("test_cas");
 }

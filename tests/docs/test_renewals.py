@@ -84,6 +84,63 @@ int main(int argc, char **argv)
 }
 """
 
+# A manager whose first CA does not answer obtains a certificate on demand from the other one.
+CAS_MAIN_C = """
+static acme_manager_t *manager;
+
+static void told(const acme_event_t *event, void *user)
+{
+    (void)user;
+    if (event->name[0])
+        printf("%d %s %s\\n", event->type, event->name, event->ca);
+    if (event->cert)
+        acme_manager_stop(manager);
+}
+
+static void publish(acme_op_t *op, void *user)
+{
+    const acme_challenge_t *challenge;
+    size_t i;
+    int wrong = 0;
+
+    for (i = 0; (challenge = acme_op_challenge(op, i)); i++)
+        wrong |= put(challenge, user);
+    acme_op_published(op, wrong ? "no web server" : NULL);
+}
+
+static acme_client_t *client_at(const char *directory_url)
+{
+    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
+    acme_client_t *client = NULL;
+    acme_store_t *store = NULL;
+
+    options.directory_url = directory_url;
+    options.terms_agreed = 1;
+    if (acme_store_memory(&store) != ACME_OK)
+        exit(2);
+    options.store = store;
+    if (acme_client_new(&options, &client) != ACME_OK)
+        exit(2);
+    acme_store_free(store);
+    return client;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 3)
+        return 2;
+    root = argv[1];
+    manager = with_two_cas(client_at("https://127.0.0.1:1/directory"), client_at(argv[2]));
+    if (serve_customers(manager) != ACME_OK || acme_manager_cert(manager, "stranger.renewals.test") ||
+        acme_manager_cert(manager, "shop.renewals.test"))
+        return 3;
+    if (acme_manager_run(manager) != ACME_OK)
+        return 4;
+    acme_manager_free(manager);
+    return 0;
+}
+"""
+
 NGINX = """
 pid {folder}/pid;
 error_log {folder}/error.log;
@@ -201,6 +258,21 @@ with acme.Store(sys.argv[1]) as store, store.client({DIRECTORY!r}, terms_agreed=
         self.assertEqual(second, first[:1])
         chain, key = (self.folder / f"acme/manager.renewals.test.{part}.pem" for part in ("chain", "key"))
         self.is_valid(chain, key, "manager.renewals.test")
+
+    @shows("renewals c cas", "renewals c demand")
+    def test_two_cas_and_a_certificate_on_demand(self, cas, demand):
+        cas = changed(cas, **{
+            "options.client = first;": "options.client = first;\n    options.publish = publish;\n    options.event = told;",
+        })  # fmt: skip
+        demand = changed(demand, **{"shop.example.org": "shop.renewals.test"})
+        begin, end = CAS_MAIN_C.split("static acme_client_t *client_at")
+        text = f"#include <stdio.h>\n#include \"acme_micro.h\"\n{PUT_C}{begin}{cas}{demand}static acme_client_t *client_at{end}"
+        program = self.program_c(text)
+        with web_server(self.webroot):
+            told = run(program, self.webroot, DIRECTORY).splitlines()
+        self.assertEqual(told, [
+            "7 shop.renewals.test https://127.0.0.1:1/directory", f"2 shop.renewals.test {DIRECTORY}",
+        ])  # fmt: skip
 
     @shows("renewals c files")
     def test_nginx(self, text):

@@ -115,6 +115,20 @@ static acme_manager_t *manage(const acme_client_t *client, acme_openssl_store_t 
 }
 //! [openssl-manage]
 
+//! [openssl-demand]
+/* Handshakes ask the manager for names that the store does not have; see acme_manager_on_demand(). */
+static void ask(acme_openssl_store_t *store, acme_manager_t *on_demand)
+{
+    acme_openssl_demand(store, on_demand);
+}
+
+static void end(acme_openssl_store_t *store, acme_manager_t *on_demand)
+{
+    acme_openssl_demand(store, NULL); /* no handshake uses the manager any more */
+    acme_manager_free(on_demand);
+}
+//! [openssl-demand]
+
 int main(int argc, char **argv)
 {
     static const uint8_t digest[32] = { 1 };
@@ -149,7 +163,8 @@ int main(int argc, char **argv)
     result = result || acme_store_memory(&records) != ACME_OK;
     options.store = records;
     result = result || acme_client_new(&options, &client) != ACME_OK || !(manager = manage(client, store));
-    acme_manager_free(manager);
+    ask(store, manager);
+    end(store, manager);
     acme_client_free(client);
     acme_store_free(records);
     SSL_free(ssl);
