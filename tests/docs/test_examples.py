@@ -21,7 +21,7 @@ SAYS = {
     "library": "running with 0.",
     "loop": "site: ",
     "obtain": " days left, serial ",
-    "manager": "acme_certificates{state=\"valid\"} 1\n",
+    "manager": "acme_certificates{state=\"valid\"} 2\n",
     "order": "lists: success",
     "server": "acme-tls/1:\n-----BEGIN CERTIFICATE-----",
     "store": " days left",
