@@ -1343,7 +1343,7 @@ ACME_API ACME_MUST_CHECK acme_status_t acme_store_check(const acme_store_t *stor
 /// @param name The certificate's name in the store, usually the first of its names.
 /// @param cert Out: the certificate, to free with acme_cert_free(); NULL with ACME_OK: the
 ///   store has no such certificate, or it does not fit its key.
-/// @return ACME_OK; ACME_ERR_STORE: the store cannot be read; or ACME_ERR_INVALID_ARGUMENT.
+/// @return ACME_OK; ACME_ERR_STORE: the store, or the key in it, cannot be read; or ACME_ERR_INVALID_ARGUMENT.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_store_cert(const acme_store_t *store,

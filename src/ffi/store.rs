@@ -387,7 +387,7 @@ pub extern "C" fn acme_store_check(store: *const acme_store_t) -> acme_status_t 
 /// @param name The certificate's name in the store, usually the first of its names.
 /// @param cert Out: the certificate, to free with acme_cert_free(); NULL with ACME_OK: the
 ///   store has no such certificate, or it does not fit its key.
-/// @return ACME_OK; ACME_ERR_STORE: the store cannot be read; or ACME_ERR_INVALID_ARGUMENT.
+/// @return ACME_OK; ACME_ERR_STORE: the store, or the key in it, cannot be read; or ACME_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_store_cert(
@@ -402,7 +402,7 @@ pub extern "C" fn acme_store_cert(
         let (url, name) = (text(directory_url, "directory_url")?, text(name, "name")?);
         let record = names::certificate(url, name)?;
         let Some(found) = store.get(&record)? else { return Ok(()) };
-        let usable = CertificateRecord::parse(&record, &found.value)?.usable(&record);
+        let usable = CertificateRecord::parse(&record, &found.value)?.checked(&record)?;
         if let Some((chain, key)) = usable {
             out.set(give(CertState::new(chain, Some(key))));
         }

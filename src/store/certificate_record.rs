@@ -7,8 +7,8 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::schedule::{self, Schedule};
-use super::{FORMAT, members, take_text, to_json};
-use crate::error::Result;
+use super::{FORMAT, members, take_text, to_json, unusable};
+use crate::error::{ErrorKind, Result};
 use crate::pki::{CertificateChain, Key};
 
 /// A certificate that is kept fresh. All of it is one record, so that key and chain always fit.
@@ -75,17 +75,40 @@ impl CertificateRecord {
 
     /// Returns the certificate and its key, if there are both and they fit.
     pub(crate) fn usable(&self, name: &str) -> Option<(CertificateChain, Key)> {
-        let chain = CertificateChain::parse(self.chain.as_ref()?.as_bytes())
-            .inspect_err(|error| log::warn!("{name}: the stored chain: {error}"))
-            .ok()?;
+        let found = self.checked(name);
+        found.inspect_err(|error| log::warn!("{error}")).ok().flatten()
+    }
+
+    /// The same. A key or a chain is an error if it cannot be read because of OpenSSL's configuration, for
+    /// instance, and so is a damaged key.
+    pub(crate) fn checked(&self, name: &str) -> Result<Option<(CertificateChain, Key)>> {
+        let Some(chain) = &self.chain else { return Ok(None) };
+        let chain = match CertificateChain::parse(chain.as_bytes()) {
+            Ok(chain) => chain,
+            Err(error) if error.kind() == ErrorKind::Parse => {
+                log::warn!("{name}: the stored chain: {error}");
+                return Ok(None);
+            }
+            Err(error) => return Err(unusable(name, &format!("its chain: {error}"))),
+        };
+        let public = chain.public_key();
+        let public = public.map_err(|e| unusable(name, &format!("its chain: {e}")))?;
         // A crash of a store that keeps key and chain apart can leave the new key in the other place.
-        let keys = [&self.key, &self.next_key].into_iter().flatten();
-        let key =
-            keys.filter_map(|key| Key::parse(key.as_bytes()).ok()).find(|k| chain.is_for_key(k));
-        if key.is_none() {
-            log::warn!("{name}: the stored chain is for another key");
+        let mut unreadable = None;
+        for pem in [&self.key, &self.next_key].into_iter().flatten() {
+            match Key::parse(pem.as_bytes()) {
+                Ok(key) if public.public_eq(key.public_key()) => return Ok(Some((chain, key))),
+                Ok(_) => {}
+                Err(error) => unreadable = Some(error),
+            }
         }
-        Some((chain, key?))
+        match unreadable {
+            Some(error) => Err(unusable(name, &format!("its key: {error}"))),
+            None => {
+                log::warn!("{name}: the stored chain is for another key");
+                Ok(None)
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ from weakref import WeakSet, WeakValueDictionary
 from . import _native
 from ._arguments import to_optional_path, to_text
 from ._handle import create, own
+from ._names import CHAIN, KEY, file_of
 from .certificates import Certificate
 from .errors import AcmeError, ConflictError, Status, StoreError, check, deferred, error_of
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["CustomStore", "FolderStore", "NativeStore", "Records"]
 
 # The end of a message that has an error of the system.
+# Start of the message about a certificate's key or chain that cannot be read.
+UNREADABLE = re.compile(r"certificate/[^/]*/(.*): its (key|chain): ")
 SYSTEM_ERROR = re.compile(r" \(os error (\d+)\)$")
 
 
@@ -106,6 +109,10 @@ class FolderStore(NativeStore):
 
     def explained(self, error: AcmeError) -> AcmeError:
         """Returns the error with the file's path and the number of the system's error."""
+        if isinstance(error, StoreError) and (found := UNREADABLE.match(error.message)):
+            ending = KEY if found[2] == "key" else CHAIN
+            path = os.path.join(self.folder, file_of(found[1]) + ending)
+            error.message = f"{path}: {error.message[found.end() :]}"
         if isinstance(error, StoreError) and error.message.startswith(self.folder) and not error.path:
             error.path = self.folder + error.message[len(self.folder) :].partition(": ")[0]
             found = SYSTEM_ERROR.search(error.message)
