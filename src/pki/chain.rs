@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::hash::{Hasher, MessageDigest};
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, PKeyRef, Public};
 use openssl::x509::{X509, X509ExtendedKeyUsage, X509KeyUsage, X509NameRef};
@@ -183,7 +184,9 @@ impl CertificateChain {
     pub(crate) fn public_key(&self) -> Result<PKey<Public>> {
         // The leaf's key may not be decoded yet.
         let decode = |_| PKey::public_key_from_der(self.key_info().unwrap_or_default());
-        Ok(self.leaf()?.public_key().or_else(decode)?)
+        // This function of OpenSSL does not say that its provider is missing, but others do.
+        let cause = |error| Hasher::new(MessageDigest::sha256()).err().unwrap_or(error);
+        Ok(self.leaf()?.public_key().or_else(decode).map_err(cause)?)
     }
 
     /// Whether the leaf is for this key.
