@@ -141,7 +141,8 @@ static void ends_early(void)
     CHECK(acme_driver_count(driver) == 1);
     acme_manager_free(manager);
     CHECK(acme_driver_count(driver) == 0);
-    settle(driver);
+    for (tries = 0; is_readable(driver, 300) && tries < 100; tries++) /* a read of the store may end later */
+        OK(acme_driver_dispatch(driver));
     CHECK(!is_readable(driver, 300));
 
     manager = manager_of(client, &seen);

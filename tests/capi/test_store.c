@@ -206,8 +206,8 @@ static acme_store_t *sealed_over(const acme_store_t *inner, const uint8_t *key, 
 static void is_closed(acme_store_t *store, const char *name, const char *why)
 {
     acme_order_options_t order = order_for(&name, 1);
-    acme_run_options_t run = http01();
-    acme_client_t *client = client_of(store);
+    acme_run_options_t run = http_run();
+    acme_client_t *client = stored_client(store, directory_url);
     acme_cert_t *cert = NULL;
 
     CHECK_STATUS(acme_store_cert(store, directory_url, name, &cert), ACME_ERR_STORE, why);
