@@ -25,8 +25,8 @@
  *  6. No function blocks, sleeps, opens a file or socket, starts a thread, reads the
  *     environment or installs a signal handler - except acme_op_send(),
  *     acme_op_run(), acme_obtain() and acme_manager_run(), acme_client_new(), which reads the files
- *     that its options name, acme_cert_write_files(), and acme_op_access_store() and the
- *     acme_store_*() functions, which use a store. Only acme_driver_t has threads, and sockets of its own;
+ *     that its options name, acme_cert_write_files(), and acme_op_access_store(), acme_manager_load()
+ *     and the acme_store_*() functions, which use a store. Only acme_driver_t has threads, and sockets of its own;
  *     acme_driver_free() waits for them. acme_manager_free() waits until the store has taken
  *     what an attempt writes, a minute at most. An RSA key takes seconds of CPU time.
  *  7. Handles may be freed in any order; the library keeps what it still needs.
@@ -382,6 +382,28 @@ typedef int32_t acme_event_type_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/// The next task of a program that polls a manager, from acme_manager_poll().
+enum acme_manager_step_t
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /// Nothing to do for *wait_ms milliseconds.
+  ACME_MANAGER_WAIT = 0,
+  /// Carry out *op, and poll the manager again at once: more operations may run at the same time.
+  ACME_MANAGER_OPERATION = 1,
+  /// Call acme_manager_load() once, on any thread, and poll the manager again at once and after that
+  /// call.
+  ACME_MANAGER_LOAD = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum acme_manager_step_t acme_manager_step_t;
+#else
+typedef int32_t acme_manager_step_t;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 /// A certificate chain, leaf first, with its private key if the library has it.
 typedef struct acme_cert_t acme_cert_t;
 
@@ -405,7 +427,8 @@ typedef struct acme_error_t acme_error_t;
 typedef struct acme_key_t acme_key_t;
 
 /// Keeps any number of certificates of a client fresh: obtains them, asks the CA when to renew them (RFC
-/// 9773), renews them, and stores them in the client's store. A driver does its work.
+/// 9773), renews them, and stores them in the client's store. A driver does its work, or the program:
+/// see acme_manager_poll().
 typedef struct acme_manager_t acme_manager_t;
 
 /// The result of the list function of a store, which acme_names_add() fills in.
@@ -889,8 +912,8 @@ typedef void (*acme_event_fn)(const acme_event_t *event, void *user);
 typedef void (*acme_serve_fn)(const acme_cert_t *cert, void *user);
 
 /// Options for acme_manager_new(). Zero means default. All callbacks are called by
-/// acme_driver_dispatch() or acme_manager_run(), on the thread that calls it. They may call any
-/// function except these two and the free functions of the manager and its driver.
+/// acme_driver_dispatch(), acme_manager_run() or acme_manager_poll(), on the thread that calls it. They
+/// may call any function except these three and the free functions of the manager and its driver.
 typedef struct {
   /// sizeof(acme_manager_options_t), set by ACME_MANAGER_OPTIONS_INIT.
   size_t size;
@@ -906,7 +929,8 @@ typedef struct {
   acme_serve_fn serve;
   /// Publishes each acme_op_challenge() and calls acme_op_published(), as in
   /// acme_driver_callbacks_t. NULL: the program responds to http-01 with
-  /// acme_manager_http01_answer(), which needs no publishing.
+  /// acme_manager_http01_answer(), which needs no publishing. Not called for operations of
+  /// acme_manager_poll(), whose steps the program sees.
   acme_op_fn publish;
   /// Removes the challenges of publish; may be NULL.
   acme_op_fn unpublish;
@@ -1910,8 +1934,8 @@ ACME_API ACME_MUST_CHECK acme_status_t acme_driver_dispatch(acme_driver_t *drive
 /// @param driver The driver; NULL is fine.
 ACME_API void acme_driver_free(acme_driver_t *driver);
 
-/// Creates a manager without certificates. It does nothing before acme_manager_start() or
-/// acme_manager_run().
+/// Creates a manager without certificates. It does nothing before acme_manager_start(),
+/// acme_manager_run() or acme_manager_poll().
 /// @param options Read during the call only.
 /// @param manager Out: the manager, to free with acme_manager_free().
 /// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: a member is missing, or the client has no store.
@@ -2041,8 +2065,8 @@ acme_status_t acme_manager_metrics(const acme_manager_t *manager,
 /// renews. Several managers may share a driver.
 /// @param manager The manager, without a driver.
 /// @param driver The driver. If it is freed first, the manager stops.
-/// @return ACME_OK; ACME_ERR_MISUSE: the manager has a driver; ACME_ERR_HOST: the system has no thread
-///   left.
+/// @return ACME_OK; ACME_ERR_MISUSE: the manager has a driver, or was polled; ACME_ERR_HOST: the system
+///   has no thread left.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_manager_start(acme_manager_t *manager,
@@ -2051,8 +2075,9 @@ acme_status_t acme_manager_start(acme_manager_t *manager,
 /// Works until acme_manager_stop(), for programs without an event loop. Blocking; the callbacks are called
 /// on this thread.
 /// @param manager The manager, without a driver.
-/// @return ACME_OK after acme_manager_stop(); ACME_ERR_MISUSE: the manager has a driver; ACME_ERR_HOST:
-///   the system has no thread or descriptor left; ACME_ERR_UNSUPPORTED: the library has no HTTP client.
+/// @return ACME_OK after acme_manager_stop(); ACME_ERR_MISUSE: the manager has a driver, or was polled;
+///   ACME_ERR_HOST: the system has no thread or descriptor left; ACME_ERR_UNSUPPORTED: the library has
+///   no HTTP client.
 ACME_API
 ACME_MUST_CHECK
 acme_status_t acme_manager_run(acme_manager_t *manager);
@@ -2067,10 +2092,37 @@ void acme_manager_stop(const acme_manager_t *manager);
 /// stay in the store, and the next manager goes on with them. It waits until the store has taken what an attempt
 /// writes, a minute at most. There are no more events. From a callback, and while another thread dispatches the
 /// driver or is in acme_manager_run(), this function only sets ACME_ERR_MISUSE. In a child of fork() it frees
-/// nothing.
+/// nothing. Operations of acme_manager_poll() stay: the program ends and frees them as before, or later.
 /// @param manager The manager; NULL is fine.
 ACME_API
 void acme_manager_free(acme_manager_t *manager);
+
+/// Works for the manager without a driver, for programs with an HTTP client of their own: tells the
+/// events, and returns the next task. Does not block. Poll also when *wait_ms milliseconds have passed,
+/// when an operation has ended, and after acme_manager_add() and acme_manager_renew(); with certificates
+/// on demand, or more than max_loaded, also after acme_manager_cert() has returned NULL.
+///
+/// An operation is one attempt: carry it out to its end with acme_op_poll(), as any operation, or with
+/// acme_op_run(); then free it. The manager learns its result by itself. If the operation is freed before its
+/// end, that is a failure (ACME_ERR_HOST), and the next attempt comes later. acme_op_cancel() is not
+/// a failure: the attempt begins anew. The manager keeps the result: acme_op_take_cert() returns NULL.
+/// @param manager The manager, without a driver. One thread at a time, and not from a callback.
+/// @param op Out: an operation, to free with acme_op_free(), also after the manager; NULL: no operation.
+/// @param wait_ms Out: milliseconds until the next poll, at most 300000; 0 with other steps.
+/// @return > 0: an ACME_MANAGER_* value; 0: ACME_MANAGER_WAIT; < 0: ACME_ERR_INVALID_ARGUMENT, or
+///   ACME_ERR_MISUSE: the manager has a driver, or is calling back.
+ACME_API
+ACME_MUST_CHECK
+int acme_manager_poll(acme_manager_t *manager,
+                      acme_op_t **op,
+                      int *wait_ms);
+
+/// Reads from the store what the manager needs, after ACME_MANAGER_LOAD. Blocks as long as the store
+/// does. Any thread; several calls may run at the same time.
+/// @param manager The manager. Do not free it meanwhile.
+/// @return ACME_OK, also if the store failed, which an event tells; ACME_ERR_MISUSE: there is nothing to read.
+ACME_API
+acme_status_t acme_manager_load(acme_manager_t *manager);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -210,6 +210,18 @@ enum class event_type : int {
     ca_resumed = ACME_EVENT_CA_RESUMED,
 };
 
+/// The next task of a program that polls a manager; see manager_task.
+enum class manager_step : int {
+    /// Nothing to do for the time of manager_task::wait.
+    wait = ACME_MANAGER_WAIT,
+    /// Carry out manager_task::attempt, and poll the manager again at once: more attempts may run at
+    /// the same time.
+    operation = ACME_MANAGER_OPERATION,
+    /// Call manager::load() once, on any thread, and poll the manager again at once and after that
+    /// call.
+    load = ACME_MANAGER_LOAD,
+};
+
 namespace detail {
 
 inline std::string to_string(const char *text) { return text ? std::string(text) : std::string(); }
@@ -2253,12 +2265,22 @@ struct manager_event {
     std::string ca;
 };
 
-/// Options of manager. Only driver::dispatch(), manager::run() and the destructors of manager and
-/// driver call the handlers, on the thread that calls these. Handlers may call any function of the
-/// manager but run().
+/// The next task of a program that polls a manager, from manager::poll().
+struct manager_task {
+    /// Type of the task.
+    manager_step step = manager_step::wait;
+    /// The operation to carry out, with manager_step::operation.
+    std::optional<operation> attempt;
+    /// Time until the next poll, with manager_step::wait.
+    std::chrono::milliseconds wait{0};
+};
+
+/// Options of manager. Only driver::dispatch(), manager::run(), manager::poll() and the destructors
+/// of manager and driver call the handlers, on the thread that calls these. Handlers may call any
+/// function of the manager but run() and poll().
 ///
-/// When publish throws, the attempt fails with a host_error of the same message. dispatch() and
-/// run() throw the first exception of any handler, unchanged; the destructors drop it.
+/// When publish throws, the attempt fails with a host_error of the same message. dispatch(), run()
+/// and poll() throw the first exception of any handler, unchanged; the destructors drop it.
 struct manager_options {
     /// Required: the account, with a store. It may be destroyed before the manager.
     const acme::client *client = nullptr;
@@ -2269,7 +2291,8 @@ struct manager_options {
     std::function<void(const certificate &)> serve = {};
     /// Publishes each of operation::challenges() and calls operation::published() when all are in
     /// place: before it returns, or later on any thread, while unpublish has not returned. Empty:
-    /// the program responds to http-01 with manager::http01_answer(), which needs no publishing.
+    /// the program responds to http-01 with manager::http01_answer(), which needs no publishing. Not
+    /// called for operations of manager::poll(), whose steps the program sees.
     std::function<void(operation &)> publish = {};
     /// Removes the records of the same challenges.
     std::function<void(operation &)> unpublish = {};
@@ -2395,6 +2418,40 @@ public:
     /// removed. Any signal handler may call this, while the object lives and is not being moved.
     void stop() const { acme_manager_stop(native_handle()); }
 
+    /// Works for the manager without a driver, for programs with an HTTP client of their own: tells
+    /// the events, and returns the next task. Does not block. Poll also when the time of the task has
+    /// passed, when an attempt has ended, and after add() and renew(); with certificates on demand, or
+    /// more than max_loaded, also after find() has returned nullopt. One thread at a time.
+    ///
+    /// An attempt is an operation: carry it out to its end with operation::poll() or operation::run().
+    /// The manager learns its result by itself. If the operation is destroyed before its end, that is a
+    /// failure, and the next attempt comes later; after operation::cancel() it begins anew. After an
+    /// exception of a handler, the next call returns the task. See acme_manager_poll().
+    manager_task poll() const
+    {
+        const std::shared_ptr<acme_manager_t> self = shared();
+        const std::shared_ptr<state> with = state_;
+        manager_task task = std::exchange(with->task, {});
+        if (task.step == manager_step::wait) {
+            acme_op_t *op = nullptr;
+            int wait_ms = 0;
+            task.step = static_cast<manager_step>(
+                detail::check(acme_manager_poll(self.get(), &op, &wait_ms)));
+            if (op)
+                task.attempt.emplace(op);
+            task.wait = std::chrono::milliseconds(wait_ms);
+        }
+        if (*with->thrown) {
+            with->task = std::move(task);
+            std::rethrow_exception(std::exchange(*with->thrown, nullptr));
+        }
+        return task;
+    }
+
+    /// Reads from the store what the manager needs, after manager_step::load. Blocks as long as the
+    /// store does. Any thread; several calls may run at the same time.
+    void load() const { detail::check(acme_manager_load(native_handle())); }
+
     /// A JSON object about the certificate of this name in the store, or an array about all: name,
     /// state ("valid", "expired", "missing", "stopped" or "loading"), names, ca, not_after, renew_at
     /// and next_try (RFC 3339, if known), failures in a row, and the last error, if the last attempt
@@ -2430,6 +2487,8 @@ private:
         acme_manager_t *running = nullptr;
         /// The attempts whose challenges are published.
         std::map<acme_op_t *, operation> published;
+        /// The task that poll() has not returned, because a handler threw.
+        manager_task task;
 
         static state &at(void *user) { return *static_cast<state *>(user); }
 

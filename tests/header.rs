@@ -31,6 +31,7 @@ fn generated() -> String {
         "run",
         "driver",
         "manager",
+        "manager_poll",
     ];
     let builder = files.iter().fold(builder, |builder, file| {
         builder.with_src(root.join("src/ffi").join(file).with_extension("rs"))

@@ -479,13 +479,13 @@ fn misuse(why: &str) -> Error {
     Error::new(ErrorKind::Misuse, why)
 }
 
-/// Marks a driver as being dispatched, until it is dropped.
-struct Dispatching<'a>(&'a AtomicBool);
+/// Marks a driver as being dispatched, or a manager as being polled, until it is dropped.
+pub(super) struct Dispatching<'a>(&'a AtomicBool);
 
 impl Dispatching<'_> {
-    fn start(mark: &AtomicBool) -> Result<Dispatching<'_>> {
+    pub(super) fn start(mark: &AtomicBool) -> Result<Dispatching<'_>> {
         match mark.swap(true, Ordering::AcqRel) {
-            true => Err(misuse("this driver is calling back, or is used by another thread")),
+            true => Err(misuse("it is calling back, or is used by another thread")),
             false => Ok(Dispatching(mark)),
         }
     }

@@ -20,6 +20,7 @@ use super::op::OpState;
 use super::outcome::Outcome;
 use super::status::acme_status_t;
 use super::types::{acme_cert_t, acme_op_t, acme_order_options_t, acme_time_t};
+use crate::engine::Tried;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manager::{
     Act, LoadJob, Loaded, Manager, ManagerEvent, ManagerEventKind, ManagerOptions, Served, Ticket,
@@ -27,10 +28,11 @@ use crate::manager::{
 use crate::time::Time;
 
 /// Maximum number of acts in one dispatch: the rest waits for the next one.
-const ACTS_AT_ONCE: usize = 256;
+pub(super) const ACTS_AT_ONCE: usize = 256;
 
 /// Keeps any number of certificates of a client fresh: obtains them, asks the CA when to renew them (RFC
-/// 9773), renews them, and stores them in the client's store. A driver does its work.
+/// 9773), renews them, and stores them in the client's store. A driver does its work, or the program:
+/// see acme_manager_poll().
 #[derive_ReprC]
 #[repr(opaque)]
 pub struct acme_manager_t {
@@ -108,8 +110,8 @@ pub type acme_write_fn =
     Option<unsafe extern "C" fn(text: *const c_char, size: usize, user: *mut c_void) -> c_int>;
 
 /// Options for acme_manager_new(). Zero means default. All callbacks are called by
-/// acme_driver_dispatch() or acme_manager_run(), on the thread that calls it. They may call any
-/// function except these two and the free functions of the manager and its driver.
+/// acme_driver_dispatch(), acme_manager_run() or acme_manager_poll(), on the thread that calls it. They
+/// may call any function except these three and the free functions of the manager and its driver.
 #[derive_ReprC]
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -128,7 +130,8 @@ pub struct acme_manager_options_t {
     pub serve: acme_serve_fn,
     /// Publishes each acme_op_challenge() and calls acme_op_published(), as in
     /// acme_driver_callbacks_t. NULL: the program responds to http-01 with
-    /// acme_manager_http01_answer(), which needs no publishing.
+    /// acme_manager_http01_answer(), which needs no publishing. Not called for operations of
+    /// acme_manager_poll(), whose steps the program sees.
     pub publish: acme_op_fn,
     /// Removes the challenges of publish; may be NULL.
     pub unpublish: acme_op_fn,
@@ -147,7 +150,7 @@ const _: () = assert!(size_of::<acme_manager_options_t>() == 10 * size_of::<*con
 
 /// The handle that C has.
 pub struct ManagerHandle {
-    shared: Arc<ManagerState>,
+    pub(super) shared: Arc<ManagerState>,
 }
 
 /// A manager. Its driver shares it.
@@ -159,14 +162,16 @@ pub struct ManagerState {
     options: acme_manager_options_t,
     /// Records that threads have read from the store.
     loaded: Arc<Mutex<Vec<Loaded>>>,
+    /// Jobs for acme_manager_load().
+    pub(super) jobs: Mutex<Vec<Loading>>,
     driver: Mutex<Attachment>,
     /// The program's decision about certificates on demand.
     ask: Mutex<Option<Ask>>,
     /// It is being freed: there are no more events, and no more attempts.
     ending: AtomicBool,
     stopped: AtomicBool,
-    /// acme_manager_run() is working.
-    running: AtomicBool,
+    /// acme_manager_run() or acme_manager_poll() is working.
+    pub(super) running: AtomicBool,
 }
 
 /// A function of the host, and its pointer.
@@ -179,6 +184,8 @@ struct Ask {
 struct Attachment {
     /// The driver that works for the manager; NULL: none.
     driver: DriverPointer,
+    /// The program polls the manager itself.
+    is_polled: bool,
     notify: Option<Box<dyn Fn() + Send + Sync>>,
     attempts: Vec<OpPointer>,
 }
@@ -205,7 +212,11 @@ unsafe impl Send for ManagerState {}
 // SAFETY: as above; the options never change.
 unsafe impl Sync for ManagerState {}
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn has_driver() -> Error {
+    Error::new(ErrorKind::Misuse, "the manager has a driver already")
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -218,12 +229,25 @@ impl ManagerState {
     pub(super) fn start(self: &Arc<Self>, driver: *mut acme_driver_t) -> Result<()> {
         let state: &DriverState = borrow(driver, "driver")?;
         let mut attachment = locked(&self.driver);
+        if attachment.is_polled {
+            return Err(Error::new(ErrorKind::Misuse, "acme_manager_poll() works for the manager"));
+        }
         if !attachment.driver.0.is_null() || self.is_ending() {
-            return Err(Error::new(ErrorKind::Misuse, "the manager has a driver already"));
+            return Err(has_driver());
         }
         let notify = state.attach(self.clone() as Arc<dyn Worker>)?;
         notify();
         (attachment.driver, attachment.notify) = (DriverPointer(driver), Some(notify));
+        Ok(())
+    }
+
+    /// Refuses a manager with a driver; from now on the program polls the manager.
+    pub(super) fn begin_polling(&self) -> Result<()> {
+        let mut attachment = locked(&self.driver);
+        if !attachment.driver.0.is_null() {
+            return Err(has_driver());
+        }
+        attachment.is_polled = true;
         Ok(())
     }
 
@@ -278,13 +302,13 @@ impl ManagerState {
 }
 
 /// A job for a thread. If it is dropped, or ends in a bug of the store, its records count as not read.
-struct Loading {
+pub(super) struct Loading {
     job: Option<LoadJob>,
     inbox: Arc<Mutex<Vec<Loaded>>>,
 }
 
 impl Loading {
-    fn perform(&mut self) {
+    pub(super) fn perform(&mut self) {
         let loaded = self.job.as_ref().map(LoadJob::perform).unwrap_or_default();
         self.job = None;
         locked(&self.inbox).extend(loaded);
@@ -299,12 +323,19 @@ impl Drop for Loading {
     }
 }
 
-impl Worker for ManagerState {
-    fn work(self: Arc<Self>, driver: &DriverState) -> Duration {
-        for _ in 0..ACTS_AT_ONCE {
-            if self.is_ending() {
-                break;
-            }
+/// An act that is not done on the thread of the callbacks.
+pub(super) enum Task {
+    Load(Loading),
+    Attempt(Ticket, *mut acme_op_t),
+    Wait(Duration),
+}
+
+impl ManagerState {
+    /// Does what is to be done on this thread, and returns the next task for others. `left`: the number of acts
+    /// that this call and the following ones may do.
+    pub(super) fn next_task(&self, left: &mut usize) -> Task {
+        while *left > 0 && !self.is_ending() {
+            *left -= 1;
             let (now, loaded) = (Time::now(), std::mem::take(&mut *locked(&self.loaded)));
             let act = {
                 let mut manager = locked(&self.manager);
@@ -318,28 +349,45 @@ impl Worker for ManagerState {
                     locked(&self.manager).answer(&name, is_allowed, now);
                 }
                 Act::Load(job) => {
-                    let mut loading = Loading { job: Some(job), inbox: self.loaded.clone() };
-                    driver.call(Box::new(move || loading.perform()));
+                    return Task::Load(Loading { job: Some(job), inbox: self.loaded.clone() });
                 }
                 Act::Attempt(ticket, operation) => {
                     let operation = operation.map(|tried| Outcome::Tried(Box::new(tried)));
                     let clients = locked(&self.clients);
                     let Some(client) = clients.get(ticket.ca()) else { continue };
-                    let op: *mut acme_op_t = give(OpState::begin(client, operation, None));
-                    drop(clients);
+                    return Task::Attempt(ticket, give(OpState::begin(client, operation, None)));
+                }
+                Act::Wait(delay) => return Task::Wait(delay),
+            }
+        }
+        match self.is_ending() {
+            true => Task::Wait(Duration::MAX),
+            false => Task::Wait(Duration::ZERO),
+        }
+    }
+
+    /// Takes in the end of an attempt.
+    pub(super) fn ended(&self, ticket: Ticket, outcome: Result<Tried>) {
+        locked(&self.manager).finished(ticket, outcome, Time::now());
+    }
+}
+
+impl Worker for ManagerState {
+    fn work(self: Arc<Self>, driver: &DriverState) -> Duration {
+        let mut left = ACTS_AT_ONCE;
+        loop {
+            match self.next_task(&mut left) {
+                Task::Load(mut job) => driver.call(Box::new(move || job.perform())),
+                Task::Attempt(ticket, op) => {
                     if let Err(error) = driver.add_attempt(op, self.clone(), ticket) {
-                        locked(&self.manager).finished(ticket, Err(error), now);
+                        self.ended(ticket, Err(error));
                         release(op);
                         continue;
                     }
                     locked(&self.driver).attempts.push(OpPointer(op));
                 }
-                Act::Wait(delay) => return delay,
+                Task::Wait(delay) => return delay,
             }
-        }
-        match self.is_ending() {
-            true => Duration::MAX,
-            false => Duration::ZERO,
         }
     }
 
@@ -354,7 +402,7 @@ impl Worker for ManagerState {
         };
         locked(&self.driver).attempts.retain(|known| *known != OpPointer(op));
         release(op);
-        locked(&self.manager).finished(ticket, tried, Time::now());
+        self.ended(ticket, tried);
     }
 
     fn publish(&self, op: *mut acme_op_t) {
@@ -411,8 +459,8 @@ fn code(kind: ManagerEventKind) -> acme_event_type_t {
     }
 }
 
-/// Creates a manager without certificates. It does nothing before acme_manager_start() or
-/// acme_manager_run().
+/// Creates a manager without certificates. It does nothing before acme_manager_start(),
+/// acme_manager_run() or acme_manager_poll().
 /// @param options Read during the call only.
 /// @param manager Out: the manager, to free with acme_manager_free().
 /// @return ACME_OK; ACME_ERR_INVALID_ARGUMENT: a member is missing, or the client has no store.
@@ -441,6 +489,7 @@ pub extern "C" fn acme_manager_new(
             clients: Mutex::new(vec![client.share()]),
             options: acme_manager_options_t { client: null(), ..options },
             loaded: Arc::default(),
+            jobs: Mutex::default(),
             driver: Mutex::default(),
             ask: Mutex::default(),
             ending: AtomicBool::new(false),
@@ -674,8 +723,8 @@ fn write_text(text: &str, write: acme_write_fn, user: *mut c_void) -> Result<()>
 /// renews. Several managers may share a driver.
 /// @param manager The manager, without a driver.
 /// @param driver The driver. If it is freed first, the manager stops.
-/// @return ACME_OK; ACME_ERR_MISUSE: the manager has a driver; ACME_ERR_HOST: the system has no thread
-///   left.
+/// @return ACME_OK; ACME_ERR_MISUSE: the manager has a driver, or was polled; ACME_ERR_HOST: the system
+///   has no thread left.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_manager_start(
@@ -688,8 +737,9 @@ pub extern "C" fn acme_manager_start(
 /// Works until acme_manager_stop(), for programs without an event loop. Blocking; the callbacks are called
 /// on this thread.
 /// @param manager The manager, without a driver.
-/// @return ACME_OK after acme_manager_stop(); ACME_ERR_MISUSE: the manager has a driver; ACME_ERR_HOST:
-///   the system has no thread or descriptor left; ACME_ERR_UNSUPPORTED: the library has no HTTP client.
+/// @return ACME_OK after acme_manager_stop(); ACME_ERR_MISUSE: the manager has a driver, or was polled;
+///   ACME_ERR_HOST: the system has no thread or descriptor left; ACME_ERR_UNSUPPORTED: the library has
+///   no HTTP client.
 #[unsafe(no_mangle)]
 #[must_use]
 pub extern "C" fn acme_manager_run(manager: *mut acme_manager_t) -> acme_status_t {
@@ -725,7 +775,7 @@ pub extern "C" fn acme_manager_stop(manager: *const acme_manager_t) {
 /// stay in the store, and the next manager goes on with them. It waits until the store has taken what an attempt
 /// writes, a minute at most. There are no more events. From a callback, and while another thread dispatches the
 /// driver or is in acme_manager_run(), this function only sets ACME_ERR_MISUSE. In a child of fork() it frees
-/// nothing.
+/// nothing. Operations of acme_manager_poll() stay: the program ends and frees them as before, or later.
 /// @param manager The manager; NULL is fine.
 #[unsafe(no_mangle)]
 pub extern "C" fn acme_manager_free(manager: *mut acme_manager_t) {
@@ -733,7 +783,8 @@ pub extern "C" fn acme_manager_free(manager: *mut acme_manager_t) {
     let handle: &ManagerHandle = handle;
     let ended = catch(|| {
         if handle.shared.running.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Misuse, "acme_manager_run() is running the manager"));
+            let why = "acme_manager_run() or acme_manager_poll() is working for the manager";
+            return Err(Error::new(ErrorKind::Misuse, why));
         }
         let driver = locked(&handle.shared.driver).driver;
         match peek(driver.0) {

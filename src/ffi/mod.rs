@@ -19,6 +19,7 @@ mod http_client;
 mod key;
 mod log;
 mod manager;
+mod manager_poll;
 mod next_try;
 mod op;
 mod op_response;

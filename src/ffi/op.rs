@@ -23,7 +23,7 @@ use super::types::{
 };
 use super::views::{ChallengeView, RenewalInfoView, RequestView, SignRequestView};
 use crate::clock::SteadyClock;
-use crate::engine::{Challenge, Operation, Request, Step, StoreAccess, ToSign};
+use crate::engine::{Challenge, Operation, Request, Step, StoreAccess, ToSign, Tried};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pki::Key;
 use crate::time::Time;
@@ -57,6 +57,9 @@ pub enum acme_step_t {
 
 use acme_step_t::*;
 
+/// Called with the result of an attempt of a manager; dropped if the attempt is freed before its end.
+pub(super) type Report = Box<dyn FnOnce(Result<Tried>) + Send>;
+
 /// An operation of any kind, with the views that C has of it.
 pub struct OpState {
     pub(super) operation: Arc<Operation<Outcome>>,
@@ -86,6 +89,8 @@ pub(super) struct Views {
     cert: Option<CertState>,
     pub(super) renewal_info: Option<Box<RenewalInfoView>>,
     pub(super) urls: Vec<CString>,
+    /// For an attempt that the program carries out.
+    pub(super) report: Option<Report>,
 }
 
 impl OpState {
@@ -157,9 +162,22 @@ impl OpState {
                 views.renewal_info = Some(Box::new(RenewalInfoView::new(&info)));
             }
             Some(Outcome::Urls(urls)) => views.urls = urls.iter().map(c_text).collect(),
-            Some(Outcome::Done | Outcome::Tried(_)) | None => {}
+            Some(Outcome::Tried(tried)) => {
+                drop(views);
+                self.report(Ok(*tried));
+                return Ok(());
+            }
+            Some(Outcome::Done) | None => {}
         }
         views.not_stored.clone().map_or(Ok(()), Err)
+    }
+
+    /// Tells the manager of an attempt how it has ended. Holds no lock of this operation meanwhile.
+    fn report(&self, outcome: Result<Tried>) {
+        let report = self.views().report.take();
+        if let Some(report) = report {
+            report(outcome);
+        }
     }
 
     pub(super) fn take_outcome(&self) -> Option<Outcome> {
@@ -175,10 +193,11 @@ impl OpState {
     }
 
     fn store_error(&self, error: &Error) {
-        let mut views = self.views();
-        if error.kind() != ErrorKind::Misuse && views.error.is_none() {
-            views.error = Some(Box::new(acme_error_t::new(error.clone())));
+        if error.kind() == ErrorKind::Misuse {
+            return;
         }
+        self.views().error.get_or_insert_with(|| Box::new(acme_error_t::new(error.clone())));
+        self.report(Err(error.clone()));
     }
 
     pub(super) fn challenge(&self, index: usize) -> *const acme_challenge_t {

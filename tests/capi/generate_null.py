@@ -110,6 +110,7 @@ VALUES = {
     "acme_op_t **": "&out_op",
     "acme_driver_t **": "&out_driver",
     "size_t *": "&out_size",
+    "int *": "&wait_ms",
     "void *": '"x"',
     "char *": '"x"',
     "int": "0",
@@ -174,7 +175,7 @@ def call(name, kind, parameters, null):
         text = f"({text}, {parameters[0].value} = NULL)" if null is None else text
     if kind == "void":
         return f'NOTHING({name}, "{wrong}", {text})'
-    if kind == "acme_status_t" and name != "acme_error_status" or name == "acme_op_poll":
+    if kind == "acme_status_t" and name != "acme_error_status" or name in ("acme_op_poll", "acme_manager_poll"):
         if null is None:
             return f'SETS({name}, {text})'
         if null.is_optional:

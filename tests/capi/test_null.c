@@ -43,6 +43,7 @@ static char body[1024];
 static int user;
 static char folder[] = "/tmp/acme-null-XXXXXX";
 
+static int wait_ms;
 static size_t out_size;
 
 static void quiet(int level, const char *line, void *it)

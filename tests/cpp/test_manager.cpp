@@ -122,6 +122,66 @@ void publishes()
     CHECK(web.size() == 0);
 }
 
+// Carries out an attempt, step by step.
+void carry_out(acme::operation &op)
+{
+    for (acme::step step = op.poll(); step != acme::step::done; step = op.poll()) {
+        if (step == acme::step::request)
+            op.send(op.request().id);
+        else if (step == acme::step::store)
+            op.access_store();
+        else if (step == acme::step::publish)
+            op.published();
+        else if (step == acme::step::wait)
+            std::this_thread::sleep_for(op.wait().value_or(std::chrono::milliseconds(0)));
+    }
+}
+
+// The program polls the manager itself.
+void is_polled()
+{
+    const acme::client client = stored_client(env("ACME_DIRECTORY"));
+    const web_server web(&client);
+    const std::string name = "polled.manager-cpp.test";
+    acme::driver driver;
+    seen seen;
+    acme::manager_options options = options_for(client, seen);
+    const auto see = options.event;
+    bool throws = true;
+    int attempts = 0, threw = 0;
+
+    options.event = [&](const acme::manager_event &event) {
+        see(event);
+        if (std::exchange(throws, false))
+            throw my_failure{"not ready"};
+    };
+    acme::manager manager(options);
+    manager.add(order_for({name}));
+    while (!seen.has(acme::event_type::renewed)) {
+        try {
+            acme::manager_task task = manager.poll();
+            CHECK(task.attempt.has_value() == (task.step == acme::manager_step::operation));
+            if (task.step == acme::manager_step::load)
+                manager.load();
+            if (!task.attempt)
+                continue;
+            carry_out(*task.attempt);
+            if (++attempts == 1)
+                manager.renew(name);
+        } catch (const my_failure &) {
+            threw++;
+        }
+    }
+    // The exception came with the second attempt, which was not lost.
+    CHECK(attempts == 2 && threw == 1 && seen.served.size() == 2);
+    CHECK(manager.poll().wait.count() > 0);
+    THROWS(acme::misuse, "has not asked", manager.load());
+    THROWS(acme::misuse, "acme_manager_poll()", manager.start(driver));
+    acme::manager other(options_for(client, seen));
+    other.start(driver);
+    THROWS(acme::misuse, "a driver already", other.poll());
+}
+
 void throws_in_dispatch()
 {
     const acme::client client = stored_client(env("ACME_DIRECTORY"));
@@ -274,8 +334,9 @@ void misuse()
 int main(int argc, char **argv)
 {
     return run_tests("test_manager", argc, argv,
-                     {TEST(lives()), TEST(publishes()), TEST(throws_in_dispatch()), TEST(runs()),
-                      TEST(throws_in_run()), TEST(destroyed_by_its_handler()),
+                     {TEST(lives()), TEST(publishes()), TEST(is_polled()),
+                      TEST(throws_in_dispatch()), TEST(runs()), TEST(throws_in_run()),
+                      TEST(destroyed_by_its_handler()),
                       TEST(the_driver_goes_first()), TEST(misuse()),
                       TEST(g24_a_record_of_a_newer_version_is_left_alone())});
 }

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Feature as Feature,
         KeyType as KeyType,
         LogLevel as LogLevel,
+        ManagerStep as ManagerStep,
         RevocationReason as RevocationReason,
         Status as Status,
         Step as Step,
@@ -858,8 +859,8 @@ _signatures["acme_driver_dispatch"] = lambda m: (c_int32, POINTER(m.acme_driver_
 acme_driver_free: Callable[[_Pointer[acme_driver_t]], None]
 _signatures["acme_driver_free"] = lambda m: (None, POINTER(m.acme_driver_t))
 
-# Creates a manager without certificates. It does nothing before acme_manager_start() or
-# acme_manager_run().
+# Creates a manager without certificates. It does nothing before acme_manager_start(),
+# acme_manager_run() or acme_manager_poll().
 acme_manager_new: Callable[
     [_Pointer[acme_manager_options_t], _Pointer[_Pointer[acme_manager_t]]], int
 ]
@@ -964,6 +965,28 @@ _signatures["acme_manager_stop"] = lambda m: (None, POINTER(m.acme_manager_t))
 # orders stay in the store, and the next manager goes on with them. It waits until the store has
 # taken what an attempt writes, a minute at most. There are no more events. From a callback, and
 # while another thread dispatches the driver or is in acme_manager_run(), this function only sets
-# ACME_ERR_MISUSE. In a child of fork() it frees nothing.
+# ACME_ERR_MISUSE. In a child of fork() it frees nothing. Operations of acme_manager_poll() stay:
+# the program ends and frees them as before, or later.
 acme_manager_free: Callable[[_Pointer[acme_manager_t]], None]
 _signatures["acme_manager_free"] = lambda m: (None, POINTER(m.acme_manager_t))
+
+# Works for the manager without a driver, for programs with an HTTP client of their own: tells the
+# events, and returns the next task. Does not block. Poll also when *wait_ms milliseconds have
+# passed, when an operation has ended, and after acme_manager_add() and acme_manager_renew(); with
+# certificates on demand, or more than max_loaded, also after acme_manager_cert() has returned NULL.
+# An operation is one attempt: carry it out to its end with acme_op_poll(), as any operation, or
+# with acme_op_run(); then free it. The manager learns its result by itself. If the operation is
+# freed before its end, that is a failure (ACME_ERR_HOST), and the next attempt comes later.
+# acme_op_cancel() is not a failure: the attempt begins anew. The manager keeps the result:
+# acme_op_take_cert() returns NULL.
+acme_manager_poll: Callable[
+    [_Pointer[acme_manager_t], _Pointer[_Pointer[acme_op_t]], _Pointer[c_int]], int
+]
+_signatures["acme_manager_poll"] = lambda m: (
+    c_int, POINTER(m.acme_manager_t), POINTER(POINTER(m.acme_op_t)), POINTER(c_int)
+)
+
+# Reads from the store what the manager needs, after ACME_MANAGER_LOAD. Blocks as long as the store
+# does. Any thread; several calls may run at the same time.
+acme_manager_load: Callable[[_Pointer[acme_manager_t]], int]
+_signatures["acme_manager_load"] = lambda m: (c_int32, POINTER(m.acme_manager_t))

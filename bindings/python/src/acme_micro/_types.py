@@ -217,6 +217,18 @@ class EventType(enum.IntEnum):
     CA_RESUMED = 11
 
 
+class ManagerStep(enum.IntEnum):
+    """The next task of a program that polls a manager, from acme_manager_poll()."""
+
+    # Nothing to do for *wait_ms milliseconds.
+    WAIT = 0
+    # Carry out *op, and poll the manager again at once: more operations may run at the same time.
+    OPERATION = 1
+    # Call acme_manager_load() once, on any thread, and poll the manager again at once and after
+    # that call.
+    LOAD = 2
+
+
 class acme_cert_t(Structure):
     """A certificate chain, leaf first, with its private key if the library has it."""
 
@@ -256,7 +268,7 @@ class acme_key_t(Structure):
 class acme_manager_t(Structure):
     """Keeps any number of certificates of a client fresh: obtains them, asks the CA when to renew them (RFC 9773), renews them, and stores them in the client's store.
     
-    A driver does its work.
+    A driver does its work, or the program: see acme_manager_poll().
     """
 
 
@@ -748,9 +760,9 @@ acme_serve_fn = CFUNCTYPE(None, POINTER(acme_cert_t), c_void_p)
 class acme_manager_options_t(Structure):
     """Options for acme_manager_new().
     
-    Zero means default. All callbacks are called by acme_driver_dispatch() or acme_manager_run(), on
-    the thread that calls it. They may call any function except these two and the free functions of
-    the manager and its driver.
+    Zero means default. All callbacks are called by acme_driver_dispatch(), acme_manager_run() or
+    acme_manager_poll(), on the thread that calls it. They may call any function except these three
+    and the free functions of the manager and its driver.
     """
 
     if TYPE_CHECKING:
