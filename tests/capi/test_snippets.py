@@ -142,6 +142,94 @@ int main(int argc, char **argv)
 }
 """
 
+POLLED_HARNESS = """
+#include <poll.h>
+#include <stdlib.h>
+
+struct order {
+    acme_op_t *op;
+    int64_t wait_ms;
+} orders[4];
+
+static int manager_wait_ms;
+
+static struct order *order_new(acme_op_t *op)
+{
+    struct order *order = orders;
+
+    while (order->op)
+        order++;
+    order->op = op;
+    return order;
+}
+
+static void request_start(struct order *order, const acme_http_request_t *request)
+{
+    acme_op_send(order->op, request->id);
+}
+
+static void timer_start(struct order *order, int64_t ms) { order->wait_ms = ms; }
+static void store_start(struct order *order) { acme_op_access_store(order->op); }
+static void load_start(acme_manager_t *manager) { acme_manager_load(manager); }
+
+static void manager_timer_start(acme_manager_t *manager, int ms)
+{
+    (void)manager;
+    manager_wait_ms = ms;
+}
+
+static void finished(struct order *order)
+{
+    acme_op_free(order->op);
+    order->op = NULL;
+    manager_wait_ms = 0;
+}
+"""
+
+POLLED_MAIN = """
+int main(int argc, char **argv)
+{
+    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
+    acme_manager_options_t with = ACME_MANAGER_OPTIONS_INIT;
+    acme_order_options_t order = ACME_ORDER_OPTIONS_INIT;
+    acme_client_t *client = NULL;
+    acme_manager_t *manager = NULL;
+    acme_store_t *store = NULL;
+    const char *names[] = { argv[3] };
+    size_t i;
+
+    if (argc != 4 || acme_store_memory(&store) != ACME_OK)
+        return 2;
+    options.directory_url = argv[1];
+    options.ca_file = argv[2];
+    options.store = store;
+    options.terms_agreed = 1;
+    order.names = names;
+    order.name_count = 1;
+    if (acme_client_new(&options, &client) != ACME_OK)
+        return 1;
+    with.client = client;
+    with.event = event;
+    if (acme_manager_new(&with, &manager) != ACME_OK || acme_manager_add(manager, &order) != ACME_OK)
+        return 1;
+    for (poll_manager(manager); !is_there; poll_manager(manager)) {
+        int wait_ms = manager_wait_ms;
+
+        for (i = 0; i < 4; i++)
+            if (orders[i].op && orders[i].wait_ms < wait_ms)
+                wait_ms = (int)orders[i].wait_ms;
+        poll(NULL, 0, wait_ms);
+        for (i = 0; i < 4; i++)
+            if (orders[i].op)
+                drive(&orders[i]);
+    }
+    acme_manager_free(manager);
+    acme_client_free(client);
+    acme_store_free(store);
+    return 0;
+}
+"""
+
 GOING_ON = "while (acme_driver_count(driver) > 0)"
 
 
@@ -230,15 +318,21 @@ class Snippets(unittest.TestCase):
         self.on_loop("epoll", ["sys/epoll.h"], turns)
 
     def test_manager(self):
-        """The snippet for epoll is its loop. The challenges are files of a web server."""
-        source = self.folder / "manager.c"
+        """The snippet for epoll is its loop."""
+        common = re.sub(r"static int obtain.*?^}$", "", SNIPPETS["common"], flags=re.M | re.S)
+        self.manages("manager", common + SNIPPETS["epoll"] + SNIPPETS["manager"] + MANAGER_MAIN)
+
+    def test_polled(self):
+        """The operations of the manager go through the snippet for an own HTTP client."""
+        self.manages("polled", POLLED_HARNESS + SNIPPETS["own"] + SNIPPETS["polled"] + POLLED_MAIN)
+
+    def manages(self, name, code):
+        """A manager in this code obtains a certificate. The challenges are files of a web server."""
+        source = self.folder / f"{name}.c"
         source.write_text(
             "#define _GNU_SOURCE\n#include <stdio.h>\n#include <string.h>\n#include <sys/epoll.h>\n"
             + MANAGER_HARNESS
-            + re.sub(r"static int obtain.*?^}$", "", SNIPPETS["common"], flags=re.M | re.S)
-            + SNIPPETS["epoll"]
-            + SNIPPETS["manager"]
-            + MANAGER_MAIN
+            + code
         )
         handler = functools.partial(Quiet, directory=str(self.folder))
         server = http.server.ThreadingHTTPServer(("", int(os.environ["PEBBLE_HTTP_PORT"])), handler)
@@ -254,9 +348,9 @@ class Snippets(unittest.TestCase):
             )  # fmt: skip
             pem = run(
                 self.folder / compiler, os.environ["ACME_DIRECTORY"], os.environ["ACME_CA_FILE"],
-                f"{compiler}-manager.snippets.test", cwd=self.folder,
+                f"{compiler}-{name}.snippets.test", cwd=self.folder,
             )  # fmt: skip
-            self.obtains(pem, f"{compiler}-manager.snippets.test")
+            self.obtains(pem, f"{compiler}-{name}.snippets.test")
         self.assertEqual(list((self.folder / ".well-known/acme-challenge").iterdir()), [])
 
     def test_glib(self):

@@ -22,6 +22,7 @@ SAYS = {
     "loop": "site: ",
     "obtain": " days left, serial ",
     "manager": "acme_certificates{state=\"valid\"} 2\n",
+    "polled": "obtained polled.example.org",
     "order": "lists: success",
     "server": "acme-tls/1:\n-----BEGIN CERTIFICATE-----",
     "store": " days left",
