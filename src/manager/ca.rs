@@ -32,7 +32,7 @@ pub(super) struct Ca {
     pub attempts: usize,
 }
 
-/// What is to be done for a certificate.
+/// The next step for a certificate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Task {
     /// Go to this CA.

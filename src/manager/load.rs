@@ -64,7 +64,7 @@ struct Found {
     ca: u8,
     /// The certificate, if it was to be read.
     certificate: Option<(CertificateChain, Key)>,
-    /// What is known of it; `None`: there is no certificate.
+    /// Its names and validity; `None`: there is no certificate.
     known: Option<Known>,
 }
 
@@ -362,7 +362,7 @@ impl Manager {
     }
 }
 
-/// What is known of changes by other programs.
+/// The state of the watch for changes by other programs.
 #[derive(Default)]
 pub(super) struct Watch {
     /// When to look again.

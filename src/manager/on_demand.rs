@@ -23,7 +23,7 @@ const REFUSED_FOR: Duration = Duration::from_secs(600);
 /// Maximum number of names that are remembered as refused.
 const MAX_REFUSED: usize = 10_000;
 
-/// What is needed for certificates on demand.
+/// Options and state of certificates on demand.
 pub(super) struct OnDemand {
     options: KeepOptions,
     /// Names about which to ask the program next.
