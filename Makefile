@@ -50,7 +50,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 .PHONY: help setup setup-bench setup-boulder demo test check flaky build c header check-header test-rust \
         test-simulation test-c test-cpp test-python test-stepca test-slow test-wheel wheel test-crate audit \
         test-install deb test-debian test-buildd test-docs docs man test-fuzz fuzz test-boulder coverage \
-        bench soak lint fetch install uninstall check-folders clean distclean FORCE
+        bench bench-manager soak lint fetch install uninstall check-folders clean distclean FORCE
 
 # The groups are the lines that begin with "##@"; a target is listed with the text behind its "##".
 help: ## list the targets
@@ -305,6 +305,9 @@ bench: setup-bench build $(BENCH_PROGRAMS) ## measure the library beside its pee
 	@PYTHONPATH='$(CURDIR)/bindings/python/src' ACME_MICRO_LIBRARY='$(CURDIR)/$(STAGED)' \
 	    python3 tests/pebble/with_pebble.py --tools target/tools/bench --no-retry-after \
 	    --env PEBBLE_VA_ALWAYS_VALID=1 --env PEBBLE_WFE_NONCEREJECT=0 -- tests/bench/run
+
+bench-manager: ## measure a manager with 100,000 certificates: memory, start, polls
+	cargo test $(CARGOFLAGS) --release --features capi --test manager -- --ignored --nocapture
 
 target/c/bench/%: tests/bench/%.c include/acme_micro.h $(STAGED)
 	@mkdir -p $(@D)

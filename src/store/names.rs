@@ -43,6 +43,9 @@ pub(crate) fn split(record: &str) -> Option<(&str, &str, &str)> {
 /// Returns the one spelling of a name: small letters, A-labels, the short form of an IPv6 address, no final
 /// dot. A text that is no identifier is only written in small letters.
 pub(crate) fn canonical(name: &str) -> String {
+    if is_plain(name) {
+        return name.to_owned();
+    }
     match Identifier::from_name(name) {
         Ok(identifier) => identifier.value,
         Err(_) => match name.parse::<std::net::IpAddr>() {
@@ -50,6 +53,12 @@ pub(crate) fn canonical(name: &str) -> String {
             Err(_) => name.trim_end_matches('.').to_ascii_lowercase(),
         },
     }
+}
+
+/// Whether parsing cannot change a name: nearly all names are so, and a manager reads each several times.
+fn is_plain(name: &str) -> bool {
+    let changes = |byte: u8| !byte.is_ascii() || byte.is_ascii_uppercase() || byte == b':';
+    !name.ends_with('.') && !name.bytes().any(changes)
 }
 
 /// Returns a digest of names, in whatever order and spelling they are.
@@ -73,4 +82,31 @@ pub(crate) fn is_same_name(a: &str, b: &str) -> bool {
 
 fn is_same(a: &str, b: &str, port: &str, end: &str) -> bool {
     a.replacen(port, end, 1).eq_ignore_ascii_case(&b.replacen(port, end, 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_name_is_its_own_canonical_form() {
+        let labels =
+            ["a", "xn--bcher-kva", "127", "0", "*", "a_b", "-", "", "a b", "255", "1e3", "%"];
+        for one in labels {
+            for two in labels {
+                for name in [one.to_owned(), format!("{one}.{two}"), format!("127.0.{one}.{two}")] {
+                    let parsed = Identifier::from_name(&name).map(|identifier| identifier.value);
+                    assert!(
+                        !is_plain(&name) || parsed.is_err() || parsed.unwrap() == name,
+                        "{name}"
+                    );
+                    let lower = name.trim_end_matches('.').to_ascii_lowercase();
+                    assert!(!is_plain(&name) || lower == name, "{name}");
+                }
+            }
+        }
+        for name in ["A.example", "a.example.", "b\u{fc}cher.example", "2001:db8::1", "::FFFF"] {
+            assert!(!is_plain(name), "{name}");
+        }
+    }
 }
