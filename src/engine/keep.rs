@@ -134,15 +134,16 @@ impl Session {
     ) -> Result<Kept> {
         let current = self.current(&stored.record(), &stored.name);
         let key = current.as_ref().and_then(|(_, key)| key.to_pem().ok());
-        if key.is_some() && stored.record().next_key == key {
-            // A store that keeps them apart was stopped between the chain and the key.
+        let was_ending = key.is_some() && stored.record().next_key == key;
+        if was_ending {
+            // A store that keeps them apart was stopped between the chain and the key: this run ends that renewal.
             let record = CertificateRecord { key, next_key: None, ..stored.record() };
             Box::pin(self.put_record(stored, record)).await?;
         }
         let mut order = Box::new(options.order.clone());
         order.replaces = current.as_ref().map(|(chain, _)| chain.clone());
         let is_enough = |(chain, _): &(CertificateChain, Key)| {
-            (!options.renew_now || stored.is_fresh)
+            (!options.renew_now || stored.is_fresh || was_ending)
                 && options.newer_than.is_none_or(|time| chain.not_before() > time)
         };
         if let Some((chain, key)) = current.filter(is_enough) {
@@ -397,12 +398,10 @@ impl Session {
             true => options.failures,
             false => schedule.failures.max(options.failures),
         };
-        schedule.follow(
-            &outcome,
-            old.usable(&name).map(|(chain, _)| chain).as_ref(),
-            duplicates,
-            self.io.now(),
-        );
+        // Only a failure needs it, and reading the key again would be half of the work of a check.
+        let current = outcome.as_ref().err().and_then(|_| old.usable(&name));
+        let current = current.as_ref().map(|(chain, _)| chain);
+        schedule.follow(&outcome, current, duplicates, self.io.now());
         if let Ok(kept) = &outcome {
             schedule.not_before = Some(kept.chain.not_before());
             schedule.not_after = Some(kept.chain.not_after());
@@ -425,7 +424,7 @@ pub struct Tried {
 }
 
 impl Schedule {
-    /// Takes in the outcome of an attempt. `current` is the certificate in use.
+    /// Takes in the outcome of an attempt. `current` is the certificate in use, if it failed.
     fn follow(
         &mut self,
         outcome: &Result<Kept>,

@@ -1,6 +1,6 @@
 """A program that obtains a certificate with a Store, and kills itself at one of its steps.
 
-    store_program.py FOLDER WEBROOT STEP [async] [renew]
+    store_program.py FOLDER WEBROOT STEP [async] [renew] [new-key]
 
 The steps are: before and after each request, before and after a challenge is published or removed, and
 before each system call that stores the account's key. The library makes the others. The program writes the name of each step, with a number if it
@@ -89,18 +89,18 @@ _folder.os = _atomic_write.os = Calls()  # type: ignore[assignment]
 store = acme.Store(FOLDER)
 solver = Webroot(WEBROOT)
 options = {"terms_agreed": True, "ca_file": os.environ["ACME_CA_FILE"]}
-renew_now = "renew" in sys.argv[4:]
+renew_now, new_key = "renew" in sys.argv[4:], "new-key" in sys.argv[4:]
 
 
 async def obtain() -> acme.Certificate:
     async with store.async_client(os.environ["ACME_DIRECTORY"], **options) as ca:
-        return await store.obtain_async(ca, NAMES, solver, renew_now=renew_now)
+        return await store.obtain_async(ca, NAMES, solver, renew_now=renew_now, new_key=new_key)
 
 
 if "async" in sys.argv[4:]:
     certificate = asyncio.run(obtain())
 else:
     with store.client(os.environ["ACME_DIRECTORY"], **options) as ca:
-        certificate = store.obtain(ca, NAMES, solver, renew_now=renew_now)
+        certificate = store.obtain(ca, NAMES, solver, renew_now=renew_now, new_key=new_key)
 assert certificate.key is not None
 print(f"certificate {certificate.serial}", flush=True)
