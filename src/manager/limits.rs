@@ -42,6 +42,14 @@ impl Budget {
         Budget { limit, ordered: Vec::new() }
     }
 
+    /// Takes in an order of an earlier run of the program.
+    pub(super) fn note(&mut self, at: Time, now: Time) {
+        if self.limit.is_some_and(|limit| at <= now && now.since(at) < limit.within) {
+            let place = self.ordered.partition_point(|known| *known <= at);
+            self.ordered.insert(place, at);
+        }
+    }
+
     /// Takes room for an order. Returns when there will be some; `None`: now.
     pub(super) fn next_order(&mut self, now: Time) -> Option<Time> {
         let limit = self.limit?;

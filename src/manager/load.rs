@@ -293,6 +293,12 @@ impl Manager {
             return;
         }
         let due = limits::plausible(entry.take_schedule(&found.schedule), now);
+        if let ([issued], Some(ca)) =
+            (found.schedule.issued.as_slice(), self.cas.get_mut(usize::from(found.ca)))
+        {
+            // A first certificate: its order counts after a restart, too.
+            ca.budget.note(*issued, now);
+        }
         let ours = names::digest(entry.names());
         let is_ours = found.known.as_ref().is_some_and(|known| known.names == ours);
         if entry.forgets {

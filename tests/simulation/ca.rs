@@ -2,7 +2,7 @@
 //! a virtual clock. It is stricter than a real CA: a request that no correct client sends fails the
 //! run. The CA itself is correct; faults happen on the way to it ([`super::faults`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use acme_micro::engine::{Method, Request};
 use acme_micro::{CertificateChain, SigningRequest, Time};
@@ -22,6 +22,11 @@ pub const DAY: i64 = 24 * HOUR;
 
 /// Maximum number of failed validations of one name per account and hour, as at Let's Encrypt.
 const FAILURES_AN_HOUR: usize = 5;
+
+/// Maximum number of new orders of an account in this time, and of certificates for exactly the same names, as at
+/// Let's Encrypt. Renewals with renewal information are exempt from both.
+const ORDERS: (usize, i64) = (300, 3 * HOUR);
+const DUPLICATES: (usize, i64) = (5, 7 * DAY);
 
 /// The CA that is simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +54,10 @@ pub struct Policy {
     /// Whether newOrder returns an unfinished order for the same names again, as Boulder does.
     pub reuses_orders: bool,
     pub renewal_info: bool,
+    /// Retry-After of renewal information in seconds.
+    pub renewal_info_each: i64,
+    /// Whether it limits orders and duplicates as Let's Encrypt does.
+    pub limits: bool,
     /// Whether it offers keyChange, and newAuthz.
     pub key_change: bool,
     pub pre_authorization: bool,
@@ -74,6 +83,8 @@ impl Policy {
                 reuse: *rng.pick(&[7 * HOUR, 30 * DAY]),
                 reuses_orders: true,
                 renewal_info: true,
+                renewal_info_each: 21_600,
+                limits: false,
                 key_change: true,
                 pre_authorization: false,
                 validates_in_silence: true,
@@ -106,6 +117,8 @@ impl Policy {
             reuse: *rng.pick(&[0, HOUR, 30 * DAY]),
             reuses_orders: rng.chance(1, 2),
             renewal_info: rng.chance(2, 3),
+            renewal_info_each: 21_600,
+            limits: false,
             key_change: true,
             pre_authorization: true,
             validates_in_silence: false,
@@ -214,6 +227,20 @@ pub struct Ca {
     pub orders: Vec<Order>,
     accounts: Vec<Account>,
     authorizations: Vec<Authorization>,
+    /// The authorizations of an account and a name, with or without wildcard.
+    by_name: HashMap<(usize, String, bool), Vec<usize>>,
+    /// The orders of an account and its names.
+    by_names: HashMap<(usize, Vec<String>), Vec<usize>>,
+    /// The order of each certificate, by its identifier in renewal information.
+    by_id: HashMap<String, usize>,
+    /// When authorizations expire, and those that are being validated.
+    expiring: BTreeSet<(i64, usize)>,
+    validating: BTreeSet<usize>,
+    /// The times of orders that count against the limit, of each account, and of the certificates for the same names.
+    counted: HashMap<usize, Vec<i64>>,
+    duplicates: HashMap<(usize, Vec<String>), Vec<i64>>,
+    /// The windows of certificates that were issued before this time are in the past: an incident.
+    pub incident: i64,
     /// Certificate identifiers (RFC 9773 section 4.1) that have been replaced.
     replaced: BTreeSet<String>,
     revoked: BTreeSet<Vec<u8>>,
@@ -237,6 +264,14 @@ impl Ca {
             orders: Vec::new(),
             accounts: Vec::new(),
             authorizations: Vec::new(),
+            by_name: HashMap::new(),
+            by_names: HashMap::new(),
+            by_id: HashMap::new(),
+            expiring: BTreeSet::new(),
+            validating: BTreeSet::new(),
+            counted: HashMap::new(),
+            duplicates: HashMap::new(),
+            incident: i64::MIN,
             replaced: BTreeSet::new(),
             revoked: BTreeSet::new(),
             failures: BTreeMap::new(),
@@ -607,13 +642,28 @@ impl Ca {
             return Response::problem(429, "rateLimited").with("Retry-After", wait);
         }
         let unfinished = |n: &usize| {
-            let order = &self.orders[*n];
-            let same = order.account == account && order.names == names;
-            same && order.replaces == replaces
+            self.orders[*n].replaces == replaces
                 && matches!(self.order_status(*n), "pending" | "ready")
         };
-        let reused = (0..self.orders.len()).rev().find(unfinished);
-        let n = reused.filter(|_| self.policy.reuses_orders).unwrap_or_else(|| {
+        let purpose = (account, names.clone());
+        let before = self.by_names.get(&purpose).into_iter().flatten().rev();
+        let reused = before.copied().find(unfinished).filter(|_| self.policy.reuses_orders);
+        if reused.is_none() && replaces.is_none() && self.policy.limits {
+            let recent = |times: Option<&Vec<i64>>, (most, within): (usize, i64)| {
+                let recent = times.into_iter().flatten().filter(|at| **at > now - within);
+                recent.count() >= most
+            };
+            if recent(self.counted.get(&account), ORDERS)
+                || recent(self.duplicates.get(&purpose), DUPLICATES)
+            {
+                return Response::problem(429, "rateLimited").with("Retry-After", 3600);
+            }
+            let counted = self.counted.entry(account).or_default();
+            counted.retain(|at| *at > now - ORDERS.1);
+            counted.push(now);
+        }
+        let n = reused.unwrap_or_else(|| {
+            self.by_names.entry(purpose).or_default().push(self.orders.len());
             let authorizations = names.iter().map(|name| self.authorize(account, name)).collect();
             self.orders.push(Order {
                 account,
@@ -636,13 +686,16 @@ impl Ca {
     /// Returns an authorization for this name: a valid one, or a new one.
     fn authorize(&mut self, account: usize, name: &str) -> usize {
         let (now, wildcard) = (self.now, name.starts_with("*."));
-        let usable = |a: &Authorization| {
-            let same = a.account == account && a.name == bare(name) && a.wildcard == wildcard;
-            same && a.status == "valid" && a.expires > now
+        let usable = |a: &&usize| {
+            let a = &self.authorizations[**a];
+            a.status == "valid" && a.expires > now
         };
-        if let Some(found) = self.authorizations.iter().rposition(usable) {
-            return found;
+        let known = self.by_name.entry((account, bare(name).to_owned(), wildcard)).or_default();
+        if let Some(found) = known.iter().rev().find(usable) {
+            return *found;
         }
+        known.push(self.authorizations.len());
+        self.expiring.insert((now + 7 * DAY, self.authorizations.len()));
         let token = jws::encode(&self.rng.bytes::<32>());
         self.authorizations.push(Authorization {
             account,
@@ -660,16 +713,30 @@ impl Ca {
     /// Brings validations and orders up to the present.
     fn advance(&mut self, published: Published<'_>) {
         let own_faults = if self.is_calm { 0 } else { self.policy.own_faults };
-        for authorization in &mut self.authorizations {
+        while let Some((at, a)) = self.expiring.pop_first() {
+            if at > self.now {
+                self.expiring.insert((at, a));
+                break;
+            }
+            let authorization = &mut self.authorizations[a];
             if authorization.expires <= self.now
                 && matches!(authorization.status, "pending" | "valid")
             {
                 authorization.status = "expired";
             }
+        }
+        let validating: Vec<usize> = self.validating.iter().copied().collect();
+        for a in validating {
+            let authorization = &mut self.authorizations[a];
             let Some((kind, at)) = authorization.responded else { continue };
-            if authorization.status != "pending" || at + self.policy.validation > self.now {
+            if authorization.status != "pending" {
+                self.validating.remove(&a);
                 continue;
             }
+            if at + self.policy.validation > self.now {
+                continue;
+            }
+            self.validating.remove(&a);
             let account = &self.accounts[authorization.account];
             let thumbprint = jws::thumbprint(&account.jwk);
             let expected = format!("{}.{thumbprint}", authorization.token);
@@ -680,6 +747,7 @@ impl Ca {
                 authorization.status = "valid";
                 // The authorization stays valid for at least as long as an order takes.
                 authorization.expires = self.now + self.policy.reuse.max(HOUR);
+                self.expiring.insert((authorization.expires, a));
             } else {
                 authorization.status = "invalid";
                 let type_ = "urn:ietf:params:acme:error:connection";
@@ -776,7 +844,10 @@ impl Ca {
                 return Response::problem(409, "conflict");
             }
             Some(_) => {}
-            None => authorization.responded = Some((kind, self.now)),
+            None => {
+                authorization.responded = Some((kind, self.now));
+                self.validating.insert(a);
+            }
         }
         Response::new(200, self.challenge(a, kind).to_string())
     }
@@ -812,8 +883,18 @@ impl Ca {
         let chain = CertificateChain::parse(&chain).unwrap();
         (order.id, order.issued) = (chain.renewal_id(), Some(chain));
         order.finalized = Some((self.now, key));
-        if let Some(id) = &order.replaces {
-            self.replaced.insert(id.clone());
+        if let Some(id) = &order.id {
+            self.by_id.insert(id.clone(), n);
+        }
+        match &order.replaces {
+            Some(id) => {
+                self.replaced.insert(id.clone());
+            }
+            None if self.policy.limits => {
+                let purpose = (order.account, order.names.clone());
+                self.duplicates.entry(purpose).or_default().push(self.now);
+            }
+            None => {}
         }
         Response::new(200, self.order(n).to_string())
             .with("Location", format!("{base}/order/{n}"))
@@ -822,19 +903,28 @@ impl Ca {
 
     fn renewal_info(&mut self, path: &str) -> Response {
         let id = path.rsplit('/').next().unwrap_or_default();
-        let order = self.orders.iter().find(|order| order.id.as_deref() == Some(id));
+        let order = self.by_id.get(id).map(|n| &self.orders[*n]);
         let chain = order.and_then(|order| order.issued.as_ref());
         let chain = chain.expect("renewal information for a certificate from here");
         let from = chain.not_before().as_millis();
         let life = chain.not_after().as_millis() - from;
-        let revoked = self.is_revoked(chain);
-        let (start, end) = match revoked {
+        let is_moved = self.is_revoked(chain) || from < self.incident;
+        let (start, end) = match is_moved {
             true => (from, from + 1000),
             false => (from + life / 3 * 2, from + life / 10 * 7),
         };
         let [start, end] = [start, end].map(|at| Time::from_millis(at).to_string());
         let window = json!({"suggestedWindow": {"start": start, "end": end}});
-        Response::new(200, window.to_string()).with("Retry-After", 21_600)
+        Response::new(200, window.to_string()).with("Retry-After", self.policy.renewal_info_each)
+    }
+
+    /// Forgets certificates that expired a while ago, so that years of many fit into memory.
+    pub fn forget(&mut self) {
+        let long_ago = self.now - 30 * DAY;
+        for order in &mut self.orders {
+            order.issued =
+                order.issued.take().filter(|chain| chain.not_after().as_millis() > long_ago);
+        }
     }
 }
 

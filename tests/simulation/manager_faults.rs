@@ -649,3 +649,26 @@ fn a_renewal_that_is_wanted_before_the_record_is_read_begins_at_once() {
     host.work();
     assert_eq!(host.events.iter().map(|event| event.kind).collect::<Vec<_>>(), [Loaded, Renewed]);
 }
+
+#[test]
+fn g40_a_restart_forgets_no_first_order_that_counts_against_the_limit_of_the_ca() {
+    const LIMITED: &str = "https://acme-v02.api.letsencrypt.org";
+    let mut host = Host::new();
+    (host.ca.base, host.ca.policy.limits) = (LIMITED, true);
+    let restart = |host: &mut Host| {
+        host.manager = manager(&host.disk, &[LIMITED]);
+        for n in 0..600 {
+            let name = format!("site{n}.example");
+            host.manager.add(KeepOptions::new(OrderOptions::new([name]))).unwrap();
+        }
+    };
+    for _ in 0..8 {
+        restart(&mut host);
+        host.work_for(HOUR / 2);
+    }
+    // The CA would have refused more than 300 in three hours.
+    let failed =
+        host.events.iter().filter(|event| !matches!(event.kind, Obtained | Loaded | NotDue));
+    assert_eq!(failed.count(), 0);
+    assert!(host.ca.orders.len() >= 240, "{}", host.ca.orders.len());
+}
