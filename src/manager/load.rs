@@ -1,13 +1,8 @@
 //! Reading the records of certificates, many in one go.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::ca::Ca;
-use super::event::{ManagerEvent, ManagerEventKind};
 use super::limits;
-use super::table::State;
-use super::{Manager, Reverse};
 use crate::engine::Client;
 use crate::error::Result;
 use crate::pki::{CertificateChain, Key};
@@ -17,35 +12,30 @@ use crate::store::schedule::Schedule;
 use crate::store::{Store, unusable};
 use crate::time::Time;
 
-/// Delay between two looks at the revisions of the stores.
-const WATCH_INTERVAL: Duration = Duration::from_secs(60);
-/// Maximum number of certificates that are read in one go.
-const LOAD_AT_ONCE: usize = 256;
-
 /// Records to read: see [`Act::Load`](super::Act::Load). Without certificates, it reads the accounts.
 pub struct LoadJob {
     /// The client of each CA, and its store.
-    clients: Vec<(Client, Arc<dyn Store>)>,
-    wanted: Vec<Wanted>,
+    pub(super) clients: Vec<(Client, Arc<dyn Store>)>,
+    pub(super) wanted: Vec<Wanted>,
     /// Whether to read the certificates themselves.
-    whole: bool,
+    pub(super) whole: bool,
     /// The revisions that the stores had before: nothing is read if they still have them.
-    unless: Option<Vec<Option<u64>>>,
-    now: Time,
+    pub(super) unless: Option<Vec<Option<u64>>>,
+    pub(super) now: Time,
 }
 
 /// A certificate to read.
-struct Wanted {
-    id: u32,
-    generation: u16,
+pub(super) struct Wanted {
+    pub(super) id: u32,
+    pub(super) generation: u16,
     /// Its record of each CA.
-    records: Vec<String>,
+    pub(super) records: Vec<String>,
 }
 
 /// A result of a [`LoadJob`].
-pub struct Loaded(Part);
+pub struct Loaded(pub(super) Part);
 
-enum Part {
+pub(super) enum Part {
     Certificate {
         id: u32,
         generation: u16,
@@ -58,21 +48,21 @@ enum Part {
 }
 
 #[derive(Default)]
-struct Found {
-    schedule: Schedule,
+pub(super) struct Found {
+    pub(super) schedule: Schedule,
     /// The CA of the certificate.
-    ca: u8,
+    pub(super) ca: u8,
     /// The certificate, if it was to be read.
-    certificate: Option<(CertificateChain, Key)>,
+    pub(super) certificate: Option<(CertificateChain, Key)>,
     /// Its names and validity; `None`: there is no certificate.
-    known: Option<Known>,
+    pub(super) known: Option<Known>,
 }
 
-struct Known {
+pub(super) struct Known {
     /// Digest of its names.
-    names: String,
-    not_before: Time,
-    not_after: Time,
+    pub(super) names: String,
+    pub(super) not_before: Time,
+    pub(super) not_after: Time,
 }
 
 impl LoadJob {
@@ -170,200 +160,24 @@ impl LoadJob {
     }
 }
 
-impl Manager {
-    /// Whether the certificates themselves are read at the start. Otherwise each is read when a client first
-    /// asks for it.
-    fn reads_all(&self) -> bool {
-        self.options.load_all || self.table.len() <= self.options.max_loaded
-    }
-
-    /// Returns what is to be read now.
-    pub(super) fn load(&mut self, now: Time) -> Option<LoadJob> {
-        let mut certificates = Vec::new();
-        for name in self.served.take_wanted() {
-            match self.table.find_for(&name) {
-                Some(id) => certificates.extend(self.wanted(id)),
-                None => self.demand(&name, now),
-            }
-        }
-        if !certificates.is_empty() {
-            return Some(self.job(certificates, true, now));
-        }
-        let mut certificates = Vec::new();
-        while certificates.len() < LOAD_AT_ONCE {
-            let Some(id) = self.unread.pop() else { break };
-            if self.table.get(id).is_some_and(|entry| entry.state == State::New) {
-                certificates.extend(self.wanted(id));
-                if let Some(entry) = self.table.get_mut(id) {
-                    entry.state = State::Loading;
-                }
-            }
-        }
-        if certificates.is_empty() {
-            return self.watch(now);
-        }
-        let whole = self.reads_all();
-        self.served.set_lazy(!whole);
-        Some(self.job(certificates, whole, now))
-    }
-
-    fn job(&mut self, wanted: Vec<Wanted>, whole: bool, now: Time) -> LoadJob {
-        self.reading.begin(wanted.len(), now);
-        LoadJob { clients: self.clients(), wanted, whole, unless: None, now }
-    }
-
-    fn clients(&self) -> Vec<(Client, Arc<dyn Store>)> {
-        let client = |ca: &Ca| Some((ca.client.clone(), ca.client.store()?));
-        self.cas.iter().filter_map(client).collect()
-    }
-
-    /// Looks for certificates in memory that another program has renewed.
-    fn watch(&mut self, now: Time) -> Option<LoadJob> {
-        if self.reading.late_at.is_some() {
-            return None;
-        }
-        if self.watch.next == Time::default() {
-            self.watch.next = now.after(WATCH_INTERVAL);
-            // A job of its own: a silent store holds up nothing but the account.
-            let clients = self.clients();
-            return Some(LoadJob { clients, wanted: Vec::new(), whole: false, unless: None, now });
-        }
-        if self.watch.next > now {
-            return None;
-        }
-        self.watch.next = Time::from_millis(i64::MAX); // until the job has ended
-        let ids = self.served.loaded();
-        let wanted = ids.into_iter().filter_map(|id| self.wanted(id)).collect();
-        let unless = Some(self.watch.revisions.clone());
-        Some(LoadJob { clients: self.clients(), wanted, whole: true, unless, now })
-    }
-
-    fn wanted(&self, id: u32) -> Option<Wanted> {
-        let entry = self.table.get(id)?;
-        let record = |ca: &Ca| names::certificate(ca.client.directory_url(), entry.name()).ok();
-        let records = self.cas.iter().map(record).collect::<Option<_>>()?;
-        Some(Wanted { id, generation: entry.generation, records })
-    }
-
-    /// Takes in what a [`LoadJob`] has read.
-    pub fn loaded(&mut self, loaded: Vec<Loaded>, now: Time) {
-        let mut told = false;
-        let is_first = |one: &&Loaded| matches!(one.0, Part::Certificate { is_again: false, .. });
-        self.reading.end(loaded.iter().filter(is_first).count(), now);
-        for Loaded(part) in loaded {
-            let (id, generation, error) = match part {
-                Part::Certificate { id, generation, found: Ok(found), .. } => {
-                    self.take_found(id, generation, *found, now);
-                    continue;
-                }
-                Part::Certificate { id, generation, found: Err(error), .. } => {
-                    (id, generation, error)
-                }
-                Part::Revisions(revisions) => {
-                    self.watch = Watch { next: now.after(WATCH_INTERVAL), revisions };
-                    continue;
-                }
-            };
-            let Some(entry) = self.table.current(id, generation) else { continue };
-            if entry.state != State::Loading {
-                continue;
-            }
-            // The store does not answer: nothing is ordered that could be lost.
-            entry.state = State::New;
-            let again = now.after(limits::STORE_RETRY);
-            entry.due = again;
-            let name = entry.name().to_owned();
-            self.timers.push(Reverse((again, id)));
-            // One event for all: it is the store that fails.
-            if !std::mem::replace(&mut told, true) {
-                self.tell(ManagerEvent::failed(name, error, Some(again)));
-            }
-        }
-    }
-
-    fn take_found(&mut self, id: u32, generation: u16, found: Found, now: Time) {
-        let Some(entry) = self.table.current(id, generation) else { return };
-        let name = entry.name().to_owned();
-        let is_first = entry.state == State::Loading;
-        // A certificate that was in use may be read again. A newer one may have been issued meanwhile.
-        let is_other = found.certificate.as_ref().is_some_and(|(chain, _)| {
-            chain.not_after() >= entry.not_after && !self.served.has(id, chain)
-        });
-        if !is_first && !is_other {
-            return;
-        }
-        let due = limits::plausible(entry.take_schedule(&found.schedule), now);
-        if let ([issued], Some(ca)) =
-            (found.schedule.issued.as_slice(), self.cas.get_mut(usize::from(found.ca)))
-        {
-            // A first certificate: its order counts after a restart, too.
-            ca.budget.note(*issued, now);
-        }
-        let ours = names::digest(entry.names());
-        let is_ours = found.known.as_ref().is_some_and(|known| known.names == ours);
-        if entry.forgets {
-            entry.failures = 0;
-        }
-        // There is nothing to wait for without a certificate for its names, except after a failure, or if the
-        // program has asked for another one meanwhile, or changed the options.
-        let waits = (is_ours || entry.failures > 0) && !entry.forgets;
-        let due = if waits { due } else { Time::from_millis(i64::MIN) };
-        if let Some(known) = &found.known {
-            entry.set_certificate(found.ca, known.not_before, known.not_after);
-            self.expiry.note(entry);
-        }
-        let is_waiting = is_first || entry.state == State::Idle;
-        if let Some((chain, key)) = found.certificate {
-            self.served.set(id, &chain, &key);
-            let event = ManagerEvent::with_certificate(ManagerEventKind::Loaded, name, chain, key);
-            self.tell_of(found.ca, event);
-        }
-        if is_waiting {
-            self.set_timer(id, due);
-        }
-    }
-}
-
 /// The records that are being read.
 #[derive(Default)]
 pub(super) struct Reading {
-    count: usize,
+    pub(super) count: usize,
     /// When the program is told that the store does not answer.
-    late_at: Option<Time>,
+    pub(super) late_at: Option<Time>,
 }
 
 impl Reading {
-    fn begin(&mut self, count: usize, now: Time) {
+    pub(super) fn begin(&mut self, count: usize, now: Time) {
         self.count += count;
         self.late_at.get_or_insert(now.after(limits::STORE_RETRY));
     }
 
-    fn end(&mut self, count: usize, now: Time) {
+    pub(super) fn end(&mut self, count: usize, now: Time) {
         if count > 0 {
             self.count = self.count.saturating_sub(count);
             self.late_at = (self.count > 0).then(|| now.after(limits::STORE_RETRY));
-        }
-    }
-}
-
-impl Manager {
-    /// When [`Manager::load`] has something to do without a certificate for it.
-    pub(super) fn load_at(&self) -> Option<Time> {
-        // A store that does not answer is not asked for more.
-        self.reading.late_at.or(Some(self.watch.next))
-    }
-
-    /// Tells the program that the store has not answered for a minute. One event is for all certificates.
-    pub(super) fn note_silence(&mut self, now: Time) {
-        if self.reading.late_at.is_none_or(|at| at > now) {
-            return;
-        }
-        self.reading.late_at = Some(now.after(limits::STORE_RETRY));
-        let waiting = self.table.iter().find(|entry| entry.state == State::Loading);
-        if let Some(name) = waiting.map(|entry| entry.name().to_owned()) {
-            let why = format!("it has not been read for {} s", limits::STORE_RETRY.as_secs());
-            let error = unusable(&name, &why);
-            self.tell(ManagerEvent::failed(name, error, None));
         }
     }
 }
@@ -372,9 +186,9 @@ impl Manager {
 #[derive(Default)]
 pub(super) struct Watch {
     /// When to look again.
-    next: Time,
+    pub(super) next: Time,
     /// The revision of each store; empty: not known, so the records count as changed.
-    revisions: Vec<Option<u64>>,
+    pub(super) revisions: Vec<Option<u64>>,
 }
 
 impl Watch {

@@ -22,14 +22,18 @@
 mod attempt;
 mod by_hash;
 mod ca;
+mod counters;
 mod event;
 mod expiry;
 mod limits;
 mod load;
 mod on_demand;
+mod questions;
+mod reading;
 mod served;
 mod status;
 mod table;
+mod warnings;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -42,13 +46,13 @@ use crate::pki::{CertificateChain, Key};
 use crate::time::Time;
 
 use ca::Ca;
+use counters::{Counters, Failures};
 pub use event::{ManagerEvent, ManagerEventKind};
 use expiry::Expiry;
 pub use load::{LoadJob, Loaded};
 use load::{Reading, Watch};
 use on_demand::OnDemand;
 pub use served::Served;
-use status::{Counters, Failures};
 use table::{Difference, State, Table};
 
 /// Maximum delay between two polls: the clock may be set, or the machine may have slept.

@@ -1,15 +1,10 @@
-//! Certificates for names that clients ask for, and that the program allows one by one.
+//! The limits of questions about names that clients ask for.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use super::event::{ManagerEvent, ManagerEventKind};
-use super::table::State;
-use super::{Difference, Manager, Reverse};
 use crate::engine::KeepOptions;
-use crate::error::{Error, ErrorKind, Result};
 use crate::resource::identifier::Identifier;
-use crate::store::names::canonical;
 use crate::time::Time;
 
 /// Maximum number of names that the program is asked about in a minute.
@@ -25,19 +20,29 @@ const MAX_REFUSED: usize = 10_000;
 
 /// Options and state of certificates on demand.
 pub(super) struct OnDemand {
-    options: KeepOptions,
+    pub(super) options: KeepOptions,
     /// Names about which to ask the program next.
-    questions: VecDeque<String>,
+    pub(super) questions: VecDeque<String>,
     /// Names that the program has refused, and until when.
     refused: HashMap<String, Time>,
     /// The times of the last questions, and of the last names that were added.
     asked: VecDeque<Time>,
-    added: VecDeque<Time>,
+    pub(super) added: VecDeque<Time>,
 }
 
 impl OnDemand {
+    pub(super) fn new(options: KeepOptions) -> OnDemand {
+        OnDemand {
+            options,
+            questions: VecDeque::new(),
+            refused: HashMap::new(),
+            asked: VecDeque::new(),
+            added: VecDeque::new(),
+        }
+    }
+
     /// Whether the program may be asked about this name now.
-    fn takes(&mut self, name: &str, now: Time) -> bool {
+    pub(super) fn takes(&mut self, name: &str, now: Time) -> bool {
         let is_new = !self.questions.iter().any(|known| known == name);
         is_new
             && is_host_name(name)
@@ -46,7 +51,7 @@ impl OnDemand {
             && take_room(&mut self.asked, MAX_ASKED, MINUTE, now)
     }
 
-    fn refuse(&mut self, name: String, now: Time) {
+    pub(super) fn refuse(&mut self, name: String, now: Time) {
         if self.refused.len() >= MAX_REFUSED {
             self.refused.retain(|_, until| *until > now);
         }
@@ -78,99 +83,4 @@ fn take_room(times: &mut VecDeque<Time>, most: usize, within: Duration, now: Tim
         times.push_back(now);
     }
     has_room
-}
-
-impl Manager {
-    /// Obtains certificates on demand: for each name that a client asks for ([`Served::find`](super::Served::find))
-    /// and that has no certificate, [`Act::Ask`](super::Act::Ask) asks the program. The same before each renewal.
-    /// `options` are those of all these certificates; they have no names.
-    pub fn on_demand(&mut self, options: KeepOptions) -> Result<()> {
-        if !options.order.names.is_empty() || options.name.is_some() {
-            return Err(Error::invalid_argument("a certificate on demand has no names yet"));
-        }
-        let mut example = options.clone();
-        example.order.names = vec!["on-demand.example".to_owned()];
-        for ca in &self.cas {
-            example.check(&ca.client)?;
-        }
-        self.on_demand = Some(OnDemand {
-            options,
-            questions: VecDeque::new(),
-            refused: HashMap::new(),
-            asked: VecDeque::new(),
-            added: VecDeque::new(),
-        });
-        self.served.set_on_demand();
-        Ok(())
-    }
-
-    /// Takes in a name that a client has asked for, and that no certificate has.
-    pub(super) fn demand(&mut self, name: &str, now: Time) {
-        if let Some(demand) = &mut self.on_demand {
-            if demand.takes(name, now) {
-                demand.questions.push_back(name.to_owned());
-            }
-        }
-    }
-
-    /// Asks about a certificate on demand before it is renewed.
-    pub(super) fn ask_again(&mut self, id: u32) {
-        let name = self.table.get(id).map(|entry| entry.name().to_owned());
-        if let (Some(name), Some(demand)) = (name, &mut self.on_demand) {
-            demand.questions.push_back(name);
-        }
-    }
-
-    /// Returns the name about which to ask the program.
-    pub(super) fn question(&mut self) -> Option<String> {
-        self.on_demand.as_mut()?.questions.pop_front()
-    }
-
-    /// Takes in the program's answer to [`Act::Ask`](super::Act::Ask).
-    pub fn answer(&mut self, name: &str, is_allowed: bool, now: Time) {
-        let name = canonical(name);
-        let known = self.table.find(&name);
-        match (known, is_allowed) {
-            (None, true) => {
-                let Some(demand) = &mut self.on_demand else { return };
-                demand.added.push_back(now);
-                let mut options = demand.options.clone();
-                options.order.names = vec![name.clone()];
-                match self.table.add(options) {
-                    Ok((id, Difference::New)) => {
-                        if let Some(entry) = self.table.get_mut(id) {
-                            entry.on_demand = true;
-                        }
-                        self.unread.push(id);
-                    }
-                    Ok(_) => {}
-                    Err(error) => self.tell(ManagerEvent::failed(name, error, None)),
-                }
-            }
-            (None, false) => {
-                if let Some(demand) = &mut self.on_demand {
-                    demand.refuse(name, now);
-                }
-            }
-            (Some(id), true) => {
-                if let Some(entry) = self.table.get_mut(id).filter(|e| e.state == State::Asking) {
-                    entry.state = State::Queued;
-                    self.queue.push(Reverse((entry.not_after, id)));
-                }
-            }
-            (Some(id), false) => {
-                if self.table.get(id).is_some_and(|entry| entry.state == State::Asking) {
-                    self.remove(&name);
-                    let why = "the program does not want this certificate any more";
-                    let error = Error::new(ErrorKind::Host, why);
-                    let mut event = ManagerEvent::failed(name.clone(), error, None);
-                    event.kind = ManagerEventKind::Stopped;
-                    self.tell(event);
-                    if let Some(demand) = &mut self.on_demand {
-                        demand.refuse(name, now);
-                    }
-                }
-            }
-        }
-    }
 }

@@ -6,32 +6,11 @@ use serde::Serialize;
 
 use super::Manager;
 use super::ca::Ca;
+use super::counters::Counters;
 use super::table::{Entry, State};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::store::names::ca_name;
 use crate::time::Time;
-
-/// Numbers of attempts and results since the manager was created.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Counters {
-    pub attempts: u64,
-    pub obtained: u64,
-    pub renewed: u64,
-    pub not_due: u64,
-}
-
-/// Number of failed attempts by the kind of the error.
-#[derive(Default)]
-pub(super) struct Failures(Vec<(ErrorKind, u64)>);
-
-impl Failures {
-    pub(super) fn note(&mut self, kind: ErrorKind) {
-        match self.0.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, count)) => *count += 1,
-            None => self.0.push((kind, 1)),
-        }
-    }
-}
 
 #[derive(Serialize)]
 struct Status<'a> {
@@ -81,6 +60,36 @@ impl Entry {
 }
 
 const WORDS: [&str; 5] = ["valid", "expired", "missing", "stopped", "loading"];
+
+/// OpenMetrics text.
+struct Metrics(String);
+
+impl Metrics {
+    fn family(
+        &mut self,
+        name: &str,
+        kind: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (String, u64)>,
+    ) {
+        let _ = writeln!(self.0, "# TYPE {name} {kind}");
+        let total = if kind == "counter" { "_total" } else { "" };
+        for (value, count) in values {
+            let _ = writeln!(self.0, "{name}{total}{{{label}=\"{value}\"}} {count}");
+        }
+    }
+
+    fn number(&mut self, name: &str, kind: &str, value: u64) {
+        let total = if kind == "counter" { "_total" } else { "" };
+        let _ = writeln!(self.0, "# TYPE {name} {kind}\n{name}{total} {value}");
+    }
+
+    fn time(&mut self, name: &str, time: Option<Time>) {
+        if let Some(seconds) = time.and_then(|time| u64::try_from(time.as_millis() / 1000).ok()) {
+            self.number(name, "gauge", seconds);
+        }
+    }
+}
 
 impl Manager {
     /// Returns a JSON object about the certificate of this name; without a name, an array about all.
@@ -135,35 +144,5 @@ impl Manager {
         let paused = cas().map(|(name, ca)| (name, is_paused(ca).into()));
         text.family("acme_ca_paused", "gauge", "ca", paused);
         text.0 + "# EOF\n"
-    }
-}
-
-/// OpenMetrics text.
-struct Metrics(String);
-
-impl Metrics {
-    fn family(
-        &mut self,
-        name: &str,
-        kind: &str,
-        label: &str,
-        values: impl IntoIterator<Item = (String, u64)>,
-    ) {
-        let _ = writeln!(self.0, "# TYPE {name} {kind}");
-        let total = if kind == "counter" { "_total" } else { "" };
-        for (value, count) in values {
-            let _ = writeln!(self.0, "{name}{total}{{{label}=\"{value}\"}} {count}");
-        }
-    }
-
-    fn number(&mut self, name: &str, kind: &str, value: u64) {
-        let total = if kind == "counter" { "_total" } else { "" };
-        let _ = writeln!(self.0, "# TYPE {name} {kind}\n{name}{total} {value}");
-    }
-
-    fn time(&mut self, name: &str, time: Option<Time>) {
-        if let Some(seconds) = time.and_then(|time| u64::try_from(time.as_millis() / 1000).ok()) {
-            self.number(name, "gauge", seconds);
-        }
     }
 }
