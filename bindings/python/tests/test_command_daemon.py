@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import acme_micro as acme
+from acme_micro.command.events import WORDS
 from command_runs import Person, described, fields
 from conftest import env
 from outside import another_pebble
@@ -31,6 +33,10 @@ TIMEOUT = 180
 @pytest.fixture
 def person(tmp_path: Path) -> Person:
     return Person(tmp_path / "acme")
+
+
+def test_each_event_has_a_word():
+    assert set(WORDS) == set(acme.EventType)
 
 
 class Running:
@@ -322,9 +328,11 @@ def test_it_survives_an_outage_of_the_ca(tmp_path, webroot):
     person.path("outage.daemon.test.revoking").write_text("KEY_COMPROMISE\n")
     relay.is_down = True
     with Running(person) as daemon:
+        daemon.until("the CA does not work", "next attempt at 20")
         line = daemon.until("outage.daemon.test: failed", "next attempt at 20")
         assert daemon.process.poll() is None, line
         relay.is_down = False
+        daemon.until("the CA works again")
         daemon.until("outage.daemon.test: new certificate")
         assert daemon.end() == 0
     relay.close()

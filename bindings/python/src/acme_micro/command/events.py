@@ -17,11 +17,18 @@ WORDS = {
     EventType.NOT_DUE: "renewal not due yet",
     EventType.FAILED: "failed",
     EventType.STOPPED: "given up",
+    EventType.OTHER_CA: "going on with another CA",
+    EventType.EXPIRING: "expires soon",
+    EventType.EXPIRED: "has expired",
+    EventType.CA_PAUSED: "the CA does not work, or limits all certificates",
+    EventType.CA_RESUMED: "the CA works again",
 }
+# The events after which a time of the next attempt follows.
+BEFORE_AN_ATTEMPT = (EventType.FAILED, EventType.EXPIRING, EventType.EXPIRED, EventType.CA_PAUSED)
 
 
 def line_of(event: ManagerEvent, name: str) -> str:
-    """Returns one line about an event."""
+    """Returns one line about an event; ``name`` is that of the CA for an event without a certificate."""
     parts = [f"{plain(name)}: {WORDS[event.type]}"]
     if event.error is not None:
         message = message_of(event.error)
@@ -29,8 +36,8 @@ def line_of(event: ManagerEvent, name: str) -> str:
         parts += filter(None, [hint_for(event.error)])
     if event.certificate is not None:
         parts[0] += f", valid until {until(event.certificate.not_after)}"
-    if event.next_try is not None and event.type in (EventType.NOT_DUE, EventType.FAILED):
-        what = "next attempt" if event.type == EventType.FAILED else "the CA is asked again"
+    if event.next_try is not None and event.type in (EventType.NOT_DUE, *BEFORE_AN_ATTEMPT):
+        what = "the CA is asked again" if event.type == EventType.NOT_DUE else "next attempt"
         parts.append(f"{what} at {day_and_time(not_before(event.next_try))}")
     if event.type == EventType.STOPPED:
         parts.append("correct the cause, and send SIGHUP to the daemon")
@@ -42,7 +49,7 @@ def object_of(event: ManagerEvent, ca: Ca, name: str) -> dict[str, Any]:
     return {
         "ok": event.error is None,
         "event": event.type.name.lower().replace("_", "-"),
-        "name": name,
+        "name": name or None,
         "ca": ca.name,
         "not_after": event.certificate.not_after if event.certificate else event.not_after,
         "next_try": event.next_try,

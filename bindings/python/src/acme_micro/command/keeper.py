@@ -115,7 +115,7 @@ class Keeper:
         settings = self._publisher.certificates.get(name)
         if event.error is not None and settings is not None:
             advise_of(event.error, self.ca, settings)
-        self._output.event(line_of(event, name), object_of(event, self.ca, name))
+        self._output.event(line_of(event, name or self.ca.name), object_of(event, self.ca, name))
         if event.type in (EventType.OBTAINED, EventType.RENEWED):
             self._has[name] = self.ca.has(name)
             self._failed_deploys.pop(name, None)
