@@ -540,8 +540,23 @@ fn version(files: &Files) -> u64 {
 /// Returns a key in the one form that this library writes: a file with the same key in another form is not
 /// replaced.
 fn pem(data: &[u8]) -> Zeroizing<String> {
+    if is_our_pem(data) {
+        return Zeroizing::new(String::from_utf8_lossy(data).into_owned());
+    }
     let key = Key::parse(data).and_then(|key| key.to_pem());
     key.unwrap_or_else(|_| Zeroizing::new(String::from_utf8_lossy(data).into_owned()))
+}
+
+/// Whether a text looks as this library and OpenSSL write a key. To parse it would cost a third of an order.
+fn is_our_pem(data: &[u8]) -> bool {
+    let lines = data.strip_prefix(b"-----BEGIN PRIVATE KEY-----\n");
+    let lines = lines.and_then(|rest| rest.strip_suffix(b"\n-----END PRIVATE KEY-----\n"));
+    let is_base64 =
+        |line: &[u8]| line.iter().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(b));
+    let mut lines = lines.unwrap_or_default().split(|byte| *byte == b'\n').rev();
+    let is_last =
+        lines.next().is_some_and(|line| (1..=64).contains(&line.len()) && is_base64(line));
+    is_last && lines.all(|line| line.len() == 64 && is_base64(line))
 }
 
 /// Returns a text without the byte order mark that an editor may have put in front of it.
@@ -654,6 +669,21 @@ mod tests {
         assert_eq!(found("xn--mller-kva.test"), "xn--mller-kva.test");
         assert_eq!(found("m%c3%bcller.test.chain.pem"), "m%C3%BCller.test");
         fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn only_the_usual_form_of_a_key_is_not_parsed() {
+        for kind in [KeyType::P256, KeyType::Rsa2048] {
+            let usual = Key::generate(kind).unwrap().to_pem().unwrap();
+            assert!(is_our_pem(usual.as_bytes()));
+            let crlf = usual.replace('\n', "\r\n");
+            let sec1 = usual.replace(" PRIVATE", " EC PRIVATE");
+            let longer = usual.replacen('\n', "\nAAAA", 1);
+            let joined = usual.replacen("\nM", "\n\nM", 1);
+            for other in [crlf, sec1, longer, joined, format!("{}x", *usual), String::new()] {
+                assert!(!is_our_pem(other.as_bytes()), "{other}");
+            }
+        }
     }
 
     #[test]

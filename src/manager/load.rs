@@ -12,16 +12,28 @@ use crate::store::schedule::Schedule;
 use crate::store::{Store, unusable};
 use crate::time::Time;
 
-/// Records to read: see [`Act::Load`](super::Act::Load). Without certificates, it reads the accounts.
+/// Records to read: see [`Act::Load`](super::Act::Load).
 pub struct LoadJob {
     /// The client of each CA, and its store.
     pub(super) clients: Vec<(Client, Arc<dyn Store>)>,
     pub(super) wanted: Vec<Wanted>,
     /// Whether to read the certificates themselves.
     pub(super) whole: bool,
-    /// The revisions that the stores had before: nothing is read if they still have them.
-    pub(super) unless: Option<Vec<Option<u64>>>,
+    pub(super) task: Task,
     pub(super) now: Time,
+}
+
+/// What a job reads.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Task {
+    /// The accounts, for responses to http-01.
+    Accounts,
+    /// The revisions of the stores.
+    Revisions,
+    /// Certificates.
+    Certificates,
+    /// Certificates that are in memory.
+    Again,
 }
 
 /// A certificate to read.
@@ -30,6 +42,8 @@ pub(super) struct Wanted {
     pub(super) generation: u16,
     /// Its record of each CA.
     pub(super) records: Vec<String>,
+    /// The chain in memory as PEM, and its validity: it is not parsed again.
+    pub(super) in_use: Option<(String, Time, Time)>,
 }
 
 /// A result of a [`LoadJob`].
@@ -43,8 +57,8 @@ pub(super) enum Part {
         /// Whether it was in memory before.
         is_again: bool,
     },
-    /// The revision of each store, before its records were read. Empty: not known.
-    Revisions(Vec<Option<u64>>),
+    /// The revision of each store; `None`: they were not read.
+    Revisions(Option<Vec<Option<u64>>>),
 }
 
 #[derive(Default)]
@@ -68,21 +82,18 @@ pub(super) struct Known {
 impl LoadJob {
     /// Reads the records. Blocks as long as the stores do.
     pub fn perform(&self) -> Vec<Loaded> {
-        let Some(before) = &self.unless else {
-            if self.wanted.is_empty() {
-                self.read_accounts();
-            }
-            return self.results(|wanted| self.read(wanted));
-        };
-        self.read_accounts();
-        let revision = |(_, store): &(Client, Arc<dyn Store>)| store.revision().ok().flatten();
-        let revisions: Vec<_> = self.clients.iter().map(revision).collect();
-        let mut results = Vec::new();
-        if revisions != *before {
-            results = self.results(|wanted| self.read(wanted));
+        if matches!(self.task, Task::Accounts | Task::Revisions) {
+            self.read_accounts();
         }
-        results.push(Loaded(Part::Revisions(revisions)));
-        results
+        match self.task {
+            Task::Revisions => {
+                let revision =
+                    |(_, store): &(Client, Arc<dyn Store>)| store.revision().ok().flatten();
+                let revisions = self.clients.iter().map(revision).collect();
+                vec![Loaded(Part::Revisions(Some(revisions)))]
+            }
+            _ => self.results(|wanted| self.read(wanted)),
+        }
     }
 
     /// Reads the accounts, for responses to http-01. If that fails, the first attempt says why.
@@ -96,15 +107,16 @@ impl LoadJob {
     pub fn failed(&self, why: &str) -> Vec<Loaded> {
         let name = |wanted: &Wanted| wanted.records.first().cloned().unwrap_or_default();
         let mut results = self.results(|wanted| Err(unusable(&name(wanted), why)));
-        if let Some(before) = &self.unless {
-            results.push(Loaded(Part::Revisions(before.clone())));
+        if self.task == Task::Revisions {
+            results.push(Loaded(Part::Revisions(None)));
         }
         results
     }
 
     fn results(&self, read: impl Fn(&Wanted) -> Result<Found>) -> Vec<Loaded> {
         let result = |wanted: &Wanted| {
-            let (id, generation, is_again) = (wanted.id, wanted.generation, self.unless.is_some());
+            let (id, generation, is_again) =
+                (wanted.id, wanted.generation, self.task == Task::Again);
             let found = read(wanted).map(Box::new);
             Loaded(Part::Certificate { id, generation, found, is_again })
         };
@@ -116,7 +128,7 @@ impl LoadJob {
         let mut best = Found::default();
         let mut others = Vec::new();
         for (ca, ((_, store), record)) in (0..).zip(self.clients.iter().zip(&wanted.records)) {
-            let found = self.read_record(&**store, record, ca)?;
+            let found = self.read_record(&**store, record, wanted.in_use.as_ref(), ca)?;
             let rank = |found: &Found| {
                 let known = found.known.as_ref();
                 known.map(|known| (known.not_after > self.now, known.not_before, known.not_after))
@@ -136,7 +148,13 @@ impl LoadJob {
         Ok(best)
     }
 
-    fn read_record(&self, store: &dyn Store, name: &str, ca: u8) -> Result<Found> {
+    fn read_record(
+        &self,
+        store: &dyn Store,
+        name: &str,
+        in_use: Option<&(String, Time, Time)>,
+        ca: u8,
+    ) -> Result<Found> {
         let record = match store.get(name)? {
             Some(found) => CertificateRecord::parse(name, &found.value)?,
             None => CertificateRecord::default(),
@@ -147,6 +165,11 @@ impl LoadJob {
         let noted = noted.filter(|_| record.chain.is_some());
         if let (Some((names, not_after)), false) = (&noted, self.whole) {
             let known = Known { names: names.clone(), not_before, not_after: *not_after };
+            return Ok(Found { schedule, ca, certificate: None, known: Some(known) });
+        }
+        let is_same = |(pem, ..): &&(String, Time, Time)| record.chain.as_ref() == Some(pem);
+        if let Some(&(_, not_before, not_after)) = in_use.filter(is_same) {
+            let known = Known { names: String::new(), not_before, not_after };
             return Ok(Found { schedule, ca, certificate: None, known: Some(known) });
         }
         let certificate = record.usable(name);
@@ -187,8 +210,10 @@ impl Reading {
 pub(super) struct Watch {
     /// When to look again.
     pub(super) next: Time,
-    /// The revision of each store; empty: not known, so the records count as changed.
-    pub(super) revisions: Vec<Option<u64>>,
+    /// The revision of each store; `None`: not known, so the records count as changed.
+    pub(super) revisions: Option<Vec<Option<u64>>>,
+    /// Whether the records have changed since the last look at them.
+    pub(super) has_changed: bool,
 }
 
 impl Watch {

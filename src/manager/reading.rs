@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::ca::Ca;
 use super::event::{ManagerEvent, ManagerEventKind};
-use super::load::{Found, LoadJob, Loaded, Part, Wanted, Watch};
+use super::load::{Found, LoadJob, Loaded, Part, Task, Wanted};
 use super::table::State;
 use super::{Manager, limits};
 use crate::engine::Client;
@@ -57,7 +57,7 @@ impl Manager {
 
     fn job(&mut self, wanted: Vec<Wanted>, whole: bool, now: Time) -> LoadJob {
         self.reading.begin(wanted.len(), now);
-        LoadJob { clients: self.clients(), wanted, whole, unless: None, now }
+        LoadJob { clients: self.clients(), wanted, whole, task: Task::Certificates, now }
     }
 
     fn clients(&self) -> Vec<(Client, Arc<dyn Store>)> {
@@ -70,27 +70,30 @@ impl Manager {
         if self.reading.late_at.is_some() {
             return None;
         }
-        if self.watch.next == Time::default() {
+        let mut wanted = Vec::new();
+        let task = if self.watch.next == Time::default() {
             self.watch.next = now.after(WATCH_INTERVAL);
             // A job of its own: a silent store holds up nothing but the account.
-            let clients = self.clients();
-            return Some(LoadJob { clients, wanted: Vec::new(), whole: false, unless: None, now });
-        }
-        if self.watch.next > now {
+            Task::Accounts
+        } else if std::mem::take(&mut self.watch.has_changed) {
+            let ids = self.served.loaded();
+            wanted = ids.into_iter().filter_map(|id| self.wanted(id)).collect();
+            wanted.iter_mut().for_each(|one| one.in_use = self.served.chain(one.id));
+            Task::Again
+        } else if self.watch.next <= now {
+            self.watch.next = Time::from_millis(i64::MAX); // until the job has ended
+            Task::Revisions
+        } else {
             return None;
-        }
-        self.watch.next = Time::from_millis(i64::MAX); // until the job has ended
-        let ids = self.served.loaded();
-        let wanted = ids.into_iter().filter_map(|id| self.wanted(id)).collect();
-        let unless = Some(self.watch.revisions.clone());
-        Some(LoadJob { clients: self.clients(), wanted, whole: true, unless, now })
+        };
+        Some(LoadJob { clients: self.clients(), wanted, whole: true, task, now })
     }
 
     fn wanted(&self, id: u32) -> Option<Wanted> {
         let entry = self.table.get(id)?;
         let record = |ca: &Ca| names::certificate(ca.client.directory_url(), entry.name()).ok();
         let records = self.cas.iter().map(record).collect::<Option<_>>()?;
-        Some(Wanted { id, generation: entry.generation, records })
+        Some(Wanted { id, generation: entry.generation, records, in_use: None })
     }
 
     /// Takes in what a [`LoadJob`] has read.
@@ -107,8 +110,11 @@ impl Manager {
                 Part::Certificate { id, generation, found: Err(error), .. } => {
                     (id, generation, error)
                 }
-                Part::Revisions(revisions) => {
-                    self.watch = Watch { next: now.after(WATCH_INTERVAL), revisions };
+                Part::Revisions(found) => {
+                    self.watch.next = now.after(WATCH_INTERVAL);
+                    if found.is_some() && self.watch.revisions != found {
+                        (self.watch.revisions, self.watch.has_changed) = (found, true);
+                    }
                     continue;
                 }
             };

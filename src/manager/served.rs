@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::by_hash::ByHash;
 use crate::pki::{CertificateChain, Key};
+use crate::time::Time;
 
 /// The certificates of a manager, for handshakes. Any thread may ask.
 pub struct Served {
@@ -101,6 +102,13 @@ impl Served {
     /// The certificates in memory.
     pub(super) fn loaded(&self) -> Vec<u32> {
         self.read().loaded.clone()
+    }
+
+    /// The chain of a certificate in memory as PEM, and its validity.
+    pub(super) fn chain(&self, id: u32) -> Option<(String, Time, Time)> {
+        let identities = self.read();
+        let (chain, _) = identities.by_id.get(id as usize)?.as_ref()?;
+        Some((chain.pem().to_owned(), chain.not_before(), chain.not_after()))
     }
 
     /// Whether this certificate is in memory.
