@@ -23,7 +23,7 @@ pub struct LoadJob {
     pub(super) now: Time,
 }
 
-/// What a job reads.
+/// The task of a job.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Task {
     /// The accounts, for responses to http-01.
