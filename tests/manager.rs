@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use acme_micro::engine::{Client, ClientOptions, KeepOptions, OrderOptions};
 use acme_micro::manager::{Act, Manager, ManagerOptions};
 use acme_micro::store::{MemoryStore, Store, Versioned};
-use acme_micro::{AcmeError, Time};
+use acme_micro::{AcmeError, Key, KeyType, Time};
 use base64::Engine;
 
 struct Counting;
@@ -346,4 +346,27 @@ fn figures() {
     measure("a poll while 990 wait in the queue", 1_000_000, || {
         (0..1_000_000).for_each(|_| poll(&mut manager, now));
     });
+}
+
+#[test]
+fn an_account_of_the_program_s_own_stays_beside_one_in_the_store() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (own, other) =
+        (Key::generate(KeyType::P256).unwrap(), Key::generate(KeyType::P256).unwrap());
+    let store = Arc::new(MemoryStore::new());
+    let account = serde_json::json!({
+        "format": 1, "ca": DIRECTORY, "key": other.to_pem().unwrap().as_str(),
+        "url": "https://ca.example/account/2",
+    });
+    store.put("account/ca.example_directory", 0, Some(account.to_string().as_bytes())).unwrap();
+    let mut options = ClientOptions::new(DIRECTORY, own.clone());
+    options.account_url = Some("https://ca.example/account/1".to_owned());
+    options.store = Some(store);
+    options.is_own_account = true;
+    let client = Client::new(options).unwrap();
+    let mut manager = Manager::new(&client, ManagerOptions::default()).unwrap();
+    assert_eq!(settle(&mut manager, NOW).1, 0);
+    let token = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0";
+    let answer = manager.http01_answer(&format!("/.well-known/acme-challenge/{token}"));
+    assert_eq!(answer, Some(format!("{token}.{}", own.thumbprint())));
 }

@@ -14,16 +14,18 @@ use crate::store::{Store, names};
 impl Client {
     /// Reads the account's key and URL from the store; returns whether there is a key. Blocks as the store does.
     pub(crate) fn read_account(&self) -> Result<bool> {
-        let Some(store) = self.store().filter(|_| !self.is_loaded()) else { return Ok(true) };
+        let store = self.account_store().filter(|_| !self.is_loaded());
+        let Some(store) = store else { return Ok(true) };
         let name = names::account(self.directory_url());
         let Some(found) = store.get(&name)? else { return Ok(false) };
         self.load_account(&(found.version, AccountRecord::parse(&name, &found.value)?))
     }
 
-    /// Returns the body of the response to a CA's http-01 request (RFC 8555 section 8.3) for the account in the
-    /// store, if the CA has it: any program that shares the store may have published the challenge.
+    /// Returns the body of the response to a CA's http-01 request (RFC 8555 section 8.3) for the account, if the CA
+    /// has it: any program with the same account may have published the challenge.
     pub(crate) fn http01_answer_of_account(&self, path: &str) -> Option<String> {
-        let is_registered = self.account_url().is_some() && self.is_loaded();
+        let is_known = self.account_store().is_none() || self.is_loaded();
+        let is_registered = self.account_url().is_some() && is_known;
         is_registered.then(|| http01_answer(self.account_key().thumbprint(), path)).flatten()
     }
 }
