@@ -6,7 +6,7 @@
 
 struct seen {
     int count[16], status;
-    char serial[100], name[300], message[300];
+    char serial[100], name[300], ca[300], message[300];
     acme_time_t next_try;
 };
 
@@ -18,6 +18,7 @@ static inline void on_event(const acme_event_t *event, void *user)
     seen->count[event->type]++;
     seen->next_try = event->next_try;
     snprintf(seen->name, sizeof seen->name, "%s", event->name);
+    snprintf(seen->ca, sizeof seen->ca, "%s", event->ca);
     if (event->cert)
         snprintf(seen->serial, sizeof seen->serial, "%s", acme_cert_serial(event->cert));
     seen->status = acme_error_status(event->error);

@@ -1,5 +1,5 @@
 /* A manager with several CAs, and with certificates on demand. */
-#include "driver.h"
+#include "manager.h"
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
@@ -8,61 +8,6 @@
 #include "acme_micro_openssl.h"
 
 #define NOT_A_CA "https://127.0.0.1:1/directory"
-
-struct seen {
-    int count[16];
-    char name[300], ca[300], message[300];
-};
-
-static void on_event(const acme_event_t *event, void *user)
-{
-    struct seen *seen = user;
-
-    seen->count[event->type]++;
-    if (event->type != ACME_EVENT_OTHER_CA && event->type != ACME_EVENT_OBTAINED)
-        return;
-    snprintf(seen->name, sizeof seen->name, "%s", event->name);
-    snprintf(seen->ca, sizeof seen->ca, "%s", event->ca);
-    CHECK((event->error != NULL) == (event->type == ACME_EVENT_OTHER_CA));
-    CHECK((event->cert != NULL) == (event->type == ACME_EVENT_OBTAINED));
-    if (event->error)
-        snprintf(seen->message, sizeof seen->message, "%s", acme_error_message(event->error));
-}
-
-static acme_client_t *client_at(const char *directory_url, const acme_store_t *store)
-{
-    acme_client_options_t options = ACME_CLIENT_OPTIONS_INIT;
-    acme_client_t *client = NULL;
-
-    options.directory_url = directory_url;
-    options.store = store;
-    options.terms_agreed = 1;
-    options.ca_file = env("ACME_CA_FILE");
-    OK(acme_client_new(&options, &client));
-    return client;
-}
-
-static acme_manager_t *manager_at(const acme_client_t *client, struct seen *seen)
-{
-    acme_manager_options_t options = ACME_MANAGER_OPTIONS_INIT;
-    acme_manager_t *manager = NULL;
-
-    options.client = client;
-    options.event = on_event;
-    options.user = seen;
-    OK(acme_manager_new(&options, &manager));
-    return manager;
-}
-
-static void until(acme_driver_t *driver, const struct seen *seen, int type, int count)
-{
-    int tries;
-
-    for (tries = 0; seen->count[type] < count && tries < 2000; tries++)
-        if (is_readable(driver, 100))
-            OK(acme_driver_dispatch(driver));
-    CHECK(seen->count[type] == count);
-}
 
 static void g30_another_ca_takes_over(void)
 {
@@ -79,9 +24,9 @@ static void g30_another_ca_takes_over(void)
     size_t size;
 
     OK(acme_store_memory(&store));
-    first = client_at(NOT_A_CA, store);
-    second = http_asks = client_at(env("ACME_DIRECTORY"), store);
-    manager = manager_at(first, &seen);
+    first = stored_client(store, NOT_A_CA);
+    second = http_asks = stored_client(store, env("ACME_DIRECTORY"));
+    manager = manager_of(first, &seen);
     CHECK_STATUS(acme_manager_add_ca(manager, first), ACME_ERR_INVALID_ARGUMENT, "this CA already");
     CHECK_STATUS(acme_manager_add_ca(manager, NULL), ACME_ERR_INVALID_ARGUMENT, "client");
     CHECK_STATUS(acme_manager_add_ca(NULL, second), ACME_ERR_INVALID_ARGUMENT, "manager");
@@ -89,10 +34,10 @@ static void g30_another_ca_takes_over(void)
     OK(acme_manager_add(manager, &order));
     CHECK_STATUS(acme_manager_add_ca(manager, second), ACME_ERR_MISUSE, "before the certificates");
     OK(acme_manager_start(manager, driver));
-    until(driver, &seen, ACME_EVENT_OTHER_CA, 1);
+    until(driver, &seen, ACME_EVENT_OTHER_CA);
     CHECK(strcmp(seen.ca, NOT_A_CA) == 0 && strcmp(seen.name, "one.cas.test") == 0);
     CHECK(strstr(seen.message, "127.0.0.1:1") != NULL && seen.count[ACME_EVENT_CA_PAUSED] == 1);
-    until(driver, &seen, ACME_EVENT_OBTAINED, 1);
+    until(driver, &seen, ACME_EVENT_OBTAINED);
     CHECK(strcmp(seen.ca, env("ACME_DIRECTORY")) == 0 && seen.count[ACME_EVENT_FAILED] == 0);
     cert = acme_manager_cert(manager, "one.cas.test");
     verify(cert, "one.cas.test");
@@ -104,7 +49,7 @@ static void g30_another_ca_takes_over(void)
     CHECK(acme_manager_http01_answer(manager, path, strlen(path), body, 86) == 0);
     CHECK(acme_manager_http01_answer(manager, "/", 1, body, sizeof body) == 0);
     CHECK(acme_manager_http01_answer(NULL, path, strlen(path), body, sizeof body) == 0);
-    another = manager_at(second, &seen);
+    another = manager_of(second, &seen);
     CHECK(acme_manager_http01_answer(another, path, strlen(path), other_body, sizeof other_body) == 87);
     CHECK(memcmp(body, other_body, 87) == 0);
     acme_manager_free(another);
@@ -143,8 +88,8 @@ static void g36_on_demand(void)
     acme_cert_t *cert;
 
     OK(acme_store_memory(&store));
-    client = http_asks = client_at(env("ACME_DIRECTORY"), store);
-    demand.manager = manager_at(client, &seen);
+    client = http_asks = stored_client(store, env("ACME_DIRECTORY"));
+    demand.manager = manager_of(client, &seen);
     CHECK_STATUS(acme_manager_on_demand(demand.manager, &order, is_known, &demand),
                  ACME_ERR_INVALID_ARGUMENT, "no names yet");
     CHECK_STATUS(acme_manager_on_demand(demand.manager, &example, NULL, &demand),
@@ -158,7 +103,7 @@ static void g36_on_demand(void)
     CHECK(!acme_manager_cert(demand.manager, "stranger.cas.test"));
     CHECK(!acme_manager_cert(demand.manager, "192.0.2.1"));
     CHECK(!acme_manager_cert(demand.manager, "SHOP.cas.test."));
-    until(driver, &seen, ACME_EVENT_OBTAINED, 1);
+    until(driver, &seen, ACME_EVENT_OBTAINED);
     CHECK(demand.asked == 2 && acme_manager_count(demand.manager) == 1);
     cert = acme_manager_cert(demand.manager, "shop.cas.test");
     verify(cert, "shop.cas.test");
@@ -220,7 +165,7 @@ static void a_handshake_asks_for_its_name(void)
     OK(acme_store_memory(&store));
     CHECK(acme_openssl_store_new(&served) == ACME_OK && acme_openssl_attach(ctx, served) == ACME_OK);
     acme_openssl_manage(&options, served);
-    options.client = http_asks = client_at(env("ACME_DIRECTORY"), store);
+    options.client = http_asks = stored_client(store, env("ACME_DIRECTORY"));
     options.event = on_event;
     options.user = &seen;
     OK(acme_manager_new(&options, &manager));
@@ -229,7 +174,7 @@ static void a_handshake_asks_for_its_name(void)
     CHECK(!is_served(ctx, "tls.cas.test"));
     acme_openssl_demand(served, manager);
     CHECK(!is_served(ctx, "other.cas.test") && !is_served(ctx, "tls.cas.test"));
-    until(driver, &seen, ACME_EVENT_OBTAINED, 1);
+    until(driver, &seen, ACME_EVENT_OBTAINED);
     CHECK(asked == 2 && is_served(ctx, "TLS.cas.test"));
     acme_openssl_demand(served, NULL);
     acme_manager_free(manager);
